@@ -1,0 +1,168 @@
+"""Typed configuration: stage configs, and a user's YAML laid over a preset.
+
+Every refusal is one line that names file, line, field, what was given and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.core.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
+Location = tuple[str | int, ...]
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's config: frozen, no unknown field, no NaN. Holds no sets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """A YAML mapping and the line each field stands on.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}:1: expected a mapping of fields, not {type(values).__name__}")
+    lines: dict[Location, int] = {}
+    if node is not None:
+        _collect_lines(node, (), lines)
+    return values, lines
+
+
+def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, key.value)
+            lines[here] = key.start_mark.line + 1
+            _collect_lines(value, here, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*at, index)] = value.start_mark.line + 1
+            _collect_lines(value, (*at, index), lines)
+
+
+def parse_assignment(assignment: str) -> dict[str, Any]:
+    """``pretrain.minutes=5`` as ``{"pretrain": {"minutes": 5}}``; the value is read as YAML."""
+    field, equals, given = assignment.partition("=")
+    if not equals or not field.strip():
+        raise ConfigError(f"--set {assignment}: write it as field=value, e.g. pretrain.minutes=5")
+    try:
+        value = yaml.safe_load(given)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment}: {given!r} is not a value: {error}") from error
+    for name in reversed(field.strip().split(".")):
+        value = {name: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid on ``base``: mappings merge key by key, anything else replaces."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def overlay(
+    base: M,
+    values: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+    *,
+    file: Path | None = None,
+    lines: Mapping[Location, int] | None = None,
+) -> M:
+    """``base`` with a user's values and ``--set`` assignments on top, validated as a whole.
+
+    Raises:
+        ConfigError: an unknown field, a wrong type or a value out of bounds.
+    """
+    merged = merge(base.model_dump(), values)
+    for assignment in assignments:
+        merged = merge(merged, parse_assignment(assignment))
+    try:
+        return type(base).model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, type(base), file, lines or {}, assignments)) from error
+
+
+def _explain(
+    error: ValidationError,
+    model: type[BaseModel],
+    file: Path | None,
+    lines: Mapping[Location, int],
+    assignments: Sequence[str],
+) -> str:
+    first = error.errors(include_url=False)[0]
+    at: Location = first["loc"]
+    dotted = ".".join(str(part) for part in at) or "(whole file)"
+    where = _where(at, file, lines, assignments)
+    if first["type"] == "extra_forbidden":
+        message = f"unknown field; {_suggest(str(at[-1]), _fields_at(model, at[:-1]))}"
+    else:
+        message = first["msg"][0].lower() + first["msg"][1:]
+        message = message.removeprefix("value error, ")
+        if not isinstance(first["input"], Mapping):
+            message = f"given {first['input']!r}: {message}"
+    more = error.error_count() - 1
+    return f"{where}{dotted}: {message}" + (f" (and {more} more)" if more else "")
+
+
+def _where(
+    at: Location, file: Path | None, lines: Mapping[Location, int], assignments: Sequence[str]
+) -> str:
+    dotted = ".".join(str(part) for part in at)
+    for assignment in assignments:
+        name = assignment.partition("=")[0].strip()
+        if dotted == name or dotted.startswith(name + ".") or name.startswith(dotted + "."):
+            return f"--set {assignment}: "
+    if file is None:
+        return ""
+    while at and at not in lines:
+        at = at[:-1]
+    return f"{file}:{lines[at]}: " if at else f"{file}: "
+
+
+def _fields_at(model: type[BaseModel], at: Location) -> list[str]:
+    """Names allowed inside the (possibly nested) model at ``at``."""
+    current: Any = model
+    for part in at:
+        fields = getattr(current, "model_fields", {})
+        current = fields[part].annotation if part in fields else None
+        for option in get_args(current):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                current = option
+    return list(getattr(current, "model_fields", {}))
+
+
+def _suggest(given: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(given, allowed, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"allowed: {', '.join(allowed)}" if allowed else "nothing is allowed here"

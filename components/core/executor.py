@@ -1,0 +1,104 @@
+"""Maps a function over shards, on this machine, in processes that can be killed.
+
+Workers are spawned, never forked (a forked worker keeps its parent's locks after a kill -9), and
+die with their parent. On a cluster the same function runs as a Ray task.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Protocol, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from components.core.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_PR_SET_PDEATHSIG = 1
+
+
+class Executor(Protocol):
+    """Runs ``function(task)`` for each task and yields results in the order of the tasks."""
+
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
+    ) -> Iterator[R]: ...
+
+    def close(self) -> None: ...
+
+
+class Inline:
+    """The twin for tests and for tiny inputs: everything in this process, one after another."""
+
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
+    ) -> Iterator[R]:
+        return (function(task) for task in tasks)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Pool:
+    """``workers`` spawned processes, started at first use and kept for the whole run."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._pool: ProcessPool | None = None
+
+    def map(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
+    ) -> Iterator[R]:
+        """As ``Executor.map``; a task that outlasts ``seconds`` or kills its worker is an error.
+
+        Raises:
+            DataError: a task hung or its worker died; names the task.
+        """
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self.workers,
+                context=multiprocessing.get_context("spawn"),
+                initializer=_die_with_parent,
+                initargs=(os.getpid(),),
+            )
+        futures = [self._pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]
+        try:
+            for task, future in zip(tasks, futures, strict=True):
+                yield _result(future, task, seconds)
+        finally:
+            for future in futures:
+                future.cancel()  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Stop the workers; the next ``map`` starts new ones."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+            self._pool = None
+
+
+def _result(future: Any, task: object, seconds: float | None) -> Any:
+    try:
+        return future.result()
+    except FutureTimeout as error:
+        raise DataError(f"{_named(task)}: was stopped after {seconds:g} s") from error
+    except ProcessExpired as error:
+        raise DataError(f"{_named(task)}: its worker died (exit {error.exitcode})") from error
+
+
+def _named(task: object) -> str:
+    return getattr(task, "name", None) or repr(task)[:200]
+
+
+def _die_with_parent(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(ctypes.CDLL(None), "prctl"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call above
+        os._exit(1)

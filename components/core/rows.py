@@ -1,0 +1,46 @@
+"""The rows that flow in Parquet shards. One document is one page's main text; no clocks in it."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pyarrow as pa
+
+DOCUMENT = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),  # host, or the file it was read from
+        pa.field("ordinal", pa.int64(), nullable=False),  # which increment brought it, 0 first
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),  # Markdown: headings, lists, fenced code
+        pa.field("headings", pa.list_(pa.string()), nullable=False),
+        pa.field("code", pa.list_(pa.string()), nullable=False),  # code blocks, verbatim
+        pa.field("navigation", pa.string(), nullable=False),  # menus, footers: kept apart
+    ]
+)
+
+SPAN = pa.struct(
+    [
+        pa.field("start", pa.int64()),  # offsets in characters of ``text``
+        pa.field("end", pa.int64()),
+        pa.field("kind", pa.string()),
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+
+def document_id(url: str, text: str) -> str:
+    """32 hex digits naming one version of one page."""
+    return hashlib.sha256(f"{url}\0{text}".encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def shard_of(identifier: str, shards: int) -> int:
+    """The shard a document belongs to: sha256(id) mod n."""
+    return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big") % shards

@@ -1,0 +1,120 @@
+"""The only place that reads the environment, and the one that switches all telemetry off."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.core.errors import ConfigError
+
+MARKER = "prefect.yaml"
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""Every switch of every package that would report home or reach a hub."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything lies. One workspace: delete it and nothing is left behind."""
+
+    home: Path
+    """The workspace, absolute."""
+    reference_data: Path
+    """Real inputs with known answers, for benchmarks; may be absent."""
+    api_key: str | None = None
+    """Key that the endpoint asks for; without one it listens on loopback alone."""
+    prefect_api_url: str | None = None
+    """Address of a running Prefect server; without one a run starts its own."""
+
+    @property
+    def store(self) -> Path:
+        return self.home / "store"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.home / "mlflow"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.mlflow / 'mlflow.db'}"
+
+    @property
+    def prefect(self) -> Path:
+        return self.home / "prefect"
+
+    @property
+    def datasets(self) -> Path:
+        return self.home / "datasets"
+
+    @property
+    def bentos(self) -> Path:
+        return self.home / "bentos"
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+
+def checkout(start: Path | None = None) -> Path:
+    """The checkout's root: the nearest folder upward that holds ``prefect.yaml``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / MARKER).exists():
+            return folder
+    raise ConfigError(f"no {MARKER} in {here} or above: run from a checkout, or set MODELMILL_HOME")
+
+
+def load() -> Settings:
+    """The settings of this process; also exports what the packages below read themselves."""
+    given = os.environ.get("MODELMILL_HOME")
+    home = Path(given).expanduser().resolve() if given else checkout() / ".modelmill"
+    reference = os.environ.get("MODELMILL_REFERENCE_DATA")
+    settings = Settings(
+        home=home,
+        reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
+        api_key=os.environ.get("MODELMILL_API_KEY"),
+        prefect_api_url=os.environ.get("PREFECT_API_URL"),
+    )
+    os.environ.update(_exports(settings))
+    return settings
+
+
+def _exports(settings: Settings) -> dict[str, str]:
+    return {
+        **TELEMETRY_OFF,
+        "PREFECT_HOME": str(settings.prefect),
+        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"),
+        # Smaller batches of task-run history reach the database before an own server ends.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        "BENTOML_HOME": str(settings.bentos),
+        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """This process's environment with ``extra`` laid over it, for a program we start."""
+    return {**os.environ, **extra}

@@ -1,0 +1,138 @@
+"""Parquet shards: the unit of work, of resume and of order.
+
+One writer fixes names, row groups and compression, writes ``.tmp``, then replaces: equal input
+gives equal bytes. Every scorer's ``00017.parquet`` holds the same ids in the same order as the
+corpus's, so reading several side by side is a zip, asserted, never a join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.core.errors import DataError
+from components.core.workdir import Workdir
+
+ROW_GROUP = 4096
+
+
+def shard_name(index: int) -> str:
+    """``00017.parquet``."""
+    return f"{index:05d}.parquet"
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """Shards of a folder in order.
+
+    Raises:
+        DataError: there are none.
+    """
+    paths = sorted(folder.glob("[0-9][0-9][0-9][0-9][0-9].parquet"))
+    if not paths:
+        raise DataError(f"{folder}: holds no shard (00000.parquet, ...)")
+    return paths
+
+
+def write_shard(path: Path, table: pa.Table) -> None:
+    """Write one shard, whole or not at all."""
+    beside = path.with_name(path.name + ".tmp")
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        beside,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=3,
+        store_schema=False,
+    )
+    beside.replace(path)
+
+
+def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read one shard.
+
+    Raises:
+        DataError: not Parquet, or a column is missing; names the shard.
+    """
+    try:
+        table: pa.Table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path.name}: cannot be read as a Parquet shard: {error}") from error
+    if columns is None:
+        return table
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path.name}: column {missing[0]!r} is missing")
+    return table.select(columns)
+
+
+def read_all(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    """All shards of a folder as one table, in shard order."""
+    return pa.concat_tables([read_shard(path, columns) for path in shard_paths(folder)])
+
+
+def zip_shards(
+    corpus: Path, others: Mapping[str, Path]
+) -> Iterator[tuple[str, pa.Table, dict[str, pa.Table]]]:
+    """(shard name, corpus table, other tables) for each shard, ids asserted equal.
+
+    Raises:
+        DataError: another folder's shard is missing or holds other ids.
+    """
+    for path in shard_paths(corpus):
+        table = read_shard(path)
+        beside: dict[str, pa.Table] = {}
+        for role, folder in others.items():
+            if not (folder / path.name).is_file():
+                raise DataError(f"{role}: shard {path.name} is missing")
+            beside[role] = read_shard(folder / path.name)
+            if not beside[role]["id"].equals(table["id"]):
+                raise DataError(f"{role}: shard {path.name} holds other ids than the corpus")
+        yield path.name, table, beside
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to map: picklable, small."""
+
+    name: str
+    source: Path
+    target: Path
+    function: Callable[..., pa.Table]
+    arguments: dict[str, Any]
+
+
+def map_shards(
+    work: Workdir,
+    corpus: Path,
+    function: Callable[..., pa.Table],
+    *,
+    seconds: float | None = None,
+    **arguments: Any,
+) -> None:
+    """Write ``function(table, **arguments)`` for every shard of ``corpus`` into ``work.folder``.
+
+    Shards that an earlier try wrote are kept. ``function`` is a top-level function, since it runs
+    in another process; ``arguments`` must be picklable. ``seconds`` bounds one shard.
+
+    Raises:
+        DataError: a shard's worker died or hung; names the shard.
+    """
+    paths = shard_paths(corpus)
+    missing = [path for path in paths if not (work.folder / path.name).exists()]
+    tasks = [
+        ShardTask(path.name, path, work.folder / path.name, function, arguments) for path in missing
+    ]
+    work.progress.start(len(paths), "shards", done=len(paths) - len(missing))
+    for _ in work.executor.map(run_task, tasks, seconds=seconds):
+        work.progress.advance()
+
+
+def run_task(task: ShardTask) -> str:
+    """Map one shard (in a worker)."""
+    write_shard(task.target, task.function(read_shard(task.source), **task.arguments))
+    return task.name

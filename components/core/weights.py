@@ -1,0 +1,90 @@
+"""A model on disk: ``model.json`` (shape) and ``model.safetensors`` (weights). Never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.core.errors import ConfigError, DataError
+from models.shape import DecoderShape
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from models.decoder import Decoder
+
+SHAPE_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def read_shape(folder: Path) -> DecoderShape:
+    """The shape of a saved model.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    try:
+        return DecoderShape(**json.loads((folder / SHAPE_FILE).read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{folder.name}: {SHAPE_FILE} is not a model's shape: {error}") from error
+
+
+def save_model(folder: Path, model: Decoder) -> None:
+    """Write a decoder's shape and weights (contiguous float32; a tied head once)."""
+    save_weights(folder, model)
+    (folder / SHAPE_FILE).write_text(json.dumps(asdict(model.shape), indent=2, sort_keys=True))
+
+
+def save_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> None:
+    """Write any module's parameters, whole or not at all."""
+    from safetensors.torch import save_file
+
+    state = {key: value.detach().float().contiguous() for key, value in _unique(module).items()}
+    beside = folder / (name + ".tmp")
+    save_file(state, beside)
+    beside.replace(folder / name)
+
+
+def _unique(module: nn.Module) -> dict[str, torch.Tensor]:
+    return dict(module.named_parameters())  # a shared parameter is named once
+
+
+def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> None:
+    """Fill a module from a file.
+
+    Raises:
+        ConfigError: the file is of another shape; names the first tensor that differs.
+        DataError: the file is missing or damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder.name}: {name} cannot be read: {error}") from error
+    wanted = _unique(module)
+    for key in sorted(wanted.keys() | state.keys()):
+        has = tuple(state[key].shape) if key in state else None
+        needs = tuple(wanted[key].shape) if key in wanted else None
+        if has != needs:
+            raise ConfigError(
+                f"checkpoint {folder.name} is of another shape: {key} is {has}, "
+                f"this model needs {needs}"
+            )
+    with torch.no_grad():
+        for key, parameter in wanted.items():
+            parameter.copy_(state[key])
+
+
+def load_model(folder: Path) -> Decoder:
+    """The decoder saved in ``folder``, in evaluation mode."""
+    from models.decoder import Decoder
+
+    model = Decoder(read_shape(folder))
+    load_weights(folder, model)
+    return model.eval()

@@ -1,0 +1,160 @@
+"""Where one stage works: its own folder, its inputs' folders, its shards, its way to seal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from components.core.artifact import (
+    MANIFEST,
+    VOLATILE,
+    Artifact,
+    Lineage,
+    canonical,
+    digest_folder,
+)
+from components.core.errors import MillError
+from components.core.executor import Executor, Inline
+from components.core.progress import Progress
+
+A = TypeVar("A", bound=Artifact)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Workdir:
+    """A stage writes below ``folder``; what its next try needs but no reader, below ``scratch``."""
+
+    def __init__(
+        self,
+        root: Path,
+        key: str,
+        lineage: Lineage,
+        *,
+        executor: Executor | None = None,
+        progress: Progress | None = None,
+        record: dict[str, Any] | None = None,
+    ) -> None:
+        self.root = root
+        self.key = key
+        self.lineage = lineage
+        self._partial = root / "partial" / key
+        self.folder = self._partial / "out"
+        self.executor: Executor = executor or Inline()
+        self.progress = progress or Progress()
+        self._record = record or {}
+        self._opened = time.monotonic()
+        _made(self.folder)
+        _made(self.scratch)
+
+    @classmethod
+    def temporary(cls, root: Path, component: str = "tests.component") -> Workdir:
+        """A workdir for calling a component as a plain function, in a test or a notebook."""
+        key = Path(tempfile.mkdtemp(prefix="key-", dir=_made(root / "partial"))).name
+        return cls(root, key, Lineage(component=component, code="", config=""))
+
+    @property
+    def scratch(self) -> Path:
+        """Journals and checkpoints of an unfinished stage; gone at ``seal``."""
+        return self._partial / "scratch"
+
+    @property
+    def volatile(self) -> Path:
+        """Part of the artifact but not of its digest: what differs between equal runs."""
+        return _made(self.folder / VOLATILE)
+
+    def path(self, artifact: Artifact) -> Path:
+        """The folder of a sealed input."""
+        return self.root / artifact.name
+
+    def seal(self, kind: type[A], stats: dict[str, float] | None = None) -> A:
+        """Digest, sync and publish everything below ``folder`` by one rename, read-only.
+
+        Raises:
+            MillError: the disk is full; nothing is published and the next try goes on from here.
+            ValueError: a stat is not finite.
+        """
+        seconds = time.monotonic() - self._opened
+        name = f"sealed/{self.key}"
+        with full_disk_is_one_line(self.folder):
+            artifact = kind(
+                name=name,
+                digest=digest_folder(self.folder),
+                lineage=self.lineage,
+                stats={"seconds": round(seconds, 3), **(stats or {})},
+            )
+            files = _sync_all(self.folder)
+            manifest = {
+                "format": kind.format,
+                "artifact": artifact.model_dump(mode="json"),
+                "files": files,
+                **self._record,
+            }
+            write_durably(self.folder / MANIFEST, canonical(manifest))
+            _publish(self.folder, self.root / name)
+            shutil.rmtree(self._partial)
+        return artifact
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def full_disk_is_one_line(folder: Path) -> Iterator[None]:
+    """Turn the system's "no space left" into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise MillError(
+            f"no space left while writing {error.filename or folder}: free some "
+            "(`modelmill show` lists what is there), then run the same command; it goes on"
+        ) from error
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write beside, sync, replace: the file is the old one or the new one, never half."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_all(folder: Path) -> dict[str, int]:
+    """Sync every file; relative name -> bytes."""
+    sizes: dict[str, int] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.chmod(0o444)
+        sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return sizes
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    _made(target.parent)
+    (folder / MANIFEST).chmod(0o444)
+    folder.rename(target)  # onto a non-empty folder this fails, loudly
+    _sync_folder(target.parent)
+    for path in [target, *(p for p in target.rglob("*") if p.is_dir())]:
+        path.chmod(0o555)
