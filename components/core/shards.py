@@ -112,10 +112,12 @@ def map_shards(
     function: Callable[..., pa.Table],
     *,
     seconds: float | None = None,
+    into: Path | None = None,
     **arguments: Any,
 ) -> None:
     """Write ``function(table, **arguments)`` for every shard of ``corpus`` into ``work.folder``.
 
+    ``into`` names another folder: one below ``work.scratch`` for what only this stage reads.
     Shards that an earlier try wrote are kept. ``function`` is a top-level function, since it runs
     in another process; ``arguments`` must be picklable. ``seconds`` bounds one shard.
 
@@ -123,9 +125,11 @@ def map_shards(
         DataError: a shard's worker died or hung; names the shard.
     """
     paths = shard_paths(corpus)
-    missing = [path for path in paths if not (work.folder / path.name).exists()]
+    folder = into or work.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [path for path in paths if not (folder / path.name).exists()]
     tasks = [
-        ShardTask(path.name, path, work.folder / path.name, function, arguments) for path in missing
+        ShardTask(path.name, path, folder / path.name, function, arguments) for path in missing
     ]
     work.progress.start(len(paths), "shards", done=len(paths) - len(missing))
     for _ in work.executor.map(run_task, tasks, seconds=seconds):

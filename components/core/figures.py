@@ -1,0 +1,194 @@
+"""Measured figures, each with its 95 % interval, and ``report.json``, where they are kept.
+
+Bootstrap: Efron & Tibshirani 1993, chapter 13 (percentile). Proportions: Wilson 1927.
+Everything is seeded, so equal measurements give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.core.artifact import canonical
+from components.core.errors import DataError
+from components.core.workdir import write_durably
+
+REPORT_FILE = "report.json"
+RESAMPLES = 2000
+SEED = 0
+Z_95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+
+class Figure(BaseModel):
+    """One measured value with its 95 % interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(description="what was measured: bits_per_byte")
+    value: float
+    low: float = Field(description="lower end of the 95 % interval")
+    high: float = Field(description="upper end of the 95 % interval")
+    unit: str = Field(default="", description="bits/byte, %, points ...; empty for a plain ratio")
+    n: int = Field(default=1, ge=0, description="how many pages, questions or pairs it rests on")
+
+
+def exact(name: str, value: float, unit: str = "", n: int = 1) -> Figure:
+    """A figure that was counted, not sampled: its interval is the value itself."""
+    return Figure(name=name, value=value, low=value, high=value, unit=unit, n=n)
+
+
+def write_report(folder: Path, figures: Sequence[Figure], **extra: Any) -> None:
+    """Write ``report.json``: the figures in the order given, and anything else JSON can hold.
+
+    Raises:
+        ValueError: two figures share a name, or ``extra`` holds a NaN.
+    """
+    names = [figure.name for figure in figures]
+    if len(set(names)) != len(names):
+        raise ValueError(f"figures must have names of their own, not {names}")
+    content = {"figures": [figure.model_dump(mode="json") for figure in figures], **extra}
+    write_durably(folder / REPORT_FILE, canonical(content))
+
+
+def read_report(folder: Path) -> dict[str, Figure]:
+    """name -> figure, in the order they were written.
+
+    Raises:
+        DataError: there is no report, or it is damaged.
+    """
+    try:
+        figures = [Figure(**given) for given in read_extra(folder)["figures"]]
+    except (KeyError, TypeError, ValidationError) as error:
+        raise DataError(f"{folder.name}: {REPORT_FILE} is not a report: {error}") from error
+    return {figure.name: figure for figure in figures}
+
+
+def read_extra(folder: Path) -> dict[str, Any]:
+    """Everything in ``report.json``, the figures as plain mappings.
+
+    Raises:
+        DataError: there is no report, or it is no JSON object.
+    """
+    try:
+        content = json.loads((folder / REPORT_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder.name}: {REPORT_FILE} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{folder.name}: {REPORT_FILE} is not a report")
+    return content
+
+
+def mean_interval(
+    values: ArrayLike,
+    *,
+    name: str = "mean",
+    unit: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Figure:
+    """The mean of independent values with its percentile-bootstrap interval.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    sample = _sample(values)
+    low, high = _interval(lambda rows: sample[rows].mean(-1), len(sample), resamples, seed)
+    return Figure(
+        name=name, value=float(sample.mean()), low=low, high=high, unit=unit, n=len(sample)
+    )
+
+
+def ratio_interval(
+    numerators: ArrayLike,
+    denominators: ArrayLike,
+    *,
+    name: str = "ratio",
+    unit: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Figure:
+    """sum(numerators) / sum(denominators), resampling whole units (bits and bytes of pages).
+
+    Raises:
+        ValueError: the lengths differ, or the denominators sum to nothing.
+    """
+    above, below = _sample(numerators), _sample(denominators)
+    if above.shape != below.shape or below.sum() <= 0:
+        raise ValueError("a ratio needs as many numerators as denominators, of a positive sum")
+
+    def ratio(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(above[rows].sum(-1) / np.maximum(below[rows].sum(-1), 1e-300))
+
+    low, high = _interval(ratio, len(above), resamples, seed)
+    value = float(above.sum() / below.sum())
+    return Figure(name=name, value=value, low=low, high=high, unit=unit, n=len(above))
+
+
+def paired_bootstrap(
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    *,
+    name: str = "difference",
+    unit: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Figure:
+    """Mean of ``ours - theirs`` over the same items, resampling items (never the two apart).
+
+    Raises:
+        ValueError: the lengths differ, or there is no pair.
+    """
+    left, right = _sample(ours), _sample(theirs)
+    if left.shape != right.shape:
+        raise ValueError(f"pairs must match: {len(left)} and {len(right)} values")
+    return mean_interval(left - right, name=name, unit=unit, resamples=resamples, seed=seed)
+
+
+def proportion_interval(
+    successes: int, n: int, *, name: str = "proportion", unit: str = ""
+) -> Figure:
+    """successes / n with Wilson's score interval, which stays inside [0, 1] for any n.
+
+    Raises:
+        ValueError: n is not positive, or successes are not within 0 and n.
+    """
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no proportion")
+    share, square = successes / n, Z_95 * Z_95
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    reach = Z_95 * math.sqrt(share * (1 - share) / n + square / (4 * n * n)) / (1 + square / n)
+    low = 0.0 if successes == 0 else centre - reach
+    high = 1.0 if successes == n else centre + reach
+    return Figure(name=name, value=share, low=low, high=high, unit=unit, n=n)
+
+
+def _sample(values: ArrayLike) -> NDArray[np.float64]:
+    sample = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not len(sample):
+        raise ValueError("an interval needs at least one value")
+    return sample
+
+
+def _interval(
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    n: int,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """2.5 % and 97.5 % quantiles of ``statistic`` over rows drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    per_draw = max(1, 4_000_000 // n)  # bounds the memory of one draw of row numbers
+    found = [
+        statistic(generator.integers(0, n, size=(min(per_draw, resamples - done), n)))
+        for done in range(0, resamples, per_draw)
+    ]
+    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+    return float(low), float(high)

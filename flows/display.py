@@ -1,0 +1,131 @@
+"""How a run looks on a terminal: a live line for the stage at work, a line for each done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from components.core.artifact import Artifact
+from components.core.progress import Progress
+from flows.step import COMPLETED, StepResult
+
+_MARKS = {COMPLETED: ("✓", "green")}
+_OTHER = ("=", "cyan")
+
+
+def figure(artifact: Artifact) -> str:
+    """A stage's key figure: the first stat it gave beside its seconds."""
+    for name, value in artifact.stats.items():
+        if name != "seconds":
+            shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+            return f"{name.replace('_', ' ')} {shown}"
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """``0.04 s``, ``12.3 s``, ``4:05``."""
+    if seconds >= 100:
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def quantity(value: float) -> str:
+    """``950``, ``12.3k``, ``4.5M``."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if letter == 'k' else size):.1f}{letter}"
+    return f"{value:.0f}" if value >= 10 or float(value).is_integer() else f"{value:.1f}"
+
+
+class Display:
+    """Shows a run on the console; without a terminal, a line a finished stage."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.results: list[StepResult] = []
+        self._live: Live | None = None
+        self._began = time.monotonic()
+
+    def started(self, name: str) -> None:
+        self._began = time.monotonic()
+        if self.console.is_terminal:
+            self._live = Live(
+                Text(f"… {name}"), console=self.console, refresh_per_second=8, transient=True
+            )
+            self._live.start()
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        if self._live is not None:
+            self._live.update(self._line(name, progress))
+
+    def finished(self, result: StepResult) -> None:
+        self._stop()
+        self.results.append(result)
+        mark, colour = _MARKS.get(result.state, _OTHER)
+        line = Text.assemble(
+            (f"{mark} ", colour),
+            f"{result.name:<13}",
+            (f"{result.state:<10}", colour),
+            f"{duration(result.seconds):>8}  ",
+            (result.note or figure(result.artifact), "dim"),
+        )
+        self.console.print(line, soft_wrap=True)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        self._stop()
+        self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _line(self, name: str, progress: Progress) -> Text:
+        parts = [f"… {name:<13}"]
+        if progress.total:
+            share = min(progress.done / progress.total, 1.0)
+            parts.append(f"{'━' * int(20 * share):<20} {100 * share:3.0f} %")
+            parts.append(f"{quantity(progress.done)}/{quantity(progress.total)} {progress.unit}")
+        else:
+            parts.append(f"{quantity(progress.done)} {progress.unit}")
+        parts.append(f"{quantity(progress.rate)}/s")
+        if progress.eta_seconds is not None:
+            parts.append(f"ETA {duration(progress.eta_seconds)}")
+        parts.append(progress.note)
+        return Text("  ".join(part for part in parts if part))
+
+
+def closing_table(results: Sequence[StepResult]) -> Table:
+    """Stage, seconds, cached or not, key figure."""
+    table = Table(title=None, header_style="bold", pad_edge=False)
+    table.add_column("stage")
+    table.add_column("state")
+    table.add_column("seconds", justify="right")
+    table.add_column("figure")
+    for result in results:
+        table.add_row(
+            result.name,
+            result.state,
+            f"{result.seconds:.1f}",
+            result.note or figure(result.artifact),
+        )
+    total = sum(result.seconds for result in results)
+    table.add_section()
+    table.add_row("total", "", f"{total:.1f}", "")
+    return table
+
+
+def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A plain table of strings."""
+    table = Table(header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    return table

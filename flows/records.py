@@ -1,0 +1,114 @@
+"""A run's record: one JSON file a run in the workspace, so that ``modelmill show`` can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.core.artifact import canonical
+from components.core.log import mask
+from components.core.progress import Progress
+from components.core.workdir import write_durably
+from flows.step import Listener, StepResult
+
+
+class Record:
+    """Listens to a run and keeps its file true at every step."""
+
+    def __init__(self, folder: Path, preset: str, name: str, started: datetime) -> None:
+        stamp = started.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
+        self.identifier = f"{name}-{stamp}-{os.getpid()}"
+        self.path = folder / f"{self.identifier}.json"
+        self._content: dict[str, Any] = {
+            "run": self.identifier,
+            "preset": preset,
+            "name": name,
+            "started": started.isoformat(timespec="seconds"),
+            "state": "running",
+            "process": os.getpid(),
+            "steps": [],
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def started(self, name: str) -> None:
+        self._content["at"] = name
+        self._write()
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Progress is for the display; the record keeps what is done."""
+
+    def finished(self, result: StepResult) -> None:
+        self._content["steps"].append(step_json(result))
+        self._write()
+
+    def failed(self, name: str, error: BaseException) -> None:
+        self.close("failed", f"{name}: {mask(str(error) or type(error).__name__)}")
+
+    def close(self, state: str, note: str = "") -> None:
+        """The run's end: ``completed``, ``failed`` or ``stopped``."""
+        self._content.update(state=state, note=note)
+        self._content.pop("at", None)
+        self._write()
+
+    def _write(self) -> None:
+        write_durably(self.path, canonical(self._content))
+
+
+def step_json(result: StepResult) -> dict[str, Any]:
+    """One step as ``--json`` and the record show it."""
+    return {
+        "stage": result.name,
+        "state": result.state,
+        "seconds": round(result.seconds, 3),
+        "digest": result.artifact.digest,
+        "artifact": result.artifact.name,
+        "stats": result.artifact.stats,
+        "note": result.note,
+    }
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """All runs, newest first; one whose process is gone without an end is ``interrupted``."""
+    records = [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
+    for record in records:
+        if record["state"] == "running" and not _alive(record["process"]):
+            record["state"] = "interrupted"
+    return sorted(records, key=lambda record: str(record["started"]), reverse=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class Several:
+    """Tells several listeners."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def started(self, name: str) -> None:
+        for listener in self._listeners:
+            listener.started(name)
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        for listener in self._listeners:
+            listener.progressed(name, progress)
+
+    def finished(self, result: StepResult) -> None:
+        for listener in self._listeners:
+            listener.finished(result)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        for listener in self._listeners:
+            listener.failed(name, error)

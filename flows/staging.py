@@ -1,0 +1,126 @@
+"""``modelmill stage``: one stage on a user's own files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from components.core.action import Change
+from components.core.artifact import MANIFEST, Artifact
+from components.core.config import overlay
+from components.core.errors import ConfigError
+from components.core.executor import Pool
+from components.core.settings import Settings
+from components.core.store import Store, remove
+from flows.plan import PlanMill, Planned
+from flows.running import read_target, resolver
+from flows.text import text
+
+
+def run_stage(
+    settings: Settings,
+    name: str,
+    inputs: Sequence[str],
+    output: Path,
+    sets: Sequence[str],
+    preset: str,
+) -> dict[str, Any]:
+    """Adopt the inputs, run the stage through the store, copy its result to ``output``.
+
+    Raises:
+        ConfigError: no such stage, an input is missing or superfluous, ``output`` exists.
+    """
+    if output.exists():
+        raise ConfigError(f"--output {output}: exists already; give a new folder")
+    store = Store(settings.store)
+    planned = _find(store, name, preset)
+    config = overlay(planned.config, {}, sets)
+    roles = _roles(planned)
+    given = _adopt(store, name, roles, inputs)
+    request = store.request(planned.component, config, given)
+    pool = Pool()
+    try:
+        artifact, cached = store.run(request, executor=pool)
+    finally:
+        pool.close()
+    _copy_out(store.root / artifact.name, output)
+    return {
+        "stage": name,
+        "cached": cached,
+        "output": str(output),
+        "digest": artifact.digest,
+        "stats": artifact.stats,
+    }
+
+
+def _find(store: Store, name: str, preset: str) -> Planned:
+    mill = PlanMill(store)
+    text(read_target(preset, ()), mill, resolver())
+    stages = [
+        step
+        for step in mill.steps
+        if get_origin(get_type_hints(step.component)["return"]) is not Change
+    ]
+    check = {step.name: step for step in stages}
+    if name not in check:
+        raise ConfigError(f"{name}: no such stage; stages: {', '.join(check)}")
+    return check[name]
+
+
+def _roles(planned: Planned) -> dict[str, type[Artifact]]:
+    """Role -> kind, from the component's signature; a mapping gives one role an entry."""
+    hints = get_type_hints(planned.component)
+    roles: dict[str, type[Artifact]] = {}
+    for role, given in planned.inputs.items():
+        if isinstance(given, Artifact):
+            roles[role] = hints[role]
+        else:
+            kind = get_args(hints[role])[1]
+            roles.update({f"{role}.{key}": kind for key in given})
+    return roles
+
+
+def _adopt(
+    store: Store, name: str, roles: dict[str, type[Artifact]], inputs: Sequence[str]
+) -> dict[str, Any]:
+    paths: dict[str, Path] = {}
+    for entry in inputs:
+        role, equals, path = entry.partition("=")
+        if not equals:
+            if len(roles) != 1:
+                raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {', '.join(roles)}")
+            role, path = next(iter(roles)), entry
+        if role not in roles:
+            raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles) or 'no input'}")
+        if not Path(path).exists():
+            raise ConfigError(f"--input {entry}: {path} does not exist")
+        paths[role] = Path(path)
+    missing = [role for role in roles if role not in paths]
+    if missing:
+        raise ConfigError(f"{name}: --input {missing[0]}=PATH is missing")
+    given: dict[str, Any] = {}
+    for role, path in paths.items():
+        artifact = store.adopt(path, roles[role])
+        outer, dot, inner = role.partition(".")
+        if dot:
+            given.setdefault(outer, {})[inner] = artifact
+        else:
+            given[role] = artifact
+    return given
+
+
+def _copy_out(source: Path, output: Path) -> None:
+    """Whole or not at all: copied beside, then renamed."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copytree(source, beside, copy_function=shutil.copyfile)
+        for folder in [beside, *(path for path in beside.rglob("*") if path.is_dir())]:
+            folder.chmod(0o755)
+        (beside / MANIFEST).chmod(0o644)
+        beside.rename(output)
+    finally:
+        remove(beside)

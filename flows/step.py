@@ -1,0 +1,193 @@
+"""Runs the steps of a flow through the store.
+
+A flow is a straight line of calls on a ``Mill`` and never looks inside a reference, so the same
+function runs here without any server, under Prefect (``flows/orchestrate.py``) and as a plan
+(``flows/plan.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from components.core.action import Change, Workspace
+from components.core.artifact import Artifact
+from components.core.code import component_name
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, TransientError
+from components.core.executor import Executor, Inline
+from components.core.log import get_logger
+from components.core.progress import Progress
+from components.core.store import Store
+
+A = TypeVar("A", bound=Artifact)
+C = TypeVar("C", bound=StageConfig)
+log = get_logger(__name__)
+
+Resolve = Callable[[C, list[dict[str, Any]]], C]
+"""Fixes what a source will look at: (config, its earlier records, newest first) -> config."""
+
+CACHED, COMPLETED, UNCHANGED = "Cached", "Completed", "Unchanged"
+
+
+class Mill(Protocol):
+    """What a flow is written against."""
+
+    def source(
+        self, name: str, component: Callable[..., A], config: C, resolve: Resolve[C]
+    ) -> A: ...
+
+    def step(
+        self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any
+    ) -> A: ...
+
+    def act(
+        self, name: str, action: Callable[..., Change[A]], config: StageConfig, **inputs: Any
+    ) -> A: ...
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One line of the closing table."""
+
+    name: str
+    state: str
+    """``Cached``, ``Completed`` or ``Unchanged``."""
+    seconds: float
+    artifact: Artifact
+    note: str = ""
+
+
+class Listener(Protocol):
+    """Is told how a run goes: the live display, the run's record."""
+
+    def started(self, name: str) -> None: ...
+
+    def progressed(self, name: str, progress: Progress) -> None: ...
+
+    def finished(self, result: StepResult) -> None: ...
+
+    def failed(self, name: str, error: BaseException) -> None: ...
+
+
+@dataclass
+class Silent:
+    """The twin that only remembers: for tests and for ``--json``."""
+
+    results: list[StepResult] = field(default_factory=list)
+    failures: list[tuple[str, BaseException]] = field(default_factory=list)
+
+    def started(self, name: str) -> None:
+        """Nothing to show."""
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """Nothing to show."""
+
+    def finished(self, result: StepResult) -> None:
+        self.results.append(result)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        self.failures.append((name, error))
+
+
+class Reached(Exception):
+    """The stage named by ``--until`` is done."""
+
+
+class StoreMill:
+    """Runs steps through the store and actions on the workspace, one after another."""
+
+    attempts = 3
+    backoff_seconds = 2.0
+
+    def __init__(
+        self,
+        store: Store,
+        workspace: Workspace,
+        *,
+        executor: Executor | None = None,
+        listener: Listener | None = None,
+        until: str | None = None,
+    ) -> None:
+        self.store = store
+        self.workspace = workspace
+        self.executor = executor or Inline()
+        self.listener: Listener = listener or Silent()
+        self.until = until
+
+    def source(self, name: str, component: Callable[..., A], config: C, resolve: Resolve[C]) -> A:
+        """A stage that looks at the world: ``resolve`` fixes what it will have seen."""
+        resolved = resolve(config, self.store.records(component_name(component)))
+        return self.step(name, component, resolved)
+
+    def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
+        """The artifact of a stage, from the store or freshly made."""
+
+        def body() -> StepResult:
+            started = time.monotonic()
+            request = self.store.request(component, config, inputs)
+            artifact, cached = self.store.run(
+                request, executor=self.executor, progress=self._progress(name)
+            )
+            seconds = time.monotonic() - started
+            return StepResult(name, CACHED if cached else COMPLETED, seconds, artifact)
+
+        artifact: A = self._finish(name, body)
+        return artifact
+
+    def act(
+        self, name: str, action: Callable[..., Change[A]], config: StageConfig, **inputs: Any
+    ) -> A:
+        """What an action left behind; ``Unchanged`` where there was nothing to do."""
+
+        def body() -> StepResult:
+            started = time.monotonic()
+            workspace = Workspace(self.workspace.settings, self._progress(name))
+            change = action(config, **inputs, workspace=workspace)
+            seconds = time.monotonic() - started
+            state = COMPLETED if change.changed else UNCHANGED
+            return StepResult(name, state, seconds, change.artifact, change.note)
+
+        artifact: A = self._finish(name, body)
+        return artifact
+
+    def _finish(self, name: str, body: Callable[[], StepResult]) -> Any:
+        self.listener.started(name)
+        try:
+            result = self._execute(name, lambda: self._retrying(name, body))
+        except BaseException as error:
+            self.listener.failed(name, error)
+            raise
+        self.listener.finished(result)
+        if self.until == name:
+            raise Reached(name)
+        return result.artifact
+
+    def _execute(self, name: str, body: Callable[[], StepResult]) -> StepResult:
+        """Run one step; an orchestrator wraps this."""
+        return body()
+
+    def _retrying(self, name: str, body: Callable[[], StepResult]) -> StepResult:
+        for attempt in range(1, self.attempts):
+            try:
+                return body()
+            except TransientError as error:
+                wait = self.backoff_seconds * 2 ** (attempt - 1)
+                log.warning("%s: %s; trying again in %g s", name, error, wait)
+                time.sleep(wait)
+        return body()
+
+    def _progress(self, name: str) -> Progress:
+        return Progress(listener=lambda progress: self.listener.progressed(name, progress))
+
+
+def check_until(until: str | None, names: list[str]) -> None:
+    """Refuse a stage name that the flow does not have.
+
+    Raises:
+        ConfigError: names the stages there are.
+    """
+    if until is not None and until not in names:
+        raise ConfigError(f"--until {until}: no such stage; stages: {', '.join(names)}")

@@ -1,0 +1,184 @@
+"""Pages -> a served text model: the whole chain, as one straight line.
+
+Read it top to bottom; each line names a stage, its component, its config and its inputs. It never
+looks inside a reference, so it runs under Prefect, without any server, and as a plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from components.align.ppo import ppo
+from components.align.preferences import make_preferences
+from components.align.reward import train_reward
+from components.check.suite import check_corpus
+from components.clean.boilerplate import score_boilerplate
+from components.clean.classifier import train_classifier
+from components.clean.duplicates import score_duplicates
+from components.clean.language import score_language
+from components.clean.pii import score_pii
+from components.clean.quality import score_quality
+from components.clean.select import select
+from components.collect.extract import extract
+from components.collect.scrape import ScrapeConfig, scrape
+from components.core.artifact import (
+    Bento,
+    Bundle,
+    Checkpoint,
+    Corpus,
+    Dataset,
+    Instructions,
+    ModelVersion,
+    Report,
+    Tokenizer,
+    Tokens,
+)
+from components.evaluate.choice import evaluate_choice
+from components.evaluate.compare import compare_policies
+from components.evaluate.loss import evaluate_loss
+from components.pack.instructions import make_instructions
+from components.pack.tokenizer import train_tokenizer
+from components.pack.tokens import pack_tokens
+from components.publish.dataset import push_dataset
+from components.publish.promote import promote
+from components.publish.register import register
+from components.shrink.bundle import bundle
+from components.shrink.export_engine import export_engine
+from components.shrink.export_hf import export_hf
+from components.shrink.export_onnx import export_onnx
+from components.shrink.quantize import quantize
+from components.train.pretrain import pretrain
+from components.train.sft import finetune
+from flows.presets.text import TextRun
+from flows.step import Mill, Resolve
+from serving.package import package
+from serving.smoke import smoke
+
+
+@dataclass(frozen=True)
+class Curated:
+    """The corpus that passed every rule and the check, and its version in DVC."""
+
+    corpus: Corpus
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a model is trained on."""
+
+    tokenizer: Tokenizer
+    tokens: Tokens
+    instructions: Instructions
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The aligned model and what was found out about it."""
+
+    model: Checkpoint
+    reports: dict[str, Report]
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where the run ends: a registered version and the Bento that answered for it."""
+
+    version: ModelVersion
+    bento: Bento
+
+
+def text(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Served:
+    """The whole chain."""
+    curated = curate(run, mill, resolve)
+    packed = pack(run, mill, curated.corpus)
+    trained = train(run, mill, packed)
+    exported = shrink(run, mill, trained.model, packed)
+    return publish(run, mill, curated, trained, exported)
+
+
+def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
+    """Raw pages -> a checked corpus. Scorers do not see each other; ``select`` sees them all."""
+    pages = mill.source("scrape", scrape, run.scrape, resolve)
+    raw = mill.step("extract", extract, run.extract, pages=pages)
+    classifier = mill.step("classifier", train_classifier, run.classifier, corpus=raw)
+    scores = {
+        "language": mill.step("language", score_language, run.language, corpus=raw),
+        "quality": mill.step("quality", score_quality, run.quality, corpus=raw),
+        "pii": mill.step("pii", score_pii, run.pii, corpus=raw),
+        "duplicates": mill.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
+        "boilerplate": mill.step(
+            "boilerplate", score_boilerplate, run.boilerplate, corpus=raw, classifier=classifier
+        ),
+    }
+    corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
+    mill.step("check", check_corpus, run.check, corpus=corpus)
+    dataset = mill.act("dataset", push_dataset, run.dataset, corpus=corpus)
+    return Curated(corpus, dataset)
+
+
+def pack(run: TextRun, mill: Mill, corpus: Corpus) -> Packed:
+    """A corpus -> tokens and instructions, both split by page."""
+    tokenizer = mill.step("tokenizer", train_tokenizer, run.tokenizer, corpus=corpus)
+    tokens = mill.step("tokens", pack_tokens, run.tokens, corpus=corpus, tokenizer=tokenizer)
+    instructions = mill.step(
+        "instructions", make_instructions, run.instructions, corpus=corpus, tokens=tokens
+    )
+    return Packed(tokenizer, tokens, instructions)
+
+
+def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
+    """Tokens -> a base model, a helpful one, an aligned one; each measured on held-out pages."""
+    told = {"instructions": packed.instructions, "tokenizer": packed.tokenizer}
+    base = mill.step("pretrain", pretrain, run.pretrain, tokens=packed.tokens)
+    loss = mill.step("loss", evaluate_loss, run.loss, model=base, tokens=packed.tokens)
+    sft = mill.step("sft", finetune, run.sft, model=base, **told)
+    choice = mill.step("choice", evaluate_choice, run.choice, model=sft, **told)
+    preferences = mill.step("preferences", make_preferences, run.preferences, policy=sft, **told)
+    reward = mill.step(
+        "reward",
+        train_reward,
+        run.reward,
+        policy=sft,
+        preferences=preferences,
+        tokenizer=packed.tokenizer,
+    )
+    model = mill.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **told)
+    compare = mill.step(
+        "compare", compare_policies, run.compare, policy=model, baseline=sft, **told
+    )
+    return Trained(model, {"loss": loss, "choice": choice, "compare": compare})
+
+
+def shrink(run: TextRun, mill: Mill, model: Checkpoint, packed: Packed) -> Bundle:
+    """One model in every form, each compared with the torch model on held-out pages."""
+    tokens, tokenizer = packed.tokens, packed.tokenizer
+    onnx = mill.step("onnx", export_onnx, run.onnx, model=model, tokens=tokens, tokenizer=tokenizer)
+    exports = {
+        "hf": mill.step("hf", export_hf, run.hf, model=model, tokenizer=tokenizer, tokens=tokens),
+        "onnx": onnx,
+        "onnx-int8": mill.step("int8", quantize, run.int8, model=model, onnx=onnx, tokens=tokens),
+        "tensorrt": mill.step("engine", export_engine, run.engine, model=model, tokens=tokens),
+    }
+    return mill.step(
+        "bundle", bundle, run.bundle, model=model, tokenizer=tokenizer, exports=exports
+    )
+
+
+def publish(
+    run: TextRun, mill: Mill, curated: Curated, trained: Trained, exported: Bundle
+) -> Served:
+    """A bundle -> a registered, gated, packed and tried version."""
+    version = mill.act(
+        "register",
+        register,
+        run.register,
+        bundle=exported,
+        model=trained.model,
+        dataset=curated.dataset,
+        reports=trained.reports,
+    )
+    promoted = mill.act("promote", promote, run.promote, version=version, reports=trained.reports)
+    bento = mill.act("package", package, run.package, version=promoted, bundle=exported)
+    mill.act("smoke", smoke, run.smoke, bento=bento)
+    return Served(promoted, bento)

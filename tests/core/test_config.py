@@ -1,0 +1,83 @@
+"""A user's mistake is one line with file, line, field, what was given and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from components.core.config import StageConfig, overlay, parse_assignment, read_yaml
+from components.core.errors import ConfigError
+
+
+class Inner(StageConfig):
+    minutes: float = Field(default=4.0, gt=0, le=600, description="time")
+    seeds: list[str] = Field(default=[], description="where to start")
+
+
+class Outer(StageConfig):
+    name: str = Field(default="tiny", description="name")
+    pretrain: Inner = Inner()
+
+
+def lay(tmp_path: Path, text: str, *sets: str) -> Outer:
+    path = tmp_path / "acme.yaml"
+    path.write_text(text)
+    values, lines = read_yaml(path)
+    return overlay(Outer(), values, sets, file=path, lines=lines)
+
+
+def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> None:
+    run = lay(tmp_path, "name: acme\npretrain: {minutes: 60}\n", "pretrain.minutes=5")
+    assert run.name == "acme"
+    assert run.pretrain.minutes == 5
+    assert run.pretrain.seeds == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "pretrain:\n  minutez: 5\n",
+            "acme.yaml:2: pretrain.minutez: unknown field; did you mean 'minutes'?",
+        ),
+        ("zzz: 1\n", "acme.yaml:1: zzz: unknown field; allowed: name, pretrain"),
+        (
+            "name: a\npretrain:\n  minutes: soon\n",
+            "acme.yaml:3: pretrain.minutes: given 'soon': input should be a valid number",
+        ),
+        (
+            "pretrain:\n  minutes: 0\n",
+            "acme.yaml:2: pretrain.minutes: given 0: input should be greater than 0",
+        ),
+        ("pretrain:\n  minutes: .nan\n", "acme.yaml:2: pretrain.minutes"),
+        ("pretrain: 5\n", "acme.yaml:1: pretrain: given 5"),
+        ("pretrain:\n  seeds:\n  - a\n  - 7\n", "acme.yaml:4: pretrain.seeds.1: given 7"),
+        ("name: [\n", "acme.yaml:2: not valid YAML"),
+        ("- a\n", "acme.yaml:1: expected a mapping of fields, not list"),
+        ("", "acme.yaml:1: expected a mapping of fields, not NoneType"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        lay(tmp_path, text)
+    message = str(caught.value)
+    assert expected in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+def test_a_wrong_set_names_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--set pretrain.minutes=-1: pretrain.minutes: given -1"):
+        lay(tmp_path, "name: a\n", "pretrain.minutes=-1")
+    with pytest.raises(ConfigError, match="write it as field=value"):
+        parse_assignment("pretrain.minutes")
+
+
+def test_missing_and_binary_files_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_yaml(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.yaml"):
+        read_yaml(tmp_path / "binary.yaml")
