@@ -19,6 +19,7 @@ from components.core.errors import ConfigError
 from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store
+from components.core.workdir import full_disk_is_one_line
 from flows.display import Display, closing_table
 from flows.plan import PlanMill, Planned
 from flows.presets.text import PRESETS, TextRun
@@ -123,6 +124,8 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         catalogue = PlanMill(store)
         text(config, catalogue, resolver())
         check_until(options.until, [step.name for step in catalogue.steps])
+    with full_disk_is_one_line(settings.home):
+        settings.prefect.mkdir(parents=True, exist_ok=True)
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
     silent = Silent()
     pool = Pool()
