@@ -31,6 +31,10 @@ def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return ids, real
 
 
+KEEP_AT_LEAST = 7 / 8
+"""Stopped rows leave the batch (a copy of the cache) once fewer than this share still run."""
+
+
 @torch.inference_mode()
 def generate(
     model: Decoder,
@@ -44,34 +48,33 @@ def generate(
     """Sample a completion for each prompt; ``temperature`` 0 is greedy.
 
     ``logprobs`` are those of the distribution sampled from before the temperature (what PPO
-    compares with). Rows that stopped leave the batch at once.
+    compares with). Every row draws from random numbers of its own, so what it says does not hang
+    on when the others stop, and two models given equal generators see equal numbers.
     """
     ids, real = pad_left(prompts)
     start = ids.shape[1]
-    cache = Cache(model.shape, len(prompts), start + max_new, model.embed_tokens.weight)
-    causal = torch.ones(start, start, dtype=torch.bool).tril()
-    # A padding query sees itself, so that its softmax is not empty.
-    mask = (causal & real[:, None, None, :]) | torch.eye(start, dtype=torch.bool)
-    positions = (real.cumsum(1) - 1).clamp(min=0)
-    hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)[:, -1]
-    position = positions[:, -1]
-    rows = list(range(len(prompts)))
-    tokens: list[list[int]] = [[] for _ in prompts]
-    logprobs: list[list[float]] = [[] for _ in prompts]
+    like = model.embed_tokens.weight.new_empty(0, dtype=model.compute)
+    cache = Cache(model.shape, len(prompts), start + max_new, like)
+    chance = torch.rand(len(prompts), max_new, generator=generator) if temperature > 0 else None
+    hidden, position = _prefill(model, ids, real, cache)
+    rows = torch.arange(len(prompts))
+    going = torch.ones(len(prompts), dtype=torch.bool)
+    tokens = torch.full((len(prompts), max_new), stop)
+    logprobs = torch.zeros(len(prompts), max_new)
+    lengths = torch.full((len(prompts),), max_new)
     for step in range(max_new):
         scores = model.logits(hidden).float().log_softmax(-1)
-        drawn = _draw(scores, temperature, generator)
-        taken = scores.gather(1, drawn[:, None])[:, 0]
-        for row, token, logprob in zip(rows, drawn.tolist(), taken.tolist(), strict=True):
-            tokens[row].append(token)
-            logprobs[row].append(logprob)
-        going = (drawn != stop).nonzero()[:, 0]
-        if len(going) == 0 or step + 1 == max_new:
+        drawn = _draw(scores, temperature, None if chance is None else chance[rows, step])
+        tokens[rows[going], step] = drawn[going]
+        logprobs[rows[going], step] = scores.gather(1, drawn[:, None])[going, 0]
+        lengths[rows[going & (drawn == stop)]] = step + 1
+        going = going & (drawn != stop)
+        if not going.any() or step + 1 == max_new:
             break
-        if len(going) < len(rows):
+        if going.sum() < KEEP_AT_LEAST * len(rows):
             cache.keep(going)
-            rows = [rows[i] for i in going.tolist()]
-            drawn, position, real = drawn[going], position[going], real[going]
+            rows, drawn, position, real = rows[going], drawn[going], position[going], real[going]
+            going = going[going]
         position = position + 1
         real = torch.cat((real, torch.ones(len(rows), 1, dtype=torch.bool)), dim=1)
         hidden = model.hidden(
@@ -81,13 +84,28 @@ def generate(
             cache=cache,
         )[:, -1]
     return [
-        Sampled(row, probs, bool(row) and row[-1] == stop)
-        for row, probs in zip(tokens, logprobs, strict=True)
+        Sampled(row[:length], probs[:length], bool(length) and row[length - 1] == stop)
+        for row, probs, length in zip(
+            tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True
+        )
     ]
 
 
-def _draw(scores: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    if temperature <= 0:
+def _prefill(model: Decoder, ids: Tensor, real: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+    """(hidden state [b, c], position [b]) of each prompt's last token."""
+    start = ids.shape[1]
+    causal = torch.ones(start, start, dtype=torch.bool).tril()
+    # A padding query sees itself, so that its softmax is not empty.
+    mask = (causal & real[:, None, None, :]) | torch.eye(start, dtype=torch.bool)
+    positions = (real.cumsum(1) - 1).clamp(min=0)
+    hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)
+    return hidden[:, -1], positions[:, -1]
+
+
+def _draw(scores: Tensor, temperature: float, chance: Tensor | None) -> Tensor:
+    """A token a row: the likeliest, or where ``chance`` [b] in [0, 1) falls in the distribution."""
+    if chance is None:
         return scores.argmax(-1)
-    probabilities = (scores / temperature).softmax(-1)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    reached = (scores / temperature).softmax(-1).cumsum(-1)
+    at = torch.searchsorted(reached, chance[:, None] * reached[:, -1:], right=True)[:, 0]
+    return at.clamp(max=scores.shape[-1] - 1)

@@ -93,11 +93,16 @@ def load() -> Settings:
     settings = Settings(
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
-        api_key=os.environ.get("MODELMILL_API_KEY"),
+        api_key=endpoint_key(),
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
     )
     os.environ.update(_exports(settings))
     return settings
+
+
+def endpoint_key() -> str | None:
+    """The endpoint's key alone: a Bento is served where there is no workspace."""
+    return os.environ.get("MODELMILL_API_KEY") or None
 
 
 def _exports(settings: Settings) -> dict[str, str]:

@@ -82,11 +82,13 @@ class MlflowTracker:
 
 def connect(settings: Settings) -> MlflowClient:
     """A client of the workspace's database, which is made if there is none."""
-    from mlflow.tracking import MlflowClient
+    from mlflow.tracking import MlflowClient, set_tracking_uri
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _initialise(settings)
+    # A registry looks the files of a version up in the process's default, whatever the client's.
+    set_tracking_uri(settings.mlflow_uri)
     return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
 
 
@@ -104,8 +106,10 @@ def _initialise(settings: Settings) -> None:
     beside = settings.mlflow / f"mlflow.{os.getpid()}.partial"
     for leftover in settings.mlflow.glob("mlflow.*.partial*"):
         leftover.unlink()
-    store = SqlAlchemyStore(f"sqlite:///{beside}", artifact_root(settings))
-    store._dispose_engine()
+    store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+        f"sqlite:///{beside}", artifact_root(settings)
+    )
+    store.engine.dispose()
     beside.replace(database)
 
 

@@ -1,0 +1,238 @@
+"""The loop of PPO: roll out, learn, note, save; the same bytes whether or not it was killed.
+
+What is random (questions, sampling, order) is a function of the seed and the iteration; the rest
+of the state is in ``Checkpoints``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from components.align.advantage import KLController, gae, token_rewards, whiten
+from components.align.objective import policy_loss, value_loss
+from components.align.recipe import PPOConfig
+from components.align.rollout import Players, Rollout, roll_out
+from components.core.errors import MillError
+from components.core.shards import write_shard
+from components.core.workdir import Workdir
+from components.text.answering import Asked
+from components.train.allocator import keep_freed_memory
+from components.train.checkpoint import Checkpoints, collect, restore
+from components.train.optim import Optimiser
+from components.core.precision import computing
+from components.train.schedule import rate_factor
+from models.heads import ScalarHead
+from models.sequences import answer_scores, entropies, taken
+
+CURVE = (
+    "iteration",
+    "reward",
+    "kl",
+    "kl_coefficient",
+    "clip_share",
+    "entropy",
+    "length",
+    "finished",
+    "policy_loss",
+    "value_loss",
+    "grad_norm",
+)
+QUARTER = 4
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A rollout with what each token was worth."""
+
+    rollout: Rollout
+    values_ba: Tensor
+    advantages_ba: Tensor
+    returns_ba: Tensor
+
+
+class Learning:
+    """One PPO run, from wherever an earlier try left it."""
+
+    def __init__(
+        self, config: PPOConfig, players: Players, asked: Sequence[Asked], work: Workdir
+    ) -> None:
+        self.config, self.players, self.asked, self.work = config, players, asked, work
+        self.value = _value_head(players)
+        self.policy_optim = Optimiser(players.policy, config.optim)
+        self.value_optim = Optimiser(self.value, config.value_optim)
+        self.controller = KLController(config.kl, config.kl.coefficient)
+        self.states = Checkpoints(work.scratch / "states")
+        self.curve: list[list[float]] = []
+
+    def run(self) -> None:
+        """Every iteration that is left, then ``curve.parquet``.
+
+        Raises:
+            MillError: a loss or a gradient was not finite.
+        """
+        keep_freed_memory()
+        self._resume()
+        config = self.config
+        self.work.progress.start(config.iterations, "iterations", done=len(self.curve))
+        while len(self.curve) < config.iterations:
+            self._iterate(len(self.curve))
+            row = dict(zip(CURVE, self.curve[-1], strict=True))
+            note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
+            self.work.progress.advance(1, note=note)
+            done = len(self.curve)
+            if done % config.save_every == 0 and done < config.iterations:
+                self._save()
+        columns = [list(column) for column in zip(*self.curve, strict=True)]
+        table = pa.table({name: pa.array(c) for name, c in zip(CURVE, columns, strict=True)})
+        write_shard(self.work.folder / "curve.parquet", table)
+
+    def stats(self) -> dict[str, float]:
+        """Reward over the first and the last quarter of the iterations, and the last KL."""
+        few = max(1, len(self.curve) // QUARTER)
+        first, last = self.curve[:few], self.curve[-few:]
+        return {
+            "iterations": float(len(self.curve)),
+            "answers": float(len(self.curve) * self.config.answers),
+            "reward_first": round(_mean(first, "reward"), 4),
+            "reward_last": round(_mean(last, "reward"), 4),
+            "kl_last": round(_mean(last, "kl"), 4),
+            "entropy_last": round(_mean(last, "entropy"), 4),
+        }
+
+    def _iterate(self, iteration: int) -> None:
+        config = self.config
+        generator = torch.Generator().manual_seed((config.seed << 24) + iteration)
+        rollout = roll_out(config, self.players, self._questions(iteration), generator)
+        lesson = self._lesson(rollout)
+        steps = [self._learn(lesson, rows, iteration) for rows in self._batches(generator)]
+        clip_share, policy, value, norm = (
+            math.fsum(column) / len(steps) for column in zip(*steps, strict=True)
+        )
+        self.curve.append(
+            [
+                float(iteration),
+                float(rollout.scores(config).mean()),
+                rollout.kl,
+                self.controller.coefficient,
+                clip_share,
+                rollout.entropy,
+                rollout.length,
+                float(rollout.finished_b.float().mean()),
+                policy,
+                value,
+                norm,
+            ]
+        )
+        self.controller = self.controller.after(rollout.kl)
+
+    def _questions(self, iteration: int) -> list[Asked]:
+        """The next questions; the list begins again where it ends."""
+        start = iteration * self.config.answers
+        numbers = range(start, start + self.config.answers)
+        return [self.asked[number % len(self.asked)] for number in numbers]
+
+    def _lesson(self, rollout: Rollout) -> Lesson:
+        config, mask_ba = self.config, rollout.mask_ba
+        with torch.no_grad():
+            values_ba = self.value(rollout.features_bac) * mask_ba
+        rewards_ba = token_rewards(
+            rollout.scores(config),
+            rollout.logprobs_ba,
+            rollout.reference_ba,
+            mask_ba,
+            self.controller.coefficient,
+        )
+        advantages_ba, returns_ba = gae(
+            rewards_ba, values_ba, mask_ba, config.discount, config.decay
+        )
+        return Lesson(rollout, values_ba, whiten(advantages_ba, mask_ba), returns_ba)
+
+    def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
+        for _ in range(self.config.epochs):
+            order = torch.randperm(self.config.answers, generator=generator)
+            yield from order.split(self.config.batch)
+
+    def _learn(
+        self, lesson: Lesson, rows: Tensor, iteration: int
+    ) -> tuple[float, float, float, float]:
+        """One step of policy and value: (clip share, both losses, the policy's gradient norm)."""
+        config, rollout = self.config, lesson.rollout
+        mask_ba = rollout.mask_ba[rows]
+        sequences = rollout.sequences.pick(rows)
+        with computing(self.players.policy, config.precision):
+            scores_nv = answer_scores(self.players.policy, sequences)
+            loss, clip_share = policy_loss(
+                taken(scores_nv, sequences.answers_n),
+                rollout.logprobs_ba[rows][mask_ba],
+                lesson.advantages_ba[rows][mask_ba],
+                config.clip,
+            )
+            if config.entropy:
+                loss = loss - config.entropy * entropies(scores_nv).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+        error = value_loss(
+            self.value(rollout.features_bac[rows][mask_ba]),
+            lesson.values_ba[rows][mask_ba],
+            lesson.returns_ba[rows][mask_ba],
+            config.value_clip,
+        )
+        error.backward()  # type: ignore[no-untyped-call]
+        norm = self._step(iteration, float(loss.detach()), float(error.detach()))
+        return clip_share, float(loss.detach()), float(error.detach()), norm
+
+    def _step(self, iteration: int, loss: float, error: float) -> float:
+        norms = self.policy_optim.clip(), self.value_optim.clip()
+        if not all(math.isfinite(figure) for figure in (loss, error, *norms)):
+            raise MillError(
+                f"ppo broke at iteration {iteration} (policy loss {loss}, value loss {error}, "
+                f"gradient norm {norms[0]}): lower ppo.optim.adam_lr or ppo.kl.target"
+            )
+        factor = rate_factor(iteration, self.config.iterations, self.config.schedule)
+        for optimiser in (self.policy_optim, self.value_optim):
+            optimiser.step(factor)
+            optimiser.zero_grad()
+        return norms[0]
+
+    def _save(self) -> None:
+        tensors = {f"policy:{k}": t for k, t in self._policy_state().items()}
+        tensors |= {f"value:{k}": t for k, t in self._value_state().items()}
+        tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64)
+        # JSON keeps a float to the last bit
+        self.states.save(len(self.curve), tensors, {"coefficient": self.controller.coefficient})
+
+    def _policy_state(self) -> dict[str, Tensor]:
+        return collect({"model": self.players.policy}, self.policy_optim)
+
+    def _value_state(self) -> dict[str, Tensor]:
+        return collect({"model": self.value}, self.value_optim)
+
+    def _resume(self) -> None:
+        saved = self.states.latest()
+        if saved is None:
+            return
+        restore(_part(saved.tensors, "policy:"), {"model": self.players.policy}, self.policy_optim)
+        restore(_part(saved.tensors, "value:"), {"model": self.value}, self.value_optim)
+        self.curve = saved.tensors["curve"].tolist()
+        self.controller = KLController(self.config.kl, float(saved.meta["coefficient"]))
+
+
+def _value_head(players: Players) -> ScalarHead:
+    """A head that values an unfinished answer as the reward model would if it ended here."""
+    head = ScalarHead(players.reward.trunk.shape.width)
+    head.load_state_dict(players.reward.head.state_dict())
+    return head
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+def _mean(rows: Sequence[Sequence[float]], name: str) -> float:
+    at = CURVE.index(name)
+    return math.fsum(row[at] for row in rows) / len(rows)

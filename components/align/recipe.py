@@ -1,0 +1,67 @@
+"""What PPO can be told. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.core.config import StageConfig
+from components.core.precision import Precision
+from components.train.recipe import OptimConfig, ScheduleConfig
+
+
+class KLConfig(StageConfig):
+    """How the policy is held near the model it came from."""
+
+    kind: Literal["adaptive", "fixed"] = Field(
+        default="adaptive", description="whether the coefficient follows the target"
+    )
+    coefficient: float = Field(
+        default=0.05, ge=0, le=10, description="penalty a nat, in deviations of reward, at first"
+    )
+    target: float = Field(
+        default=4.0, gt=0, le=1000, description="nats of KL an answer that adaptive aims at"
+    )
+    gain: float = Field(
+        default=1.0, gt=0, le=5, description="how fast adaptive follows; at 1, a fifth at most"
+    )
+
+
+class PPOConfig(StageConfig):
+    """Rollouts, advantages, and the clipped objective."""
+
+    iterations: int = Field(default=18, ge=1, le=100_000, description="rollouts, each learnt from")
+    answers: int = Field(default=128, ge=2, description="questions answered in a rollout")
+    questions: int = Field(default=8192, ge=1, description="training questions to draw from")
+    max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
+    epochs: int = Field(default=2, ge=1, le=20, description="times each rollout is learnt from")
+    batch: int = Field(default=32, ge=1, description="answers a gradient step")
+    clip: float = Field(default=0.2, gt=0, lt=1, description="how far a ratio may help")
+    value_clip: float = Field(default=0.2, gt=0, description="how far a value may move at once")
+    score_clip: float = Field(
+        default=4.0, gt=0, description="bound of a score, in deviations of reward"
+    )
+    unfinished: float = Field(
+        default=2.0, ge=0, description="taken off the score of an answer that did not end"
+    )
+    entropy: float = Field(default=0.0, ge=0, le=1, description="bonus a nat of entropy")
+    discount: float = Field(default=1.0, gt=0, le=1, description="gamma")
+    decay: float = Field(default=0.95, ge=0, le=1, description="lambda of advantage estimation")
+    kl: KLConfig = Field(default=KLConfig(), description="hold on the model it came from")
+    optim: OptimConfig = Field(
+        default=OptimConfig(
+            kind="adamw", adam_lr=0.0002, embedding_lr=0.0002, beta2=0.98, weight_decay=0.0
+        ),
+        description="the policy's optimiser",
+    )
+    value_optim: OptimConfig = Field(
+        default=OptimConfig(kind="adamw", adam_lr=0.002), description="the value head's optimiser"
+    )
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(warmup=0.05, decay=0.5, floor=0.1),
+        description="course of the rates",
+    )
+    precision: Precision = Field(default="auto", description="dtype of activations in learning")
+    save_every: int = Field(default=1, ge=1, description="iterations between saved states")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of questions, sampling and order")

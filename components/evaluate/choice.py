@@ -1,0 +1,177 @@
+"""A four-choice task from held-out pages: which description belongs to this function?
+
+Candidates are the right description and three of other held-out subjects. The model never sees
+them side by side: each is scored as its answer, and by default by how much the question raises
+its probability over that behind a neutral question (pointwise mutual information, Holtzman et al.
+2021, arXiv:2104.08315), since a description that is likely anywhere says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.figures import proportion_interval, write_report
+from components.core.precision import Precision, computing
+from components.core.shards import read_shard
+from components.core.weights import load_model
+from components.core.workdir import Workdir
+from components.evaluate.likelihood import Span, batches, log_likelihoods, span
+from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from models.decoder import Decoder
+
+CHOICES = 4
+Row = dict[str, Any]
+
+
+class ChoiceConfig(StageConfig):
+    """Which questions, which wrong answers, which rule."""
+
+    questions: int = Field(default=500, ge=1, description="most questions to ask")
+    wrong: Literal["other_pages", "same_page"] = Field(
+        default="other_pages", description="where wrong descriptions come from; same page is harder"
+    )
+    rule: Literal["pmi", "likelihood", "per_token"] = Field(
+        default="pmi", description="what ranks the candidates"
+    )
+    neutral: str = Field(
+        default="What does it do?", min_length=1, description="the question that asks nothing"
+    )
+    batch: int = Field(default=4096, ge=16, description="tokens at once")
+    precision: Precision = Field(default="auto", description="dtype of activations")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of questions and candidates")
+
+
+def evaluate_choice(
+    config: ChoiceConfig,
+    model: Checkpoint,
+    instructions: Instructions,
+    tokenizer: Tokenizer,
+    work: Workdir,
+) -> Report:
+    """Measure ``four_choice_accuracy`` (Wilson's 95 % interval; chance is 0.25).
+
+    Raises:
+        ConfigError: the model has another vocabulary than the tokenizer.
+        DataError: too few held-out descriptions for a single question.
+    """
+    decoder = load_model(work.path(model))
+    words = open_tokenizer(work.path(tokenizer))
+    if words.get_vocab_size() != decoder.shape.vocabulary:
+        raise ConfigError(
+            f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokenizer one of "
+            f"{words.get_vocab_size()}: give the tokenizer that it was trained with"
+        )
+    path = work.path(instructions) / "heldout.parquet"
+    columns = ["id", "kind", "subject", "question", "answer"]
+    rows = [row for row in read_shard(path, columns).to_pylist() if row["kind"] == "describe"]
+    asked = draw_questions(rows, config)
+    spans = question_spans(asked, words, config.neutral)
+    scores = _scores(decoder, spans, config, work)
+    lengths = np.array([len(one.ids) - one.start for one in spans])
+    hits = right_answers(scores, lengths, config.rule)
+    figure = proportion_interval(int(hits.sum()), len(hits), name="four_choice_accuracy")
+    write_report(work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES)
+    return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
+
+
+def question_spans(
+    asked: Sequence[tuple[Row, list[Row]]], words: tokenizers.Tokenizer, neutral: str
+) -> list[Span]:
+    """For each question its four candidates behind it, then behind the neutral question."""
+    nothing = prompt_ids(words, [("user", neutral)])
+    spans: list[Span] = []
+    for right, wrong in asked:
+        prompt = prompt_ids(words, [("user", right["question"])])
+        answers = [answer_ids(words, row["answer"]) for row in (right, *wrong)]
+        spans.extend(span(prompt, answer) for answer in answers)
+        spans.extend(span(nothing, answer) for answer in answers)
+    return spans
+
+
+def _scores(
+    model: Decoder, spans: list[Span], config: ChoiceConfig, work: Workdir
+) -> NDArray[np.float64]:
+    """Log-probability of every span, equal ones computed once."""
+    distinct = {(one.ids.tobytes(), one.start): one for one in spans}
+    keys, once = list(distinct), list(distinct.values())
+    found: dict[tuple[bytes, int], float] = {}
+    work.progress.start(len(once), "answers")
+    with computing(model, config.precision):
+        for run in batches([len(one.ids) for one in once], config.batch):
+            values = log_likelihoods(model, once, run)
+            found.update({keys[row]: value for row, value in zip(run, values, strict=True)})
+            work.progress.advance(len(run))
+    return np.array([found[one.ids.tobytes(), one.start] for one in spans])
+
+
+def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row, list[Row]]]:
+    """(right, three wrong) rows; all four answers differ, and so do the subjects' last names.
+
+    Raises:
+        DataError: not one question has three wrong candidates.
+    """
+    draw = np.random.default_rng(config.seed)
+    asked: list[tuple[Row, list[Row]]] = []
+    for index in draw.permutation(len(rows)):
+        right = rows[int(index)]
+        wrong = _wrong(right, rows, config, draw)
+        if wrong is not None:
+            asked.append((right, wrong))
+        if len(asked) == config.questions:
+            break
+    if not asked:
+        raise DataError(
+            f"only {len(rows)} held-out descriptions: too few for a question with {CHOICES} "
+            "choices; give more pages or hold out more"
+        )
+    return asked
+
+
+def _wrong(
+    right: Row, rows: Sequence[Row], config: ChoiceConfig, draw: np.random.Generator
+) -> list[Row] | None:
+    same_page = config.wrong == "same_page"
+    answers, names = {right["answer"]}, {right["subject"].rpartition(".")[2]}
+    chosen: list[Row] = []
+    for index in draw.permutation(len(rows)):
+        row = rows[int(index)]
+        name = row["subject"].rpartition(".")[2]
+        if (row["id"] == right["id"]) is not same_page:
+            continue
+        if row["answer"] in answers or name in names:
+            continue
+        answers.add(row["answer"])
+        names.add(name)
+        chosen.append(row)
+        if len(chosen) == CHOICES - 1:
+            return chosen
+    return None
+
+
+def right_answers(
+    scores: NDArray[np.float64], lengths: NDArray[np.int64], rule: str
+) -> NDArray[np.bool_]:
+    """Whether each question's first candidate scores highest; a tie counts as wrong.
+
+    Args:
+        scores: log-probabilities, a question's four candidates behind the question and then
+            behind the neutral one, question after question.
+        lengths: tokens of each.
+    """
+    asked, neutral = np.moveaxis(scores.reshape(-1, 2, CHOICES), 1, 0)
+    tokens = lengths.reshape(-1, 2, CHOICES)[:, 0]
+    ranked = {"pmi": asked - neutral, "likelihood": asked, "per_token": asked / tokens}[rule]
+    hits: NDArray[np.bool_] = ranked[:, 0] > ranked[:, 1:].max(axis=1)
+    return hits

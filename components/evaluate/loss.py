@@ -1,0 +1,160 @@
+"""Bits per byte on held-out pages, beside what ``xz -9e`` makes of the same text.
+
+A page is read in overlapping windows as long as the model's training blocks: every token is
+predicted once, from its page alone, with at least ``window - stride`` tokens before it (or the
+page's beginning). The first token is predicted from the end-of-text token, the end is paid for.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from components.core.artifact import Checkpoint, Report, Tokens
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.figures import exact, ratio_interval, write_report
+from components.core.precision import Precision, computing
+from components.core.weights import load_model
+from components.core.workdir import Workdir
+from components.evaluate.likelihood import Span, batches, log_likelihoods
+from components.text.tokens import TokenSplit, open_split
+
+if TYPE_CHECKING:
+    from models.decoder import Decoder
+
+
+class LossConfig(StageConfig):
+    """How held-out pages are read."""
+
+    window: int = Field(default=512, ge=2, description="longest run of tokens the model sees")
+    stride: int = Field(default=384, ge=1, description="tokens newly predicted in each window")
+    most_tokens: int = Field(
+        default=200_000, ge=1, description="pages are drawn until they hold this many tokens"
+    )
+    batch: int = Field(default=4096, ge=16, description="tokens at once")
+    precision: Precision = Field(default="auto", description="dtype of activations")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the draw and the bootstrap")
+
+    @model_validator(mode="after")
+    def _overlaps(self) -> LossConfig:
+        if self.stride > self.window:
+            raise ValueError(f"stride ({self.stride}) must be within window ({self.window})")
+        return self
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a page: only what follows ``span.start`` is counted here."""
+
+    page: int
+    span: Span
+
+
+def evaluate_loss(config: LossConfig, model: Checkpoint, tokens: Tokens, work: Workdir) -> Report:
+    """Measure ``bits_per_byte`` (95 % interval over pages) and ``xz_bits_per_byte``.
+
+    Raises:
+        ConfigError: the model has another vocabulary than the tokens, or a shorter context than
+            the window.
+        DataError: no page is held out.
+    """
+    decoder = load_model(work.path(model))
+    folder = work.path(tokens)
+    split = open_split(folder, "heldout")
+    if decoder.shape.vocabulary != split.vocabulary:
+        raise ConfigError(
+            f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokens one of "
+            f"{split.vocabulary}: give the tokens that it was trained on"
+        )
+    if config.window > decoder.shape.context:
+        raise ConfigError(
+            f"loss.window ({config.window}) must be within the model's context "
+            f"({decoder.shape.context})"
+        )
+    texts = heldout_texts(folder, split)
+    pages = draw_pages(split, config)
+    windows = [window for page in pages for window in page_windows(split, page, config)]
+    bits = _bits(decoder, windows, config, work)
+    bits_per_byte = ratio_interval(
+        [bits[page] for page in pages],
+        [len(texts[page].encode()) for page in pages],
+        name="bits_per_byte",
+        unit="bits/byte",
+        seed=config.seed,
+    )
+    xz = exact("xz_bits_per_byte", xz_bits_per_byte(texts), "bits/byte", len(texts))
+    predicted = sum(len(window.span.ids) - window.span.start for window in windows)
+    write_report(work.folder, [bits_per_byte, xz], predicted_tokens=predicted)
+    stats = {figure.name: round(figure.value, 4) for figure in (bits_per_byte, xz)}
+    return work.seal(Report, stats={**stats, "pages": len(pages), "tokens": predicted})
+
+
+def _bits(
+    model: Decoder, windows: list[Window], config: LossConfig, work: Workdir
+) -> dict[int, float]:
+    """Bits that each page costs."""
+    bits: dict[int, float] = defaultdict(float)
+    spans = [window.span for window in windows]
+    work.progress.start(len(windows), "windows")
+    with computing(model, config.precision):
+        for rows in batches([len(one.ids) for one in spans], config.batch):
+            for row, value in zip(rows, log_likelihoods(model, spans, rows), strict=True):
+                bits[windows[row].page] -= value / math.log(2)
+            work.progress.advance(len(rows))
+    return bits
+
+
+def heldout_texts(folder: Path, split: TokenSplit) -> list[str]:
+    """The held-out pages' texts, in the order of the tokens.
+
+    Raises:
+        DataError: there is none, or their number differs.
+    """
+    path = folder / "heldout.parquet"
+    try:
+        texts: list[str] = pq.read_table(path, columns=["text"])["text"].to_pylist()
+    except (OSError, KeyError) as error:
+        raise DataError(f"{folder.name}: {path.name} cannot be read: {error}") from error
+    if len(texts) != len(split.documents) - 1:
+        raise DataError(
+            f"{folder.name}: {len(texts)} held-out texts, {len(split.documents) - 1} in tokens"
+        )
+    if not sum(map(len, texts)):
+        raise DataError(f"{folder.name}: no page is held out; give more pages or hold out more")
+    return texts
+
+
+def draw_pages(split: TokenSplit, config: LossConfig) -> list[int]:
+    """Pages in a seeded order until ``most_tokens`` is reached; all where they hold fewer."""
+    order = np.random.default_rng(config.seed).permutation(len(split.documents) - 1)
+    lengths = np.diff(split.documents)[order]
+    before = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    return sorted(int(page) for page in order[before < config.most_tokens])
+
+
+def page_windows(split: TokenSplit, page: int, config: LossConfig) -> list[Window]:
+    """Windows that between them predict every token of the page once."""
+    ids = np.concatenate(([split.eos], split.document(page))).astype(np.int64)
+    windows = [Window(page, Span(ids[: config.window], 1))]
+    done = config.window
+    while done < len(ids):
+        end = min(done + config.stride, len(ids))
+        begin = end - min(config.window, end)
+        windows.append(Window(page, Span(ids[begin:end], done - begin)))
+        done = end
+    return windows
+
+
+def xz_bits_per_byte(texts: list[str]) -> float:
+    """What ``xz -9e`` needs for the texts, one after another."""
+    content = "\n".join(texts).encode()
+    return 8 * len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)) / len(content)

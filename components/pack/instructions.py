@@ -1,0 +1,162 @@
+"""Makes instructions from documentation: questions with reference answers, split by page.
+
+Held-out instructions come from exactly the pages held out in ``Tokens``; one that a training page
+also answers, in the same words, is no test of anything and is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from components.core.artifact import Corpus, Instructions, Tokens
+from components.core.config import StageConfig
+from components.core.errors import DataError
+from components.core.shards import map_shards, read_all, write_shard
+from components.core.workdir import Workdir
+from components.pack.questions import Kind, questions
+
+ROW = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # of the page
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+    ]
+)
+Row = dict[str, Any]
+
+
+class InstructionsConfig(StageConfig):
+    """Which questions are asked, and how many a page gives."""
+
+    kinds: tuple[Kind, ...] = Field(
+        default=("describe", "module", "parameters"), min_length=1, description="kinds to make"
+    )
+    max_per_page: int = Field(
+        default=64, ge=1, le=100_000, description="most training rows of one kind from one page"
+    )
+    max_answer_words: int = Field(
+        default=40, ge=5, le=1000, description="longer answers are left out, never cut"
+    )
+
+
+def make_instructions(
+    config: InstructionsConfig, corpus: Corpus, tokens: Tokens, work: Workdir
+) -> Instructions:
+    """Read every page and write ``train.parquet`` and ``heldout.parquet`` (``ROW``).
+
+    Raises:
+        DataError: no page gives an instruction to train on.
+    """
+    found = work.scratch / "found"
+    map_shards(
+        work,
+        work.path(corpus),
+        questions_of_shard,
+        into=found,
+        max_words=config.max_answer_words,
+        kinds=list(config.kinds),
+    )
+    heldout_ids = set(
+        pq.read_table(work.path(tokens) / "heldout.parquet", columns=["id"])["id"].to_pylist()
+    )
+    rows = _unambiguous(read_all(found).to_pylist())
+    train = _distinct(row for row in rows if row["id"] not in heldout_ids)
+    train = _capped(train, config.max_per_page)
+    heldout = _distinct(row for row in rows if row["id"] in heldout_ids)
+    if not train:
+        raise DataError(
+            "instructions: no page has a heading with a sentence below it; give pages with "
+            "headings (Markdown # or HTML <h1>), or stop before this stage with --until tokens"
+        )
+    unseen = _without_known(heldout, train)
+    write_shard(work.folder / "train.parquet", pa.Table.from_pylist(train, schema=ROW))
+    write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(unseen, schema=ROW))
+    return work.seal(Instructions, stats=_stats(config, train, unseen, len(heldout)))
+
+
+def questions_of_shard(table: pa.Table, max_words: int, kinds: list[str]) -> pa.Table:
+    """Instructions of one shard's pages (in a worker)."""
+    rows: list[Row] = []
+    for page in table.select(["id", "url", "title", "text"]).to_pylist():
+        asked = questions(page["text"], page["title"], max_words)
+        rows.extend(
+            {"id": page["id"], "url": page["url"], **one._asdict()}
+            for one in asked
+            if one.kind in kinds
+        )
+    return pa.Table.from_pylist(rows, schema=ROW)
+
+
+def _capped(rows: Iterable[Row], most: int) -> list[Row]:
+    """At most ``most`` rows of one kind from one page, drawn by digest, order kept."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["id"], row["kind"]].append(row)
+    kept: list[Row] = []
+    for group in groups.values():
+        ranked = sorted(range(len(group)), key=lambda index: _rank(group[index]))
+        kept.extend(group[index] for index in sorted(ranked[:most]))
+    return kept
+
+
+def _rank(row: Row) -> bytes:
+    return hashlib.sha256(f"{row['subject']}\0{row['answer']}".encode()).digest()
+
+
+def _unambiguous(rows: list[Row]) -> list[Row]:
+    """Without ``module`` questions that have several right answers (``dumps``: json, pickle)."""
+    answers: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["kind"] == "module":
+            answers[row["subject"].rpartition(".")[2]].add(row["answer"])
+    return [
+        row
+        for row in rows
+        if row["kind"] != "module" or len(answers[row["subject"].rpartition(".")[2]]) == 1
+    ]
+
+
+def _distinct(rows: Iterable[Row]) -> list[Row]:
+    """The first of each (kind, subject, answer)."""
+    first: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        first.setdefault((row["kind"], row["subject"], row["answer"]), row)
+    return list(first.values())
+
+
+def _without_known(heldout: list[Row], train: list[Row]) -> list[Row]:
+    """Held-out rows that training does not already give away.
+
+    Known is an answer of the same kind to a subject of the same last name: an inherited method is
+    documented, word for word, on the page of every class that inherits it.
+    """
+    known = {_gist(row) for row in train}
+    return [row for row in heldout if _gist(row) not in known]
+
+
+def _gist(row: Row) -> tuple[str, str, str]:
+    return row["kind"], row["subject"].rpartition(".")[2], row["answer"]
+
+
+def _stats(
+    config: InstructionsConfig, train: list[Row], heldout: list[Row], before: int
+) -> dict[str, float]:
+    stats = {
+        "train": float(len(train)),
+        "heldout": float(len(heldout)),
+        "heldout_known": float(before - len(heldout)),
+    }
+    for kind in config.kinds:
+        stats[f"train_{kind}"] = float(sum(row["kind"] == kind for row in train))
+        stats[f"heldout_{kind}"] = float(sum(row["kind"] == kind for row in heldout))
+    return stats

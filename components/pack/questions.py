@@ -1,0 +1,190 @@
+"""Questions that a documentation page answers, read from its Markdown.
+
+An API page (heading = qualified name, fenced signature, description) gives three kinds:
+``describe`` (what does it do), ``module`` (where is it) and ``parameters`` (what does it take).
+Any other page gives ``describe`` alone, from its headings and the sentence below each.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from components.text.markdown import Section, sections
+from components.text.sentences import first_sentence, words_in
+
+Kind = Literal["describe", "module", "parameters"]
+
+PHRASES: dict[str, tuple[str, ...]] = {
+    "describe": (
+        "What does `{0}` do?",
+        "What is `{0}` for?",
+        "Describe `{0}`.",
+        "Explain what `{0}` does.",
+    ),
+    "about": (
+        "What is the module `{0}` about?",
+        "What does the module `{0}` provide?",
+        "Describe the module `{0}`.",
+    ),
+    "topic": (
+        'What does the documentation say about "{0}"?',
+        'Explain "{0}".',
+        'What should I know about "{0}"?',
+    ),
+    "module": (
+        "Which module holds `{0}`?",
+        "Where do I find `{0}`?",
+        "What module is `{0}` in?",
+    ),
+    "parameters": (
+        "What are the parameters of `{0}`?",
+        "Which arguments does `{0}` take?",
+        "What do I pass to `{0}`?",
+    ),
+}
+_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_HEADING_CALL = re.compile(r"(?:class |def |async def )?([A-Za-z_][\w.]*)\s*(?:\(.*\))?\s*")
+_HOUSEKEEPING = re.compile(
+    r"(?:see also|examples?|notes?|references?|parameters|returns?|raises|contents|index|search|"
+    r"(?:table of )?contents|on this page|next|previous|change ?log|licen[cs]e|navigation|usage|"
+    r"attributes|methods|functions|classes|warnings?|yields|overview|introduction|api|todo)",
+    re.IGNORECASE,
+)
+_IMPLIED = ("self", "cls")
+
+
+class Question(NamedTuple):
+    """One question with its reference answer."""
+
+    kind: Kind
+    subject: str
+    question: str
+    answer: str
+
+
+def questions(text: str, title: str, max_words: int) -> Iterator[Question]:
+    """Questions and answers of one page, in the order of the page."""
+    parts = sections(text)
+    module = _module(parts, title)
+    if module is None:
+        yield from _topics(parts, max_words)
+        return
+    for part in parts:
+        name = _qualified(part)
+        if name == module:
+            yield from _described("about", module, part, max_words)
+        elif name is not None:
+            yield from _of_member(name, module, part, max_words)
+
+
+def _of_member(name: str, module: str, part: Section, max_words: int) -> Iterator[Question]:
+    yield from _described("describe", name, part, max_words)
+    inside = name.startswith(module + ".")
+    if inside and "." not in name.removeprefix(module + "."):
+        short = name.removeprefix(module + ".")
+        yield _ask("module", "module", name, short, f"`{short}` is in the module `{module}`.")
+    listed = parameters(part.fence or "")
+    if listed is not None:
+        answer = _parameters_answer(name, listed)
+        if words_in(answer) <= max_words:
+            yield _ask("parameters", "parameters", name, name, answer)
+
+
+def _topics(parts: list[Section], max_words: int) -> Iterator[Question]:
+    """Pages that document no API: a heading, and the first sentence below it."""
+    for part in parts:
+        heading = part.heading.strip(" :.?¶#")
+        if not 1 <= words_in(heading) <= 12 or _HOUSEKEEPING.fullmatch(heading):
+            continue
+        yield from _described("topic", heading, part, max_words)
+
+
+def _described(phrase: str, subject: str, part: Section, max_words: int) -> Iterator[Question]:
+    sentence = first_sentence(part.paragraphs, max_words=max_words)
+    if sentence is not None:
+        yield _ask("describe", phrase, subject, subject, sentence)
+
+
+def _ask(kind: Kind, phrase: str, subject: str, shown: str, answer: str) -> Question:
+    phrases = PHRASES[phrase]
+    drawn = hashlib.sha256(f"{phrase}\0{subject}".encode()).digest()[0] % len(phrases)
+    return Question(kind, subject, phrases[drawn].format(shown), answer)
+
+
+def _module(parts: list[Section], title: str) -> str | None:
+    """The module an API page documents: its first heading, when others start with its name."""
+    if not parts:
+        return None
+    first = parts[0].heading.removeprefix("module ").strip().strip("`")
+    for name in (first, title.strip()):
+        if _NAME.fullmatch(name) and any(part.heading.startswith(name + ".") for part in parts[1:]):
+            return name
+    named = [part for part in parts if _qualified(part) and part.fence]
+    if not named:
+        return None
+    if _NAME.fullmatch(first):
+        return first
+    return (_qualified(named[0]) or "").rpartition(".")[0] or None
+
+
+def _qualified(part: Section) -> str | None:
+    """The qualified name a heading gives, if it gives one."""
+    match = _HEADING_CALL.fullmatch(part.heading)
+    return match[1].strip(".") if match and _NAME.fullmatch(match[1].strip(".")) else None
+
+
+def parameters(signature: str) -> list[str] | None:
+    """Names a ``def`` takes, ``self`` and ``cls`` left out; None where it is no ``def``."""
+    code = signature.strip()
+    if not code.startswith(("def ", "async def ")):
+        return None
+    try:
+        tree = ast.parse(code.rstrip(":").rstrip() + ": ...")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _loose_parameters(code)
+    function = tree.body[0]
+    if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    given = function.args
+    names = [a.arg for a in (*given.posonlyargs, *given.args)]
+    names += [f"*{given.vararg.arg}"] if given.vararg else []
+    names += [a.arg for a in given.kwonlyargs]
+    names += [f"**{given.kwarg.arg}"] if given.kwarg else []
+    return names[1:] if names and names[0] in _IMPLIED else names
+
+
+def _loose_parameters(code: str) -> list[str] | None:
+    """Parameters of a signature that is no valid Python (``obj=<object object>``)."""
+    inside = code[code.find("(") + 1 :]
+    depth, piece, pieces = 0, "", []
+    for character in inside:
+        depth += character in "([{<"
+        depth -= character in ")]}>" and not piece.endswith("-")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            pieces.append(piece)
+            piece = ""
+        else:
+            piece += character
+    if depth >= 0:
+        return None
+    pieces.append(piece)
+    names = [re.split(r"[:=]", p, maxsplit=1)[0].strip() for p in pieces]
+    if not all(re.fullmatch(r"\*{0,2}\w*|/", name) for name in names):
+        return None
+    return [n for n in names if n not in ("", "/", "*", *_IMPLIED)]
+
+
+def _parameters_answer(name: str, listed: list[str]) -> str:
+    short = name.rpartition(".")[2]
+    shown = [f"`{parameter}`" for parameter in listed]
+    if not shown:
+        return f"`{short}` takes no parameters."
+    if len(shown) == 1:
+        return f"`{short}` takes one parameter: {shown[0]}."
+    return f"`{short}` takes {len(shown)} parameters: {', '.join(shown[:-1])} and {shown[-1]}."

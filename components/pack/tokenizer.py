@@ -1,0 +1,114 @@
+"""Trains the byte-level BPE tokenizer on the training pages of a corpus.
+
+Byte-level BPE: Sennrich et al. 2016 (arXiv:1508.07909) on GPT-2's byte alphabet and word pattern.
+Every byte is in the alphabet, so any text can be written and none becomes "unknown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from components.core.artifact import Corpus, Tokenizer
+from components.core.config import StageConfig
+from components.core.errors import DataError
+from components.core.shards import read_all, read_shard, shard_paths
+from components.core.workdir import Workdir, write_durably
+from components.text.chat import SPECIALS
+from components.text.split import heldout_pages
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as BpeTokenizer
+    from tokenizers.trainers import BpeTrainer
+
+BYTES = 256
+
+
+class TokenizerConfig(StageConfig):
+    """How the vocabulary is learnt."""
+
+    vocabulary: int = Field(
+        default=4096, ge=BYTES + len(SPECIALS) + 1, le=1 << 20, description="tokens in all"
+    )
+    min_frequency: int = Field(
+        default=2, ge=1, le=1_000_000, description="how often a pair must occur to be merged"
+    )
+    max_token_length: int = Field(
+        default=24, ge=2, le=256, description="longest token, in bytes; keeps rulers out"
+    )
+    split_digits: bool = Field(default=True, description="every digit is a token of its own")
+    heldout_share: float = Field(
+        default=0.08,
+        ge=0,
+        le=0.5,
+        description="share of pages not read; keep it equal to that of tokens",
+    )
+    seed: int = Field(default=0, ge=0, description="fixes which pages are held out")
+
+
+def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> Tokenizer:
+    """Learn a vocabulary from the training pages: ``tokenizer.json`` of Hugging Face tokenizers.
+
+    Special tokens are ``components.text.chat.SPECIALS``, ids 0 to 4. A small corpus may give
+    fewer tokens than asked for.
+
+    Raises:
+        DataError: no page is left to learn from.
+    """
+    folder = work.path(corpus)
+    urls = read_all(folder, ["url"])["url"].to_pylist()
+    heldout = heldout_pages(urls, config.heldout_share, config.seed)
+    if len(heldout) >= len(set(urls)):
+        raise DataError("tokenizer: no page is left to train on; lower heldout_share")
+    tokenizer = untrained(config)
+    work.progress.start(len(urls), "pages")
+    tokenizer.train_from_iterator(_texts(folder, heldout, work), _trainer(config))
+    write_durably(work.folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+    return work.seal(
+        Tokenizer,
+        stats={
+            "vocabulary": float(tokenizer.get_vocab_size()),
+            "pages": float(len(urls) - sum(url in heldout for url in urls)),
+        },
+    )
+
+
+def untrained(config: TokenizerConfig) -> BpeTokenizer:
+    """An empty byte-level BPE tokenizer: its splitting and decoding rules."""
+    from tokenizers import Tokenizer as BpeTokenizer
+    from tokenizers.decoders import ByteLevel as ByteDecoder
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+
+    tokenizer = BpeTokenizer(BPE())
+    words = ByteLevel(add_prefix_space=False, use_regex=True)
+    split = [Digits(individual_digits=True), words] if config.split_digits else [words]
+    tokenizer.pre_tokenizer = Sequence(split)
+    tokenizer.decoder = ByteDecoder()
+    return tokenizer
+
+
+def _trainer(config: TokenizerConfig) -> BpeTrainer:
+    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers.trainers import BpeTrainer
+
+    return BpeTrainer(
+        vocab_size=config.vocabulary,
+        min_frequency=config.min_frequency,
+        max_token_length=config.max_token_length,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=sorted(ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
+def _texts(folder: Path, heldout: frozenset[str], work: Workdir) -> Iterator[str]:
+    for path in shard_paths(folder):
+        table = read_shard(path, ["url", "text"])
+        for url, text in zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True):
+            if url not in heldout:
+                yield text
+        work.progress.advance(len(table))

@@ -1,0 +1,163 @@
+"""Turns the corpus into token arrays with document boundaries, split by page.
+
+The format is that of ``components/text/tokens.py``; a document is its text and the end-of-text
+token. Documents stand in the order of the corpus: shard by shard, sorted by id.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components.core.artifact import Corpus, Tokenizer, Tokens, canonical
+from components.core.config import StageConfig
+from components.core.errors import DataError
+from components.core.shards import map_shards, read_all, read_shard, shard_paths, write_shard
+from components.core.workdir import Workdir, write_durably
+from components.text.chat import EOS_ID, SPECIALS, open_tokenizer, plain_ids
+from components.text.split import heldout_pages
+from components.text.tokens import Split
+
+ENCODED = pa.schema(
+    [
+        pa.field("heldout", pa.bool_()),
+        pa.field("bytes", pa.int64()),
+        pa.field("tokens", pa.large_list(pa.uint32())),
+    ]
+)
+
+
+class TokensConfig(StageConfig):
+    """How pages are split and how much text a model needs."""
+
+    heldout_share: float = Field(
+        default=0.08, gt=0, le=0.5, description="share of pages that no model is trained on"
+    )
+    seed: int = Field(default=0, ge=0, description="fixes which pages are held out")
+    min_train_tokens: int = Field(
+        default=10_000, ge=1, description="fewest training tokens worth training a model on"
+    )
+
+
+def pack_tokens(
+    config: TokensConfig, corpus: Corpus, tokenizer: Tokenizer, work: Workdir
+) -> Tokens:
+    """Encode every page and write the two splits.
+
+    Raises:
+        DataError: a split is empty, or there is too little text to train on.
+    """
+    folder, encoded = work.path(corpus), work.scratch / "encoded"
+    vocabulary = open_tokenizer(work.path(tokenizer)).get_vocab_size()
+    urls = read_all(folder, ["url"])["url"].to_pylist()
+    heldout = heldout_pages(urls, config.heldout_share, config.seed)
+    if not heldout or len(heldout) == len(set(urls)):
+        raise DataError(
+            f"tokens: {len(set(urls))} page(s) at heldout_share {config.heldout_share:g} leave a "
+            "split empty; give at least two pages"
+        )
+    map_shards(
+        work,
+        folder,
+        encode_shard,
+        into=encoded,
+        tokenizer=work.path(tokenizer),
+        heldout=sorted(heldout),
+    )
+    sizes = {split: _join(work.folder, encoded, split, vocabulary) for split in _SPLITS}
+    if sizes["train"][0] < config.min_train_tokens:
+        raise DataError(
+            f"tokens: {sizes['train'][0]} training tokens are fewer than min_train_tokens "
+            f"({config.min_train_tokens}); give more text"
+        )
+    _write_heldout_pages(work.folder, folder, heldout)
+    meta = {
+        "vocabulary": vocabulary,
+        "eos": EOS_ID,
+        **{f"{split}_bytes": bytes_ for split, (_, bytes_, _) in sizes.items()},
+    }
+    write_durably(work.folder / "meta.json", canonical(meta))
+    return work.seal(Tokens, stats=_stats(sizes, vocabulary))
+
+
+_SPLITS: tuple[Split, Split] = ("train", "heldout")
+
+
+def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Table:
+    """Token ids of one shard's documents, each closed by the end-of-text token (in a worker)."""
+    model = open_tokenizer(tokenizer)
+    texts, outside = table["text"].to_pylist(), frozenset(heldout)
+    plain = [text for text in texts if not any(token in text for token in SPECIALS)]
+    quick = iter(model.encode_batch_fast(plain, add_special_tokens=False))
+    ids = [
+        plain_ids(model, text) if any(token in text for token in SPECIALS) else next(quick).ids
+        for text in texts
+    ]
+    arrays = [np.asarray([*document, EOS_ID], dtype=np.uint32) for document in ids]
+    starts = np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int64)
+    flat = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
+    return pa.table(
+        {
+            "heldout": [url in outside for url in table["url"].to_pylist()],
+            "bytes": [len(text.encode()) for text in texts],
+            "tokens": pa.LargeListArray.from_arrays(starts, flat),
+        },
+        schema=ENCODED,
+    )
+
+
+def _join(folder: Path, encoded: Path, split: Split, vocabulary: int) -> tuple[int, int, int]:
+    """Write one split's two arrays, a shard at a time -> (tokens, bytes, documents)."""
+    lengths: list[NDArray[np.int64]] = []
+    text_bytes = 0
+    for path in shard_paths(encoded):
+        table = _of_split(path, split)
+        lengths.append(np.diff(_column(table).offsets.to_numpy()))
+        text_bytes += sum(table["bytes"].to_pylist())
+    starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths)))).astype(np.int64)
+    kind = np.uint16 if vocabulary <= 1 << 16 else np.uint32
+    beside = folder / f"{split}.npy.tmp"
+    flat = np.lib.format.open_memmap(beside, "w+", dtype=kind, shape=(int(starts[-1]),))
+    at = 0
+    for path in shard_paths(encoded):
+        values = _column(_of_split(path, split)).flatten().to_numpy()
+        flat[at : at + len(values)] = values
+        at += len(values)
+    flat.flush()
+    beside.replace(folder / f"{split}.npy")
+    np.save(folder / f"{split}.docs.npy", starts, allow_pickle=False)
+    return int(starts[-1]), text_bytes, len(starts) - 1
+
+
+def _of_split(path: Path, split: Split) -> pa.Table:
+    table = read_shard(path)
+    return table.filter(pc.equal(table["heldout"], split == "heldout"))
+
+
+def _column(table: pa.Table) -> pa.LargeListArray:
+    joined = table["tokens"].combine_chunks()
+    return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def _write_heldout_pages(folder: Path, corpus: Path, heldout: frozenset[str]) -> None:
+    outside = pa.array(sorted(heldout))
+    tables = []
+    for path in shard_paths(corpus):
+        table = read_shard(path, ["id", "url", "text"])
+        tables.append(table.filter(pc.is_in(table["url"], value_set=outside)))
+    write_shard(folder / "heldout.parquet", pa.concat_tables(tables))
+
+
+def _stats(sizes: dict[Split, tuple[int, int, int]], vocabulary: int) -> dict[str, float]:
+    stats = {"vocabulary": float(vocabulary)}
+    for split, (tokens, text_bytes, documents) in sizes.items():
+        stats[f"{split}_tokens"] = float(tokens)
+        stats[f"{split}_bytes"] = float(text_bytes)
+        stats[f"{split}_pages"] = float(documents)
+    stats["bytes_per_token"] = round(stats["train_bytes"] / max(1, sizes["train"][0]), 4)
+    return stats

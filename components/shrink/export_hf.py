@@ -1,0 +1,171 @@
+"""A folder that transformers, vLLM and others load as ``Qwen3ForCausalLM``, without custom code.
+
+config.json  model.safetensors  generation_config.json
+tokenizer.json  tokenizer_config.json  chat_template.jinja
+parity.json
+
+The tensors are the decoder's own under a ``model.`` prefix; a tied head is left out. Rotary
+halves are split, not interleaved, as Qwen3 has them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.config import StageConfig
+from components.core.workdir import Workdir
+from components.shrink.export_onnx import copy_tokenizer
+from components.shrink.forms import torch_form, transformers_form
+from components.shrink.parity import (
+    Parity,
+    ParityConfig,
+    measure,
+    parity_cases,
+    reference_model,
+    write_parity,
+)
+from components.text.chat import END, END_ID, EOS, EOS_ID, JINJA, SPECIALS
+
+if TYPE_CHECKING:
+    from models.decoder import Decoder
+    from models.shape import DecoderShape
+
+Precision = Literal["float32", "bfloat16"]
+_WEIGHTS = "model.safetensors"
+_BOUNDS = {
+    "float32": ParityConfig(kl_max=1e-10),
+    "bfloat16": ParityConfig(kl_max=1e-2, top1_min=0.97, difference_max=2.0),
+}
+
+
+class HfConfig(StageConfig):
+    """The folder that transformers loads."""
+
+    precision: Precision = Field(default="float32", description="of the weights in the file")
+    parity: ParityConfig | None = Field(
+        None, description="bounds against the torch model; None takes those of the precision"
+    )
+
+
+def export_hf(
+    config: HfConfig, model: Checkpoint, tokenizer: Tokenizer, tokens: Tokens, work: Workdir
+) -> Export:
+    """The model, its tokenizer and its chat template as a transformers folder, with its parity.
+
+    Raises:
+        ConfigError: tokens or tokenizer are of a larger vocabulary than the model's.
+        DataError: an input is damaged, or holds no held-out tokens.
+    """
+    work.progress.start(2, "steps")
+    reference = reference_model(work.path(model))
+    copy_tokenizer(work.path(tokenizer), work.folder, reference.shape)
+    size = save_hf(work.folder, reference, config.precision)
+    work.progress.advance(note="folder")
+    bounds = config.parity or _BOUNDS[config.precision]
+    parity = hf_parity(work.folder, reference, work.path(tokens), bounds)
+    write_parity(work.folder, parity)
+    work.progress.advance(note=parity.note)
+    return work.seal(Export, stats={"bytes": size, **parity.stats})
+
+
+def save_hf(folder: Path, model: Decoder, precision: Precision = "float32") -> int:
+    """Write all but ``tokenizer.json``; returns the bytes of the weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    kind = torch.float32 if precision == "float32" else torch.bfloat16
+    state = {
+        name if name.startswith("lm_head.") else f"model.{name}": value.detach().to(kind)
+        for name, value in model.named_parameters()
+    }
+    beside = folder / f"{_WEIGHTS}.tmp"
+    save_file({name: t.contiguous() for name, t in state.items()}, beside, {"format": "pt"})
+    beside.replace(folder / _WEIGHTS)
+    _write(folder / "config.json", _config(model.shape, precision))
+    stops = {"bos_token_id": EOS_ID, "eos_token_id": [END_ID, EOS_ID], "pad_token_id": EOS_ID}
+    _write(folder / "generation_config.json", stops)
+    _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
+    (folder / "chat_template.jinja").write_text(JINJA, encoding="utf-8")
+    return (folder / _WEIGHTS).stat().st_size
+
+
+def _config(shape: DecoderShape, precision: Precision) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": EOS_ID,
+        "eos_token_id": END_ID,
+        "pad_token_id": EOS_ID,
+        "dtype": precision,
+        "head_dim": shape.head_width,
+        "hidden_act": "silu",
+        "hidden_size": shape.width,
+        "initializer_range": 0.02,
+        "intermediate_size": shape.hidden,
+        "max_position_embeddings": shape.context,
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": shape.norm_eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_base},
+        "rope_theta": shape.rope_base,
+        "tie_word_embeddings": shape.tied,
+        "use_cache": True,
+        "use_sliding_window": False,
+        "vocab_size": shape.vocabulary,
+    }
+
+
+def _tokenizer_config(shape: DecoderShape) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.context,
+        "bos_token": EOS,
+        "eos_token": END,
+        "pad_token": EOS,
+        "additional_special_tokens": list(SPECIALS),
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": JINJA,
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def hf_parity(folder: Path, reference: Decoder, tokens: Path, bounds: ParityConfig) -> Parity:
+    """Parity of a written folder: by transformers where it is installed, else by our own decoder.
+
+    The second reads the file's names, shapes and values, yet takes transformers' reading of them
+    on trust; ``measured_on`` says which it was.
+    """
+    cases = parity_cases(reference, tokens, bounds)
+    try:
+        form, where = transformers_form(folder), "transformers, CPU"
+    except ImportError:
+        form = torch_form(_reload(folder, reference.shape))
+        where = "the folder's tensors in our own decoder: transformers is not installed"
+    return measure(form, cases, bounds, name="hf", measured_on=where)
+
+
+def _reload(folder: Path, shape: DecoderShape) -> Decoder:
+    """A decoder filled from the folder's file; every tensor must be there, and none else."""
+    from safetensors.torch import load_file
+
+    from models.decoder import Decoder
+
+    state = load_file(folder / _WEIGHTS)
+    model = Decoder(shape)
+    bare = {name.removeprefix("model."): tensor.float() for name, tensor in state.items()}
+    if shape.tied:
+        bare["lm_head.weight"] = bare["embed_tokens.weight"]
+    model.load_state_dict(bare, strict=True)
+    return model.eval()

@@ -1,0 +1,81 @@
+"""ONNX with a KV cache: the float32 graph that serving runs on a CPU.
+
+model.onnx      see ``components.shrink.runtime`` for how it is called
+tokenizer.json  so that the folder is enough to talk to it
+parity.json     how far it is from the torch model
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.config import StageConfig
+from components.core.errors import ConfigError
+from components.core.workdir import Workdir
+from components.shrink.forms import served_form
+from components.shrink.graph import GRAPH_FILE, save_graph, weights_of
+from components.shrink.parity import (
+    ParityConfig,
+    measure,
+    parity_cases,
+    reference_model,
+    write_parity,
+)
+from components.shrink.served import served_graph
+from components.text.chat import open_tokenizer
+
+if TYPE_CHECKING:
+    from models.shape import DecoderShape
+
+MEASURED_ON = "onnxruntime, CPU"
+
+
+class OnnxConfig(StageConfig):
+    """What the float32 ONNX form must hold."""
+
+    parity: ParityConfig = Field(
+        default=ParityConfig(), description="bounds against the torch model"
+    )
+
+
+def export_onnx(
+    config: OnnxConfig, model: Checkpoint, tokens: Tokens, tokenizer: Tokenizer, work: Workdir
+) -> Export:
+    """The served graph of a model, and its parity.
+
+    Raises:
+        ConfigError: tokens or tokenizer are of a larger vocabulary than the model's.
+        DataError: an input is damaged, or holds no held-out tokens.
+    """
+    work.progress.start(3, "steps")
+    reference = reference_model(work.path(model))
+    copy_tokenizer(work.path(tokenizer), work.folder, reference.shape)
+    size = save_graph(served_graph(weights_of(reference)), work.folder / GRAPH_FILE)
+    work.progress.advance(note="graph")
+    cases = parity_cases(reference, work.path(tokens), config.parity)
+    work.progress.advance(note="reference")
+    form = served_form(work.folder / GRAPH_FILE)
+    parity = measure(form, cases, config.parity, name="onnx", measured_on=MEASURED_ON)
+    write_parity(work.folder, parity)
+    work.progress.advance(note=parity.note)
+    return work.seal(Export, stats={"bytes": size, **parity.stats})
+
+
+def copy_tokenizer(source: Path, target: Path, shape: DecoderShape) -> None:
+    """Copy ``tokenizer.json`` beside an exported model.
+
+    Raises:
+        ConfigError: it knows tokens that the model does not.
+    """
+    size = open_tokenizer(source).get_vocab_size()
+    if size > shape.vocabulary:
+        raise ConfigError(
+            f"a tokenizer of {size} tokens does not fit a model of {shape.vocabulary}: "
+            "give the tokenizer it was trained with"
+        )
+    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")

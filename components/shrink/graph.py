@@ -1,0 +1,195 @@
+"""What the ONNX graphs share: weights as arrays, a small builder, and a file with equal bytes.
+
+The graphs are written node by node from the decoder's weights instead of traced: that takes
+half a second instead of twenty, gives equal bytes for equal weights, and lets each graph use the
+operators that its runtime is fast at. Parity with the torch model is measured, not assumed.
+
+Names, as other programs expect them: ``input_ids`` int64 [b, t], ``attention_mask`` int64 [b, s],
+``past_key_values.%d.key`` / ``.value`` [b, k, p, d], ``logits`` [b, t, v], ``present.%d.key`` /
+``.value``. What the mask and the past mean differs: see ``served`` and ``plain``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.shape import DecoderShape
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+    from models.decoder import Decoder
+
+Array = NDArray[Any]
+GRAPH_FILE = "model.onnx"
+_INLINE_BYTES = 1_500_000_000
+"""A protobuf message ends at 2 GB; a larger model keeps its weights in a file beside it."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A decoder as float32 arrays: linear weights as [in, out], and the rotary tables."""
+
+    shape: DecoderShape
+    arrays: Mapping[str, Array]
+    cos: Array
+    """[context, d/2]"""
+    sin: Array
+
+    def linear(self, *names: str) -> Array:
+        """Weights of linear layers that read the same input, side by side: [in, sum of out]."""
+        return np.concatenate([self.arrays[f"{name}.weight"].T for name in names], axis=1)
+
+    def vector(self, name: str) -> Array:
+        """The weight of a norm."""
+        return self.arrays[f"{name}.weight"]
+
+    @property
+    def head(self) -> Array:
+        """[c, v]. Its own array even when tied: quantizers skip a transposed embedding."""
+        return self.linear("embed_tokens" if self.shape.tied else "lm_head")
+
+
+def weights_of(model: Decoder) -> Weights:
+    """A decoder's weights, and its rotary angles for every position of its context."""
+    import torch
+
+    from models.decoder import rotary_angles
+
+    cos, sin = rotary_angles(model.shape, torch.arange(model.shape.context)[None])
+    arrays = {name: p.detach().float().numpy() for name, p in model.named_parameters()}
+    return Weights(model.shape, arrays, cos[0, 0].numpy(), sin[0, 0].numpy())
+
+
+class GraphBuilder:
+    """Nodes and constants in the order they are added, each value named after its place."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, TensorProto] = {}
+        self._place = ""
+        self._count = 0
+
+    def at(self, place: str) -> None:
+        """Name what follows after this place: ``layers.0.mlp``."""
+        self._place, self._count = place, 0
+
+    def constant(self, name: str, value: Array) -> str:
+        """An initializer; equal names are one tensor."""
+        from onnx import numpy_helper
+
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def ints(self, *values: int) -> str:
+        """A constant int64 vector."""
+        name = "ints." + "_".join(str(value) for value in values)
+        return self.constant(name, np.array(values, dtype=np.int64))
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """A node with one output; returns the output's name."""
+        return self.many(kind, *inputs, outputs=1, **attributes)[0]
+
+    def many(
+        self,
+        kind: str,
+        *inputs: str,
+        outputs: int | Sequence[str],
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[str]:
+        """A node with several outputs: how many, or their names ("" is left out)."""
+        from onnx import helper
+
+        place = f"{self._place}.{kind}.{self._count}"
+        self._count += 1
+        names = (
+            [f"{place}.{index}" for index in range(outputs)]
+            if isinstance(outputs, int)
+            else list(outputs)
+        )
+        node = helper.make_node(kind, inputs, names, name=place, domain=domain, **attributes)
+        self.nodes.append(node)
+        return names
+
+    def linear(self, x: str, name: str, weight: Array) -> str:
+        """x @ weight."""
+        return self.add("MatMul", x, self.constant(name, weight))
+
+
+def cache_names(layers: int) -> tuple[list[str], list[str]]:
+    """(past, present) names: key and value of layer 0, of layer 1, ..."""
+    places = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
+    return [f"past_key_values.{place}" for place in places], [
+        f"present.{place}" for place in places
+    ]
+
+
+def assemble(
+    builder: GraphBuilder,
+    shape: DecoderShape,
+    *,
+    opsets: Mapping[str, int],
+    present: str,
+    half: bool = False,
+) -> ModelProto:
+    """The whole model. ``present`` names the dimension of the present's positions.
+
+    Every tensor but the ids, the mask and the float32 logits is float16 where ``half``.
+    """
+    from onnx import TensorProto, helper
+
+    def value(name: str, kind: int, *dims: int | str) -> ValueInfoProto:
+        return helper.make_tensor_value_info(name, kind, list(dims))
+
+    real = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    past, presents = cache_names(shape.layers)
+    cache = ("batch", shape.kv_heads)
+    graph = helper.make_graph(
+        builder.nodes,
+        "decoder",
+        [
+            value("input_ids", TensorProto.INT64, "batch", "new"),
+            value("attention_mask", TensorProto.INT64, "batch", "total"),
+            *(value(name, real, *cache, "past", shape.head_width) for name in past),
+        ],
+        [
+            value("logits", TensorProto.FLOAT, "batch", "new", shape.vocabulary),
+            *(value(name, real, *cache, present, shape.head_width) for name in presents),
+        ],
+        initializer=list(builder.constants.values()),
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in opsets.items()],
+        ir_version=10,
+        producer_name="modelmill",
+    )
+    helper.set_model_props(model, {"context": str(shape.context)})
+    return model
+
+
+def save_graph(model: ModelProto, path: Path) -> int:
+    """Write a graph whole, equal bytes for equal graphs; returns the bytes written.
+
+    Weights beyond what one protobuf message holds go to ``<name>.data`` beside it.
+    """
+    import onnx
+
+    beside = path.with_name(path.name + ".tmp")
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size > _INLINE_BYTES:
+        onnx.save_model(model, beside, save_as_external_data=True, location=data.name)
+    else:
+        beside.write_bytes(model.SerializeToString(deterministic=True))
+    beside.replace(path)
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

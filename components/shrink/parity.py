@@ -1,0 +1,223 @@
+"""How far an exported form is from the torch model: logits compared on held-out windows.
+
+The reference is the float32 torch model, run on every window whole and alone, without a cache. The
+form is fed ragged batches: the fronts of the windows as one right-padded prompt, then the rest a
+token at a time through its KV cache. So a wrong rotary layout, mask, position or cache shows. An
+argmax alone would miss it: a wrong rotary permutation moves KL from 1e-15 to 1e-6.
+
+KL is KL(reference || form) in nats, mean over positions, computed in float64.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.core.artifact import canonical
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.weights import load_model
+from components.core.workdir import write_durably
+from components.text.tokens import open_split
+
+if TYPE_CHECKING:
+    from models.decoder import Decoder
+
+PARITY_FILE = "parity.json"
+Ids = NDArray[np.int64]
+Logits = NDArray[Any]
+Form = Callable[[Sequence[Ids], int], Sequence[Logits]]
+"""(rows, steps) -> logits [len(row), v] of every row: the last ``steps`` tokens of each row are
+fed one at a time, all before them as one ragged prompt."""
+
+
+class ParityConfig(StageConfig):
+    """How much is compared, and what passes."""
+
+    positions: int = Field(default=1024, ge=16, description="least positions compared")
+    batch: int = Field(default=4, ge=1, le=256, description="rows of a ragged batch")
+    steps: int = Field(
+        default=8, ge=1, le=512, description="positions of a batch decoded one at a time"
+    )
+    kl_max: float = Field(default=1e-9, ge=0, description="largest mean KL divergence, nats")
+    top1_min: float = Field(default=0.999, ge=0, le=1, description="least share of equal argmax")
+    difference_max: float = Field(default=1e-2, ge=0, description="largest difference of any logit")
+
+
+class Parity(BaseModel):
+    """What was measured, on what, and whether it holds. A figure is None where it is not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: str
+    reference: str = "torch, float32, whole windows"
+    measured_on: str
+    max_abs_logit_difference: float | None
+    kl_mean: float | None
+    top1_agreement: float
+    positions: int
+    decoded_positions: int = Field(description="of these, fed one at a time through the cache")
+    passes: bool
+    bounds: dict[str, float]
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """Figures for an artifact's ``stats``."""
+        known = {"kl_mean": self.kl_mean, "max_abs_logit_difference": self.max_abs_logit_difference}
+        figures = {"passes": float(self.passes), "top1_agreement": self.top1_agreement}
+        return figures | {name: value for name, value in known.items() if value is not None}
+
+    @property
+    def note(self) -> str:
+        """A few words for a progress line."""
+        return "not finite" if self.kl_mean is None else f"KL {self.kl_mean:.1e}"
+
+    def __str__(self) -> str:
+        if self.kl_mean is None:
+            return f"{self.form}: logits are not finite"
+        return (
+            f"{self.form}: KL {self.kl_mean:.2g} (at most {self.bounds['kl_max']:g}), top-1 "
+            f"{self.top1_agreement:.4f} (at least {self.bounds['top1_min']:g}), largest difference "
+            f"{self.max_abs_logit_difference:.2g} (at most {self.bounds['difference_max']:g})"
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One ragged batch, and the logits that the torch model gives for each of its rows."""
+
+    rows: list[Ids]
+    steps: int
+    expected: list[Logits]
+
+
+def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[Case]:
+    """Held-out windows with their reference logits: one of a whole context, then ragged batches.
+
+    Raises:
+        DataError: no held-out tokens.
+        ConfigError: the tokens are of another vocabulary.
+    """
+    import torch
+
+    split = open_split(tokens, "heldout")
+    if not len(split.tokens):
+        raise DataError(f"{tokens.name}: no held-out tokens to measure parity on")
+    if split.vocabulary > model.shape.vocabulary:
+        raise ConfigError(
+            f"tokens of a vocabulary of {split.vocabulary} do not fit a model of "
+            f"{model.shape.vocabulary}: give the tokens it was trained on"
+        )
+    cases: list[Case] = []
+    for lengths, steps in _plan(config, model.shape.context):
+        start = sum(len(row) for case in cases for row in case.rows)
+        rows = _windows(split.tokens, start, lengths)
+        with torch.inference_mode():
+            expected = [model(torch.from_numpy(row)[None])[0].numpy() for row in rows]
+        cases.append(Case(rows, steps, expected))
+    return cases
+
+
+def _plan(config: ParityConfig, context: int) -> list[tuple[list[int], int]]:
+    """(lengths of the rows, steps) of each batch, until enough positions are in."""
+    steps = min(config.steps, context - 1)
+    plan = [([context], 0)]
+    positions = context
+    while positions < config.positions or len(plan) < 2:
+        # From one prompt token up to a full context, so that the last step is the last place.
+        spread = np.linspace(steps + 1, context, config.batch).round().astype(int)
+        lengths = np.roll(spread, len(plan)).tolist()
+        plan.append((lengths, steps))
+        positions += sum(lengths)
+    return plan
+
+
+def _windows(tokens: NDArray[np.integer], start: int, lengths: Sequence[int]) -> list[Ids]:
+    """One window after another from ``start`` on, beginning anew at the split's end."""
+    rows = []
+    for length in lengths:
+        places = np.arange(start, start + length) % len(tokens)
+        rows.append(np.asarray(tokens[places], dtype=np.int64))
+        start += length
+    return rows
+
+
+def measure(
+    form: Form, cases: Sequence[Case], config: ParityConfig, *, name: str, measured_on: str
+) -> Parity:
+    """Compare a form with the reference logits of ``cases``."""
+    kl, same, largest = [], [], []
+    for case in cases:
+        for expected, found in zip(case.expected, form(case.rows, case.steps), strict=True):
+            if found.shape != expected.shape:
+                raise AssertionError(f"{name}: logits {found.shape}, expected {expected.shape}")
+            kl.append(_kl(expected, found))
+            same.append(expected.argmax(-1) == found.argmax(-1))
+            largest.append(np.abs(expected - found).max())
+    kl_mean = float(np.concatenate(kl).mean())
+    top1 = float(np.concatenate(same).mean())
+    difference = float(np.max(largest))
+    passes = (
+        kl_mean <= config.kl_max and top1 >= config.top1_min and difference <= config.difference_max
+    )  # a NaN is never within a bound
+    return Parity(
+        form=name,
+        measured_on=measured_on,
+        max_abs_logit_difference=_rounded(difference),
+        kl_mean=_rounded(kl_mean),
+        top1_agreement=float(f"{top1:.6g}"),
+        positions=sum(map(len, same)),
+        decoded_positions=sum(case.steps * len(case.rows) for case in cases),
+        passes=passes,
+        bounds=config.model_dump(include={"kl_max", "top1_min", "difference_max"}),
+    )
+
+
+def _kl(expected: Logits, found: Logits) -> NDArray[np.float64]:
+    """KL(softmax(expected) || softmax(found)) at each position."""
+    ours, theirs = _log_softmax(expected), _log_softmax(found)
+    divergence: NDArray[np.float64] = (np.exp(ours) * (ours - theirs)).sum(-1)
+    return divergence
+
+
+def _log_softmax(logits: Logits) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(-1, keepdims=True)
+    normed: NDArray[np.float64] = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+    return normed
+
+
+def _rounded(value: float) -> float | None:
+    """Six digits, or None for a NaN or an infinity, which JSON cannot hold."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def write_parity(folder: Path, parity: Parity) -> None:
+    """Write ``parity.json``."""
+    write_durably(folder / PARITY_FILE, canonical(parity.model_dump(mode="json")))
+
+
+def read_parity(folder: Path) -> Parity:
+    """The parity record of an Export.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    try:
+        content: Mapping[str, Any] = json.loads((folder / PARITY_FILE).read_bytes())
+        return Parity(**content)
+    except (OSError, TypeError, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{folder.name}: {PARITY_FILE} is no parity record: {reason}") from error
+
+
+def reference_model(folder: Path) -> Decoder:
+    """The torch model that every form is compared with: float32, in evaluation mode."""
+    return load_model(folder).float()

@@ -1,0 +1,129 @@
+"""A model's answers to instructions: which questions are asked, and what it says to each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from components.core.errors import DataError
+from components.core.shards import read_shard
+from components.text.chat import END_ID, prompt_ids
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from models.decoder import Decoder
+
+COLUMNS = ["id", "kind", "subject", "question", "answer"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question with the answer of the documentation and its prompt."""
+
+    page: str
+    kind: str
+    subject: str
+    question: str
+    reference: str
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said: ``tokens`` as sampled (with the end token where ``finished``)."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finished: bool
+
+
+def read_questions(
+    folder: Path,
+    split: Literal["train", "heldout"],
+    tokenizer: Tokenizer,
+    *,
+    longest: int,
+    limit: int,
+    seed: int,
+) -> list[Asked]:
+    """At most ``limit`` instructions of a split, in an order drawn by digest.
+
+    Args:
+        longest: questions of a longer prompt, in tokens, are left out.
+
+    Raises:
+        DataError: the file or a column is missing, or no question is left.
+    """
+    rows = read_shard(folder / f"{split}.parquet", COLUMNS).to_pylist()
+    rows.sort(key=lambda row: _rank(seed, row["id"], row["question"], row["answer"]))
+    chosen: list[Asked] = []
+    for row in rows:
+        if len(chosen) == limit:
+            break
+        prompt = tuple(prompt_ids(tokenizer, [("user", row["question"])]))
+        if len(prompt) <= longest:
+            chosen.append(
+                Asked(
+                    page=row["id"],
+                    kind=row["kind"],
+                    subject=row["subject"],
+                    question=row["question"],
+                    reference=row["answer"],
+                    prompt=prompt,
+                )
+            )
+    if not chosen:
+        raise DataError(
+            f"instructions: no {split} question within {longest} tokens among {len(rows)}; "
+            "give more pages, or a model with more context"
+        )
+    return chosen
+
+
+def _rank(seed: int, *parts: str) -> bytes:
+    return hashlib.sha256("\0".join((str(seed), *parts)).encode(errors="surrogatepass")).digest()
+
+
+def answer_all(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new: int,
+    temperature: float,
+    seed: int,
+    batch: int,
+    answered: Callable[[int], None] = lambda count: None,
+) -> list[Answer]:
+    """One answer a prompt, in their order; ``temperature`` 0 is greedy.
+
+    Prompts of like length share a batch. ``answered`` is told how many came with each batch.
+    Equal prompts, seed and batch give every model the same random numbers.
+    """
+    import torch
+
+    from models.generate import generate
+
+    generator = torch.Generator().manual_seed(seed)
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        sampled = generate(
+            model,
+            [prompts[index] for index in chosen],
+            max_new=max_new,
+            stop=END_ID,
+            temperature=temperature,
+            generator=generator,
+        )
+        for index, one in zip(chosen, sampled, strict=True):
+            said = one.tokens[:-1] if one.stopped else one.tokens
+            text = tokenizer.decode(said, skip_special_tokens=True).strip()
+            answers[index] = Answer(text, tuple(one.tokens), one.stopped)
+        answered(len(chosen))
+    return [answers[index] for index in range(len(prompts))]

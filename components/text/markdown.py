@@ -1,0 +1,116 @@
+"""What Markdown pages are made of: headings, fenced code, paragraphs; and prose without markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*([\w+-]*)")
+_ROLE = re.compile(r":[a-zA-Z][\w+:-]*:`([^`]+)`")
+_ROLE_TARGET = re.compile(r"\s*<[^<>]*>$")
+_RST_LINK = re.compile(r"`([^`<>]+?)\s*<[^<>`]+>`_{0,2}")
+_IMAGE = re.compile(r"!\[[^\]]*\]\([^)\s]*(?:\s[^)]*)?\)")
+_LINK = re.compile(r"\[([^\]\[]+)\](?:\([^)\s]*(?:\s[^)]*)?\)|\[[^\]]*\])")
+_CODE = re.compile(r"(`+)(.+?)\1_?", re.DOTALL)
+_STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?!\w)")
+_EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]+?)(?<=[^\s*])\*(?![\w*])")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!<>|~-])")
+_SPACE = re.compile(r"\s+")
+
+
+@dataclass
+class Section:
+    """A heading with what stands below it, up to the next heading of any level."""
+
+    level: int
+    heading: str
+    fence: str | None = None
+    """The first fenced block, if it stands before any paragraph: an API page's signature."""
+    paragraphs: list[str] = field(default_factory=list)
+    """Blocks of lines outside fences, as written."""
+
+
+def lines_outside_fences(text: str) -> Iterator[tuple[str, bool]]:
+    """(line, whether it is inside a fenced block or one of its fences)."""
+    closing: str | None = None
+    for line in text.split("\n"):
+        opened = _FENCE.match(line)
+        if closing is None and opened:
+            closing = opened[1]
+            yield line, True
+        elif closing is not None:
+            stripped = line.strip()
+            if stripped.startswith(closing) and not stripped.strip(closing[0]):
+                closing = None
+            yield line, True
+        else:
+            yield line, False
+
+
+def without_fences(text: str) -> str:
+    """``text`` without its fenced code blocks."""
+    return "\n".join(line for line, fenced in lines_outside_fences(text) if not fenced)
+
+
+def sections(text: str) -> list[Section]:
+    """Sections of a page in order; text before the first heading is left out."""
+    found: list[Section] = []
+    block: list[str] = []
+    code: list[str] | None = None
+
+    def close() -> None:
+        if block and found:
+            found[-1].paragraphs.append("\n".join(block))
+        block.clear()
+
+    for line, fenced in lines_outside_fences(text):
+        if fenced:
+            close()
+            code = [*(code or []), line]
+            continue
+        if code is not None:
+            if found and found[-1].fence is None and not found[-1].paragraphs:
+                found[-1].fence = "\n".join(code[1:-1])
+            code = None
+        heading = _HEADING.match(line)
+        if heading:
+            close()
+            found.append(Section(len(heading[1]), plain(heading[2])))
+        elif line.strip():
+            block.append(line)
+        else:
+            close()
+    close()
+    return found
+
+
+def plain(text: str) -> str:
+    """One line of prose: Markdown and reStructuredText markup taken off, white space joined."""
+    text = _ROLE.sub(lambda match: _role_text(match[1]), text)
+    text = _RST_LINK.sub(r"\1", text)
+    text = _IMAGE.sub("", text)
+    text = _LINK.sub(r"\1", text)
+    kept: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        kept.append(match[2].strip())
+        return f"\0{len(kept) - 1}\0"
+
+    text = _CODE.sub(keep, text)  # what stands in code is not markup: __init__, *args, <tag>
+    text = _TAG.sub("", text)
+    text = _STRONG.sub(r"\2", text)
+    text = _EMPHASIS.sub(r"\1", text)
+    text = _ESCAPED.sub(r"\1", text)
+    text = re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], text)
+    return _SPACE.sub(" ", text).strip()
+
+
+def _role_text(content: str) -> str:
+    """The words a Sphinx role shows: ``~a.b.c`` is ``c``, ``text <target>`` is ``text``."""
+    shown = _ROLE_TARGET.sub("", content) or content
+    if shown.startswith("~"):
+        shown = shown[1:].rpartition(".")[2]
+    return shown.lstrip("!.")

@@ -1,0 +1,93 @@
+"""Tables behind the PII patterns: what exists, and what documentation writes as an example.
+
+Sources: RFC 2606 and 6761 (reserved domains), ITU-T E.164 (calling codes), the SWIFT IBAN registry
+(lengths), the card networks' published test numbers.
+"""
+
+from __future__ import annotations
+
+
+def _each(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+EXAMPLE_DOMAINS = _each(
+    "example.com example.org example.net example.edu example.io test.com domain.com domain.tld "
+    "company.com mycompany.com yourdomain.com mydomain.com email.com host.com site.com "
+    "localhost.localdomain foo.com bar.com foo.org bar.org acme.com"
+)
+EXAMPLE_NAMES = _each(
+    "user username name yourname your.name you me someone somebody john.doe jane.doe johndoe foo "
+    "bar example test sender recipient noreply no-reply git"
+)
+EXAMPLE_USERS = _each(
+    "user username usr myuser someuser scott root admin guest anonymous login me foo name u test "
+    "pass passwd password pwd mypass mypassword somepassword tiger secret p pw hostname "
+    "postgres mysql sa"
+)
+EXAMPLE_ADDRESSES = frozenset(
+    ("1.1.1.1", "1.2.3.4", "8.8.8.8", "8.8.4.4", "9.9.9.9", "2.2.2.2", "4.3.2.1", "5.6.7.8")
+)
+EXAMPLE_CARDS = frozenset(
+    (
+        "4111111111111111",
+        "4012888888881881",
+        "4242424242424242",
+        "4000056655665556",
+        "4222222222222",
+        "5555555555554444",
+        "5105105105105100",
+        "5200828282828210",
+        "2223003122003222",
+        "378282246310005",
+        "371449635398431",
+        "6011111111111117",
+        "6011000990139424",
+        "3566002020360505",
+        "3530111333300000",
+        "30569309025904",
+        "38520000023237",
+    )
+)
+EXAMPLE_IBANS = frozenset(
+    (
+        "GB82WEST12345698765432",
+        "GB29NWBK60161331926819",
+        "GB33BUKB20201555555555",
+        "DE89370400440532013000",
+        "FR1420041010050500013M02606",
+        "NL91ABNA0417164300",
+        "ES9121000418450200051332",
+        "CH9300762011623852957",
+        "BE68539007547034",
+        "AT611904300234573201",
+        "IT60X0542811101000000123456",
+    )
+)
+GENERIC_TLDS = _each(
+    "com org net edu gov mil int info biz name dev app cloud tech online site store blog page pro "
+    "xyz email company systems solutions agency digital world network group software academy "
+    "center global media news live life work works studio design museum aero coop jobs mobi "
+    "travel tel asia cat post example test invalid localhost"
+)
+IBAN_LENGTHS = {
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22,
+    "BR": 29, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20,
+    "ES": 24, "FI": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27,
+    "GT": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30,
+    "KZ": 20, "LB": 28, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "MC": 27, "MD": 24, "ME": 22,
+    "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18, "NO": 15, "PK": 24, "PL": 28, "PS": 29,
+    "PT": 25, "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27,
+    "TN": 24, "TR": 26, "UA": 29, "VG": 24, "XK": 20,
+}  # fmt: skip
+CALLING_CODES = _each(
+    "1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 "
+    "63 64 65 66 81 82 84 86 90 91 92 93 94 95 98 211 212 213 216 218 220 221 222 223 224 225 226 "
+    "227 228 229 230 231 232 233 234 235 236 237 238 239 240 241 242 243 244 245 246 248 249 250 "
+    "251 252 253 254 255 256 257 258 260 261 262 263 264 265 266 267 268 269 290 291 297 298 299 "
+    "350 351 352 353 354 355 356 357 358 359 370 371 372 373 374 375 376 377 378 380 381 382 383 "
+    "385 386 387 389 420 421 423 500 501 502 503 504 505 506 507 508 509 590 591 592 593 594 595 "
+    "596 597 598 599 670 672 673 674 675 676 677 678 679 680 681 682 683 685 686 687 688 689 690 "
+    "691 692 850 852 853 855 856 880 886 960 961 962 963 964 965 966 967 968 970 971 972 973 974 "
+    "975 976 977 992 993 994 995 996 998"
+)

@@ -1,0 +1,56 @@
+"""What a training run can be told: learning rates, schedule, budget, checkpoints. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.core.config import StageConfig
+
+
+class OptimConfig(StageConfig):
+    """Muon on the matrices of the layers and AdamW on the rest, or AdamW on everything."""
+
+    kind: Literal["muon", "adamw"] = Field(
+        default="muon", description="optimiser of the layers' matrices"
+    )
+    muon_lr: float = Field(default=0.02, gt=0, le=1, description="peak learning rate of Muon")
+    adam_lr: float = Field(
+        default=0.003,
+        gt=0,
+        le=1,
+        description="peak learning rate of AdamW: norms, heads, or everything",
+    )
+    embedding_lr: float = Field(
+        default=0.003, gt=0, le=1, description="peak rate of the embeddings"
+    )
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="decoupled, on matrices only")
+    clip: float = Field(default=1.0, gt=0, description="largest norm of the whole gradient")
+
+
+class ScheduleConfig(StageConfig):
+    """Warm-up, stable, decay: fractions of all steps."""
+
+    warmup: float = Field(
+        default=0.02, ge=0, le=1, description="fraction of the steps to warm up over"
+    )
+    decay: float = Field(
+        default=0.5, ge=0, le=1, description="last fraction of the steps, linear decay"
+    )
+    floor: float = Field(default=0.0, ge=0, le=1, description="factor reached at the last step")
+
+
+class SafetyConfig(StageConfig):
+    """How often the state is saved, and how much nonsense is borne."""
+
+    checkpoint_seconds: float = Field(
+        default=20.0, gt=0, description="seconds between saved states"
+    )
+    keep: int = Field(default=2, ge=1, le=100, description="how many saved states to keep")
+    bad_steps: int = Field(
+        default=3, ge=0, le=1000, description="steps of non-finite loss to skip before giving up"
+    )

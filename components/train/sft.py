@@ -1,0 +1,260 @@
+"""Supervised fine-tuning: a pretrained decoder learns to answer in the chat template.
+
+    modelmill stage finetune --input model=PATH instructions=PATH tokenizer=PATH --output DIR
+
+Only the answer's tokens (and the token that ends it) are targets. Examples of about equal length
+share a batch, so little is padding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from components.core.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.precision import Precision, computing
+from components.core.shards import read_shard
+from components.core.weights import load_model, save_model
+from components.core.workdir import Workdir
+from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from models.shape import DecoderShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from components.train.loop import Job
+    from models.decoder import Decoder
+
+    Micro = tuple[Tensor, Tensor, Tensor]
+
+POOL = 32
+"""Batches' worth of examples that are sorted by length together: order stays mostly random."""
+
+
+class FinetuneConfig(StageConfig):
+    """How long and how fast to learn from instructions."""
+
+    minutes: float = Field(default=0.5, gt=0, le=100_000, description="budget; becomes steps")
+    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
+    epochs: float = Field(default=3.0, gt=0, le=100, description="never go over the data oftener")
+    batch: int = Field(default=4096, ge=16, description="tokens a step, padding included")
+    micro_batch: int = Field(default=4096, ge=16, description="tokens at once")
+    longest: int = Field(default=256, ge=8, description="longer examples are left out")
+    kinds: tuple[str, ...] = Field(default=(), description="kinds to learn from; empty is all")
+    optim: OptimConfig = Field(
+        default=OptimConfig(muon_lr=0.004, adam_lr=0.001, embedding_lr=0.001),
+        description="optimisers and their rates",
+    )
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(warmup=0.05, decay=0.95), description="course of the rates"
+    )
+    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
+    precision: Precision = Field(default="auto", description="dtype of activations")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the examples")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: ``ids`` with the answer's first token at ``start``."""
+
+    ids: list[int]
+    start: int
+
+    @property
+    def targets(self) -> int:
+        return len(self.ids) - self.start
+
+
+def finetune(
+    config: FinetuneConfig,
+    model: Checkpoint,
+    instructions: Instructions,
+    tokenizer: Tokenizer,
+    work: Workdir,
+) -> Checkpoint:
+    """Train ``model`` on the training instructions.
+
+    Raises:
+        ConfigError: the model's vocabulary is not the tokenizer's, or its weights are of
+            another shape.
+        DataError: no instruction is left to learn from.
+    """
+    from components.train.loop import train
+
+    decoder = load_model(work.path(model)).train()
+    examples = read_examples(
+        config, work.path(instructions) / "train.parquet", work.path(tokenizer), decoder.shape
+    )
+    batches = Batches(examples, config.batch, config.seed, instructions.digest)
+    with computing(decoder, config.precision):
+        measure = partial(_phases, config, decoder, batches)
+        steps = config.steps or _steps(config, batches, measure, work)
+        trained = train(_job(config, decoder, batches, steps), work)
+    save_model(work.folder, decoder)
+    stats = {
+        "examples": len(examples),
+        "steps": trained.steps,
+        "epochs": round(steps / batches.per_epoch, 3),
+        "answer_tokens": trained.targets,
+        "loss": round(trained.loss, 4),
+        "skipped": trained.skipped,
+    }
+    return work.seal(Checkpoint, stats=stats)
+
+
+def read_examples(
+    config: FinetuneConfig, path: Path, tokenizer_folder: Path, shape: DecoderShape
+) -> list[Example]:
+    """The conversations of a Parquet file of instructions, those too long left out.
+
+    Raises:
+        ConfigError: the tokenizer has another vocabulary than the model.
+        DataError: none is left.
+    """
+    tokenizer = open_tokenizer(tokenizer_folder)
+    check_vocabulary(shape, tokenizer.get_vocab_size())
+    table = read_shard(path, ["kind", "question", "answer"])
+    longest = min(config.longest, shape.context)
+    examples: list[Example] = []
+    for row in table.to_pylist():
+        if config.kinds and row["kind"] not in config.kinds:
+            continue
+        prompt = prompt_ids(tokenizer, [("user", row["question"])])
+        ids = [*prompt, *answer_ids(tokenizer, row["answer"])]
+        if len(ids) <= longest:
+            examples.append(Example(ids, len(prompt)))
+    if not examples:
+        raise DataError(
+            f"{path.name}: no instruction of at most {longest} tokens"
+            + (f" of the kinds {', '.join(config.kinds)}" if config.kinds else "")
+        )
+    return examples
+
+
+def check_vocabulary(shape: DecoderShape, vocabulary: int) -> None:
+    """Refuse a tokenizer that the model was not made for.
+
+    Raises:
+        ConfigError: the sizes differ.
+    """
+    if shape.vocabulary != vocabulary:
+        raise ConfigError(
+            f"the model has a vocabulary of {shape.vocabulary}, the tokenizer one of "
+            f"{vocabulary}: give the tokenizer that the model was trained with"
+        )
+
+
+class Batches:
+    """Batches of examples of like length: a pure function of (seed, digest, step)."""
+
+    def __init__(self, examples: Sequence[Example], tokens: int, seed: int, digest: str) -> None:
+        self._examples, self._tokens, self._seed = examples, tokens, seed
+        self._digest = int(digest[:16] or "0", 16)
+        self._epoch: tuple[int, list[list[int]]] | None = None
+        self.per_epoch = min(len(self._open(epoch)) for epoch in range(2))
+
+    def batch(self, step: int) -> list[Example]:
+        """The examples of one step."""
+        epoch, index = divmod(step, self.per_epoch)
+        return [self._examples[number] for number in self._open(epoch)[index]]
+
+    def _open(self, epoch: int) -> list[list[int]]:
+        if self._epoch is None or self._epoch[0] != epoch:
+            draw = np.random.default_rng([self._seed, self._digest, epoch])
+            order = draw.permutation(len(self._examples)).tolist()
+            batches: list[list[int]] = []
+            for pool in self._pools(order):
+                pool.sort(key=lambda number: len(self._examples[number].ids))
+                batches.extend(self._cut(pool))
+            shuffled = [batches[index] for index in draw.permutation(len(batches))]
+            self._epoch = (epoch, shuffled)
+        return self._epoch[1]
+
+    def _pools(self, order: list[int]) -> list[list[int]]:
+        pools: list[list[int]] = [[]]
+        held = 0
+        for number in order:
+            if held >= POOL * self._tokens:
+                pools.append([])
+                held = 0
+            pools[-1].append(number)
+            held += len(self._examples[number].ids)
+        return pools
+
+    def _cut(self, by_length: list[int]) -> list[list[int]]:
+        """Runs of examples whose padded size stays within the tokens of a batch."""
+        batches: list[list[int]] = [[]]
+        for number in by_length:
+            longest = len(self._examples[number].ids)
+            if batches[-1] and (len(batches[-1]) + 1) * longest > self._tokens:
+                batches.append([])
+            batches[-1].append(number)
+        return batches
+
+
+def micro_batches(examples: Sequence[Example], tokens: int) -> list[Micro]:
+    """(inputs, targets, answer mask as 0 and 1), each [b, t], padded on the right with 0."""
+    import torch
+
+    longest = max(len(example.ids) for example in examples) - 1
+    rows = max(1, tokens // longest)
+    made: list[Micro] = []
+    for start in range(0, len(examples), rows):
+        some = examples[start : start + rows]
+        ids = np.zeros((len(some), longest + 1), dtype=np.int64)
+        answer = np.zeros((len(some), longest), dtype=np.float32)
+        for row, example in enumerate(some):
+            ids[row, : len(example.ids)] = example.ids
+            answer[row, example.start - 1 : len(example.ids) - 1] = 1.0
+        inputs, targets = ids[:, :-1].copy(), ids[:, 1:].copy()
+        made.append((torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(answer)))
+    return made
+
+
+def _job(config: FinetuneConfig, model: Decoder, batches: Batches, steps: int) -> Job[Micro]:
+    from components.train.loop import Job
+
+    def loss(micro: Micro, targets: float) -> Tensor:
+        inputs, wanted, answer = micro
+        return model.loss(model.hidden(inputs), wanted, answer / targets)
+
+    return Job(
+        modules={"decoder": model},
+        batch=lambda step: micro_batches(batches.batch(step), config.micro_batch),
+        weight=lambda micro: float(micro[2].sum()),
+        loss=loss,
+        steps=steps,
+        optim=config.optim,
+        schedule=config.schedule,
+        safety=config.safety,
+    )
+
+
+Phases = list[tuple[float, Callable[[], None]]]
+
+
+def _steps(
+    config: FinetuneConfig, batches: Batches, measure: Callable[[], Phases], work: Workdir
+) -> int:
+    from components.train.budget import steps_within
+
+    most = max(1, round(config.epochs * batches.per_epoch))
+    return min(most, steps_within(config.minutes, work.scratch, measure))
+
+
+def _phases(config: FinetuneConfig, model: Decoder, batches: Batches) -> Phases:
+    """One step on a copy, so that the model stays as it is."""
+    from components.train.budget import trial_step
+
+    trial = copy.deepcopy(model)
+    return [(1.0, trial_step(_job(config, trial, batches, 1)))]

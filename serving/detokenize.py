@@ -1,0 +1,76 @@
+"""Tokens -> text as they arrive: never half a character, never half a stop string."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from components.text.chat import SPECIALS
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in a byte-level vocabulary (GPT-2)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {
+        chr(256 + index): byte for index, byte in enumerate(others)
+    }
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """The bytes each token stands for; none for the special ones."""
+    alphabet = _byte_alphabet()
+    table = [b""] * tokenizer.get_vocab_size()
+    for token, index in tokenizer.get_vocab().items():
+        if token not in SPECIALS:
+            table[index] = bytes(alphabet[character] for character in token)
+    return table
+
+
+class TextStream:
+    """The text of one answer. ``push`` and ``finish`` return what can be shown now.
+
+    What might still become a character or a stop string is held back, so the pieces put together
+    are the same text, however they are cut.
+    """
+
+    def __init__(self, table: Sequence[bytes], stops: Sequence[str] = ()) -> None:
+        self._table, self._stops = table, [stop for stop in stops if stop]
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self.stopped = False
+        """A stop string was reached; what follows is not part of the answer."""
+
+    def push(self, token: int) -> str:
+        """One more token."""
+        return self._release(self._decoder.decode(self._table[token]), final=False)
+
+    def finish(self) -> str:
+        """No more tokens."""
+        return self._release(self._decoder.decode(b"", final=True), final=True)
+
+    def _release(self, text: str, *, final: bool) -> str:
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        if found:
+            self.stopped = True
+            shown, self._held = self._held[: min(found)], ""
+            return shown
+        kept = 0 if final else self._possible_start()
+        cut = len(self._held) - kept
+        shown, self._held = self._held[:cut], self._held[cut:]
+        return shown
+
+    def _possible_start(self) -> int:
+        """How many characters at the end could be the beginning of a stop string."""
+        longest = max(map(len, self._stops), default=1) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+                return length
+        return 0

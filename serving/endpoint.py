@@ -1,0 +1,82 @@
+"""A folder that can be served, and how it is opened.
+
+endpoint.json        what is served: name, form, digests, limits
+bundle/<form>/       the ONNX graph
+bundle/tokenizer.json
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.core.errors import DataError
+from components.shrink.runtime import OnnxModel, RaggedBatch
+from components.text.chat import SPECIALS, open_tokenizer
+from serving.api import Served
+from serving.detokenize import token_bytes
+from serving.engine import Engine
+from serving.limits import Limits
+
+ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
+
+
+class Endpoint(BaseModel):
+    """What ``endpoint.json`` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """The registered model's name; requests ask for it."""
+    version: str
+    bundle: str
+    """Digest of the bundle."""
+    form: str
+    """``onnx-int8`` or ``onnx``."""
+    created: int
+    """Unix seconds."""
+    limits: Limits
+
+
+def read_endpoint(folder: Path) -> Endpoint:
+    """What a folder serves.
+
+    Raises:
+        DataError: it is not one that ``package`` made.
+    """
+    try:
+        return Endpoint.model_validate_json((folder / ENDPOINT_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DataError(f"{folder}: {ENDPOINT_FILE} cannot be read: {error}") from error
+
+
+def open_endpoint(folder: Path) -> Served:
+    """Load graph and tokenizer (half a second for a small model).
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    endpoint = read_endpoint(folder)
+    bundle = folder / BUNDLE_FOLDER
+    tokenizer = open_tokenizer(bundle)
+    model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, endpoint.limits.threads)
+    # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
+    table = token_bytes(tokenizer)
+    table += [b""] * (model.vocabulary - len(table))
+    engine = Engine(
+        partial(RaggedBatch, model),
+        model.context,
+        frozenset(range(len(SPECIALS))),  # no answer goes on into somebody's next turn
+        endpoint.limits,
+    )
+    return Served(
+        model=endpoint.model,
+        created=endpoint.created,
+        fingerprint=endpoint.bundle[:12],
+        tokenizer=tokenizer,
+        table=table,
+        engine=engine,
+        limits=endpoint.limits,
+    )

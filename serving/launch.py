@@ -1,0 +1,43 @@
+"""Becomes the server of one Bento: ``python -m serving.launch FOLDER HOST PORT [PARENT]``.
+
+What the server says goes to standard error. With PARENT, the id of the process that started it,
+it ends when that process does, however that dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def command(folder: Path, host: str, port: int, parent: int | None = None) -> list[str]:
+    """The command line that starts this module."""
+    ends_with = [] if parent is None else [str(parent)]
+    return [sys.executable, "-m", "serving.launch", str(folder), host, str(port), *ends_with]
+
+
+def serve(folder: Path, host: str, port: int) -> None:
+    """Turn this process into BentoML's server, in its production mode; does not return."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    server = [sys.executable, "-m", "bentoml", "serve", str(folder)]
+    os.execv(sys.executable, [*server, "--host", host, "--port", str(port)])  # noqa: S606
+
+
+def end_with(parent: int) -> None:
+    """Ask the system for SIGTERM when ``parent`` dies; it outlives ``exec``."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the call above
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 4:
+        end_with(int(sys.argv[4]))
+    serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

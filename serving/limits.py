@@ -1,0 +1,28 @@
+"""What the endpoint allows itself and its callers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from components.core.config import StageConfig
+
+
+class Limits(StageConfig):
+    """Bounds of one endpoint; a Bento carries its own."""
+
+    slots: int = Field(default=16, ge=1, le=1024, description="sequences decoded together")
+    queue: int = Field(
+        default=64, ge=0, le=100_000, description="requests that may wait for a slot"
+    )
+    prefill_tokens: int = Field(
+        default=256, ge=1, description="prompt tokens read between two decoding steps"
+    )
+    threads: int | None = Field(default=None, ge=1, le=1024, description="cores; all if left out")
+    body_bytes: int = Field(
+        default=1 << 20, ge=1024, le=1 << 30, description="largest request that is read"
+    )
+    body_seconds: float = Field(
+        default=30.0, gt=0, description="how long a request may take to arrive"
+    )
+    stop_strings: int = Field(default=4, ge=0, le=64, description="most stop strings in a request")
+    temperature: float = Field(default=0.7, ge=0, le=2, description="where a request names none")

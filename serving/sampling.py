@@ -1,0 +1,41 @@
+"""Draws the next token: greedy, or with a temperature and nucleus sampling (arXiv:1904.09751)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one request wants its tokens drawn."""
+
+    temperature: float = 0.7
+    """0 is greedy."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability."""
+    seed: int | None = None
+    """Equal seeds give equal draws; None draws anew each time."""
+
+
+class Sampler:
+    """One request's source of chance."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._random = np.random.default_rng(sampling.seed)
+
+    def draw(self, logits: NDArray[np.float32]) -> int:
+        """The next token, from logits [v]."""
+        if self.sampling.temperature <= 0:
+            return int(logits.argmax())
+        scaled = logits.astype(np.float64) / self.sampling.temperature
+        weights = np.exp(scaled - scaled.max())
+        order = np.argsort(-weights, kind="stable")
+        cumulated = np.cumsum(weights[order] / weights.sum())
+        # The token that crosses the threshold still belongs to the nucleus.
+        kept = int(np.searchsorted(cumulated, self.sampling.top_p)) + 1
+        share = self._random.random() * cumulated[min(kept, len(order)) - 1]
+        return int(order[min(int(np.searchsorted(cumulated, share, side="right")), kept - 1)])

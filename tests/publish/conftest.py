@@ -1,0 +1,69 @@
+"""A workspace with a real MLflow database, made once, and small sealed artifacts in its store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.core.action import Workspace
+from components.core.artifact import Bundle, Checkpoint, Dataset, Report
+from components.core.figures import Figure, write_report
+from components.core.settings import Settings
+from components.core.workdir import Workdir
+from models.shape import DecoderShape
+
+PARITY = {"passes": True, "kl_mean": 1e-9, "top1_agreement": 1.0, "positions": 512}
+
+
+class Bench:
+    """Makes small artifacts in one workspace."""
+
+    def __init__(self, home: Path) -> None:
+        self.workspace = Workspace(Settings(home=home, reference_data=home))
+
+    @property
+    def settings(self) -> Settings:
+        return self.workspace.settings
+
+    def _work(self, component: str) -> Workdir:
+        return Workdir.temporary(self.settings.store, component)
+
+    def bundle(self, content: str, parity: Mapping[str, object] = PARITY) -> Bundle:
+        work = self._work("components.shrink.bundle.bundle")
+        (work.folder / "onnx").mkdir()
+        (work.folder / "onnx" / "model.onnx").write_text(content)
+        facts = {"forms": {"onnx": dict(parity)}, "context": 64}
+        (work.folder / "bundle.json").write_text(json.dumps(facts))
+        (work.folder / "tokenizer.json").write_text("{}")
+        return work.seal(Bundle)
+
+    def model(self) -> Checkpoint:
+        work = self._work("components.align.ppo.ppo")
+        shape = DecoderShape(vocabulary=64, width=16, layers=1)
+        (work.folder / "model.json").write_text(json.dumps(asdict(shape)))
+        steps = list(range(1200))
+        curve = pa.table({"step": steps, "loss": [5.0 / (step + 1) for step in steps]})
+        pq.write_table(curve, work.folder / "curve.parquet")
+        return work.seal(Checkpoint)
+
+    def dataset(self) -> Dataset:
+        work = self._work("components.publish.dataset.push_dataset")
+        (work.folder / "corpus.dvc").write_text("outs: []")
+        return work.seal(Dataset, {"documents": 12.0})
+
+    def report(self, name: str, value: float, low: float, high: float) -> Report:
+        work = self._work("components.evaluate.choice.evaluate_choice")
+        write_report(work.folder, [Figure(name=name, value=value, low=low, high=high, n=40)])
+        return work.seal(Report)
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """One database for the whole room: its first migration takes seconds."""
+    return Bench(tmp_path_factory.mktemp("workspace"))

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.core.artifact import Lineage, ModelVersion, Report
+from components.core.errors import ConfigError, GateFailed
+from components.publish import promote as promoting
+from components.publish.gates import Comparison, Gate
+from components.publish.promote import PromoteConfig, aliases, list_versions, promote, rollback
+from components.publish.register import RegisterConfig, register
+
+ABOVE_CHANCE = Gate(
+    name="better than chance", figure="choice.accuracy", direction="above", bound=0.25, on="low"
+)
+CONFIG = PromoteConfig(
+    gates=(ABOVE_CHANCE,), compare=(Comparison(figure="choice.accuracy", better="higher"),)
+)
+
+
+def registered(
+    bench: Any, name: str, value: float, reach: float = 0.05
+) -> tuple[ModelVersion, dict[str, Report]]:
+    reports = {"choice": bench.report("accuracy", value, value - reach, value + reach)}
+    change = register(
+        RegisterConfig(name=name),
+        bench.bundle(f"{name} {value}"),
+        bench.model(),
+        bench.dataset(),
+        reports,
+        bench.workspace,
+    )
+    return change.artifact, reports
+
+
+def test_passing_moves_the_aliases_and_repeating_changes_nothing(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, reports = registered(bench, "moves", 0.5)
+    assert promote(CONFIG, first, reports, bench.workspace).changed
+    assert aliases(bench.settings, "moves") == {"champion": "1"}
+
+    second, better = registered(bench, "moves", 0.6)
+    assert aliases(bench.settings, "moves") == {"champion": "1", "challenger": "2"}
+    assert promote(CONFIG, second, better, bench.workspace).changed
+    assert aliases(bench.settings, "moves") == {"champion": "2", "previous": "1"}
+
+    def refuse(settings: object) -> None:
+        raise AssertionError("connected although there was nothing to do")
+
+    monkeypatch.setattr(promoting, "connect", refuse)
+    again = promote(CONFIG, second, better, bench.workspace)
+    assert (again.changed, again.artifact) == (False, second)
+
+
+def test_a_gate_that_refuses_leaves_the_aliases_alone_and_its_record_behind(bench: Any) -> None:
+    good, reports = registered(bench, "refused", 0.5)
+    promote(CONFIG, good, reports, bench.workspace)
+    bad, worse = registered(bench, "refused", 0.27)
+    before = aliases(bench.settings, "refused")
+    for _ in range(2):
+        with pytest.raises(GateFailed, match=r"better than chance: low end of choice.accuracy"):
+            promote(CONFIG, bad, worse, bench.workspace)
+    assert aliases(bench.settings, "refused") == before == {"champion": "1", "challenger": "2"}
+    newest = next(v for v in list_versions(bench.settings) if v["model"] == "refused")
+    assert newest["version"] == "2"
+    assert newest["state"].startswith("refused by better than chance")
+    assert [(g["gate"], g["passes"]) for g in newest["gates"]] == [
+        ("better than chance", False),
+        ("no worse than the champion in choice.accuracy", False),
+    ]
+
+
+def test_a_challenger_wholly_below_the_champion_is_refused_and_an_overlap_is_not(
+    bench: Any,
+) -> None:
+    champion, reports = registered(bench, "duel", 0.7)
+    promote(CONFIG, champion, reports, bench.workspace)
+    below, figures = registered(bench, "duel", 0.5)
+    with pytest.raises(GateFailed, match="no worse than the champion"):
+        promote(CONFIG, below, figures, bench.workspace)
+    overlapping, near = registered(bench, "duel", 0.65)
+    assert promote(CONFIG, overlapping, near, bench.workspace).changed
+    assert aliases(bench.settings, "duel")["champion"] == "3"
+
+
+def test_a_repeated_run_never_undoes_a_rollback(bench: Any) -> None:
+    versions = [registered(bench, "back", value) for value in (0.5, 0.6)]
+    for version, reports in versions:
+        promote(CONFIG, version, reports, bench.workspace)
+    assert rollback(bench.settings, "back") == "1"
+    assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
+
+    version, reports = versions[1]
+    change = promote(CONFIG, version, reports, bench.workspace)
+    assert not change.changed
+    assert "champion stays version 1" in change.note
+    assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
+
+
+def test_a_promotion_killed_before_its_last_step_is_finished_or_rolled_back_for_good(
+    bench: Any,
+) -> None:
+    from components.core.tracking import connect
+
+    versions = [registered(bench, "half", value) for value in (0.5, 0.6)]
+    for version, reports in versions:
+        promote(CONFIG, version, reports, bench.workspace)
+    client = connect(bench.settings)
+    client.delete_model_version_tag("half", "2", promoting.PROMOTED_TAG)
+    promote(CONFIG, *versions[1], bench.workspace)
+    assert aliases(bench.settings, "half") == {"champion": "2", "previous": "1"}
+
+    client.delete_model_version_tag("half", "2", promoting.PROMOTED_TAG)
+    rollback(bench.settings, "half")
+    promote(CONFIG, *versions[1], bench.workspace)
+    assert aliases(bench.settings, "half") == {"champion": "1", "previous": "2"}
+
+
+def test_what_cannot_be_rolled_back_says_so(bench: Any) -> None:
+    only, reports = registered(bench, "only", 0.5)
+    with pytest.raises(ConfigError, match=r"nobody: no champion; models: .*only"):
+        rollback(bench.settings, "nobody")
+    promote(CONFIG, only, reports, bench.workspace)
+    with pytest.raises(ConfigError, match="version 1 has no champion before it"):
+        rollback(bench.settings, "only")
+
+
+@pytest.mark.parametrize("name", ["models:/nobody/1", "../../etc/passwd", "models:/x/latest"])
+def test_what_is_not_registered_is_refused(bench: Any, name: str) -> None:
+    stranger = ModelVersion(
+        name=name, digest="0", lineage=Lineage(component="x", code="", config="")
+    )
+    with pytest.raises(ConfigError):
+        promote(CONFIG, stranger, {}, bench.workspace)

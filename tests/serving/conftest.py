@@ -1,0 +1,90 @@
+"""A small tokenizer, an engine over the in-memory twin, and the endpoint on a real socket."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from components.text.chat import SPECIALS
+from serving.api import Served, create_app
+from serving.detokenize import token_bytes
+from serving.engine import Batch, Engine, MemoryBatch
+from serving.limits import Limits
+
+TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """Byte-level BPE, as ``train_tokenizer`` makes it, with hardly any merges."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(TEXT, trainer)
+    return made
+
+
+MakeServed = Callable[..., Served]
+
+
+@pytest.fixture
+def make_served(tokenizer: Tokenizer) -> MakeServed:
+    """A served twin: ``make_served(batch=…, context=…, slots=…)``."""
+
+    def make(
+        batch: Callable[[int], Batch] | None = None, context: int = 64, **limits: float
+    ) -> Served:
+        bounds = Limits.model_validate({"slots": 4, **limits})
+        size = tokenizer.get_vocab_size()
+        engine = Engine(
+            batch or (lambda slots: MemoryBatch(size, slots)),
+            context,
+            frozenset(range(len(SPECIALS))),
+            bounds,
+        )
+        return Served("tiny", 1, "f00d", tokenizer, token_bytes(tokenizer), engine, bounds)
+
+    return make
+
+
+Listen = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture
+def listening() -> Listen:
+    """``with listening(served, api_key=…) as address``: the endpoint on a real socket."""
+    return _listening
+
+
+@contextmanager
+def _listening(served: Served, api_key: str | None = None) -> Iterator[str]:
+    """The endpoint on a loopback port of its own; yields its base address."""
+    outer = FastAPI()
+    outer.mount("/v1", create_app(served, api_key))
+    config = uvicorn.Config(outer, log_level="error", lifespan="off", access_log=False)
+    server = uvicorn.Server(config)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            thread.join(10)

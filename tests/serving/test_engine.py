@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from serving.engine import Broken, Engine, Generation, MemoryBatch
+from serving.limits import Limits
+from serving.sampling import Sampling
+from serving.scheduler import QueueFull
+
+VOCABULARY, CONTEXT, STOPS = 50, 40, frozenset({0, 4})
+GREEDY = Sampling(temperature=0)
+
+
+def engine(slots: int = 3, queue: int = 100, prefill: int = 5) -> Engine:
+    limits = Limits(slots=slots, queue=queue, prefill_tokens=prefill)
+    return Engine(lambda n: MemoryBatch(VOCABULARY, n), CONTEXT, STOPS, limits)
+
+
+def alone(prompt: Sequence[int], limit: int) -> list[int]:
+    """Greedy decoding of one sequence, without any engine."""
+    batch = MemoryBatch(VOCABULARY, 1)
+    batch.join()
+    logits = batch.feed(0, [prompt])[0][-1]
+    out: list[int] = []
+    while len(out) < min(limit, CONTEXT - len(prompt)):
+        token = int(logits.argmax())
+        if token in STOPS:
+            break
+        out.append(token)
+        logits = batch.step([token])[0]
+    return out
+
+
+async def all_of(generation: Generation) -> list[int]:
+    return [token async for token in generation]
+
+
+def test_a_ragged_batch_with_late_comers_gives_what_each_alone_would() -> None:
+    random.seed(3)
+    prompts = [[random.randrange(5, 50) for _ in range(random.randint(1, 20))] for _ in range(25)]
+
+    async def run() -> list[list[int]]:
+        made = engine()
+
+        async def ask(number: int, prompt: list[int]) -> list[int]:
+            await asyncio.sleep(number * 0.001)
+            return await all_of(made.submit(prompt, GREEDY, 10))
+
+        answers = await asyncio.gather(*(ask(n, p) for n, p in enumerate(prompts)))
+        assert made.busy == (0, 0)
+        return answers
+
+    assert asyncio.run(run()) == [alone(prompt, 10) for prompt in prompts]
+
+
+def test_why_an_answer_ended() -> None:
+    async def run() -> set[tuple[str | None, bool]]:
+        made = engine()
+        found = set()
+        for first in range(5, 50):
+            generation = made.submit([first], GREEDY, 8)
+            tokens = await all_of(generation)
+            found.add((generation.finish, len(tokens) == 8))
+        full = made.submit(list(range(5, 40)), GREEDY, 1000)
+        assert len(await all_of(full)) <= CONTEXT - 35
+        return found
+
+    assert {("length", True), ("stop", False)} == asyncio.run(run())
+
+
+def test_hanging_up_frees_the_slot_for_who_waits() -> None:
+    async def run() -> None:
+        made = engine(slots=1)
+        first = made.submit([7], GREEDY, 30)
+        await first.__anext__()
+        second = made.submit([8, 9], GREEDY, 5)
+        assert made.busy == (1, 1)
+        first.cancel()
+        assert await all_of(second) == alone([8, 9], 5)
+        assert made.busy == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_full_queue_refuses_at_once_and_recovers() -> None:
+    async def run() -> None:
+        made = engine(slots=1, queue=1)
+        running, waiting = made.submit([7], GREEDY, 3), made.submit([8], GREEDY, 3)
+        with pytest.raises(QueueFull):
+            made.submit([9], GREEDY, 3)
+        assert made.counts.refused == 1
+        await all_of(running)
+        await all_of(waiting)
+        assert await all_of(made.submit([9], GREEDY, 3)) == alone([9], 3)
+
+    asyncio.run(run())
+
+
+def test_seeds_hold_whatever_else_is_in_the_batch() -> None:
+    async def run() -> None:
+        made = engine()
+        sampling = Sampling(temperature=1.0, top_p=0.9, seed=5)
+        quiet = await all_of(made.submit([7, 8], sampling, 9))
+        others = [made.submit([n], Sampling(temperature=1.0), 9) for n in (9, 10)]
+        assert await all_of(made.submit([7, 8], sampling, 9)) == quiet
+        for other in others:
+            other.cancel()
+
+    asyncio.run(run())
+
+
+def test_a_failing_model_is_told_to_all_and_does_not_end_the_server() -> None:
+    class Failing(MemoryBatch):
+        broken = True
+
+        def step(self, tokens: Sequence[int]) -> np.ndarray:
+            if Failing.broken:
+                raise RuntimeError("out of memory")
+            return super().step(tokens)
+
+    async def run() -> None:
+        made = Engine(lambda n: Failing(VOCABULARY, n), CONTEXT, STOPS, Limits(slots=2))
+        answers = [made.submit([n], GREEDY, 5) for n in (7, 8, 9)]
+        results = await asyncio.gather(*map(all_of, answers), return_exceptions=True)
+        assert all(isinstance(result, Broken) for result in results)
+        Failing.broken = False
+        assert await all_of(made.submit([7], GREEDY, 5)) == alone([7], 5)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("prompt", [[], list(range(CONTEXT))])
+def test_a_prompt_without_room_is_refused(prompt: list[int]) -> None:
+    async def run() -> None:
+        with pytest.raises(ValueError, match="context of 40"):
+            engine().submit(prompt, GREEDY, 5)
+
+    asyncio.run(run())
