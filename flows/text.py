@@ -172,7 +172,7 @@ def publish(
     version = mill.act(
         "register",
         register,
-        run.register,
+        run.registered,
         bundle=exported,
         model=trained.model,
         dataset=curated.dataset,

@@ -238,5 +238,5 @@ class MemoryBatch:
     def _grow(self, row: int, token: int) -> Logits:
         self.rows[row].append(token)
         digest = zlib.crc32(repr(self.rows[row]).encode())
-        logits: Logits = np.random.default_rng(digest).normal(size=self.vocabulary) * 3
+        logits = np.random.default_rng(digest).normal(size=self.vocabulary) * 3
         return logits.astype(np.float32)

@@ -23,8 +23,9 @@ def command(folder: Path, host: str, port: int, parent: int | None = None) -> li
 
 def serve(folder: Path, host: str, port: int) -> None:
     """Turn this process into BentoML's server, in its production mode; does not return."""
+    server = [sys.executable, "-m", "bentoml", "serve", str(folder.resolve())]
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    server = [sys.executable, "-m", "bentoml", "serve", str(folder)]
+    os.chdir(folder / "src")  # so that no checkout's modules come before the Bento's own
     os.execv(sys.executable, [*server, "--host", host, "--port", str(port)])  # noqa: S606
 
 

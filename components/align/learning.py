@@ -19,13 +19,13 @@ from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
 from components.core.errors import MillError
+from components.core.precision import computing
 from components.core.shards import write_shard
 from components.core.workdir import Workdir
 from components.text.answering import Asked
 from components.train.allocator import keep_freed_memory
 from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.optim import Optimiser
-from components.core.precision import computing
 from components.train.schedule import rate_factor
 from models.heads import ScalarHead
 from models.sequences import answer_scores, entropies, taken
@@ -156,7 +156,7 @@ class Learning:
     def _batches(self, generator: torch.Generator) -> Iterator[Tensor]:
         for _ in range(self.config.epochs):
             order = torch.randperm(self.config.answers, generator=generator)
-            yield from order.split(self.config.batch)
+            yield from torch.split(order, self.config.batch)
 
     def _learn(
         self, lesson: Lesson, rows: Tensor, iteration: int

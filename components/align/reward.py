@@ -19,9 +19,9 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Preferences, Tokenizer
 from components.core.config import StageConfig
-from components.core.precision import Precision
 from components.core.errors import DataError
 from components.core.figures import proportion_interval
+from components.core.precision import Precision, computing
 from components.core.shards import read_shard
 from components.core.weights import load_model, save_model, save_weights
 from components.core.workdir import Workdir
@@ -43,7 +43,7 @@ LEAST_DEVIATION = 1e-6
 class RewardConfig(StageConfig):
     """How long and how fast the reward model learns."""
 
-    epochs: float = Field(default=1.0, gt=0, le=100, description="times each pair is seen")
+    epochs: float = Field(default=2.0, gt=0, le=100, description="times each pair is seen")
     batch: int = Field(default=32, ge=1, description="pairs a step")
     optim: OptimConfig = Field(
         default=OptimConfig(muon_lr=0.004, adam_lr=0.001, embedding_lr=0.0005),
@@ -65,6 +65,10 @@ class Pair:
     chosen: list[int]
     rejected: list[int]
 
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
 
 def train_reward(
     config: RewardConfig,
@@ -80,7 +84,6 @@ def train_reward(
         MillError: the loss was not finite too often.
     """
     from components.train.loop import train
-    from components.core.precision import computing
     from models.heads import ScalarHead
 
     model = load_model(work.path(policy))
@@ -93,7 +96,8 @@ def train_reward(
         raise DataError("preferences: there is no training pair to learn from")
     with computing(model, config.precision):
         trained = train(_job(config, model, head, learnt), work)
-    calibrate(model, head, learnt[: config.batch * 8], config.batch)
+        calibrate(model, head, learnt[: config.batch * 8], config.batch)
+        accuracy = _accuracy(model, head, unseen, config.batch)
     save_model(work.folder, model)
     save_weights(work.folder, head, HEAD_FILE)
     stats = {
@@ -102,7 +106,7 @@ def train_reward(
         "loss": round(trained.loss, 4),
         "skipped": trained.skipped,
     }
-    return work.seal(Checkpoint, stats={**stats, **_accuracy(model, head, unseen, config.batch)})
+    return work.seal(Checkpoint, stats={**stats, **accuracy})
 
 
 def read_pairs(
@@ -125,7 +129,7 @@ def read_pairs(
         )
         for row in rows
     )
-    return [p for p in found if len(p.prompt) + max(len(p.chosen), len(p.rejected)) <= context]
+    return [pair for pair in found if pair.length <= context]
 
 
 def _job(
@@ -136,11 +140,8 @@ def _job(
     from components.train.loop import Job
 
     def batch(step: int) -> list[list[Pair]]:
-        """The pairs of a step: each epoch in an order of its own."""
-        numbers = range(step * config.batch, (step + 1) * config.batch)
-        epochs = sorted({number // len(learnt) for number in numbers})
-        orders = {epoch: _order(config.seed, epoch, len(learnt)) for epoch in epochs}
-        return [[learnt[orders[n // len(learnt)][n % len(learnt)]] for n in numbers]]
+        epoch, index = divmod(step, -(-len(learnt) // config.batch))
+        return [[learnt[at] for at in _batches(config, learnt, epoch)[index]]]
 
     def loss(pairs: list[Pair], targets: float) -> Tensor:
         chosen_b, rejected_b = rewards_of_pairs(model, head, pairs)
@@ -151,19 +152,23 @@ def _job(
         batch=batch,
         weight=lambda pairs: len(pairs),
         loss=loss,
-        steps=max(1, round(config.epochs * len(learnt) / config.batch)),
+        steps=max(1, round(config.epochs * -(-len(learnt) // config.batch))),
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
     )
 
 
-def _order(seed: int, epoch: int, count: int) -> list[int]:
+def _batches(config: RewardConfig, learnt: Sequence[Pair], epoch: int) -> list[list[int]]:
+    """An epoch's batches: pairs of like length together, in an order of its own."""
     import torch
 
-    generator = torch.Generator().manual_seed((seed << 20) + epoch)
-    order: list[int] = torch.randperm(count, generator=generator).tolist()
-    return order
+    generator = torch.Generator().manual_seed((config.seed << 20) + epoch)
+    order: list[int] = torch.randperm(len(learnt), generator=generator).tolist()
+    order.sort(key=lambda index: learnt[index].length)  # equal lengths stay as drawn
+    batches = [order[at : at + config.batch] for at in range(0, len(order), config.batch)]
+    drawn: list[int] = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[index] for index in drawn]
 
 
 def rewards_of_pairs(

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from components.align.recipe import PPOConfig
 from components.align.reward import HEAD_FILE
+from components.core.precision import computing
 from components.core.weights import load_model, load_weights
 from components.text.answering import Asked
 from components.text.chat import END_ID
-from components.core.precision import computing
 from models.decoder import Decoder
 from models.generate import Sampled, generate
 from models.heads import ScalarHead, last_position
@@ -103,8 +103,11 @@ def observe(
     prompts: Sequence[Sequence[int]],
     sampled: Sequence[Sampled],
 ) -> Rollout:
-    """Score answers as learning will see them: same dtype, same padding on the right."""
-    sequences = join(prompts, [one.tokens for one in sampled])
+    """Score answers as learning will see them, sorted by length, which leaves little padding."""
+    both = sorted(
+        zip(prompts, sampled, strict=True), key=lambda pair: len(pair[0]) + len(pair[1].tokens)
+    )
+    sequences = join([prompt for prompt, _ in both], [one.tokens for _, one in both])
     policy = _each(config, players.policy, sequences, _said)
     logprobs_n, entropies_n = (torch.cat(column) for column in zip(*policy, strict=True))
     reference = _each(config, players.reference, sequences, _said)
@@ -117,7 +120,7 @@ def observe(
         reference_ba=sequences.spread(torch.cat([said for said, _ in reference])),
         features_bac=sequences.spread(torch.cat([h[s.places].float() for h, s in trunk])),
         rewards_b=torch.cat([last_position(head(h), s.lengths_b) for h, s in trunk]),
-        finished_b=torch.tensor([one.stopped for one in sampled]),
+        finished_b=torch.tensor([one.stopped for _, one in both]),
         entropy=float(entropies_n.mean()),
     )
 
@@ -134,6 +137,6 @@ def _each(
     look: Callable[[Decoder, Sequences], T],
 ) -> list[T]:
     """``look`` at the rows, as many at a time as learning takes, which bounds the memory."""
-    rows = torch.arange(len(sequences.ids_bt)).split(config.batch)
+    rows = torch.split(torch.arange(len(sequences.ids_bt)), config.batch)
     with computing(model, config.precision):
         return [look(model, sequences.pick(some)) for some in rows]

@@ -16,6 +16,12 @@ _EMPTY = re.compile(
     re.DOTALL,
 )
 
+_DIRECTIVE = re.compile(
+    r"^[ \t]*\.\. (?:autosummary|currentmodule|index|module|plot|toctree)::.*\n(?:[ \t]+:\w+:.*\n)*",
+    re.MULTILINE,
+)
+"""Sphinx directives that say nothing to a reader."""
+
 
 class Chooser:
     """Chooses members in the order of one package's pages, and remembers what it gave away.
@@ -56,7 +62,7 @@ def own_text(doc: Doc) -> str:
     """A docstring that stands on the object itself; a class's with that of its constructor."""
     if isinstance(doc, Function) and not _written_here(doc.obj):
         return ""
-    text = doc.docstring.strip()
+    text = _DIRECTIVE.sub("", doc.docstring).strip()
     if _EMPTY.fullmatch(text):
         text = ""
     if isinstance(doc, Class):

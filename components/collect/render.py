@@ -44,6 +44,7 @@ _REFUSED = re.compile(
     r"startfile|remove|rename|rmdir|mkdir|symlink|link|truncate)|webbrowser\.open|shutil\..*"
 )
 _HEADING = re.compile(r"(</?)h[1-5]\b[^>]*>")
+_COLONS = re.compile(r"::(?=</p>)")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -111,8 +112,7 @@ def _set_up_pdoc() -> None:
     pdoc.render.configure(show_source=False, search=False, template_directory=_TEMPLATES)
     pdoc.render.env.filters["definition"] = definition
     pdoc.render.env.filters["own_text"] = own_text
-    # The page's headings are qualified names; a docstring's own sections rank below them all.
-    pdoc.render.env.filters["flat_headings"] = lambda html: _HEADING.sub(r"\1h6>", html)
+    pdoc.render.env.filters["tidy"] = _tidy
     # Code blocks keep their language in a class and their text as written.
     pdoc.render_helpers.markdown_extensions = {
         "code-friendly": None,
@@ -124,6 +124,11 @@ def _set_up_pdoc() -> None:
     }
     speed_up_source_lookup()
     warnings.simplefilter("ignore")
+
+
+def _tidy(html: str) -> str:
+    """A docstring's HTML with its sections ranked below every name, and leftovers mended."""
+    return _COLONS.sub(":", _HEADING.sub(r"\1h6>", html)).replace("<code>~", "<code>")
 
 
 def _take_over_output() -> TextIO:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-_ADDRESS = re.compile(r"(?: at| object at)? 0x[0-9a-fA-F]{6,}")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,}")
 _PLACEHOLDER = "…"
 
 

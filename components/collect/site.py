@@ -184,7 +184,10 @@ class DocumentationSite:
         return HTTPStatus.OK, _HTML, body
 
     def _siblings(self, module: str) -> Sequence[str]:
-        return self._groups[module.partition(".")[0]]
+        """Modules of the same package, and those right below this one."""
+        parents = (module, module.rpartition(".")[0])
+        group = self._groups[module.partition(".")[0]]
+        return [name for name in group if name.rpartition(".")[0] in parents]
 
     def _index(self) -> str:
         sections = "\n".join(

@@ -38,7 +38,7 @@ class LossConfig(StageConfig):
     window: int = Field(default=512, ge=2, description="longest run of tokens the model sees")
     stride: int = Field(default=384, ge=1, description="tokens newly predicted in each window")
     most_tokens: int = Field(
-        default=200_000, ge=1, description="pages are drawn until they hold this many tokens"
+        default=200_000, ge=1, description="pages are drawn as long as they hold no more tokens"
     )
     batch: int = Field(default=4096, ge=16, description="tokens at once")
     precision: Precision = Field(default="auto", description="dtype of activations")
@@ -134,11 +134,15 @@ def heldout_texts(folder: Path, split: TokenSplit) -> list[str]:
 
 
 def draw_pages(split: TokenSplit, config: LossConfig) -> list[int]:
-    """Pages in a seeded order until ``most_tokens`` is reached; all where they hold fewer."""
-    order = np.random.default_rng(config.seed).permutation(len(split.documents) - 1)
-    lengths = np.diff(split.documents)[order]
-    before = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-    return sorted(int(page) for page in order[before < config.most_tokens])
+    """Pages in a seeded order, each that still fits into ``most_tokens`` (the first always)."""
+    lengths = np.diff(split.documents)
+    pages: list[int] = []
+    left = config.most_tokens
+    for page in np.random.default_rng(config.seed).permutation(len(lengths)).tolist():
+        if lengths[page] <= left or not pages:
+            pages.append(page)
+            left -= int(lengths[page])
+    return sorted(pages)
 
 
 def page_windows(split: TokenSplit, page: int, config: LossConfig) -> list[Window]:

@@ -18,6 +18,7 @@ from components.shrink.graph import cache_names
 from components.shrink.parity import Form, Ids, Logits
 from models.shape import DecoderShape
 
+THIS_GPU = "this GPU"
 NOT_BUILT = "TensorRT engine not built"
 DECODE, PREFILL = 0, 1
 """Optimisation profiles: one new token behind a past; whole prompts behind none."""
@@ -73,7 +74,7 @@ def build_engine(
         reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise MillError(_reason(name, reasons + logger.errors))
     config = builder.create_builder_config()
-    targets = _set_targets(trt, config, capabilities) if "rtx" in name else ("this GPU",)
+    targets = _set_targets(trt, config, capabilities) if "rtx" in name else (THIS_GPU,)
     for sizes in _profiles(shape, batch):
         profile = builder.create_optimization_profile()
         for tensor, (least, best, most) in sizes.items():
@@ -144,11 +145,17 @@ def _sizes(shape: DecoderShape, points: tuple[tuple[int, int, int], ...]) -> Siz
     return {name: (rows[0][name], rows[1][name], rows[2][name]) for name in rows[0]}
 
 
-def gpu_name() -> str | None:
-    """The CUDA GPU that torch sees, or None."""
+def usable_gpu(targets: Sequence[str]) -> tuple[str | None, str]:
+    """(the GPU that torch sees, if an engine for ``targets`` runs on it; else why there is none)."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None, "no GPU"
+    name = torch.cuda.get_device_name()
+    generation = "SM{}{}".format(*torch.cuda.get_device_capability())
+    if THIS_GPU in targets or generation in targets:
+        return name, ""
+    return None, f"{name} is {generation}, which it was not built for"
 
 
 def engine_form(engine: bytes, shape: DecoderShape) -> Form:
@@ -157,6 +164,8 @@ def engine_form(engine: bytes, shape: DecoderShape) -> Form:
     Raises:
         MillError: TensorRT cannot load it there.
     """
+    import torch
+
     trt, name = _tensorrt()
     logger = _logger(trt)
     runtime = trt.Runtime(logger)
@@ -165,16 +174,11 @@ def engine_form(engine: bytes, shape: DecoderShape) -> Form:
         raise MillError(_reason(name, logger.errors).replace("not built", "not loaded"))
     context = loaded.create_execution_context()
     past, present = cache_names(shape.layers)
+    half = loaded.get_tensor_dtype(past[0]) == trt.DataType.HALF
+    kind = torch.float16 if half else torch.float32
 
     def call(ids: Ids, mask: Ids, cache: Any) -> tuple[Logits, Any]:
-        import torch
-
         _ = runtime  # must outlive the engine
-        kind = (
-            torch.float16
-            if loaded.get_tensor_dtype(past[0]) == trt.DataType.HALF
-            else torch.float32
-        )
         if cache is None:
             empty = (len(ids), shape.kv_heads, 0, shape.head_width)
             cache = [torch.empty(empty, dtype=kind, device="cuda") for _ in past]

@@ -6,8 +6,8 @@ parity.json
 volatile/model.engine  the engine: TensorRT's bytes differ between equal builds
 volatile/builder.json  which TensorRT built it, and the engine's size
 
-An engine only runs on a GPU. Where torch sees one, parity is measured on the engine; elsewhere on
-the graph, with onnxruntime, and ``measured_on`` says so.
+An engine only runs on a GPU. Where torch sees one that it was built for, parity is measured on
+the engine; elsewhere on the graph, with onnxruntime, and ``measured_on`` says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 from components.core.artifact import Checkpoint, Export, Tokens, canonical
 from components.core.config import StageConfig
 from components.core.workdir import Workdir, write_durably
-from components.shrink.engine import build_engine, engine_form, gpu_name
+from components.shrink.engine import build_engine, engine_form, usable_gpu
 from components.shrink.forms import plain_form
 from components.shrink.graph import GRAPH_FILE, save_graph, weights_of
 from components.shrink.parity import (
@@ -34,7 +34,7 @@ from components.shrink.plain import plain_graph
 ENGINE_FILE = "model.engine"
 Capability = Literal["SM75", "SM80", "SM86", "SM89", "SM120", "SM121"]
 _BOUNDS = {
-    "float16": ParityConfig(kl_max=1e-4, top1_min=0.99, difference_max=0.25),
+    "float16": ParityConfig(kl_max=1e-5, top1_min=0.99, difference_max=0.1),
     "float32": ParityConfig(),
 }
 
@@ -43,7 +43,8 @@ class EngineConfig(StageConfig):
     """The TensorRT form."""
 
     precision: Literal["float16", "float32"] = Field(
-        "float16", description="of weights and matmuls; norms and softmax are float32 in both"
+        default="float16",
+        description="of weights and matmuls; norms and softmax are float32 in both",
     )
     batch: int = Field(default=8, ge=1, le=256, description="most rows of one call")
     capabilities: tuple[Capability, ...] = Field(
@@ -52,7 +53,8 @@ class EngineConfig(StageConfig):
         description="GPU generations that tensorrt-rtx builds for; tensorrt takes the GPU at hand",
     )
     parity: ParityConfig | None = Field(
-        None, description="bounds against the torch model; None takes those of the precision"
+        default=None,
+        description="bounds against the torch model; None takes those of the precision",
     )
 
 
@@ -77,11 +79,12 @@ def export_engine(config: EngineConfig, model: Checkpoint, tokens: Tokens, work:
     write_durably(work.folder / "engine.json", canonical(asked))
     work.progress.advance(note="engine")
     bounds = config.parity or _BOUNDS[config.precision]
+    bounds = bounds.model_copy(update={"batch": min(bounds.batch, config.batch)})
     cases = parity_cases(reference, work.path(tokens), bounds)
     work.progress.advance(note="reference")
-    gpu = gpu_name()
+    gpu, reason = usable_gpu(built.targets)
     if gpu is None:
-        form, where = plain_form(path), "graph (onnxruntime); engine not run: no GPU"
+        form, where = plain_form(path), f"graph (onnxruntime); engine not run: {reason}"
     else:
         form, where = engine_form(built.engine, shape), f"engine on {gpu}"
     parity = measure(form, cases, bounds, name="tensorrt", measured_on=where)

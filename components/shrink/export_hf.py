@@ -48,7 +48,8 @@ class HfConfig(StageConfig):
 
     precision: Precision = Field(default="float32", description="of the weights in the file")
     parity: ParityConfig | None = Field(
-        None, description="bounds against the torch model; None takes those of the precision"
+        default=None,
+        description="bounds against the torch model; None takes those of the precision",
     )
 
 

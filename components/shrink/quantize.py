@@ -42,7 +42,7 @@ class QuantizeConfig(StageConfig):
         description="4 multiplies in int8 (fast); 0 multiplies in float32 (exact activations)",
     )
     parity: ParityConfig = Field(
-        default=ParityConfig(kl_max=1e-2, top1_min=0.97, difference_max=2.0),
+        default=ParityConfig(kl_max=2e-3, top1_min=0.97, difference_max=1.0),
         description="bounds against the torch model",
     )
 

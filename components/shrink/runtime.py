@@ -12,9 +12,9 @@ sequences. Rows 0 .. len(batch) - 1 are in use, each at its own length:
     logits = batch.step([token_c, token_b])
 
 A long prompt can go in by pieces between steps: ``row = batch.join()``, then
-``batch.feed(row, [piece])``, and IDLE as that row's token in ``step`` meanwhile. A row holds at most ``model.context`` tokens
-(``batch.room(row)`` are left). Rows of one ``feed`` are padded to the longest piece, so feed
-prompts and single tokens in calls of their own.
+``batch.feed(row, [piece])``, and IDLE as that row's token in ``step`` meanwhile. A row holds at
+most ``model.context`` tokens (``batch.room(row)`` are left). Rows of one ``feed`` are padded to
+the longest piece, so feed prompts and single tokens in calls of their own.
 
 What the graph itself is given, for a runtime of another kind:
 

@@ -10,17 +10,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from components.core.errors import ConfigError
 from components.shrink.graph import GraphBuilder, Weights, assemble, cache_names
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 _CONTRIB = "com.microsoft"
+_HEAD_STEP = 16
 
 
 def served_graph(weights: Weights) -> ModelProto:
-    """The float32 graph with a ragged KV cache."""
+    """The float32 graph with a ragged KV cache.
+
+    Raises:
+        ConfigError: onnxruntime's operator cannot take heads of this width.
+    """
     shape = weights.shape
+    if shape.head_width % _HEAD_STEP:
+        raise ConfigError(
+            f"ONNX export: a head_width of {shape.head_width} is no multiple of {_HEAD_STEP}, "
+            "which onnxruntime's attention needs: choose another shape"
+        )
     graph = GraphBuilder()
     lengths = _lengths(graph)
     past, present = cache_names(shape.layers)

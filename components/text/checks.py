@@ -62,8 +62,10 @@ class RepetitionCheck(StageConfig):
     """Share of word n-grams that are distinct, stretched so that ``floor`` gives 0."""
 
     kind: Literal["repetition"] = "repetition"
-    words: int = Field(3, ge=1, le=10, description="words in an n-gram")
-    floor: float = Field(0.5, ge=0, lt=1, description="distinct share that is worth nothing")
+    words: int = Field(default=3, ge=1, le=10, description="words in an n-gram")
+    floor: float = Field(
+        default=0.5, ge=0, lt=1, description="distinct share that is worth nothing"
+    )
 
     def score(self, case: Case) -> float:
         said = words(case.answer)
@@ -77,8 +79,8 @@ class LengthCheck(StageConfig):
     """1 between ``shortest`` and ``longest`` words; down to 0 at none and at twice the longest."""
 
     kind: Literal["length"] = "length"
-    shortest: int = Field(4, ge=1, description="fewest words of a full score")
-    longest: int = Field(50, ge=1, description="most words of a full score")
+    shortest: int = Field(default=4, ge=1, description="fewest words of a full score")
+    longest: int = Field(default=50, ge=1, description="most words of a full score")
 
     @field_validator("longest")
     @classmethod
@@ -96,7 +98,7 @@ class ReferenceCheck(StageConfig):
     """F1 of the content words with those of the documentation; ``full`` and above gives 1."""
 
     kind: Literal["reference"] = "reference"
-    full: float = Field(0.6, gt=0, le=1, description="F1 that is worth a full score")
+    full: float = Field(default=1.0, gt=0, le=1, description="F1 that is worth a full score")
 
     def score(self, case: Case) -> float:
         said, wanted = content(case.answer), content(case.reference)
@@ -107,23 +109,29 @@ class ReferenceCheck(StageConfig):
 
 
 class IdentifiersCheck(StageConfig):
-    """Share of the names of code in the answer that question or documentation hold as well."""
+    """Names of code: F1 of naming what the documentation names and nothing it does not know.
+
+    A name is known when the documentation or the question holds it. Where the documentation
+    names nothing, the known share of the answer's names.
+    """
 
     kind: Literal["identifiers"] = "identifiers"
 
     def score(self, case: Case) -> float:
-        named = identifiers(case.answer)
+        named, wanted = identifiers(case.answer), identifiers(case.reference)
         known = f"{case.question} {case.subject} {case.reference}"
-        if not named:
-            return 1.0
-        return sum(_holds(known, name) for name in named) / len(named)
+        sound = _share([_holds(known, name) for name in named])
+        if not wanted:
+            return sound
+        found = _share([_holds(case.answer, name) for name in wanted])
+        return 2 * sound * found / (sound + found) if named and sound + found else 0.0
 
 
 class PlainCheck(StageConfig):
     """1 without left-over markup, 0 from ``worst`` pieces of it on."""
 
     kind: Literal["plain"] = "plain"
-    worst: int = Field(3, ge=1, description="pieces of markup that give 0")
+    worst: int = Field(default=3, ge=1, description="pieces of markup that give 0")
 
     def score(self, case: Case) -> float:
         return _within(1 - len(_NOISE.findall(case.answer)) / self.worst)
@@ -256,6 +264,10 @@ def is_balanced(text: str) -> bool:
 
 def _holds(text: str, name: str) -> bool:
     return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE))
+
+
+def _share(held: list[bool]) -> float:
+    return sum(held) / len(held) if held else 1.0
 
 
 def _within(value: float) -> float:

@@ -20,7 +20,7 @@ def random_decoder(shape: DecoderShape = SHAPE) -> Decoder:
     model = Decoder(shape)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(4.0) if parameter.ndim > 1 else parameter.uniform_(0.5, 1.5)
+            parameter.mul_(12.0) if parameter.ndim > 1 else parameter.uniform_(0.5, 1.5)
     return model.eval()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -16,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from components.text.chat import SPECIALS
 from serving.api import Served, create_app
 from serving.detokenize import token_bytes
+from serving.endpoint import Endpoint
 from serving.engine import Batch, Engine, MemoryBatch
 from serving.limits import Limits
 
@@ -88,3 +91,51 @@ def _listening(served: Served, api_key: str | None = None) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small decoder with random weights, saved."""
+    import torch
+
+    from components.core.weights import save_model
+    from models.decoder import Decoder
+    from models.shape import DecoderShape
+
+    folder = tmp_path_factory.mktemp("decoder")
+    torch.manual_seed(3)
+    model = Decoder(DecoderShape(vocabulary=304, width=64, layers=2, hidden=96, context=96))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    save_model(folder, model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_files(
+    decoder_folder: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What the bundle stage makes, as far as it can be served."""
+    from components.core.weights import load_model
+    from components.shrink.graph import save_graph, weights_of
+    from components.shrink.served import served_graph
+
+    folder = tmp_path_factory.mktemp("bundle")
+    (folder / "onnx").mkdir()
+    save_graph(served_graph(weights_of(load_model(decoder_folder))), folder / "onnx/model.onnx")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "bundle.json").write_text('{"forms": {"onnx": {"passes": true}}}')
+    return folder
+
+
+@pytest.fixture
+def served(bundle_files: Path, tmp_path: Path) -> Path:
+    """A folder that ``open_endpoint`` opens."""
+    folder = tmp_path / "served"
+    shutil.copytree(bundle_files, folder / "bundle")
+    endpoint = Endpoint(
+        model="tiny", version="1", bundle="f00d", form="onnx", created=1, limits=Limits(slots=4)
+    )
+    (folder / "endpoint.json").write_text(endpoint.model_dump_json())
+    return folder

@@ -1,0 +1,238 @@
+"""Gates the corpus with a Great Expectations suite kept in ``data/expectations/``.
+
+The suite is loaded into the config, so editing the file checks again. A corpus that fails stops
+the run and names the expectation, the figure, its bound and some pages; nothing is sealed.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from components.check.frame import FRAME, frame_of_shard, to_pandas
+from components.core.artifact import Corpus, Report
+from components.core.config import StageConfig, read_yaml
+from components.core.errors import ConfigError, GateFailed
+from components.core.figures import Figure, exact, proportion_interval, write_report
+from components.core.shards import map_shards, read_all
+from components.core.workdir import Workdir
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFUSED = ("expect_column_quantile_values_to_be_between",)
+"""Great Expectations 1.24 fails on these itself."""
+
+
+class Expectation(StageConfig):
+    """One expectation in Great Expectations' own terms."""
+
+    type: str = Field(
+        pattern=r"^expect_[a-z_]+$", description="its name: expect_column_mean_to_be_between ..."
+    )
+    kwargs: dict[str, Any] = Field(default={}, description="column, min_value, max_value, mostly")
+    why: str = Field(default="", description="what it protects from")
+
+    @field_validator("type")
+    @classmethod
+    def _works(cls, name: str) -> str:
+        if name in REFUSED:
+            raise ValueError(f"{name} cannot be used; write two bounds on another figure")
+        return name
+
+    @field_validator("kwargs")
+    @classmethod
+    def _known_column(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
+        column = kwargs.get("column")
+        if column is not None and column not in FRAME.names:
+            raise ValueError(f"no column {column!r}; columns: {', '.join(FRAME.names)}")
+        return kwargs
+
+    @property
+    def column(self) -> str:
+        return str(self.kwargs.get("column", "table"))
+
+
+class SuiteConfig(StageConfig):
+    """The suite itself, as data."""
+
+    expectations: tuple[Expectation, ...] = Field(
+        min_length=1, description="what the corpus must hold to"
+    )
+    examples: int = Field(default=3, ge=0, le=20, description="pages named when one fails")
+
+
+def load_suite(path: Path) -> SuiteConfig:
+    """The suite of a YAML file: a mapping with the field ``expectations``.
+
+    Raises:
+        ConfigError: the file is missing or no suite; names file and line.
+    """
+    values, lines = read_yaml(path)
+    try:
+        return SuiteConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = first["loc"]
+        while at and at not in lines:
+            at = at[:-1]
+        where = f"{path}:{lines[at]}" if at else str(path)
+        field = ".".join(map(str, first["loc"])) or "(whole file)"
+        raise ConfigError(f"{where}: {field}: {first['msg']}") from error
+
+
+def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
+    """Validate the corpus; ``report.json`` holds a figure for each expectation.
+
+    Raises:
+        GateFailed: an expectation does not hold.
+        ConfigError: an expectation does not exist, or does not fit the frame's columns.
+    """
+    frames = work.scratch / "frames"
+    map_shards(work, work.path(corpus), frame_of_shard, into=frames)
+    frame = to_pandas(read_all(frames))
+    results = _validated(config, frame)
+    failed = [
+        (expectation, result)
+        for expectation, result in zip(config.expectations, results, strict=True)
+        if not result["success"]
+    ]
+    if failed:
+        first, result = failed[0]
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise GateFailed(f"check: {explain(first, result, frame, config.examples)}{more}")
+    write_report(
+        work.folder,
+        _figures(config, results, len(frame)),
+        expectations=[expectation.model_dump(mode="json") for expectation in config.expectations],
+        documents=len(frame),
+    )
+    return work.seal(
+        Report,
+        stats={"expectations": float(len(results)), "documents": float(len(frame))},
+    )
+
+
+def _validated(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Results in the order of the suite."""
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.exceptions.exceptions import GreatExpectationsError
+
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        try:
+            suite = gx.ExpectationSuite(name="corpus", expectations=_configurations(config))
+        except (GreatExpectationsError, ValueError, TypeError, AttributeError) as error:
+            raise ConfigError(f"check: not a suite: {_one_line(error)}") from error
+        _refuse_unknown(config, {expectation.meta["at"] for expectation in suite.expectations})
+        source = context.data_sources.add_pandas("corpus")
+        asset = source.add_dataframe_asset("documents")
+        batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+        form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["url"]}
+        found = batch.validate(suite, result_format=form)
+    results: dict[int, dict[str, Any]] = {}
+    for result in found.results:
+        given: dict[str, Any] = dict(result.to_json_dict())
+        at: int = given["expectation_config"]["meta"]["at"]
+        results[at] = given
+        _refuse_broken(config.expectations[at], given)
+    return [results[at] for at in range(len(config.expectations))]
+
+
+def _configurations(config: SuiteConfig) -> list[dict[str, Any]]:
+    return [
+        {"type": expectation.type, "kwargs": dict(expectation.kwargs), "meta": {"at": at}}
+        for at, expectation in enumerate(config.expectations)
+    ]
+
+
+def _refuse_unknown(config: SuiteConfig, understood: set[int]) -> None:
+    """Great Expectations leaves out, without raising, what it does not know."""
+    for at, expectation in enumerate(config.expectations):
+        if at not in understood:
+            raise ConfigError(f"check: there is no expectation {expectation.type}")
+
+
+def _refuse_broken(expectation: Expectation, result: Mapping[str, Any]) -> None:
+    """An expectation that raised instead of answering."""
+    raised = result.get("exception_info") or {}
+    details = [raised] if "raised_exception" in raised else list(raised.values())
+    for detail in details:
+        if detail.get("raised_exception"):
+            raise ConfigError(
+                f"check: {expectation.type} ({expectation.column}): "
+                f"{_one_line(detail.get('exception_message'))}; columns: {', '.join(FRAME.names)}"
+            )
+
+
+def explain(
+    expectation: Expectation, result: Mapping[str, Any], frame: pd.DataFrame, examples: int
+) -> str:
+    """One line: the expectation, the figure, its bound, and pages that break it."""
+    found = result["result"]
+    bounds = ", ".join(f"{k} {v}" for k, v in expectation.kwargs.items() if k != "column")
+    if "unexpected_percent_total" in found or "unexpected_percent" in found:
+        share = found.get("unexpected_percent", 0.0)
+        figure = (
+            f"{found['unexpected_count']} of {found['element_count']} pages ({share:.3g} %) fail"
+        )
+    else:
+        observed = found.get("observed_value")
+        figure = f"is {observed:.6g}" if isinstance(observed, float) else f"is {observed}"
+    urls = _examples(expectation, found, frame, examples)
+    shown = f"; e.g. {', '.join(urls)}" if urls else ""
+    why = f" [{expectation.why}]" if expectation.why else ""
+    return f"{expectation.type} ({expectation.column}) {figure}, bound: {bounds}{shown}{why}"
+
+
+def _examples(
+    expectation: Expectation, found: Mapping[str, Any], frame: pd.DataFrame, examples: int
+) -> list[str]:
+    """Pages that break the expectation; for a mean or a sum, those that pull it most."""
+    listed = found.get("unexpected_index_list") or []
+    if listed:
+        return sorted({str(row["url"]) for row in listed})[:examples]
+    observed, column = found.get("observed_value"), expectation.column
+    if column not in frame or not isinstance(observed, int | float):
+        return []
+    if not str(frame[column].dtype).startswith(("int", "float")):
+        return []
+    upper = expectation.kwargs.get("max_value")
+    too_high = upper is not None and observed > upper
+    ranked = frame.sort_values([column, "url"], ascending=[not too_high, True])
+    return [str(url) for url in ranked["url"].head(examples)]
+
+
+def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:
+    figures: list[Figure] = []
+    seen: dict[str, int] = {}
+    for expectation, result in zip(config.expectations, results, strict=True):
+        name = f"{expectation.type.removeprefix('expect_')}.{expectation.column}"
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] > 1:
+            name = f"{name}.{seen[name]}"
+        figures.append(_figure(name, result["result"], documents))
+    return figures
+
+
+def _figure(name: str, found: Mapping[str, Any], documents: int) -> Figure:
+    """The share of pages that hold to it, or the figure it is about."""
+    if "unexpected_count" in found and found.get("element_count"):
+        n = int(found["element_count"])
+        return proportion_interval(n - int(found["unexpected_count"]), n, name=name)
+    observed = found.get("observed_value")
+    value = float(observed) if isinstance(observed, int | float) else 1.0
+    return exact(name, value, n=documents)
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,105 @@
+"""The ledger: for every document every rule's score and bound, its spans, its twin, the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from components.clean.rules import DuplicateRules, Finding, PiiRules
+
+RULE = pa.struct(
+    [
+        pa.field("rule", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("at_least", pa.float64()),
+        pa.field("at_most", pa.float64()),
+        pa.field("passed", pa.bool_()),
+    ]
+)
+MARKED = pa.struct(
+    [
+        pa.field("start", pa.int64()),  # offsets in characters of the text before redaction
+        pa.field("end", pa.int64()),
+        pa.field("kind", pa.string()),
+        pa.field("action", pa.string()),  # redact, keep or drop
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("kept", pa.bool_(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),  # names of failed rules
+        pa.field("rules", pa.list_(RULE), nullable=False),
+        pa.field("spans", pa.list_(MARKED), nullable=False),
+        pa.field("twin", pa.string()),  # the kept document this one was dropped for
+        pa.field("similarity", pa.float64()),
+        pa.field("max_similarity", pa.float64()),  # the bound on it
+    ]
+)
+
+
+class TwinLike(Protocol):
+    """The kept document that a dropped one equals."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def similarity(self) -> float: ...
+
+
+def ledger_table(
+    pii: PiiRules,
+    duplicates: DuplicateRules,
+    table: pa.Table,
+    scores: Mapping[str, pa.Table],
+    findings: list[Finding],
+    reasons: Mapping[int, list[str]],
+    twins: Mapping[str, TwinLike],
+) -> pa.Table:
+    """One row for every document of a shard, in its order."""
+    identifiers = table["id"].to_pylist()
+    found = [twins.get(identifier) for identifier in identifiers]
+    return pa.table(
+        {
+            "id": table["id"],
+            "url": table["url"],
+            "kept": [at not in reasons for at in range(len(table))],
+            "reasons": [reasons.get(at, []) for at in range(len(table))],
+            "rules": _rules(findings, len(table)),
+            "spans": _spans(pii, scores, len(table)),
+            "twin": [twin.id if twin else None for twin in found],
+            "similarity": [twin.similarity if twin else None for twin in found],
+            "max_similarity": [duplicates.max_similarity] * len(table),
+        },
+        schema=SCHEMA,
+    )
+
+
+def _rules(findings: list[Finding], documents: int) -> pa.ListArray:
+    """Findings turned from one array a rule into one list a document."""
+    width = len(findings)
+    offsets = np.arange(documents + 1, dtype=np.int32) * width
+    columns = [
+        pa.array([finding.rule for finding in findings] * documents, type=pa.string()),
+        pa.array(np.stack([f.scores for f in findings], axis=1).ravel(), type=pa.float64()),
+        pa.array([finding.at_least for finding in findings] * documents, type=pa.float64()),
+        pa.array([finding.at_most for finding in findings] * documents, type=pa.float64()),
+        pa.array(np.stack([f.passed for f in findings], axis=1).ravel(), type=pa.bool_()),
+    ]
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(RULE)))
+
+
+def _spans(
+    pii: PiiRules, scores: Mapping[str, pa.Table], documents: int
+) -> list[list[dict[str, object]]]:
+    if "pii" not in scores:
+        return [[] for _ in range(documents)]
+    return [
+        [{**span, "action": pii.action(span["kind"])} for span in spans]
+        for spans in scores["pii"]["spans"].to_pylist()
+    ]

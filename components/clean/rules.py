@@ -1,0 +1,248 @@
+"""The rules of ``select``: all thresholds, and what each says of a shard of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components.core.config import StageConfig
+from components.text.pii import EXAMPLE, KINDS
+
+Action = Literal["redact", "keep", "drop"]
+
+
+class LanguageRules(StageConfig):
+    """Which languages stay. Technical prose is hard to tell apart, so the bound is a distance."""
+
+    allowed: tuple[str, ...] = Field(
+        default=("en",), description="ISO 639-1 codes that stay; empty: any language"
+    )
+    max_distance: float = Field(
+        default=0.08,
+        ge=0,
+        le=1,
+        description="confidence that the best allowed language may lie below the best of all",
+    )
+    min_letters: int = Field(
+        default=400, ge=0, description="pages with fewer letters of prose are not judged"
+    )
+    min_confidence: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="pages whose best language is less certain (lists of names) are not judged",
+    )
+
+
+class QualityRules(StageConfig):
+    """Bounds on the published statistics, widened for Markdown with code.
+
+    The published bound, made for prose, stands in each description.
+    """
+
+    min_words: int = Field(default=10, ge=0, description="words outside code; Gopher 50")
+    max_words: int = Field(default=1_000_000, ge=1, description="Gopher 100,000")
+    min_mean_word_length: float = Field(default=2, ge=0, description="Gopher 3")
+    max_mean_word_length: float = Field(default=40, ge=1, description="Gopher 10")
+    max_symbol_ratio: float = Field(default=0.3, ge=0, description="Gopher 0.1")
+    max_bullet_lines: float = Field(default=0.95, ge=0, le=1, description="Gopher 0.9")
+    max_ellipsis_lines: float = Field(default=0.3, ge=0, le=1, description="Gopher 0.3")
+    min_alphabetic_words: float = Field(default=0.4, ge=0, le=1, description="Gopher 0.8")
+    min_stop_words: int = Field(default=0, ge=0, le=8, description="English only; Gopher 2")
+    min_sentences: int = Field(default=0, ge=0, description="C4 3")
+    max_lorem_ipsum: int = Field(default=1, ge=0, description="occurrences; C4 0")
+    max_curly_braces: int = Field(default=1_000_000, ge=0, description="C4 0")
+    min_punctuated_lines: float = Field(default=0, ge=0, le=1, description="FineWeb 0.12")
+    max_short_lines: float = Field(default=1, ge=0, le=1, description="FineWeb 0.67")
+    max_code_share: float = Field(default=1, ge=0, le=1, description="characters inside code")
+    max_duplicate_lines: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.3")
+    max_duplicate_line_characters: float = Field(
+        default=0.9, ge=0, le=1, description="Gopher 0.2, FineWeb 0.1"
+    )
+    max_duplicate_paragraphs: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.3")
+    max_duplicate_paragraph_characters: float = Field(
+        default=0.9, ge=0, le=1, description="Gopher 0.2"
+    )
+    max_top_2gram: float = Field(default=0.5, ge=0, le=1, description="Gopher 0.20")
+    max_top_3gram: float = Field(default=0.5, ge=0, le=1, description="Gopher 0.18")
+    max_top_4gram: float = Field(default=0.5, ge=0, le=1, description="Gopher 0.16")
+    max_duplicate_5gram: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.15")
+    max_duplicate_6gram: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.14")
+    max_duplicate_7gram: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.13")
+    max_duplicate_8gram: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.12")
+    max_duplicate_9gram: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.11")
+    max_duplicate_10gram: float = Field(default=0.9, ge=0, le=1, description="Gopher 0.10")
+
+
+class PiiRules(StageConfig):
+    """What happens to each kind of span, and how many a page may hold."""
+
+    secret: Action = Field(default="redact", description="keys, tokens, private keys")
+    login: Action = Field(default="redact", description="user and password in an address")
+    email: Action = Field(default="redact", description="e-mail addresses")
+    iban: Action = Field(default="redact", description="bank accounts")
+    card: Action = Field(default="redact", description="payment cards")
+    phone: Action = Field(default="redact", description="phone numbers")
+    ip: Action = Field(default="redact", description="public IP addresses")
+    examples: Action = Field(
+        default="keep", description="what documentation writes as an example, of any kind"
+    )
+    max_per_1000_words: float = Field(
+        default=100, ge=0, description="spans that are not kept; address lists hold more"
+    )
+
+    def action(self, kind: str) -> Action:
+        """What happens to spans of ``kind`` (``email``, ``email_example`` ...)."""
+        if kind.endswith(EXAMPLE):
+            return self.examples
+        chosen: Action = getattr(self, kind)
+        return chosen
+
+
+class DuplicateRules(StageConfig):
+    """From when on a document is a twin of one that is kept."""
+
+    exact: bool = Field(default=True, description="drop documents of equal normalised text")
+    max_similarity: float = Field(
+        default=0.8,
+        ge=0.5,
+        le=1,
+        description="Jaccard similarity of word 5-shingles from which a twin is dropped",
+    )
+
+
+class BoilerplateRules(StageConfig):
+    """How much of a page may be menus and footers."""
+
+    max_mean_probability: float = Field(default=0.8, ge=0, le=1, description="mean over lines")
+    max_line_share: float = Field(default=0.85, ge=0, le=1, description="lines that are")
+    max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says of each document of a shard."""
+
+    rule: str
+    scores: NDArray[np.float64]
+    at_least: float | None
+    at_most: float | None
+    passed: NDArray[np.bool_]
+
+
+def bounded(
+    rule: str,
+    scores: NDArray[np.float64],
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Finding:
+    """A rule that compares a score with its bounds, both inclusive."""
+    passed = np.ones(len(scores), dtype=bool)
+    if at_least is not None:
+        passed &= scores >= at_least
+    if at_most is not None:
+        passed &= scores <= at_most
+    return Finding(rule, scores, at_least, at_most, passed)
+
+
+def judge_blocked(urls: list[str], blocked: tuple[str, ...], domains: tuple[str, ...]) -> Finding:
+    """1 where a page's address, or its host or a parent of it, is on the list."""
+    addresses = {bare(url) for url in blocked}
+    hosts = {domain.lower().strip(".") for domain in domains}
+    found = [float(bare(url) in addresses or _within(url, hosts)) for url in urls]
+    return bounded("blocked", np.array(found, dtype=np.float64), at_most=0.0)
+
+
+def bare(url: str) -> str:
+    """An address without its fragment and closing slash."""
+    return url.partition("#")[0].rstrip("/")
+
+
+def _within(url: str, hosts: set[str]) -> bool:
+    if not hosts:
+        return False
+    parts = (urlsplit(url).hostname or "").split(".")
+    return any(".".join(parts[index:]) in hosts for index in range(len(parts)))
+
+
+def judge_language(rules: LanguageRules, table: pa.Table) -> list[Finding]:
+    """How far the best allowed language lies below the best of all."""
+    if not rules.allowed:
+        return []
+    distances = []
+    for letters, confidence, candidates in zip(
+        table["letters"].to_pylist(),
+        table["confidence"].to_pylist(),
+        table["candidates"].to_pylist(),
+        strict=True,
+    ):
+        best = max(
+            (c["confidence"] for c in candidates if c["language"] in rules.allowed), default=None
+        )
+        judged = letters >= rules.min_letters and confidence >= rules.min_confidence
+        distances.append((confidence - best if best is not None else 1.0) if judged else 0.0)
+    return [
+        bounded(
+            "language", np.array(distances, dtype=np.float64).round(4), at_most=rules.max_distance
+        )
+    ]
+
+
+def judge_columns(rules: StageConfig, role: str, table: pa.Table) -> list[Finding]:
+    """``min_x`` and ``max_x`` of ``rules`` against column ``x``."""
+    bounds: dict[str, dict[str, float]] = {}
+    for name, value in rules.model_dump().items():
+        side, _, column = name.partition("_")
+        bounds.setdefault(column, {})[side] = float(value)
+    return [
+        bounded(
+            f"{role}.{column}",
+            table[column].to_numpy().astype(np.float64),
+            sides.get("min"),
+            sides.get("max"),
+        )
+        for column, sides in bounds.items()
+    ]
+
+
+def judge_pii(rules: PiiRules, table: pa.Table, words: NDArray[np.float64]) -> list[Finding]:
+    """Spans whose kind drops a page, and how densely a page holds those that are not kept."""
+    dropping, removed = [], []
+    for spans in table["spans"].to_pylist():
+        actions = [rules.action(span["kind"]) for span in spans]
+        dropping.append(actions.count("drop"))
+        removed.append(len(actions) - actions.count("keep"))
+    density = np.array(removed, dtype=np.float64) * 1000 / np.maximum(words, 100)
+    return [
+        bounded("pii.forbidden", np.array(dropping, dtype=np.float64), at_most=0.0),
+        bounded("pii.density", density, at_most=rules.max_per_1000_words),
+    ]
+
+
+def redacted_kinds(rules: PiiRules) -> frozenset[str]:
+    """Kinds that are replaced by placeholders."""
+    kinds = (kind + suffix for kind in KINDS for suffix in ("", EXAMPLE))
+    return frozenset(kind for kind in kinds if rules.action(kind) == "redact")
+
+
+def failing(findings: list[Finding]) -> dict[int, list[str]]:
+    """Document -> names of the rules it fails, for documents that fail one."""
+    reasons: dict[int, list[str]] = {}
+    for finding in findings:
+        for at in np.flatnonzero(~finding.passed).tolist():
+            reasons.setdefault(at, []).append(finding.rule)
+    return reasons
+
+
+def word_counts(table: pa.Table, scores: Mapping[str, pa.Table]) -> NDArray[np.float64]:
+    """Words of each document: as the quality scorer counted them, else by white space."""
+    if "quality" in scores:
+        return np.asarray(scores["quality"]["words"].to_numpy(), dtype=np.float64)
+    return np.array([len(text.split()) for text in table["text"].to_pylist()], dtype=np.float64)

@@ -1,0 +1,237 @@
+"""Reads all scores with all thresholds; writes the kept corpus and the ledger.
+
+Scorers find, this stage decides. A document stays when it passes every rule and is no twin of one
+that stays. Twins are decided greedily among the documents that passed every other rule, in the
+order (ordinal, id), so that a document is dropped for a twin that is really kept, and several
+increments keep what one batch would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import Field
+
+from components.clean.ledger import ledger_table
+from components.clean.rules import (
+    BoilerplateRules,
+    DuplicateRules,
+    Finding,
+    LanguageRules,
+    PiiRules,
+    QualityRules,
+    failing,
+    judge_blocked,
+    judge_columns,
+    judge_language,
+    judge_pii,
+    redacted_kinds,
+    word_counts,
+)
+from components.core.artifact import Corpus, Scores
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.rows import DOCUMENT
+from components.core.shards import write_shard, zip_shards
+from components.core.workdir import Workdir
+from components.text.pii import Span
+from components.text.redact import Redactor
+
+ROLES = ("language", "quality", "pii", "duplicates", "boilerplate")
+TWIN = "duplicates"
+
+
+class SelectConfig(StageConfig):
+    """Every threshold of the corpus. A rule whose scores are not given does not apply."""
+
+    language: LanguageRules = Field(default=LanguageRules(), description="languages that stay")
+    quality: QualityRules = Field(default=QualityRules(), description="bounds on statistics")
+    pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
+    duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
+    boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
+    blocked_urls: tuple[str, ...] = Field(default=(), description="addresses that never stay")
+    blocked_domains: tuple[str, ...] = Field(
+        default=(), description="hosts that never stay, with their subdomains"
+    )
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The kept document that a dropped one equals, and how nearly."""
+
+    id: str
+    similarity: float
+
+
+@dataclass
+class Tally:
+    """What the stats say."""
+
+    kept: int = 0
+    dropped: int = 0
+    characters: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    redacted: Counter[str] = field(default_factory=Counter)
+
+    def count(self, documents: int, reasons: Mapping[int, list[str]]) -> None:
+        """Add one shard's verdicts."""
+        self.kept += documents - len(reasons)
+        self.dropped += len(reasons)
+        self.reasons.update(reason for found in reasons.values() for reason in found)
+
+    def stats(self) -> dict[str, float]:
+        return {
+            "kept": float(self.kept),
+            "dropped": float(self.dropped),
+            "kept_characters": float(self.characters),
+            **{f"dropped_by_{rule}": float(n) for rule, n in sorted(self.reasons.items())},
+            **{f"redacted_{kind}": float(n) for kind, n in sorted(self.redacted.items())},
+        }
+
+
+def select(
+    config: SelectConfig, corpus: Corpus, scores: Mapping[str, Scores], work: Workdir
+) -> Corpus:
+    """The kept documents, personal data redacted, and ``ledger/`` with a row for every document.
+
+    Raises:
+        ConfigError: scores of an unknown role.
+        DataError: no document is left; names the rule that took most.
+    """
+    unknown = sorted(set(scores) - set(ROLES))
+    if unknown:
+        raise ConfigError(f"select: no rule reads scores {unknown[0]!r}; roles: {', '.join(ROLES)}")
+    folder = work.path(corpus)
+    beside = {role: work.path(scores[role]) for role in ROLES if role in scores}
+    twins = _twins(config, folder, beside)
+    (work.folder / "ledger").mkdir(exist_ok=True)
+    work.progress.start(None, "documents")
+    tally = Tally()
+    for name, table, of_role in zip_shards(folder, beside):
+        findings = judge(config, table, of_role)
+        reasons = failing(findings)
+        for at, identifier in enumerate(table["id"].to_pylist()):
+            if identifier in twins:
+                reasons[at] = [TWIN]
+        kept = [at for at in range(len(table)) if at not in reasons]
+        tally.count(len(table), reasons)
+        write_shard(work.folder / name, _kept_documents(config, table, of_role, kept, tally))
+        ledger = ledger_table(
+            config.pii, config.duplicates, table, of_role, findings, reasons, twins
+        )
+        write_shard(work.folder / "ledger" / name, ledger)
+        work.progress.advance(len(table), note=f"{tally.kept} kept")
+    if not tally.kept:
+        raise DataError(_nothing_left(tally))
+    return work.seal(Corpus, stats=tally.stats())
+
+
+def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table]) -> list[Finding]:
+    """Findings of every rule but that on twins, for the documents of one shard."""
+    findings = [
+        judge_blocked(table["url"].to_pylist(), config.blocked_urls, config.blocked_domains)
+    ]
+    if "language" in scores:
+        findings += judge_language(config.language, scores["language"])
+    if "quality" in scores:
+        findings += judge_columns(config.quality, "quality", scores["quality"])
+    if "boilerplate" in scores:
+        findings += judge_columns(config.boilerplate, "boilerplate", scores["boilerplate"])
+    if "pii" in scores:
+        findings += judge_pii(config.pii, scores["pii"], word_counts(table, scores))
+    return findings
+
+
+def _twins(config: SelectConfig, folder: Path, beside: Mapping[str, Path]) -> dict[str, Twin]:
+    """Documents that pass every other rule but equal a kept one -> that one."""
+    if "duplicates" not in beside:
+        return {}
+    kept_of: dict[str, str] = {}
+    twins: dict[str, Twin] = {}
+    for identifier, group, partners in _candidates(config, folder, beside):
+        twin = _kept_twin(config.duplicates, group, partners, kept_of)
+        if twin is None:
+            kept_of.setdefault(group, identifier)
+        else:
+            twins[identifier] = twin
+    return twins
+
+
+def _candidates(
+    config: SelectConfig, folder: Path, beside: Mapping[str, Path]
+) -> Iterator[tuple[str, str, list[tuple[float, str]]]]:
+    """(id, exact group, partner groups) of documents that pass, in the order (ordinal, id)."""
+    passing: list[tuple[int, str, str, list[tuple[float, str]]]] = []
+    for _, table, scores in zip_shards(folder, beside):
+        found = scores["duplicates"]
+        reasons = failing(judge(config, table, scores))
+        for at in range(len(table)):
+            if at not in reasons:
+                near = [(p["similarity"], p["id"]) for p in found["partners"][at].as_py()]
+                group = found["exact_group"][at].as_py()
+                passing.append((table["ordinal"][at].as_py(), table["id"][at].as_py(), group, near))
+    for _, identifier, group, near in sorted(passing, key=lambda row: row[:2]):
+        yield identifier, group, near
+
+
+def _kept_twin(
+    rules: DuplicateRules,
+    group: str,
+    partners: list[tuple[float, str]],
+    kept_of: Mapping[str, str],
+) -> Twin | None:
+    if rules.exact and group in kept_of:
+        return Twin(kept_of[group], 1.0)
+    near = [
+        (similarity, kept_of[partner])
+        for similarity, partner in partners
+        if similarity >= rules.max_similarity and partner in kept_of
+    ]
+    if not near:
+        return None
+    similarity, identifier = min(near, key=lambda pair: (-pair[0], pair[1]))
+    return Twin(identifier, similarity)
+
+
+def _kept_documents(
+    config: SelectConfig,
+    table: pa.Table,
+    scores: Mapping[str, pa.Table],
+    kept: list[int],
+    tally: Tally,
+) -> pa.Table:
+    documents = table.take(pa.array(kept, type=pa.int64())).to_pylist()
+    if "pii" in scores:
+        kinds = redacted_kinds(config.pii)
+        found = scores["pii"]["spans"]
+        for at, document in zip(kept, documents, strict=True):
+            spans = [Span(**span) for span in found[at].as_py()]
+            tally.redacted.update(span.kind for span in spans if span.kind in kinds)
+            _redact(document, spans, Redactor(kinds))
+    tally.characters += sum(len(document["text"]) for document in documents)
+    return pa.Table.from_pylist(documents, schema=DOCUMENT)
+
+
+def _redact(document: dict[str, object], spans: list[Span], redactor: Redactor) -> None:
+    """Replace the spans of the text, and what else is found beside it."""
+    document["text"] = redactor.replace(str(document["text"]), spans)
+    for name in ("title", "navigation"):
+        document[name] = redactor.clean(str(document[name]))
+    for name in ("headings", "code"):
+        parts = document[name]
+        assert isinstance(parts, list)
+        document[name] = [redactor.clean(part) for part in parts]
+
+
+def _nothing_left(tally: Tally) -> str:
+    if not tally.reasons:
+        return "select: the corpus holds no document"
+    rule, count = min(tally.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    return (
+        f"select: no document is left of {tally.dropped}; rule {rule} took most ({count}); "
+        "widen its bound under select"
+    )

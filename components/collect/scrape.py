@@ -1,0 +1,307 @@
+"""Fetches pages: crawls the embedded site or the web, or reads files. The source of every run.
+
+``scrape`` is a stage like any other because its config fixes what it looks at: ``resolve`` writes
+the moment of the crawl (``as_of``) or the files' digests into it, so that a second run of the same
+config finds the first one's pages and a nightly one crawls again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator, model_validator
+
+from components.collect.crawl import Crawl, Entry, Manners
+from components.collect.fetch import Fetcher, Limits
+from components.collect.files import digest_files, pages_of_files
+from components.collect.guard import Address
+from components.collect.site import HOST, DocumentationSite, SiteConfig
+from components.collect.spool import Spool
+from components.collect.urls import host_of, normalise
+from components.collect.warc import WebPage, write_shards
+from components.core.artifact import Pages
+from components.core.config import StageConfig
+from components.core.errors import DataError, MillError, TransientError
+from components.core.log import get_logger
+from components.core.shards import write_shard
+from components.core.workdir import Workdir
+
+log = get_logger(__name__)
+Source = Literal["embedded", "web", "files"]
+NO_DATE = "1970-01-01T00:00:00Z"
+"""``as_of`` of files, where only contents count."""
+LEDGER = pa.schema(
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("status", pa.int32(), nullable=False),  # 0 where no answer came
+        pa.field("reason", pa.string(), nullable=False),  # empty for a page that was kept
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),  # sha256 of the body
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("last_modified", pa.string(), nullable=False),
+        pa.field("redirected_from", pa.string(), nullable=False),
+    ]
+)
+
+
+class ScrapeConfig(StageConfig):
+    """Where pages come from and how they are fetched."""
+
+    as_of: str = Field(
+        default="",
+        pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?$",
+        description="the moment this crawl stands for, in UTC; set by the run",
+    )
+    sources: Source | None = Field(
+        default=None,
+        description="embedded, web or files; by default what seeds or files say, else embedded",
+    )
+    seeds: list[str] = Field(default=[], description="http(s) addresses a web crawl starts from")
+    hosts: list[str] = Field(
+        default=[], description="hosts a web crawl may enter besides those of its seeds"
+    )
+    files: list[str] = Field(
+        default=[], description="globs of HTML, text, Markdown, JSONL, Parquet and WARC files"
+    )
+    digests: dict[str, str] = Field(
+        default={}, description="file name -> sha256; set by the run, so that contents count"
+    )
+    embedded: SiteConfig = Field(
+        default=SiteConfig(), description="the site of Python packages that Modelmill brings along"
+    )
+    allow_private: bool = Field(
+        default=False, description="let a web crawl reach private and loopback addresses"
+    )
+    max_pages: int = Field(default=20_000, ge=1, le=10_000_000, description="pages to ask for")
+    max_depth: int = Field(default=20, ge=0, le=10_000, description="links from a seed, at most")
+    max_redirects: int = Field(default=5, ge=0, le=20, description="redirects to one page")
+    concurrency: int = Field(default=8, ge=1, le=256, description="requests to a host at a time")
+    delay_seconds: float | None = Field(
+        default=None, ge=0, le=3600, description="pause between requests to a host; web: 1 s"
+    )
+    retries: int = Field(default=3, ge=0, le=20, description="further tries of a failed request")
+    backoff_seconds: float = Field(
+        default=0.5, ge=0, le=600, description="pause before the first retry; doubles each time"
+    )
+    connect_seconds: float = Field(default=10, gt=0, le=600, description="longest connecting")
+    read_seconds: float = Field(default=30, gt=0, le=600, description="longest silence")
+    page_seconds: float = Field(default=120, gt=0, le=3600, description="longest whole request")
+    max_bytes: int = Field(
+        default=8_000_000, ge=1, le=10**9, description="a page's largest size, unpacked"
+    )
+    user_agent: str = Field(
+        default="modelmill", pattern=r"^[!-~]([ -~]*[!-~])?$", description="name given to sites"
+    )
+    blocklist: list[str] = Field(
+        default=[], description="URLs (with all below them) and domains never to be fetched"
+    )
+    max_failed_share: float = Field(
+        default=0.2, ge=0, le=1, description="of the pages asked for; more end the run"
+    )
+    shards: int = Field(default=8, ge=1, le=10_000, description="WARC files to spread pages over")
+
+    @field_validator("seeds")
+    @classmethod
+    def _addresses(cls, seeds: list[str]) -> list[str]:
+        for seed in seeds:
+            if normalise(seed) is None:
+                raise ValueError(f"{seed!r} is no http:// or https:// address")
+        return seeds
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> ScrapeConfig:
+        for source, given in (("web", self.seeds), ("files", self.files)):
+            if self.sources == source and not given:
+                field = "seeds" if source == "web" else "files"
+                raise ValueError(f"sources: {source} needs {field}")
+        if self.sources is None and self.seeds and self.files:
+            raise ValueError("seeds and files are both given: say which with sources")
+        return self
+
+    @property
+    def source(self) -> Source:
+        """The source that is meant."""
+        if self.sources is not None:
+            return self.sources
+        return "files" if self.files else "web" if self.seeds else "embedded"
+
+
+def resolve(
+    config: ScrapeConfig, earlier: Sequence[Mapping[str, Any]], refresh: bool, now: str
+) -> ScrapeConfig:
+    """``config`` with what it will look at fixed.
+
+    A crawl stands for the newest earlier crawl with the same config (``earlier``: records of sealed
+    crawls, newest first), else, and with ``refresh``, for ``now``. A given ``as_of`` stays. Files
+    are found and digested.
+
+    Raises:
+        ConfigError: a glob matches no file.
+    """
+    if config.source == "files":
+        digests = digest_files(config.files)
+        return config.model_copy(update={"as_of": NO_DATE, "digests": digests})
+    if config.as_of:
+        return config
+    own = _but_date(config.model_dump(mode="json"))
+    before = [
+        str(record["config"].get("as_of", ""))
+        for record in earlier
+        if isinstance(record.get("config"), Mapping) and _but_date(record["config"]) == own
+    ]
+    newest = max(before, default="")
+    return config.model_copy(update={"as_of": now if refresh or not newest else newest})
+
+
+def _but_date(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "as_of"}
+
+
+def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
+    """Fetch all pages into WARC shards, and enter every address into ``ledger.parquet``.
+
+    Raises:
+        DataError: no page came, or a file cannot be read.
+        TransientError: a seed cannot be reached, or too many pages failed.
+    """
+    date = config.as_of or NO_DATE
+    ledger: dict[str, Entry] = {}
+    if config.source == "files":
+        pages = _from_files(config, ledger)
+        kept = write_shards(work.folder, pages, config.shards, date)
+    else:
+        with Spool(work.scratch / "crawl.sqlite") as spool:
+            ledger = dict(_crawl(config, work, spool))
+            _judge(config, ledger, spool)
+            kept = write_shards(work.folder, _from_spool(spool, ledger), config.shards, date)
+    if not kept:
+        raise DataError(f"no page came from {_named(config)}: {_first_reason(ledger)}")
+    rows = [ledger[url].row() for url in sorted(ledger)]
+    write_shard(work.folder / "ledger.parquet", pa.Table.from_pylist(rows, schema=LEDGER))
+    asked = [entry for entry in ledger.values() if entry.status or entry.failed]
+    return work.seal(
+        Pages,
+        stats={
+            "pages": kept,
+            "bytes": sum(entry.bytes for entry in ledger.values() if not entry.reason),
+            "failed": sum(entry.failed for entry in asked),
+            "left_out": sum(bool(entry.reason) and not entry.failed for entry in ledger.values()),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where a crawl starts and what it may enter."""
+
+    seeds: list[str]
+    hosts: set[str]
+    known: dict[Address, Address]
+    delay_seconds: float
+
+
+def _crawl(config: ScrapeConfig, work: Workdir, spool: Spool) -> Mapping[str, Entry]:
+    with ExitStack() as stack:
+        if config.source == "web":
+            seeds = [url for seed in config.seeds if (url := normalise(seed)) is not None]
+            hosts = {host_of(url) for url in seeds} | {host.lower() for host in config.hosts}
+            target = _Target(seeds, hosts, {}, 1.0)
+        else:
+            folder = work.scratch / "site"
+            folder.mkdir(exist_ok=True)
+            site = stack.enter_context(DocumentationSite(config.embedded, folder=folder))
+            target = _Target([site.url], {HOST}, {(HOST, 80): site.address}, 0.0)
+        ledger = asyncio.run(_run(config, target, work, spool))
+        if config.source == "embedded":
+            log.info("embedded site: %d modules skipped", len(site.skipped()))
+    return ledger
+
+
+async def _run(
+    config: ScrapeConfig, target: _Target, work: Workdir, spool: Spool
+) -> Mapping[str, Entry]:
+    manners = Manners(
+        agent=config.user_agent,
+        max_pages=config.max_pages,
+        max_depth=config.max_depth,
+        max_redirects=config.max_redirects,
+        concurrency=config.concurrency,
+        delay_seconds=target.delay_seconds
+        if config.delay_seconds is None
+        else config.delay_seconds,
+        retries=config.retries,
+        backoff_seconds=config.backoff_seconds,
+        blocklist=tuple(config.blocklist),
+    )
+    limits = Limits(
+        config.max_bytes, config.connect_seconds, config.read_seconds, config.page_seconds
+    )
+    fetcher = Fetcher(
+        config.user_agent, limits, known=target.known, allow_private=config.allow_private
+    )
+    async with fetcher:
+        crawl = Crawl(fetcher, spool, manners, target.hosts, work.progress)
+        return await crawl.run(target.seeds)
+
+
+def _judge(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> None:
+    """Give up on a crawl that went badly; the next try asks again for what may come then."""
+    seeds = [normalise(seed) or seed for seed in config.seeds]
+    lost = next((ledger[url] for url in seeds if url in ledger and ledger[url].failed), None)
+    asked = [entry for entry in ledger.values() if entry.status or entry.failed]
+    failed = [entry for entry in asked if entry.failed]
+    if lost is not None and config.source == "web":
+        spool.forget_transient()
+        raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
+    if len(failed) > config.max_failed_share * len(asked):
+        spool.forget_transient()
+        first = failed[0]
+        raise _failure(
+            first,
+            f"{len(failed)} of {len(asked)} pages failed (max_failed_share "
+            f"{config.max_failed_share:g}), the first {first.url}: {first.reason}",
+        )
+
+
+def _failure(entry: Entry, message: str) -> MillError:
+    """One that is worth another try where no answer or a server's error came."""
+    passing = (entry.status == 0 and not entry.reason.startswith("refused")) or entry.status >= 500
+    return TransientError(message) if passing else DataError(message)
+
+
+def _from_spool(spool: Spool, ledger: Mapping[str, Entry]) -> Iterator[WebPage]:
+    for url in sorted(ledger):
+        entry = ledger[url]
+        if not entry.reason:
+            answer = spool.get(url)
+            assert answer is not None
+            kind = answer.headers.get("content-type", "")
+            headers = tuple(sorted(answer.headers.items()))
+            yield WebPage(url, spool.body(url), kind, entry.digest, headers)
+
+
+def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
+    """Pages as they are read; enters each into ``ledger``."""
+    digests = config.digests or digest_files(config.files)
+    for found in pages_of_files(config.files, digests, config.max_bytes):
+        if isinstance(found, Entry):
+            ledger[found.url] = found
+        elif found.url in ledger and ledger[found.url].digest == found.digest:
+            continue  # the same page twice
+        else:
+            ledger[found.url] = Entry(found.url, 200, "", len(found.body), found.digest)
+            yield found
+
+
+def _named(config: ScrapeConfig) -> str:
+    given = config.files if config.source == "files" else config.seeds
+    return ", ".join(given[:3]) if given else "the embedded site"
+
+
+def _first_reason(ledger: Mapping[str, Entry]) -> str:
+    return next((f"{e.url}: {e.reason}" for e in ledger.values() if e.reason), "nothing was found")

@@ -1,0 +1,78 @@
+"""Addresses: one spelling each, and what a crawl may look at."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+
+MAX_LENGTH = 2000
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NO_PAGE = (
+    ".7z .avi .bmp .bz2 .css .dmg .doc .docx .eps .exe .gif .gz .ico .iso .jar .jpeg .jpg .js .m4a "
+    ".mov .mp3 .mp4 .mpeg .odt .ogg .pdf .png .ppt .pptx .ps .rar .rpm .svg .tar .tgz .tif .tiff "
+    ".ttf .wav .webm .webp .whl .woff .woff2 .xls .xlsx .xz .zip .zst"
+)
+_NO_PAGE_SUFFIXES = tuple(_NO_PAGE.split())
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise(url: str, base: str = "") -> str | None:
+    """An absolute http(s) URL in one spelling, without fragment; None when it is none.
+
+    Scheme and host are in lower case, a default port and dot segments are gone, an empty path is
+    ``/``, and characters that no URL holds are percent-encoded. Logins in URLs are refused.
+    """
+    try:
+        parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
+        port = parts.port
+        host = (parts.hostname or "").encode("idna").decode()
+    except (ValueError, UnicodeError):
+        return None
+    if parts.scheme not in _DEFAULT_PORTS or not host or parts.username is not None:
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        shown += f":{port}"
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._") or "/"
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
+    whole = urlunsplit((parts.scheme, shown, path, query, ""))
+    return whole if len(whole) <= MAX_LENGTH else None
+
+
+def link(href: str, page: str) -> str | None:
+    """Where a link on ``page`` leads; None for no page: mail, scripts, images, archives."""
+    if href.startswith("#"):
+        return None
+    if href.startswith("/") and not href.startswith("//"):
+        url = normalise(href, origin(page))
+    else:
+        url = normalise(href, page)
+    if url is None or urlsplit(url).path.lower().endswith(_NO_PAGE_SUFFIXES):
+        return None
+    return url
+
+
+@lru_cache(maxsize=1 << 12)
+def origin(url: str) -> str:
+    """``http://host:port`` of a normalised URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@lru_cache(maxsize=1 << 12)
+def host_of(url: str) -> str:
+    """Host name of a normalised URL."""
+    return urlsplit(url).hostname or ""
+
+
+def is_listed(url: str, blocklist: tuple[str, ...]) -> bool:
+    """Whether ``blocklist`` names this URL, a prefix of it up to a slash, or its domain."""
+    host = host_of(url)
+    for entry in blocklist:
+        if "://" not in entry:
+            domain = entry.lower().strip(".")
+            if host == domain or host.endswith(f".{domain}"):
+                return True
+        elif url == entry or url.startswith(entry.rstrip("/") + "/"):
+            return True
+    return False

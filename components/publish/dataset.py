@@ -1,0 +1,216 @@
+"""Versions the selected corpus with DVC, without git, and pushes it to a remote.
+
+The DVC repository is ``<home>/datasets``: a ``corpus-<digest>.dvc`` file and a folder (links into
+DVC's cache) for every version. ``dvc pull corpus-….dvc`` there brings a version back.
+
+Each call looks at the remote; without a difference nothing is done, and DVC is not even imported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import Field
+
+from components.core.action import Change, Workspace
+from components.core.artifact import MANIFEST, VOLATILE, Corpus, Dataset
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError, TransientError
+from components.core.log import get_logger, mask
+from components.core.workdir import write_durably
+
+T = TypeVar("T")
+log = get_logger(__name__)
+
+
+class DatasetConfig(StageConfig):
+    """What the dataset is called and where it is pushed."""
+
+    name: str = Field(
+        default="corpus",
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="name of the dataset; a version is name-digest",
+    )
+    remote: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a folder or an address DVC knows (s3://, ssh://); default: datasets/remote",
+    )
+    attempts: int = Field(
+        default=6, ge=1, le=20, description="tries while another process holds DVC's lock"
+    )
+
+
+def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) -> Change[Dataset]:
+    """Add and push the corpus under its digest; unchanged where the remote holds it whole.
+
+    Raises:
+        ConfigError: the remote is not one that DVC can use here.
+        DataError: DVC refuses the data.
+        TransientError: another process kept DVC's lock, or the remote did not answer.
+    """
+    root = workspace.settings.datasets
+    source = workspace.path(corpus)
+    version = f"{config.name}-{corpus.digest[:12]}"
+    remote = config.remote or str(root / "remote")
+    sizes = _sizes(source)
+    dataset = Dataset(
+        name=version,
+        digest=corpus.digest,
+        lineage=workspace.lineage(f"{__name__}.{push_dataset.__name__}", {"corpus": corpus}),
+        stats={
+            "files": float(len(sizes)),
+            "bytes": float(sum(sizes.values())),
+            "documents": corpus.stats.get("kept", 0.0),
+        },
+    )
+    note = f"{version} in {mask(remote)}"
+    with _alone(root):
+        if _holds(root, version, remote, sizes):
+            return Change(dataset, changed=False, note=note)
+        _configure(root, remote)
+        workspace.progress.start(None, "files")
+        changed = _patiently(
+            config.attempts, lambda: _add_and_push(root, version, source, corpus, sizes)
+        )
+    return Change(dataset, changed=changed, note=note)
+
+
+def _sizes(source: Path) -> dict[str, int]:
+    """Relative name -> bytes of what belongs to the corpus's digest."""
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    names = {path: path.relative_to(source) for path in files}
+    return {
+        name.as_posix(): path.stat().st_size
+        for path, name in names.items()
+        if name != Path(MANIFEST) and name.parts[0] != VOLATILE
+    }
+
+
+def _holds(root: Path, version: str, remote: str, sizes: dict[str, int]) -> bool:
+    """Whether a folder remote holds every file of the version, by DVC's own layout."""
+    if "://" in remote:
+        return False
+    try:
+        content = yaml.safe_load((root / f"{version}.dvc").read_text())
+        listing = _stored(remote, content["outs"][0]["md5"])
+        entries = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
+        found = {name: _stored(remote, md5).stat().st_size for name, md5 in entries.items()}
+    except (OSError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
+        return False
+    return found == sizes
+
+
+def _stored(remote: str, md5: str) -> Path:
+    return Path(remote) / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def _configure(root: Path, remote: str) -> None:
+    """A repository without git whose caches, index and remote all lie in the workspace."""
+    wanted = (
+        "[core]\n"
+        "    no_scm = True\n"
+        "    analytics = False\n"
+        "    check_update = False\n"
+        f"    site_cache_dir = {json.dumps(str(root / '.dvc' / 'site'))}\n"
+        "    remote = store\n"
+        "[cache]\n"
+        '    type = "reflink,hardlink,copy"\n'
+        "['remote \"store\"']\n"
+        f"    url = {json.dumps(remote)}\n"
+    ).encode()
+    config = root / ".dvc" / "config"
+    if not config.is_file() or config.read_bytes() != wanted:
+        config.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(config, wanted)
+    (root / ".dvcignore").touch()
+
+
+def _add_and_push(
+    root: Path, version: str, source: Path, corpus: Corpus, sizes: dict[str, int]
+) -> bool:
+    """Bring cache and remote up to date; whether there was anything to do."""
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # also keeps its progress bars away
+    pin = root / f"{version}.dvc"
+    with Repo(str(root)) as repo:
+        if pin.is_file() and _in_step(repo, pin):
+            return False
+        _copy(source, root / version, sizes)
+        repo.add(str(root / version))
+        _describe(pin, corpus)
+        repo.push(targets=[str(pin)])
+    return True
+
+
+def _in_step(repo: Any, pin: Path) -> bool:
+    """Whether the remote holds what the pin names, as DVC sees it."""
+    return not repo.status(targets=[str(pin)], cloud=True)
+
+
+def _copy(source: Path, target: Path, sizes: dict[str, int]) -> None:
+    """A fresh, writable copy of the corpus; DVC then moves it to its cache and links back."""
+    beside = target.with_name(f".{target.name}.tmp")
+    for old in (beside, target):
+        if old.exists():
+            shutil.rmtree(old)
+    for name in sizes:
+        (beside / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, beside / name)
+    beside.rename(target)
+
+
+def _describe(pin: Path, corpus: Corpus) -> None:
+    """Write into the pin which corpus it is."""
+    content = yaml.safe_load(pin.read_text())
+    content["meta"] = {"corpus": corpus.digest, "component": corpus.lineage.component}
+    write_durably(pin, yaml.safe_dump(content, sort_keys=False).encode())
+
+
+def _patiently(attempts: int, work: Callable[[], T]) -> T:
+    """Try again while another process holds DVC's lock: it fails instead of waiting."""
+    from dvc.config import ConfigError as DvcConfigError
+    from dvc.config import RemoteConfigError
+    from dvc.exceptions import DvcException, UploadError
+    from dvc.lock import LockError
+
+    for attempt in range(attempts):
+        try:
+            return work()
+        except LockError:
+            log.info("dataset: DVC's lock is held; waiting")
+            time.sleep(min(5.0, 0.2 * 2**attempt))
+        except (DvcConfigError, RemoteConfigError) as error:
+            raise ConfigError(f"dataset.remote: {_one_line(error)}") from error
+        except UploadError as error:
+            raise TransientError(f"dataset: the push failed: {_one_line(error)}") from error
+        except DvcException as error:
+            raise DataError(f"dataset: DVC: {_one_line(error)}") from error
+    raise TransientError("dataset: another process holds DVC's lock in the workspace's datasets")
+
+
+def _one_line(error: object) -> str:
+    return mask(" ".join(str(error).split()))[:300]
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One push at a time in this workspace; the lock goes with the process."""
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,97 @@
+"""``modelmill serve``: finds what to serve and becomes its server, in the foreground."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+from components.core.errors import ConfigError, DataError
+from components.core.settings import Settings
+from components.publish.registry import BUNDLE_TAG, CHAMPION, Entry, entries, holder
+from serving.auth import check_host
+from serving.endpoint import read_endpoint
+from serving.launch import serve
+from serving.package import bentos_folder
+
+
+def serve_forever(
+    settings: Settings,
+    model: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    as_json: bool = False,
+) -> None:
+    """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the newest champion. Does not return.
+
+    Raises:
+        ConfigError: no such model, no Bento of it, a host without a key, a port in use.
+    """
+    check_host(host, settings.api_key)
+    entry = choose(entries(settings), model)
+    folder = find_bento(settings, entry)
+    _check_port(host, port)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    if as_json:
+        told = {"model": entry.model, "version": str(entry.version), "address": address}
+        sys.stdout.write(json.dumps({**told, "bento": str(folder)}) + "\n")
+        sys.stdout.flush()
+    else:
+        key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
+        sys.stderr.write(
+            f"serving {entry.model} version {entry.version} at {address} ({key}); Ctrl+C stops it\n"
+        )
+    serve(folder, host, port)
+
+
+def choose(found: list[Entry], model: str | None) -> Entry:
+    """The version that MODEL@ALIAS or MODEL/VERSION names; MODEL alone is its champion.
+
+    Raises:
+        ConfigError: there is none; names what there is.
+    """
+    if model is None:
+        entry = holder(found, CHAMPION)
+        if entry is None:
+            raise ConfigError("no champion to serve yet; `modelmill run tiny` makes one")
+        return entry
+    name, at, alias = model.partition("@")
+    name, _, version = name.partition("/")
+    for entry in found:
+        wanted = str(entry.version) == version if version else (alias or CHAMPION) in entry.aliases
+        if entry.model == name and wanted and not (at and version):
+            return entry
+    known = sorted(f"{e.model}@{alias}" for e in found for alias in e.aliases)
+    raise ConfigError(f"{model}: no such model; there is {', '.join(known) or 'none yet'}")
+
+
+def find_bento(settings: Settings, entry: Entry) -> Path:
+    """The newest Bento that holds a version's bundle.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
+    for folder in folders:
+        try:
+            endpoint = read_endpoint(folder / "src")
+        except DataError:
+            continue
+        same = endpoint.bundle == entry.tags.get(BUNDLE_TAG) and endpoint.model == entry.model
+        if same:
+            return folder
+    raise ConfigError(
+        f"{entry.model} version {entry.version} is not packed; run the preset that made it again"
+    )
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(f"--port {port}: {reason.lower()}; give another --port") from error

@@ -1,0 +1,245 @@
+"""The chain of alignment in a world of seconds: pairs, a reward model, PPO."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from components.align.learning import Learning
+from components.align.ppo import ppo
+from components.align.preferences import PreferencesConfig, make_preferences
+from components.align.recipe import KLConfig, PPOConfig
+from components.align.reward import RewardConfig, read_pairs, rewards_of_pairs, train_reward
+from components.align.rollout import RewardModel
+from components.core.artifact import Checkpoint, Lineage, Preferences
+from components.core.errors import ConfigError, DataError, MillError
+from components.core.progress import Progress
+from components.core.weights import load_model
+from components.core.workdir import Workdir
+from components.text.chat import open_tokenizer
+from components.text.principles import Constitution
+from components.train.recipe import OptimConfig
+
+PRINCIPLES = Constitution.model_validate(
+    {
+        "principles": [
+            {
+                "name": "faithful",
+                "description": "Says what the documentation says.",
+                "weight": 3,
+                "check": {"kind": "reference", "full": 1.0},
+            },
+            {"name": "whole", "description": "Ends.", "check": {"kind": "sentence"}},
+        ]
+    }
+)
+PAIRS = PreferencesConfig(
+    constitution=PRINCIPLES,
+    questions=8,
+    heldout_questions=4,
+    answers=24,
+    pairs=12,
+    temperature=1.3,
+    max_new=24,
+    chunk=4,
+    margin=0.15,
+)
+REWARD = RewardConfig(
+    epochs=6,
+    batch=8,
+    optim=OptimConfig(kind="adamw", adam_lr=3e-3, embedding_lr=3e-3),
+    precision="float32",
+)
+PPO = PPOConfig(
+    iterations=10,
+    answers=32,
+    batch=16,
+    max_new=24,
+    optim=OptimConfig(kind="adamw", adam_lr=1e-3, embedding_lr=1e-3),
+    kl=KLConfig(coefficient=0.2, target=1.5),
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def preferences(world) -> Preferences:
+    return make_preferences(PAIRS, world.policy, world.instructions, world.tokenizer, world.work())
+
+
+@pytest.fixture(scope="module")
+def reward(world, preferences) -> Checkpoint:
+    return train_reward(REWARD, world.policy, preferences, world.tokenizer, world.work())
+
+
+def align(world, reward, work=None, config=PPO) -> Checkpoint:
+    work = work or world.work()
+    return ppo(config, world.policy, reward, world.instructions, world.tokenizer, work)
+
+
+def test_pairs_put_the_answer_that_says_what_the_documentation_says_first(world, preferences):
+    table = pq.read_table(world.root / preferences.name / "train.parquet").to_pylist()
+    assert preferences.stats["train_pairs"] == len(table) > 8
+    assert all(row["margin"] >= PAIRS.margin for row in table)
+    told = [row for row in table if "good" in row["chosen"] and "bad" in row["rejected"]]
+    assert len(told) > len(table) / 2
+    votes = {vote["principle"]: vote for vote in told[0]["votes"]}
+    assert votes["faithful"]["chosen"] > votes["faithful"]["rejected"]
+
+
+def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
+    class Killed(Exception):
+        pass
+
+    def listener(progress: Progress) -> None:
+        if progress.done >= PAIRS.chunk:
+            raise Killed
+
+    work = world.work()
+    work.progress.listener = listener
+    with pytest.raises(Killed):
+        make_preferences(PAIRS, world.policy, world.instructions, world.tokenizer, work)
+    first = work.scratch / "train" / "00000.parquet"
+    before = first.stat().st_mtime_ns
+    assert not (work.scratch / "train" / "00001.parquet").exists()
+    seen: list[float] = []
+
+    def later(progress: Progress) -> None:
+        if first.exists():
+            seen.append(first.stat().st_mtime_ns)
+
+    work.progress.listener = later
+    again = make_preferences(PAIRS, world.policy, world.instructions, world.tokenizer, work)
+    assert again.digest == preferences.digest
+    assert set(seen) == {before}
+
+
+def test_no_pair_is_one_clear_line(world):
+    config = PAIRS.model_copy(update={"margin": 1.0, "answers": 2})
+    with pytest.raises(DataError, match="no two answers differ by margin 1.0"):
+        make_preferences(config, world.policy, world.instructions, world.tokenizer, world.work())
+
+
+def test_reward_model_learns_the_planted_preference(world, preferences, reward):
+    assert reward.stats["heldout_accuracy"] > 0.8
+    assert reward.stats["heldout_accuracy_low"] > 0.5
+    model = RewardModel.load(world.root / reward.name)
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    pairs = read_pairs(world.root / preferences.name, "train", opened, 96)
+    with torch.no_grad():
+        both = torch.cat(rewards_of_pairs(model.trunk, model.head, pairs[: REWARD.batch * 8]))
+    assert both.mean().abs() < 1e-3
+    assert both.std(correction=0) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_ppo_raises_the_reward_and_holds_the_kl(world, reward):
+    aligned = align(world, reward)
+    assert aligned.stats["reward_last"] > aligned.stats["reward_first"] + 0.5
+    curve = pq.read_table(world.root / aligned.name / "curve.parquet").to_pydict()
+    assert curve["iteration"] == list(range(PPO.iterations))
+    assert abs(curve["kl"][0]) < 1e-3  # the first rollout is the reference's own
+    assert max(curve["kl"]) < 3 * PPO.kl.target
+    assert curve["entropy"][-1] < curve["entropy"][0]
+    assert all(0 <= share < 0.6 for share in curve["clip_share"])
+    before = load_model(world.root / world.policy.name)
+    after = load_model(world.root / aligned.name)
+    assert not torch.equal(before.norm.weight, after.norm.weight)
+
+
+def test_a_strong_hold_keeps_the_policy_where_it_was(world, reward):
+    held = PPO.model_copy(update={"kl": KLConfig(kind="fixed", coefficient=5.0)})
+    free = PPO.model_copy(update={"kl": KLConfig(kind="fixed", coefficient=0.0)})
+    assert (
+        align(world, reward, config=held).stats["kl_last"]
+        < align(world, reward, config=free).stats["kl_last"] / 2
+    )
+
+
+CHILD = """
+import json, sys, torch
+from pathlib import Path
+from components.align.ppo import ppo
+from components.align.recipe import PPOConfig
+from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenizer
+from components.core.workdir import Workdir
+
+torch.set_num_threads(1)
+given = json.loads(Path(sys.argv[1]).read_text())
+work = Workdir(Path(given["root"]), given["key"], Lineage(component="t", code="", config=""))
+ppo(
+    PPOConfig(**given["config"]),
+    Checkpoint(**given["policy"]),
+    Checkpoint(**given["reward"]),
+    Instructions(**given["instructions"]),
+    Tokenizer(**given["tokenizer"]),
+    work,
+)
+"""
+
+
+def test_killed_and_called_again_gives_the_bytes_of_an_unbroken_run(world, reward, tmp_path):
+    unbroken = align(world, reward)
+    lineage = Lineage(component="t", code="", config="")
+    work = Workdir(world.root, "killed", lineage)
+    given = {
+        "root": str(world.root),
+        "key": "killed",
+        "config": PPO.model_dump(),
+        "policy": world.policy.model_dump(),
+        "reward": reward.model_dump(),
+        "instructions": world.instructions.model_dump(),
+        "tokenizer": world.tokenizer.model_dump(),
+    }
+    order = tmp_path / "given.json"
+    order.write_text(json.dumps(given))
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    checkout = Path(__file__).parents[2]
+    child = subprocess.Popen([sys.executable, str(script), str(order)], cwd=checkout)
+    _wait_for_states(work, child)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    left = [int(p.stem.removeprefix("state-")) for p in _states(work)]
+    assert 0 < max(left) < PPO.iterations
+    assert align(world, reward, work).digest == unbroken.digest
+
+
+def _states(work: Workdir) -> list[Path]:
+    return sorted((work.scratch / "states").glob("state-*.json"))
+
+
+def _wait_for_states(work: Workdir, child: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not _states(work):
+        assert child.poll() is None, "the child ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_non_finite_loss_is_one_line(world, reward, monkeypatch):
+    monkeypatch.setattr(
+        "components.align.learning.policy_loss",
+        lambda logprobs, *rest: (logprobs.sum() * float("nan"), 0.0),
+    )
+    with pytest.raises(MillError, match="ppo broke at iteration 0.*lower ppo.optim"):
+        align(world, reward)
+
+
+def test_max_new_beyond_the_context_is_refused(world, reward):
+    config = PPO.model_copy(update={"max_new": 96})
+    with pytest.raises(ConfigError, match=r"max_new \(96\) must be below the model's context"):
+        align(world, reward, config=config)
+
+
+def test_questions_go_round(world, reward):
+    learning = Learning.__new__(Learning)
+    learning.config = PPO.model_copy(update={"answers": 5})
+    learning.asked = list(range(8))  # type: ignore[assignment]
+    assert learning._questions(1) == [5, 6, 7, 0, 1]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import DataError
+from serving.endpoint import open_endpoint
+from serving.engine import Generation
+from serving.sampling import Sampling
+
+GREEDY = Sampling(temperature=0)
+
+
+async def all_of(generation: Generation) -> list[int]:
+    return [token async for token in generation]
+
+
+def test_the_real_graph_gives_a_ragged_joining_batch_what_each_gets_alone(served: Path) -> None:
+    random.seed(1)
+    prompts = [[random.randrange(5, 300) for _ in range(n)] for n in (1, 17, 40, 3, 9, 30, 2, 12)]
+
+    async def run() -> None:
+        engine = open_endpoint(served).engine
+        alone = [await all_of(engine.submit(prompt, GREEDY, 12)) for prompt in prompts]
+
+        async def late(number: int, prompt: list[int]) -> list[int]:
+            await asyncio.sleep(number * 0.004)
+            return await all_of(engine.submit(prompt, GREEDY, 12))
+
+        together = await asyncio.gather(*(late(n, p) for n, p in enumerate(prompts)))
+        assert together == alone
+        assert any(alone)
+
+    asyncio.run(run())
+
+
+def test_the_engine_agrees_with_the_torch_model(served: Path, decoder_folder: Path) -> None:
+    from components.core.weights import load_model
+    from models.generate import generate
+
+    prompt = list(range(20, 40))
+    sampled = generate(load_model(decoder_folder), [prompt], max_new=10, stop=4, temperature=0)
+    expected = [token for token in sampled[0].tokens if token > 4]
+
+    async def run() -> list[int]:
+        return await all_of(open_endpoint(served).engine.submit(prompt, GREEDY, 10))
+
+    assert asyncio.run(run()) == expected[:10]
+
+
+def test_a_folder_that_is_no_endpoint_is_one_line(tmp_path: Path, served: Path) -> None:
+    with pytest.raises(DataError, match=r"endpoint.json cannot be read"):
+        open_endpoint(tmp_path)
+    (served / "bundle" / "onnx" / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(DataError, match=r"model.onnx: onnxruntime cannot load it"):
+        open_endpoint(served)

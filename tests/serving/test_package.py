@@ -1,0 +1,255 @@
+"""A real Bento, built once for the file, started and asked as it would be served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.core.action import Change, Workspace
+from components.core.artifact import Bento, Bundle, Lineage, ModelVersion
+from components.core.errors import ConfigError, GateFailed, MillError
+from components.core.figures import read_report
+from components.core.settings import Settings
+from components.core.workdir import Workdir
+from serving import package as packaging
+from serving import run as running
+from serving.limits import Limits
+from serving.package import PackageConfig, package
+from serving.smoke import SmokeConfig, smoke
+from serving.sources import Sources, pinned, service_sources
+
+CONFIG = PackageConfig(limits=Limits(slots=4, threads=1))
+VERSION = ModelVersion(
+    name="models:/tiny/1", digest="1" * 64, lineage=Lineage(component="x", code="", config="")
+)
+
+
+def sealed(workspace: Workspace, files: Path) -> Bundle:
+    work = Workdir.temporary(workspace.settings.store, "components.shrink.bundle.bundle")
+    shutil.copytree(files, work.folder, dirs_exist_ok=True)
+    return work.seal(Bundle)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    home = tmp_path_factory.mktemp("workspace")
+    return Workspace(Settings(home=home, reference_data=home))
+
+
+@pytest.fixture(scope="module")
+def bundle(workspace: Workspace, bundle_files: Path) -> Bundle:
+    return sealed(workspace, bundle_files)
+
+
+@pytest.fixture(scope="module")
+def built(workspace: Workspace, bundle: Bundle) -> Change[Bento]:
+    leftover = workspace.settings.bentos / "partial" / "home" / "half.txt"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("of a killed try")
+    return package(CONFIG, VERSION, bundle, workspace)
+
+
+def test_a_bento_holds_what_it_needs_and_no_more(
+    built: Change[Bento], workspace: Workspace, bundle: Bundle
+) -> None:
+    assert built.changed
+    folder = workspace.path(built.artifact).resolve()
+    assert folder.is_relative_to(workspace.settings.bentos)
+    source = folder / "src"
+    files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
+    assert {"serving/service.py", "serving/engine.py", "components/shrink/runtime.py"} <= files
+    assert {"bundle/onnx/model.onnx", "bundle/tokenizer.json", "endpoint.json"} <= files
+    strangers = ("flows", "tests", "components/train", "components/publish", "models", ".")
+    assert not [name for name in files if name.startswith(strangers)]
+    endpoint = json.loads((source / "endpoint.json").read_bytes())
+    assert (endpoint["model"], endpoint["bundle"]) == ("tiny", bundle.digest)
+    manifest = yaml.safe_load((folder / "bento.yaml").read_text())
+    assert f"{manifest['name']}:{manifest['version']}" == built.note
+    assert not (workspace.settings.bentos / "partial").exists()
+
+
+def test_the_pins_are_exact_and_leave_training_out(built: Change[Bento]) -> None:
+    pins = dict(line.split("==") for line in pinned(service_sources().packages))
+    assert {"bentoml", "fastapi", "numpy", "onnxruntime", "tokenizers", "uvicorn"} <= pins.keys()
+    assert not {"torch", "mlflow", "prefect", "datasketch"} & pins.keys()
+    lock = packaging.ROOT / "requirements.lock"
+    assert all(f"{name}=={pins[name]}" in lock.read_text() for name in ("onnxruntime", "fastapi"))
+
+
+def test_the_same_again_is_found_without_building(
+    built: Change[Bento], workspace: Workspace, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("built although there was nothing to do")
+
+    monkeypatch.setattr(packaging, "_build", refuse)
+    again = package(CONFIG, VERSION, bundle, workspace)
+    assert (again.changed, again.artifact) == (False, built.artifact)
+
+
+def test_what_changes_the_server_makes_another_bento_and_a_comment_does_not(
+    built: Change[Bento], workspace: Workspace, bundle: Bundle, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    others = PackageConfig(limits=Limits(slots=5, threads=1))
+    assert packaging._contents(others, VERSION, bundle, workspace).digest != built.artifact.digest
+
+    sources = copied_sources(tmp_path, monkeypatch)
+    before = sources.digest()
+    engine = tmp_path / "serving" / "engine.py"
+    engine.write_text(engine.read_text() + "\n# a remark\n")
+    assert sources.digest() == before
+    engine.write_text(engine.read_text() + "\nMORE = 1\n")
+    assert sources.digest() != before
+
+
+def test_a_form_that_the_bundle_lacks_is_refused(workspace: Workspace, bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match=r"package.form onnx-int8: the bundle holds onnx"):
+        package(PackageConfig(form="onnx-int8"), VERSION, bundle, workspace)
+
+
+def test_a_bento_needs_nothing_of_the_checkout(built: Change[Bento], workspace: Workspace) -> None:
+    source = workspace.path(built.artifact).resolve() / "src"
+    code = f"""
+import sys
+from pathlib import Path
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+sys.path[:] = [{str(source)!r}, *(p for p in sys.path if p not in ("", {str(packaging.ROOT)!r}))]
+import serving.service
+from serving.endpoint import open_endpoint
+from serving.api import create_app
+create_app(open_endpoint(Path({str(source)!r})), None)
+own = [m for n, m in sys.modules.items() if n.split(".")[0] in ("serving", "components", "models")]
+assert len(own) > 15
+assert all(Path(m.__file__).is_relative_to({str(source)!r}) for m in own), own
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def copied_sources(target: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    """The service's modules in a checkout of their own, to be edited."""
+    sources = service_sources()
+    for file in sources.files:
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(packaging.ROOT / file, target / file)
+    monkeypatch.setattr("serving.sources.ROOT", target)
+    monkeypatch.setattr(packaging, "ROOT", target)
+    monkeypatch.setattr(packaging, "service_sources", lambda: sources)
+    return sources
+
+
+def test_a_build_that_fails_is_one_line_and_leaves_no_bento(
+    workspace: Workspace, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copied_sources(tmp_path, monkeypatch)
+    (tmp_path / "serving" / "service.py").write_text("raise RuntimeError('no such luck')")
+    before = set(packaging.bentos_folder(workspace.settings).glob("*/"))
+    with pytest.raises(MillError, match=r"the Bento could not be built: .*no such luck") as failed:
+        package(CONFIG, VERSION, bundle, workspace)
+    assert "\n" not in str(failed.value)
+    assert set(packaging.bentos_folder(workspace.settings).glob("*/")) == before
+
+
+def test_smoke_asks_the_packed_server_once_and_keeps_the_outcome(
+    built: Change[Bento], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SmokeConfig(max_tokens=12, streams=2)
+    first = smoke(config, built.artifact, workspace)
+    assert first.changed
+    figures = read_report(workspace.path(first.artifact))
+    assert 0 < figures["time_to_first_token"].value < 5000
+    assert figures["answer_tokens"].value > 0
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked again although nothing changed")
+
+    monkeypatch.setattr("serving.smoke._ask_all", refuse)
+    again = smoke(config, built.artifact, workspace)
+    assert (again.changed, again.artifact) == (False, first.artifact)
+    with pytest.raises(AssertionError, match="asked again"):
+        smoke(SmokeConfig(question="Another?"), built.artifact, workspace)
+
+
+def test_a_server_that_cannot_start_fails_the_gate_with_its_last_words(
+    built: Change[Bento], workspace: Workspace
+) -> None:
+    whole = workspace.path(built.artifact).resolve()
+    broken = whole.with_name("broken000000")
+    shutil.copytree(whole, broken)
+    (broken / "src" / "bundle" / "onnx" / "model.onnx").write_bytes(b"no graph")
+    name = f"../{broken.relative_to(workspace.settings.home).as_posix()}"
+    bento = built.artifact.model_copy(update={"name": name, "digest": "0" * 64})
+    with pytest.raises(GateFailed, match="onnxruntime cannot load it") as failed:
+        smoke(SmokeConfig(), bento, workspace)
+    assert "\n" not in str(failed.value)
+    shutil.rmtree(broken)
+
+
+def registry(settings: Settings, bundle: Bundle) -> None:
+    """The tables that a registry is read from, with one champion."""
+    settings.mlflow.mkdir(exist_ok=True)
+    (settings.mlflow / "mlflow.db").unlink(missing_ok=True)
+    with sqlite3.connect(settings.mlflow / "mlflow.db") as database:
+        database.executescript(
+            f"""
+            CREATE TABLE model_versions (name, version, source, current_stage, creation_time);
+            CREATE TABLE model_version_tags (name, version, key, value);
+            CREATE TABLE registered_model_aliases (name, version, alias);
+            INSERT INTO model_versions VALUES ('tiny', 1, 'models:/m-1', 'None', 1);
+            INSERT INTO model_versions VALUES ('tiny', 2, 'models:/m-2', 'None', 2);
+            INSERT INTO model_version_tags VALUES ('tiny', 1, 'modelmill.bundle', '{bundle.digest}');
+            INSERT INTO registered_model_aliases VALUES ('tiny', 1, 'champion');
+            """
+        )
+
+
+@pytest.mark.parametrize("asked", [None, "tiny", "tiny@champion", "tiny/1"])
+def test_serve_finds_the_bento_of_what_is_asked_for(
+    built: Change[Bento], workspace: Workspace, bundle: Bundle, asked: str | None,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    registry(workspace.settings, bundle)
+    calls: list[Any] = []
+    monkeypatch.setattr(running, "serve", lambda *given: calls.append(given))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running.serve_forever(workspace.settings, asked, port=port, as_json=True)
+    assert calls == [(workspace.path(built.artifact).resolve(), "127.0.0.1", port)]
+    told = json.loads(capsys.readouterr().out)
+    assert told["address"] == f"http://127.0.0.1:{port}/v1"
+
+
+def test_what_cannot_be_served_says_why(
+    built: Change[Bento], workspace: Workspace, bundle: Bundle
+) -> None:
+    settings = workspace.settings
+    registry(settings, bundle)
+    for asked, says in [
+        ("nobody", "nobody: no such model; there is tiny@champion"),
+        ("tiny@challenger", "no such model"),
+        ("tiny/2", "tiny version 2 is not packed"),
+    ]:
+        with pytest.raises(ConfigError, match=says):
+            running.serve_forever(settings, asked)
+    with pytest.raises(ConfigError, match="set MODELMILL_API_KEY"):
+        running.serve_forever(settings, host="0.0.0.0")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port {port}: address already in use"):
+            running.serve_forever(settings, port=port)
