@@ -31,11 +31,16 @@ class Sampler:
         """The next token, from logits [v]."""
         if self.sampling.temperature <= 0:
             return int(logits.argmax())
-        scaled = logits.astype(np.float64) / self.sampling.temperature
-        weights = np.exp(scaled - scaled.max())
+        weights = np.exp((logits - logits.max()).astype(np.float64) / self.sampling.temperature)
+        if self.sampling.top_p >= 1:
+            return self._pick(weights.cumsum())
         order = np.argsort(-weights, kind="stable")
-        cumulated = np.cumsum(weights[order] / weights.sum())
+        cumulated = weights[order].cumsum()
         # The token that crosses the threshold still belongs to the nucleus.
-        kept = int(np.searchsorted(cumulated, self.sampling.top_p)) + 1
-        share = self._random.random() * cumulated[min(kept, len(order)) - 1]
-        return int(order[min(int(np.searchsorted(cumulated, share, side="right")), kept - 1)])
+        kept = int(np.searchsorted(cumulated, self.sampling.top_p * cumulated[-1])) + 1
+        return int(order[self._pick(cumulated[:kept])])
+
+    def _pick(self, cumulated: NDArray[np.float64]) -> int:
+        """An index, each as likely as its step in ``cumulated`` is high."""
+        share = self._random.random() * cumulated[-1]
+        return min(int(np.searchsorted(cumulated, share, side="right")), len(cumulated) - 1)

@@ -31,7 +31,7 @@ from models.heads import ScalarHead
 from models.sequences import answer_scores, entropies, taken
 
 CURVE = (
-    "iteration",
+    "step",
     "reward",
     "kl",
     "kl_coefficient",

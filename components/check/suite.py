@@ -133,7 +133,7 @@ def _validated(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]
             suite = gx.ExpectationSuite(name="corpus", expectations=_configurations(config))
         except (GreatExpectationsError, ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"check: not a suite: {_one_line(error)}") from error
-        _refuse_unknown(config, {expectation.meta["at"] for expectation in suite.expectations})
+        _refuse_unknown(config, {(known.meta or {}).get("at") for known in suite.expectations})
         source = context.data_sources.add_pandas("corpus")
         asset = source.add_dataframe_asset("documents")
         batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
@@ -155,7 +155,7 @@ def _configurations(config: SuiteConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _refuse_unknown(config: SuiteConfig, understood: set[int]) -> None:
+def _refuse_unknown(config: SuiteConfig, understood: set[int | None]) -> None:
     """Great Expectations leaves out, without raising, what it does not know."""
     for at, expectation in enumerate(config.expectations):
         if at not in understood:

@@ -235,9 +235,7 @@ class Crawl:
     async def _get_text(self, url: str) -> Fetched:
         """A robots.txt or sitemap, with its body."""
         answer = await self._stored(url, any_text=True)
-        return Fetched(
-            answer.status, answer.reason, self.spool.body(url), location=answer.location
-        )
+        return Fetched(answer.status, answer.reason, self.spool.body(url), location=answer.location)
 
     async def _read_all_rules(self, wave: Sequence[Visit]) -> None:
         """Learn the rules of every site that a wave meets for the first time."""

@@ -66,7 +66,9 @@ def digest_files(globs: Sequence[str]) -> dict[str, str]:
     return {name: digest_file(path) for name, path in find_files(globs).items()}
 
 
-def pages_of_files(globs: Sequence[str], digests: dict[str, str], max_bytes: int) -> Iterator[Found]:
+def pages_of_files(
+    globs: Sequence[str], digests: dict[str, str], max_bytes: int
+) -> Iterator[Found]:
     """Every page of the files in order of names, and why others are none.
 
     Raises:

@@ -120,9 +120,7 @@ class Renderer:
         if not self._closing.is_set():
             self._keep(group, results)
 
-    def _run(
-        self, worker: _Worker, modules: list[str], results: dict[str, Rendered]
-    ) -> str | None:
+    def _run(self, worker: _Worker, modules: list[str], results: dict[str, Rendered]) -> str | None:
         """Render ``modules``; the one that stopped the worker, else None."""
         worker.send({"modules": modules, "site": self._site})
         for module in modules:
@@ -222,9 +220,7 @@ class _Worker:
             encoding="utf-8",
         )
         self._answers = queue.SimpleQueue()
-        reader = threading.Thread(
-            target=_read, args=(self._process, self._answers), daemon=True
-        )
+        reader = threading.Thread(target=_read, args=(self._process, self._answers), daemon=True)
         reader.start()
         return self._process
 

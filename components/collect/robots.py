@@ -104,5 +104,3 @@ def forbids_following(directives: str) -> bool:
     """Whether it says ``nofollow`` or ``none``."""
     words = {word.strip().lower() for word in directives.split(",")}
     return bool(words & {"nofollow", "none"})
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -17,7 +18,6 @@ from components.core.artifact import (
     VOLATILE,
     Artifact,
     Lineage,
-    canonical,
     digest_folder,
 )
 from components.core.errors import MillError
@@ -96,7 +96,8 @@ class Workdir:
                 "files": files,
                 **self._record,
             }
-            write_durably(self.folder / MANIFEST, canonical(manifest))
+            # Not canonical: the order of stats says which one is the key figure.
+            write_durably(self.folder / MANIFEST, json.dumps(manifest, allow_nan=False).encode())
             _publish(self.folder, self.root / name)
             shutil.rmtree(self._partial)
         return artifact

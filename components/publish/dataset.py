@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import Field
@@ -122,7 +122,7 @@ def _configure(root: Path, remote: str) -> None:
         "    no_scm = True\n"
         "    analytics = False\n"
         "    check_update = False\n"
-        f"    site_cache_dir = {json.dumps(str(root / '.dvc' / 'site'))}\n"
+        f"    site_cache_dir = {json.dumps(str(_site(root)))}\n"
         "    remote = store\n"
         "[cache]\n"
         '    type = "reflink,hardlink,copy"\n'
@@ -136,27 +136,32 @@ def _configure(root: Path, remote: str) -> None:
     (root / ".dvcignore").touch()
 
 
+def _site(root: Path) -> Path:
+    """Where DVC remembers what it saw, also of the remote."""
+    return root / ".dvc" / "site"
+
+
 def _add_and_push(
     root: Path, version: str, source: Path, corpus: Corpus, sizes: dict[str, int]
 ) -> bool:
-    """Bring cache and remote up to date; whether there was anything to do."""
+    """Bring cache and remote up to date; whether there was anything to do.
+
+    DVC's status calls a version in step that cache and remote both lost, so nothing is asked:
+    adding again restores the cache, and the push transfers what the remote lacks.
+    """
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # also keeps its progress bars away
+    if _site(root).exists():
+        shutil.rmtree(_site(root))  # it must look at the remote again
     pin = root / f"{version}.dvc"
+    known = pin.is_file()
     with Repo(str(root)) as repo:
-        if pin.is_file() and _in_step(repo, pin):
-            return False
         _copy(source, root / version, sizes)
         repo.add(str(root / version))
         _describe(pin, corpus)
-        repo.push(targets=[str(pin)])
-    return True
-
-
-def _in_step(repo: Any, pin: Path) -> bool:
-    """Whether the remote holds what the pin names, as DVC sees it."""
-    return not repo.status(targets=[str(pin)], cloud=True)
+        pushed = int(repo.push(targets=[str(pin)]))
+    return pushed > 0 or not known
 
 
 def _copy(source: Path, target: Path, sizes: dict[str, int]) -> None:

@@ -146,7 +146,7 @@ def _sizes(shape: DecoderShape, points: tuple[tuple[int, int, int], ...]) -> Siz
 
 
 def usable_gpu(targets: Sequence[str]) -> tuple[str | None, str]:
-    """(the GPU that torch sees, if an engine for ``targets`` runs on it; else why there is none)."""
+    """(the GPU that torch sees, where an engine for ``targets`` runs on it, or None; why not)."""
     import torch
 
     if not torch.cuda.is_available():

@@ -48,7 +48,7 @@ class _Plain:
         return self.graph.constant(name, value.astype(np.float16 if self.half else np.float32))
 
     def single(self, value: float) -> str:
-        return self.graph.constant(f"single.{value:g}", np.array(value, dtype=np.float32))
+        return self.graph.constant(f"single.{value!r}", np.array(value, dtype=np.float32))
 
     def widen(self, x: str) -> str:
         """x in float32."""

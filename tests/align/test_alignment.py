@@ -143,7 +143,7 @@ def test_ppo_raises_the_reward_and_holds_the_kl(world, reward):
     aligned = align(world, reward)
     assert aligned.stats["reward_last"] > aligned.stats["reward_first"] + 0.5
     curve = pq.read_table(world.root / aligned.name / "curve.parquet").to_pydict()
-    assert curve["iteration"] == list(range(PPO.iterations))
+    assert curve["step"] == list(range(PPO.iterations))
     assert abs(curve["kl"][0]) < 1e-3  # the first rollout is the reference's own
     assert max(curve["kl"]) < 3 * PPO.kl.target
     assert curve["entropy"][-1] < curve["entropy"][0]
