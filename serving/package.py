@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,12 +132,25 @@ def _choose(form: str, bundle: Path) -> str:
 
 
 def _build(contents: _Contents, target: Path, settings: Settings, seconds: float) -> None:
-    """Build below ``partial``, where a killed try's leavings are cleared, then move."""
+    """Build into ``partial``, where a killed try's leavings are cleared, then move."""
     partial = settings.bentos / "partial"
     shutil.rmtree(partial, ignore_errors=True)
-    context, home = partial / "context", partial / "home"
-    _lay_out(contents, context)
-    home.mkdir()
+    home = partial / "home"
+    home.mkdir(parents=True)
+    # BentoML builds from no folder with a dot in front of any part, and the workspace has one.
+    with tempfile.TemporaryDirectory(prefix="modelmill-bento-") as clean:
+        context = Path(clean)
+        _lay_out(contents, context)
+        _run_build(contents, context, home, seconds)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (home / "bentos" / NAME / contents.version).rename(target)
+    latest = partial / "latest"
+    latest.write_text(contents.version)
+    latest.replace(target.parent / "latest")
+    shutil.rmtree(partial)
+
+
+def _run_build(contents: _Contents, context: Path, home: Path, seconds: float) -> None:
     command = [sys.executable, "-m", "bentoml", "build", str(context), "--version"]
     environment = child_environment({"BENTOML_HOME": str(home), "PYTHONPATH": str(context)})
     try:
@@ -155,12 +169,6 @@ def _build(contents: _Contents, target: Path, settings: Settings, seconds: float
     if done.returncode != 0 or not (built / "bento.yaml").is_file():
         said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
         raise MillError(f"the Bento could not be built: {said}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    built.rename(target)
-    latest = partial / "latest"
-    latest.write_text(contents.version)
-    latest.replace(target.parent / "latest")
-    shutil.rmtree(partial)
 
 
 def _lay_out(contents: _Contents, context: Path) -> None:

@@ -50,8 +50,8 @@ def score_boilerplate(
     return work.seal(
         Scores,
         stats={
-            "documents": float(len(shares)),
             "mean_line_share": round(sum(shares) / max(1, len(shares)), 4),
+            "documents": float(len(shares)),
         },
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from components.core.workdir import Workdir, write_durably
 from components.text.split import is_heldout
 
 MODEL = "model.bin"
-LINES = pa.schema([("label", pa.string()), ("line", pa.string())])
+LINES = pa.schema([("label", pa.string()), ("line", pa.string()), ("pages", pa.int64())])
+CLEARLY = 2
+"""A line that stands on this many times more pages under one label than under the other has it."""
 _PREFIX = "__label__"
 
 
@@ -101,30 +104,43 @@ def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) ->
         )
     model.replace(work.folder / MODEL)
     counts = {f"train_{label}": float(len(train[label])) for label in LABELS}
-    found = {"builtin": float(builtin), **counts, **figures}
+    found = {**figures, "builtin": float(builtin), **counts}
     record = {"labels": list(LABELS), **found}
     write_durably(work.folder / "classifier.json", canonical(record))
     return work.seal(Classifier, stats=found)
 
 
 def _from_corpus(config: ClassifierConfig, corpus: Corpus, work: Workdir) -> dict[str, list[str]]:
-    """Different lines of each label; a line found under both is neither's."""
+    """Different lines of each label. A page's name is text once and a menu's entry many times."""
     found = work.scratch / "lines"
     map_shards(work, work.path(corpus), lines_of_shard, into=found, most=config.max_lines)
-    table = read_all(found)
-    of: dict[str, set[str]] = {label: set() for label in LABELS}
-    for label, line in zip(table["label"].to_pylist(), table["line"].to_pylist(), strict=True):
-        of[label].add(line)
-    both = of[TEXT] & of[BOILERPLATE]
-    return {label: _drawn(of[label] - both, config.max_lines) for label in LABELS}
+    pages: dict[str, Counter[str]] = {label: Counter() for label in LABELS}
+    for row in read_all(found).to_pylist():
+        pages[row["label"]][row["line"]] += row["pages"]
+    other = {TEXT: pages[BOILERPLATE], BOILERPLATE: pages[TEXT]}
+    return {
+        label: _drawn(
+            (line for line, n in pages[label].items() if n >= CLEARLY * other[label][line]),
+            config.max_lines,
+        )
+        for label in LABELS
+    }
 
 
 def lines_of_shard(table: pa.Table, most: int) -> pa.Table:
-    """A sample of each label's different lines in one shard (in a worker)."""
-    rows: list[dict[str, str]] = []
+    """A sample of each label's lines in one shard, with the pages they stand on (in a worker).
+
+    A line drawn from all shards together is also drawn from each shard that holds it, since
+    lines rank by their own digest: the counts of the corpus's sample are whole.
+    """
+    rows: list[dict[str, object]] = []
     for label, column in ((TEXT, "text"), (BOILERPLATE, "navigation")):
-        lines = {line for page in table[column].to_pylist() for line in lines_of(page)}
-        rows.extend({"label": label, "line": line} for line in _drawn(_features(lines), most))
+        pages: Counter[str] = Counter()
+        for page in table[column].to_pylist():
+            pages.update(_features(lines_of(page)))
+        rows.extend(
+            {"label": label, "line": line, "pages": pages[line]} for line in _drawn(pages, most)
+        )
     return pa.Table.from_pylist(rows, schema=LINES)
 
 
@@ -192,7 +208,7 @@ def _measured(model: Path, heldout: dict[str, list[str]]) -> dict[str, float]:
     import fasttext
 
     loaded = fasttext.load_model(str(model))
-    figures: dict[str, float] = {}
+    figures = {"accuracy": 0.0}
     for label in LABELS:
         predicted, _ = loaded.predict(heldout[label], k=1)
         right = sum(found[0] == _PREFIX + label for found in predicted)

@@ -96,9 +96,9 @@ def score_duplicates(config: DuplicatesConfig, corpus: Corpus, work: Workdir) ->
     return work.seal(
         Scores,
         stats={
-            "documents": float(len(index.ids)),
-            "exact_copies": float(len(index.ids) - len(index.first)),
             "near_pairs": float(len(pairs)),
+            "exact_copies": float(len(index.ids) - len(index.first)),
+            "documents": float(len(index.ids)),
         },
     )
 

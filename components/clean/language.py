@@ -60,9 +60,9 @@ def score_language(config: LanguageConfig, corpus: Corpus, work: Workdir) -> Sco
     return work.seal(
         Scores,
         stats={
-            "documents": float(len(found)),
-            "unknown": float(found.count(UNKNOWN)),
             "languages": float(len(set(found) - {UNKNOWN})),
+            "unknown": float(found.count(UNKNOWN)),
+            "documents": float(len(found)),
         },
     )
 

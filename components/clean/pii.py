@@ -35,7 +35,7 @@ def score_pii(config: PiiConfig, corpus: Corpus, work: Workdir) -> Scores:
     """Spans of personal data and secrets in every document's text."""
     map_shards(work, work.path(corpus), pii_of_shard, kinds=list(config.kinds))
     spans = read_all(work.folder, ["spans"])["spans"].to_pylist()
-    stats = {"documents": float(len(spans)), "documents_with": float(sum(map(bool, spans)))}
+    stats = {"spans": float(sum(map(len, spans))), "documents_with": float(sum(map(bool, spans)))}
     for kind in sorted({span["kind"] for found in spans for span in found}):
         stats[kind] = float(sum(span["kind"] == kind for found in spans for span in found))
     return work.seal(Scores, stats=stats)

@@ -91,8 +91,8 @@ def score_quality(config: QualityConfig, corpus: Corpus, work: Workdir) -> Score
     return work.seal(
         Scores,
         stats={
-            "documents": float(count),
             "words": float(words),
+            "documents": float(count),
             "code_share": round(sum(found["code_share"].to_pylist()) / max(1, count), 4),
         },
     )

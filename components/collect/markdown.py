@@ -1,261 +1,301 @@
-"""A page's main text as Markdown, and its menus kept apart.
+"""An HTML tree as Markdown: headings, lists, tables, quotes, and code word for word.
 
-Pages that say where their main text is (``main``, ``article``, ``role="main"``) are walked as they
-stand, so headings, lists, tables and code come through verbatim; others are given to trafilatura,
-which finds the text by its looks.
+Code keeps every space and gets its language where a class names it; a fence is longer than any run
+of backticks inside. What Sphinx writes as a definition (``dt.sig``) becomes a heading with a fenced
+signature, as pdoc-like sites have it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from components.collect.dom import Element, parse_html
+from components.collect.dom import Element
 
-MAIN = ("//main", "//*[@role='main']", "//article")
-"""Where a page says its text is; the first that is there counts."""
-LEAST_MAIN = 40
-"""A container with fewer characters than this holds a shell that a script was to fill."""
+SKIPPED = frozenset(
+    "audio button canvas dialog embed form head iframe img input link meta noscript object option "
+    "picture script select source style svg template textarea title track video".split()
+)
+ASIDE = frozenset({"aside", "footer", "menu", "nav"})
+"""Parts of a page that are not its text."""
+_BLOCKS = frozenset(
+    "address article body caption center details dd div dl dt fieldset figcaption figure footer "
+    "header hgroup hr html legend main nav p section summary tbody td tfoot th thead tr aside menu "
+    "search".split()
+)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_SKIPPED = frozenset(
-    {"script", "style", "noscript", "template", "svg", "math", "iframe", "object", "form"}
-    | {"button", "input", "select", "textarea", "nav", "aside", "head"}
-)
-_MENUS = "//nav|//aside|//footer|//header[not(ancestor::main) and not(ancestor::article)]"
-_INLINE = frozenset(
-    {"a", "abbr", "b", "bdi", "bdo", "big", "br", "cite", "code", "data", "del", "dfn", "em"}
-    | {"font", "i", "img", "ins", "kbd", "label", "mark", "q", "s", "samp", "small", "span"}
-    | {"strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"}
-)
-_PERMALINK = frozenset(("headerlink", "anchor", "permalink", "anchorjs-link", "hash-link"))
-_LANGUAGE = re.compile(r"(?:^|\s)(?:language-|lang-|highlight-(?:source-)?)([\w+#-]+)")
-_SPACE = re.compile(r"[ \t\r\n\f\v]+")
-_FENCE_RUN = re.compile(r"^`{3,}", re.MULTILINE)
+_CODE = frozenset({"code", "kbd", "samp", "tt"})
+_MARKS = {"em": "*", "i": "*", "strong": "**", "b": "**"}
+_LANGUAGE = re.compile(r"(?:^|\s)(?:language|lang|highlight|brush:)-?\s*([\w+#.-]+)")
+_BARE_LANGUAGE = re.compile(r"(?:^|\s)(?:highlight|sourceCode)\s+(?:source-)?([a-z][\w+#-]*)")
+_NO_LANGUAGE = frozenset({"default", "none", "plain", "plaintext", "text", "source", "code"})
+_PERMALINK = frozenset({"headerlink", "anchor-link", "anchorjs-link", "hash-link", "anchor"})
+_LINE_NUMBER = frozenset({"linenos", "lineno", "linenodiv", "line-numbers", "gutter", "ln"})
+_SPACE = re.compile(r"[ \t\n\r\f\v\u00a0\u200b]+")
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden")
 
 
-@dataclass(frozen=True)
-class Extracted:
-    """What a page says."""
-
-    title: str
-    text: str
-    """Markdown."""
-    headings: list[str]
-    code: list[str]
-    """Code blocks, verbatim."""
-    navigation: str
-    """Menus, headers and footers, a line an entry."""
+def to_markdown(element: Element) -> str:
+    """The element's content as Markdown, blocks set apart by an empty line."""
+    return "\n\n".join(_Blocks(1).of(element))
 
 
-def extract_html(html: str) -> Extracted:
-    """The main text of an HTML page; all empty where there is none."""
-    root = parse_html(html)
-    if root is None:
-        return Extracted("", "", [], [], "")
-    main = _main(root)
-    walker = _Walker()
-    navigation = _navigation(root)
-    if main is not None:
-        text = "\n\n".join(walker.blocks(main))
-    else:
-        text = _by_its_looks(html)
-        walker = _read_markdown(text)
-    return Extracted(_title(root, walker), text, walker.headings, walker.code, navigation)
+def plain_lines(element: Element, without: Element | None = None) -> str:
+    """The text of menus and the like, a line a link or block; ``without`` one part of it."""
+    lines: list[str] = []
+
+    def walk(node: Element) -> None:
+        if node is without or not isinstance(node.tag, str) or node.tag in SKIPPED:
+            return
+        if node.tag not in _BLOCKS and not len(node) and node.text:
+            lines.append(node.text)
+            return
+        lines.append(node.text or "")
+        for child in node:
+            walk(child)
+            lines.append(child.tail or "")
+
+    walk(element)
+    cleaned = (_collapse(line).strip() for line in lines)
+    return "\n".join(line for line in cleaned if line)
 
 
-def read_markdown(text: str) -> Extracted:
-    """A page that is Markdown (or plain text) already: as it stands."""
-    walker = _read_markdown(text)
-    title = walker.headings[0] if walker.headings else ""
-    return Extracted(title, text.strip(), walker.headings, walker.code, "")
+class _Blocks:
+    """Collects blocks while it walks; ``level`` is that of the last heading."""
 
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._blocks: list[str] = []
+        self._inline: list[str] = []
 
-def _main(root: Element) -> Element | None:
-    for path in MAIN:
-        found = root.xpath(path)
-        if found:
-            fullest = max(found, key=lambda element: len(element.text_content()))
-            return fullest if len(fullest.text_content().strip()) >= LEAST_MAIN else None
-    return None
+    def of(self, element: Element) -> list[str]:
+        self._walk(element)
+        self._flush()
+        return self._blocks
 
-
-def _by_its_looks(html: str) -> str:
-    import trafilatura
-
-    found = trafilatura.extract(
-        html, output_format="markdown", include_tables=True, include_formatting=False
-    )
-    return (found or "").strip()
-
-
-def _title(root: Element, walker: _Walker) -> str:
-    for element in root.iter("title"):
-        return _collapse(element.text_content())
-    return walker.headings[0] if walker.headings else ""
-
-
-def _navigation(root: Element) -> str:
-    lines: dict[str, None] = {}
-    for menu in root.xpath(_MENUS):
-        for text in menu.itertext():
-            line = _collapse(text)
-            if line:
-                lines.setdefault(line)
-    return "\n".join(lines)
-
-
-def _read_markdown(text: str) -> _Walker:
-    walker = _Walker()
-    block: list[str] | None = None
-    fence = ""
-    for line in text.split("\n"):
-        if block is not None:
-            if line.strip() == fence:
-                walker.code.append("\n".join(block))
-                block = None
-            else:
-                block.append(line)
-        elif line.startswith(("```", "~~~")):
-            fence, block = line[: len(line) - len(line.lstrip(line[0]))], []
-        elif line.startswith("#") and line.lstrip("#").startswith(" "):
-            walker.headings.append(line.strip("# "))
-    return walker
-
-
-class _Walker:
-    """Walks a main element and remembers its headings and code."""
-
-    def __init__(self) -> None:
-        self.headings: list[str] = []
-        self.code: list[str] = []
-
-    def blocks(self, element: Element) -> Iterator[str]:
-        """Markdown blocks of an element's content, in order."""
-        loose: list[str] = [element.text or ""]
+    def _walk(self, element: Element) -> None:
+        self._inline.append(_collapse(element.text))
         for child in element:
-            if isinstance(child.tag, str) and not _is_skipped(child):
-                if child.tag in _INLINE and not _holds_block(child):
-                    loose.append(self._inline_one(child))
-                else:
-                    yield from _paragraph(loose)
-                    loose = []
-                    yield from self._block(child)
-            loose.append(child.tail or "")
-        yield from _paragraph(loose)
+            if isinstance(child.tag, str) and not _is_left_out(child):
+                self._child(child)
+            self._inline.append(_collapse(child.tail))
 
-    def _block(self, element: Element) -> Iterator[str]:
-        tag = element.tag
+    def _child(self, child: Element) -> None:
+        tag = child.tag
         if tag in _HEADINGS:
-            text = _collapse(self.inline(element))
-            if text:
-                self.headings.append(text)
-                yield f"{'#' * _HEADINGS[tag]} {text}"
+            self._heading(_HEADINGS[tag], _inline_text(child))
         elif tag == "pre":
-            yield from self._fenced(element)
+            self._add(_fence(_code_text(child), _language(child)))
         elif tag in ("ul", "ol"):
-            yield from self._list(element)
+            self._add(self._list(child))
         elif tag == "table":
-            yield from self._table(element)
+            self._table(child)
         elif tag == "blockquote":
-            quoted = "\n\n".join(self.blocks(element))
-            if quoted:
-                yield "\n".join(f"> {line}".rstrip() for line in quoted.split("\n"))
-        elif tag in ("p", "dt", "figcaption", "summary") and not _holds_block(element):
-            yield from _paragraph([self.inline(element)])
+            inner = _Blocks(self._level).of(child)
+            quoted = "\n\n".join(inner).split("\n")
+            self._add("\n".join(f"> {line}".rstrip() for line in quoted) if inner else "")
+        elif tag == "dt" and "sig" in _classes(child):
+            self._signature(child)
+        elif tag in _BLOCKS or _holds_blocks(child):
+            self._flush()
+            self._walk(child)
+            self._flush()
         else:
-            yield from self.blocks(element)
+            self._inline.append(_inline(child))
 
-    def _fenced(self, element: Element) -> Iterator[str]:
-        code = element.text_content().strip("\n")
-        if not code.strip():
-            return
-        self.code.append(code)
-        longest = max((len(run) for run in _FENCE_RUN.findall(code)), default=2)
-        fence = "`" * (longest + 1)
-        yield f"{fence}{_language(element)}\n{code}\n{fence}"
+    def _flush(self) -> None:
+        text = "".join(self._inline)
+        self._inline.clear()
+        lines = (_collapse(line).strip() for line in text.split("\v"))
+        block = "\n".join(line for line in lines if line)
+        if block:
+            self._blocks.append(block)
 
-    def _list(self, element: Element) -> Iterator[str]:
-        items = []
-        number = 0
+    def _add(self, block: str) -> None:
+        self._flush()
+        if block.strip():
+            self._blocks.append(block)
+
+    def _heading(self, level: int, text: str) -> None:
+        if text:
+            self._level = level
+            self._add(f"{'#' * level} {text}")
+
+    def _signature(self, term: Element) -> None:
+        """Sphinx's ``<dt class="sig" id="json.dumps">``."""
+        name = term.get("id") or ""
+        if name:
+            above = sum(1 for outer in term.iterancestors("dd"))
+            self._add(f"{'#' * min(2 + above, 6)} {name}")
+        text = _SPACE.sub(" ", "".join(_texts(term))).strip()
+        self._add(_fence(text, "python" if "py" in _classes(term) else ""))
+
+    def _list(self, element: Element) -> str:
+        items: list[str] = []
+        number = int(element.get("start") or 1) if _is_number(element.get("start")) else 1
         for child in element:
-            if not isinstance(child.tag, str) or _is_skipped(child):
+            if not isinstance(child.tag, str) or _is_left_out(child):
                 continue
-            number += 1
-            mark = f"{number}. " if element.tag == "ol" else "- "
-            content = "\n".join(self.blocks(child))
-            if content:
-                items.append(mark + content.replace("\n", "\n" + " " * len(mark)))
-        if items:
-            yield "\n".join(items)
+            mark = "- " if element.tag == "ul" else f"{number}. "
+            blocks = _Blocks(self._level).of(child)
+            if blocks:
+                items.append(_item(mark, blocks))
+                number += 1
+        return "\n".join(items)
 
-    def _table(self, element: Element) -> Iterator[str]:
-        rows = [
-            [_cell(self.inline(cell)) for cell in row if cell.tag in ("td", "th")]
-            for row in element.iter("tr")
-        ]
-        rows = [row for row in rows if any(row)]
-        if not rows:
+    def _table(self, table: Element) -> None:
+        rows = [list(_cells(row)) for row in table.iter("tr") if _nearest_table(row) is table]
+        rows = [row for row in rows if row]
+        is_layout = (
+            table.get("role") in ("presentation", "none")
+            or max(map(len, rows), default=0) < 2
+            or any(_holds_blocks(cell) for row in rows for cell in row)
+        )
+        if is_layout:
+            self._flush()
+            for row in rows:
+                for cell in row:
+                    if not _classes(cell) & _LINE_NUMBER:
+                        self._walk(cell)
+                        self._flush()
             return
-        width = max(len(row) for row in rows)
-        lines = ["| " + " | ".join(row + [""] * (width - len(row))) + " |" for row in rows]
-        yield "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
+        self._add(_pipe_table([[_cell_text(cell) for cell in row] for row in rows]))
 
-    def inline(self, element: Element) -> str:
-        """An element's content as one run of text; code in backticks, links as their text."""
-        parts = [element.text or ""]
-        for child in element:
-            if isinstance(child.tag, str) and not _is_skipped(child):
-                parts.append(self._inline_one(child))
-            parts.append(child.tail or "")
-        return "".join(parts)
 
-    def _inline_one(self, element: Element) -> str:
-        if element.tag == "br":
-            return "\n"
-        if element.tag == "img":
-            return element.get("alt") or ""
-        text = self.inline(element)
-        if element.tag in ("code", "kbd", "samp", "tt") and text.strip():
-            return f"`{_collapse(text)}`" if "`" not in text else text
+def _item(mark: str, blocks: list[str]) -> str:
+    """A list item; blocks after the first stand indented below it."""
+    text = blocks[0]
+    for block in blocks[1:]:
+        tight = re.match(r"- |\d+\. ", block)
+        text += ("\n" if tight else "\n\n") + block
+    indent = " " * len(mark)
+    lines = text.split("\n")
+    return mark + "\n".join([lines[0], *(indent + line if line else "" for line in lines[1:])])
+
+
+def _pipe_table(rows: list[list[str]]) -> str:
+    width = max(map(len, rows))
+    full = [row + [""] * (width - len(row)) for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in full]
+    return "\n".join([lines[0], f"|{' --- |' * width}", *lines[1:]])
+
+
+def _cell_text(cell: Element) -> str:
+    return _inline_text(cell).replace("|", "\\|")
+
+
+def _cells(row: Element) -> Iterator[Element]:
+    return (cell for cell in row if cell.tag in ("td", "th"))
+
+
+def _nearest_table(row: Element) -> Element:
+    return next(row.iterancestors("table"))
+
+
+def _inline_text(element: Element) -> str:
+    """The element's content on one line."""
+    return _collapse(_inside(element).replace("\v", " ")).strip()
+
+
+def _inside(element: Element) -> str:
+    parts = [_collapse(element.text)]
+    for child in element:
+        if isinstance(child.tag, str) and not _is_left_out(child):
+            parts.append(_inline(child))
+        parts.append(_collapse(child.tail))
+    return "".join(parts)
+
+
+def _inline(element: Element) -> str:
+    """An inline element, marked up. A line break is a vertical tab until the block is done."""
+    tag = element.tag
+    if tag == "br":
+        return "\v"
+    if tag in _CODE:
+        return _code_span(_collapse("".join(_texts(element))))
+    inner = _inside(element)
+    mark = _MARKS.get(tag)
+    words = inner.strip()
+    if mark is None or not words or mark[0] in (words[0], words[-1]):
+        return inner
+    before = inner[: len(inner) - len(inner.lstrip())]
+    after = inner[len(inner.rstrip()) :]
+    return f"{before}{mark}{words}{mark}{after}"
+
+
+def _code_span(text: str) -> str:
+    words = text.strip()
+    if not words:
         return text
+    ticks = "`" * (max(map(len, re.findall("`+", words)), default=0) + 1)
+    pad = " " if "`" in (words[0], words[-1]) else ""
+    return f"{ticks}{pad}{words}{pad}{ticks}"
 
 
-def _is_skipped(element: Element) -> bool:
-    if element.tag in _SKIPPED or element.get("hidden") is not None:
-        return True
-    return element.tag == "a" and not _PERMALINK.isdisjoint((element.get("class") or "").split())
+def _fence(code: str, language: str) -> str:
+    if not code.strip():
+        return ""
+    ticks = "`" * max(3, max(map(len, re.findall("`+", code)), default=0) + 1)
+    return f"{ticks}{language}\n{code}\n{ticks}"
 
 
-def _holds_block(element: Element) -> bool:
-    return any(
-        isinstance(inner.tag, str) and inner.tag not in _INLINE
-        for inner in element.iterdescendants()
-    )
+def _code_text(pre: Element) -> str:
+    """Every character, without line numbers and the line end that HTML drops after ``<pre>``."""
+    text = "".join(_texts(pre)).replace("\r\n", "\n")
+    return text.removeprefix("\n").rstrip("\n")
 
 
-def _language(element: Element) -> str:
-    """The language that a code block, what is in it, or what is around it names."""
-    around = [element, *element.iterdescendants("code")]
-    around += [parent for parent in (element.getparent(),) if parent is not None]
-    for candidate in around:
-        match = _LANGUAGE.search(candidate.get("class") or "")
-        if match and match[1] not in ("default", "none", "text"):
-            return match[1]
+def _texts(element: Element) -> Iterator[str]:
+    """Text as it stands in the element; line breaks as such, no line numbers or permalinks."""
+    yield element.text or ""
+    for child in element:
+        if isinstance(child.tag, str):
+            if child.tag == "br":
+                yield "\n"
+            elif not _classes(child) & (_LINE_NUMBER | _PERMALINK) and child.tag not in SKIPPED:
+                yield from _texts(child)
+        yield child.tail or ""
+
+
+def _language(pre: Element) -> str:
+    """Of a ``<pre>``, from its own class, that of its code, or of the blocks around it."""
+    around = [pre.getparent(), pre.getparent().getparent()] if pre.getparent() is not None else []
+    for element in [*pre.iter("code"), pre, *(a for a in around if a is not None)]:
+        names = element.get("class") or ""
+        found = _LANGUAGE.search(names) or _BARE_LANGUAGE.search(names)
+        if found and found[1].lower() not in _NO_LANGUAGE:
+            return "python" if found[1] in ("py", "python3") else str(found[1]).lower()
     return ""
 
 
-def _paragraph(parts: list[str]) -> Iterator[str]:
-    """One block of the given runs, white space joined, line breaks that were meant kept."""
-    lines = [_collapse(line) for line in "".join(parts).split("\n")]
-    text = " ".join(line for line in lines if line)
-    if text:
-        yield text
+def _is_left_out(element: Element) -> bool:
+    tag = element.tag
+    if tag in SKIPPED or tag in ASIDE:
+        return True
+    attributes = element.attrib
+    if not attributes:
+        return False
+    return bool(
+        "hidden" in attributes
+        or attributes.get("aria-hidden") == "true"
+        or attributes.get("role") in ("navigation", "search")
+        or _HIDDEN.search(attributes.get("style", ""))
+        or (tag == "a" and _classes(element) & _PERMALINK)
+    )
 
 
-def _cell(text: str) -> str:
-    return _collapse(text).replace("|", "\\|")
+def _holds_blocks(element: Element) -> bool:
+    blocks = _BLOCKS | _HEADINGS.keys() | {"pre", "ul", "ol", "table", "blockquote"}
+    return any(child.tag in blocks for child in element.iterdescendants() if child.tag != "p")
 
 
-def _collapse(text: str) -> str:
-    return _SPACE.sub(" ", text).strip()
+def _classes(element: Element) -> set[str]:
+    return set((element.get("class") or "").split())
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and re.fullmatch(r"\d{1,9}", text) is not None
+
+
+def _collapse(text: str | None) -> str:
+    return _SPACE.sub(" ", text) if text else ""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.metadata
+import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
@@ -112,15 +113,16 @@ class CodeIndex:
 
 
 def _source_file(module: str) -> Path:
+    """Where a module's source lies; the module itself is not imported for it."""
     loaded = sys.modules.get(module)
     if loaded is not None and getattr(loaded, "__file__", None):
         return Path(inspect.getfile(loaded))
-    for entry in sys.path:
-        stem = Path(entry or ".", *module.split("."))
-        for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if path.is_file():
-                return path
-    raise AssertionError(f"no source for module {module}")
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top)
+    assert spec is not None
+    assert spec.origin is not None
+    stem = Path(spec.origin).parent.joinpath(*inner)
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
 
 
 def normalise(source: str) -> str:

@@ -109,7 +109,8 @@ def _exports(settings: Settings) -> dict[str, str]:
     return {
         **TELEMETRY_OFF,
         "PREFECT_HOME": str(settings.prefect),
-        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "WARNING"),
+        # Prefect logs a failed task's traceback as an error; the command line says it in a line.
+        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "CRITICAL"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         "BENTOML_HOME": str(settings.bentos),

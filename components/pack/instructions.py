@@ -44,6 +44,11 @@ class InstructionsConfig(StageConfig):
     max_per_page: int = Field(
         default=64, ge=1, le=100_000, description="most training rows of one kind from one page"
     )
+    max_shared: int = Field(
+        default=4,
+        ge=1,
+        description="subjects that may share one description; more is an inherited docstring",
+    )
     max_answer_words: int = Field(
         default=40, ge=5, le=1000, description="longer answers are left out, never cut"
     )
@@ -69,7 +74,7 @@ def make_instructions(
     heldout_ids = set(
         pq.read_table(work.path(tokens) / "heldout.parquet", columns=["id"])["id"].to_pylist()
     )
-    rows = _unambiguous(read_all(found).to_pylist())
+    rows = _telling(_unambiguous(read_all(found).to_pylist()), config.max_shared)
     train = _distinct(row for row in rows if row["id"] not in heldout_ids)
     train = _capped(train, config.max_per_page)
     heldout = _distinct(row for row in rows if row["id"] in heldout_ids)
@@ -123,6 +128,17 @@ def _unambiguous(rows: list[Row]) -> list[Row]:
         row
         for row in rows
         if row["kind"] != "module" or len(answers[row["subject"].rpartition(".")[2]]) == 1
+    ]
+
+
+def _telling(rows: list[Row], most: int) -> list[Row]:
+    """Without descriptions that many subjects share and that tell none of them from another."""
+    subjects: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["kind"] == "describe":
+            subjects[row["answer"]].add(row["subject"])
+    return [
+        row for row in rows if row["kind"] != "describe" or len(subjects[row["answer"]]) <= most
     ]
 
 

@@ -55,6 +55,7 @@ _HOUSEKEEPING = re.compile(
     re.IGNORECASE,
 )
 _IMPLIED = ("self", "cls")
+_DEFINITIONS = ("def ", "async def ", "class ")
 
 
 class Question(NamedTuple):
@@ -77,7 +78,7 @@ def questions(text: str, title: str, max_words: int) -> Iterator[Question]:
         name = _qualified(part)
         if name == module:
             yield from _described("about", module, part, max_words)
-        elif name is not None:
+        elif name is not None and (name.startswith(module + ".") or _signed(part)):
             yield from _of_member(name, module, part, max_words)
 
 
@@ -123,7 +124,7 @@ def _module(parts: list[Section], title: str) -> str | None:
     for name in (first, title.strip()):
         if _NAME.fullmatch(name) and any(part.heading.startswith(name + ".") for part in parts[1:]):
             return name
-    named = [part for part in parts if _qualified(part) and part.fence]
+    named = [part for part in parts if _qualified(part) and _signed(part)]
     if not named:
         return None
     if _NAME.fullmatch(first):
@@ -135,6 +136,11 @@ def _qualified(part: Section) -> str | None:
     """The qualified name a heading gives, if it gives one."""
     match = _HEADING_CALL.fullmatch(part.heading)
     return match[1].strip(".") if match and _NAME.fullmatch(match[1].strip(".")) else None
+
+
+def _signed(part: Section) -> bool:
+    """Whether a definition stands below the heading, as it does for what a module holds."""
+    return part.fence is not None and part.fence.lstrip().startswith(_DEFINITIONS)
 
 
 def parameters(signature: str) -> list[str] | None:

@@ -154,10 +154,10 @@ def _write_heldout_pages(folder: Path, corpus: Path, heldout: frozenset[str]) ->
 
 
 def _stats(sizes: dict[Split, tuple[int, int, int]], vocabulary: int) -> dict[str, float]:
-    stats = {"vocabulary": float(vocabulary)}
+    stats: dict[str, float] = {}
     for split, (tokens, text_bytes, documents) in sizes.items():
         stats[f"{split}_tokens"] = float(tokens)
         stats[f"{split}_bytes"] = float(text_bytes)
         stats[f"{split}_pages"] = float(documents)
     stats["bytes_per_token"] = round(stats["train_bytes"] / max(1, sizes["train"][0]), 4)
-    return stats
+    return {**stats, "vocabulary": float(vocabulary)}

@@ -12,6 +12,11 @@ _NOT_PROSE = re.compile(
 )
 _CALL = re.compile(r"[\w.`*]+\s*\(.*\)\s*(?:->.*)?", re.DOTALL)
 _LEADING_CALL = re.compile(r"[\w.]+\([^()]*\)\s*(?:->\s*[\w.\[\], ]+?\s*)?--?\s+(?=\w)")
+_LEADING_TYPE = re.compile(r"[A-Za-z_][\w.]*(?:\[[^\]]*\])?(?: ?\| ?\w+)*: (?=[A-Z])")
+_EDITORIAL = re.compile(
+    r"(?:new|changed|deprecated|added) (?:in|since)\b|.. ?\w+::|x{3}\b|todo\b|fixme\b",
+    re.IGNORECASE,
+)
 _RULER = re.compile(r"\s*([-=~^\"'*#])\1{2,}\s*$")
 _LABEL = re.compile(r"\w[\w ]{0,30}:$")
 _END = re.compile(r"[.!?][\"')\]]*(?=\s+[\"'(\[]?[A-Z0-9])")
@@ -69,14 +74,20 @@ def _section_starts(paragraph: str) -> bool:
 
 def _sentence(paragraph: str) -> str | None:
     text = plain(_prose_lines(paragraph))
-    text = _LEADING_CALL.sub("", text, count=1)
+    text = _LEADING_TYPE.sub("", _LEADING_CALL.sub("", text, count=1), count=1)
     for end in _END.finditer(text):
         candidate = text[: end.end()]
         if not _SHORTENED.search(candidate):
             text = candidate
             break
     text = text.strip()
-    if not text or text.endswith((":", ",", ";", "...")) or "::" in text or ">>>" in text:
+    if (
+        not text
+        or _EDITORIAL.match(text)
+        or text.endswith((":", ",", ";", "..."))
+        or "::" in text
+        or ">>>" in text
+    ):
         return None
     if text[-1] not in ".!?" and not text.endswith(('."', ".)", ".'")):
         text += "."

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from components.core import tracking
+from components.core.artifact import Bundle
 from components.core.errors import DataError, GateFailed
 from components.core.tracking import MemoryTracker, connect, flatten
 from components.publish import register as registering
@@ -130,6 +132,25 @@ def test_a_form_that_failed_parity_is_not_registered(bench: Any) -> None:
     with pytest.raises(GateFailed, match="onnx differs from the torch model"):
         register(RegisterConfig(name="parity"), **inputs, workspace=bench.workspace)
     assert entries(bench.settings, "parity") == []
+
+
+def test_a_form_left_out_of_the_bundle_stays_out_and_a_volatile_engine_comes_along(
+    bench: Any,
+) -> None:
+    work = bench._work("components.shrink.bundle.bundle")
+    for place in ("hf", "tensorrt", "volatile/tensorrt"):
+        (work.folder / place).mkdir(parents=True)
+        (work.folder / place / "file").write_text(place)
+    (work.folder / "volatile/tensorrt/model.engine").write_bytes(b"built here")
+    forms = {"hf": {"passes": True}, "tensorrt": {"passes": True}, "onnx": {"passes": False}}
+    (work.folder / "bundle.json").write_text(json.dumps({"forms": forms}))
+    inputs = given(bench, "x") | {"bundle": work.seal(Bundle)}
+    register(RegisterConfig(name="forms"), **inputs, workspace=bench.workspace)
+    (entry,) = entries(bench.settings, "forms")
+    assert entry.tags["modelmill.forms"] == "hf, tensorrt"
+    files = entry.files(bench.settings)
+    assert (files / "tensorrt" / "model.engine").read_bytes() == b"built here"
+    assert not (files / "onnx").exists()
 
 
 def test_a_bundle_without_its_facts_is_one_line(bench: Any) -> None:
