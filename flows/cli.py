@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -171,19 +170,11 @@ def serve(
 def main() -> None:
     """The console script."""
     log.configure()
-    code = 0
     try:
-        code = app(standalone_mode=False) or 0
+        app()
     except MillError as error:
         sys.stderr.write(f"modelmill: {log.mask(str(error))}\n")
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("modelmill: stopped; the same command goes on from here\n")
-        code = 130
-    sys.exit(code)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from rich.console import Console
 from components.collect.scrape import ScrapeConfig
 from components.collect.scrape import resolve as resolve_sources
 from components.core.action import Workspace
+from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
 from components.core.errors import ConfigError
 from components.core.executor import Pool
@@ -62,9 +63,10 @@ class Outcome:
         """The closing table, the address of what was made, the next command."""
         console.print()
         console.print(closing_table(self.results))
-        last = self.results[-1] if self.results else None
-        if last is not None:
-            console.print(f"\nmade: {last.artifact.name}  (workspace {_near(self.home)})")
+        for result in self.results:
+            if isinstance(result.artifact, Bento | ModelVersion) and result.name != "promote":
+                console.print(f"made: {result.artifact.name}  {result.note}")
+        console.print(f"kept: {_near(self.home)}")
         following = f"modelmill show {self.run}" if self.reached is not None else "modelmill serve"
         console.print(f"next: [bold]{following}[/bold]")
 

@@ -88,16 +88,16 @@ def _adopt(
 ) -> dict[str, Any]:
     paths: dict[str, Path] = {}
     for entry in inputs:
-        role, equals, path = entry.partition("=")
+        role, equals, given_path = entry.partition("=")
         if not equals:
             if len(roles) != 1:
                 raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {', '.join(roles)}")
-            role, path = next(iter(roles)), entry
+            role, given_path = next(iter(roles)), entry
         if role not in roles:
             raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles) or 'no input'}")
-        if not Path(path).exists():
-            raise ConfigError(f"--input {entry}: {path} does not exist")
-        paths[role] = Path(path)
+        if not Path(given_path).exists():
+            raise ConfigError(f"--input {entry}: {given_path} does not exist")
+        paths[role] = Path(given_path)
     missing = [role for role in roles if role not in paths]
     if missing:
         raise ConfigError(f"{name}: --input {missing[0]}=PATH is missing")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from components.core.artifact import Corpus
+from components.core.rows import DOCUMENT, document_id, shard_of
+from components.core.shards import shard_name, write_shard
 from components.core.workdir import Workdir
 
 
@@ -13,3 +19,40 @@ from components.core.workdir import Workdir
 def work(tmp_path: Path) -> Workdir:
     """A workdir below a temporary store, to call a component as a plain function."""
     return Workdir.temporary(tmp_path / "store")
+
+
+@pytest.fixture
+def again(tmp_path: Path) -> Callable[[], Workdir]:
+    """Further workdirs below the same store as ``work``."""
+    return lambda: Workdir.temporary(tmp_path / "store")
+
+
+@pytest.fixture
+def corpus_of(tmp_path: Path) -> Callable[..., Corpus]:
+    """Seals a corpus of documents: texts, or mappings that give other columns too."""
+
+    def seal(documents: Sequence[str | Mapping[str, Any]], shards: int = 2) -> Corpus:
+        rows = [_document(given, index) for index, given in enumerate(documents)]
+        work = Workdir.temporary(tmp_path / "store")
+        for number in range(shards):
+            mine = [row for row in rows if shard_of(row["id"], shards) == number]
+            table = pa.Table.from_pylist(sorted(mine, key=lambda r: r["id"]), schema=DOCUMENT)
+            write_shard(work.folder / shard_name(number), table)
+        return work.seal(Corpus)
+
+    return seal
+
+
+def _document(given: str | Mapping[str, Any], index: int) -> dict[str, Any]:
+    columns = {"text": given} if isinstance(given, str) else dict(given)
+    url = columns.setdefault("url", f"https://docs.example/{index:04d}")
+    row = {
+        "id": document_id(url, columns["text"]),
+        "source": "docs.example",
+        "ordinal": 0,
+        "title": f"Page {index}",
+        "headings": [],
+        "code": [],
+        "navigation": "",
+    }
+    return row | columns

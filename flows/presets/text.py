@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from components.align.preferences import PreferencesConfig
-from components.align.recipe import KLConfig, PPOConfig
+from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig
 from components.check.suite import SuiteConfig, load_suite
 from components.clean.boilerplate import BoilerplateConfig
@@ -104,7 +104,9 @@ FLOORS = (
         bound="loss.xz_bits_per_byte",
         on="value",
     ),
-    Gate(name="task", figure="choice.four_choice_accuracy", direction="above", bound=0.25, on="low"),
+    Gate(
+        name="task", figure="choice.four_choice_accuracy", direction="above", bound=0.25, on="low"
+    ),
     Gate(name="alignment", figure="compare.reward_gain", direction="above", bound=0.0, on="low"),
 )
 """What a model must show before it is served, whatever the champion is."""

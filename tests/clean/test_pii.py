@@ -1,0 +1,122 @@
+"""Personal data is found where it is, and not where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.clean.pii import PiiConfig, score_pii
+from components.core.artifact import Corpus
+from components.core.shards import read_all
+from components.core.workdir import Workdir
+from components.text.pii import card_brand, find_spans, iban_holds, luhn_holds
+
+KEY = "AKIA" + "QYLPMN5HHFPZAM2K"
+GITHUB = "ghp_" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "found"),
+    [
+        (
+            "write to ada.lovelace+x@mail.analytical.org.",
+            "email",
+            "ada.lovelace+x@mail.analytical.org",
+        ),
+        ("see user@example.com", "email_example", "user@example.com"),
+        ("git@github.com:a/b", "email_example", "git@github.com"),
+        ("call +44 20 7946 0958 now", "phone", "+44 20 7946 0958"),
+        ("call (212) 736-5000", "phone", "(212) 736-5000"),
+        ("phone 212 736 5000", "phone", "212 736 5000"),
+        ("call (212) 555-0142", "phone_example", "(212) 555-0142"),
+        ("host 81.2.69.142 answered", "ip", "81.2.69.142"),
+        ("http://81.2.69.142/x", "ip", "81.2.69.142"),
+        ("bind 127.0.0.1:80", "ip_example", "127.0.0.1"),
+        ("bind 192.168.0.7", "ip_example", "192.168.0.7"),
+        ("at 2a02:8108:9640:3d20:8d3:91ff:fe17:1 now", "ip", "2a02:8108:9640:3d20:8d3:91ff:fe17:1"),
+        ("at 2001:db8:0:1:2::7 now", "ip_example", "2001:db8:0:1:2::7"),
+        ("paid with 4539 1488 0343 6467.", "card", "4539 1488 0343 6467"),
+        ("paid with 4111-1111-1111-1111", "card_example", "4111-1111-1111-1111"),
+        ("IBAN DE75 5121 0800 1245 1261 99", "iban", "DE75 5121 0800 1245 1261 99"),
+        ("IBAN GB82WEST12345698765432", "iban_example", "GB82WEST12345698765432"),
+        (f"id {KEY} here", "secret", KEY),
+        ("id AKIAIOSFODNN7EXAMPLE here", "secret_example", "AKIAIOSFODNN7EXAMPLE"),
+        (f"token: {GITHUB}", "secret", GITHUB),
+        ("api_key = 'q9Xv72LmPz40KtRw'", "secret", "q9Xv72LmPz40KtRw"),
+        ("postgres://reporting:h8Kq2zVw@db/x", "login", "reporting:h8Kq2zVw"),
+        ("postgres://scott:tiger@db/x", "login_example", "scott:tiger"),
+    ],
+)
+def test_found(text: str, kind: str, found: str) -> None:
+    assert [(s.kind, text[s.start : s.end]) for s in find_spans(text)] == [(kind, found)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "version 3.11.4.1 and release 10.4.2.8",
+        "a@b, x @ y, @decorator, A@B.T, u@v.inv",
+        "0.4111111111111111 and 4111111111111112",
+        "array([256 512 1024, 333 444 5555])",
+        "hash 4539148803436467893012345678901234567890",
+        "12:30:45 and a[1::2] and std::vector::iterator",
+        "password = 'correct horse battery'",
+        "secret = 'configuration-value-name'",
+        "DE75512108001245126198 fails its check digits",
+        "2024-01-15T10:30:00+01:00",
+        "+1 -1 +100 +12 34",
+        "1e+10 +1234",
+        "UUID 123e4567-e89b-12d3-a456-426614174000",
+    ],
+)
+def test_not_found(text: str) -> None:
+    assert [(s.kind, text[s.start : s.end]) for s in find_spans(text)] == []
+
+
+def test_a_private_key_is_one_span() -> None:
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n4539148803436467\n-----END RSA PRIVATE KEY-----"
+    spans = find_spans(f"before {key} after")
+    assert [(s.start, s.end, s.kind) for s in spans] == [(7, 7 + len(key), "secret")]
+
+
+def test_checksums() -> None:
+    assert luhn_holds("4539148803436467")
+    assert not luhn_holds("4539148803436468")
+    assert iban_holds("DE75512108001245126199")
+    assert not iban_holds("DE75512108001245126198")
+    assert card_brand("4539148803436467") == "visa"
+    assert card_brand("9539148803436467") is None
+
+
+@given(st.integers(0, 10**16 - 1))
+def test_few_random_numbers_pass_for_cards(number: int) -> None:
+    digits = f"{number:016d}"
+    for span in find_spans(f"value {digits}"):
+        assert span.kind != "card" or (luhn_holds(digits) and card_brand(digits))
+
+
+@given(st.text(alphabet="a1@.:/+-() \nE", max_size=80))
+def test_spans_are_sorted_apart_and_inside(text: str) -> None:
+    spans = find_spans(text)
+    assert all(0 <= s.start < s.end <= len(text) for s in spans)
+    assert all(a.end <= b.start for a, b in pairwise(spans))
+
+
+def test_scores_hold_offsets_in_characters(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
+    text = "Größe 👍 ask ada@analytical.org or ada@analytical.org"
+    scores = score_pii(PiiConfig(), corpus_of([text, "nothing"], shards=1), work)
+    rows = sorted(read_all(work.path(scores)).to_pylist(), key=lambda row: -len(row["spans"]))
+    assert [text[s["start"] : s["end"]] for s in rows[0]["spans"]] == ["ada@analytical.org"] * 2
+    assert (rows[0]["distinct"], rows[1]["spans"]) == (1, [])
+    assert scores.stats["email"] == 2
+
+
+def test_only_the_wanted_kinds_are_kept(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
+    corpus = corpus_of(["ada@analytical.org at 81.2.69.142"])
+    scores = score_pii(PiiConfig(kinds=("ip",)), corpus, work)
+    spans = [s for row in read_all(work.path(scores)).to_pylist() for s in row["spans"]]
+    assert [span["kind"] for span in spans] == ["ip"]
