@@ -107,7 +107,7 @@ FLOORS = (
     Gate(
         name="task", figure="choice.four_choice_accuracy", direction="above", bound=0.25, on="low"
     ),
-    Gate(name="alignment", figure="compare.reward_gain", direction="above", bound=0.0, on="low"),
+    Gate(name="alignment", figure="compare.difference", direction="above", bound=0.0, on="low"),
 )
 """What a model must show before it is served, whatever the champion is."""
 
