@@ -127,6 +127,8 @@ def _validated(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]
         from great_expectations.data_context.types.base import ProgressBarsConfig
         from great_expectations.exceptions.exceptions import GreatExpectationsError
 
+        # Its import sets this logger to INFO, whatever stands above it.
+        logging.getLogger(ProgressBarsConfig.__module__).setLevel(logging.CRITICAL)
         context = gx.get_context(mode="ephemeral")
         context.variables.progress_bars = ProgressBarsConfig(globally=False)
         try:

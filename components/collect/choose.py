@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
+from typing import Any
 
 from pdoc.doc import Class, Doc, Function, Module, Variable
 
@@ -17,7 +18,8 @@ _EMPTY = re.compile(
 )
 
 _DIRECTIVE = re.compile(
-    r"^[ \t]*\.\. (?:autosummary|currentmodule|index|module|plot|toctree)::.*\n(?:[ \t]+:\w+:.*\n)*",
+    r"^[ \t]*\.\. (?:autosummary|currentmodule|index|module|plot|toctree)::.*\n"
+    r"(?:[ \t]+:\w+:.*\n)*",
     re.MULTILINE,
 )
 """Sphinx directives that say nothing to a reader."""
@@ -35,12 +37,12 @@ class Chooser:
         self._shown: set[tuple[str, str]] = set()
         self._texts: set[bytes] = set()
 
-    def members(self, parent: Module | Class) -> list[Doc]:
+    def members(self, parent: Module | Class) -> list[Doc[Any]]:
         """Documented, public members of ``parent`` that no page has shown yet."""
         own = parent.own_members
         return [doc for doc in own if doc.name[:1] != "_" and self._is_new(doc, parent)]
 
-    def _is_new(self, doc: Doc, parent: Module | Class) -> bool:
+    def _is_new(self, doc: Doc[Any], parent: Module | Class) -> bool:
         home = doc.taken_from[0]
         if isinstance(parent, Module) and home != parent.modulename and home in self._site:
             return False
@@ -58,7 +60,7 @@ class Chooser:
         return any(inner.name[:1] != "_" and own_text(inner) for inner in doc.own_members)
 
 
-def own_text(doc: Doc) -> str:
+def own_text(doc: Doc[Any]) -> str:
     """A docstring that stands on the object itself; a class's with that of its constructor."""
     if isinstance(doc, Function) and not _written_here(doc.obj):
         return ""
@@ -79,11 +81,13 @@ def _written_here(function: object) -> bool:
 
 
 def _constructor(doc: Class) -> Function | None:
-    found = doc.members.get("__init__")
-    return found if isinstance(found, Function) and found in doc.own_members else None
+    for member in doc.own_members:
+        if member.name == "__init__" and isinstance(member, Function):
+            return member
+    return None
 
 
-def definition(doc: Doc) -> str:
+def definition(doc: Doc[Any]) -> str:
     """The line that defines it: ``def dumps(obj, *, skipkeys=False) -> str``."""
     if isinstance(doc, Class):
         constructor = _constructor(doc)

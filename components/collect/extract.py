@@ -1,56 +1,56 @@
-"""Pages -> documents: main text as Markdown, with headings, code and navigation apart.
+"""Turns fetched pages into documents: main text as Markdown, code and menus kept apart.
 
-Each WARC file is read in a worker into one small part a shard; a shard is its parts, sorted by id.
-So a killed run goes on at its last file, and no more than a shard is ever in memory.
+One WARC file is one task. Its rows wait in ``scratch`` until all are done; then every document goes
+to the shard its id names, so the corpus is the same whatever the pages were stored in.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
-from components.collect.markdown import Extracted, extract_html, read_markdown
+from components.collect.maintext import main_text
 from components.collect.textbytes import decode
 from components.collect.warc import WebPage, read_pages
 from components.core.artifact import Corpus, Pages
 from components.core.config import StageConfig
 from components.core.errors import DataError
 from components.core.rows import DOCUMENT, QUARANTINE, document_id, shard_of
-from components.core.shards import read_shard, shard_name, write_shard
+from components.core.shards import shard_name, write_shard
 from components.core.workdir import Workdir
 
-QUARANTINE_FILE = "quarantine.parquet"
-_HTML = ("text/html", "application/xhtml+xml")
-_TEXT = ("text/plain", "text/markdown", "text/x-markdown")
+_ROUTED = DOCUMENT.append(pa.field("shard", pa.int32()))
+_REFUSED = QUARANTINE.append(pa.field("bad", pa.bool_()))
 
 
 class ExtractConfig(StageConfig):
-    """How documents are made and spread."""
+    """How pages become documents."""
 
     shards: int = Field(default=8, ge=1, le=100_000, description="shards of the corpus")
     min_chars: int = Field(
-        default=64, ge=1, le=1_000_000, description="shortest main text that is a document"
+        default=200, ge=0, le=10**6, description="a document's shortest text; shorter is set aside"
     )
     max_chars: int = Field(
-        default=10_000_000, ge=64, description="longer main texts are quarantined"
+        default=4_000_000, ge=1, le=10**9, description="a page's longest source; longer is bad"
     )
     max_bad_share: float = Field(
-        default=0.5, ge=0, le=1, description="share of pages without a text that is an error"
+        default=0.2, ge=0, le=1, description="of the pages that no text came from; more is an error"
     )
-    ordinal: int = Field(default=0, ge=0, description="which increment these pages are, 0 first")
-    file_seconds: float = Field(default=600.0, gt=0, description="longest work on one WARC file")
+    shard_seconds: float = Field(
+        default=3600, gt=0, le=10**6, description="longest work on one WARC file"
+    )
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One WARC file to read: picklable."""
+    """One WARC file to read, and where its rows go."""
 
     name: str
     source: Path
@@ -59,124 +59,133 @@ class _Task:
 
 
 def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
-    """Extract every page.
+    """Documents of all pages, in ``config.shards`` shards sorted by id.
 
     Raises:
-        DataError: no document is left, too many pages have no text, or a file cannot be read.
+        DataError: there is no WARC file, too many pages are bad, or no document is left.
     """
-    sources = sorted(work.path(pages).glob("*.warc.gz"))
+    sources = sorted(work.path(pages).glob("*.warc*"))
     if not sources:
-        raise DataError(f"{work.path(pages).name}: holds no WARC file (00000.warc.gz, ...)")
-    parts = work.scratch / "parts"
-    parts.mkdir(exist_ok=True)
-    tasks = [_Task(path.name, path, parts / path.name, config) for path in sources]
-    missing = [task for task in tasks if not task.target.exists()]
-    work.progress.start(len(tasks), "files", done=len(tasks) - len(missing))
-    for _ in work.executor.map(read_file, missing, seconds=config.file_seconds):
+        raise DataError(f"{pages.name}: holds no WARC file")
+    targets = [work.scratch / f"{source.name}.parquet" for source in sources]
+    tasks = [
+        _Task(source.name, source, target, config)
+        for source, target in zip(sources, targets, strict=True)
+        if not target.exists()
+    ]
+    work.progress.start(len(sources), "files", done=len(sources) - len(tasks))
+    for _ in work.executor.map(extract_file, tasks, seconds=config.shard_seconds):
         work.progress.advance()
-    bad = pa.concat_tables([read_shard(task.target / QUARANTINE_FILE) for task in tasks])
-    characters = documents = 0
-    for index in range(config.shards):
-        table = _merged([task.target / shard_name(index) for task in tasks])
-        write_shard(work.folder / shard_name(index), table)
-        documents += table.num_rows
-        characters += sum(len(text) for text in table["text"].to_pylist())
-    _refuse_too_few(config, documents, bad)
-    write_shard(work.folder / QUARANTINE_FILE, bad.sort_by("url"))
-    return work.seal(
-        Corpus,
-        stats={
-            "documents": documents,
-            "characters": characters,
-            "quarantined": bad.num_rows,
-        },
-    )
+    refused = _quarantine(config, targets, work)
+    stats = _gather(config, targets, work)
+    return work.seal(Corpus, stats={**stats, "quarantined": refused})
 
 
-def read_file(task: _Task) -> str:
-    """Extract one WARC file into a part a shard (in a worker); the folder appears whole."""
-    beside = task.target.with_name(task.target.name + ".tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    rows: list[list[dict[str, Any]]] = [[] for _ in range(task.config.shards)]
-    bad: list[dict[str, str]] = []
+def extract_file(task: _Task) -> str:
+    """Extract one WARC file (in a worker): documents by target shard, and refused pages."""
+    documents: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
     for page in read_pages(task.source):
         try:
-            row = _document(task.config, page)
-        except _NoText as reason:
-            bad.append({"url": page.url, "reason": str(reason)})
-        else:
-            rows[shard_of(row["id"], task.config.shards)].append(row)
-    for index, part in enumerate(rows):
-        write_shard(beside / shard_name(index), pa.Table.from_pylist(part, schema=DOCUMENT))
-    write_shard(beside / QUARANTINE_FILE, pa.Table.from_pylist(bad, schema=QUARANTINE))
-    beside.replace(task.target)
+            documents.append(_document(page, task.config))
+        except _TooShort as error:
+            refused.append({"url": page.url, "reason": str(error), "bad": False})
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            refused.append({"url": page.url, "reason": reason, "bad": True})
+    documents.sort(key=lambda row: (row["shard"], row["id"]))
+    write_shard(_refused_beside(task.target), pa.Table.from_pylist(refused, schema=_REFUSED))
+    write_shard(task.target, pa.Table.from_pylist(documents, schema=_ROUTED))
     return task.name
 
 
-class _NoText(Exception):
-    """Why a page is no document."""
+class _TooShort(ValueError):
+    """A page with little text is not bad, and no document either."""
 
 
-def _document(config: ExtractConfig, page: WebPage) -> dict[str, Any]:
-    found = _extracted(page)
-    text = found.text.replace("\0", "").strip()
-    if len(text) < config.min_chars:
-        raise _NoText(f"{len(text)} characters of main text; at least {config.min_chars}")
+def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
+    text = decode(page.body, page.content_type)
     if len(text) > config.max_chars:
-        raise _NoText(f"{len(text)} characters of main text; at most {config.max_chars}")
+        raise ValueError(f"longer than {config.max_chars} characters")
+    found = main_text(text, page.content_type, _name(page.url))
+    if len(found.text) < config.min_chars:
+        raise _TooShort(f"shorter than {config.min_chars} characters")
+    identifier = document_id(page.url, found.text)
     return {
-        "id": document_id(page.url, text),
+        "id": identifier,
         "url": page.url,
         "source": _source(page.url),
-        "ordinal": config.ordinal,
-        "title": found.title.replace("\0", ""),
-        "text": text,
+        "ordinal": 0,
+        "title": found.title,
+        "text": found.text,
         "headings": found.headings,
         "code": found.code,
-        "navigation": found.navigation.replace("\0", ""),
+        "navigation": found.navigation,
+        "shard": shard_of(identifier, config.shards),
     }
 
 
-def _extracted(page: WebPage) -> Extracted:
-    kind = page.content_type.partition(";")[0].strip().lower()
-    text = decode(page.body, page.content_type)
-    if kind in _TEXT:
-        return read_markdown(text)
-    if kind in _HTML or text[:1000].lstrip().lower().startswith(("<!doctype html", "<html")):
-        try:
-            return extract_html(text)
-        except RecursionError as error:
-            raise _NoText("elements nested too deeply") from error
-    raise _NoText(f"no text in it: {kind or 'unknown kind'}")
-
-
 def _source(url: str) -> str:
-    """The host of a page, or the folder that a file was read from."""
+    """The host, or the file."""
     parts = urlsplit(url)
-    return parts.hostname or next((part for part in parts.path.split("/") if part), "files")
+    return parts.hostname or unquote(parts.path).lstrip("/") or url
 
 
-def _merged(parts: list[Path]) -> pa.Table:
-    """One shard of its parts: sorted by id, the same document once."""
-    table = pa.concat_tables([read_shard(part) for part in parts]).sort_by("id")
-    return table.filter(pa.array(list(_first_of_each(table["id"].to_pylist())), pa.bool_()))
+def _name(url: str) -> str:
+    """The last part of a URL's path."""
+    path = unquote(urlsplit(url).path).rstrip("/")
+    return path.rpartition("/")[2] or _source(url)
 
 
-def _first_of_each(ids: list[str]) -> Iterator[bool]:
-    before = None
-    for identifier in ids:
-        yield identifier != before
-        before = identifier
+def _refused_beside(target: Path) -> Path:
+    return target.with_name(target.name + ".refused")
 
 
-def _refuse_too_few(config: ExtractConfig, documents: int, bad: pa.Table) -> None:
-    example = "" if not bad.num_rows else f", e.g. {bad['url'][0]}: {bad['reason'][0]}"
-    if not documents:
-        raise DataError(f"no document in {bad.num_rows} pages{example}")
-    share = bad.num_rows / (documents + bad.num_rows)
-    if share > config.max_bad_share:
+def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> int:
+    """Write all refused pages; how many there are."""
+    tables = [pq.ParquetFile(_refused_beside(target)).read() for target in targets]
+    table = pa.concat_tables(tables).sort_by([("url", "ascending"), ("reason", "ascending")])
+    bad = table.filter(table["bad"])
+    pages = table.num_rows + sum(pq.ParquetFile(t).metadata.num_rows for t in targets)
+    if bad.num_rows > config.max_bad_share * pages:
+        first = bad.slice(0, 1).to_pylist()[0]
         raise DataError(
-            f"{bad.num_rows} of {documents + bad.num_rows} pages have no text "
-            f"(extract.max_bad_share {config.max_bad_share:g}){example}"
+            f"{bad.num_rows} of {pages} pages gave no text (max_bad_share "
+            f"{config.max_bad_share:g}), the first {first['url']}: {first['reason']}"
         )
+    write_shard(work.folder / "quarantine.parquet", table.select(QUARANTINE.names))
+    return int(table.num_rows)
+
+
+def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[str, float]:
+    """Write the corpus' shards from the files' rows.
+
+    Raises:
+        DataError: there is no document.
+    """
+    documents = characters = 0
+    for index in range(config.shards):
+        table = pa.concat_tables(list(_rows_of_shard(index, targets)))
+        table = _without_twins(table.sort_by([("id", "ascending")]))
+        documents += table.num_rows
+        characters += sum(len(text.as_py()) for text in table["text"])
+        write_shard(work.folder / shard_name(index), table.cast(DOCUMENT))
+    if not documents:
+        raise DataError(
+            f"no document is left: every page has fewer than {config.min_chars} characters of text "
+            "(min_chars) or none"
+        )
+    return {"documents": documents, "characters": characters}
+
+
+def _rows_of_shard(index: int, targets: list[Path]) -> Iterator[pa.Table]:
+    for target in targets:
+        table = pq.read_table(target, filters=[("shard", "=", index)], partitioning=None)
+        yield table.select(DOCUMENT.names)
+
+
+def _without_twins(table: pa.Table) -> pa.Table:
+    """One row an id, in a table sorted by id."""
+    ids = table["id"].to_pylist()
+    first = [index == 0 or ids[index - 1] != ids[index] for index in range(len(ids))]
+    return table.filter(pa.array(first, type=pa.bool_()))

@@ -64,7 +64,7 @@ class Fetcher:
         connections: int = 64,
     ) -> None:
         self._limits = limits
-        self._headers = {
+        self._headers: dict[bytes | str, bytes | str] = {
             "User-Agent": user_agent,
             "Accept": "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8",
             "Accept-Encoding": "gzip, deflate",

@@ -43,16 +43,13 @@ def find_files(globs: Sequence[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for pattern in globs:
-        base = _fixed_folder(pattern)
-        matches = sorted(
-            Path(match) for match in glob.glob(str(Path(pattern).expanduser()), recursive=True)
-        )
-        files = [match for match in matches if match.is_file()]
+        base, rest = _split(pattern)
+        files = sorted(match for match in base.glob(rest) if match.is_file())
         if not files:
             raise ConfigError(f"files: {pattern!r} matches no file")
         for path in files:
             _reader(path)
-            name = f"{base.name}/{path.resolve().relative_to(base).as_posix()}"
+            name = f"{base.name}/{path.relative_to(base).as_posix()}"
             if found.setdefault(name, path).resolve() != path.resolve():
                 raise ConfigError(
                     f"files: two files would both be called {name!r}: give their common folder "
@@ -91,15 +88,13 @@ def pages_of_files(
                 yield page
 
 
-def _fixed_folder(pattern: str) -> Path:
-    """The deepest folder that a glob names without a wildcard, absolute."""
+def _split(pattern: str) -> tuple[Path, str]:
+    """The deepest folder that a glob names without a wildcard, absolute, and the rest."""
     parts = Path(pattern).expanduser().parts
-    fixed = []
-    for part in parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed).resolve()
+    fixed = 0
+    while fixed < len(parts) - 1 and not glob.has_magic(parts[fixed]):
+        fixed += 1
+    return Path(*parts[:fixed]).resolve(), "/".join(parts[fixed:])
 
 
 def _reader(path: Path) -> Callable[[str, Path], Iterator[WebPage]]:

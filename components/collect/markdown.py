@@ -12,16 +12,21 @@ from collections.abc import Iterator
 
 from components.collect.dom import Element
 
-SKIPPED = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+SKIPPED = _words(
     "audio button canvas dialog embed form head iframe img input link meta noscript object option "
-    "picture script select source style svg template textarea title track video".split()
+    "picture script select source style svg template textarea title track video"
 )
 ASIDE = frozenset({"aside", "footer", "menu", "nav"})
 """Parts of a page that are not its text."""
-_BLOCKS = frozenset(
-    "address article body caption center details dd div dl dt fieldset figcaption figure footer "
-    "header hgroup hr html legend main nav p section summary tbody td tfoot th thead tr aside menu "
-    "search".split()
+_BLOCKS = _words(
+    "address article aside body caption center dd details div dl dt fieldset figcaption figure "
+    "footer header hgroup hr html legend main menu nav p search section summary tbody td tfoot th "
+    "thead tr"
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _CODE = frozenset({"code", "kbd", "samp", "tt"})
@@ -38,6 +43,11 @@ _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden")
 def to_markdown(element: Element) -> str:
     """The element's content as Markdown, blocks set apart by an empty line."""
     return "\n\n".join(_Blocks(1).of(element))
+
+
+def code_block(pre: Element) -> str:
+    """A ``<pre>`` as a fenced block; empty where it holds nothing."""
+    return _fence(_code_text(pre), _language(pre))
 
 
 def plain_lines(element: Element, without: Element | None = None) -> str:
@@ -85,7 +95,7 @@ class _Blocks:
         if tag in _HEADINGS:
             self._heading(_HEADINGS[tag], _inline_text(child))
         elif tag == "pre":
-            self._add(_fence(_code_text(child), _language(child)))
+            self._add(code_block(child))
         elif tag in ("ul", "ol"):
             self._add(self._list(child))
         elif tag == "table":

@@ -5,9 +5,9 @@ Run as ``python -P -m components.collect.render``. It reads one JSON line a grou
     {"modules": ["json", "json.decoder", ...], "site": [every module of the site]}
 
 and writes one line a module as soon as it is done, ``{"module", "parts"}`` (HTML of one page or,
-for a long module, of several) or ``{"module", "reason"}``, then ``{"done": true}``. Importing arbitrary modules has effects, which is
-why this process is its own: nothing it prints reaches anyone, it can reach no network, start no
-program, and dies with its parent.
+for a long module, of several) or ``{"module", "reason"}``, then ``{"done": true}``. Importing
+arbitrary modules has effects, which is why this process is its own: nothing it prints reaches
+anyone, it can reach no network, start no program, and dies with its parent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import re
 import signal
 import sys
 import warnings
-from pathlib import Path
 from typing import Any, TextIO
 
 import pdoc.doc
@@ -29,7 +28,9 @@ import pdoc.doc_types
 import pdoc.docstrings
 import pdoc.render
 import pdoc.render_helpers
+from jinja2 import DictLoader
 
+from components.collect import templates
 from components.collect.choose import Chooser, definition, own_text
 from components.collect.scrub import Scrubber
 from components.collect.source_index import forget_sources, speed_up_source_lookup
@@ -46,7 +47,6 @@ _REFUSED = re.compile(
 )
 _HEADING = re.compile(r"(</?)h[1-5]\b[^>]*>")
 _COLONS = re.compile(r"::(?=</p>)")
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def main() -> None:
@@ -110,7 +110,8 @@ def _forget() -> None:
 
 
 def _set_up_pdoc() -> None:
-    pdoc.render.configure(show_source=False, search=False, template_directory=_TEMPLATES)
+    pdoc.render.configure(show_source=False, search=False)
+    pdoc.render.env.loader = DictLoader({"module.html.jinja2": templates.MODULE})
     pdoc.render.env.filters["definition"] = definition
     pdoc.render.env.filters["own_text"] = own_text
     pdoc.render.env.filters["to_html"] = _to_html

@@ -197,6 +197,8 @@ class _Worker:
                 self._home = None
 
     def _start(self) -> subprocess.Popen[str]:
+        from components.collect import render  # imports pdoc, which only the worker needs
+
         self._home = tempfile.TemporaryDirectory(prefix="modelmill-render-")
         # A bare environment: no secret can reach a page, and string hashes have a fixed order.
         environment = {
@@ -210,7 +212,7 @@ class _Worker:
             "TZ": "UTC",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "components.collect.render"],
+            [sys.executable, "-P", "-m", render.__name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

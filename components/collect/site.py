@@ -14,25 +14,25 @@ import hashlib
 import html
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from string import Template
 from threading import Thread
 from types import TracebackType
-from typing import ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from components.collect.modules import find_modules, is_installed
 from components.collect.renderer import Renderer
+from components.collect.templates import FRAME
 
 HOST = "docs.modelmill.local"
 """The site's name in URLs; it never reaches a name server."""
 LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 """The same for every page and run: what a page shows is named by its entity tag."""
 _HTML, _TEXT, _XML = "text/html; charset=utf-8", "text/plain; charset=utf-8", "application/xml"
-_FRAME = Template((Path(__file__).parent / "templates" / "page.html").read_text(encoding="utf-8"))
 _PAGE = re.compile(r"/(?:print/)?([A-Za-z0-9_.]+?)(?:-(\d+))?\.html")
 _ROBOTS = f"User-agent: *\nDisallow: /print/\n\nSitemap: http://{HOST}/sitemap.xml\n"
 _PATIENCE_SECONDS = 15.0
@@ -104,7 +104,7 @@ class DocumentationSite:
             module_seconds=config.module_seconds,
             folder=folder,
         )
-        self._server = _Server(port, self)
+        self._server = _Server(("127.0.0.1", port), partial(_Handler, self))
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self.requests: list[str] = []
         """Paths asked for so far."""
@@ -174,7 +174,7 @@ class DocumentationSite:
             parts = [(_numbered(module, n), f"{module}, page {n}") for n in numbers]
             pages = f"{_links(parts)}\n{pages}"
         title = module if number == 1 else f"{module}, page {number}"
-        body = _FRAME.substitute(
+        body = FRAME.substitute(
             title=html.escape(title),
             print=f"/print/{_numbered(module, number)}.html",
             package=html.escape(module.partition(".")[0]),
@@ -194,7 +194,7 @@ class DocumentationSite:
             f"<h2>{group}</h2>\n<ul>\n{_links([(name, name) for name in modules])}\n</ul>"
             for group, modules in self._groups.items()
         )
-        return _FRAME.substitute(
+        return FRAME.substitute(
             title="Documentation of Python packages",
             print="/print/index.html",
             package="Packages",
@@ -226,18 +226,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, port: int, site: DocumentationSite) -> None:
-        self.site = site
-        super().__init__(("127.0.0.1", port), _Handler)
-
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is no error of ours."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version: ClassVar[str] = "HTTP/1.1"
-    server: _Server
-    disable_nagle_algorithm: ClassVar[bool] = True
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def __init__(self, site: DocumentationSite, *connection: Any) -> None:
+        self._site = site
+        super().__init__(*connection)
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -247,8 +246,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
-        self.server.site.requests.append(path)
-        status, kind, text = self.server.site.respond(path)
+        self._site.requests.append(path)
+        status, kind, text = self._site.respond(path)
         body = text.encode()
         headers = dict(self._headers(status, kind, body))
         if status is HTTPStatus.OK and self._is_known(headers["ETag"]):

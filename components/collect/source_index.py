@@ -23,7 +23,7 @@ def speed_up_source_lookup() -> None:
     def getsource(thing: Any) -> str:
         return _class_source(thing) if isinstance(thing, type) else plain(thing)
 
-    inspect.getsource = getsource
+    inspect.getsource = getsource  # type: ignore[assignment]
     ast.parse = _parse
     gc.disable()  # syntax trees hold no cycles, and a full pass over millions of nodes is long
 

@@ -201,10 +201,10 @@ def _kl(
 
 
 def _examples(compared: Sequence[Compared], count: int) -> list[dict[str, Any]]:
-    """A third each: the first questions, those that gained most, those that lost most."""
+    """Those that gained most, those that lost most, and the first questions: a third each."""
     by_gain = sorted(compared, key=lambda one: -one.difference)
-    third = math.ceil(count / 3)
-    shown = [*compared[:third], *by_gain[:third], *reversed(by_gain[-third:] if third else [])]
+    third = count // 3
+    shown = [*by_gain[:third], *by_gain[len(by_gain) - third :], *compared]
     unique = list({id(one): one for one in shown}.values())[:count]
     return [
         {

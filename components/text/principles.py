@@ -28,7 +28,9 @@ class Principle(StageConfig):
 
     name: str = Field(min_length=1, max_length=40, description="what reports call it")
     description: str = Field(min_length=1, description="what it asks, for a person")
-    weight: float = Field(default=1.0, ge=0, le=100, description="how much it counts beside the others")
+    weight: float = Field(
+        default=1.0, ge=0, le=100, description="how much it counts beside the others"
+    )
     check: Check = Field(description="how it is measured")
 
 

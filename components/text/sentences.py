@@ -59,7 +59,8 @@ def is_prose(paragraph: str) -> bool:
     first = paragraph.split("\n", 1)[0]
     if paragraph.startswith(("    ", "\t")) or _NOT_PROSE.match(paragraph):
         return False
-    if _CALL.fullmatch(paragraph.strip()) or _section_starts(paragraph):
+    called = _CALL.fullmatch(paragraph.strip()) and not _LEADING_CALL.match(paragraph)
+    if called or _section_starts(paragraph):
         return False
     if _LABEL.fullmatch(first.strip()) and "\n" in paragraph:
         return False

@@ -24,6 +24,7 @@ from components.core.errors import ConfigError, DataError, MillError
 from components.core.progress import Progress
 from components.core.weights import load_model
 from components.core.workdir import Workdir
+from components.text.answering import answer_all, read_questions
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution
 from components.train.recipe import OptimConfig
@@ -123,7 +124,7 @@ def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
 
 def test_no_pair_is_one_clear_line(world):
     config = PAIRS.model_copy(update={"margin": 1.0, "answers": 2})
-    with pytest.raises(DataError, match="no two answers differ by margin 1.0"):
+    with pytest.raises(DataError, match=r"no two answers differ by margin 1\.0"):
         make_preferences(config, world.policy, world.instructions, world.tokenizer, world.work())
 
 
@@ -146,11 +147,25 @@ def test_ppo_raises_the_reward_and_holds_the_kl(world, reward):
     assert curve["step"] == list(range(PPO.iterations))
     assert abs(curve["kl"][0]) < 1e-3  # the first rollout is the reference's own
     assert max(curve["kl"]) < 3 * PPO.kl.target
-    assert curve["entropy"][-1] < curve["entropy"][0]
-    assert all(0 <= share < 0.6 for share in curve["clip_share"])
-    before = load_model(world.root / world.policy.name)
-    after = load_model(world.root / aligned.name)
-    assert not torch.equal(before.norm.weight, after.norm.weight)
+    assert all(0 <= share < 0.3 for share in curve["clip_share"])
+    assert share_of_good(world, aligned) > 0.85 > share_of_good(world, world.policy)
+
+
+def share_of_good(world, policy) -> float:
+    """What the reward stands for, seen in the answers themselves."""
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    folder = world.root / world.instructions.name
+    asked = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
+    answers = answer_all(
+        load_model(world.root / policy.name),
+        opened,
+        [one.prompt for one in asked] * 8,
+        max_new=24,
+        temperature=1.0,
+        seed=3,
+        batch=64,
+    )
+    return sum(answer.text.endswith("is good.") for answer in answers) / len(answers)
 
 
 def test_a_strong_hold_keeps_the_policy_where_it_was(world, reward):
@@ -228,7 +243,7 @@ def test_non_finite_loss_is_one_line(world, reward, monkeypatch):
         "components.align.learning.policy_loss",
         lambda logprobs, *rest: (logprobs.sum() * float("nan"), 0.0),
     )
-    with pytest.raises(MillError, match="ppo broke at iteration 0.*lower ppo.optim"):
+    with pytest.raises(MillError, match=r"ppo broke at iteration 0.*lower ppo.optim"):
         align(world, reward)
 
 

@@ -16,7 +16,7 @@ def test_clip_takes_the_gradient_of_a_ratio_that_gained_enough() -> None:
     advantages = torch.tensor([1.0, -1.0, 1.0, -1.0])
     loss, share = policy_loss(logprobs, before, advantages, 0.2)
     loss.backward()
-    assert float(loss) == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
+    assert loss.item() == pytest.approx(-(1.2 - 1.5 + 0.5 - 0.8) / 4)
     assert share == 0.5
     assert logprobs.grad is not None
     assert (logprobs.grad != 0).tolist() == [False, True, True, False]
@@ -36,7 +36,7 @@ def test_value_may_not_run_ahead_of_its_clip() -> None:
     far = torch.tensor([0.9], requires_grad=True)
     loss = value_loss(far, before, returns, clip=0.2)
     loss.backward()
-    assert float(loss) == pytest.approx(0.5 * 0.8**2)
+    assert loss.item() == pytest.approx(0.5 * 0.8**2)
     assert far.grad is not None
     assert far.grad.item() == 0.0
     near = value_loss(torch.tensor([0.1]), before, returns, clip=0.2)

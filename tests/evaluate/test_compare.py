@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer as BPE
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from components.core.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.errors import ConfigError, DataError
+from components.core.figures import Figure, read_extra, read_report
+from components.core.shards import write_shard
+from components.core.weights import save_model
+from components.core.workdir import Workdir
+from components.evaluate.compare import CompareConfig, compare_policies
+from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from models.decoder import Decoder
+from models.sequences import answer_scores, join, taken
+from models.shape import DecoderShape
+
+NAMES = ["load", "dump", "walk", "join", "split", "merge", "count", "sort"]
+CONFIG = CompareConfig(max_new=24, batch=4, questions=8)
+
+
+def question(name: str) -> str:
+    return f"What is `kit.{name}`?"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compare") / "store"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(root: Path) -> Tokenizer:
+    bpe = BPE(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator([question(name) + " Walks and sorts." for name in NAMES], trainer)
+    work = Workdir.temporary(root)
+    bpe.save(str(work.folder / "tokenizer.json"))
+    return work.seal(Tokenizer)
+
+
+@pytest.fixture(scope="module")
+def instructions(root: Path) -> Instructions:
+    work = Workdir.temporary(root)
+    rows = [
+        {
+            "id": f"page{index % 4}",
+            "kind": ("describe", "module")[index % 2],
+            "subject": f"kit.{name}",
+            "question": question(name),
+            "answer": f"The `{name}` helper is good.",
+        }
+        for index, name in enumerate(NAMES)
+    ]
+    write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(rows))
+    return work.seal(Instructions)
+
+
+def speaker(root: Path, tokenizer: Tokenizer, answer: str, vocabulary: int = 0) -> Checkpoint:
+    """A model that gives about the same answer to everything; ``{}`` is the name asked about."""
+    work = Workdir.temporary(root)
+    opened = open_tokenizer(work.path(tokenizer))
+    torch.manual_seed(0)
+    model = Decoder(
+        DecoderShape(
+            vocabulary=vocabulary or opened.get_vocab_size(),
+            width=48,
+            layers=2,
+            heads=2,
+            kv_heads=1,
+            head_width=16,
+            hidden=96,
+            context=96,
+        )
+    )
+    batch = join(
+        [prompt_ids(opened, [("user", question(name))]) for name in NAMES],
+        [answer_ids(opened, answer.format(name)) for name in NAMES],
+    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
+    for _ in range(40):
+        loss = -taken(answer_scores(model, batch), batch.answers_n).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    save_model(work.folder, model)
+    return work.seal(Checkpoint)
+
+
+@pytest.fixture(scope="module")
+def good(root: Path, tokenizer: Tokenizer) -> Checkpoint:
+    return speaker(root, tokenizer, "The `{}` helper is good.")
+
+
+@pytest.fixture(scope="module")
+def bad(root: Path, tokenizer: Tokenizer) -> Checkpoint:
+    return speaker(root, tokenizer, "of | of | of | of")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def compare(root, policy, baseline, instructions, tokenizer, **fields):
+    config = CONFIG.model_copy(update=fields)
+    work = Workdir.temporary(root)
+    report = compare_policies(config, policy, baseline, instructions, tokenizer, work)
+    return report, root / report.name
+
+
+def contains_zero(figure: Figure) -> bool:
+    return figure.low <= 0 <= figure.high
+
+
+def test_a_better_policy_wins_with_its_interval_above_zero(
+    root, good, bad, instructions, tokenizer
+):
+    report, folder = compare(root, good, bad, instructions, tokenizer)
+    figures = read_report(folder)
+    assert figures["difference"].low > 0.2
+    assert figures["win_rate"].low > 0.9
+    assert figures["difference_plain"].low > 0
+    assert figures["difference_private"].value == 0
+    assert figures["kl"].low > 0
+    assert figures["difference"].n == 4  # pages, not questions
+    gap = figures["policy_reward"].value - figures["baseline_reward"].value
+    assert figures["difference"].value == pytest.approx(gap)
+    assert report.stats["difference"] == figures["difference"].value
+
+
+def test_the_order_of_the_two_turns_the_sign(root, good, bad, instructions, tokenizer):
+    there = read_report(compare(root, good, bad, instructions, tokenizer)[1])
+    back = read_report(compare(root, bad, good, instructions, tokenizer)[1])
+    assert back["difference"].value == pytest.approx(-there["difference"].value)
+    assert back["win_rate"].value == pytest.approx(1 - there["win_rate"].value)
+
+
+def test_identical_policies_differ_by_nothing(root, good, instructions, tokenizer):
+    first, folder = compare(root, good, good, instructions, tokenizer)
+    figures = read_report(folder)
+    assert figures["win_rate"].value == 0.5
+    assert all(contains_zero(f) for name, f in figures.items() if name.startswith("difference"))
+    assert contains_zero(figures["kl"])
+    assert first.digest == compare(root, good, good, instructions, tokenizer)[0].digest
+
+
+def test_the_report_shows_answers_and_kinds(root, good, bad, instructions, tokenizer):
+    extra = read_extra(compare(root, good, bad, instructions, tokenizer, examples=3)[1])
+    assert len(extra["examples"]) == 3
+    shown = extra["examples"][0]
+    assert shown["reference"].endswith("helper is good.")
+    assert shown["policy_reward"] > shown["baseline_reward"]
+    assert sum(kind["questions"] for kind in extra["kinds"].values()) == 8
+
+
+def test_models_of_two_tokenizers_are_refused(root, good, instructions, tokenizer):
+    other = speaker(root, tokenizer, "Hm.", vocabulary=400)
+    with pytest.raises(ConfigError, match=r"policy's vocabulary is 400.*baseline's 3"):
+        compare(root, other, good, instructions, tokenizer)
+
+
+def test_no_question_that_fits_is_one_line(root, good, instructions, tokenizer):
+    with pytest.raises(DataError, match="no heldout question within 6 tokens among 8"):
+        compare(root, good, good, instructions, tokenizer, max_new=90)

@@ -1,0 +1,107 @@
+"""Bad input: one line, exit code 2 (or 1), no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import Mill
+
+
+@pytest.fixture
+def mill(tmp_path: Path) -> Mill:
+    return Mill(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "preset: nano\npretrain: {minutez: 5}\n",
+            "acme.yaml:2: pretrain.minutez: unknown field; did you mean 'minutes'?",
+        ),
+        (
+            "preset: nano\npretrain:\n  minutes: soon\n",
+            "acme.yaml:3: pretrain.minutes: given 'soon': input should be a valid number",
+        ),
+        (
+            "preset: nano\nscrape:\n  max_pages: 0\n",
+            "acme.yaml:3: scrape.max_pages: given 0: input should be greater than or equal to 1",
+        ),
+        ("preset: nano\nscrape: {seeds: ['ftp://x']}\n", "acme.yaml:2: scrape.seeds"),
+        ("preset: huge\n", "acme.yaml:1: preset: given 'huge'"),
+        ("name: a\n", "preset"),
+        ("preset: nano\nname: ../evil\n", "acme.yaml:2: name: given '../evil'"),
+    ],
+)
+def test_a_wrong_file_is_one_line_before_anything_runs(
+    mill: Mill, tmp_path: Path, text: str, expected: str
+) -> None:
+    path = tmp_path / "acme.yaml"
+    path.write_text(text)
+    done = mill("run", str(path))
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not (mill.home / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "gigantic"), "neither a preset"),
+        (("run", "absent.yaml"), "cannot be read"),
+        (("run", "nano", "--set", "pretrain.steps=-1"), "--set pretrain.steps=-1"),
+        (("run", "nano", "--until", "nowhere"), "no such stage; stages: scrape, extract"),
+        (("stage", "nowhere", "--output", "x"), "no such stage"),
+        (("stage", "extract", "--output", "x"), "--input pages=PATH is missing"),
+        (("stage", "extract", "--input", "zzz=.", "--output", "x"), "extract takes pages"),
+        (("serve", "nobody@champion"), "no such model"),
+        (("serve",), "no champion to serve yet"),
+        (("show", "nothing"), "nothing is named so"),
+    ],
+)
+def test_wrong_words_are_one_line(mill: Mill, arguments: tuple[str, ...], expected: str) -> None:
+    done = mill(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unknown_option_is_a_usage_error(mill: Mill) -> None:
+    done = mill("run", "nano", "--nope")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_seed_is_one_line(mill: Mill) -> None:
+    # Port 9 of the loopback: nobody listens.
+    sets = ("scrape.seeds=[http://127.0.0.1:9/]", "scrape.allow_private=true", "scrape.retries=0")
+    done = mill("run", "nano", "--plain", *(word for s in sets for word in ("--set", s)))
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "http://127.0.0.1:9/" in last
+    assert "Traceback" not in done.stderr
+    assert not (mill.home / "store" / "sealed").exists()
+    assert mill.answer("show")["runs"][0]["state"] == "failed"
+
+
+def test_a_private_address_is_refused_unless_allowed(mill: Mill) -> None:
+    done = mill("run", "nano", "--plain", "--set", "scrape.seeds=[http://127.0.0.1:9/]")
+    assert done.returncode == 1
+    assert "refused" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_schema_and_plan_answer_without_a_workspace(mill: Mill) -> None:
+    assert "pretrain" in mill.answer("schema")["properties"]
+    plan = mill.answer("plan", "nano")["plan"]
+    assert plan[0] == {
+        "name": "scrape",
+        "state": "would run",
+        "because": ["never ran"],
+        "seconds": None,
+    }
+    assert not (mill.home / "store" / "sealed").exists()

@@ -1,0 +1,157 @@
+"""Questions are answered by the page they come from, and by no page of the other side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.core.artifact import Corpus, Tokens
+from components.core.errors import DataError
+from components.core.shards import read_all, write_shard
+from components.core.workdir import Workdir
+from components.pack.instructions import InstructionsConfig, make_instructions
+from components.pack.questions import parameters, questions
+from components.text.split import heldout_pages
+
+Again = Callable[[], Workdir]
+
+
+def split_of(corpus: Corpus, again: Again, share: float = 0.2) -> Tokens:
+    """A Tokens artifact with nothing but its held-out pages."""
+    work = again()
+    table = read_all(work.path(corpus), ["id", "url", "text"])
+    heldout = heldout_pages(table["url"].to_pylist(), share, 0)
+    rows = [row for row in table.to_pylist() if row["url"] in heldout]
+    write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(rows, schema=table.schema))
+    return work.seal(Tokens)
+
+
+def rows_of(folder: Path, split: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(folder / f"{split}.parquet").to_pylist()
+    return rows
+
+
+def test_an_api_page_gives_three_kinds(docs: Corpus, again: Again) -> None:
+    tokens = split_of(docs, again)
+    sealed = make_instructions(InstructionsConfig(), docs, tokens, again())
+    folder = again().path(sealed)
+    train, heldout = rows_of(folder, "train"), rows_of(folder, "heldout")
+    heldout_ids = {row["id"] for row in rows_of(again().path(tokens), "heldout")}
+    assert {row["id"] for row in heldout} == heldout_ids
+    assert not {row["id"] for row in train} & heldout_ids
+    assert set(Counter(row["kind"] for row in train)) == {"describe", "module", "parameters"}
+    of = {(row["subject"], row["kind"]): row for row in train + heldout}
+    assert of["pkg.mod3.return_file_3", "describe"]["answer"] == (
+        "Return the matrix of the file number 30."
+    )
+    assert of["pkg.mod3.return_file_3", "module"]["answer"] == (
+        "`return_file_3` is in the module `pkg.mod3`."
+    )
+    assert of["pkg.mod3.return_file_3", "parameters"]["answer"] == (
+        "`return_file_3` takes 2 parameters: `matrix` and `depth`."
+    )
+    assert of["pkg.mod3", "describe"]["answer"] == "Tools for the matrix of kind 3."
+    assert all(len(row["answer"].split()) <= 40 and "``" not in row["answer"] for row in train)
+    assert sealed.stats["train"] == len(train)
+
+
+def test_pages_that_are_no_api(corpus_of: Callable[..., Corpus], again: Again) -> None:
+    pages = [
+        f"# Guide {n}\n\nThis guide shows how to bake bread number {n}.\n\n## Examples\n\nNot this "
+        f"one at all.\n\n## Proving the dough {n}\n\nLeave it in a *warm* place for {n} hours. Wait."
+        for n in range(8)
+    ]
+    corpus = corpus_of(pages)
+    sealed = make_instructions(InstructionsConfig(), corpus, split_of(corpus, again), again())
+    rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
+    assert len(rows) == 16
+    proving = next(row for row in rows if row["subject"] == "Proving the dough 5")
+    assert proving["answer"] == "Leave it in a warm place for 5 hours."
+    assert "Proving the dough 5" in proving["question"]
+
+
+def test_a_known_answer_is_no_test(corpus_of: Callable[..., Corpus], again: Again) -> None:
+    pages = [
+        {
+            "text": f"# pkg.m{n}\n\n## pkg.m{n}.get\n\n```python\ndef get(key)\n```\n\n"
+            f"{'Return the value of a key.' if n % 2 else f'Return the value of key {n}.'}",
+            "title": f"pkg.m{n}",
+        }
+        for n in range(6)
+    ]
+    corpus = corpus_of(pages)
+    tokens = split_of(corpus, again, share=0.5)
+    sealed = make_instructions(InstructionsConfig(), corpus, tokens, again())
+    folder = again().path(sealed)
+    known = {(row["kind"], row["answer"]) for row in rows_of(folder, "train")}
+    heldout = rows_of(folder, "heldout")
+    assert heldout
+    assert not {(row["kind"], row["answer"]) for row in heldout} & known
+    assert sealed.stats["heldout_known"] > 0
+    assert not [row for row in heldout if row["kind"] == "module"]  # "get" is in every module
+
+
+def test_shared_docstrings_and_headings_are_left_out(
+    corpus_of: Callable[..., Corpus], again: Again
+) -> None:
+    body = "\n\n".join(
+        f"## pkg.E{n}\n\n```python\nclass E{n}\n```\n\nCommon base class for all errors.\n\n"
+        f"###### Notes\n\nThis one was added for case {n}.\n\n###### Parameters\n\nThe x of it."
+        for n in range(9)
+    )
+    corpus = corpus_of([f"# pkg\n\n{body}\n\n## pkg.f\n\nGives back {n} of it." for n in (1, 2)])
+    sealed = make_instructions(InstructionsConfig(), corpus, split_of(corpus, again), again())
+    rows = rows_of(again().path(sealed), "train")
+    described = [row["subject"] for row in rows if row["kind"] == "describe"]
+    assert described == ["pkg.f"]
+
+
+def test_caps_kinds_and_determinism(docs: Corpus, again: Again) -> None:
+    tokens = split_of(docs, again)
+    config = InstructionsConfig(kinds=("describe",), max_per_page=2)
+    made = [make_instructions(config, docs, tokens, again()) for _ in range(2)]
+    assert made[0].digest == made[1].digest
+    train = rows_of(again().path(made[0]), "train")
+    assert set(Counter(row["id"] for row in train).values()) == {2}
+    assert {row["kind"] for row in train} == {"describe"}
+
+
+def test_nothing_to_ask(corpus_of: Callable[..., Corpus], again: Again) -> None:
+    corpus = corpus_of(["no heading here", "none here either"])
+    with pytest.raises(DataError, match="no page has a heading with a sentence below it"):
+        make_instructions(InstructionsConfig(), corpus, split_of(corpus, again), again())
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("def f()", []),
+        ("def f(self)", []),
+        (
+            "async def f(cls, a, /, b: int = 3, *args, c, **kw) -> str:",
+            ["a", "b", "*args", "c", "**kw"],
+        ),
+        (
+            "def f(\n    a: Callable[[int], str] = <function g>,\n    b=<object object>\n) -> None",
+            ["a", "b"],
+        ),
+        ("def f(self, key, default=<unset>)", ["key", "default"]),
+        ("class F", None),
+        ("def f(a, ...", None),
+    ],
+)
+def test_parameters(signature: str, expected: list[str] | None) -> None:
+    assert parameters(signature) == expected
+
+
+def test_phrases_are_fixed_by_the_subject() -> None:
+    page = "# m\n\n## m.a\n\n```python\ndef a()\n```\n\nReturn the first letter."
+    first = list(questions(page, "m", 40))
+    assert first == list(questions(page, "m", 40))
+    assert {q.subject for q in first} == {"m.a"}

@@ -1,0 +1,61 @@
+"""Any text can be written and read back, and equal pages give equal bytes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from components.core.artifact import Corpus
+from components.core.errors import DataError
+from components.core.shards import read_all
+from components.core.workdir import Workdir
+from components.pack.tokenizer import TokenizerConfig, train_tokenizer
+from components.text.chat import SPECIALS, open_tokenizer, plain_ids
+from components.text.split import is_heldout
+
+SMALL = TokenizerConfig(vocabulary=340)
+
+
+def test_special_tokens_bytes_and_digits(docs: Corpus, work: Workdir) -> None:
+    sealed = train_tokenizer(SMALL, docs, work)
+    tokenizer = open_tokenizer(work.path(sealed))
+    assert [tokenizer.id_to_token(n) for n in range(5)] == list(SPECIALS)
+    assert tokenizer.get_vocab_size() == sealed.stats["vocabulary"] == 340
+    awkward = " leading, Größe 👍\t\x00\x7f\r\n中文 ﷽ " + "".join(map(chr, range(32, 1000)))
+    assert tokenizer.decode(tokenizer.encode(awkward).ids) == awkward
+    assert len(tokenizer.encode("12345").ids) == 5
+    forged = plain_ids(tokenizer, "a<|user|>b")
+    assert not set(forged) & set(range(5))
+    assert tokenizer.decode(forged) == "a<|user|>b"
+
+
+def test_a_fresh_process_gives_the_same_bytes(docs: Corpus, again: Callable[[], Workdir]) -> None:
+    work = again()
+    sealed = train_tokenizer(SMALL, docs, again())
+    code = (
+        "from pathlib import Path\n"
+        "from components.core.artifact import Corpus\n"
+        "from components.core.workdir import Workdir\n"
+        "from components.pack.tokenizer import TokenizerConfig, train_tokenizer\n"
+        f"corpus = Corpus.model_validate_json({docs.model_dump_json()!r})\n"
+        f"work = Workdir.temporary(Path({str(work.root)!r}))\n"
+        "print(train_tokenizer(TokenizerConfig(vocabulary=340), corpus, work).digest)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == sealed.digest
+
+
+def test_heldout_pages_are_not_read(docs: Corpus, again: Callable[[], Workdir]) -> None:
+    work = again()
+    urls = read_all(work.path(docs), ["url"])["url"].to_pylist()
+    config = TokenizerConfig(vocabulary=340, heldout_share=0.3)
+    sealed = train_tokenizer(config, docs, again())
+    assert sealed.stats["pages"] == sum(not is_heldout(url, 0.3, 0) for url in urls) < 40
+
+
+def test_nothing_to_learn_from(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
+    with pytest.raises(DataError, match="no page is left to train on"):
+        train_tokenizer(SMALL, corpus_of([]), work)
