@@ -81,7 +81,7 @@ def load_suite(path: Path) -> SuiteConfig:
         at = first["loc"]
         while at and at not in lines:
             at = at[:-1]
-        where = f"{path}:{lines[at]}" if at else str(path)
+        where = f"{path}:{lines.get(at, 1)}"
         field = ".".join(map(str, first["loc"])) or "(whole file)"
         raise ConfigError(f"{where}: {field}: {first['msg']}") from error
 

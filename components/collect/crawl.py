@@ -191,7 +191,7 @@ class Crawl:
             return Answer(reason="on the blocklist", asked=False)
         rules = self._rules[origin(url)]
         if rules.forbids(url, self.manners.agent):
-            return Answer(reason=rules.reason, asked=False)
+            return Answer(reason=rules.reason, asked=rules.protego is None)
         return None
 
     async def _stored(self, url: str, *, any_text: bool = False) -> Answer:

@@ -24,8 +24,9 @@ class Rules:
     """One site's robots.txt."""
 
     protego: Protego | None
-    """None where nothing may be fetched."""
+    """None where it cannot be read, so that nothing may be fetched."""
     reason: str
+    """Why pages are not fetched."""
 
     def forbids(self, url: str, agent: str) -> bool:
         """Whether ``agent`` may not fetch ``url``."""
@@ -53,8 +54,10 @@ async def read_rules(url: str, get: Get) -> Rules:
     if fetched.status == 200 and not fetched.reason:
         text = fetched.body[:MAX_ROBOTS_BYTES].decode("utf-8", errors="replace")
         return Rules(Protego.parse(text), "robots.txt forbids it")
-    if 200 <= fetched.status < 500 and fetched.status != 429:
+    if 400 <= fetched.status < 500 and fetched.status != 429:
         return Rules(Protego.parse(""), "")
+    if fetched.status == 0:  # the site itself cannot be reached
+        return Rules(None, fetched.reason)
     return Rules(None, f"its robots.txt cannot be read: {fetched.reason or 'too many redirects'}")
 
 

@@ -81,7 +81,7 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
         _configure(root, remote)
         workspace.progress.start(None, "files")
         changed = _patiently(
-            config.attempts, lambda: _add_and_push(root, version, source, corpus, sizes)
+            config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
         )
     return Change(dataset, changed=changed, note=note)
 
@@ -111,8 +111,32 @@ def _holds(root: Path, version: str, remote: str, sizes: dict[str, int]) -> bool
     return found == sizes
 
 
-def _stored(remote: str, md5: str) -> Path:
-    return Path(remote) / "files" / "md5" / md5[:2] / md5[2:]
+def _stored(place: str | Path, md5: str) -> Path:
+    """Where DVC keeps a file, in its cache and in a folder remote."""
+    return Path(place) / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def _clear_broken(root: Path, pin: Path, remote: str, sizes: dict[str, int]) -> None:
+    """Take a version's listing and half files out of a folder remote that is not whole.
+
+    DVC takes a listing in the remote as proof that its files are there, and whole.
+    """
+    if "://" in remote:
+        return
+    md5 = yaml.safe_load(pin.read_text())["outs"][0]["md5"]
+    for entry in json.loads(_stored(root / ".dvc" / "cache", md5).read_bytes()):
+        stored = _stored(remote, entry["md5"])
+        if stored.is_file() and stored.stat().st_size != sizes[entry["relpath"]]:
+            stored.unlink()
+    _stored(remote, md5).unlink(missing_ok=True)
+
+
+def _quoted(value: str) -> str:
+    """A value of DVC's configuration, which knows quotes and no escapes."""
+    for quote in ('"', "'"):
+        if quote not in value and "\n" not in value:
+            return f"{quote}{value}{quote}"
+    raise ConfigError(f"dataset: {value!r} holds quotes that DVC cannot be told; rename the folder")
 
 
 def _configure(root: Path, remote: str) -> None:
@@ -122,12 +146,12 @@ def _configure(root: Path, remote: str) -> None:
         "    no_scm = True\n"
         "    analytics = False\n"
         "    check_update = False\n"
-        f"    site_cache_dir = {json.dumps(str(_site(root)))}\n"
+        f"    site_cache_dir = {_quoted(str(_site(root)))}\n"
         "    remote = store\n"
         "[cache]\n"
         '    type = "reflink,hardlink,copy"\n'
         "['remote \"store\"']\n"
-        f"    url = {json.dumps(remote)}\n"
+        f"    url = {_quoted(remote)}\n"
     ).encode()
     config = root / ".dvc" / "config"
     if not config.is_file() or config.read_bytes() != wanted:
@@ -141,9 +165,7 @@ def _site(root: Path) -> Path:
     return root / ".dvc" / "site"
 
 
-def _add_and_push(
-    root: Path, version: str, source: Path, corpus: Corpus, sizes: dict[str, int]
-) -> bool:
+def _add_and_push(root: Path, version: str, source: Path, corpus: Corpus, remote: str) -> bool:
     """Bring cache and remote up to date; whether there was anything to do.
 
     DVC's status calls a version in step that cache and remote both lost, so nothing is asked:
@@ -154,11 +176,12 @@ def _add_and_push(
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # also keeps its progress bars away
     if _site(root).exists():
         shutil.rmtree(_site(root))  # it must look at the remote again
-    pin = root / f"{version}.dvc"
+    pin, sizes = root / f"{version}.dvc", _sizes(source)
     known = pin.is_file()
     with Repo(str(root)) as repo:
         _copy(source, root / version, sizes)
         repo.add(str(root / version))
+        _clear_broken(root, pin, remote, sizes)
         _describe(pin, corpus)
         pushed = int(repo.push(targets=[str(pin)]))
     return pushed > 0 or not known

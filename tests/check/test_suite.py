@@ -89,8 +89,8 @@ def test_suites_that_cannot_be_run(
     corpus = corpus_of(PAGES)
     with pytest.raises(ConfigError, match="there is no expectation expect_wonders"):
         check_corpus(expecting("expect_wonders"), corpus, again())
+    wrong = expecting("expect_column_mean_to_be_between", column="words", maximum=3)
     with pytest.raises(ConfigError, match="check: not a suite"):
-        wrong = expecting("expect_column_mean_to_be_between", column="words", maximum=3)
         check_corpus(wrong, corpus, again())
 
 

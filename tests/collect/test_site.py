@@ -119,10 +119,9 @@ def test_rendered_groups_are_kept(tmp_path: Path) -> None:
     assert page[0] is HTTPStatus.OK
 
 
-def test_a_module_that_kills_or_blocks_its_worker_is_skipped(tmp_path: Path) -> None:
+def test_a_module_that_fails_or_blocks_its_worker_is_skipped(tmp_path: Path) -> None:
     from components.collect.renderer import Renderer
 
-    # `antigravity` may not open a browser; a module that is not there fails in the ordinary way.
     groups = {"this": ["this", "nowhere_to_be_found"], "json": ["json"]}
     with Renderer(groups, workers=1, module_seconds=30) as renderer:
         good = renderer.get("json", 30)

@@ -60,7 +60,9 @@ def test_pushed_once_then_unchanged(corpus_of: Callable[..., Corpus], workspace:
     assert content == {p.name: p.read_bytes() for p in source.glob("*.parquet")}
 
 
-@pytest.mark.parametrize("lost", ["remote", "remote and cache", "one file", "pin", "damaged"])
+@pytest.mark.parametrize(
+    "lost", ["remote", "remote and cache", "one file", "pin", "damaged", "listing"]
+)
 def test_what_is_missing_is_restored(
     corpus_of: Callable[..., Corpus], workspace: Workspace, lost: str
 ) -> None:
@@ -71,6 +73,9 @@ def test_what_is_missing_is_restored(
     largest = max((p for p in files.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     if lost == "pin":
         (root / f"{version}.dvc").unlink()
+    elif lost == "listing":
+        next(files.rglob("*.dir")).chmod(0o644)
+        next(files.rglob("*.dir")).write_bytes(b"[")
     elif lost == "one file":
         largest.unlink()
     elif lost == "damaged":
@@ -93,17 +98,17 @@ def test_versions_stand_side_by_side(
     names = [push_dataset(DatasetConfig(), corpus, workspace).artifact.name for corpus in corpora]
     assert len(set(names)) == 2
     assert not any(push_dataset(DatasetConfig(), c, workspace).changed for c in corpora)
-    assert {path.stem for path in workspace.settings.datasets.glob("*.dvc")} == set(names)
+    assert {path.stem for path in workspace.settings.datasets.glob("corpus-*.dvc")} == set(names)
 
 
 def test_another_remote_and_name(
     corpus_of: Callable[..., Corpus], workspace: Workspace, tmp_path: Path
 ) -> None:
     corpus = corpus_of(TEXTS)
-    config = DatasetConfig(name="acme-docs", remote=str(tmp_path / 'else "where"'))
+    config = DatasetConfig(name="acme-docs", remote=str(tmp_path / 'ein "anderer" Ört'))
     change = push_dataset(config, corpus, workspace)
     assert change.artifact.name.startswith("acme-docs-")
-    assert stored(tmp_path / 'else "where"')
+    assert stored(tmp_path / 'ein "anderer" Ört')
     assert not push_dataset(config, corpus, workspace).changed
     assert push_dataset(DatasetConfig(name="acme-docs"), corpus, workspace).changed
 
@@ -130,5 +135,5 @@ def test_a_held_lock_is_waited_for_then_told(
         repo.lock,
         pytest.raises(TransientError, match="another process holds DVC's lock"),
     ):
-        push_dataset(DatasetConfig(attempts=2), corpus, workspace)
+        push_dataset(DatasetConfig(attempts=1), corpus, workspace)
     assert push_dataset(DatasetConfig(), corpus, workspace).changed

@@ -1,0 +1,72 @@
+"""kill -9 in the middle of a stage, then the same command: it finishes with the same digests."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.flows.conftest import AS_OF, Mill, digests, states
+
+STAGES = ("scrape", "pretrain", "sft", "ppo")
+"""A source, two kinds of training, alignment."""
+RUN = ("run", "nano", "--plain", "--set", AS_OF, "--until", "compare")
+
+
+def at_work(mill: Mill) -> str | None:
+    """The stage that the newest run is at, from its record."""
+    records = sorted((mill.home / "runs").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    at = json.loads(records[-1].read_bytes()).get("at") if records else None
+    return str(at) if at else None
+
+
+def sealed(mill: Mill) -> dict[str, int]:
+    """Sealed folder -> the moment it was made."""
+    folders = (mill.home / "store" / "sealed").glob("*")
+    return {folder.name: folder.stat().st_mtime_ns for folder in folders}
+
+
+def kill_in(mill: Mill, stage: str, wait: float) -> dict[str, int]:
+    """Start the run, kill it ``wait`` seconds into ``stage``; what was sealed by then."""
+    process = subprocess.Popen(
+        mill.command(*RUN),
+        cwd=mill.checkout,
+        env=mill.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 200
+    while process.poll() is None and at_work(mill) != stage:
+        assert time.monotonic() < deadline, f"{stage} never began"
+        time.sleep(0.02)
+    time.sleep(wait)
+    assert process.poll() is None, f"{stage} was over before the kill"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return sealed(mill)
+
+
+def test_killed_in_each_stage_and_run_again(
+    nano: tuple[Mill, dict[str, Any]], tmp_path: Path
+) -> None:
+    unbroken = digests(nano[1])
+    mill = Mill(tmp_path / "home")
+    dice = random.Random()
+    kept: dict[str, int] = {}
+    for stage in STAGES:
+        wait = dice.uniform(0.05, 0.6)
+        now = kill_in(mill, stage, wait)
+        assert {name: now.get(name) for name in kept} == kept, f"{stage} touched what was sealed"
+        kept = now
+    finished = mill.answer(*RUN)
+    assert {name: sealed(mill)[name] for name in kept} == kept
+    assert states(finished)["tokenizer"] == "Cached"
+    assert states(finished)["ppo"] == "Completed"
+    assert digests(finished) == {stage: unbroken[stage] for stage in digests(finished)}
+    leftovers = list((mill.home / "store" / "partial").iterdir())
+    assert leftovers == []
