@@ -64,6 +64,9 @@ class ClassifierConfig(StageConfig):
         le=1,
         description="floor of the held-out accuracy, the mean over both labels",
     )
+    min_heldout: int = Field(
+        default=20, ge=1, description="with fewer held-out lines of a label the floor is not asked"
+    )
     fit: FitConfig = Field(default=FitConfig(), description="fastText's settings")
 
 
@@ -97,7 +100,8 @@ def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) ->
     work.progress.start(None, "lines")
     fit(Fit(**config.fit.model_dump(), lines=examples, model=model))
     figures = _measured(model, heldout)
-    if figures["accuracy"] < config.min_accuracy:
+    measured = min(figures[f"heldout_{label}"] for label in LABELS) >= config.min_heldout
+    if measured and figures["accuracy"] < config.min_accuracy:
         raise DataError(
             f"classifier: held-out accuracy {figures['accuracy']:.3f} is below min_accuracy "
             f"{config.min_accuracy:g}; give labelled lines (classifier.labelled), or lower it"

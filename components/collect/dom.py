@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lxml import etree, html  # type: ignore[import-untyped]
+from lxml import etree, html
 
 Element = Any
 """An lxml element. ``tag`` is a string for elements alone, not for comments."""

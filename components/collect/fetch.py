@@ -19,7 +19,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PAGE_TYPES = frozenset(
     {"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-markdown", ""}
 )
-_SITEMAP_TYPES = frozenset({"application/xml", "text/xml", "application/gzip"})
 _KEPT = ("content-type", "content-language", "etag", "last-modified", "link", "x-robots-tag")
 _BINARY = (b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\x1f\x8b", b"\x7fELF")
 
@@ -88,7 +87,7 @@ class Fetcher:
         await self._pool.__aexit__(kind, error, trace)
 
     async def get(self, url: str, *, any_text: bool = False) -> Fetched:
-        """Fetch ``url`` once; failures are in the answer. ``any_text`` admits sitemaps too."""
+        """Fetch ``url`` once; failures are in the answer. ``any_text`` is for robots.txt and sitemaps."""
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_seconds):
@@ -164,7 +163,7 @@ def _judge(
         fetched.reason = f"HTTP {status}"
         fetched.transient = status in (408, 425, 429) or status >= 500
         fetched.wait_seconds = _retry_after(headers.get("retry-after", ""))
-    elif kind not in _PAGE_TYPES and not (any_text and kind in _SITEMAP_TYPES):
+    elif kind not in _PAGE_TYPES and not any_text:
         fetched.reason = f"no page: {kind}"
     elif headers.get("content-length", "").isdigit() and int(headers["content-length"]) > max_bytes:
         fetched.reason = f"larger than {max_bytes} bytes"

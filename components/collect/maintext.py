@@ -19,6 +19,7 @@ _SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)
 _HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*$")
 _FENCE = re.compile(r"( *)(`{3,}|~{3,})")
 _PLACEHOLDER = re.compile(r"^[ \t]*```\w*\n\s*modelmillcode(\d{6})\s*\n[ \t]*```", re.MULTILINE)
+_BLANK_LINES = re.compile(r"\n\s*\n(?:[ \t]*\n)*")
 _LOOSE = re.compile(r"`?modelmillcode(\d{6})`?")
 
 
@@ -45,10 +46,10 @@ def main_text(text: str, content_type: str, name: str) -> MainText:
     if kind not in ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown"):
         raise ValueError(f"no page: {kind}")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    if kind in ("text/plain", "text/markdown") or not _SIGNS_OF_HTML.search(text[:65536]):
-        found = _of_text(text, name)
-    else:
+    if "html" in kind or (not kind and _SIGNS_OF_HTML.search(text[:65536])):
         found = _of_html(text, name)
+    else:
+        found = _of_text(text, name)
     if not found.text.strip():
         raise ValueError("holds no text")
     return found
@@ -119,8 +120,9 @@ def _found_by_trafilatura(root: Element) -> str:
     markdown = trafilatura.extract(
         root, output_format="markdown", include_formatting=True, include_comments=False
     )
-    markdown = _PLACEHOLDER.sub(lambda found: blocks[int(found[1])], markdown or "")
-    return _LOOSE.sub(lambda found: f"\n\n{blocks[int(found[1])]}\n\n", markdown)
+    markdown = _PLACEHOLDER.sub(r"modelmillcode\1", markdown or "")
+    markdown = _BLANK_LINES.sub("\n\n", _LOOSE.sub(r"\n\nmodelmillcode\1\n\n", markdown)).strip()
+    return _LOOSE.sub(lambda found: blocks[int(found[1])], markdown)
 
 
 def _left_out(root: Element, main: Element | None) -> str:

@@ -117,10 +117,20 @@ def test_a_classifier_that_cannot_tell_is_refused(
     path.write_text(
         "\n".join(f"__label__{draw.choice(('text', 'boilerplate'))} {word}" for word in words)
     )
-    config = ClassifierConfig(labelled=(labelled_file(path),), fit=QUICK, min_accuracy=0.95)
+    config = ClassifierConfig(
+        labelled=(labelled_file(path),), fit=QUICK, min_accuracy=0.95, min_heldout=1
+    )
     with pytest.raises(DataError, match=r"held-out accuracy 0\.\d+ is below min_accuracy 0\.95"):
         train_classifier(config, corpus_of(["x"]), work)
     assert not (work.folder / "model.bin").exists()
+
+
+def test_a_handful_of_lines_is_no_measurement(
+    corpus_of: Callable[..., Corpus], work: Workdir
+) -> None:
+    config = ClassifierConfig(fit=QUICK, min_accuracy=1.0)
+    classifier = train_classifier(config, corpus_of(["Home\nLog in\nsome words"]), work)
+    assert classifier.stats["heldout_text"] < 20
 
 
 def test_a_corpus_without_a_line_says_what_to_give(

@@ -1,0 +1,284 @@
+"""From pages to documents: Markdown, code word for word, quarantine, shards."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from components.collect.extract import ExtractConfig, extract
+from components.collect.maintext import main_text, outline
+from components.collect.textbytes import decode
+from components.collect.warc import WebPage, write_shards
+from components.core.artifact import Corpus, Pages
+from components.core.errors import DataError
+from components.core.executor import Pool
+from components.core.rows import DOCUMENT, document_id, shard_of
+from components.core.shards import read_shard, shard_paths
+from components.core.workdir import Workdir
+
+CODE = 'def f(x):\n\tif x:\n\n        return "a  b"  # two  spaces\n\n\n    return `x`'
+PROSE = "This sentence is here so that there is something to read on this page. " * 6
+
+
+def html(body: str) -> str:
+    return main_text(
+        f"<html><head><title>T</title></head><body>{body}</body></html>", "text/html", "n"
+    ).text
+
+
+def pages_of(tmp_path: Path, bodies: dict[str, bytes | str], kind: str = "text/html") -> Pages:
+    """Pages as ``scrape`` would have sealed them."""
+    work = Workdir.temporary(tmp_path / "store")
+    found = []
+    for url, body in bodies.items():
+        content = body.encode() if isinstance(body, str) else body
+        digest = hashlib.sha256(content).hexdigest()
+        found.append(WebPage(url, content, kind, digest, (("content-type", kind),)))
+    write_shards(work.folder, found, 3, "2026-01-01T00:00:00Z")
+    return work.seal(Pages)
+
+
+def documents(work: Workdir, corpus: Corpus) -> list[dict[str, Any]]:
+    tables = [read_shard(path) for path in shard_paths(work.path(corpus))]
+    rows: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("around", ["<main>{}</main>", "<article>{}</article>", "<div>{}</div>"])
+def test_code_stays_word_for_word(around: str) -> None:
+    escaped = CODE.replace("&", "&amp;").replace("<", "&lt;")
+    block = (
+        f'<h1>Loops</h1><p>{PROSE}</p><pre><code class="language-python">{escaped}\n</code></pre>'
+    )
+    page = around.format(f"{block}<p>Then come other words, quite a few of them. {PROSE}</p>")
+    found = main_text(page, "text/html", "n")
+    assert f"```python\n{CODE}\n```" in found.text
+    assert found.code == [CODE]
+    assert found.text.count("Then come other words") == 1
+
+
+def test_page_of_a_documentation_site() -> None:
+    page = """<!DOCTYPE html><html><head><title>json</title></head><body>
+    <header><a href="/">Docs</a></header><nav><ul><li><a>json.decoder</a></li></ul></nav>
+    <main><h1>json</h1><p>Reads and
+    writes <a href="x">JSON</a>.</p>
+    <h2 id="dumps">json.dumps<a class="headerlink" href="#dumps">¶</a></h2>
+    <pre><code class="language-python">def dumps(obj) -&gt; str</code></pre>
+    <p>Serialize <code>obj</code> to a <em>formatted</em> <code>str</code>.</p></main>
+    <footer>Made with care.</footer></body></html>"""
+    found = main_text(page, "text/html; charset=utf-8", "json.html")
+    assert found.text == (
+        "# json\n\nReads and writes JSON.\n\n## json.dumps\n\n"
+        "```python\ndef dumps(obj) -> str\n```\n\n"
+        "Serialize `obj` to a *formatted* `str`."
+    )
+    assert found.title == "json"
+    assert found.headings == ["json", "json.dumps"]
+    assert found.code == ["def dumps(obj) -> str"]
+    assert found.navigation == "Docs\njson.decoder\nMade with care."
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("<ul><li>a<li>b<ol><li>c</li></ol></ul>", "- a\n- b\n  1. c"),
+        ("<ol start='3'><li><p>a</p><p>b</p></li><li>c</li></ol>", "3. a\n\n   b\n4. c"),
+        (
+            "<table><tr><th>k</th><th>v</th></tr><tr><td>a|b</td><td>1</td></tr></table>",
+            "| k | v |\n| --- | --- |\n| a\\|b | 1 |",
+        ),
+        (
+            "<table><tr><td><div>one</div></td><td><pre>two</pre></td></tr></table>",
+            "one\n\n```\ntwo\n```",
+        ),
+        ("<blockquote><p>a</p><p>b</p></blockquote>", "> a\n>\n> b"),
+        ("<p>a<br>b <b>c</b> <i> d </i>e</p>", "a\nb **c** *d* e"),
+        ("<p>use <code>a `b` c</code> and <tt>x</tt></p>", "use ``a `b` c`` and `x`"),
+        ("<pre>x ``` y</pre>", "````\nx ``` y\n````"),
+        ("<pre>\n  a<br>  b\n\n</pre>", "```\n  a\n  b\n```"),
+        (
+            '<div class="highlight-python3"><div class="highlight"><pre><span class="linenos">1</span>'
+            "<span>import</span> os</pre></div></div>",
+            "```python\nimport os\n```",
+        ),
+        ("<dl><dt>term</dt><dd>meaning</dd></dl>", "term\n\nmeaning"),
+        (
+            '<dl><dt class="sig sig-object py" id="a.f">a.f(<em>x</em>)<a class="headerlink">¶</a></dt>'
+            "<dd><p>Does.</p></dd></dl>",
+            "## a.f\n\n```python\na.f(x)\n```\n\nDoes.",
+        ),
+        ("<p>seen</p><p hidden>not</p><script>no()</script><style>p{}</style>", "seen"),
+        ("<p>open <b>bold <i>both</b> end", "open bold *both* end"),
+        ("<h2></h2><p> &nbsp; </p><p>x&nbsp;y</p>", "x y"),
+    ],
+)
+def test_markdown_of(source: str, expected: str) -> None:
+    assert html(f"<main>{source}</main>") == expected
+
+
+def test_page_without_a_marked_main_part() -> None:
+    page = (
+        '<div id="menu"><a href="/">Home</a> <a href="/about">About us</a></div>'
+        f'<div class="post"><h1>A post</h1><p>{PROSE}</p><pre>a\n\n  b</pre><p>{PROSE}</p></div>'
+        '<div class="footer">All rights reserved by someone.</div>'
+    )
+    text = html(page)
+    assert text.startswith("# A post")
+    assert "```\na\n\n  b\n```" in text
+    assert "modelmillcode" not in text
+    assert "About us" not in text
+
+
+def test_small_marked_part_is_not_the_main_part() -> None:
+    teaser = "<article><p>Read also this.</p></article>"
+    assert "something to read" in html(f"{teaser}<div><p>{PROSE}</p><p>{PROSE}</p></div>")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        ("naïve".encode(), "text/html; charset=iso-8859-1", "naïve"),  # the header is wrong
+        ("naïve – “x”".encode("cp1252"), "text/html; charset=iso-8859-1", "naïve – “x”"),
+        ("наука".encode("koi8-r"), "text/html; charset=koi8-r", "наука"),
+        ("наука".encode("koi8-r"), "text/html; charset=no-such", "наука"),
+        ('<meta charset="koi8-r">наука'.encode("koi8-r"), "", '<meta charset="koi8-r">наука'),
+        ("été".encode("utf-16"), "text/html", "été"),
+        ("\ufeffx".encode(), "", "x"),
+        ("cut é".encode()[:-1], "text/html", "cut \ufffd"),
+    ],
+)
+def test_charsets(body: bytes, kind: str, expected: str) -> None:
+    if "no-such" in kind:  # a guess needs some text
+        body, expected = body * 40, expected * 40
+    assert decode(body, kind) == expected
+
+
+def test_broken_html_still_gives_its_text() -> None:
+    text = html("<main><div><p>one<div><table><tr><td>two</main></p><ul><li>three<p>four")
+    assert [word for word in ("one", "two") if word not in text] == []
+
+
+def test_deeply_nested_html_does_not_crash() -> None:
+    depth = 3000
+    source = "<main>" + "<div>" * depth + "bottom" + "</div>" * depth + "</main>"
+    try:
+        assert "bottom" in html(source)
+    except (RecursionError, ValueError) as error:
+        assert "no text" in str(error) or isinstance(error, RecursionError)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "<html></html>", "<main><p> </p></main>", "<script>x</script>"]
+)
+def test_empty_pages_have_no_text(body: str) -> None:
+    with pytest.raises(ValueError, match="holds no text"):
+        main_text(body, "text/html", "n")
+
+
+def test_text_and_markdown_pass_through() -> None:
+    source = "# A\n\n- item\n\n```py\n  x = 1\n```\n<b>kept</b>"
+    found = main_text(f"{source}\n", "text/markdown", "a.md")
+    assert (found.text, found.title, found.headings, found.code) == (
+        source,
+        "A",
+        ["A"],
+        ["  x = 1"],
+    )
+    plain = main_text("just words\r\nand more", "text/plain", "notes.txt")
+    assert (plain.text, plain.title) == ("just words\nand more", "notes.txt")
+    with pytest.raises(ValueError, match="no page: application/pdf"):
+        main_text("%PDF", "application/pdf", "n")
+
+
+def test_outline_takes_code_out_of_lists_without_their_indent() -> None:
+    text = "# one\n- item\n\n  ```sh\n  # no heading\n    ls\n  ```\n## two ##\n~~~\nopen"
+    assert outline(text) == (["one", "two"], ["# no heading\n  ls", "open"])
+
+
+def test_corpus_is_sharded_sorted_and_the_same_on_any_executor(tmp_path: Path) -> None:
+    bodies: dict[str, bytes | str] = {
+        f"http://a.example/{n}.html": f"<main><h1>P{n}</h1><p>{PROSE}{n}</p></main>"
+        for n in range(30)
+    }
+    bodies["http://a.example/short"] = "<main>short</main>"
+    pages = pages_of(tmp_path, bodies)
+    inline = Workdir.temporary(tmp_path / "store")
+    corpus = extract(ExtractConfig(shards=4), pages, inline)
+    assert corpus.stats["documents"] == 30
+    for index, path in enumerate(shard_paths(inline.path(corpus))):
+        table = read_shard(path)
+        assert table.schema.equals(DOCUMENT)
+        ids = table["id"].to_pylist()
+        assert ids == sorted(ids)
+        assert {shard_of(identifier, 4) for identifier in ids} <= {index}
+    row = next(r for r in documents(inline, corpus) if r["url"] == "http://a.example/7.html")
+    assert row["id"] == document_id(row["url"], row["text"])
+    assert (row["source"], row["title"], row["ordinal"]) == ("a.example", "P7", 0)
+    refused = read_shard(inline.path(corpus) / "quarantine.parquet").to_pylist()
+    assert refused == [{"url": "http://a.example/short", "reason": "shorter than 200 characters"}]
+    pooled = Workdir.temporary(tmp_path / "store")
+    pooled.executor = Pool(2)
+    assert extract(ExtractConfig(shards=4), pages, pooled).digest == corpus.digest
+    pooled.executor.close()
+
+
+def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies: dict[str, bytes | str] = {
+        f"http://a.example/{n}": f"<main>{n} {PROSE}</main>" for n in range(12)
+    }
+    pages = pages_of(tmp_path, bodies)
+    whole = extract(ExtractConfig(), pages, Workdir.temporary(tmp_path / "store"))
+    done: list[str] = []
+    import components.collect.extract as module
+
+    plain = module.extract_file
+
+    def dies_at_the_second(task: Any) -> str:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(task.name)
+        return plain(task)
+
+    work = Workdir.temporary(tmp_path / "store")
+    monkeypatch.setattr(module, "extract_file", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        extract(ExtractConfig(), pages, work)
+    later: list[str] = []
+    monkeypatch.setattr(module, "extract_file", lambda task: later.append(task.name) or plain(task))
+    assert extract(ExtractConfig(), pages, work).digest == whole.digest
+    assert len(later) == 2
+    assert set(later).isdisjoint(done)
+
+
+def test_bad_pages_are_set_aside_and_too_many_are_an_error(tmp_path: Path) -> None:
+    bodies: dict[str, bytes | str] = {
+        f"http://a.example/{n}": f"<main>{n} {PROSE}</main>" for n in range(4)
+    }
+    bodies["http://a.example/empty"] = "<main></main>"
+    bodies["http://a.example/long"] = "<main>" + "x" * 5000
+    pages = pages_of(tmp_path, bodies)
+    work = Workdir.temporary(tmp_path / "store")
+    corpus = extract(ExtractConfig(max_chars=4000, max_bad_share=0.5), pages, work)
+    refused = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
+    assert [row["reason"] for row in refused] == ["holds no text", "longer than 4000 characters"]
+    with pytest.raises(DataError, match=r"2 of 6 pages gave no text .* http://a\.example/empty"):
+        strict = ExtractConfig(max_chars=4000, max_bad_share=0.1)
+        extract(strict, pages, Workdir.temporary(tmp_path / "store"))
+
+
+def test_no_document_left_is_an_error(tmp_path: Path) -> None:
+    pages = pages_of(tmp_path, {"http://a.example/": "<main>few words</main>"})
+    with pytest.raises(DataError, match="no document is left"):
+        extract(ExtractConfig(), pages, Workdir.temporary(tmp_path / "store"))
+
+
+def test_damaged_warc_names_its_file(tmp_path: Path) -> None:
+    work = Workdir.temporary(tmp_path / "store")
+    (work.folder / "00000.warc").write_bytes(b"nothing of the kind\n" * 20)
+    pages = work.seal(Pages)
+    with pytest.raises(DataError, match=r"00000\.warc: cannot be read as WARC"):
+        extract(ExtractConfig(), pages, Workdir.temporary(tmp_path / "store"))
