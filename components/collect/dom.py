@@ -12,7 +12,10 @@ Element = Any
 
 def parse_html(text: str) -> Element | None:
     """The document's root; None where there is nothing at all."""
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+    # Without `huge_tree`, what is nested deeper than 256 elements would be lost in silence.
+    parser = html.HTMLParser(
+        encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True
+    )
     try:
         return html.document_fromstring(text.encode(errors="replace"), parser=parser)
     except (etree.ParserError, ValueError):

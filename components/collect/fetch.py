@@ -87,7 +87,7 @@ class Fetcher:
         await self._pool.__aexit__(kind, error, trace)
 
     async def get(self, url: str, *, any_text: bool = False) -> Fetched:
-        """Fetch ``url`` once; failures are in the answer. ``any_text`` is for robots.txt and sitemaps."""
+        """Fetch ``url`` once; failures are in the answer. ``any_text``: robots.txt, sitemaps."""
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_seconds):

@@ -80,7 +80,9 @@ def pages_of_files(
         raise DataError(f"{gone[0]}: was there when this run began and is gone")
     for name, path in files.items():
         for page in _reader(path)(name, path):
-            if len(page.body) > max_bytes:
+            if isinstance(page, Entry):
+                yield page
+            elif len(page.body) > max_bytes:
                 yield Entry(page.url, reason=f"larger than {max_bytes} bytes", failed=True)
             elif not page.body.strip():
                 yield Entry(page.url, reason="an empty page")
@@ -97,7 +99,7 @@ def _split(pattern: str) -> tuple[Path, str]:
     return Path(*parts[:fixed]).resolve(), "/".join(parts[fixed:])
 
 
-def _reader(path: Path) -> Callable[[str, Path], Iterator[WebPage]]:
+def _reader(path: Path) -> Callable[[str, Path], Iterator[Found]]:
     name = path.name.lower()
     if path.suffix.lower() in _TYPES:
         return _whole
@@ -113,30 +115,30 @@ def _reader(path: Path) -> Callable[[str, Path], Iterator[WebPage]]:
     )
 
 
-def _whole(name: str, path: Path) -> Iterator[WebPage]:
+def _whole(name: str, path: Path) -> Iterator[Found]:
     yield _page(f"file:///{name}", path.read_bytes(), _TYPES[path.suffix.lower()])
 
 
-def _archive(name: str, path: Path) -> Iterator[WebPage]:
+def _archive(name: str, path: Path) -> Iterator[Found]:
     for page in read_pages(path):
         yield _page(page.url, page.body, page.content_type)
 
 
-def _json_lines(name: str, path: Path) -> Iterator[WebPage]:
+def _json_lines(name: str, path: Path) -> Iterator[Found]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            place = f"{name}#{number}"
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise DataError(f"{name}: line {number} is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{name}: line {number} is no JSON object")
-            yield _row_page(f"{name}#{number}", row)
+                yield _bad_row(place, f"no JSON: {error}")
+                continue
+            yield _row_page(place, row) if isinstance(row, dict) else _bad_row(place, "no object")
 
 
-def _parquet(name: str, path: Path) -> Iterator[WebPage]:
+def _parquet(name: str, path: Path) -> Iterator[Found]:
     number = 0
     try:
         file = pq.ParquetFile(path)
@@ -148,14 +150,18 @@ def _parquet(name: str, path: Path) -> Iterator[WebPage]:
         raise DataError(f"{name}: cannot be read as Parquet: {error}") from error
 
 
-def _row_page(name: str, row: dict[str, Any]) -> WebPage:
+def _row_page(place: str, row: dict[str, Any]) -> Found:
     field = next((f for f in TEXT_FIELDS if isinstance(row.get(f), str)), None)
     if field is None:
-        raise DataError(f"{name}: has no text in any of {', '.join(TEXT_FIELDS)}")
+        return _bad_row(place, f"no text in any of {', '.join(TEXT_FIELDS)}")
     url = row.get("url")
     kind = "text/html" if field == "html" else "text/markdown"
-    address = url if isinstance(url, str) and url else f"file:///{name}"
+    address = url if isinstance(url, str) and url else f"file:///{place}"
     return _page(address, row[field].encode(errors="replace"), f"{kind}; charset=utf-8")
+
+
+def _bad_row(place: str, reason: str) -> Entry:
+    return Entry(f"file:///{place}", reason=reason, failed=True)
 
 
 def _page(url: str, body: bytes, kind: str) -> WebPage:

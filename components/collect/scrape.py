@@ -27,11 +27,9 @@ from components.collect.warc import WebPage, write_shards
 from components.core.artifact import Pages
 from components.core.config import StageConfig
 from components.core.errors import DataError, MillError, TransientError
-from components.core.log import get_logger
 from components.core.shards import write_shard
 from components.core.workdir import Workdir
 
-log = get_logger(__name__)
 Source = Literal["embedded", "web", "files"]
 NO_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of files, where only contents count."""
@@ -174,10 +172,11 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
     if config.source == "files":
         pages = _from_files(config, ledger)
         kept = write_shards(work.folder, pages, config.shards, date)
+        _judge_share(config, ledger)
     else:
         with Spool(work.scratch / "crawl.sqlite") as spool:
             ledger = dict(_crawl(config, work, spool))
-            _judge(config, ledger, spool)
+            _judge_crawl(config, ledger, spool)
             kept = write_shards(work.folder, _from_spool(spool, ledger), config.shards, date)
     if not kept:
         raise DataError(f"no page came from {_named(config)}: {_first_reason(ledger)}")
@@ -218,7 +217,10 @@ def _crawl(config: ScrapeConfig, work: Workdir, spool: Spool) -> Mapping[str, En
             target = _Target([site.url], {HOST}, {(HOST, 80): site.address}, 0.0)
         ledger = asyncio.run(_run(config, target, work, spool))
         if config.source == "embedded":
-            log.info("embedded site: %d modules skipped", len(site.skipped()))
+            for module, reason in site.skipped().items():
+                entry = ledger.get(f"{site.url}{module}.html")
+                if entry is not None and entry.failed:
+                    entry.reason = f"{entry.reason}: {reason}"
     return ledger
 
 
@@ -249,17 +251,24 @@ async def _run(
         return await crawl.run(target.seeds)
 
 
-def _judge(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> None:
+def _judge_crawl(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> None:
     """Give up on a crawl that went badly; the next try asks again for what may come then."""
-    seeds = [normalise(seed) or seed for seed in config.seeds]
+    seeds = [normalise(seed) or seed for seed in config.seeds] if config.source == "web" else []
     lost = next((ledger[url] for url in seeds if url in ledger and ledger[url].failed), None)
+    try:
+        if lost is not None:
+            raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
+        _judge_share(config, ledger)
+    except MillError:
+        spool.forget_transient()
+        raise
+
+
+def _judge_share(config: ScrapeConfig, ledger: Mapping[str, Entry]) -> None:
+    """Raises where more failed than the config allows."""
     asked = [entry for entry in ledger.values() if entry.status or entry.failed]
     failed = [entry for entry in asked if entry.failed]
-    if lost is not None and config.source == "web":
-        spool.forget_transient()
-        raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
     if len(failed) > config.max_failed_share * len(asked):
-        spool.forget_transient()
         first = failed[0]
         raise _failure(
             first,
@@ -270,7 +279,9 @@ def _judge(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> N
 
 def _failure(entry: Entry, message: str) -> MillError:
     """One that is worth another try where no answer or a server's error came."""
-    passing = (entry.status == 0 and not entry.reason.startswith("refused")) or entry.status >= 500
+    if entry.url.startswith("file:") or entry.reason.startswith("refused"):
+        return DataError(message)
+    passing = entry.status == 0 or entry.status >= 500
     return TransientError(message) if passing else DataError(message)
 
 

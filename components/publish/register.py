@@ -56,9 +56,9 @@ class RegisterConfig(StageConfig):
     """Under which name, and in how much detail."""
 
     name: str = Field(
-        default="modelmill",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
-        description="the registered model's name",
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+        description="the registered model's name; the run's where it is empty",
     )
     curve_points: int = Field(
         default=500, ge=2, le=100_000, description="most points of a training curve that are logged"

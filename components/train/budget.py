@@ -21,7 +21,7 @@ from components.train.loop import Job, one_step
 from components.train.optim import Optimiser
 
 JOURNAL = "budget.json"
-PROBES = 3
+WARM_UPS, PROBES = 2, 3
 M = TypeVar("M")
 
 
@@ -43,8 +43,10 @@ def steps_within(
             return int(json.loads(journal.read_bytes())["steps"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{JOURNAL} is damaged ({error}); delete it to measure anew") from error
-    seconds = sum(fraction * _seconds(step) for fraction, step in phases())
-    steps = max(1, int(minutes * 60 / seconds))
+    began = time.perf_counter()
+    seconds = sum(fraction * _seconds(step) for fraction, step in phases() if fraction)
+    left = minutes * 60 - (time.perf_counter() - began)
+    steps = max(1, int(left / seconds))
     write_durably(journal, canonical({"steps": steps, "seconds_per_step": round(seconds, 6)}))
     return steps
 
@@ -61,8 +63,9 @@ def trial_step(job: Job[M]) -> Callable[[], None]:
 
 
 def _seconds(step: Callable[[], None]) -> float:
-    """Mean seconds of a step, the first (which allocates) left out."""
-    step()
+    """Mean seconds of a step, the first ones (which allocate) left out."""
+    for _ in range(WARM_UPS):
+        step()
     start = time.perf_counter()
     for _ in range(PROBES):
         step()

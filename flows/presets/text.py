@@ -120,7 +120,11 @@ RIVALRY = (
 
 def tiny() -> TextRun:
     """The documentation on this machine -> 6 M parameters, in ten minutes on two cores."""
-    return TextRun(name="tiny", promote=PromoteConfig(gates=FLOORS, compare=RIVALRY))
+    return TextRun(
+        name="tiny",
+        sft=FinetuneConfig(minutes=0.8),
+        promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
+    )
 
 
 def nano() -> TextRun:
