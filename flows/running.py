@@ -103,7 +103,7 @@ def read_target(target: str, sets: Sequence[str]) -> TextRun:
 
 def resolver(refresh: bool = False) -> Resolve[ScrapeConfig]:
     """What a crawl will have seen: the last one's date, or now."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def resolve(config: ScrapeConfig, earlier: list[dict[str, Any]]) -> ScrapeConfig:
         return resolve_sources(config, earlier, refresh=refresh, now=now)

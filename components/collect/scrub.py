@@ -7,11 +7,12 @@ import re
 import socket
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{4,}")
+_EVERYWHERE = frozenset({"/", "/opt", "/root", "/tmp", "/usr", "/usr/local"})  # noqa: S108
+"""Folders that many texts name and that tell nothing about a machine."""
 _PLACEHOLDER = "…"
 
 
@@ -24,12 +25,13 @@ class Scrubber:
 
     @classmethod
     def of_this_machine(cls) -> Scrubber:
-        """Knows the interpreter's, the packages', the home, working and temporary folders."""
+        """Knows the interpreter's and the packages' folders, the home and the working folder."""
         folders = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path.home()), str(Path.cwd())]
-        folders += [tempfile.gettempdir(), sys.executable, *sysconfig.get_paths().values()]
+        folders += [sys.executable, *sysconfig.get_paths().values()]
         folders += [entry for entry in sys.path if entry]
         real = [os.path.realpath(folder) for folder in folders]
-        return cls([*folders, *real, socket.gethostname()])
+        known = {*folders, *real} - _EVERYWHERE
+        return cls([*known, socket.gethostname()])
 
     def clean(self, text: str) -> str:
         """``text`` without them."""

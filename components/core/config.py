@@ -25,6 +25,20 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe types, but a date stays the text that was typed."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
+
+
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """A YAML mapping and the line each field stands on.
 
@@ -36,8 +50,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        values = _load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -69,7 +83,7 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
     if not equals or not field.strip():
         raise ConfigError(f"--set {assignment}: write it as field=value, e.g. pretrain.minutes=5")
     try:
-        value = yaml.safe_load(given)
+        value = _load(given)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {assignment}: {given!r} is not a value: {error}") from error
     for name in reversed(field.strip().split(".")):

@@ -68,6 +68,11 @@ def test_mistakes_are_one_line(tmp_path: Path, text: str, expected: str) -> None
     assert caught.value.exit_code == 2
 
 
+def test_a_date_stays_text(tmp_path: Path) -> None:
+    assert lay(tmp_path, "name: 2026-01-01\n").name == "2026-01-01"
+    assert lay(tmp_path, "{}\n", "name=2026-01-01T00:00:00Z").name == "2026-01-01T00:00:00Z"
+
+
 def test_a_wrong_set_names_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--set pretrain.minutes=-1: pretrain.minutes: given -1"):
         lay(tmp_path, "name: a\n", "pretrain.minutes=-1")

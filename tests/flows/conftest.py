@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-AS_OF = "scrape.as_of=2026-01-01T00:00:00+00:00"
+AS_OF = "scrape.as_of=2026-01-01T00:00:00Z"
 """A fixed date, so that crawls of two workspaces are the same crawl."""
 
 
