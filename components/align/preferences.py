@@ -5,12 +5,16 @@
 
 ``train.parquet`` asks questions of training pages, ``heldout.parquet`` of held-out ones. The best
 and the worst of a question's answers make a pair, the second best and the second worst another,
-as far as they differ by ``margin``. Judged by principles instead of people: arXiv:2212.08073.
+as far as they differ by ``margin``. Two more kinds of pair show the reward model what a policy
+hardly ever says itself, but PPO would find: the best answer against those borrowed from other
+questions, and the documentation's answer against a sampled one. Judged by principles instead of
+people: arXiv:2212.08073.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,12 +68,18 @@ class PreferencesConfig(StageConfig):
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
     )
-    questions: int = Field(default=512, ge=1, description="training questions, at most")
+    questions: int = Field(default=384, ge=1, description="training questions, at most")
     heldout_questions: int = Field(default=96, ge=1, description="held-out questions, at most")
     answers: int = Field(default=4, ge=2, le=64, description="answers sampled to a question")
     pairs: int = Field(default=2, ge=1, description="pairs taken from a question, at most")
+    borrowed: int = Field(
+        default=2, ge=0, le=16, description="pairs with an answer to another question as the worse"
+    )
+    documented: bool = Field(
+        default=True, description="whether the documentation's answer makes a pair with a sampled"
+    )
     margin: float = Field(
-        default=0.08, gt=0, le=1, description="least difference of two answers' judgements"
+        default=0.05, gt=0, le=1, description="least difference of two answers' judgements"
     )
     temperature: float = Field(default=1.0, gt=0, le=5, description="of the sampling")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
@@ -157,29 +167,47 @@ def _pairs_of_chunk(
     rows: list[dict[str, Any]] = []
     for index, one in enumerate(chunk):
         given = answers[index * config.answers : (index + 1) * config.answers]
-        rows.extend(pairs(config, one, given))
+        others = [
+            answers[(index + step) % len(chunk) * config.answers]
+            for step in range(1, min(config.borrowed, len(chunk) - 1) + 1)
+        ]
+        rows.extend(pairs(config, one, given, others))
     return rows
 
 
 def pairs(
-    config: PreferencesConfig, asked: Asked, answers: Sequence[Answer]
+    config: PreferencesConfig, asked: Asked, answers: Sequence[Answer], borrowed: Sequence[Answer]
 ) -> list[dict[str, Any]]:
-    """Rows of ``PAIR`` from the answers to one question, the widest apart first."""
-    judged = [
-        (_judged(config.constitution, asked, answer), answer.text)
-        for answer in dict.fromkeys(answers)
-    ]
-    judged.sort(key=lambda pair: -pair[0].total)
-    rows: list[dict[str, Any]] = []
-    for better, worse in zip(judged[: len(judged) // 2], reversed(judged), strict=False):
-        margin = better[0].total - worse[0].total
-        if len(rows) < config.pairs and margin >= config.margin and better[1] != worse[1]:
-            rows.append(_row(asked, better, worse, margin))
-    return rows
+    """Rows of ``PAIR``: the answers among each other, then against others', then the documented."""
+    judged = [_judged(config.constitution, asked, answer) for answer in dict.fromkeys(answers)]
+    judged.sort(key=lambda one: -one.judgement.total)
+    half = len(judged) // 2
+    among = list(zip(judged[:half], reversed(judged), strict=False))
+    kept = [pair for pair in among if _differ(*pair, config.margin)][: config.pairs]
+    others = [(judged[0], _judged(config.constitution, asked, answer)) for answer in borrowed]
+    kept += [pair for pair in others if _differ(*pair, config.margin)]
+    if config.documented:
+        told = _judged(config.constitution, asked, Answer(asked.reference, (), True))
+        first = _judged(config.constitution, asked, answers[0])
+        kept += [(told, first)] if _differ(told, first, config.margin) else []
+    return [_row(asked, *pair) for pair in kept]
 
 
-def _judged(constitution: Constitution, asked: Asked, answer: Answer) -> Judgement:
-    return judge(
+@dataclass(frozen=True)
+class Judged:
+    """An answer with what the principles say of it."""
+
+    text: str
+    judgement: Judgement
+
+
+def _differ(better: Judged, worse: Judged, margin: float) -> bool:
+    apart = better.judgement.total - worse.judgement.total
+    return apart >= margin and better.text != worse.text
+
+
+def _judged(constitution: Constitution, asked: Asked, answer: Answer) -> Judged:
+    judgement = judge(
         constitution,
         asked.question,
         asked.subject,
@@ -187,21 +215,20 @@ def _judged(constitution: Constitution, asked: Asked, answer: Answer) -> Judgeme
         asked.reference,
         finished=answer.finished,
     )
+    return Judged(answer.text, judgement)
 
 
-def _row(
-    asked: Asked, better: tuple[Judgement, str], worse: tuple[Judgement, str], margin: float
-) -> dict[str, Any]:
+def _row(asked: Asked, better: Judged, worse: Judged) -> dict[str, Any]:
     votes = [
-        {"principle": name, "chosen": score, "rejected": worse[0].scores[name]}
-        for name, score in better[0].scores.items()
+        {"principle": name, "chosen": score, "rejected": worse.judgement.scores[name]}
+        for name, score in better.judgement.scores.items()
     ]
     return {
         "question": asked.question,
         "subject": asked.subject,
         "reference": asked.reference,
-        "chosen": better[1],
-        "rejected": worse[1],
-        "margin": margin,
+        "chosen": better.text,
+        "rejected": worse.text,
+        "margin": better.judgement.total - worse.judgement.total,
         "votes": votes,
     }

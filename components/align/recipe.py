@@ -18,10 +18,10 @@ class KLConfig(StageConfig):
         default="adaptive", description="whether the coefficient follows the target"
     )
     coefficient: float = Field(
-        default=0.05, ge=0, le=10, description="penalty a nat, in deviations of reward, at first"
+        default=0.1, ge=0, le=10, description="penalty a nat, in deviations of reward, at first"
     )
     target: float = Field(
-        default=4.0, gt=0, le=1000, description="nats of KL an answer that adaptive aims at"
+        default=3.0, gt=0, le=1000, description="nats of KL an answer that adaptive aims at"
     )
     gain: float = Field(
         default=1.0, gt=0, le=5, description="how fast adaptive follows; at 1, a fifth at most"
@@ -31,7 +31,7 @@ class KLConfig(StageConfig):
 class PPOConfig(StageConfig):
     """Rollouts, advantages, and the clipped objective."""
 
-    iterations: int = Field(default=18, ge=1, le=100_000, description="rollouts, each learnt from")
+    iterations: int = Field(default=14, ge=1, le=100_000, description="rollouts, each learnt from")
     answers: int = Field(default=128, ge=2, description="questions answered in a rollout")
     questions: int = Field(default=8192, ge=1, description="training questions to draw from")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")

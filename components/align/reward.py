@@ -43,7 +43,7 @@ LEAST_DEVIATION = 1e-6
 class RewardConfig(StageConfig):
     """How long and how fast the reward model learns."""
 
-    epochs: float = Field(default=2.0, gt=0, le=100, description="times each pair is seen")
+    epochs: float = Field(default=1.0, gt=0, le=100, description="times each pair is seen")
     batch: int = Field(default=32, ge=1, description="pairs a step")
     optim: OptimConfig = Field(
         default=OptimConfig(muon_lr=0.004, adam_lr=0.001, embedding_lr=0.0005),

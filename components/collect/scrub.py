@@ -31,7 +31,9 @@ class Scrubber:
         folders += [entry for entry in sys.path if entry]
         real = [os.path.realpath(folder) for folder in folders]
         known = {*folders, *real} - _EVERYWHERE
-        return cls([*known, socket.gethostname()])
+        host = socket.gethostname()
+        # A host called "python" must not cost every page that word.
+        return cls([*known, *([] if host.isalpha() else [host])])
 
     def clean(self, text: str) -> str:
         """``text`` without them."""

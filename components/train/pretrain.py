@@ -52,7 +52,7 @@ class PretrainConfig(StageConfig):
     short: float = Field(
         default=0.5, ge=0, le=1, description="fraction of the steps in the first phase"
     )
-    batch: int = Field(default=8192, ge=8, description="tokens a step")
+    batch: int = Field(default=2048, ge=8, description="tokens a step")
     micro_batch: int = Field(
         default=4096, ge=8, description="tokens at once; more than a step is a step"
     )

@@ -15,16 +15,14 @@ class OptimConfig(StageConfig):
     kind: Literal["muon", "adamw"] = Field(
         default="muon", description="optimiser of the layers' matrices"
     )
-    muon_lr: float = Field(default=0.02, gt=0, le=1, description="peak learning rate of Muon")
+    muon_lr: float = Field(default=0.01, gt=0, le=1, description="peak learning rate of Muon")
     adam_lr: float = Field(
-        default=0.003,
+        default=0.006,
         gt=0,
         le=1,
         description="peak learning rate of AdamW: norms, heads, or everything",
     )
-    embedding_lr: float = Field(
-        default=0.003, gt=0, le=1, description="peak rate of the embeddings"
-    )
+    embedding_lr: float = Field(default=0.02, gt=0, le=1, description="peak rate of the embeddings")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
@@ -39,7 +37,7 @@ class ScheduleConfig(StageConfig):
         default=0.02, ge=0, le=1, description="fraction of the steps to warm up over"
     )
     decay: float = Field(
-        default=0.5, ge=0, le=1, description="last fraction of the steps, linear decay"
+        default=0.6, ge=0, le=1, description="last fraction of the steps, linear decay"
     )
     floor: float = Field(default=0.0, ge=0, le=1, description="factor reached at the last step")
 

@@ -35,12 +35,12 @@ def test_a_second_run_is_cached_and_unchanged(nano: Ran) -> None:
 
 def test_a_threshold_of_select_runs_select_and_what_follows(nano: Ran) -> None:
     mill, _ = nano
-    changed = ("--set", AS_OF, "--set", "select.blocklist=[http://docs.modelmill.local/json.html]")
+    changed = ("--set", AS_OF, "--set", "select.quality.min_words=60")
     plan = {p["name"]: p for p in mill.answer("plan", "nano", *changed)["plan"]}
     before = ("scrape", "extract", "classifier", *SCORERS)
     assert {plan[stage]["state"] for stage in before} == {"cached"}
     assert plan["select"]["state"] == "would run"
-    assert plan["select"]["because"][0].startswith("blocklist")
+    assert plan["select"]["because"][0].startswith("quality.min_words")
     assert plan["tokenizer"]["state"].startswith("runs unless")
     ran = mill.answer("run", "nano", "--plain", *changed, "--until", "tokenizer")
     assert {states(ran)[stage] for stage in before} == {"Cached"}

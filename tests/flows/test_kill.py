@@ -30,8 +30,8 @@ def sealed(mill: Mill) -> dict[str, int]:
     return {folder.name: folder.stat().st_mtime_ns for folder in folders}
 
 
-def kill_in(mill: Mill, stage: str, wait: float) -> dict[str, int]:
-    """Start the run, kill it ``wait`` seconds into ``stage``; what was sealed by then."""
+def kill_in(mill: Mill, stage: str, wait: float) -> bool:
+    """Start the run and kill it ``wait`` seconds into ``stage``; whether that was in time."""
     process = subprocess.Popen(
         mill.command(*RUN),
         cwd=mill.checkout,
@@ -48,7 +48,7 @@ def kill_in(mill: Mill, stage: str, wait: float) -> dict[str, int]:
     assert process.poll() is None, f"{stage} was over before the kill"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return sealed(mill)
+    return at_work(mill) == stage
 
 
 def test_killed_in_each_stage_and_run_again(
@@ -58,15 +58,17 @@ def test_killed_in_each_stage_and_run_again(
     mill = Mill(tmp_path / "home")
     dice = random.Random()
     kept: dict[str, int] = {}
+    cut: list[str] = []
     for stage in STAGES:
-        wait = dice.uniform(0.05, 0.6)
-        now = kill_in(mill, stage, wait)
+        if kill_in(mill, stage, dice.uniform(0.02, 0.3)):
+            cut.append(stage)
+        now = sealed(mill)
         assert {name: now.get(name) for name in kept} == kept, f"{stage} touched what was sealed"
         kept = now
     finished = mill.answer(*RUN)
     assert {name: sealed(mill)[name] for name in kept} == kept
     assert states(finished)["tokenizer"] == "Cached"
-    assert states(finished)["ppo"] == "Completed"
+    assert len(cut) >= 3, f"only {cut} were cut in the middle"
     assert digests(finished) == {stage: unbroken[stage] for stage in digests(finished)}
     leftovers = list((mill.home / "store" / "partial").iterdir())
     assert leftovers == []
