@@ -7,6 +7,7 @@ and exits 0, 1 (failed) or 2 (bad input), never with a traceback for a user's mi
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -170,6 +171,8 @@ def serve(
 def main() -> None:
     """The console script."""
     log.configure()
+    # So that what a run started (pool, server) is ended with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except MillError as error:

@@ -7,16 +7,21 @@ Prefect's own cache stays off: its key sees the wrapper, not the component. A hi
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from components.core.log import get_logger
 from flows.step import Mill, StepResult, StoreMill
 
 R = TypeVar("R")
+SERVER = "prefect.server.api.server:create_app"
+log = get_logger(__name__)
 
 
 class PrefectMill(StoreMill):
@@ -47,3 +52,16 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], R], mill: PrefectM
         return [body(mill)]  # in a list, since a flow must not return bare artifacts as states
 
     return modelmill()[0]
+
+
+def end_orphans(home: Path) -> None:
+    """End servers of this workspace whose run was killed and could not end them itself."""
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        command = process.info["cmdline"] or []
+        if process.info["ppid"] != 1 or SERVER not in command:
+            continue
+        try:
+            if process.environ().get("PREFECT_HOME") == str(home):
+                process.terminate()
+        except psutil.Error as error:
+            log.info("a Prefect server was left alone: %s", error)

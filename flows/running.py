@@ -64,15 +64,17 @@ class Outcome:
         console.print()
         console.print(closing_table(self.results))
         for result in self.results:
-            if isinstance(result.artifact, Bento | ModelVersion) and result.name != "promote":
-                console.print(f"made: {result.artifact.name}  {result.note}")
+            if isinstance(result.artifact, ModelVersion) and result.name == "register":
+                console.print(f"made: {result.artifact.name} in the MLflow registry")
+            elif isinstance(result.artifact, Bento):
+                console.print(f"made: {_near(self.home / 'store' / result.artifact.name)}")
         console.print(f"kept: {_near(self.home)}")
         following = f"modelmill show {self.run}" if self.reached is not None else "modelmill serve"
         console.print(f"next: [bold]{following}[/bold]")
 
 
 def _near(path: Path) -> str:
-    relative = os.path.relpath(path)
+    relative = os.path.relpath(path.resolve())
     return str(path) if relative.startswith("..") else relative
 
 
@@ -145,8 +147,9 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         if options.plain:
             body(StoreMill(store, workspace, executor=pool, listener=listener, until=options.until))
         else:
-            from flows.orchestrate import PrefectMill, run_flow
+            from flows.orchestrate import PrefectMill, end_orphans, run_flow
 
+            end_orphans(settings.prefect)
             mill = PrefectMill(
                 store, workspace, executor=pool, listener=listener, until=options.until
             )

@@ -77,17 +77,13 @@ def generate(
             going = going[going]
         position = position + 1
         real = torch.cat((real, torch.ones(len(rows), 1, dtype=torch.bool)), dim=1)
-        hidden = model.hidden(
-            drawn[:, None],
-            positions_bt=position[:, None],
-            mask=real[:, None, None, :],
-            cache=cache,
-        )[:, -1]
+        mask = real[:, None, None, :]
+        ids, positions = drawn[:, None], position[:, None]
+        hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)[:, -1]
+    rows_of = zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
     return [
         Sampled(row[:length], probs[:length], bool(length) and row[length - 1] == stop)
-        for row, probs, length in zip(
-            tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True
-        )
+        for row, probs, length in rows_of
     ]
 
 

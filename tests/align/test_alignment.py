@@ -15,7 +15,7 @@ import torch
 
 from components.align.learning import Learning
 from components.align.ppo import ppo
-from components.align.preferences import PreferencesConfig, make_preferences
+from components.align.preferences import PreferencesConfig, make_preferences, pairs
 from components.align.recipe import KLConfig, PPOConfig
 from components.align.reward import RewardConfig, read_pairs, rewards_of_pairs, train_reward
 from components.align.rollout import RewardModel
@@ -24,7 +24,7 @@ from components.core.errors import ConfigError, DataError, MillError
 from components.core.progress import Progress
 from components.core.weights import load_model
 from components.core.workdir import Workdir
-from components.text.answering import answer_all, read_questions
+from components.text.answering import Answer, Asked, answer_all, read_questions
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution
 from components.train.recipe import OptimConfig
@@ -93,6 +93,26 @@ def test_pairs_put_the_answer_that_says_what_the_documentation_says_first(world,
     assert len(told) > len(table) / 2
     votes = {vote["principle"]: vote for vote in told[0]["votes"]}
     assert votes["faithful"]["chosen"] > votes["faithful"]["rejected"]
+
+
+def test_borrowed_answers_lose_and_the_documentation_wins():
+    """What a policy hardly says by itself, but PPO would find, must be seen to be worse."""
+    asked = Asked("p", "describe", "kit.load", "What is `kit.load`?", said("load"), (1,))
+    own = [Answer(said("load"), (5,), True), Answer("Loads.", (6,), True)]
+    elsewhere = Answer("`walk` takes no parameters.", (7,), True)
+    rows = pairs(PAIRS, asked, own, [elsewhere])
+    assert [(row["chosen"], row["rejected"]) for row in rows] == [
+        (said("load"), "Loads."),
+        (said("load"), "`walk` takes no parameters."),
+    ]  # the documentation's answer is what was said first: no pair
+    poor = pairs(PAIRS, asked, own[1:], [])
+    assert [(row["chosen"], row["rejected"]) for row in poor] == [(said("load"), "Loads.")]
+    alone = PAIRS.model_copy(update={"documented": False})
+    assert pairs(alone, asked, own[1:], []) == []
+
+
+def said(name: str) -> str:
+    return f"The `{name}` helper is good."
 
 
 def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
