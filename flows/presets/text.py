@@ -122,7 +122,8 @@ def tiny() -> TextRun:
     """The documentation on this machine -> 6 M parameters, in ten minutes on two cores."""
     return TextRun(
         name="tiny",
-        sft=FinetuneConfig(minutes=0.8),
+        pretrain=PretrainConfig(minutes=3.5),
+        sft=FinetuneConfig(minutes=0.6),
         promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
     )
 
