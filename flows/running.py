@@ -75,7 +75,7 @@ class Outcome:
 
 def _near(path: Path) -> str:
     relative = os.path.relpath(path.resolve())
-    return str(path) if relative.startswith("..") else relative
+    return str(path.resolve()) if relative.startswith("..") else relative
 
 
 def read_target(target: str, sets: Sequence[str]) -> TextRun:
