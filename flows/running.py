@@ -93,7 +93,7 @@ def read_target(target: str, sets: Sequence[str]) -> TextRun:
         )
     values, lines = read_yaml(path)
     preset = values.pop("preset", None)
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         line = lines.get(("preset",), 1)
         raise ConfigError(
             f"{path}:{line}: preset: given {preset!r}: say which preset the file lies over: "

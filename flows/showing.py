@@ -71,6 +71,8 @@ def describe(settings: Settings, what: str) -> Answer:
     Raises:
         ConfigError: nothing, or more than one thing, is named so.
     """
+    if not what:
+        raise ConfigError("say which: `modelmill show` lists what there is")
     runs = [run for run in read_records(settings.runs) if run["run"].startswith(what)]
     if runs:
         return Answer(runs[0], lambda console: _show_run(console, runs[0]))

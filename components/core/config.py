@@ -49,26 +49,38 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    lines: dict[Location, int] = {}
     try:
         node = yaml.compose(text, Loader=_Loader)
+        if node is not None:
+            _collect_lines(node, (), lines)
         values = _load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from error
+        raise ConfigError(f"{path}{line}: not valid YAML: {_problem(error)}") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: not usable YAML: {_problem(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected a mapping of fields, not {type(values).__name__}")
-    lines: dict[Location, int] = {}
-    if node is not None:
-        _collect_lines(node, (), lines)
     return values, lines
+
+
+def _problem(error: Exception) -> str:
+    """What was wrong, in a line."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply, or in itself"
+    return str(getattr(error, "problem", None) or error).partition("\n")[0]
 
 
 def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*at, key.value)
+            here = (*at, str(key.value))
+            if here in lines:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{'.'.join(map(str, here))} is given twice", key.start_mark
+                )
             lines[here] = key.start_mark.line + 1
             _collect_lines(value, here, lines)
     elif isinstance(node, yaml.SequenceNode):
@@ -84,8 +96,9 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
         raise ConfigError(f"--set {assignment}: write it as field=value, e.g. pretrain.minutes=5")
     try:
         value = _load(given)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {assignment}: {given!r} is not a value: {error}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        shown = f"{given[:80]!r} is not a value: {_problem(error)}"
+        raise ConfigError(f"--set {field.strip()}: {shown}") from error
     for name in reversed(field.strip().split(".")):
         value = {name: value}
     assert isinstance(value, dict)

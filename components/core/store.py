@@ -203,7 +203,7 @@ class Store:
         else:
             folder.mkdir(parents=True)
             shutil.copy2(source, folder)
-        lineage = Lineage(component="adopted", code="", config=digest_folder(folder))
+        lineage = Lineage(component="adopted", code=kind.format, config=digest_folder(folder))
         key = digest_value(lineage.model_dump(mode="json"))
         found = self.find(key, kind)
         if found is not None:

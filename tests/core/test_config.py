@@ -56,6 +56,10 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
         ("pretrain:\n  seeds:\n  - a\n  - 7\n", "acme.yaml:4: pretrain.seeds.1: given 7"),
         ("name: [\n", "acme.yaml:2: not valid YAML"),
         ("- a\n", "acme.yaml:1: expected a mapping of fields, not list"),
+        ("name: a\nname: b\n", "acme.yaml:2: not valid YAML: name is given twice"),
+        ("name: &a [*a]\n", "acme.yaml: not usable YAML: nested too deeply"),
+        ("name: " + "[" * 5000, "acme.yaml: not usable YAML: nested too deeply"),
+        ("pretrain: {minutes: " + "9" * 5000 + "}", "acme.yaml: not usable YAML"),
         ("", "acme.yaml:1: expected a mapping of fields, not NoneType"),
     ],
 )
@@ -78,6 +82,9 @@ def test_a_wrong_set_names_itself(tmp_path: Path) -> None:
         lay(tmp_path, "name: a\n", "pretrain.minutes=-1")
     with pytest.raises(ConfigError, match="write it as field=value"):
         parse_assignment("pretrain.minutes")
+    with pytest.raises(ConfigError, match="is not a value") as caught:
+        parse_assignment("name=[1")
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_and_binary_files_are_one_line(tmp_path: Path) -> None:

@@ -302,6 +302,8 @@ def test_adopted_files_are_keyed_by_content(store: Store, tmp_path: Path) -> Non
     assert one == again
     source.write_text("other")
     assert store.adopt(source, Corpus).digest != one.digest
+    # A wrong first try as one kind does not stand in the way of another.
+    assert isinstance(store.adopt(source, Report), Report)
     assert not list((store.root / "partial").iterdir())
 
 

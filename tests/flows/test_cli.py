@@ -32,6 +32,7 @@ def mill(tmp_path: Path) -> Mill:
         ("preset: nano\nscrape: {seeds: ['ftp://x']}\n", "acme.yaml:2: scrape.seeds"),
         ("preset: huge\n", "acme.yaml:1: preset: given 'huge'"),
         ("name: a\n", "preset"),
+        ("preset: [nano]\n", "acme.yaml:1: preset: given ['nano']"),
         ("preset: nano\nname: ../evil\n", "acme.yaml:2: name: given '../evil'"),
     ],
 )
