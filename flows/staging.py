@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from components.core.action import Change
 from components.core.artifact import MANIFEST, Artifact
 from components.core.config import overlay
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, MillError
 from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store, remove
@@ -44,6 +44,8 @@ def run_stage(
     pool = Pool()
     try:
         artifact, cached = store.run(request, executor=pool)
+    except MillError as error:
+        raise type(error)(_as_given(str(error), given, inputs)) from error
     finally:
         pool.close()
     _copy_out(store.root / artifact.name, output)
@@ -110,6 +112,23 @@ def _adopt(
         else:
             given[role] = artifact
     return given
+
+
+def _as_given(message: str, given: dict[str, Any], inputs: Sequence[str]) -> str:
+    """A message about the store's copy of an input names the path that the user gave."""
+    paths = {role: path for role, _, path in (entry.rpartition("=") for entry in inputs)}
+    adopted = {
+        f"{outer}.{inner}" if inner else outer: artifact
+        for outer, value in given.items()
+        for inner, artifact in ({"": value} if isinstance(value, Artifact) else value).items()
+    }
+    for role, artifact in adopted.items():
+        path = paths.get(role, paths.get("", role))
+        for name in (artifact.name, Path(artifact.name).name):
+            message = message.replace(name, path)
+    if any(path in message for path in paths.values()):
+        return message
+    return f"{message}; inputs: {', '.join(inputs)}"
 
 
 def _copy_out(source: Path, output: Path) -> None:

@@ -63,8 +63,12 @@ def choose(found: list[Entry], model: str | None) -> Entry:
         wanted = str(entry.version) == version if version else (alias or CHAMPION) in entry.aliases
         if entry.model == name and wanted and not (at and version):
             return entry
-    known = sorted(f"{e.model}@{alias}" for e in found for alias in e.aliases)
-    raise ConfigError(f"{model}: no such model; there is {', '.join(known) or 'none yet'}")
+    mine = [entry for entry in found if entry.model == name]
+    known = sorted(f"{e.model}@{alias}" for e in mine or found for alias in e.aliases)
+    missing = "no such model"
+    if mine:
+        missing = f"{name} has no version {version}" if version else f"{name} has no such alias"
+    raise ConfigError(f"{model}: {missing}; there is {', '.join(known) or 'none yet'}")
 
 
 def find_bento(settings: Settings, entry: Entry) -> Path:

@@ -6,9 +6,10 @@ Every refusal is one line that names file, line, field, what was given and what 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -133,10 +134,33 @@ def overlay(
     merged = merge(base.model_dump(), values)
     for assignment in assignments:
         merged = merge(merged, parse_assignment(assignment))
+    for at in _truths(type(base), merged):
+        where = _where(at, file, lines or {}, assignments)
+        dotted = ".".join(str(part) for part in at)
+        raise ConfigError(f"{where}{dotted}: given true or false: input should be a number")
     try:
         return type(base).model_validate(merged)
     except ValidationError as error:
         raise ConfigError(_explain(error, type(base), file, lines or {}, assignments)) from error
+
+
+def _truths(model: type, values: Mapping[str, Any], at: Location = ()) -> Iterator[Location]:
+    """Where ``true`` or ``false`` stands for a number: pydantic would take it as 1 or 0."""
+    hints = get_type_hints(model)
+    for name, value in values.items():
+        kinds = _kinds(hints.get(name))
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            yield (*at, name)
+        if isinstance(value, Mapping):
+            for kind in kinds:
+                if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
+                    yield from _truths(kind, value, (*at, name))
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation names, unions opened."""
+    inner = get_args(annotation)
+    return {kind for part in inner for kind in _kinds(part)} if inner else {annotation}
 
 
 def _explain(

@@ -122,7 +122,7 @@ def tiny() -> TextRun:
     """The documentation on this machine -> 6 M parameters, in ten minutes on two cores."""
     return TextRun(
         name="tiny",
-        pretrain=PretrainConfig(minutes=3.2),
+        pretrain=PretrainConfig(minutes=4.0),
         sft=FinetuneConfig(minutes=0.6),
         promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
     )

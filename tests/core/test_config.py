@@ -14,6 +14,8 @@ from components.core.errors import ConfigError
 class Inner(StageConfig):
     minutes: float = Field(default=4.0, gt=0, le=600, description="time")
     seeds: list[str] = Field(default=[], description="where to start")
+    steps: int | None = Field(default=None, ge=1, description="or a number of steps")
+    research: bool = Field(default=False, description="a switch")
 
 
 class Outer(StageConfig):
@@ -52,6 +54,11 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
             "acme.yaml:2: pretrain.minutes: given 0: input should be greater than 0",
         ),
         ("pretrain:\n  minutes: .nan\n", "acme.yaml:2: pretrain.minutes"),
+        (
+            "pretrain:\n  minutes: true\n",
+            "acme.yaml:2: pretrain.minutes: given true or false: input should be a number",
+        ),
+        ("pretrain: {steps: yes}\n", "acme.yaml:1: pretrain.steps: given true or false"),
         ("pretrain: 5\n", "acme.yaml:1: pretrain: given 5"),
         ("pretrain:\n  seeds:\n  - a\n  - 7\n", "acme.yaml:4: pretrain.seeds.1: given 7"),
         ("name: [\n", "acme.yaml:2: not valid YAML"),
@@ -70,6 +77,10 @@ def test_mistakes_are_one_line(tmp_path: Path, text: str, expected: str) -> None
     assert expected in message
     assert "\n" not in message
     assert caught.value.exit_code == 2
+
+
+def test_true_is_a_switch(tmp_path: Path) -> None:
+    assert lay(tmp_path, "pretrain: {research: true}\n").pretrain.research
 
 
 def test_a_date_stays_text(tmp_path: Path) -> None:

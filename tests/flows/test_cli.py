@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,23 @@ def test_schema_and_plan_answer_without_a_workspace(mill: Mill) -> None:
         "seconds": None,
     }
     assert not (mill.home / "store" / "sealed").exists()
+
+
+def test_a_failure_is_an_object_for_a_program(mill: Mill) -> None:
+    done = mill("run", "gigantic", "--json")
+    assert done.returncode == 2
+    told = json.loads(done.stdout)
+    assert (told["kind"], told["exit_code"]) == ("ConfigError", 2)
+    assert done.stderr == f"modelmill: {told['error']}\n"
+
+
+def test_a_stage_names_a_bad_input_as_it_was_given(mill: Mill, tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "00000.parquet").write_bytes(b"no Parquet")
+    given = f"corpus={tmp_path / 'corpus'}"
+    done = mill("stage", "quality", "--input", given, "--output", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert str(tmp_path / "corpus") in done.stderr
+    assert "sealed" not in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

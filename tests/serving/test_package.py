@@ -240,7 +240,8 @@ def test_what_cannot_be_served_says_why(
     registry(settings, bundle)
     for asked, says in [
         ("nobody", "nobody: no such model; there is tiny@champion"),
-        ("tiny@challenger", "no such model"),
+        ("tiny@challenger", "tiny has no such alias; there is tiny@champion"),
+        ("tiny/9", "tiny has no version 9"),
         ("tiny/2", "tiny version 2 is not packed"),
     ]:
         with pytest.raises(ConfigError, match=says):

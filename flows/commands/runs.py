@@ -1,0 +1,81 @@
+"""Making things: ``run``, ``plan``, ``stage``, ``schema``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from components.core import settings
+from flows.commands.app import Json, Sets, Target, app, emit
+
+
+@app.command()
+def run(
+    target: Target,
+    set_: Sets = None,
+    until: Annotated[str | None, typer.Option(help="stop after this stage")] = None,
+    refresh: Annotated[bool, typer.Option(help="crawl again instead of using the last")] = False,
+    plain: Annotated[bool, typer.Option(help="without a Prefect server")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the chain: what the store holds is taken from there, the rest is made."""
+    from flows.running import RunOptions, run_text
+
+    console = Console(stderr=as_json)
+    options = RunOptions(target=target, sets=set_ or [], until=until, refresh=refresh, plain=plain)
+    outcome = run_text(settings.load(), options, console)
+    emit(as_json, outcome.as_json(), outcome.show)
+
+
+@app.command()
+def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
+    """What a run would do, and why; runs nothing."""
+    from flows.running import plan_text
+
+    planned = plan_text(settings.load(), target, set_ or [])
+    rows = [
+        (
+            step.name,
+            step.state,
+            "" if step.seconds is None else f"{step.seconds:.1f} s",
+            "; ".join(step.because),
+        )
+        for step in planned
+    ]
+
+    def show(console: Console) -> None:
+        from flows.display import rows_table
+
+        console.print(rows_table(("stage", "plan", "last time", "because"), rows))
+
+    emit(as_json, {"plan": [step.as_json() for step in planned]}, show)
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="a stage's name, as `modelmill plan tiny` lists it")],
+    output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")
+    ] = None,
+    set_: Sets = None,
+    preset: Annotated[str, typer.Option(help="where the stage's config starts from")] = "tiny",
+    as_json: Json = False,
+) -> None:
+    """One stage on your own files; the result is copied to OUTPUT whole or not at all."""
+    from flows.staging import run_stage
+
+    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset)
+    emit(as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}"))
+
+
+@app.command()
+def schema(as_json: Json = False) -> None:
+    """JSON Schema of a run's YAML, for editors."""
+    from flows.presets.text import TextRun
+
+    value = TextRun.model_json_schema()
+    emit(as_json, value, lambda console: console.print_json(data=value))
