@@ -137,6 +137,7 @@ def _job(
 ) -> Job[list[Pair]]:
     import torch
 
+    from components.train.course import Course
     from components.train.loop import Job
 
     def batch(step: int) -> list[list[Pair]]:
@@ -152,7 +153,7 @@ def _job(
         batch=batch,
         weight=lambda pairs: len(pairs),
         loss=loss,
-        steps=max(1, round(config.epochs * -(-len(learnt) // config.batch))),
+        course=Course.of(max(1, round(config.epochs * -(-len(learnt) // config.batch)))),
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,

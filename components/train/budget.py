@@ -1,11 +1,12 @@
-"""A budget in minutes becomes a number of steps, once, by a short probe.
+"""A time budget: a short probe says how many steps fit, and the training keeps measuring.
 
-The number is journalled before the first step, so a resume trains exactly as long as it set out to.
+What is left is spread anew over more or fewer steps when the machine turns out slower or quicker
+(``components/train/course.py``), so other programs on it cost steps, not minutes.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,42 +14,122 @@ from typing import TypeVar
 
 from torch import nn
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
-from components.core.workdir import write_durably
 from components.train.allocator import keep_freed_memory
+from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
 from components.train.optim import Optimiser
 
-JOURNAL = "budget.json"
 WARM_UPS, PROBES = 2, 3
+LOOKS = 24
+"""How often in the course of a budget the pace is looked at."""
+SHORTEST_LOOK_SECONDS = 0.5
+TOLERANCE = 0.01
+"""A change of what is left that is not worth a turn."""
+LEAST_LEFT = 0.02
+"""Of the steps done: over so many the rates come down, also when the budget is spent."""
+Phase = tuple[float, Callable[[], None]]
+Timed = tuple[float, float]
 M = TypeVar("M")
 
 
-def steps_within(
-    minutes: float, scratch: Path, phases: Callable[[], Sequence[tuple[float, Callable[[], None]]]]
-) -> int:
-    """How many steps fit into ``minutes``: from the journal, else measured and journalled.
+class Budget:
+    """Keeps a course to a number of seconds; ``phases`` are (share of progress, seconds a step)."""
+
+    def __init__(
+        self,
+        course: Course,
+        seconds: float,
+        phases: Sequence[Timed],
+        *,
+        scratch: Path,
+        probe_seconds: float = 0.0,
+        most: int | None = None,
+    ) -> None:
+        self.course, self.seconds, self.phases = course, seconds, list(phases)
+        self.scratch, self.probe_seconds, self.most = scratch, probe_seconds, most
+        self._look_seconds = max(SHORTEST_LOOK_SECONDS, seconds / LOOKS)
+        self._mark: tuple[int, float] | None = None
+
+    def keep(self, step: int, spent: float) -> bool:
+        """Look at the pace before ``step``, ``spent`` seconds in; whether the course turned."""
+        if self._mark is None or step < self._mark[0]:
+            self._mark = (step, spent)
+        since, then = self._mark
+        known = step <= self.course.legs[-1].at  # an earlier try has been here
+        if known or step == since or spent - then < self._look_seconds:
+            return False
+        expected = math.fsum(self._expected(earlier) for earlier in range(since, step))
+        slower = (spent - then) / expected
+        self._mark = (step, spent)
+        end = self._end(step, (self.seconds - spent) / slower)
+        if abs(end - self.course.end) <= max(1.0, TOLERANCE * (self.course.end - step)):
+            return False
+        self.course.turn(step, end)
+        self.journal()
+        return True
+
+    def journal(self) -> None:
+        """Write down the course with what it was made from."""
+        write_course(
+            self.scratch, self.course, phases=self.phases, probe_seconds=self.probe_seconds
+        )
+
+    def _end(self, step: int, seconds: float) -> int:
+        """The end if ``seconds`` are left, at the speed of the probe."""
+        progress = self.course.place(step).progress
+        left, cost, reached = 1.0 - progress, 0.0, 0.0
+        for share, seconds_a_step in self.phases:
+            cost += max(0.0, reached + share - max(reached, progress)) * seconds_a_step
+            reached += share
+        end = step + int(seconds * left / cost)
+        if self.most is not None:
+            end = min(end, self.most)
+        # Never put off again and again: a spent budget shortens the course, or leaves it.
+        least = step + max(1, math.ceil(LEAST_LEFT * step))
+        return max(end, min(least, self.course.end))
+
+    def _expected(self, step: int) -> float:
+        """Seconds that the probe promised for a step."""
+        progress, reached = self.course.place(step).progress, 0.0
+        for share, seconds_a_step in self.phases:
+            reached += share
+            if progress < reached:
+                return seconds_a_step
+        return self.phases[-1][1]
+
+
+def time_budget(
+    minutes: float, scratch: Path, phases: Callable[[], Sequence[Phase]], most: int | None = None
+) -> Budget:
+    """A budget of ``minutes`` with its first estimate: from the journal, else measured.
 
     Args:
-        phases: gives (fraction of all steps, one step of that kind) pairs; called only to
-            measure. The steps must leave the model and the generator as they were.
+        phases: gives (share of all steps, one step of that kind) pairs; called only to measure.
+            The steps must leave the model and the generator as they were.
+        most: never more steps than these.
 
     Raises:
         DataError: the journal is damaged.
     """
-    journal = scratch / JOURNAL
-    if journal.is_file():
+    known = read_course(scratch)
+    if known is not None:
+        course, facts = known
         try:
-            return int(json.loads(journal.read_bytes())["steps"])
-        except (ValueError, KeyError, TypeError) as error:
+            timed = [(float(share), float(seconds)) for share, seconds in facts["phases"]]
+            probe = float(facts["probe_seconds"])
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{JOURNAL} is damaged ({error}); delete it to measure anew") from error
+        return Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
     began = time.perf_counter()
-    seconds = sum(fraction * _seconds(step) for fraction, step in phases() if fraction)
-    left = minutes * 60 - (time.perf_counter() - began)
-    steps = max(1, int(left / seconds))
-    write_durably(journal, canonical({"steps": steps, "seconds_per_step": round(seconds, 6)}))
-    return steps
+    timed = [(share, _seconds(step)) for share, step in phases() if share]
+    probe = time.perf_counter() - began
+    mean = math.fsum(share * seconds for share, seconds in timed)
+    steps = max(1, int((minutes * 60 - probe) / mean))
+    course = Course.of(steps if most is None else min(steps, most))
+    budget = Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
+    budget.journal()
+    return budget
 
 
 def trial_step(job: Job[M]) -> Callable[[], None]:

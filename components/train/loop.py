@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import pyarrow as pa
 import torch
@@ -25,14 +25,25 @@ from components.core.shards import write_shard
 from components.core.workdir import Workdir, write_durably
 from components.train.allocator import keep_freed_memory
 from components.train.checkpoint import Checkpoints, collect, restore
+from components.train.course import Course
 from components.train.optim import Optimiser
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
-from components.train.schedule import rate_factor
+from components.train.schedule import rate_at
 
 log = get_logger(__name__)
 M = TypeVar("M")
 CURVE = ("step", "loss", "rate", "grad_norm", "targets")
 SKIPPED = "skipped.json"
+SPARE = 1 << 30
+"""The first of the windows that stand in for those left out: no training comes so far."""
+
+
+class Pace(Protocol):
+    """Keeps a course to a time; ``components/train/budget.py`` has the one there is."""
+
+    probe_seconds: float
+
+    def keep(self, step: int, spent: float) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,14 @@ class Job(Generic[M]):
     """How many targets a micro-batch holds."""
     loss: Callable[[M, float], Tensor]
     """(micro-batch, targets of the whole batch) -> the sum of its losses over those targets."""
-    steps: int
+    course: Course
     optim: OptimConfig
     schedule: ScheduleConfig
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     bits_per_loss: float | None = None
     """Bits per byte for a loss of one nat, for the progress note; None leaves them out."""
+    budget: Pace | None = None
+    """Looks at the pace before every step and turns the course; None keeps it as it is."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +93,17 @@ def train(job: Job[M], work: Workdir) -> Trained:
     everything = nn.ModuleDict(dict(job.modules))
     run = _Run(job, work, everything, Optimiser(everything, job.optim))
     run.resume()
-    work.progress.start(job.steps, "steps", done=run.step)
-    while run.step < job.steps:
+    work.progress.start(job.course.end, "steps", done=run.step)
+    while run.step < job.course.end:
         try:
             run.advance()
         except NonFinite as error:
             run.roll_back(str(error))
     everything.zero_grad(set_to_none=True)
     write_shard(work.folder / "curve.parquet", run.curve_table())
-    last = run.curve[-max(1, job.steps // 10) :]
+    last = run.curve[-max(1, run.step // 10) :]
     return Trained(
-        steps=job.steps,
+        steps=run.step,
         targets=sum(row[4] for row in run.curve),
         loss=math.fsum(row[1] for row in last) / len(last),
         skipped=sum(run.skipped.values()),
@@ -132,7 +145,8 @@ class _Run(Generic[M]):
 
     def __post_init__(self) -> None:
         self.states = Checkpoints(self.work.scratch / "states", self.job.safety.keep)
-        self._saved_at = self._noted_at = time.monotonic()
+        self._began = self._saved_at = self._noted_at = time.monotonic()
+        self._spent = self.job.budget.probe_seconds if self.job.budget else 0.0
         self._targets = 0.0
         self._rate = 0.0
 
@@ -147,13 +161,15 @@ class _Run(Generic[M]):
 
     def advance(self) -> None:
         job = self.job
-        factor = rate_factor(self.step, job.steps, job.schedule)
+        if job.budget is not None and job.budget.keep(self.step, self._seconds()):
+            self.work.progress.total = job.course.end
+        factor = rate_at(job.course.place(self.step), job.schedule)
         batch = job.batch(self._window(self.step))
         loss, norm, targets = one_step(job, self.optimiser, batch, factor)
         self.curve.append([float(self.step), loss, factor, norm, targets])
         self.step += 1
         if (
-            self.step < job.steps
+            self.step < job.course.end
             and time.monotonic() - self._saved_at >= job.safety.checkpoint_seconds
         ):
             self._save()
@@ -172,7 +188,7 @@ class _Run(Generic[M]):
         write_durably(self.work.scratch / SKIPPED, canonical(self.skipped))
         if not self._load():
             raise MillError("training broke and no saved state can be read; run it again")
-        self.work.progress.start(self.job.steps, "steps", done=self.step)
+        self.work.progress.start(self.job.course.end, "steps", done=self.step)
 
     def curve_table(self) -> pa.Table:
         columns = list(zip(*self.curve, strict=True)) or [()] * len(CURVE)
@@ -184,12 +200,16 @@ class _Run(Generic[M]):
         return pa.table(dict(zip(CURVE, arrays, strict=True)))
 
     def _window(self, step: int) -> int:
-        """The batch of a step; one that was left out is replaced by one from behind the end."""
+        """The batch of a step; one that was left out is replaced by one from far behind the end."""
         times = self.skipped.get(step, 0)
         if not times:
             return step
         earlier = sum(count for at, count in self.skipped.items() if at < step)
-        return self.job.steps + earlier + times - 1
+        return SPARE + earlier + times - 1
+
+    def _seconds(self) -> float:
+        """Seconds of training behind the present step, those of earlier tries included."""
+        return self._spent + time.monotonic() - self._began
 
     def _load(self) -> bool:
         saved = self.states.latest()
@@ -198,12 +218,13 @@ class _Run(Generic[M]):
         restore(saved.tensors, {"model": self.modules}, self.optimiser)
         self.step = saved.step
         self.curve = saved.tensors["curve"].tolist()
+        self._spent, self._began = float(saved.meta["seconds"]), time.monotonic()
         return True
 
     def _save(self) -> None:
         tensors = collect({"model": self.modules}, self.optimiser)
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, len(CURVE))
-        self.states.save(self.step, tensors, {})
+        self.states.save(self.step, tensors, {"seconds": self._seconds()})
         self._saved_at = time.monotonic()
 
     def _note(self, loss: float, targets: float) -> None:

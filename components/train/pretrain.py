@@ -30,6 +30,8 @@ from models.shape import DecoderShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from components.train.budget import Budget
+    from components.train.course import Course
     from components.train.loop import Job, Trained
     from components.train.order import Order
     from models.decoder import Decoder
@@ -93,6 +95,7 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
     """
     import torch
 
+    from components.train.course import Course
     from components.train.loop import train
     from components.train.order import Order
     from models.decoder import Decoder
@@ -110,9 +113,11 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
         split, rows=rows, positions=config.positions, seed=config.seed, digest=tokens.digest
     )
     with computing(model, config.precision):
-        job = _job(config, model, order, split, 1)
-        steps = config.steps or _measured_steps(config, model, order, split, work)
-        trained = train(_job(config, model, order, split, steps), work)
+        job = _job(config, model, order, split, Course.of(config.steps or 1))
+        if config.steps is None:
+            budget = _budget(config, model, order, split, work)
+            job = _job(config, model, order, split, budget.course, budget)
+        trained = train(job, work)
     save_model(work.folder, model)
     return work.seal(Checkpoint, stats=_stats(trained, model, job.bits_per_loss or 0.0))
 
@@ -129,23 +134,30 @@ def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, 
 
 
 def _job(
-    config: PretrainConfig, model: Decoder, order: Order, split: TokenSplit, steps: int
+    config: PretrainConfig,
+    model: Decoder,
+    order: Order,
+    split: TokenSplit,
+    course: Course,
+    budget: Budget | None = None,
 ) -> Job[Micro]:
     from components.train.loop import Job
 
     def batch(step: int) -> list[Micro]:
-        return micro_batches(order, step, config, split.eos, short=step < config.short * steps)
+        short = course.place(step).progress < config.short
+        return micro_batches(order, step, config, split.eos, short=short)
 
     return Job(
         modules={"decoder": model},
         batch=batch,
         weight=lambda micro: micro[1].numel(),
         loss=lambda micro, targets: _loss(model, micro, targets),
-        steps=steps,
+        course=course,
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
         bits_per_loss=len(split.tokens) / max(1, split.text_bytes) / math.log(2),
+        budget=budget,
     )
 
 
@@ -182,17 +194,18 @@ def micro_batches(
     return made
 
 
-def _measured_steps(
+def _budget(
     config: PretrainConfig, model: Decoder, order: Order, split: TokenSplit, work: Workdir
-) -> int:
-    from components.train.budget import steps_within, trial_step
+) -> Budget:
+    from components.train.budget import time_budget, trial_step
+    from components.train.course import Course
 
     def phases() -> list[tuple[float, Callable[[], None]]]:
         """One step of either phase, on a copy, so that the model stays as it is."""
         trial = copy.deepcopy(model)
-        first = _job(config, trial, order, split, 1)
+        first = _job(config, trial, order, split, Course.of(1))
         long = functools.partial(micro_batches, order, config=config, eos=split.eos, short=False)
         then = dataclasses.replace(first, batch=lambda step: long(step))
         return [(config.short, trial_step(first)), (1.0 - config.short, trial_step(then))]
 
-    return steps_within(config.minutes, work.scratch, phases)
+    return time_budget(config.minutes, work.scratch, phases)

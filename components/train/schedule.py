@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 
+from components.train.course import Place
 from components.train.recipe import ScheduleConfig
 
 
 def rate_factor(step: int, steps: int, config: ScheduleConfig) -> float:
-    """Factor in (0, 1] for ``step`` of ``steps`` (counted from 0): up, flat, linearly down.
+    """Factor in (0, 1] for ``step`` of ``steps`` (counted from 0): up, flat, linearly down."""
+    return rate_at(Place(step / steps, 1.0 / steps), config)
 
-    The first step already moves and the last still does, however short the run.
+
+def rate_at(place: Place, config: ScheduleConfig) -> float:
+    """Factor in (0, 1] for the step at ``place``.
+
+    Warm-up and decay take whole steps. The first step already moves and the last still does,
+    however short the run.
     """
-    warmup = math.ceil(config.warmup * steps)
-    decay = max(1, math.ceil(config.decay * steps)) if config.decay > 0 else 0
-    factor = min(1.0, (step + 1) / (warmup + 1))
-    left = steps - step
-    if decay and left < decay:
+    steps = 1.0 / place.stride
+    done = place.progress * steps
+    factor = min(1.0, (done + 1.0) / (_whole(config.warmup * steps) + 1))
+    left, decay = steps - done, _whole(config.decay * steps)
+    if left < decay:
         factor = min(factor, config.floor + (1.0 - config.floor) * left / decay)
     return factor
+
+
+def _whole(steps: float) -> int:
+    """Rounded up, but for what floating point added."""
+    return math.ceil(steps - 1e-6)

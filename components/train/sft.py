@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,8 @@ from models.shape import DecoderShape
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from components.train.budget import Budget
+    from components.train.course import Course
     from components.train.loop import Job
     from models.decoder import Decoder
 
@@ -89,6 +90,7 @@ def finetune(
             another shape.
         DataError: no instruction is left to learn from.
     """
+    from components.train.course import Course
     from components.train.loop import train
 
     decoder = load_model(work.path(model)).train()
@@ -97,14 +99,16 @@ def finetune(
     )
     batches = Batches(examples, config.batch, config.seed, instructions.digest)
     with computing(decoder, config.precision):
-        measure = partial(_phases, config, decoder, batches)
-        steps = config.steps or _steps(config, batches, measure, work)
-        trained = train(_job(config, decoder, batches, steps), work)
+        job = _job(config, decoder, batches, Course.of(config.steps or 1))
+        if config.steps is None:
+            budget = _budget(config, decoder, batches, work)
+            job = _job(config, decoder, batches, budget.course, budget)
+        trained = train(job, work)
     save_model(work.folder, decoder)
     stats = {
         "examples": len(examples),
         "steps": trained.steps,
-        "epochs": round(steps / batches.per_epoch, 3),
+        "epochs": round(trained.steps / batches.per_epoch, 3),
         "answer_tokens": trained.targets,
         "loss": round(trained.loss, 4),
         "skipped": trained.skipped,
@@ -221,7 +225,13 @@ def micro_batches(examples: Sequence[Example], tokens: int) -> list[Micro]:
     return made
 
 
-def _job(config: FinetuneConfig, model: Decoder, batches: Batches, steps: int) -> Job[Micro]:
+def _job(
+    config: FinetuneConfig,
+    model: Decoder,
+    batches: Batches,
+    course: Course,
+    budget: Budget | None = None,
+) -> Job[Micro]:
     from components.train.loop import Job
 
     def loss(micro: Micro, targets: float) -> Tensor:
@@ -233,28 +243,21 @@ def _job(config: FinetuneConfig, model: Decoder, batches: Batches, steps: int) -
         batch=lambda step: micro_batches(batches.batch(step), config.micro_batch),
         weight=lambda micro: float(micro[2].sum()),
         loss=loss,
-        steps=steps,
+        course=course,
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
+        budget=budget,
     )
 
 
-Phases = list[tuple[float, Callable[[], None]]]
+def _budget(config: FinetuneConfig, model: Decoder, batches: Batches, work: Workdir) -> Budget:
+    from components.train.budget import time_budget, trial_step
+    from components.train.course import Course
 
-
-def _steps(
-    config: FinetuneConfig, batches: Batches, measure: Callable[[], Phases], work: Workdir
-) -> int:
-    from components.train.budget import steps_within
+    def phases() -> list[tuple[float, Callable[[], None]]]:
+        """One step on a copy, so that the model stays as it is."""
+        return [(1.0, trial_step(_job(config, copy.deepcopy(model), batches, Course.of(1))))]
 
     most = max(1, round(config.epochs * batches.per_epoch))
-    return min(most, steps_within(config.minutes, work.scratch, measure))
-
-
-def _phases(config: FinetuneConfig, model: Decoder, batches: Batches) -> Phases:
-    """One step on a copy, so that the model stays as it is."""
-    from components.train.budget import trial_step
-
-    trial = copy.deepcopy(model)
-    return [(1.0, trial_step(_job(config, trial, batches, 1)))]
+    return time_budget(config.minutes, work.scratch, phases, most)

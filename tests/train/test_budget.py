@@ -1,15 +1,93 @@
-"""Minutes become steps once."""
+"""Minutes become steps, and what is left of them follows the machine."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from components.core.errors import DataError
-from components.train.budget import steps_within
+from components.train.budget import Budget, time_budget
+from components.train.course import Course, Leg, read_course
+
+PHASES = [(0.5, 0.1), (0.5, 0.3)]
+"""Half of the progress at 0.1 s a step, half at 0.3 s."""
+SECONDS = 200.0
+
+
+def budget(scratch: Path, **over: int) -> Budget:
+    return Budget(Course.of(1000), SECONDS, PHASES, scratch=scratch, **over)
+
+
+def walk(
+    kept: Budget, slower: Callable[[float], float], *, begin: int = 0, spent: float = 0.0
+) -> tuple[float, list[float]]:
+    """Train on a clock of our own: (seconds spent, progress of each step)."""
+    seen: list[float] = []
+    step = begin
+    while step < kept.course.end:
+        kept.keep(step, spent)
+        place = kept.course.place(step)
+        seen.append(place.progress)
+        spent += (0.1 if place.progress < 0.5 else 0.3) * slower(spent)
+        step += 1
+    return spent, seen
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.3, 2.0, 5.0])
+def test_a_machine_of_another_speed_costs_steps_not_minutes(tmp_path: Path, factor: float) -> None:
+    kept = budget(tmp_path)
+    spent, progress = walk(kept, lambda spent: factor)
+    assert spent == pytest.approx(SECONDS, rel=0.05)
+    assert kept.course.end == pytest.approx(1000 / factor, rel=0.1)
+    assert progress == sorted(progress)
+    strides = [after - before for before, after in itertools.pairwise(progress)]
+    assert max(strides) < 12 * min(strides)
+
+
+def test_a_machine_that_slows_down_on_the_way_is_followed(tmp_path: Path) -> None:
+    spent, _ = walk(budget(tmp_path), lambda spent: 1.0 if spent < 90 else 3.0)
+    assert spent == pytest.approx(SECONDS, rel=0.05)
+
+
+def test_at_the_probe_s_speed_nothing_turns(tmp_path: Path) -> None:
+    kept = budget(tmp_path)
+    assert walk(kept, lambda spent: 1.0)[0] == pytest.approx(SECONDS, rel=0.01)
+    assert kept.course.legs == [Leg(0, 0.0, 1000)]
+
+
+def test_a_later_try_walks_the_legs_of_the_earlier_one(tmp_path: Path) -> None:
+    kept = budget(tmp_path)
+    _, first = walk(kept, lambda spent: 2.0)
+    legs = list(kept.course.legs)
+    assert len(legs) > 1
+    journalled = read_course(tmp_path)
+    assert journalled is not None
+    assert journalled[0].legs == legs
+    # Killed, and taken up at a state from before the last turn, on a machine that is quicker now.
+    begin = legs[-1].at - 5
+    again = time_budget(SECONDS / 60, tmp_path, list)
+    again.keep(begin, 0.0)
+    places = [again.course.place(step).progress for step in range(begin, begin + 5)]
+    assert places == first[begin : begin + 5]
+    assert again.course.legs == legs
+
+
+def test_never_more_steps_than_are_allowed(tmp_path: Path) -> None:
+    kept = budget(tmp_path, most=1100)
+    spent, _ = walk(kept, lambda spent: 0.25)
+    assert kept.course.end == 1100
+    assert spent < SECONDS / 2
+
+
+def test_a_spent_budget_still_brings_the_rates_down(tmp_path: Path) -> None:
+    kept = budget(tmp_path)
+    kept.keep(0, 0.0)
+    assert kept.keep(500, 10 * SECONDS)
+    assert kept.course.end == 510
 
 
 def test_measured_journalled_and_kept(tmp_path: Path) -> None:
@@ -19,22 +97,28 @@ def test_measured_journalled_and_kept(tmp_path: Path) -> None:
         calls.append(name)
         time.sleep(seconds)
 
-    def phases() -> list[tuple[float, object]]:
+    def phases() -> list[tuple[float, Callable[[], None]]]:
         return [(0.5, lambda: step("a", 0.01)), (0.5, lambda: step("b", 0.03))]
 
-    steps = steps_within(0.02, tmp_path, phases)  # type: ignore[arg-type]
-    assert 25 <= steps <= 60  # 1.2 s less the probe, at 0.02 s a step
+    made = time_budget(0.02, tmp_path, phases)
+    assert made.course.end >= 1
+    assert made.probe_seconds >= 5 * (0.01 + 0.03)
     assert calls == ["a"] * 5 + ["b"] * 5
-    assert json.loads((tmp_path / "budget.json").read_text())["steps"] == steps
-    assert steps_within(0.02, tmp_path, phases) == steps  # type: ignore[arg-type]
+    again = time_budget(0.02, tmp_path, phases)
     assert len(calls) == 10
+    assert again.course.legs == made.course.legs
+    assert (again.phases, again.probe_seconds) == (made.phases, made.probe_seconds)
 
 
 def test_there_is_always_a_step(tmp_path: Path) -> None:
-    assert steps_within(1e-9, tmp_path, lambda: [(1.0, lambda: time.sleep(0.001))]) == 1
+    made = time_budget(1e-9, tmp_path, lambda: [(1.0, lambda: time.sleep(0.001))])
+    assert made.course.end == 1
 
 
-def test_a_damaged_journal_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "budget.json").write_text("{}")
-    with pytest.raises(DataError, match=r"budget\.json is damaged"):
-        steps_within(1.0, tmp_path, list)
+@pytest.mark.parametrize(
+    "journal", ["{}", '{"legs": []}', '{"legs": [[0, 0.0, 0]]}', '{"legs": [[0, 0.0, 5]]}', "["]
+)
+def test_a_damaged_journal_is_one_line(tmp_path: Path, journal: str) -> None:
+    (tmp_path / "course.json").write_text(journal)
+    with pytest.raises(DataError, match=r"course\.json is damaged"):
+        time_budget(1.0, tmp_path, list)

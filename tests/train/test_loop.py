@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from components.core.errors import MillError
 from components.core.workdir import Workdir
-from components.train.loop import Job, train
+from components.train.course import Course
+from components.train.loop import SPARE, Job, train
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 
 Micro = tuple[Tensor, Tensor]
@@ -33,7 +34,7 @@ def job(model: nn.Module, batch: Callable[[int], list[Micro]], **over: object) -
         "batch": batch,
         "weight": lambda micro: len(micro[0]),
         "loss": loss,
-        "steps": 8,
+        "course": Course.of(8),
         "optim": OptimConfig(kind="adamw", adam_lr=0.05),
         "schedule": ScheduleConfig(),
         "safety": SafetyConfig(checkpoint_seconds=1e-6),
@@ -67,7 +68,7 @@ def test_uneven_micro_batches_give_the_whole_batch(work: Workdir) -> None:
 
 
 def test_it_learns_and_says_so(work: Workdir) -> None:
-    trained = train(job(some_model(), lambda step: [rows(step)], steps=60), work)
+    trained = train(job(some_model(), lambda step: [rows(step)], course=Course.of(60)), work)
     curve = pq.read_table(work.folder / "curve.parquet").to_pydict()
     assert curve["step"] == list(range(60))
     assert trained.loss < curve["loss"][0] / 20
@@ -88,7 +89,13 @@ def test_a_window_without_a_finite_loss_is_left_out(work: Workdir) -> None:
     trained = train(job(model, batch), work)
     assert trained.skipped == 1
     assert seen[:4] == [0, 1, 2, 3]
-    assert seen[-5:] == [8, 4, 5, 6, 7]  # one from behind the end in place of the broken one
+    assert seen[-5:] == [
+        SPARE,
+        4,
+        5,
+        6,
+        7,
+    ]  # one from far behind the end in place of the broken one
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 

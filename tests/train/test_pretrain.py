@@ -19,6 +19,7 @@ from components.core.artifact import Tokens
 from components.core.errors import ConfigError
 from components.core.weights import load_model
 from components.core.workdir import Workdir
+from components.train.course import Course, write_course
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
@@ -80,7 +81,7 @@ def test_minutes_become_steps_without_touching_the_run(tokens: Tokens, store: Pa
 
 def test_a_resume_keeps_the_journalled_budget(tokens: Tokens, store: Path) -> None:
     work = Workdir.temporary(store)
-    (work.scratch / "budget.json").write_text('{"steps": 3}')
+    write_course(work.scratch, Course.of(3), phases=[[1.0, 60.0]], probe_seconds=0.0)
     assert pretrain(nano(steps=None), tokens, work).stats["steps"] == 3
 
 
