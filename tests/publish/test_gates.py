@@ -53,7 +53,9 @@ def test_a_refusal_names_gate_figure_and_bound() -> None:
 
 def test_a_gate_on_a_figure_nobody_measured_names_those_there_are() -> None:
     gate = Gate(name="g", figure="loss.nats", direction="below", bound=1)
-    with pytest.raises(ConfigError, match=r"loss.nats was not measured; figures: loss.bits_per_byte, loss.xz$"):
+    with pytest.raises(
+        ConfigError, match=r"loss.nats was not measured; figures: loss.bits_per_byte, loss.xz$"
+    ):
         judge([gate], FIGURES)
 
 

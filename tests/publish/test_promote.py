@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.core.artifact import Lineage, ModelVersion, Report
 from components.core.errors import ConfigError, GateFailed
+from components.core.items import Items
 from components.publish import promote as promoting
 from components.publish.gates import Comparison, Gate
 from components.publish.promote import PromoteConfig, aliases, list_versions, promote, rollback
@@ -83,6 +85,71 @@ def test_a_challenger_wholly_below_the_champion_is_refused_and_an_overlap_is_not
     overlapping, near = registered(bench, "duel", 0.65)
     assert promote(CONFIG, overlapping, bench.bento(), near, bench.workspace).changed
     assert aliases(bench.settings, "duel")["champion"] == "3"
+
+
+def answers(shift: float, noise: int) -> Items:
+    """Sixty answers on twelve pages: hard for all alike, and a little luck."""
+    hard = np.random.default_rng(0).normal(0, 0.3, 60)
+    luck = np.random.default_rng(noise).normal(0, 0.02, 60)
+    keys = [f"q{n}" for n in range(60)]
+    pages = [f"page{n // 5}" for n in range(60)]
+    return Items(keys, pages, np.ones(60), {"accuracy": 0.6 + shift + hard + luck})
+
+
+def test_the_champion_is_met_over_the_items_stored_with_it(bench: Any) -> None:
+    figures = [("champion", 0.0), ("worse", -0.05), ("equal", 0.0)]
+    rivals = {
+        name: given(bench, "met", name, bench.report("accuracy", 0.6, 0.5, 0.7, answers(shift, n)))
+        for n, (name, shift) in enumerate(figures)
+    }
+    promote(CONFIG, *rivals["champion"], bench.workspace)
+    # Side by side, 0.5 to 0.7 and 0.5 to 0.7 are the same; pair by pair they are not.
+    with pytest.raises(GateFailed, match=r"no worse .*\[paired: .* over 60 items of 12 pages\]"):
+        promote(CONFIG, *rivals["worse"], bench.workspace)
+    better = Comparison(figure="choice.accuracy", better="higher", margin=0.0)
+    strict = CONFIG.model_copy(update={"compare": (better,)})
+    with pytest.raises(GateFailed, match="better than the champion"):
+        promote(strict, *rivals["equal"], bench.workspace)
+    assert aliases(bench.settings, "met")["champion"] == "1"
+    newest = next(v for v in list_versions(bench.settings) if v["model"] == "met")
+    (kept,) = (g for g in newest["gates"] if g["gate"].startswith("better than the champion"))
+    assert (kept["pairs"], kept["pages"], kept["bound"], kept["passes"]) == (60, 12, 0.0, False)
+    assert kept["low"] <= kept["value"] <= kept["high"]
+    assert promote(CONFIG, *rivals["equal"], bench.workspace).changed
+
+
+def given(bench: Any, name: str, content: str, report: Report) -> tuple[Any, ...]:
+    """A registered version as ``promote`` takes it."""
+    reports = {"choice": report}
+    config, bundle = RegisterConfig(name=name), bench.bundle(f"{name} {content}")
+    inputs = (bundle, bench.model(), bench.dataset(), reports, bench.workspace)
+    return register(config, *inputs).artifact, bench.bento(), reports
+
+
+def test_the_bundle_s_own_records_are_gates_too(bench: Any) -> None:
+    gates = (
+        Gate(name="parity", figure="parity.*.kl_mean", direction="at most", bound=1e-6),
+        Gate(
+            name="parity",
+            figure="parity.onnx.top1_agreement",
+            direction="at least",
+            bound=0.995,
+            on="low",
+        ),
+    )
+    version = given(bench, "records", "x", bench.report("accuracy", 0.6, 0.5, 0.7))
+    # 512 equal positions out of 512 prove 99.26 %, not 99.5.
+    with pytest.raises(GateFailed, match=r"gate parity: low end of parity.onnx.top1_agreement is"):
+        promote(PromoteConfig(gates=gates), *version, bench.workspace)
+    assert promote(PromoteConfig(gates=gates[:1]), *version, bench.workspace).changed
+
+
+def test_a_gate_on_a_figure_nobody_measured_promotes_nobody(bench: Any) -> None:
+    version = given(bench, "unknown", "x", bench.report("accuracy", 0.6, 0.5, 0.7))
+    gate = Gate(name="safety", figure="safety.leaking", direction="at most", bound=0.1)
+    with pytest.raises(ConfigError, match=r"no report 'safety'; reports: choice, parity"):
+        promote(PromoteConfig(gates=(gate,)), *version, bench.workspace)
+    assert aliases(bench.settings, "unknown") == {"challenger": "1"}
 
 
 def test_a_repeated_run_never_undoes_a_rollback(bench: Any) -> None:
