@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Bundle, Checkpoint, Dataset, Report
+from components.core.artifact import Bento, Bundle, Checkpoint, Dataset, Report
 from components.core.figures import Figure, write_report
+from components.core.items import Items, write_items
 from components.core.settings import Settings
 from components.core.workdir import Workdir
 from models.shape import DecoderShape
@@ -57,9 +58,18 @@ class Bench:
         (work.folder / "corpus.dvc").write_text("outs: []")
         return work.seal(Dataset, {"documents": 12.0})
 
-    def report(self, name: str, value: float, low: float, high: float) -> Report:
+    def bento(self) -> Bento:
+        work = self._work("serving.package.package")
+        (work.folder / "bento.yaml").write_text("name: modelmill")
+        return work.seal(Bento)
+
+    def report(
+        self, name: str, value: float, low: float, high: float, items: Items | None = None
+    ) -> Report:
         work = self._work("components.evaluate.choice.evaluate_choice")
         write_report(work.folder, [Figure(name=name, value=value, low=low, high=high, n=40)])
+        if items is not None:
+            write_items(work.folder, items)
         return work.seal(Report)
 
 

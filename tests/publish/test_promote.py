@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.core.artifact import Lineage, ModelVersion, Report
 from components.core.errors import ConfigError, GateFailed
+from components.core.items import Items
 from components.publish import promote as promoting
 from components.publish.gates import Comparison, Gate
 from components.publish.promote import PromoteConfig, aliases, list_versions, promote, rollback
@@ -38,30 +40,30 @@ def test_passing_moves_the_aliases_and_repeating_changes_nothing(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, reports = registered(bench, "moves", 0.5)
-    assert promote(CONFIG, first, reports, bench.workspace).changed
+    assert promote(CONFIG, first, bench.bento(), reports, bench.workspace).changed
     assert aliases(bench.settings, "moves") == {"champion": "1"}
 
     second, better = registered(bench, "moves", 0.6)
     assert aliases(bench.settings, "moves") == {"champion": "1", "challenger": "2"}
-    assert promote(CONFIG, second, better, bench.workspace).changed
+    assert promote(CONFIG, second, bench.bento(), better, bench.workspace).changed
     assert aliases(bench.settings, "moves") == {"champion": "2", "previous": "1"}
 
     def refuse(settings: object) -> None:
         raise AssertionError("connected although there was nothing to do")
 
     monkeypatch.setattr(promoting, "connect", refuse)
-    again = promote(CONFIG, second, better, bench.workspace)
+    again = promote(CONFIG, second, bench.bento(), better, bench.workspace)
     assert (again.changed, again.artifact) == (False, second)
 
 
 def test_a_gate_that_refuses_leaves_the_aliases_alone_and_its_record_behind(bench: Any) -> None:
     good, reports = registered(bench, "refused", 0.5)
-    promote(CONFIG, good, reports, bench.workspace)
+    promote(CONFIG, good, bench.bento(), reports, bench.workspace)
     bad, worse = registered(bench, "refused", 0.27)
     before = aliases(bench.settings, "refused")
     for _ in range(2):
         with pytest.raises(GateFailed, match=r"better than chance: low end of choice.accuracy"):
-            promote(CONFIG, bad, worse, bench.workspace)
+            promote(CONFIG, bad, bench.bento(), worse, bench.workspace)
     assert aliases(bench.settings, "refused") == before == {"champion": "1", "challenger": "2"}
     newest = next(v for v in list_versions(bench.settings) if v["model"] == "refused")
     assert newest["version"] == "2"
@@ -76,24 +78,89 @@ def test_a_challenger_wholly_below_the_champion_is_refused_and_an_overlap_is_not
     bench: Any,
 ) -> None:
     champion, reports = registered(bench, "duel", 0.7)
-    promote(CONFIG, champion, reports, bench.workspace)
+    promote(CONFIG, champion, bench.bento(), reports, bench.workspace)
     below, figures = registered(bench, "duel", 0.5)
     with pytest.raises(GateFailed, match="no worse than the champion"):
-        promote(CONFIG, below, figures, bench.workspace)
+        promote(CONFIG, below, bench.bento(), figures, bench.workspace)
     overlapping, near = registered(bench, "duel", 0.65)
-    assert promote(CONFIG, overlapping, near, bench.workspace).changed
+    assert promote(CONFIG, overlapping, bench.bento(), near, bench.workspace).changed
     assert aliases(bench.settings, "duel")["champion"] == "3"
+
+
+def answers(shift: float, noise: int) -> Items:
+    """Sixty answers on twelve pages: hard for all alike, and a little luck."""
+    hard = np.random.default_rng(0).normal(0, 0.3, 60)
+    luck = np.random.default_rng(noise).normal(0, 0.02, 60)
+    keys = [f"q{n}" for n in range(60)]
+    pages = [f"page{n // 5}" for n in range(60)]
+    return Items(keys, pages, np.ones(60), {"accuracy": 0.6 + shift + hard + luck})
+
+
+def test_the_champion_is_met_over_the_items_stored_with_it(bench: Any) -> None:
+    figures = [("champion", 0.0), ("worse", -0.05), ("equal", 0.0)]
+    rivals = {
+        name: given(bench, "met", name, bench.report("accuracy", 0.6, 0.5, 0.7, answers(shift, n)))
+        for n, (name, shift) in enumerate(figures)
+    }
+    promote(CONFIG, *rivals["champion"], bench.workspace)
+    # Side by side, 0.5 to 0.7 and 0.5 to 0.7 are the same; pair by pair they are not.
+    with pytest.raises(GateFailed, match=r"no worse .*\[paired: .* over 60 items of 12 pages\]"):
+        promote(CONFIG, *rivals["worse"], bench.workspace)
+    better = Comparison(figure="choice.accuracy", better="higher", margin=0.0)
+    strict = CONFIG.model_copy(update={"compare": (better,)})
+    with pytest.raises(GateFailed, match="better than the champion"):
+        promote(strict, *rivals["equal"], bench.workspace)
+    assert aliases(bench.settings, "met")["champion"] == "1"
+    newest = next(v for v in list_versions(bench.settings) if v["model"] == "met")
+    (kept,) = (g for g in newest["gates"] if g["gate"].startswith("better than the champion"))
+    assert (kept["pairs"], kept["pages"], kept["bound"], kept["passes"]) == (60, 12, 0.0, False)
+    assert kept["low"] <= kept["value"] <= kept["high"]
+    assert promote(CONFIG, *rivals["equal"], bench.workspace).changed
+
+
+def given(bench: Any, name: str, content: str, report: Report) -> tuple[Any, ...]:
+    """A registered version as ``promote`` takes it."""
+    reports = {"choice": report}
+    config, bundle = RegisterConfig(name=name), bench.bundle(f"{name} {content}")
+    inputs = (bundle, bench.model(), bench.dataset(), reports, bench.workspace)
+    return register(config, *inputs).artifact, bench.bento(), reports
+
+
+def test_the_bundle_s_own_records_are_gates_too(bench: Any) -> None:
+    gates = (
+        Gate(name="parity", figure="parity.*.kl_mean", direction="at most", bound=1e-6),
+        Gate(
+            name="parity",
+            figure="parity.onnx.top1_agreement",
+            direction="at least",
+            bound=0.995,
+            on="low",
+        ),
+    )
+    version = given(bench, "records", "x", bench.report("accuracy", 0.6, 0.5, 0.7))
+    # 512 equal positions out of 512 prove 99.26 %, not 99.5.
+    with pytest.raises(GateFailed, match=r"gate parity: low end of parity.onnx.top1_agreement is"):
+        promote(PromoteConfig(gates=gates), *version, bench.workspace)
+    assert promote(PromoteConfig(gates=gates[:1]), *version, bench.workspace).changed
+
+
+def test_a_gate_on_a_figure_nobody_measured_promotes_nobody(bench: Any) -> None:
+    version = given(bench, "unknown", "x", bench.report("accuracy", 0.6, 0.5, 0.7))
+    gate = Gate(name="safety", figure="safety.leaking", direction="at most", bound=0.1)
+    with pytest.raises(ConfigError, match=r"no report 'safety'; reports: choice, parity"):
+        promote(PromoteConfig(gates=(gate,)), *version, bench.workspace)
+    assert aliases(bench.settings, "unknown") == {"challenger": "1"}
 
 
 def test_a_repeated_run_never_undoes_a_rollback(bench: Any) -> None:
     versions = [registered(bench, "back", value) for value in (0.5, 0.6)]
     for version, reports in versions:
-        promote(CONFIG, version, reports, bench.workspace)
+        promote(CONFIG, version, bench.bento(), reports, bench.workspace)
     assert rollback(bench.settings, "back") == "1"
     assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
 
     version, reports = versions[1]
-    change = promote(CONFIG, version, reports, bench.workspace)
+    change = promote(CONFIG, version, bench.bento(), reports, bench.workspace)
     assert not change.changed
     assert "champion stays version 1" in change.note
     assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
@@ -106,15 +173,16 @@ def test_a_promotion_killed_before_its_last_step_is_finished_or_rolled_back_for_
 
     versions = [registered(bench, "half", value) for value in (0.5, 0.6)]
     for version, reports in versions:
-        promote(CONFIG, version, reports, bench.workspace)
+        promote(CONFIG, version, bench.bento(), reports, bench.workspace)
+    second, figures = versions[1]
     client = connect(bench.settings)
     client.delete_model_version_tag("half", "2", promoting.PROMOTED_TAG)
-    promote(CONFIG, *versions[1], bench.workspace)
+    promote(CONFIG, second, bench.bento(), figures, bench.workspace)
     assert aliases(bench.settings, "half") == {"champion": "2", "previous": "1"}
 
     client.delete_model_version_tag("half", "2", promoting.PROMOTED_TAG)
     rollback(bench.settings, "half")
-    promote(CONFIG, *versions[1], bench.workspace)
+    promote(CONFIG, second, bench.bento(), figures, bench.workspace)
     assert aliases(bench.settings, "half") == {"champion": "1", "previous": "2"}
 
 
@@ -122,7 +190,7 @@ def test_what_cannot_be_rolled_back_says_so(bench: Any) -> None:
     only, reports = registered(bench, "only", 0.5)
     with pytest.raises(ConfigError, match=r"nobody: no champion; models: .*only"):
         rollback(bench.settings, "nobody")
-    promote(CONFIG, only, reports, bench.workspace)
+    promote(CONFIG, only, bench.bento(), reports, bench.workspace)
     with pytest.raises(ConfigError, match="version 1 has no champion before it"):
         rollback(bench.settings, "only")
 
@@ -133,4 +201,4 @@ def test_what_is_not_registered_is_refused(bench: Any, name: str) -> None:
         name=name, digest="0", lineage=Lineage(component="x", code="", config="")
     )
     with pytest.raises(ConfigError):
-        promote(CONFIG, stranger, {}, bench.workspace)
+        promote(CONFIG, stranger, bench.bento(), {}, bench.workspace)

@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from components.core import tracking
 from components.core.artifact import Bundle
 from components.core.errors import DataError, GateFailed
+from components.core.items import Items
 from components.core.tracking import MemoryTracker, connect, flatten
 from components.publish import register as registering
 from components.publish.promote import aliases
 from components.publish.register import RegisterConfig, register
-from components.publish.registry import entries, stored_figures
+from components.publish.registry import entries, measured_before, stored_figures
 
 
 def given(bench: Any, content: str) -> dict[str, Any]:
@@ -72,6 +74,26 @@ def test_the_same_bundle_makes_no_second_version_and_needs_no_mlflow(
     assert not again.changed
     assert again.artifact == first.artifact
     assert len(entries(bench.settings, "once")) == 1
+
+
+def test_a_report_that_came_out_differently_replaces_the_stored_one(bench: Any) -> None:
+    inputs = given(bench, "renewed")
+    register(RegisterConfig(name="renewed"), **inputs, workspace=bench.workspace)
+    items = Items(["a", "b"], ["p", "q"], np.ones(2), {"accuracy": np.array([1.0, 0.0])})
+    inputs["reports"] = {
+        "choice": bench.report("accuracy", 0.5, 0.4, 0.6, items),
+        "loss": bench.report("bits", 1.5, 1.4, 1.6),
+    }
+    change = register(RegisterConfig(name="renewed"), **inputs, workspace=bench.workspace)
+    assert (change.changed, change.note) == (True, "version 1, new reports: choice, loss")
+    (entry,) = entries(bench.settings, "renewed")
+    found = measured_before(bench.settings, entry)
+    assert found.figures["choice.accuracy"].value == 0.5
+    assert found.figures["loss.bits"].value == 1.5
+    assert list(found.items) == ["choice"]
+    assert list(found.items["choice"].keys) == ["a", "b"]
+    again = register(RegisterConfig(name="renewed"), **inputs, workspace=bench.workspace)
+    assert not again.changed
 
 
 def test_reading_the_tables_agrees_with_mlflow(bench: Any) -> None:
