@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from components.align.advantage import KLController, gae, token_rewards, whiten
+from components.align.advantage import KLController, against_others, gae, token_rewards, whiten
 from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
@@ -133,21 +133,18 @@ class Learning:
 
     def _questions(self, iteration: int) -> list[Asked]:
         """The next questions; the list begins again where it ends."""
-        start = iteration * self.config.answers
-        numbers = range(start, start + self.config.answers)
-        return [self.asked[number % len(self.asked)] for number in numbers]
+        config = self.config
+        start = iteration * (config.answers // config.kept)
+        numbers = range(start, start + config.answers // config.kept)
+        asked = [self.asked[number % len(self.asked)] for number in numbers]
+        return [one for one in asked for _ in range(config.samples)]
 
     def _lesson(self, rollout: Rollout) -> Lesson:
         config, mask_ba = self.config, rollout.mask_ba
         with torch.no_grad():
             values_ba = self.value(rollout.features_bac) * mask_ba
-        rewards_ba = token_rewards(
-            rollout.scores(config),
-            rollout.logprobs_ba,
-            rollout.reference_ba,
-            mask_ba,
-            self.controller.coefficient,
-        )
+        scores_b = against_others(rollout.scores(config), rollout.questions_b)
+        rewards_ba = token_rewards(scores_b, mask_ba)
         advantages_ba, returns_ba = gae(
             rewards_ba, values_ba, mask_ba, config.discount, config.decay
         )
@@ -166,13 +163,17 @@ class Learning:
         mask_ba = rollout.mask_ba[rows]
         sequences = rollout.sequences.pick(rows)
         with computing(self.players.policy, config.precision):
-            scores_nv = answer_scores(self.players.policy, sequences)
+            scores_nv = answer_scores(self.players.policy, sequences, config.temperature)
             loss, clip_share = policy_loss(
                 taken(scores_nv, sequences.answers_n),
                 rollout.logprobs_ba[rows][mask_ba],
                 lesson.advantages_ba[rows][mask_ba],
                 config.clip,
             )
+            with torch.no_grad():
+                reference_nv = answer_scores(self.players.reference, sequences, config.temperature)
+            kl_n = (scores_nv.exp() * (scores_nv - reference_nv)).sum(-1)
+            loss = loss + self.controller.coefficient * kl_n.mean()
             if config.entropy:
                 loss = loss - config.entropy * entropies(scores_nv).mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -223,10 +224,7 @@ class Learning:
 
 
 def _value_head(players: Players) -> ScalarHead:
-    """A head that values an unfinished answer as the reward model would if it ended here."""
-    head = ScalarHead(players.reward.trunk.shape.width)
-    head.load_state_dict(players.reward.head.state_dict())
-    return head
+    return ScalarHead(players.reward.trunk.shape.width)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

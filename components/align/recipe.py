@@ -32,9 +32,16 @@ class PPOConfig(StageConfig):
     """Rollouts, advantages, and the clipped objective."""
 
     iterations: int = Field(default=14, ge=1, le=100_000, description="rollouts, each learnt from")
-    answers: int = Field(default=128, ge=2, description="questions answered in a rollout")
+    answers: int = Field(default=256, ge=2, description="answers of a rollout")
+    samples: int = Field(default=8, ge=2, description="answers sampled to a question")
+    kept: int = Field(
+        default=4, ge=2, description="of these, half the best and half the worst are learnt from"
+    )
     questions: int = Field(default=8192, ge=1, description="training questions to draw from")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
+    temperature: float = Field(
+        default=0.7, gt=0, le=5, description="of the sampling, and of the policy that is learnt"
+    )
     epochs: int = Field(default=2, ge=1, le=20, description="times each rollout is learnt from")
     batch: int = Field(default=32, ge=1, description="answers a gradient step")
     clip: float = Field(default=0.2, gt=0, lt=1, description="how far a ratio may help")
