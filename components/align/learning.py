@@ -18,6 +18,7 @@ from components.align.advantage import KLController, against_others, gae, token_
 from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
+from components.align.selection import Best, Jury
 from components.core.errors import MillError
 from components.core.precision import computing
 from components.core.shards import write_shard
@@ -60,10 +61,17 @@ class Learning:
     """One PPO run, from wherever an earlier try left it."""
 
     def __init__(
-        self, config: PPOConfig, players: Players, asked: Sequence[Asked], work: Workdir
+        self,
+        config: PPOConfig,
+        players: Players,
+        asked: Sequence[Asked],
+        jury: Jury,
+        work: Workdir,
     ) -> None:
         self.config, self.players, self.asked, self.work = config, players, asked, work
-        self.value = _value_head(players)
+        self.jury = jury
+        self.best: Best | None = None
+        self.value = ScalarHead(players.reward.trunk.shape.width)
         self.policy_optim = Optimiser(players.policy, config.optim)
         self.value_optim = Optimiser(self.value, config.value_optim)
         self.controller = KLController(config.kl, config.kl.coefficient)
@@ -78,6 +86,8 @@ class Learning:
         """
         keep_freed_memory()
         self._resume()
+        if not self.curve:
+            self._judge(0)
         config = self.config
         self.work.progress.start(config.iterations, "iterations", done=len(self.curve))
         while len(self.curve) < config.iterations:
@@ -86,8 +96,12 @@ class Learning:
             note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
             self.work.progress.advance(1, note=note)
             done = len(self.curve)
+            if done % config.judge_every == 0 or done == config.iterations:
+                self._judge(done)
             if done % config.save_every == 0 and done < config.iterations:
                 self._save()
+        if self.best is not None:
+            self.best.put_back(self.players.policy)
         columns = [list(column) for column in zip(*self.curve, strict=True)]
         table = pa.table({name: pa.array(c) for name, c in zip(CURVE, columns, strict=True)})
         write_shard(self.work.folder / "curve.parquet", table)
@@ -103,7 +117,21 @@ class Learning:
             "reward_last": round(_mean(last, "reward"), 4),
             "kl_last": round(_mean(last, "kl"), 4),
             "entropy_last": round(_mean(last, "entropy"), 4),
+            **self._choice(),
         }
+
+    def _choice(self) -> dict[str, float]:
+        if self.best is None:
+            return {}
+        return {"kept_iteration": float(self.best.iteration), "judged": round(self.best.judged, 4)}
+
+    def _judge(self, done: int) -> None:
+        """Keep the policy after ``done`` iterations where it is judged better than before."""
+        if not self.jury.asked:
+            return
+        judged = self.jury.judged(self.players.policy)
+        if self.best is None or judged > self.best.judged:
+            self.best = Best.of(done, judged, self.players.policy)
 
     def _iterate(self, iteration: int) -> None:
         config = self.config
@@ -205,7 +233,11 @@ class Learning:
         tensors |= {f"value:{k}": t for k, t in self._value_state().items()}
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64)
         # JSON keeps a float to the last bit
-        self.states.save(len(self.curve), tensors, {"coefficient": self.controller.coefficient})
+        meta: dict[str, float] = {"coefficient": self.controller.coefficient}
+        if self.best is not None:
+            tensors |= {f"best:{k}": t for k, t in self.best.weights.items()}
+            meta |= {"best": self.best.iteration, "judged": self.best.judged}
+        self.states.save(len(self.curve), tensors, meta)
 
     def _policy_state(self) -> dict[str, Tensor]:
         return collect({"model": self.players.policy}, self.policy_optim)
@@ -220,11 +252,10 @@ class Learning:
         restore(_part(saved.tensors, "policy:"), {"model": self.players.policy}, self.policy_optim)
         restore(_part(saved.tensors, "value:"), {"model": self.value}, self.value_optim)
         self.curve = saved.tensors["curve"].tolist()
+        if "best" in saved.meta:
+            weights = _part(saved.tensors, "best:")
+            self.best = Best(int(saved.meta["best"]), float(saved.meta["judged"]), weights)
         self.controller = KLController(self.config.kl, float(saved.meta["coefficient"]))
-
-
-def _value_head(players: Players) -> ScalarHead:
-    return ScalarHead(players.reward.trunk.shape.width)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

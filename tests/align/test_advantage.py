@@ -48,7 +48,7 @@ def test_whitening_leaves_padding_out() -> None:
 
 
 def test_adaptive_controller_follows_the_target_within_a_fifth() -> None:
-    start = KLController(KLConfig(coefficient=0.1, target=4.0), 0.1)
+    start = KLController(KLConfig(kind="adaptive", coefficient=0.1, target=4.0), 0.1)
     assert start.after(4.4).coefficient == pytest.approx(0.1 * 1.1)
     assert start.after(400.0).coefficient == pytest.approx(0.12)
     assert start.after(-3.0).coefficient == pytest.approx(0.08)

@@ -25,6 +25,7 @@ from components.align.reward import (
     train_reward,
 )
 from components.align.rollout import RewardModel
+from components.align.selection import Jury, set_apart
 from components.core.artifact import Checkpoint, Lineage, Preferences
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.progress import Progress
@@ -34,6 +35,7 @@ from components.text.answering import Answer, Asked, answer_all, read_questions
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
 from components.text.principles import Constitution
 from components.train.recipe import OptimConfig
+from models.decoder import Decoder
 
 PRINCIPLES = Constitution.model_validate(
     {
@@ -65,13 +67,15 @@ REWARD = RewardConfig(
     precision="float32",
 )
 PPO = PPOConfig(
+    constitution=PRINCIPLES,
+    judged=2,
     iterations=10,
     answers=32,
     batch=16,
     temperature=1.0,
     max_new=24,
     optim=OptimConfig(kind="adamw", adam_lr=1e-3, embedding_lr=1e-3),
-    kl=KLConfig(coefficient=0.2, target=1.5),
+    kl=KLConfig(kind="adaptive", coefficient=0.2, target=1.5),
     precision="float32",
 )
 
@@ -310,6 +314,32 @@ def test_max_new_beyond_the_context_is_refused(world, reward):
     config = PPO.model_copy(update={"max_new": 96})
     with pytest.raises(ConfigError, match=r"max_new \(96\) must be below the model's context"):
         align(world, reward, config=config)
+
+
+@pytest.mark.parametrize("best", [0, 1, 3])
+def test_the_iteration_judged_best_is_kept(world, reward, monkeypatch, best):
+    """0 is the model it came from: a policy that only gets worse is not kept."""
+    config = PPO.model_copy(update={"iterations": 3})
+    asked: list[torch.Tensor] = []
+
+    def judged(jury: Jury, policy: Decoder) -> float:
+        asked.append(policy.norm.weight.detach().clone())
+        return float(len(asked) == best + 1)
+
+    monkeypatch.setattr(Jury, "judged", judged)
+    aligned = align(world, reward, config=config)
+    kept = load_model(world.root / aligned.name).norm.weight
+    assert aligned.stats["kept_iteration"] == best
+    assert [torch.equal(kept, one) for one in asked] == [at == best for at in range(4)]
+
+
+def test_the_jury_asks_what_no_rollout_asks(world):
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    folder = world.root / world.instructions.name
+    found = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
+    rollouts, apart = set_apart([*found, found[0]], 256)
+    assert apart == found[:2]
+    assert rollouts == found[2:]
 
 
 def test_questions_go_round(world, reward):
