@@ -62,10 +62,10 @@ def join(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> 
     return Sequences(ids_bt, torch.tensor([len(p) for p in prompts]), torch.tensor(lengths))
 
 
-def answer_scores(model: Decoder, sequences: Sequences) -> Tensor:
-    """log p of every token at each answer position, [n, v], float32."""
+def answer_scores(model: Decoder, sequences: Sequences, temperature: float = 1.0) -> Tensor:
+    """log p of every token at each answer position when sampled so, [n, v], float32."""
     hidden_nc = model.hidden(sequences.ids_bt)[sequences.places]
-    return model.logits(hidden_nc.float()).log_softmax(-1)
+    return (model.logits(hidden_nc.float()) / temperature).log_softmax(-1)
 
 
 def taken(scores_nv: Tensor, tokens_n: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From scores to advantages: the KL penalty, its controller, and generalised advantage estimation.
+"""From scores to advantages: the others' baseline, the KL controller, generalised advantages.
 
 Shapes in names: b answers, a answer positions.
 """
@@ -34,13 +34,22 @@ class KLController:
         return KLController(self.config, self.coefficient * (1.0 + self.config.gain * error))
 
 
-def token_rewards(
-    scores_b: Tensor, logprobs_ba: Tensor, reference_ba: Tensor, mask_ba: Tensor, coefficient: float
-) -> Tensor:
-    """-coefficient * (log p - log p of the reference) at each token; the score at the last."""
-    rewards_ba = -coefficient * (logprobs_ba - reference_ba) * mask_ba
-    last_b = mask_ba.sum(1) - 1
-    rewards_ba[torch.arange(len(scores_b)), last_b] += scores_b
+def against_others(scores_b: Tensor, questions_b: Tensor) -> Tensor:
+    """Each score less the mean of the other answers to its question; 0 where there are none.
+
+    The leave-one-out baseline (Ahmadian et al. 2024, arXiv:2402.14740): it takes away what
+    a question gives to whoever answers it, which no linear value function sees as well.
+    """
+    same_bb = (questions_b[:, None] == questions_b).float()
+    count_b = same_bb.sum(1)
+    mean_b = same_bb @ scores_b / count_b
+    return (scores_b - mean_b) * count_b / (count_b - 1).clamp(min=1)
+
+
+def token_rewards(scores_b: Tensor, mask_ba: Tensor) -> Tensor:
+    """The score at each answer's last token, 0 before it."""
+    rewards_ba = torch.zeros(mask_ba.shape)
+    rewards_ba[torch.arange(len(scores_b)), mask_ba.sum(1) - 1] = scores_b
     return rewards_ba
 
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from components.align.advantage import KLController, gae, token_rewards, whiten
+from components.align.advantage import KLController, against_others, gae, token_rewards, whiten
 from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
+from components.align.selection import Best, Jury
 from components.core.errors import MillError
 from components.core.precision import computing
 from components.core.shards import write_shard
@@ -60,10 +61,17 @@ class Learning:
     """One PPO run, from wherever an earlier try left it."""
 
     def __init__(
-        self, config: PPOConfig, players: Players, asked: Sequence[Asked], work: Workdir
+        self,
+        config: PPOConfig,
+        players: Players,
+        asked: Sequence[Asked],
+        jury: Jury,
+        work: Workdir,
     ) -> None:
         self.config, self.players, self.asked, self.work = config, players, asked, work
-        self.value = _value_head(players)
+        self.jury = jury
+        self.best: Best | None = None
+        self.value = ScalarHead(players.reward.trunk.shape.width)
         self.policy_optim = Optimiser(players.policy, config.optim)
         self.value_optim = Optimiser(self.value, config.value_optim)
         self.controller = KLController(config.kl, config.kl.coefficient)
@@ -78,6 +86,8 @@ class Learning:
         """
         keep_freed_memory()
         self._resume()
+        if not self.curve:
+            self._judge(0)
         config = self.config
         self.work.progress.start(config.iterations, "iterations", done=len(self.curve))
         while len(self.curve) < config.iterations:
@@ -86,8 +96,12 @@ class Learning:
             note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
             self.work.progress.advance(1, note=note)
             done = len(self.curve)
+            if done % config.judge_every == 0 or done == config.iterations:
+                self._judge(done)
             if done % config.save_every == 0 and done < config.iterations:
                 self._save()
+        if self.best is not None:
+            self.best.put_back(self.players.policy)
         columns = [list(column) for column in zip(*self.curve, strict=True)]
         table = pa.table({name: pa.array(c) for name, c in zip(CURVE, columns, strict=True)})
         write_shard(self.work.folder / "curve.parquet", table)
@@ -103,7 +117,21 @@ class Learning:
             "reward_last": round(_mean(last, "reward"), 4),
             "kl_last": round(_mean(last, "kl"), 4),
             "entropy_last": round(_mean(last, "entropy"), 4),
+            **self._choice(),
         }
+
+    def _choice(self) -> dict[str, float]:
+        if self.best is None:
+            return {}
+        return {"kept_iteration": float(self.best.iteration), "judged": round(self.best.judged, 4)}
+
+    def _judge(self, done: int) -> None:
+        """Keep the policy after ``done`` iterations where it is judged better than before."""
+        if not self.jury.asked:
+            return
+        judged = self.jury.judged(self.players.policy)
+        if self.best is None or judged > self.best.judged:
+            self.best = Best.of(done, judged, self.players.policy)
 
     def _iterate(self, iteration: int) -> None:
         config = self.config
@@ -133,21 +161,18 @@ class Learning:
 
     def _questions(self, iteration: int) -> list[Asked]:
         """The next questions; the list begins again where it ends."""
-        start = iteration * self.config.answers
-        numbers = range(start, start + self.config.answers)
-        return [self.asked[number % len(self.asked)] for number in numbers]
+        config = self.config
+        start = iteration * (config.answers // config.kept)
+        numbers = range(start, start + config.answers // config.kept)
+        asked = [self.asked[number % len(self.asked)] for number in numbers]
+        return [one for one in asked for _ in range(config.samples)]
 
     def _lesson(self, rollout: Rollout) -> Lesson:
         config, mask_ba = self.config, rollout.mask_ba
         with torch.no_grad():
             values_ba = self.value(rollout.features_bac) * mask_ba
-        rewards_ba = token_rewards(
-            rollout.scores(config),
-            rollout.logprobs_ba,
-            rollout.reference_ba,
-            mask_ba,
-            self.controller.coefficient,
-        )
+        scores_b = against_others(rollout.scores(config), rollout.questions_b)
+        rewards_ba = token_rewards(scores_b, mask_ba)
         advantages_ba, returns_ba = gae(
             rewards_ba, values_ba, mask_ba, config.discount, config.decay
         )
@@ -166,13 +191,17 @@ class Learning:
         mask_ba = rollout.mask_ba[rows]
         sequences = rollout.sequences.pick(rows)
         with computing(self.players.policy, config.precision):
-            scores_nv = answer_scores(self.players.policy, sequences)
+            scores_nv = answer_scores(self.players.policy, sequences, config.temperature)
             loss, clip_share = policy_loss(
                 taken(scores_nv, sequences.answers_n),
                 rollout.logprobs_ba[rows][mask_ba],
                 lesson.advantages_ba[rows][mask_ba],
                 config.clip,
             )
+            with torch.no_grad():
+                reference_nv = answer_scores(self.players.reference, sequences, config.temperature)
+            kl_n = (scores_nv.exp() * (scores_nv - reference_nv)).sum(-1)
+            loss = loss + self.controller.coefficient * kl_n.mean()
             if config.entropy:
                 loss = loss - config.entropy * entropies(scores_nv).mean()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -204,7 +233,11 @@ class Learning:
         tensors |= {f"value:{k}": t for k, t in self._value_state().items()}
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64)
         # JSON keeps a float to the last bit
-        self.states.save(len(self.curve), tensors, {"coefficient": self.controller.coefficient})
+        meta: dict[str, float] = {"coefficient": self.controller.coefficient}
+        if self.best is not None:
+            tensors |= {f"best:{k}": t for k, t in self.best.weights.items()}
+            meta |= {"best": self.best.iteration, "judged": self.best.judged}
+        self.states.save(len(self.curve), tensors, meta)
 
     def _policy_state(self) -> dict[str, Tensor]:
         return collect({"model": self.players.policy}, self.policy_optim)
@@ -219,14 +252,10 @@ class Learning:
         restore(_part(saved.tensors, "policy:"), {"model": self.players.policy}, self.policy_optim)
         restore(_part(saved.tensors, "value:"), {"model": self.value}, self.value_optim)
         self.curve = saved.tensors["curve"].tolist()
+        if "best" in saved.meta:
+            weights = _part(saved.tensors, "best:")
+            self.best = Best(int(saved.meta["best"]), float(saved.meta["judged"]), weights)
         self.controller = KLController(self.config.kl, float(saved.meta["coefficient"]))
-
-
-def _value_head(players: Players) -> ScalarHead:
-    """A head that values an unfinished answer as the reward model would if it ended here."""
-    head = ScalarHead(players.reward.trunk.shape.width)
-    head.load_state_dict(players.reward.head.state_dict())
-    return head
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

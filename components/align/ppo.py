@@ -3,10 +3,15 @@
     modelmill stage ppo --input policy=PATH --input reward=PATH --input instructions=PATH \\
         --input tokenizer=PATH --output DIR
 
-In the style of InstructGPT (Ouyang et al. 2022, arXiv:2203.02155): a KL penalty a token, the
-reward at the last, a value function that starts from the reward model. Here that is a linear head
-on the reward model's frozen hidden states, which scoring an answer computes anyway. Writes
-``curve.parquet`` (a row an iteration).
+In the style of InstructGPT (Ouyang et al. 2022, arXiv:2203.02155): the reward at the last token, a
+value function, a hold on the model it came from. The value function is a linear head on the reward
+model's frozen hidden states, which scoring an answer computes anyway. A question is answered
+``samples`` times and learnt from by the answers that differ most in reward, which is where the
+signal is (Xu et al. 2025, arXiv:2504.13818). The KL is that of whole distributions, in the loss: as
+a penalty of the tokens said it is all noise. AdamW's epsilon lies above the gradients, since its
+even step in every direction spends the KL on noise too. Of all iterations that one is kept whose
+answers to training questions the principles judge best. Writes ``curve.parquet`` (a row an
+iteration).
 """
 
 from __future__ import annotations
@@ -37,6 +42,7 @@ def ppo(
     """
     from components.align.learning import Learning
     from components.align.rollout import Players, RewardModel
+    from components.align.selection import Jury, set_apart
 
     model = load_model(work.path(policy))
     longest = model.shape.context - config.max_new
@@ -45,17 +51,19 @@ def ppo(
             f"ppo.max_new ({config.max_new}) must be below the model's context "
             f"({model.shape.context})"
         )
-    asked = read_questions(
+    opened = open_tokenizer(work.path(tokenizer))
+    found = read_questions(
         work.path(instructions),
         "train",
-        open_tokenizer(work.path(tokenizer)),
+        opened,
         longest=longest,
         limit=config.questions,
         seed=config.seed,
     )
     reference = load_model(work.path(policy)).requires_grad_(False)
     players = Players(model, reference, RewardModel.load(work.path(reward)))
-    learning = Learning(config, players, asked, work)
+    asked, apart = set_apart(found, config.judged)
+    learning = Learning(config, players, asked, Jury(config, opened, apart), work)
     learning.run()
     save_model(work.folder, model)
     return work.seal(Checkpoint, stats=learning.stats())

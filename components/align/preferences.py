@@ -3,18 +3,18 @@
     modelmill stage preferences --input policy=PATH --input instructions=PATH \\
         --input tokenizer=PATH --output DIR
 
-``train.parquet`` asks questions of training pages, ``heldout.parquet`` of held-out ones. The best
-and the worst of a question's answers make a pair, the second best and the second worst another,
-as far as they differ by ``margin``. Two more kinds of pair show the reward model what a policy
-hardly ever says itself, but PPO would find: the best answer against those borrowed from other
-questions, and the documentation's answer against a sampled one. Judged by principles instead of
-people: arXiv:2212.08073.
+``train.parquet`` asks questions of training pages, ``heldout.parquet`` of held-out ones. Every two
+answers to a question that differ by ``margin`` make a pair. Beside the policy's own answers stand
+those that show the reward model what a policy hardly ever says itself, but PPO would find: answers
+borrowed from other questions, and the documentation's. Judged by principles instead of people:
+arXiv:2212.08073.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +44,7 @@ PAIR = pa.schema(
         pa.field("chosen", pa.string(), nullable=False),
         pa.field("rejected", pa.string(), nullable=False),
         pa.field("margin", pa.float64(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
         pa.field(
             "votes",
             pa.list_(
@@ -60,6 +61,7 @@ PAIR = pa.schema(
     ]
 )
 Split = Literal["train", "heldout"]
+Origin = Literal["own", "borrowed", "documented"]
 
 
 class PreferencesConfig(StageConfig):
@@ -68,20 +70,19 @@ class PreferencesConfig(StageConfig):
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
     )
-    questions: int = Field(default=384, ge=1, description="training questions, at most")
+    questions: int = Field(default=1280, ge=1, description="training questions, at most")
     heldout_questions: int = Field(default=96, ge=1, description="held-out questions, at most")
     answers: int = Field(default=4, ge=2, le=64, description="answers sampled to a question")
-    pairs: int = Field(default=2, ge=1, description="pairs taken from a question, at most")
     borrowed: int = Field(
-        default=2, ge=0, le=16, description="pairs with an answer to another question as the worse"
+        default=1, ge=0, le=16, description="answers to other questions beside a question's own"
     )
     documented: bool = Field(
-        default=True, description="whether the documentation's answer makes a pair with a sampled"
+        default=True, description="whether the documentation's answer stands beside the sampled"
     )
     margin: float = Field(
-        default=0.05, gt=0, le=1, description="least difference of two answers' judgements"
+        default=0.02, gt=0, le=1, description="least difference of two answers' judgements"
     )
-    temperature: float = Field(default=1.0, gt=0, le=5, description="of the sampling")
+    temperature: float = Field(default=0.7, gt=0, le=5, description="of the sampling")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
     chunk: int = Field(default=32, ge=1, description="questions of one batch and of one resume")
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the questions and the sampling")
@@ -178,35 +179,31 @@ def _pairs_of_chunk(
 def pairs(
     config: PreferencesConfig, asked: Asked, answers: Sequence[Answer], borrowed: Sequence[Answer]
 ) -> list[dict[str, Any]]:
-    """Rows of ``PAIR``: the answers among each other, then against others', then the documented."""
-    judged = [_judged(config.constitution, asked, answer) for answer in dict.fromkeys(answers)]
-    judged.sort(key=lambda one: -one.judgement.total)
-    half = len(judged) // 2
-    among = list(zip(judged[:half], reversed(judged), strict=False))
-    kept = [pair for pair in among if _differ(*pair, config.margin)][: config.pairs]
-    others = [(judged[0], _judged(config.constitution, asked, answer)) for answer in borrowed]
-    kept += [pair for pair in others if _differ(*pair, config.margin)]
+    """Rows of ``PAIR``, a question's together: the better answer, the worse, what each is."""
+    given: list[tuple[Origin, Answer]] = [("own", answer) for answer in answers]
+    given += [("borrowed", answer) for answer in borrowed]
     if config.documented:
-        told = _judged(config.constitution, asked, Answer(asked.reference, (), True))
-        first = _judged(config.constitution, asked, answers[0])
-        kept += [(told, first)] if _differ(told, first, config.margin) else []
-    return [_row(asked, *pair) for pair in kept]
+        given.append(("documented", Answer(asked.reference, (), True)))
+    unique = {answer.text: (origin, answer) for origin, answer in reversed(given)}
+    judged = [_judged(config.constitution, asked, *one) for one in unique.values()]
+    judged.sort(key=lambda one: -one.judgement.total)
+    return [
+        _row(asked, better, worse)
+        for better, worse in combinations(judged, 2)
+        if better.judgement.total - worse.judgement.total >= config.margin
+    ]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An answer with what the principles say of it."""
+    """An answer with where it comes from and what the principles say of it."""
 
+    origin: Origin
     text: str
     judgement: Judgement
 
 
-def _differ(better: Judged, worse: Judged, margin: float) -> bool:
-    apart = better.judgement.total - worse.judgement.total
-    return apart >= margin and better.text != worse.text
-
-
-def _judged(constitution: Constitution, asked: Asked, answer: Answer) -> Judged:
+def _judged(constitution: Constitution, asked: Asked, origin: Origin, answer: Answer) -> Judged:
     judgement = judge(
         constitution,
         asked.question,
@@ -215,7 +212,7 @@ def _judged(constitution: Constitution, asked: Asked, answer: Answer) -> Judged:
         asked.reference,
         finished=answer.finished,
     )
-    return Judged(answer.text, judgement)
+    return Judged(origin, answer.text, judgement)
 
 
 def _row(asked: Asked, better: Judged, worse: Judged) -> dict[str, Any]:
@@ -223,6 +220,7 @@ def _row(asked: Asked, better: Judged, worse: Judged) -> dict[str, Any]:
         {"principle": name, "chosen": score, "rejected": worse.judgement.scores[name]}
         for name, score in better.judgement.scores.items()
     ]
+    strange = [one.origin for one in (better, worse) if one.origin != "own"]
     return {
         "question": asked.question,
         "subject": asked.subject,
@@ -230,5 +228,6 @@ def _row(asked: Asked, better: Judged, worse: Judged) -> dict[str, Any]:
         "chosen": better.text,
         "rejected": worse.text,
         "margin": better.judgement.total - worse.judgement.total,
+        "kind": strange[0] if strange else "own",
         "votes": votes,
     }

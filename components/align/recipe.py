@@ -8,6 +8,7 @@ from pydantic import Field
 
 from components.core.config import StageConfig
 from components.core.precision import Precision
+from components.text.principles import Constitution, house_constitution
 from components.train.recipe import OptimConfig, ScheduleConfig
 
 
@@ -15,7 +16,7 @@ class KLConfig(StageConfig):
     """How the policy is held near the model it came from."""
 
     kind: Literal["adaptive", "fixed"] = Field(
-        default="adaptive", description="whether the coefficient follows the target"
+        default="fixed", description="whether the coefficient follows the target"
     )
     coefficient: float = Field(
         default=0.1, ge=0, le=10, description="penalty a nat, in deviations of reward, at first"
@@ -31,12 +32,28 @@ class KLConfig(StageConfig):
 class PPOConfig(StageConfig):
     """Rollouts, advantages, and the clipped objective."""
 
-    iterations: int = Field(default=14, ge=1, le=100_000, description="rollouts, each learnt from")
-    answers: int = Field(default=128, ge=2, description="questions answered in a rollout")
+    constitution: Constitution = Field(
+        default_factory=house_constitution, description="the principles that choose an iteration"
+    )
+    judged: int = Field(
+        default=256,
+        ge=0,
+        description="training questions kept back, whose answers choose the iteration; 0: the last",
+    )
+    judge_every: int = Field(default=1, ge=1, description="iterations between judgements")
+    iterations: int = Field(default=8, ge=1, le=100_000, description="rollouts, each learnt from")
+    answers: int = Field(default=256, ge=2, description="answers of a rollout")
+    samples: int = Field(default=8, ge=2, description="answers sampled to a question")
+    kept: int = Field(
+        default=4, ge=2, description="of these, half the best and half the worst are learnt from"
+    )
     questions: int = Field(default=8192, ge=1, description="training questions to draw from")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
+    temperature: float = Field(
+        default=0.7, gt=0, le=5, description="of the sampling, and of the policy that is learnt"
+    )
     epochs: int = Field(default=2, ge=1, le=20, description="times each rollout is learnt from")
-    batch: int = Field(default=32, ge=1, description="answers a gradient step")
+    batch: int = Field(default=64, ge=1, description="answers a gradient step")
     clip: float = Field(default=0.2, gt=0, lt=1, description="how far a ratio may help")
     value_clip: float = Field(default=0.2, gt=0, description="how far a value may move at once")
     score_clip: float = Field(
@@ -51,7 +68,7 @@ class PPOConfig(StageConfig):
     kl: KLConfig = Field(default=KLConfig(), description="hold on the model it came from")
     optim: OptimConfig = Field(
         default=OptimConfig(
-            kind="adamw", adam_lr=0.0002, embedding_lr=0.0002, beta2=0.98, weight_decay=0.0
+            kind="adamw", adam_lr=0.0008, embedding_lr=0.0008, beta2=0.98, adam_eps=0.001
         ),
         description="the policy's optimiser",
     )

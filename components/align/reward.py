@@ -3,24 +3,26 @@
     modelmill stage reward --input policy=PATH --input preferences=PATH \\
         --input tokenizer=PATH --output DIR
 
-Loss: Bradley-Terry, -log sigmoid(reward of the chosen - reward of the rejected answer), as in
-Ouyang et al. 2022 (arXiv:2203.02155, equation 1). The reward is read at the answer's last token
-and scaled to mean 0 and deviation 1 over the training answers.
+Loss: Bradley-Terry, -log sigmoid(reward of the chosen - reward of the rejected answer), the mean
+over all pairs of a question, whose answers are each read once, as in Ouyang et al. 2022
+(arXiv:2203.02155, equation 1). The reward is read at the answer's last token and scaled to mean 0
+and deviation 1 over the training answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from components.core.artifact import Checkpoint, Preferences, Tokenizer
 from components.core.config import StageConfig
 from components.core.errors import DataError
-from components.core.figures import proportion_interval
+from components.core.figures import ratio_interval
 from components.core.precision import Precision, computing
 from components.core.shards import read_shard
 from components.core.weights import load_model, save_model, save_weights
@@ -43,10 +45,10 @@ LEAST_DEVIATION = 1e-6
 class RewardConfig(StageConfig):
     """How long and how fast the reward model learns."""
 
-    epochs: float = Field(default=1.0, gt=0, le=100, description="times each pair is seen")
-    batch: int = Field(default=32, ge=1, description="pairs a step")
+    epochs: float = Field(default=1.0, gt=0, le=100, description="times each question is seen")
+    batch: int = Field(default=16, ge=1, description="questions a step, with all their pairs")
     optim: OptimConfig = Field(
-        default=OptimConfig(muon_lr=0.004, adam_lr=0.001, embedding_lr=0.0005),
+        default=OptimConfig(muon_lr=0.01, adam_lr=0.003, embedding_lr=0.002),
         description="optimisers and their rates",
     )
     schedule: ScheduleConfig = Field(
@@ -54,20 +56,23 @@ class RewardConfig(StageConfig):
     )
     safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
     precision: Precision = Field(default="auto", description="dtype of activations")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the pairs")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the questions")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A question's prompt with the better and the worse answer, as tokens."""
+class Group:
+    """A question's prompt, its answers as tokens, and its pairs of answers by their numbers."""
 
     prompt: list[int]
-    chosen: list[int]
-    rejected: list[int]
+    answers: list[list[int]]
+    pairs: list[tuple[int, int]]
+    """(better, worse)."""
+    kinds: list[str]
+    """What each pair is made of."""
 
     @property
     def length(self) -> int:
-        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+        return len(self.prompt) + max(map(len, self.answers))
 
 
 def train_reward(
@@ -90,18 +95,18 @@ def train_reward(
     head = ScalarHead(model.shape.width)
     opened = open_tokenizer(work.path(tokenizer))
     folder = work.path(preferences)
-    learnt = read_pairs(folder, "train", opened, model.shape.context)
-    unseen = read_pairs(folder, "heldout", opened, model.shape.context)
+    learnt = read_groups(folder, "train", opened, model.shape.context)
+    unseen = read_groups(folder, "heldout", opened, model.shape.context)
     if not learnt:
         raise DataError("preferences: there is no training pair to learn from")
     with computing(model, config.precision):
         trained = train(_job(config, model, head, learnt), work)
         calibrate(model, head, learnt[: config.batch * 8], config.batch)
-        accuracy = _accuracy(model, head, unseen, config.batch)
+        accuracy = _accuracies(model, head, unseen, config.batch)
     save_model(work.folder, model)
     save_weights(work.folder, head, HEAD_FILE)
     stats = {
-        "pairs": float(len(learnt)),
+        "pairs": float(sum(len(group.pairs) for group in learnt)),
         "steps": trained.steps,
         "loss": round(trained.loss, 4),
         "skipped": trained.skipped,
@@ -109,49 +114,58 @@ def train_reward(
     return work.seal(Checkpoint, stats={**stats, **accuracy})
 
 
-def read_pairs(
+def read_groups(
     folder: Path,
     split: Literal["train", "heldout"],
     tokenizer: tokenizers.Tokenizer,
     context: int,
-) -> list[Pair]:
-    """All pairs of a split; those longer than the model's context are left out.
+) -> list[Group]:
+    """All pairs of a split by question; a question too long for the model's context is left out.
 
     Raises:
         DataError: the file or a column is missing.
     """
-    rows = read_shard(folder / f"{split}.parquet", ["question", "chosen", "rejected"]).to_pylist()
+    columns = ["question", "reference", "chosen", "rejected", "kind"]
+    rows = read_shard(folder / f"{split}.parquet", columns).to_pylist()
     found = (
-        Pair(
-            prompt_ids(tokenizer, [("user", row["question"])]),
-            answer_ids(tokenizer, row["chosen"]),
-            answer_ids(tokenizer, row["rejected"]),
-        )
-        for row in rows
+        _group(tokenizer, question, list(some))
+        for (question, _), some in groupby(rows, lambda row: (row["question"], row["reference"]))
     )
-    return [pair for pair in found if pair.length <= context]
+    return [group for group in found if group.length <= context]
+
+
+def _group(tokenizer: tokenizers.Tokenizer, question: str, rows: Sequence[dict[str, Any]]) -> Group:
+    texts = dict.fromkeys(row[side] for row in rows for side in ("chosen", "rejected"))
+    numbers = {text: number for number, text in enumerate(texts)}
+    return Group(
+        prompt=prompt_ids(tokenizer, [("user", question)]),
+        answers=[answer_ids(tokenizer, text) for text in texts],
+        pairs=[(numbers[row["chosen"]], numbers[row["rejected"]]) for row in rows],
+        kinds=[row["kind"] for row in rows],
+    )
 
 
 def _job(
-    config: RewardConfig, model: Decoder, head: ScalarHead, learnt: Sequence[Pair]
-) -> Job[list[Pair]]:
+    config: RewardConfig, model: Decoder, head: ScalarHead, learnt: Sequence[Group]
+) -> Job[list[Group]]:
     import torch
 
     from components.train.course import Course
     from components.train.loop import Job
 
-    def batch(step: int) -> list[list[Pair]]:
+    def batch(step: int) -> list[list[Group]]:
         epoch, index = divmod(step, -(-len(learnt) // config.batch))
         return [[learnt[at] for at in _batches(config, learnt, epoch)[index]]]
 
-    def loss(pairs: list[Pair], targets: float) -> Tensor:
-        chosen_b, rejected_b = rewards_of_pairs(model, head, pairs)
-        return -torch.nn.functional.logsigmoid(chosen_b - rejected_b).sum() / targets
+    def loss(groups: list[Group], targets: float) -> Tensor:
+        apart = differences(groups, rewards_of_groups(model, head, groups))
+        losses = [-torch.nn.functional.logsigmoid(one_p).mean() for one_p in apart]
+        return torch.stack(losses).sum() / targets
 
     return Job(
         modules={"decoder": model, "head": head},
         batch=batch,
-        weight=lambda pairs: len(pairs),
+        weight=lambda groups: len(groups),
         loss=loss,
         course=Course.of(max(1, round(config.epochs * -(-len(learnt) // config.batch)))),
         optim=config.optim,
@@ -160,8 +174,8 @@ def _job(
     )
 
 
-def _batches(config: RewardConfig, learnt: Sequence[Pair], epoch: int) -> list[list[int]]:
-    """An epoch's batches: pairs of like length together, in an order of its own."""
+def _batches(config: RewardConfig, learnt: Sequence[Group], epoch: int) -> list[list[int]]:
+    """An epoch's batches: questions of like length together, in an order of its own."""
     import torch
 
     generator = torch.Generator().manual_seed((config.seed << 20) + epoch)
@@ -172,56 +186,80 @@ def _batches(config: RewardConfig, learnt: Sequence[Pair], epoch: int) -> list[l
     return [batches[index] for index in drawn]
 
 
-def rewards_of_pairs(
-    model: Decoder, head: ScalarHead, pairs: Sequence[Pair]
-) -> tuple[Tensor, Tensor]:
-    """Rewards [b] of the chosen and of the rejected answers."""
+def rewards_of_groups(model: Decoder, head: ScalarHead, groups: Sequence[Group]) -> list[Tensor]:
+    """Rewards of each group's answers."""
     from models.heads import last_position
     from models.sequences import join
 
-    both = join(
-        [pair.prompt for pair in pairs] * 2,
-        [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs],
+    together = join(
+        [group.prompt for group in groups for _ in group.answers],
+        [answer for group in groups for answer in group.answers],
     )
-    rewards_b = last_position(head(model.hidden(both.ids_bt)), both.lengths_b)
-    return rewards_b[: len(pairs)], rewards_b[len(pairs) :]
+    rewards_b = last_position(head(model.hidden(together.ids_bt)), together.lengths_b)
+    return list(rewards_b.split([len(group.answers) for group in groups]))
+
+
+def differences(groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[Tensor]:
+    """The better answer's reward less the worse one's, for the pairs of each group."""
+    import torch
+
+    numbers = (torch.tensor(group.pairs) for group in groups)
+    return [
+        one_b[pairs_p2[:, 0]] - one_b[pairs_p2[:, 1]]
+        for one_b, pairs_p2 in zip(rewards, numbers, strict=True)
+    ]
 
 
 def _all_rewards(
-    model: Decoder, head: ScalarHead, pairs: Sequence[Pair], batch: int
-) -> tuple[Tensor, Tensor]:
+    model: Decoder, head: ScalarHead, groups: Sequence[Group], batch: int
+) -> list[Tensor]:
     import torch
 
     with torch.no_grad():
-        found = [
-            rewards_of_pairs(model, head, pairs[start : start + batch])
-            for start in range(0, len(pairs), batch)
+        return [
+            rewards
+            for start in range(0, len(groups), batch)
+            for rewards in rewards_of_groups(model, head, groups[start : start + batch])
         ]
-    return torch.cat([chosen for chosen, _ in found]), torch.cat([worse for _, worse in found])
 
 
-def calibrate(model: Decoder, head: ScalarHead, pairs: Sequence[Pair], batch: int) -> None:
+def calibrate(model: Decoder, head: ScalarHead, groups: Sequence[Group], batch: int) -> None:
     """Scale the head, so that rewards of these answers have mean 0 and deviation 1."""
     import torch
 
-    both = torch.cat(_all_rewards(model, head, pairs, batch))
-    deviation = both.std(correction=0).clamp(min=LEAST_DEVIATION)
+    every = torch.cat(_all_rewards(model, head, groups, batch))
+    deviation = every.std(correction=0).clamp(min=LEAST_DEVIATION)
     with torch.no_grad():
-        head.out.bias.sub_(both.mean()).div_(deviation)
+        head.out.bias.sub_(every.mean()).div_(deviation)
         head.out.weight.div_(deviation)
 
 
-def _accuracy(
-    model: Decoder, head: ScalarHead, pairs: Sequence[Pair], batch: int
+def _accuracies(
+    model: Decoder, head: ScalarHead, groups: Sequence[Group], batch: int
 ) -> dict[str, float]:
-    """Share of held-out pairs in the right order, with its interval; empty without a pair."""
+    """Share of held-out pairs in the right order, of all and of each kind.
+
+    The interval resamples questions, whose pairs share answers. PPO leans on the kind ``own``: the
+    other two are easier.
+    """
+    pairs = sum(len(group.pairs) for group in groups)
     if not pairs:
         return {"heldout_pairs": 0.0}
-    chosen, rejected = _all_rewards(model, head, pairs, batch)
-    figure = proportion_interval(int((chosen > rejected).sum()), len(pairs))
-    return {
-        "heldout_pairs": float(len(pairs)),
+    apart = differences(groups, _all_rewards(model, head, groups, batch))
+    right = [(one_p > 0).tolist() for one_p in apart]
+    figure = ratio_interval([float(sum(one)) for one in right], [float(len(one)) for one in right])
+    stats = {
+        "heldout_pairs": float(pairs),
         "heldout_accuracy": round(figure.value, 4),
         "heldout_accuracy_low": round(figure.low, 4),
         "heldout_accuracy_high": round(figure.high, 4),
     }
+    judged = [
+        (kind, ordered)
+        for group, one in zip(groups, right, strict=True)
+        for kind, ordered in zip(group.kinds, one, strict=True)
+    ]
+    for kind in sorted({kind for kind, _ in judged}):
+        of_kind = [ordered for known, ordered in judged if known == kind]
+        stats[f"heldout_accuracy_{kind}"] = round(sum(of_kind) / len(of_kind), 4)
+    return stats

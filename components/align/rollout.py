@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -65,6 +66,8 @@ class Rollout:
     rewards_b: Tensor
     """Scores of the reward model, in deviations over answers of the reference."""
     finished_b: Tensor
+    questions_b: Tensor
+    """Equal where the question is."""
     entropy: float
     """Mean nats a token."""
 
@@ -88,12 +91,48 @@ class Rollout:
 def roll_out(
     config: PPOConfig, players: Players, asked: Sequence[Asked], generator: torch.Generator
 ) -> Rollout:
-    """Answer each question once, at temperature 1, and score the answers."""
+    """Answer each question once and score the answers."""
     prompts = [one.prompt for one in asked]
     sampled = generate(
-        players.policy, prompts, max_new=config.max_new, stop=END_ID, generator=generator
+        players.policy,
+        prompts,
+        max_new=config.max_new,
+        stop=END_ID,
+        temperature=config.temperature,
+        generator=generator,
     )
-    return observe(config, players, prompts, sampled)
+    rewards = rewards_of(config, players.reward, prompts, sampled)
+    kept = [
+        start + number
+        for start in range(0, len(prompts), config.samples)
+        for number in extremes(rewards[start : start + config.samples], config.kept)
+    ]
+    return observe(config, players, [prompts[at] for at in kept], [sampled[at] for at in kept])
+
+
+def extremes(scores: Sequence[float], count: int) -> list[int]:
+    """Numbers of the ``count`` lowest and highest scores, half of each: those that differ most."""
+    order = sorted(range(len(scores)), key=lambda at: scores[at])
+    low = count // 2
+    return sorted(order[:low] + order[len(order) - (count - low) :])
+
+
+@torch.no_grad()
+def rewards_of(
+    config: PPOConfig,
+    reward: RewardModel,
+    prompts: Sequence[Sequence[int]],
+    sampled: Sequence[Sampled],
+) -> list[float]:
+    """Scores of answers as learning will see them."""
+    order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]) + len(sampled[at].tokens))
+    rows = join([prompts[at] for at in order], [sampled[at].tokens for at in order])
+    trunk = _each(config, reward.trunk, rows, lambda m, s: (m.hidden(s.ids_bt), s))
+    found = torch.cat([last_position(reward.head(h), s.lengths_b) for h, s in trunk]).tolist()
+    scores = dict(zip(order, found, strict=True))
+    return [
+        scores[at] - config.unfinished * (not sampled[at].stopped) for at in range(len(prompts))
+    ]
 
 
 @torch.no_grad()
@@ -107,26 +146,29 @@ def observe(
     both = sorted(
         zip(prompts, sampled, strict=True), key=lambda pair: len(pair[0]) + len(pair[1].tokens)
     )
+    numbers = {tuple(prompt): number for number, prompt in enumerate(prompts)}
     sequences = join([prompt for prompt, _ in both], [one.tokens for _, one in both])
-    policy = _each(config, players.policy, sequences, _said)
+    said = partial(_said, config.temperature)
+    policy = _each(config, players.policy, sequences, said)
     logprobs_n, entropies_n = (torch.cat(column) for column in zip(*policy, strict=True))
-    reference = _each(config, players.reference, sequences, _said)
+    reference = _each(config, players.reference, sequences, said)
     trunk = _each(config, players.reward.trunk, sequences, lambda m, s: (m.hidden(s.ids_bt), s))
     head = players.reward.head
     return Rollout(
         sequences=sequences,
         mask_ba=sequences.mask_ba,
         logprobs_ba=sequences.spread(logprobs_n),
-        reference_ba=sequences.spread(torch.cat([said for said, _ in reference])),
+        reference_ba=sequences.spread(torch.cat([one for one, _ in reference])),
         features_bac=sequences.spread(torch.cat([h[s.places].float() for h, s in trunk])),
         rewards_b=torch.cat([last_position(head(h), s.lengths_b) for h, s in trunk]),
         finished_b=torch.tensor([one.stopped for _, one in both]),
+        questions_b=torch.tensor([numbers[tuple(prompt)] for prompt, _ in both]),
         entropy=float(entropies_n.mean()),
     )
 
 
-def _said(model: Decoder, sequences: Sequences) -> tuple[Tensor, Tensor]:
-    scores_nv = answer_scores(model, sequences)
+def _said(temperature: float, model: Decoder, sequences: Sequences) -> tuple[Tensor, Tensor]:
+    scores_nv = answer_scores(model, sequences, temperature)
     return taken(scores_nv, sequences.answers_n), entropies(scores_nv)
 
 

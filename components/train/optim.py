@@ -70,7 +70,7 @@ class Optimiser:
                 ),
             ],
             betas=(config.beta1, config.beta2),
-            eps=_EPS,
+            eps=config.adam_eps,
             fused=True,
         )
         self._rates = [config.embedding_lr, config.adam_lr, config.adam_lr]

@@ -26,6 +26,12 @@ class OptimConfig(StageConfig):
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
+    adam_eps: float = Field(
+        default=1e-10,
+        gt=0,
+        le=1,
+        description="added to AdamW's root; far above the gradients it makes it momentum SGD",
+    )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="decoupled, on matrices only")
     clip: float = Field(default=1.0, gt=0, description="largest norm of the whole gradient")
 

@@ -212,7 +212,7 @@ def nano() -> TextRun:
         loss=LossConfig(most_tokens=20_000),
         choice=ChoiceConfig(questions=60),
         preferences=PreferencesConfig(questions=32, heldout_questions=8, max_new=24),
-        ppo=PPOConfig(iterations=2, answers=16, max_new=24),
+        ppo=PPOConfig(iterations=2, answers=16, batch=16, judged=16, max_new=24),
         compare=CompareConfig(questions=32, max_new=24, kl_answers=8),
         safety=SafetyConfig(questions=64, probe_samples=2, max_new=40),
         engine=EngineConfig(capabilities=("SM80",)),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.align.advantage import KLController, gae, token_rewards, whiten
+from components.align.advantage import KLController, against_others, gae, token_rewards, whiten
 from components.align.recipe import KLConfig
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -29,11 +29,14 @@ def test_full_decay_without_discount_returns_the_whole_reward() -> None:
     assert torch.allclose(returns, torch.tensor([[0.9, 0.8, 1.0]]))
 
 
-def test_score_lands_on_the_last_token_and_kl_on_each() -> None:
-    logprobs = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 0.0, 0.0]])
-    reference = torch.tensor([[-2.0, -1.0, -0.5], [-1.0, 5.0, 5.0]])
-    rewards = token_rewards(torch.tensor([3.0, 4.0]), logprobs, reference, MASK, 0.1)
-    assert torch.allclose(rewards, torch.tensor([[-0.1, 0.0, 3.05], [4.0, 0.0, 0.0]]))
+def test_score_lands_on_the_last_token() -> None:
+    rewards = token_rewards(torch.tensor([3.0, 4.0]), MASK)
+    assert torch.equal(rewards, torch.tensor([[0.0, 0.0, 3.0], [4.0, 0.0, 0.0]]))
+
+
+def test_a_score_counts_against_the_other_answers_to_its_question() -> None:
+    scores = against_others(torch.tensor([1.0, 5.0, 2.0, 6.0, 9.0]), torch.tensor([0, 1, 0, 0, 2]))
+    assert scores.tolist() == [-3.0, 0.0, -1.5, 4.5, 0.0]
 
 
 def test_whitening_leaves_padding_out() -> None:
@@ -45,7 +48,7 @@ def test_whitening_leaves_padding_out() -> None:
 
 
 def test_adaptive_controller_follows_the_target_within_a_fifth() -> None:
-    start = KLController(KLConfig(coefficient=0.1, target=4.0), 0.1)
+    start = KLController(KLConfig(kind="adaptive", coefficient=0.1, target=4.0), 0.1)
     assert start.after(4.4).coefficient == pytest.approx(0.1 * 1.1)
     assert start.after(400.0).coefficient == pytest.approx(0.12)
     assert start.after(-3.0).coefficient == pytest.approx(0.08)

@@ -17,17 +17,25 @@ from components.align.learning import Learning
 from components.align.ppo import ppo
 from components.align.preferences import PreferencesConfig, make_preferences, pairs
 from components.align.recipe import KLConfig, PPOConfig
-from components.align.reward import RewardConfig, read_pairs, rewards_of_pairs, train_reward
+from components.align.reward import (
+    RewardConfig,
+    differences,
+    read_groups,
+    rewards_of_groups,
+    train_reward,
+)
 from components.align.rollout import RewardModel
+from components.align.selection import Jury, set_apart
 from components.core.artifact import Checkpoint, Lineage, Preferences
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.progress import Progress
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.answering import Answer, Asked, answer_all, read_questions
-from components.text.chat import open_tokenizer
+from components.text.chat import answer_ids, open_tokenizer, prompt_ids
 from components.text.principles import Constitution
 from components.train.recipe import OptimConfig
+from models.decoder import Decoder
 
 PRINCIPLES = Constitution.model_validate(
     {
@@ -47,25 +55,27 @@ PAIRS = PreferencesConfig(
     questions=8,
     heldout_questions=4,
     answers=24,
-    pairs=12,
     temperature=1.3,
     max_new=24,
     chunk=4,
     margin=0.15,
 )
 REWARD = RewardConfig(
-    epochs=6,
-    batch=8,
+    epochs=20,
+    batch=4,
     optim=OptimConfig(kind="adamw", adam_lr=3e-3, embedding_lr=3e-3),
     precision="float32",
 )
 PPO = PPOConfig(
+    constitution=PRINCIPLES,
+    judged=2,
     iterations=10,
     answers=32,
     batch=16,
+    temperature=1.0,
     max_new=24,
     optim=OptimConfig(kind="adamw", adam_lr=1e-3, embedding_lr=1e-3),
-    kl=KLConfig(coefficient=0.2, target=1.5),
+    kl=KLConfig(kind="adaptive", coefficient=0.2, target=1.5),
     precision="float32",
 )
 
@@ -101,12 +111,15 @@ def test_borrowed_answers_lose_and_the_documentation_wins():
     own = [Answer(said("load"), (5,), True), Answer("Loads.", (6,), True)]
     elsewhere = Answer("`walk` takes no parameters.", (7,), True)
     rows = pairs(PAIRS, asked, own, [elsewhere])
-    assert [(row["chosen"], row["rejected"]) for row in rows] == [
-        (said("load"), "Loads."),
-        (said("load"), "`walk` takes no parameters."),
-    ]  # the documentation's answer is what was said first: no pair
+    assert [(row["chosen"], row["rejected"], row["kind"]) for row in rows] == [
+        (said("load"), "Loads.", "own"),  # the policy said what the documentation says
+        (said("load"), "`walk` takes no parameters.", "borrowed"),
+        ("Loads.", "`walk` takes no parameters.", "borrowed"),
+    ]
     poor = pairs(PAIRS, asked, own[1:], [])
-    assert [(row["chosen"], row["rejected"]) for row in poor] == [(said("load"), "Loads.")]
+    assert [(row["chosen"], row["rejected"], row["kind"]) for row in poor] == [
+        (said("load"), "Loads.", "documented")
+    ]
     alone = PAIRS.model_copy(update={"documented": False})
     assert pairs(alone, asked, own[1:], []) == []
 
@@ -153,11 +166,41 @@ def test_reward_model_learns_the_planted_preference(world, preferences, reward):
     assert reward.stats["heldout_accuracy_low"] > 0.5
     model = RewardModel.load(world.root / reward.name)
     opened = open_tokenizer(world.root / world.tokenizer.name)
-    pairs = read_pairs(world.root / preferences.name, "train", opened, 96)
+    groups = read_groups(world.root / preferences.name, "train", opened, 96)
     with torch.no_grad():
-        both = torch.cat(rewards_of_pairs(model.trunk, model.head, pairs[: REWARD.batch * 8]))
-    assert both.mean().abs() < 1e-3
-    assert both.std(correction=0) == pytest.approx(1.0, abs=1e-3)
+        rewards = rewards_of_groups(model.trunk, model.head, groups)
+    every = torch.cat(rewards)
+    assert every.mean().abs() < 1e-3
+    assert every.std(correction=0) == pytest.approx(1.0, abs=1e-3)
+    for group, apart in zip(groups, differences(groups, rewards), strict=True):
+        assert len(group.pairs) == len(apart)
+        assert (apart > 0).float().mean() > 0.8
+
+
+def test_pairs_of_a_question_share_their_answers(world, preferences):
+    """Each answer is read once, and every row of the file is a pair of its question."""
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    folder = world.root / preferences.name
+    groups = read_groups(folder, "train", opened, 96)
+    rows = pq.read_table(folder / "train.parquet").to_pylist()
+    assert (
+        sum(len(group.pairs) for group in groups)
+        == len(rows)
+        > sum(len(group.answers) for group in groups)
+    )
+    pairs = [
+        (group.prompt, group.answers[better], group.answers[worse])
+        for group in groups
+        for better, worse in group.pairs
+    ]
+    assert pairs == [
+        (
+            prompt_ids(opened, [("user", row["question"])]),
+            answer_ids(opened, row["chosen"]),
+            answer_ids(opened, row["rejected"]),
+        )
+        for row in rows
+    ]
 
 
 def test_ppo_raises_the_reward_and_holds_the_kl(world, reward):
@@ -273,8 +316,34 @@ def test_max_new_beyond_the_context_is_refused(world, reward):
         align(world, reward, config=config)
 
 
+@pytest.mark.parametrize("best", [0, 1, 3])
+def test_the_iteration_judged_best_is_kept(world, reward, monkeypatch, best):
+    """0 is the model it came from: a policy that only gets worse is not kept."""
+    config = PPO.model_copy(update={"iterations": 3})
+    asked: list[torch.Tensor] = []
+
+    def judged(jury: Jury, policy: Decoder) -> float:
+        asked.append(policy.norm.weight.detach().clone())
+        return float(len(asked) == best + 1)
+
+    monkeypatch.setattr(Jury, "judged", judged)
+    aligned = align(world, reward, config=config)
+    kept = load_model(world.root / aligned.name).norm.weight
+    assert aligned.stats["kept_iteration"] == best
+    assert [torch.equal(kept, one) for one in asked] == [at == best for at in range(4)]
+
+
+def test_the_jury_asks_what_no_rollout_asks(world):
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    folder = world.root / world.instructions.name
+    found = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
+    rollouts, apart = set_apart([*found, found[0]], 256)
+    assert apart == found[:2]
+    assert rollouts == found[2:]
+
+
 def test_questions_go_round(world, reward):
     learning = Learning.__new__(Learning)
-    learning.config = PPO.model_copy(update={"answers": 5})
+    learning.config = PPO.model_copy(update={"answers": 10, "samples": 3, "kept": 2})
     learning.asked = list(range(8))  # type: ignore[assignment]
-    assert learning._questions(1) == [5, 6, 7, 0, 1]
+    assert learning._questions(1) == [number for number in (5, 6, 7, 0, 1) for _ in range(3)]
