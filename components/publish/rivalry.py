@@ -56,8 +56,8 @@ def _compare(comparison: Comparison, challenger: Measured, champion: Measured) -
         return verdict(gate, name, ours, on=on, direction=direction, bound=None, **told)
     pairs = _pairs(name, challenger, champion)
     counted = {"pairs": pairs.count, "pages": pairs.pages}
-    sign = 1 if comparison.better == "higher" else -1
-    margin = sign * (comparison.margin or 0.0)
+    sign = 1.0 if comparison.better == "higher" else -1.0
+    margin = sign * comparison.margin if comparison.margin else 0.0  # never -0, which is shown
     if pairs.count >= comparison.least_pairs and pairs.pages >= comparison.least_pages:
         said = f"paired: challenger minus champion over {pairs.count} items"
         return verdict(
