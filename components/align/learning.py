@@ -136,7 +136,7 @@ class Learning:
     def _iterate(self, iteration: int) -> None:
         config = self.config
         generator = torch.Generator().manual_seed((config.seed << 24) + iteration)
-        rollout = roll_out(config, self.players, self._questions(iteration), generator)
+        rollout = roll_out(config, self.players, self.jury, self._questions(iteration), generator)
         lesson = self._lesson(rollout)
         steps = [self._learn(lesson, rows, iteration) for rows in self._batches(generator)]
         clip_share, policy, value, norm = (
@@ -145,7 +145,7 @@ class Learning:
         self.curve.append(
             [
                 float(iteration),
-                float(rollout.scores(config).mean()),
+                float(rollout.scores_b.mean()),
                 rollout.kl,
                 self.controller.coefficient,
                 clip_share,
@@ -171,7 +171,7 @@ class Learning:
         config, mask_ba = self.config, rollout.mask_ba
         with torch.no_grad():
             values_ba = self.value(rollout.features_bac) * mask_ba
-        scores_b = against_others(rollout.scores(config), rollout.questions_b)
+        scores_b = against_others(rollout.scores_b, rollout.questions_b)
         rewards_ba = token_rewards(scores_b, mask_ba)
         advantages_ba, returns_ba = gae(
             rewards_ba, values_ba, mask_ba, config.discount, config.decay

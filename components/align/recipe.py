@@ -33,7 +33,14 @@ class PPOConfig(StageConfig):
     """Rollouts, advantages, and the clipped objective."""
 
     constitution: Constitution = Field(
-        default_factory=house_constitution, description="the principles that choose an iteration"
+        default_factory=house_constitution,
+        description="the principles that score beside the reward model and choose an iteration",
+    )
+    principles: float = Field(
+        default=10.0,
+        ge=0,
+        le=1000,
+        description="deviations of reward that a judgement of 1 is worth above one of 0",
     )
     judged: int = Field(
         default=256,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from components.align.recipe import PPOConfig
 from components.align.reward import HEAD_FILE
+from components.align.selection import Jury
 from components.core.precision import computing
 from components.core.weights import load_model, load_weights
 from components.text.answering import Asked
@@ -63,8 +64,8 @@ class Rollout:
     reference_ba: Tensor
     features_bac: Tensor
     """The reward trunk's hidden states before each token: what the value head reads."""
-    rewards_b: Tensor
-    """Scores of the reward model, in deviations over answers of the reference."""
+    scores_b: Tensor
+    """What the answers are worth, in deviations of reward over answers of the reference."""
     finished_b: Tensor
     questions_b: Tensor
     """Equal where the question is."""
@@ -81,15 +82,13 @@ class Rollout:
         """Mean tokens an answer."""
         return float(self.mask_ba.sum(1).float().mean())
 
-    def scores(self, config: PPOConfig) -> Tensor:
-        """Clipped rewards [b], less the penalty of answers that did not end."""
-        bound = config.score_clip
-        unended_b = config.unfinished * (~self.finished_b)
-        return self.rewards_b.clamp(-bound, bound) - unended_b
-
 
 def roll_out(
-    config: PPOConfig, players: Players, asked: Sequence[Asked], generator: torch.Generator
+    config: PPOConfig,
+    players: Players,
+    jury: Jury,
+    asked: Sequence[Asked],
+    generator: torch.Generator,
 ) -> Rollout:
     """Answer each question once and score the answers."""
     prompts = [one.prompt for one in asked]
@@ -101,13 +100,19 @@ def roll_out(
         temperature=config.temperature,
         generator=generator,
     )
-    rewards = rewards_of(config, players.reward, prompts, sampled)
+    scores = scores_of(config, players.reward, jury, asked, sampled)
     kept = [
         start + number
         for start in range(0, len(prompts), config.samples)
-        for number in extremes(rewards[start : start + config.samples], config.kept)
+        for number in extremes(scores[start : start + config.samples], config.kept)
     ]
-    return observe(config, players, [prompts[at] for at in kept], [sampled[at] for at in kept])
+    return observe(
+        config,
+        players,
+        [prompts[at] for at in kept],
+        [sampled[at] for at in kept],
+        [scores[at] for at in kept],
+    )
 
 
 def extremes(scores: Sequence[float], count: int) -> list[int]:
@@ -118,20 +123,25 @@ def extremes(scores: Sequence[float], count: int) -> list[int]:
 
 
 @torch.no_grad()
-def rewards_of(
+def scores_of(
     config: PPOConfig,
     reward: RewardModel,
-    prompts: Sequence[Sequence[int]],
+    jury: Jury,
+    asked: Sequence[Asked],
     sampled: Sequence[Sampled],
 ) -> list[float]:
-    """Scores of answers as learning will see them."""
+    """What each answer is worth: its clipped reward, the principles, and a penalty for no end."""
+    prompts = [one.prompt for one in asked]
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]) + len(sampled[at].tokens))
     rows = join([prompts[at] for at in order], [sampled[at].tokens for at in order])
     trunk = _each(config, reward.trunk, rows, lambda m, s: (m.hidden(s.ids_bt), s))
-    found = torch.cat([last_position(reward.head(h), s.lengths_b) for h, s in trunk]).tolist()
-    scores = dict(zip(order, found, strict=True))
+    rewards_b = torch.cat([last_position(reward.head(h), s.lengths_b) for h, s in trunk])
+    found = rewards_b.clamp(-config.score_clip, config.score_clip).tolist()
+    rewards = dict(zip(order, found, strict=True))
+    judged = jury.of_each(asked, sampled) if config.principles else [0.0] * len(asked)
     return [
-        scores[at] - config.unfinished * (not sampled[at].stopped) for at in range(len(prompts))
+        rewards[at] + config.principles * judged[at] - config.unfinished * (not sampled[at].stopped)
+        for at in range(len(prompts))
     ]
 
 
@@ -141,28 +151,29 @@ def observe(
     players: Players,
     prompts: Sequence[Sequence[int]],
     sampled: Sequence[Sampled],
+    scores: Sequence[float],
 ) -> Rollout:
-    """Score answers as learning will see them, sorted by length, which leaves little padding."""
-    both = sorted(
-        zip(prompts, sampled, strict=True), key=lambda pair: len(pair[0]) + len(pair[1].tokens)
+    """Look at answers as learning will see them, sorted by length, which leaves little padding."""
+    rows = sorted(
+        zip(prompts, sampled, scores, strict=True),
+        key=lambda row: len(row[0]) + len(row[1].tokens),
     )
     numbers = {tuple(prompt): number for number, prompt in enumerate(prompts)}
-    sequences = join([prompt for prompt, _ in both], [one.tokens for _, one in both])
+    sequences = join([prompt for prompt, _, _ in rows], [one.tokens for _, one, _ in rows])
     said = partial(_said, config.temperature)
     policy = _each(config, players.policy, sequences, said)
     logprobs_n, entropies_n = (torch.cat(column) for column in zip(*policy, strict=True))
     reference = _each(config, players.reference, sequences, said)
     trunk = _each(config, players.reward.trunk, sequences, lambda m, s: (m.hidden(s.ids_bt), s))
-    head = players.reward.head
     return Rollout(
         sequences=sequences,
         mask_ba=sequences.mask_ba,
         logprobs_ba=sequences.spread(logprobs_n),
         reference_ba=sequences.spread(torch.cat([one for one, _ in reference])),
         features_bac=sequences.spread(torch.cat([h[s.places].float() for h, s in trunk])),
-        rewards_b=torch.cat([last_position(head(h), s.lengths_b) for h, s in trunk]),
-        finished_b=torch.tensor([one.stopped for _, one in both]),
-        questions_b=torch.tensor([numbers[tuple(prompt)] for prompt, _ in both]),
+        scores_b=torch.tensor([score for _, _, score in rows]),
+        finished_b=torch.tensor([one.stopped for _, one, _ in rows]),
+        questions_b=torch.tensor([numbers[tuple(prompt)] for prompt, _, _ in rows]),
         entropy=float(entropies_n.mean()),
     )
 

@@ -1,8 +1,9 @@
-"""Which iteration is kept: the one whose answers the principles judge best, on training pages.
+"""The principles in PPO: a part of an answer's score, and the choice of the iteration kept.
 
 A reward model is worth less the longer a policy is trained against it (Gao et al. 2022,
-arXiv:2210.10760). The questions asked here are of training pages, but no rollout asks them; and
-what chooses among iterations never gives a gradient.
+arXiv:2210.10760), so the principles themselves, which are rules, score beside it (rule-based
+rewards: Mu et al. 2024, arXiv:2411.01111), and the iteration is kept whose answers they judge best,
+to questions of training pages that no rollout asks.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ import torch
 from torch import Tensor
 
 from components.align.recipe import PPOConfig
-from components.text.answering import Asked, answer_all
+from components.text.answering import Answer, Asked, answer_all, answer_of
 from components.text.principles import judge
 from models.decoder import Decoder
+from models.generate import Sampled
 
 
 @dataclass(frozen=True)
 class Jury:
-    """Questions kept back, and how their answers are judged."""
+    """How answers are judged, and the questions kept back for it."""
 
     config: PPOConfig
     tokenizer: tokenizers.Tokenizer
     asked: Sequence[Asked]
 
     def judged(self, policy: Decoder) -> float:
-        """Mean judgement; every call draws the same random numbers."""
+        """Mean judgement of the questions kept back; every call draws the same random numbers."""
         answers = answer_all(
             policy,
             self.tokenizer,
@@ -40,18 +42,25 @@ class Jury:
             seed=self.config.seed,
             batch=self.config.answers,
         )
-        totals = [
-            judge(
-                self.config.constitution,
-                one.question,
-                one.subject,
-                answer.text,
-                one.reference,
-                finished=answer.finished,
-            ).total
-            for one, answer in zip(self.asked, answers, strict=True)
-        ]
+        totals = [self._total(*pair) for pair in zip(self.asked, answers, strict=True)]
         return math.fsum(totals) / len(totals)
+
+    def of_each(self, asked: Sequence[Asked], sampled: Sequence[Sampled]) -> list[float]:
+        """The judgement, in [0, 1], of each sampled answer."""
+        return [
+            self._total(one, answer_of(self.tokenizer, said.tokens, finished=said.stopped))
+            for one, said in zip(asked, sampled, strict=True)
+        ]
+
+    def _total(self, asked: Asked, answer: Answer) -> float:
+        return judge(
+            self.config.constitution,
+            asked.question,
+            asked.subject,
+            answer.text,
+            asked.reference,
+            finished=answer.finished,
+        ).total
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,13 @@ def answer_all(
             generator=generator,
         )
         for index, one in zip(chosen, sampled, strict=True):
-            said = one.tokens[:-1] if one.stopped else one.tokens
-            text = tokenizer.decode(said, skip_special_tokens=True).strip()
-            answers[index] = Answer(text, tuple(one.tokens), one.stopped)
+            answers[index] = answer_of(tokenizer, one.tokens, finished=one.stopped)
         answered(len(chosen))
     return [answers[index] for index in range(len(prompts))]
+
+
+def answer_of(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> Answer:
+    """What was said, as text; the token that ends an answer is none of it."""
+    said = list(tokens[:-1] if finished else tokens)
+    text = tokenizer.decode(said, skip_special_tokens=True).strip()
+    return Answer(text, tuple(tokens), finished)
