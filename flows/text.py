@@ -57,9 +57,10 @@ from serving.smoke import smoke
 
 @dataclass(frozen=True)
 class Curated:
-    """The corpus that passed every rule and the check, and its version in DVC."""
+    """The corpus that passed every rule and the check, what the check saw, its version in DVC."""
 
     corpus: Corpus
+    check: Report
     dataset: Dataset
 
 
@@ -82,7 +83,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Served:
-    """Where the run ends: a registered version and the Bento that answered for it."""
+    """Where the run ends: a promoted version and the Bento that answered for it."""
 
     version: ModelVersion
     bento: Bento
@@ -112,9 +113,9 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         ),
     }
     corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
-    mill.step("check", check_corpus, run.check, corpus=corpus)
+    check = mill.step("check", check_corpus, run.check, corpus=corpus)
     dataset = mill.act("dataset", push_dataset, run.dataset, corpus=corpus)
-    return Curated(corpus, dataset)
+    return Curated(corpus, check, dataset)
 
 
 def pack(run: TextRun, mill: Mill, corpus: Corpus) -> Packed:
@@ -168,7 +169,8 @@ def shrink(run: TextRun, mill: Mill, model: Checkpoint, packed: Packed) -> Bundl
 def publish(
     run: TextRun, mill: Mill, curated: Curated, trained: Trained, exported: Bundle
 ) -> Served:
-    """A bundle -> a registered, gated, packed and tried version."""
+    """A bundle -> a registered, packed, tried and only then promoted version."""
+    reports = {"check": curated.check, **trained.reports}
     version = mill.act(
         "register",
         register,
@@ -176,9 +178,16 @@ def publish(
         bundle=exported,
         model=trained.model,
         dataset=curated.dataset,
-        reports=trained.reports,
+        reports=reports,
     )
-    promoted = mill.act("promote", promote, run.promote, version=version, reports=trained.reports)
-    bento = mill.act("package", package, run.package, version=promoted, bundle=exported)
-    mill.act("smoke", smoke, run.smoke, bento=bento)
+    bento = mill.act("package", package, run.package, version=version, bundle=exported)
+    tried = mill.act("smoke", smoke, run.smoke, bento=bento)
+    promoted = mill.act(
+        "promote",
+        promote,
+        run.promote,
+        version=version,
+        bento=bento,
+        reports={**reports, "smoke": tried},
+    )
     return Served(promoted, bento)

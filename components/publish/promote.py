@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import ModelVersion, Report
+from components.core.artifact import Bento, ModelVersion, Report
 from components.core.config import StageConfig
 from components.core.errors import ConfigError
 from components.core.settings import Settings
@@ -53,10 +53,13 @@ class PromoteConfig(StageConfig):
 def promote(
     config: PromoteConfig,
     version: ModelVersion,
+    bento: Bento,
     reports: Mapping[str, Report],
     workspace: Workspace,
 ) -> Change[ModelVersion]:
     """Judge ``version`` and, if every gate lets it through, make it the champion.
+
+    ``bento`` is what was packed from the version and has answered.
 
     Raises:
         GateFailed: a gate refused; the aliases stay, and the record is kept with the version.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Bundle, Checkpoint, Dataset, Report
+from components.core.artifact import Bento, Bundle, Checkpoint, Dataset, Report
 from components.core.figures import Figure, write_report
 from components.core.settings import Settings
 from components.core.workdir import Workdir
@@ -56,6 +56,11 @@ class Bench:
         work = self._work("components.publish.dataset.push_dataset")
         (work.folder / "corpus.dvc").write_text("outs: []")
         return work.seal(Dataset, {"documents": 12.0})
+
+    def bento(self) -> Bento:
+        work = self._work("serving.package.package")
+        (work.folder / "bento.yaml").write_text("name: modelmill")
+        return work.seal(Bento)
 
     def report(self, name: str, value: float, low: float, high: float) -> Report:
         work = self._work("components.evaluate.choice.evaluate_choice")
