@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -129,3 +130,35 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     return table
+
+
+def gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
+    """The record of a version's gates (``gates.json``), a gate a row."""
+    table = Table(header_style="bold", pad_edge=False)
+    for column in ("", "gate", "figure", "found, 95 %", "must be"):
+        # A figure's name has no spaces to break at, and must not be cut.
+        table.add_column(column, no_wrap=column == "figure")
+    for gate in gates:
+        name = gate["gate"].removesuffix(f" in {gate['figure']}")
+        mark = "[green]✓[/green]" if gate["passes"] else "[red]✗[/red]"
+        told = (name, gate["figure"], _found(gate), _bound(gate))
+        table.add_row(mark, *(escape(text) for text in told))
+    return table
+
+
+def _found(gate: Mapping[str, Any]) -> str:
+    value, low, high = (gate.get(end, gate["found"]) for end in ("value", "low", "high"))
+    interval = "" if low == high else f" ({low:.4g} to {high:.4g})"
+    if gate.get("pairs") is None:
+        return f"{value:.4g}{interval}"
+    rule = gate["rule"].partition(":")[0]
+    shared = f"{gate['pairs']} items, {gate['pages']} pages shared"
+    return f"{'difference ' if rule == 'paired' else ''}{value:.4g}{interval}; {rule}: {shared}"
+
+
+def _bound(gate: Mapping[str, Any]) -> str:
+    if gate["bound"] is None:
+        return str(gate["bound_is"])
+    end = "" if gate["on"] == "value" else f"{gate['on']} end "
+    named = f" ({gate['bound_is']})" if gate.get("bound_is") else ""
+    return f"{end}{gate['direction']} {gate['bound']:.4g}{named}"

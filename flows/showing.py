@@ -13,7 +13,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store import Store
 from components.publish.promote import list_versions
-from flows.display import duration, quantity, rows_table
+from flows.display import duration, gates_table, quantity, rows_table
 from flows.records import read_records
 
 SHOWN_RUNS = 10
@@ -60,9 +60,21 @@ def overview(settings: Settings) -> Answer:
 
 
 def model_versions(settings: Settings) -> Answer:
-    """Registered versions with their aliases."""
+    """Registered versions with their aliases and, of each that was judged, its gates."""
     versions = list_versions(settings)
-    return Answer({"models": versions}, lambda console: _show_versions(console, versions))
+
+    def show(console: Console) -> None:
+        _show_versions(console, versions)
+        for version in versions:
+            aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+            console.print(
+                f"\n[bold]{version['model']} version {version['version']}[/bold]{aliases}: "
+                f"{version['state']}"
+            )
+            if version["gates"]:
+                console.print(gates_table(version["gates"]))
+
+    return Answer({"models": versions}, show)
 
 
 def describe(settings: Settings, what: str) -> Answer:

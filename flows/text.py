@@ -36,6 +36,7 @@ from components.core.artifact import (
 from components.evaluate.choice import evaluate_choice
 from components.evaluate.compare import compare_policies
 from components.evaluate.loss import evaluate_loss
+from components.evaluate.safety import evaluate_safety
 from components.pack.instructions import make_instructions
 from components.pack.tokenizer import train_tokenizer
 from components.pack.tokens import pack_tokens
@@ -148,7 +149,11 @@ def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
     compare = mill.step(
         "compare", compare_policies, run.compare, policy=model, baseline=sft, **told
     )
-    return Trained(model, {"loss": loss, "choice": choice, "compare": compare})
+    safety = mill.step(
+        "safety", evaluate_safety, run.safety, model=model, tokens=packed.tokens, **told
+    )
+    reports = {"loss": loss, "choice": choice, "compare": compare, "safety": safety}
+    return Trained(model, reports)
 
 
 def shrink(run: TextRun, mill: Mill, model: Checkpoint, packed: Packed) -> Bundle:

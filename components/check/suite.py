@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 REFUSED = ("expect_column_quantile_values_to_be_between",)
 """Great Expectations 1.24 fails on these itself."""
+LEDGER, TWIN = "ledger", "duplicates"
+"""Where ``select`` says of every document why it was dropped, and the rule that drops twins."""
 
 
 class Expectation(StageConfig):
@@ -89,6 +91,9 @@ def load_suite(path: Path) -> SuiteConfig:
 def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     """Validate the corpus; ``report.json`` holds a figure for each expectation.
 
+    Also what gates ask of a corpus: ``documents``, ``characters`` and, where ``select`` left its
+    ledger, ``kept_share`` and ``twin_share`` of all documents read.
+
     Raises:
         GateFailed: an expectation does not hold.
         ConfigError: an expectation does not exist, or does not fit the frame's columns.
@@ -108,7 +113,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
         raise GateFailed(f"check: {explain(first, result, frame, config.examples)}{more}")
     write_report(
         work.folder,
-        _figures(config, results, len(frame)),
+        [*_sizes(frame, work.path(corpus)), *_figures(config, results, len(frame))],
         expectations=[expectation.model_dump(mode="json") for expectation in config.expectations],
         documents=len(frame),
     )
@@ -212,6 +217,26 @@ def _examples(
     too_high = upper is not None and observed > upper
     ranked = frame.sort_values([column, "url"], ascending=[not too_high, True])
     return [str(url) for url in ranked["url"].head(examples)]
+
+
+def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
+    """Counts of the corpus and shares of its ledger, if it has one."""
+    kept = len(frame)
+    characters = float(frame["characters"].sum())
+    figures = [
+        exact("documents", kept, n=kept),
+        exact("characters", characters, n=kept),
+    ]
+    if not (corpus / LEDGER).is_dir():
+        return figures
+    reasons = read_all(corpus / LEDGER, ["reasons"])["reasons"].to_pylist()
+    read = max(1, len(reasons))
+    twins = sum(TWIN in given for given in reasons)
+    return [
+        *figures,
+        exact("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
+        exact("twin_share", twins / read, n=len(reasons)),
+    ]
 
 
 def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:

@@ -8,6 +8,8 @@ its probability over that behind a neutral question (pointwise mutual informatio
 
 from __future__ import annotations
 
+import hashlib
+from bisect import bisect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +21,7 @@ from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.figures import proportion_interval, write_report
+from components.core.items import Items, item_keys, write_items
 from components.core.precision import Precision, computing
 from components.core.shards import read_shard
 from components.core.weights import load_model
@@ -83,7 +86,24 @@ def evaluate_choice(
     hits = right_answers(scores, lengths, config.rule)
     figure = proportion_interval(int(hits.sum()), len(hits), name="four_choice_accuracy")
     write_report(work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES)
+    write_items(work.folder, _items(asked, config, {figure.name: hits.astype(np.float64)}))
     return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
+
+
+def _items(
+    asked: Sequence[tuple[Row, list[Row]]],
+    config: ChoiceConfig,
+    values: dict[str, NDArray[np.float64]],
+) -> Items:
+    """A question is the same where its candidates and the rule are."""
+    how = [config.rule, config.neutral]
+    keys = item_keys(
+        [
+            [right["question"], right["answer"], sorted(row["answer"] for row in wrong), how]
+            for right, wrong in asked
+        ]
+    )
+    return Items(keys, [right["id"] for right, _ in asked], np.ones(len(asked)), values)
 
 
 def question_spans(
@@ -119,14 +139,19 @@ def _scores(
 def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row, list[Row]]]:
     """(right, three wrong) rows; all four answers differ, and so do the subjects' last names.
 
+    Everything is drawn by digest: rows lie on a ring, and a question takes the next ones from a
+    place of its own (consistent hashing, Karger et al. 1997). So a corpus in which a few pages
+    changed asks most questions again with the same candidates, and two models can be paired.
+
     Raises:
         DataError: not one question has three wrong candidates.
     """
-    draw = np.random.default_rng(config.seed)
+    ring = sorted(rows, key=lambda row: _place(config.seed, "offered", row))
+    places = [_place(config.seed, "offered", row) for row in ring]
     asked: list[tuple[Row, list[Row]]] = []
-    for index in draw.permutation(len(rows)):
-        right = rows[int(index)]
-        wrong = _wrong(right, rows, config, draw)
+    for right in sorted(rows, key=lambda row: _place(config.seed, "asked", row)):
+        start = bisect(places, _place(config.seed, "answered", right))
+        wrong = _wrong(right, [*ring[start:], *ring[:start]], config)
         if wrong is not None:
             asked.append((right, wrong))
         if len(asked) == config.questions:
@@ -139,14 +164,17 @@ def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row,
     return asked
 
 
-def _wrong(
-    right: Row, rows: Sequence[Row], config: ChoiceConfig, draw: np.random.Generator
-) -> list[Row] | None:
+def _place(seed: int, use: str, row: Row) -> bytes:
+    told = "\0".join((str(seed), use, row["subject"], row["question"], row["answer"]))
+    return hashlib.sha256(told.encode(errors="surrogatepass")).digest()
+
+
+def _wrong(right: Row, candidates: Sequence[Row], config: ChoiceConfig) -> list[Row] | None:
+    """The first three that differ from ``right`` and from each other."""
     same_page = config.wrong == "same_page"
     answers, names = {right["answer"]}, {right["subject"].rpartition(".")[2]}
     chosen: list[Row] = []
-    for index in draw.permutation(len(rows)):
-        row = rows[int(index)]
+    for row in candidates:
         name = row["subject"].rpartition(".")[2]
         if (row["id"] == right["id"]) is not same_page:
             continue

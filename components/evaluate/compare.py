@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.config import StageConfig
 from components.core.errors import ConfigError
 from components.core.figures import Figure, ratio_interval, write_report
+from components.core.items import Items, item_keys, write_items
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.answering import Answer, Asked, answer_all, read_questions
@@ -66,6 +68,15 @@ class Compared:
         return 0.5 if self.difference == 0 else float(self.difference > 0)
 
 
+MEASURES: Mapping[str, Callable[[Compared], float]] = {
+    "difference": lambda one: one.difference,
+    "win_rate": lambda one: one.win,
+    "policy_reward": lambda one: one.policy[1].total,
+    "baseline_reward": lambda one: one.baseline[1].total,
+}
+"""What is averaged over questions; between versions, ``policy_reward`` is what compares."""
+
+
 def compare_policies(
     config: CompareConfig,
     policy: Checkpoint,
@@ -107,6 +118,7 @@ def compare_policies(
         kinds=_by_kind(compared),
         temperature=config.temperature,
     )
+    write_items(work.folder, _items(config, compared))
     return work.seal(Report, stats={figure.name: figure.value for figure in figures[:4]})
 
 
@@ -145,17 +157,27 @@ def _judged(
 
 def _figures(constitution: Constitution, compared: Sequence[Compared]) -> list[Figure]:
     """The rewards first, then what the policy gains by each principle."""
-    measures: dict[str, Callable[[Compared], float]] = {
-        "difference": lambda one: one.difference,
-        "win_rate": lambda one: one.win,
-        "policy_reward": lambda one: one.policy[1].total,
-        "baseline_reward": lambda one: one.baseline[1].total,
-    }
-    figures = [_by_page(name, compared, measure) for name, measure in measures.items()]
+    figures = [_by_page(name, compared, measure) for name, measure in MEASURES.items()]
     for name in (principle.name for principle in constitution.principles):
         gains = [one.policy[1].scores[name] - one.baseline[1].scores[name] for one in compared]
         figures.append(_page_figure(f"difference_{name}", compared, gains))
     return figures
+
+
+def _items(config: CompareConfig, compared: Sequence[Compared]) -> Items:
+    """A question is the same where its reference, the principles and the sampling are."""
+    how = [
+        config.constitution.model_dump(mode="json"),
+        config.temperature,
+        config.max_new,
+    ]
+    asked = [one.asked for one in compared]
+    return Items(
+        item_keys([[one.question, one.subject, one.reference, how] for one in asked]),
+        [one.page for one in asked],
+        np.ones(len(asked)),
+        {name: np.array([measure(one) for one in compared]) for name, measure in MEASURES.items()},
+    )
 
 
 def _by_page(

@@ -7,21 +7,26 @@ page's beginning). The first token is predicted from the end-of-text token, the 
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from components.core.artifact import Checkpoint, Report, Tokens
 from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.figures import exact, ratio_interval, write_report
+from components.core.items import Items, item_keys, write_items
 from components.core.precision import Precision, computing
 from components.core.weights import load_model
 from components.core.workdir import Workdir
@@ -80,20 +85,21 @@ def evaluate_loss(config: LossConfig, model: Checkpoint, tokens: Tokens, work: W
             f"loss.window ({config.window}) must be within the model's context "
             f"({decoder.shape.context})"
         )
-    texts = heldout_texts(folder, split)
-    pages = draw_pages(split, config)
+    names, texts = heldout_texts(folder, split)
+    pages = draw_pages(np.diff(split.documents), names, config)
     windows = [window for page in pages for window in page_windows(split, page, config)]
     bits = _bits(decoder, windows, config, work)
+    found = np.array([bits[page] for page in pages])
+    sizes = np.array([len(texts[page].encode()) for page in pages], dtype=np.float64)
     bits_per_byte = ratio_interval(
-        [bits[page] for page in pages],
-        [len(texts[page].encode()) for page in pages],
-        name="bits_per_byte",
-        unit="bits/byte",
-        seed=config.seed,
+        found, sizes, name="bits_per_byte", unit="bits/byte", seed=config.seed
     )
     xz = exact("xz_bits_per_byte", xz_bits_per_byte(texts), "bits/byte", len(texts))
     predicted = sum(len(window.span.ids) - window.span.start for window in windows)
     write_report(work.folder, [bits_per_byte, xz], predicted_tokens=predicted)
+    asked = [[names[page], config.window, config.stride] for page in pages]
+    read = [names[page] for page in pages]
+    write_items(work.folder, Items(item_keys(asked), read, sizes, {"bits_per_byte": found}))
     stats = {figure.name: round(figure.value, 4) for figure in (bits_per_byte, xz)}
     return work.seal(Report, stats={**stats, "pages": len(pages), "tokens": predicted})
 
@@ -113,36 +119,43 @@ def _bits(
     return bits
 
 
-def heldout_texts(folder: Path, split: TokenSplit) -> list[str]:
-    """The held-out pages' texts, in the order of the tokens.
+def heldout_texts(folder: Path, split: TokenSplit) -> tuple[list[str], list[str]]:
+    """The held-out pages' ids and texts, in the order of the tokens.
 
     Raises:
         DataError: there is none, or their number differs.
     """
     path = folder / "heldout.parquet"
     try:
-        texts: list[str] = pq.read_table(path, columns=["text"])["text"].to_pylist()
-    except (OSError, KeyError) as error:
+        table = pq.read_table(path, columns=["id", "text"])
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise DataError(f"{folder.name}: {path.name} cannot be read: {error}") from error
+    names: list[str] = table["id"].to_pylist()
+    texts: list[str] = table["text"].to_pylist()
     if len(texts) != len(split.documents) - 1:
         raise DataError(
             f"{folder.name}: {len(texts)} held-out texts, {len(split.documents) - 1} in tokens"
         )
     if not sum(map(len, texts)):
         raise DataError(f"{folder.name}: no page is held out; give more pages or hold out more")
-    return texts
+    return names, texts
 
 
-def draw_pages(split: TokenSplit, config: LossConfig) -> list[int]:
-    """Pages in a seeded order, each that still fits into ``most_tokens`` (the first always)."""
-    lengths = np.diff(split.documents)
+def draw_pages(lengths: NDArray[np.int64], names: Sequence[str], config: LossConfig) -> list[int]:
+    """Pages in an order drawn by digest, each that still fits into ``most_tokens`` (the first
+    always): a corpus that grew keeps most of those it was measured on before.
+    """
     pages: list[int] = []
     left = config.most_tokens
-    for page in np.random.default_rng(config.seed).permutation(len(lengths)).tolist():
+    for page in sorted(range(len(names)), key=lambda page: _rank(config.seed, names[page])):
         if lengths[page] <= left or not pages:
             pages.append(page)
             left -= int(lengths[page])
     return sorted(pages)
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
 
 
 def page_windows(split: TokenSplit, page: int, config: LossConfig) -> list[Window]:

@@ -20,7 +20,7 @@ from components.core.config import StageConfig
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.tracking import connect
-from components.publish.gates import Comparison, Gate, Verdict, compare, demand, judge, record
+from components.publish.gates import Comparison, Gate, Verdict, demand, judge, record
 from components.publish.registry import (
     BUNDLE_TAG,
     CHALLENGER,
@@ -28,13 +28,14 @@ from components.publish.registry import (
     PREVIOUS,
     TAG,
     Entry,
-    all_figures,
     entries,
     holder,
+    measured_before,
+    measured_now,
     parse,
     registry_lock,
-    stored_figures,
 )
+from components.publish.rivalry import compare
 
 PROMOTED_TAG, ROLLED_BACK_TAG = TAG + "promoted", TAG + "rolled_back"
 GATES_TAG = TAG + "gates"
@@ -46,7 +47,7 @@ class PromoteConfig(StageConfig):
 
     gates: tuple[Gate, ...] = Field(default=(), description="floors, each on one figure")
     compare: tuple[Comparison, ...] = Field(
-        default=(), description="figures in which it must not be worse than the present champion"
+        default=(), description="figures held against the present champion's, by pairs"
     )
 
 
@@ -155,18 +156,18 @@ def _judge(
     reports: Mapping[str, Report],
     workspace: Workspace,
 ) -> list[Verdict]:
-    figures = all_figures(workspace, reports)
-    verdicts = judge(config.gates, figures)
+    found = measured_now(workspace, reports, entry)
+    verdicts = judge(config.gates, found.figures)
     if champion is not None and champion != entry:
-        former = stored_figures(workspace.settings, champion)
-        verdicts += compare(config.compare, figures, former)
+        former = measured_before(workspace.settings, champion)
+        verdicts += compare(config.compare, found, former)
     return verdicts
 
 
 def _keep_record(settings: Settings, entry: Entry, verdicts: Sequence[Verdict]) -> None:
     """``gates.json`` among the version's files, and the outcome as a tag."""
     kept = record(verdicts)
-    refused = [verdict.gate for verdict in verdicts if not verdict.passes]
+    refused = dict.fromkeys(verdict.gate for verdict in verdicts if not verdict.passes)
     outcome = f"refused by {', '.join(refused)}" if refused else "passed"
     if entry.tags.get(GATES_TAG) == outcome and read_record(settings, entry) == kept:
         return

@@ -29,10 +29,12 @@ from components.core.artifact import (
 from components.core.config import StageConfig
 from components.core.errors import DataError, GateFailed
 from components.core.figures import REPORT_FILE
+from components.core.items import ITEMS_FILE
 from components.core.settings import Settings
 from components.core.tracking import MlflowTracker, Tracker, connect, experiment, flatten
 from components.core.weights import SHAPE_FILE
 from components.publish.registry import (
+    BUNDLE_FILE,
     BUNDLE_TAG,
     CHALLENGER,
     REPORTS,
@@ -46,7 +48,7 @@ from components.publish.registry import (
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-BUNDLE_FILE, CURVE_FILE = "bundle.json", "curve.parquet"
+CURVE_FILE = "curve.parquet"
 REGISTERED_TAG = TAG + "registered"
 """Set when a version carries everything, its alias too."""
 _LONGEST_DATASET_DIGEST = 36
@@ -75,6 +77,9 @@ def register(
 ) -> Change[ModelVersion]:
     """A version of ``config.name`` that holds ``bundle``, aliased ``challenger`` when new.
 
+    Where the bundle is registered already and a report came out differently, the version gets the
+    new one: the next challenger is compared with it by what it holds.
+
     Raises:
         DataError: the bundle has no readable ``bundle.json``.
         GateFailed: a form in the bundle did not pass its parity check.
@@ -84,7 +89,11 @@ def register(
     with registry_lock(settings):
         entry = find(settings, config.name, bundle)
         if entry is not None and REGISTERED_TAG in entry.tags:
-            return Change(reference(workspace, entry, given), False, f"version {entry.version}")
+            renewed = _renew_reports(entry, reports, workspace)
+            note = f"version {entry.version}"
+            if renewed:
+                note += f", new reports: {', '.join(renewed)}"
+            return Change(reference(workspace, entry, given), bool(renewed), note)
         client = connect(settings)
         if entry is None:
             forms = read_bundle(workspace.path(bundle))
@@ -209,8 +218,34 @@ def _log_files(
         client.log_model_artifact(model_id, str(path))
     for role, artifact in given.items():
         if isinstance(artifact, Report):
-            report = workspace.path(artifact) / REPORT_FILE
-            client.log_model_artifact(model_id, str(report), f"{REPORTS}/{role}")
+            _log_report(client, model_id, role, workspace.path(artifact))
+
+
+def _log_report(client: MlflowClient, model_id: str, role: str, report: Path) -> None:
+    """A report's figures and, where it kept them, the items they are made of."""
+    for path in (report / ITEMS_FILE, report / REPORT_FILE):
+        if path.is_file():
+            client.log_model_artifact(model_id, str(path), f"{REPORTS}/{role}")
+
+
+def _renew_reports(entry: Entry, reports: Mapping[str, Report], workspace: Workspace) -> list[str]:
+    """Replace the reports that differ from those stored with a version; their roles."""
+    differing = [
+        role for role, report in reports.items() if entry.tags.get(TAG + role) != report.digest
+    ]
+    if not differing:
+        return []
+    client = connect(workspace.settings)
+    for role in differing:
+        folder = entry.files(workspace.settings) / REPORTS / role
+        shutil.rmtree(folder, ignore_errors=True)  # the old one is read-only, and may hold more
+        model_id = entry.source.removeprefix("models:/")
+        _log_report(client, model_id, role, workspace.path(reports[role]))
+        # Last: a try that was killed before it does this again.
+        client.set_model_version_tag(
+            entry.model, str(entry.version), TAG + role, reports[role].digest
+        )
+    return differing
 
 
 def _describe(

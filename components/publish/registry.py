@@ -9,6 +9,7 @@ one alias each, cannot promise. Tests hold reading and writing against MLflow's 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -18,15 +19,18 @@ from pathlib import Path
 
 from components.core.action import Workspace
 from components.core.artifact import Artifact, Report
-from components.core.errors import ConfigError, MillError
-from components.core.figures import Figure, read_report
+from components.core.errors import ConfigError, DataError, MillError
+from components.core.figures import Figure, exact, proportion_interval, read_report
+from components.core.items import Items, read_items
 from components.core.locking import locked
 from components.core.settings import Settings
+from components.publish.rivalry import Measured
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 TAG = "modelmill."
 BUNDLE_TAG = TAG + "bundle"
 """Digest of the bundle that a version holds: what a version is found again by."""
+BUNDLE_FILE = "bundle.json"
 REPORTS = "reports"
 """Folder of a version's artifacts that holds its reports, one a folder."""
 _PATIENCE_SECONDS = 20.0
@@ -197,6 +201,54 @@ def stored_figures(settings: Settings, entry: Entry) -> dict[str, Figure]:
         for folder in folders
         for name, figure in read_report(folder).items()
     }
+
+
+def parity_figures(settings: Settings, entry: Entry) -> dict[str, Figure]:
+    """What the bundle's records say of each form that a version holds, as figures.
+
+    ``parity.FORM.kl_mean`` and ``parity.FORM.top1_agreement`` (Wilson's interval over positions),
+    ``parity.forms`` and ``parity.left_out``: how many passed and how many did not.
+
+    Raises:
+        DataError: the records cannot be read.
+    """
+    path = entry.files(settings) / BUNDLE_FILE
+    figures: dict[str, Figure] = {}
+    try:
+        forms = json.loads(path.read_bytes())["forms"]
+        passing = {form: parity for form, parity in sorted(forms.items()) if parity["passes"]}
+        for form, parity in passing.items():
+            n = int(parity["positions"])
+            agreed = round(parity["top1_agreement"] * n)
+            named = f"parity.{form}."
+            figures[f"{named}kl_mean"] = exact("kl_mean", parity["kl_mean"], "nats", n)
+            figures[f"{named}top1_agreement"] = proportion_interval(
+                agreed, n, name="top1_agreement"
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{entry.uri}: {path.name} holds no parity records: {error}") from error
+    figures["parity.forms"] = exact("forms", len(passing), n=len(forms))
+    figures["parity.left_out"] = exact("left_out", len(forms) - len(passing), n=len(forms))
+    return figures
+
+
+def measured_now(workspace: Workspace, reports: Mapping[str, Report], entry: Entry) -> Measured:
+    """A version by the reports of this run and the parity records stored with it."""
+    folders = {role: workspace.path(report) for role, report in sorted(reports.items())}
+    parity = parity_figures(workspace.settings, entry)
+    return Measured({**all_figures(workspace, reports), **parity}, _items(folders))
+
+
+def measured_before(settings: Settings, entry: Entry) -> Measured:
+    """A version by what was stored with it."""
+    folders = {p.name: p for p in sorted((entry.files(settings) / REPORTS).glob("*/"))}
+    figures = {**stored_figures(settings, entry), **parity_figures(settings, entry)}
+    return Measured(figures, _items(folders))
+
+
+def _items(folders: Mapping[str, Path]) -> dict[str, Items]:
+    found = {role: read_items(folder) for role, folder in folders.items()}
+    return {role: items for role, items in found.items() if items is not None}
 
 
 def registry_lock(settings: Settings) -> AbstractContextManager[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from components.check.frame import frame_of_shard
@@ -13,7 +14,7 @@ from components.check.suite import Expectation, SuiteConfig, check_corpus, load_
 from components.core.artifact import Corpus
 from components.core.errors import ConfigError, GateFailed
 from components.core.figures import read_extra, read_report
-from components.core.shards import read_shard, shard_paths
+from components.core.shards import read_shard, shard_paths, write_shard
 from components.core.workdir import Workdir
 
 HOUSE = Path(__file__).parents[2] / "data" / "expectations" / "corpus.yaml"
@@ -32,7 +33,9 @@ def test_the_house_suite_passes_a_sound_corpus(
     assert made[0].digest == made[1].digest
     folder = again().path(made[0])
     figures = read_report(folder)
-    assert len(figures) == len(suite.expectations)
+    assert len(figures) == len(suite.expectations) + 2
+    assert figures["documents"].value == 8
+    assert figures["characters"].value == sum(map(len, PAGES))
     assert figures["table_row_count_to_be_between.table"].value == 8
     unique = figures["column_values_to_be_unique.id"]
     assert (unique.value, unique.n) == (1.0, 8)
@@ -129,3 +132,19 @@ def test_the_frame(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
     assert row["non_ascii"] == pytest.approx(2 / len(text))
     assert row["characters"] == len(text)
     assert 0.3 < row["code_share"] < 0.6
+
+
+def test_shares_come_from_the_ledger_of_select(
+    corpus_of: Callable[..., Corpus], again: Callable[[], Workdir]
+) -> None:
+    work, kept = again(), corpus_of(PAGES[:6])
+    for path in shard_paths(work.path(kept)):
+        write_shard(work.folder / path.name, read_shard(path))
+    (work.folder / "ledger").mkdir()
+    reasons = [[]] * 6 + [["duplicates"], ["quality.min_words", "language.language"]]
+    table = pa.table({"reasons": pa.array(reasons, pa.list_(pa.string()))})
+    write_shard(work.folder / "ledger" / "00000.parquet", table)
+    report = check_corpus(load_suite(HOUSE), work.seal(Corpus), again())
+    figures = read_report(work.path(report))
+    assert figures["kept_share"].value == 6 / 8
+    assert figures["twin_share"].value == 1 / 8

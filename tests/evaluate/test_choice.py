@@ -15,6 +15,7 @@ from tokenizers import models, pre_tokenizers
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError, DataError
 from components.core.figures import read_extra, read_report
+from components.core.items import read_items
 from components.core.shards import write_shard
 from components.core.weights import save_model
 from components.core.workdir import Workdir
@@ -109,6 +110,24 @@ def test_the_draw_is_seeded_and_bounded() -> None:
     assert one != draw_questions(rows(), ChoiceConfig(questions=5, seed=1))
 
 
+def test_a_changed_page_leaves_most_questions_as_they_were() -> None:
+    many = [
+        {**row, "subject": f"m{n}.{row['subject'][2:]}{n}", "answer": f"{row['answer']}{n}"}
+        for n in range(12)
+        for row in rows()
+    ]
+    many = [{**row, "id": f"{index // 4:032x}"} for index, row in enumerate(many)]
+
+    def asked(given: list[dict[str, Any]]) -> set[tuple[str, ...]]:
+        return {
+            (right["answer"], *sorted(row["answer"] for row in wrong))
+            for right, wrong in draw_questions(given, ChoiceConfig())
+        }
+
+    before, after = asked(many), asked(many[4:])
+    assert len(before & after) > 0.85 * len(before)
+
+
 def test_each_rule_ranks_as_it_says() -> None:
     asked, neutral = [-4.0, -3.0, -9.0, -9.0], [-9.0, -2.0, -9.0, -9.0]
     scores = np.array([*asked, *neutral])
@@ -136,17 +155,24 @@ def test_a_model_that_knows_wins(store: Path, tokenizer: Tokenizer) -> None:
         optimiser.zero_grad()
     instructions = sealed_instructions(store, rows())
     config = ChoiceConfig(precision="float32")
-    found = {}
+    found, kept = {}, {}
     for name, one in (("knows", model), ("guesses", untrained())):
         made = evaluate_choice(
             config, sealed(store, one), instructions, tokenizer, Workdir.temporary(store)
         )
         found[name] = read_report(store / made.name)["four_choice_accuracy"]
         assert read_extra(store / made.name)["rule"] == "pmi"
+        items = read_items(store / made.name)
+        assert items is not None
+        kept[name] = set(items.keys)
+        hits = items.values["four_choice_accuracy"]
+        assert found[name].value == pytest.approx(hits.mean())
+        assert set(items.pages) == {row["id"] for row in rows()}
     assert found["knows"].value > 0.9
     assert found["guesses"].value < 0.8
     assert found["knows"].low > 0.25
     assert found["knows"].n == len(LETTERS)
+    assert kept["knows"] == kept["guesses"]
 
 
 def test_too_few_descriptions_is_one_line(store: Path, tokenizer: Tokenizer, work: Workdir) -> None:

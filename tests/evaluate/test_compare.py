@@ -11,6 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError, DataError
 from components.core.figures import Figure, read_extra, read_report
+from components.core.items import read_items
 from components.core.shards import write_shard
 from components.core.weights import save_model
 from components.core.workdir import Workdir
@@ -166,6 +167,26 @@ def test_the_report_shows_answers_and_kinds(root, good, bad, instructions, token
     assert shown["reference"].endswith("helper is good.")
     assert shown["policy_reward"] > shown["baseline_reward"]
     assert sum(kind["questions"] for kind in extra["kinds"].values()) == 8
+
+
+def test_items_are_the_questions_and_name_how_they_were_asked(
+    root, good, bad, instructions, tokenizer
+):
+    folders = [
+        compare(root, *pair, instructions, tokenizer, **fields)[1]
+        for pair, fields in (
+            ((good, bad), {}),
+            ((bad, good), {}),
+            ((good, bad), {"temperature": 0.5}),
+        )
+    ]
+    first, second, cooler = (read_items(folder) for folder in folders)
+    for name, values in first.values.items():
+        figure = read_report(folders[0])[name]
+        assert figure.value == pytest.approx(values.sum() / first.weights.sum())
+    assert sorted(set(first.pages)) == ["page0", "page1", "page2", "page3"]
+    assert list(first.keys) == list(second.keys)
+    assert not set(first.keys) & set(cooler.keys)
 
 
 def test_models_of_two_tokenizers_are_refused(root, good, instructions, tokenizer):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from components.core.artifact import Checkpoint, Tokens
 from components.core.errors import ConfigError, DataError
 from components.core.figures import read_report
+from components.core.items import read_items
 from components.core.weights import save_model
 from components.core.workdir import Workdir
 from components.evaluate.likelihood import batches, log_likelihoods, span
@@ -41,9 +42,9 @@ def sealed_tokens(store: Path, texts: list[str] = TEXTS) -> Tokens:
     documents = [[1 + byte % 63 for byte in text.encode()] + [0] for text in texts]
     for split in ("train", "heldout"):
         save_split(work.folder, split, documents, 64)  # type: ignore[arg-type]
-    pq.write_table(
-        pa.table({"text": pa.array(texts, pa.string())}), work.folder / "heldout.parquet"
-    )
+    names = [f"page{index}" for index in range(len(texts))]
+    columns = {"id": pa.array(names, pa.string()), "text": pa.array(texts, pa.string())}
+    pq.write_table(pa.table(columns), work.folder / "heldout.parquet")
     size = sum(len(text.encode()) for text in texts)
     meta = {"vocabulary": 64, "eos": 0, "train_bytes": size, "heldout_bytes": size}
     (work.folder / "meta.json").write_text(json.dumps(meta))
@@ -123,11 +124,39 @@ def test_batches_stay_within_the_tokens() -> None:
 
 
 def test_pages_are_drawn_within_the_bound_and_one_at_least() -> None:
-    split = split_of([50, 10, 10, 10, 10])
-    some = draw_pages(split, LossConfig(most_tokens=30))
-    assert sum(int(np.diff(split.documents)[page]) for page in some) <= 50
-    assert len(draw_pages(split, LossConfig(most_tokens=1))) == 1
-    assert draw_pages(split, LossConfig()) == [0, 1, 2, 3, 4]
+    lengths, names = np.array([50, 10, 10, 10, 10]), list("abcde")
+    some = draw_pages(lengths, names, LossConfig(most_tokens=30))
+    assert sum(int(lengths[page]) for page in some) <= 50
+    assert len(draw_pages(lengths, names, LossConfig(most_tokens=1))) == 1
+    assert draw_pages(lengths, names, LossConfig()) == [0, 1, 2, 3, 4]
+
+
+def test_a_corpus_that_grew_is_measured_on_most_of_the_same_pages() -> None:
+    names = [f"page{index}" for index in range(100)]
+    config = LossConfig(most_tokens=300)
+    before = {names[p] for p in draw_pages(np.full(100, 10), names, config)}
+    grown = ["new0", *names, "new1", "new2"]
+    after = {grown[p] for p in draw_pages(np.full(103, 10), grown, config)}
+    assert len(before) == len(after) == 30
+    assert len(before & after) >= 27
+
+
+def test_items_are_the_pages_and_name_how_they_were_read(store: Path) -> None:
+    model, tokens = sealed_model(store), sealed_tokens(store)
+    found = {}
+    for stride in (16, 8):
+        config = LossConfig(window=32, stride=stride, precision="float32")
+        made = evaluate_loss(config, model, tokens, Workdir.temporary(store))
+        figure, items = (
+            read_report(store / made.name)["bits_per_byte"],
+            read_items(store / made.name),
+        )
+        assert items is not None
+        assert sorted(items.pages) == ["page0", "page1", "page2"]
+        sums = items.values["bits_per_byte"].sum() / items.weights.sum()
+        assert figure.value == pytest.approx(sums)
+        found[stride] = set(items.keys)
+    assert not found[16] & found[8]
 
 
 def test_another_vocabulary_is_refused(store: Path, work: Workdir) -> None:

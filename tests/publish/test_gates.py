@@ -4,7 +4,7 @@ import pytest
 
 from components.core.errors import ConfigError, GateFailed
 from components.core.figures import Figure, exact
-from components.publish.gates import Comparison, Direction, End, Gate, compare, demand, judge
+from components.publish.gates import Direction, End, Gate, demand, judge, record
 
 FIGURES = {
     "loss.bits_per_byte": Figure(name="bits_per_byte", value=1.2, low=1.1, high=1.3),
@@ -53,29 +53,52 @@ def test_a_refusal_names_gate_figure_and_bound() -> None:
 
 def test_a_gate_on_a_figure_nobody_measured_names_those_there_are() -> None:
     gate = Gate(name="g", figure="loss.nats", direction="below", bound=1)
-    with pytest.raises(ConfigError, match=r"loss.nats was not measured; figures: compare.win_rate"):
+    with pytest.raises(ConfigError, match=r"loss.nats was not measured; figures: loss.bits_per_byte, loss.xz$"):
         judge([gate], FIGURES)
 
 
-@pytest.mark.parametrize(
-    ("better", "ours", "theirs", "passes"),
-    [
-        ("higher", (0.4, 0.5), (0.51, 0.6), False),
-        ("higher", (0.4, 0.5), (0.5, 0.6), True),
-        ("lower", (1.1, 1.2), (1.0, 1.05), False),
-        ("lower", (1.0, 1.2), (1.0, 1.05), True),
-    ],
-)
-def test_only_an_interval_wholly_on_the_worse_side_is_refused(
-    better: str, ours: tuple[float, float], theirs: tuple[float, float], passes: bool
-) -> None:
-    def figure(ends: tuple[float, float]) -> dict[str, Figure]:
-        return {"a.b": Figure(name="b", value=sum(ends) / 2, low=ends[0], high=ends[1])}
-
-    comparison = Comparison.model_validate({"figure": "a.b", "better": better})
-    (verdict,) = compare([comparison], figure(ours), figure(theirs))
-    assert verdict.passes is passes
+def test_a_report_nobody_made_is_one_line_too() -> None:
+    gate = Gate(name="g", figure="safty.leaking", direction="below", bound=1)
+    with pytest.raises(ConfigError, match=r"no report 'safty'; reports: compare, loss$"):
+        judge([gate], FIGURES)
+    gate = Gate(name="g", figure="loss.xz", direction="below", bound="loss.zip")
+    with pytest.raises(ConfigError, match=r"gate g: loss.zip was not measured"):
+        judge([gate], FIGURES)
 
 
-def test_a_champion_that_was_never_measured_so_holds_nobody_back() -> None:
-    assert compare([Comparison(figure="loss.xz", better="lower")], FIGURES, {}) == []
+def test_a_star_makes_a_verdict_for_each_figure_that_fits() -> None:
+    figures = {
+        "parity.hf.kl_mean": exact("kl_mean", 1e-9),
+        "parity.onnx.kl_mean": exact("kl_mean", 0.5),
+        "parity.forms": exact("forms", 2),
+    }
+    gate = Gate(name="parity", figure="parity.*.kl_mean", direction="at most", bound=0.01)
+    assert [(v.figure, v.passes) for v in judge([gate], figures)] == [
+        ("parity.hf.kl_mean", True),
+        ("parity.onnx.kl_mean", False),
+    ]
+    gate = gate.model_copy(update={"figure": "parity.*.top1"})
+    with pytest.raises(ConfigError, match=r"parity.\*.top1 was not measured"):
+        judge([gate], figures)
+
+
+def test_a_record_is_enough_to_judge_again() -> None:
+    gate = Gate(name="g", figure="loss.bits_per_byte", direction="below", bound="loss.xz")
+    (kept,) = record(judge([gate], FIGURES))
+    assert kept == {
+        "gate": "g",
+        "figure": "loss.bits_per_byte",
+        "value": 1.2,
+        "low": 1.1,
+        "high": 1.3,
+        "n": 1,
+        "on": "value",
+        "found": 1.2,
+        "direction": "below",
+        "bound": 1.4,
+        "bound_is": "loss.xz",
+        "rule": "",
+        "pairs": None,
+        "pages": None,
+        "passes": True,
+    }

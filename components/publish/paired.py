@@ -1,0 +1,96 @@
+"""The difference between two versions over what both were asked, with an interval.
+
+Pairs are made by the keys of ``components/core/items.py``. Pages are resampled, never questions,
+since those about one page resemble each other. The interval is the percentile bootstrap's,
+expanded for few pages (Hesterberg 2015, doi 10.1080/00031305.2015.1089789, section 4.3): its
+quantiles are those that make it as wide as Student's t asks for; plain percentiles of ten pages
+are 18 % too narrow, and noise would pass more often than it should.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.figures import Z_95, Figure
+from components.core.items import Items
+
+RESAMPLES = 10_000
+_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What two versions were both asked, summed page by page."""
+
+    count: int
+    """Pages or questions that both hold."""
+    gaps: NDArray[np.float64]
+    """[pages] ours minus theirs."""
+    weights: NDArray[np.float64]
+    """[pages]"""
+
+    @property
+    def pages(self) -> int:
+        return len(self.gaps)
+
+    def difference(self, name: str) -> Figure:
+        """Ours minus theirs in the figure's own unit, with its 95 % interval; ``n`` counts pairs.
+
+        Raises:
+            ValueError: fewer than two pages: nothing is known of how they differ.
+        """
+        if self.pages < 2:
+            raise ValueError(f"{name}: {self.pages} pages have no interval")
+        generator = np.random.default_rng(0)
+        step = max(1, _AT_ONCE // self.pages)
+        found = []
+        for done in range(0, RESAMPLES, step):
+            size = (min(step, RESAMPLES - done), self.pages)
+            rows = generator.integers(0, self.pages, size=size)
+            weights = np.maximum(self.weights[rows].sum(1), 1e-300)
+            found.append(self.gaps[rows].sum(1) / weights)
+        tail = expanded_tail(self.pages)
+        low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
+        value = float(self.gaps.sum() / self.weights.sum())
+        return Figure(name=name, value=value, low=float(low), high=float(high), n=self.count)
+
+
+def pair_items(name: str, ours: Items | None, theirs: Items | None) -> Pairs:
+    """Pairs of the figure ``name``; none where either kept no item of it."""
+    if ours is None or theirs is None or name not in ours.values or name not in theirs.values:
+        return Pairs(0, np.empty(0), np.empty(0))
+    at = {key: index for index, key in enumerate(theirs.keys)}
+    # A key names what was asked; a weight that differs would mean that it does not.
+    rows = [
+        (mine, at[key])
+        for mine, key in enumerate(ours.keys)
+        if key in at and ours.weights[mine] == theirs.weights[at[key]]
+    ]
+    left, right = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    gaps = ours.values[name][left] - theirs.values[name][right]
+    pages = np.unique(np.array(ours.pages)[left], return_inverse=True)[1]
+    return Pairs(len(rows), _sums(pages, gaps), _sums(pages, ours.weights[left]))
+
+
+def _sums(pages: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.bincount(pages, weights=values), dtype=np.float64)
+
+
+def expanded_tail(pages: int) -> float:
+    """The quantile to take instead of 2.5 %: Φ(-t √(n / (n - 1))), t with n - 1 degrees."""
+    freedom = pages - 1
+    z = Z_95
+    # Student's 97.5 % quantile by the Cornish-Fisher series (Abramowitz & Stegun 26.7.5): within
+    # 0.4 % of the true one from eight degrees of freedom on.
+    student = (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+    return NormalDist().cdf(-student * math.sqrt(pages / freedom))
