@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.artifact import canonical
 from components.core.errors import DataError, MillError
+from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.workdir import full_disk_is_one_line, write_durably
 from components.publish import audit, bentos, registry
@@ -36,6 +37,7 @@ TOKEN_TAG = registry.TAG + "promotion"
 PROMOTED, ROLLED_BACK, REPACKED, ABANDONED = "promoted", "rolled back", "repacked", "abandoned"
 """Events of the audit log."""
 READY_SECONDS, SWITCH_SECONDS = 60.0, 30.0
+log = get_logger(__name__)
 _CUT_OFF = "it was cut off before anything had moved"
 
 
@@ -157,6 +159,12 @@ def finish_earlier(settings: Settings) -> str | None:
     intent = _read(settings)
     if intent is None:
         return None
+    done = _finish(settings, intent)
+    log.warning("%s", done)
+    return done
+
+
+def _finish(settings: Settings, intent: Intent) -> str:
     with full_disk_is_one_line(settings.home):
         if intent.back or not _has_moved(settings, intent):
             _take_back(settings, intent, intent.back or _CUT_OFF)
