@@ -160,9 +160,11 @@ def _judge_by_hand(
 
     Raises:
         GateFailed: they refused, and it was not forced.
+        DataError: the audit log is broken; ``force`` is no way around that.
     """
     mend = "; --force --why TEXT promotes it all the same"
     facts: dict[str, Any] = {"by_hand": True}
+    said = decision(settings, entry.tags.get(BUNDLE_TAG, ""), entry.model)
     try:
         config = _rules(settings, entry, found)
         measured = measured_before(settings, entry)
@@ -174,7 +176,6 @@ def _judge_by_hand(
         keep_record(settings, entry, config, verdicts)
         facts["gates"] = digest_value(record(verdicts))
         demand(verdicts)
-        said = decision(settings, entry.tags.get(BUNDLE_TAG, ""), entry.model)
         if said is not None and not said.yes:
             raise GateFailed(f"approval: {said.who} said no: {said.why}")
     except (GateFailed, ConfigError, DataError) as error:
