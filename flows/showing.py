@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store import Store
+from components.publish import audit
+from components.publish.approvals import waiting
 from components.publish.promote import list_versions
 from flows.display import duration, gates_table, quantity, rows_table
 from flows.records import read_records
@@ -75,6 +77,59 @@ def model_versions(settings: Settings) -> Answer:
                 console.print(gates_table(version["gates"]))
 
     return Answer({"models": versions}, show)
+
+
+def approvals_waiting(settings: Settings) -> Answer:
+    """Versions whose gates have passed and that wait for a person."""
+    found = waiting(settings)
+
+    def show(console: Console) -> None:
+        if not found:
+            console.print("nothing waits for approval")
+            return
+        rows = [
+            (p.named, p.since, "none" if p.champion is None else str(p.champion)) for p in found
+        ]
+        console.print(rows_table(("version", "since", "present champion"), rows))
+        for pending in found:
+            console.print(f"\n[bold]{pending.named}[/bold]")
+            console.print(gates_table(pending.verdicts))
+
+    return Answer({"waiting": [pending.model_dump(mode="json") for pending in found]}, show)
+
+
+def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> Answer:
+    """The audit log, its chain checked.
+
+    Raises:
+        DataError: it is broken, or ``head`` is in no entry; names where.
+    """
+    entries = audit.read(settings)
+    newest = entries[-1].sha256 if entries else ""
+    if head and head not in {entry.sha256 for entry in entries}:
+        raise DataError(
+            f"no entry has the sha256 {head}: this is another log than the one it was in"
+        )
+    value: dict[str, Any] = {"entries": len(entries), "whole": True, "head": newest}
+    if not verify:
+        value["log"] = [asdict(entry) for entry in entries]
+
+    def show(console: Console) -> None:
+        if not verify:
+            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e.facts)) for e in entries]
+            console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
+        console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
+
+    return Answer(value, show)
+
+
+def _told(facts: dict[str, Any]) -> str:
+    """The facts in a line: what is about which version first, what is for machines left out."""
+    machine = {"token", "bundle", "gates", "model", "version", "former_bento"}
+    version = facts.get("version")
+    named = f"{facts.get('model', '')}{f'/{version}' if version is not None else ''}"
+    rest = (f"{key} {value}" for key, value in facts.items() if key not in machine and value)
+    return "; ".join(part for part in (named, *rest) if part)
 
 
 def describe(settings: Settings, what: str) -> Answer:

@@ -16,11 +16,12 @@ from components.core.action import Change, Workspace
 from components.core.artifact import Artifact
 from components.core.code import component_name
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, TransientError
+from components.core.errors import ConfigError, MillError, TransientError
 from components.core.executor import Executor, Inline
 from components.core.log import get_logger
 from components.core.progress import Progress
 from components.core.store import Store
+from components.publish.approvals import NeedsApproval, Pending, decision
 
 A = TypeVar("A", bound=Artifact)
 C = TypeVar("C", bound=StageConfig)
@@ -101,6 +102,7 @@ class StoreMill:
 
     attempts = 3
     backoff_seconds = 2.0
+    approval_poll_seconds = 2.0
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ class StoreMill:
     def _finish(self, name: str, body: Callable[[], StepResult]) -> Any:
         self.listener.started(name)
         try:
-            result = self._execute(name, lambda: self._retrying(name, body))
+            result = self._decided(name, lambda: self._retrying(name, body))
         except BaseException as error:
             self.listener.failed(name, error)
             raise
@@ -164,6 +166,35 @@ class StoreMill:
         if self.until == name:
             raise Reached(name)
         return result.artifact
+
+    def _decided(self, name: str, body: Callable[[], StepResult]) -> StepResult:
+        """Run one step; where a person has the last word, wait for it and run it once more."""
+        try:
+            return self._execute(name, body)
+        except NeedsApproval as needed:
+            self._wait_for_approval(name, needed.pending)
+        return self._execute(name, body)
+
+    def _wait_for_approval(self, name: str, pending: Pending) -> None:
+        """Return when somebody has decided; an orchestrator pauses its own way.
+
+        Raises:
+            MillError: nobody did within the hours that the config gives.
+        """
+        asked = f"modelmill approve {pending.named} --yes|--no --why TEXT"
+        log.warning("%s: waiting for a person: %s", name, asked)
+        progress = self._progress(name)
+        progress.start(None, "s", 0.0)
+        began = time.monotonic()
+        while decision(self.workspace.settings, pending.bundle, pending.model) is None:
+            waited = time.monotonic() - began
+            if waited > 3600 * pending.hours:
+                raise MillError(
+                    f"nobody decided on {pending.named} within {pending.hours:g} h; "
+                    f"`{asked}`, then run the same command: it goes on from here"
+                )
+            time.sleep(self.approval_poll_seconds)
+            progress.advance(time.monotonic() - began - waited, note=f"waiting: {asked}")
 
     def _execute(self, name: str, body: Callable[[], StepResult]) -> StepResult:
         """Run one step; an orchestrator wraps this."""

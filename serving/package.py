@@ -2,7 +2,7 @@
 
 A Bento's version is a digest of all that goes into it, so an unchanged one is found again by
 looking for a folder. It is built in a clean folder, in a process of its own, and moved into the
-store whole.
+store whole. The tag ``latest`` is not touched: it moves with the champion.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import locked
 from components.core.settings import Settings, child_environment
+from components.publish.bentos import NAME, bentos_folder
 from components.publish.registry import parse
 from serving.endpoint import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
 from serving.limits import Limits
 from serving.sources import ROOT, Sources, pinned, service_sources
 
-NAME = "modelmill"
 FORMS = ("onnx-int8", "onnx")
 """What the engine can serve, the preferred one first."""
 _DIGITS = 12
@@ -91,11 +91,6 @@ def package(
     return Change(made, True, note)
 
 
-def bentos_folder(settings: Settings) -> Path:
-    """Where BentoML's store keeps ours, a version a folder."""
-    return settings.bentos / "bentos" / NAME
-
-
 def _contents(
     config: PackageConfig, version: ModelVersion, bundle: Bundle, workspace: Workspace
 ) -> _Contents:
@@ -144,9 +139,6 @@ def _build(contents: _Contents, target: Path, settings: Settings, seconds: float
         _run_build(contents, context, home, seconds)
     target.parent.mkdir(parents=True, exist_ok=True)
     (home / "bentos" / NAME / contents.version).rename(target)
-    latest = partial / "latest"
-    latest.write_text(contents.version)
-    latest.replace(target.parent / "latest")
     shutil.rmtree(partial)
 
 

@@ -7,13 +7,12 @@ import socket
 import sys
 from pathlib import Path
 
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.publish.registry import BUNDLE_TAG, CHAMPION, Entry, entries, holder
+from components.publish.bentos import bento_of, bentos_folder
+from components.publish.registry import CHAMPION, Entry, entries, holder
 from serving.auth import check_host
-from serving.endpoint import read_endpoint
 from serving.launch import serve
-from serving.package import bentos_folder
 
 
 def serve_forever(
@@ -77,15 +76,9 @@ def find_bento(settings: Settings, entry: Entry) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
-    for folder in folders:
-        try:
-            endpoint = read_endpoint(folder / "src")
-        except DataError:
-            continue
-        same = endpoint.bundle == entry.tags.get(BUNDLE_TAG) and endpoint.model == entry.model
-        if same:
-            return folder
+    folder = bento_of(settings, entry)
+    if folder is not None:
+        return bentos_folder(settings) / folder
     raise ConfigError(
         f"{entry.model} version {entry.version} is not packed; run the preset that made it again"
     )

@@ -1,31 +1,40 @@
-"""Moves the registry's aliases: a challenger that passes its gates becomes the champion.
+"""Decides which version is served: a challenger that passes its gates becomes the champion.
 
-``champion`` is served, ``previous`` is the champion before it, ``challenger`` waits. A version is
-promoted once: whoever rolls back has the last word, however often the same run is repeated.
+``champion`` is served, ``previous`` is the champion before it, ``challenger`` waits. A run promotes
+a version once: whoever rolls back has the last word, however often the same run is repeated. What
+moves, and how it survives a kill, is in ``promotion.py``.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Bento, ModelVersion, Report
+from components.core.artifact import Bento, ModelVersion, Report, canonical, digest_value
 from components.core.config import StageConfig
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, GateFailed
 from components.core.settings import Settings
-from components.core.tracking import connect
+from components.core.workdir import full_disk_is_one_line, write_durably
+from components.publish.approvals import (
+    NeedsApproval,
+    Pending,
+    ask,
+    decision,
+    now,
+    withdraw,
+)
 from components.publish.gates import Comparison, Gate, Verdict, demand, judge, record
+from components.publish.moves import PROMOTED_TAG, ROLLED_BACK_TAG, exchange, move_to
+from components.publish.promotion import (
+    finish_earlier,
+)
 from components.publish.registry import (
     BUNDLE_TAG,
-    CHALLENGER,
     CHAMPION,
-    PREVIOUS,
     TAG,
     Entry,
     entries,
@@ -34,20 +43,28 @@ from components.publish.registry import (
     measured_now,
     parse,
     registry_lock,
+    write,
 )
-from components.publish.rivalry import compare
+from components.publish.rivalry import Measured, compare
 
-PROMOTED_TAG, ROLLED_BACK_TAG = TAG + "promoted", TAG + "rolled_back"
 GATES_TAG = TAG + "gates"
-GATES_FILE = "gates.json"
+GATES_FILE, RULES_FILE = "gates.json", "rules.json"
+"""Among a version's files: what the gates found, and which gates they were."""
 
 
 class PromoteConfig(StageConfig):
-    """What a version must show before it is served."""
+    """What a version must show before it is served, and who has the last word."""
 
     gates: tuple[Gate, ...] = Field(default=(), description="floors, each on one figure")
     compare: tuple[Comparison, ...] = Field(
         default=(), description="figures held against the present champion's, by pairs"
+    )
+    approve: Literal["gates", "human"] = Field(
+        default="gates",
+        description="who has the last word: the gates, or a person after they have passed",
+    )
+    approve_hours: float = Field(
+        default=72.0, gt=0, le=10_000, description="how long a run waits for a person's answer"
     )
 
 
@@ -60,47 +77,36 @@ def promote(
 ) -> Change[ModelVersion]:
     """Judge ``version`` and, if every gate lets it through, make it the champion.
 
-    ``bento`` is what was packed from the version and has answered.
+    ``bento`` is what was packed from the version and has answered. Of a champion that was packed
+    again (the service's code has changed) only the Bento is exchanged.
 
     Raises:
-        GateFailed: a gate refused; the aliases stay, and the record is kept with the version.
+        GateFailed: a gate or a person refused; nothing moves, the record is kept with the version.
+        NeedsApproval: the gates have passed and a person has the last word.
         ConfigError: the version is not registered, or a gate names a figure nobody measured.
+        MillError: the endpoint could not take it; nothing has moved.
     """
     settings = workspace.settings
     name, number = parse(version)
+    folder = workspace.path(bento).name
     with registry_lock(settings):
+        finish_earlier(settings)
         found = entries(settings, name)
-        entry = _version(found, name, number)
-        if {PROMOTED_TAG, ROLLED_BACK_TAG} & entry.tags.keys():
-            return Change(version, False, _standing(entry, found))
+        entry = version_of(found, name, number)
+        if CHAMPION in entry.aliases or {PROMOTED_TAG, ROLLED_BACK_TAG} & entry.tags.keys():
+            exchanged = CHAMPION in entry.aliases and exchange(settings, entry, folder)
+            again = f", now served from Bento {folder}" if exchanged else ""
+            return Change(version, exchanged, standing(entry, found) + again)
         champion = holder(found, CHAMPION)
-        verdicts = _judge(config, entry, champion, reports, workspace)
-        _keep_record(settings, entry, verdicts)
-        demand(verdicts)
-        _move(settings, entry, champion)
-    passed = f"passed {len(verdicts)} gates"
+        measured = measured_now(workspace, reports, entry)
+        verdicts = judge_version(config, measured, settings, entry, champion)
+        keep_record(settings, entry, config, verdicts)
+        approval = _approved(config, settings, entry, champion, folder, measured, verdicts)
+        facts = {"gates": digest_value(record(verdicts)), **approval}
+        move_to(settings, entry, champion, folder, facts)
+        withdraw(settings, name, number)
+    passed = f"passed {len(verdicts)} gates" + (f", {approval['said']}" if approval else "")
     return Change(version, True, f"champion: version {number}, {passed}")
-
-
-def rollback(settings: Settings, name: str) -> str:
-    """Put the former champion back; returns its version.
-
-    Raises:
-        ConfigError: no such model, or it has no former champion.
-    """
-    with registry_lock(settings):
-        found = entries(settings, name)
-        champion, former = holder(found, CHAMPION), holder(found, PREVIOUS)
-        if champion is None:
-            known = sorted({entry.model for entry in entries(settings)})
-            raise ConfigError(f"{name}: no champion; models: {', '.join(known) or 'none yet'}")
-        if former is None or former == champion:
-            raise ConfigError(f"{name}: version {champion.version} has no champion before it")
-        client = connect(settings)
-        client.set_model_version_tag(name, str(champion.version), ROLLED_BACK_TAG, "true")
-        client.set_registered_model_alias(name, CHAMPION, str(former.version))
-        client.set_registered_model_alias(name, PREVIOUS, str(champion.version))
-    return str(former.version)
 
 
 def aliases(settings: Settings, name: str) -> dict[str, str]:
@@ -134,14 +140,20 @@ def read_record(settings: Settings, entry: Entry) -> list[dict[str, Any]]:
     return kept
 
 
-def _version(found: Sequence[Entry], name: str, number: int) -> Entry:
+def version_of(found: Sequence[Entry], name: str, number: int) -> Entry:
+    """A version by its number.
+
+    Raises:
+        ConfigError: there is none.
+    """
     for entry in found:
         if entry.version == number:
             return entry
     raise ConfigError(f"{name} has no version {number}; `modelmill models` lists what there is")
 
 
-def _standing(entry: Entry, found: list[Entry]) -> str:
+def standing(entry: Entry, found: list[Entry]) -> str:
+    """Why there is nothing to do for a version."""
     if CHAMPION in entry.aliases:
         return f"champion: version {entry.version}"
     champion = holder(found, CHAMPION)
@@ -149,42 +161,71 @@ def _standing(entry: Entry, found: list[Entry]) -> str:
     return f"version {entry.version} was champion before; {kept}"
 
 
-def _judge(
+def judge_version(
     config: PromoteConfig,
+    measured: Measured,
+    settings: Settings,
     entry: Entry,
     champion: Entry | None,
-    reports: Mapping[str, Report],
-    workspace: Workspace,
 ) -> list[Verdict]:
-    found = measured_now(workspace, reports, entry)
-    verdicts = judge(config.gates, found.figures)
+    """The gates' verdicts, and those of the comparison with the champion.
+
+    Raises:
+        ConfigError: a gate names a figure nobody measured.
+    """
+    verdicts = judge(config.gates, measured.figures)
     if champion is not None and champion != entry:
-        former = measured_before(workspace.settings, champion)
-        verdicts += compare(config.compare, found, former)
+        verdicts += compare(config.compare, measured, measured_before(settings, champion))
     return verdicts
 
 
-def _keep_record(settings: Settings, entry: Entry, verdicts: Sequence[Verdict]) -> None:
-    """``gates.json`` among the version's files, and the outcome as a tag."""
-    kept = record(verdicts)
+def keep_record(
+    settings: Settings, entry: Entry, config: PromoteConfig, verdicts: Sequence[Verdict]
+) -> None:
+    """Verdicts and gates among the version's files, and the outcome as a tag, which comes last."""
     refused = dict.fromkeys(verdict.gate for verdict in verdicts if not verdict.passes)
     outcome = f"refused by {', '.join(refused)}" if refused else "passed"
-    if entry.tags.get(GATES_TAG) == outcome and read_record(settings, entry) == kept:
-        return
-    client = connect(settings)
-    with tempfile.TemporaryDirectory(dir=settings.mlflow) as folder:
-        path = Path(folder, GATES_FILE)
-        path.write_text(json.dumps(kept, indent=1, sort_keys=True), encoding="utf-8")
-        client.log_model_artifact(entry.source.removeprefix("models:/"), str(path))
-    client.set_model_version_tag(entry.model, str(entry.version), GATES_TAG, outcome)
+    folder = entry.files(settings)
+    with full_disk_is_one_line(settings.home):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / GATES_FILE, canonical(record(verdicts)))
+        write_durably(folder / RULES_FILE, canonical(config.model_dump(mode="json")))
+    if entry.tags.get(GATES_TAG) != outcome:
+        write(settings, entry.model, {}, {(entry.version, GATES_TAG): outcome})
 
 
-def _move(settings: Settings, entry: Entry, champion: Entry | None) -> None:
-    """The tag comes last: killed before it, the next call moves the same aliases again."""
-    client, name, number = connect(settings), entry.model, str(entry.version)
-    if champion is not None and champion != entry:
-        client.set_registered_model_alias(name, PREVIOUS, str(champion.version))
-    client.set_registered_model_alias(name, CHAMPION, number)
-    if CHALLENGER in entry.aliases:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    client.set_model_version_tag(name, number, PROMOTED_TAG, "true")
+def _approved(
+    config: PromoteConfig,
+    settings: Settings,
+    entry: Entry,
+    champion: Entry | None,
+    folder: str,
+    measured: Measured,
+    verdicts: Sequence[Verdict],
+) -> dict[str, Any]:
+    """What a person said, for the audit log; empty where the gates have the last word."""
+    if any(not verdict.passes for verdict in verdicts):
+        withdraw(settings, entry.model, entry.version)
+    demand(verdicts)
+    if config.approve == "gates":
+        return {}
+    bundle = entry.tags.get(BUNDLE_TAG, "")
+    said = decision(settings, bundle, entry.model)
+    if said is None:
+        pending = Pending(
+            model=entry.model,
+            version=entry.version,
+            bundle=bundle,
+            bento=folder,
+            champion=champion.version if champion else None,
+            figures={key: f.model_dump(mode="json") for key, f in measured.figures.items()},
+            verdicts=record(verdicts),
+            hours=config.approve_hours,
+            since=now(),
+        )
+        raise NeedsApproval(ask(settings, pending))
+    if not said.yes:
+        raise GateFailed(
+            f"approval: {said.who} said no to {entry.model} version {entry.version}: {said.why}"
+        )
+    return {"said": f"approved by {said.who}", "approved_because": said.why}

@@ -1,15 +1,19 @@
-"""The model registry: read straight from its SQLite tables, written through MLflow.
+"""The model registry: read straight from its SQLite tables; versions are made through MLflow.
 
 Whether there is anything to do is asked at every run; a read-only query answers in a millisecond
-where importing MLflow takes seconds. A test holds this reading against MLflow's own.
+where importing MLflow takes seconds. Aliases and tags are also written straight, since a promotion
+moves several at once: in one transaction they move together or not at all, which MLflow's calls,
+one alias each, cannot promise. Tests hold reading and writing against MLflow's own.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +34,7 @@ BUNDLE_FILE = "bundle.json"
 REPORTS = "reports"
 """Folder of a version's artifacts that holds its reports, one a folder."""
 _PATIENCE_SECONDS = 20.0
+_LOCK_FILE = "registry.lock"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,72 @@ def _read(connection: sqlite3.Connection, model: str | None) -> list[Entry]:
         for name, version, source in versions
         for key in [(name, version)]
     ]
+
+
+def write(
+    settings: Settings,
+    model: str,
+    aliases: Mapping[str, int | None],
+    tags: Mapping[tuple[int, str], str | None],
+) -> None:
+    """Set aliases (alias -> version) and tags ((version, key) -> value); None takes one away.
+
+    All of it is one transaction of the database.
+
+    Raises:
+        MillError: there is no such version, or the database cannot be written.
+    """
+    database = settings.mlflow / "mlflow.db"
+    address = f"{database.as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_SECONDS)) as connection:
+            connection.isolation_level = None
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            _write(connection, model, aliases, tags)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise MillError(f"{database}: the model registry cannot be written: {error}") from error
+
+
+def _write(
+    connection: sqlite3.Connection,
+    model: str,
+    aliases: Mapping[str, int | None],
+    tags: Mapping[tuple[int, str], str | None],
+) -> None:
+    known = {entry.version for entry in _read(connection, model)}
+    named = {version for version in aliases.values() if version is not None}
+    if missing := (named | {version for version, _ in tags}) - known:
+        raise MillError(f"{model} has no version {min(missing)} any more")
+    for alias, version in aliases.items():
+        key = {"name": model, "alias": alias, "version": version}
+        if version is None:
+            connection.execute(
+                "DELETE FROM registered_model_aliases WHERE name = :name AND alias = :alias", key
+            )
+        else:
+            connection.execute(
+                "INSERT INTO registered_model_aliases (name, alias, version) "
+                "VALUES (:name, :alias, :version) ON CONFLICT (workspace, name, alias) "
+                "DO UPDATE SET version = excluded.version",
+                key,
+            )
+    for (number, tag), value in tags.items():
+        row = {"name": model, "version": number, "key": tag, "value": value}
+        if value is None:
+            connection.execute(
+                "DELETE FROM model_version_tags "
+                "WHERE name = :name AND version = :version AND key = :key",
+                row,
+            )
+        else:
+            connection.execute(
+                "INSERT INTO model_version_tags (name, version, key, value) "
+                "VALUES (:name, :version, :key, :value) "
+                "ON CONFLICT (workspace, key, name, version) DO UPDATE SET value = excluded.value",
+                row,
+            )
 
 
 def holder(found: list[Entry], alias: str) -> Entry | None:
@@ -182,4 +253,23 @@ def _items(folders: Mapping[str, Path]) -> dict[str, Items]:
 
 def registry_lock(settings: Settings) -> AbstractContextManager[None]:
     """One change of the registry at a time."""
-    return locked(settings.mlflow / "registry.lock")
+    return locked(settings.mlflow / _LOCK_FILE)
+
+
+@contextmanager
+def registry_lock_if_free(settings: Settings) -> Iterator[bool]:
+    """The same lock without waiting; whether it was free."""
+    settings.mlflow.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(settings.mlflow / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        yield _try(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -12,11 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Bento, Bundle, Checkpoint, Dataset, Report
+from components.core.artifact import Bento, Bundle, Checkpoint, Dataset, ModelVersion, Report
 from components.core.figures import Figure, write_report
 from components.core.items import Items, write_items
 from components.core.settings import Settings
 from components.core.workdir import Workdir
+from components.publish.bentos import bentos_folder
+from components.publish.register import RegisterConfig, register
+from components.publish.registry import BUNDLE_TAG, entries
 from models.shape import DecoderShape
 
 PARITY = {"passes": True, "kl_mean": 1e-9, "top1_agreement": 1.0, "positions": 512}
@@ -58,10 +61,35 @@ class Bench:
         (work.folder / "corpus.dvc").write_text("outs: []")
         return work.seal(Dataset, {"documents": 12.0})
 
-    def bento(self) -> Bento:
-        work = self._work("serving.package.package")
-        (work.folder / "bento.yaml").write_text("name: modelmill")
-        return work.seal(Bento)
+    def bento(self, version: ModelVersion, build: str = "a") -> Bento:
+        """A Bento as far as the registry looks into one: its folder and its ``endpoint.json``."""
+        model, _, number = version.name.removeprefix("models:/").rpartition("/")
+        found = {str(entry.version): entry for entry in entries(self.settings, model)}
+        bundle = found[number].tags[BUNDLE_TAG] if number in found else ""
+        folder = bentos_folder(self.settings) / f"{model}-{number}-{build}"
+        (folder / "src").mkdir(parents=True, exist_ok=True)
+        told = {"model": model, "version": number, "bundle": bundle}
+        (folder / "src" / "endpoint.json").write_text(json.dumps(told))
+        return Bento(
+            name=f"../bentos/bentos/modelmill/{folder.name}",
+            digest=folder.name,
+            lineage=self.workspace.lineage("serving.package.package", {"version": version}),
+        )
+
+    def registered(
+        self, name: str, value: float, reach: float = 0.05
+    ) -> tuple[ModelVersion, dict[str, Report]]:
+        """A version of a model whose accuracy is ``value``, and its reports."""
+        reports = {"choice": self.report("accuracy", value, value - reach, value + reach)}
+        change = register(
+            RegisterConfig(name=name),
+            self.bundle(f"{name} {value}"),
+            self.model(),
+            self.dataset(),
+            reports,
+            self.workspace,
+        )
+        return change.artifact, reports
 
     def report(
         self, name: str, value: float, low: float, high: float, items: Items | None = None

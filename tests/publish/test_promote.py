@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from components.core import tracking
 from components.core.artifact import Lineage, ModelVersion, Report
 from components.core.errors import ConfigError, GateFailed
 from components.core.items import Items
-from components.publish import promote as promoting
+from components.publish import moves
+from components.publish.by_hand import rollback
 from components.publish.gates import Comparison, Gate
-from components.publish.promote import PromoteConfig, aliases, list_versions, promote, rollback
+from components.publish.promote import PromoteConfig, aliases, list_versions, promote
 from components.publish.register import RegisterConfig, register
 
 ABOVE_CHANCE = Gate(
@@ -21,49 +23,34 @@ CONFIG = PromoteConfig(
 )
 
 
-def registered(
-    bench: Any, name: str, value: float, reach: float = 0.05
-) -> tuple[ModelVersion, dict[str, Report]]:
-    reports = {"choice": bench.report("accuracy", value, value - reach, value + reach)}
-    change = register(
-        RegisterConfig(name=name),
-        bench.bundle(f"{name} {value}"),
-        bench.model(),
-        bench.dataset(),
-        reports,
-        bench.workspace,
-    )
-    return change.artifact, reports
-
-
 def test_passing_moves_the_aliases_and_repeating_changes_nothing(
     bench: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, reports = registered(bench, "moves", 0.5)
-    assert promote(CONFIG, first, bench.bento(), reports, bench.workspace).changed
+    first, reports = bench.registered("moves", 0.5)
+    assert promote(CONFIG, first, bench.bento(first), reports, bench.workspace).changed
     assert aliases(bench.settings, "moves") == {"champion": "1"}
 
-    second, better = registered(bench, "moves", 0.6)
+    second, better = bench.registered("moves", 0.6)
     assert aliases(bench.settings, "moves") == {"champion": "1", "challenger": "2"}
-    assert promote(CONFIG, second, bench.bento(), better, bench.workspace).changed
+    assert promote(CONFIG, second, bench.bento(second), better, bench.workspace).changed
     assert aliases(bench.settings, "moves") == {"champion": "2", "previous": "1"}
 
     def refuse(settings: object) -> None:
         raise AssertionError("connected although there was nothing to do")
 
-    monkeypatch.setattr(promoting, "connect", refuse)
-    again = promote(CONFIG, second, bench.bento(), better, bench.workspace)
+    monkeypatch.setattr(tracking, "connect", refuse)
+    again = promote(CONFIG, second, bench.bento(second), better, bench.workspace)
     assert (again.changed, again.artifact) == (False, second)
 
 
 def test_a_gate_that_refuses_leaves_the_aliases_alone_and_its_record_behind(bench: Any) -> None:
-    good, reports = registered(bench, "refused", 0.5)
-    promote(CONFIG, good, bench.bento(), reports, bench.workspace)
-    bad, worse = registered(bench, "refused", 0.27)
+    good, reports = bench.registered("refused", 0.5)
+    promote(CONFIG, good, bench.bento(good), reports, bench.workspace)
+    bad, worse = bench.registered("refused", 0.27)
     before = aliases(bench.settings, "refused")
     for _ in range(2):
         with pytest.raises(GateFailed, match=r"better than chance: low end of choice.accuracy"):
-            promote(CONFIG, bad, bench.bento(), worse, bench.workspace)
+            promote(CONFIG, bad, bench.bento(bad), worse, bench.workspace)
     assert aliases(bench.settings, "refused") == before == {"champion": "1", "challenger": "2"}
     newest = next(v for v in list_versions(bench.settings) if v["model"] == "refused")
     assert newest["version"] == "2"
@@ -77,13 +64,13 @@ def test_a_gate_that_refuses_leaves_the_aliases_alone_and_its_record_behind(benc
 def test_a_challenger_wholly_below_the_champion_is_refused_and_an_overlap_is_not(
     bench: Any,
 ) -> None:
-    champion, reports = registered(bench, "duel", 0.7)
-    promote(CONFIG, champion, bench.bento(), reports, bench.workspace)
-    below, figures = registered(bench, "duel", 0.5)
+    champion, reports = bench.registered("duel", 0.7)
+    promote(CONFIG, champion, bench.bento(champion), reports, bench.workspace)
+    below, figures = bench.registered("duel", 0.5)
     with pytest.raises(GateFailed, match="no worse than the champion"):
-        promote(CONFIG, below, bench.bento(), figures, bench.workspace)
-    overlapping, near = registered(bench, "duel", 0.65)
-    assert promote(CONFIG, overlapping, bench.bento(), near, bench.workspace).changed
+        promote(CONFIG, below, bench.bento(below), figures, bench.workspace)
+    overlapping, near = bench.registered("duel", 0.65)
+    assert promote(CONFIG, overlapping, bench.bento(overlapping), near, bench.workspace).changed
     assert aliases(bench.settings, "duel")["champion"] == "3"
 
 
@@ -123,7 +110,8 @@ def given(bench: Any, name: str, content: str, report: Report) -> tuple[Any, ...
     reports = {"choice": report}
     config, bundle = RegisterConfig(name=name), bench.bundle(f"{name} {content}")
     inputs = (bundle, bench.model(), bench.dataset(), reports, bench.workspace)
-    return register(config, *inputs).artifact, bench.bento(), reports
+    version = register(config, *inputs).artifact
+    return version, bench.bento(version), reports
 
 
 def test_the_bundle_s_own_records_are_gates_too(bench: Any) -> None:
@@ -153,14 +141,14 @@ def test_a_gate_on_a_figure_nobody_measured_promotes_nobody(bench: Any) -> None:
 
 
 def test_a_repeated_run_never_undoes_a_rollback(bench: Any) -> None:
-    versions = [registered(bench, "back", value) for value in (0.5, 0.6)]
+    versions = [bench.registered("back", value) for value in (0.5, 0.6)]
     for version, reports in versions:
-        promote(CONFIG, version, bench.bento(), reports, bench.workspace)
-    assert rollback(bench.settings, "back") == "1"
+        promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
+    assert rollback(bench.settings, "back").champion == 1
     assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
 
     version, reports = versions[1]
-    change = promote(CONFIG, version, bench.bento(), reports, bench.workspace)
+    change = promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
     assert not change.changed
     assert "champion stays version 1" in change.note
     assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
@@ -171,26 +159,26 @@ def test_a_promotion_killed_before_its_last_step_is_finished_or_rolled_back_for_
 ) -> None:
     from components.core.tracking import connect
 
-    versions = [registered(bench, "half", value) for value in (0.5, 0.6)]
+    versions = [bench.registered("half", value) for value in (0.5, 0.6)]
     for version, reports in versions:
-        promote(CONFIG, version, bench.bento(), reports, bench.workspace)
+        promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
     second, figures = versions[1]
     client = connect(bench.settings)
-    client.delete_model_version_tag("half", "2", promoting.PROMOTED_TAG)
-    promote(CONFIG, second, bench.bento(), figures, bench.workspace)
+    client.delete_model_version_tag("half", "2", moves.PROMOTED_TAG)
+    promote(CONFIG, second, bench.bento(second), figures, bench.workspace)
     assert aliases(bench.settings, "half") == {"champion": "2", "previous": "1"}
 
-    client.delete_model_version_tag("half", "2", promoting.PROMOTED_TAG)
+    client.delete_model_version_tag("half", "2", moves.PROMOTED_TAG)
     rollback(bench.settings, "half")
-    promote(CONFIG, second, bench.bento(), figures, bench.workspace)
+    promote(CONFIG, second, bench.bento(second), figures, bench.workspace)
     assert aliases(bench.settings, "half") == {"champion": "1", "previous": "2"}
 
 
 def test_what_cannot_be_rolled_back_says_so(bench: Any) -> None:
-    only, reports = registered(bench, "only", 0.5)
+    only, reports = bench.registered("only", 0.5)
     with pytest.raises(ConfigError, match=r"nobody: no champion; models: .*only"):
         rollback(bench.settings, "nobody")
-    promote(CONFIG, only, bench.bento(), reports, bench.workspace)
+    promote(CONFIG, only, bench.bento(only), reports, bench.workspace)
     with pytest.raises(ConfigError, match="version 1 has no champion before it"):
         rollback(bench.settings, "only")
 
@@ -201,4 +189,4 @@ def test_what_is_not_registered_is_refused(bench: Any, name: str) -> None:
         name=name, digest="0", lineage=Lineage(component="x", code="", config="")
     )
     with pytest.raises(ConfigError):
-        promote(CONFIG, stranger, bench.bento(), {}, bench.workspace)
+        promote(CONFIG, stranger, bench.bento(stranger), {}, bench.workspace)

@@ -20,6 +20,7 @@ from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.figures import read_report
 from components.core.settings import Settings
 from components.core.workdir import Workdir
+from components.publish.bentos import bentos_folder
 from serving import package as packaging
 from serving import run as running
 from serving.limits import Limits
@@ -156,11 +157,11 @@ def test_a_build_that_fails_is_one_line_and_leaves_no_bento(
 ) -> None:
     copied_sources(tmp_path, monkeypatch)
     (tmp_path / "serving" / "service.py").write_text("raise RuntimeError('no such luck')")
-    before = set(packaging.bentos_folder(workspace.settings).glob("*/"))
+    before = set(bentos_folder(workspace.settings).glob("*/"))
     with pytest.raises(MillError, match=r"the Bento could not be built: .*no such luck") as failed:
         package(CONFIG, VERSION, bundle, workspace)
     assert "\n" not in str(failed.value)
-    assert set(packaging.bentos_folder(workspace.settings).glob("*/")) == before
+    assert set(bentos_folder(workspace.settings).glob("*/")) == before
 
 
 def test_smoke_asks_the_packed_server_once_and_keeps_the_outcome(

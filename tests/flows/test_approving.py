@@ -1,0 +1,148 @@
+"""A run waits for a person, goes on when somebody has decided, and does not wait for ever."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core.action import Change, Workspace
+from components.core.artifact import Lineage, Report
+from components.core.config import StageConfig
+from components.core.errors import GateFailed, MillError
+from components.core.progress import Progress
+from components.core.settings import Settings
+from components.core.store import Store
+from components.publish import audit
+from components.publish.approvals import NeedsApproval, Pending, ask, decide, decision
+from flows.step import Silent, StoreMill
+from tests.flows.conftest import Mill
+
+PENDING = Pending(
+    model="tiny",
+    version=3,
+    bundle="b" * 64,
+    bento="abc",
+    champion=2,
+    figures={},
+    verdicts=[],
+    hours=1.0,
+    since="2026-01-01T00:00:00+00:00",
+)
+DONE = Report(name="x", digest="d", lineage=Lineage(component="x", code="", config=""))
+
+
+class Noting(Silent):
+    """Keeps the notes that a person would see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        self.notes.append(progress.note)
+
+
+@pytest.fixture
+def mill(tmp_path: Path) -> StoreMill:
+    settings = Settings(home=tmp_path, reference_data=tmp_path)
+    mill = StoreMill(Store(settings.store), Workspace(settings), listener=Noting())
+    mill.approval_poll_seconds = 0.02
+    return mill
+
+
+def guarded(config: StageConfig, pending: Pending, workspace: Workspace) -> Change[Report]:
+    said = decision(workspace.settings, pending.bundle, pending.model)
+    if said is None:
+        raise NeedsApproval(ask(workspace.settings, pending))
+    if not said.yes:
+        raise GateFailed(f"{said.who} said no")
+    return Change(DONE, True, "moved")
+
+
+def run(mill: StoreMill, pending: Pending = PENDING) -> Any:
+    return mill.act("promote", guarded, StageConfig(), pending=pending)
+
+
+def say(mill: StoreMill, yes: bool) -> threading.Thread:
+    """Somebody decides once the run has begun to wait."""
+
+    def later() -> None:
+        assert isinstance(mill.listener, Noting)
+        while not any("waiting: modelmill approve tiny/3" in note for note in mill.listener.notes):
+            time.sleep(0.01)
+        decide(mill.workspace.settings, PENDING, yes, "Ada", "so")
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    return thread
+
+
+def test_it_goes_on_after_a_yes(mill: StoreMill) -> None:
+    somebody = say(mill, True)
+    assert run(mill) == DONE
+    somebody.join()
+    assert isinstance(mill.listener, Noting)
+    assert [(r.name, r.state) for r in mill.listener.results] == [("promote", "Completed")]
+    assert mill.listener.failures == []
+
+
+def test_a_no_ends_it(mill: StoreMill) -> None:
+    somebody = say(mill, False)
+    with pytest.raises(GateFailed, match="Ada said no"):
+        run(mill)
+    somebody.join()
+
+
+def test_it_waits_no_longer_than_it_was_told(mill: StoreMill) -> None:
+    with pytest.raises(MillError, match=r"nobody decided on tiny/3 within .*the same command"):
+        run(mill, PENDING.model_copy(update={"hours": 1e-6}))
+    decide(mill.workspace.settings, PENDING, True, "Ada", "late")
+    assert run(mill) == DONE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (("promote", "tiny"), 2, "tiny: write MODEL/VERSION"),
+        (("promote", "../x/1"), 2, "../x/1: write MODEL/VERSION"),
+        (("promote", "tiny/7"), 2, "tiny has no version 7"),
+        (("promote", "tiny/7", "--force"), 2, "--force: say --why"),
+        (("rollback", "tiny"), 2, "tiny: no champion; models: none yet"),
+        (("approve", "tiny/7", "--yes", "--why", "x"), 2, "does not wait for approval; waiting:"),
+        (("approve", "tiny/3", "--why", "x"), 2, "tiny/3: say --yes or --no"),
+        (("approve", "tiny/3", "--no"), 2, "--why: say why"),
+        (("audit", "--verify", "--head", "abc"), 1, "no entry has the sha256 abc"),
+    ],
+)
+def test_nonsense_is_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, expected: str
+) -> None:
+    command = Mill(tmp_path)
+    ask(Settings(home=tmp_path, reference_data=tmp_path), PENDING)
+    done = command(*arguments)
+    assert done.returncode == code, done.stderr
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_log_is_shown_verified_and_its_harm_named(tmp_path: Path) -> None:
+    settings, command = Settings(home=tmp_path, reference_data=tmp_path), Mill(tmp_path)
+    ask(settings, PENDING)
+    listed = command.answer("approve")
+    assert [Pending.model_validate(given) for given in listed["waiting"]] == [PENDING]
+    told = command.answer("approve", "tiny/3", "--yes", "--why", "reads well", "--who", "Ada")
+    assert told == {"version": "tiny/3", "decision": "approved", "who": "Ada", "why": "reads well"}
+    shown = command.answer("audit")
+    assert [entry["event"] for entry in shown["log"]] == ["approved"]
+    verified = command.answer("audit", "--verify", "--head", shown["head"])
+    assert verified == {"entries": 1, "whole": True, "head": shown["head"]}
+    log = audit.log_path(settings)
+    log.write_bytes(log.read_bytes().replace(b"reads well", b"reads ill!"))
+    done = command("audit", "--verify", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"].startswith("audit.jsonl: entry 1 was edited")

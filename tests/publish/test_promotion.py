@@ -1,0 +1,394 @@
+"""Registry, Bento tag and endpoint agree after a kill between any two steps of a promotion."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core.errors import DataError, GateFailed, MillError
+from components.publish import audit, bentos, promotion
+from components.publish.by_hand import promote_by_hand, rollback
+from components.publish.gates import Gate
+from components.publish.handover import Handover
+from components.publish.promote import PromoteConfig, aliases, promote
+from components.publish.promotion import recover
+
+MODEL = "served"
+ABOVE_CHANCE = Gate(
+    name="better than chance", figure="choice.accuracy", direction="above", bound=0.25, on="low"
+)
+CONFIG = PromoteConfig(gates=(ABOVE_CHANCE,))
+STEPS = ("journal", "prepare", "aliases", "tag", "switch", "audit")
+STEPS_BACK = ("back", "aliases back", "tag back", "endpoint back", "audit back")
+
+
+class World:
+    """Two versions of one model, and the endpoint that serves one of them."""
+
+    def __init__(self, bench: Any) -> None:
+        self.bench, self.settings = bench, bench.settings
+        self.process: subprocess.Popen[bytes] | None = None
+        for value in (0.5, 0.6):
+            version, reports = bench.registered(MODEL, value)
+            bento = bench.bento(version)
+            promote(CONFIG, version, bento, reports, bench.workspace)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+
+    def start(self) -> None:
+        script = Path(__file__).with_name("keeper_standin.py")
+        number = aliases(self.settings, MODEL)["champion"]
+        served = [MODEL, number, f"{MODEL}-{number}-a"]
+        root = str(Path(__file__).parents[2])
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), str(self.settings.home), str(self.port), *served],
+            env={**os.environ, "PYTHONPATH": root},
+        )
+        until(Handover(self.settings).running)
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def be_champion(self, number: int) -> None:
+        """Whatever came before, this version is champion now, and nothing is under way."""
+        for flaw in ("broken", "hangs", "stuck"):
+            for folder in bentos.bentos_folder(self.settings).glob("*/"):
+                (folder / flaw).unlink(missing_ok=True)
+        recover(self.settings)
+        promote_by_hand(self.settings, MODEL, number)
+        assert self.agreed() == number
+
+    def flaw(self, number: int, name: str) -> Path:
+        path = bentos.bentos_folder(self.settings) / f"{MODEL}-{number}-a" / name
+        path.touch()
+        return path
+
+    def agreed(self) -> int:
+        """The version that all three places name; fails where they differ."""
+        champion = aliases(self.settings, MODEL)["champion"]
+        folder = f"{MODEL}-{champion}-a"
+        assert bentos.latest(self.settings) == folder
+        if self.process is not None:
+            until(lambda: self.answer() == folder)
+            status = Handover(self.settings).status()
+            assert status is not None
+            assert status.serving is not None
+            assert status.serving.version == champion
+            assert status.prepared is None
+        assert not (self.settings.home / "promotion.json").exists()
+        return int(champion)
+
+    def answer(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/") as reply:
+            return bytes(reply.read()).decode()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole_world(bench: Any) -> Iterator[World]:
+    world = World(bench)
+    world.start()
+    yield world
+    world.stop()
+
+
+@pytest.fixture
+def world(whole_world: World) -> World:
+    if whole_world.process is None:
+        whole_world.start()
+    whole_world.be_champion(1)
+    return whole_world
+
+
+def killed_at(step: str, action: Callable[[], object]) -> None:
+    """Run ``action`` in a child that ends itself, without any cleaning up, after ``step``."""
+    child = os.fork()
+    if child == 0:
+        promotion._reached = lambda name: os._exit(9) if name == step else None
+        with contextlib.suppress(BaseException):
+            action()
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 9, "it never came to that step"
+
+
+def do(world: World, action: str) -> None:
+    """Version 2 instead of 1, or 1 instead of 2."""
+    if action == "promote":
+        promote_by_hand(world.settings, MODEL, 2, why="better")
+    else:
+        rollback(world.settings, MODEL, why="worse")
+
+
+def told_since(world: World, count: int) -> list[tuple[str, Any, Any]]:
+    entries = audit.read(world.settings)[count:]
+    return [(e.event, e.facts["version"], e.facts["former"]) for e in entries]
+
+
+@pytest.mark.parametrize("keeper", [True, False], ids=["endpoint", "no endpoint"])
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_a_step_it_is_completed_or_taken_back(
+    whole_world: World, step: str, action: str, keeper: bool
+) -> None:
+    world = whole_world
+    if world.process is None:
+        world.start()
+    old, new = (1, 2) if action == "promote" else (2, 1)
+    world.be_champion(old)
+    before = aliases(world.settings, MODEL)
+    count = len(audit.read(world.settings))
+    if not keeper:
+        world.stop()
+    killed_at(step, lambda: do(world, action))
+    assert recover(world.settings) is not None
+    moved = step not in ("journal", "prepare")
+    assert world.agreed() == (new if moved else old)
+    if not moved:
+        assert aliases(world.settings, MODEL) == before
+    event = {"promote": "promoted", "rollback": "rolled back"}[action] if moved else "abandoned"
+    assert told_since(world, count) == [(event, new, old)]
+    assert recover(world.settings) is None
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+@pytest.mark.parametrize("step", STEPS_BACK)
+def test_killed_while_it_is_taken_back_that_is_completed(
+    whole_world: World, step: str, action: str
+) -> None:
+    world = whole_world
+    if world.process is None:
+        world.start()
+    old, new = (1, 2) if action == "promote" else (2, 1)
+    world.be_champion(old)
+    before = aliases(world.settings, MODEL)
+    count = len(audit.read(world.settings))
+    flaw = world.flaw(new, "stuck")
+    killed_at(step, lambda: do(world, action))
+    recover(world.settings)
+    assert world.agreed() == old
+    assert aliases(world.settings, MODEL) == before
+    assert told_since(world, count) == [("abandoned", new, old)]
+    flaw.unlink()
+
+
+@pytest.mark.parametrize("following", ["promote", "rollback"])
+def test_the_next_command_completes_it_first(world: World, following: str) -> None:
+    killed_at("aliases", lambda: do(world, "promote"))
+    assert bentos.latest(world.settings) == "served-1-a"
+    if following == "promote":
+        assert not promote_by_hand(world.settings, MODEL, 2).changed
+        assert world.agreed() == 2
+    else:
+        assert rollback(world.settings, MODEL).champion == 1
+        assert world.agreed() == 1
+    events = [entry.event for entry in audit.read(world.settings)]
+    assert events[-1 if following == "promote" else -2] == "promoted"
+
+
+def test_killed_outright_while_it_waits_nothing_has_moved(world: World) -> None:
+    flaw = world.flaw(2, "hangs")
+    count = len(audit.read(world.settings))
+    child = os.fork()
+    if child == 0:
+        do(world, "promote")
+        os._exit(1)
+    wanted = world.settings.home / "endpoint" / "wanted.json"
+    until(lambda: wanted.exists() and b"served-2-a" in wanted.read_bytes())
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    flaw.unlink()
+    recover(world.settings)
+    assert world.agreed() == 1
+    assert told_since(world, count) == [("abandoned", 2, 1)]
+
+
+@pytest.mark.parametrize("flaw", ["broken", "hangs"])
+def test_what_does_not_get_ready_moves_nothing(
+    world: World, flaw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promotion, "READY_SECONDS", 0.3)
+    before = aliases(world.settings, MODEL)
+    mark = world.flaw(2, flaw)
+    said = "it is broken" if flaw == "broken" else "within 0.3 s"
+    if flaw == "hangs":  # for a while only: then it hears that it was given up
+        threading.Timer(1.0, mark.unlink).start()
+    with pytest.raises(MillError, match=f"did not prepare served version 2.*{said}.*nothing has"):
+        do(world, "promote")
+    assert world.agreed() == 1
+    assert aliases(world.settings, MODEL) == before
+    last = audit.read(world.settings)[-1]
+    assert (last.event, last.facts["attempt"]) == ("abandoned", "promoted")
+    assert said in last.facts["reason"]
+
+
+def test_what_cannot_be_switched_to_is_taken_back(world: World) -> None:
+    before = aliases(world.settings, MODEL)
+    world.flaw(2, "stuck")
+    with pytest.raises(MillError, match=r"did not switch .*it is stuck; .*is taken back"):
+        do(world, "promote")
+    assert world.agreed() == 1
+    assert aliases(world.settings, MODEL) == before
+
+
+def test_a_keeper_that_ends_meanwhile_is_an_error_before_and_none_after_the_move(
+    world: World,
+) -> None:
+    killed_at("tag", lambda: do(world, "promote"))
+    world.stop()
+    recover(world.settings)
+    assert world.agreed() == 2
+    world.start()
+    assert world.agreed() == 2
+
+
+def test_an_endpoint_of_another_model_is_left_alone(world: World) -> None:
+    version, reports = world.bench.registered("aside", 0.5)
+    bento = world.bench.bento(version)
+    assert promote(CONFIG, version, bento, reports, world.bench.workspace).changed
+    assert aliases(world.settings, "aside") == {"champion": "1"}
+    assert world.agreed() == 1
+
+
+def test_a_champion_packed_again_is_exchanged(world: World) -> None:
+    version, reports = world.bench.registered(MODEL, 0.5)
+    again = world.bench.bento(version, "b")
+    before = aliases(world.settings, MODEL)
+    assert promote(CONFIG, version, again, reports, world.bench.workspace).changed
+    assert bentos.latest(world.settings) == world.answer() == "served-1-b"
+    assert aliases(world.settings, MODEL) == before
+    assert not promote(CONFIG, version, again, reports, world.bench.workspace).changed
+    first = world.bench.bento(version)
+    assert promote(CONFIG, version, first, reports, world.bench.workspace).changed
+    shutil.rmtree(bentos.bentos_folder(world.settings) / "served-1-b")
+    assert world.agreed() == 1
+
+
+def test_a_broken_audit_log_lets_nothing_move(world: World) -> None:
+    path = audit.log_path(world.settings)
+    good = path.read_bytes()
+    path.write_bytes(good[:-4] + b'?"}\n')
+    with pytest.raises(DataError, match=r"audit\.jsonl: "):
+        do(world, "promote")
+    path.write_bytes(good)
+    assert world.agreed() == 1
+
+
+def test_a_journal_that_cannot_be_read_is_one_line(world: World) -> None:
+    journal = world.settings.home / "promotion.json"
+    journal.write_text("{")
+    with pytest.raises(DataError, match=r"promotion\.json: the journal"):
+        recover(world.settings)
+    journal.unlink()
+
+
+def test_one_at_work_is_left_to_it(world: World) -> None:
+    from components.publish.registry import registry_lock
+
+    killed_at("aliases", lambda: do(world, "promote"))
+    with registry_lock(world.settings):
+        assert recover(world.settings, wait=False) is None
+    assert recover(world.settings, wait=False) is not None
+
+
+def test_a_version_without_its_bento_is_not_promoted_and_not_rolled_back_to(world: World) -> None:
+    world.be_champion(2)
+    folder = bentos.bentos_folder(world.settings) / "served-1-a" / "src"
+    folder.rename(folder.with_name("hidden"))
+    for action in (
+        lambda: rollback(world.settings, MODEL),
+        lambda: promote_by_hand(world.settings, MODEL, 1),
+    ):
+        with pytest.raises(MillError, match="the Bento of served version 1 is not there"):
+            action()
+    folder.with_name("hidden").rename(folder)
+    assert world.agreed() == 2
+
+
+def test_mlflow_sees_what_was_written(world: World) -> None:
+    from components.core.tracking import connect
+
+    do(world, "promote")
+    client = connect(world.settings)
+    named = client.get_registered_model(MODEL).aliases
+    assert {k: str(v) for k, v in named.items()} == aliases(world.settings, MODEL)
+    assert str(client.get_model_version_by_alias(MODEL, "champion").version) == "2"
+    tags = client.get_model_version(MODEL, "2").tags
+    assert tags["modelmill.promoted"] == "true"
+    client.set_registered_model_alias(MODEL, "challenger", "1")
+    rollback(world.settings, MODEL)
+    named = client.get_registered_model(MODEL).aliases
+    assert {k: int(v) for k, v in named.items()} == {"champion": 1, "previous": 2, "challenger": 1}
+    client.delete_registered_model_alias(MODEL, "challenger")
+
+
+def test_neither_way_imports_mlflow(world: World) -> None:
+    code = (
+        "import sys; from pathlib import Path; from components.core.settings import Settings\n"
+        "from components.publish.by_hand import promote_by_hand, rollback\n"
+        "home = Path(sys.argv[1]); given = Settings(home=home, reference_data=home)\n"
+        "promote_by_hand(given, 'served', 2); rollback(given, 'served')\n"
+        "sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    subprocess.run(
+        [sys.executable, "-c", code, str(world.settings.home)],
+        env={**os.environ, "PYTHONPATH": root},
+        check=True,
+    )
+    assert world.agreed() == 1
+
+
+def test_gates_hold_back_by_hand_too_and_force_is_kept(world: World) -> None:
+    version, _ = world.bench.registered(MODEL, 0.27)
+    number = int(version.name.rpartition("/")[2])
+    world.bench.bento(version)
+    with pytest.raises(GateFailed, match=r"better than chance.*--force --why TEXT promotes it"):
+        promote_by_hand(world.settings, MODEL, number)
+    with pytest.raises(MillError, match="say --why"):
+        promote_by_hand(world.settings, MODEL, number, force=True)
+    assert world.agreed() == 1
+    moved = promote_by_hand(world.settings, MODEL, number, why="a demonstration", force=True)
+    assert (moved.champion, moved.previous, moved.changed) == (number, 1, True)
+    facts = audit.read(world.settings)[-1].facts
+    assert (facts["forced"], facts["why"]) == (True, "a demonstration")
+    assert "better than chance" in facts["refused"]
+    assert facts["by"] == audit.whoami()
+    assert rollback(world.settings, MODEL).champion == 1
+
+
+def test_any_former_champion_can_be_put_back_and_no_other(world: World) -> None:
+    version, _ = world.bench.registered(MODEL, 0.61)
+    number = int(version.name.rpartition("/")[2])
+    world.bench.bento(version)
+    with pytest.raises(MillError, match="never was champion"):
+        rollback(world.settings, MODEL, number)
+    promote_by_hand(world.settings, MODEL, number)
+    moved = rollback(world.settings, MODEL, 2, why="the best one")
+    assert (moved.champion, moved.previous) == (2, number)
+    assert not rollback(world.settings, MODEL, 2).changed
+    with pytest.raises(MillError, match="has no version 99"):
+        rollback(world.settings, MODEL, 99)
