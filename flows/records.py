@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from components.core.artifact import canonical
+from components.core.living import is_alive
 from components.core.log import mask
-from components.core.processes import is_alive
 from components.core.progress import Progress
 from components.core.workdir import write_durably
 from flows.step import Listener, StepResult

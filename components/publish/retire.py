@@ -7,13 +7,14 @@ run stays too, as history: its figures are small. What a killed registration lef
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from components.core.errors import MillError
+from components.core.errors import DataError, MillError
 from components.core.reach import Root
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
@@ -66,11 +67,30 @@ def standings(
         named: ``models:/name/3`` -> why, of versions that something else keeps.
     """
     found = entries(settings)
+    asked = _asked(settings)
     champions = {entry.model: entry.version for entry in found if CHAMPION in entry.aliases}
     return [
-        _stand(settings, entry, champions.get(entry.model, 0), named, keeping.cutoff(now), keeping)
+        Standing(entry, WAITING)
+        if (entry.model, entry.version) in asked
+        else _stand(
+            settings, entry, champions.get(entry.model, 0), named, keeping.cutoff(now), keeping
+        )
         for entry in found
     ]
+
+
+def _asked(settings: Settings) -> set[tuple[str, int]]:
+    """(model, version) of all that a person was asked about and has not answered."""
+    found = set()
+    for path in (settings.home / "approvals").glob("*.json"):
+        try:
+            pending = json.loads(path.read_bytes())
+            found.add((str(pending["model"]), int(pending["version"])))
+        except FileNotFoundError:
+            continue  # answered just now
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: no record of what waits for approval: {error}") from error
+    return found
 
 
 def _stand(

@@ -50,6 +50,24 @@ def gc(
     emit(as_json, value, lambda console: show(console, deleted, "deleted"))
 
 
+@app.command()
+def doctor(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="read every byte and compare its digest")
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="first make the mends that lose nothing")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong with machine and workspace, and the command that mends it; 1 if broken."""
+    from flows.doctor.examine import examine
+
+    diagnosis = examine(settings.load(), deep=deep, mend=mend)
+    emit(as_json, diagnosis.as_json(), diagnosis.show)
+    raise typer.Exit(diagnosis.exit_code)
+
+
 def _ask(planned: Collection) -> None:
     from flows.keeping.report import show, size
 

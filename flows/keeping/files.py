@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from components.core.lease import is_held
-from components.core.processes import Living
+from components.core.living import Living
 from components.core.reach import Graph
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
@@ -47,14 +47,16 @@ def sweep_store(
             gone.add(key)
     staying = graph.nodes.keys() - gone | set(graph.unreadable)
     staying |= _sweep_partial(sweep, staying, used, keeping, now)
-    unlocked = [
-        path
-        for path in sorted((root / "locks").glob("*"))
-        if path.name not in staying and path.name not in used and not is_held(path)
-    ]
+    unlocked = free_locks(root, staying | set(used))
     if unlocked:
         sweep.drop(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
     return sweep
+
+
+def free_locks(root: Path, needed: Collection[str]) -> list[Path]:
+    """Lock files that nobody holds, of keys that are not ``needed``."""
+    locks = sorted((root / "locks").glob("*"))
+    return [path for path in locks if path.name not in needed and not is_held(path)]
 
 
 def _sweep_partial(

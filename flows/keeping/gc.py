@@ -30,7 +30,7 @@ from components.publish import retire, unpin
 from components.publish.dataset import datasets_lock
 from components.publish.registry import registry_lock
 from flows.keeping import history
-from flows.keeping.files import sweep_logs, sweep_store
+from flows.keeping.files import free_locks, sweep_logs, sweep_store
 from flows.keeping.roots import find_needs
 from serving import shelf
 
@@ -90,6 +90,20 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
         for trash in trashes(settings):
             trash.empty()
     return found
+
+
+def clear_locks(settings: Settings, used: frozenset[str]) -> int:
+    """Delete lock files of keys that are neither sealed nor begun; returns how many.
+
+    Args:
+        used: keys of living processes, frozen.
+    """
+    root = settings.store
+    there = {path.name for place in ("sealed", "partial") for path in (root / place).glob("*")}
+    free = free_locks(root, there | used)
+    for path in free:
+        path.unlink()
+    return len(free)
 
 
 def trashes(settings: Settings) -> list[Trash]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.core.processes import Living, living
+from components.core.living import Living, living
 from components.core.reach import Graph, Root
 from components.core.settings import Settings
 from components.core.sweep import Keeping
