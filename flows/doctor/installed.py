@@ -37,8 +37,8 @@ def against_lock(lock: Path) -> Iterator[Finding]:
     if not lock.is_file():
         yield broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")
         return
-    wanted = dict(_pins(lock))
-    there = {
+    wanted: dict[str, str] = dict(_pins(lock))
+    there: dict[str, str] = {
         canonicalize_name(name): distribution.version
         for distribution in importlib.metadata.distributions()
         if (name := distribution.metadata["Name"])

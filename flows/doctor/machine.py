@@ -61,7 +61,7 @@ def listeners() -> dict[int, int | None]:
         return {port: None for port in PORTS if _answers(port)}
     found: dict[int, int | None] = {}
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr:
             found.setdefault(connection.laddr.port, connection.pid)
     return found
 

@@ -82,7 +82,7 @@ def _listening() -> Iterator[tuple[int, str, int]]:
     except psutil.AccessDenied:
         return
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.pid:
+        if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr:
             yield connection.pid, connection.laddr.ip, connection.laddr.port
 
 

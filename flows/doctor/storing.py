@@ -130,7 +130,7 @@ def _md5(path: Path) -> str:
 
 
 def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
-    """(copy, original) of what the registry and the Bentos hold of bundles that are in the store."""
+    """(copy, original) of what the registry and the Bentos hold of bundles in the store."""
     bundles = {
         str(manifest["artifact"]["digest"]): path.parent
         for path in (settings.store / "sealed").glob(f"*/{MANIFEST}")
