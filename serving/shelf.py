@@ -11,7 +11,7 @@ import psutil
 from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
-from components.core.trash import newest_change, size_of
+from components.core.trash import newest_change
 from serving.endpoint import Endpoint, read_endpoint
 from serving.package import bentos_folder
 from serving.smoke import REPORT_FOLDER
@@ -86,7 +86,7 @@ def sweep_bentos(
             why = keeping.recent
         covered.add(holds)
         if why:
-            sweep.keep(why, size_of([bento.folder]))
+            sweep.keep(why, [bento.folder])
             staying.add(name)
         else:
             of = f"of {endpoint.model}/{endpoint.version}" if endpoint else "that cannot be read"

@@ -47,17 +47,19 @@ class Sweep:
     kept: dict[str, Kept] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     _seen: set[tuple[int, int]] = field(default_factory=set)
+    """What was counted, by (device, inode): what stays must be told first where files are linked,
+    since deleting one name of them frees nothing."""
 
     def drop(self, name: str, why: str, paths: Iterable[Path] = (), *, kind: str = "files") -> None:
         """``paths`` (those that exist) go."""
         there = tuple(path for path in paths if path.exists() or path.is_symlink())
         self.items.append(Item(name, why, size_of(there, self._seen), there, kind))
 
-    def keep(self, why: str, size: int = 0) -> None:
+    def keep(self, why: str, paths: Iterable[Path] = ()) -> None:
         """One thing stays."""
         kept = self.kept.setdefault(why, Kept())
         kept.count += 1
-        kept.size += size
+        kept.size += size_of(paths, self._seen)
 
     @property
     def size(self) -> int:

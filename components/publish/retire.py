@@ -19,7 +19,7 @@ from components.core.reach import Root
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
 from components.core.tracking import connect
-from components.core.trash import Trash, newest_change, size_of
+from components.core.trash import Trash, newest_change
 from components.publish.promote import GATES_TAG, PROMOTED_TAG, ROLLED_BACK_TAG
 from components.publish.registry import (
     BUNDLE_TAG,
@@ -139,7 +139,7 @@ def sweep_registry(
     for one in standing:
         entry, files = one.entry, one.entry.files(settings)
         if one.why:
-            sweep.keep(one.why, size_of([files]))
+            sweep.keep(one.why, [files])
             kept_models.add(entry.source.removeprefix("models:/"))
         else:
             outcome = entry.tags.get(GATES_TAG, "never judged")

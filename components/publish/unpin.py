@@ -18,7 +18,7 @@ import yaml
 
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
-from components.core.trash import Trash, newest_change, size_of
+from components.core.trash import Trash, newest_change
 from components.publish.dataset import configure_store, patiently, stored
 
 PLACE = "datasets"
@@ -97,7 +97,7 @@ def sweep_datasets(
     unknown = [pin.version for pin in staying if listings[pin] is None]
     needed = {md5 for pin in staying for md5 in (pin.md5, *(listings[pin] or {}).values())}
     for pin in staying:
-        sweep.keep(whys[pin], size_of([settings.datasets / pin.version]))
+        sweep.keep(whys[pin], [settings.datasets / pin.version])
     for pin in pins:
         if not whys[pin]:
             own = {pin.md5, *(listings[pin] or {}).values()} - needed

@@ -34,18 +34,16 @@ def sweep_store(
     """
     root = settings.store
     sweep = Sweep("store", root)
-    gone = set[str]()
+    gone: dict[str, str] = {}
     for key, node in sorted(graph.nodes.items(), key=lambda pair: pair[1].made):
-        if key in kept:
-            sweep.keep(kept[key], node.size)
-        elif is_held(root / "locks" / key):
-            sweep.keep(IN_USE, node.size)
+        if key in kept or is_held(root / "locks" / key):
+            sweep.keep(kept.get(key, IN_USE), [root / "sealed" / key])
         else:
-            stage = node.component.rpartition(".")[2]
-            name = f"{stage} {key[:12]}"
-            sweep.drop(name, "nothing that stays came from it", [root / "sealed" / key])
-            gone.add(key)
-    staying = graph.nodes.keys() - gone | set(graph.unreadable)
+            gone[key] = node.component.rpartition(".")[2]
+    for key, stage in gone.items():
+        why = "nothing that stays came from it"
+        sweep.drop(f"{stage} {key[:12]}", why, [root / "sealed" / key])
+    staying = graph.nodes.keys() - gone.keys() | set(graph.unreadable)
     staying |= _sweep_partial(sweep, staying, used, keeping, now)
     unlocked = free_locks(root, staying | set(used))
     if unlocked:
@@ -108,13 +106,13 @@ def sweep_logs(
             continue
         smoked = path.stem.removeprefix("smoke-")
         if str(path) in opened:
-            sweep.keep(IN_USE, path.stat().st_size)
+            sweep.keep(IN_USE, [path])
         elif path.stem != smoked and smoked not in bentos:
             sweep.drop(path.name, "its Bento does not stay", [path])
         elif path.stem == smoked and path.stat().st_mtime < keeping.cutoff(now):
             sweep.drop(path.name, f"not written for {keeping.days:g} days", [path])
         else:
-            sweep.keep("young, or of a Bento that stays", path.stat().st_size)
+            sweep.keep("young, or of a Bento that stays", [path])
     half = [p for p in settings.runs.glob("*.tmp") if p.stat().st_mtime < keeping.cutoff(now)]
     if half:
         sweep.drop(f"{len(half)} half-written records", "left by runs that were killed", half)

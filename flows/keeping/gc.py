@@ -89,7 +89,20 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
         history.forget_history(settings, found.place(history.PLACE))
         for trash in trashes(settings):
             trash.empty()
+        _tell(settings, found)
     return found
+
+
+def _tell(settings: Settings, found: Collection) -> None:
+    """An entry in the audit log, where there is one."""
+    try:
+        from components.publish import audit  # type: ignore[attr-defined,unused-ignore]
+    except ImportError:
+        return
+    if not found.empty:
+        versions = [item.name for item in found.place(retire.PLACE).items if item.kind == "version"]
+        counts = {sweep.place: len(sweep.items) for sweep in found.sweeps if sweep.items}
+        audit.append(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
 
 
 def clear_locks(settings: Settings, used: frozenset[str]) -> int:
