@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ WAITER = textwrap.dedent(
         inside = root / "inside"
         assert not inside.exists(), "two hold one lock"
         inside.touch()
-        time.sleep(0.3)
+        print("inside", flush=True)
+        time.sleep(1.0)
         inside.unlink()
     """
 )
@@ -100,16 +102,20 @@ WAITER = textwrap.dedent(
 
 def test_a_lock_file_that_is_deleted_while_waited_for_locks_nobody_in(tmp_path: Path) -> None:
     """Without a look at the file after waiting, one racer holds the old file, one the new."""
-    store, racers = Store(tmp_path), list[subprocess.Popen[str]]()
-    with store.lock("key"):
+    path, racers = tmp_path / "locks" / "key", list[subprocess.Popen[str]]()
+    with Store(tmp_path).lock("key"):
         racers.append(_racer(tmp_path))
-        while "->" not in Path("/proc/locks").read_text():  # until it waits
-            pass
-        assert is_held(tmp_path / "locks" / "key")
-        (tmp_path / "locks" / "key").unlink()
-    racers += [_racer(tmp_path), _racer(tmp_path)]
+        inode = f":{path.stat().st_ino} "
+        waits = lambda line: "->" in line and inode in line  # noqa: E731
+        while not any(map(waits, Path("/proc/locks").read_text().splitlines())):
+            time.sleep(0.01)
+        assert is_held(path)
+        path.unlink()
+        racers.append(_racer(tmp_path))
+        assert racers[1].stdout is not None
+        assert racers[1].stdout.readline() == "inside\n"
     said = [racer.communicate(timeout=60)[1] for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0, 0], said
+    assert [racer.returncode for racer in racers] == [0, 0], said
 
 
 def _racer(root: Path) -> subprocess.Popen[str]:
