@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -284,9 +285,11 @@ def test_the_command_asks_or_wants_yes(hand: Hand) -> None:
     assert mill("gc", "--keep-days", "-1").returncode == 2
 
 
-def test_after_a_collection_the_champions_run_is_cached(nano: Ran) -> None:
+def test_after_a_collection_the_champions_run_is_cached(nano: Ran, tmp_path: Path) -> None:
     """A run that nobody keeps is left beside it: its artifacts go, the champion's do not."""
-    mill, first = nano
+    first = nano[1]
+    mill = Mill(tmp_path / "home")
+    shutil.copytree(nano[0].home, mill.home)
     stray = ("--set", AS_OF, "--set", "select.quality.min_words=75", "--until", "tokenizer")
     mill.answer("run", "nano", "--plain", *stray)
     digest = next(s["digest"] for s in first["steps"] if s["stage"] == "dataset")
