@@ -95,7 +95,8 @@ def check_bentos(settings: Settings) -> Iterator[Finding]:
     """A champion that is not packed cannot be served, a previous one not be gone back to."""
     there = {(b.endpoint.model, b.endpoint.bundle) for b in packed(settings) if b.endpoint}
     found = _bentos(settings, there)
-    yield from or_ok(found, "bentos", f"{len(there)} packed, each champion among them")
+    what = f"{len(there)} packed, each champion among them" if there else "none yet"
+    yield from or_ok(found, "bentos", what)
     for bento in packed(settings):
         if bento.endpoint is None:
             mend = f"rm -r {near(bento.folder)}"

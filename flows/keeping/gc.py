@@ -78,6 +78,8 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
     Raises:
         As ``look``; ``TransientError`` where another process kept DVC's lock.
     """
+    if not settings.home.is_dir():
+        return look(settings, keeping)  # there is nothing, and nothing is made
     with locked(settings.home / "gc.lock"):
         with _held(settings):
             with Leases(settings.store).frozen() as used:

@@ -269,6 +269,11 @@ def test_runs_beside_a_collection_never_lose_an_input(hand: Hand) -> None:
     assert collections > 10, "nothing raced"
 
 
+def test_where_there_is_no_workspace_none_is_made(tmp_path: Path) -> None:
+    assert collect(Hand(tmp_path / "nowhere").settings, NOTHING).empty
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_the_command_asks_or_wants_yes(hand: Hand) -> None:
     mill = Mill(hand.settings.home)
     hand.seal("stray", days=30)

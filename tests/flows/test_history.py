@@ -17,6 +17,8 @@ import pytest
 
 from components.core.errors import MillError
 from components.core.settings import Settings
+from components.core.sweep import Sweep
+from flows.keeping import history
 from flows.keeping.history import sweep_history, unfinished
 from tests.flows.conftest import Mill
 from tests.workspace import DAY
@@ -115,6 +117,24 @@ def test_a_server_is_told_the_same_number(mill: Mill) -> None:
         [sys.executable, "-c", script], env=mill.environment(), capture_output=True, text=True
     )
     assert done.stdout == "['events', 'flow_runs', 'orphans'] 30\n", done.stderr
+
+
+def test_a_database_in_use_is_compacted_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_PATIENCE_SECONDS", 0.1)
+    (tmp_path / "prefect").mkdir()
+    mine = Settings(home=tmp_path, reference_data=tmp_path)
+    sweep = Sweep("prefect", tmp_path / "prefect")
+    with closing(sqlite3.connect(history.database(mine), isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE held (x)")
+        connection.execute("BEGIN IMMEDIATE")
+        history.compact(mine, sweep)
+        connection.execute("ROLLBACK")
+    assert "was not compacted" in sweep.notes[0]
+    sweep.notes.clear()
+    history.compact(mine, sweep)
+    assert sweep.notes == []
 
 
 def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:
