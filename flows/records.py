@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.artifact import canonical
+from components.core.living import is_alive
 from components.core.log import mask
 from components.core.progress import Progress
 from components.core.workdir import write_durably
@@ -74,21 +75,37 @@ def step_json(result: StepResult) -> dict[str, Any]:
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """All runs, newest first; one whose process is gone without an end is ``interrupted``."""
-    records = [json.loads(path.read_bytes()) for path in folder.glob("*.json")]
+    records = [read for path in folder.glob("*.json") if (read := read_record(path)) is not None]
     for record in records:
-        if record["state"] == "running" and not _alive(record["process"]):
+        if record["state"] == "running" and not at_work(record):
             record["state"] = "interrupted"
     return sorted(records, key=lambda record: str(record["started"]), reverse=True)
 
 
-def _alive(process: int) -> bool:
+def read_record(path: Path) -> dict[str, Any] | None:
+    """One run's record; None where the file is no such record."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        record = json.loads(path.read_bytes())
+        complete = isinstance(record["steps"], list) and {"run", "state", "process"} <= set(record)
+        datetime.fromisoformat(record["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if complete else None
+
+
+def at_work(record: dict[str, Any]) -> bool:
+    """Whether the process that wrote a record of a running run is still there."""
+    started = datetime.fromisoformat(record["started"]).timestamp()
+    return record["state"] == "running" and is_alive(int(record["process"]), started)
+
+
+def close_dead(path: Path) -> None:
+    """Write into the record of a run whose process is gone that it was interrupted."""
+    record = read_record(path)
+    if record is None or record["state"] != "running" or at_work(record):
+        return
+    record.update(state="interrupted", note=f"its process ended at {record.pop('at', 'the start')}")
+    write_durably(path, canonical(record))
 
 
 class Several:

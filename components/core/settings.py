@@ -25,6 +25,8 @@ TELEMETRY_OFF = {
 }
 """Every switch of every package that would report home or reach a hub."""
 
+HISTORY_DAYS = 30
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,6 +40,8 @@ class Settings:
     """Key that the endpoint asks for; without one it listens on loopback alone."""
     prefect_api_url: str | None = None
     """Address of a running Prefect server; without one a run starts its own."""
+    history_days: int = HISTORY_DAYS
+    """How long Prefect's database keeps a flow run that has ended."""
 
     @property
     def store(self) -> Path:
@@ -95,9 +99,23 @@ def load() -> Settings:
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
         api_key=endpoint_key(),
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
+        history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
     )
     os.environ.update(_exports(settings))
     return settings
+
+
+def _history_days(given: str | None) -> int:
+    if not given:
+        return HISTORY_DAYS
+    if not given.isdecimal() or not 1 <= int(given) <= 3650:
+        raise ConfigError(f"MODELMILL_HISTORY_DAYS={given}: give whole days, 1 to 3650")
+    return int(given)
+
+
+def telemetry_off() -> dict[str, bool]:
+    """Switch -> whether this process and what it starts have it set."""
+    return {name: os.environ.get(name) == value for name, value in TELEMETRY_OFF.items()}
 
 
 def endpoint_key() -> str | None:
@@ -113,6 +131,9 @@ def _exports(settings: Settings) -> dict[str, str]:
         "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "CRITICAL"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        # A server deletes old flow runs itself; `modelmill gc` does it where none keeps running.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.history_days * 86_400),
         "BENTOML_HOME": str(settings.bentos),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

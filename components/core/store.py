@@ -4,6 +4,7 @@
                            try needs (journal, checkpoints)
     store/sealed/<key>/    complete and read-only, or absent
     store/locks/<key>      keeps two runs off one key
+    store/uses/            which keys the living processes work with: `modelmill gc` leaves them
 
 Key = digest of (component, code, config, parents). See ``components/core/code.py`` for "code".
 """
@@ -36,6 +37,7 @@ from components.core.code import CodeIndex, component_name
 from components.core.config import StageConfig
 from components.core.errors import DataError
 from components.core.executor import Executor
+from components.core.lease import Leases
 from components.core.log import get_logger
 from components.core.progress import Progress
 from components.core.workdir import Workdir, full_disk_is_one_line, write_durably
@@ -72,6 +74,7 @@ class Store:
     def __init__(self, root: Path, code: CodeIndex | None = None) -> None:
         self.root = root
         self.code = code or CodeIndex()
+        self.leases = Leases(root)
 
     def request(
         self, component: Callable[..., Any], config: StageConfig, inputs: Inputs
@@ -116,6 +119,8 @@ class Store:
         progress: Progress | None = None,
     ) -> tuple[Artifact, bool]:
         """The artifact of a request and whether it was there already; runs it if not."""
+        with full_disk_is_one_line(self.root):
+            self.leases.take(request.key)
         found = self.find(request.key, request.kind)
         if found is not None:
             return found, True
@@ -159,13 +164,8 @@ class Store:
         """Wait until no other run works on ``key``; the lock goes with the process."""
         path = self.root / "locks" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        descriptor = _hold(path, key)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("another run is making %s; waiting for it", key[:12])
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
@@ -205,6 +205,7 @@ class Store:
             shutil.copy2(source, folder)
         lineage = Lineage(component="adopted", code=kind.format, config=digest_folder(folder))
         key = digest_value(lineage.model_dump(mode="json"))
+        self.leases.take(key)
         found = self.find(key, kind)
         if found is not None:
             shutil.rmtree(folder)
@@ -216,6 +217,20 @@ class Store:
             target.mkdir(parents=True)
             folder.rename(target / "out")
             return Workdir(self.root, key, lineage, record={"component": "adopted"}).seal(kind)
+
+
+def _hold(path: Path, key: str) -> int:
+    """Open and lock a file that a collection may delete while we wait for it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("another run is making %s; waiting for it", key[:12])
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink > 0:  # else it was deleted while we waited
+            return descriptor
+        os.close(descriptor)
 
 
 def remove(folder: Path) -> None:

@@ -45,12 +45,17 @@ def read_packed(folder: Path) -> Packed | None:
         return None
 
 
+def all_packed(settings: Settings) -> list[tuple[Path, Packed | None]]:
+    """Every Bento's folder, newest first, with what it says it holds."""
+    folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
+    return [(folder, read_packed(folder)) for folder in folders]
+
+
 def bento_of(settings: Settings, entry: Entry) -> str | None:
     """The newest Bento that holds a version's bundle."""
-    folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
-    for folder in folders:
-        packed = read_packed(folder)
-        if packed and (packed.model, packed.bundle) == (entry.model, entry.tags.get(BUNDLE_TAG)):
+    wanted = (entry.model, entry.tags.get(BUNDLE_TAG))
+    for folder, packed in all_packed(settings):
+        if packed and (packed.model, packed.bundle) == wanted:
             return folder.name
     return None
 

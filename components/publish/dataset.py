@@ -75,12 +75,12 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
         },
     )
     note = f"{version} in {mask(remote)}"
-    with _alone(root):
+    with datasets_lock(root):
         if _holds(root, version, remote, sizes):
             return Change(dataset, changed=False, note=note)
         _configure(root, remote)
         workspace.progress.start(None, "files")
-        changed = _patiently(
+        changed = patiently(
             config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
         )
     return Change(dataset, changed=changed, note=note)
@@ -103,15 +103,15 @@ def _holds(root: Path, version: str, remote: str, sizes: dict[str, int]) -> bool
         return False
     try:
         content = yaml.safe_load((root / f"{version}.dvc").read_text())
-        listing = _stored(remote, content["outs"][0]["md5"])
+        listing = stored(remote, content["outs"][0]["md5"])
         entries = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
-        found = {name: _stored(remote, md5).stat().st_size for name, md5 in entries.items()}
+        found = {name: stored(remote, md5).stat().st_size for name, md5 in entries.items()}
     except (OSError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         return False
     return found == sizes
 
 
-def _stored(place: str | Path, md5: str) -> Path:
+def stored(place: str | Path, md5: str) -> Path:
     """Where DVC keeps a file, in its cache and in a folder remote."""
     return Path(place) / "files" / "md5" / md5[:2] / md5[2:]
 
@@ -124,11 +124,11 @@ def _clear_broken(root: Path, pin: Path, remote: str, sizes: dict[str, int]) -> 
     if "://" in remote:
         return
     md5 = yaml.safe_load(pin.read_text())["outs"][0]["md5"]
-    for entry in json.loads(_stored(root / ".dvc" / "cache", md5).read_bytes()):
-        stored = _stored(remote, entry["md5"])
-        if stored.is_file() and stored.stat().st_size != sizes[entry["relpath"]]:
-            stored.unlink()
-    _stored(remote, md5).unlink(missing_ok=True)
+    for entry in json.loads(stored(root / ".dvc" / "cache", md5).read_bytes()):
+        kept = stored(remote, entry["md5"])
+        if kept.is_file() and kept.stat().st_size != sizes[entry["relpath"]]:
+            kept.unlink()
+    stored(remote, md5).unlink(missing_ok=True)
 
 
 def _quoted(value: str) -> str:
@@ -158,6 +158,13 @@ def _configure(root: Path, remote: str) -> None:
         config.parent.mkdir(parents=True, exist_ok=True)
         write_durably(config, wanted)
     (root / ".dvcignore").touch()
+
+
+def configure_store(root: Path) -> Path:
+    """Point DVC at the remote inside the workspace, wherever the last push went; returns it."""
+    remote = root / "remote"
+    _configure(root, str(remote))
+    return remote
 
 
 def _site(root: Path) -> Path:
@@ -206,7 +213,7 @@ def _describe(pin: Path, corpus: Corpus) -> None:
     write_durably(pin, yaml.safe_dump(content, sort_keys=False).encode())
 
 
-def _patiently(attempts: int, work: Callable[[], T]) -> T:
+def patiently(attempts: int, work: Callable[[], T]) -> T:
     """Try again while another process holds DVC's lock: it fails instead of waiting."""
     from dvc.config import ConfigError as DvcConfigError
     from dvc.config import RemoteConfigError
@@ -233,7 +240,7 @@ def _one_line(error: object) -> str:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def datasets_lock(root: Path) -> Iterator[None]:
     """One push at a time in this workspace; the lock goes with the process."""
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

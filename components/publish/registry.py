@@ -171,6 +171,31 @@ def holder(found: list[Entry], alias: str) -> Entry | None:
     return next((entry for entry in found if alias in entry.aliases), None)
 
 
+def dangling_aliases(settings: Settings) -> list[tuple[str, str, int]]:
+    """(model, alias, version) of aliases whose version is not there.
+
+    Raises:
+        MillError: the database is not one that this MLflow writes.
+    """
+    database = settings.mlflow / "mlflow.db"
+    if not database.exists():
+        return []
+    address = f"{database.as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_SECONDS)) as connection:
+            return connection.execute(_DANGLING).fetchall()
+    except sqlite3.Error as error:
+        raise MillError(f"{database}: the model registry cannot be read: {error}") from error
+
+
+_DANGLING = """
+SELECT a.name, a.alias, a.version FROM registered_model_aliases a WHERE NOT EXISTS (
+    SELECT 1 FROM model_versions v WHERE v.name = a.name AND v.version = a.version
+    AND v.current_stage != 'Deleted_Internal'
+)
+"""
+
+
 def parse(version: Artifact) -> tuple[str, int]:
     """(model, version) of a ``models:/model/3`` reference.
 

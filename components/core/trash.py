@@ -1,0 +1,94 @@
+"""Deleting in two moves: rename away at once, delete afterwards.
+
+A rename is complete or has not happened, so nobody ever sees half a folder, and a kill in between
+leaves only what the next ``empty`` takes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+TRASH = ".trash"
+
+
+class Trash:
+    """The folder ``.trash`` below one root, on the same file system as what is thrown in."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / TRASH
+        self._numbers = itertools.count()
+
+    def take(self, path: Path) -> None:
+        """Move a file or folder (a read-only one too) in; nothing where it is gone already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / f"{os.getpid()}-{time.monotonic_ns()}-{next(self._numbers)}"
+        try:
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(path.stat().st_mode | stat.S_IRWXU)  # moving it changes its ".."
+            path.rename(target)
+        except FileNotFoundError:
+            return
+
+    def contents(self) -> list[Path]:
+        """What waits for deletion."""
+        return sorted(self.folder.glob("*"))
+
+    def empty(self) -> None:
+        """Delete everything in it, and itself."""
+        for path in self.contents():
+            delete(path)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a (read-only) folder; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(Path(folder).stat().st_mode | stat.S_IRWXU)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(paths: Iterable[Path], seen: set[tuple[int, int]] | None = None) -> int:
+    """Bytes of files and folders; a file with several names counts once.
+
+    Args:
+        seen: (device, inode) of what was counted before; what is counted now is added.
+    """
+    counted = set[tuple[int, int]]() if seen is None else seen
+    total = 0
+    for file in itertools.chain.from_iterable(_files(path) for path in paths):
+        try:
+            facts = file.lstat()
+        except FileNotFoundError:
+            continue  # somebody else's temporary file
+        identity = (facts.st_dev, facts.st_ino)
+        if identity not in counted:
+            counted.add(identity)
+            total += facts.st_size
+    return total
+
+
+def newest_change(path: Path) -> float:
+    """When anything in a file or folder was last written, in seconds since 1970; 0 if gone."""
+    times = []
+    for file in (path, *_files(path)):
+        try:
+            times.append(file.lstat().st_mtime)
+        except FileNotFoundError:
+            continue
+    return max(times, default=0.0)
+
+
+def _files(path: Path) -> Iterable[Path]:
+    if path.is_symlink() or not path.is_dir():
+        return [path]
+    return (Path(folder, name) for folder, _, names in os.walk(path) for name in names)

@@ -1,0 +1,113 @@
+"""What lies outside the store: the MLflow registry, DVC's datasets, Bentos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.core.settings import Settings
+from components.publish.bentos import all_packed
+from components.publish.dataset import stored
+from components.publish.registry import (
+    BUNDLE_TAG,
+    CHAMPION,
+    PREVIOUS,
+    Entry,
+    dangling_aliases,
+    entries,
+)
+from components.publish.unpin import Pin, listing, read_pins
+from flows.doctor.finding import Finding, broken, first, near, or_ok, python, warning
+from flows.records import read_records
+
+_HELD = "bundle.json"
+
+
+def check_registry(settings: Settings) -> Iterator[Finding]:
+    """The database can be read, every version's files are there, every alias names a version."""
+    found = entries(settings)
+    what = f"{len(found)} versions with their files" if found else "no model is registered yet"
+    yield from or_ok(_registry(settings, found), "registry", what)
+
+
+def _registry(settings: Settings, found: list[Entry]) -> Iterator[Finding]:
+    for entry in found:
+        if BUNDLE_TAG not in entry.tags or (entry.files(settings) / _HELD).is_file():
+            continue
+        what = f"{entry.model} version {entry.version}: its files are gone"
+        back = f"modelmill rollback {entry.model}; " if CHAMPION in entry.aliases else ""
+        call = f"delete_model_version({entry.model!r}, '{entry.version}')"
+        mend = f"{back}{_mlflow(settings, call)} && {_run_of(settings, entry.uri)}"
+        yield broken("registry", what, mend)
+    for model, alias, version in dangling_aliases(settings):
+        what = f"{model}@{alias} names version {version}, which is not there"
+        call = f"delete_registered_model_alias({model!r}, {alias!r})"
+        yield broken("registry", what, _mlflow(settings, call))
+
+
+def _mlflow(settings: Settings, call: str) -> str:
+    import_ = f"from mlflow import MlflowClient as C; C().{call}"
+    return f'MLFLOW_TRACKING_URI={settings.mlflow_uri} {python()} -c "{import_}"'
+
+
+def _run_of(settings: Settings, name: str) -> str:
+    """The run that makes something again."""
+    for record in read_records(settings.runs):
+        if any(Path(step["artifact"]).name == Path(name).name for step in record["steps"]):
+            return f"modelmill run {record['preset']}"
+    return "modelmill run tiny"
+
+
+def check_datasets(settings: Settings) -> Iterator[Finding]:
+    """Every pin's files are in DVC's cache or in the workspace's remote."""
+    pins = read_pins(settings)
+    found = (finding for pin in pins for finding in _dataset(settings, pin))
+    what = f"{len(pins)} versions, every file there" if pins else "none yet"
+    yield from or_ok(found, "datasets", what)
+
+
+def _dataset(settings: Settings, pin: Pin) -> Iterator[Finding]:
+    again = _run_of(settings, pin.version)
+    if not pin.md5:
+        yield broken("datasets", f"{pin.path.name} cannot be read", f"rm {near(pin.path)}; {again}")
+        return
+    files = listing(settings, pin)
+    if files is None:
+        yield broken("datasets", f"{pin.version}: DVC holds no listing of its files", again)
+        return
+    cache, remote = settings.datasets / ".dvc" / "cache", settings.datasets / "remote"
+    wanted = {pin.path.name: pin.md5, **files}
+    out = [name for name, md5 in wanted.items() if not stored(cache, md5).is_file()]
+    lost = [name for name in out if not stored(remote, wanted[name]).is_file()]
+    if lost:
+        what = f"{pin.version}: neither cache nor remote holds {first(lost)}"
+        yield broken("datasets", what, again)
+    elif out:
+        pull = f"cd {near(settings.datasets)} && dvc pull {pin.path.name}"
+        yield warning("datasets", f"{pin.version}: the cache lacks {first(out)}", pull)
+    shown = [name for name in files if not (settings.datasets / pin.version / name).is_file()]
+    if shown and not out:
+        mend = f"cd {near(settings.datasets)} && dvc checkout {pin.path.name}"
+        yield warning("datasets", f"{pin.version}: the folder lacks {first(shown)}", mend)
+
+
+def check_bentos(settings: Settings) -> Iterator[Finding]:
+    """A champion that is not packed cannot be served, a previous one not be gone back to."""
+    packed = all_packed(settings)
+    there = {(bento.model, bento.bundle) for _, bento in packed if bento}
+    found = _bentos(settings, there)
+    what = f"{len(there)} packed, each champion among them" if there else "none yet"
+    yield from or_ok(found, "bentos", what)
+    for folder, bento in packed:
+        if bento is None:
+            mend = f"rm -r {near(folder)}"
+            yield warning("bentos", f"modelmill:{folder.name} cannot be read", mend)
+
+
+def _bentos(settings: Settings, there: set[tuple[str, str]]) -> Iterator[Finding]:
+    for entry in entries(settings):
+        roles = {CHAMPION, PREVIOUS} & set(entry.aliases)
+        if roles and (entry.model, entry.tags.get(BUNDLE_TAG, "")) not in there:
+            what = f"{entry.model} version {entry.version} ({min(roles)}) is not packed"
+            say = broken if CHAMPION in roles else warning
+            yield say("bentos", what, _run_of(settings, entry.uri))

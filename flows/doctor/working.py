@@ -1,0 +1,96 @@
+"""Runs that stopped without an end, and processes that outlived theirs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.core.living import Living, living
+from components.core.settings import Settings
+from flows.doctor.finding import Finding, broken, first, near, ok, or_ok, warning
+from flows.keeping.history import FlowRun, unfinished
+from flows.records import at_work, read_record
+
+_INIT = 1
+_OWN = ("flows.cli", "modelmill")
+"""Commands of ours may be started in the background; what they start may not outlive them."""
+_SERVERS = ("prefect", "mlflow", "bentoml", "serving.launch", "multiprocessing.spawn")
+_SETTLED_SECONDS = 60.0
+
+
+def check_runs(settings: Settings) -> Iterator[Finding]:
+    """Run records that say "running" though nobody runs; records that cannot be read."""
+    paths = sorted(settings.runs.glob("*.json"))
+    running = [
+        str(record["run"])
+        for path in paths
+        if (record := read_record(path)) is not None and at_work(record)
+    ]
+    what = f"{len(paths)} recorded" + (f"; at work: {first(running)}" if running else "")
+    yield from or_ok(_runs(settings, paths), "runs", what)
+
+
+def _runs(settings: Settings, paths: list[Path]) -> Iterator[Finding]:
+    dead = [path.stem for path in dead_records(settings)]
+    if dead:
+        what = f"recorded as running, but the process is gone: {first(dead)}"
+        yield warning("runs", what, "modelmill doctor --mend")
+    damaged = [path for path in paths if read_record(path) is None]
+    if damaged:
+        names = first(path.name for path in damaged)
+        yield broken("runs", f"no records of runs: {names}", f"rm {near(damaged[0])}")
+
+
+def dead_records(settings: Settings) -> list[Path]:
+    """Records of runs that are not at work and never wrote an end."""
+    found = []
+    for path in sorted(settings.runs.glob("*.json")):
+        record = read_record(path)
+        if record is not None and record["state"] == "running" and not at_work(record):
+            found.append(path)
+    return found
+
+
+def check_flow_runs(settings: Settings) -> Iterator[Finding]:
+    """What Prefect takes for running, though no process of this workspace does it."""
+    stuck = stuck_flow_runs(settings)
+    if stuck:
+        what = f"running by Prefect's database, by nobody else: {first(run.name for run in stuck)}"
+        yield warning("flow runs", what, "modelmill doctor --mend")
+    else:
+        yield ok("flow runs", "none is stuck")
+
+
+def stuck_flow_runs(settings: Settings) -> list[FlowRun]:
+    """Unfinished flow runs that no living run or worker can be at."""
+    waiting = [run for run in unfinished(settings) if run.since < time.time() - _SETTLED_SECONDS]
+    if not waiting:
+        return []
+    records = [read_record(path) for path in settings.runs.glob("*.json")]
+    known = {str(record["run"]): at_work(record) for record in records if record is not None}
+    engines = any(_executes(one) for one in living(settings))
+    return [run for run in waiting if not known.get(run.name, engines)]
+
+
+def _executes(one: Living) -> bool:
+    """Whether a process may be at a flow run that has no record of ours."""
+    line = " ".join(one.command)
+    return "prefect" in line and ("engine" in line or "flow-run" in line or "worker" in line)
+
+
+def check_processes(settings: Settings) -> Iterator[Finding]:
+    """Servers and workers of this workspace whose parent is gone."""
+    found = living(settings)
+    lost = [one for one in found if _is_orphan(one)]
+    for one in lost:
+        what = f"process {one.pid} ({one.line}) has outlived what started it"
+        yield warning("processes", what, f"kill {one.pid}")
+    if not lost:
+        yield ok("processes", f"{len(found)} of this workspace, none without a parent")
+
+
+def _is_orphan(one: Living) -> bool:
+    if one.parent != _INIT or any(own in word for own in _OWN for word in one.command):
+        return False
+    return any(name in word for name in _SERVERS for word in one.command)

@@ -1,0 +1,1 @@
+"""Housekeeping: what a collection deletes and what it keeps."""

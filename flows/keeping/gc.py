@@ -1,0 +1,183 @@
+"""``modelmill gc``: deletes what nothing reaches any more.
+
+What stays is found from the roots (``flows/keeping/roots.py``) along the digests of lineages; all
+else goes, each place by its own means. Safe beside runs and against kills:
+
+* A run notes every key before it looks it up (``components/core/lease.py``). While a collection
+  decides and renames, no key can be noted; that takes milliseconds.
+* The locks of the registry, the datasets and the Bentos are held, so no version is registered or
+  promoted, no corpus pushed and no Bento built meanwhile.
+* Everything is renamed into a trash folder first and deleted when all locks are free again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import DataError
+from components.core.lease import Leases
+from components.core.locking import locked
+from components.core.reach import Graph, read_graph
+from components.core.settings import Settings
+from components.core.sweep import Keeping, Sweep
+from components.core.trash import Trash, size_of
+from components.publish import audit, retire, unpin
+from components.publish.bentos import all_packed
+from components.publish.dataset import datasets_lock
+from components.publish.registry import registry_lock
+from flows.keeping import history
+from flows.keeping.files import free_locks, sweep_logs, sweep_store
+from flows.keeping.roots import find_needs
+from serving import shelf
+
+
+@dataclass
+class Collection:
+    """What one collection found, place by place."""
+
+    sweeps: list[Sweep] = field(default_factory=list)
+    waiting: int = 0
+    """Bytes that an earlier collection left in the trash."""
+
+    @property
+    def size(self) -> int:
+        return sum(sweep.size for sweep in self.sweeps) + self.waiting
+
+    @property
+    def empty(self) -> bool:
+        return not self.waiting and not any(sweep.items for sweep in self.sweeps)
+
+    def place(self, name: str) -> Sweep:
+        return next(sweep for sweep in self.sweeps if sweep.place == name)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "bytes": self.size,
+            "trash": self.waiting,
+            "places": [sweep.as_json() for sweep in self.sweeps],
+        }
+
+
+def look(settings: Settings, keeping: Keeping) -> Collection:
+    """What ``collect`` would delete now; changes nothing.
+
+    Raises:
+        DataError: a manifest cannot be read, so what it came from is unknown.
+        MillError: a database cannot be read.
+    """
+    return _look(settings, keeping, Leases(settings.store).used(), time.time())
+
+
+def collect(settings: Settings, keeping: Keeping) -> Collection:
+    """Delete what nothing reaches; returns what went.
+
+    Raises:
+        As ``look``; ``TransientError`` where another process kept DVC's lock.
+    """
+    if not settings.home.is_dir():
+        return look(settings, keeping)  # there is nothing, and nothing is made
+    with locked(settings.home / "gc.lock"):
+        with _held(settings):
+            with Leases(settings.store).frozen() as used:
+                found = _look(settings, keeping, used, time.time())
+                for name in ("store", shelf.PLACE, "logs"):
+                    _throw_away(found.place(name))
+            retire.retire(settings, found.place(retire.PLACE))
+            unpin.unpin(settings, found.place(unpin.PLACE))
+        history.forget_history(settings, found.place(history.PLACE))
+        for trash in trashes(settings):
+            trash.empty()
+        _tell(settings, found)
+    return found
+
+
+def _tell(settings: Settings, found: Collection) -> None:
+    """An entry in the audit log."""
+    if not found.empty:
+        versions = [item.name for item in found.place(retire.PLACE).items if item.kind == "version"]
+        counts = {sweep.place: len(sweep.items) for sweep in found.sweeps if sweep.items}
+        audit.append(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
+
+
+def clear_locks(settings: Settings, used: frozenset[str]) -> int:
+    """Delete lock files of keys that are neither sealed nor begun; returns how many.
+
+    Args:
+        used: keys of living processes, frozen.
+    """
+    root = settings.store
+    there = {path.name for place in ("sealed", "partial") for path in (root / place).glob("*")}
+    free = free_locks(root, there | used)
+    for path in free:
+        path.unlink()
+    return len(free)
+
+
+def trashes(settings: Settings) -> list[Trash]:
+    """The trash folder of every place."""
+    places = ("store", "mlflow", "datasets", "bentos", "logs", "prefect")
+    return [Trash(settings.home / place) for place in places]
+
+
+@contextmanager
+def _held(settings: Settings) -> Iterator[None]:
+    """No registration, promotion, push, build or smoke test while this is held."""
+    with ExitStack() as stack:
+        if settings.mlflow.is_dir():
+            stack.enter_context(registry_lock(settings))
+        if settings.datasets.is_dir():
+            stack.enter_context(datasets_lock(settings.datasets))
+        if settings.bentos.is_dir():
+            stack.enter_context(locked(settings.bentos / "package.lock"))
+            stack.enter_context(locked(settings.bentos / "smoke.lock"))
+        yield
+
+
+def _look(settings: Settings, keeping: Keeping, used: frozenset[str], now: float) -> Collection:
+    graph = read_graph(settings.store)
+    _refuse_unreadable(settings, graph)
+    needs = find_needs(settings, graph, used, keeping, now)
+    kept = graph.reach(needs.roots)
+    digests = {graph.nodes[key].digest for key in kept}
+    digests |= {digest for root in needs.roots for digest in root.digests}
+    bentos = shelf.sweep_bentos(settings, needs.versions, needs.named, needs.served, keeping, now)
+    dropped = {path for item in bentos.items for path in item.paths}
+    staying = {f.name for f, _ in all_packed(settings) if f not in dropped}
+    sweeps = [
+        sweep_store(settings, graph, kept, used, keeping, now),
+        retire.sweep_registry(settings, needs.standings, keeping, now),
+        unpin.sweep_datasets(settings, digests, needs.named, keeping, now),
+        bentos,
+        history.sweep_history(settings, now),
+        sweep_logs(settings, needs.processes, staying, keeping, now),
+    ]
+    waiting = [path for trash in trashes(settings) for path in trash.contents()]
+    return Collection(sweeps, size_of(waiting))
+
+
+def _refuse_unreadable(settings: Settings, graph: Graph) -> None:
+    if graph.unreadable:
+        folder = settings.store / "sealed" / graph.unreadable[0]
+        more = f" (and {len(graph.unreadable) - 1} more)" if len(graph.unreadable) > 1 else ""
+        raise DataError(
+            f"{folder}{more}: artifact.json cannot be read, so nobody knows what it came from and "
+            "nothing is deleted; `modelmill doctor` says how to mend it"
+        )
+
+
+def _throw_away(sweep: Sweep) -> None:
+    trash = Trash(sweep.root)
+    for item in sweep.items:
+        for path in item.paths:
+            trash.take(_within(path, sweep.root))
+
+
+def _within(path: Path, root: Path) -> Path:
+    """A path that is what it says: below its place, or half-written records beside the logs."""
+    assert path.is_relative_to(root) or path.parent == root.parent / "runs", path
+    return path
