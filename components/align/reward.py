@@ -187,6 +187,8 @@ def _batches(config: RewardConfig, learnt: Sequence[Group], epoch: int) -> list[
 
 def rewards_of_groups(model: Decoder, head: ScalarHead, groups: Sequence[Group]) -> list[Tensor]:
     """Rewards of each group's answers."""
+    import torch
+
     from models.heads import last_position
     from models.sequences import join
 
@@ -195,7 +197,7 @@ def rewards_of_groups(model: Decoder, head: ScalarHead, groups: Sequence[Group])
         [answer for group in groups for answer in group.answers],
     )
     rewards_b = last_position(head(model.hidden(together.ids_bt)), together.lengths_b)
-    return list(rewards_b.split([len(group.answers) for group in groups]))
+    return list(torch.split(rewards_b, [len(group.answers) for group in groups]))
 
 
 def differences(groups: Sequence[Group], rewards: Sequence[Tensor]) -> list[Tensor]:

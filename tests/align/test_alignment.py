@@ -337,9 +337,9 @@ def test_the_jury_asks_what_no_rollout_asks(world):
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / world.instructions.name
     found = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
-    rollouts, apart = set_apart([*found, found[0]], 256)
-    assert apart == found[:2]
-    assert rollouts == found[2:]
+    rollouts, apart = set_apart([found[-1], *found], 256)
+    assert apart == found[-2:]
+    assert rollouts == found[:-2]
 
 
 def test_questions_go_round(world, reward):
