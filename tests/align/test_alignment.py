@@ -204,7 +204,7 @@ def test_pairs_of_a_question_share_their_answers(world, preferences):
 
 
 def test_ppo_raises_the_reward_and_holds_the_kl(world, reward):
-    aligned = align(world, reward)
+    aligned = align(world, reward, config=PPO.model_copy(update={"judged": 0}))
     assert aligned.stats["reward_last"] > aligned.stats["reward_first"] + 0.5
     curve = pq.read_table(world.root / aligned.name / "curve.parquet").to_pydict()
     assert curve["step"] == list(range(PPO.iterations))
