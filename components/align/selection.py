@@ -85,7 +85,11 @@ class Best:
 
 
 def set_apart(asked: Sequence[Asked], count: int) -> tuple[list[Asked], list[Asked]]:
-    """(questions for rollouts, questions for the jury): at most a quarter for the jury."""
-    kept = min(count, len(asked) // 4)
-    known = {one.prompt for one in asked[:kept]}
-    return [one for one in asked[kept:] if one.prompt not in known], list(asked[:kept])
+    """(questions for rollouts, questions for the jury): at most a quarter for the jury.
+
+    The jury's are the last: the first are those that preference pairs were made of, under an equal
+    seed, and a reward model looks better on what it has seen.
+    """
+    at = len(asked) - min(count, len(asked) // 4)
+    known = {one.prompt for one in asked[at:]}
+    return [one for one in asked[:at] if one.prompt not in known], list(asked[at:])

@@ -333,13 +333,37 @@ def test_the_iteration_judged_best_is_kept(world, reward, monkeypatch, best):
     assert [torch.equal(kept, one) for one in asked] == [at == best for at in range(4)]
 
 
+def test_the_best_policy_outlives_a_kill(world, reward, monkeypatch):
+    """Judged before the kill and never as good again, it must come out of the saved state."""
+
+    class Killed(Exception):
+        pass
+
+    def listener(progress: Progress) -> None:
+        if progress.done == 2:
+            raise Killed
+
+    came = iter([1.0])
+    monkeypatch.setattr(Jury, "judged", lambda *_: next(came, 0.0))
+    config = PPO.model_copy(update={"iterations": 3})
+    work = world.work()
+    work.progress.listener = listener
+    with pytest.raises(Killed):
+        align(world, reward, work, config)
+    work.progress.listener = lambda progress: None
+    aligned = align(world, reward, work, config)
+    assert aligned.stats["kept_iteration"] == 0
+    kept, first = (load_model(world.root / one.name) for one in (aligned, world.policy))
+    assert torch.equal(kept.norm.weight, first.norm.weight)
+
+
 def test_the_jury_asks_what_no_rollout_asks(world):
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / world.instructions.name
     found = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
-    rollouts, apart = set_apart([*found, found[0]], 256)
-    assert apart == found[:2]
-    assert rollouts == found[2:]
+    rollouts, apart = set_apart([found[-1], *found], 256)
+    assert apart == found[-2:]
+    assert rollouts == found[:-2]
 
 
 def test_questions_go_round(world, reward):
