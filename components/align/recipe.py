@@ -37,7 +37,7 @@ class PPOConfig(StageConfig):
         description="the principles that score beside the reward model and choose an iteration",
     )
     principles: float = Field(
-        default=10.0,
+        default=20.0,
         ge=0,
         le=1000,
         description="deviations of reward that a judgement of 1 is worth above one of 0",
@@ -47,8 +47,8 @@ class PPOConfig(StageConfig):
         ge=0,
         description="training questions kept back, whose answers choose the iteration; 0: the last",
     )
-    judge_every: int = Field(default=1, ge=1, description="iterations between judgements")
-    iterations: int = Field(default=8, ge=1, le=100_000, description="rollouts, each learnt from")
+    judge_every: int = Field(default=2, ge=1, description="iterations between judgements")
+    iterations: int = Field(default=12, ge=1, le=100_000, description="rollouts, each learnt from")
     answers: int = Field(default=256, ge=2, description="answers of a rollout")
     samples: int = Field(default=8, ge=2, description="answers sampled to a question")
     kept: int = Field(
