@@ -115,7 +115,7 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
         value["log"] = [asdict(entry) for entry in entries]
 
     def show(console: Console) -> None:
-        if not verify:
+        if entries and not verify:
             rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e.facts)) for e in entries]
             console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
         console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
