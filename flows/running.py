@@ -159,6 +159,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         raise
     finally:
         pool.close()
+        store.code.keep()
     record.close("completed")
     outcome.results = silent.results
     return outcome

@@ -4,6 +4,7 @@
                            try needs (journal, checkpoints)
     store/sealed/<key>/    complete and read-only, or absent
     store/locks/<key>      keeps two runs off one key
+    store/code.json        digests of modules by the sha256 of their source; may be deleted
 
 Key = digest of (component, code, config, parents). See ``components/core/code.py`` for "code".
 """
@@ -41,6 +42,7 @@ from components.core.progress import Progress
 from components.core.workdir import Workdir, full_disk_is_one_line, write_durably
 
 A = TypeVar("A", bound=Artifact)
+CODE_FILE = "code.json"
 log = get_logger(__name__)
 
 
@@ -71,7 +73,7 @@ class Store:
 
     def __init__(self, root: Path, code: CodeIndex | None = None) -> None:
         self.root = root
-        self.code = code or CodeIndex()
+        self.code = code or CodeIndex(memory=root / CODE_FILE)
 
     def request(
         self, component: Callable[..., Any], config: StageConfig, inputs: Inputs
