@@ -88,7 +88,7 @@ def test_what_is_remembered_is_never_stale(tmp_path: Path) -> None:
 
     one, other = "def stage():\n    return 1\n", "def stage():\n    return 2\n"
     first = digest(one)
-    assert list(json.loads(memory.read_bytes())["modules"])[0].startswith("later ")
+    assert next(iter(json.loads(memory.read_bytes())["modules"])).startswith("later ")
     assert digest(one) == first
     assert digest(other) != first
     memory.write_bytes(memory.read_bytes()[:-9])  # torn
