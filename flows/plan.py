@@ -1,21 +1,29 @@
-"""What a run would do, and why. Runs nothing."""
+"""What a run would do, and why. Runs nothing, writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from components.core.action import Change
-from components.core.artifact import Artifact, Lineage
+from components.core.action import Change, Workspace
+from components.core.artifact import Artifact, Inputs, Lineage
 from components.core.code import component_name
 from components.core.config import StageConfig
 from components.core.store import Request, Store
+from flows.history import (
+    UNKNOWN,
+    History,
+    artifact_key,
+    changed_modules,
+    changed_parents,
+    differences,
+)
+from flows.prices import Prices
+from flows.standing import look
 from flows.step import C, Resolve
 
 A = TypeVar("A", bound=Artifact)
-UNKNOWN = "?"
-"""Digest of an output that only the run itself will tell."""
 
 CACHED, RUNS, WAITS, ACTION = (
     "cached",
@@ -23,6 +31,42 @@ CACHED, RUNS, WAITS, ACTION = (
     "runs unless its input comes out equal",
     "action",
 )
+NEVER, GONE = "never ran", "its files are gone"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that is not as it was in the most similar earlier run."""
+
+    kind: str
+    """``config``, ``code``, ``parent``, ``new`` or ``files``."""
+    what: str
+    """The field, the module, the role; a sentence for ``new`` and ``files``."""
+    old: Any = None
+    new: Any = None
+    step: str | None = None
+    """The upstream step that a parent comes from."""
+    since: tuple[str, ...] = ()
+    """The steps further up that have a reason of their own to run."""
+
+    def __str__(self) -> str:
+        if self.kind == "config":
+            return f"{self.what}: {self.old!r} -> {self.new!r}"
+        if self.kind == "code":
+            return f"code of {self.what}"
+        if self.kind != "parent":
+            return self.what
+        origin = f" from {self.step}" if self.step else ""
+        beyond = [step for step in self.since if step != self.step]
+        why = f", since {', '.join(beyond)} would run" if beyond else ""
+        return f"input {self.what}{origin}{why}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as values."""
+        shown = {"kind": self.kind, "what": self.what}
+        if self.kind in ("config", "code", "parent"):
+            shown.update(old=self.old, new=self.new)
+        return shown | ({"step": self.step, "since": self.since} if self.kind == "parent" else {})
 
 
 @dataclass(frozen=True)
@@ -31,30 +75,57 @@ class Planned:
 
     name: str
     state: str
-    because: list[str]
+    reasons: list[Reason]
     seconds: float | None
-    """What it took last time; None where it never ran."""
+    """What it is expected to take this time, if it runs; None where nothing tells."""
+    last_seconds: float | None
     component: Callable[..., Any]
     config: StageConfig
     inputs: Mapping[str, Any]
+    cost: float | None = None
+    unchanged: bool | None = None
+    """Of an action: whether it would find nothing to do; None where only the run will tell."""
+    like: str | None = None
+    """Key of the earlier result that it is compared with."""
+    roots: tuple[str, ...] = field(default=())
+    """Steps with a reason of their own that may change what comes out of this one."""
+
+    @property
+    def because(self) -> list[str]:
+        """The reasons, in words."""
+        return [str(reason) for reason in self.reasons]
 
     def as_json(self) -> dict[str, Any]:
         """Without what cannot be written down."""
         return {
             "name": self.name,
             "state": self.state,
+            "unchanged": self.unchanged,
             "because": self.because,
+            "reasons": [reason.as_json() for reason in self.reasons],
+            "compared_with": self.like,
             "seconds": self.seconds,
+            "last_seconds": self.last_seconds,
+            "cost": self.cost,
         }
 
 
 class PlanMill:
     """A mill that only looks: its artifacts are the store's, or stand-ins with digest ``?``."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        history: History | None = None,
+        prices: Prices | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
         self.store = store
         self.steps: list[Planned] = []
-        self._earlier = _newest_by_component(store)
+        self._history = history or History(store)
+        self._prices = prices
+        self._workspace = workspace
+        self._origins: list[tuple[Artifact, Planned]] = []
 
     def source(self, name: str, component: Callable[..., A], config: C, resolve: Resolve[C]) -> A:
         resolved = resolve(config, self.store.records(component_name(component)))
@@ -62,67 +133,120 @@ class PlanMill:
 
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
         request = self.store.request(component, config, inputs)
-        last = self._earlier.get(request.lineage.component)
-        seconds = last["artifact"]["stats"].get("seconds") if last else None
         waits = UNKNOWN in request.lineage.parents.values()
         found = None if waits else self.store.find(request.key, request.kind)
-        if found is not None:
-            state, because = CACHED, list[str]()
+        nearest = self._history.nearest(request)
+        given = dict(_roles(inputs))
+        reasons: list[Reason] = []
+        roots: tuple[str, ...] = ()
+        if found is None:
+            reasons = list(self._own_reasons(request, nearest, given))
+            state = RUNS if reasons else WAITS
+            roots = (name,) if reasons else ()
+            coming = list(self._coming(given)) if waits else []
+            if nearest is not None:
+                reasons += coming
+            roots = roots or tuple(dict.fromkeys(root for r in coming for root in r.since))
         else:
-            because = self._reasons(request, last)
-            state = WAITS if waits and because == [] else RUNS
-        planned = Planned(name, state, because, seconds, component, config, inputs)
-        self.steps.append(planned)
+            state = CACHED
+        expected = self._history.expected(nearest, request.config.model_dump(mode="json"))
+        planned = Planned(
+            name,
+            state,
+            reasons,
+            0.0 if state == CACHED else expected,
+            self._history.seconds(nearest),
+            component,
+            config,
+            inputs,
+            cost=self._cost(0.0 if state == CACHED else expected),
+            like=None if nearest is None else artifact_key(nearest),
+            roots=roots,
+        )
         artifact: A = found if found is not None else _stand_in(request.kind, request.lineage)  # type: ignore[assignment]
-        return artifact
+        return self._note(planned, artifact)
 
     def act(
         self, name: str, action: Callable[..., Change[A]], config: StageConfig, **inputs: Any
     ) -> A:
-        self.steps.append(Planned(name, ACTION, [], None, action, config, inputs))
+        given = dict(_roles(inputs))
+        coming = list(self._coming(given))
+        left = None
+        if not coming and self._workspace is not None:
+            left = look(action, config, inputs, self._workspace)
+        unchanged = None if coming or left is None else not left.changed
+        last = self._history.action_seconds(name)
+        seconds = 0.0 if unchanged else last
+        planned = Planned(
+            name,
+            ACTION,
+            coming,
+            seconds,
+            last,
+            action,
+            config,
+            inputs,
+            cost=self._cost(seconds),
+            unchanged=unchanged,
+            roots=() if unchanged else (name,),
+        )
         kind = get_args(get_type_hints(action)["return"])[0]
         lineage = Lineage(component=component_name(action), code="", config="")
-        artifact: A = _stand_in(kind, lineage)
+        artifact: A = _stand_in(kind, lineage) if left is None or left.changed else left.artifact
+        return self._note(planned, artifact)
+
+    def _note(self, planned: Planned, artifact: A) -> A:
+        self.steps.append(planned)
+        self._origins.append((artifact, planned))
         return artifact
 
-    def _reasons(self, request: Request, last: dict[str, Any] | None) -> list[str]:
-        """Which code, field or parent differs from the last time this stage was sealed."""
+    def _cost(self, seconds: float | None) -> float | None:
+        if self._prices is None or seconds is None:
+            return None
+        return self._prices.of(seconds)
+
+    def _own_reasons(
+        self, request: Request, last: dict[str, Any] | None, given: Mapping[str, Artifact]
+    ) -> Iterator[Reason]:
+        """Which code, field or parent differs from the most similar earlier run."""
         if last is None:
-            return ["never ran"]
+            yield Reason("new", NEVER)
+            return
+        parents, before = request.lineage.parents, last["artifact"]["lineage"]["parents"]
+        code, former = self.store.code.parts(request.component), last.get("code", {})
         config = request.config.model_dump(mode="json")
-        reasons = [
-            f"{field}: {old!r} -> {new!r}"
-            for field, old, new in _differences(last.get("config", {}), config)
+        found = [Reason("config", *d) for d in differences(last.get("config", {}), config)]
+        found += [
+            Reason("code", module, former.get(module), code.get(module))
+            for module in changed_modules(last, code)
         ]
-        code = self.store.code.parts(request.component)
-        reasons += [
-            f"code of {module}"
-            for module in sorted(code.keys() | last.get("code", {}).keys())
-            if code.get(module) != last.get("code", {}).get(module)
-        ]
-        before = last["artifact"]["lineage"]["parents"]
-        reasons += [
-            f"input {role}"
-            for role, digest in request.lineage.parents.items()
-            if digest not in (UNKNOWN, before.get(role))
-        ]
-        if not reasons and UNKNOWN not in request.lineage.parents.values():
-            reasons = ["its files are gone"]
-        return reasons
+        for role in changed_parents(before, parents):
+            origin = self._origin(given[role]) if role in given else None
+            step = origin.name if origin else None
+            found.append(Reason("parent", role, before.get(role), parents.get(role), step))
+        yield from found
+        if not found and UNKNOWN not in parents.values():
+            yield Reason("files", GONE)
+
+    def _coming(self, given: Mapping[str, Artifact]) -> Iterator[Reason]:
+        """Inputs that only the run itself will tell, with the steps that are why."""
+        for role, artifact in given.items():
+            origin = self._origin(artifact)
+            if artifact.digest == UNKNOWN and origin is not None:
+                yield Reason("parent", role, None, None, origin.name, origin.roots)
+
+    def _origin(self, artifact: Artifact) -> Planned | None:
+        """The step of this plan that gave ``artifact``."""
+        return next((step for made, step in self._origins if made is artifact), None)
+
+
+def _roles(inputs: Inputs) -> Iterator[tuple[str, Artifact]]:
+    for role, given in inputs.items():
+        if isinstance(given, Artifact):
+            yield role, given
+        else:
+            yield from ((f"{role}.{name}", artifact) for name, artifact in given.items())
 
 
 def _stand_in(kind: type[A], lineage: Lineage) -> A:
     return kind(name=UNKNOWN, digest=UNKNOWN, lineage=lineage)
-
-
-def _newest_by_component(store: Store) -> dict[str, dict[str, Any]]:
-    return {manifest["component"]: manifest for manifest in store.sealed()}  # the newest wins
-
-
-def _differences(old: Any, new: Any, at: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        found: list[tuple[str, Any, Any]] = []
-        for key in sorted(old.keys() | new.keys()):
-            found += _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
-        return found
-    return [] if old == new else [(at, old, new)]

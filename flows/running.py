@@ -22,9 +22,11 @@ from components.core.settings import Settings
 from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
 from flows.display import Display, closing_table
-from flows.plan import PlanMill, Planned
+from flows.history import History
+from flows.plan import PlanMill
+from flows.planned import Plan
 from flows.presets.text import PRESETS, TextRun
-from flows.records import Record, Several, step_json
+from flows.records import Record, Several, read_records, step_json
 from flows.step import Mill, Reached, Resolve, Silent, StepResult, StoreMill, check_until
 from flows.text import text
 
@@ -113,11 +115,14 @@ def resolver(refresh: bool = False) -> Resolve[ScrapeConfig]:
     return resolve
 
 
-def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> list[Planned]:
+def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> Plan:
     """Every step of a run as it would go."""
-    mill = PlanMill(Store(settings.store))
-    text(read_target(target, sets), mill, resolver())
-    return mill.steps
+    config = read_target(target, sets)
+    store = Store(settings.store)
+    history = History(store, read_records(settings.runs), config.name)
+    mill = PlanMill(store, history, config.prices, Workspace(settings))
+    text(config, mill, resolver())
+    return Plan(mill.steps, config.prices)
 
 
 def run_text(settings: Settings, options: RunOptions, console: Console) -> Outcome:
@@ -159,6 +164,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         raise
     finally:
         pool.close()
+        store.code.keep()
     record.close("completed")
     outcome.results = silent.results
     return outcome

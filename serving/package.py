@@ -63,9 +63,13 @@ class _Contents:
 
 
 def package(
-    config: PackageConfig, version: ModelVersion, bundle: Bundle, workspace: Workspace
+    config: PackageConfig,
+    version: ModelVersion,
+    bundle: Bundle,
+    workspace: Workspace,
+    only_look: bool = False,
 ) -> Change[Bento]:
-    """The Bento of one bundle, built where there is none yet.
+    """The Bento of one bundle, built where there is none yet; ``only_look`` builds nothing.
 
     Raises:
         ConfigError: the bundle does not hold the form asked for.
@@ -82,8 +86,8 @@ def package(
             "serving.package.package", {"version": version, "bundle": bundle}
         ),
     )
-    if target.is_dir():
-        return Change(made, False, note)
+    if target.is_dir() or only_look:
+        return Change(made, not target.is_dir(), note)
     with locked(settings.bentos / "package.lock"):
         if target.is_dir():
             return Change(made, False, note)

@@ -50,8 +50,7 @@ def smoke(config: SmokeConfig, bento: Bento, workspace: Workspace) -> Change[Rep
     """
     settings = workspace.settings
     folder = workspace.path(bento).resolve()
-    kept = settings.bentos / REPORT_FOLDER / folder.name
-    key = {"bento": bento.digest, "config": digest_value(config.model_dump(mode="json"))}
+    kept, key = _report(config, bento, workspace)
     with locked(settings.bentos / "smoke.lock"):
         changed = not _is_kept(kept, key)
         if changed:
@@ -65,6 +64,18 @@ def smoke(config: SmokeConfig, bento: Bento, workspace: Workspace) -> Change[Rep
         lineage=workspace.lineage("serving.smoke.smoke", {"bento": bento}),
     )
     return Change(report, changed, _note(kept))
+
+
+def was_asked(config: SmokeConfig, bento: Bento, workspace: Workspace) -> bool:
+    """Whether ``smoke`` has this Bento's outcome already."""
+    return _is_kept(*_report(config, bento, workspace))
+
+
+def _report(config: SmokeConfig, bento: Bento, workspace: Workspace) -> tuple[Path, dict[str, str]]:
+    """Where the outcome is kept, and what it must have been made of."""
+    folder = workspace.settings.bentos / REPORT_FOLDER / workspace.path(bento).resolve().name
+    key = {"bento": bento.digest, "config": digest_value(config.model_dump(mode="json"))}
+    return folder, key
 
 
 def _is_kept(kept: Path, key: dict[str, str]) -> bool:

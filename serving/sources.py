@@ -14,7 +14,7 @@ import grimp
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from components.core.code import PACKAGES, normalise
+from components.core.code import PACKAGES, normalise, owners
 
 SERVICE = "serving.service"
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,8 +70,8 @@ def pinned(packages: Iterable[str]) -> list[str]:
     The version is the lock's; that of this environment where the lock does not name one.
     """
     locked = read_lock()
-    owners = importlib.metadata.packages_distributions()
-    waiting = [owner for package in packages for owner in owners.get(package, [])[:1]]
+    known = owners()
+    waiting = [owner for package in packages for owner in known.get(package, [])[:1]]
     found: dict[str, str] = {}
     while waiting:
         name = canonicalize_name(waiting.pop())

@@ -4,6 +4,11 @@ A component's code is its module and every first-party module upstream of it (wi
 ``__init__``), each as ``ast.unparse`` without docstrings and ``Field`` descriptions (``ast.dump``
 differs between Python versions), and the major.minor versions of the third-party packages that
 these import.
+
+Parsing a hundred modules and asking the environment for its distributions takes most of a second,
+so both are remembered in a file, by content: a module's digest by the sha256 of its source, the
+distributions by what their folders look like. A stale answer cannot be given, a torn file counts
+as none.
 """
 
 from __future__ import annotations
@@ -13,15 +18,18 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import grimp
 
-from components.core.artifact import digest_value
+from components.core.artifact import canonical, digest_file, digest_value
+from components.core.log import get_logger
 
 PACKAGES = ("components", "models", "serving")
 PLUMBING = frozenset(
@@ -30,6 +38,8 @@ PLUMBING = frozenset(
 )
 """Modules that carry a stage without shaping what it makes: they share one version number."""
 PLUMBING_VERSION = "1"
+_METADATA = (".dist-info", ".egg-info")
+log = get_logger(__name__)
 
 
 def component_name(component: Callable[..., Any]) -> str:
@@ -38,12 +48,43 @@ def component_name(component: Callable[..., Any]) -> str:
 
 
 class CodeIndex:
-    """Code digests of components, from one import graph built at first use."""
+    """Code digests of components, from one import graph built at first use.
 
-    def __init__(self, packages: Sequence[str] = PACKAGES) -> None:
+    ``memory`` is the file that remembers between processes; only ``keep`` writes it.
+    """
+
+    def __init__(self, packages: Sequence[str] = PACKAGES, memory: Path | None = None) -> None:
         self._packages = tuple(packages)
         self._modules: dict[str, str] = {}
         self._parts: dict[str, dict[str, str]] = {}
+        self._path = memory
+        self._learned = False
+
+    def keep(self) -> None:
+        """Write down what was parsed, for the next process; nothing where nothing is new."""
+        if self._path is None or not self._learned:
+            return
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_bytes(canonical(self._memory))
+            beside.replace(self._path)
+        except OSError as error:  # a full disk: the next process parses again
+            log.info("%s was not written: %s", self._path, error)
+            beside.unlink(missing_ok=True)
+        self._learned = False
+
+    @cached_property
+    def _memory(self) -> dict[str, Any]:
+        """``made_by`` (this module and interpreter), ``modules``, ``versions``."""
+        made_by = digest_value([digest_file(Path(__file__)), sys.version])
+        empty: dict[str, Any] = {"made_by": made_by, "modules": {}, "versions": {}}
+        try:
+            kept = json.loads(self._path.read_bytes()) if self._path else empty
+        except (OSError, ValueError):
+            return empty
+        known = isinstance(kept, dict) and kept.get("made_by") == made_by
+        return {**empty, **kept} if known else empty
 
     def digest(self, component: Callable[..., Any]) -> str:
         """One digest over ``parts(component)``."""
@@ -94,22 +135,64 @@ class CodeIndex:
             cache_dir=None,
         )
 
-    @cached_property
-    def _distributions(self) -> dict[str, list[str]]:
-        return dict(importlib.metadata.packages_distributions())
-
     def _version(self, package: str) -> str:
-        names = self._distributions.get(package)
-        if not names:
-            return "absent"
-        return ".".join(importlib.metadata.version(sorted(names)[0]).split(".")[:2])
+        """``major.minor``, as remembered for exactly these installed distributions."""
+        kept = self._memory["versions"]
+        if kept.get("installed") != self._installed:
+            kept = self._memory["versions"] = {"installed": self._installed, "of": {}}
+        if package not in kept["of"]:
+            names = owners().get(package)
+            version = importlib.metadata.version(sorted(names)[0]) if names else "absent"
+            kept["of"][package] = ".".join(version.split(".")[:2])
+            self._learned = True
+        return str(kept["of"][package])
+
+    @cached_property
+    def _installed(self) -> str:
+        return installed()
 
     def _module_digest(self, module: str) -> str:
         if module not in self._modules:
-            source = _source_file(module).read_text(encoding="utf-8")
-            text = f"{module}\n{normalise(source)}"
-            self._modules[module] = hashlib.sha256(text.encode()).hexdigest()
+            source = _source_file(module).read_bytes()
+            name = f"{module} {hashlib.sha256(source).hexdigest()}"
+            kept = self._memory["modules"]
+            if name not in kept:
+                self._forget(module)
+                text = f"{module}\n{normalise(source.decode())}"
+                kept[name] = hashlib.sha256(text.encode()).hexdigest()
+                self._learned = True
+            self._modules[module] = kept[name]
         return self._modules[module]
+
+    def _forget(self, module: str) -> None:
+        """Drop what is remembered of a module's former sources, so that the file stays small."""
+        kept = self._memory["modules"]
+        for name in [name for name in kept if name.startswith(f"{module} ")]:
+            del kept[name]
+
+
+@lru_cache(maxsize=1)
+def owners() -> dict[str, list[str]]:
+    """Import package -> names of the distributions that bring it (0.2 s, asked once)."""
+    return dict(importlib.metadata.packages_distributions())
+
+
+def installed() -> str:
+    """Digest of which distributions are installed: every metadata folder, its size and time."""
+    seen: list[tuple[str, int, int]] = []
+    for place in sys.path:
+        try:
+            entries = [e for e in os.scandir(place or ".") if e.name.endswith(_METADATA)]
+        except OSError:
+            continue  # an archive, or not there
+        for entry in sorted(entries, key=lambda e: e.name):
+            for file in ("METADATA", "PKG-INFO", "RECORD", "top_level.txt"):
+                try:
+                    found = Path(entry.path, file).stat()
+                except OSError:
+                    continue
+                seen.append((f"{entry.path}/{file}", found.st_size, found.st_mtime_ns))
+    return digest_value(seen)
 
 
 def _source_file(module: str) -> Path:

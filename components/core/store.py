@@ -5,6 +5,7 @@
     store/sealed/<key>/    complete and read-only, or absent
     store/locks/<key>      keeps two runs off one key
     store/uses/            which keys the living processes work with: `modelmill gc` leaves them
+    store/code.json        digests of modules by the sha256 of their source; may be deleted
 
 Key = digest of (component, code, config, parents). See ``components/core/code.py`` for "code".
 """
@@ -18,7 +19,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -43,6 +44,7 @@ from components.core.progress import Progress
 from components.core.workdir import Workdir, full_disk_is_one_line, write_durably
 
 A = TypeVar("A", bound=Artifact)
+CODE_FILE = "code.json"
 log = get_logger(__name__)
 
 
@@ -73,7 +75,7 @@ class Store:
 
     def __init__(self, root: Path, code: CodeIndex | None = None) -> None:
         self.root = root
-        self.code = code or CodeIndex()
+        self.code = code or CodeIndex(memory=root / CODE_FILE)
         self.leases = Leases(root)
 
     def request(
@@ -105,8 +107,7 @@ class Store:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         for name, size in manifest["files"].items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != size:
+            if _size(folder / name) != size:
                 log.warning("sealed/%s: %s is gone or changed; counted as a miss", key[:12], name)
                 return None
         return manifest
@@ -123,6 +124,7 @@ class Store:
             self.leases.take(request.key)
         found = self.find(request.key, request.kind)
         if found is not None:
+            self._clear_partial(request.key)
             return found, True
         with self.lock(request.key):
             found = self.find(request.key, request.kind)  # another run may have made it
@@ -134,6 +136,12 @@ class Store:
                 made = request.component(request.config, **request.inputs, work=work)
             assert isinstance(made, Artifact)
             return made, False
+
+    def _clear_partial(self, key: str) -> None:
+        """Take away what a run left that was killed after publishing and before tidying up."""
+        if (self.root / "partial" / key).exists():
+            with self.lock(key):
+                remove(self.root / "partial" / key)
 
     def open(
         self,
@@ -172,8 +180,11 @@ class Store:
 
     def sealed(self) -> list[dict[str, Any]]:
         """Manifests of everything sealed, oldest first."""
-        folders = sorted((self.root / "sealed").glob("*/"), key=lambda p: p.stat().st_mtime)
-        manifests = (self.manifest(folder.name) for folder in folders)
+        ages: list[tuple[float, str]] = []
+        for folder in (self.root / "sealed").glob("*"):
+            with suppress(FileNotFoundError):  # another run may be making it anew
+                ages.append((folder.stat().st_mtime, folder.name))
+        manifests = (self.manifest(name) for _, name in sorted(ages))
         return [manifest for manifest in manifests if manifest is not None]
 
     def records(self, component: str) -> list[dict[str, Any]]:
@@ -181,9 +192,12 @@ class Store:
         found: list[tuple[float, dict[str, Any]]] = []
         for pattern in ("sealed/*/" + MANIFEST, "partial/*/scratch/stage.json"):
             for path in self.root.glob(pattern):
-                record = json.loads(path.read_bytes())
+                try:
+                    record, age = json.loads(path.read_bytes()), path.stat().st_mtime
+                except (FileNotFoundError, json.JSONDecodeError):
+                    continue  # another run has just sealed it, or is making it anew
                 if record.get("component") == component:
-                    found.append((path.stat().st_mtime, record))
+                    found.append((age, record))
         return [record for _, record in sorted(found, key=lambda pair: -pair[0])]
 
     def damaged(self) -> list[str]:
@@ -231,6 +245,15 @@ def _hold(path: Path, key: str) -> int:
         if os.fstat(descriptor).st_nlink > 0:  # else it was deleted while we waited
             return descriptor
         os.close(descriptor)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def remove(folder: Path) -> None:

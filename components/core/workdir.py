@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Workdir:
         self._opened = time.monotonic()
         _made(self.folder)
         _made(self.scratch)
+        _undo_half_seal(self.folder)
 
     @classmethod
     def temporary(cls, root: Path, component: str = "tests.component") -> Workdir:
@@ -103,6 +105,18 @@ class Workdir:
         return artifact
 
 
+def _undo_half_seal(folder: Path) -> None:
+    """Make an earlier try's files writable again, and take away what only a seal writes.
+
+    A try that was killed while sealing leaves them read-only, with a manifest or half of one.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.stat().st_mode & stat.S_IWUSR:
+            path.chmod(0o644)
+    for name in (MANIFEST, MANIFEST + ".tmp"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -141,6 +155,8 @@ def _sync_all(folder: Path) -> dict[str, int]:
             os.fsync(file.fileno())
         path.chmod(0o444)
         sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    for path in [p for p in folder.rglob("*") if p.is_dir()]:
+        _sync_folder(path)
     return sizes
 
 

@@ -61,9 +61,26 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
     """
     root = workspace.settings.datasets
     source = workspace.path(corpus)
-    version = f"{config.name}-{corpus.digest[:12]}"
-    remote = config.remote or str(root / "remote")
-    sizes = _sizes(source)
+    with datasets_lock(root):
+        there = look_for_dataset(config, corpus, workspace)
+        if not there.changed:
+            return there
+        version, remote = there.artifact.name, _remote(config, root)
+        _configure(root, remote)
+        workspace.progress.start(None, "files")
+        changed = patiently(
+            config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
+        )
+    return Change(there.artifact, changed=changed, note=there.note)
+
+
+def look_for_dataset(
+    config: DatasetConfig, corpus: Corpus, workspace: Workspace
+) -> Change[Dataset]:
+    """What ``push_dataset`` would leave behind, and whether it would have to do anything."""
+    root = workspace.settings.datasets
+    version, remote = f"{config.name}-{corpus.digest[:12]}", _remote(config, root)
+    sizes = _sizes(workspace.path(corpus))
     dataset = Dataset(
         name=version,
         digest=corpus.digest,
@@ -74,16 +91,12 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
             "documents": corpus.stats.get("kept", 0.0),
         },
     )
-    note = f"{version} in {mask(remote)}"
-    with datasets_lock(root):
-        if _holds(root, version, remote, sizes):
-            return Change(dataset, changed=False, note=note)
-        _configure(root, remote)
-        workspace.progress.start(None, "files")
-        changed = patiently(
-            config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
-        )
-    return Change(dataset, changed=changed, note=note)
+    changed = not _holds(root, version, remote, sizes)
+    return Change(dataset, changed=changed, note=f"{version} in {mask(remote)}")
+
+
+def _remote(config: DatasetConfig, root: Path) -> str:
+    return config.remote or str(root / "remote")
 
 
 def _sizes(source: Path) -> dict[str, int]:

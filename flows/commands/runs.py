@@ -36,22 +36,7 @@ def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
     from flows.running import plan_text
 
     planned = plan_text(settings.load(), target, set_ or [])
-    rows = [
-        (
-            step.name,
-            step.state,
-            "" if step.seconds is None else f"{step.seconds:.1f} s",
-            "; ".join(step.because),
-        )
-        for step in planned
-    ]
-
-    def show(console: Console) -> None:
-        from flows.display import rows_table
-
-        console.print(rows_table(("stage", "plan", "last time", "because"), rows))
-
-    emit(as_json, {"plan": [step.as_json() for step in planned]}, show)
+    emit(as_json, planned.as_json(), planned.show)
 
 
 @app.command()

@@ -41,6 +41,7 @@ from components.shrink.export_onnx import OnnxConfig
 from components.shrink.quantize import QuantizeConfig
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
+from flows.prices import Prices
 from models.shape import DecoderShape
 from serving.package import PackageConfig
 from serving.smoke import SmokeConfig
@@ -91,6 +92,9 @@ class TextRun(StageConfig):
     promote: PromoteConfig = PromoteConfig()
     package: PackageConfig = PackageConfig()
     smoke: SmokeConfig = SmokeConfig()
+    prices: Prices | None = Field(
+        default=None, description="what the machine costs; the plan then says what a run will"
+    )
 
     @field_validator("promote")
     @classmethod

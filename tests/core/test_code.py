@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from components.clean.quality import score_quality
-from components.core.code import PLUMBING, CodeIndex, normalise
+from components.core.code import PLUMBING, CodeIndex, installed, normalise
 
 
 def test_comments_docstrings_and_descriptions_do_not_count() -> None:
@@ -60,3 +63,47 @@ def test_parts_name_helpers_and_library_versions_but_not_the_plumbing() -> None:
         importlib.import_module("pyarrow").__version__.split(".")[:2]
     )
     assert not parts.keys() & PLUMBING
+
+
+def test_what_is_remembered_is_never_stale(tmp_path: Path) -> None:
+    """The same size and time, another content: another digest; and the memory is really used."""
+    source = tmp_path / "later.py"
+    memory = tmp_path / "store" / "code.json"
+
+    def digest(text: str) -> str:
+        source.write_text(text)
+        os.utime(source, ns=(10**18, 10**18))
+        code = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+            "from pathlib import Path\nfrom components.core.code import CodeIndex\n"
+            "import later\n"
+            f"index = CodeIndex(memory=Path({str(memory)!r}))\n"
+            "print(index.digest(later.stage)); index.keep()"
+        )
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    one, other = "def stage():\n    return 1\n", "def stage():\n    return 2\n"
+    first = digest(one)
+    assert next(iter(json.loads(memory.read_bytes())["modules"])).startswith("later ")
+    assert digest(one) == first
+    assert digest(other) != first
+    memory.write_bytes(memory.read_bytes()[:-9])  # torn
+    assert digest(one) == first
+    assert json.loads(memory.read_bytes())["made_by"]
+
+
+def test_another_version_of_a_library_is_seen(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    before = installed()
+    metadata = tmp_path / "thing-1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Name: thing\nVersion: 1.0\n")
+    between = installed()
+    assert between != before
+    metadata.write_text("Name: thing\nVersion: 1.1\n")
+    os.utime(metadata, ns=(10**18, 10**18))
+    assert installed() not in (before, between)

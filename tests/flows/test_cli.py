@@ -99,14 +99,19 @@ def test_a_private_address_is_refused_unless_allowed(mill: Mill) -> None:
 
 def test_schema_and_plan_answer_without_a_workspace(mill: Mill) -> None:
     assert "pretrain" in mill.answer("schema")["properties"]
-    plan = mill.answer("plan", "nano")["plan"]
-    assert plan[0] == {
-        "name": "scrape",
-        "state": "would run",
-        "because": ["never ran"],
-        "seconds": None,
-    }
-    assert not (mill.home / "store" / "sealed").exists()
+    told = mill.answer("plan", "tiny", "--set", "prices.machine_hour=3.6")
+    first = told["plan"][0]
+    assert (first["name"], first["state"], first["because"]) == (
+        "scrape",
+        "would run",
+        ["never ran"],
+    )
+    assert (first["seconds"], first["cost"]) == (None, None)
+    pretrain = next(step for step in told["plan"] if step["name"] == "pretrain")
+    assert pretrain["seconds"] == pytest.approx(1000 * pretrain["cost"])  # the budget of the config
+    assert "scrape" in told["totals"]["unknown"]
+    assert told["currency"] == "EUR"
+    assert not mill.home.exists()  # it writes nothing
 
 
 def test_a_failure_is_an_object_for_a_program(mill: Mill) -> None:

@@ -125,7 +125,7 @@ def test_plan_before_the_first_run(settings: Settings) -> None:
     assert planned(settings) == {
         "write": (RUNS, ["never ran"]),
         "count": (RUNS, ["never ran"]),
-        "announce": (ACTION, []),
+        "announce": (ACTION, ["input report from count"]),
     }
     assert not (settings.store / "sealed").exists()
 
@@ -138,4 +138,4 @@ def test_plan_names_what_changed(settings: Settings, mill: StoreMill) -> None:
     assert plan["count"] == (RUNS, ["at_least: 1 -> 5"])
     plan = planned(settings, text="three")
     assert plan["write"] == (RUNS, ["text: 'one two' -> 'three'"])
-    assert plan["count"] == (WAITS, [])
+    assert plan["count"] == (WAITS, ["input corpus from write"])

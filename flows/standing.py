@@ -1,0 +1,78 @@
+"""Whether an action would find nothing to do: asked of the outside objects, changing none.
+
+Each look here is what the action itself asks first. Where that would take more than reading a few
+files, or an input is not known yet, only the run will tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.core.action import Change, Workspace
+from components.core.artifact import Artifact
+from components.core.config import StageConfig
+from components.core.errors import MillError
+from components.publish.dataset import look_for_dataset, push_dataset
+from components.publish.promote import promote
+from components.publish.register import REGISTERED_TAG, find, reference, register
+from components.publish.registry import TAG, entries, parse
+from serving.package import package
+from serving.smoke import smoke, was_asked
+
+Look = Callable[[Any, Mapping[str, Any], Workspace], "Change[Any] | None"]
+
+
+def look(
+    action: Callable[..., Any], config: StageConfig, inputs: Mapping[str, Any], workspace: Workspace
+) -> Change[Any] | None:
+    """What the action would leave behind and whether it would change anything; None: unknown."""
+    asked = _LOOKS.get(action)
+    try:
+        return None if asked is None else asked(config, inputs, workspace)
+    except (MillError, OSError):
+        return None  # it cannot be read now; the run will say what is wrong
+
+
+def _dataset(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    found = look_for_dataset(config, inputs["corpus"], workspace)
+    # What another machine's remote holds would have to be asked over the network.
+    return None if "://" in (config.remote or "") else found
+
+
+def _register(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    given: dict[str, Artifact] = {}
+    for role, value in inputs.items():
+        given.update({role: value} if isinstance(value, Artifact) else value)
+    bundle = given["bundle"]
+    entry = find(workspace.settings, config.name, bundle)
+    if entry is None or REGISTERED_TAG not in entry.tags:
+        return Change(bundle, changed=True)
+    return Change(reference(workspace, entry, given), changed=False)
+
+
+def _promote(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    name, number = parse(inputs["version"])
+    decided = {TAG + "promoted", TAG + "rolled_back"}
+    for entry in entries(workspace.settings, name):
+        if entry.version == number:
+            return Change(inputs["version"], changed=not decided & entry.tags.keys())
+    return None
+
+
+def _package(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    return package(config, **inputs, workspace=workspace, only_look=True)
+
+
+def _smoke(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    bento = inputs["bento"]
+    return Change(bento, changed=not was_asked(config, bento, workspace))
+
+
+_LOOKS: Mapping[Callable[..., Any], Look] = {
+    push_dataset: _dataset,
+    register: _register,
+    promote: _promote,
+    package: _package,
+    smoke: _smoke,
+}
