@@ -165,8 +165,10 @@ def _show_model(console: Console, value: dict[str, Any]) -> None:
     ]
     console.print(rows_table(("pages", "count"), losses))
     rows = [
-        (node["component"].removeprefix("components."), node["key"][:_SHORT])
-        + (node["config"][:_SHORT], node["digest"][:_SHORT])
+        (
+            node["component"].removeprefix("components."),
+            *(node[name][:_SHORT] for name in ("key", "config", "digest")),
+        )
         for node in value["chain"]
     ]
     console.print(rows_table(("made by", "key", "config", "content"), rows))

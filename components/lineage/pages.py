@@ -1,4 +1,4 @@
-"""What the crawls and corpora of a store say of a page: fetched, set aside, kept, dropped and why."""
+"""What the crawls and corpora of a store say of a page: fetched, set aside, kept, dropped, why."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from components.core.graph import ArtifactGraph, Node
 from components.core.shards import read_shard, shard_paths
 from components.text.split import heldout_pages
 
+_RULE = ("rule", "score", "at_least", "at_most")
 _ID = re.compile("[0-9a-f]{32}")
 
 
@@ -92,9 +93,7 @@ def verdict(row: dict[str, Any]) -> dict[str, Any]:
         "url": row["url"],
         "kept": row["kept"],
         "reasons": row["reasons"],
-        "failed": [
-            {k: rule[k] for k in ("rule", "score", "at_least", "at_most")} for rule in failed
-        ],
+        "failed": [{name: rule[name] for name in _RULE} for rule in failed],
         "rules": len(row["rules"]),
         "spans": [{"kind": k, "action": a, "count": n} for (k, a), n in sorted(spans.items())],
     }

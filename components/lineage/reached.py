@@ -1,4 +1,4 @@
-"""Where artifacts went beyond the store: dataset versions, registered versions, Bentos, endpoint."""
+"""Where artifacts went beyond the store: versions of datasets and models, Bentos, endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a page went, and what a model was made of: read from manifests, ledgers and the registry."""
+"""Where a page went, and what a model was made of: read from manifests, ledgers, registry."""
 
 from __future__ import annotations
 
