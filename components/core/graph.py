@@ -6,7 +6,7 @@ An edge is a digest that a manifest names as a parent, so it goes to every folde
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +113,31 @@ class ArtifactGraph:
                     found[child.key] = child
                     waiting.append(child)
         return list(found.values())
+
+    def tainted(
+        self, holders: Collection[Node], judged: Callable[[Node], bool] = lambda node: False
+    ) -> list[Node]:
+        """``holders`` and all that could not have come about without them.
+
+        A folder of the same bytes that was made without any of them clears that content, and what
+        was made from it. What is ``judged`` was looked into, and is tainted only as a holder.
+        """
+        keys = {node.key for node in holders}
+        clean: dict[str, bool] = {}
+
+        def is_clean(digest: str) -> bool:
+            if digest not in clean:
+                clean[digest] = False  # content that came of itself alone clears nothing
+                found = self.of(digest)
+                clean[digest] = not found or any(map(came_clean, found))
+            return clean[digest]
+
+        def came_clean(node: Node) -> bool:
+            if node.key in keys:
+                return False
+            return judged(node) or all(is_clean(parent) for parent in node.parents.values())
+
+        return [node for node in self if not is_clean(node.digest)]
 
     @cached_property
     def _by_digest(self) -> dict[str, list[Node]]:
