@@ -12,10 +12,8 @@ import psutil
 import yaml
 
 from components.core.settings import Settings
-from components.publish.registry import BUNDLE_TAG, TAG, Entry, entries
+from components.publish.registry import BUNDLE_TAG, FORGOTTEN_TAG, TAG, Entry, entries
 
-FORGOTTEN_TAG = TAG + "forgotten"
-"""Names the orders that a version was made against: it was trained on what is to be forgotten."""
 _SAME_START_SECONDS = 2.0
 
 

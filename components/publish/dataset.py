@@ -78,7 +78,7 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
     with _alone(root):
         if _holds(root, version, remote, sizes):
             return Change(dataset, changed=False, note=note)
-        _configure(root, remote)
+        configure(root, remote)
         workspace.progress.start(None, "files")
         changed = _patiently(
             config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
@@ -103,15 +103,15 @@ def _holds(root: Path, version: str, remote: str, sizes: dict[str, int]) -> bool
         return False
     try:
         content = yaml.safe_load((root / f"{version}.dvc").read_text())
-        listing = _stored(remote, content["outs"][0]["md5"])
+        listing = stored(remote, content["outs"][0]["md5"])
         entries = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
-        found = {name: _stored(remote, md5).stat().st_size for name, md5 in entries.items()}
+        found = {name: stored(remote, md5).stat().st_size for name, md5 in entries.items()}
     except (OSError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         return False
     return found == sizes
 
 
-def _stored(place: str | Path, md5: str) -> Path:
+def stored(place: str | Path, md5: str) -> Path:
     """Where DVC keeps a file, in its cache and in a folder remote."""
     return Path(place) / "files" / "md5" / md5[:2] / md5[2:]
 
@@ -124,11 +124,11 @@ def _clear_broken(root: Path, pin: Path, remote: str, sizes: dict[str, int]) -> 
     if "://" in remote:
         return
     md5 = yaml.safe_load(pin.read_text())["outs"][0]["md5"]
-    for entry in json.loads(_stored(root / ".dvc" / "cache", md5).read_bytes()):
-        stored = _stored(remote, entry["md5"])
-        if stored.is_file() and stored.stat().st_size != sizes[entry["relpath"]]:
-            stored.unlink()
-    _stored(remote, md5).unlink(missing_ok=True)
+    for entry in json.loads(stored(root / ".dvc" / "cache", md5).read_bytes()):
+        held = stored(remote, entry["md5"])
+        if held.is_file() and held.stat().st_size != sizes[entry["relpath"]]:
+            held.unlink()
+    stored(remote, md5).unlink(missing_ok=True)
 
 
 def _quoted(value: str) -> str:
@@ -139,7 +139,7 @@ def _quoted(value: str) -> str:
     raise ConfigError(f"dataset: {value!r} holds quotes that DVC cannot be told; rename the folder")
 
 
-def _configure(root: Path, remote: str) -> None:
+def configure(root: Path, remote: str) -> None:
     """A repository without git whose caches, index and remote all lie in the workspace."""
     wanted = (
         "[core]\n"

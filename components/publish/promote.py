@@ -25,6 +25,7 @@ from components.publish.registry import (
     BUNDLE_TAG,
     CHALLENGER,
     CHAMPION,
+    FORGOTTEN_TAG,
     PREVIOUS,
     TAG,
     Entry,
@@ -116,6 +117,7 @@ def list_versions(settings: Settings) -> list[dict[str, Any]]:
             "digest": entry.tags.get(BUNDLE_TAG, ""),
             "state": entry.tags.get(GATES_TAG, "not judged"),
             "gates": read_record(settings, entry),
+            "forgotten": entry.tags.get(FORGOTTEN_TAG, ""),
         }
         for entry in entries(settings)
     ]
