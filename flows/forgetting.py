@@ -1,4 +1,4 @@
-"""``modelmill forget``: the order, what it reaches, the rebuild without it, the purge, the proof."""
+"""``modelmill forget``: an order, what it reaches, the rebuild without it, the purge, the proof."""
 
 from __future__ import annotations
 
@@ -265,9 +265,7 @@ def show_verified(console: Console, value: dict[str, Any]) -> None:
     for name in value["unread"]:
         console.print(f"could not be read: {name}", markup=False, soft_wrap=True)
     if value.get("named") and not value["found"]:
-        console.print(
-            f"its address alone is named in {len(value['named'])} files (ledgers, orders)"
-        )
+        console.print(f"only its address is named, in {len(value['named'])} files")
     console.print("nothing of it is left" if value["clean"] else "it is not proven to be gone")
 
 
@@ -322,9 +320,7 @@ def _show_affected(console: Console, affected: Affected) -> None:
     for name in told["bentos"]:
         console.print(f"Bento modelmill:{name} with its smoke report and log")
     if told["unfinished"]:
-        console.print(
-            f"{len(told['unfinished'])} unfinished stages: nobody can tell what they hold"
-        )
+        console.print(f"{len(told['unfinished'])} unfinished stages, of unknown content")
     for url in told["twins"][:_MOST]:
         console.print(
             f"outside the order, with (nearly) the same text: {url}", markup=False, soft_wrap=True

@@ -23,6 +23,7 @@ from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
 from components.lineage.orders import read_orders, split_targets
 from flows.display import Display, closing_table
+from flows.events import Events
 from flows.plan import PlanMill, Planned
 from flows.presets.text import PRESETS, TextRun
 from flows.records import Record, Several, repeatable, step_json
@@ -158,7 +159,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     silent = Silent()
     pool = Pool()
     workspace = Workspace(settings)
-    listener = Several([Display(console), record, silent])
+    listener = Several([Display(console), record, Events(settings, config.name), silent])
     outcome = Outcome(record.identifier, settings.home, options.target)
 
     def body(mill: Mill) -> None:

@@ -38,6 +38,8 @@ class Settings:
     """Key that the endpoint asks for; without one it listens on loopback alone."""
     prefect_api_url: str | None = None
     """Address of a running Prefect server; without one a run starts its own."""
+    openlineage_url: str | None = None
+    """Address that takes lineage events; without one they go to a file of the workspace."""
 
     @property
     def store(self) -> Path:
@@ -95,6 +97,7 @@ def load() -> Settings:
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
         api_key=endpoint_key(),
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
+        openlineage_url=os.environ.get("MODELMILL_OPENLINEAGE_URL") or None,
     )
     os.environ.update(_exports(settings))
     return settings
