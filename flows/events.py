@@ -115,12 +115,16 @@ class Events:
         space = self._namespace()
         facets: dict[str, Any] = {
             "parent": parent_run.ParentRunFacet(
-                run=parent_run.Run(self._run), job=parent_run.Job(space, self._name)
+                run=parent_run.Run(self._run),
+                job=parent_run.Job(space, self._name),
+                producer=PRODUCER,
             )
         }
         if error:
-            facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(error, "PYTHON")
-        kind = job_type_job.JobTypeJobFacet("BATCH", "MODELMILL", "TASK")
+            facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
+                error, "PYTHON", producer=PRODUCER
+            )
+        kind = job_type_job.JobTypeJobFacet("BATCH", "MODELMILL", "TASK", producer=PRODUCER)
         return RunEvent(
             eventType=RunState[state],
             eventTime=time,

@@ -294,6 +294,8 @@ def show_forgotten(console: Console, done: Forgotten) -> None:
             console.print(f"  still in {hit.path} ({hit.where})", markup=False, soft_wrap=True)
         if not done.left:
             console.print("its sentences are found nowhere in the workspace any more")
+        if done.target.startswith("file:"):
+            console.print("the file it was read from is yours, outside the workspace: delete it")
         if done.affected.served:
             console.print("the endpoint may still hold the old model: start it again")
     elif done.affected:

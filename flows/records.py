@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,22 @@ def repeatable(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str,
     A config that holds a secret is left out, since records are shown.
     """
     whole = config.model_dump(mode="json")
-    secret = mask(text := canonical(whole).decode()) != text
+    secret = any(mask(text) != text for text in _texts(whole))
     return {
         "target": target,
         "sets": [mask(given) for given in sets],
         "folder": str(Path.cwd()),
         "config": None if secret else whole,
     }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string among a config's values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def step_json(result: StepResult) -> dict[str, Any]:

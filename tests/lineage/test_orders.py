@@ -39,7 +39,8 @@ def test_one_spelling(given: str, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "word", "a.example/page", "ftp://a.example/", "file:///", "https://u:p@a.example/"]
+    "given",
+    ["", "word", "a.example/page", "ftp://a.example/", "file:///", "https://u:p@a.example/"],
 )
 def test_what_names_nothing_is_refused(given: str) -> None:
     with pytest.raises(ConfigError):

@@ -21,7 +21,7 @@ from components.lineage.search import search
 from components.pack.tokenizer import TokenizerConfig, train_tokenizer
 from components.pack.tokens import TokensConfig, pack_tokens
 
-SENTENCE = "The vermilion heron counted eleven brass umbrellas \"before\" breakfast & tea."
+SENTENCE = 'The vermilion heron counted eleven brass umbrellas "before" breakfast & tea.'
 OTHER = "Nothing of interest happened on the second morning, as far as anybody knows."
 
 
