@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from components.core.errors import ConfigError, GateFailed, MillError
+from components.core.locking import locked
 from components.core.settings import Settings
 from components.lineage.affected import Affected, find_affected
 from components.lineage.orders import normalise_target, read_orders, record_order
@@ -69,6 +70,8 @@ class Forgotten:
     new: bool
     dry_run: bool
     affected: Affected
+    runs: list[str]
+    """Runs that made or used something affected."""
     repeats: list[Repeat]
     rebuilt: list[str] = field(default_factory=list)
     refused: str = ""
@@ -82,6 +85,7 @@ class Forgotten:
             "new": self.new,
             "dry_run": self.dry_run,
             "affected": self.affected.as_json(),
+            "runs": self.runs,
             "rebuild": [
                 {"run": r.run, "name": r.name, "repeatable": r.config is not None}
                 for r in self.repeats
@@ -108,9 +112,10 @@ def forget(
     affected = find_affected(settings, [target])
     records = read_records(settings.runs)
     repeats = list(_repeats(records, affected))
+    runs = [record["run"] for record in records if _touched(record, affected)]
     if options.dry_run:
         new = target not in {order.target for order in read_orders(settings)}
-        return Forgotten(target, new, True, affected, repeats)
+        return Forgotten(target, new, True, affected, runs, repeats)
     if options.purge and affected:
         _refuse_beside_a_run(records)
         if not confirm(_question(target, affected, options)):
@@ -120,7 +125,7 @@ def forget(
     if new:
         facts = {"target": target, "why": options.why, "pages": len(affected.pages)}
         audit.append(settings, "forget", **facts, versions=[v.uri for v in affected.versions])
-    done = Forgotten(order.target, new, False, affected, repeats)
+    done = Forgotten(order.target, new, False, affected, runs, repeats)
     if options.rebuild:
         _rebuild(settings, done, options, console)
     if options.purge:
@@ -130,10 +135,11 @@ def forget(
 
 def _finish_earlier(settings: Settings, console: Console) -> None:
     """Carry out a purge that was cut short, whatever it was of."""
-    before = unfinished(settings)
-    if before is not None:
-        console.print(f"a purge of {', '.join(before.targets)} was cut short; it goes on")
-        carry_out(settings, before)
+    with locked(settings.home / "purge.lock"):
+        before = unfinished(settings)
+        if before is not None:
+            console.print(f"a purge of {', '.join(before.targets)} was cut short; it goes on")
+            carry_out(settings, before)
 
 
 def _refuse_beside_a_run(records: Sequence[dict[str, Any]]) -> None:
@@ -158,9 +164,8 @@ def _repeats(records: Sequence[dict[str, Any]], affected: Affected) -> Iterator[
     champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
     chosen: dict[str, dict[str, Any]] = {}
     for record in records:  # newest first
-        made = {step["artifact"] for step in record["steps"] if step["stage"] == "register"}
-        touched = {step["digest"] for step in record["steps"]} & affected.digests
-        if not made or not touched:
+        made = _made(record)
+        if not made or not _touched(record, affected):
             continue
         name = str(record["name"])
         if name not in chosen or (made & champions and not _made(chosen[name]) & champions):
@@ -169,6 +174,10 @@ def _repeats(records: Sequence[dict[str, Any]], affected: Affected) -> Iterator[
         kept = record.get("repeat") or {}
         folder = Path(kept.get("folder", "."))
         yield Repeat(record["run"], name, str(record["preset"]), folder, _config(record, kept))
+
+
+def _touched(record: dict[str, Any], affected: Affected) -> bool:
+    return bool({step["digest"] for step in record["steps"]} & affected.digests)
 
 
 def _made(record: dict[str, Any]) -> set[str]:
@@ -211,13 +220,15 @@ def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, consol
 def _purge(
     settings: Settings, done: Forgotten, options: ForgetOptions, remotes: Sequence[str]
 ) -> None:
+    _refuse_beside_a_run(read_records(settings.runs))
     affected = find_affected(settings, [done.target])
     standing = [entry for entry in affected.versions if CHAMPION in entry.aliases]
     if standing and not options.force:
         raise MillError(_no_successor(standing, done, options))
-    purge, texts = plan_purge(settings, [done.target], affected, remotes)
-    begin(settings, purge)
-    carry_out(settings, purge)
+    with locked(settings.home / "purge.lock"):
+        purge, texts = plan_purge(settings, [done.target], affected, remotes)
+        begin(settings, purge)
+        carry_out(settings, purge)
     done.purged = purge.counts()
     done.left = left_over(settings, texts)
 
@@ -272,6 +283,8 @@ def show_verified(console: Console, value: dict[str, Any]) -> None:
 def show_forgotten(console: Console, done: Forgotten) -> None:
     """What the order reaches, what was done, what must still be."""
     _show_affected(console, done.affected)
+    if done.runs:
+        console.print(f"runs: {', '.join(done.runs)}", soft_wrap=True)
     for repeat in done.repeats:
         if repeat.name and not done.rebuilt:
             console.print(f"to be rebuilt: {repeat.name} (run {repeat.run})", soft_wrap=True)
@@ -328,4 +341,4 @@ def _show_affected(console: Console, affected: Affected) -> None:
             f"outside the order, with (nearly) the same text: {url}", markup=False, soft_wrap=True
         )
     if told["untold"]:
-        console.print(f"{len(told['untold'])} artifacts whose corpus is gone: cannot be told")
+        console.print(f"{len(told['untold'])} artifacts, unreadable or of a gone corpus: unknown")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from components.core.artifact import Corpus, Instructions, Pages, Tokens
 from components.core.blocklist import Blocklist
+from components.core.errors import DataError
 from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
-from components.lineage.pages import addresses_of, held_addresses, is_selected
+from components.lineage.pages import addresses_of, held_addresses, is_selected, read_columns
 from components.lineage.reached import (
     DatasetVersion,
     PackedBento,
@@ -47,7 +47,7 @@ class Affected:
     twins: tuple[str, ...]
     """Pages outside the order whose text is (nearly) that of one in it."""
     untold: tuple[str, ...]
-    """Keys of artifacts whose origin is gone: nobody can tell what they were made of."""
+    """Keys of what cannot be read, or whose origin is gone: nobody can tell what it holds."""
     served: bool
     """Whether the endpoint serves one of ``bentos`` now."""
 
@@ -90,13 +90,8 @@ class Affected:
 def find_affected(settings: Settings, targets: Sequence[str]) -> Affected:
     """All that ``targets`` (addresses and domains) reach in this workspace."""
     store, graph, blocklist = settings.store, ArtifactGraph.read(settings.store), Blocklist(targets)
-    held = {
-        node.key: [url for url in held_addresses(store, node) if blocklist.covers(url)]
-        for node in graph
-        if node.format in _LOOKED_INTO
-    }
+    held, unread = _held(store, graph, blocklist)
     holders = {key for key, urls in held.items() if urls}
-    holders |= {node.key for node in graph if _names(store, node, blocklist)}
     nodes = graph.tainted(
         [graph.nodes[key] for key in holders], lambda node: node.format in _LOOKED_INTO
     )
@@ -115,21 +110,37 @@ def find_affected(settings: Settings, targets: Sequence[str]) -> Affected:
         bentos=packed,
         unfinished=tuple(sorted(path.name for path in (store / "partial").glob("*/"))),
         twins=tuple(sorted(set(_twins(store, graph, nodes, blocklist)))),
-        untold=tuple(sorted(_untold(graph, nodes))),
+        untold=tuple(sorted({*unread, *_untold(graph, nodes)})),
         served=now is not None and now.get("bento") in {bento.name for bento in packed},
     )
 
 
-def _names(store: Path, node: Node, blocklist: Blocklist) -> bool:
-    """Whether an artifact that keeps some pages' addresses (held-out text, questions) names one."""
+def _held(
+    store: Path, graph: ArtifactGraph, blocklist: Blocklist
+) -> tuple[dict[str, list[str]], list[str]]:
+    """(key -> blocked addresses that it holds, keys of what cannot be read)."""
+    held: dict[str, list[str]] = {}
+    unread: list[str] = []
+    for node in graph:
+        try:
+            held[node.key] = [url for url in _addresses(store, node) if blocklist.covers(url)]
+        except DataError:
+            unread.append(node.key)
+    return held, unread
+
+
+def _addresses(store: Path, node: Node) -> list[str]:
+    """Addresses of the pages that an artifact holds, as far as it names them itself."""
+    if node.format in _LOOKED_INTO:
+        return held_addresses(store, node)
     if node.format not in (Tokens.format, Instructions.format):
-        return False
+        return []
     tables = [name for name in ("train.parquet", "heldout.parquet") if name in node.files]
-    return any(
-        blocklist.covers(url)
+    return [
+        url
         for name in tables
-        for url in pq.ParquetFile(store / node.name / name).read(["url"])["url"].to_pylist()
-    )
+        for url in read_columns(store / node.name / name, ["url"])["url"].to_pylist()
+    ]
 
 
 def _packed(
@@ -149,7 +160,7 @@ def _pinned(
     return any(
         blocklist.covers(url)
         for shard in shards
-        for url in pq.ParquetFile(shard).read(["url"])["url"].to_pylist()
+        for url in read_columns(shard, ["url"])["url"].to_pylist()
     )
 
 
@@ -158,10 +169,9 @@ def _twins(
 ) -> Iterator[str]:
     """Pages that were dropped for one of these, and pages that one of these was dropped for."""
     for corpus in (node for node in graph.of_format(Corpus.format) if is_selected(node)):
-        wanted: list[str] = []
         pairs: dict[str, str] = {}
         for name in (name for name in corpus.files if name.startswith("ledger/")):
-            table = pq.ParquetFile(store / corpus.name / name).read(["id", "url", "twin"])
+            table = read_columns(store / corpus.name / name, ["id", "url", "twin"])
             table = table.filter(pc.is_valid(table["twin"]))
             for row in table.to_pylist():
                 pairs[row["url"]] = row["twin"]

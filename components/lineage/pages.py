@@ -79,6 +79,14 @@ def ledger_rows(store: Path, corpus: Node, query: Query) -> list[dict[str, Any]]
     return [row for name in names for row in query.rows(_shard(store, corpus, name))]
 
 
+def is_readable(store: Path, corpus: Node) -> bool:
+    """Whether a corpus says which pages it holds; one of a user's own may not."""
+    try:
+        return all(table.num_columns for table in _shards(store, corpus, ["id", "url"]))
+    except DataError:
+        return False
+
+
 def is_selected(corpus: Node) -> bool:
     """Whether a corpus is what ``select`` kept, and not all that was extracted."""
     return any(name.startswith("ledger/") for name in corpus.files)
@@ -180,4 +188,20 @@ def _shard(store: Path, node: Node, name: str) -> pa.Table:
 def _shards(store: Path, corpus: Node, columns: list[str]) -> Iterator[pa.Table]:
     """The named columns alone: the text stays on the disk."""
     for path in shard_paths(store / corpus.name):
-        yield pq.ParquetFile(path).read(columns=columns)
+        yield read_columns(path, columns)
+
+
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    """Some columns of a shard, without reading the others.
+
+    Raises:
+        DataError: not Parquet, or a column is missing; names the shard.
+    """
+    try:
+        table: pa.Table = pq.ParquetFile(path).read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a Parquet shard: {error}") from error
+    missing = set(columns) - set(table.column_names)
+    if missing:
+        raise DataError(f"{path}: column {min(missing)!r} is missing")
+    return table

@@ -18,6 +18,7 @@ from components.lineage.pages import (
     crawl_rows,
     document_rows,
     instruction_counts,
+    is_readable,
     is_selected,
     ledger_rows,
     page_tokens,
@@ -44,6 +45,7 @@ def trace_page(settings: Settings, given: str) -> dict[str, Any]:
     """
     store, graph, query = settings.store, ArtifactGraph.read(settings.store), Query.of(given)
     raw = [node for node in graph.of_format(Corpus.format) if not is_selected(node)]
+    raw = [node for node in raw if is_readable(store, node)]
     if query.id:
         query = _by_address(settings, raw, query)
     crawls = [_crawl(settings, graph, node, query) for node in graph.of_format(Pages.format)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -147,8 +149,17 @@ def site() -> Iterator[Site]:
     server.server_close()
 
 
+@pytest.fixture(scope="module")
+def crawled(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[Mill, dict[str, Any]]:
+    """A workspace with crawl, corpora, dataset and tokens, and what the run said."""
+    mill = Mill(tmp_path_factory.mktemp("crawled") / "home")
+    return mill, run_until(mill, site)
+
+
 @pytest.fixture
-def mill(tmp_path: Path) -> Mill:
+def mill(crawled: tuple[Mill, dict[str, Any]], tmp_path: Path) -> Mill:
+    """A copy of it."""
+    shutil.copytree(crawled[0].home, tmp_path / "home", symlinks=True)
     return Mill(tmp_path / "home")
 
 
@@ -170,8 +181,9 @@ def run_until(mill: Mill, site: Site, stage: str = "tokens") -> dict[str, Any]:
     return mill.answer("run", "nano", "--plain", *site.sets(), "--until", stage)
 
 
-def test_planted_forgotten_and_nowhere_after(mill: Mill, site: Site) -> None:
-    ran = run_until(mill, site)
+def test_planted_forgotten_and_nowhere_after(
+    mill: Mill, site: Site, crawled: tuple[Mill, dict[str, Any]]
+) -> None:
     places = {Path(name).parts[0] for name in holding(mill.home)}
     assert places == {"datasets", "store"}
     before = mill.answer("trace", site.planted)
@@ -199,14 +211,13 @@ def test_planted_forgotten_and_nowhere_after(mill: Mill, site: Site) -> None:
     assert mill.answer("forget", site.planted, "--verify")["clean"]
     assert not (mill.home / "notes.txt").exists()
     assert not (mill.home / "purge.json").exists()
-    sealed = {step["artifact"] for step in ran["steps"]}
+    sealed = {step["artifact"] for step in crawled[1]["steps"]}
     assert not [name for name in sealed if (mill.home / "store" / name).exists()]
     again = mill.answer("forget", site.planted, "--purge", "--yes")
     assert not again["new"]
 
 
 def test_a_pending_order_leaves_the_page_out_and_asks_nobody_again(mill: Mill, site: Site) -> None:
-    run_until(mill, site, "select")
     site.asked.clear()
     mill.answer("forget", site.planted)
     ran = run_until(mill, site, "select")
@@ -225,8 +236,10 @@ def test_a_pending_order_leaves_the_page_out_and_asks_nobody_again(mill: Mill, s
     assert site.asked == []
 
 
-def test_an_order_for_another_page_costs_a_copy(mill: Mill, site: Site) -> None:
-    first = run_until(mill, site, "extract")
+def test_an_order_for_another_page_costs_a_copy(
+    mill: Mill, site: Site, crawled: tuple[Mill, dict[str, Any]]
+) -> None:
+    first = crawled[1]
     mill.answer("forget", "nobody.example")
     second = run_until(mill, site, "extract")
     assert states(second) == {"scrape": "Completed", "extract": "Cached"}
@@ -234,7 +247,6 @@ def test_an_order_for_another_page_costs_a_copy(mill: Mill, site: Site) -> None:
 
 
 def test_a_purge_that_is_killed_goes_on(mill: Mill, site: Site) -> None:
-    run_until(mill, site)
     dice = random.Random()
     command = mill.command("forget", site.planted, "--purge", "--yes")
     for _ in range(12):
@@ -255,7 +267,6 @@ def test_a_purge_that_is_killed_goes_on(mill: Mill, site: Site) -> None:
 
 
 def test_a_no_changes_nothing(mill: Mill, site: Site) -> None:
-    run_until(mill, site, "extract")
     done = subprocess.run(
         mill.command("forget", site.planted, "--purge"),
         cwd=mill.checkout,
@@ -268,3 +279,119 @@ def test_a_no_changes_nothing(mill: Mill, site: Site) -> None:
     assert "nothing was deleted" in done.stderr
     assert holding(mill.home)
     assert not (mill.home / "blocklist.jsonl").exists()
+
+
+SHORT = {
+    "pretrain.steps": 40,
+    "sft.steps": 12,
+    "choice.questions": 20,
+    "loss.most_tokens": 5000,
+    "preferences.questions": 12,
+    "preferences.heldout_questions": 4,
+    "preferences.max_new": 8,
+    "ppo.iterations": 1,
+    "ppo.answers": 4,
+    "ppo.max_new": 8,
+    "compare.questions": 6,
+    "compare.max_new": 8,
+    "compare.kl_answers": 2,
+}
+"""The whole chain in half a minute."""
+PLANTED = f"""# garden.heron
+
+{SENTENCE}
+
+## garden.heron.count_umbrellas
+
+```python
+def count_umbrellas(lake, hour=6)
+```
+
+Return the number of brass umbrellas that the heron saw at the given hour of the day.
+"""
+
+
+def notes(nano: Mill, folder: Path) -> list[str]:
+    """The documentation that ``nano`` crawled, as Markdown files, with a page more."""
+    folder.mkdir()
+    corpora = [p.parent for p in nano.home.glob("store/sealed/*/ledger")]
+    for shard in sorted(corpora[0].glob("*.parquet")):
+        for row in pq.read_table(shard).to_pylist():
+            (folder / f"{row['title'].replace('/', '_')}.md").write_text(row["text"])
+    (folder / "garden.heron.md").write_text(PLANTED)
+    given = {**SHORT, "scrape.files": f"[{folder}/*.md]", "name": "garden"}
+    return [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_whole_chain_is_rebuilt_and_every_copy_purged(
+    nano: tuple[Mill, dict[str, Any]], tmp_path: Path
+) -> None:
+    mill = Mill(tmp_path / "home")
+    sets = notes(nano[0], tmp_path / "notes")
+    mill.answer("run", "nano", *sets)  # under Prefect, whose database must hold no text either
+    page = "file:///notes/garden.heron.md"
+    reached = mill.answer("trace", page)["reached"][0]
+    assert [version["aliases"] for version in reached["versions"]] == [["champion"]]
+    assert reached["versions"][0]["bentos"]
+    sources = mill.answer("trace", "garden")["sources"][0]
+    assert sum(host["share"] for host in sources["hosts"]) == pytest.approx(1)
+
+    # Alone, a purge would leave nothing to serve.
+    refused = mill("forget", page, "--purge", "--yes")
+    assert refused.returncode == 1
+    assert "add --rebuild; --force deletes it all the same" in refused.stderr
+    assert holding(mill.home)
+    assert mill.answer("models")["models"][0]["forgotten"] == page
+
+    # A gate that no such model passes: rebuilt, and not promoted.
+    record = next((mill.home / "runs").glob("garden-*.json"))
+    kept = record.read_text()
+    gate = {"name": "impossible", "figure": "loss.bits_per_byte", "direction": "below"}
+    content = json.loads(kept)
+    content["repeat"]["config"]["promote"]["gates"] = [{**gate, "bound": 0.1, "on": "value"}]
+    record.write_text(json.dumps(content))
+    refused = mill("forget", page, "--rebuild", "--purge", "--yes")
+    assert refused.returncode == 1
+    assert "gate impossible" in refused.stderr
+    assert "nothing was deleted" in refused.stderr
+    assert holding(mill.home)
+    record.write_text(kept)
+
+    # Killed in the rebuild and in the purge, the same command goes on.
+    command = mill.command("forget", page, "--rebuild", "--purge", "--yes")
+    for wait in (15.0, None):
+        process = subprocess.Popen(
+            command, cwd=mill.checkout, env=mill.environment(), stdout=-3, stderr=-3
+        )
+        if wait is not None:
+            time.sleep(wait)
+        while wait is None and process.poll() is None and not (mill.home / "purge.json").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = mill.answer("forget", page, "--rebuild", "--purge", "--yes")
+    assert done["left"] == []
+    assert holding(mill.home) == set()
+    assert mill.answer("forget", SENTENCE, "--verify")["clean"]
+    (version,) = [v for v in mill.answer("models")["models"] if "champion" in v["aliases"]]
+    assert version["forgotten"] == ""
+    again = mill.answer("run", "nano", "--plain", *sets)
+    assert set(states(again).values()) == {"Cached", "Unchanged"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_by_force_a_model_is_left_without_a_champion(
+    nano: tuple[Mill, dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(nano[0].home, tmp_path / "home", symlinks=True)
+    mill = Mill(tmp_path / "home")
+    domain = "docs.modelmill.local"
+    done = mill.answer("forget", domain, "--purge", "--force", "--yes")
+    assert done["purged"]["versions"] == 1
+    assert mill.answer("models")["models"] == []
+    assert not list((mill.home / "bentos" / "bentos" / "modelmill").iterdir())
+    assert not list((mill.home / "store" / "sealed").iterdir())
+    assert mill.answer("forget", domain, "--verify")["clean"]
