@@ -247,7 +247,12 @@ def verify(settings: Settings, what: str) -> dict[str, Any]:
 
     An address or domain is looked for in all that holds pages; anything else, as a text, in every
     file, unpacked. ``clean`` says that nothing was found and everything could be read.
+
+    Raises:
+        ConfigError: there is nothing to look for.
     """
+    if not what.strip():
+        raise ConfigError("--verify: say which page, domain or text to look for")
     try:
         target = normalise_target(what)
     except ConfigError:

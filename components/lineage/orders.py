@@ -40,6 +40,8 @@ def normalise_target(given: str) -> str:
         ConfigError: it is neither.
     """
     text = given.strip()
+    if not text:
+        raise ConfigError("say which page (https://site.example/page) or domain (site.example)")
     if text.startswith("file:///") and len(text) > len("file:///"):
         return text.rstrip("/")
     if "://" in text:

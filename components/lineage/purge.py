@@ -76,7 +76,9 @@ def unfinished(settings: Settings) -> Purge | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path}: not a journal of a purge: {error}") from error
+        raise DataError(
+            f"{path}: not a journal of a purge ({error}); delete it, then repeat the order"
+        ) from error
 
 
 def plan_purge(
