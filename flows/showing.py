@@ -198,3 +198,7 @@ def _show_versions(console: Console, versions: list[dict[str, Any]]) -> None:
         for v in versions
     ]
     console.print(rows_table(("model", "version", "aliases", "bundle"), rows))
+    for version in versions:
+        if version["forgotten"]:
+            named = f"{version['model']} version {version['version']}"
+            console.print(f"{named} was made of what is to be forgotten: {version['forgotten']}")

@@ -42,6 +42,8 @@ class Settings:
     """Address of a running Prefect server; without one a run starts its own."""
     history_days: int = HISTORY_DAYS
     """How long Prefect's database keeps a flow run that has ended."""
+    openlineage_url: str | None = None
+    """Address that takes lineage events; without one they go to a file of the workspace."""
 
     @property
     def store(self) -> Path:
@@ -100,6 +102,7 @@ def load() -> Settings:
         api_key=endpoint_key(),
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
+        openlineage_url=os.environ.get("MODELMILL_OPENLINEAGE_URL") or None,
     )
     os.environ.update(_exports(settings))
     return settings

@@ -178,6 +178,20 @@ class Store:
         finally:
             os.close(descriptor)
 
+    def is_locked(self, key: str) -> bool:
+        """Whether a living process works on ``key``."""
+        try:
+            descriptor = os.open(self.root / "locks" / key, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def sealed(self) -> list[dict[str, Any]]:
         """Manifests of everything sealed, oldest first."""
         ages: list[tuple[float, str]] = []

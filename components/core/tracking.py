@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from components.core.artifact import digest_value
 from components.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100
 """The most that MLflow takes in one ``log_batch``."""
-LONGEST_PARAMETER = 6000
+LONGEST_PARAMETER, LONGEST_NAME = 6000, 250
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_\-. :/]")
 
 
 class Tracker(Protocol):
@@ -62,7 +65,7 @@ class MlflowTracker:
     def parameter(self, name: str, value: object) -> None:
         from mlflow.entities import Param
 
-        self._parameters.append(Param(name, str(value)[:LONGEST_PARAMETER]))
+        self._parameters.append(Param(_allowed(name), str(value)[:LONGEST_PARAMETER]))
         if len(self._parameters) == PARAMETERS_A_BATCH:
             self.flush()
 
@@ -78,6 +81,14 @@ class MlflowTracker:
         if self._metrics or self._parameters:
             self.client.log_batch(self.run_id, metrics=self._metrics, params=self._parameters)
         self._metrics, self._parameters = [], []
+
+
+def _allowed(name: str) -> str:
+    """A parameter's name as MLflow takes it: a file's name may hold commas and brackets."""
+    plain = _UNUSUAL.sub(lambda match: f"_{ord(match[0]):x}_", name)
+    if len(plain) <= LONGEST_NAME:
+        return plain
+    return f"{plain[: LONGEST_NAME - 13]}-{digest_value(name)[:12]}"
 
 
 def connect(settings: Settings) -> MlflowClient:

@@ -66,7 +66,7 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
         if not there.changed:
             return there
         version, remote = there.artifact.name, _remote(config, root)
-        _configure(root, remote)
+        configure(root, remote)
         workspace.progress.start(None, "files")
         changed = patiently(
             config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
@@ -152,7 +152,7 @@ def _quoted(value: str) -> str:
     raise ConfigError(f"dataset: {value!r} holds quotes that DVC cannot be told; rename the folder")
 
 
-def _configure(root: Path, remote: str) -> None:
+def configure(root: Path, remote: str) -> None:
     """A repository without git whose caches, index and remote all lie in the workspace."""
     wanted = (
         "[core]\n"
@@ -176,7 +176,7 @@ def _configure(root: Path, remote: str) -> None:
 def configure_store(root: Path) -> Path:
     """Point DVC at the remote inside the workspace, wherever the last push went; returns it."""
     remote = root / "remote"
-    _configure(root, str(remote))
+    configure(root, str(remote))
     return remote
 
 

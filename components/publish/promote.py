@@ -35,6 +35,7 @@ from components.publish.promotion import (
 from components.publish.registry import (
     BUNDLE_TAG,
     CHAMPION,
+    FORGOTTEN_TAG,
     TAG,
     Entry,
     entries,
@@ -126,6 +127,7 @@ def list_versions(settings: Settings) -> list[dict[str, Any]]:
             "digest": entry.tags.get(BUNDLE_TAG, ""),
             "state": entry.tags.get(GATES_TAG, "not judged"),
             "gates": read_record(settings, entry),
+            "forgotten": entry.tags.get(FORGOTTEN_TAG, ""),
         }
         for entry in entries(settings)
     ]

@@ -31,6 +31,8 @@ TAG = "modelmill."
 BUNDLE_TAG = TAG + "bundle"
 """Digest of the bundle that a version holds: what a version is found again by."""
 BUNDLE_FILE = "bundle.json"
+FORGOTTEN_TAG = TAG + "forgotten"
+"""Names what is to be forgotten and went into a version."""
 REPORTS = "reports"
 """Folder of a version's artifacts that holds its reports, one a folder."""
 _PATIENCE_SECONDS = 20.0

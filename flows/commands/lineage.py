@@ -1,0 +1,65 @@
+"""Asking where a page went and what a model was made of: ``trace``; taking it out: ``forget``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from components.core import settings
+from components.core.errors import ConfigError
+from flows.commands.app import Json, app, emit
+
+
+@app.command()
+def trace(
+    what: Annotated[
+        str, typer.Argument(help="a page's address, a document's id, or MODEL[/VERSION|@ALIAS]")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Where a page went and why, or the sources behind a model."""
+    from flows.tracing import trace as follow
+
+    answer = follow(settings.load(), what)
+    emit(as_json, answer.value, answer.show)
+
+
+@app.command()
+def forget(
+    target: Annotated[str, typer.Argument(help="a page's address (with all below it) or a domain")],
+    why: Annotated[str, typer.Option(help="the reason, for the record")] = "",
+    rebuild: Annotated[bool, typer.Option(help="run the affected chains again without it")] = False,
+    purge: Annotated[bool, typer.Option(help="delete every affected copy for good")] = False,
+    force: Annotated[
+        bool, typer.Option(help="purge a champion that no clean version took the place of")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="only list what is affected")] = False,
+    yes: Annotated[bool, typer.Option(help="do not ask before deleting")] = False,
+    verify: Annotated[
+        bool, typer.Option(help="look whether this page, domain or TEXT is anywhere; exit 1 if so")
+    ] = False,
+    plain: Annotated[bool, typer.Option(help="rebuild without a Prefect server")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take a page or a domain out: of all runs to come, and with --purge of all that is here."""
+    from flows import forgetting
+
+    found = settings.load()
+    if verify:
+        value = forgetting.verify(found, target)
+        emit(as_json, value, lambda console: forgetting.show_verified(console, value))
+        raise typer.Exit(0 if value["clean"] else 1)
+    if as_json and purge and not (yes or dry_run):
+        raise ConfigError("--json cannot ask before deleting: say --yes, or --dry-run to list")
+    options = forgetting.ForgetOptions(
+        target, why=why, rebuild=rebuild, purge=purge, force=force, dry_run=dry_run, plain=plain
+    )
+    done = forgetting.forget(
+        found,
+        options,
+        lambda question: yes or typer.confirm(question, err=True),
+        Console(stderr=as_json),
+    )
+    emit(as_json, done.as_json(), lambda console: forgetting.show_forgotten(console, done))

@@ -1,0 +1,85 @@
+"""The graph of a store: chains upward, what is reached downward, and what a holder taints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.core.artifact import Corpus
+from components.core.graph import ArtifactGraph, Node
+from components.core.workdir import Workdir
+
+
+def node(key: str, digest: str = "", format: str = "report/1", **parents: str) -> Node:
+    return Node(key, format, f"components.x.{key}", digest or key, "", "", parents)
+
+
+def keys(nodes: list[Node]) -> list[str]:
+    return [one.key for one in nodes]
+
+
+CHAIN = ArtifactGraph(
+    [
+        node("crawl"),
+        node("raw", pages="crawl"),
+        node("kept", corpus="raw"),
+        node("tokens", corpus="kept", tokenizer="tokenizer"),
+        node("tokenizer", corpus="kept"),
+        node("model", tokens="tokens"),
+        node("beside", pages="another"),
+    ]
+)
+
+
+def test_a_chain_has_makers_first_and_names_what_is_gone() -> None:
+    chain = CHAIN.chain(["model"])
+    assert keys(chain) == ["crawl", "raw", "kept", "tokenizer", "tokens", "model"]
+    assert CHAIN.gone(chain) == {}
+    assert CHAIN.gone(CHAIN.chain(["beside"])) == {"another": ["beside.pages"]}
+    assert CHAIN.chain(["nowhere"]) == []
+
+
+def test_reached_goes_on_where_it_may() -> None:
+    start = [CHAIN.nodes["kept"]]
+    assert set(keys(CHAIN.reached(start))) == {"kept", "tokens", "tokenizer", "model"}
+    short = CHAIN.reached(start, lambda one: one.key != "tokens")
+    assert set(keys(short)) == {"kept", "tokenizer"}
+
+
+def test_taint_stops_at_what_was_looked_into() -> None:
+    held = [CHAIN.nodes["crawl"], CHAIN.nodes["raw"]]  # select dropped the page
+    tainted = CHAIN.tainted(held, lambda one: one.key in ("crawl", "raw", "kept"))
+    assert set(keys(tainted)) == {"crawl", "raw"}
+    everything = CHAIN.tainted(held, lambda one: one.key in ("crawl", "raw"))
+    assert set(keys(everything)) == set(CHAIN.nodes) - {"beside"}
+
+
+def test_the_same_bytes_made_cleanly_are_clean_and_clear_what_follows() -> None:
+    graph = ArtifactGraph(
+        [
+            node("bad"),
+            node("good"),
+            node("tokenizer-bad", "t", corpus="bad"),
+            node("tokenizer-good", "t", corpus="good"),
+            node("tokens-bad", corpus="bad", tokenizer="t"),
+            node("tokens-good", corpus="good", tokenizer="t"),
+        ]
+    )
+    tainted = graph.tainted([graph.nodes["bad"]])
+    assert set(keys(tainted)) == {"bad", "tokens-bad"}
+
+
+def test_content_that_names_itself_as_parent_is_no_endless_loop() -> None:
+    graph = ArtifactGraph([node("a", "same", x="same"), node("b", x="same")])
+    assert keys(graph.tainted([])) == ["a", "b"]  # it came from nowhere known: not cleared
+
+
+def test_read_from_manifests(tmp_path: Path) -> None:
+    work = Workdir.temporary(tmp_path / "store", "components.x.make")
+    (work.folder / "file").write_text("x")
+    made = work.seal(Corpus, {"words": 1})
+    (tmp_path / "store" / "sealed" / "half").mkdir()
+    (tmp_path / "store" / "sealed" / "half" / "artifact.json").write_text("{")
+    graph = ArtifactGraph.read(tmp_path / "store")
+    (found,) = graph
+    assert (found.digest, found.name, found.stage) == (made.digest, made.name, "make")
+    assert (found.format, found.bytes, found.stats["words"]) == ("corpus/1", 1, 1)

@@ -1,0 +1,111 @@
+"""``trace`` on a real workspace, held against what the files themselves say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from components.text.chat import open_tokenizer
+from components.text.tokens import open_split
+from tests.flows.conftest import Mill
+
+Ran = tuple[Mill, dict[str, Any]]
+
+
+def folder(nano: Ran, stage: str) -> Path:
+    mill, answer = nano
+    (name,) = (step["artifact"] for step in answer["steps"] if step["stage"] == stage)
+    return mill.home / "store" / str(name)
+
+
+def documents(nano: Ran) -> list[dict[str, Any]]:
+    shards = sorted(folder(nano, "select").glob("*.parquet"))
+    return [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+
+
+def test_a_page_is_traced_to_the_bento(nano: Ran) -> None:
+    mill, _ = nano
+    document = documents(nano)[0]
+    told = mill.answer("trace", document["url"])
+    assert told == mill.answer("trace", document["id"])
+    assert told["crawls"][0]["fetched"][0]["status"] == 200
+    assert told["verdicts"][0]["document"] == document["id"]
+    (reached,) = told["reached"]
+    assert reached["datasets"]
+    assert len(reached["models"]) == 4
+    assert reached["versions"][0]["aliases"] == ["champion"]
+    assert (mill.home / "bentos/bentos/modelmill" / reached["versions"][0]["bentos"][0]).is_dir()
+    tokenizer = open_tokenizer(folder(nano, "tokenizer"))
+    ids = tokenizer.encode(document["text"], add_special_tokens=False).ids
+    assert reached["tokens"][0]["tokens"] == len(ids) + 1  # and the end of text
+
+
+def test_held_out_pages_are_said_to_be(nano: Ran) -> None:
+    mill, _ = nano
+    outside = pq.read_table(folder(nano, "tokens") / "heldout.parquet").to_pylist()[0]
+    (reached,) = mill.answer("trace", outside["url"])["reached"]
+    assert reached["tokens"][0]["split"] == "held-out"
+    assert not reached["trained_on"]
+    assert "trained without it" in mill("trace", outside["url"]).stdout
+
+
+def test_a_dropped_page_is_explained(nano: Ran) -> None:
+    mill, _ = nano
+    rows = [
+        row
+        for shard in sorted((folder(nano, "select") / "ledger").glob("*.parquet"))
+        for row in pq.read_table(shard).to_pylist()
+        if not row["kept"]
+    ]
+    if not rows:
+        pytest.skip("this crawl kept every page")
+    told = mill.answer("trace", rows[0]["url"])
+    (verdict,) = told["verdicts"]
+    assert not verdict["kept"]
+    assert verdict["reasons"] == rows[0]["reasons"]
+    assert {rule["rule"] for rule in verdict["failed"]} | {"duplicates"} >= set(rows[0]["reasons"])
+    assert told["reached"] == []
+
+
+def test_a_model_is_traced_to_its_sources(nano: Ran) -> None:
+    mill, answer = nano
+    told = mill.answer("trace", "nano@champion")
+    assert told == mill.answer("trace", "nano") == mill.answer("trace", "nano/1")
+    (sources,) = told["sources"]
+    train = open_split(folder(nano, "tokens"), "train")
+    assert sources["train_tokens"] == len(train.tokens)
+    assert sum(host["tokens"] for host in sources["hosts"]) == len(train.tokens)
+    assert sources["largest"][0]["tokens"] == int(np.diff(train.documents).max())
+    stages = {step["artifact"] for step in answer["steps"]}
+    chain = [f"sealed/{node['key']}" for node in told["chain"]]
+    evaluations = {"loss", "choice", "compare", "check"}
+    made = {s["artifact"] for s in answer["steps"] if s["stage"] not in evaluations}
+    assert set(chain) == {name for name in made if name.startswith("sealed/")} <= stages
+    seen: set[str] = set()
+    for node in told["chain"]:  # makers before what they made
+        assert set(node["parents"].values()) <= seen
+        seen.add(node["digest"])
+    assert told["gone"] == {}
+    assert told["dropped"]["kept"] == len(documents(nano))
+
+
+@pytest.mark.parametrize("what", ["nano/7", "nobody", "https://nowhere.example/", "a.example/x"])
+def test_nonsense_is_one_line(nano: Ran, what: str) -> None:
+    done = nano[0]("trace", what)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_person_sees_the_same(nano: Ran) -> None:
+    mill, _ = nano
+    shown = mill("trace", "nano").stdout
+    told = mill.answer("trace", "nano")
+    counts = Counter(node["component"] for node in told["chain"])
+    assert f"{told['sources'][0]['train_tokens']:,} training tokens" in shown
+    assert shown.count("scrape.scrape") == counts["components.collect.scrape.scrape"] == 1
