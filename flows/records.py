@@ -21,7 +21,10 @@ class Record:
 
     def __init__(self, folder: Path, preset: str, name: str, started: datetime) -> None:
         stamp = started.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
-        self.identifier = f"{name}-{stamp}-{os.getpid()}"
+        self.name = name
+        self.title = f"{name}-{stamp}"
+        """What the run is called until it has a model version."""
+        self.identifier = f"{self.title}-{os.getpid()}"
         self.path = folder / f"{self.identifier}.json"
         self._content: dict[str, Any] = {
             "run": self.identifier,
@@ -48,6 +51,11 @@ class Record:
 
     def failed(self, name: str, error: BaseException) -> None:
         self.close("failed", f"{name}: {mask(str(error) or type(error).__name__)}")
+
+    def note(self, **facts: Any) -> None:
+        """Enter further facts: JSON-safe, by names of their own."""
+        self._content.update(facts)
+        self._write()
 
     def close(self, state: str, note: str = "") -> None:
         """The run's end: ``completed``, ``failed`` or ``stopped``."""

@@ -25,6 +25,9 @@ TELEMETRY_OFF = {
 }
 """Every switch of every package that would report home or reach a hub."""
 
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+"""What Prefect (its server and worker too) writes to the terminal; a service may want INFO."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -109,8 +112,9 @@ def _exports(settings: Settings) -> dict[str, str]:
     return {
         **TELEMETRY_OFF,
         "PREFECT_HOME": str(settings.prefect),
-        # Prefect logs a failed task's traceback as an error; the command line says it in a line.
-        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "CRITICAL"),
+        # Prefect's lines go to its UI and not to the terminal, which has lines of its own.
+        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "INFO"),
+        CONSOLE_LEVEL: os.environ.get(CONSOLE_LEVEL, "CRITICAL"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         "BENTOML_HOME": str(settings.bentos),
