@@ -27,74 +27,63 @@ from flows.orchestrate import refused
 from flows.running import Outcome, RunOptions, run_text
 
 Preset = Literal["nano", "tiny", "small"]
-Sets = Annotated[
-    list[str],
-    Field(description="further fields, each as field=value: select.quality.min_words=80"),
-]
-LeastChange = Annotated[
-    float,
-    Field(
-        ge=0,
-        le=1,
-        description="end after curation where a smaller share of documents was added or removed "
-        "since the newest registered version; 0 never ends a run there",
-    ),
-]
+Share = Annotated[float, Field(ge=0, le=1)]
+Minutes = Annotated[float, Field(gt=0, le=100_000)]
+Pages = Annotated[int, Field(ge=1, le=10_000_000)]
+Name = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9-]{0,62})?$")]
+YamlFile = Annotated[str, Field(pattern=r"^(.*\.ya?ml)?$")]
 
 
+# A list as a default is Prefect's way to say which fields a form may leave empty: it validates a
+# copy of each call's parameters. What a field means stands in ``Args``, which the form shows.
 @flow(name="text", log_prints=False, persist_result=False)
 def scheduled(
-    target: Annotated[
-        str, Field(description="a preset (nano, tiny, small) or a YAML file over one")
-    ] = "tiny",
-    least_change: LeastChange = 0.0,
-    set: Sets = [],  # noqa: B006 - Prefect copies it; None would be a second kind of nothing
+    target: str = "tiny",
+    least_change: Share = 0.0,
+    set: list[str] = [],  # noqa: B006
 ) -> State[str]:
-    """Crawl again, as of the schedule's date, and run the chain on what came."""
+    """Crawl again, as of the schedule's date, and run the chain on what came.
+
+    Args:
+        target: A preset (nano, tiny, small) or a YAML file over one, on the worker's machine.
+        least_change: End after curation where a smaller share of documents was added or removed
+            since the newest registered version. 0 never ends a run there.
+        set: Further fields, each as field=value, such as select.quality.min_words=80.
+    """
     sets = [f"change.least_change={least_change}", *set]
     return _run(RunOptions(target, sets, refresh=True, within=True, as_of=_date()))
 
 
 @flow(name="text-form", log_prints=False, persist_result=False)
 def on_demand(
-    preset: Annotated[Preset, Field(description="where the run's config starts from")] = "tiny",
-    yaml: Annotated[
-        str,
-        Field(
-            pattern=r"^(.*\.ya?ml)?$",
-            description="a YAML file over a preset, on the worker's machine; in place of the "
-            "preset above",
-        ),
-    ] = "",
-    name: Annotated[
-        str,
-        Field(
-            pattern="^([a-z0-9][a-z0-9-]{0,62})?$",
-            description="names the run, its dataset and its model; empty: the preset's or file's",
-        ),
-    ] = "",
-    seeds: Annotated[
-        list[str], Field(description="addresses to crawl from; none: what the config says")
-    ] = [],  # noqa: B006
-    max_pages: Annotated[
-        int | None, Field(ge=1, le=10_000_000, description="pages to ask for, at most")
-    ] = None,
-    crawl_again: Annotated[
-        bool, Field(description="ask the sites again; else the last crawl is used")
-    ] = False,
-    pretrain_minutes: Annotated[
-        float | None, Field(gt=0, le=100_000, description="budget of pretraining")
-    ] = None,
-    sft_minutes: Annotated[
-        float | None, Field(gt=0, le=100_000, description="budget of supervised fine-tuning")
-    ] = None,
-    least_change: LeastChange = 0.0,
-    until: Annotated[
-        str, Field(description="stop after this step (`modelmill plan` lists them); empty: go on")
-    ] = "",
-    set: Sets = [],  # noqa: B006
+    preset: Preset = "tiny",
+    yaml: YamlFile = "",
+    name: Name = "",
+    seeds: list[str] = [],  # noqa: B006
+    max_pages: Pages | None = None,
+    crawl_again: bool = False,
+    pretrain_minutes: Minutes | None = None,
+    sft_minutes: Minutes | None = None,
+    least_change: Share = 0.0,
+    until: str = "",
+    set: list[str] = [],  # noqa: B006
 ) -> State[str]:
-    """Run the chain with what is typed here; what is left empty stays as the preset has it."""
+    """Run the chain with what is typed here; what is left empty stays as the preset has it.
+
+    Args:
+        preset: Where the run's config starts from.
+        yaml: A YAML file over a preset, on the worker's machine; in place of the preset above.
+        name: Names the run, its dataset and its model. Empty: the preset's or the file's name.
+        seeds: Addresses to crawl from. None: what the config says.
+        max_pages: Pages to ask for, at most.
+        crawl_again: Ask the sites again; else the last crawl is used.
+        pretrain_minutes: Budget of pretraining.
+        sft_minutes: Budget of supervised fine-tuning.
+        least_change: End after curation where a smaller share of documents was added or removed
+            since the newest registered version. 0 never ends a run there.
+        until: Stop after this step (modelmill plan lists them). Empty: go on to the end.
+        set: Further fields, each as field=value, such as select.quality.min_words=80.
+    """
     budgets = {"pretrain": pretrain_minutes, "sft": sft_minutes}
     fields: dict[str, Any] = {
         "name": name or None,
@@ -118,9 +107,12 @@ def on_demand(
 
 
 def _run(options: RunOptions) -> State[str]:
-    """The chain within this flow run; how it ended, as its state."""
+    """The chain within this flow run; how it ended, as its state.
+
+    Its console is silent: Prefect's own log has a line for each step.
+    """
     try:
-        outcome = run_text(settings.load(), options, Console(stderr=True))
+        outcome = run_text(settings.load(), options, Console(quiet=True))
     except MillError as error:
         return refused(error)
     return Completed(message=_said(outcome))

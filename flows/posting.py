@@ -26,7 +26,6 @@ from prefect.exceptions import PrefectException
 from prefect.logging.handlers import APILogHandler
 
 from components.core.artifact import ModelVersion
-from components.core.errors import MillError
 from components.core.log import HOUSE, Masked, get_logger, mask
 from components.core.progress import Progress
 from components.core.settings import Settings
@@ -51,7 +50,7 @@ class Poster:
         self.title = record.title
         self._results: dict[str, StepResult] = {}
         self._version: ModelVersion | None = None
-        self._refusal: tuple[str, str] | None = None
+        self._refused_at = ""
         self._told_at = 0.0
         self._bar: UUID | None = None
         self._handler = _RunLog()
@@ -107,18 +106,19 @@ class Poster:
 
     def failed(self, name: str, error: BaseException) -> None:
         said = mask(str(error) or type(error).__name__)
-        self._refusal = (name, said)
+        self._refused_at = name
         self._log(f"{name}: {said}", logging.ERROR)
         if name == "promote":
             self._post_gates()
 
     def _conclude(self, error: BaseException | None) -> None:
-        """The summary; an error that no step raised (an action ended the run) is no failure."""
-        ended = "" if error is None else mask(str(error))
-        if isinstance(error, MillError) and self._refusal is not None:
-            ended = "**{}** failed: {}".format(*self._refusal)
+        """The summary, which says in its first line how the run ended."""
+        ending = "Completed." if error is None else f"**Failed:** {mask(str(error))}"
+        if error is not None and self._refused_at:
+            ending = f"**{self._refused_at}** failed: {mask(str(error))}"
         results = list(self._results.values())
-        ending = ended or "Every step is done."
+        if results and results[-1].ends:
+            ending = f"Completed, {results[-1].ends}."
         text = summary(self.title, self.settings, self.record.identifier, results, ending)
         title = f"What {self.title} did, and where it lies"
         _try(lambda: create_markdown_artifact(text, key=self._key("summary"), description=title))
