@@ -111,7 +111,7 @@ def _pause(
         word = pause_flow_run(
             wait_for_input=form,
             timeout=max(1, round(question.hours * 3600)),
-            poll_interval=every_seconds,  # type: ignore[call-overload]
+            poll_interval=max(1, round(every_seconds)),
             key=key,
         )
     assert isinstance(word, Word)

@@ -11,6 +11,7 @@ makes of these signatures, else by one line.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -84,26 +85,32 @@ def on_demand(
         until: Stop after this step (modelmill plan lists them). Empty: go on to the end.
         set: Further fields, each as field=value, such as select.quality.min_words=80.
     """
-    budgets = {"pretrain": pretrain_minutes, "sft": sft_minutes}
-    fields: dict[str, Any] = {
+    fields = {
         "name": name or None,
         "scrape.seeds": seeds or None,
         "scrape.max_pages": max_pages,
         "change.least_change": least_change or None,
-        **{f"{stage}.minutes": minutes for stage, minutes in budgets.items()},
+        "pretrain.minutes": pretrain_minutes,
+        "sft.minutes": sft_minutes,
     }
-    sets = [f"{field}={json.dumps(value)}" for field, value in fields.items() if value is not None]
-    # A preset that counts steps would not look at minutes.
-    sets += [f"{stage}.steps=null" for stage, minutes in budgets.items() if minutes is not None]
     options = RunOptions(
         target=yaml or preset,
-        sets=[*sets, *set],
+        sets=[*assignments(fields), *set],
         until=until or None,
         refresh=crawl_again,
         within=True,
         as_of=_date(),
     )
     return _run(options)
+
+
+def assignments(fields: Mapping[str, Any]) -> list[str]:
+    """What a form was given, as ``field=value``; what was left empty (None) is not among it."""
+    given = {field: value for field, value in fields.items() if value is not None}
+    sets = [f"{field}={json.dumps(value)}" for field, value in given.items()]
+    # A preset that counts steps would not look at minutes.
+    budgets = [field.removesuffix(".minutes") for field in given if field.endswith(".minutes")]
+    return sets + [f"{stage}.steps=null" for stage in budgets]
 
 
 def _run(options: RunOptions) -> State[str]:

@@ -117,6 +117,10 @@ def _exports(settings: Settings) -> dict[str, str]:
         CONSOLE_LEVEL: os.environ.get(CONSOLE_LEVEL, "CRITICAL"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        # In memory, the one slot of a deployment would stay taken for good after a server's restart.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
         "BENTOML_HOME": str(settings.bentos),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
