@@ -7,11 +7,12 @@ is what the audit log keeps.
 
 from __future__ import annotations
 
+import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import httpx
@@ -24,6 +25,7 @@ from pydantic import Field
 
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
+from flows.exhibits import gates
 
 EVERY_SECONDS = 2.0
 """Between two looks for a word."""
@@ -50,6 +52,28 @@ class Question:
     """How long to wait."""
 
 
+def question_text(
+    named: str,
+    champion: int | None,
+    figures: Mapping[str, Mapping[str, Any]],
+    verdicts: Sequence[Mapping[str, Any]],
+) -> str:
+    """What stands above the form, as Markdown: the gates and the figures of the version."""
+    after = f"in place of version {champion}" if champion is not None else "as the first champion"
+    lines = [f"Promote **{named}** {after}?", "", "| gate | found | must be | passes |"]
+    lines += ["|---|---:|---|---|"]
+    lines += [
+        f"| {row['gate']} | {row['found']} | {row['must be']} | {row['passes']} |"
+        for row in gates(verdicts)
+    ]
+    lines += ["", "| figure | value | 95 % interval |", "|---|---:|---|"]
+    for name, found in figures.items():
+        value, low, high = (found.get(part, "") for part in ("value", "low", "high"))
+        shown = [f"{part:.4g}" if isinstance(part, float) else part for part in (value, low, high)]
+        lines.append(f"| {name} | {shown[0]} | {shown[1]} to {shown[2]} |")
+    return "\n".join(lines)
+
+
 def ask(
     question: Question,
     heard: Callable[[], Word | None],
@@ -71,7 +95,7 @@ def ask(
     text = question.text
     while heard() is None:
         asked += 1
-        key = f"{question.named}-{asked}"  # the same pause twice would go on without an answer
+        key = f"approval-{asked}"  # the same pause twice would go on without an answer
         try:
             word = _pause(question, text, key, heard, every_seconds)
             if heard() is None:
@@ -137,7 +161,9 @@ def _listening(
             except (MillError, PrefectException, httpx.HTTPError, RuntimeError) as error:
                 log.warning("looking for a word again: %s", error)
 
-    thread = threading.Thread(target=listen, name="approval", daemon=True)
+    # In the run's own context, which says where the server is.
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(listen,), name="approval", daemon=True)
     thread.start()
     try:
         yield

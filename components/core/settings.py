@@ -117,7 +117,7 @@ def _exports(settings: Settings) -> dict[str, str]:
         CONSOLE_LEVEL: os.environ.get(CONSOLE_LEVEL, "CRITICAL"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-        # In memory, the one slot of a deployment would stay taken for good after a server's restart.
+        # In memory, a deployment's one slot would stay taken for good once the server restarts.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),

@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from components.core.errors import ConfigError, MillError
-from flows.approval import Question, Word, ask
+from flows.approval import Question, Word, ask, question_text
 from tests.flows.conftest import Server
 
 YES = {"decision": "yes", "who": "Ada", "why": "better answers"}
@@ -70,6 +70,21 @@ def asked(
             return promoting()[0]
         finally:
             other.join()
+
+
+def test_the_question_shows_gates_and_figures() -> None:
+    verdict = {
+        "gate": "task",
+        "found": 0.41234,
+        "direction": "above",
+        "bound": 0.25,
+        "passes": True,
+    }
+    figure = {"value": 0.56789, "low": 0.5, "high": 0.6}
+    text = question_text("tiny/3", 2, {"choice.accuracy": figure}, [verdict])
+    assert text.startswith("Promote **tiny/3** in place of version 2?")
+    assert "| task | 0.4123 | above 0.25 | yes |" in text
+    assert "| choice.accuracy | 0.5679 | 0.5 to 0.6 |" in text
 
 
 def test_the_form_takes_a_word(server: Server) -> None:
