@@ -63,7 +63,7 @@ class Display:
 
     def progressed(self, name: str, progress: Progress) -> None:
         if self._live is not None:
-            self._live.update(self._line(name, progress))
+            self._live.update(Text(f"… {progress_line(name, progress)}"))
 
     def finished(self, result: StepResult) -> None:
         self._stop()
@@ -87,19 +87,21 @@ class Display:
             self._live.stop()
             self._live = None
 
-    def _line(self, name: str, progress: Progress) -> Text:
-        parts = [f"… {name:<13}"]
-        if progress.total:
-            share = min(progress.done / progress.total, 1.0)
-            parts.append(f"{'━' * int(20 * share):<20} {100 * share:3.0f} %")
-            parts.append(f"{quantity(progress.done)}/{quantity(progress.total)} {progress.unit}")
-        else:
-            parts.append(f"{quantity(progress.done)} {progress.unit}")
-        parts.append(f"{quantity(progress.rate)}/s")
-        if progress.eta_seconds is not None:
-            parts.append(f"ETA {duration(progress.eta_seconds)}")
-        parts.append(progress.note)
-        return Text("  ".join(part for part in parts if part))
+
+def progress_line(name: str, progress: Progress) -> str:
+    """How far a step is: a bar where its end is known, the count, the rate, the time left."""
+    parts = [f"{name:<13}"]
+    if progress.total:
+        share = min(progress.done / progress.total, 1.0)
+        parts.append(f"{'━' * int(20 * share):<20} {100 * share:3.0f} %")
+        parts.append(f"{quantity(progress.done)}/{quantity(progress.total)} {progress.unit}")
+    else:
+        parts.append(f"{quantity(progress.done)} {progress.unit}")
+    parts.append(f"{quantity(progress.rate)}/s")
+    if progress.eta_seconds is not None:
+        parts.append(f"ETA {duration(progress.eta_seconds)}")
+    parts.append(progress.note)
+    return "  ".join(part for part in parts if part)
 
 
 def closing_table(results: Sequence[StepResult]) -> Table:

@@ -1,25 +1,25 @@
 """The same steps as Prefect tasks of a Prefect flow run.
 
 Prefect's own cache stays off: its key sees the wrapper, not the component. A hit is a state named
-``Cached``, an action without work one named ``Unchanged``, so that the UI shows them.
+``Cached``, an action without work one named ``Unchanged``, so that the UI shows them. What a step
+or a run refuses is the message of its failed state: one line, without a traceback in the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
-from components.core.log import get_logger
+from components.core.errors import MillError
+from components.core.log import get_logger, mask
 from flows.step import Mill, StepResult, StoreMill
 
-R = TypeVar("R")
 SERVER = "prefect.server.api.server:create_app"
 log = get_logger(__name__)
 
@@ -29,10 +29,15 @@ class PrefectMill(StoreMill):
 
     def _execute(self, name: str, body: Callable[[], StepResult]) -> StepResult:
         results: list[StepResult] = []
+        refusals: list[MillError] = []
 
         @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
         def run_step() -> State[str]:
-            result = body()
+            try:
+                result = body()
+            except MillError as error:
+                refusals.append(error)
+                return refused(error)
             results.append(result)
             # The artifact's digest is all that Prefect needs to hold.
             return Completed(
@@ -40,18 +45,39 @@ class PrefectMill(StoreMill):
             )
 
         # A state returned from a direct call would reach the flow as a state.
-        run_step.submit().result()
+        run = run_step.submit()
+        run.wait()
+        if refusals:
+            raise refusals[0]
+        run.result()
         return results[0]
 
 
-def run_flow(name: str, run_name: str, body: Callable[[Mill], R], mill: PrefectMill) -> R:
-    """Run ``body(mill)`` as one Prefect flow run, against the configured or an own server."""
+def refused(error: MillError) -> State[str]:
+    """The state of a run that ends with one line for its user."""
+    return Failed(message=mask(str(error)))
+
+
+def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: PrefectMill) -> None:
+    """Run ``body(mill)`` as one Prefect flow run, against the configured or an own server.
+
+    Raises:
+        MillError: what ``body`` raised; the flow run has failed with its line.
+    """
+    refusals: list[MillError] = []
 
     @flow(name=name, flow_run_name=run_name, log_prints=False, persist_result=False)
-    def modelmill() -> list[R]:
-        return [body(mill)]  # in a list, since a flow must not return bare artifacts as states
+    def modelmill() -> State[str]:
+        try:
+            body(mill)
+        except MillError as error:
+            refusals.append(error)
+            return refused(error)
+        return Completed()
 
-    return modelmill()[0]
+    modelmill(return_state=True)
+    if refusals:
+        raise refusals[0]
 
 
 def end_orphans(home: Path) -> None:

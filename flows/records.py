@@ -24,7 +24,10 @@ class Record:
 
     def __init__(self, folder: Path, preset: str, name: str, started: datetime) -> None:
         stamp = started.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
-        self.identifier = f"{name}-{stamp}-{os.getpid()}"
+        self.name = name
+        self.title = f"{name}-{stamp}"
+        """What the run is called until it has a model version."""
+        self.identifier = f"{self.title}-{os.getpid()}"
         self.path = folder / f"{self.identifier}.json"
         self._content: dict[str, Any] = {
             "run": self.identifier,

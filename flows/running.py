@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -29,8 +30,20 @@ from flows.plan import PlanMill
 from flows.planned import Plan
 from flows.presets.text import PRESETS, TextRun
 from flows.records import Record, Several, read_records, repeatable, step_json
-from flows.step import Mill, Reached, Resolve, Silent, StepResult, StoreMill, check_until
+from flows.step import (
+    Ended,
+    Listener,
+    Mill,
+    Reached,
+    Resolve,
+    Silent,
+    StepResult,
+    StoreMill,
+    check_until,
+)
 from flows.text import text
+
+M = TypeVar("M", bound=StoreMill)
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,10 @@ class RunOptions:
     plain: bool = False
     config: TextRun | None = None
     """A whole config of an earlier run, to be run again; ``target`` only names it then."""
+    within: bool = False
+    """The call stands in a Prefect flow run already; the steps become task runs of that one."""
+    as_of: datetime | None = None
+    """The moment a new crawl stands for: a schedule's; by default now."""
 
 
 @dataclass
@@ -54,6 +71,8 @@ class Outcome:
     home: Path
     target: str
     reached: str | None = None
+    ended: str = ""
+    """Why an action ended the run early; empty where it went to its last step."""
     results: list[StepResult] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -61,6 +80,7 @@ class Outcome:
         return {
             "run": self.run,
             "until": self.reached,
+            "ended": self.ended,
             "seconds": round(sum(result.seconds for result in self.results), 3),
             "steps": [step_json(result) for result in self.results],
         }
@@ -74,6 +94,8 @@ class Outcome:
                 console.print(f"made: {result.artifact.name} in the MLflow registry")
             elif isinstance(result.artifact, Bento):
                 console.print(f"made: {_near(self.home / 'store' / result.artifact.name)}")
+        if self.ended:
+            console.print(f"ended early: {self.ended}")
         console.print(f"kept: {_near(self.home)}")
         following = f"modelmill show {self.run}" if self.reached is not None else "modelmill serve"
         console.print(f"next: [bold]{following}[/bold]")
@@ -129,9 +151,9 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     return overlay(PRESETS[preset](), named, sets, file=path, lines=lines)
 
 
-def resolver(refresh: bool = False) -> Resolve[ScrapeConfig]:
-    """What a crawl will have seen: the last one's date, or now."""
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def resolver(refresh: bool = False, as_of: datetime | None = None) -> Resolve[ScrapeConfig]:
+    """What a crawl will have seen: the last one's date, or ``as_of``, by default now."""
+    now = (as_of or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def resolve(config: ScrapeConfig, earlier: list[dict[str, Any]]) -> ScrapeConfig:
         return resolve_sources(config, earlier, refresh=refresh, now=now)
@@ -150,7 +172,11 @@ def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> Plan:
 
 
 def run_text(settings: Settings, options: RunOptions, console: Console) -> Outcome:
-    """Run the chain on this machine."""
+    """Run the chain on this machine.
+
+    Raises:
+        MillError: a step failed, or refused; the run's record says so.
+    """
     config = options.config or read_target(options.target, options.sets, settings)
     store = Store(settings.store)
     if options.until is not None:
@@ -162,34 +188,73 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
     record.note(repeat=repeatable(config, options.target, options.sets))
     silent = Silent()
-    pool = Pool()
-    workspace = Workspace(settings)
-    listener = Several([Display(console), record, Events(settings, config.name), silent])
     outcome = Outcome(record.identifier, settings.home, options.target)
 
     def body(mill: Mill) -> None:
         try:
-            text(config, mill, resolver(options.refresh))
+            text(config, mill, resolver(options.refresh, options.as_of))
         except Reached as reached:
             outcome.reached = str(reached)
+        except Ended as ended:
+            outcome.ended = str(ended)
 
+    events = Events(settings, config.name)
+    listeners: list[Listener] = [Display(console), record, events, silent]
     try:
-        if options.plain:
-            body(StoreMill(store, workspace, executor=pool, listener=listener, until=options.until))
-        else:
-            from flows.orchestrate import PrefectMill, end_orphans, run_flow
-
-            end_orphans(settings.prefect)
-            mill = PrefectMill(
-                store, workspace, executor=pool, listener=listener, until=options.until
-            )
-            run_flow("text", record.identifier, body, mill)
+        with closing(Pool()) as pool:
+            if options.plain:
+                body(_mill(StoreMill, store, settings, options, pool, listeners))
+            else:
+                _under_prefect(store, settings, options, pool, listeners, record, body)
     except KeyboardInterrupt:
         record.close("stopped", "by the user")
         raise
     finally:
-        pool.close()
         store.code.keep()
-    record.close("completed")
+    record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+def _mill(
+    kind: type[M],
+    store: Store,
+    settings: Settings,
+    options: RunOptions,
+    pool: Pool,
+    listeners: list[Listener],
+) -> M:
+    return kind(
+        store,
+        Workspace(settings),
+        executor=pool,
+        listener=Several(listeners),
+        until=options.until,
+    )
+
+
+def _under_prefect(
+    store: Store,
+    settings: Settings,
+    options: RunOptions,
+    pool: Pool,
+    listeners: list[Listener],
+    record: Record,
+    body: Callable[[Mill], None],
+) -> None:
+    """Steps as task runs: of the flow run around this call, or of one of their own."""
+    from flows.orchestrate import PrefectMill, end_orphans, run_flow
+    from flows.posting import Poster
+
+    poster = Poster(settings, record)
+    mill = _mill(PrefectMill, store, settings, options, pool, [*listeners, poster])
+
+    def shown(mill: Mill) -> None:
+        with poster:
+            body(mill)
+
+    if options.within:
+        shown(mill)
+    else:
+        end_orphans(settings.prefect)
+        run_flow("text", record.title, shown, mill)

@@ -59,6 +59,8 @@ class StepResult:
     seconds: float
     artifact: Artifact
     note: str = ""
+    ends: str = ""
+    """Why nothing runs after it; empty where the run goes on."""
 
 
 class Listener(Protocol):
@@ -95,6 +97,10 @@ class Silent:
 
 class Reached(Exception):
     """The stage named by ``--until`` is done."""
+
+
+class Ended(Exception):
+    """An action found that there is nothing left to do, and said why."""
 
 
 class StoreMill:
@@ -150,7 +156,7 @@ class StoreMill:
             change = action(config, **inputs, workspace=workspace)
             seconds = time.monotonic() - started
             state = COMPLETED if change.changed else UNCHANGED
-            return StepResult(name, state, seconds, change.artifact, change.note)
+            return StepResult(name, state, seconds, change.artifact, change.note, change.ends)
 
         artifact: A = self._finish(name, body)
         return artifact
@@ -165,6 +171,8 @@ class StoreMill:
         self.listener.finished(result)
         if self.until == name:
             raise Reached(name)
+        if result.ends:
+            raise Ended(result.ends)
         return result.artifact
 
     def _decided(self, name: str, body: Callable[[], StepResult]) -> StepResult:

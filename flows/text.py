@@ -40,6 +40,7 @@ from components.evaluate.safety import evaluate_safety
 from components.pack.instructions import make_instructions
 from components.pack.tokenizer import train_tokenizer
 from components.pack.tokens import pack_tokens
+from components.publish.change import measure_change
 from components.publish.dataset import push_dataset
 from components.publish.promote import promote
 from components.publish.register import register
@@ -115,6 +116,7 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
     }
     corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
     check = mill.step("check", check_corpus, run.check, corpus=corpus)
+    mill.act("change", measure_change, run.compared, corpus=corpus)
     dataset = mill.act("dataset", push_dataset, run.dataset, corpus=corpus)
     return Curated(corpus, check, dataset)
 

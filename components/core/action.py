@@ -25,6 +25,8 @@ class Change(Generic[A]):
     changed: bool
     note: str = ""
     """A few words for the closing table: the version, the address."""
+    ends: str = ""
+    """Why the run has nothing to do after this; empty where it goes on."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import logging
 import re
 import sys
 
+HOUSE = "modelmill"
+"""The logger that all of the house's loggers are below."""
 _SECRET = re.compile(
     r"(?i)(authorization:\s*bearer\s+|(?:api[_-]?key|token|password|secret)[\"']?\s*[=:]\s*[\"']?)"
     r"([^\s\"',;&]+)"
@@ -18,22 +20,24 @@ def mask(text: str) -> str:
     return _URL_LOGIN.sub(r"\1***@", _SECRET.sub(r"\1***", text))
 
 
-class _Masked(logging.Formatter):
+class Masked(logging.Formatter):
+    """A line with its secrets masked."""
+
     def format(self, record: logging.LogRecord) -> str:
         return mask(super().format(record))
 
 
 def get_logger(name: str) -> logging.Logger:
     """The logger of one module, below ``modelmill``."""
-    return logging.getLogger(f"modelmill.{name.removeprefix('components.')}")
+    return logging.getLogger(f"{HOUSE}.{name.removeprefix('components.')}")
 
 
 def configure(verbose: bool = False) -> None:
     """Send the house's log lines to standard error; called once by the command line."""
-    root = logging.getLogger("modelmill")
+    root = logging.getLogger(HOUSE)
     root.handlers.clear()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Masked("%(levelname).1s %(name)s: %(message)s"))
+    handler.setFormatter(Masked("%(levelname).1s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbose else logging.WARNING)
     root.propagate = False

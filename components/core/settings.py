@@ -28,6 +28,10 @@ TELEMETRY_OFF = {
 HISTORY_DAYS = 30
 
 
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+"""What Prefect (its server and worker too) writes to the terminal; a service may want INFO."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where everything lies. One workspace: delete it and nothing is left behind."""
@@ -130,13 +134,18 @@ def _exports(settings: Settings) -> dict[str, str]:
     return {
         **TELEMETRY_OFF,
         "PREFECT_HOME": str(settings.prefect),
-        # Prefect logs a failed task's traceback as an error; the command line says it in a line.
-        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "CRITICAL"),
+        # Prefect's lines go to its UI and not to the terminal, which has lines of its own.
+        "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "INFO"),
+        CONSOLE_LEVEL: os.environ.get(CONSOLE_LEVEL, "CRITICAL"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         # A server deletes old flow runs itself; `modelmill gc` does it where none keeps running.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(settings.history_days * 86_400),
+        # In memory, a deployment's one slot would stay taken for good once the server restarts.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
         "BENTOML_HOME": str(settings.bentos),
         "MLFLOW_TRACKING_URI": settings.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

@@ -30,6 +30,7 @@ from components.evaluate.safety import SafetyConfig
 from components.pack.instructions import InstructionsConfig
 from components.pack.tokenizer import TokenizerConfig
 from components.pack.tokens import TokensConfig
+from components.publish.change import ChangeConfig
 from components.publish.dataset import DatasetConfig
 from components.publish.gates import Comparison, Gate
 from components.publish.promote import PromoteConfig
@@ -70,6 +71,7 @@ class TextRun(StageConfig):
     boilerplate: BoilerplateConfig = BoilerplateConfig()
     select: SelectConfig = SelectConfig()
     check: SuiteConfig = Field(default_factory=house_suite)
+    change: ChangeConfig = ChangeConfig()
     dataset: DatasetConfig = DatasetConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     tokens: TokensConfig = TokensConfig()
@@ -115,6 +117,11 @@ class TextRun(StageConfig):
     def registered(self) -> RegisterConfig:
         """The registry's config; a model without a name of its own is named after its run."""
         return self.registry.model_copy(update={"name": self.registry.name or self.name})
+
+    @property
+    def compared(self) -> ChangeConfig:
+        """The change check's config; it looks at the versions that this run registers."""
+        return self.change.model_copy(update={"model": self.change.model or self.registered.name})
 
 
 REPORTS = ("check", "loss", "choice", "compare", "safety", "smoke", "parity")

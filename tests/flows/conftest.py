@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,3 +73,73 @@ def nano(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mill, dict[str, Any]
     """A workspace in which ``nano`` ran once, under Prefect, and what that run said."""
     mill = Mill(tmp_path_factory.mktemp("nano") / "home")
     return mill, mill.answer("run", "nano", "--set", AS_OF)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running Prefect server of its own."""
+
+    api: str
+    home: Path
+
+    def environment(self) -> dict[str, str]:
+        """For a program that uses this server, whatever the test's own environment says."""
+        return {
+            **os.environ,
+            "PREFECT_API_URL": self.api,
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One call of the server's API."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.api}/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One real server for all tests of this folder: it takes seconds to come up."""
+    port, home = free_port(), tmp_path_factory.mktemp("prefect")
+    found = Server(f"http://127.0.0.1:{port}/api", home)
+    # The scheduler looks for new schedules once a minute if left alone.
+    quick = {
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }
+    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", *command],
+        env=found.environment() | quick,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 120
+        while not _answers(found):
+            assert process.poll() is None, "the server ended"
+            assert time.monotonic() < until, "the server never answered"
+            time.sleep(0.2)
+        yield found
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return bool(server.ask("health"))
+    except (urllib.error.URLError, OSError):
+        return False

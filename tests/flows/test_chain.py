@@ -12,7 +12,7 @@ from tests.flows.conftest import AS_OF, ROOT, Mill, digests, states
 
 Ran = tuple[Mill, dict[str, Any]]
 SCORERS = ("language", "quality", "pii", "duplicates", "boilerplate")
-ACTIONS = {"dataset", "register", "package", "smoke", "promote"}
+ACTIONS = {"change", "dataset", "register", "package", "smoke", "promote", "dossier"}
 
 
 def test_every_stage_did_its_work(nano: Ran) -> None:

@@ -16,7 +16,7 @@ from components.core.settings import Settings
 from components.core.store import Store
 from components.core.workdir import Workdir
 from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill
-from flows.step import Mill, Reached, Silent, StoreMill
+from flows.step import Ended, Mill, Reached, Silent, StoreMill
 
 
 class Words(StageConfig):
@@ -96,6 +96,16 @@ def test_until_stops_behind_the_stage(mill: StoreMill) -> None:
     with pytest.raises(Reached):
         chain(mill)
     assert states(mill) == {"write": "Completed"}
+
+
+def test_an_action_can_end_the_run(mill: StoreMill) -> None:
+    def enough(config: StageConfig, workspace: Workspace) -> Change[Report]:
+        report = Report(name="r", digest="d", lineage=workspace.lineage("enough", {}))
+        return Change(report, False, "nothing new", ends="unchanged: nothing new")
+
+    with pytest.raises(Ended, match="unchanged: nothing new"):
+        mill.act("enough", enough, StageConfig())
+    assert states(mill) == {"enough": "Unchanged"}
 
 
 @pytest.mark.parametrize(("error", "tries"), [(TransientError, 3), (DataError, 1)])
