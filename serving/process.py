@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,14 +15,17 @@ from pathlib import Path
 import psutil
 
 from components.core.errors import MillError
+from components.core.ports import LOOPBACK, free_port
+from components.core.processes import kill, session
 from components.core.settings import child_environment
 from serving.launch import command
 from serving.sources import ROOT
 
-LOOPBACK = "127.0.0.1"
+READY_PATH = "/readyz"
 _STOP_SECONDS = 10.0
 _TAIL_LINES = 4
-_GAVE_UP = b"Application startup failed"
+GAVE_UP = b"Application startup failed"
+"""Said by a worker that cannot start; its supervisor starts it again and again."""
 _FRAME = re.compile(r"\s|Traceback|The above exception|During handling|.*\[INFO\] \[cli\]")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:+]+ ")
 _POLL_SECONDS = 0.05
@@ -49,10 +51,22 @@ def running(
         MillError: it ended or was not ready in time; the message ends with its last lines.
     """
     port = free_port()
-    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    process = spawn(folder, port, log, environment)
+    try:
+        _wait(process, port, log, seconds)
+        yield Running(f"http://{LOOPBACK}:{port}/v1", time.monotonic() - started)
+    finally:
+        stop(process)
+
+
+def spawn(
+    folder: Path, port: int, log: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a Bento's server, which ends with this process; what it says goes to ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command(folder, LOOPBACK, port, os.getpid()),
             cwd=ROOT,
             env=child_environment(environment),
@@ -61,19 +75,6 @@ def running(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        _wait(process, port, log, seconds)
-        yield Running(f"http://{LOOPBACK}:{port}/v1", time.monotonic() - started)
-    finally:
-        _stop(process)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def tail(log: Path) -> str:
@@ -84,35 +85,50 @@ def tail(log: Path) -> str:
     return " | ".join(said[-_TAIL_LINES:]) or "nothing"
 
 
+def check(process: subprocess.Popen[bytes], log: Path) -> None:
+    """See that a server has not ended or given up.
+
+    Raises:
+        MillError: it has; the message ends with its last lines.
+    """
+    if process.poll() is not None:
+        raise MillError(f"the server ended ({process.returncode}); it said: {tail(log)}")
+    if GAVE_UP in log.read_bytes():
+        raise MillError(f"the server could not start; it said: {tail(log)}")
+
+
+def late(log: Path, seconds: float) -> MillError:
+    """What to say of a server that was not ready in time."""
+    return MillError(f"the server was not ready within {seconds:g} s; it said: {tail(log)}")
+
+
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
     import httpx
 
     deadline = time.monotonic() + seconds
     with httpx.Client(trust_env=False, timeout=2.0) as client:
         while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise MillError(f"the server ended ({process.returncode}); it said: {tail(log)}")
-            if _GAVE_UP in log.read_bytes():  # its supervisor would start it again and again
-                raise MillError(f"the server could not start; it said: {tail(log)}")
+            check(process, log)
             try:
-                if client.get(f"http://{LOOPBACK}:{port}/readyz").is_success:
+                if client.get(f"http://{LOOPBACK}:{port}{READY_PATH}").is_success:
                     return
             except httpx.TransportError:
                 time.sleep(_POLL_SECONDS)
                 continue
             time.sleep(_POLL_SECONDS)
-    raise MillError(f"the server was not ready within {seconds:g} s; it said: {tail(log)}")
+    raise late(log, seconds)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Politely, then not: the supervisor first, then whatever of its workers is left."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
-    except psutil.NoSuchProcess:
-        family = []
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Politely, then not: the supervisor first, then whatever of its workers is left.
+
+    A supervisor that was killed leaves workers, which are found by their session.
+    """
+    started = session(process.pid)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=_STOP_SECONDS)
-    for survivor in alive:
-        survivor.kill()
+    else:
+        kill(started)
+    _, alive = psutil.wait_procs(started, timeout=_STOP_SECONDS)
+    kill(alive)
     process.wait()
