@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from components.core.errors import MillError
-from components.core.ports import LOOPBACK, free_port
 from components.core.settings import Settings
 from components.publish.handover import Served
 from serving.endpoint import read_endpoint
 from serving.front import Target
 from serving.package import bentos_folder
-from serving.process import GAVE_UP, READY_PATH, check, late, spawn, stop, tail
+from serving.process import GAVE_UP, Server, check, late, spawn, stop, tail
 
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 2.0
@@ -27,9 +24,8 @@ class Backend:
     """A running server of one model."""
 
     served: Served
-    process: subprocess.Popen[bytes]
+    server: Server
     target: Target
-    log: Path
     began: float = field(default_factory=time.monotonic)
     _read: int = 0
     """How much of the log has been looked at."""
@@ -42,32 +38,31 @@ class Backend:
         """
         import httpx
 
-        address = f"http://{LOOPBACK}:{self.target.port}{READY_PATH}"
         deadline = time.monotonic() + seconds
         async with httpx.AsyncClient(trust_env=False, timeout=_ASK_SECONDS) as client:
             while time.monotonic() < deadline:
-                check(self.process, self.log)
+                check(self.server)
                 try:
-                    if (await client.get(address)).is_success:
+                    if (await client.get(self.server.ready_address)).is_success:
                         return
                 except httpx.TransportError:
                     pass  # it does not listen yet
                 await asyncio.sleep(_POLL_SECONDS)
-        raise late(self.log, seconds)
+        raise late(self.server, seconds)
 
     def fault(self) -> str | None:
         """Why it serves no more: it ended, or its supervisor starts a broken worker for ever."""
-        if self.process.poll() is not None:
-            return f"it ended ({self.process.returncode}); it said: {tail(self.log)}"
-        with self.log.open("rb") as file:
+        if self.server.process.poll() is not None:
+            return f"it ended ({self.server.process.returncode}); it said: {tail(self.server.log)}"
+        with self.server.log.open("rb") as file:
             file.seek(self._read)
             news = file.read()
         self._read += max(len(news) - len(GAVE_UP), 0)  # the words may come in two pieces
-        return f"it cannot start; it said: {tail(self.log)}" if GAVE_UP in news else None
+        return f"it cannot start; it said: {tail(self.server.log)}" if GAVE_UP in news else None
 
     async def stop(self) -> None:
         """End it with all that it started."""
-        await asyncio.to_thread(stop, self.process)
+        await asyncio.to_thread(stop, self.server)
 
 
 Start = Callable[[Settings, Served], Backend]
@@ -83,7 +78,6 @@ def start(settings: Settings, served: Served) -> Backend:
     endpoint = read_endpoint(folder / "src")
     if endpoint.model != served.model:
         raise MillError(f"Bento {served.bento} holds {endpoint.model}, not {served.model}")
-    port = free_port()
     log = settings.logs / f"endpoint-{served.bento}.log"
-    process = spawn(folder, port, log, {"BENTOML_HOME": str(settings.bentos)})
-    return Backend(served, process, Target(port), log)
+    server = spawn(folder, log, {"BENTOML_HOME": str(settings.bentos)})
+    return Backend(served, server, Target(server.port))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import time
@@ -16,12 +17,12 @@ import psutil
 
 from components.core.errors import MillError
 from components.core.ports import LOOPBACK, free_port
-from components.core.processes import kill, session
+from components.core.processes import kill, marked
 from components.core.settings import child_environment
 from serving.launch import command
 from serving.sources import ROOT
 
-READY_PATH = "/readyz"
+_MARK = "MODELMILL_SERVER"
 _STOP_SECONDS = 10.0
 _TAIL_LINES = 4
 GAVE_UP = b"Application startup failed"
@@ -41,6 +42,23 @@ class Running:
     """From its start until it was ready."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """A started server, ready or not."""
+
+    process: subprocess.Popen[bytes]
+    """Of its supervisor."""
+    port: int
+    log: Path
+    mark: str
+    """In the environment of every process of it."""
+
+    @property
+    def ready_address(self) -> str:
+        """Answers with success when the model is loaded."""
+        return f"http://{LOOPBACK}:{self.port}/readyz"
+
+
 @contextmanager
 def running(
     folder: Path, log: Path, environment: dict[str, str], seconds: float
@@ -50,31 +68,30 @@ def running(
     Raises:
         MillError: it ended or was not ready in time; the message ends with its last lines.
     """
-    port = free_port()
     started = time.monotonic()
-    process = spawn(folder, port, log, environment)
+    server = spawn(folder, log, environment)
     try:
-        _wait(process, port, log, seconds)
-        yield Running(f"http://{LOOPBACK}:{port}/v1", time.monotonic() - started)
+        _wait(server, seconds)
+        yield Running(f"http://{LOOPBACK}:{server.port}/v1", time.monotonic() - started)
     finally:
-        stop(process)
+        stop(server)
 
 
-def spawn(
-    folder: Path, port: int, log: Path, environment: dict[str, str]
-) -> subprocess.Popen[bytes]:
+def spawn(folder: Path, log: Path, environment: dict[str, str]) -> Server:
     """Start a Bento's server, which ends with this process; what it says goes to ``log``."""
+    port, mark = free_port(), secrets.token_hex(8)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command(folder, LOOPBACK, port, os.getpid()),
             cwd=ROOT,
-            env=child_environment(environment),
+            env=child_environment({**environment, _MARK: mark}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    return Server(process, port, log, mark)
 
 
 def tail(log: Path) -> str:
@@ -85,50 +102,49 @@ def tail(log: Path) -> str:
     return " | ".join(said[-_TAIL_LINES:]) or "nothing"
 
 
-def check(process: subprocess.Popen[bytes], log: Path) -> None:
+def check(server: Server) -> None:
     """See that a server has not ended or given up.
 
     Raises:
         MillError: it has; the message ends with its last lines.
     """
-    if process.poll() is not None:
-        raise MillError(f"the server ended ({process.returncode}); it said: {tail(log)}")
-    if GAVE_UP in log.read_bytes():
-        raise MillError(f"the server could not start; it said: {tail(log)}")
+    status, said = server.process.poll(), tail(server.log)
+    if status is not None:
+        raise MillError(f"the server ended ({status}); it said: {said}")
+    if GAVE_UP in server.log.read_bytes():
+        raise MillError(f"the server could not start; it said: {said}")
 
 
-def late(log: Path, seconds: float) -> MillError:
+def late(server: Server, seconds: float) -> MillError:
     """What to say of a server that was not ready in time."""
-    return MillError(f"the server was not ready within {seconds:g} s; it said: {tail(log)}")
+    return MillError(f"the server was not ready within {seconds:g} s; it said: {tail(server.log)}")
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
+def _wait(server: Server, seconds: float) -> None:
     import httpx
 
     deadline = time.monotonic() + seconds
     with httpx.Client(trust_env=False, timeout=2.0) as client:
         while time.monotonic() < deadline:
-            check(process, log)
+            check(server)
             try:
-                if client.get(f"http://{LOOPBACK}:{port}{READY_PATH}").is_success:
+                if client.get(server.ready_address).is_success:
                     return
             except httpx.TransportError:
                 time.sleep(_POLL_SECONDS)
                 continue
             time.sleep(_POLL_SECONDS)
-    raise late(log, seconds)
+    raise late(server, seconds)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(server: Server) -> None:
     """Politely, then not: the supervisor first, then whatever of its workers is left.
 
-    A supervisor that was killed leaves workers, which are found by their session.
+    A supervisor that was killed leaves workers behind; they are found by their mark.
     """
-    started = session(process.pid)
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    else:
-        kill(started)
-    _, alive = psutil.wait_procs(started, timeout=_STOP_SECONDS)
-    kill(alive)
-    process.wait()
+    started = marked(_MARK, server.mark)
+    if server.process.poll() is None:
+        server.process.send_signal(signal.SIGTERM)
+        _, started = psutil.wait_procs(started, timeout=_STOP_SECONDS)
+    kill(started)
+    server.process.wait()

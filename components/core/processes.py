@@ -35,18 +35,6 @@ def alive(pid: int, began: float) -> bool:
         return False
 
 
-def session(leader: int) -> list[psutil.Process]:
-    """All processes of the session that ``leader`` began, also when it is gone itself."""
-    found = []
-    for pid in psutil.pids():
-        try:
-            if os.getsid(pid) == leader:
-                found.append(psutil.Process(pid))
-        except (psutil.Error, OSError):
-            continue  # gone meanwhile
-    return found
-
-
 def marked(name: str, value: str) -> list[psutil.Process]:
     """Processes of this user, other than this one, that carry ``name=value`` in their environment.
 
