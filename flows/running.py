@@ -18,7 +18,7 @@ from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
 from components.core.errors import ConfigError
 from components.core.executor import Pool
-from components.core.settings import Settings
+from components.core.settings import Settings, export
 from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
 from flows.display import Display, closing_table
@@ -27,6 +27,7 @@ from flows.presets.text import PRESETS, TextRun
 from flows.records import Record, Several, step_json
 from flows.step import Mill, Reached, Resolve, Silent, StepResult, StoreMill, check_until
 from flows.text import text
+from flows.up.state import prefect_api
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,16 @@ def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> list[Plan
     return mill.steps
 
 
+def use_running_server(settings: Settings) -> None:
+    """Send this process's flow runs to the server of ``modelmill up``, where one answers.
+
+    To be called before Prefect is imported: it reads its environment then.
+    """
+    address = settings.prefect_api_url or prefect_api(settings)
+    if address is not None:
+        export({"PREFECT_API_URL": address})
+
+
 def run_text(settings: Settings, options: RunOptions, console: Console) -> Outcome:
     """Run the chain on this machine."""
     config = read_target(options.target, options.sets)
@@ -147,6 +158,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         if options.plain:
             body(StoreMill(store, workspace, executor=pool, listener=listener, until=options.until))
         else:
+            use_running_server(settings)
             from flows.orchestrate import PrefectMill, end_orphans, run_flow
 
             end_orphans(settings.prefect)

@@ -94,9 +94,12 @@ def spawn(folder: Path, log: Path, environment: dict[str, str]) -> Server:
     return Server(process, port, log, mark)
 
 
-def tail(log: Path) -> str:
-    """The last lines of a log that tell something, as one: no stack frames, nothing twice."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+def tail(log: Path, begins: int = 0) -> str:
+    """The last lines of a log that tell something, as one: no stack frames, nothing twice.
+
+    ``begins``: the byte from which on it is looked at.
+    """
+    text = log.read_bytes()[begins:].decode("utf-8", "replace")
     lines = [line for line in text.splitlines() if line and not _FRAME.match(line)]
     said = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in lines))
     return " | ".join(said[-_TAIL_LINES:]) or "nothing"
@@ -142,7 +145,7 @@ def stop(server: Server) -> None:
 
     A supervisor that was killed leaves workers behind; they are found by their mark.
     """
-    started = marked(_MARK, server.mark)
+    started = marked(_MARK, {server.mark})
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
         _, started = psutil.wait_procs(started, timeout=_STOP_SECONDS)

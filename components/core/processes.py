@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import psutil
 
@@ -35,15 +35,16 @@ def alive(pid: int, began: float) -> bool:
         return False
 
 
-def marked(name: str, value: str) -> list[psutil.Process]:
-    """Processes of this user, other than this one, that carry ``name=value`` in their environment.
+def marked(name: str, values: Collection[str]) -> list[psutil.Process]:
+    """Processes of this user, other than this one, that carry ``name`` in their environment,
+    as one of ``values``.
 
     What a process starts inherits the mark, so it finds what outlived its parents.
     """
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(name) == value:
+            if process.pid != os.getpid() and process.environ().get(name) in values:
                 found.append(process)
         except (psutil.Error, OSError):
             continue  # another user's, or gone meanwhile

@@ -96,8 +96,13 @@ def load() -> Settings:
         api_key=endpoint_key(),
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
     )
-    os.environ.update(_exports(settings))
+    export(_exports(settings))
     return settings
+
+
+def export(values: dict[str, str]) -> None:
+    """Set what packages read from this process's environment when they are imported."""
+    os.environ.update(values)
 
 
 def endpoint_key() -> str | None:
