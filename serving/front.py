@@ -92,10 +92,12 @@ class Front:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._converse(reader, writer))
         self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             client = _Client(reader, writer)
             while await self._exchange(client):
@@ -104,7 +106,6 @@ class Front:
         except (_Hungup, _Cut, OSError) as gone:
             log.debug("a connection ended: %r", gone)
         finally:
-            self._open.discard(task)
             # A half answer must look like one: no orderly end after it.
             writer.transport.abort()
 

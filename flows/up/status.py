@@ -39,8 +39,7 @@ def status(settings: Settings) -> Answer:
         "running": state is not None,
         "pid": state.pid if state else None,
         "since": _moment(state.started) if state else None,
-        "memory": sum(s["memory"] for s in services)
-        + (_memory(state.pid, alone=True) if state else 0),
+        "memory": sum(found["memory"] for found in services) + own,
         "services": services,
         "left_behind": left,
         "flow_runs": _flow_runs(prefect_api(settings)),
