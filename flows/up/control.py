@@ -57,6 +57,7 @@ def up(settings: Settings, ports: Ports, limit: float, console: Console, ready: 
         ConfigError: one runs already, or a port is taken; nothing was started.
         MillError: a service did not come up; all were ended.
     """
+    _make_home(settings)
     with full_disk_is_one_line(settings.home), held(lock_file(settings)) as mine:
         if not mine:
             raise ConfigError(_where(settings))
@@ -74,12 +75,12 @@ def up_detached(settings: Settings, ports: Ports, limit: float, console: Console
     Raises:
         ConfigError, MillError: as ``up``; nothing runs then.
     """
+    _make_home(settings)
     with held(lock_file(settings)) as mine:
         if not mine:
             raise ConfigError(_where(settings))
         _clear(settings, console)
         ports.check()
-    settings.logs.mkdir(parents=True, exist_ok=True)
     log = settings.logs / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -262,6 +263,14 @@ def _where(settings: Settings) -> str:
                 "`modelmill status` tells more, `modelmill down` ends it"
             )
     return f"another `modelmill up` or `down` of {settings.home} is at work; try again"
+
+
+def _make_home(settings: Settings) -> None:
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"MODELMILL_HOME {settings.home}: {reason}; name another") from error
 
 
 def _clear(settings: Settings, console: Console) -> None:

@@ -253,6 +253,13 @@ def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
             control.up_detached(settings, Ports(), 1, control.Console())
 
 
+def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / "home"
+    with pytest.raises(ConfigError, match=r"MODELMILL_HOME .*/home: not a directory; name another"):
+        control.up_detached(Settings(home, home), Ports(), 1, control.Console())
+
+
 def test_status_of_what_is_not_there_and_of_what_was_killed(settings: Settings) -> None:
     nothing = status(settings).value
     assert (nothing["running"], nothing["services"], nothing["champions"]) == (False, [], [])
