@@ -19,7 +19,7 @@ from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
 from components.core.errors import ConfigError
 from components.core.executor import Pool
-from components.core.settings import Settings
+from components.core.settings import Settings, export
 from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
 from components.lineage.orders import read_orders, split_targets
@@ -42,6 +42,7 @@ from flows.step import (
     check_until,
 )
 from flows.text import text
+from flows.up.state import prefect_api
 
 M = TypeVar("M", bound=StoreMill)
 
@@ -171,6 +172,16 @@ def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> Plan:
     return Plan(mill.steps, config.prices)
 
 
+def use_running_server(settings: Settings) -> None:
+    """Send this process's flow runs to the server of ``modelmill up``, where one answers.
+
+    To be called before Prefect is imported: it reads its environment then.
+    """
+    address = settings.prefect_api_url or prefect_api(settings)
+    if address is not None:
+        export({"PREFECT_API_URL": address})
+
+
 def run_text(settings: Settings, options: RunOptions, console: Console) -> Outcome:
     """Run the chain on this machine.
 
@@ -243,6 +254,7 @@ def _under_prefect(
     body: Callable[[Mill], None],
 ) -> None:
     """Steps as task runs: of the flow run around this call, or of one of their own."""
+    use_running_server(settings)
     from flows.orchestrate import PrefectMill, end_orphans, run_flow
     from flows.posting import Poster
 

@@ -6,13 +6,11 @@ it ends when that process does, however that dies.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from components.core.processes import end_with
 
 
 def command(folder: Path, host: str, port: int, parent: int | None = None) -> list[str]:
@@ -27,15 +25,6 @@ def serve(folder: Path, host: str, port: int) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.chdir(folder / "src")  # so that no checkout's modules come before the Bento's own
     os.execv(sys.executable, [*server, "--host", host, "--port", str(port)])  # noqa: S606
-
-
-def end_with(parent: int) -> None:
-    """Ask the system for SIGTERM when ``parent`` dies; it outlives ``exec``."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call above
-        sys.exit(1)
 
 
 if __name__ == "__main__":

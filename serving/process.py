@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,14 +16,17 @@ from pathlib import Path
 import psutil
 
 from components.core.errors import MillError
+from components.core.ports import LOOPBACK, free_port
+from components.core.processes import kill, marked
 from components.core.settings import child_environment
 from serving.launch import command
 from serving.sources import ROOT
 
-LOOPBACK = "127.0.0.1"
+_MARK = "MODELMILL_SERVER"
 _STOP_SECONDS = 10.0
 _TAIL_LINES = 4
-_GAVE_UP = b"Application startup failed"
+GAVE_UP = b"Application startup failed"
+"""Said by a worker that cannot start; its supervisor starts it again and again."""
 _FRAME = re.compile(r"\s|Traceback|The above exception|During handling|.*\[INFO\] \[cli\]")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:+]+ ")
 _POLL_SECONDS = 0.05
@@ -39,6 +42,23 @@ class Running:
     """From its start until it was ready."""
 
 
+@dataclass(frozen=True)
+class Server:
+    """A started server, ready or not."""
+
+    process: subprocess.Popen[bytes]
+    """Of its supervisor."""
+    port: int
+    log: Path
+    mark: str
+    """In the environment of every process of it."""
+
+    @property
+    def ready_address(self) -> str:
+        """Answers with success when the model is loaded."""
+        return f"http://{LOOPBACK}:{self.port}/readyz"
+
+
 @contextmanager
 def running(
     folder: Path, log: Path, environment: dict[str, str], seconds: float
@@ -48,71 +68,86 @@ def running(
     Raises:
         MillError: it ended or was not ready in time; the message ends with its last lines.
     """
-    port = free_port()
-    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    server = spawn(folder, log, environment)
+    try:
+        _wait(server, seconds)
+        yield Running(f"http://{LOOPBACK}:{server.port}/v1", time.monotonic() - started)
+    finally:
+        stop(server)
+
+
+def spawn(folder: Path, log: Path, environment: dict[str, str]) -> Server:
+    """Start a Bento's server, which ends with this process; what it says goes to ``log``."""
+    port, mark = free_port(), secrets.token_hex(8)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command(folder, LOOPBACK, port, os.getpid()),
             cwd=ROOT,
-            env=child_environment(environment),
+            env=child_environment({**environment, _MARK: mark}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        _wait(process, port, log, seconds)
-        yield Running(f"http://{LOOPBACK}:{port}/v1", time.monotonic() - started)
-    finally:
-        _stop(process)
+    return Server(process, port, log, mark)
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def tail(log: Path, begins: int = 0) -> str:
+    """The last lines of a log that tell something, as one: no stack frames, nothing twice.
 
-
-def tail(log: Path) -> str:
-    """The last lines of a log that tell something, as one: no stack frames, nothing twice."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+    ``begins``: the byte from which on it is looked at.
+    """
+    text = log.read_bytes()[begins:].decode("utf-8", "replace")
     lines = [line for line in text.splitlines() if line and not _FRAME.match(line)]
     said = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in lines))
     return " | ".join(said[-_TAIL_LINES:]) or "nothing"
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
+def check(server: Server) -> None:
+    """See that a server has not ended or given up.
+
+    Raises:
+        MillError: it has; the message ends with its last lines.
+    """
+    status, said = server.process.poll(), tail(server.log)
+    if status is not None:
+        raise MillError(f"the server ended ({status}); it said: {said}")
+    if GAVE_UP in server.log.read_bytes():
+        raise MillError(f"the server could not start; it said: {said}")
+
+
+def late(server: Server, seconds: float) -> MillError:
+    """What to say of a server that was not ready in time."""
+    return MillError(f"the server was not ready within {seconds:g} s; it said: {tail(server.log)}")
+
+
+def _wait(server: Server, seconds: float) -> None:
     import httpx
 
     deadline = time.monotonic() + seconds
     with httpx.Client(trust_env=False, timeout=2.0) as client:
         while time.monotonic() < deadline:
-            if process.poll() is not None:
-                raise MillError(f"the server ended ({process.returncode}); it said: {tail(log)}")
-            if _GAVE_UP in log.read_bytes():  # its supervisor would start it again and again
-                raise MillError(f"the server could not start; it said: {tail(log)}")
+            check(server)
             try:
-                if client.get(f"http://{LOOPBACK}:{port}/readyz").is_success:
+                if client.get(server.ready_address).is_success:
                     return
             except httpx.TransportError:
                 time.sleep(_POLL_SECONDS)
                 continue
             time.sleep(_POLL_SECONDS)
-    raise MillError(f"the server was not ready within {seconds:g} s; it said: {tail(log)}")
+    raise late(server, seconds)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Politely, then not: the supervisor first, then whatever of its workers is left."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
-    except psutil.NoSuchProcess:
-        family = []
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=_STOP_SECONDS)
-    for survivor in alive:
-        survivor.kill()
-    process.wait()
+def stop(server: Server) -> None:
+    """Politely, then not: the supervisor first, then whatever of its workers is left.
+
+    A supervisor that was killed leaves workers behind; they are found by their mark.
+    """
+    started = marked(_MARK, {server.mark})
+    if server.process.poll() is None:
+        server.process.send_signal(signal.SIGTERM)
+        _, started = psutil.wait_procs(started, timeout=_STOP_SECONDS)
+    kill(started)
+    server.process.wait()

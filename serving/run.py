@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from pathlib import Path
 
 from components.core.errors import ConfigError
+from components.core.ports import refusal
 from components.core.settings import Settings
 from components.publish.bentos import bento_of, bentos_folder
 from components.publish.registry import CHAMPION, Entry, entries, holder
@@ -85,10 +85,6 @@ def find_bento(settings: Settings, entry: Entry) -> Path:
 
 
 def _check_port(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ConfigError(f"--port {port}: {reason.lower()}; give another --port") from error
+    reason = refusal(host, port)
+    if reason is not None:
+        raise ConfigError(f"--port {port}: {reason}; give another --port")

@@ -108,7 +108,7 @@ def load() -> Settings:
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
         openlineage_url=os.environ.get("MODELMILL_OPENLINEAGE_URL") or None,
     )
-    os.environ.update(_exports(settings))
+    export(_exports(settings))
     return settings
 
 
@@ -123,6 +123,11 @@ def _history_days(given: str | None) -> int:
 def telemetry_off() -> dict[str, bool]:
     """Switch -> whether this process and what it starts have it set."""
     return {name: os.environ.get(name) == value for name, value in TELEMETRY_OFF.items()}
+
+
+def export(values: dict[str, str]) -> None:
+    """Set what packages read from this process's environment when they are imported."""
+    os.environ.update(values)
 
 
 def endpoint_key() -> str | None:

@@ -1,0 +1,1 @@
+"""``modelmill up``: Prefect's server and worker, MLflow's UI and the endpoint, kept together."""

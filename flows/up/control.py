@@ -1,0 +1,304 @@
+"""``modelmill up`` and ``down``: one platform a workspace, in the foreground or detached."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+import yaml
+from rich.console import Console
+
+from components.core import processes
+from components.core.errors import ConfigError, DataError, MillError
+from components.core.locking import held
+from components.core.settings import MARKER, Settings, child_environment
+from components.core.tied import command
+from components.core.workdir import full_disk_is_one_line
+from flows.display import duration
+from flows.up.display import UpDisplay
+from flows.up.services import Ports, api_of, services
+from flows.up.state import (
+    DEPLOY,
+    ServiceState,
+    UpState,
+    lock_file,
+    read_state,
+    running,
+    state_file,
+    write_state,
+)
+from flows.up.supervisor import ROOT, Supervisor, clear
+from serving.process import tail
+
+LIMIT = 120.0
+"""Seconds within which each service must answer."""
+_DEPLOY_SECONDS = 120.0
+_DOWN_SECONDS = 20.0
+_POLL_SECONDS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Ready = Callable[[dict[str, Any]], None]
+
+
+def up(settings: Settings, ports: Ports, limit: float, console: Console, ready: Ready) -> None:
+    """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
+
+    ``ready`` is given the platform as one object when everything answers.
+
+    Raises:
+        ConfigError: one runs already, or a port is taken; nothing was started.
+        MillError: a service did not come up; all were ended.
+    """
+    _make_home(settings)
+    with full_disk_is_one_line(settings.home), held(lock_file(settings)) as mine:
+        if not mine:
+            raise ConfigError(_where(settings))
+        _clear(settings, console)
+        ports.check()
+        try:
+            asyncio.run(_Platform(settings, ports, limit, console, ready).run())
+        finally:
+            state_file(settings).unlink(missing_ok=True)
+
+
+def up_detached(settings: Settings, ports: Ports, limit: float, console: Console) -> dict[str, Any]:
+    """Run it in a process of its own; returns when everything answers.
+
+    Raises:
+        ConfigError, MillError: as ``up``; nothing runs then.
+    """
+    _make_home(settings)
+    with held(lock_file(settings)) as mine:
+        if not mine:
+            raise ConfigError(_where(settings))
+        _clear(settings, console)
+        ports.check()
+    log = settings.logs / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _command(ports, limit),
+            cwd=ROOT,
+            env=child_environment({"MODELMILL_HOME": str(settings.home)}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    display = UpDisplay(console, limit)
+    try:
+        state = _watch(settings, process, display)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        display.stop()
+    if state is None:
+        raise MillError(tail(log).rpartition("modelmill: ")[2])
+    display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
+    return as_json(state)
+
+
+def down(settings: Settings) -> int:
+    """End the platform of this workspace; how many processes there were.
+
+    Raises:
+        DataError: its state file is damaged.
+    """
+    state = running(settings)
+    count = 0
+    if state is not None:
+        count = 1 + len(state.services)
+        with suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _DOWN_SECONDS
+        while processes.alive(state.pid, state.create_time) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if processes.alive(state.pid, state.create_time):
+            processes.kill([psutil.Process(state.pid)])
+    count += clear(settings)
+    state_file(settings).unlink(missing_ok=True)
+    return count
+
+
+def as_json(state: UpState) -> dict[str, Any]:
+    """The platform as one object."""
+    return {
+        "pid": state.pid,
+        "started": state.started,
+        "prefect_api_url": state.api,
+        "services": [asdict(service) for service in state.services],
+    }
+
+
+class _Platform:
+    """One ``up``: its services, its state file, its display."""
+
+    def __init__(
+        self, settings: Settings, ports: Ports, limit: float, console: Console, ready: Ready
+    ) -> None:
+        self.settings, self.ports, self.console = settings, ports, console
+        self._ready, self._limit = ready, limit
+        self._display = UpDisplay(console, limit)
+        self._supervisor = Supervisor(
+            settings, services(settings, ports), self._changed, limit=limit
+        )
+        self._started = time.time()
+        self._complete = False
+
+    async def run(self) -> None:
+        """Start, follow, end."""
+        ended = asyncio.Event()
+        for sign in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(sign, ended.set)
+        self._write()
+        self._display.begin(self._supervisor.states)
+        stopping = asyncio.create_task(ended.wait())
+        starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await ended.wait()
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            self._display.stop()
+            began = time.monotonic()
+            await self._supervisor.end()
+        self.console.print(f"all ended after {duration(time.monotonic() - began)}")
+
+    async def _start(self) -> None:
+        await self._supervisor.start()
+        deployed = await self._deploy()
+        self._complete = True
+        self._write()
+        seconds = duration(time.time() - self._started)
+        self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
+        self._ready(as_json(self._state()))
+
+    async def _deploy(self) -> str:
+        """Bring the deployments of ``prefect.yaml`` to the server.
+
+        Raises:
+            MillError: Prefect refused; with its last words.
+        """
+        count = deployments()
+        if not count:
+            return ""
+        log = self.settings.logs / f"{DEPLOY}.log"
+        environment = self._supervisor.environment(DEPLOY, {"PREFECT_API_URL": api_of(self.ports)})
+        arguments = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command(os.getpid(), arguments),
+                cwd=ROOT,
+                env=child_environment(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            code = await asyncio.wait_for(process.wait(), _DEPLOY_SECONDS)
+        except TimeoutError:
+            raise MillError(f"deploying took more than {_DEPLOY_SECONDS:g} s ({log})") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if code != 0:
+            raise MillError(f"{MARKER} cannot be deployed; it said: {tail(log)} ({log})")
+        return f"{count} deployments of {MARKER}; "
+
+    def _changed(self, state: ServiceState) -> None:
+        self._write()
+        self._display.changed(state)
+
+    def _state(self) -> UpState:
+        pid = os.getpid()
+        return UpState(
+            pid=pid,
+            create_time=processes.create_time(pid),
+            started=self._started,
+            api=api_of(self.ports),
+            complete=self._complete,
+            services=self._supervisor.states,
+        )
+
+    def _write(self) -> None:
+        write_state(self.settings, self._state())
+
+
+def deployments() -> int:
+    """How many ``prefect.yaml`` holds.
+
+    Raises:
+        ConfigError: it is not YAML, or no list of them.
+    """
+    try:
+        found = yaml.safe_load((ROOT / MARKER).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{MARKER}: not YAML: {' '.join(str(error).split())}") from error
+    listed = found.get("deployments") if isinstance(found, dict) else None
+    if not isinstance(listed, list | None):
+        raise ConfigError(f"{MARKER}: deployments: a list is needed")
+    return len(listed or ())
+
+
+def _where(settings: Settings) -> str:
+    with suppress(DataError):
+        state = running(settings)
+        if state is not None:
+            places = ", ".join(f"{s.title} {s.address}" for s in state.services)
+            return (
+                f"it runs already (process {state.pid}): {places}; "
+                "`modelmill status` tells more, `modelmill down` ends it"
+            )
+    return f"another `modelmill up` or `down` of {settings.home} is at work; try again"
+
+
+def _make_home(settings: Settings) -> None:
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"MODELMILL_HOME {settings.home}: {reason}; name another") from error
+
+
+def _clear(settings: Settings, console: Console) -> None:
+    count = clear(settings)
+    if count:
+        console.print(f"ended {count} processes that a killed `modelmill up` left")
+
+
+def _command(ports: Ports, limit: float) -> list[str]:
+    places = (("--port", ports.endpoint), ("--prefect-port", ports.prefect))
+    options = [str(part) for pair in (*places, ("--mlflow-port", ports.mlflow)) for part in pair]
+    return [sys.executable, "-m", "flows.cli", "up", *options, "--wait", f"{limit:g}"]
+
+
+def _watch(
+    settings: Settings, process: subprocess.Popen[bytes], display: UpDisplay
+) -> UpState | None:
+    """Follow a detached start; its state when everything answers, None when it ended before."""
+    begun = False
+    while process.poll() is None:
+        state = read_state(settings)
+        if state is not None and state.pid == process.pid:
+            if not begun:
+                display.begin(state.services)
+                begun = True
+            for service in state.services:
+                display.changed(service)
+            if state.complete:
+                return state
+        time.sleep(_POLL_SECONDS)
+    return None

@@ -1,0 +1,124 @@
+"""What runs of ``modelmill up``, as ``<home>/up.json`` tells it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from components.core.artifact import canonical
+from components.core.errors import DataError
+from components.core.processes import alive
+from components.core.settings import Settings
+from components.core.workdir import write_durably
+
+STARTING, UP, RESTARTING, FAILED = "starting", "up", "restarting", "failed"
+PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY = "prefect", "worker", "mlflow", "endpoint", "deploy"
+NAMES = (PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY)
+MARK = "MODELMILL_UP"
+_CONNECT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """One service at a moment."""
+
+    name: str
+    title: str
+    address: str
+    state: str = STARTING
+    note: str = ""
+    """What it serves, or why it is down."""
+    pid: int = 0
+    create_time: float = 0.0
+    since: float = 0.0
+    """Unix seconds of its last start."""
+    seconds: float = 0.0
+    """From that start until it answered."""
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class UpState:
+    """One ``up`` at a moment."""
+
+    pid: int
+    create_time: float
+    started: float
+    api: str
+    """Address of Prefect's API."""
+    complete: bool
+    """Everything answered once."""
+    services: tuple[ServiceState, ...]
+
+
+def mark_of(settings: Settings, name: str) -> str:
+    """What the environment of a service, and of all that it starts, holds as ``MARK``."""
+    return f"{settings.home}#{name}"
+
+
+def lock_file(settings: Settings) -> Path:
+    """Held by the one ``up`` of a workspace."""
+    return settings.home / "up.lock"
+
+
+def state_file(settings: Settings) -> Path:
+    """Where ``up`` keeps its state true."""
+    return settings.home / "up.json"
+
+
+def write_state(settings: Settings, state: UpState) -> None:
+    """Replace the state whole."""
+    write_durably(state_file(settings), canonical(asdict(state)))
+
+
+def read_state(settings: Settings) -> UpState | None:
+    """The state that was written last, also by an ``up`` that is gone; None where there is none.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = state_file(settings)
+    try:
+        found = json.loads(path.read_bytes())
+        services = tuple(ServiceState(**service) for service in found.pop("services"))
+        return UpState(services=services, **found)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it") from error
+
+
+def running(settings: Settings) -> UpState | None:
+    """The state of the ``up`` that runs now.
+
+    Raises:
+        DataError: its file is damaged.
+    """
+    state = read_state(settings)
+    return state if state is not None and alive(state.pid, state.create_time) else None
+
+
+def service(states: Sequence[ServiceState], name: str) -> ServiceState | None:
+    """One service by its name."""
+    return next((state for state in states if state.name == name), None)
+
+
+def prefect_api(settings: Settings) -> str | None:
+    """The address of the running ``up``'s Prefect API, if it answers."""
+    try:
+        state = running(settings)
+    except DataError:
+        return None  # `up`, `down` and `status` say so; a run goes on with a server of its own
+    found = service(state.services, PREFECT) if state else None
+    if state is None or found is None or found.state != UP:
+        return None
+    place = urlsplit(state.api)
+    try:
+        with socket.create_connection((place.hostname, place.port), timeout=_CONNECT_SECONDS):
+            return state.api
+    except OSError:
+        return None

@@ -1,0 +1,333 @@
+"""The keeper: switches between servers without losing a request, and what it does when they die.
+
+Most servers here are a few lines of Python; the last test switches between two real Bentos.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from components.core.action import Workspace
+from components.core.artifact import Bundle, Lineage, ModelVersion
+from components.core.errors import MillError
+from components.core.ports import free_port
+from components.core.processes import marked
+from components.core.settings import Settings
+from components.core.workdir import Workdir
+from components.publish.handover import Handover, Served
+from serving import keeper as keeping
+from serving.backend import Backend, start
+from serving.front import Front, Target
+from serving.keeper import Keeper
+from serving.limits import Limits
+from serving.package import PackageConfig, package
+from serving.process import _MARK, Server
+
+PROGRAM = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+name, port = sys.argv[1], int(sys.argv[2])
+if name.startswith("dies"):
+    sys.exit("no such luck")
+if name.startswith("broken"):
+    print("Application startup failed. Exiting.", flush=True)
+    time.sleep(600)
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        if name.startswith("hangs") and self.path == "/readyz":
+            time.sleep(600)
+        if self.path == "/die":
+            import os; os._exit(3)
+        if self.path == "/slow":
+            time.sleep(1.5)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(name)))
+        self.end_headers()
+        self.wfile.write(name.encode())
+    def log_message(self, *_):
+        pass
+ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
+"""
+STARTED: list[Backend] = []
+
+
+def small(settings: Settings, served: Served) -> Backend:
+    """Starts a server that says the name of its Bento; the name says how it behaves."""
+    log, port, mark = settings.logs / f"{served.bento}.log", free_port(), secrets.token_hex(8)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, served.bento, str(port)],
+            stdout=output, stderr=output, env={_MARK: mark},
+        )  # fmt: skip
+    backend = Backend(served, Server(process, port, log, mark), Target(port))
+    STARTED.append(backend)
+    return backend
+
+
+def model(bento: str) -> Served:
+    return Served("tiny", "1", bento)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 0.1)
+    STARTED.clear()
+    return Settings(home=tmp_path, reference_data=tmp_path)
+
+
+class Kept:
+    """A running keeper, its promoter and a client of its front."""
+
+    def __init__(self, keeper: Keeper, client: httpx.AsyncClient) -> None:
+        self.keeper, self.client = keeper, client
+        self.promoter = Handover(keeper.settings)
+
+    async def says(self, path: str = "/") -> str:
+        answer = await self.client.get(path)
+        return answer.text if answer.is_success else answer.json()["error"]["code"]
+
+    async def until(self, said: str) -> None:
+        while await self.says() != said:
+            await asyncio.sleep(0.05)
+
+    async def prepare(self, bento: str, seconds: float = 20) -> None:
+        await asyncio.to_thread(self.promoter.prepare, model(bento), seconds)
+
+    async def switch(self, bento: str) -> None:
+        await asyncio.to_thread(self.promoter.switch, model(bento), 20)
+
+    async def drop(self, bento: str) -> None:
+        await asyncio.to_thread(self.promoter.drop, model(bento))
+
+
+@asynccontextmanager
+async def keeping_up(settings: Settings, how: keeping.Start = small) -> AsyncIterator[Kept]:
+    front, ended = Front(), asyncio.Event()
+    address = f"http://127.0.0.1:{await front.listen(0)}"
+    keeper = Keeper(settings, front, how)
+    running = asyncio.create_task(keeper.run(ended))
+    async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client:
+        kept = Kept(keeper, client)
+        while not kept.promoter.running():
+            await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(90):
+                yield kept
+        finally:
+            ended.set()
+            await running
+            await front.close()
+    assert all(backend.server.process.poll() is not None for backend in STARTED)
+
+
+def alive() -> list[str]:
+    return [b.served.bento for b in STARTED if b.server.process.poll() is None]
+
+
+def test_prepare_switch_back_and_drop(settings: Settings) -> None:
+    async def check() -> None:
+        async with keeping_up(settings) as kept:
+            await kept.until("no_champion")
+            await kept.prepare("one")
+            assert await kept.says() == "no_champion"
+            await kept.switch("one")
+            await kept.switch("one")
+            assert await kept.says() == "one"
+            await kept.prepare("two")
+            assert (await kept.says(), alive()) == ("one", ["one", "two"])
+            await kept.drop("two")
+            assert (await kept.says(), alive()) == ("one", ["one"])
+            await kept.switch("two")  # not prepared: it is, first
+            assert await kept.says() == "two"
+            while alive() != ["two"]:
+                await asyncio.sleep(0.05)
+            status = kept.promoter.status()
+            assert status is not None
+            assert (status.serving, status.prepared) == (model("two"), None)
+
+    asyncio.run(check())
+
+
+def test_the_old_one_finishes_its_answer_and_can_be_taken_back_meanwhile(
+    settings: Settings,
+) -> None:
+    async def check() -> None:
+        async with keeping_up(settings) as kept:
+            await kept.switch("one")
+            slow = asyncio.create_task(kept.says("/slow"))
+            await asyncio.sleep(0.3)
+            await kept.switch("two")
+            assert await kept.says() == "two"
+            await kept.prepare("one")
+            await kept.switch("one")
+            assert [b.served.bento for b in STARTED] == ["one", "two"]  # none was started again
+            assert (await slow, await kept.says()) == ("one", "one")
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("bento", "why"), [("dies", "no such luck"), ("broken", "could not start")]
+)
+def test_what_does_not_start_changes_nothing(settings: Settings, bento: str, why: str) -> None:
+    async def check() -> None:
+        async with keeping_up(settings) as kept:
+            await kept.switch("one")
+            with pytest.raises(MillError, match=f"did not prepare tiny version 1: .*{why}"):
+                await kept.prepare(bento)
+            with pytest.raises(MillError, match=f"did not switch tiny version 1: .*{why}"):
+                await kept.switch(bento)
+            assert (await kept.says(), alive()) == ("one", ["one"])
+
+    asyncio.run(check())
+
+
+def test_a_promoter_that_waits_no_longer_has_it_ended(settings: Settings) -> None:
+    async def check() -> None:
+        async with keeping_up(settings) as kept:
+            await kept.switch("one")
+            with pytest.raises(MillError, match="did not prepare tiny version 1 within 1 s"):
+                await kept.prepare("hangs", seconds=1)
+            assert (await kept.says(), alive()) == ("one", ["one"])
+
+    asyncio.run(check())
+
+
+def test_a_server_that_dies_is_started_again_but_not_without_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "RESTARTS", 2)
+
+    async def check() -> None:
+        async with keeping_up(settings) as kept:
+            await kept.switch("one")
+            for _ in range(2):
+                assert await kept.says("/die") == "server_ended"
+                await kept.until("one")
+            assert await kept.says("/die") == "server_ended"
+            await kept.until("failed")
+            await asyncio.sleep(0.5)
+            assert (await kept.says(), alive(), len(STARTED)) == ("failed", [], 3)
+            await kept.switch("two")  # a promotion brings it back
+            assert await kept.says() == "two"
+
+    asyncio.run(check())
+
+
+def test_a_prepared_one_that_dies_or_is_forgotten_is_given_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        async with keeping_up(settings) as kept:
+            await kept.switch("one")
+            for name in ("two", "three"):
+                await kept.prepare(name)
+                if name == "two":
+                    STARTED[-1].server.process.kill()
+                else:
+                    monkeypatch.setattr(keeping, "_UNUSED_SECONDS", 0.0)
+                while (status := kept.promoter.status()) is None or status.prepared is not None:
+                    await asyncio.sleep(0.05)
+            while alive() != ["one"]:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(check())
+
+
+def champion(settings: Settings, bundle: str) -> None:
+    """The tables that a registry is read from, with one champion."""
+    settings.mlflow.mkdir(exist_ok=True)
+    with sqlite3.connect(settings.mlflow / "mlflow.db") as database:
+        database.executescript(
+            f"""
+            CREATE TABLE model_versions (name, version, source, current_stage, creation_time);
+            CREATE TABLE model_version_tags (name, version, key, value);
+            CREATE TABLE registered_model_aliases (name, version, alias);
+            INSERT INTO model_versions VALUES ('tiny', 1, 'models:/m-1', 'None', 1);
+            INSERT INTO model_version_tags VALUES ('tiny', 1, 'modelmill.bundle', '{bundle}');
+            INSERT INTO registered_model_aliases VALUES ('tiny', 1, 'champion');
+            """
+        )
+
+
+async def ask_for_ever(client: httpx.AsyncClient, stream: bool, ended: asyncio.Event) -> list[str]:
+    """Ask in a loop over kept connections, without a second try; the answers' texts."""
+    texts = []
+    asked = {
+        "model": "tiny", "messages": [{"role": "user", "content": "json?"}],
+        "max_tokens": 24, "temperature": 0, "stream": stream,
+    }  # fmt: skip
+    while not ended.is_set():
+        answer = await client.post("/v1/chat/completions", json=asked)
+        assert answer.status_code == 200, answer.text
+        if not stream:
+            texts.append(answer.json()["choices"][0]["message"]["content"])
+            continue
+        events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+        assert events[-1] == "[DONE]"
+        pieces = [json.loads(event)["choices"][0]["delta"] for event in events[:-1]]
+        texts.append("".join(piece.get("content", "") for piece in pieces))
+    return texts
+
+
+def test_no_request_is_lost_while_real_bentos_are_switched(
+    settings: Settings, bundle_files: Path
+) -> None:
+    work = Workdir.temporary(settings.store, "components.shrink.bundle.bundle")
+    shutil.copytree(bundle_files, work.folder, dirs_exist_ok=True)
+    bundle = work.seal(Bundle)
+    nobody = Lineage(component="x", code="", config="")
+    made = [
+        package(
+            PackageConfig(limits=Limits(slots=8, threads=1)),
+            ModelVersion(name=f"models:/tiny/{number}", digest="1" * 64, lineage=nobody),
+            bundle,
+            Workspace(settings),
+        ).artifact.name.rpartition("/")[2]
+        for number in (2, 1)
+    ]
+    champion(settings, bundle.digest)
+    new, old = Served("tiny", "2", made[0]), Served("tiny", "1", made[1])
+
+    async def check() -> None:
+        async with keeping_up(settings, start) as kept:
+            while not (await kept.client.get("/readyz")).is_success:
+                await asyncio.sleep(0.1)
+            status = kept.promoter.status()
+            assert status is not None
+            assert status.serving == old  # the champion's, found by the keeper itself
+            ended = asyncio.Event()
+            asking = [
+                asyncio.create_task(ask_for_ever(kept.client, stream, ended))
+                for stream in (True, False, True, False)
+            ]
+            for served in (new, old):
+                await asyncio.to_thread(kept.promoter.prepare, served, 60)
+                await asyncio.to_thread(kept.promoter.switch, served, 10)
+                await asyncio.sleep(0.5)
+                assert all(not task.done() for task in asking)
+            ended.set()
+            texts = [text for task in asking for text in await task]
+            assert len(texts) > 20
+            assert len(set(texts)) == 1  # whole, every one
+            mark = kept.keeper.serving
+            assert mark is not None
+            assert mark.served == old
+            servers = marked(_MARK, {mark.server.mark})
+        assert not [process for process in servers if process.is_running()]
+
+    asyncio.run(check())
