@@ -12,10 +12,10 @@ import sys
 
 from components.core import log
 from components.core.errors import MillError
-from flows.commands import looking, machine, models, runs
+from flows.commands import lineage, looking, machine, models, runs
 from flows.commands.app import app
 
-COMMANDS = (runs, looking, models, machine)
+COMMANDS = (runs, looking, lineage, models, machine)
 """Importing a module adds its commands to ``app``."""
 
 

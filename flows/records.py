@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from components.core.artifact import canonical
 from components.core.log import mask
 from components.core.progress import Progress
@@ -49,6 +51,11 @@ class Record:
     def failed(self, name: str, error: BaseException) -> None:
         self.close("failed", f"{name}: {mask(str(error) or type(error).__name__)}")
 
+    def note(self, **facts: Any) -> None:
+        """Enter further facts: JSON-safe, by names of their own."""
+        self._content.update(facts)
+        self._write()
+
     def close(self, state: str, note: str = "") -> None:
         """The run's end: ``completed``, ``failed`` or ``stopped``."""
         self._content.update(state=state, note=note)
@@ -57,6 +64,21 @@ class Record:
 
     def _write(self) -> None:
         write_durably(self.path, canonical(self._content))
+
+
+def repeatable(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:
+    """What is needed to run the same again: the whole config, and the folder its globs start from.
+
+    A config that holds a secret is left out, since records are shown.
+    """
+    whole = config.model_dump(mode="json")
+    secret = mask(text := canonical(whole).decode()) != text
+    return {
+        "target": target,
+        "sets": [mask(given) for given in sets],
+        "folder": str(Path.cwd()),
+        "config": None if secret else whole,
+    }
 
 
 def step_json(result: StepResult) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
+from components.lineage.orders import read_orders, split_targets
 from flows.display import Display, closing_table
 from flows.plan import PlanMill, Planned
 from flows.presets.text import PRESETS, TextRun
-from flows.records import Record, Several, step_json
+from flows.records import Record, Several, repeatable, step_json
 from flows.step import Mill, Reached, Resolve, Silent, StepResult, StoreMill, check_until
 from flows.text import text
 
@@ -38,6 +39,8 @@ class RunOptions:
     until: str | None = None
     refresh: bool = False
     plain: bool = False
+    config: TextRun | None = None
+    """A whole config of an earlier run, to be run again; ``target`` only names it then."""
 
 
 @dataclass
@@ -78,12 +81,32 @@ def _near(path: Path) -> str:
     return str(path.resolve()) if relative.startswith("..") else relative
 
 
-def read_target(target: str, sets: Sequence[str]) -> TextRun:
-    """A preset by name, or a YAML file over one, with ``--set`` on top.
+def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun:
+    """A preset by name, or a YAML file over one, with ``--set`` and the orders to forget on top.
 
     Raises:
         ConfigError: neither, or a field in it is wrong.
     """
+    return with_orders(_read_target(target, sets), settings)
+
+
+def with_orders(config: TextRun, settings: Settings) -> TextRun:
+    """``config`` with all that this workspace was ordered to forget on its blocklists."""
+    targets = [order.target for order in read_orders(settings)]
+    if not targets:
+        return config
+    addresses, domains = split_targets(targets)
+    blocklist = sorted({*config.scrape.blocklist, *targets})
+    blocked = {
+        "blocked_urls": tuple(sorted({*config.select.blocked_urls, *addresses})),
+        "blocked_domains": tuple(sorted({*config.select.blocked_domains, *domains})),
+    }
+    scrape = config.scrape.model_copy(update={"blocklist": blocklist})
+    select = config.select.model_copy(update=blocked)
+    return config.model_copy(update={"scrape": scrape, "select": select})
+
+
+def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     if target in PRESETS:
         return overlay(PRESETS[target](), {}, sets)
     path = Path(target)
@@ -116,13 +139,13 @@ def resolver(refresh: bool = False) -> Resolve[ScrapeConfig]:
 def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> list[Planned]:
     """Every step of a run as it would go."""
     mill = PlanMill(Store(settings.store))
-    text(read_target(target, sets), mill, resolver())
+    text(read_target(target, sets, settings), mill, resolver())
     return mill.steps
 
 
 def run_text(settings: Settings, options: RunOptions, console: Console) -> Outcome:
     """Run the chain on this machine."""
-    config = read_target(options.target, options.sets)
+    config = options.config or read_target(options.target, options.sets, settings)
     store = Store(settings.store)
     if options.until is not None:
         catalogue = PlanMill(store)
@@ -131,6 +154,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     with full_disk_is_one_line(settings.home):
         settings.prefect.mkdir(parents=True, exist_ok=True)
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
+    record.note(repeat=repeatable(config, options.target, options.sets))
     silent = Silent()
     pool = Pool()
     workspace = Workspace(settings)

@@ -36,7 +36,7 @@ def run_stage(
     if output.exists():
         raise ConfigError(f"--output {output}: exists already; give a new folder")
     store = Store(settings.store)
-    planned = _find(store, name, preset)
+    planned = _find(settings, name, preset)
     config = overlay(planned.config, {}, sets)
     roles = _roles(planned)
     given = _adopt(store, name, roles, inputs)
@@ -58,9 +58,9 @@ def run_stage(
     }
 
 
-def _find(store: Store, name: str, preset: str) -> Planned:
-    mill = PlanMill(store)
-    text(read_target(preset, ()), mill, resolver())
+def _find(settings: Settings, name: str, preset: str) -> Planned:
+    mill = PlanMill(Store(settings.store))
+    text(read_target(preset, (), settings), mill, resolver())
     stages = [
         step
         for step in mill.steps

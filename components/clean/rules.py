@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from components.core.blocklist import Blocklist
 from components.core.config import StageConfig
 from components.text.pii import EXAMPLE, KINDS
 
@@ -153,23 +153,10 @@ def bounded(
 
 
 def judge_blocked(urls: list[str], blocked: tuple[str, ...], domains: tuple[str, ...]) -> Finding:
-    """1 where a page's address, or its host or a parent of it, is on the list."""
-    addresses = {bare(url) for url in blocked}
-    hosts = {domain.lower().strip(".") for domain in domains}
-    found = [float(bare(url) in addresses or _within(url, hosts)) for url in urls]
+    """1 where a page's address or one above it, or its host or a parent of it, is on the list."""
+    blocklist = Blocklist([*blocked, *domains])
+    found = [float(blocklist.covers(url)) for url in urls]
     return bounded("blocked", np.array(found, dtype=np.float64), at_most=0.0)
-
-
-def bare(url: str) -> str:
-    """An address without its fragment and closing slash."""
-    return url.partition("#")[0].rstrip("/")
-
-
-def _within(url: str, hosts: set[str]) -> bool:
-    if not hosts:
-        return False
-    parts = (urlsplit(url).hostname or "").split(".")
-    return any(".".join(parts[index:]) in hosts for index in range(len(parts)))
 
 
 def judge_language(rules: LanguageRules, table: pa.Table) -> list[Finding]:

@@ -53,7 +53,9 @@ class SelectConfig(StageConfig):
     pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
     duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
     boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
-    blocked_urls: tuple[str, ...] = Field(default=(), description="addresses that never stay")
+    blocked_urls: tuple[str, ...] = Field(
+        default=(), description="addresses that never stay, with all below them"
+    )
     blocked_domains: tuple[str, ...] = Field(
         default=(), description="hosts that never stay, with their subdomains"
     )

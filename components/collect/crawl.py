@@ -18,11 +18,14 @@ from components.collect.fetch import Fetched, Fetcher
 from components.collect.pagelinks import read_links
 from components.collect.robots import Rules, forbids_indexing, read_rules, read_sitemaps
 from components.collect.spool import Answer, Spool
-from components.collect.urls import host_of, is_listed, origin
+from components.collect.urls import host_of, origin
+from components.core.blocklist import Blocklist
 from components.core.progress import Progress
 
 MAX_WAIT_SECONDS = 120.0
 """A server that asks to be left alone for longer is asked no more."""
+BLOCKED = "on the blocklist"
+"""The ledger's reason for a page that was not to be fetched."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Manners:
     delay_seconds: float
     retries: int
     backoff_seconds: float
-    blocklist: tuple[str, ...]
+    blocklist: Blocklist
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,8 @@ class Crawl:
         return answer
 
     def _forbidden(self, url: str) -> Answer | None:
-        if is_listed(url, self.manners.blocklist):
-            return Answer(reason="on the blocklist", asked=False)
+        if self.manners.blocklist.covers(url):
+            return Answer(reason=BLOCKED, asked=False)
         rules = self._rules[origin(url)]
         if rules.forbids(url, self.manners.agent):
             return Answer(reason=rules.reason, asked=rules.protego is None)

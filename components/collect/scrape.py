@@ -16,15 +16,17 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from components.collect.crawl import Crawl, Entry, Manners
+from components.collect.crawl import BLOCKED, Crawl, Entry, Manners
 from components.collect.fetch import Fetcher, Limits
 from components.collect.files import digest_files, pages_of_files
 from components.collect.guard import Address
+from components.collect.repeat import LEDGER_FILE, repeat_crawl
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
 from components.collect.urls import host_of, normalise
 from components.collect.warc import WebPage, write_shards
 from components.core.artifact import Pages
+from components.core.blocklist import Blocklist
 from components.core.config import StageConfig
 from components.core.errors import DataError, MillError, TransientError
 from components.core.shards import write_shard
@@ -98,6 +100,12 @@ class ScrapeConfig(StageConfig):
     blocklist: list[str] = Field(
         default=[], description="URLs (with all below them) and domains never to be fetched"
     )
+    repeats: str = Field(
+        default="",
+        pattern="^([0-9a-f]{64})?$",
+        description="key of an earlier crawl that this one is, without what came onto the "
+        "blocklist since; set by the run",
+    )
     max_failed_share: float = Field(
         default=0.2, ge=0, le=1, description="of the pages asked for; more end the run"
     )
@@ -135,8 +143,8 @@ def resolve(
     """``config`` with what it will look at fixed.
 
     A crawl stands for the newest earlier crawl with the same config (``earlier``: records of sealed
-    crawls, newest first), else, and with ``refresh``, for ``now``. A given ``as_of`` stays. Files
-    are found and digested.
+    and unfinished crawls), else it repeats the newest whose blocklist was shorter, else, and with
+    ``refresh``, it stands for ``now``. A given ``as_of`` stays. Files are found and digested.
 
     Raises:
         ConfigError: a glob matches no file.
@@ -144,20 +152,51 @@ def resolve(
     if config.source == "files":
         digests = digest_files(config.files)
         return config.model_copy(update={"as_of": NO_DATE, "digests": digests})
-    if config.as_of:
-        return config
-    own = _but_date(config.model_dump(mode="json"))
-    before = [
-        str(record["config"].get("as_of", ""))
-        for record in earlier
-        if isinstance(record.get("config"), Mapping) and _but_date(record["config"]) == own
-    ]
-    newest = max(before, default="")
-    return config.model_copy(update={"as_of": now if refresh or not newest else newest})
+    known = [] if refresh and not config.as_of else _same_but_blocklist(config, earlier)
+    usable = [before for before in known if not config.as_of or before.as_of == config.as_of]
+    same = [before for before in usable if before.blocklist == frozenset(config.blocklist)]
+    if same:
+        newest = max(same, key=lambda before: (before.as_of, bool(before.key)))
+        return config.model_copy(update={"as_of": newest.as_of, "repeats": newest.repeats})
+    shorter = [b for b in usable if b.key and b.blocklist < frozenset(config.blocklist)]
+    if shorter:
+        newest = max(shorter, key=lambda before: (before.as_of, len(before.blocklist)))
+        return config.model_copy(update={"as_of": newest.as_of, "repeats": newest.key})
+    return config.model_copy(update={"as_of": config.as_of or now, "repeats": ""})
 
 
-def _but_date(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name != "as_of"}
+@dataclass(frozen=True)
+class _Before:
+    """An earlier crawl as far as a later one asks."""
+
+    as_of: str
+    blocklist: frozenset[str]
+    repeats: str
+    key: str
+    """Empty for an unfinished one."""
+
+
+def _same_but_blocklist(
+    config: ScrapeConfig, earlier: Sequence[Mapping[str, Any]]
+) -> list[_Before]:
+    """Earlier crawls of the same config, whenever they were and whatever was blocked then."""
+    free = {"as_of", "repeats", "blocklist"}
+    own = config.model_dump(mode="json")
+    found: list[_Before] = []
+    for record in earlier:
+        given = record.get("config")
+        if not isinstance(given, Mapping):
+            continue
+        whole = {**_DEFAULTS, **given}  # a field that came since had its default
+        if all(whole.get(name) == value for name, value in own.items() if name not in free):
+            key = str(record.get("artifact", {}).get("name", "")).rpartition("/")[2]
+            listed = frozenset(map(str, whole["blocklist"]))
+            found.append(_Before(str(whole["as_of"]), listed, str(whole["repeats"]), key))
+    sealed = {before.key for before in found}
+    return [b for b in found if b.as_of and (b.key or not b.repeats or b.repeats in sealed)]
+
+
+_DEFAULTS = ScrapeConfig().model_dump(mode="json")
 
 
 def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
@@ -168,6 +207,10 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
         TransientError: a seed cannot be reached, or too many pages failed.
     """
     date = config.as_of or NO_DATE
+    if config.repeats:
+        source = work.root / "sealed" / config.repeats
+        stats = repeat_crawl(source, work.folder, Blocklist(config.blocklist))
+        return work.seal(Pages, stats=stats)
     ledger: dict[str, Entry] = {}
     if config.source == "files":
         pages = _from_files(config, ledger)
@@ -181,7 +224,7 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
     if not kept:
         raise DataError(f"no page came from {_named(config)}: {_first_reason(ledger)}")
     rows = [ledger[url].row() for url in sorted(ledger)]
-    write_shard(work.folder / "ledger.parquet", pa.Table.from_pylist(rows, schema=LEDGER))
+    write_shard(work.folder / LEDGER_FILE, pa.Table.from_pylist(rows, schema=LEDGER))
     asked = [entry for entry in ledger.values() if entry.status or entry.failed]
     return work.seal(
         Pages,
@@ -238,7 +281,7 @@ async def _run(
         else config.delay_seconds,
         retries=config.retries,
         backoff_seconds=config.backoff_seconds,
-        blocklist=tuple(config.blocklist),
+        blocklist=Blocklist(config.blocklist),
     )
     limits = Limits(
         config.max_bytes, config.connect_seconds, config.read_seconds, config.page_seconds
@@ -298,9 +341,11 @@ def _from_spool(spool: Spool, ledger: Mapping[str, Entry]) -> Iterator[WebPage]:
 
 def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
-    digests = config.digests or digest_files(config.files)
+    digests, blocklist = config.digests or digest_files(config.files), Blocklist(config.blocklist)
     for found in pages_of_files(config.files, digests, config.max_bytes):
-        if isinstance(found, Entry):
+        if blocklist.covers(found.url):
+            ledger[found.url] = Entry(found.url, reason=BLOCKED)
+        elif isinstance(found, Entry):
             ledger[found.url] = found
         elif found.url in ledger and ledger[found.url].digest == found.digest:
             continue  # the same page twice

@@ -63,16 +63,3 @@ def origin(url: str) -> str:
 def host_of(url: str) -> str:
     """Host name of a normalised URL."""
     return urlsplit(url).hostname or ""
-
-
-def is_listed(url: str, blocklist: tuple[str, ...]) -> bool:
-    """Whether ``blocklist`` names this URL, a prefix of it up to a slash, or its domain."""
-    host = host_of(url)
-    for entry in blocklist:
-        if "://" not in entry:
-            domain = entry.lower().strip(".")
-            if host == domain or host.endswith(f".{domain}"):
-                return True
-        elif url == entry or url.startswith(entry.rstrip("/") + "/"):
-            return True
-    return False

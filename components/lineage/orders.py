@@ -1,0 +1,104 @@
+"""Orders to forget a page or a domain: ``<home>/blocklist.jsonl``, one JSON object a line.
+
+Every run of the workspace takes them as an input of ``scrape`` and ``select``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.collect.urls import normalise
+from components.core.artifact import canonical
+from components.core.errors import ConfigError, DataError
+from components.core.locking import locked
+from components.core.settings import Settings
+from components.core.workdir import write_durably
+
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})+")
+
+
+@dataclass(frozen=True)
+class Order:
+    """One page (with all below its address) or one domain (with its subdomains) to forget."""
+
+    target: str
+    time: str
+    """UTC, ISO 8601."""
+    why: str
+
+
+def normalise_target(given: str) -> str:
+    """A URL or domain in the one spelling that orders have.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    text = given.strip()
+    if text.startswith("file:///") and len(text) > len("file:///"):
+        return text.rstrip("/")
+    if "://" in text:
+        url = normalise(text)
+        if url is None:
+            raise ConfigError(f"{given}: not an http(s) or file address")
+        return url
+    host, _, path = text.partition("/")
+    try:
+        domain = host.lower().strip(".").encode("idna").decode()
+    except UnicodeError as error:
+        raise ConfigError(f"{given}: not a domain: {error}") from error
+    if not _DOMAIN.fullmatch(domain):
+        raise ConfigError(
+            f"{given}: neither an address (https://site.example/page, file:///notes/a.md) nor a "
+            "domain (site.example)"
+        )
+    if path:
+        raise ConfigError(f"{given}: an address needs its scheme: https://{domain}/{path}")
+    return domain
+
+
+def orders_path(settings: Settings) -> Path:
+    """Where the orders lie."""
+    return settings.home / "blocklist.jsonl"
+
+
+def read_orders(settings: Settings) -> list[Order]:
+    """All orders, oldest first.
+
+    Raises:
+        DataError: a line is no order; names it.
+    """
+    path = orders_path(settings)
+    if not path.exists():
+        return []
+    orders = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            orders.append(Order(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}:{number}: not an order to forget: {error}") from error
+    return orders
+
+
+def record_order(settings: Settings, target: str, why: str) -> tuple[Order, bool]:
+    """The order for ``target`` and whether it is new; one that stands already stays as it is."""
+    with locked(settings.home / "blocklist.lock"):
+        orders = read_orders(settings)
+        for order in orders:
+            if order.target == target:
+                return order, False
+        order = Order(target, datetime.now(UTC).isoformat(timespec="seconds"), why)
+        lines = [canonical(asdict(known)) for known in [*orders, order]]
+        write_durably(orders_path(settings), b"\n".join(lines) + b"\n")
+    return order, True
+
+
+def split_targets(targets: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(addresses, domains), as ``select`` takes them."""
+    addresses = [target for target in targets if "://" in target]
+    return addresses, [target for target in targets if "://" not in target]
