@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,25 @@ def model_versions(settings: Settings) -> Answer:
     """Registered versions with their aliases."""
     versions = list_versions(settings)
     return Answer({"models": versions}, lambda console: _show_versions(console, versions))
+
+
+def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer:
+    """A version's dossier, and where it lies.
+
+    Raises:
+        ConfigError: there is no such version, or ``output`` cannot be written.
+    """
+    from components.publish.dossier.write import dossier_of
+
+    path, changed = dossier_of(settings, model)
+    if output is not None:
+        try:
+            shutil.copyfile(path, output)
+        except OSError as error:
+            raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
+    shown = output or path
+    value = {"dossier": str(shown), "changed": changed}
+    return Answer(value, lambda console: console.print(str(shown), soft_wrap=True))
 
 
 def describe(settings: Settings, what: str) -> Answer:

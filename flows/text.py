@@ -40,6 +40,7 @@ from components.pack.instructions import make_instructions
 from components.pack.tokenizer import train_tokenizer
 from components.pack.tokens import pack_tokens
 from components.publish.dataset import push_dataset
+from components.publish.dossier.write import write_dossier
 from components.publish.promote import promote
 from components.publish.register import register
 from components.shrink.bundle import bundle
@@ -181,4 +182,5 @@ def publish(
     promoted = mill.act("promote", promote, run.promote, version=version, reports=trained.reports)
     bento = mill.act("package", package, run.package, version=promoted, bundle=exported)
     mill.act("smoke", smoke, run.smoke, bento=bento)
+    mill.act("dossier", write_dossier, run.dossier, version=promoted, bento=bento)
     return Served(promoted, bento)

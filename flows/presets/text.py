@@ -30,6 +30,7 @@ from components.pack.instructions import InstructionsConfig
 from components.pack.tokenizer import TokenizerConfig
 from components.pack.tokens import TokensConfig
 from components.publish.dataset import DatasetConfig
+from components.publish.dossier.write import DossierConfig
 from components.publish.gates import Comparison, Gate
 from components.publish.promote import PromoteConfig
 from components.publish.register import RegisterConfig
@@ -89,6 +90,7 @@ class TextRun(StageConfig):
     promote: PromoteConfig = PromoteConfig()
     package: PackageConfig = PackageConfig()
     smoke: SmokeConfig = SmokeConfig()
+    dossier: DossierConfig = DossierConfig()
 
     @property
     def registered(self) -> RegisterConfig:
