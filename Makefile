@@ -33,11 +33,13 @@ test: check
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-# Needs `uv` on the PATH. Resolved for 3.11, which also serves 3.12. What a CUDA build of torch
+# Needs `uv` on the PATH. Pins stay where they can: `make lock UPGRADE=--upgrade` takes the newest.
+# Resolved for 3.11, which also serves 3.12. What a CUDA build of torch
 # brings along is left to pip, which takes it only where that build is installed.
 lock:
+	cp requirements.lock requirements.new
 	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" uv pip compile pyproject.toml --extra dev \
-		--python-version 3.11 --no-header --no-annotate --quiet --output-file requirements.new
+		--python-version 3.11 --no-header --no-annotate --quiet $(UPGRADE) --output-file requirements.new
 	{ echo '# Every version, resolved for Python 3.11 (serves 3.12 too). Made by `make lock`; install with pip.'; \
 	  grep -Ev '^(nvidia-(cu|nccl|nvjitlink|nvshmem|nvtx)|cuda-|triton)' requirements.new \
 	  | sed -E 's/\+cpu$$//'; } > requirements.lock

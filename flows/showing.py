@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,6 +131,25 @@ def _told(facts: dict[str, Any]) -> str:
     named = f"{facts.get('model', '')}{f'/{version}' if version is not None else ''}"
     rest = (f"{key} {value}" for key, value in facts.items() if key not in machine and value)
     return "; ".join(part for part in (named, *rest) if part)
+
+
+def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer:
+    """A version's dossier, and where it lies.
+
+    Raises:
+        ConfigError: there is no such version, or ``output`` cannot be written.
+    """
+    from components.publish.dossier.write import dossier_of
+
+    path, changed = dossier_of(settings, model)
+    if output is not None:
+        try:
+            shutil.copyfile(path, output)
+        except OSError as error:
+            raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
+    shown = output or path
+    value = {"dossier": str(shown), "changed": changed}
+    return Answer(value, lambda console: console.print(str(shown), soft_wrap=True))
 
 
 def describe(settings: Settings, what: str) -> Answer:

@@ -42,6 +42,7 @@ from components.pack.tokenizer import train_tokenizer
 from components.pack.tokens import pack_tokens
 from components.publish.change import measure_change
 from components.publish.dataset import push_dataset
+from components.publish.dossier.write import write_dossier
 from components.publish.promote import promote
 from components.publish.register import register
 from components.shrink.bundle import bundle
@@ -197,4 +198,5 @@ def publish(
         bento=bento,
         reports={**reports, "smoke": tried},
     )
+    mill.act("dossier", write_dossier, run.priced, version=promoted, bento=bento)
     return Served(promoted, bento)

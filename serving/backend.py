@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from components.core.errors import MillError
 from components.core.settings import Settings
+from components.publish.bentos import bentos_folder
 from components.publish.handover import Served
 from serving.endpoint import read_endpoint
 from serving.front import Target
-from serving.package import bentos_folder
 from serving.process import GAVE_UP, Server, check, late, spawn, stop, tail
 
 _POLL_SECONDS = 0.05

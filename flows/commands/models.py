@@ -1,7 +1,8 @@
-"""The registry: ``models``, ``promote``, ``rollback``, ``approve``, ``audit``."""
+"""The registry: ``models``, ``promote``, ``rollback``, ``approve``, ``audit``, ``dossier``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -106,6 +107,19 @@ def audit(
     from flows.showing import audit_log
 
     answer = audit_log(settings.load(), verify=verify, head=head)
+    emit(as_json, answer.value, answer.show)
+
+
+@app.command()
+def dossier(
+    model: Annotated[str, typer.Argument(help="MODEL/VERSION, MODEL@ALIAS, or MODEL: its newest")],
+    output: Annotated[Path | None, typer.Option(help="also write a copy there")] = None,
+    as_json: Json = False,
+) -> None:
+    """One offline HTML file that tells all there is to know of a version."""
+    from flows.showing import write_dossier
+
+    answer = write_dossier(settings.load(), model, output)
     emit(as_json, answer.value, answer.show)
 
 

@@ -32,6 +32,7 @@ from components.pack.tokenizer import TokenizerConfig
 from components.pack.tokens import TokensConfig
 from components.publish.change import ChangeConfig
 from components.publish.dataset import DatasetConfig
+from components.publish.dossier.write import DossierConfig
 from components.publish.gates import Comparison, Gate
 from components.publish.promote import PromoteConfig
 from components.publish.register import RegisterConfig
@@ -94,6 +95,7 @@ class TextRun(StageConfig):
     promote: PromoteConfig = PromoteConfig()
     package: PackageConfig = PackageConfig()
     smoke: SmokeConfig = SmokeConfig()
+    dossier: DossierConfig = DossierConfig()
     prices: Prices | None = Field(
         default=None, description="what the machine costs; the plan then says what a run will"
     )
@@ -117,6 +119,14 @@ class TextRun(StageConfig):
     def registered(self) -> RegisterConfig:
         """The registry's config; a model without a name of its own is named after its run."""
         return self.registry.model_copy(update={"name": self.registry.name or self.name})
+
+    @property
+    def priced(self) -> DossierConfig:
+        """The dossier's config with the run's prices in it."""
+        if self.prices is None:
+            return self.dossier
+        told = {"hour": self.prices.hour, "currency": self.prices.currency}
+        return self.dossier.model_copy(update=told)
 
     @property
     def compared(self) -> ChangeConfig:

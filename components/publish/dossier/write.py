@@ -1,0 +1,164 @@
+"""Writes a version's dossier: model card, data card, pictures, gates, lineage, bill of materials.
+
+One HTML file that asks for nothing from outside (its content policy forbids it), kept among the
+version's files in the registry, so that it goes where the version goes and is deleted with it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from pydantic import Field
+
+from components.core.action import Change, Workspace
+from components.core.artifact import Bento, Checkpoint, ModelVersion, Report, Tokens, digest_file
+from components.core.config import StageConfig
+from components.core.errors import ConfigError
+from components.core.figures import Figure
+from components.core.settings import Settings, checkout
+from components.core.workdir import write_durably
+from components.publish.dossier import draw
+from components.publish.dossier.gather import Facts, bundle_of, gather
+from components.publish.dossier.sbom import bill_of_materials, read_packages
+from components.publish.dossier.tree import lineage_tree
+from components.publish.registry import Entry, entries, parse, registry_lock
+
+FILE = "dossier.html"
+PAGE = "page.html.j2"
+
+
+class DossierConfig(StageConfig):
+    """What a dossier is told beside what it finds."""
+
+    purpose: str = Field(
+        default="", max_length=2000, description="what the model is meant for, in a sentence or two"
+    )
+    limits: str = Field(default="", max_length=2000, description="what it should not be used for")
+    hour: float | None = Field(
+        default=None,
+        ge=0,
+        description="price of an hour of a run; set by the run from its prices; None leaves cost out",
+    )
+    currency: str = Field(default="EUR", min_length=1, max_length=8, description="of the price")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure beside the champion's."""
+
+    name: str
+    ours: Figure
+    theirs: Figure | None
+    picture: str
+
+
+def write_dossier(
+    config: DossierConfig, version: ModelVersion, bento: Bento, workspace: Workspace
+) -> Change[Report]:
+    """Write the dossier of ``version``; unchanged where the file would come out equal.
+
+    Raises:
+        ConfigError: the version is not registered.
+    """
+    name, number = parse(version)
+    path, changed = dossier_of(workspace.settings, f"{name}/{number}", config)
+    made = Report(
+        name=f"../{path.parent.relative_to(workspace.settings.home).as_posix()}",
+        digest=digest_file(path),
+        lineage=workspace.lineage(
+            "components.publish.dossier.write.write_dossier", {"version": version, "bento": bento}
+        ),
+    )
+    return Change(made, changed, path.relative_to(workspace.settings.home).as_posix())
+
+
+def dossier_of(
+    settings: Settings, model: str, config: DossierConfig | None = None
+) -> tuple[Path, bool]:
+    """The dossier of MODEL@ALIAS, MODEL/VERSION or MODEL (its newest version), written if need be.
+
+    Returns:
+        The file, and whether it is new or another than before.
+
+    Raises:
+        ConfigError: there is no such version.
+    """
+    entry = _choose(entries(settings), model)
+    page = render(settings, gather(settings, entry), config or DossierConfig()).encode()
+    path = entry.files(settings) / FILE
+    with registry_lock(settings):
+        if path.is_file() and path.read_bytes() == page:
+            return path, False
+        write_durably(path, page)
+    return path, True
+
+
+def _choose(found: list[Entry], model: str) -> Entry:
+    name, _, alias = model.partition("@")
+    name, _, number = name.partition("/")
+    for entry in found:
+        wanted = str(entry.version) == number if number else not alias or alias in entry.aliases
+        if entry.model == name and wanted:
+            return entry
+    known = sorted(f"{entry.model}/{entry.version}" for entry in found)
+    raise ConfigError(f"{model}: no such version; there is {', '.join(known) or 'none yet'}")
+
+
+def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:
+    """The page. Every text in it is escaped; equal facts give equal bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = draw.number
+    packages = read_packages(checkout(Path(__file__).parent))
+    bill = bill_of_materials(
+        packages, facts.entry.model, str(facts.entry.version), bundle_of(facts.entry)
+    )
+    return environment.get_template(PAGE).render(
+        facts=facts,
+        config=config,
+        bundle_digest=bundle_of(facts.entry),
+        model=facts.node(Checkpoint.format),
+        tokens=facts.node(Tokens.format),
+        funnel=draw.bars("pages from the crawl to the training", facts.funnel),
+        curves=[
+            (f"{c.stage}: {c.column}", draw.curves(f"{c.stage}: {c.column}", "steps", [c.series]))
+            for c in facts.curves
+        ],
+        compared=_compared(facts),
+        tree=lineage_tree(facts.chain),
+        costs=_costs(facts, config),
+        packages=packages,
+        bill=f"data:application/json;base64,{b64encode(bill.encode()).decode()}",
+    )
+
+
+def _compared(facts: Facts) -> list[Compared]:
+    rows = []
+    for name, ours in facts.figures.items():
+        theirs = facts.champion_figures.get(name)
+        picture = draw.intervals(name, _span(ours), _span(theirs)) if theirs else ""
+        rows.append(Compared(name, ours, theirs, picture))
+    return rows
+
+
+def _span(figure: Figure) -> draw.Span:
+    return draw.Span(figure.value, figure.low, figure.high)
+
+
+def _costs(facts: Facts, config: DossierConfig) -> Mapping[str, Any]:
+    """Seconds of every stage behind the version, and what they cost."""
+    rows = [(node.stage, node.stats.get("seconds", 0.0)) for node in facts.chain]
+    rows.sort(key=lambda row: -row[1])
+    total = sum(seconds for _, seconds in rows)
+    price = None if config.hour is None else config.hour * total / 3600
+    return {"rows": rows, "total": total, "price": price}

@@ -1,0 +1,164 @@
+"""The dossier tells all of a version, asks for nothing from outside, and trusts no text in it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from components.clean.select import SelectConfig, select
+from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion
+from components.core.errors import ConfigError
+from components.core.workdir import Workdir
+from components.publish.dossier import draw
+from components.publish.dossier.write import DossierConfig, dossier_of
+from components.publish.register import RegisterConfig, register
+from tests.conftest import _document
+from tests.publish.conftest import Bench
+
+EVIL = "<script>alert('title')</script>"
+SECRET = "jane.doe@corp.test"
+
+
+class Links(HTMLParser):
+    """Every tag, and every address that a browser would look at."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "action", "data", "poster", "srcset") and value:
+                self.addresses.append(value)
+
+
+def sealed_corpus(store: Path) -> Corpus:
+    """Four pages, one of a blocked host."""
+    import pyarrow as pa
+
+    from components.core.rows import DOCUMENT, shard_of
+    from components.core.shards import shard_name, write_shard
+
+    given = [
+        {"text": "A page that stays. " * 9, "title": EVIL},
+        {"text": f"Write to {SECRET} for more. " * 5, "title": "Contact"},
+        {"text": "Another page. " * 30},
+        {"text": "A page of a host to leave out. " * 9, "url": "https://ads.example/<b>x</b>"},
+    ]
+    rows = [_document(one, index) for index, one in enumerate(given)]
+    work = Workdir.temporary(store)
+    for number in range(2):
+        mine = [row for row in rows if shard_of(row["id"], 2) == number]
+        table = pa.Table.from_pylist(sorted(mine, key=lambda r: r["id"]), schema=DOCUMENT)
+        write_shard(work.folder / shard_name(number), table)
+    raw = work.seal(Corpus)
+    lineage = Lineage(
+        component="components.clean.select.select",
+        code="",
+        config="",
+        parents={"corpus": raw.digest},
+    )
+    chosen = Workdir(store, "selected", lineage)
+    return select(SelectConfig(blocked_domains=("ads.example",)), raw, {}, chosen)
+
+
+@pytest.fixture(scope="module")
+def version(bench: Bench) -> ModelVersion:
+    corpus = sealed_corpus(bench.settings.store)
+    dataset = Dataset(name="corpus-x", digest=corpus.digest, lineage=corpus.lineage)
+    made = register(
+        RegisterConfig(name="told"),
+        bench.bundle("weights of told"),
+        bench.model(),
+        dataset,
+        {"choice": bench.report("accuracy", 0.61, 0.55, 0.67)},
+        bench.workspace,
+    )
+    return made.artifact
+
+
+@pytest.fixture(scope="module")
+def page(bench: Bench, version: ModelVersion) -> str:
+    path, changed = dossier_of(bench.settings, "told/1", DossierConfig(hour=3.6))
+    assert changed
+    return path.read_text()
+
+
+def test_nothing_is_fetched_and_nothing_runs(page: str) -> None:
+    found = Links(page)
+    outside = [a for a in found.addresses if not a.startswith(("#", "data:application/json"))]
+    assert outside == []
+    assert not {"script", "iframe", "object", "img", "form"} & set(found.tags)
+    assert "<b>x</b>" not in page
+    assert "default-src 'none'" in page
+    assert "url(" not in page
+
+
+def test_text_of_pages_is_escaped_and_personal_data_replaced(page: str) -> None:
+    assert EVIL not in page
+    assert "&lt;script&gt;alert(" in page
+    assert SECRET not in page
+
+
+def test_it_tells_what_was_dropped_and_why(page: str) -> None:
+    assert "blocked" in page
+    assert "https://ads.example/&lt;b&gt;x&lt;/b&gt;" in page
+    assert "documents kept" in page
+
+
+def test_figures_curves_and_lineage_are_there(page: str) -> None:
+    assert "choice.accuracy" in page
+    assert "0.55 … 0.67" in page
+    assert "ppo: loss" in page
+    assert page.count("<polyline") == 2  # the curve, faintly, and its moving mean
+    assert 'class="tree"' in page
+    assert "EUR" in page
+
+
+def test_the_bill_of_materials_is_cyclonedx_and_whole(page: str) -> None:
+    link = next(a for a in Links(page).addresses if a.startswith("data:"))
+    bill = json.loads(base64.b64decode(link.partition("base64,")[2]))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    assert bill["metadata"]["component"]["type"] == "machine-learning-model"
+    torch = [c for c in bill["components"] if c["name"] == "torch"]
+    assert torch[0]["purl"] == "pkg:pypi/torch@2.13.0"
+    assert len(bill["components"]) > 200
+
+
+def test_equal_facts_change_nothing(bench: Bench, page: str) -> None:
+    config = DossierConfig(hour=3.6)
+    assert dossier_of(bench.settings, "told", config)[1] is False
+    assert dossier_of(bench.settings, "told@challenger", DossierConfig(limits="x"))[1] is True
+
+
+@pytest.mark.parametrize("model", ["told/9", "told@nobody", "nobody"])
+def test_a_version_that_is_not_there_is_one_line(
+    bench: Bench, version: ModelVersion, model: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{model}: no such version; there is .*told/1"):
+        dossier_of(bench.settings, model)
+
+
+def test_a_noisy_curve_is_drawn_within_its_frame() -> None:
+    ys = [float("nan"), *(5.0 + (-1) ** x for x in range(999))]
+    svg = draw.curves("loss", "steps", [draw.Series("loss", range(1000), ys)])
+    assert svg.count("<polyline") == 2
+    points = [
+        p.split(",") for part in svg.split('points="')[1:] for p in part.split('"')[0].split()
+    ]
+    assert all(0 <= float(x) <= draw.WIDTH and 0 <= float(y) <= draw.HEIGHT for x, y in points)
+    assert draw.curves("none", "steps", [draw.Series("loss", [], [])]) == ""
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 9.1), (1e-9, 4e-9), (5.0, 5.0)])
+def test_ticks_are_round_and_within(low: float, high: float) -> None:
+    found = draw.ticks(low, high)
+    assert found
+    assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in found)
