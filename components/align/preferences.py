@@ -70,7 +70,7 @@ class PreferencesConfig(StageConfig):
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
     )
-    questions: int = Field(default=768, ge=1, description="training questions, at most")
+    questions: int = Field(default=448, ge=1, description="training questions, at most")
     heldout_questions: int = Field(default=96, ge=1, description="held-out questions, at most")
     answers: int = Field(default=4, ge=2, le=64, description="answers sampled to a question")
     borrowed: int = Field(

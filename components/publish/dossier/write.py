@@ -42,7 +42,7 @@ class DossierConfig(StageConfig):
     hour: float | None = Field(
         default=None,
         ge=0,
-        description="price of an hour of a run; set by the run from its prices; None leaves cost out",
+        description="price of an hour; set by a run that has prices",
     )
     currency: str = Field(default="EUR", min_length=1, max_length=8, description="of the price")
 
