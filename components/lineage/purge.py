@@ -167,6 +167,9 @@ def carry_out(settings: Settings, purge: Purge) -> None:
         remove(_inside(settings, name))
     for name in purge.files:
         _inside(settings, name).unlink(missing_ok=True)
+    # They quote pages, and the next look at a version writes its dossier anew.
+    for dossier in settings.mlflow.glob("artifacts/models/*/artifacts/dossier.html"):
+        dossier.unlink()
     _untag(settings)
     audit.append(settings, "purge", targets=purge.targets, **purge.counts())
     journal_path(settings).unlink()

@@ -7,7 +7,7 @@ version's files in the registry, so that it goes where the version goes and is d
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,25 @@ import jinja2
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Bento, Checkpoint, ModelVersion, Report, Tokens, digest_file
+from components.core.artifact import (
+    Bento,
+    Checkpoint,
+    ModelVersion,
+    Report,
+    Tokens,
+    digest_file,
+    digest_value,
+)
 from components.core.config import StageConfig
 from components.core.errors import ConfigError
 from components.core.figures import Figure
 from components.core.settings import Settings, checkout
 from components.core.workdir import write_durably
 from components.publish.dossier import draw
-from components.publish.dossier.gather import Facts, bundle_of, gather
-from components.publish.dossier.sbom import bill_of_materials, read_packages
+from components.publish.dossier.gather import GATES_FILE, Facts, bundle_of, gather
+from components.publish.dossier.sbom import LOCK_FILE, bill_of_materials, read_packages
 from components.publish.dossier.tree import lineage_tree
-from components.publish.registry import Entry, entries, parse, registry_lock
+from components.publish.registry import CHAMPION, Entry, entries, parse, registry_lock
 
 FILE = "dossier.html"
 PAGE = "page.html.j2"
@@ -88,14 +96,35 @@ def dossier_of(
     Raises:
         ConfigError: there is no such version.
     """
-    entry = _choose(entries(settings), model)
-    page = render(settings, gather(settings, entry), config or DossierConfig()).encode()
-    path = entry.files(settings) / FILE
+    found = entries(settings)
+    entry, config = _choose(found, model), config or DossierConfig()
+    path, state = entry.files(settings) / FILE, _state(settings, entry, found, config)
+    if path.is_file() and path.read_text(encoding="utf-8").endswith(state):
+        return path, False
+    page = render(settings, gather(settings, entry), config) + state
     with registry_lock(settings):
-        if path.is_file() and path.read_bytes() == page:
-            return path, False
-        write_durably(path, page)
+        write_durably(path, page.encode())
     return path, True
+
+
+def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: DossierConfig) -> str:
+    """A comment that names all a page was made from: where it is the same, so is the page.
+
+    What the store holds is named by the digests among the version's tags.
+    """
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), here / PAGE, checkout(here) / LOCK_FILE]
+    gates = entry.files(settings) / GATES_FILE
+    champions = [one for one in found if one.model == entry.model and CHAMPION in one.aliases]
+    made_from = {
+        "tags": dict(entry.tags),
+        "aliases": entry.aliases,
+        "champion": [dict(one.tags) for one in champions],
+        "gates": digest_file(gates) if gates.is_file() else "",
+        "config": config.model_dump(mode="json"),
+        "sources": [digest_file(path) for path in sources],
+    }
+    return f"<!-- state {digest_value(made_from)} -->\n"
 
 
 def _choose(found: list[Entry], model: str) -> Entry:
