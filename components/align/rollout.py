@@ -16,7 +16,7 @@ from torch import Tensor
 
 from components.align.recipe import PPOConfig
 from components.align.reward import HEAD_FILE
-from components.align.selection import Jury
+from components.align.selection import AT_ONCE, Jury
 from components.core.precision import computing
 from components.core.weights import load_model, load_weights
 from components.text.answering import Asked
@@ -92,14 +92,18 @@ def roll_out(
 ) -> Rollout:
     """Answer each question once and score the answers."""
     prompts = [one.prompt for one in asked]
-    sampled = generate(
-        players.policy,
-        prompts,
-        max_new=config.max_new,
-        stop=END_ID,
-        temperature=config.temperature,
-        generator=generator,
-    )
+    sampled = [
+        one
+        for start in range(0, len(prompts), AT_ONCE)
+        for one in generate(
+            players.policy,
+            prompts[start : start + AT_ONCE],
+            max_new=config.max_new,
+            stop=END_ID,
+            temperature=config.temperature,
+            generator=generator,
+        )
+    ]
     scores = scores_of(config, players.reward, jury, asked, sampled)
     kept = [
         start + number

@@ -23,6 +23,10 @@ from models.decoder import Decoder
 from models.generate import Sampled
 
 
+AT_ONCE = 128
+"""Answers sampled together: their keys and values are what takes the memory."""
+
+
 @dataclass(frozen=True)
 class Jury:
     """How answers are judged, and the questions kept back for it."""
@@ -40,7 +44,7 @@ class Jury:
             max_new=self.config.max_new,
             temperature=self.config.temperature,
             seed=self.config.seed,
-            batch=self.config.answers,
+            batch=AT_ONCE,
         )
         totals = [self._total(*pair) for pair in zip(self.asked, answers, strict=True)]
         return math.fsum(totals) / len(totals)
