@@ -12,10 +12,10 @@ import sys
 
 from components.core import log
 from components.core.errors import MillError
-from flows.commands import looking, machine, models, runs
+from flows.commands import bench, looking, machine, models, runs
 from flows.commands.app import app
 
-COMMANDS = (runs, looking, models, machine)
+COMMANDS = (runs, looking, models, machine, bench)
 """Importing a module adds its commands to ``app``."""
 
 

@@ -39,6 +39,9 @@ class Settings:
     prefect_api_url: str | None = None
     """Address of a running Prefect server; without one a run starts its own."""
 
+    peers_python: Path | None = None
+    """Interpreter that has the peers of the benchmarks; without one, this process's own."""
+
     @property
     def store(self) -> Path:
         return self.home / "store"
@@ -90,11 +93,13 @@ def load() -> Settings:
     given = os.environ.get("MODELMILL_HOME")
     home = Path(given).expanduser().resolve() if given else checkout() / ".modelmill"
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")
+    peers = os.environ.get("MODELMILL_PEERS_PYTHON")
     settings = Settings(
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
         api_key=endpoint_key(),
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
+        peers_python=Path(peers).expanduser() if peers else None,
     )
     os.environ.update(_exports(settings))
     return settings
