@@ -223,7 +223,8 @@ def _chains(
             folder = place / f"{tool.name.replace(' ', '-')}-{turn}"
             program = str(PEERS / f"{tool.program}.py")
             command = [str(interpreters[tool.name]), program, str(folder), str(steps)]
-            environment = _environment(address if tool.on_server else None)
+            results = {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
+            environment = _environment(address if tool.on_server else None, **results)
             if tool.needs:
                 environment.pop("PYTHONPATH")
             cold, _ = _process([*command, *tool.arguments], environment)

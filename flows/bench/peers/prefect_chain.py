@@ -5,8 +5,8 @@ from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, TASK_SOURCE
-from prefect.filesystems import LocalFileSystem
 
+# Results lie where PREFECT_LOCAL_STORAGE_PATH says: in a folder of their own for each chain.
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
@@ -14,7 +14,6 @@ FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
     cache_policy=INPUTS + TASK_SOURCE,
     persist_result=True,
     result_serializer="json",
-    result_storage=LocalFileSystem(basepath=str(FOLDER / "results")),
     log_prints=False,
 )
 def add(number: int) -> int:
