@@ -12,10 +12,10 @@ import sys
 
 from components.core import log
 from components.core.errors import MillError
-from flows.commands import housekeeping, lineage, looking, machine, models, platform, runs
+from flows.commands import bench, housekeeping, lineage, looking, machine, models, platform, runs
 from flows.commands.app import app
 
-COMMANDS = (runs, looking, lineage, models, machine, platform, housekeeping)
+COMMANDS = (runs, looking, lineage, models, machine, platform, housekeeping, bench)
 """Importing a module adds its commands to ``app``."""
 
 

@@ -22,7 +22,6 @@ from components.text.principles import judge
 from models.decoder import Decoder
 from models.generate import Sampled
 
-
 AT_ONCE = 128
 """Answers sampled together: their keys and values are what takes the memory."""
 

@@ -49,6 +49,9 @@ class Settings:
     openlineage_url: str | None = None
     """Address that takes lineage events; without one they go to a file of the workspace."""
 
+    peers_python: Path | None = None
+    """Interpreter that has the peers of the benchmarks; without one, this process's own."""
+
     @property
     def store(self) -> Path:
         return self.home / "store"
@@ -100,6 +103,7 @@ def load() -> Settings:
     given = os.environ.get("MODELMILL_HOME")
     home = Path(given).expanduser().resolve() if given else checkout() / ".modelmill"
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")
+    peers = os.environ.get("MODELMILL_PEERS_PYTHON")
     settings = Settings(
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
@@ -107,6 +111,7 @@ def load() -> Settings:
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
         openlineage_url=os.environ.get("MODELMILL_OPENLINEAGE_URL") or None,
+        peers_python=Path(peers).expanduser() if peers else None,
     )
     export(_exports(settings))
     return settings

@@ -295,6 +295,32 @@ def test_kill_loses_at_most_the_unit_in_hand(tmp_path: Path) -> None:
     assert "x.tmp" not in manifest["files"]
 
 
+def test_a_half_seal_is_undone(store: Store) -> None:
+    """Killed with the manifest written and nothing published: the next seal is not led astray."""
+    clean, _ = make(store)
+    request = store.request(write_note, NoteConfig(text="ab"), {})
+    work = store.open(request)
+    (work.folder / "note.txt").write_text("x")
+    (work.folder / "note.txt").chmod(0o444)
+    (work.folder / "artifact.json").write_text("{}")
+    (work.folder / "artifact.json.tmp").write_text("{")
+    made, cached = make(store, "ab")
+    assert (cached, made.digest) == (False, clean.digest)
+    manifest = store.manifest(request.key)
+    assert manifest is not None
+    assert list(manifest["files"]) == ["note.txt"]
+    assert make(store, "ab")[1]
+
+
+def test_leavings_of_a_publish_are_cleared(store: Store) -> None:
+    """Killed after the rename and before the tidying up: a hit clears what is left."""
+    made, _ = make(store)
+    left = store.root / "partial" / Path(made.name).name / "scratch"
+    left.mkdir(parents=True)
+    assert make(store)[1]
+    assert not left.parent.exists()
+
+
 def test_adopted_files_are_keyed_by_content(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "mine.txt"
     source.write_text("hello")

@@ -1,0 +1,144 @@
+"""What every benchmark prints: one object, its machine, its figures; and the page made of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from components.core.errors import ConfigError
+from components.core.workdir import write_durably
+
+HEAD = """# Benchmarks
+
+Written by `modelmill bench --write docs/benchmarks.md FILE…` from the objects that
+`modelmill bench NAME --json` prints; never by hand. Medians; the peers did the same work in the
+same run, in turn. Ratio: the peer's value over ours. "—": not measured, or no demand.
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure; smaller is better."""
+
+    name: str
+    value: float | None
+    unit: str
+    target: float | None = None
+    peer: str | None = None
+    peer_value: float | None = None
+    ratio: float | None = None
+    holds: bool | None = None
+    """None where nothing is demanded, or what it needs is absent."""
+
+    @classmethod
+    def against_target(cls, name: str, value: float, unit: str, target: float) -> Measured:
+        """A figure that must be at most ``target``."""
+        return cls(name, value, unit, target=target, holds=value <= target)
+
+    @classmethod
+    def beside(
+        cls, name: str, value: float, unit: str, peer: str, peer_value: float | None, must_win: bool
+    ) -> Measured:
+        """A figure beside a peer's; with ``must_win`` it must not be larger."""
+        if peer_value is None:
+            return cls(name, value, unit, peer=peer)
+        holds = value <= peer_value if must_win else None
+        ratio = peer_value / value
+        return cls(name, value, unit, peer=peer, peer_value=peer_value, ratio=ratio, holds=holds)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The object a benchmark prints."""
+
+    bench: str
+    machine: Mapping[str, Any]
+    figures: Sequence[Measured]
+
+    @property
+    def holds(self) -> bool:
+        """Whether no figure fails its demand."""
+        return all(figure.holds is not False for figure in self.figures)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "bench": self.bench,
+            "machine": dict(self.machine),
+            "figures": [asdict(figure) for figure in self.figures],
+        }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or "unknown"
+
+
+def rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """figure, value, target, peer, peer's value, ratio, holds: as text."""
+    return [
+        (
+            figure["name"],
+            _number(figure["value"], figure["unit"]),
+            _number(figure["target"], figure["unit"]),
+            figure["peer"] or "—",
+            _number(figure["peer_value"], figure["unit"]),
+            _number(figure["ratio"], ""),
+            {True: "yes", False: "NO", None: "—"}[figure["holds"]],
+        )
+        for figure in figures
+    ]
+
+
+COLUMNS = ("figure", "Modelmill", "at most", "peer", "its value", "ratio", "holds")
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "—" if value is None else f"{value:.3g} {unit}".strip()
+
+
+def write_page(path: Path, sources: Sequence[Path]) -> int:
+    """``docs/benchmarks.md`` from objects in files; the number of benches on it.
+
+    Raises:
+        ConfigError: a file cannot be read or holds no bench's object.
+    """
+    parts = [HEAD]
+    for source in sources:
+        try:
+            told = json.loads(source.read_bytes())
+            described = ", ".join(f"{name} {value}" for name, value in told["machine"].items())
+            table = rows(told["figures"])
+            parts.append(f"## {told['bench']}\n\n{described}\n\n{_markdown(table)}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{source}: is no object of `modelmill bench --json`: {error}"
+            ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, ("\n".join(parts)).encode())
+    return len(sources)
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> str:
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *table]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

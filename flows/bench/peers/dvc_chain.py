@@ -1,0 +1,35 @@
+"""The chain on DVC: a stage a step in ``dvc.yaml``, run by ``dvc repro``."""
+
+import os
+import sys
+from pathlib import Path
+
+from dvc.repo import Repo
+
+FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
+
+
+def lay_out() -> None:
+    """A repository without git whose stages are one line of shell each."""
+    FOLDER.mkdir(parents=True)
+    Repo.init(str(FOLDER), no_scm=True).close()
+    (FOLDER / "n0").write_text("0\n")
+    lines = ["stages:"]
+    for index in range(STEPS):
+        one, other = f"n{index}", f"n{index + 1}"
+        lines += [
+            f"  {other}:",
+            f"    cmd: echo $(($(cat {one}) + 1)) > {other}",
+            f"    deps: [{one}]",
+            f"    outs: [{other}]",
+        ]
+    (FOLDER / "dvc.yaml").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    if not FOLDER.exists():
+        lay_out()
+    os.chdir(FOLDER)  # where its stages run
+    with Repo(".") as repo:
+        repo.reproduce(all_pipelines=True)
+    assert (FOLDER / f"n{STEPS}").read_text().strip() == str(STEPS)

@@ -1,0 +1,33 @@
+"""The chain on Prefect alone, with its own cache by inputs and source."""
+
+import sys
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import INPUTS, TASK_SOURCE
+
+# Results lie where PREFECT_LOCAL_STORAGE_PATH says: in a folder of their own for each chain.
+FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
+
+
+@task(
+    cache_policy=INPUTS + TASK_SOURCE,
+    persist_result=True,
+    result_serializer="json",
+    log_prints=False,
+)
+def add(number: int) -> int:
+    return number + 1
+
+
+@flow(log_prints=False)
+def chain() -> int:
+    number = 0
+    for _ in range(STEPS):
+        number = add.submit(number).result()
+    return number
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    assert chain() == STEPS

@@ -1,0 +1,39 @@
+"""A benchmark's object, its verdicts, and the page made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.core.errors import ConfigError
+from flows.bench.figures import Bench, Measured, machine, rows, write_page
+
+
+def test_verdicts() -> None:
+    assert Measured.against_target("a", 1.0, "s", 1.0).holds is True
+    assert Measured.against_target("a", 1.1, "s", 1.0).holds is False
+    won = Measured.beside("b", 2.0, "s", "peer", 3.0, must_win=True)
+    assert (won.ratio, won.holds) == (1.5, True)
+    assert Measured.beside("b", 4.0, "s", "peer", 3.0, must_win=True).holds is False
+    assert Measured.beside("b", 4.0, "s", "peer", 3.0, must_win=False).holds is None
+    absent = Measured.beside("b", 4.0, "s", "peer", None, must_win=True)
+    assert (absent.peer_value, absent.ratio, absent.holds) == (None, None, None)
+    assert not Bench("x", {}, [won, Measured.against_target("a", 2.0, "s", 1.0)]).holds
+    assert Bench("x", {}, [won, absent]).holds
+
+
+def test_page_is_made_of_objects(tmp_path: Path) -> None:
+    bench = Bench("x", machine(), [Measured.against_target("quick", 0.1234, "s", 1.0)])
+    source = tmp_path / "x.json"
+    source.write_text(json.dumps(bench.as_json()))
+    page = tmp_path / "docs" / "benchmarks.md"
+    assert write_page(page, [source]) == 1
+    assert "| quick | 0.123 s | 1 s | — | — | — | yes |" in page.read_text()
+    assert rows(bench.as_json()["figures"])[0][0] == "quick"
+    before = page.read_text()
+    source.write_text("{}")
+    with pytest.raises(ConfigError, match=r"x\.json: is no object"):
+        write_page(page, [source])
+    assert page.read_text() == before
