@@ -39,6 +39,11 @@ class Word(RunInput):
     who: str = Field(default="", max_length=200, description="whose word it is")
     why: str = Field(min_length=1, max_length=2000, description="kept in the audit log")
 
+    @classmethod
+    def of(cls, yes: bool, who: str, why: str) -> Word:
+        """A word that was said elsewhere, cut to what the form can hold."""
+        return cls(decision="yes" if yes else "no", who=who[:200], why=why[:2000] or "-")
+
 
 @dataclass(frozen=True)
 class Question:

@@ -18,6 +18,8 @@ from prefect.states import Completed, Failed
 
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
+from components.publish.approvals import NeedsApproval, Pending, decide, decision
+from flows.approval import Question, Word, ask, question_text
 from flows.step import Mill, StepResult, StoreMill
 
 SERVER = "prefect.server.api.server:create_app"
@@ -35,6 +37,9 @@ class PrefectMill(StoreMill):
         def run_step() -> State[str]:
             try:
                 result = body()
+            except NeedsApproval as error:
+                refusals.append(error)
+                return Completed(name="Waiting", message=str(error))
             except MillError as error:
                 refusals.append(error)
                 return refused(error)
@@ -51,6 +56,22 @@ class PrefectMill(StoreMill):
             raise refusals[0]
         run.result()
         return results[0]
+
+    def _wait_for_approval(self, name: str, pending: Pending) -> None:
+        """Pause the flow run where a server can show the form; else wait as without Prefect."""
+        settings = self.workspace.settings
+
+        def heard() -> Word | None:
+            said = decision(settings, pending.bundle, pending.model)
+            return None if said is None else Word.of(said.yes, said.who, said.why)
+
+        def say(word: Word) -> None:
+            decide(settings, pending, word.decision == "yes", word.who, word.why)
+
+        text = question_text(pending.named, pending.champion, pending.figures, pending.verdicts)
+        question = Question(pending.named, text, pending.hours)
+        if settings.prefect_api_url is None or not ask(question, heard, say):
+            super()._wait_for_approval(name, pending)
 
 
 def refused(error: MillError) -> State[str]:

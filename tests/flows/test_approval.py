@@ -5,14 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from components.core.action import Change, Workspace
+from components.core.artifact import Report
+from components.core.config import StageConfig
 from components.core.errors import ConfigError, MillError
+from components.core.settings import Settings
+from components.core.store import Store
+from components.publish.approvals import NeedsApproval, Pending, decision, now
 from flows.approval import Question, Word, ask, question_text
+from flows.orchestrate import PrefectMill
+from flows.step import Silent
 from tests.flows.conftest import Server
 
 YES = {"decision": "yes", "who": "Ada", "why": "better answers"}
@@ -139,3 +148,43 @@ def test_a_refused_word_shows_the_form_again(server: Server) -> None:
 def test_nobody_answers(server: Server) -> None:
     with pytest.raises(MillError, match=r"tiny/3: nobody answered within 0\.0005 h"):
         asked(server, "unanswered", Log(), lambda: None, hours=0.0005)
+
+
+def test_a_mill_under_prefect_asks_and_goes_on(server: Server, tmp_path: Path) -> None:
+    """The real record of what waits, the real audit log, the real form."""
+    settings = Settings(home=tmp_path, reference_data=tmp_path, prefect_api_url=server.api)
+
+    def promote(config: StageConfig, workspace: Workspace) -> Change[Report]:
+        pending = Pending(
+            model="tiny",
+            version=3,
+            bundle="b" * 64,
+            bento="abc",
+            champion=None,
+            figures={},
+            verdicts=[],
+            hours=1.0,
+            since=now(),
+        )
+        said = decision(settings, pending.bundle, pending.model)
+        if said is None:
+            raise NeedsApproval(pending)
+        report = Report(name="r", digest="d", lineage=workspace.lineage("promote", {}))
+        return Change(report, True, f"{said.who}: {said.why}")
+
+    mill = PrefectMill(Store(settings.store), Workspace(settings), listener=Silent())
+
+    @flow(flow_run_name="through-the-mill")
+    def promoting() -> None:
+        mill.act("promote", promote, StageConfig())
+
+    other = threading.Thread(target=lambda: resume(server, paused(server, "through-the-mill"), YES))
+    with temporary_settings({PREFECT_API_URL: server.api}):
+        other.start()
+        promoting()
+        other.join()
+    assert isinstance(mill.listener, Silent)
+    assert [result.note for result in mill.listener.results] == ["Ada: better answers"]
+    found = server.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": ["through-the-mill"]}}})
+    tasks = server.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [found[0]["id"]]}}})
+    assert sorted(task["state_name"] for task in tasks) == ["Completed", "Waiting"]
