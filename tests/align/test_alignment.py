@@ -69,6 +69,7 @@ REWARD = RewardConfig(
 PPO = PPOConfig(
     constitution=PRINCIPLES,
     judged=2,
+    judge_every=1,
     iterations=10,
     answers=32,
     batch=16,

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.core.settings import Settings
 from flows.deployed import assignments
 from flows.running import read_target
 from tests.flows.conftest import ROOT, Mill, Server
@@ -270,9 +271,10 @@ def test_what_only_the_run_can_know_is_one_line(server: Server, tmp_path: Path) 
     assert not (tmp_path / "home" / "store").exists()
 
 
-def test_minutes_count_where_the_preset_counts_steps() -> None:
+def test_minutes_count_where_the_preset_counts_steps(tmp_path: Path) -> None:
+    here = Settings(home=tmp_path, reference_data=tmp_path)
     given = {"pretrain.minutes": 2.5, "sft.minutes": None, "scrape.seeds": ["https://a.example/"]}
-    config = read_target("nano", assignments(given))
+    config = read_target("nano", assignments(given), here)
     assert (config.pretrain.minutes, config.pretrain.steps) == (2.5, None)
     assert config.sft.steps == 20
     assert config.scrape.seeds == ["https://a.example/"]

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from components.core.errors import ConfigError
+from components.core.settings import Settings
 from flows.display import gates_table
 from flows.presets.text import PRESETS
 from flows.running import read_target
@@ -28,6 +29,7 @@ def test_presets_guard_everything(name: str) -> None:
 
 
 def test_a_gate_on_no_report_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    here = Settings(home=tmp_path, reference_data=tmp_path)
     own = tmp_path / "own.yaml"
     own.write_text(
         "preset: nano\n"
@@ -38,12 +40,12 @@ def test_a_gate_on_no_report_is_refused_before_anything_runs(tmp_path: Path) -> 
     with pytest.raises(
         ConfigError, match=r"own.yaml:2: promote: .*'safty.leaking' is of no report"
     ):
-        read_target(str(own), [])
+        read_target(str(own), [], here)
     own.write_text(own.read_text().replace("safty", "safety").replace("0.1", "los.bits"))
     with pytest.raises(ConfigError, match=r"figure 'los.bits' is of no report"):
-        read_target(str(own), [])
+        read_target(str(own), [], here)
     own.write_text(own.read_text().replace("los.bits", "0.1"))
-    (gate,) = read_target(str(own), []).promote.gates
+    (gate,) = read_target(str(own), [], here).promote.gates
     assert (gate.figure, gate.bound) == ("safety.leaking", 0.1)
 
 
@@ -80,7 +82,7 @@ def test_a_gate_is_a_line_with_interval_bound_end_and_pairs() -> None:
 def test_nano_passes_its_gates_after_its_bento_answered(nano: Ran) -> None:
     mill, answer = nano
     order = [step["stage"] for step in answer["steps"]]
-    assert order[-4:] == ["register", "package", "smoke", "promote"]
+    assert order[-5:] == ["register", "package", "smoke", "promote", "dossier"]
     (version,) = (v for v in mill.answer("models")["models"] if v["version"] == "1")
     assert version["state"] == "passed"
     gates = version["gates"]

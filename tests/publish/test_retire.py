@@ -143,10 +143,10 @@ def test_a_registration_that_was_killed_is_cleared(
 
     monkeypatch.setattr(MlflowClient, "create_model_version", killed)
     with pytest.raises(GateFailed):
-        version(bench, "half", "a")
+        version(bench, "killed", "a")
     monkeypatch.setattr(MlflowClient, "set_terminated", killed)
     with pytest.raises(GateFailed):
-        version(bench, "half", "b")
+        version(bench, "killed", "b")
     stray = bench.settings.mlflow / "artifacts" / "models" / "m-0123456789abcdef"
     stray.mkdir()
     (stray / "file").write_text("x")
@@ -157,7 +157,7 @@ def test_a_registration_that_was_killed_is_cleared(
     retire.retire(bench.settings, sweep)
     assert not stray.exists()
     client = connect(bench.settings)
-    place = experiment(client, bench.settings, "half")
+    place = experiment(client, bench.settings, "killed")
     assert list(client.search_logged_models([place])) == []
     assert [run.info.status for run in client.search_runs([place])] == ["FINISHED"]
     assert not swept(bench).items
