@@ -26,8 +26,7 @@ def folder(nano: Ran, stage: str) -> Path:
 def of_this_run(nano: Ran, found: list[dict[str, Any]]) -> dict[str, Any]:
     """What was found in this run's corpus; other tests make further ones in the same workspace."""
     (corpus,) = (step["digest"] for step in nano[1]["steps"] if step["stage"] == "select")
-    (one,) = (entry for entry in found if entry["corpus"] == corpus)
-    return one
+    return next(entry for entry in found if entry["corpus"] == corpus)  # one a key of that content
 
 
 def documents(nano: Ran) -> list[dict[str, Any]]:
