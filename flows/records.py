@@ -60,6 +60,11 @@ class Record:
         self._content.update(facts)
         self._write()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run's end is entered."""
+        return bool(self._content["state"] != "running")
+
     def close(self, state: str, note: str = "") -> None:
         """The run's end: ``completed``, ``failed`` or ``stopped``."""
         self._content.update(state=state, note=note)

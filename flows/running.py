@@ -14,10 +14,11 @@ from rich.console import Console
 
 from components.collect.scrape import ScrapeConfig
 from components.collect.scrape import resolve as resolve_sources
+from components.core import log
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, MillError
 from components.core.executor import Pool
 from components.core.settings import Settings, export
 from components.core.store import Store
@@ -190,10 +191,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     """
     config = options.config or read_target(options.target, options.sets, settings)
     store = Store(settings.store)
-    if options.until is not None:
-        catalogue = PlanMill(store)
-        text(config, catalogue, resolver())
-        check_until(options.until, [step.name for step in catalogue.steps])
+    _check_until(options, config, store)
     with full_disk_is_one_line(settings.home):
         settings.prefect.mkdir(parents=True, exist_ok=True)
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
@@ -219,12 +217,24 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
                 _under_prefect(store, settings, options, pool, listeners, record, body)
     except KeyboardInterrupt:
         record.close("stopped", "by the user")
+        console.print("stopped; the same command goes on from here")
+        raise
+    except MillError as error:
+        if not record.ended:  # refused before a step began: a source's files, for one
+            record.close("failed", log.mask(str(error)))
         raise
     finally:
         store.code.keep()
     record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+def _check_until(options: RunOptions, config: TextRun, store: Store) -> None:
+    if options.until is not None:
+        catalogue = PlanMill(store)
+        text(config, catalogue, resolver())
+        check_until(options.until, [step.name for step in catalogue.steps])
 
 
 def _mill(

@@ -45,7 +45,7 @@ def run_stage(
     try:
         artifact, cached = store.run(request, executor=pool)
     except MillError as error:
-        raise type(error)(_as_given(str(error), given, inputs)) from error
+        raise type(error)(_as_given(str(error), store, given, inputs)) from error
     finally:
         pool.close()
     _copy_out(store.root / artifact.name, output)
@@ -114,7 +114,7 @@ def _adopt(
     return given
 
 
-def _as_given(message: str, given: dict[str, Any], inputs: Sequence[str]) -> str:
+def _as_given(message: str, store: Store, given: dict[str, Any], inputs: Sequence[str]) -> str:
     """A message about the store's copy of an input names the path that the user gave."""
     paths = {role: path for role, _, path in (entry.rpartition("=") for entry in inputs)}
     adopted = {
@@ -124,7 +124,7 @@ def _as_given(message: str, given: dict[str, Any], inputs: Sequence[str]) -> str
     }
     for role, artifact in adopted.items():
         path = paths.get(role, paths.get("", role))
-        for name in (artifact.name, Path(artifact.name).name):
+        for name in (str(store.root / artifact.name), artifact.name, Path(artifact.name).name):
             message = message.replace(name, path)
     if any(path in message for path in paths.values()):
         return message

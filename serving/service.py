@@ -54,3 +54,20 @@ class Model:
 
         served = open_endpoint(Path(__file__).resolve().parents[1])
         endpoint.app = create_app(served, endpoint_key())
+
+
+class WithoutPage:
+    """Answers ``/`` itself: BentoML's page there loads scripts from a tracker on the network."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in ("", "/"):
+            nothing = Refusal(404, "There is no page here. The endpoint is below /v1.")
+            await nothing.response()(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+Model.add_asgi_middleware(WithoutPage)  # type: ignore[attr-defined]

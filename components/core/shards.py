@@ -137,6 +137,18 @@ def map_shards(
 
 
 def run_task(task: ShardTask) -> str:
-    """Map one shard (in a worker)."""
-    write_shard(task.target, task.function(read_shard(task.source), **task.arguments))
+    """Map one shard (in a worker).
+
+    Raises:
+        DataError: the shard lacks a column that the function asks for.
+    """
+    table = read_shard(task.source)
+    try:
+        made = task.function(table, **task.arguments)
+    except KeyError as error:
+        if "does not exist in schema" not in str(error):  # what pyarrow says of a column
+            raise
+        held = ", ".join(table.column_names)
+        raise DataError(f"{task.name}: {error.args[0]}; it holds {held}") from error
+    write_shard(task.target, made)
     return task.name

@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
 
+PATIENCE = 20.0
+"""Seconds to wait for another process's change of the database."""
 METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100
 """The most that MLflow takes in one ``log_batch``."""
 LONGEST_PARAMETER, LONGEST_NAME = 6000, 250
@@ -98,6 +102,7 @@ def connect(settings: Settings) -> MlflowClient:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _initialise(settings)
+    _settle(settings)
     # A registry looks the files of a version up in the process's default, whatever the client's.
     set_tracking_uri(settings.mlflow_uri)
     return MlflowClient(tracking_uri=settings.mlflow_uri, registry_uri=settings.mlflow_uri)
@@ -122,6 +127,35 @@ def _initialise(settings: Settings) -> None:
     )
     store.engine.dispose()
     beside.replace(database)
+
+
+_ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
+"""(table, column) of every absolute address that MLflow writes down."""
+
+
+def _settle(settings: Settings) -> None:
+    """Let the database of a workspace that was moved or copied name this place.
+
+    MLflow writes absolute addresses; left as they are, a copy would write into its original.
+    """
+    root = artifact_root(settings)
+    with closing(sqlite3.connect(settings.mlflow / "mlflow.db", timeout=PATIENCE)) as database:
+        found = database.execute("SELECT artifact_location FROM experiments").fetchall()
+        ends = "/mlflow/artifacts"
+        others = {at.partition(ends)[0] + ends for (at,) in found if ends in (at or "")} - {root}
+        with database:
+            for old in others:
+                for table, column in _ADDRESSES:
+                    database.execute(
+                        f"UPDATE {table} SET {column} = ?1 || substr({column}, ?2) "  # noqa: S608
+                        f"WHERE substr({column}, 1, ?2 - 1) = ?3",
+                        (root, len(old) + 1, old),
+                    )
 
 
 def artifact_root(settings: Settings) -> str:

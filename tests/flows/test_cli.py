@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.flows.conftest import Mill
@@ -132,3 +134,26 @@ def test_a_stage_names_a_bad_input_as_it_was_given(mill: Mill, tmp_path: Path) -
     assert "sealed" not in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_without_a_stage_s_column_is_one_line(mill: Mill, tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(pa.table({"id": ["a"], "words": [3]}), tmp_path / "corpus" / "00000.parquet")
+    given = f"corpus={tmp_path / 'corpus'}"
+    done = mill("stage", "quality", "--input", given, "--output", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert 'Field "text" does not exist' in done.stderr
+    assert "it holds id, words" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_run_refused_before_its_first_step_is_recorded_as_failed(
+    mill: Mill, tmp_path: Path
+) -> None:
+    (tmp_path / "x.bin").write_bytes(b"\x00\x01")
+    sets = ("--set", f"scrape.files=[{tmp_path / '*.bin'}]")
+    done = mill("run", "nano", "--plain", *sets)
+    assert done.returncode != 0
+    (run,) = mill.answer("show")["runs"]
+    assert run["state"] == "failed"
+    assert run["note"]

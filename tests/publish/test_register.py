@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from components.core import tracking
+from components.core.action import Workspace
 from components.core.artifact import Bundle
 from components.core.errors import DataError, GateFailed
 from components.core.items import Items
+from components.core.settings import Settings
 from components.core.tracking import MemoryTracker, connect, flatten
 from components.publish import register as registering
 from components.publish.promote import aliases
 from components.publish.register import RegisterConfig, register
 from components.publish.registry import entries, measured_before, stored_figures
+from tests.publish.conftest import Bench
 
 
 def given(bench: Any, content: str) -> dict[str, Any]:
@@ -211,3 +216,18 @@ def test_flatten_names_every_leaf() -> None:
         "sft.optim.betas": [1, 2],
         "sft.steps": 3,
     }
+
+
+def test_a_copied_workspace_writes_into_itself(bench: Any, tmp_path: Path) -> None:
+    """MLflow's addresses are absolute; a copy must not write into what it was copied from."""
+    inputs = (bench.bundle("moved"), bench.model(), bench.dataset(), {})
+    register(RegisterConfig(name="moved"), *inputs, bench.workspace)
+    shutil.copytree(bench.settings.home, tmp_path / "copy")
+    before = sorted(bench.settings.mlflow.rglob("*"))
+    copy = Workspace(Settings(home=tmp_path / "copy", reference_data=tmp_path))
+    other = Bench(tmp_path / "copy").bundle("moved again")
+    register(RegisterConfig(name="moved"), other, *inputs[1:], copy)
+    newest = entries(copy.settings, "moved")[0]
+    assert newest.version == 2
+    assert (newest.files(copy.settings) / "bundle.json").is_file()
+    assert sorted(bench.settings.mlflow.rglob("*")) == before
