@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from components.core.action import Change, Workspace
+from components.core.allocator import hand_back_memory
 from components.core.artifact import Artifact
 from components.core.code import component_name
 from components.core.config import StageConfig
@@ -139,6 +140,8 @@ class StoreMill:
             artifact, cached = self.store.run(
                 request, executor=self.executor, progress=self._progress(name)
             )
+            if not cached:
+                hand_back_memory()
             seconds = time.monotonic() - started
             return StepResult(name, CACHED if cached else COMPLETED, seconds, artifact)
 

@@ -19,12 +19,12 @@ from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
 from components.align.selection import Best, Jury
+from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.errors import MillError
 from components.core.precision import computing
 from components.core.shards import write_shard
 from components.core.workdir import Workdir
 from components.text.answering import Asked
-from components.train.allocator import keep_freed_memory
 from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.optim import Optimiser
 from components.train.schedule import rate_factor
@@ -95,6 +95,7 @@ class Learning:
             row = dict(zip(CURVE, self.curve[-1], strict=True))
             note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
             self.work.progress.advance(1, note=note)
+            hand_back_memory()
             done = len(self.curve)
             if done % config.judge_every == 0 or done == config.iterations:
                 self._judge(done)

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from torch import nn
 
+from components.core.allocator import keep_freed_memory
 from components.core.errors import DataError
-from components.train.allocator import keep_freed_memory
 from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
 from components.train.optim import Optimiser

@@ -18,12 +18,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from components.core.allocator import keep_freed_memory
 from components.core.artifact import canonical
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.shards import write_shard
 from components.core.workdir import Workdir, write_durably
-from components.train.allocator import keep_freed_memory
 from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.course import Course
 from components.train.optim import Optimiser

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
 
+from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.errors import MillError
 from components.core.workdir import Workdir
 from components.train.course import Course
@@ -139,3 +141,14 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(work: Workdir
         assert torch.equal(a, b)
     curves = [(one.folder / "curve.parquet").read_bytes() for one in (work, again)]
     assert curves[0] == curves[1]
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    keep_freed_memory()
+    process = psutil.Process()
+    blocks = [bytearray(1 << 20) for _ in range(200)]
+    held = process.memory_info().rss
+    blocks.clear()
+    if not hand_back_memory():
+        pytest.skip("this C library hands nothing back")
+    assert process.memory_info().rss < held - (150 << 20)
