@@ -244,6 +244,7 @@ def test_a_prepared_one_that_dies_or_is_forgotten_is_given_up(
                     await asyncio.sleep(0.05)
             while alive() != ["one"]:
                 await asyncio.sleep(0.05)
+            assert await kept.says() == "one"
 
     asyncio.run(check())
 

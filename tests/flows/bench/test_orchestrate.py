@@ -48,8 +48,8 @@ def test_dvc_chain_runs_once(tmp_path: Path) -> None:
 def test_peers_of_the_extra(peer: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(peer) is None:
         pytest.skip(f"{peer} is not installed; it is an optional peer")
-    for _ in range(2):
-        run(f"{peer}_chain", tmp_path / peer)
+    said = [run(f"{peer}_chain", tmp_path / peer) for _ in range(2)]
+    assert all(said)
 
 
 def test_peers_interpreter(tmp_path: Path) -> None:
