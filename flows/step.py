@@ -141,6 +141,7 @@ class StoreMill:
                 request, executor=self.executor, progress=self._progress(name)
             )
             if not cached:
+                self.executor.rest()
                 hand_back_memory()
             seconds = time.monotonic() - started
             return StepResult(name, CACHED if cached else COMPLETED, seconds, artifact)

@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol, TypeVar
@@ -21,6 +22,8 @@ from components.core.errors import DataError
 T = TypeVar("T")
 R = TypeVar("R")
 _PR_SET_PDEATHSIG = 1
+IDLE_SECONDS = 60.0
+"""Workers that did nothing for so long hold memory that the stages after curation need."""
 
 
 class Executor(Protocol):
@@ -29,6 +32,9 @@ class Executor(Protocol):
     def map(
         self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
     ) -> Iterator[R]: ...
+
+    def rest(self) -> None:
+        """Called between stages: give up what has not been used for a while."""
 
     def close(self) -> None: ...
 
@@ -41,15 +47,20 @@ class Inline:
     ) -> Iterator[R]:
         return (function(task) for task in tasks)
 
+    def rest(self) -> None:
+        """Nothing is held."""
+
     def close(self) -> None:
         """Nothing is held."""
 
 
 class Pool:
-    """``workers`` spawned processes, started at first use and kept for the whole run."""
+    """``workers`` spawned processes, started at use and kept until they have been idle a while."""
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, idle_seconds: float = IDLE_SECONDS) -> None:
         self.workers = workers or os.cpu_count() or 1
+        self.idle_seconds = idle_seconds
+        self._used = time.monotonic()
         self._pool: ProcessPool | None = None
 
     def map(
@@ -74,6 +85,12 @@ class Pool:
         finally:
             for future in futures:
                 future.cancel()  # type: ignore[no-untyped-call]
+            self._used = time.monotonic()
+
+    def rest(self) -> None:
+        """Stop workers that have been idle for ``idle_seconds``."""
+        if time.monotonic() - self._used > self.idle_seconds:
+            self.close()
 
     def close(self) -> None:
         """Stop the workers; the next ``map`` starts new ones."""
