@@ -39,9 +39,9 @@ class Reason:
     """One thing that is not as it was in the most similar earlier run."""
 
     kind: str
-    """``config``, ``code``, ``parent``, ``new`` or ``files``."""
+    """``config``, ``code``, ``parent``, ``new``, ``files`` or ``ends``."""
     what: str
-    """The field, the module, the role; a sentence for ``new`` and ``files``."""
+    """The field, the module, the role; a sentence for ``new``, ``files`` and ``ends``."""
     old: Any = None
     new: Any = None
     step: str | None = None
@@ -175,6 +175,8 @@ class PlanMill:
         if not coming and self._workspace is not None:
             left = look(action, config, inputs, self._workspace)
         unchanged = None if coming or left is None else not left.changed
+        if left is not None and left.ends:
+            coming.append(Reason("ends", f"the run would end here: {left.ends}"))
         last = self._history.action_seconds(name)
         seconds = 0.0 if unchanged else last
         planned = Planned(

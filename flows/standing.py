@@ -13,7 +13,9 @@ from components.core.action import Change, Workspace
 from components.core.artifact import Artifact
 from components.core.config import StageConfig
 from components.core.errors import MillError
+from components.publish.change import measure_change
 from components.publish.dataset import look_for_dataset, push_dataset
+from components.publish.dossier.write import look_for_dossier, write_dossier
 from components.publish.promote import promote
 from components.publish.register import REGISTERED_TAG, find, reference, register
 from components.publish.registry import TAG, entries, parse
@@ -69,10 +71,20 @@ def _smoke(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Chan
     return Change(bento, changed=not was_asked(config, bento, workspace))
 
 
+def _change(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    return measure_change(config, **inputs, workspace=workspace)
+
+
+def _dossier(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
+    return look_for_dossier(config, **inputs, workspace=workspace)
+
+
 _LOOKS: Mapping[Callable[..., Any], Look] = {
+    measure_change: _change,
     push_dataset: _dataset,
     register: _register,
     promote: _promote,
     package: _package,
     smoke: _smoke,
+    write_dossier: _dossier,
 }

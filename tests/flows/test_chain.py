@@ -33,6 +33,20 @@ def test_a_second_run_is_cached_and_unchanged(nano: Ran) -> None:
     assert [v["version"] for v in mill.answer("models")["models"]] == ["1"]
 
 
+def test_the_plan_of_a_finished_run_has_nothing_to_do(nano: Ran) -> None:
+    mill, _ = nano
+    told = mill.answer("plan", "nano", "--set", AS_OF)
+    assert {p["name"] for p in told["plan"] if p["unchanged"]} == ACTIONS
+    assert told["totals"]["at_most"]["steps"] == 0
+
+
+def test_the_plan_says_where_a_run_would_end(nano: Ran) -> None:
+    mill, _ = nano
+    told = mill.answer("plan", "nano", "--set", AS_OF, "--set", "change.least_change=0.5")
+    because = {p["name"]: p["because"] for p in told["plan"]}
+    assert because["change"][0].startswith("the run would end here: ")
+
+
 def test_a_threshold_of_select_runs_select_and_what_follows(nano: Ran) -> None:
     mill, _ = nano
     changed = ("--set", AS_OF, "--set", "select.quality.min_words=60")

@@ -75,14 +75,33 @@ def write_dossier(
     """
     name, number = parse(version)
     path, changed = dossier_of(workspace.settings, f"{name}/{number}", config)
-    made = Report(
+    made = _made(path, version, bento, workspace)
+    return Change(made, changed, path.relative_to(workspace.settings.home).as_posix())
+
+
+def _made(path: Path, version: ModelVersion, bento: Bento, workspace: Workspace) -> Report:
+    return Report(
         name=f"../{path.parent.relative_to(workspace.settings.home).as_posix()}",
-        digest=digest_file(path),
+        digest=digest_file(path) if path.is_file() else "",
         lineage=workspace.lineage(
-            "components.publish.dossier.write.write_dossier", {"version": version, "bento": bento}
+            f"{__name__}.{write_dossier.__name__}", {"version": version, "bento": bento}
         ),
     )
-    return Change(made, changed, path.relative_to(workspace.settings.home).as_posix())
+
+
+def _ends_with(path: Path, state: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8").endswith(state)
+
+
+def look_for_dossier(
+    config: DossierConfig, version: ModelVersion, bento: Bento, workspace: Workspace
+) -> Change[Report]:
+    """What ``write_dossier`` would leave behind where it is there already; writes nothing."""
+    found = entries(workspace.settings)
+    entry = _choose(found, version.name.partition(":/")[2])
+    path = entry.files(workspace.settings) / FILE
+    current = _ends_with(path, _state(workspace.settings, entry, found, config))
+    return Change(_made(path, version, bento, workspace), not current)
 
 
 def dossier_of(
@@ -99,7 +118,7 @@ def dossier_of(
     found = entries(settings)
     entry, config = _choose(found, model), config or DossierConfig()
     path, state = entry.files(settings) / FILE, _state(settings, entry, found, config)
-    if path.is_file() and path.read_text(encoding="utf-8").endswith(state):
+    if _ends_with(path, state):
         return path, False
     page = render(settings, gather(settings, entry), config) + state
     with registry_lock(settings):
