@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.core.artifact import canonical
-from components.core.living import is_alive
 from components.core.log import mask
+from components.core.processes import alive_since
 from components.core.progress import Progress
 from components.core.workdir import write_durably
 from flows.step import Listener, StepResult
@@ -135,7 +135,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 def at_work(record: dict[str, Any]) -> bool:
     """Whether the process that wrote a record of a running run is still there."""
     started = datetime.fromisoformat(record["started"]).timestamp()
-    return record["state"] == "running" and is_alive(int(record["process"]), started)
+    return record["state"] == "running" and alive_since(int(record["process"]), started)
 
 
 def close_dead(path: Path) -> None:

@@ -33,6 +33,8 @@ class Node:
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     """Name -> bytes."""
+    made: float = 0.0
+    """Seconds since 1970."""
 
     @property
     def name(self) -> str:
@@ -52,13 +54,16 @@ class Node:
 class ArtifactGraph:
     """Nodes by key and by digest."""
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
+    def __init__(self, nodes: Iterable[Node], unreadable: Iterable[str] = ()) -> None:
         self.nodes = {node.key: node for node in nodes}
+        self.unreadable = tuple(sorted(unreadable))
+        """Keys of folders whose manifest is missing or damaged; they are no nodes."""
 
     @classmethod
     def read(cls, store: Path) -> ArtifactGraph:
-        """The graph of a store; folders without a whole manifest are left out."""
-        return cls(_read(store))
+        """The graph of a store, from its manifests (a millisecond for ten)."""
+        unreadable: list[str] = []
+        return cls(_read(store, unreadable), unreadable)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())
@@ -90,6 +95,17 @@ class ArtifactGraph:
         for digest in digests:
             visit(digest)
         return ordered
+
+    def upstream(self, keys: Iterable[str]) -> set[str]:
+        """``keys`` and the keys of all that they came from, whichever folder a digest meant."""
+        reached, waiting = set[str](), [key for key in keys if key in self.nodes]
+        while waiting:
+            key = waiting.pop()
+            if key not in reached:
+                reached.add(key)
+                parents = self.nodes[key].parents.values()
+                waiting.extend(node.key for digest in parents for node in self.of(digest))
+        return reached
 
     def gone(self, chain: Iterable[Node]) -> dict[str, list[str]]:
         """Digests that a chain's nodes name as parents and no folder holds any more -> roles."""
@@ -155,22 +171,32 @@ class ArtifactGraph:
         return found
 
 
-def _read(store: Path) -> Iterator[Node]:
-    for path in sorted((store / "sealed").glob(f"*/{MANIFEST}")):
+def _read(store: Path, unreadable: list[str]) -> list[Node]:
+    nodes = []
+    for folder in sorted((store / "sealed").glob("*/")):
         try:
-            manifest = json.loads(path.read_bytes())
-            artifact, lineage = manifest["artifact"], manifest["artifact"]["lineage"]
-            yield Node(
-                key=path.parent.name,
-                format=manifest["format"],
-                component=lineage["component"],
-                digest=artifact["digest"],
-                code=lineage["code"],
-                configured=lineage["config"],
-                parents=lineage["parents"],
-                stats=artifact["stats"],
-                config=manifest.get("config") or {},
-                files=manifest["files"],
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # half deleted: the store counts it as absent too
+            nodes.append(_node(folder, json.loads((folder / MANIFEST).read_bytes())))
+        except FileNotFoundError:
+            if folder.exists():  # else a run replaced it just now
+                unreadable.append(folder.name)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            unreadable.append(folder.name)
+    return nodes
+
+
+def _node(folder: Path, manifest: dict[str, Any]) -> Node:
+    artifact = manifest["artifact"]
+    lineage = artifact["lineage"]
+    return Node(
+        key=folder.name,
+        format=str(manifest["format"]),
+        component=str(lineage["component"]),
+        digest=str(artifact["digest"]),
+        code=str(lineage["code"]),
+        configured=str(lineage["config"]),
+        parents={str(role): str(digest) for role, digest in lineage["parents"].items()},
+        stats=dict(artifact["stats"]),
+        config=manifest.get("config") or {},
+        files={str(name): int(size) for name, size in manifest["files"].items()},
+        made=(folder / MANIFEST).stat().st_mtime,
+    )

@@ -40,18 +40,6 @@ def living(settings: Settings) -> list[Living]:
     return [found for found in _look() if found.pid != os.getpid() and _belongs(found, home)]
 
 
-def is_alive(pid: int, before: float) -> bool:
-    """Whether process ``pid`` lives and was there at ``before`` (numbers are given again)."""
-    try:
-        process = psutil.Process(pid)
-        # A record is written within the second that its process takes to start; clocks are coarse.
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= before + 2.0
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
-
-
 def _belongs(found: Living, home: str) -> bool:
     places = [found.environment.get(name, "") for name in _HOMES]
     places += [found.folder, *found.command]

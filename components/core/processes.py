@@ -35,6 +35,21 @@ def alive(pid: int, began: float) -> bool:
         return False
 
 
+def alive_since(pid: int, before: float) -> bool:
+    """Whether process ``pid`` lives and was there at ``before``; one that may not be seen counts.
+
+    For records that know when they were written, not when their process began.
+    """
+    try:
+        process = psutil.Process(pid)
+        born = process.create_time()
+        return process.status() != psutil.STATUS_ZOMBIE and born <= before + _CLOCK_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
 def marked(name: str, values: Collection[str]) -> list[psutil.Process]:
     """Processes of this user, other than this one, that carry ``name`` in their environment,
     as one of ``values``.

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from components.core.graph import ArtifactGraph
 from components.core.living import living
-from components.core.reach import read_graph
 from components.core.settings import Settings
 from components.core.trash import size_of
 from components.publish.registry import entries
@@ -102,14 +102,14 @@ def size_of_last_run(settings: Settings) -> int:
     last = next(done, None)
     if last is None:
         return 0
-    graph = read_graph(settings.store)
+    graph = ArtifactGraph.read(settings.store)
     versions = {entry.uri: entry for entry in entries(settings)}
     total = 0
     for name in {str(step["artifact"]) for step in last["steps"]}:
         if name in versions:
             total += size_of([versions[name].files(settings)])
         elif Path(name).name in graph.nodes:
-            total += graph.nodes[Path(name).name].size
+            total += graph.nodes[Path(name).name].bytes
         elif name.startswith("../"):
             total += size_of([settings.store / name])
         else:
@@ -138,7 +138,7 @@ def _clock(settings: Settings) -> Iterator[Finding]:
     now = time.time()
     ahead = [
         node.key[:12]
-        for node in read_graph(settings.store).nodes.values()
+        for node in ArtifactGraph.read(settings.store).nodes.values()
         if node.made > now + _AHEAD_SECONDS
     ]
     ahead += [

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 
+from components.core.graph import ArtifactGraph
 from components.core.lease import is_held
 from components.core.living import Living
-from components.core.reach import Graph
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
 from components.core.trash import TRASH, newest_change
@@ -20,7 +20,7 @@ _GOES_ON = "unfinished stages of the last {days:g} days: their next try goes on 
 
 def sweep_store(
     settings: Settings,
-    graph: Graph,
+    graph: ArtifactGraph,
     kept: Mapping[str, str],
     used: Collection[str],
     keeping: Keeping,
@@ -39,7 +39,7 @@ def sweep_store(
         if key in kept or is_held(root / "locks" / key):
             sweep.keep(kept.get(key, IN_USE), [root / "sealed" / key])
         else:
-            gone[key] = node.component.rpartition(".")[2]
+            gone[key] = node.stage
     for key, stage in gone.items():
         why = "nothing that stays came from it"
         sweep.drop(f"{stage} {key[:12]}", why, [root / "sealed" / key])

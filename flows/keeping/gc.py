@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
+from components.core.graph import ArtifactGraph
 from components.core.lease import Leases
 from components.core.locking import locked
-from components.core.reach import Graph, read_graph
+from components.core.reach import reach
 from components.core.settings import Settings
 from components.core.sweep import Keeping, Sweep
 from components.core.trash import Trash, size_of
@@ -139,10 +140,10 @@ def _held(settings: Settings) -> Iterator[None]:
 
 
 def _look(settings: Settings, keeping: Keeping, used: frozenset[str], now: float) -> Collection:
-    graph = read_graph(settings.store)
+    graph = ArtifactGraph.read(settings.store)
     _refuse_unreadable(settings, graph)
     needs = find_needs(settings, graph, used, keeping, now)
-    kept = graph.reach(needs.roots)
+    kept = reach(graph, needs.roots)
     digests = {graph.nodes[key].digest for key in kept}
     digests |= {digest for root in needs.roots for digest in root.digests}
     bentos = shelf.sweep_bentos(settings, needs.versions, needs.named, needs.served, keeping, now)
@@ -160,7 +161,7 @@ def _look(settings: Settings, keeping: Keeping, used: frozenset[str], now: float
     return Collection(sweeps, size_of(waiting))
 
 
-def _refuse_unreadable(settings: Settings, graph: Graph) -> None:
+def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
     if graph.unreadable:
         folder = settings.store / "sealed" / graph.unreadable[0]
         more = f" (and {len(graph.unreadable) - 1} more)" if len(graph.unreadable) > 1 else ""

@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from components.core.graph import ArtifactGraph
 from components.core.living import Living, living
-from components.core.reach import Graph, Root
+from components.core.reach import Root
 from components.core.settings import Settings
 from components.core.sweep import Keeping
 from components.publish.bentos import bentos_folder
@@ -45,7 +46,7 @@ class Needs:
 
 
 def find_needs(
-    settings: Settings, graph: Graph, used: frozenset[str], keeping: Keeping, now: float
+    settings: Settings, graph: ArtifactGraph, used: frozenset[str], keeping: Keeping, now: float
 ) -> Needs:
     """Everything that must stay.
 

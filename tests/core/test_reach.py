@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from components.core.reach import Graph, Node, Root, read_graph
+from components.core.graph import ArtifactGraph, Node
+from components.core.reach import Root, reach
 from tests.workspace import Hand
 
 
 def node(key: str, digest: str, **parents: str) -> Node:
-    return Node(key, digest, "corpus/1", "tests.made", parents, 1, 0.0)
+    return Node(key, "corpus/1", "tests.made", digest, "", "", parents)
 
 
-GRAPH = Graph.of(
+GRAPH = ArtifactGraph(
     [
         node("pages", "P"),
         node("corpus", "C", pages="P"),
@@ -28,34 +29,34 @@ GRAPH = Graph.of(
 
 def test_reaches_every_key_that_a_lineage_may_mean() -> None:
     """Two keys hold the corpus's content; nobody knows which of them the model came from."""
-    kept = GRAPH.reach([Root("champion", digests=frozenset({"M"}))])
+    kept = reach(GRAPH, [Root("champion", digests=frozenset({"M"}))])
     assert set(kept) == {"model", "corpus", "again", "pages", "other pages"}
     assert set(kept.values()) == {"champion"}
 
 
 def test_the_first_root_names_the_reason() -> None:
     roots = [Root("run", keys=frozenset({"corpus"})), Root("young", keys=frozenset({"stray"}))]
-    kept = GRAPH.reach(roots)
+    kept = reach(GRAPH, roots)
     assert kept == {"corpus": "run", "pages": "run", "stray": "young", "again": "young",
                     "other pages": "young"}  # fmt: skip
 
 
 def test_what_is_not_there_is_not_reached() -> None:
     gone = Root("x", keys=frozenset({"nobody"}), digests=frozenset({"N"}))
-    assert GRAPH.reach([gone]) == {}
+    assert reach(GRAPH, [gone]) == {}
 
 
 def test_a_store_is_read_and_its_damage_named(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
     pages = hand.seal("pages")
     corpus = hand.seal("corpus", {"pages": pages})
-    graph = read_graph(hand.store)
+    graph = ArtifactGraph.read(hand.store)
     assert graph.unreadable == ()
     assert graph.upstream([hand.key(corpus)]) == {hand.key(corpus), hand.key(pages)}
     manifest = hand.store / pages.name / "artifact.json"
     manifest.chmod(0o644)
     manifest.write_text(manifest.read_text()[:40])
-    assert read_graph(hand.store).unreadable == (hand.key(pages),)
+    assert ArtifactGraph.read(hand.store).unreadable == (hand.key(pages),)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"artifact": 3}', "null"])
@@ -63,4 +64,4 @@ def test_nonsense_for_a_manifest_is_damage(tmp_path: Path, content: str) -> None
     folder = tmp_path / "sealed" / "key"
     folder.mkdir(parents=True)
     (folder / "artifact.json").write_text(content)
-    assert read_graph(tmp_path).unreadable == ("key",)
+    assert ArtifactGraph.read(tmp_path).unreadable == ("key",)
