@@ -378,8 +378,9 @@ def test_the_whole_chain_is_rebuilt_and_every_copy_purged(
     assert mill.answer("forget", SENTENCE, "--verify")["clean"]
     (version,) = [v for v in mill.answer("models")["models"] if "champion" in v["aliases"]]
     assert version["forgotten"] == ""
-    again = mill.answer("run", "nano", "--plain", *sets)
-    assert set(states(again).values()) == {"Cached", "Unchanged"}
+    again = states(mill.answer("run", "nano", "--plain", *sets))
+    again.pop("dossier")  # drawn again: the version that it was compared with is gone
+    assert set(again.values()) == {"Cached", "Unchanged"}
 
 
 @pytest.mark.slow
