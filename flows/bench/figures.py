@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -19,13 +19,16 @@ HEAD = """# Benchmarks
 
 Written by `modelmill bench --write docs/benchmarks.md FILE…` from the objects that
 `modelmill bench NAME --json` prints; never by hand. Medians; the peers did the same work in the
-same run, in turn. Ratio: the peer's value over ours. "—": not measured, or no demand.
+same run, in turn. Ratio: how many times better than the peer. "—": not measured, or no demand.
 """
+
+
+Better = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure; smaller is better."""
+    """One figure; smaller is better, unless ``better`` says "higher"."""
 
     name: str
     value: float | None
@@ -36,22 +39,60 @@ class Measured:
     ratio: float | None = None
     holds: bool | None = None
     """None where nothing is demanded, or what it needs is absent."""
+    better: Better = "lower"
+    note: str = ""
+    """An interval, or what was left out; shown beside the value."""
 
     @classmethod
-    def against_target(cls, name: str, value: float, unit: str, target: float) -> Measured:
-        """A figure that must be at most ``target``."""
-        return cls(name, value, unit, target=target, holds=value <= target)
+    def against_target(
+        cls,
+        name: str,
+        value: float,
+        unit: str,
+        target: float,
+        *,
+        better: Better = "lower",
+        note: str = "",
+    ) -> Measured:
+        """A figure that must be at most ``target``; at least, where higher is better."""
+        holds = value <= target if better == "lower" else value >= target
+        return cls(name, value, unit, target=target, holds=holds, better=better, note=note)
 
     @classmethod
     def beside(
-        cls, name: str, value: float, unit: str, peer: str, peer_value: float | None, must_win: bool
+        cls,
+        name: str,
+        value: float,
+        unit: str,
+        peer: str,
+        peer_value: float | None,
+        must_win: bool,
+        *,
+        better: Better = "lower",
+        note: str = "",
     ) -> Measured:
-        """A figure beside a peer's; with ``must_win`` it must not be larger."""
+        """A figure beside a peer's; with ``must_win`` it must not be worse."""
         if peer_value is None:
-            return cls(name, value, unit, peer=peer)
-        holds = value <= peer_value if must_win else None
-        ratio = peer_value / value
-        return cls(name, value, unit, peer=peer, peer_value=peer_value, ratio=ratio, holds=holds)
+            return cls(name, value, unit, peer=peer, better=better, note=note)
+        lower = better == "lower"
+        won = value <= peer_value if lower else value >= peer_value
+        over, under = (peer_value, value) if lower else (value, peer_value)
+        return cls(
+            name,
+            value,
+            unit,
+            peer=peer,
+            peer_value=peer_value,
+            ratio=over / under if under else None,
+            holds=won if must_win else None,
+            better=better,
+            note=note,
+        )
+
+    @classmethod
+    def absent(cls, name: str, unit: str, why: str) -> Measured:
+        """A figure that cannot be measured here."""
+        return cls(name, None, unit, note=why)
 
 
 @dataclass(frozen=True)
@@ -99,8 +140,8 @@ def rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return [
         (
             figure["name"],
-            _number(figure["value"], figure["unit"]),
-            _number(figure["target"], figure["unit"]),
+            " ".join(filter(None, (_number(figure["value"], figure["unit"]), figure["note"]))),
+            _target(figure),
             figure["peer"] or "—",
             _number(figure["peer_value"], figure["unit"]),
             _number(figure["ratio"], ""),
@@ -110,11 +151,20 @@ def rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-COLUMNS = ("figure", "Modelmill", "at most", "peer", "its value", "ratio", "holds")
+COLUMNS = ("figure", "Modelmill", "target", "peer", "its value", "ratio", "holds")
+
+
+def _target(figure: Mapping[str, Any]) -> str:
+    if figure["target"] is None:
+        return "—"
+    bound = "at least" if figure["better"] == "higher" else "at most"
+    return f"{bound} {_number(figure['target'], figure['unit'])}"
 
 
 def _number(value: float | None, unit: str) -> str:
-    return "—" if value is None else f"{value:.3g} {unit}".strip()
+    if value is None:
+        return "—"
+    return f"{value:,.0f} {unit}".strip() if abs(value) >= 1000 else f"{value:.3g} {unit}".strip()
 
 
 def write_page(path: Path, sources: Sequence[Path]) -> int:

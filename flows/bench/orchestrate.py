@@ -8,9 +8,7 @@ imports included; the tools take turns, and medians are kept.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -18,25 +16,23 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.core.errors import ConfigError, MillError
+from components.core.errors import MillError
 from components.core.log import get_logger
-from components.core.settings import Settings, child_environment
+from components.core.settings import Settings
 from flows.bench.figures import Bench, Measured, machine
+from flows.bench.programs import PEERS, environment, interpreter, run_program
 from flows.plan import CACHED
 from flows.running import plan_text
 
 NAME = "orchestrate"
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = Path(__file__).with_name("peers")
 PRESETS = ("tiny", "nano")
 """Whose cached run is measured: the first one that this workspace has finished."""
 SERVERLESS_SECONDS, SERVER_SECONDS, STEP_MILLISECONDS = 5.0, 8.0, 50.0
-_PATIENCE_SECONDS = 600.0
 log = get_logger(__name__)
 
 
@@ -102,40 +98,12 @@ def _finished_preset(settings: Settings, tell: Callable[[str], None]) -> str:
         if all(step.state == CACHED or step.unchanged for step in planned):
             return preset
     tell("no finished run in this workspace: making nano")
-    _process([*_modelmill("run"), PRESETS[-1], "--plain", "--json"], _environment(None))
+    run_program([*_modelmill("run"), PRESETS[-1], "--plain", "--json"], environment(None))
     return PRESETS[-1]
 
 
 def _modelmill(command: str) -> list[str]:
     return [sys.executable, "-m", "flows.cli", command]
-
-
-def _environment(address: str | None, **extra: str) -> dict[str, str]:
-    found = child_environment({"PYTHONPATH": str(ROOT), **extra})
-    found.pop("PREFECT_API_URL", None)
-    return found | ({"PREFECT_API_URL": address} if address else {})
-
-
-def _process(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, str]:
-    """(seconds, standard output) of a program that must succeed."""
-    began = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise MillError(f"bench: {' '.join(command)}: took over {_PATIENCE_SECONDS:g} s") from None
-    seconds = time.perf_counter() - began
-    if done.returncode != 0:
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-        raise MillError(f"bench: {' '.join(command)}: failed: {said}")
-    return seconds, done.stdout
 
 
 @contextmanager
@@ -151,7 +119,7 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
     with (place / "server.log").open("wb") as said:
         server = subprocess.Popen(
             [*command, "--host", "127.0.0.1"],
-            env=_environment(None, PREFECT_HOME=str(place / "prefect")),
+            env=environment(None, PREFECT_HOME=str(place / "prefect")),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -194,8 +162,8 @@ def _cached_runs(
     for turn in range(repeats + 1):
         tell(f"cached runs of {preset}, turn {turn} of {repeats}" + (" (to warm up)" * (not turn)))
         command = [*_modelmill("run"), preset, "--json"]
-        seconds, said = _process([*command, "--plain"], _environment(None, **home))
-        other, _ = _process(command, _environment(address, **home))
+        seconds, said = run_program([*command, "--plain"], environment(None, **home))
+        other, _ = run_program(command, environment(address, **home))
         if turn:
             plain.append(seconds)
             server.append(other)
@@ -213,7 +181,7 @@ def _chains(
     tell: Callable[[str], None],
 ) -> dict[str, Timings]:
     """Every tool in turn, in a new folder each time; those that are not installed are left out."""
-    interpreters = {tool.name: _interpreter(settings, tool) for tool in TOOLS}
+    interpreters = {tool.name: interpreter(settings, tool.needs) for tool in TOOLS}
     timings = {tool.name: Timings() for tool in TOOLS if interpreters[tool.name]}
     for turn in range(repeats):
         for tool in TOOLS:
@@ -224,33 +192,16 @@ def _chains(
             program = str(PEERS / f"{tool.program}.py")
             command = [str(interpreters[tool.name]), program, str(folder), str(steps)]
             results = {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
-            environment = _environment(address if tool.on_server else None, **results)
+            given = environment(address if tool.on_server else None, **results)
             if tool.needs:
-                environment.pop("PYTHONPATH")
-            cold, _ = _process([*command, *tool.arguments], environment)
-            cached, said = _process([*command, *tool.arguments], environment)
+                given.pop("PYTHONPATH")
+            cold, _ = run_program([*command, *tool.arguments], given)
+            cached, said = run_program([*command, *tool.arguments], given)
             timings[tool.name].cold.append(cold)
             timings[tool.name].cached.append(cached)
             if tool.compared_with is None:
                 timings[tool.name].steps.append(float(said.split()[-1]))
     return timings
-
-
-def _interpreter(settings: Settings, tool: Tool) -> Path | None:
-    """The Python that runs a tool's program; None where the tool is not installed.
-
-    Raises:
-        ConfigError: MODELMILL_PEERS_PYTHON names no program.
-    """
-    if tool.needs is None:
-        return Path(sys.executable)
-    given = settings.peers_python
-    if given is None:
-        return Path(sys.executable) if importlib.util.find_spec(tool.needs) else None
-    if not os.access(given, os.X_OK):
-        raise ConfigError(f"MODELMILL_PEERS_PYTHON: {given}: no program")
-    asked = subprocess.run([given, "-c", f"import {tool.needs}"], capture_output=True, check=False)
-    return given if asked.returncode == 0 else None
 
 
 def _run_figures(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,10 @@ from components.core import settings
 from components.core.errors import ConfigError
 from flows.commands.app import Json, app, emit
 
-BENCHES = ("orchestrate",)
+if TYPE_CHECKING:
+    from flows.bench.figures import Bench
+
+BENCHES = ("orchestrate", "curate")
 
 
 @app.command()
@@ -23,6 +26,9 @@ def bench(
     ] = None,
     write: Annotated[Path | None, typer.Option(help="make the page of these objects")] = None,
     steps: Annotated[int, typer.Option(min=2, max=500, help="length of the no-op chain")] = 30,
+    only: Annotated[
+        list[str] | None, typer.Option(help="a part of `curate`; again for more")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="medians of so many")] = 3,
     as_json: Json = False,
 ) -> None:
@@ -39,23 +45,30 @@ def bench(
         return
     if name not in BENCHES or files:
         raise ConfigError(f"bench {name or ''}: say which one: {', '.join(BENCHES)}")
-    _measure(steps, repeats, as_json)
+    _show(_measured(name, steps, only or [], repeats), as_json)
 
 
-def _measure(steps: int, repeats: int, as_json: bool) -> None:
-    from flows.bench.figures import COLUMNS, rows
+def _measured(name: str, steps: int, only: list[str], repeats: int) -> Bench:
+    aside = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        aside.print(f"… {line}", highlight=False)
+
+    if name == "curate":
+        from flows.bench.curate.whole import bench_curate
+
+        return bench_curate(settings.load(), only, repeats, tell)
     from flows.bench.orchestrate import bench_orchestrate
+
+    return bench_orchestrate(settings.load(), steps, repeats, tell)
+
+
+def _show(found: Bench, as_json: bool) -> None:
+    from flows.bench.figures import COLUMNS, rows
     from flows.display import rows_table
 
-    aside = Console(stderr=True)
-    found = bench_orchestrate(
-        settings.load(), steps, repeats, lambda line: aside.print(f"… {line}", highlight=False)
-    )
     value = found.as_json()
-
-    def show(console: Console) -> None:
-        console.print(rows_table(COLUMNS, rows(value["figures"])))
-
-    emit(as_json, value, show)
+    table = rows_table(COLUMNS, rows(value["figures"]))
+    emit(as_json, value, lambda console: console.print(table))
     if not found.holds:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_verdicts() -> None:
     assert (won.ratio, won.holds) == (1.5, True)
     assert Measured.beside("b", 4.0, "s", "peer", 3.0, must_win=True).holds is False
     assert Measured.beside("b", 4.0, "s", "peer", 3.0, must_win=False).holds is None
+    faster = Measured.beside("c", 3000.0, "/s", "peer", 1000.0, must_win=True, better="higher")
+    assert (faster.ratio, faster.holds) == (3.0, True)
+    slower = Measured.against_target("c", 3.0, "/s", 4.0, better="higher", note="[2, 4]")
+    assert slower.holds is False
+    assert rows([asdict(slower)])[0][1:3] == ("3 /s [2, 4]", "at least 4 /s")
     absent = Measured.beside("b", 4.0, "s", "peer", None, must_win=True)
     assert (absent.peer_value, absent.ratio, absent.holds) == (None, None, None)
     assert not Bench("x", {}, [won, Measured.against_target("a", 2.0, "s", 1.0)]).holds
@@ -30,7 +36,7 @@ def test_page_is_made_of_objects(tmp_path: Path) -> None:
     source.write_text(json.dumps(bench.as_json()))
     page = tmp_path / "docs" / "benchmarks.md"
     assert write_page(page, [source]) == 1
-    assert "| quick | 0.123 s | 1 s | — | — | — | yes |" in page.read_text()
+    assert "| quick | 0.123 s | at most 1 s | — | — | — | yes |" in page.read_text()
     assert rows(bench.as_json()["figures"])[0][0] == "quick"
     before = page.read_text()
     source.write_text("{}")

@@ -12,7 +12,8 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.bench.orchestrate import PEERS, TOOLS, _interpreter
+from flows.bench.orchestrate import TOOLS
+from flows.bench.programs import PEERS, interpreter
 
 ROOT = Path(__file__).parents[3]
 
@@ -55,8 +56,8 @@ def test_peers_of_the_extra(peer: str, tmp_path: Path) -> None:
 def test_peers_interpreter(tmp_path: Path) -> None:
     needy = next(tool for tool in TOOLS if tool.needs)
     given = Settings(home=tmp_path, reference_data=tmp_path, peers_python=Path(sys.executable))
-    found = _interpreter(given, needy)
+    found = interpreter(given, needy.needs)
     assert (found is None) == (importlib.util.find_spec(str(needy.needs)) is None)
     absent = Settings(home=tmp_path, reference_data=tmp_path, peers_python=tmp_path / "python")
     with pytest.raises(ConfigError, match="MODELMILL_PEERS_PYTHON"):
-        _interpreter(absent, needy)
+        interpreter(absent, needy.needs)
