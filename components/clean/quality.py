@@ -9,10 +9,6 @@ outside fenced blocks, ``code_share`` says how much that leaves out, the bounds 
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
-
 import pyarrow as pa
 from pydantic import Field
 
@@ -20,17 +16,7 @@ from components.core.artifact import Corpus, Scores
 from components.core.config import StageConfig
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir
-from components.text.markdown import without_fences
-from components.text.statistics import DUPLICATE, TOP, ngram_fractions
-from components.text.words import STOP_WORDS
-
-_STOP = frozenset(STOP_WORDS)
-_BULLET = re.compile(r"\s*(?:[-*+•‣▪●]\s|\d{1,3}[.)]\s)")
-_HEADING = re.compile(r"#{1,6}\s+")
-_TERMINAL = (".", "!", "?", '"', "”", "。", "！", "？")
-_SENTENCE = re.compile(r"[.!?](?:\s|$)")
-_PARAGRAPHS = re.compile(r"\n\s*\n")
-_STRIP = "#*_`()[]{}<>.,:;!?\"'"
+from components.text.statistics import document_statistics
 
 COUNTS = ("words", "lines", "sentences", "stop_words", "curly_braces", "lorem_ipsum", "javascript")
 SHARES = (
@@ -47,8 +33,8 @@ SHARES = (
     "duplicate_paragraph_characters",
     "code_share",
     "non_ascii",
-    *(f"top_{size}gram" for size in TOP),
-    *(f"duplicate_{size}gram" for size in DUPLICATE),
+    *(f"top_{size}gram" for size in (2, 3, 4)),
+    *(f"duplicate_{size}gram" for size in (5, 6, 7, 8, 9, 10)),
 )
 SCHEMA = pa.schema(
     [
@@ -100,62 +86,6 @@ def score_quality(config: QualityConfig, corpus: Corpus, work: Workdir) -> Score
 
 def quality_of_shard(table: pa.Table, short_line: int) -> pa.Table:
     """Statistics of one shard (in a worker)."""
-    texts = table["text"].to_pylist()
-    outside = [without_fences(text) for text in texts]
-    words = [text.split() for text in outside]
-    rows = [
-        _statistics(text, prose, split, short_line)
-        for text, prose, split in zip(texts, outside, words, strict=True)
-    ]
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    columns.update({name: values.tolist() for name, values in ngram_fractions(words).items()})
-    columns["id"] = table["id"].to_pylist()
-    return pa.table({field.name: columns.get(field.name, []) for field in SCHEMA}, schema=SCHEMA)
-
-
-def _statistics(text: str, outside: str, words: Sequence[str], short_line: int) -> dict[str, float]:
-    lines = [stripped for line in outside.split("\n") if (stripped := line.strip())]
-    paragraphs = [p for part in _PARAGRAPHS.split(outside) if (p := part.strip())]
-    bare = [word.strip(_STRIP).lower() for word in words]
-    marks = sum(len(match[0].rstrip()) for line in lines if (match := _HEADING.match(line)))
-    lower = outside.lower()
-    return {
-        "words": len(words),
-        "lines": len(lines),
-        "sentences": len(_SENTENCE.findall(outside)),
-        "stop_words": len(_STOP.intersection(bare)),
-        "curly_braces": text.count("{") + text.count("}"),
-        "lorem_ipsum": lower.count("lorem ipsum"),
-        "javascript": lower.count("javascript"),
-        "mean_word_length": _share(sum(map(len, words)), len(words)),
-        "symbol_ratio": _share(
-            outside.count("#") - marks + outside.count("...") + outside.count("…"), len(words)
-        ),
-        "bullet_lines": _share(sum(1 for line in lines if _BULLET.match(line)), len(lines)),
-        "ellipsis_lines": _share(sum(line.endswith(("...", "…")) for line in lines), len(lines)),
-        "alphabetic_words": _share(sum(_has_letter(word) for word in words), len(words)),
-        "punctuated_lines": _share(sum(line.endswith(_TERMINAL) for line in lines), len(lines)),
-        "short_lines": _share(sum(len(line) < short_line for line in lines), len(lines)),
-        "code_share": _share(len(text) - len(outside), len(text)),
-        "non_ascii": _share(len(text) - len(text.encode("ascii", "ignore")), len(text)),
-        **_repeats("line", lines),
-        **_repeats("paragraph", paragraphs),
-    }
-
-
-def _repeats(what: str, parts: Sequence[str]) -> dict[str, float]:
-    counts = Counter(parts)
-    again = len(parts) - len(counts)
-    characters = sum((count - 1) * len(part) for part, count in counts.items())
-    return {
-        f"duplicate_{what}s": _share(again, len(parts)),
-        f"duplicate_{what}_characters": _share(characters, sum(map(len, parts))),
-    }
-
-
-def _has_letter(word: str) -> bool:
-    return word.isalpha() or any(map(str.isalpha, word))
-
-
-def _share(part: float, whole: float) -> float:
-    return round(part / whole, 6) if whole else 0.0
+    found = document_statistics(table["text"], short_line)
+    columns = {field.name: pa.array(found[field.name]) for field in SCHEMA if field.name != "id"}
+    return pa.table({"id": table["id"], **columns}).cast(SCHEMA)

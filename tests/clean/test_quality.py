@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 
 from components.clean.quality import SCHEMA, quality_of_shard
-from components.text.statistics import ngram_fractions
 
 
 def statistics(text: str) -> dict[str, float]:
@@ -53,44 +52,3 @@ def test_an_empty_page_has_finite_statistics() -> None:
     found = statistics("")
     assert {value for name, value in found.items() if name != "id"} == {0}
     assert list(found) == SCHEMA.names
-
-
-def slow_top(words: list[str], size: int) -> float:
-    grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
-    counts = {gram: grams.count(gram) for gram in grams}
-    again = [(n, sum(map(len, gram)) * n) for gram, n in counts.items() if n > 1]
-    return max(again)[1] / sum(map(len, words)) if again else 0.0
-
-
-def slow_duplicate(words: list[str], size: int) -> float:
-    seen: set[tuple[str, ...]] = set()
-    covered: set[int] = set()
-    for i in range(len(words) - size + 1):
-        gram = tuple(words[i : i + size])
-        if gram in seen:
-            covered.update(range(i, i + size))
-        seen.add(gram)
-    return sum(len(words[i]) for i in covered) / max(1, sum(map(len, words)))
-
-
-def test_ngram_fractions_are_those_of_a_plain_loop() -> None:
-    documents = [
-        ("a bb ccc a bb ccc a bb d " * 3).split(),
-        [],
-        ["one"],
-        [f"different{n}" for n in range(12)],
-        ("x " * 40).split(),
-        [f"w{n * n % 7}" for n in range(200)],
-    ]
-    found = ngram_fractions(documents)
-    for size in (2, 3, 4):
-        expected = [slow_top(words, size) for words in documents]
-        assert found[f"top_{size}gram"].tolist() == pytest.approx(expected, abs=1e-5)
-    for size in (5, 7, 10):
-        expected = [slow_duplicate(words, size) for words in documents]
-        assert found[f"duplicate_{size}gram"].tolist() == pytest.approx(expected, abs=1e-5)
-
-
-def test_a_document_is_not_compared_with_its_neighbour() -> None:
-    words = ["six", "words", "that", "stand", "right", "here"]
-    assert ngram_fractions([words, words])["duplicate_5gram"].tolist() == [0.0, 0.0]

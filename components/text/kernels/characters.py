@@ -1,0 +1,132 @@
+"""What kernels know of Unicode: classes of code points, and UTF-8 read and hashed.
+
+Classes are Python's own, so that a kernel and ``str`` agree: white space as in ``str.split``, word
+characters as in ``\\w``, decimal digits as in ``\\d``.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.text.kernels.compiled import compiled
+
+SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, NOTED = 1, 2, 4, 8, 16, 32, 64
+BULLETS = "-*+•‣▪●"
+TERMINALS = '.!?"”。！？'
+NOTED_MARKS = "#….jJlL"
+"""What words are looked at for: symbols, and the first letters of Gopher's and C4's phrases."""
+
+Bytes = NDArray[np.uint8]
+_END = 0x110000
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+
+
+@functools.cache
+def classes() -> Bytes:
+    """Flags of every code point."""
+    table = np.zeros(_END, dtype=np.uint8)
+    for code in range(_END):
+        character = chr(code)
+        if character.isalnum():
+            flags = WORD
+            flags |= LETTER * character.isalpha() | DIGIT * character.isdecimal()
+            table[code] = flags
+        elif character.isspace():
+            table[code] = SPACE
+    table[ord("_")] |= WORD
+    table[[ord(c) for c in BULLETS]] |= BULLET
+    table[[ord(c) for c in TERMINALS]] |= TERMINAL
+    table[[ord(c) for c in NOTED_MARKS]] |= NOTED
+    return table
+
+
+@compiled
+def decode(data: Bytes, at: int) -> tuple[int, int]:
+    """(code point, bytes) of the character that starts at ``at``; the text is valid UTF-8."""
+    first = np.int64(data[at])
+    if first < 0x80:
+        return first, 1
+    if first < 0xE0:
+        return (first & 0x1F) << 6 | (data[at + 1] & 0x3F), 2
+    if first < 0xF0:
+        return (first & 0x0F) << 12 | (data[at + 1] & 0x3F) << 6 | (data[at + 2] & 0x3F), 3
+    high = (first & 0x07) << 18 | (data[at + 1] & 0x3F) << 12
+    return high | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F), 4
+
+
+@compiled
+def before(data: Bytes, at: int) -> int:
+    """Where the character starts that ends before ``at``."""
+    at -= 1
+    while data[at] & 0xC0 == 0x80:
+        at -= 1
+    return at
+
+
+@compiled
+def mixed(value: np.uint64) -> np.uint64:
+    """MurmurHash3's finalizer: every bit of the result depends on every bit of ``value``."""
+    value = (value ^ (value >> np.uint64(33))) * _MIX_1
+    value = (value ^ (value >> np.uint64(33))) * _MIX_2
+    return value ^ (value >> np.uint64(33))
+
+
+@compiled
+def eight(data: Bytes, at: int) -> np.uint64:
+    """Eight bytes as one number, the first one lowest; the compiler makes one load of it."""
+    return (
+        np.uint64(data[at])
+        | np.uint64(data[at + 1]) << np.uint64(8)
+        | np.uint64(data[at + 2]) << np.uint64(16)
+        | np.uint64(data[at + 3]) << np.uint64(24)
+        | np.uint64(data[at + 4]) << np.uint64(32)
+        | np.uint64(data[at + 5]) << np.uint64(40)
+        | np.uint64(data[at + 6]) << np.uint64(48)
+        | np.uint64(data[at + 7]) << np.uint64(56)
+    )
+
+
+@compiled
+def hashed(data: Bytes, start: int, stop: int) -> np.uint64:
+    """64-bit hash of some bytes, eight at a time."""
+    value = np.uint64(stop - start) * _MULTIPLIER
+    at = start
+    while at + 8 <= stop:
+        value = (value ^ eight(data, at)) * _MULTIPLIER
+        value ^= value >> np.uint64(32)
+        at += 8
+    rest = np.uint64(0)
+    while at < stop:
+        rest = rest << np.uint64(8) | np.uint64(data[at])
+        at += 1
+    return mixed((value ^ rest) * _MULTIPLIER)
+
+
+@compiled
+def characters(data: Bytes, start: int, stop: int) -> int:
+    """Code points in some bytes."""
+    count = 0
+    for at in range(start, stop):
+        count += (data[at] & 0xC0) != 0x80
+    return count
+
+
+@compiled
+def trimmed(data: Bytes, start: int, stop: int, flags: Bytes) -> tuple[int, int]:
+    """The bounds that are left without white space at both ends."""
+    while start < stop:
+        code, size = decode(data, start)
+        if not flags[code] & SPACE:
+            break
+        start += size
+    while stop > start:
+        last = before(data, stop)
+        code, _ = decode(data, last)
+        if not flags[code] & SPACE:
+            break
+        stop = last
+    return start, stop

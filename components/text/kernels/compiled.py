@@ -1,0 +1,36 @@
+"""Compiles a kernel once for all processes and runs to come."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """``function`` as machine code; kept beside the source where that can be written."""
+    return numba.njit(cache=_kept(), nogil=True, boundscheck=False)(function)
+
+
+@functools.cache
+def _kept() -> bool:
+    """Whether compiled code is kept. Its folder is named after all kernels' sources.
+
+    numba looks at the file of the compiled function alone, not at what that calls in others.
+    """
+    here = Path(__file__).parent
+    sources = hashlib.sha256()
+    for path in sorted(here.glob("*.py")):
+        sources.update(path.read_bytes())
+    folder = here / "__pycache__" / f"compiled-{sources.hexdigest()[:16]}"
+    if not os.access(folder.parent if folder.parent.exists() else here, os.W_OK):
+        return False
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    return True
