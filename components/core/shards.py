@@ -59,15 +59,14 @@ def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
         DataError: not Parquet, or a column is missing; names the shard.
     """
     try:
-        table: pa.Table = pq.ParquetFile(path).read()
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in columns or () if name not in file.schema_arrow.names]
+            if missing:
+                raise DataError(f"{path.name}: column {missing[0]!r} is missing")
+            table: pa.Table = file.read(columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path.name}: cannot be read as a Parquet shard: {error}") from error
-    if columns is None:
-        return table
-    missing = [name for name in columns if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path.name}: column {missing[0]!r} is missing")
-    return table.select(columns)
+    return table if columns is None else table.select(columns)
 
 
 def read_all(folder: Path, columns: list[str] | None = None) -> pa.Table:

@@ -1,48 +1,76 @@
-"""Word 5-shingles as sorted arrays of 64-bit hashes, and their MinHash signatures.
+"""Word 5-shingles as 64-bit hashes, their MinHash signatures and exact Jaccard similarities.
 
-A shingle is five words in a row. Its hash mixes the 64-bit BLAKE2b hashes of its words, so two
-different shingles share one with a probability of 2**-64: Jaccard over hashes is exact in practice.
-Signatures use datasketch's permutations (Broder 1997), whose scheme must be kept with them.
+A shingle is five words in a row: runs of letters, digits and underscores of the case folded text.
+Its hash mixes 64-bit hashes of its words, so two different shingles share one with a probability
+of 2**-64: Jaccard over hashes is exact in practice. Signatures use datasketch's permutations
+(Broder 1997, "On the resemblance and containment of documents"), whose scheme must be kept with
+them.
 """
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING
+import functools
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.text.words import words
+from components.text.buffers import string_buffers
 
-if TYPE_CHECKING:
-    from datasketch import MinHash
-
-SIZE = 5
 SCHEME = "affine32"
 _ROLL = np.uint64(0x9E3779B97F4A7C15)
 _MIX = ((33, np.uint64(0xFF51AFD7ED558CCD)), (33, np.uint64(0xC4CEB9FE1A85EC53)))
 
 Hashes = NDArray[np.uint64]
+Positions = NDArray[np.int64]
 
 
-class WordHashes:
-    """64-bit hashes of words, each computed once."""
+def signatures(
+    texts: pa.ChunkedArray, permutations: int, seed: int
+) -> tuple[NDArray[np.uint32], Positions]:
+    """(MinHash values [documents, permutations], shingles of each, repeats counted).
 
-    def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+    A document of fewer than five words has no shingle; its signature says nothing.
+    """
+    from components.text.kernels import shingles as kernel
 
-    def of(self, text: str) -> Hashes:
-        """One hash a word of ``text``, in order."""
-        known = self._known
-        hashes: list[int] = []
-        for word in words(text):
-            value = known.get(word)
-            if value is None:
-                digest = hashlib.blake2b(word.encode(errors="surrogatepass"), digest_size=8)
-                value = known[word] = int.from_bytes(digest.digest(), "little")
-            hashes.append(value)
-        return np.array(hashes, dtype=np.uint64)
+    data, bounds = string_buffers(texts)
+    signed = np.empty((len(bounds) - 1, permutations), dtype=np.uint32)
+    multipliers, offsets = _permutations(permutations, seed)
+    counts = kernel.signatures(data, bounds, kernel.letters(), multipliers, offsets, signed)
+    return signed, counts
+
+
+def band_keys(signed: NDArray[np.uint32], bands: int, rows: int) -> Hashes:
+    """[documents, bands]: two documents share a key where all ``rows`` values of a band agree."""
+    from components.text.kernels import shingles as kernel
+
+    return kernel.band_keys(signed, bands, rows)
+
+
+def shingle_sets(texts: pa.ChunkedArray, chosen: Positions) -> tuple[Hashes, Positions]:
+    """(distinct shingles, sorted, of the ``chosen`` rows one after another; their bounds)."""
+    from components.text.kernels import shingles as kernel
+
+    data, bounds = string_buffers(texts)
+    return kernel.distinct(data, bounds, chosen, kernel.letters())
+
+
+def jaccards(
+    sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
+) -> NDArray[np.float64]:
+    """|A ∩ B| / |A ∪ B| of pairs of sets, as ``shingle_sets`` gives them; 0 where both are empty."""
+    from components.text.kernels import shingles as kernel
+
+    return kernel.jaccards(sets, bounds, lefts, rights)
+
+
+@functools.cache
+def _permutations(count: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    from datasketch import MinHash
+
+    multipliers, offsets = MinHash(num_perm=count, seed=seed, scheme=SCHEME).permutations
+    return np.ascontiguousarray(multipliers), np.ascontiguousarray(offsets)
 
 
 def rolled(hashes: Hashes, size: int) -> Hashes:
@@ -57,38 +85,3 @@ def rolled(hashes: Hashes, size: int) -> Hashes:
         total = (total ^ (total >> np.uint64(shift))) * factor
     mixed: Hashes = total ^ (total >> np.uint64(33))
     return mixed
-
-
-def shingles(text: str, hashes: WordHashes) -> Hashes:
-    """Distinct word 5-shingles, sorted; empty for a text of fewer than five words."""
-    return np.unique(rolled(hashes.of(text), SIZE))
-
-
-def jaccard(left: Hashes, right: Hashes) -> float:
-    """|A ∩ B| / |A ∪ B| of two sorted arrays of distinct hashes; 0 when both are empty."""
-    common = len(np.intersect1d(left, right, assume_unique=True))
-    union = len(left) + len(right) - common
-    return common / union if union else 0.0
-
-
-class Signer:
-    """MinHash signatures of shingle sets: ``permutations`` uint32 values each."""
-
-    def __init__(self, permutations: int, seed: int) -> None:
-        from datasketch import MinHash
-
-        self._blank: MinHash = MinHash(
-            num_perm=permutations, seed=seed, hashfunc=_itself, scheme=SCHEME
-        )
-
-    def sign(self, hashes: Hashes) -> NDArray[np.uint32]:
-        """The signature of a non-empty set (empty ones would all be equal)."""
-        assert len(hashes), "an empty set has no signature"
-        signed = self._blank.copy()
-        signed.update_batch((hashes >> np.uint64(32)).tolist())
-        values: NDArray[np.uint32] = signed.hashvalues
-        return values
-
-
-def _itself(value: int) -> int:
-    return value

@@ -14,7 +14,6 @@ _WORD = re.compile(r"\w+")
 _INLINE_CODE = re.compile(r"`[^`\n]*`")
 _NAME_LIKE = re.compile(r"\S*[_./\\<>=@{}()\[\]|~^]\S+")
 _HEADING = re.compile(r"^#{1,6}\s.*$", re.MULTILINE)
-_SPACE = re.compile(r"\s+")
 
 
 def words(text: str) -> list[str]:
@@ -24,7 +23,8 @@ def words(text: str) -> list[str]:
 
 def normalised(text: str) -> str:
     """What two exact duplicates share: NFKC, case folded, white space joined."""
-    return _SPACE.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(plain.casefold().split())
 
 
 def prose(text: str) -> str:

@@ -9,17 +9,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from components.clean.duplicates import (
-    DuplicatesConfig,
-    candidates,
-    score_duplicates,
-)
+from components.clean.duplicates import DuplicatesConfig, score_duplicates
+from components.clean.pairs import candidates, split
 from components.core.artifact import Corpus
 from components.core.config import overlay
 from components.core.errors import ConfigError
 from components.core.shards import read_all
 from components.core.workdir import Workdir
-from components.text.shingles import SCHEME, Signer, WordHashes, jaccard, shingles
 
 VOCABULARY = [f"word{n}" for n in range(3000)]
 
@@ -137,24 +133,15 @@ def test_one_shard_or_many_find_the_same(
 
 
 def test_a_large_bucket_costs_no_square() -> None:
-    signatures = np.zeros((1000, 6), dtype=np.uint32)
-    pairs = candidates(signatures, bands=1, rows=6, max_bucket=8)
+    pairs = candidates(np.zeros((1000, 1), dtype=np.uint64), most=8)
     assert len(pairs) == sum(999 - first for first in range(8))
-    assert set(pairs[:, 0].tolist()) == set(range(8))
+    assert set(split(pairs)[0].tolist()) == set(range(8))
 
 
-def test_signatures_estimate_and_are_datasketchs_own() -> None:
-    from datasketch import MinHash
-
-    draw = random.Random(0)
-    words = page(draw, 600)
-    left, right = (shingles(" ".join(w), WordHashes()) for w in (words, edited(draw, words, 20)))
-    signer = Signer(128, seed=1)
-    agree = float((signer.sign(left) == signer.sign(right)).mean())
-    assert agree == pytest.approx(jaccard(left, right), abs=0.12)
-    reference = MinHash(num_perm=128, seed=1, hashfunc=int, scheme=SCHEME)
-    reference.update_batch([int(h) >> 32 for h in left])
-    assert signer.sign(left).tolist() == reference.hashvalues.tolist()
+def test_candidates_share_a_band_and_are_named_once() -> None:
+    keys = np.array([[1, 5], [2, 6], [1, 5], [3, 6], [1, 7]], dtype=np.uint64)
+    left, right = split(candidates(keys, most=64))
+    assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 2), (0, 4), (1, 3), (2, 4)]
 
 
 def test_bands_must_fit_the_permutations() -> None:

@@ -44,6 +44,24 @@ def classes() -> Bytes:
     return table
 
 
+@functools.cache
+def folded() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Full case folding, ``str.casefold``: (what each code point folds to, [n, 3] of several).
+
+    A code point that folds to several has -1 - n in the first; rows of the second end in -1.
+    """
+    single = np.arange(_END, dtype=np.int32)
+    several: list[list[int]] = []
+    for code in range(_END):
+        found = [ord(character) for character in chr(code).casefold()]
+        if len(found) > 1:
+            single[code] = -1 - len(several)
+            several.append(found + [-1] * (3 - len(found)))
+        else:
+            single[code] = found[0]
+    return single, np.array(several, dtype=np.int32)
+
+
 @compiled
 def decode(data: Bytes, at: int) -> tuple[int, int]:
     """(code point, bytes) of the character that starts at ``at``; the text is valid UTF-8."""

@@ -1,0 +1,97 @@
+"""Which documents are near duplicates: candidates by banding, each verified by exact Jaccard.
+
+Banding: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3.4. Memory is bounded:
+16 bytes a candidate pair, and the shingles of ``_AT_ONCE`` documents; those of all candidates lie
+in one file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.shards import read_shard, shard_paths
+from components.text.shingles import jaccards, shingle_sets
+
+Hashes = NDArray[np.uint64]
+Positions = NDArray[np.int64]
+_AT_ONCE = 1 << 17
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+def candidates(keys: Hashes, most: int) -> Hashes:
+    """Pairs that share a band, each once, sorted: ``left << 32 | right``, rows of ``keys``.
+
+    A bucket is a run of equal keys in a sorted column. Each member is paired with the first
+    ``most`` members only, so that a thousand pages from one template cost a thousand times ``most``
+    comparisons; ``select`` keeps the first of such a bucket anyway.
+    """
+    from components.text.kernels.pairs import pairs_of_buckets
+
+    found = np.empty(0, dtype=np.uint64)
+    for band in range(keys.shape[1]):
+        column = np.ascontiguousarray(keys[:, band])
+        order = np.argsort(column, kind="stable")
+        found = np.union1d(found, pairs_of_buckets(column, order, most))
+    return found
+
+
+def split(pairs: Hashes) -> tuple[Positions, Positions]:
+    """(left, right) of packed pairs."""
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & _LOW).astype(np.int64)
+
+
+class ShingleFile:
+    """The distinct shingles of chosen documents, in one file that is read a few at a time."""
+
+    def __init__(self, path: Path, corpus: Path, shard: Positions, row: Positions) -> None:
+        """Write those of documents ``number``, which lie in ``shard[number]`` at ``row[number]``."""
+        self._path = path
+        self._starts = np.zeros(len(shard), dtype=np.int64)
+        self._sizes = np.zeros(len(shard), dtype=np.int64)
+        written = 0
+        with path.open("wb") as file:
+            for index, source in enumerate(shard_paths(corpus)):
+                mine = np.flatnonzero(shard == index)
+                if not len(mine):
+                    continue
+                texts = read_shard(source, ["text"])["text"]
+                for part in np.array_split(mine, len(mine) // _AT_ONCE + 1):
+                    sets, bounds = shingle_sets(texts, row[part])
+                    self._starts[part] = written + bounds[:-1]
+                    self._sizes[part] = np.diff(bounds)
+                    file.write(sets.tobytes())
+                    written += len(sets)
+
+    def read(self, documents: Positions) -> tuple[Hashes, Positions]:
+        """(shingles one document after another, their bounds)."""
+        bounds = np.concatenate(([0], np.cumsum(self._sizes[documents])))
+        sets = np.empty(bounds[-1], dtype=np.uint64)
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for at in np.argsort(self._starts[documents]).tolist():
+                part = sets[bounds[at] : bounds[at + 1]]
+                if len(part):
+                    os.preadv(
+                        descriptor, [part.data.cast("B")], 8 * int(self._starts[documents[at]])
+                    )
+        finally:
+            os.close(descriptor)
+        return sets, bounds
+
+
+def verified(
+    pairs: Hashes, sets: ShingleFile, least: float
+) -> Iterator[tuple[Hashes, NDArray[np.float64]]]:
+    """(pairs, exact Jaccard) of those that are alike enough, a few at a time."""
+    for part in np.array_split(pairs, 2 * len(pairs) // _AT_ONCE + 1):
+        left, right = split(part)
+        documents, where = np.unique(np.concatenate((left, right)), return_inverse=True)
+        values, bounds = sets.read(documents)
+        similar = jaccards(values, bounds, where[: len(part)], where[len(part) :])
+        alike = similar >= least
+        yield part[alike], np.round(similar[alike], 6)

@@ -1,0 +1,46 @@
+"""Pairs of documents out of a sorted column of band keys."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.text.kernels.compiled import compiled
+
+Hashes = NDArray[np.uint64]
+Positions = NDArray[np.int64]
+
+
+@compiled
+def pairs_of_buckets(keys: Hashes, order: Positions, most: int) -> Hashes:
+    """``left << 32 | right`` (left < right) of documents with equal keys.
+
+    ``order`` sorts ``keys`` and leaves equal ones in their order. Each member of a bucket is paired
+    with its first ``most`` members only.
+    """
+    found = np.empty(_count(keys, order, most), np.uint64)
+    at = start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and keys[order[stop]] == keys[order[start]]:
+            stop += 1
+        for left in range(start, min(start + most, stop)):
+            for right in range(left + 1, stop):
+                found[at] = np.uint64(order[left]) << np.uint64(32) | np.uint64(order[right])
+                at += 1
+        start = stop
+    return found
+
+
+@compiled
+def _count(keys: Hashes, order: Positions, most: int) -> int:
+    count = start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and keys[order[stop]] == keys[order[start]]:
+            stop += 1
+        size = stop - start
+        centre = min(most, size)
+        count += centre * size - centre * (centre + 1) // 2
+        start = stop
+    return count
