@@ -7,7 +7,6 @@ in one file.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +48,7 @@ class ShingleFile:
     """The distinct shingles of chosen documents, in one file that is read a few at a time."""
 
     def __init__(self, path: Path, corpus: Path, shard: Positions, row: Positions) -> None:
-        """Write those of documents ``number``, which lie in ``shard[number]`` at ``row[number]``."""
+        """Write those of the documents that lie in ``shard`` at ``row``; they are numbered so."""
         self._path = path
         self._starts = np.zeros(len(shard), dtype=np.int64)
         self._sizes = np.zeros(len(shard), dtype=np.int64)
@@ -71,16 +70,12 @@ class ShingleFile:
         """(shingles one document after another, their bounds)."""
         bounds = np.concatenate(([0], np.cumsum(self._sizes[documents])))
         sets = np.empty(bounds[-1], dtype=np.uint64)
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with self._path.open("rb") as file:
             for at in np.argsort(self._starts[documents]).tolist():
                 part = sets[bounds[at] : bounds[at + 1]]
-                if len(part):
-                    os.preadv(
-                        descriptor, [part.data.cast("B")], 8 * int(self._starts[documents[at]])
-                    )
-        finally:
-            os.close(descriptor)
+                file.seek(8 * int(self._starts[documents[at]]))
+                read = file.readinto(part.data)
+                assert read == part.nbytes, "the file of shingles is our own and whole"
         return sets, bounds
 
 

@@ -59,7 +59,7 @@ def shingle_sets(texts: pa.ChunkedArray, chosen: Positions) -> tuple[Hashes, Pos
 def jaccards(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
-    """|A ∩ B| / |A ∪ B| of pairs of sets, as ``shingle_sets`` gives them; 0 where both are empty."""
+    """|A ∩ B| / |A ∪ B| of pairs of sets that ``shingle_sets`` gave; 0 where both are empty."""
     from components.text.kernels import shingles as kernel
 
     return kernel.jaccards(sets, bounds, lefts, rights)
