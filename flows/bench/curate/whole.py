@@ -10,11 +10,17 @@ from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from flows.bench.curate import scale, signatures, statistics, twins
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Bench, Measured, machine
 
 NAME = "curate"
-PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {}
+PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+    "statistics": statistics.measure,
+    "signatures": signatures.measure,
+    "twins": twins.measure,
+    "scale": scale.measure,
+}
 
 
 def bench_curate(
