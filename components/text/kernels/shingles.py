@@ -42,12 +42,10 @@ def letters() -> Letters:
 
 
 @compiled
-def shingles(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
-    """Fill ``out`` with the hash of every five words in a row, repeats included; how many."""
+def word_hashes(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
+    """Fill ``out`` with the hash of every word in order; how many."""
     ascii_letters, flags, single, several = letters
-    count = seen = 0
-    first = second = third = fourth = value = np.uint64(0)
-    inside, at = False, start
+    count, value, inside, at = 0, np.uint64(0), False, start
     while at <= stop:
         while at < stop and ascii_letters[data[at]]:  # most of most texts
             value = (value ^ np.uint64(ascii_letters[data[at]])) * _ROLL
@@ -65,18 +63,25 @@ def shingles(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) 
                 value = (value ^ np.uint64(letter)) * _ROLL
                 inside = True
             elif inside:
-                word = mixed(value)
-                seen += 1
-                if seen >= SIZE:
-                    total = ((first * _ROLL + second) * _ROLL + third) * _ROLL + fourth
-                    out[count] = mixed(total * _ROLL + word)
-                    count += 1
-                first, second, third, fourth = second, third, fourth, word
+                out[count] = mixed(value)
+                count += 1
                 value, inside = np.uint64(0), False
             piece += 1
             if fold >= 0 or piece == 3 or several[-fold - 1, piece] < 0:
                 break
     return count
+
+
+@compiled
+def shingles(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
+    """Fill ``out`` with the hash of every five words in a row, repeats included; how many."""
+    words = word_hashes(data, start, stop, letters, out)
+    for one in range(words - SIZE + 1):
+        total = np.uint64(0)
+        for word in range(SIZE):
+            total = total * _ROLL + out[one + word]
+        out[one] = mixed(total)
+    return max(0, words - SIZE + 1)
 
 
 @compiled
