@@ -13,7 +13,8 @@ from pydantic import Field
 
 from components.core.blocklist import Blocklist
 from components.core.config import StageConfig
-from components.text.pii import EXAMPLE, KINDS
+from components.text.pii import KINDS
+from components.text.spans import EXAMPLE
 
 Action = Literal["redact", "keep", "drop"]
 
@@ -89,6 +90,9 @@ class PiiRules(StageConfig):
     email: Action = Field(default="redact", description="e-mail addresses")
     iban: Action = Field(default="redact", description="bank accounts")
     card: Action = Field(default="redact", description="payment cards")
+    national_id: Action = Field(
+        default="redact", description="social security, tax, passport and licence numbers"
+    )
     phone: Action = Field(default="redact", description="phone numbers")
     ip: Action = Field(default="redact", description="public IP addresses")
     examples: Action = Field(

@@ -38,8 +38,8 @@ from components.core.errors import ConfigError, DataError
 from components.core.rows import DOCUMENT
 from components.core.shards import write_shard, zip_shards
 from components.core.workdir import Workdir
-from components.text.pii import Span
 from components.text.redact import Redactor
+from components.text.spans import Span
 
 ROLES = ("language", "quality", "pii", "duplicates", "boilerplate")
 TWIN = "duplicates"
