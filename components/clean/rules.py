@@ -130,6 +130,17 @@ class BoilerplateRules(StageConfig):
     max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
 
 
+class ContaminationRules(StageConfig):
+    """How much of an evaluation item a page may hold."""
+
+    max_overlap: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of an item's weight; contamination.least says what is found at all",
+    )
+
+
 @dataclass(frozen=True)
 class Finding:
     """What one rule says of each document of a shard."""
