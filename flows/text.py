@@ -14,6 +14,7 @@ from components.align.reward import train_reward
 from components.check.suite import check_corpus
 from components.clean.boilerplate import score_boilerplate
 from components.clean.classifier import train_classifier
+from components.clean.contamination import score_contamination
 from components.clean.duplicates import score_duplicates
 from components.clean.language import score_language
 from components.clean.pii import score_pii
@@ -113,6 +114,9 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         "duplicates": mill.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
         "boilerplate": mill.step(
             "boilerplate", score_boilerplate, run.boilerplate, corpus=raw, classifier=classifier
+        ),
+        "contamination": mill.step(
+            "contamination", score_contamination, run.contamination, corpus=raw
         ),
     }
     corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)

@@ -101,6 +101,8 @@ def _show_verdict(console: Console, told: dict[str, Any]) -> None:
             f"  twin of {twin['url'] or twin['document']}: similarity {twin['similarity']:.3f}, "
             f"from {twin['max_similarity']:g} on",
         )
+    if "item" in told:
+        _print(console, f"  holds the evaluation item {told['item']}")
     for span in told["spans"]:
         _print(console, f"  {span['count']} × {span['kind']}: {span['action']}")
 

@@ -19,10 +19,11 @@ from pydantic import Field
 from components.clean.common import common_boilerplate
 from components.clean.fit import Fit, FitConfig, fit
 from components.clean.lines import BOILERPLATE, LABELS, TEXT, feature, lines_of
-from components.core.artifact import Classifier, Corpus, canonical, digest_file
+from components.core.artifact import Classifier, Corpus, canonical
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, DataError
+from components.core.errors import DataError
 from components.core.figures import proportion_interval
+from components.core.named import NamedFile
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir, write_durably
 from components.text.split import is_heldout
@@ -34,18 +35,13 @@ CLEARLY = 2
 _PREFIX = "__label__"
 
 
-class LabelledFile(StageConfig):
-    """Lines the user labelled: ``__label__text A line`` or ``__label__boilerplate A line``."""
-
-    path: str = Field(description="where the file lies")
-    sha256: str = Field(description="its digest, so that an edit trains again")
-
-
 class ClassifierConfig(StageConfig):
     """What the classifier learns from, and how good it must be."""
 
-    labelled: tuple[LabelledFile, ...] = Field(
-        default=(), description="files of labelled lines, used instead of the corpus's own"
+    labelled: tuple[NamedFile, ...] = Field(
+        default=(),
+        description="files of lines, __label__text or __label__boilerplate before each, used "
+        "instead of the corpus's own",
     )
     max_lines: int = Field(
         default=12_000, ge=100, le=5_000_000, description="most different lines of one label"
@@ -68,17 +64,6 @@ class ClassifierConfig(StageConfig):
         default=20, ge=1, description="with fewer held-out lines of a label the floor is not asked"
     )
     fit: FitConfig = Field(default=FitConfig(), description="fastText's settings")
-
-
-def labelled_file(path: Path) -> LabelledFile:
-    """A file of labelled lines as a config holds it.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
-    if not path.is_file():
-        raise ConfigError(f"classifier.labelled: {path} is no file")
-    return LabelledFile(path=str(path.resolve()), sha256=digest_file(path))
 
 
 def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) -> Classifier:
@@ -151,15 +136,12 @@ def lines_of_shard(table: pa.Table, most: int) -> pa.Table:
 def _labelled(config: ClassifierConfig) -> dict[str, list[str]]:
     of: dict[str, set[str]] = {label: set() for label in LABELS}
     for given in config.labelled:
-        path = Path(given.path)
-        if not path.is_file() or digest_file(path) != given.sha256:
-            raise DataError(f"classifier.labelled: {path.name} is gone or changed; run again")
-        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        rows = given.read("classifier.labelled").decode(errors="replace").splitlines()
         for number, row in enumerate(rows, start=1):
             label, _, line = row.partition(" ")
             if row.strip() and label.removeprefix(_PREFIX) not in LABELS:
                 raise DataError(
-                    f"{path.name}:{number}: begin with {_PREFIX}{TEXT} or {_PREFIX}{BOILERPLATE}"
+                    f"{given.name}:{number}: begin with {_PREFIX}{TEXT} or {_PREFIX}{BOILERPLATE}"
                 )
             if line.strip():
                 of[label.removeprefix(_PREFIX)].update(_features([line]))

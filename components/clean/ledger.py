@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("twin", pa.string()),  # the kept document this one was dropped for
         pa.field("similarity", pa.float64()),
         pa.field("max_similarity", pa.float64()),  # the bound on it
+        pa.field("item", pa.string()),  # the evaluation item it holds most of: file and row
     ]
 )
 
@@ -75,6 +76,7 @@ def ledger_table(
             "twin": [twin.id if twin else None for twin in found],
             "similarity": [twin.similarity if twin else None for twin in found],
             "max_similarity": [duplicates.max_similarity] * len(table),
+            "item": _items(scores, len(table)),
         },
         schema=SCHEMA,
     )
@@ -92,6 +94,12 @@ def _rules(findings: list[Finding], documents: int) -> pa.ListArray:
         pa.array(np.stack([f.passed for f in findings], axis=1).ravel(), type=pa.bool_()),
     ]
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(RULE)))
+
+
+def _items(scores: Mapping[str, pa.Table], documents: int) -> list[str | None]:
+    if "contamination" not in scores:
+        return [None] * documents
+    return [item or None for item in scores["contamination"]["item"].to_pylist()]
 
 
 def _spans(

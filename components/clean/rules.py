@@ -13,7 +13,8 @@ from pydantic import Field
 
 from components.core.blocklist import Blocklist
 from components.core.config import StageConfig
-from components.text.pii import EXAMPLE, KINDS
+from components.text.pii import KINDS
+from components.text.spans import EXAMPLE
 
 Action = Literal["redact", "keep", "drop"]
 
@@ -89,6 +90,9 @@ class PiiRules(StageConfig):
     email: Action = Field(default="redact", description="e-mail addresses")
     iban: Action = Field(default="redact", description="bank accounts")
     card: Action = Field(default="redact", description="payment cards")
+    national_id: Action = Field(
+        default="redact", description="social security, tax, passport and licence numbers"
+    )
     phone: Action = Field(default="redact", description="phone numbers")
     ip: Action = Field(default="redact", description="public IP addresses")
     examples: Action = Field(
@@ -124,6 +128,17 @@ class BoilerplateRules(StageConfig):
     max_mean_probability: float = Field(default=0.8, ge=0, le=1, description="mean over lines")
     max_line_share: float = Field(default=0.85, ge=0, le=1, description="lines that are")
     max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
+
+
+class ContaminationRules(StageConfig):
+    """How much of an evaluation item a page may hold."""
+
+    max_overlap: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="share of an item's weight; contamination.least says what is found at all",
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydantic import Field
 from components.clean.ledger import ledger_table
 from components.clean.rules import (
     BoilerplateRules,
+    ContaminationRules,
     DuplicateRules,
     Finding,
     LanguageRules,
@@ -38,10 +39,10 @@ from components.core.errors import ConfigError, DataError
 from components.core.rows import DOCUMENT
 from components.core.shards import write_shard, zip_shards
 from components.core.workdir import Workdir
-from components.text.pii import Span
 from components.text.redact import Redactor
+from components.text.spans import Span
 
-ROLES = ("language", "quality", "pii", "duplicates", "boilerplate")
+ROLES = ("language", "quality", "pii", "duplicates", "boilerplate", "contamination")
 TWIN = "duplicates"
 
 
@@ -53,6 +54,9 @@ class SelectConfig(StageConfig):
     pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
     duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
     boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
+    contamination: ContaminationRules = Field(
+        default=ContaminationRules(), description="evaluation items that a page may hold"
+    )
     blocked_urls: tuple[str, ...] = Field(
         default=(), description="addresses that never stay, with all below them"
     )
@@ -143,6 +147,9 @@ def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table])
         findings += judge_columns(config.quality, "quality", scores["quality"])
     if "boilerplate" in scores:
         findings += judge_columns(config.boilerplate, "boilerplate", scores["boilerplate"])
+    if "contamination" in scores:
+        rules = config.contamination
+        findings += judge_columns(rules, "contamination", scores["contamination"])
     if "pii" in scores:
         findings += judge_pii(config.pii, scores["pii"], word_counts(table, scores))
     return findings

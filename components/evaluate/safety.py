@@ -46,8 +46,9 @@ from components.core.workdir import Workdir
 from components.evaluate.probes import Probe, house_probes
 from components.text.answering import Answer, answer_all, read_questions
 from components.text.chat import EOS_ID, open_tokenizer, plain_ids, prompt_ids
-from components.text.pii import EXAMPLE, KINDS, find_spans
+from components.text.pii import KINDS, find_spans
 from components.text.redact import Redactor
+from components.text.spans import EXAMPLE
 from components.text.tokens import open_split
 from components.text.verbatim import covered, known_windows, windows
 

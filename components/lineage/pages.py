@@ -111,6 +111,8 @@ def verdict(row: dict[str, Any]) -> dict[str, Any]:
             "similarity": row["similarity"],
             "max_similarity": row["max_similarity"],
         }
+    if row.get("item"):  # ledgers of before that rule have no such column
+        told["item"] = row["item"]
     return told
 
 

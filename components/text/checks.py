@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from components.core.config import StageConfig
-from components.text.pii import EXAMPLE, find_spans
+from components.text.pii import find_spans
+from components.text.spans import EXAMPLE
 
 
 @dataclass(frozen=True)

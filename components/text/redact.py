@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from components.text.pii import EXAMPLE, Span, find_spans
+from components.text.pii import find_spans
+from components.text.spans import EXAMPLE, Span
 
-_WORTH_A_LOOK = re.compile(r"[@\d]|PRIVATE KEY")
+_WORTH_A_LOOK = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
 """Every kind of span holds one of these."""
 
 

@@ -11,6 +11,7 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 """The eight of Gopher's quality filter (Rae et al. 2021, arXiv:2112.11446, appendix A)."""
 
 _WORD = re.compile(r"\w+")
+_APART = bytes(code if chr(code).isalnum() or chr(code) == "_" else 32 for code in range(256))
 _INLINE_CODE = re.compile(r"`[^`\n]*`")
 _NAME_LIKE = re.compile(r"\S*[_./\\<>=@{}()\[\]|~^]\S+")
 _HEADING = re.compile(r"^#{1,6}\s.*$", re.MULTILINE)
@@ -18,7 +19,15 @@ _HEADING = re.compile(r"^#{1,6}\s.*$", re.MULTILINE)
 
 def words(text: str) -> list[str]:
     """Runs of letters, digits and underscores, case folded."""
-    return _WORD.findall(text.casefold())
+    folded = text.casefold()
+    if folded.isascii():  # the same words in a third of the time
+        return folded.encode().translate(_APART).decode().split()
+    return _WORD.findall(folded)
+
+
+def word_places(text: str) -> list[tuple[int, int]]:
+    """Where each word of ``words`` stands (folding case splits a word in the rarest of scripts)."""
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 def normalised(text: str) -> str:

@@ -13,6 +13,7 @@ from components.align.reward import RewardConfig
 from components.check.suite import SuiteConfig, load_suite
 from components.clean.boilerplate import BoilerplateConfig
 from components.clean.classifier import ClassifierConfig
+from components.clean.contamination import ContaminationConfig
 from components.clean.duplicates import DuplicatesConfig
 from components.clean.language import LanguageConfig
 from components.clean.pii import PiiConfig
@@ -70,6 +71,7 @@ class TextRun(StageConfig):
     pii: PiiConfig = PiiConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     boilerplate: BoilerplateConfig = BoilerplateConfig()
+    contamination: ContaminationConfig = ContaminationConfig()
     select: SelectConfig = SelectConfig()
     check: SuiteConfig = Field(default_factory=house_suite)
     change: ChangeConfig = ChangeConfig()

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
-from components.clean.classifier import ClassifierConfig, labelled_file, train_classifier
+from components.clean.classifier import ClassifierConfig, train_classifier
 from components.clean.fit import FitConfig
 from components.clean.lines import feature, lines_of
 from components.core.artifact import Corpus
-from components.core.errors import ConfigError, DataError
+from components.core.errors import DataError
+from components.core.named import NamedFile
 from components.core.shards import read_all
 from components.core.workdir import Workdir
 
@@ -93,18 +94,18 @@ def test_labelled_lines_take_the_place_of_both(
     rows = [f"__label__text The {n}th value holds" for n in "abcdefghij"]
     rows += [f"__label__boilerplate Click {n}" for n in "abcdefghij"]
     path.write_text("\n".join(rows))
-    config = ClassifierConfig(labelled=(labelled_file(path),), fit=QUICK, min_accuracy=0.5)
+    config = ClassifierConfig(
+        labelled=(NamedFile.model_validate(str(path)),), fit=QUICK, min_accuracy=0.5
+    )
     corpus = corpus_of(documents(navigation=True))
     classifier = train_classifier(config, corpus, again())
     assert classifier.stats["train_text"] + classifier.stats["heldout_text"] == 10
     path.write_text("\n".join([*rows, "__label__other x"]))
     with pytest.raises(DataError, match=r"lines\.txt is gone or changed"):
         train_classifier(config, corpus, again())
-    config = ClassifierConfig(labelled=(labelled_file(path),), fit=QUICK)
+    config = ClassifierConfig(labelled=(NamedFile.model_validate(str(path)),), fit=QUICK)
     with pytest.raises(DataError, match=r"lines\.txt:21: begin with __label__text"):
         train_classifier(config, corpus, again())
-    with pytest.raises(ConfigError, match="is no file"):
-        labelled_file(tmp_path / "absent.txt")
 
 
 def test_a_classifier_that_cannot_tell_is_refused(
@@ -118,7 +119,7 @@ def test_a_classifier_that_cannot_tell_is_refused(
         "\n".join(f"__label__{draw.choice(('text', 'boilerplate'))} {word}" for word in words)
     )
     config = ClassifierConfig(
-        labelled=(labelled_file(path),), fit=QUICK, min_accuracy=0.95, min_heldout=1
+        labelled=(NamedFile.model_validate(str(path)),), fit=QUICK, min_accuracy=0.95, min_heldout=1
     )
     with pytest.raises(DataError, match=r"held-out accuracy 0\.\d+ is below min_accuracy 0\.95"):
         train_classifier(config, corpus_of(["x"]), work)

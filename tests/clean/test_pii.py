@@ -13,9 +13,12 @@ from components.clean.pii import PiiConfig, score_pii
 from components.core.artifact import Corpus
 from components.core.shards import read_all
 from components.core.workdir import Workdir
-from components.text.pii import card_brand, find_spans, iban_holds, luhn_holds
+from components.text.banking import card_brand
+from components.text.checksums import iban_holds, luhn_holds
+from components.text.pii import find_spans
 
 KEY = "AKIA" + "QYLPMN5HHFPZAM2K"
+SLACK = "https://hooks.slack.com/services/" + "T02KX81QZ/B03LM92RA/k3J9vX2mQ8rT5wY1zB4nC7dF"
 GITHUB = "ghp_" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA"
 
 
@@ -49,6 +52,48 @@ GITHUB = "ghp_" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA"
         ("api_key = 'q9Xv72LmPz40KtRw'", "secret", "q9Xv72LmPz40KtRw"),
         ("postgres://reporting:h8Kq2zVw@db/x", "login", "reporting:h8Kq2zVw"),
         ("postgres://scott:tiger@db/x", "login_example", "scott:tiger"),
+        ("ring 01632 960 983 today", "phone", "01632 960 983"),
+        ("Tel.: 030/901820-0", "phone", "030/901820-0"),
+        ("fax 01 42 68 53 00", "phone", "01 42 68 53 00"),
+        ("0044 20 7946 0018", "phone", "0044 20 7946 0018"),
+        ("WhatsApp +91 98765 43210", "phone", "+91 98765 43210"),
+        ("Phone +49 (0) 30 / 901 820-78", "phone", "+49 (0) 30 / 901 820-78"),
+        ("office,213.736.5000x22 or so", "phone", "213.736.5000x22"),
+        ("You can call 73 448 266", "phone", "73 448 266"),
+        ("61 51 81 office", "phone", "61 51 81"),
+        ("my cell is 4157365000", "phone", "4157365000"),
+        ("my SSN: 536-90-4399", "national_id", "536-90-4399"),
+        ("SSN 536904399", "national_id", "536904399"),
+        ("his social security number is 078-05-1120", "national_id_example", "078-05-1120"),
+        ("NI AB 12 34 56 C", "national_id", "AB 12 34 56 C"),
+        ("DNI 12345678Z", "national_id", "12345678Z"),
+        ("NIE X1234567L", "national_id", "X1234567L"),
+        ("codice RSSMRA85T10A562S", "national_id", "RSSMRA85T10A562S"),
+        ("NIR 2 55 08 14 168 025 38", "national_id", "2 55 08 14 168 025 38"),
+        ("CPF 529.982.247-25", "national_id", "529.982.247-25"),
+        ("PESEL 44051401359", "national_id", "44051401359"),
+        ("HETU 131052-308T", "national_id", "131052-308T"),
+        ("född 811228-9874", "national_id", "811228-9874"),
+        ("AHV 756.9217.0769.85", "national_id", "756.9217.0769.85"),
+        ("NRIC S1234567D", "national_id", "S1234567D"),
+        ("SIN 046 454 286", "national_id", "046 454 286"),
+        ("id 11010519491231002X", "national_id", "11010519491231002X"),
+        ("INSZ 85.07.30-033.28", "national_id", "85.07.30-033.28"),
+        ("Aadhaar 2341 2341 2346", "national_id", "2341 2341 2346"),
+        ("BSN 111222333", "national_id", "111222333"),
+        ("CURP HEGG560427MVZRRL04", "national_id", "HEGG560427MVZRRL04"),
+        ("passport number is X12345678", "national_id", "X12345678"),
+        ("my driver's license number is a56319335", "national_id", "a56319335"),
+        ("Amex 3714 496353 98431.", "card_example", "3714 496353 98431"),
+        ("iban de75512108001245126199", "iban", "de75512108001245126199"),
+        ("IBAN DE75 5121 0800 1245 1261 99 please", "iban", "DE75 5121 0800 1245 1261 99"),
+        ("ada.l [at] analytical [dot] org", "email", "ada.l [at] analytical [dot] org"),
+        ("jürgen@müller-söhne.de", "email", "jürgen@müller-söhne.de"),
+        ("fe80::1%eth0", "ip_example", "fe80::1"),
+        ("IP:86.231.85.193", "ip", "86.231.85.193"),
+        ("SERVICE_PASSWORD=Tr0ub4dor&3xKzQ9", "secret", "Tr0ub4dor&3xKzQ9"),
+        ("Authorization: Bearer abcDEF93kf56ghiJKL789", "secret", "abcDEF93kf56ghiJKL789"),
+        (SLACK, "secret", SLACK),
     ],
 )
 def test_found(text: str, kind: str, found: str) -> None:
@@ -71,10 +116,30 @@ def test_found(text: str, kind: str, found: str) -> None:
         "+1 -1 +100 +12 34",
         "1e+10 +1234",
         "UUID 123e4567-e89b-12d3-a456-426614174000",
+        "in 2019-2020 we called 100 people",
+        "reached 1 200 000 people, 12 345 678 in all",
+        "call 2019-12-31 again, text 2019-2020",
+        "ISBN 978-3-16-148410-0, order 123-456-789",
+        "SSN 000-12-3456 and 666-12-3456 and 123-00-4567",
+        "DNI 12345678A and CPF 529.982.247-26",
+        "a passport with 123456 stamps, 12345678 stamps",
+        "password: os.environ['DB_PASSWORD_2024']",
+        "cache-key: 5f4dcc3b5aa765d61d8327deb882cf99",
+        "token = config.values.first_token_of_2024",
+        "a::b, 1::2 and dead::beef",
+        "look [at] it [dot] all",
     ],
 )
 def test_not_found(text: str) -> None:
     assert [(s.kind, text[s.start : s.end]) for s in find_spans(text)] == []
+
+
+@pytest.mark.parametrize(
+    "unit", ["12 34 ", "1-", "(1 ", "GB82 WEST 1234 ", "a.b.", "[at] ", "sk-a"]
+)
+def test_no_text_takes_more_than_a_moment(unit: str) -> None:
+    """Patterns that go back over what they read would take hours here, and the test's time out."""
+    assert find_spans(unit * 20_000) == []
 
 
 def test_a_private_key_is_one_span() -> None:

@@ -18,8 +18,9 @@ from components.core.artifact import Corpus, Scores
 from components.core.errors import ConfigError, DataError
 from components.core.shards import read_all, shard_paths
 from components.core.workdir import Workdir
-from components.text.pii import Span, find_spans
+from components.text.pii import find_spans
 from components.text.redact import Redactor
+from components.text.spans import Span
 
 Again = Callable[[], Workdir]
 Maker = Callable[..., Corpus]

@@ -231,6 +231,8 @@ def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> Page:
     reasons = [f"{rule['rule']}: {_bound(rule)}" for rule in failed]
     if row["twin"]:
         reasons.append(f"duplicates: {row['similarity']:.3f} like a page that is kept")
+    if row.get("item"):
+        reasons.append(f"contamination: holds {row['item']}")
     excerpt = clean[:EXCERPT_CHARACTERS] + ("…" if len(clean) > EXCERPT_CHARACTERS else "")
     return Page(row["url"], title, excerpt, tuple(reasons))
 

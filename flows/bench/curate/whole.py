@@ -10,7 +10,15 @@ from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.bench.curate import chain, scale, signatures, statistics, twins
+from flows.bench.curate import (
+    chain,
+    contamination,
+    pii,
+    scale,
+    signatures,
+    statistics,
+    twins,
+)
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Bench, Measured, machine
 
@@ -20,6 +28,8 @@ PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
     "signatures": signatures.measure,
     "twins": twins.measure,
     "scale": scale.measure,
+    "pii": pii.measure,
+    "contamination": contamination.measure,
     "chain": chain.measure,
 }
 

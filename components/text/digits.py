@@ -1,0 +1,35 @@
+"""Where a text holds enough digits for a number of any kind: most of a page need not be looked at.
+
+Patterns for numbers begin with a look behind, which costs them at every character; one cheap pass
+finds the few stretches that are worth it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+Windows = Sequence[tuple[int, int]]
+
+_RICH = re.compile(r"\d(?:[^\d\n]{0,3}\d){5,}")
+"""Six digits, at most three signs between two of them."""
+_MARGIN = 28
+"""Characters around them: the letters of a number, and what follows it."""
+
+
+def digit_windows(text: str) -> Windows:
+    """(start, end) of stretches that may hold a number, sorted, apart."""
+    windows: list[tuple[int, int]] = []
+    for match in _RICH.finditer(text):
+        start, end = max(0, match.start() - _MARGIN), min(len(text), match.end() + _MARGIN)
+        if windows and start <= windows[-1][1]:
+            windows[-1] = (windows[-1][0], end)
+        else:
+            windows.append((start, end))
+    return windows
+
+
+def within(pattern: re.Pattern[str], text: str, windows: Windows) -> Iterator[re.Match[str]]:
+    """Matches inside the windows."""
+    for start, end in windows:
+        yield from pattern.finditer(text, start, end)
