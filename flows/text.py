@@ -17,6 +17,7 @@ from components.clean.classifier import train_classifier
 from components.clean.contamination import score_contamination
 from components.clean.duplicates import score_duplicates
 from components.clean.language import score_language
+from components.clean.passages import score_passages
 from components.clean.pii import score_pii
 from components.clean.quality import score_quality
 from components.clean.select import select
@@ -112,6 +113,7 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         "quality": mill.step("quality", score_quality, run.quality, corpus=raw),
         "pii": mill.step("pii", score_pii, run.pii, corpus=raw),
         "duplicates": mill.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
+        "passages": mill.step("passages", score_passages, run.passages, corpus=raw),
         "boilerplate": mill.step(
             "boilerplate", score_boilerplate, run.boilerplate, corpus=raw, classifier=classifier
         ),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from components.clean.rules import DuplicateRules, Finding, PiiRules
+from components.clean.twins import PASSAGES, Twin
 
 RULE = pa.struct(
     [
@@ -43,16 +43,6 @@ SCHEMA = pa.schema(
 )
 
 
-class TwinLike(Protocol):
-    """The kept document that a dropped one equals."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def similarity(self) -> float: ...
-
-
 def ledger_table(
     pii: PiiRules,
     duplicates: DuplicateRules,
@@ -60,7 +50,7 @@ def ledger_table(
     scores: Mapping[str, pa.Table],
     findings: list[Finding],
     reasons: Mapping[int, list[str]],
-    twins: Mapping[str, TwinLike],
+    twins: Mapping[str, Twin],
 ) -> pa.Table:
     """One row for every document of a shard, in its order."""
     identifiers = table["id"].to_pylist()
@@ -75,7 +65,12 @@ def ledger_table(
             "spans": _spans(pii, scores, len(table)),
             "twin": [twin.id if twin else None for twin in found],
             "similarity": [twin.similarity if twin else None for twin in found],
-            "max_similarity": [duplicates.max_similarity] * len(table),
+            "max_similarity": [
+                duplicates.max_contained
+                if twin is not None and twin.rule == PASSAGES
+                else duplicates.max_similarity
+                for twin in found
+            ],
             "item": _items(scores, len(table)),
         },
         schema=SCHEMA,

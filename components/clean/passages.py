@@ -44,7 +44,7 @@ class PassagesConfig(StageConfig):
 
     length: int = Field(default=50, ge=8, le=1000, description="words of a passage")
     guarantee: int = Field(
-        default=25, ge=1, le=1000, description="a run longer by so many words is always found"
+        default=16, ge=1, le=1000, description="a run longer by so many words is always found"
     )
     min_share: float = Field(
         default=0.1, ge=0, le=1, description="share of a document's words that a source must hold"

@@ -120,6 +120,12 @@ class DuplicateRules(StageConfig):
         le=1,
         description="Jaccard similarity of word 5-shingles from which a twin is dropped",
     )
+    max_contained: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="share of a page's words in long passages of one older page that is kept",
+    )
 
 
 class BoilerplateRules(StageConfig):

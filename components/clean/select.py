@@ -9,9 +9,8 @@ increments keep what one batch would.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 from pydantic import Field
@@ -33,17 +32,28 @@ from components.clean.rules import (
     redacted_kinds,
     word_counts,
 )
+from components.clean.sources import AlarmConfig, Sources
+from components.clean.twins import find_twins
 from components.core.artifact import Corpus, Scores
 from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
+from components.core.log import get_logger
 from components.core.rows import DOCUMENT
 from components.core.shards import write_shard, zip_shards
 from components.core.workdir import Workdir
 from components.text.redact import Redactor
 from components.text.spans import Span
 
-ROLES = ("language", "quality", "pii", "duplicates", "boilerplate", "contamination")
-TWIN = "duplicates"
+ROLES = (
+    "language",
+    "quality",
+    "pii",
+    "duplicates",
+    "passages",
+    "boilerplate",
+    "contamination",
+)
+log = get_logger(__name__)
 
 
 class SelectConfig(StageConfig):
@@ -57,20 +67,15 @@ class SelectConfig(StageConfig):
     contamination: ContaminationRules = Field(
         default=ContaminationRules(), description="evaluation items that a page may hold"
     )
+    alarm: AlarmConfig = Field(
+        default=AlarmConfig(), description="when a source's losses are told aloud"
+    )
     blocked_urls: tuple[str, ...] = Field(
         default=(), description="addresses that never stay, with all below them"
     )
     blocked_domains: tuple[str, ...] = Field(
         default=(), description="hosts that never stay, with their subdomains"
     )
-
-
-@dataclass(frozen=True)
-class Twin:
-    """The kept document that a dropped one equals, and how nearly."""
-
-    id: str
-    similarity: float
 
 
 @dataclass
@@ -113,7 +118,10 @@ def select(
         raise ConfigError(f"select: no rule reads scores {unknown[0]!r}; roles: {', '.join(ROLES)}")
     folder = work.path(corpus)
     beside = {role: work.path(scores[role]) for role in ROLES if role in scores}
-    twins = _twins(config, folder, beside)
+    twins = find_twins(
+        config.duplicates, folder, beside, lambda table, scores: judge(config, table, scores)
+    )
+    sources = Sources()
     (work.folder / "ledger").mkdir(exist_ok=True)
     work.progress.start(None, "documents")
     tally = Tally()
@@ -122,9 +130,10 @@ def select(
         reasons = failing(findings)
         for at, identifier in enumerate(table["id"].to_pylist()):
             if identifier in twins:
-                reasons[at] = [TWIN]
+                reasons[at] = [twins[identifier].rule]
         kept = [at for at in range(len(table)) if at not in reasons]
         tally.count(len(table), reasons)
+        sources.count(table["url"].to_pylist(), reasons)
         write_shard(work.folder / name, _kept_documents(config, table, of_role, kept, tally))
         ledger = ledger_table(
             config.pii, config.duplicates, table, of_role, findings, reasons, twins
@@ -133,7 +142,10 @@ def select(
         work.progress.advance(len(table), note=f"{tally.kept} kept")
     if not tally.kept:
         raise DataError(_nothing_left(tally))
-    return work.seal(Corpus, stats=tally.stats())
+    alarms = sources.write(work.folder, config.alarm)
+    for line in alarms:
+        log.warning("%s", line)
+    return work.seal(Corpus, stats={**tally.stats(), "alarms": float(len(alarms))})
 
 
 def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table]) -> list[Finding]:
@@ -153,57 +165,6 @@ def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table])
     if "pii" in scores:
         findings += judge_pii(config.pii, scores["pii"], word_counts(table, scores))
     return findings
-
-
-def _twins(config: SelectConfig, folder: Path, beside: Mapping[str, Path]) -> dict[str, Twin]:
-    """Documents that pass every other rule but equal a kept one -> that one."""
-    if "duplicates" not in beside:
-        return {}
-    kept_of: dict[str, str] = {}
-    twins: dict[str, Twin] = {}
-    for identifier, group, partners in _candidates(config, folder, beside):
-        twin = _kept_twin(config.duplicates, group, partners, kept_of)
-        if twin is None:
-            kept_of.setdefault(group, identifier)
-        else:
-            twins[identifier] = twin
-    return twins
-
-
-def _candidates(
-    config: SelectConfig, folder: Path, beside: Mapping[str, Path]
-) -> Iterator[tuple[str, str, list[tuple[float, str]]]]:
-    """(id, exact group, partner groups) of documents that pass, in the order (ordinal, id)."""
-    passing: list[tuple[int, str, str, list[tuple[float, str]]]] = []
-    for _, table, scores in zip_shards(folder, beside):
-        found = scores["duplicates"]
-        reasons = failing(judge(config, table, scores))
-        for at in range(len(table)):
-            if at not in reasons:
-                near = [(p["similarity"], p["id"]) for p in found["partners"][at].as_py()]
-                group = found["exact_group"][at].as_py()
-                passing.append((table["ordinal"][at].as_py(), table["id"][at].as_py(), group, near))
-    for _, identifier, group, near in sorted(passing, key=lambda row: row[:2]):
-        yield identifier, group, near
-
-
-def _kept_twin(
-    rules: DuplicateRules,
-    group: str,
-    partners: list[tuple[float, str]],
-    kept_of: Mapping[str, str],
-) -> Twin | None:
-    if rules.exact and group in kept_of:
-        return Twin(kept_of[group], 1.0)
-    near = [
-        (similarity, kept_of[partner])
-        for similarity, partner in partners
-        if similarity >= rules.max_similarity and partner in kept_of
-    ]
-    if not near:
-        return None
-    similarity, identifier = min(near, key=lambda pair: (-pair[0], pair[1]))
-    return Twin(identifier, similarity)
 
 
 def _kept_documents(

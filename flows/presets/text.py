@@ -16,6 +16,7 @@ from components.clean.classifier import ClassifierConfig
 from components.clean.contamination import ContaminationConfig
 from components.clean.duplicates import DuplicatesConfig
 from components.clean.language import LanguageConfig
+from components.clean.passages import PassagesConfig
 from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
 from components.clean.select import SelectConfig
@@ -70,6 +71,7 @@ class TextRun(StageConfig):
     quality: QualityConfig = QualityConfig()
     pii: PiiConfig = PiiConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
+    passages: PassagesConfig = PassagesConfig()
     boilerplate: BoilerplateConfig = BoilerplateConfig()
     contamination: ContaminationConfig = ContaminationConfig()
     select: SelectConfig = SelectConfig()

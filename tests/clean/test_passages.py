@@ -52,7 +52,7 @@ def test_the_share_and_the_older_document_are_named(
     assert found["https://a.example/other"]["sources"] == []
     (source,) = found["https://a.example/new"]["sources"]
     assert source["id"] == "https://a.example/old"
-    assert 200 - 2 * 24 <= source["words"] <= 200
+    assert 200 - 2 * 15 <= source["words"] <= 200
     assert source["share"] == pytest.approx(source["words"] / 300, abs=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.clean.language import LanguageConfig, score_language
+from components.clean.passages import PassagesConfig, score_passages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.rules import DuplicateRules, PiiRules, QualityRules
 from components.clean.select import SelectConfig, select
+from components.clean.sources import FILE, AlarmConfig
 from components.core.artifact import Corpus, Scores
 from components.core.errors import ConfigError, DataError
 from components.core.shards import read_all, shard_paths
@@ -32,6 +35,7 @@ def scored(corpus: Corpus, again: Again, *roles: str) -> dict[str, Scores]:
         "quality": lambda: score_quality(QualityConfig(), corpus, again()),
         "pii": lambda: score_pii(PiiConfig(), corpus, again()),
         "duplicates": lambda: score_duplicates(DuplicatesConfig(), corpus, again()),
+        "passages": lambda: score_passages(PassagesConfig(), corpus, again()),
     }
     return {role: makers[role]() for role in roles or makers}
 
@@ -242,3 +246,41 @@ def test_a_redactor_leaves_what_is_not_wanted() -> None:
     text = "a@b.org 81.2.69.142"
     assert redactor.replace(text, find_spans(text)) == "<EMAIL_1> 81.2.69.142"
     assert redactor.replace("x", [Span(0, 1, "ip")]) == "x"
+
+
+def test_a_page_inside_an_older_kept_page_is_dropped_for_it(corpus_of: Maker, again: Again) -> None:
+    older, lost = words(1, 600), words(2, 600)
+    corpus = corpus_of(
+        [
+            {"text": " ".join(older), "url": "https://a.example/older"},
+            {"text": " ".join(lost) + " far too much", "url": "https://b.example/lost"},
+            {"text": " ".join(older[100:400]), "url": "https://a.example/inside", "ordinal": 1},
+            {"text": " ".join(lost[100:400]), "url": "https://a.example/stays", "ordinal": 1},
+        ]
+    )
+    config = SelectConfig(blocked_domains=("b.example",))
+    chosen = select(config, corpus, scored(corpus, again), again())
+    kept, ledger = read(chosen, again)
+    assert set(kept) == {"https://a.example/older", "https://a.example/stays"}
+    inside = ledger["https://a.example/inside"]
+    assert inside["reasons"] == ["passages"]
+    assert inside["twin"] == kept["https://a.example/older"]["id"]
+    assert inside["similarity"] > inside["max_similarity"] == 0.8
+
+
+def test_a_source_that_loses_too_much_is_told_aloud(
+    corpus_of: Maker, again: Again, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = [{"text": " ".join(words(n)), "url": f"https://good.example/{n}"} for n in range(5)]
+    bad = [{"text": "short", "url": f"https://bad.example/{n}"} for n in range(5)]
+    corpus = corpus_of([*good, *bad])
+    config = SelectConfig(alarm=AlarmConfig(share=0.8, documents=5))
+    chosen = select(config, corpus, scored(corpus, again, "quality"), again())
+    assert chosen.stats["alarms"] == 1
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("bad.example lost 5 of 5 documents, most of them to quality.words")
+    rows = json.loads((again().path(chosen) / FILE).read_text())
+    assert [(row["source"], row["dropped"], row["alarm"]) for row in rows] == [
+        ("bad.example", 5, True),
+        ("good.example", 0, False),
+    ]

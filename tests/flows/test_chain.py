@@ -11,7 +11,7 @@ import pytest
 from tests.flows.conftest import AS_OF, ROOT, Mill, digests, states
 
 Ran = tuple[Mill, dict[str, Any]]
-SCORERS = ("language", "quality", "pii", "duplicates", "boilerplate", "contamination")
+SCORERS = ("language", "quality", "pii", "duplicates", "passages", "boilerplate", "contamination")
 ACTIONS = {"change", "dataset", "register", "package", "smoke", "promote", "dossier"}
 
 

@@ -230,7 +230,8 @@ def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> Page:
     failed = [rule for rule in row["rules"] if not rule["passed"]]
     reasons = [f"{rule['rule']}: {_bound(rule)}" for rule in failed]
     if row["twin"]:
-        reasons.append(f"duplicates: {row['similarity']:.3f} like a page that is kept")
+        how = "of it stands in" if "passages" in row["reasons"] else "like"
+        reasons.append(f"{row['reasons'][0]}: {row['similarity']:.3f} {how} a page that is kept")
     if row.get("item"):
         reasons.append(f"contamination: holds {row['item']}")
     excerpt = clean[:EXCERPT_CHARACTERS] + ("…" if len(clean) > EXCERPT_CHARACTERS else "")

@@ -17,6 +17,7 @@ from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
 from components.clean.classifier import ClassifierConfig, train_classifier
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.clean.language import LanguageConfig, score_language
+from components.clean.passages import PassagesConfig, score_passages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
@@ -93,6 +94,7 @@ def _run(setting: Setting, pages: list[WebPage]) -> Taken:
         "quality": stage(score_quality, QualityConfig(), corpus=raw),
         "pii": stage(score_pii, PiiConfig(), corpus=raw),
         "duplicates": stage(score_duplicates, DuplicatesConfig(), corpus=raw),
+        "passages": stage(score_passages, PassagesConfig(), corpus=raw),
         "boilerplate": stage(
             score_boilerplate, BoilerplateConfig(), corpus=raw, classifier=classifier
         ),
