@@ -6,13 +6,15 @@ version's files in the registry, so that it goes where the version goes and is d
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from html import escape
 from pathlib import Path
-from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from pydantic import Field
 
 from components.core.action import Change, Workspace
@@ -27,17 +29,18 @@ from components.core.artifact import (
 )
 from components.core.config import StageConfig
 from components.core.errors import ConfigError
-from components.core.figures import Figure
 from components.core.settings import Settings, checkout
 from components.core.workdir import write_durably
-from components.publish.dossier import draw
+from components.publish.dossier import draw, tables
 from components.publish.dossier.gather import GATES_FILE, Facts, bundle_of, gather
 from components.publish.dossier.sbom import LOCK_FILE, bill_of_materials, read_packages
+from components.publish.dossier.stages import stages_of
 from components.publish.dossier.tree import lineage_tree
 from components.publish.registry import CHAMPION, Entry, entries, parse, registry_lock
 
 FILE = "dossier.html"
-PAGE = "page.html.j2"
+PAGE, STYLE = "page.html.j2", "page.css"
+_BACKTICKS = re.compile(r"`([^`\s]+)`")
 
 
 class DossierConfig(StageConfig):
@@ -53,16 +56,6 @@ class DossierConfig(StageConfig):
         description="price of an hour; set by a run that has prices",
     )
     currency: str = Field(default="EUR", min_length=1, max_length=8, description="of the price")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One figure beside the champion's."""
-
-    name: str
-    ours: Figure
-    theirs: Figure | None
-    picture: str
 
 
 def write_dossier(
@@ -132,7 +125,7 @@ def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: Dos
     What the store holds is named by the digests among the version's tags.
     """
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), here / PAGE, checkout(here) / LOCK_FILE]
+    sources = [*sorted(here.glob("*.py")), here / PAGE, here / STYLE, checkout(here) / LOCK_FILE]
     gates = entry.files(settings) / GATES_FILE
     champions = [one for one in found if one.model == entry.model and CHAMPION in one.aliases]
     made_from = {
@@ -140,6 +133,7 @@ def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: Dos
         "aliases": entry.aliases,
         "champion": [dict(one.tags) for one in champions],
         "gates": digest_file(gates) if gates.is_file() else "",
+        "stages": asdict(stages_of(settings.runs, entry.uri)),
         "config": config.model_dump(mode="json"),
         "sources": [digest_file(path) for path in sources],
     }
@@ -166,7 +160,7 @@ def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = draw.number
+    environment.filters.update(number=draw.number, code=_code)
     packages = read_packages(checkout(Path(__file__).parent))
     bill = bill_of_materials(
         packages, facts.entry.model, str(facts.entry.version), bundle_of(facts.entry)
@@ -177,36 +171,18 @@ def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:
         bundle_digest=bundle_of(facts.entry),
         model=facts.node(Checkpoint.format),
         tokens=facts.node(Tokens.format),
-        funnel=draw.bars("pages from the crawl to the training", facts.funnel),
-        curves=[
-            (f"{c.stage}: {c.column}", draw.curves(f"{c.stage}: {c.column}", "steps", [c.series]))
-            for c in facts.curves
-        ],
-        compared=_compared(facts),
-        tree=lineage_tree(facts.chain),
-        costs=_costs(facts, config),
+        funnel=tables.bars(facts.funnel),
+        curves=[(c, draw.curves(f"{c.stage}: {c.column}", [c.series])) for c in facts.curves],
+        headlines=tables.headlines(facts.gates),
+        groups=tables.groups(facts),
+        gates=tables.verdicts(facts.gates),
+        tree=lineage_tree(facts.chain, facts.made.of),
+        costs=tables.costs(facts, config.hour),
         packages=packages,
         bill=f"data:application/json;base64,{b64encode(bill.encode()).decode()}",
     )
 
 
-def _compared(facts: Facts) -> list[Compared]:
-    rows = []
-    for name, ours in facts.figures.items():
-        theirs = facts.champion_figures.get(name)
-        picture = draw.intervals(name, _span(ours), _span(theirs)) if theirs else ""
-        rows.append(Compared(name, ours, theirs, picture))
-    return rows
-
-
-def _span(figure: Figure) -> draw.Span:
-    return draw.Span(figure.value, figure.low, figure.high)
-
-
-def _costs(facts: Facts, config: DossierConfig) -> Mapping[str, Any]:
-    """Seconds of every stage behind the version, and what they cost."""
-    rows = [(node.stage, node.stats.get("seconds", 0.0)) for node in facts.chain]
-    rows.sort(key=lambda row: -row[1])
-    total = sum(seconds for _, seconds in rows)
-    price = None if config.hour is None else config.hour * total / 3600
-    return {"rows": rows, "total": total, "price": price}
+def _code(text: str) -> Markup:
+    """A text, escaped, with what stands between backticks as code."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped above
