@@ -14,8 +14,10 @@ from components.clean.select import SelectConfig, select
 from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion
 from components.core.errors import ConfigError
 from components.core.graph import ArtifactGraph, Node
+from components.core.tracking import connect
 from components.core.workdir import Workdir
 from components.publish.dossier import draw
+from components.publish.dossier.card import _gates
 from components.publish.dossier.tree import lineage_tree
 from components.publish.dossier.write import DossierConfig, dossier_of
 from components.publish.register import RegisterConfig, register
@@ -170,6 +172,40 @@ def test_equal_facts_change_nothing(bench: Bench, page: str) -> None:
     config = DossierConfig(hour=3.6)
     assert dossier_of(bench.settings, "told", config)[1] is False
     assert dossier_of(bench.settings, "told@challenger", DossierConfig(limits="x"))[1] is True
+
+
+def test_the_description_in_mlflow_leads_to_the_dossier(bench: Bench, page: str) -> None:
+    client = connect(bench.settings)
+    version = client.get_model_version("told", "1")
+    text = str(version.description)
+    run = client.get_run(str(version.run_id))
+    assert f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/" in text
+    assert "Not judged by a gate." in text
+    (output,) = run.outputs.model_outputs
+    files = {one.path for one in client.list_logged_model_artifacts(output.model_id)}
+    assert "dossier.html" in files
+    logged = client.get_logged_model(output.model_id)
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "told", "version": 1}]
+    assert str(bench.settings.home) not in text
+
+
+def test_what_a_person_wrote_as_description_stays(bench: Bench, version: ModelVersion) -> None:
+    client = connect(bench.settings)
+    dossier_of(bench.settings, "told", DossierConfig(limits="one"))
+    client.update_model_version("told", "1", "my own words")
+    dossier_of(bench.settings, "told", DossierConfig(limits="two"))
+    assert client.get_model_version("told", "1").description == "my own words"
+    client.update_model_version("told", "1", "")
+    assert dossier_of(bench.settings, "told", DossierConfig(limits="two"))[1] is True
+    assert "Open the dossier" in str(client.get_model_version("told", "1").description)
+
+
+def test_a_refusal_stands_on_the_card() -> None:
+    gate = {"gate": "task", "figure": "choice.accuracy", "found": 0.2, "bound": 0.25}
+    refused = {**gate, "direction": "above", "bound_is": "", "passes": False}
+    text = _gates([refused, {**refused, "passes": True}])
+    assert text.startswith("**Refused by 1 of 2 gates:**")
+    assert "* task: choice.accuracy 0.2, must be above 0.25" in text
 
 
 @pytest.mark.parametrize("model", ["told/9", "told@nobody", "nobody"])

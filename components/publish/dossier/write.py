@@ -1,7 +1,8 @@
 """Writes a version's dossier: model card, data card, pictures, gates, lineage, bill of materials.
 
 One HTML file that asks for nothing from outside (its content policy forbids it), kept among the
-version's files in the registry, so that it goes where the version goes and is deleted with it.
+version's files in the registry, so that it goes where the version goes and is deleted with it. The
+version's description in MLflow is a short model card that leads there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from components.core.config import StageConfig
 from components.core.errors import ConfigError
 from components.core.settings import Settings, checkout
 from components.core.workdir import write_durably
+from components.publish.described import describe, described
 from components.publish.dossier import draw, tables
+from components.publish.dossier.card import card, is_current
 from components.publish.dossier.gather import GATES_FILE, Facts, bundle_of, gather
 from components.publish.dossier.sbom import LOCK_FILE, bill_of_materials, read_packages
 from components.publish.dossier.stages import stages_of
@@ -82,8 +85,14 @@ def _made(path: Path, version: ModelVersion, bento: Bento, workspace: Workspace)
     )
 
 
-def _ends_with(path: Path, state: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8").endswith(state)
+def _is_current(settings: Settings, entry: Entry, path: Path, state: str) -> bool:
+    """Whether page and description are already those of ``state``."""
+    page = path.is_file() and path.read_text(encoding="utf-8").endswith(_comment(state))
+    return page and is_current(described(settings, entry).text, state)
+
+
+def _comment(state: str) -> str:
+    return f"<!-- state {state} -->\n"
 
 
 def look_for_dossier(
@@ -93,7 +102,8 @@ def look_for_dossier(
     found = entries(workspace.settings)
     entry = _choose(found, version.name.partition(":/")[2])
     path = entry.files(workspace.settings) / FILE
-    current = _ends_with(path, _state(workspace.settings, entry, found, config))
+    state = _state(workspace.settings, entry, found, config)
+    current = _is_current(workspace.settings, entry, path, state)
     return Change(_made(path, version, bento, workspace), not current)
 
 
@@ -101,6 +111,8 @@ def dossier_of(
     settings: Settings, model: str, config: DossierConfig | None = None
 ) -> tuple[Path, bool]:
     """The dossier of MODEL@ALIAS, MODEL/VERSION or MODEL (its newest version), written if need be.
+
+    The version's description in MLflow leads to it, unless a person has written another one.
 
     Returns:
         The file, and whether it is new or another than before.
@@ -111,16 +123,20 @@ def dossier_of(
     found = entries(settings)
     entry, config = _choose(found, model), config or DossierConfig()
     path, state = entry.files(settings) / FILE, _state(settings, entry, found, config)
-    if _ends_with(path, state):
+    if _is_current(settings, entry, path, state):
         return path, False
-    page = render(settings, gather(settings, entry), config) + state
+    facts = gather(settings, entry)
+    page = render(settings, facts, config) + _comment(state)
     with registry_lock(settings):
         write_durably(path, page.encode())
+        place = described(settings, entry)
+        if not is_current(place.text, state):
+            describe(settings, entry, card(settings, facts, place, config.purpose, state))
     return path, True
 
 
 def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: DossierConfig) -> str:
-    """A comment that names all a page was made from: where it is the same, so is the page.
+    """Names all that page and description were made from: where it is the same, so are they.
 
     What the store holds is named by the digests among the version's tags.
     """
@@ -137,7 +153,7 @@ def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: Dos
         "config": config.model_dump(mode="json"),
         "sources": [digest_file(path) for path in sources],
     }
-    return f"<!-- state {digest_value(made_from)} -->\n"
+    return digest_value(made_from)
 
 
 def _choose(found: list[Entry], model: str) -> Entry:
