@@ -117,15 +117,19 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
 
     def show(console: Console) -> None:
         if entries and not verify:
-            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e.facts)) for e in entries]
+            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e)) for e in entries]
             console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
         console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
 
     return Answer(value, show)
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """The facts in a line: what is about which version first, what is for machines left out."""
+def _told(entry: audit.Entry) -> str:
+    """The facts in a line: what is about which version first, what is for machines left out.
+
+    ``by`` is told where it is another than whose process wrote the entry.
+    """
+    facts = {key: value for key, value in entry.facts.items() if (key, value) != ("by", entry.who)}
     machine = {"token", "bundle", "gates", "model", "version", "former_bento"}
     version = facts.get("version")
     named = f"{facts.get('model', '')}{f'/{version}' if version is not None else ''}"
