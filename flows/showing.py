@@ -127,13 +127,18 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
 def _told(entry: audit.Entry) -> str:
     """The facts in a line: what is about which version first, what is for machines left out.
 
-    ``by`` is told where it is another than whose process wrote the entry.
+    Whose word it was is told where that is another than whose process wrote the entry.
     """
-    facts = {key: value for key, value in entry.facts.items() if (key, value) != ("by", entry.who)}
+    own = (entry.who, f"approved by {entry.who}")
+    facts = {key: value for key, value in entry.facts.items() if value not in own}
     machine = {"token", "bundle", "gates", "model", "version", "former_bento"}
     version = facts.get("version")
     named = f"{facts.get('model', '')}{f'/{version}' if version is not None else ''}"
-    rest = (f"{key} {value}" for key, value in facts.items() if key not in machine and value)
+    rest = (
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in facts.items()
+        if key not in machine and value
+    )
     return "; ".join(part for part in (named, *rest) if part)
 
 

@@ -30,9 +30,12 @@ def shown(answer: Answer) -> str:
 def test_the_audit_log_says_who_once_and_another_person_beside(settings: Settings) -> None:
     audit.append(settings, "promoted", model="tiny", version=1, by=audit.whoami())
     audit.append(settings, "approved", model="tiny", version=2, by="Ada")
+    for who in (audit.whoami(), "Ada"):
+        audit.append(settings, "promoted", model="tiny", version=2, said=f"approved by {who}")
     answer = audit_log(settings)
     said = shown(answer)
-    assert said.count(audit.whoami()) == 2
+    assert said.count(audit.whoami()) == 4
+    assert "said approved by Ada" in said
     assert f"by {audit.whoami()}" not in said
     assert "by Ada" in said
     assert answer.value["log"][0]["facts"]["by"] == audit.whoami()
