@@ -13,7 +13,7 @@ import pytest
 from components.clean.select import SelectConfig, select
 from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion
 from components.core.errors import ConfigError
-from components.core.graph import ArtifactGraph, Node
+from components.core.graph import Node
 from components.core.tracking import connect
 from components.core.workdir import Workdir
 from components.publish.dossier import draw
@@ -86,15 +86,14 @@ def version(bench: Bench) -> ModelVersion:
         {"choice": bench.report("accuracy", 0.61, 0.55, 0.67)},
         bench.workspace,
     )
-    _record(bench, "told-2", "2026-01-02", made.artifact.name, "renamed")
-    _record(bench, "told-1", "2026-01-01", made.artifact.name, "int8")
+    _record(bench, corpus, "told-2", "2026-01-02", made.artifact.name, "renamed")
+    _record(bench, corpus, "told-1", "2026-01-01", made.artifact.name, "int8")
     (bench.settings.runs / "half.json").write_text(f'{{"steps": "{made.artifact.name}')
     return made.artifact
 
 
-def _record(bench: Bench, run: str, started: str, uri: str, stage: str) -> None:
+def _record(bench: Bench, corpus: Corpus, run: str, started: str, uri: str, stage: str) -> None:
     """A run that called the corpus' stage ``stage`` and came to the version ``uri``."""
-    corpus = next(n for n in ArtifactGraph.read(bench.settings.store) if n.stage == "select")
     steps = [
         {"stage": stage, "artifact": corpus.name, "digest": corpus.digest},
         {"stage": "register", "artifact": uri, "digest": ""},
