@@ -117,19 +117,28 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
 
     def show(console: Console) -> None:
         if entries and not verify:
-            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e.facts)) for e in entries]
+            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e)) for e in entries]
             console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
         console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
 
     return Answer(value, show)
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """The facts in a line: what is about which version first, what is for machines left out."""
+def _told(entry: audit.Entry) -> str:
+    """The facts in a line: what is about which version first, what is for machines left out.
+
+    Whose word it was is told where that is another than whose process wrote the entry.
+    """
+    own = (entry.who, f"approved by {entry.who}")
+    facts = {key: value for key, value in entry.facts.items() if value not in own}
     machine = {"token", "bundle", "gates", "model", "version", "former_bento"}
     version = facts.get("version")
     named = f"{facts.get('model', '')}{f'/{version}' if version is not None else ''}"
-    rest = (f"{key} {value}" for key, value in facts.items() if key not in machine and value)
+    rest = (
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in facts.items()
+        if key not in machine and value
+    )
     return "; ".join(part for part in (named, *rest) if part)
 
 

@@ -1,4 +1,6 @@
-"""Keeps the champion's endpoint: ``python -m serving.keeper PORT``, started by ``modelmill up``.
+"""Keeps the champion's endpoint: ``python -m serving.keeper PORT [MODEL]``, started by ``up``.
+
+It serves the champion of MODEL alone; without one it begins with the champion that moved last.
 
 The public port is the front's (``front.py``); behind it a Bento's server runs on a private
 loopback port. A promotion asks through ``components/publish/handover.py``:
@@ -26,8 +28,8 @@ from components.core import log, settings
 from components.core.errors import MillError
 from components.core.processes import create_time
 from components.core.settings import Settings
+from components.publish.bentos import champion_to_serve
 from components.publish.handover import Handover, Served, Status, Wanted
-from components.publish.registry import CHAMPION, entries, holder
 from serving.backend import Backend, Start, start
 from serving.front import STARTING, Front, Unserved
 from serving.run import find_bento
@@ -51,8 +53,11 @@ FAILED = Unserved("failed", "The champion's server does not start; the operator'
 class Keeper:
     """What is served, what is prepared, and how they change."""
 
-    def __init__(self, found: Settings, front: Front, start: Start = start) -> None:
+    def __init__(
+        self, found: Settings, front: Front, start: Start = start, only: str | None = None
+    ) -> None:
         self.settings, self.front = found, front
+        self.only = only
         self.handover = Handover(found)
         self.serving: Backend | None = None
         self.prepared: Backend | None = None
@@ -228,7 +233,7 @@ class Keeper:
         self._serve()
 
     def _champion(self) -> Served | None:
-        entry = holder(entries(self.settings), CHAMPION)
+        entry = champion_to_serve(self.settings, self.only)
         if entry is None:
             return None
         folder = find_bento(self.settings, entry)
@@ -237,7 +242,7 @@ class Keeper:
     def _tell(self) -> None:
         serving = None if self.serving is None else self.serving.served
         prepared = None if self.prepared is None else self.prepared.served
-        status = Status(*self._me, serving, prepared, self._token, self._error)
+        status = Status(*self._me, serving, prepared, self._token, self._error, self.only)
         if status != self._told:
             self.handover.tell(status)
             self._told = status
@@ -278,8 +283,8 @@ def _say(what: str) -> None:
     sys.stderr.flush()
 
 
-async def keep(found: Settings, port: int) -> None:
-    """Listen on ``port`` and keep the endpoint until SIGTERM or SIGINT.
+async def keep(found: Settings, port: int, only: str | None = None) -> None:
+    """Listen on ``port`` and keep the endpoint, of one model if told, until SIGTERM or SIGINT.
 
     Raises:
         OSError: the port is taken.
@@ -292,7 +297,7 @@ async def keep(found: Settings, port: int) -> None:
     await front.listen(port)
     _say(f"listening on port {port}")
     try:
-        await Keeper(found, front).run(ended)
+        await Keeper(found, front, only=only).run(ended)
     finally:
         await front.close()
 
@@ -300,6 +305,6 @@ async def keep(found: Settings, port: int) -> None:
 if __name__ == "__main__":
     log.configure()
     try:
-        asyncio.run(keep(settings.load(), int(sys.argv[1])))
+        asyncio.run(keep(settings.load(), int(sys.argv[1]), *sys.argv[2:3]))
     except OSError as taken:
         sys.exit(f"port {sys.argv[1]}: {(taken.strerror or str(taken)).lower()}")

@@ -9,8 +9,8 @@ from pathlib import Path
 from components.core.errors import ConfigError
 from components.core.ports import refusal
 from components.core.settings import Settings
-from components.publish.bentos import bento_of, bentos_folder
-from components.publish.registry import CHAMPION, Entry, entries, holder
+from components.publish.bentos import bento_of, bentos_folder, champion_to_serve
+from components.publish.registry import CHAMPION, Entry, entries
 from serving.auth import check_host
 from serving.launch import serve
 
@@ -23,13 +23,15 @@ def serve_forever(
     port: int = 3000,
     as_json: bool = False,
 ) -> None:
-    """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the newest champion. Does not return.
+    """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
+
+    Does not return.
 
     Raises:
         ConfigError: no such model, no Bento of it, a host without a key, a port in use.
     """
     check_host(host, settings.api_key)
-    entry = choose(entries(settings), model)
+    entry = choose(entries(settings), model) if model else champion_of(settings)
     folder = find_bento(settings, entry)
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
@@ -39,23 +41,41 @@ def serve_forever(
         sys.stdout.flush()
     else:
         key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
-        sys.stderr.write(
-            f"serving {entry.model} version {entry.version} at {address} ({key}); Ctrl+C stops it\n"
-        )
+        named = f"{entry.model} version {entry.version}"
+        sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
+        others = other_champions(settings, entry.model)
+        if model is None and others:
+            sys.stderr.write(
+                f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
+                f"another ({', '.join(others)})\n"
+            )
     serve(folder, host, port)
 
 
-def choose(found: list[Entry], model: str | None) -> Entry:
+def champion_of(settings: Settings) -> Entry:
+    """The champion that moved last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    entry = champion_to_serve(settings)
+    if entry is None:
+        raise ConfigError("no champion to serve yet; `modelmill run tiny` makes one")
+    return entry
+
+
+def other_champions(settings: Settings, model: str) -> list[str]:
+    """The other models that have a champion."""
+    found = {entry.model for entry in entries(settings) if CHAMPION in entry.aliases}
+    return sorted(found - {model})
+
+
+def choose(found: list[Entry], model: str) -> Entry:
     """The version that MODEL@ALIAS or MODEL/VERSION names; MODEL alone is its champion.
 
     Raises:
         ConfigError: there is none; names what there is.
     """
-    if model is None:
-        entry = holder(found, CHAMPION)
-        if entry is None:
-            raise ConfigError("no champion to serve yet; `modelmill run tiny` makes one")
-        return entry
     name, at, alias = model.partition("@")
     name, _, version = name.partition("/")
     for entry in found:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
 
+_KIND_TAG, _TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""By this tag MLflow's UI shows an experiment's training runs, not traces of an application."""
 PATIENCE = 20.0
 """Seconds to wait for another process's change of the database."""
 METRICS_A_BATCH, PARAMETERS_A_BATCH = 1000, 100
@@ -168,7 +170,11 @@ def experiment(client: MlflowClient, settings: Settings, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifact_root(settings)))
+    return str(
+        client.create_experiment(
+            name, artifact_location=artifact_root(settings), tags={_KIND_TAG: _TRAINING}
+        )
+    )
 
 
 def flatten(prefix: str, value: object) -> dict[str, object]:

@@ -19,6 +19,8 @@ from components.core.errors import ConfigError, DataError, MillError
 from components.core.settings import Settings
 from components.core.workdir import full_disk_is_one_line, write_durably
 from components.publish import audit
+from components.publish.moves import refuse_forgotten
+from components.publish.registry import entries
 
 APPROVED, REJECTED = "approved", "rejected"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -118,10 +120,15 @@ def decide(settings: Settings, pending: Pending, yes: bool, who: str, why: str) 
 
     Raises:
         ConfigError: no reason was given, or it was decided already.
+        GateFailed: a yes to what was made of something that is to be forgotten.
     """
     if not why.strip():
         raise ConfigError("--why: say why; the audit log keeps it")
     earlier = decision(settings, pending.bundle, pending.model)
+    if yes:
+        for entry in entries(settings, pending.model):
+            if entry.version == pending.version:
+                refuse_forgotten(entry)
     if earlier is None:
         facts = {
             "model": pending.model,

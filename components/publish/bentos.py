@@ -13,7 +13,7 @@ from pathlib import Path
 
 from components.core.settings import Settings
 from components.core.workdir import write_durably
-from components.publish.registry import BUNDLE_TAG, Entry
+from components.publish.registry import BUNDLE_TAG, CHAMPION, Entry, entries
 
 NAME = "modelmill"
 LATEST = "latest"
@@ -66,6 +66,21 @@ def latest(settings: Settings) -> str | None:
         return (bentos_folder(settings) / LATEST).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
         return None
+
+
+def champion_to_serve(settings: Settings, model: str | None = None) -> Entry | None:
+    """The champion of ``model``, else of the model whose champion moved last; None without one.
+
+    A promotion or rollback leaves ``latest`` at what it serves, so that names the model; one that
+    moves a champion beside an endpoint which serves another model does not. Where the Bento is
+    gone, or its model has no champion any more, the newest champion stands in.
+    """
+    champions = [entry for entry in entries(settings, model) if CHAMPION in entry.aliases]
+    folder = latest(settings)
+    packed = read_packed(bentos_folder(settings) / folder) if folder else None
+    if packed is not None:
+        champions.sort(key=lambda entry: entry.model != packed.model)  # stable: newest first
+    return champions[0] if champions else None
 
 
 def tag_latest(settings: Settings, folder: str | None) -> None:

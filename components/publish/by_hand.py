@@ -19,7 +19,13 @@ from components.core.settings import Settings
 from components.publish.approvals import decision, withdraw
 from components.publish.bentos import bento_of
 from components.publish.gates import demand, record
-from components.publish.moves import PROMOTED_TAG, ROLLED_BACK_TAG, move_back, move_to
+from components.publish.moves import (
+    PROMOTED_TAG,
+    ROLLED_BACK_TAG,
+    move_back,
+    move_to,
+    refuse_forgotten,
+)
 from components.publish.promote import (
     RULES_FILE,
     PromoteConfig,
@@ -76,7 +82,8 @@ def promote_by_hand(
     Raises:
         ConfigError: there is no such version, it has no Bento, or ``force`` came without ``why``.
         GateFailed: it was refused, or was never judged; ``force`` and ``why`` promote it all the
-            same, and the audit log keeps both.
+            same, and the audit log keeps both. Or it was made of what is to be forgotten, which
+            nothing overrules.
         MillError: the endpoint could not take it; nothing has moved.
     """
     if force and not why.strip():
@@ -88,6 +95,7 @@ def promote_by_hand(
         champion = holder(found, CHAMPION)
         if entry == champion:
             return _moved(settings, name, False, standing(entry, found))
+        refuse_forgotten(entry)
         folder = _packed(settings, entry)
         facts = _judge_by_hand(settings, entry, found, champion, folder, force=force)
         move_to(settings, entry, champion, folder, facts, why=why.strip())
@@ -101,6 +109,7 @@ def rollback(settings: Settings, name: str, to: int | None = None, *, why: str =
     Raises:
         ConfigError: no such model, it has no former champion, ``to`` never was one, or its Bento
             is gone.
+        GateFailed: it was made of what is to be forgotten.
         MillError: the endpoint could not take it; nothing has moved.
     """
     with registry_lock(settings):
@@ -119,6 +128,7 @@ def rollback(settings: Settings, name: str, to: int | None = None, *, why: str =
             raise ConfigError(
                 f"{name} version {to} never was champion; `modelmill promote {name}/{to}` makes it"
             )
+        refuse_forgotten(former)
         folder = _packed(settings, former)
         move_back(settings, former, champion, folder, why.strip())
         note = f"champion of {name} is version {former.version} again"

@@ -2,7 +2,8 @@
 
 ``<home>/endpoint/wanted.json`` holds the newest request of whoever promotes, ``keeper.json`` what
 the keeper says of itself. Both are replaced whole. A request names the keeper it is meant for, so
-a keeper that was started later never follows it: it serves the champion to begin with.
+a keeper that was started later never follows it: it serves a champion to begin with, of the model
+that it is told to keep or whose champion moved last.
 
 The keeper's side::
 
@@ -83,6 +84,13 @@ class Status:
     """The request answered last."""
     error: str | None = None
     """Why that request was not met; None where it was."""
+    only: str | None = None
+    """The one model it was told to keep; None where it follows whichever is promoted."""
+
+    def takes(self, model: str) -> bool:
+        """Whether a promotion of ``model`` changes what it serves: another model is left alone."""
+        kept = self.only or (self.serving.model if self.serving is not None else None)
+        return kept in (None, model)
 
 
 class _KeeperGone(MillError):

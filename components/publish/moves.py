@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.core.errors import GateFailed
 from components.core.settings import Settings
 from components.publish import audit
 from components.publish.bentos import bento_of, bentos_folder, latest, read_packed
@@ -27,6 +28,7 @@ from components.publish.registry import (
     TAG,
     Entry,
     entries,
+    forgotten_orders,
     holder,
 )
 
@@ -71,6 +73,20 @@ def exchange(settings: Settings, entry: Entry, folder: str) -> bool:
         return False
     _carry_out(settings, REPACKED, entry, entry, folder, [], {}, "", {})
     return True
+
+
+def refuse_forgotten(entry: Entry) -> None:
+    """Nobody makes a version champion that was made of what is to be forgotten, by force neither.
+
+    Raises:
+        GateFailed: it was; names the order and how to get a version without it.
+    """
+    orders = forgotten_orders(entry)
+    if orders:
+        raise GateFailed(
+            f"{entry.model} version {entry.version} was made of what is to be forgotten "
+            f"({', '.join(orders)}); `modelmill forget {orders[0]} --rebuild` makes one without it"
+        )
 
 
 def _carry_out(

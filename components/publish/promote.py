@@ -28,7 +28,13 @@ from components.publish.approvals import (
     withdraw,
 )
 from components.publish.gates import Comparison, Gate, Verdict, demand, judge, record
-from components.publish.moves import PROMOTED_TAG, ROLLED_BACK_TAG, exchange, move_to
+from components.publish.moves import (
+    PROMOTED_TAG,
+    ROLLED_BACK_TAG,
+    exchange,
+    move_to,
+    refuse_forgotten,
+)
 from components.publish.promotion import (
     finish_earlier,
 )
@@ -83,6 +89,7 @@ def promote(
 
     Raises:
         GateFailed: a gate or a person refused; nothing moves, the record is kept with the version.
+            Or it was made of what is to be forgotten.
         NeedsApproval: the gates have passed and a person has the last word.
         ConfigError: the version is not registered, or a gate names a figure nobody measured.
         MillError: the endpoint could not take it; nothing has moved.
@@ -98,6 +105,7 @@ def promote(
             exchanged = CHAMPION in entry.aliases and exchange(settings, entry, folder)
             again = f", now served from Bento {folder}" if exchanged else ""
             return Change(version, exchanged, standing(entry, found) + again)
+        refuse_forgotten(entry)
         champion = holder(found, CHAMPION)
         measured = measured_now(workspace, reports, entry)
         verdicts = judge_version(config, measured, settings, entry, champion)

@@ -112,7 +112,7 @@ class Intent(BaseModel):
 def moves_endpoint(settings: Settings, model: str) -> bool:
     """Whether tag and endpoint go along: a running endpoint of another model is left alone."""
     status = Handover(settings).status()
-    return status is None or status.serving is None or status.serving.model == model
+    return status is None or status.takes(model)
 
 
 def carry_out(settings: Settings, intent: Intent) -> None:

@@ -101,6 +101,7 @@ def register(
             _create(client, config, given, forms, workspace)
             entry = find(settings, config.name, bundle)
             assert entry is not None
+        _link(client, entry)
         client.set_registered_model_alias(config.name, CHALLENGER, str(entry.version))
         client.set_model_version_tag(config.name, str(entry.version), REGISTERED_TAG, "true")
     return Change(reference(workspace, entry, given), True, f"version {entry.version}")
@@ -163,6 +164,7 @@ def _create(
     workspace: Workspace,
 ) -> None:
     """Run, logged model and, last, the version with all its tags in one transaction."""
+    from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
     bundle = given["bundle"]
@@ -177,6 +179,8 @@ def _create(
     )
     _log_files(client, logged.model_id, forms, given, workspace)
     client.finalize_logged_model(logged.model_id, "READY")
+    # MLflow shows the files of a run's outputs, so the dossier too, in the run's artifact view.
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     client.set_terminated(run.info.run_id)
     try:
         client.create_registered_model(config.name)
@@ -191,6 +195,15 @@ def _create(
         tags={**tags, **_version_tags(given, forms)},
         await_creation_for=0,
     )
+
+
+def _link(client: MlflowClient, entry: Entry) -> None:
+    """Let the logged model name its version, as MLflow's own ``register_model`` does."""
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+    named = json.dumps([{"name": entry.model, "version": entry.version}])
+    model_id = entry.source.removeprefix("models:/")
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: named})
 
 
 def _version_tags(given: Mapping[str, Artifact], forms: Mapping[str, Any]) -> dict[str, str]:

@@ -173,6 +173,11 @@ def holder(found: list[Entry], alias: str) -> Entry | None:
     return next((entry for entry in found if alias in entry.aliases), None)
 
 
+def forgotten_orders(entry: Entry) -> list[str]:
+    """What is to be forgotten and went into a version: the targets of the orders."""
+    return [order for order in entry.tags.get(FORGOTTEN_TAG, "").split(", ") if order]
+
+
 def dangling_aliases(settings: Settings) -> list[tuple[str, str, int]]:
     """(model, alias, version) of aliases whose version is not there.
 

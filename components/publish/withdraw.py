@@ -20,19 +20,18 @@ from components.core.log import mask
 from components.core.settings import Settings
 from components.core.tracking import connect
 from components.publish.dataset import configure, stored
-from components.publish.registry import FORGOTTEN_TAG, Entry, registry_lock
+from components.publish.registry import FORGOTTEN_TAG, Entry, forgotten_orders, registry_lock
 
 
 def mark_forgotten(settings: Settings, entries: Collection[Entry], note: str) -> None:
     """Tag versions that were made of what is to be forgotten."""
-    missing = [entry for entry in entries if note not in entry.tags.get(FORGOTTEN_TAG, "")]
+    missing = [entry for entry in entries if note not in forgotten_orders(entry)]
     if not missing:
         return
     with registry_lock(settings):
         client = connect(settings)
         for entry in missing:
-            before = entry.tags.get(FORGOTTEN_TAG, "")
-            told = f"{before}, {note}" if before else note
+            told = ", ".join([*forgotten_orders(entry), note])
             client.set_model_version_tag(entry.model, str(entry.version), FORGOTTEN_TAG, told)
 
 

@@ -14,7 +14,7 @@ from flows.commands.app import Json, app
 def serve(
     model: Annotated[
         str | None,
-        typer.Argument(help="MODEL@ALIAS or MODEL/VERSION; the newest champion if left out"),
+        typer.Argument(help="MODEL@ALIAS or MODEL/VERSION; left out: whose champion moved last"),
     ] = None,
     host: Annotated[str, typer.Option(help="another than loopback needs MODELMILL_API_KEY")] = (
         "127.0.0.1"

@@ -17,6 +17,10 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="return when everything answers; `down` ends it")
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="the one that is served; left out: whose champion moved last"),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="the endpoint's")] = 3000,
     prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Prefect's")] = 4200,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="MLflow's")] = 5000,
@@ -24,11 +28,12 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Prefect server and worker, MLflow UI and the champion's endpoint, on this machine alone."""
+    from flows.up.control import Wish, up_detached
     from flows.up.control import up as run_up
-    from flows.up.control import up_detached
     from flows.up.services import Ports
 
     ports = Ports(endpoint=port, prefect=prefect_port, mlflow=mlflow_port)
+    wish = Wish(ports, wait, model)
     console = Console(stderr=as_json)
 
     def tell(value: dict[str, Any]) -> None:
@@ -37,9 +42,9 @@ def up(
             sys.stdout.flush()  # whoever reads it does not wait for the end of `up`
 
     if detach:
-        tell(up_detached(settings.load(), ports, wait, console))
+        tell(up_detached(settings.load(), wish, console))
     else:
-        run_up(settings.load(), ports, wait, console, tell)
+        run_up(settings.load(), wish, console, tell)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from components.core.errors import MillError
 from components.core.lease import Leases
 from components.core.progress import Progress
 from components.core.settings import Settings
-from flows.doctor import installed, machine, outside, privacy, storing, working
+from flows.doctor import installed, machine, outside, privacy, serving, storing, working
 from flows.doctor.finding import Finding, broken, examined
 from flows.keeping.gc import clear_locks
 from flows.records import close_dead
@@ -38,6 +38,7 @@ CHECKS = (
     working.check_runs,
     working.check_flow_runs,
     working.check_processes,
+    serving.check_endpoint,
 )
 _MARKS = {
     "ok": "[green]✓[/]",

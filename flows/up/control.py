@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
@@ -23,6 +23,8 @@ from components.core.locking import held
 from components.core.settings import MARKER, Settings, child_environment
 from components.core.tied import command
 from components.core.workdir import full_disk_is_one_line
+from components.publish.handover import Handover
+from components.publish.registry import entries
 from flows.display import duration
 from flows.up.display import UpDisplay
 from flows.up.services import Ports, api_of, services
@@ -38,6 +40,7 @@ from flows.up.state import (
 )
 from flows.up.supervisor import ROOT, Supervisor, clear
 from serving.process import tail
+from serving.run import other_champions
 
 LIMIT = 120.0
 """Seconds within which each service must answer."""
@@ -48,7 +51,28 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Ready = Callable[[dict[str, Any]], None]
 
 
-def up(settings: Settings, ports: Ports, limit: float, console: Console, ready: Ready) -> None:
+@dataclass(frozen=True)
+class Wish:
+    """What the command line of ``up`` asks for."""
+
+    ports: Ports = field(default_factory=Ports)
+    limit: float = LIMIT
+    model: str | None = None
+    """The one model that the endpoint keeps; None for the champion that moved last."""
+
+    def check(self, settings: Settings) -> None:
+        """Raises:
+        ConfigError: a port is taken, or there is no such model.
+        """
+        self.ports.check()
+        known = {entry.model for entry in entries(settings)}
+        if self.model and known and self.model not in known:
+            raise ConfigError(
+                f"--model {self.model}: no such model; there is {', '.join(sorted(known))}"
+            )
+
+
+def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
     """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
 
     ``ready`` is given the platform as one object when everything answers.
@@ -62,14 +86,14 @@ def up(settings: Settings, ports: Ports, limit: float, console: Console, ready: 
         if not mine:
             raise ConfigError(_where(settings))
         _clear(settings, console)
-        ports.check()
+        wish.check(settings)
         try:
-            asyncio.run(_Platform(settings, ports, limit, console, ready).run())
+            asyncio.run(_Platform(settings, wish, console, ready).run())
         finally:
             state_file(settings).unlink(missing_ok=True)
 
 
-def up_detached(settings: Settings, ports: Ports, limit: float, console: Console) -> dict[str, Any]:
+def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, Any]:
     """Run it in a process of its own; returns when everything answers.
 
     Raises:
@@ -80,11 +104,11 @@ def up_detached(settings: Settings, ports: Ports, limit: float, console: Console
         if not mine:
             raise ConfigError(_where(settings))
         _clear(settings, console)
-        ports.check()
+        wish.check(settings)
     log = settings.logs / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(ports, limit),
+            _command(wish),
             cwd=ROOT,
             env=child_environment({"MODELMILL_HOME": str(settings.home)}),
             stdin=subprocess.DEVNULL,
@@ -92,7 +116,7 @@ def up_detached(settings: Settings, ports: Ports, limit: float, console: Console
             stderr=output,
             start_new_session=True,
         )
-    display = UpDisplay(console, limit)
+    display = UpDisplay(console, wish.limit)
     try:
         state = _watch(settings, process, display)
     except BaseException:
@@ -104,6 +128,8 @@ def up_detached(settings: Settings, ports: Ports, limit: float, console: Console
     if state is None:
         raise MillError(tail(log).rpartition("modelmill: ")[2])
     display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
+    if told := _which(settings, wish):
+        console.print(told, soft_wrap=True)
     return as_json(state)
 
 
@@ -142,15 +168,13 @@ def as_json(state: UpState) -> dict[str, Any]:
 class _Platform:
     """One ``up``: its services, its state file, its display."""
 
-    def __init__(
-        self, settings: Settings, ports: Ports, limit: float, console: Console, ready: Ready
-    ) -> None:
-        self.settings, self.ports, self.console = settings, ports, console
-        self._ready, self._limit = ready, limit
-        self._display = UpDisplay(console, limit)
-        self._supervisor = Supervisor(
-            settings, services(settings, ports), self._changed, limit=limit
-        )
+    def __init__(self, settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
+        self.settings, self.ports, self.console = settings, wish.ports, console
+        self._ready = ready
+        self._wish = wish
+        self._display = UpDisplay(console, wish.limit)
+        found = services(settings, wish.ports, wish.model)
+        self._supervisor = Supervisor(settings, found, self._changed, limit=wish.limit)
         self._started = time.time()
         self._complete = False
 
@@ -183,6 +207,8 @@ class _Platform:
         self._write()
         seconds = duration(time.time() - self._started)
         self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
+        if told := _which(self.settings, self._wish):
+            self.console.print(told, soft_wrap=True)
         self._ready(as_json(self._state()))
 
     async def _deploy(self) -> str:
@@ -279,10 +305,26 @@ def _clear(settings: Settings, console: Console) -> None:
         console.print(f"ended {count} processes that a killed `modelmill up` left")
 
 
-def _command(ports: Ports, limit: float) -> list[str]:
+def _which(settings: Settings, wish: Wish) -> str:
+    """Why the endpoint serves this model, where there are several."""
+    status = Handover(settings).status()
+    if wish.model or status is None or status.serving is None:
+        return ""
+    others = other_champions(settings, status.serving.model)
+    if not others:
+        return ""
+    return (
+        f"the endpoint serves {status.serving.model}, whose champion moved last; "
+        f"`modelmill up --model {others[0]}` serves another ({', '.join(others)})"
+    )
+
+
+def _command(wish: Wish) -> list[str]:
+    ports = wish.ports
     places = (("--port", ports.endpoint), ("--prefect-port", ports.prefect))
     options = [str(part) for pair in (*places, ("--mlflow-port", ports.mlflow)) for part in pair]
-    return [sys.executable, "-m", "flows.cli", "up", *options, "--wait", f"{limit:g}"]
+    options += ["--model", wish.model] if wish.model else []
+    return [sys.executable, "-m", "flows.cli", "up", *options, "--wait", f"{wish.limit:g}"]
 
 
 def _watch(

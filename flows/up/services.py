@@ -72,13 +72,13 @@ def api_of(ports: Ports) -> str:
     return f"http://{LOOPBACK}:{ports.prefect}/api"
 
 
-def services(settings: Settings, ports: Ports) -> list[Service]:
-    """All four, in the order in which they are shown."""
+def services(settings: Settings, ports: Ports, model: str | None = None) -> list[Service]:
+    """All four, in the order in which they are shown; the endpoint of ``model`` alone, if given."""
     return [
         _prefect(ports),
         _worker(ports),
         _mlflow(ports),
-        _endpoint(settings, ports),
+        _endpoint(settings, ports, model),
     ]
 
 
@@ -126,13 +126,13 @@ def _mlflow(ports: Ports) -> Service:
     )
 
 
-def _endpoint(settings: Settings, ports: Ports) -> Service:
+def _endpoint(settings: Settings, ports: Ports, model: str | None) -> Service:
     address = f"http://{LOOPBACK}:{ports.endpoint}"
     return Service(
         ENDPOINT,
         "endpoint",
         f"{address}/v1",
-        _module("serving.keeper", str(ports.endpoint)),
+        _module("serving.keeper", str(ports.endpoint), *([model] if model else [])),
         partial(_serves, f"{address}/readyz", settings),
     )
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from components.core.processes import alive
 from components.core.settings import Settings
 from components.publish.registry import CHAMPION, entries
-from flows.display import quantity, rows_table
+from flows.display import duration, quantity, rows_table
 from flows.records import read_records
 from flows.showing import Answer
 from flows.up.services import serving
@@ -135,19 +135,33 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         console.print(f"a killed `modelmill up` left {count} processes; `modelmill down` ends them")
     else:
         console.print("nothing runs; next: [bold]modelmill up[/bold]")
-    if value["flow_runs"]:
-        rows = [
-            (r["name"], r["state"], r["started"][:19], r["seconds"]) for r in value["flow_runs"]
-        ]
-        console.print(rows_table(("flow run", "state", "started", "seconds"), rows))
-    elif value["runs"]:
-        rows = [(r["run"], r["state"], r["started"], r.get("at", "")) for r in value["runs"]]
-        console.print(rows_table(("run", "state", "started", "at"), rows))
+    _show_runs(console, value)
     for champion in value["champions"]:
         where = ", served" if champion["served"] else ""
         console.print(f"champion of {champion['model']}: version {champion['version']}{where}")
     if not value["champions"]:
         console.print("no champion yet")
+
+
+def _show_runs(console: Console, value: dict[str, Any]) -> None:
+    """What Prefect's server knows of, else the workspace's own records."""
+    if value["flow_runs"]:
+        rows = [
+            (r["name"], r["state"], _clock(r["started"]), duration(r["seconds"]))
+            for r in value["flow_runs"]
+        ]
+        console.print(rows_table(("flow run", "state", "started (UTC)", "took"), rows))
+    elif value["runs"]:
+        at_work = any(r.get("at") for r in value["runs"])
+        columns = ["run", "state", "started (UTC)"] + (["at"] if at_work else [])
+        told = [
+            (r["run"], r["state"], _clock(r["started"]), r.get("at", "")) for r in value["runs"]
+        ]
+        console.print(rows_table(columns, [row[: len(columns)] for row in told]))
+
+
+def _clock(moment: str) -> str:
+    return moment[:19].replace("T", " ")
 
 
 def _services_table(services: Sequence[dict[str, Any]]) -> Table:

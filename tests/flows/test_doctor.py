@@ -8,18 +8,23 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from components.core.processes import create_time
 from components.core.progress import Progress
 from components.core.store import Store
-from flows.doctor import installed, machine, outside, privacy, storing, working
+from flows.doctor import installed, machine, outside, privacy, serving, storing, working
 from flows.doctor.examine import examine
 from flows.doctor.finding import Finding
 from flows.records import read_records
+from flows.up.state import ServiceState, UpState, write_state
 from tests.flows.conftest import Mill
 from tests.workspace import Hand
 
@@ -43,6 +48,96 @@ def writable(hand: Hand, artifact: Any) -> Path:
 
 def deep(hand: Hand) -> list[Finding]:
     return bad(storing.deep(hand.settings, Progress()))
+
+
+# --- the endpoint ----------------------------------------------------------------------------
+
+
+class Talker(BaseHTTPRequestHandler):
+    """Answers as an endpoint does, with what its server was told."""
+
+    server: TalkServer
+
+    def _say(self, status: int, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._say(200, {"data": [{"id": "tiny"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(asked)
+        self._say(*self.server.answer)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+class TalkServer(HTTPServer):
+    answer: tuple[int, Any] = (200, {})
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Talker)
+        self.asked: list[Any] = []
+
+
+@pytest.fixture
+def endpoint(hand: Hand) -> Iterator[TalkServer]:
+    """A running ``up`` whose endpoint is a small server."""
+    server = TalkServer()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pid = os.getpid()
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    services = (ServiceState("endpoint", "endpoint", address, "up"),)
+    hand.settings.home.mkdir(parents=True, exist_ok=True)
+    write_state(hand.settings, UpState(pid, create_time(pid), 0.0, "", True, services))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_endpoint_is_asked_a_question(hand: Hand, endpoint: TalkServer) -> None:
+    (fine,) = serving.check_endpoint(hand.settings)
+    assert (fine.state, "answered after" in fine.what) == ("ok", True)
+    assert endpoint.asked[0]["model"] == "tiny"
+    assert endpoint.asked[0]["max_tokens"] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "state"),
+    [
+        (500, "engine", "broken"),
+        (503, "failed", "broken"),
+        (503, "no_champion", "info"),
+        (401, "invalid_api_key", "warning"),
+        (429, "rate_limit_exceeded", "warning"),
+    ],
+)
+def test_an_endpoint_that_refuses(
+    hand: Hand, endpoint: TalkServer, status: int, code: str, state: str
+) -> None:
+    endpoint.answer = (status, {"error": {"code": code, "message": "the reason"}})
+    (found,) = serving.check_endpoint(hand.settings)
+    assert found.state == state
+    assert bool(found.mend) is (state != "info")
+
+
+def test_an_endpoint_that_is_gone_though_up_runs(hand: Hand, endpoint: TalkServer) -> None:
+    endpoint.shutdown()
+    endpoint.server_close()
+    (found,) = serving.check_endpoint(hand.settings)
+    assert found.state == "broken"
+    assert "does not answer" in found.what
+    assert found.mend.startswith("modelmill down")
+
+
+def test_no_endpoint_is_looked_for_where_up_does_not_run(hand: Hand) -> None:
+    (found,) = serving.check_endpoint(hand.settings)
+    assert (found.state, found.mend) == ("info", "")
 
 
 # --- the machine -----------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import held
 from components.core.ports import free_port
 from components.core.settings import Settings
+from components.publish.registry import Entry
 from flows.up import control
-from flows.up.services import Ports, Service, _answers
+from flows.up.services import Ports, Service, _answers, services
 from flows.up.state import (
     FAILED,
     MARK,
@@ -216,6 +217,20 @@ def test_a_taken_port_is_named_before_anything_starts() -> None:
         Ports(endpoint=4, prefect=4).check()
 
 
+def test_a_model_that_is_not_there_is_not_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Entry("tiny", 1, "models:/m-1", {}, ())
+    monkeypatch.setattr(control, "entries", lambda found: [entry])
+    ports = Ports(free_port(), free_port(), free_port())
+    with pytest.raises(ConfigError, match="--model teny: no such model; there is tiny"):
+        control.Wish(ports, model="teny").check(settings)
+    control.Wish(ports, model="tiny").check(settings)
+    assert control._command(control.Wish(ports, model="tiny"))[-4:-2] == ["--model", "tiny"]
+    *_, endpoint = services(settings, ports, "tiny")
+    assert endpoint.command[-1] == "tiny"
+
+
 def platform(api: str, pid: int, began: float, state: str = UP) -> UpState:
     found = ServiceState("prefect", "Prefect", api.removesuffix("/api"), state=state)
     return UpState(pid, began, time.time(), api, True, (found,))
@@ -250,14 +265,14 @@ def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
         with pytest.raises(
             ConfigError, match=f"runs already .process {os.getpid()}.: Prefect http"
         ):
-            control.up_detached(settings, Ports(), 1, control.Console())
+            control.up_detached(settings, control.Wish(limit=1), control.Console())
 
 
 def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "home"
     with pytest.raises(ConfigError, match=r"MODELMILL_HOME .*/home: not a directory; name another"):
-        control.up_detached(Settings(home, home), Ports(), 1, control.Console())
+        control.up_detached(Settings(home, home), control.Wish(limit=1), control.Console())
 
 
 def test_status_of_what_is_not_there_and_of_what_was_killed(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from components.publish.approvals import NeedsApproval, decide, pending_of, wait
 from components.publish.by_hand import promote_by_hand
 from components.publish.gates import Gate
 from components.publish.promote import PromoteConfig, aliases, promote
+from components.publish.registry import FORGOTTEN_TAG, write
 
 GATE = Gate(name="floor", figure="choice.accuracy", direction="above", bound=0.25, on="low")
 CONFIG = PromoteConfig(gates=(GATE,), approve="human", approve_hours=1.0)
@@ -114,3 +115,15 @@ def test_a_damaged_record_is_one_line(bench: Any) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match="no name of a registered model"):
         pending_of(bench.settings, "../../etc/passwd", 1)
+
+
+def test_what_is_to_be_forgotten_is_neither_approved_nor_promoted(bench: Any) -> None:
+    version = bench.registered("human-forgotten", 0.5)
+    pending = asked(bench, version)
+    write(bench.settings, "human-forgotten", {}, {(1, FORGOTTEN_TAG): "bad.example"})
+    with pytest.raises(GateFailed, match=r"\(bad\.example\); `modelmill forget bad\.example"):
+        decide(bench.settings, pending, True, "Ada", "reads well")
+    with pytest.raises(GateFailed, match="to be forgotten"):
+        try_to(bench, version)
+    decide(bench.settings, pending, False, "Ada", "it is to be forgotten")
+    assert aliases(bench.settings, "human-forgotten") == {"challenger": "1"}

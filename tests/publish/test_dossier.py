@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +13,12 @@ import pytest
 from components.clean.select import SelectConfig, select
 from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion
 from components.core.errors import ConfigError
+from components.core.graph import Node
+from components.core.tracking import connect
 from components.core.workdir import Workdir
 from components.publish.dossier import draw
+from components.publish.dossier.card import _gates
+from components.publish.dossier.tree import lineage_tree
 from components.publish.dossier.write import DossierConfig, dossier_of
 from components.publish.register import RegisterConfig, register
 from tests.conftest import _document
@@ -81,7 +86,21 @@ def version(bench: Bench) -> ModelVersion:
         {"choice": bench.report("accuracy", 0.61, 0.55, 0.67)},
         bench.workspace,
     )
+    _record(bench, corpus, "told-2", "2026-01-02", made.artifact.name, "renamed")
+    _record(bench, corpus, "told-1", "2026-01-01", made.artifact.name, "int8")
+    (bench.settings.runs / "half.json").write_text(f'{{"steps": "{made.artifact.name}')
     return made.artifact
+
+
+def _record(bench: Bench, corpus: Corpus, run: str, started: str, uri: str, stage: str) -> None:
+    """A run that called the corpus' stage ``stage`` and came to the version ``uri``."""
+    steps = [
+        {"stage": stage, "artifact": corpus.name, "digest": corpus.digest},
+        {"stage": "register", "artifact": uri, "digest": ""},
+    ]
+    bench.settings.runs.mkdir(exist_ok=True)
+    record = {"run": run, "started": started, "steps": steps}
+    (bench.settings.runs / f"{run}.json").write_text(json.dumps(record))
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +133,28 @@ def test_it_tells_what_was_dropped_and_why(page: str) -> None:
 
 
 def test_figures_curves_and_lineage_are_there(page: str) -> None:
-    assert "choice.accuracy" in page
+    assert "<h3>choice</h3>" in page
+    assert ">accuracy</td>" in page
     assert "0.55 … 0.67" in page
     assert "ppo: loss" in page
     assert page.count("<polyline") == 2  # the curve, faintly, and its moving mean
     assert 'class="tree"' in page
     assert "EUR" in page
+
+
+def test_stages_are_called_as_the_run_that_made_the_version_called_them(page: str) -> None:
+    assert "told-1" in page
+    assert ">int8</text>" in page
+    assert ">select</text>" not in page
+    assert "renamed" not in page
+    assert ">ppo</text>" in page  # of no record: the function's name
+
+
+def test_each_cell_of_a_narrow_table_names_itself(page: str) -> None:
+    for table in re.findall(r'<table class="rows.*?</table>', page, re.DOTALL):
+        for cell in re.findall(r"<td[^>]*>[^<]", table.replace("<tr><td", "<tr><th")):
+            assert "data-l=" in cell
+    assert page.count('class="rows') > 2
 
 
 def test_the_bill_of_materials_is_cyclonedx_and_whole(page: str) -> None:
@@ -138,6 +173,40 @@ def test_equal_facts_change_nothing(bench: Bench, page: str) -> None:
     assert dossier_of(bench.settings, "told@challenger", DossierConfig(limits="x"))[1] is True
 
 
+def test_the_description_in_mlflow_leads_to_the_dossier(bench: Bench, page: str) -> None:
+    client = connect(bench.settings)
+    version = client.get_model_version("told", "1")
+    text = str(version.description)
+    run = client.get_run(str(version.run_id))
+    assert f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/" in text
+    assert "Not judged by a gate." in text
+    (output,) = run.outputs.model_outputs
+    files = {one.path for one in client.list_logged_model_artifacts(output.model_id)}
+    assert "dossier.html" in files
+    logged = client.get_logged_model(output.model_id)
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "told", "version": 1}]
+    assert str(bench.settings.home) not in text
+
+
+def test_what_a_person_wrote_as_description_stays(bench: Bench, version: ModelVersion) -> None:
+    client = connect(bench.settings)
+    dossier_of(bench.settings, "told", DossierConfig(limits="one"))
+    client.update_model_version("told", "1", "my own words")
+    dossier_of(bench.settings, "told", DossierConfig(limits="two"))
+    assert client.get_model_version("told", "1").description == "my own words"
+    client.update_model_version("told", "1", "")
+    assert dossier_of(bench.settings, "told", DossierConfig(limits="two"))[1] is True
+    assert "Open the dossier" in str(client.get_model_version("told", "1").description)
+
+
+def test_a_refusal_stands_on_the_card() -> None:
+    gate = {"gate": "task", "figure": "choice.accuracy", "found": 0.2, "bound": 0.25}
+    refused = {**gate, "direction": "above", "bound_is": "", "passes": False}
+    text = _gates([refused, {**refused, "passes": True}])
+    assert text.startswith("**Refused by 1 of 2 gates:**")
+    assert "* task: choice.accuracy 0.2, must be above 0.25" in text
+
+
 @pytest.mark.parametrize("model", ["told/9", "told@nobody", "nobody"])
 def test_a_version_that_is_not_there_is_one_line(
     bench: Bench, version: ModelVersion, model: str
@@ -148,13 +217,38 @@ def test_a_version_that_is_not_there_is_one_line(
 
 def test_a_noisy_curve_is_drawn_within_its_frame() -> None:
     ys = [float("nan"), *(5.0 + (-1) ** x for x in range(999))]
-    svg = draw.curves("loss", "steps", [draw.Series("loss", range(1000), ys)])
+    svg = draw.curves("loss", [draw.Series("loss", range(1000), ys)])
     assert svg.count("<polyline") == 2
     points = [
         p.split(",") for part in svg.split('points="')[1:] for p in part.split('"')[0].split()
     ]
     assert all(0 <= float(x) <= draw.WIDTH and 0 <= float(y) <= draw.HEIGHT for x, y in points)
-    assert draw.curves("none", "steps", [draw.Series("loss", [], [])]) == ""
+    assert draw.curves("none", [draw.Series("loss", [], [])]) == ""
+
+
+def test_two_steps_have_two_whole_ticks() -> None:
+    svg = draw.curves("loss", [draw.Series("loss", [0, 1], [3.25, 3.5])])
+    assert re.findall(r'text-anchor="middle">([^<]*)<', svg) == ["0", "1"]
+    assert svg.count("<circle") == 2
+    ticks = re.findall(r'text-anchor="end">([^<]*)<', svg)
+    assert ticks == ["3.3", "3.4", "3.5"]
+
+
+def test_an_interval_stands_on_the_side_of_its_bound() -> None:
+    svg = draw.against("accuracy", draw.Span(0.6, 0.5, 0.7), 0.25, upwards=True)
+    bound, dot = (float(re.findall(rf'{at}="([0-9.]+)"', svg)[0]) for at in ("x1", "cx"))
+    shade = float(re.findall(r'<rect class="allowed" x="([0-9.]+)"', svg)[0])
+    assert bound == shade < dot
+
+
+def test_a_line_is_drawn_once_where_an_input_came_through_another() -> None:
+    def node(name: str, **parents: str) -> Node:
+        return Node(name, "x/1", f"a.{name}", f"d{name}", "", "", parents)
+
+    chain = [node("a"), node("b", one="da"), node("c", one="da", two="db")]
+    svg = lineage_tree(chain, lambda made: made.stage)
+    assert svg.count('class="edge"') == 2
+    assert "from one da, two db" in svg
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 9.1), (1e-9, 4e-9), (5.0, 5.0)])

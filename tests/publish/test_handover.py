@@ -46,6 +46,16 @@ def answering(settings: Settings, me: Status, error: str | None = None) -> threa
     return thread
 
 
+def test_an_endpoint_of_another_model_is_left_alone(settings: Settings, me: Status) -> None:
+    assert (me.takes("tiny"), me.takes("other")) == (True, False)
+    idle = replace(me, serving=None)
+    assert idle.takes("tiny")
+    told = replace(idle, only="other")
+    assert (told.takes("tiny"), told.takes("other")) == (False, True)
+    Handover(settings).tell(told)
+    assert Handover(settings).status() == told
+
+
 def test_without_a_keeper_nothing_is_asked(settings: Settings, me: Status) -> None:
     handover = Handover(settings)
     assert not handover.running()

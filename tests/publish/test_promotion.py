@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from components.core.errors import DataError, GateFailed, MillError
-from components.publish import audit, bentos, promotion
+from components.publish import audit, bentos, promotion, registry
 from components.publish.by_hand import promote_by_hand, rollback
 from components.publish.gates import Gate
 from components.publish.handover import Handover
@@ -392,3 +392,33 @@ def test_any_former_champion_can_be_put_back_and_no_other(world: World) -> None:
     assert not rollback(world.settings, MODEL, 2).changed
     with pytest.raises(MillError, match="has no version 99"):
         rollback(world.settings, MODEL, 99)
+
+
+@pytest.fixture
+def forgotten(world: World) -> Iterator[int]:
+    """Version 2 was champion and is marked; version 1 is champion."""
+    world.be_champion(2)
+    world.be_champion(1)
+    marked = "bad.example, https://a.example/x"
+    registry.write(world.settings, MODEL, {}, {(2, registry.FORGOTTEN_TAG): marked})
+    yield 2
+    registry.write(world.settings, MODEL, {}, {(2, registry.FORGOTTEN_TAG): None})
+
+
+def test_nobody_brings_back_what_is_to_be_forgotten(world: World, forgotten: int) -> None:
+    says = (
+        r"served version 2 was made of what is to be forgotten \(bad\.example, "
+        r"https://a\.example/x\); `modelmill forget bad\.example --rebuild` makes one without it"
+    )
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: rollback(world.settings, MODEL),
+        lambda: rollback(world.settings, MODEL, forgotten),
+        lambda: promote_by_hand(world.settings, MODEL, forgotten),
+        lambda: promote_by_hand(world.settings, MODEL, forgotten, why="I insist", force=True),
+    )
+    before = audit.read(world.settings)
+    for attempt in attempts:
+        with pytest.raises(GateFailed, match=says):
+            attempt()
+        assert world.agreed() == 1
+    assert audit.read(world.settings) == before

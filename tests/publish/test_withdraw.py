@@ -112,8 +112,9 @@ def test_a_version_goes_with_alias_model_and_files(bench: Bench) -> None:
     mark_forgotten(settings, [newest], "bad.example")
     mark_forgotten(settings, [newest], "bad.example")
     mark_forgotten(settings, entries(settings, "withdrawn")[:1], "https://a.example/x")
+    mark_forgotten(settings, entries(settings, "withdrawn")[:1], "a.example")
     (tagged, clean) = entries(settings, "withdrawn")
-    assert tagged.tags[FORGOTTEN_TAG] == "bad.example, https://a.example/x"
+    assert tagged.tags[FORGOTTEN_TAG] == "bad.example, https://a.example/x, a.example"
     assert FORGOTTEN_TAG not in clean.tags
     assert CHALLENGER in tagged.aliases
     folder = newest.files(settings).parent

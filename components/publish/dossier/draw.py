@@ -1,4 +1,4 @@
-"""Pictures as inline SVG: curves, bars, intervals. Colours are the page's, by class.
+"""Pictures as inline SVG: curves, intervals, verdicts. Colours are the page's, by class.
 
 Texts are escaped here; what these functions return is safe to place in a page as it is.
 """
@@ -12,8 +12,12 @@ from html import escape
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 220, 56, 26, 12
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 460, 200, 46, 14, 24, 10
+"""About the pixels that a chart has on a screen, so that its texts keep their size."""
 MOST_POINTS = 400
+DOTTED = 40
+"""Up to so many points each one is marked."""
+SPAN_WIDTH = 220
 _Place = Callable[[float, float], tuple[float, float]]
 SMOOTHING = 0.03
 """Half the window of the mean that is drawn over a noisy curve, as a share of its points."""
@@ -46,19 +50,34 @@ def number(value: float | None) -> str:
     return f"{value:,.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers between ``low`` and ``high``, at most ``most`` or so."""
+def ticks(low: float, high: float, most: int = 5, least_step: float = 0.0) -> list[float]:
+    """Round numbers between ``low`` and ``high``, at most ``most`` or so.
+
+    With a ``least_step`` of 1 they are whole, as the steps of a training are.
+    """
     if not high > low:
         return [low]
-    rough = (high - low) / most
+    rough = max((high - low) / most, least_step)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)
     return [at * step for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def curves(title: str, x_label: str, series: Sequence[Series]) -> Markup:
-    """A line chart with one scale; a noisy series is drawn faintly below a moving mean."""
+def labels(at: Sequence[float]) -> list[str]:
+    """The ticks of an axis as texts: all with the decimals that tell one from the next."""
+    if len(at) < 2:
+        return [number(value) for value in at]
+    step = at[1] - at[0]
+    largest = max(abs(value) for value in at)
+    if largest < 1e-3 or largest >= 1e6:
+        return [f"{value:.3g}" for value in at]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return [f"{value + 0.0:,.{decimals}f}" for value in at]
+
+
+def curves(title: str, series: Sequence[Series]) -> Markup:
+    """A line chart by step; a noisy series is drawn faintly below a moving mean."""
     finite = [y for one in series for y in one.ys if math.isfinite(y)]
     xs = [x for one in series for x in one.xs]
     if not finite or not xs:
@@ -67,76 +86,79 @@ def curves(title: str, x_label: str, series: Sequence[Series]) -> Markup:
     left, right = min(xs), max(max(xs), min(xs) + 1e-9)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - 8)
+        across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
         up = HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - BOTTOM - TOP)
         return across, up
 
     parts = [_grid(low, high, left, right, place)]
     for index, one in enumerate(series):
         points = [(x, y) for x, y in zip(one.xs, one.ys, strict=True) if math.isfinite(y)]
-        noisy = len(points) > 60
-        if noisy:
+        if len(points) > 60:
             parts.append(_line(_thinned(points), place, f"curve c{index} faint"))
             points = _smooth(points)
         parts.append(_line(_thinned(points), place, f"curve c{index}"))
-    legend = "".join(
-        f'<text class="legend c{index}" x="{WIDTH - 10}" y="{TOP + 14 * (index + 1)}" '
-        f'text-anchor="end">{escape(one.name)}</text>'
-        for index, one in enumerate(series)
-        if len(series) > 1
-    )
-    label = f'<text class="axis" x="{WIDTH - 8}" y="{HEIGHT - 4}" text-anchor="end">'
-    return _svg(title, WIDTH, HEIGHT, "".join(parts) + legend + f"{label}{escape(x_label)}</text>")
-
-
-def bars(title: str, rows: Sequence[tuple[str, float]]) -> Markup:
-    """Horizontal bars from the first, widest one down: a funnel."""
-    most = max((value for _, value in rows), default=0.0) or 1.0
-    height = 30 * len(rows) + 4
-    drawn = []
-    for index, (name, value) in enumerate(rows):
-        y, width = 30 * index + 4, max(1.0, value / most * (WIDTH - 250))
-        drawn.append(
-            f'<text class="name" x="0" y="{y + 16}">{escape(name)}</text>'
-            f'<rect class="bar" x="170" y="{y}" width="{width:.1f}" height="22" rx="3"/>'
-            f'<text class="value" x="{176 + width:.1f}" y="{y + 16}">{number(value)}</text>'
-        )
-    return _svg(title, WIDTH, height, "".join(drawn))
+        if len(points) <= DOTTED:
+            parts += [_dot(*place(*point), index) for point in points]
+    return _svg(title, WIDTH, HEIGHT, "".join(parts))
 
 
 def intervals(title: str, ours: Span, theirs: Span) -> Markup:
     """This version's interval above the champion's, on one scale of their own."""
-    width, height, spans = 260, 34, (ours, theirs)
-    low, high = _padded(min(s.low for s in spans), max(s.high for s in spans))
+    low, high = _padded(*_reach([ours, theirs]))
 
     def across(value: float) -> float:
-        return 6 + (value - low) / (high - low) * (width - 12)
+        return 6 + (value - low) / (high - low) * (SPAN_WIDTH - 12)
 
-    drawn = []
-    for index, span in enumerate(spans):
-        y = 10 + 15 * index
-        drawn.append(
-            f'<line class="span c{index}" x1="{across(span.low):.1f}" y1="{y}" '
-            f'x2="{across(span.high):.1f}" y2="{y}"/>'
-            f'<circle class="dot c{index}" cx="{across(span.value):.1f}" cy="{y}" r="4"/>'
-        )
-    return _svg(title, width, height, "".join(drawn))
+    drawn = [
+        _span(span, across, 9 + 14 * index, index) for index, span in enumerate((ours, theirs))
+    ]
+    return _svg(title, SPAN_WIDTH, 32, "".join(drawn))
+
+
+def against(title: str, found: Span, bound: float, upwards: bool) -> Markup:
+    """An interval beside the bound it must keep; the side that passes is tinted."""
+    low, high = _padded(*_reach([found, Span(bound, bound, bound)]))
+
+    def across(value: float) -> float:
+        return 6 + (value - low) / (high - low) * (SPAN_WIDTH - 12)
+
+    at = across(bound)
+    start, width = (at, SPAN_WIDTH - at) if upwards else (0.0, at)
+    drawn = (
+        f'<rect class="allowed" x="{start:.1f}" y="0" width="{width:.1f}" height="20" rx="3"/>'
+        f'<line class="bound" x1="{at:.1f}" y1="0" x2="{at:.1f}" y2="20"/>'
+    )
+    return _svg(title, SPAN_WIDTH, 20, drawn + _span(found, across, 10, 0))
+
+
+def _reach(spans: Sequence[Span]) -> tuple[float, float]:
+    return min(span.low for span in spans), max(span.high for span in spans)
+
+
+def _span(span: Span, across: Callable[[float], float], y: float, index: int) -> str:
+    return (
+        f'<line class="span c{index}" x1="{across(span.low):.1f}" y1="{y}" '
+        f'x2="{across(span.high):.1f}" y2="{y}"/>{_dot(across(span.value), y, index, 4)}'
+    )
+
+
+def _dot(x: float, y: float, index: int, radius: float = 2.5) -> str:
+    return f'<circle class="dot c{index}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
 
 
 def _grid(low: float, high: float, left: float, right: float, place: _Place) -> str:
     drawn = []
-    for y in ticks(low, high):
+    rows, columns = ticks(low, high), ticks(left, right, 5, least_step=1.0)
+    for y, text in zip(rows, labels(rows), strict=True):
         _, up = place(left, y)
         drawn.append(
-            f'<line class="grid" x1="{LEFT}" y1="{up:.1f}" x2="{WIDTH - 8}" y2="{up:.1f}"/>'
-            f'<text class="axis" x="{LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">'
-            f"{number(round(y, 10))}</text>"
+            f'<line class="grid" x1="{LEFT}" y1="{up:.1f}" x2="{WIDTH - RIGHT}" y2="{up:.1f}"/>'
+            f'<text class="axis" x="{LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">{text}</text>'
         )
-    for x in ticks(left, right, 6)[:-1]:
+    for x, text in zip(columns, labels(columns), strict=True):
         over, _ = place(x, low)
         drawn.append(
-            f'<text class="axis" x="{over:.1f}" y="{HEIGHT - 8}" text-anchor="middle">'
-            f"{number(round(x, 10))}</text>"
+            f'<text class="axis" x="{over:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{text}</text>'
         )
     return "".join(drawn)
 

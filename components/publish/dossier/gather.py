@@ -19,6 +19,7 @@ from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
 from components.core.shards import read_shard, shard_paths
 from components.publish.dossier.draw import Series
+from components.publish.dossier.stages import RunStages, stages_of
 from components.publish.registry import (
     BUNDLE_TAG,
     CHAMPION,
@@ -84,6 +85,7 @@ class Facts:
     kept: list[Page]
     dropped: list[Page]
     curves: list[Curves]
+    made: RunStages
 
     def node(self, format_: str) -> Node | None:
         """The last made of a format in the chain."""
@@ -104,6 +106,7 @@ def gather(settings: Settings, entry: Entry) -> Facts:
     rival = champion if champion is not None and champion != entry else None
     corpus = _selected(chain)
     kept, dropped = _examples(settings.store, graph, corpus)
+    made = stages_of(settings.runs, entry.uri)
     return Facts(
         entry=entry,
         champion=rival,
@@ -119,7 +122,8 @@ def gather(settings: Settings, entry: Entry) -> Facts:
         hosts=_hosts(settings.store, corpus),
         kept=kept,
         dropped=dropped,
-        curves=_curves(settings.store, chain),
+        curves=_curves(settings.store, chain, made),
+        made=made,
     )
 
 
@@ -226,7 +230,8 @@ def _texts(store: Path, corpus: Node, wanted: set[str]) -> dict[str, tuple[str, 
 
 def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> Page:
     title, text = texts.get(row["id"], ("", ""))
-    clean = Redactor(frozenset(ALL_KINDS)).clean(" ".join(text[: 4 * EXCERPT_CHARACTERS].split()))
+    lines = (" ".join(line.split()) for line in text[: 4 * EXCERPT_CHARACTERS].splitlines())
+    clean = Redactor(frozenset(ALL_KINDS)).clean("\n".join(line for line in lines if line))
     failed = [rule for rule in row["rules"] if not rule["passed"]]
     reasons = [f"{rule['rule']}: {_bound(rule)}" for rule in failed]
     if row["twin"]:
@@ -248,7 +253,7 @@ def _bound(rule: dict[str, Any]) -> str:
     return told
 
 
-def _curves(store: Path, chain: Sequence[Node]) -> list[Curves]:
+def _curves(store: Path, chain: Sequence[Node], made: RunStages) -> list[Curves]:
     """Every column worth a picture of every training in the chain."""
     found = []
     for node in chain:
@@ -258,5 +263,5 @@ def _curves(store: Path, chain: Sequence[Node]) -> list[Curves]:
         for column in PLOTTED:
             if column in table and len(table[column]) > 1:
                 series = Series(column, table["step"], table[column])
-                found.append(Curves(node.stage, column, series))
+                found.append(Curves(made.of(node), column, series))
     return found

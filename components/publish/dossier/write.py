@@ -1,18 +1,21 @@
 """Writes a version's dossier: model card, data card, pictures, gates, lineage, bill of materials.
 
 One HTML file that asks for nothing from outside (its content policy forbids it), kept among the
-version's files in the registry, so that it goes where the version goes and is deleted with it.
+version's files in the registry, so that it goes where the version goes and is deleted with it. The
+version's description in MLflow is a short model card that leads there.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from html import escape
 from pathlib import Path
-from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from pydantic import Field
 
 from components.core.action import Change, Workspace
@@ -27,17 +30,20 @@ from components.core.artifact import (
 )
 from components.core.config import StageConfig
 from components.core.errors import ConfigError
-from components.core.figures import Figure
 from components.core.settings import Settings, checkout
 from components.core.workdir import write_durably
-from components.publish.dossier import draw
+from components.publish.described import describe, described
+from components.publish.dossier import draw, tables
+from components.publish.dossier.card import card, is_current
 from components.publish.dossier.gather import GATES_FILE, Facts, bundle_of, gather
 from components.publish.dossier.sbom import LOCK_FILE, bill_of_materials, read_packages
+from components.publish.dossier.stages import stages_of
 from components.publish.dossier.tree import lineage_tree
 from components.publish.registry import CHAMPION, Entry, entries, parse, registry_lock
 
 FILE = "dossier.html"
-PAGE = "page.html.j2"
+PAGE, STYLE = "page.html.j2", "page.css"
+_BACKTICKS = re.compile(r"`([^`\s]+)`")
 
 
 class DossierConfig(StageConfig):
@@ -53,16 +59,6 @@ class DossierConfig(StageConfig):
         description="price of an hour; set by a run that has prices",
     )
     currency: str = Field(default="EUR", min_length=1, max_length=8, description="of the price")
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One figure beside the champion's."""
-
-    name: str
-    ours: Figure
-    theirs: Figure | None
-    picture: str
 
 
 def write_dossier(
@@ -89,8 +85,14 @@ def _made(path: Path, version: ModelVersion, bento: Bento, workspace: Workspace)
     )
 
 
-def _ends_with(path: Path, state: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8").endswith(state)
+def _is_current(settings: Settings, entry: Entry, path: Path, state: str) -> bool:
+    """Whether page and description are already those of ``state``."""
+    page = path.is_file() and path.read_text(encoding="utf-8").endswith(_comment(state))
+    return page and is_current(described(settings, entry).text, state)
+
+
+def _comment(state: str) -> str:
+    return f"<!-- state {state} -->\n"
 
 
 def look_for_dossier(
@@ -100,7 +102,8 @@ def look_for_dossier(
     found = entries(workspace.settings)
     entry = _choose(found, version.name.partition(":/")[2])
     path = entry.files(workspace.settings) / FILE
-    current = _ends_with(path, _state(workspace.settings, entry, found, config))
+    state = _state(workspace.settings, entry, found, config)
+    current = _is_current(workspace.settings, entry, path, state)
     return Change(_made(path, version, bento, workspace), not current)
 
 
@@ -108,6 +111,8 @@ def dossier_of(
     settings: Settings, model: str, config: DossierConfig | None = None
 ) -> tuple[Path, bool]:
     """The dossier of MODEL@ALIAS, MODEL/VERSION or MODEL (its newest version), written if need be.
+
+    The version's description in MLflow leads to it, unless a person has written another one.
 
     Returns:
         The file, and whether it is new or another than before.
@@ -118,21 +123,25 @@ def dossier_of(
     found = entries(settings)
     entry, config = _choose(found, model), config or DossierConfig()
     path, state = entry.files(settings) / FILE, _state(settings, entry, found, config)
-    if _ends_with(path, state):
+    if _is_current(settings, entry, path, state):
         return path, False
-    page = render(settings, gather(settings, entry), config) + state
+    facts = gather(settings, entry)
+    page = render(settings, facts, config) + _comment(state)
     with registry_lock(settings):
         write_durably(path, page.encode())
+        place = described(settings, entry)
+        if not is_current(place.text, state):
+            describe(settings, entry, card(settings, facts, place, config.purpose, state))
     return path, True
 
 
 def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: DossierConfig) -> str:
-    """A comment that names all a page was made from: where it is the same, so is the page.
+    """Names all that page and description were made from: where it is the same, so are they.
 
     What the store holds is named by the digests among the version's tags.
     """
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), here / PAGE, checkout(here) / LOCK_FILE]
+    sources = [*sorted(here.glob("*.py")), here / PAGE, here / STYLE, checkout(here) / LOCK_FILE]
     gates = entry.files(settings) / GATES_FILE
     champions = [one for one in found if one.model == entry.model and CHAMPION in one.aliases]
     made_from = {
@@ -140,10 +149,11 @@ def _state(settings: Settings, entry: Entry, found: Sequence[Entry], config: Dos
         "aliases": entry.aliases,
         "champion": [dict(one.tags) for one in champions],
         "gates": digest_file(gates) if gates.is_file() else "",
+        "stages": asdict(stages_of(settings.runs, entry.uri)),
         "config": config.model_dump(mode="json"),
         "sources": [digest_file(path) for path in sources],
     }
-    return f"<!-- state {digest_value(made_from)} -->\n"
+    return digest_value(made_from)
 
 
 def _choose(found: list[Entry], model: str) -> Entry:
@@ -166,7 +176,7 @@ def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = draw.number
+    environment.filters.update(number=draw.number, code=_code)
     packages = read_packages(checkout(Path(__file__).parent))
     bill = bill_of_materials(
         packages, facts.entry.model, str(facts.entry.version), bundle_of(facts.entry)
@@ -177,36 +187,18 @@ def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:
         bundle_digest=bundle_of(facts.entry),
         model=facts.node(Checkpoint.format),
         tokens=facts.node(Tokens.format),
-        funnel=draw.bars("pages from the crawl to the training", facts.funnel),
-        curves=[
-            (f"{c.stage}: {c.column}", draw.curves(f"{c.stage}: {c.column}", "steps", [c.series]))
-            for c in facts.curves
-        ],
-        compared=_compared(facts),
-        tree=lineage_tree(facts.chain),
-        costs=_costs(facts, config),
+        funnel=tables.bars(facts.funnel),
+        curves=[(c, draw.curves(f"{c.stage}: {c.column}", [c.series])) for c in facts.curves],
+        headlines=tables.headlines(facts.gates),
+        groups=tables.groups(facts),
+        gates=tables.verdicts(facts.gates),
+        tree=lineage_tree(facts.chain, facts.made.of),
+        costs=tables.costs(facts, config.hour),
         packages=packages,
         bill=f"data:application/json;base64,{b64encode(bill.encode()).decode()}",
     )
 
 
-def _compared(facts: Facts) -> list[Compared]:
-    rows = []
-    for name, ours in facts.figures.items():
-        theirs = facts.champion_figures.get(name)
-        picture = draw.intervals(name, _span(ours), _span(theirs)) if theirs else ""
-        rows.append(Compared(name, ours, theirs, picture))
-    return rows
-
-
-def _span(figure: Figure) -> draw.Span:
-    return draw.Span(figure.value, figure.low, figure.high)
-
-
-def _costs(facts: Facts, config: DossierConfig) -> Mapping[str, Any]:
-    """Seconds of every stage behind the version, and what they cost."""
-    rows = [(node.stage, node.stats.get("seconds", 0.0)) for node in facts.chain]
-    rows.sort(key=lambda row: -row[1])
-    total = sum(seconds for _, seconds in rows)
-    price = None if config.hour is None else config.hour * total / 3600
-    return {"rows": rows, "total": total, "price": price}
+def _code(text: str) -> Markup:
+    """A text, escaped, with what stands between backticks as code."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", escape(text)))  # noqa: S704 - escaped above
