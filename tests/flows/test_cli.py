@@ -124,6 +124,27 @@ def test_a_failure_is_an_object_for_a_program(mill: Mill) -> None:
     assert done.stderr == f"modelmill: {told['error']}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "nano", "--nope"), "No such option: --nope"),
+        (("run",), "Missing argument 'target'; see `modelmill run --help`"),
+        (("nonsense",), "No such command 'nonsense'"),
+        (("serve", "--port", "x"), "--port"),
+        (("models", "nano"), "unexpected extra argument"),
+        (("run", "nano", "--until"), "no such stage"),  # takes --json for its value
+    ],
+)
+def test_wrong_words_are_an_object_for_a_program(
+    mill: Mill, arguments: tuple[str, ...], expected: str
+) -> None:
+    done = mill(*arguments, "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == told["exit_code"] == 2
+    assert expected in told["error"]
+    assert done.stderr == f"modelmill: {told['error']}\n"
+
+
 def test_a_stage_names_a_bad_input_as_it_was_given(mill: Mill, tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "00000.parquet").write_bytes(b"no Parquet")
