@@ -189,7 +189,7 @@ def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
     if not kept.get("config"):
         return None
     try:
-        return TextRun.model_validate(kept["config"])
+        config = TextRun.model_validate(kept["config"])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         at = ".".join(map(str, first["loc"]))
@@ -197,6 +197,8 @@ def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
             f"run {record['run']}: its config no longer fits this version ({at}: {first['msg']}); "
             "run its target yourself, then `modelmill forget … --purge`"
         ) from error
+    scrape = config.scrape.model_copy(update={"folder": kept.get("files_folder", "")})
+    return config.model_copy(update={"scrape": scrape})
 
 
 def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, console: Console) -> None:

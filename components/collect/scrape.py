@@ -68,6 +68,12 @@ class ScrapeConfig(StageConfig):
     files: list[str] = Field(
         default=[], description="globs of HTML, text, Markdown, JSONL, Parquet and WARC files"
     )
+    folder: str = Field(
+        default="",
+        exclude=True,  # what counts is which files were found, not where
+        description="folder that relative globs in files start from; set by the run: that of the "
+        "YAML file which gives them, else the current one",
+    )
     digests: dict[str, str] = Field(
         default={}, description="file name -> sha256; set by the run, so that contents count"
     )
@@ -150,7 +156,7 @@ def resolve(
         ConfigError: a glob matches no file.
     """
     if config.source == "files":
-        digests = digest_files(config.files)
+        digests = digest_files(config.files, config.folder)
         return config.model_copy(update={"as_of": NO_DATE, "digests": digests})
     known = [] if refresh and not config.as_of else _same_but_blocklist(config, earlier)
     usable = [before for before in known if not config.as_of or before.as_of == config.as_of]
@@ -341,8 +347,9 @@ def _from_spool(spool: Spool, ledger: Mapping[str, Entry]) -> Iterator[WebPage]:
 
 def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
-    digests, blocklist = config.digests or digest_files(config.files), Blocklist(config.blocklist)
-    for found in pages_of_files(config.files, digests, config.max_bytes):
+    digests = config.digests or digest_files(config.files, config.folder)
+    blocklist = Blocklist(config.blocklist)
+    for found in pages_of_files(config.files, digests, config.max_bytes, config.folder):
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
         elif isinstance(found, Entry):

@@ -135,7 +135,7 @@ def overlay(
     for assignment in assignments:
         merged = merge(merged, parse_assignment(assignment))
     for at in _truths(type(base), merged):
-        where = _where(at, file, lines or {}, assignments)
+        where = place_of(at, file, lines or {}, assignments)
         dotted = ".".join(str(part) for part in at)
         raise ConfigError(f"{where}{dotted}: given true or false: input should be a number")
     try:
@@ -173,7 +173,7 @@ def _explain(
     first = error.errors(include_url=False)[0]
     at: Location = first["loc"]
     dotted = ".".join(str(part) for part in at) or "(whole file)"
-    where = _where(at, file, lines, assignments)
+    where = place_of(at, file, lines, assignments)
     if first["type"] == "extra_forbidden":
         message = f"unknown field; {_suggest(str(at[-1]), _fields_at(model, at[:-1]))}"
     else:
@@ -185,9 +185,10 @@ def _explain(
     return f"{where}{dotted}: {message}" + (f" (and {more} more)" if more else "")
 
 
-def _where(
+def place_of(
     at: Location, file: Path | None, lines: Mapping[Location, int], assignments: Sequence[str]
 ) -> str:
+    """Where a field was given, to begin a message with: ``acme.yaml:3: ``, ``--set a=b: ``."""
     dotted = ".".join(str(part) for part in at)
     for assignment in assignments:
         name = assignment.partition("=")[0].strip()

@@ -58,6 +58,7 @@ def test_a_wrong_file_is_one_line_before_anything_runs(
         (("run", "gigantic"), "neither a preset"),
         (("run", "absent.yaml"), "cannot be read"),
         (("run", "nano", "--set", "pretrain.steps=-1"), "--set pretrain.steps=-1"),
+        (("run", "nano", "--set", "scrape.files=[x.md]"), "scrape.files.0: given 'x.md'"),
         (("run", "nano", "--until", "nowhere"), "no such stage; stages: scrape, extract"),
         (("stage", "nowhere", "--output", "x"), "no such stage"),
         (("stage", "extract", "--output", "x"), "--input pages=PATH is missing"),
@@ -166,15 +167,3 @@ def test_a_shard_without_a_stage_s_column_is_one_line(mill: Mill, tmp_path: Path
     assert 'Field "text" does not exist' in done.stderr
     assert "it holds id, words" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_a_run_refused_before_its_first_step_is_recorded_as_failed(
-    mill: Mill, tmp_path: Path
-) -> None:
-    (tmp_path / "x.bin").write_bytes(b"\x00\x01")
-    sets = ("--set", f"scrape.files=[{tmp_path / '*.bin'}]")
-    done = mill("run", "nano", "--plain", *sets)
-    assert done.returncode != 0
-    (run,) = mill.answer("show")["runs"]
-    assert run["state"] == "failed"
-    assert run["note"]
