@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.core.artifact import Artifact
+from components.core.artifact import ASIDE, Artifact
 from components.core.progress import Progress
 from flows.step import COMPLETED, StepResult
 
@@ -21,11 +21,17 @@ _OTHER = ("=", "cyan")
 
 
 def figure(artifact: Artifact) -> str:
-    """A stage's key figure: the first stat it gave beside its seconds."""
+    """A stage's key figure, the first stat beside its seconds; what it set aside, and why."""
+    aside = [
+        f"{value:,.0f} {name.removeprefix(ASIDE).replace('_', ' ')}"
+        for name, value in artifact.stats.items()
+        if name.startswith(ASIDE) and value
+    ]
     for name, value in artifact.stats.items():
         if name != "seconds":
             shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-            return f"{name.replace('_', ' ')} {shown}"
+            lost = f"; set aside: {', '.join(aside)}" if aside else ""
+            return f"{name.replace('_', ' ')} {shown}{lost}"
     return ""
 
 

@@ -118,8 +118,9 @@ def make_preferences(
         stats[f"{split}_questions"], stats[f"{split}_pairs"] = len(asked), table.num_rows
     if not stats["train_pairs"]:
         raise DataError(
-            f"preferences: no two answers differ by margin {config.margin}: "
-            "lower it, or raise answers or temperature"
+            f"preferences: {stats['train_questions']:.0f} training questions, and no two answers "
+            f"to one are judged {config.margin:g} apart: lower preferences.margin, raise "
+            "preferences.answers or preferences.temperature, or give more pages with headings"
         )
     return work.seal(Preferences, stats=stats)
 

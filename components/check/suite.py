@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from components.check.explain import explain
 from components.check.frame import FRAME, frame_of_shard, to_pandas
 from components.core.artifact import Corpus, Report
 from components.core.config import StageConfig, read_yaml
@@ -110,7 +111,9 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     if failed:
         first, result = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise GateFailed(f"check: {explain(first, result, frame, config.examples)}{more}")
+        read = _documents_read(work.path(corpus))
+        said = explain(first, result, frame, config.examples, read)
+        raise GateFailed(f"check: {said}{more}")
     write_report(
         work.folder,
         [*_sizes(frame, work.path(corpus)), *_figures(config, results, len(frame))],
@@ -181,44 +184,6 @@ def _refuse_broken(expectation: Expectation, result: Mapping[str, Any]) -> None:
             )
 
 
-def explain(
-    expectation: Expectation, result: Mapping[str, Any], frame: pd.DataFrame, examples: int
-) -> str:
-    """One line: the expectation, the figure, its bound, and pages that break it."""
-    found = result["result"]
-    bounds = ", ".join(f"{k} {v}" for k, v in expectation.kwargs.items() if k != "column")
-    if "unexpected_percent_total" in found or "unexpected_percent" in found:
-        share = found.get("unexpected_percent", 0.0)
-        figure = (
-            f"{found['unexpected_count']} of {found['element_count']} pages ({share:.3g} %) fail"
-        )
-    else:
-        observed = found.get("observed_value")
-        figure = f"is {observed:.6g}" if isinstance(observed, float) else f"is {observed}"
-    urls = _examples(expectation, found, frame, examples)
-    shown = f"; e.g. {', '.join(urls)}" if urls else ""
-    why = f" [{expectation.why}]" if expectation.why else ""
-    return f"{expectation.type} ({expectation.column}) {figure}, bound: {bounds}{shown}{why}"
-
-
-def _examples(
-    expectation: Expectation, found: Mapping[str, Any], frame: pd.DataFrame, examples: int
-) -> list[str]:
-    """Pages that break the expectation; for a mean or a sum, those that pull it most."""
-    listed = found.get("unexpected_index_list") or []
-    if listed:
-        return sorted({str(row["url"]) for row in listed})[:examples]
-    observed, column = found.get("observed_value"), expectation.column
-    if column not in frame or not isinstance(observed, int | float):
-        return []
-    if not str(frame[column].dtype).startswith(("int", "float")):
-        return []
-    upper = expectation.kwargs.get("max_value")
-    too_high = upper is not None and observed > upper
-    ranked = frame.sort_values([column, "url"], ascending=[not too_high, True])
-    return [str(url) for url in ranked["url"].head(examples)]
-
-
 def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
     """Counts of the corpus and shares of its ledger, if it has one."""
     kept = len(frame)
@@ -237,6 +202,13 @@ def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
         exact("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
         exact("twin_share", twins / read, n=len(reasons)),
     ]
+
+
+def _documents_read(corpus: Path) -> int | None:
+    """How many documents ``select`` judged; None where it left no ledger."""
+    if not (corpus / LEDGER).is_dir():
+        return None
+    return int(read_all(corpus / LEDGER, ["id"]).num_rows)
 
 
 def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:
