@@ -35,6 +35,12 @@ def figure(artifact: Artifact) -> str:
     return ""
 
 
+def outcome(result: StepResult) -> str:
+    """What a step came to: an action's note, or a stage's key figure and whether it resumed."""
+    parts = [result.note or figure(result.artifact), result.said if result.resumed else ""]
+    return "; ".join(part for part in parts if part)
+
+
 def duration(seconds: float) -> str:
     """``0.04 s``, ``12.3 s``, ``4:05``."""
     if seconds >= 100:
@@ -80,7 +86,7 @@ class Display:
             f"{result.name:<13}",
             (f"{result.state:<10}", colour),
             f"{duration(result.seconds):>8}  ",
-            (result.note or figure(result.artifact), "dim"),
+            (outcome(result), "dim"),
         )
         self.console.print(line, soft_wrap=True)
 
@@ -122,7 +128,7 @@ def closing_table(results: Sequence[StepResult]) -> Table:
             result.name,
             result.state,
             f"{result.seconds:.1f}",
-            result.note or figure(result.artifact),
+            outcome(result),
         )
     total = sum(result.seconds for result in results)
     table.add_section()

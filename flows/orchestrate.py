@@ -46,7 +46,7 @@ class PrefectMill(StoreMill):
             results.append(result)
             # The artifact's digest is all that Prefect needs to hold.
             return Completed(
-                name=result.state, message=result.note or None, data=result.artifact.digest
+                name=result.state, message=result.said or None, data=result.artifact.digest
             )
 
         # A state returned from a direct call would reach the flow as a state.

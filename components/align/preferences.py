@@ -136,6 +136,9 @@ def _pairs_of_split(
     """Pairs of all chunks; a chunk that an earlier try finished is not sampled again."""
     folder = work.scratch / split
     folder.mkdir(exist_ok=True)
+    before = len(list(folder.glob(f"*{Path(shard_name(0)).suffix}")))
+    if before:
+        work.progress.resume(f"after {before} batches of {split} questions")
     tables: list[pa.Table] = []
     for index, start in enumerate(range(0, len(asked), config.chunk)):
         chunk = asked[start : start + config.chunk]

@@ -73,7 +73,10 @@ def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
         for source, target in zip(sources, targets, strict=True)
         if not target.exists()
     ]
-    work.progress.start(len(sources), "files", done=len(sources) - len(tasks))
+    done = len(sources) - len(tasks)
+    if done:
+        work.progress.resume(f"after {done} of {len(sources)} files")
+    work.progress.start(len(sources), "files", done=done)
     for _ in work.executor.map(extract_file, tasks, seconds=config.shard_seconds):
         work.progress.advance()
     lost = _quarantine(config, targets, work)

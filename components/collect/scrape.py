@@ -224,6 +224,9 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
         _judge_share(config, ledger)
     else:
         with Spool(work.scratch / "crawl.sqlite") as spool:
+            before = sum(1 for _ in spool.urls())
+            if before:
+                work.progress.resume(f"after {before} answers")
             ledger = dict(_crawl(config, work, spool))
             _judge_crawl(config, ledger, spool)
             kept = write_shards(work.folder, _from_spool(spool, ledger), config.shards, date)
