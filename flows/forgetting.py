@@ -14,6 +14,7 @@ from rich.console import Console
 from components.core.blocklist import Blocklist
 from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.locking import locked
+from components.core.mistakes import Source, problems_of
 from components.core.settings import Settings
 from components.lineage.affected import Affected, find_affected
 from components.lineage.known import FILE, known_addresses, near, one_of
@@ -215,10 +216,9 @@ def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
     try:
         config = TextRun.model_validate(kept["config"])
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = ".".join(map(str, first["loc"]))
+        told = Source().tell(problems_of(error, TextRun, kept["config"])).replace("\n", "; ")
         raise ConfigError(
-            f"run {record['run']}: its config no longer fits this version ({at}: {first['msg']}); "
+            f"run {record['run']}: its config no longer fits this version ({told}); "
             "run its target yourself, then `modelmill forget … --purge`"
         ) from error
     scrape = config.scrape.model_copy(update={"folder": kept.get("files_folder", "")})

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from components.collect.files import GlobError, find_files
-from components.core.config import Location, parse_assignment, place_of
+from components.core.config import parse_assignment
 from components.core.errors import ConfigError
+from components.core.mistakes import Location, Source
 from flows.presets.text import TextRun
 
 _FIELD: Location = ("scrape", "files")
@@ -41,8 +42,7 @@ def with_own_files(
         find_files(run.scrape.files, run.scrape.folder)
     except GlobError as error:
         at = (*_FIELD, error.index)
-        where = place_of(at, file, lines or {}, sets)
-        raise ConfigError(f"{where}{'.'.join(map(str, at))}: {error.what}") from error
+        raise ConfigError(Source(file, lines, sets).tell({at: error.what})) from error
     return run
 
 

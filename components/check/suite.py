@@ -20,6 +20,7 @@ from components.core.artifact import Corpus, Report
 from components.core.config import StageConfig, read_yaml
 from components.core.errors import ConfigError, GateFailed
 from components.core.figures import Figure, exact, proportion_interval, write_report
+from components.core.mistakes import Source, problems_of
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir
 
@@ -80,13 +81,8 @@ def load_suite(path: Path) -> SuiteConfig:
     try:
         return SuiteConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = first["loc"]
-        while at and at not in lines:
-            at = at[:-1]
-        where = f"{path}:{lines.get(at, 1)}"
-        field = ".".join(map(str, first["loc"])) or "(whole file)"
-        raise ConfigError(f"{where}: {field}: {first['msg']}") from error
+        problems = problems_of(error, SuiteConfig, values)
+        raise ConfigError(Source(path, lines).tell(problems)) from error
 
 
 def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:

@@ -109,8 +109,11 @@ def test_suites_that_cannot_be_run(
             "expectations:\n  - type: expect_x\n    kwargs: {column: tokens}\n",
             r":3: .*no column 'tok",
         ),
-        ("expectations:\n  - type: mean\n", r":2: expectations\.0\.type: String should match"),
-        ("expectations: []\n", r":1: expectations: Tuple should have at least 1"),
+        (
+            "expectations:\n  - type: mean\n",
+            r":2: expectations\.0\.type: given 'mean': must be text of the form",
+        ),
+        ("expectations: []\n", r":1: expectations: given \[\]: must be a list of at least 1"),
         ("expectation: []\n", r":1: expectation"),
         (
             "expectations:\n  - type: expect_column_quantile_values_to_be_between\n",

@@ -26,13 +26,17 @@ def mill(tmp_path: Path) -> Mill:
         ),
         (
             "preset: nano\npretrain:\n  minutes: soon\n",
-            "acme.yaml:3: pretrain.minutes: given 'soon': input should be a valid number",
+            "acme.yaml:3: pretrain.minutes: given 'soon': must be a number",
         ),
         (
             "preset: nano\nscrape:\n  max_pages: 0\n",
-            "acme.yaml:3: scrape.max_pages: given 0: input should be greater than or equal to 1",
+            "acme.yaml:3: scrape.max_pages: given 0: must be at least 1",
         ),
         ("preset: nano\nscrape: {seeds: ['ftp://x']}\n", "acme.yaml:2: scrape.seeds"),
+        (
+            "preset: nano\npretrain:\n  shape: {widht: 3}\n",
+            "acme.yaml:3: pretrain.shape.widht: unknown field; did you mean 'width'?",
+        ),
         ("preset: huge\n", "acme.yaml:1: preset: given 'huge'"),
         ("name: a\n", "preset"),
         ("preset: [nano]\n", "acme.yaml:1: preset: given ['nano']"),
