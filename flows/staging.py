@@ -99,6 +99,11 @@ def _adopt(
     store: Store, name: str, roles: dict[str, type[Artifact]], inputs: Sequence[str]
 ) -> dict[str, Any]:
     paths: dict[str, Path] = {}
+    if inputs and not roles:
+        raise ConfigError(
+            f"--input {inputs[0]}: {name} takes no input; its config says what it looks at, such "
+            "as --set files=[…] for scrape"
+        )
     for entry in inputs:
         role, equals, given_path = entry.partition("=")
         if not equals:
@@ -106,7 +111,7 @@ def _adopt(
                 raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {', '.join(roles)}")
             role, given_path = next(iter(roles)), entry
         if role not in roles:
-            raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles) or 'no input'}")
+            raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles)}")
         if not Path(given_path).exists():
             raise ConfigError(f"--input {entry}: {given_path} does not exist")
         paths[role] = Path(given_path)

@@ -67,6 +67,8 @@ def test_a_wrong_file_is_one_line_before_anything_runs(
         (("stage", "nowhere", "--output", "x"), "no such stage"),
         (("stage", "extract", "--output", "x"), "--input pages=PATH is missing"),
         (("stage", "extract", "--input", "zzz=.", "--output", "x"), "extract takes pages"),
+        (("stage", "scrape", "--input", "x", "--output", "y"), "scrape takes no input"),
+        (("stage", "scrape", "--input", "pages=x", "--output", "y"), "scrape takes no input"),
         (("serve", "nobody@champion"), "no such model"),
         (("serve",), "no champion to serve yet"),
         (("show", "nothing"), "nothing is named so"),
