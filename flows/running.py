@@ -18,7 +18,7 @@ from components.core import log
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
-from components.core.errors import ConfigError, MillError
+from components.core.errors import ConfigError
 from components.core.executor import Pool
 from components.core.settings import Settings, export
 from components.core.store import Store
@@ -221,9 +221,9 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         record.close("stopped", "by the user")
         console.print("stopped; the same command goes on from here")
         raise
-    except MillError as error:
-        if not record.ended:  # refused before a step began: a source's files, for one
-            record.close("failed", log.mask(str(error)))
+    except Exception as error:
+        if not record.ended:  # before a step began: a source's files, Prefect's server
+            record.close("failed", log.mask(str(error) or type(error).__name__))
         raise
     finally:
         store.code.keep()

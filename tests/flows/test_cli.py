@@ -106,6 +106,22 @@ def test_a_private_address_is_refused_unless_allowed(mill: Mill) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_prefect_server_that_starts_too_slowly_is_one_line(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No server has answered after a second: its imports alone take longer.
+    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "1")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    done = mill("run", "nano", "--until", "scrape")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Prefect's own server does not answer" in done.stderr
+    assert "--plain" in done.stderr
+    assert done.stderr.count("\n") == 1
+    (run,) = mill.answer("show")["runs"]
+    assert (run["state"], run["steps"]) == ("failed", [])
+
+
 def test_schema_and_plan_answer_without_a_workspace(mill: Mill) -> None:
     assert "pretrain" in mill.answer("schema")["properties"]
     told = mill.answer("plan", "tiny", "--set", "prices.machine_hour=3.6")
