@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.core.artifact import Artifact
+from components.core.artifact import ASIDE, Artifact
 from components.core.progress import Progress
 from flows.step import COMPLETED, StepResult
 
@@ -21,12 +21,24 @@ _OTHER = ("=", "cyan")
 
 
 def figure(artifact: Artifact) -> str:
-    """A stage's key figure: the first stat it gave beside its seconds."""
+    """A stage's key figure, the first stat beside its seconds; what it set aside, and why."""
+    aside = [
+        f"{value:,.0f} {name.removeprefix(ASIDE).replace('_', ' ')}"
+        for name, value in artifact.stats.items()
+        if name.startswith(ASIDE) and value
+    ]
     for name, value in artifact.stats.items():
         if name != "seconds":
             shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-            return f"{name.replace('_', ' ')} {shown}"
+            lost = f"; set aside: {', '.join(aside)}" if aside else ""
+            return f"{name.replace('_', ' ')} {shown}{lost}"
     return ""
+
+
+def outcome(result: StepResult) -> str:
+    """What a step came to: an action's note, or a stage's key figure and whether it resumed."""
+    parts = [result.note or figure(result.artifact), result.said if result.resumed else ""]
+    return "; ".join(part for part in parts if part)
 
 
 def duration(seconds: float) -> str:
@@ -74,7 +86,7 @@ class Display:
             f"{result.name:<13}",
             (f"{result.state:<10}", colour),
             f"{duration(result.seconds):>8}  ",
-            (result.note or figure(result.artifact), "dim"),
+            (outcome(result), "dim"),
         )
         self.console.print(line, soft_wrap=True)
 
@@ -116,7 +128,7 @@ def closing_table(results: Sequence[StepResult]) -> Table:
             result.name,
             result.state,
             f"{result.seconds:.1f}",
-            result.note or figure(result.artifact),
+            outcome(result),
         )
     total = sum(result.seconds for result in results)
     table.add_section()

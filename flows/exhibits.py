@@ -14,7 +14,7 @@ from typing import Any
 from components.core.artifact import Bento, Bundle, Checkpoint, Corpus, Dataset, ModelVersion
 from components.core.figures import REPORT_FILE, read_report
 from components.core.settings import Settings
-from flows.display import duration, figure
+from flows.display import duration, outcome
 from flows.step import StepResult
 
 CURVE_FILE, BUNDLE_FILE = "curve.parquet", "bundle.json"
@@ -157,7 +157,7 @@ def summary(
     lines += ["| step | state | took | figure |", "|---|---|---:|---|"]
     lines += [
         f"| {result.name} | {result.state} | {duration(result.seconds)} | "
-        f"{_cell(result.note or figure(result.artifact))} |"
+        f"{_cell(outcome(result))} |"
         for result in results
     ]
     return "\n".join(lines) + "\n"

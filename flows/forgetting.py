@@ -11,10 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from components.core.blocklist import Blocklist
 from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.locking import locked
+from components.core.mistakes import Source, problems_of
 from components.core.settings import Settings
 from components.lineage.affected import Affected, find_affected
+from components.lineage.known import FILE, known_addresses, near, one_of
 from components.lineage.orders import normalise_target, read_orders, record_order
 from components.lineage.purge import (
     begin,
@@ -107,7 +110,7 @@ def forget(
         ConfigError: the target is no address and no domain, or a run cannot be repeated.
         MillError: a champion would be deleted that nothing takes the place of, or a run is at work.
     """
-    target = normalise_target(options.target)
+    target = _target(settings, options.target)
     if options.purge and not options.dry_run:
         _finish_earlier(settings, console)
     affected = find_affected(settings, [target])
@@ -132,6 +135,28 @@ def forget(
     if options.purge:
         _purge(settings, done, options, remotes_of(records))
     return done
+
+
+def _target(settings: Settings, given: str) -> str:
+    """The page or domain that is meant, in the one spelling that orders have.
+
+    ``host/path`` and ``folder/file`` are looked for among what this workspace has seen.
+
+    Raises:
+        ConfigError: nothing is meant, or nothing known is; names what is near.
+    """
+    text = given.strip()
+    if "://" in text or not text:
+        return normalise_target(text)
+    known = known_addresses(settings)
+    if "/" in text:
+        return one_of(text, known, below=True)
+    domain = normalise_target(text)
+    files = [address for address in known if address.startswith(FILE)]
+    same = [address for address in files if address.endswith(f"/{text}")]
+    if same and not any(Blocklist([domain]).covers(address) for address in known):
+        raise ConfigError(f"{text}: no domain of this workspace{near(text, same)}")
+    return domain
 
 
 def _finish_earlier(settings: Settings, console: Console) -> None:
@@ -189,14 +214,15 @@ def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
     if not kept.get("config"):
         return None
     try:
-        return TextRun.model_validate(kept["config"])
+        config = TextRun.model_validate(kept["config"])
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = ".".join(map(str, first["loc"]))
+        told = Source().tell(problems_of(error, TextRun, kept["config"])).replace("\n", "; ")
         raise ConfigError(
-            f"run {record['run']}: its config no longer fits this version ({at}: {first['msg']}); "
+            f"run {record['run']}: its config no longer fits this version ({told}); "
             "run its target yourself, then `modelmill forget … --purge`"
         ) from error
+    scrape = config.scrape.model_copy(update={"folder": kept.get("files_folder", "")})
+    return config.model_copy(update={"scrape": scrape})
 
 
 def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, console: Console) -> None:
@@ -257,7 +283,7 @@ def verify(settings: Settings, what: str) -> dict[str, Any]:
     if not what.strip():
         raise ConfigError("--verify: say which page, domain or text to look for")
     try:
-        target = normalise_target(what)
+        target = _target(settings, what)
     except ConfigError:
         findings = search(settings, [what])
         clean = not findings.hits and not findings.unread

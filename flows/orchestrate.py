@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
+from components.core.settings import STARTUP
 from components.publish.approvals import NeedsApproval, Pending, decide, decision
 from flows.approval import Question, Word, ask, question_text
 from flows.step import Mill, StepResult, StoreMill
@@ -46,7 +49,7 @@ class PrefectMill(StoreMill):
             results.append(result)
             # The artifact's digest is all that Prefect needs to hold.
             return Completed(
-                name=result.state, message=result.note or None, data=result.artifact.digest
+                name=result.state, message=result.said or None, data=result.artifact.digest
             )
 
         # A state returned from a direct call would reach the flow as a state.
@@ -83,12 +86,15 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
     """Run ``body(mill)`` as one Prefect flow run, against the configured or an own server.
 
     Raises:
-        MillError: what ``body`` raised; the flow run has failed with its line.
+        MillError: what ``body`` raised, and the flow run has failed with its line; or no server
+            answers.
     """
     refusals: list[MillError] = []
+    begun: list[str] = []
 
     @flow(name=name, flow_run_name=run_name, log_prints=False, persist_result=False)
     def modelmill() -> State[str]:
+        begun.append(run_name)
         try:
             body(mill)
         except MillError as error:
@@ -96,9 +102,26 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
             return refused(error)
         return Completed()
 
-    modelmill(return_state=True)
+    try:
+        modelmill(return_state=True)
+    except (RuntimeError, httpx.HTTPError, OSError) as error:
+        if begun:
+            raise
+        raise MillError(_no_server(error)) from error
     if refusals:
         raise refusals[0]
+
+
+def _no_server(error: Exception) -> str:
+    """What to do where a run could not begin: its own server is busy, or another is gone."""
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    own = PREFECT_API_URL.value() is None
+    longer = f", set {STARTUP} to more seconds" if own else ""
+    which = "Prefect's own server" if own else f"the Prefect server at {PREFECT_API_URL.value()}"
+    return (
+        f"{which} does not answer ({said}): run the same command again{longer}, or leave Prefect "
+        "out with --plain"
+    )
 
 
 def end_orphans(home: Path) -> None:

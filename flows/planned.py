@@ -21,6 +21,8 @@ _ACTIONS = {
     False: "[yellow]would act[/yellow]",
 }
 _MANY, _SHOWN = 4, 2
+_FILES = "digests."
+"""Begins the field of a file's digest, as ``scrape`` looks at it."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Plan:
         table.add_column("because", overflow="fold")
         for step in self.steps:
             cost = [_money(step.cost)] if self.prices else []
-            table.add_row(step.name, _state(step), _expected(step), *cost, _because(step.reasons))
+            because = _because(step.reasons, len(getattr(step.config, "digests", ())))
+            table.add_row(step.name, _state(step), _expected(step), *cost, because)
         console.print(table)
         console.print()
         for line in self._closing():
@@ -113,9 +116,10 @@ def _money(cost: float | None) -> str:
     return f"{cost:.2f}" if cost >= 0.1 or cost == 0 else f"{cost:.4f}"
 
 
-def _because(reasons: Sequence[Reason]) -> str:
-    """A line a reason; many modules or inputs as the first ones and a count."""
-    lines: list[str] = []
+def _because(reasons: Sequence[Reason], files: int) -> str:
+    """A line a reason; many modules, inputs or files as the first ones and a count."""
+    lines = _changed_files([reason for reason in reasons if _of_file(reason)], files)
+    reasons = [reason for reason in reasons if not _of_file(reason)]
     for kind in dict.fromkeys(reason.kind for reason in reasons):
         mine = [reason for reason in reasons if reason.kind == kind]
         if kind == "parent":
@@ -126,6 +130,26 @@ def _because(reasons: Sequence[Reason]) -> str:
         else:
             lines += [_short(str(reason)) for reason in mine]
     return "\n".join(line.replace("[", "\\[") for line in lines)
+
+
+def _of_file(reason: Reason) -> bool:
+    return reason.kind == "config" and reason.what.startswith(_FILES)
+
+
+def _changed_files(reasons: Sequence[Reason], files: int) -> list[str]:
+    """``3 of 60 files changed, 1 new: a.md, b.md, c.md and 1 more``; nothing without a reason."""
+    if not reasons:
+        return []
+    came = sum(reason.old is None for reason in reasons)
+    gone = sum(reason.new is None for reason in reasons)
+    changed = len(reasons) - came - gone
+    counts = ((changed, "changed"), (came, "new"), (gone, "gone"))
+    first, *others = [f"{count} {word}" for count, word in counts if count]
+    number, _, word = first.partition(" ")
+    told = ", ".join([f"{number} of {files} files {word}", *others])
+    names = [reason.what.removeprefix(_FILES).rpartition("/")[2] for reason in reasons]
+    more = f" and {len(names) - _MANY + 1} more" if len(names) > _MANY else ""
+    return [f"{told}: {', '.join(names[: _MANY - 1] if more else names)}{more}"]
 
 
 def _inputs(reasons: Sequence[Reason]) -> list[str]:

@@ -31,7 +31,7 @@ from components.core.progress import Progress
 from components.core.settings import Settings
 from components.publish.promote import list_versions
 from components.publish.registry import parse
-from flows.display import duration, figure, progress_line
+from flows.display import duration, outcome, progress_line
 from flows.exhibits import Exhibit, exhibit_of, gates, summary
 from flows.records import Record
 from flows.step import StepResult
@@ -91,7 +91,7 @@ class Poster:
 
     def finished(self, result: StepResult) -> None:
         self._results[result.name] = result
-        shown = result.note or figure(result.artifact)
+        shown = outcome(result)
         self._log(f"{result.name}: {result.state}, {duration(result.seconds)}, {shown}")
         if result.name == "register" and isinstance(result.artifact, ModelVersion):
             self._version = result.artifact

@@ -108,7 +108,8 @@ def step_json(result: StepResult) -> dict[str, Any]:
         "digest": result.artifact.digest,
         "artifact": result.artifact.name,
         "stats": result.artifact.stats,
-        "note": result.note,
+        "note": result.said,
+        "resumed": result.resumed,
     }
 
 

@@ -18,7 +18,7 @@ from components.core import log
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
-from components.core.errors import ConfigError, MillError
+from components.core.errors import ConfigError
 from components.core.executor import Pool
 from components.core.settings import Settings, export
 from components.core.store import Store
@@ -27,6 +27,7 @@ from components.lineage.orders import read_orders, split_targets
 from flows.display import Display, closing_table
 from flows.events import Events
 from flows.history import History
+from flows.own_files import with_own_files
 from flows.plan import PlanMill
 from flows.planned import Plan
 from flows.presets.text import PRESETS, TextRun
@@ -135,7 +136,7 @@ def with_orders(config: TextRun, settings: Settings) -> TextRun:
 
 def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     if target in PRESETS:
-        return overlay(PRESETS[target](), {}, sets)
+        return with_own_files(overlay(PRESETS[target](), {}, sets), sets)
     path = Path(target)
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(
@@ -150,7 +151,8 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
             f"{', '.join(PRESETS)}"
         )
     named = {"name": path.stem.lower().replace("_", "-"), **values}
-    return overlay(PRESETS[preset](), named, sets, file=path, lines=lines)
+    run = overlay(PRESETS[preset](), named, sets, file=path, lines=lines)
+    return with_own_files(run, sets, file=path, values=values, lines=lines)
 
 
 def resolver(refresh: bool = False, as_of: datetime | None = None) -> Resolve[ScrapeConfig]:
@@ -195,7 +197,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     with full_disk_is_one_line(settings.home):
         settings.prefect.mkdir(parents=True, exist_ok=True)
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
-    record.note(repeat=repeatable(config, options.target, options.sets))
+    record.note(repeat=_repeatable(config, options))
     silent = Silent()
     outcome = Outcome(record.identifier, settings.home, options.target)
 
@@ -219,15 +221,21 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         record.close("stopped", "by the user")
         console.print("stopped; the same command goes on from here")
         raise
-    except MillError as error:
-        if not record.ended:  # refused before a step began: a source's files, for one
-            record.close("failed", log.mask(str(error)))
+    except Exception as error:
+        if not record.ended:  # before a step began: a source's files, Prefect's server
+            record.close("failed", log.mask(str(error) or type(error).__name__))
         raise
     finally:
         store.code.keep()
     record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+def _repeatable(config: TextRun, options: RunOptions) -> dict[str, Any]:
+    """What the record holds so that the run can be made again; its files are looked for there."""
+    kept = repeatable(config, options.target, options.sets)
+    return {**kept, "files_folder": config.scrape.folder}
 
 
 def _check_until(options: RunOptions, config: TextRun, store: Store) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from components.collect.scrape import ScrapeConfig
 from components.core.action import Change
 from components.core.artifact import MANIFEST, Artifact
-from components.core.config import overlay
+from components.core.config import StageConfig, overlay
 from components.core.errors import ConfigError, MillError
 from components.core.executor import Pool
 from components.core.settings import Settings
@@ -37,7 +38,7 @@ def run_stage(
         raise ConfigError(f"--output {output}: exists already; give a new folder")
     store = Store(settings.store)
     planned = _find(settings, name, preset)
-    config = overlay(planned.config, {}, sets)
+    config = _fixed(overlay(planned.config, {}, sets), planned.config)
     roles = _roles(planned)
     given = _adopt(store, name, roles, inputs)
     request = store.request(planned.component, config, given)
@@ -72,6 +73,15 @@ def _find(settings: Settings, name: str, preset: str) -> Planned:
     return check[name]
 
 
+def _fixed(config: StageConfig, planned: StageConfig) -> StageConfig:
+    """A source's config with the files it will look at, which ``--set`` may have changed."""
+    if not isinstance(config, ScrapeConfig) or not isinstance(planned, ScrapeConfig):
+        return config
+    if config.files == planned.files:
+        return config.model_copy(update={"folder": planned.folder})
+    return resolver()(config, [])
+
+
 def _roles(planned: Planned) -> dict[str, type[Artifact]]:
     """Role -> kind, from the component's signature; a mapping gives one role an entry."""
     hints = get_type_hints(planned.component)
@@ -89,6 +99,11 @@ def _adopt(
     store: Store, name: str, roles: dict[str, type[Artifact]], inputs: Sequence[str]
 ) -> dict[str, Any]:
     paths: dict[str, Path] = {}
+    if inputs and not roles:
+        raise ConfigError(
+            f"--input {inputs[0]}: {name} takes no input; its config says what it looks at, such "
+            "as --set files=[…] for scrape"
+        )
     for entry in inputs:
         role, equals, given_path = entry.partition("=")
         if not equals:
@@ -96,7 +111,7 @@ def _adopt(
                 raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {', '.join(roles)}")
             role, given_path = next(iter(roles)), entry
         if role not in roles:
-            raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles) or 'no input'}")
+            raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles)}")
         if not Path(given_path).exists():
             raise ConfigError(f"--input {entry}: {given_path} does not exist")
         paths[role] = Path(given_path)

@@ -62,6 +62,13 @@ class StepResult:
     note: str = ""
     ends: str = ""
     """Why nothing runs after it; empty where the run goes on."""
+    resumed: str = ""
+    """From where it went on with an earlier try: ``at step 400``."""
+
+    @property
+    def said(self) -> str:
+        """What an action noted, or that a stage resumed, and from where."""
+        return self.note or (f"resumed {self.resumed}" if self.resumed else "")
 
 
 class Listener(Protocol):
@@ -137,14 +144,14 @@ class StoreMill:
         def body() -> StepResult:
             started = time.monotonic()
             request = self.store.request(component, config, inputs)
-            artifact, cached = self.store.run(
-                request, executor=self.executor, progress=self._progress(name)
-            )
+            progress = self._progress(name)
+            artifact, cached = self.store.run(request, executor=self.executor, progress=progress)
             if not cached:
                 self.executor.rest()
                 hand_back_memory()
             seconds = time.monotonic() - started
-            return StepResult(name, CACHED if cached else COMPLETED, seconds, artifact)
+            state = CACHED if cached else COMPLETED
+            return StepResult(name, state, seconds, artifact, resumed=progress.resumed)
 
         artifact: A = self._finish(name, body)
         return artifact

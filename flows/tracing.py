@@ -6,18 +6,19 @@ import re
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from components.collect.urls import normalise
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from components.lineage.known import file_at, known_addresses, one_of, spelled
 from components.lineage.trace import LARGEST, trace_model, trace_page
 from components.publish.registry import CHAMPION, Entry, entries
 from flows.display import rows_table
 from flows.showing import Answer
+from flows.traced_page import SHORT, say, show_page, standing
 
 _DOCUMENT = re.compile("[0-9a-f]{32}")
-_SHORT = 12
+_MODEL = re.compile(r"([^/@]+)(/\d+|@.*)?")
 
 
 def trace(settings: Settings, what: str) -> Answer:
@@ -27,28 +28,38 @@ def trace(settings: Settings, what: str) -> Answer:
         ConfigError: nothing is named so.
     """
     found = entries(settings)
-    if _is_page(what, found):
-        value = trace_page(settings, _spelled(what))
-        return Answer(value, lambda console: _show_page(console, value))
+    page = None if _is_model(what, found) else _page(settings, what)
+    if page is not None:
+        value = trace_page(settings, page)
+        return Answer(value, lambda console: show_page(console, value))
     value = trace_model(settings, choose(found, what))
     return Answer(value, lambda console: _show_model(console, value))
 
 
-def _is_page(what: str, found: list[Entry]) -> bool:
-    if "://" in what or _DOCUMENT.fullmatch(what):
-        return True
-    head = re.split("[/@]", what)[0]
-    return "." in head and head not in {entry.model for entry in found}
+def _is_model(what: str, found: list[Entry]) -> bool:
+    named = _MODEL.fullmatch(what)
+    return named is not None and named[1] in {entry.model for entry in found}
 
 
-def _spelled(what: str) -> str:
-    """An address in the spelling that crawls use."""
+def _page(settings: Settings, what: str) -> str | None:
+    """A document's id, or an address in the spelling that crawls use; None for no page.
+
+    A file may be given by its path, a page without its scheme.
+    """
     if _DOCUMENT.fullmatch(what) or what.startswith("file:"):
         return what
-    url = normalise(what)
-    if url is None:
-        raise ConfigError(f"{what}: not an address; write it whole: https://{what}")
-    return url
+    if "://" in what:
+        url = normalise(what)
+        if url is None:
+            raise ConfigError(f"{what}: not an address (https://site.example/page)")
+        return url
+    known = known_addresses(settings)
+    path = file_at(what, known)
+    if path is not None:
+        return path
+    if spelled(what, known) or "/" in what or "." in what:
+        return one_of(what, known)
+    return None
 
 
 def choose(found: list[Entry], what: str) -> Entry:
@@ -71,92 +82,17 @@ def choose(found: list[Entry], what: str) -> Entry:
     )
 
 
-def _show_page(console: Console, value: dict[str, Any]) -> None:
-    _print(console, value["page"], bold=True)
-    for crawl in value["crawls"]:
-        _print(console, f"crawl {crawl['crawl'][:_SHORT]} of {crawl['as_of'] or '?'}")
-        for row in crawl["fetched"]:
-            seen = f"answered {row['status']}" if row["status"] else "not asked or no answer"
-            _print(console, f"  {row['reason'] or 'kept'}: {seen}, {row['bytes']:,} bytes")
-        for row in crawl["set_aside"]:
-            _print(console, f"  set aside at extraction: {row['reason']}")
-    for told in value["verdicts"]:
-        _show_verdict(console, told)
-    for reached in value["reached"]:
-        _show_reached(console, reached)
-    if value["verdicts"] and not value["reached"]:
-        _print(console, "no corpus keeps it: it is in no dataset and no model")
-
-
-def _show_verdict(console: Console, told: dict[str, Any]) -> None:
-    word = "kept" if told["kept"] else f"dropped by {', '.join(told['reasons'])}"
-    _print(console, f"\ncorpus {told['corpus'][:_SHORT]}: {word}", bold=True)
-    _print(console, f"  document {told['document']}, judged by {told['rules']} rules")
-    for rule in told["failed"]:
-        _print(console, f"  {rule['rule']} is {rule['score']:.4g}, must be {_bounds(rule)}")
-    if "twin" in told:
-        twin = told["twin"]
-        _print(
-            console,
-            f"  twin of {twin['url'] or twin['document']}: similarity {twin['similarity']:.3f}, "
-            f"from {twin['max_similarity']:g} on",
-        )
-    if "item" in told:
-        _print(console, f"  holds the evaluation item {told['item']}")
-    for span in told["spans"]:
-        _print(console, f"  {span['count']} × {span['kind']}: {span['action']}")
-
-
-def _bounds(rule: dict[str, Any]) -> str:
-    sides = (("at least", rule["at_least"]), ("at most", rule["at_most"]))
-    return " and ".join(f"{word} {bound:.4g}" for word, bound in sides if bound is not None)
-
-
-def _show_reached(console: Console, reached: dict[str, Any]) -> None:
-    rows = [("dataset", name, "in DVC") for name in reached["datasets"]]
-    rows += [
-        ("tokens", node["key"][:_SHORT], f"{node['tokens']:,} tokens, {node['split']} split")
-        for node in reached["tokens"]
-    ]
-    rows += [("tokenizer", node["key"][:_SHORT], "") for node in reached["tokenizers"]]
-    rows += [
-        (
-            "instructions",
-            node["key"][:_SHORT],
-            f"{node['train']} for training, {node['heldout']} held out",
-        )
-        for node in reached["instructions"]
-    ]
-    held = "" if reached["trained_on"] else ", trained without it: it is held out"
-    rows += [
-        ("model", node["key"][:_SHORT], node["component"].rpartition(".")[2] + held)
-        for node in reached["models"]
-    ]
-    for version in reached["versions"]:
-        rows.append(("version", f"{version['model']}/{version['version']}", _standing(version)))
-        rows += [("Bento", f"modelmill:{bento}", "") for bento in version["bentos"]]
-    _print(console, "  reached", bold=True)
-    console.print(rows_table(("what", "which", ""), rows))
-
-
-def _standing(version: dict[str, Any]) -> str:
-    parts = [", ".join(version["aliases"])]
-    parts += ["served by the endpoint now"] if version["served_now"] else []
-    parts += [f"to be forgotten: {version['forgotten']}"] if version["forgotten"] else []
-    return "; ".join(part for part in parts if part)
-
-
 def _show_model(console: Console, value: dict[str, Any]) -> None:
-    _print(console, f"{value['model']} version {value['version']}", bold=True)
-    _print(console, f"{_standing(value) or 'no alias'}; bundle {value['bundle'][:_SHORT]}")
+    say(console, f"{value['model']} version {value['version']}", bold=True)
+    say(console, f"{standing(value) or 'no alias'}; bundle {value['bundle'][:SHORT]}")
     if value["bentos"]:
-        _print(console, f"Bento {', '.join(f'modelmill:{name}' for name in value['bentos'])}")
+        say(console, f"Bento {', '.join(f'modelmill:{name}' for name in value['bentos'])}")
     for crawl in value["crawls"]:
         given = f" from {', '.join(crawl['from'][:3])}" if crawl["from"] else ""
         pages = f"{crawl['pages']:,} pages of {crawl['as_of']}"
-        _print(console, f"crawl {crawl['key'][:_SHORT]}: {pages}, {crawl['source']}{given}")
+        say(console, f"crawl {crawl['key'][:SHORT]}: {pages}, {crawl['source']}{given}")
     for dataset in value["datasets"]:
-        _print(console, f"dataset {dataset['name']} in DVC")
+        say(console, f"dataset {dataset['name']} in DVC")
     for sources in value["sources"]:
         _show_sources(console, sources)
     losses = [
@@ -169,20 +105,20 @@ def _show_model(console: Console, value: dict[str, Any]) -> None:
     rows = [
         (
             node["component"].removeprefix("components."),
-            *(node[name][:_SHORT] for name in ("key", "config", "digest")),
+            *(node[name][:SHORT] for name in ("key", "config", "digest")),
         )
         for node in value["chain"]
     ]
     console.print(rows_table(("made by", "key", "config", "content"), rows))
     for digest, roles in value["gone"].items():
-        _print(console, f"gone: {digest[:_SHORT]}, which was {', '.join(roles)}")
+        say(console, f"gone: {digest[:SHORT]}, which was {', '.join(roles)}")
 
 
 def _show_sources(console: Console, sources: dict[str, Any]) -> None:
     if "unknown" in sources:
-        _print(console, f"sources unknown: {sources['unknown']}")
+        say(console, f"sources unknown: {sources['unknown']}")
         return
-    _print(
+    say(
         console,
         f"{sources['train_tokens']:,} training tokens of {sources['train_pages']:,} pages; "
         f"{sources['heldout_pages']:,} pages held out",
@@ -197,8 +133,3 @@ def _show_sources(console: Console, sources: dict[str, Any]) -> None:
         for one in sources["largest"]
     ]
     console.print(rows_table(("share", "tokens", "largest pages"), pages))
-
-
-def _print(console: Console, line: str, bold: bool = False) -> None:
-    """A line that holds foreign text: nothing in it is markup."""
-    console.print(Text(line, style="bold" if bold else ""), soft_wrap=True)

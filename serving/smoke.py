@@ -38,6 +38,10 @@ class SmokeConfig(StageConfig):
     )
 
 
+class _Silent(Exception):
+    """The server works and the model ends at once: its log tells nothing of why."""
+
+
 class _Unexpected(Exception):
     """An answer that is not as it should be."""
 
@@ -117,7 +121,7 @@ def _ask_all(config: SmokeConfig, folder: Path, log: Path, workspace: Workspace)
     except (openai.OpenAIError, _Unexpected) as error:
         said = " ".join(str(error).split())
         raise GateFailed(f"smoke: {said}; the server's log ends: {tail(log)}") from error
-    except MillError as error:
+    except (MillError, _Silent) as error:
         raise GateFailed(f"smoke: {error}") from error
     return [*figures, started, exact("answer_tokens", answer, "tokens")]
 
@@ -146,7 +150,12 @@ def _check_answers(client: OpenAI, endpoint: Endpoint, config: SmokeConfig) -> i
     asked = _request(endpoint, config)
     whole = client.chat.completions.create(**asked)
     text = whole.choices[0].message.content
-    _expect(bool(text), "the answer is empty")
+    if not text:
+        raise _Silent(
+            f"the model gives an empty answer to {config.question!r} (smoke.question): train it "
+            "longer (pretrain.steps or pretrain.minutes, sft.steps or sft.minutes), give more "
+            "pages under scrape, or ask what its pages answer"
+        )
     _expect(whole.choices[0].finish_reason in ("stop", "length"), "the answer has no end")
     used = whole.usage
     _expect(used is not None and used.total_tokens > used.prompt_tokens > 0, "usage is not counted")

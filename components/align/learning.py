@@ -257,6 +257,8 @@ class Learning:
             weights = _part(saved.tensors, "best:")
             self.best = Best(int(saved.meta["best"]), float(saved.meta["judged"]), weights)
         self.controller = KLController(self.config.kl, float(saved.meta["coefficient"]))
+        if self.curve:
+            self.work.progress.resume(f"at iteration {len(self.curve)}")
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -118,8 +118,9 @@ def make_preferences(
         stats[f"{split}_questions"], stats[f"{split}_pairs"] = len(asked), table.num_rows
     if not stats["train_pairs"]:
         raise DataError(
-            f"preferences: no two answers differ by margin {config.margin}: "
-            "lower it, or raise answers or temperature"
+            f"preferences: {stats['train_questions']:.0f} training questions, and no two answers "
+            f"to one are judged {config.margin:g} apart: lower preferences.margin, raise "
+            "preferences.answers or preferences.temperature, or give more pages with headings"
         )
     return work.seal(Preferences, stats=stats)
 
@@ -135,6 +136,9 @@ def _pairs_of_split(
     """Pairs of all chunks; a chunk that an earlier try finished is not sampled again."""
     folder = work.scratch / split
     folder.mkdir(exist_ok=True)
+    before = len(list(folder.glob(f"*{Path(shard_name(0)).suffix}")))
+    if before:
+        work.progress.resume(f"after {before} batches of {split} questions")
     tables: list[pa.Table] = []
     for index, start in enumerate(range(0, len(asked), config.chunk)):
         chunk = asked[start : start + config.chunk]

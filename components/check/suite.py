@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from components.check.explain import explain
 from components.check.frame import FRAME, frame_of_shard, to_pandas
 from components.core.artifact import Corpus, Report
 from components.core.config import StageConfig, read_yaml
 from components.core.errors import ConfigError, GateFailed
 from components.core.figures import Figure, exact, proportion_interval, write_report
+from components.core.mistakes import Source, problems_of
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir
 
@@ -79,13 +81,8 @@ def load_suite(path: Path) -> SuiteConfig:
     try:
         return SuiteConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = first["loc"]
-        while at and at not in lines:
-            at = at[:-1]
-        where = f"{path}:{lines.get(at, 1)}"
-        field = ".".join(map(str, first["loc"])) or "(whole file)"
-        raise ConfigError(f"{where}: {field}: {first['msg']}") from error
+        problems = problems_of(error, SuiteConfig, values)
+        raise ConfigError(Source(path, lines).tell(problems)) from error
 
 
 def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
@@ -110,7 +107,9 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     if failed:
         first, result = failed[0]
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        raise GateFailed(f"check: {explain(first, result, frame, config.examples)}{more}")
+        read = _documents_read(work.path(corpus))
+        said = explain(first, result, frame, config.examples, read)
+        raise GateFailed(f"check: {said}{more}")
     write_report(
         work.folder,
         [*_sizes(frame, work.path(corpus)), *_figures(config, results, len(frame))],
@@ -181,44 +180,6 @@ def _refuse_broken(expectation: Expectation, result: Mapping[str, Any]) -> None:
             )
 
 
-def explain(
-    expectation: Expectation, result: Mapping[str, Any], frame: pd.DataFrame, examples: int
-) -> str:
-    """One line: the expectation, the figure, its bound, and pages that break it."""
-    found = result["result"]
-    bounds = ", ".join(f"{k} {v}" for k, v in expectation.kwargs.items() if k != "column")
-    if "unexpected_percent_total" in found or "unexpected_percent" in found:
-        share = found.get("unexpected_percent", 0.0)
-        figure = (
-            f"{found['unexpected_count']} of {found['element_count']} pages ({share:.3g} %) fail"
-        )
-    else:
-        observed = found.get("observed_value")
-        figure = f"is {observed:.6g}" if isinstance(observed, float) else f"is {observed}"
-    urls = _examples(expectation, found, frame, examples)
-    shown = f"; e.g. {', '.join(urls)}" if urls else ""
-    why = f" [{expectation.why}]" if expectation.why else ""
-    return f"{expectation.type} ({expectation.column}) {figure}, bound: {bounds}{shown}{why}"
-
-
-def _examples(
-    expectation: Expectation, found: Mapping[str, Any], frame: pd.DataFrame, examples: int
-) -> list[str]:
-    """Pages that break the expectation; for a mean or a sum, those that pull it most."""
-    listed = found.get("unexpected_index_list") or []
-    if listed:
-        return sorted({str(row["url"]) for row in listed})[:examples]
-    observed, column = found.get("observed_value"), expectation.column
-    if column not in frame or not isinstance(observed, int | float):
-        return []
-    if not str(frame[column].dtype).startswith(("int", "float")):
-        return []
-    upper = expectation.kwargs.get("max_value")
-    too_high = upper is not None and observed > upper
-    ranked = frame.sort_values([column, "url"], ascending=[not too_high, True])
-    return [str(url) for url in ranked["url"].head(examples)]
-
-
 def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
     """Counts of the corpus and shares of its ledger, if it has one."""
     kept = len(frame)
@@ -237,6 +198,13 @@ def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
         exact("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
         exact("twin_share", twins / read, n=len(reasons)),
     ]
+
+
+def _documents_read(corpus: Path) -> int | None:
+    """How many documents ``select`` judged; None where it left no ledger."""
+    if not (corpus / LEDGER).is_dir():
+        return None
+    return int(read_all(corpus / LEDGER, ["id"]).num_rows)
 
 
 def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:

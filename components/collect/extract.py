@@ -19,7 +19,7 @@ from pydantic import Field
 from components.collect.maintext import main_text
 from components.collect.textbytes import decode
 from components.collect.warc import WebPage, read_pages
-from components.core.artifact import Corpus, Pages
+from components.core.artifact import ASIDE, Corpus, Pages
 from components.core.config import StageConfig
 from components.core.errors import DataError
 from components.core.rows import DOCUMENT, QUARANTINE, document_id, shard_of
@@ -73,12 +73,15 @@ def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
         for source, target in zip(sources, targets, strict=True)
         if not target.exists()
     ]
-    work.progress.start(len(sources), "files", done=len(sources) - len(tasks))
+    done = len(sources) - len(tasks)
+    if done:
+        work.progress.resume(f"after {done} of {len(sources)} files")
+    work.progress.start(len(sources), "files", done=done)
     for _ in work.executor.map(extract_file, tasks, seconds=config.shard_seconds):
         work.progress.advance()
-    refused = _quarantine(config, targets, work)
+    lost = _quarantine(config, targets, work)
     stats = _gather(config, targets, work)
-    return work.seal(Corpus, stats={**stats, "quarantined": refused})
+    return work.seal(Corpus, stats={**stats, **lost})
 
 
 def extract_file(task: _Task) -> str:
@@ -141,8 +144,8 @@ def _refused_beside(target: Path) -> Path:
     return target.with_name(target.name + ".refused")
 
 
-def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> int:
-    """Write all refused pages; how many there are."""
+def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[str, float]:
+    """Write all refused pages with their reasons; how many there are, in all and of each kind."""
     tables = [pq.ParquetFile(_refused_beside(target)).read() for target in targets]
     table = pa.concat_tables(tables).sort_by([("url", "ascending"), ("reason", "ascending")])
     bad = table.filter(table["bad"])
@@ -150,11 +153,15 @@ def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> in
     if bad.num_rows > config.max_bad_share * pages:
         first = bad.slice(0, 1).to_pylist()[0]
         raise DataError(
-            f"{bad.num_rows} of {pages} pages gave no text (max_bad_share "
+            f"{bad.num_rows} of {pages} pages gave no text (extract.max_bad_share "
             f"{config.max_bad_share:g}), the first {first['url']}: {first['reason']}"
         )
     write_shard(work.folder / "quarantine.parquet", table.select(QUARANTINE.names))
-    return int(table.num_rows)
+    return {
+        "quarantined": table.num_rows,
+        f"{ASIDE}too_short": table.num_rows - bad.num_rows,
+        f"{ASIDE}unreadable": bad.num_rows,
+    }
 
 
 def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[str, float]:
@@ -163,19 +170,21 @@ def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[s
     Raises:
         DataError: there is no document.
     """
-    documents = characters = 0
+    documents = characters = twins = 0
     for index in range(config.shards):
         table = pa.concat_tables(list(_rows_of_shard(index, targets)))
+        rows = table.num_rows
         table = _without_twins(table.sort_by([("id", "ascending")]))
         documents += table.num_rows
+        twins += rows - table.num_rows
         characters += sum(len(text.as_py()) for text in table["text"])
         write_shard(work.folder / shard_name(index), table.cast(DOCUMENT))
     if not documents:
         raise DataError(
             f"no document is left: every page has fewer than {config.min_chars} characters of text "
-            "(min_chars) or none"
+            "(extract.min_chars) or none"
         )
-    return {"documents": documents, "characters": characters}
+    return {"documents": documents, "characters": characters, f"{ASIDE}repeated": twins}
 
 
 def _rows_of_shard(index: int, targets: list[Path]) -> Iterator[pa.Table]:

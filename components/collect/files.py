@@ -31,47 +31,56 @@ _TYPES = {
     ".md": "text/markdown",
     ".markdown": "text/markdown",
 }
+_READABLE = "readable are .html, .txt, .md, .jsonl, .parquet, .warc and .warc.gz"
 Found = WebPage | Entry
 """A page, or the ledger's line that says why there is none."""
 
 
-def find_files(globs: Sequence[str]) -> dict[str, Path]:
-    """Name -> path of every matching file, sorted by name.
+class GlobError(ConfigError):
+    """A glob that gives no pages; ``index`` says which."""
+
+    def __init__(self, index: int, pattern: str, problem: str) -> None:
+        self.index, self.what = index, f"given {pattern!r}: {problem}"
+        super().__init__(f"scrape.files.{index}: {self.what}")
+
+
+def find_files(globs: Sequence[str], folder: str = "") -> dict[str, Path]:
+    """Name -> path of every matching file, sorted by name; relative globs start from ``folder``.
 
     Raises:
-        ConfigError: a glob matches nothing or a file of unknown kind, or two files share a name.
+        GlobError: a glob matches nothing or a file of unknown kind, or two files share a name.
     """
     found: dict[str, Path] = {}
-    for pattern in globs:
-        base, rest = _split(pattern)
+    for index, pattern in enumerate(globs):
+        base, rest = _split(pattern, folder)
         files = sorted(match for match in base.glob(rest) if match.is_file())
         if not files:
-            raise ConfigError(f"files: {pattern!r} matches no file")
+            seen = f"looked in {base}" if base.is_dir() else f"there is no folder {base}"
+            raise GlobError(index, pattern, f"matches no file; {seen}")
         for path in files:
-            _reader(path)
+            if _reader(path) is None:
+                raise GlobError(index, pattern, f"{path.name}: its kind is not known; {_READABLE}")
             name = f"{base.name}/{path.relative_to(base).as_posix()}"
             if found.setdefault(name, path).resolve() != path.resolve():
-                raise ConfigError(
-                    f"files: two files would both be called {name!r}: give their common folder "
-                    "in one glob"
-                )
+                problem = f"two files would both be called {name!r}: give their common folder"
+                raise GlobError(index, pattern, f"{problem} in one glob")
     return dict(sorted(found.items()))
 
 
-def digest_files(globs: Sequence[str]) -> dict[str, str]:
+def digest_files(globs: Sequence[str], folder: str = "") -> dict[str, str]:
     """Name -> sha256 of every matching file."""
-    return {name: digest_file(path) for name, path in find_files(globs).items()}
+    return {name: digest_file(path) for name, path in find_files(globs, folder).items()}
 
 
 def pages_of_files(
-    globs: Sequence[str], digests: dict[str, str], max_bytes: int
+    globs: Sequence[str], digests: dict[str, str], max_bytes: int, folder: str = ""
 ) -> Iterator[Found]:
     """Every page of the files in order of names, and why others are none.
 
     Raises:
         DataError: the files are not those that ``digests`` names, or one cannot be read.
     """
-    files = find_files(globs)
+    files = find_files(globs, folder)
     for name, path in files.items():
         if digests.get(name) != digest_file(path):
             raise DataError(f"{name}: changed since this run began; run the same command again")
@@ -79,7 +88,9 @@ def pages_of_files(
     if gone:
         raise DataError(f"{gone[0]}: was there when this run began and is gone")
     for name, path in files.items():
-        for page in _reader(path)(name, path):
+        reader = _reader(path)
+        assert reader is not None  # find_files leaves no other
+        for page in reader(name, path):
             if isinstance(page, Entry):
                 yield page
             elif len(page.body) > max_bytes:
@@ -90,16 +101,18 @@ def pages_of_files(
                 yield page
 
 
-def _split(pattern: str) -> tuple[Path, str]:
+def _split(pattern: str, folder: str) -> tuple[Path, str]:
     """The deepest folder that a glob names without a wildcard, absolute, and the rest."""
-    parts = Path(pattern).expanduser().parts
-    fixed = 0
+    given = Path(pattern).expanduser().parts
+    start = Path(folder).resolve().parts if not Path(*given).is_absolute() else ()
+    parts = (*start, *given)
+    fixed = len(start)
     while fixed < len(parts) - 1 and not glob.has_magic(parts[fixed]):
         fixed += 1
     return Path(*parts[:fixed]).resolve(), "/".join(parts[fixed:])
 
 
-def _reader(path: Path) -> Callable[[str, Path], Iterator[Found]]:
+def _reader(path: Path) -> Callable[[str, Path], Iterator[Found]] | None:
     name = path.name.lower()
     if path.suffix.lower() in _TYPES:
         return _whole
@@ -109,10 +122,7 @@ def _reader(path: Path) -> Callable[[str, Path], Iterator[Found]]:
         return _parquet
     if name.endswith((".warc", ".warc.gz", ".warc.zst", ".warc.lz4")):
         return _archive
-    raise ConfigError(
-        f"files: {path.name}: its kind is not known; readable are .html, .txt, .md, .jsonl, "
-        ".parquet, .warc and .warc.gz"
-    )
+    return None
 
 
 def _whole(name: str, path: Path) -> Iterator[Found]:

@@ -68,6 +68,12 @@ class ScrapeConfig(StageConfig):
     files: list[str] = Field(
         default=[], description="globs of HTML, text, Markdown, JSONL, Parquet and WARC files"
     )
+    folder: str = Field(
+        default="",
+        exclude=True,  # what counts is which files were found, not where
+        description="folder that relative globs in files start from; set by the run: that of the "
+        "YAML file which gives them, else the current one",
+    )
     digests: dict[str, str] = Field(
         default={}, description="file name -> sha256; set by the run, so that contents count"
     )
@@ -150,7 +156,7 @@ def resolve(
         ConfigError: a glob matches no file.
     """
     if config.source == "files":
-        digests = digest_files(config.files)
+        digests = digest_files(config.files, config.folder)
         return config.model_copy(update={"as_of": NO_DATE, "digests": digests})
     known = [] if refresh and not config.as_of else _same_but_blocklist(config, earlier)
     usable = [before for before in known if not config.as_of or before.as_of == config.as_of]
@@ -218,6 +224,9 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
         _judge_share(config, ledger)
     else:
         with Spool(work.scratch / "crawl.sqlite") as spool:
+            before = sum(1 for _ in spool.urls())
+            if before:
+                work.progress.resume(f"after {before} answers")
             ledger = dict(_crawl(config, work, spool))
             _judge_crawl(config, ledger, spool)
             kept = write_shards(work.folder, _from_spool(spool, ledger), config.shards, date)
@@ -341,8 +350,9 @@ def _from_spool(spool: Spool, ledger: Mapping[str, Entry]) -> Iterator[WebPage]:
 
 def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
-    digests, blocklist = config.digests or digest_files(config.files), Blocklist(config.blocklist)
-    for found in pages_of_files(config.files, digests, config.max_bytes):
+    digests = config.digests or digest_files(config.files, config.folder)
+    blocklist = Blocklist(config.blocklist)
+    for found in pages_of_files(config.files, digests, config.max_bytes, config.folder):
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
         elif isinstance(found, Entry):

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 MANIFEST = "artifact.json"
+ASIDE = "set_aside_"
+"""Begins the names of stats that count what a stage left out, by reason."""
 VOLATILE = "volatile"
 
 

@@ -1,11 +1,10 @@
 """Typed configuration: stage configs, and a user's YAML laid over a preset.
 
-Every refusal is one line that names file, line, field, what was given and what is allowed.
+Every mistake is one line that names file, line, field, what was given and what is allowed.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import ConfigError
+from components.core.mistakes import Location, Source, problems_of
 
 M = TypeVar("M", bound=BaseModel)
-Location = tuple[str | int, ...]
 
 
 class StageConfig(BaseModel):
@@ -134,14 +133,16 @@ def overlay(
     merged = merge(base.model_dump(), values)
     for assignment in assignments:
         merged = merge(merged, parse_assignment(assignment))
-    for at in _truths(type(base), merged):
-        where = _where(at, file, lines or {}, assignments)
-        dotted = ".".join(str(part) for part in at)
-        raise ConfigError(f"{where}{dotted}: given true or false: input should be a number")
+    source = Source(file, lines, assignments)
+    problems = dict.fromkeys(_truths(type(base), merged), "given true or false: must be a number")
     try:
-        return type(base).model_validate(merged)
+        made = type(base).model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_explain(error, type(base), file, lines or {}, assignments)) from error
+        problems |= problems_of(error, type(base), merged)
+        raise ConfigError(source.tell(problems)) from error
+    if problems:
+        raise ConfigError(source.tell(problems))
+    return made
 
 
 def _truths(model: type, values: Mapping[str, Any], at: Location = ()) -> Iterator[Location]:
@@ -161,59 +162,3 @@ def _kinds(annotation: Any) -> set[Any]:
     """The types that an annotation names, unions opened."""
     inner = get_args(annotation)
     return {kind for part in inner for kind in _kinds(part)} if inner else {annotation}
-
-
-def _explain(
-    error: ValidationError,
-    model: type[BaseModel],
-    file: Path | None,
-    lines: Mapping[Location, int],
-    assignments: Sequence[str],
-) -> str:
-    first = error.errors(include_url=False)[0]
-    at: Location = first["loc"]
-    dotted = ".".join(str(part) for part in at) or "(whole file)"
-    where = _where(at, file, lines, assignments)
-    if first["type"] == "extra_forbidden":
-        message = f"unknown field; {_suggest(str(at[-1]), _fields_at(model, at[:-1]))}"
-    else:
-        message = first["msg"][0].lower() + first["msg"][1:]
-        message = message.removeprefix("value error, ")
-        if not isinstance(first["input"], Mapping):
-            message = f"given {first['input']!r}: {message}"
-    more = error.error_count() - 1
-    return f"{where}{dotted}: {message}" + (f" (and {more} more)" if more else "")
-
-
-def _where(
-    at: Location, file: Path | None, lines: Mapping[Location, int], assignments: Sequence[str]
-) -> str:
-    dotted = ".".join(str(part) for part in at)
-    for assignment in assignments:
-        name = assignment.partition("=")[0].strip()
-        if dotted == name or dotted.startswith(name + ".") or name.startswith(dotted + "."):
-            return f"--set {assignment}: "
-    if file is None:
-        return ""
-    while at and at not in lines:
-        at = at[:-1]
-    return f"{file}:{lines[at]}: " if at else f"{file}: "
-
-
-def _fields_at(model: type[BaseModel], at: Location) -> list[str]:
-    """Names allowed inside the (possibly nested) model at ``at``."""
-    current: Any = model
-    for part in at:
-        fields = getattr(current, "model_fields", {})
-        current = fields[part].annotation if part in fields else None
-        for option in get_args(current):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                current = option
-    return list(getattr(current, "model_fields", {}))
-
-
-def _suggest(given: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(given, allowed, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"allowed: {', '.join(allowed)}" if allowed else "nothing is allowed here"

@@ -15,6 +15,8 @@ class Progress:
     unit: str = "rows"
     done: float = 0.0
     note: str = ""
+    resumed: str = ""
+    """From where an earlier try is gone on with, ``at step 400``; empty for a first try."""
     listener: Callable[[Progress], None] | None = None
     _started: float = field(default_factory=time.monotonic)
     _at_start: float = 0.0
@@ -24,6 +26,10 @@ class Progress:
         self.total, self.unit, self.done, self.note = total, unit, done, ""
         self._started, self._at_start = time.monotonic(), done
         self._tell()
+
+    def resume(self, where: str) -> None:
+        """Say that an earlier try is gone on with; of several places the first is kept."""
+        self.resumed = self.resumed or where
 
     def advance(self, by: float = 1.0, note: str | None = None) -> None:
         """Count ``by`` more units as done."""

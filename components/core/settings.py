@@ -28,6 +28,8 @@ TELEMETRY_OFF = {
 HISTORY_DAYS = 30
 
 
+STARTUP = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+"""How long a run waits for the server it starts; Prefect's 20 s are few on a busy machine."""
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 """What Prefect (its server and worker too) writes to the terminal; a service may want INFO."""
 
@@ -147,6 +149,7 @@ def _exports(settings: Settings) -> dict[str, str]:
         # Prefect's lines go to its UI and not to the terminal, which has lines of its own.
         "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "INFO"),
         CONSOLE_LEVEL: os.environ.get(CONSOLE_LEVEL, "CRITICAL"),
+        STARTUP: os.environ.get(STARTUP, "120"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         # A server deletes old flow runs itself; `modelmill gc` does it where none keeps running.

@@ -130,7 +130,10 @@ def map_shards(
     tasks = [
         ShardTask(path.name, path, folder / path.name, function, arguments) for path in missing
     ]
-    work.progress.start(len(paths), "shards", done=len(paths) - len(missing))
+    done = len(paths) - len(missing)
+    if done:
+        work.progress.resume(f"after {done} of {len(paths)} shards")
+    work.progress.start(len(paths), "shards", done=done)
     for _ in work.executor.map(run_task, tasks, seconds=seconds):
         work.progress.advance()
 

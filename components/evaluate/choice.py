@@ -158,8 +158,10 @@ def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row,
             break
     if not asked:
         raise DataError(
-            f"only {len(rows)} held-out descriptions: too few for a question with {CHOICES} "
-            "choices; give more pages or hold out more"
+            f"choice: {len(rows)} held-out descriptions on {len({row['id'] for row in rows})} "
+            f"page(s) give no question with {CHOICES} choices (choice.wrong {config.wrong}): raise "
+            "tokens.heldout_share, give more pages with headings under scrape, or change "
+            "choice.wrong"
         )
     return asked
 

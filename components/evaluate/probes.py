@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from components.core.config import StageConfig, read_yaml
 from components.core.errors import ConfigError
+from components.core.mistakes import Source, problems_of
 from components.core.settings import checkout
 
 HOUSE_FILE = Path("data") / "probes.yaml"
@@ -43,13 +44,8 @@ def load_probes(path: Path) -> tuple[Probe, ...]:
     try:
         return _File.model_validate(values).probes
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        at = first["loc"]
-        while at and at not in lines:
-            at = at[:-1]
-        field = ".".join(map(str, first["loc"])) or "(whole file)"
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{path}:{lines.get(at, 1)}: {field}: {message}") from error
+        problems = problems_of(error, _File, values)
+        raise ConfigError(Source(path, lines).tell(problems)) from error
 
 
 def house_probes() -> tuple[Probe, ...]:

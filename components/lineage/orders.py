@@ -60,7 +60,9 @@ def normalise_target(given: str) -> str:
             "domain (site.example)"
         )
     if path:
-        raise ConfigError(f"{given}: an address needs its scheme: https://{domain}/{path}")
+        raise ConfigError(
+            f"{given}: an address needs its scheme: https://{domain}/{path} or http://…"
+        )
     return domain
 
 

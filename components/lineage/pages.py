@@ -18,7 +18,6 @@ from components.core.artifact import Pages
 from components.core.errors import DataError
 from components.core.graph import ArtifactGraph, Node
 from components.core.shards import read_shard, shard_paths
-from components.text.split import heldout_pages
 
 _RULE = ("rule", "score", "at_least", "at_most")
 _ID = re.compile("[0-9a-f]{32}")
@@ -33,7 +32,10 @@ class Query:
 
     @classmethod
     def of(cls, given: str) -> Query:
-        return cls(id=given) if _ID.fullmatch(given) else cls(url=given.partition("#")[0] or given)
+        if _ID.fullmatch(given):
+            return cls(id=given)
+        # Behind a file's # stands the number of a row, which is a page of its own.
+        return cls(url=given if given.startswith("file:") else given.partition("#")[0] or given)
 
     def rows(self, table: pa.Table) -> list[dict[str, Any]]:
         """Rows of this page; an address is found with and without its closing slash."""
@@ -163,10 +165,10 @@ def page_tokens(store: Path, graph: ArtifactGraph, tokens: Node) -> list[PageTok
     tables = list(_shards(store, corpora[0], ["id", "url"]))
     pages = pa.concat_tables(tables)
     ids, urls = pages["id"].to_pylist(), pages["url"].to_pylist()
-    outside = heldout_pages(urls, tokens.config["heldout_share"], tokens.config["seed"])
+    outside = set(_shard(store, tokens, "heldout.parquet")["id"].to_pylist())
     found: list[PageTokens] = []
     for split, heldout in (("train", False), ("heldout", True)):
-        mine = [at for at, url in enumerate(urls) if (url in outside) is heldout]
+        mine = [at for at, one in enumerate(ids) if (one in outside) is heldout]
         starts = np.load(store / tokens.name / f"{split}.docs.npy", allow_pickle=False)
         if len(starts) != len(mine) + 1:
             raise DataError(f"{tokens.key[:12]}: {split} holds other pages than its corpus")

@@ -11,6 +11,7 @@ from components.core.artifact import Checkpoint, Corpus, Instructions, Pages, To
 from components.core.errors import ConfigError, DataError
 from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
+from components.lineage.known import known_addresses, near
 from components.lineage.pages import (
     PageTokens,
     Query,
@@ -58,15 +59,15 @@ def trace_page(settings: Settings, given: str) -> dict[str, Any]:
         for told in _verdicts(settings, graph, node, query)
     ]
     if not seen and not verdicts and not any(document_rows(store, n, query) for n in orphans):
-        raise ConfigError(f"{given}: no crawl of this workspace saw this page")
+        known = known_addresses(settings)
+        raise ConfigError(f"{given}: no crawl of this workspace saw this page{near(given, known)}")
     return {
         "page": query.url or given,
         "crawls": seen,
         "verdicts": verdicts,
         "reached": [
-            _reached(settings, graph, graph.nodes[told["key"]], query)
-            for told in verdicts
-            if told["kept"]
+            _reached(settings, graph, graph.nodes[key], query)
+            for key in {told["corpus"]: told["key"] for told in verdicts if told["kept"]}.values()
         ],
     }
 

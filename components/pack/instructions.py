@@ -52,6 +52,13 @@ class InstructionsConfig(StageConfig):
     max_answer_words: int = Field(
         default=40, ge=5, le=1000, description="longer answers are left out, never cut"
     )
+    min_heldout: int = Field(
+        default=4,
+        ge=0,
+        le=100_000,
+        description="fewest held-out questions, on two pages or more; fewer is an error here, "
+        "before a model is trained that cannot be measured",
+    )
 
 
 def make_instructions(
@@ -60,7 +67,7 @@ def make_instructions(
     """Read every page and write ``train.parquet`` and ``heldout.parquet`` (``ROW``).
 
     Raises:
-        DataError: no page gives an instruction to train on.
+        DataError: no page gives an instruction to train on, or too few are held out.
     """
     found = work.scratch / "found"
     map_shards(
@@ -78,15 +85,45 @@ def make_instructions(
     train = _distinct(row for row in rows if row["id"] not in heldout_ids)
     train = _capped(train, config.max_per_page)
     heldout = _distinct(row for row in rows if row["id"] in heldout_ids)
-    if not train:
-        raise DataError(
-            "instructions: no page has a heading with a sentence below it; give pages with "
-            "headings (Markdown # or HTML <h1>), or stop before this stage with --until tokens"
-        )
     unseen = _without_known(heldout, train)
+    pages = read_all(work.path(corpus), ["id", "headings"])
+    if not train:
+        raise DataError(_nothing_to_train_on(config, pages, heldout_ids))
+    if len(unseen) < config.min_heldout or (config.min_heldout and _pages(unseen) < 2):
+        raise DataError(_too_few_held_out(config, unseen, len(pages), len(heldout_ids)))
     write_shard(work.folder / "train.parquet", pa.Table.from_pylist(train, schema=ROW))
     write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(unseen, schema=ROW))
     return work.seal(Instructions, stats=_stats(config, train, unseen, len(heldout)))
+
+
+def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: set[str]) -> str:
+    """What was found, what is needed and the field to set."""
+    mine = [row for row in pages.to_pylist() if row["id"] not in heldout]
+    headed = sum(bool(row["headings"]) for row in mine)
+    found = f"instructions: {headed} of {len(mine)} training pages have a heading"
+    if headed:
+        return (
+            f"{found}, none with a full sentence of at most {config.max_answer_words} words below "
+            "it that tells of it: raise instructions.max_answer_words, or give other pages "
+            "under scrape"
+        )
+    return (
+        f"{found}; questions are made of headings and the sentence below each: under scrape, give "
+        "Markdown with # headings or HTML with <h1> (plain text has none)"
+    )
+
+
+def _too_few_held_out(config: InstructionsConfig, rows: list[Row], pages: int, heldout: int) -> str:
+    return (
+        f"instructions: {heldout} of {pages} pages are held out and give {len(rows)} questions on "
+        f"{_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: raise "
+        "tokens.heldout_share, give more pages with headings under scrape, or, for a run "
+        "--until sft, set instructions.min_heldout to 0"
+    )
+
+
+def _pages(rows: list[Row]) -> int:
+    return len({row["id"] for row in rows})
 
 
 def questions_of_shard(table: pa.Table, max_words: int, kinds: list[str]) -> pa.Table:

@@ -62,7 +62,10 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     urls = read_all(folder, ["url"])["url"].to_pylist()
     heldout = heldout_pages(urls, config.heldout_share, config.seed)
     if len(heldout) >= len(set(urls)):
-        raise DataError("tokenizer: no page is left to train on; lower heldout_share")
+        raise DataError(
+            "tokenizer: no page is left to train on; lower tokenizer.heldout_share, or give more "
+            "pages under scrape"
+        )
     tokenizer = untrained(config)
     work.progress.start(len(urls), "pages")
     tokenizer.train_from_iterator(_texts(folder, heldout, work), _trainer(config))

@@ -58,8 +58,9 @@ def pack_tokens(
     heldout = heldout_pages(urls, config.heldout_share, config.seed)
     if not heldout or len(heldout) == len(set(urls)):
         raise DataError(
-            f"tokens: {len(set(urls))} page(s) at heldout_share {config.heldout_share:g} leave a "
-            "split empty; give at least two pages"
+            f"tokens: tokens.heldout_share {config.heldout_share:g} of {len(set(urls))} page(s) "
+            "leaves nothing to train on or nothing held out: set it between 0 and 1 and give at "
+            "least two pages under scrape"
         )
     map_shards(
         work,
@@ -72,8 +73,8 @@ def pack_tokens(
     sizes = {split: _join(work.folder, encoded, split, vocabulary) for split in _SPLITS}
     if sizes["train"][0] < config.min_train_tokens:
         raise DataError(
-            f"tokens: {sizes['train'][0]} training tokens are fewer than min_train_tokens "
-            f"({config.min_train_tokens}); give more text"
+            f"tokens: {sizes['train'][0]} tokens to train on, {config.min_train_tokens} are needed "
+            "(tokens.min_train_tokens): give more pages under scrape, or lower it"
         )
     _write_heldout_pages(work.folder, folder, heldout)
     meta = {

@@ -88,6 +88,10 @@ class Verdict(BaseModel):
         )
 
 
+BOUNDS = "promote.gates and promote.compare"
+"""Where a run's config says what a version must show."""
+
+
 def judge(gates: Sequence[Gate], figures: Mapping[str, Figure]) -> list[Verdict]:
     """A verdict for each gate, in their order; several where its figure's name holds a ``*``.
 
@@ -148,7 +152,7 @@ def demand(verdicts: Sequence[Verdict]) -> None:
     refused = [verdict for verdict in verdicts if not verdict.passes]
     if refused:
         more = f" ({len(refused)} gates refused in all)" if len(refused) > 1 else ""
-        raise GateFailed(f"{refused[0]}{more}")
+        raise GateFailed(f"{refused[0]}{more}: not promoted; the bounds are those of {BOUNDS}")
 
 
 def record(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from models.decoder import Decoder
 
+_SPLITS = {"train": "training", "heldout": "held-out"}
+_MENDS = {
+    "train": "give more pages with headings under scrape",
+    "heldout": "raise tokens.heldout_share, give more pages with headings under scrape",
+}
 COLUMNS = ["id", "kind", "subject", "question", "answer"]
 
 
@@ -78,8 +83,9 @@ def read_questions(
             )
     if not chosen:
         raise DataError(
-            f"instructions: no {split} question within {longest} tokens among {len(rows)}; "
-            "give more pages, or a model with more context"
+            f"instructions: none of {len(rows)} {_SPLITS[split]} questions has at most {longest} "
+            f"tokens, which is what the model's context leaves: {_MENDS[split]}, "
+            "or raise pretrain.shape.context"
         )
     return chosen
 

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from components.core.config import Location, StageConfig, read_yaml
+from components.core.config import StageConfig, read_yaml
 from components.core.errors import ConfigError
+from components.core.mistakes import Source, problems_of
 from components.core.settings import checkout
 from components.text.checks import Case, Check
 
@@ -86,36 +86,10 @@ def load_constitution(path: Path) -> Constitution:
     try:
         return Constitution.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path, values, lines)) from error
+        problems = problems_of(error, Constitution, values)
+        raise ConfigError(Source(path, lines).tell(problems)) from error
 
 
 def house_constitution() -> Constitution:
     """The constitution of this checkout, ``data/constitution.yaml``."""
     return load_constitution(checkout(Path(__file__).parent) / HOUSE_FILE)
-
-
-def _explain(error: ValidationError, path: Path, values: Any, lines: Mapping[Location, int]) -> str:
-    """``file:line: field: what is wrong`` for the first mistake."""
-    first = error.errors(include_url=False)[0]
-    field = _as_written(first["loc"], values)
-    known = field
-    while known and known not in lines:
-        known = known[:-1]
-    dotted = ".".join(str(part) for part in field) or "(whole file)"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{path}:{lines.get(known, 1)}: {dotted}: {message[0].lower()}{message[1:]}"
-
-
-def _as_written(loc: Location, values: Any) -> Location:
-    """A validation error's location without the tags that pydantic adds for kinds of check."""
-    kept: list[str | int] = []
-    for index, part in enumerate(loc):
-        last = index == len(loc) - 1
-        inside = isinstance(values, list | Mapping) and (
-            part in values if isinstance(values, Mapping) else isinstance(part, int)
-        )
-        if inside:
-            values = values[part]
-        if inside or last:
-            kept.append(part)
-    return tuple(kept)

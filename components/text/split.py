@@ -20,11 +20,13 @@ def is_heldout(page: str, share: float, seed: int) -> bool:
 def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[str]:
     """The held-out pages among ``pages``.
 
-    Of a corpus so small that none falls below ``share`` the lowest is taken, so that two pages
-    are enough for a split.
+    Of a corpus so small that hardly any falls below ``share`` the lowest are taken: two of five
+    pages or more, since a question's wrong answers come from other pages than its right one, and
+    one of two, so that two pages are enough for a split.
     """
     distinct = sorted(set(pages))
     heldout = frozenset(page for page in distinct if is_heldout(page, share, seed))
-    if heldout or len(distinct) < 2 or share <= 0:
+    least = 2 if len(distinct) >= 5 else min(len(distinct) // 2, 1)
+    if len(heldout) >= least or share <= 0:
         return heldout
-    return frozenset([min(distinct, key=lambda page: position(page, seed))])
+    return frozenset(sorted(distinct, key=lambda page: position(page, seed))[:least])

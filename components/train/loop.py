@@ -158,6 +158,8 @@ class _Run(Generic[M]):
             self.skipped = {int(step): int(times) for step, times in given.items()}
         if not self._load():
             self._save()
+        elif self.step:
+            self.work.progress.resume(f"at step {self.step}")
 
     def advance(self) -> None:
         job = self.job

@@ -102,10 +102,7 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
 
     split = open_split(work.path(tokens), "train")
     if split.vocabulary != config.shape.vocabulary:
-        raise ConfigError(
-            f"pretrain.shape.vocabulary is {config.shape.vocabulary}, but the tokens were made "
-            f"with a vocabulary of {split.vocabulary}: set both to the same number"
-        )
+        raise ConfigError(_other_vocabulary(config.shape.vocabulary, split.vocabulary))
     torch.manual_seed(config.seed)
     model = Decoder(config.shape)
     rows = config.batch // config.positions
@@ -120,6 +117,18 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
         trained = train(job, work)
     save_model(work.folder, model)
     return work.seal(Checkpoint, stats=_stats(trained, model, job.bits_per_loss or 0.0))
+
+
+def _other_vocabulary(shape: int, tokenizer: int) -> str:
+    found = f"pretrain.shape.vocabulary is {shape}, but the tokenizer has {tokenizer} pieces"
+    if tokenizer > shape:
+        return f"{found}: set both, tokenizer.vocabulary and it, to the same number"
+    # A round number below what there is outlives the next edit of a page.
+    most = max(tokenizer // 64 * 64, min(tokenizer, 320))
+    return (
+        f"{found}, since so small a corpus gives no more: set tokenizer.vocabulary and "
+        f"pretrain.shape.vocabulary both to {most}, or give more pages under scrape"
+    )
 
 
 def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, float]:

@@ -139,8 +139,9 @@ def read_examples(
             examples.append(Example(ids, len(prompt)))
     if not examples:
         raise DataError(
-            f"{path.name}: no instruction of at most {longest} tokens"
-            + (f" of the kinds {', '.join(config.kinds)}" if config.kinds else "")
+            f"sft: {path.name} holds no instruction of at most {longest} tokens"
+            + (f" of the kinds {', '.join(config.kinds)} (sft.kinds)" if config.kinds else "")
+            + ": give more pages with headings under scrape, or raise sft.longest"
         )
     return examples
 

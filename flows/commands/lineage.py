@@ -15,7 +15,8 @@ from flows.commands.app import Json, app, emit
 @app.command()
 def trace(
     what: Annotated[
-        str, typer.Argument(help="a page's address, a document's id, or MODEL[/VERSION|@ALIAS]")
+        str,
+        typer.Argument(help="a page's address or file, a document's id, MODEL[/VERSION|@ALIAS]"),
     ],
     as_json: Json = False,
 ) -> None:

@@ -158,7 +158,7 @@ def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
 
 def test_no_pair_is_one_clear_line(world):
     config = PAIRS.model_copy(update={"margin": 1.0, "answers": 2})
-    with pytest.raises(DataError, match=r"no two answers differ by margin 1\.0"):
+    with pytest.raises(DataError, match=r"are judged 1 apart: lower preferences.margin"):
         make_preferences(config, world.policy, world.instructions, world.tokenizer, world.work())
 
 

@@ -19,6 +19,7 @@ from components.core.executor import Pool
 from components.core.rows import DOCUMENT, document_id, shard_of
 from components.core.shards import read_shard, shard_paths
 from components.core.workdir import Workdir
+from flows.display import figure
 
 CODE = 'def f(x):\n\tif x:\n\n        return "a  b"  # two  spaces\n\n\n    return `x`'
 PROSE = "This sentence is here so that there is something to read on this page. " * 6
@@ -265,13 +266,19 @@ def test_bad_pages_are_set_aside_and_too_many_are_an_error(tmp_path: Path) -> No
     }
     bodies["http://a.example/empty"] = "<main></main>"
     bodies["http://a.example/long"] = "<main>" + "x" * 5000
+    bodies["http://a.example/short"] = "<main>a short note</main>"
     pages = pages_of(tmp_path, bodies)
     work = Workdir.temporary(tmp_path / "store")
     corpus = extract(ExtractConfig(max_chars=4000, max_bad_share=0.5), pages, work)
     refused = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
-    assert [row["reason"] for row in refused] == ["holds no text", "longer than 4000 characters"]
+    assert [row["reason"] for row in refused] == [
+        "holds no text",
+        "longer than 4000 characters",
+        "shorter than 200 characters",
+    ]
+    assert figure(corpus) == "documents 4; set aside: 1 too short, 2 unreadable"
     strict = ExtractConfig(max_chars=4000, max_bad_share=0.1)
-    with pytest.raises(DataError, match=r"2 of 6 pages gave no text .* http://a\.example/empty"):
+    with pytest.raises(DataError, match=r"2 of 7 pages gave no text .* http://a\.example/empty"):
         extract(strict, pages, Workdir.temporary(tmp_path / "store"))
 
 

@@ -490,8 +490,8 @@ def test_resolve_takes_the_newest_crawl_of_the_same_config() -> None:
         ({"sources": "web"}, "sources: web needs seeds"),
         ({"sources": "files"}, "sources: files needs files"),
         ({"seeds": ["http://a.example"], "files": ["x"]}, "say which with sources"),
-        ({"max_pages": 0}, "greater than or equal to 1"),
-        ({"user_agent": "bad\r\nX: y"}, "pattern"),
+        ({"max_pages": 0}, "given 0: must be at least 1"),
+        ({"user_agent": "bad\r\nX: y"}, "must be text of the form"),
         ({"max_page": 3}, "did you mean 'max_pages'"),
     ],
 )

@@ -15,6 +15,7 @@ class Inner(StageConfig):
     minutes: float = Field(default=4.0, gt=0, le=600, description="time")
     seeds: list[str] = Field(default=[], description="where to start")
     steps: int | None = Field(default=None, ge=1, description="or a number of steps")
+    bound: float | str = Field(default=1.0, description="a number, or a figure's name")
     research: bool = Field(default=False, description="a switch")
 
 
@@ -47,19 +48,26 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
         ("zzz: 1\n", "acme.yaml:1: zzz: unknown field; allowed: name, pretrain"),
         (
             "name: a\npretrain:\n  minutes: soon\n",
-            "acme.yaml:3: pretrain.minutes: given 'soon': input should be a valid number",
+            "acme.yaml:3: pretrain.minutes: given 'soon': must be a number",
         ),
         (
             "pretrain:\n  minutes: 0\n",
-            "acme.yaml:2: pretrain.minutes: given 0: input should be greater than 0",
+            "acme.yaml:2: pretrain.minutes: given 0: must be more than 0",
         ),
         ("pretrain:\n  minutes: .nan\n", "acme.yaml:2: pretrain.minutes"),
         (
             "pretrain:\n  minutes: true\n",
-            "acme.yaml:2: pretrain.minutes: given true or false: input should be a number",
+            "acme.yaml:2: pretrain.minutes: given true or false: must be a number",
         ),
         ("pretrain: {steps: yes}\n", "acme.yaml:1: pretrain.steps: given true or false"),
-        ("pretrain: 5\n", "acme.yaml:1: pretrain: given 5"),
+        (
+            "pretrain: 5\n",
+            "acme.yaml:1: pretrain: given 5: must be a group of fields (minutes, seeds, steps",
+        ),
+        ("pretrain:\n  minutes:\n", "acme.yaml:2: pretrain.minutes: given nothing: must be a num"),
+        ("pretrain:\n  seeds: a\n", "acme.yaml:2: pretrain.seeds: given 'a': must be a list"),
+        ("pretrain:\n  bound: []\n", "bound: given []: must be a number or text"),
+        ("name: 5\n", "acme.yaml:1: name: given 5: must be text"),
         ("pretrain:\n  seeds:\n  - a\n  - 7\n", "acme.yaml:4: pretrain.seeds.1: given 7"),
         ("name: [\n", "acme.yaml:2: not valid YAML"),
         ("- a\n", "acme.yaml:1: expected a mapping of fields, not list"),
@@ -77,6 +85,20 @@ def test_mistakes_are_one_line(tmp_path: Path, text: str, expected: str) -> None
     assert expected in message
     assert "\n" not in message
     assert caught.value.exit_code == 2
+
+
+def test_all_mistakes_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = "pretrain:\n  steps: true\n  minutez: 3\n  seeds: [7]\nname: null\n"
+    with pytest.raises(ConfigError) as caught:
+        lay(tmp_path, text, "pretrain.minutes=soon")
+    lines = str(caught.value).splitlines()
+    assert [line.partition("acme.yaml:")[2] or line for line in lines] == [
+        "--set pretrain.minutes=soon: pretrain.minutes: given 'soon': must be a number",
+        "2: pretrain.steps: given true or false: must be a number",
+        "3: pretrain.minutez: unknown field; did you mean 'minutes'?",
+        "4: pretrain.seeds.0: given 7: must be text",
+        "5: name: given nothing: must be text",
+    ]
 
 
 def test_true_is_a_switch(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ def test_a_model_that_knows_wins(store: Path, tokenizer: Tokenizer) -> None:
 
 def test_too_few_descriptions_is_one_line(store: Path, tokenizer: Tokenizer, work: Workdir) -> None:
     few = sealed_instructions(store, rows()[:2])
-    with pytest.raises(DataError, match="only 2 held-out descriptions"):
+    with pytest.raises(
+        DataError, match=r"choice: 2 held-out descriptions on 1 page.*raise tokens\.heldout"
+    ):
         evaluate_choice(
             ChoiceConfig(), sealed(store, untrained()), few, tokenizer, Workdir.temporary(store)
         )

@@ -10,6 +10,7 @@ import pytest
 from pydantic import Field
 from rich.console import Console
 
+from components.collect.scrape import ScrapeConfig, scrape
 from components.core.action import Workspace
 from components.core.artifact import Corpus, Report
 from components.core.config import StageConfig
@@ -20,6 +21,7 @@ from flows.history import History, scaled
 from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill, Planned
 from flows.planned import Plan
 from flows.prices import Prices
+from flows.running import resolver
 from flows.step import Mill, StoreMill
 
 
@@ -165,3 +167,34 @@ def test_an_action_waits_for_what_is_not_known(settings: Settings) -> None:
     mill.act("announce", announce, StageConfig(), report=report)
     assert (mill.steps[-1].state, mill.steps[-1].unchanged) == (ACTION, None)
     assert mill.steps[-1].because == ["input report from judge"]
+
+
+def test_changed_files_are_one_line_for_a_person_and_all_for_a_program(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02}.md").write_text(f"# Page {number}")
+    config = ScrapeConfig(files=[f"{folder}/*.md"])
+    store = Store(settings.store)
+    StoreMill(store, Workspace(settings)).source("scrape", scrape, config, resolver())
+
+    def planned() -> Plan:
+        mill = PlanMill(store, History(store))
+        mill.source("scrape", scrape, config, resolver())
+        return Plan(mill.steps)
+
+    for number in (3, 4, 5):
+        (folder / f"{number:02}.md").write_text("# Another page")
+    (folder / "60.md").write_text("# One more page")
+    (folder / "01.md").unlink()
+    plan = planned()
+    out = io.StringIO()
+    plan.show(Console(file=out, width=200))
+    assert "3 of 60 files changed, 1 new, 1 gone: 01.md, 03.md, 04.md and 2 more" in out.getvalue()
+    assert "digests" not in out.getvalue()
+    whole = plan.as_json()["plan"][0]["reasons"]
+    assert [reason["what"] for reason in whole] == [
+        f"digests.notes/{name}.md" for name in ("01", "03", "04", "05", "60")
+    ]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Corpus, Report
+from components.core.artifact import Corpus, Report, Scores
 from components.core.config import StageConfig
 from components.core.errors import DataError, TransientError
 from components.core.settings import Settings
+from components.core.shards import map_shards, read_shard, shard_name, write_shard
 from components.core.store import Store
 from components.core.workdir import Workdir
+from flows.display import outcome
 from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill
+from flows.records import step_json
 from flows.step import Ended, Mill, Reached, Silent, StoreMill
 
 
@@ -149,3 +154,34 @@ def test_plan_names_what_changed(settings: Settings, mill: StoreMill) -> None:
     plan = planned(settings, text="three")
     assert plan["write"] == (RUNS, ["text: 'one two' -> 'three'"])
     assert plan["count"] == (WAITS, ["input corpus from write"])
+
+
+def words_of(table: pa.Table) -> pa.Table:
+    return table.select(["id"])
+
+
+def count_shards(config: StageConfig, corpus: Corpus, work: Workdir) -> Scores:
+    map_shards(work, work.path(corpus), words_of)
+    return work.seal(Scores, stats={"rows": 3.0})
+
+
+def test_a_stage_that_goes_on_says_from_where(
+    settings: Settings, mill: StoreMill, corpus_of: Callable[..., Corpus]
+) -> None:
+    corpus = corpus_of(["one", "two", "three"], shards=3)
+    request = mill.store.request(count_shards, StageConfig(), {"corpus": corpus})
+    earlier = mill.store.open(request)  # as a killed run leaves it: one shard is there
+    first = read_shard(settings.store / corpus.name / shard_name(0))
+    write_shard(earlier.folder / shard_name(0), words_of(first))
+    for _ in range(2):
+        mill.step("count", count_shards, StageConfig(), corpus=corpus)
+    assert isinstance(mill.listener, Silent)
+    resumed, cached = mill.listener.results
+    assert resumed.resumed == "after 1 of 3 shards"
+    assert outcome(resumed) == "rows 3; resumed after 1 of 3 shards"
+    told = step_json(resumed)
+    assert (told["note"], told["resumed"]) == (
+        "resumed after 1 of 3 shards",
+        "after 1 of 3 shards",
+    )
+    assert (cached.state, cached.resumed, outcome(cached)) == ("Cached", "", "rows 3")

@@ -102,6 +102,21 @@ def test_a_model_is_traced_to_its_sources(nano: Ran) -> None:
     assert told["dropped"]["kept"] == len(documents(nano))
 
 
+def test_a_bare_address_is_enough_and_a_wrong_one_names_what_is_near(nano: Ran) -> None:
+    mill, _ = nano
+    url = documents(nano)[0]["url"]
+    bare = url.partition("://")[2]
+    assert mill.answer("trace", bare) == mill.answer("trace", url)
+    wrong = mill("trace", f"{bare[:-1]}")
+    assert wrong.returncode == 2
+    assert f"near: {url}" in wrong.stderr
+    dry = mill.answer("forget", bare, "--dry-run")
+    assert dry["target"] == url
+    refused = mill("forget", f"{bare}.htm")
+    assert refused.returncode == 2
+    assert url in refused.stderr
+
+
 @pytest.mark.parametrize("what", ["nano/7", "nobody", "https://nowhere.example/", "a.example/x"])
 def test_nonsense_is_one_line(nano: Ran, what: str) -> None:
     done = nano[0]("trace", what)

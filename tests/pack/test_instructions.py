@@ -68,7 +68,9 @@ def test_pages_that_are_no_api(corpus_of: Callable[..., Corpus], again: Again) -
         for n in range(8)
     ]
     corpus = corpus_of(pages)
-    sealed = make_instructions(InstructionsConfig(), corpus, split_of(corpus, again), again())
+    sealed = make_instructions(
+        InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
+    )
     rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
     assert len(rows) == 16
     proving = next(row for row in rows if row["subject"] == "Proving the dough 5")
@@ -87,7 +89,7 @@ def test_a_known_answer_is_no_test(corpus_of: Callable[..., Corpus], again: Agai
     ]
     corpus = corpus_of(pages)
     tokens = split_of(corpus, again, share=0.5)
-    sealed = make_instructions(InstructionsConfig(), corpus, tokens, again())
+    sealed = make_instructions(InstructionsConfig(min_heldout=0), corpus, tokens, again())
     folder = again().path(sealed)
     known = {(row["kind"], row["answer"]) for row in rows_of(folder, "train")}
     heldout = rows_of(folder, "heldout")
@@ -106,7 +108,9 @@ def test_shared_docstrings_and_headings_are_left_out(
         for n in range(9)
     )
     corpus = corpus_of([f"# pkg\n\n{body}\n\n## pkg.f\n\nGives back {n} of it." for n in (1, 2)])
-    sealed = make_instructions(InstructionsConfig(), corpus, split_of(corpus, again), again())
+    sealed = make_instructions(
+        InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
+    )
     rows = rows_of(again().path(sealed), "train")
     described = [row["subject"] for row in rows if row["kind"] == "describe"]
     assert described == ["pkg.f"]
@@ -123,9 +127,27 @@ def test_caps_kinds_and_determinism(docs: Corpus, again: Again) -> None:
 
 
 def test_nothing_to_ask(corpus_of: Callable[..., Corpus], again: Again) -> None:
-    corpus = corpus_of(["no heading here", "none here either"])
-    with pytest.raises(DataError, match="no page has a heading with a sentence below it"):
-        make_instructions(InstructionsConfig(), corpus, split_of(corpus, again), again())
+    plain = corpus_of(["no heading here", "none here either"])
+    with pytest.raises(DataError, match=r"0 of 1 training pages have a heading; .* under scrape"):
+        make_instructions(InstructionsConfig(), plain, split_of(plain, again), again())
+    told = "This sentence of ten words tells what it is about."
+    texts = [f"# The mill of number {n}\n\n{told}" for n in (1, 2)]
+    headed = corpus_of([{"text": text, "headings": ["The mill"]} for text in texts])
+    short = InstructionsConfig(max_answer_words=5)
+    with pytest.raises(DataError, match=r"1 of 1 .* raise instructions\.max_answer_words"):
+        make_instructions(short, headed, split_of(headed, again), again())
+
+
+def test_too_few_held_out_is_said_before_a_model_is_trained(
+    corpus_of: Callable[..., Corpus], again: Again
+) -> None:
+    parts = "".join(f"\n\n## Part {n} of it\n\nPart {n} tells of the mill." for n in range(6))
+    corpus = corpus_of([parts.replace("Part", f"Page {page} part") for page in range(4)])
+    tokens = split_of(corpus, again, share=0.0001)
+    with pytest.raises(DataError, match=r"1 of 4 pages are held out and give 6 questions on 1 "):
+        make_instructions(InstructionsConfig(), corpus, tokens, again())
+    made = make_instructions(InstructionsConfig(min_heldout=0), corpus, tokens, again())
+    assert made.stats["heldout"] == 6
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,11 @@ def test_a_resumed_run_gives_the_same_bytes(
 def test_too_little_text(
     corpus_of: Callable[..., Corpus], tokenizer: Tokenizer, again: Callable[[], Workdir]
 ) -> None:
-    with pytest.raises(DataError, match=r"1 page\(s\) .* leave a split empty; give at least two"):
+    with pytest.raises(
+        DataError, match=r"of 1 page\(s\) leaves nothing .* at least two pages under scrape"
+    ):
         pack_tokens(QUICK, corpus_of(["one page"]), tokenizer, again())
-    with pytest.raises(DataError, match=r"\d+ training tokens are fewer than min_train_tokens"):
+    with pytest.raises(
+        DataError, match=r"\d+ tokens to train on, \d+ are needed \(tokens.min_train_tokens\)"
+    ):
         pack_tokens(TokensConfig(), corpus_of(["one page", "two pages"]), tokenizer, again())

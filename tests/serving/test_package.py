@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,7 @@ def test_a_bento_needs_nothing_of_the_checkout(built: Change[Bento], workspace: 
     code = f"""
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
 sys.path[:] = [{str(source)!r}, *(p for p in sys.path if p not in ("", {str(packaging.ROOT)!r}))]
 import serving.service
@@ -182,6 +184,20 @@ def test_smoke_asks_the_packed_server_once_and_keeps_the_outcome(
     assert (again.changed, again.artifact) == (False, first.artifact)
     with pytest.raises(AssertionError, match="asked again"):
         smoke(SmokeConfig(question="Another?"), built.artifact, workspace)
+
+
+def test_a_model_that_says_nothing_is_told_from_a_server_that_is_broken(
+    built: Change[Bento], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The shape of OpenAI's answer; the server before it is the real one.
+    silent = SimpleNamespace(message=SimpleNamespace(content=""), finish_reason="stop")
+    answer = SimpleNamespace(choices=[silent])
+    monkeypatch.setattr(
+        "openai.resources.chat.completions.Completions.create", lambda *_, **__: answer
+    )
+    with pytest.raises(GateFailed, match=r"empty answer to 'Why\?' .*sft\.steps") as failed:
+        smoke(SmokeConfig(question="Why?"), built.artifact, workspace)
+    assert "log" not in str(failed.value)
 
 
 def test_a_server_that_cannot_start_fails_the_gate_with_its_last_words(

@@ -18,5 +18,8 @@ def test_the_share_is_kept_and_pages_stay_put() -> None:
 
 def test_small_corpora() -> None:
     assert len(heldout_pages(PAGES[:2], 0.0001, seed=0)) == 1
+    assert len(heldout_pages(PAGES[:4], 0.0001, seed=0)) == 1
+    few = heldout_pages(PAGES[:8], 0.0001, seed=0)
+    assert len(few) == 2
     assert heldout_pages(PAGES[:1], 0.0001, seed=0) == frozenset()
     assert heldout_pages(PAGES[:2], 0, seed=0) == frozenset()

@@ -136,7 +136,9 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(work: Workdir
     again = fresh(work)
     with pytest.raises(Interrupted):
         train(job(some_model(), broken), again)
+    assert not again.progress.resumed
     train(job(resumed, lambda step: [rows(step)]), again)
+    assert again.progress.resumed == "at step 5"
     for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     curves = [(one.folder / "curve.parquet").read_bytes() for one in (work, again)]
