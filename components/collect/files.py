@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.collect.crawl import Entry
+from components.collect.ledger import Entry
 from components.collect.warc import WebPage, read_pages
 from components.core.artifact import digest_file
 from components.core.errors import ConfigError, DataError

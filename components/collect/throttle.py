@@ -1,0 +1,56 @@
+"""One host's pace: the pause that is asked for, and a longer one while the host is in trouble.
+
+The extra pause doubles with every refusal (429, 503, no answer in time) and fades with every
+answer. ``Retry-After`` (RFC 9110, section 10.2.3) holds for the whole host, not for the one page
+that was answered with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+MAX_WAIT_SECONDS = 120.0
+"""A host that asks to be left alone for longer is asked no more."""
+_FADING = 0.7
+
+
+@dataclass
+class Gate:
+    """Every request to a host passes here."""
+
+    slots: asyncio.Semaphore
+    delay: float
+    first_penalty: float
+    """Seconds of extra pause after a first refusal."""
+    penalty: float = 0.0
+    free_at: float = 0.0
+    closed: str = ""
+    """Why the host is asked no more."""
+
+    async def __aenter__(self) -> None:
+        await self.slots.acquire()
+        # A refusal that comes in while we wait moves the moment: hence the loop.
+        while (now := time.monotonic()) < self.free_at:
+            await asyncio.sleep(self.free_at - now)
+        self.free_at = now + self.delay + self.penalty
+
+    async def __aexit__(self, *_: object) -> None:
+        self.slots.release()
+
+    def answered(self) -> None:
+        """The host answers again: go back to its pace step by step."""
+        self.penalty *= _FADING
+        if self.penalty < self.first_penalty / 2:
+            self.penalty = 0.0
+
+    def refused(self, wait_seconds: float | None) -> str:
+        """The host is in trouble, and may say for how long; why it is asked no more, if so."""
+        self.penalty = min(max(2 * self.penalty, self.first_penalty), MAX_WAIT_SECONDS)
+        asked = wait_seconds or 0.0
+        if asked > MAX_WAIT_SECONDS:
+            self.closed = f"its host asks to be left alone for {asked:.0f} s"
+        else:
+            self.free_at = max(self.free_at, time.monotonic() + max(asked, self.penalty))
+        return self.closed
