@@ -157,13 +157,13 @@ class Fetcher:
             "GET", url, headers=list(sent.items()), extensions={"timeout": timeout}
         )
         async with request as response:
-            headers = _headers(response.headers)
+            headers = joined_headers(response.headers)
             fetched = _judge(url, response.status, headers, self._limits.max_bytes, text_limit)
             if fetched.status == 304 and conditions:
                 fetched.reason = ""
             elif not fetched.reason and not fetched.location:
                 await self._read(fetched, response, headers, text_limit)
-        if not text_limit and not fetched.reason and _is_binary(fetched.body):
+        if not text_limit and not fetched.reason and is_binary(fetched.body):
             fetched.reason, fetched.body = "no page: its content is binary", b""
         return fetched
 
@@ -189,7 +189,7 @@ class Fetcher:
         page.body = bytes(decoder.body[:limit])
 
 
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by lower-case name: the lines of a list joined, of any other the first."""
     lines: dict[str, list[str]] = {}
     for name, value in raw:
@@ -204,11 +204,11 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     }
 
 
-def _is_binary(body: bytes) -> bool:
-    start = body[:1024]
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of zero bytes
+def is_binary(body: bytes) -> bool:
+    """Whether a body is no text: it starts like a known format, or holds a null byte."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of them
         return False
-    return start.startswith(_BINARY) or b"\0" in start
+    return body.startswith(_BINARY) or b"\0" in body
 
 
 def is_page_type(content_type: str) -> bool:

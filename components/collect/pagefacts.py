@@ -13,6 +13,7 @@ from components.collect.optout import OptoutConfig, Signal
 from components.collect.pagesignals import read_signals
 from components.collect.textbytes import decode
 from components.collect.urls import link, normalise
+from components.collect.warc import WebPage
 
 _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
@@ -41,7 +42,7 @@ def read_page(
     """All facts of one page that was fetched from ``url``."""
     kind = headers.get("content-type", "")
     text = decode(body, kind)
-    plain = kind.partition(";")[0].strip().lower() in _TEXTS
+    plain = not _is_html(kind)
     root = None if plain else parse_html(text)
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
     signals = read_signals(root, headers, url, optouts)
@@ -59,6 +60,17 @@ def read_page(
         _fingerprint(" ".join(_texts(root))),
         signals,
     )
+
+
+def signals_of(page: WebPage, optouts: OptoutConfig) -> list[Signal]:
+    """What a page says of its use; for one that was not crawled."""
+    kind = page.content_type
+    root = parse_html(decode(page.body, kind)) if _is_html(kind) else None
+    return read_signals(root, dict(page.headers), page.url, optouts)
+
+
+def _is_html(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() not in _TEXTS
 
 
 def _base(root: Element, url: str) -> str:

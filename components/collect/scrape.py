@@ -24,7 +24,8 @@ from components.collect.files import digest_files, pages_of_files
 from components.collect.guard import Address
 from components.collect.judge import judge_seeds, judge_share
 from components.collect.ledger import BLOCKED, Entry, write_ledger
-from components.collect.optout import OptoutConfig
+from components.collect.optout import OptoutConfig, refusal, weigh
+from components.collect.pagefacts import signals_of
 from components.collect.repeat import repeat_crawl
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
@@ -289,12 +290,17 @@ def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebP
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
         elif isinstance(found, Entry):
-            ledger[found.url] = found
+            ledger.setdefault(found.url, found)  # what is said of a page that came is no matter
         elif found.url in ledger and ledger[found.url].digest == found.digest:
             continue  # the same page twice
         else:
-            ledger[found.url] = Entry(found.url, 200, "", len(found.body), found.digest)
-            yield found
+            entry = Entry(found.url, 200, "", len(found.body), found.digest)
+            entry.optouts = weigh(signals_of(found, config.optouts))
+            if config.optouts.policy == "honour":
+                entry.reason = refusal(entry.optouts)
+            ledger[found.url] = entry
+            if not entry.reason:
+                yield found
 
 
 def _named(config: ScrapeConfig) -> str:

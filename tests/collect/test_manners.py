@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 import time
@@ -93,8 +94,6 @@ def test_a_host_that_wants_to_be_left_alone_is_asked_no_more(work: Workdir, web:
 
 
 def test_a_host_in_trouble_is_asked_slower_and_then_faster_again() -> None:
-    import asyncio
-
     gate = Gate(asyncio.Semaphore(1), 0.0, 0.5)
     gate.refused(None)
     assert gate.penalty == 0.5
