@@ -142,17 +142,19 @@ class Asker:
         wait = self.manners.backoff_seconds
         for left in range(self.manners.retries, -1, -1):
             gate = self._gate(url)
-            async with gate:
+            async with gate as started:
                 if gate.closed:
                     return Fetched(reason=gate.closed, transient=True)
                 fetched = await self.fetcher.get(url, text_limit=limit, conditions=conditions)
             if not fetched.transient:
                 gate.answered()
                 break
-            if fetched.status in (0, 429, 503) and (over := gate.refused(fetched.wait_seconds)):
+            over = ""
+            if fetched.status in (0, 429, 503):
+                over = gate.refused(started, fetched.wait_seconds)
+            if over:
                 fetched.reason += f", and {over}"
-                break
-            if left == 0:
+            if over or left == 0:
                 break
             await asyncio.sleep(wait)
             wait = min(wait * 2, MAX_WAIT_SECONDS)

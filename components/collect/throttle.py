@@ -28,13 +28,16 @@ class Gate:
     free_at: float = 0.0
     closed: str = ""
     """Why the host is asked no more."""
+    _troubled_at: float = 0.0
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> float:
+        """The moment at which the request may start."""
         await self.slots.acquire()
         # A refusal that comes in while we wait moves the moment: hence the loop.
         while (now := time.monotonic()) < self.free_at:
             await asyncio.sleep(self.free_at - now)
         self.free_at = now + self.delay + self.penalty
+        return now
 
     async def __aexit__(self, *_: object) -> None:
         self.slots.release()
@@ -45,12 +48,18 @@ class Gate:
         if self.penalty < self.first_penalty / 2:
             self.penalty = 0.0
 
-    def refused(self, wait_seconds: float | None) -> str:
-        """The host is in trouble, and may say for how long; why it is asked no more, if so."""
-        self.penalty = min(max(2 * self.penalty, self.first_penalty), MAX_WAIT_SECONDS)
+    def refused(self, started: float, wait_seconds: float | None) -> str:
+        """The host is in trouble, and may say for how long; why it is asked no more, if so.
+
+        Requests under way together are refused together: that is one trouble, not many.
+        """
+        now = time.monotonic()
+        if started >= self._troubled_at:
+            self.penalty = min(max(2 * self.penalty, self.first_penalty), MAX_WAIT_SECONDS)
+            self._troubled_at = now
         asked = wait_seconds or 0.0
         if asked > MAX_WAIT_SECONDS:
             self.closed = f"its host asks to be left alone for {asked:.0f} s"
         else:
-            self.free_at = max(self.free_at, time.monotonic() + max(asked, self.penalty))
+            self.free_at = max(self.free_at, now + max(asked, self.penalty))
         return self.closed

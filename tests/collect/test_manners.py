@@ -95,12 +95,15 @@ def test_a_host_that_wants_to_be_left_alone_is_asked_no_more(work: Workdir, web:
 
 def test_a_host_in_trouble_is_asked_slower_and_then_faster_again() -> None:
     gate = Gate(asyncio.Semaphore(1), 0.0, 0.5)
-    gate.refused(None)
+    later = time.monotonic() + 3600
+    gate.refused(0.0, None)
     assert gate.penalty == 0.5
-    gate.refused(None)
+    gate.refused(0.0, None)  # it was under way together with the first
+    assert gate.penalty == 0.5
+    gate.refused(later, None)
     assert gate.penalty == 1.0
     for _ in range(12):
-        gate.refused(None)
+        gate.refused(later, None)
     assert gate.penalty == 120.0
     seen = []
     while gate.penalty:
