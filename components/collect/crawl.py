@@ -22,6 +22,9 @@ from components.collect.traps import Traps, shape_of
 from components.collect.urls import host_of, origin
 from components.core.progress import Progress
 
+MAX_WAITING = 2048
+"""Visits that wait for their hosts at a time."""
+
 
 @dataclass(frozen=True)
 class Visit:
@@ -70,7 +73,7 @@ class Crawl:
             self.progress.start(self._asked + len(wave), "pages", done=self._asked)
             self._asked += len(wave)
             await self.asker.meet([visit.url for visit in wave])
-            answers = await asyncio.gather(*(self._visit(visit) for visit in wave))
+            answers = await self._answers(wave)
             following: list[Visit] = []
             for visit, answer in zip(wave, answers, strict=True):
                 following.extend(self._settle(visit, answer))
@@ -79,10 +82,18 @@ class Crawl:
                     following.extend(self._next(url, 1))
             wave = following
 
-    async def _visit(self, visit: Visit) -> Answer:
-        answer = await self.asker.page(visit.url)
-        self.progress.advance(note=host_of(visit.url))
-        return answer
+    async def _answers(self, wave: Sequence[Visit]) -> list[Answer]:
+        """One for each visit, in their order; a wave may be too long for a task a visit."""
+        answers: dict[int, Answer] = {}
+        waiting = iter(enumerate(wave))
+
+        async def work() -> None:
+            for at, visit in waiting:
+                answers[at] = await self.asker.page(visit.url)
+                self.progress.advance(note=host_of(visit.url))
+
+        await asyncio.gather(*(work() for _ in wave[:MAX_WAITING]))
+        return [answers[at] for at in range(len(wave))]
 
     def _settle(self, visit: Visit, answer: Answer) -> list[Visit]:
         """Enter an answer into the ledger; where it leads."""

@@ -8,7 +8,7 @@ opt-out is recorded with its own words, and since preferences stand in lines Pro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 MAX_LINES = 20_000
@@ -23,54 +23,46 @@ class Line:
     raw: str
 
 
-@dataclass
-class Group:
-    """Some robots and what is said to them."""
-
-    agents: list[str] = field(default_factory=list)
-    """In lower case."""
-    lines: list[Line] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class RobotsFile:
-    """All groups of a file, and its lines for everyone."""
+    """All groups of a file, and its lines outside of them."""
 
-    groups: list[Group]
+    by_agent: dict[str, list[Line]]
+    """Lines of all groups that name a robot, by its name in lower case."""
     general: list[Line]
     """Lines that belong to no group: ``License``, ``Sitemap``, preferences above all groups."""
 
     def lines_for(self, agent: str) -> list[Line]:
-        """Lines of all groups that name ``agent``."""
-        return [line for g in self.groups if agent.lower() in g.agents for line in g.lines]
-
-    def names(self, agent: str) -> bool:
-        """Whether a group is for this very robot."""
-        return any(agent.lower() in group.agents for group in self.groups)
+        """Lines of groups for this very robot."""
+        return self.by_agent.get(agent.lower(), [])
 
     def lines_of(self, agent: str) -> list[Line]:
         """Lines that ``agent`` has to obey: its own groups', else everyone's."""
-        return self.lines_for(agent if self.names(agent) else "*")
+        return self.by_agent.get(agent.lower(), self.lines_for("*"))
 
 
 def read_groups(text: str) -> RobotsFile:
     """Read a robots file; lines that are none are passed over."""
-    groups: list[Group] = []
+    by_agent: dict[str, list[Line]] = {}
     general: list[Line] = []
+    agents: list[str] = []
+    is_open = False  # whether a further User-agent line belongs to the group in hand
     for raw in text.removeprefix("\ufeff").splitlines()[:MAX_LINES]:
         key, colon, value = raw.partition("#")[0].partition(":")
         key, value = key.strip().lower(), value.strip()
         if not colon or not key:
             continue
         if key == "user-agent":
-            if not groups or groups[-1].lines:
-                groups.append(Group())
-            groups[-1].agents.append(value.lower())
-        elif key in ("sitemap", "license") or not groups:
+            agents = [*(agents if is_open else ()), value.lower()]
+            is_open = True
+            by_agent.setdefault(value.lower(), [])
+        elif key in ("sitemap", "license") or not agents:
             general.append(Line(key, value, raw.strip()))
         else:
-            groups[-1].lines.append(Line(key, value, raw.strip()))
-    return RobotsFile(groups, general)
+            is_open = False
+            for agent in dict.fromkeys(agents):
+                by_agent[agent].append(Line(key, value, raw.strip()))
+    return RobotsFile(by_agent, general)
 
 
 def path_of(url: str) -> str:

@@ -7,9 +7,9 @@ that was answered with it.
 
 from __future__ import annotations
 
-import asyncio
-import time
+from asyncio import Semaphore, sleep
 from dataclasses import dataclass
+from time import monotonic
 
 MAX_WAIT_SECONDS = 120.0
 """A host that asks to be left alone for longer is asked no more."""
@@ -20,7 +20,7 @@ _FADING = 0.7
 class Gate:
     """Every request to a host passes here."""
 
-    slots: asyncio.Semaphore
+    slots: Semaphore
     delay: float
     first_penalty: float
     """Seconds of extra pause after a first refusal."""
@@ -34,8 +34,8 @@ class Gate:
         """The moment at which the request may start."""
         await self.slots.acquire()
         # A refusal that comes in while we wait moves the moment: hence the loop.
-        while (now := time.monotonic()) < self.free_at:
-            await asyncio.sleep(self.free_at - now)
+        while (now := monotonic()) < self.free_at:
+            await sleep(self.free_at - now)
         self.free_at = now + self.delay + self.penalty
         return now
 
@@ -53,7 +53,7 @@ class Gate:
 
         Requests under way together are refused together: that is one trouble, not many.
         """
-        now = time.monotonic()
+        now = monotonic()
         if started >= self._troubled_at:
             self.penalty = min(max(2 * self.penalty, self.first_penalty), MAX_WAIT_SECONDS)
             self._troubled_at = now

@@ -21,6 +21,8 @@ class Web:
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.pages: dict[str, str | Reply | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.requests: list[str] = []
+        self.noticed: Callable[[str], object] = lambda path: None
+        """Called with the path of each request."""
         self.answers: list[tuple[str, int]] = []
         """(path, status), for pages that are no functions."""
         self.headers: dict[str, dict[str, str]] = {}
@@ -42,6 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with self.web.lock:
             self.web.requests.append(self.path)
+            self.web.noticed(self.path)
             self.web.headers[self.path] = {k.lower(): v for k, v in self.headers.items()}
         page = self.web.pages.get(self.path, (404, HTML, b"gone"))
         if callable(page):

@@ -18,8 +18,8 @@ from tests.collect.crawling import LONG, config, ledger
 
 def test_private_addresses_are_refused(work: Workdir, web: Any) -> None:
     web.pages["/"] = LONG
-    named = web.url.replace("127.0.0.1", "localhost")
-    for seed in (web.url, named):
+    others = ("localhost", "2130706433", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "[::1]")
+    for seed in (web.url, *(web.url.replace("127.0.0.1", other) for other in others)):
         with pytest.raises(DataError, match=r"seed .* refused: .* leads to the private address"):
             scrape(config(web, seeds=[seed], allow_private=False), work)
     assert web.requests == []  # no connection was made

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import itertools
-import time
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
+from components.collect import throttle
 from components.collect.directives import directives_for, join_lines
 from components.collect.scrape import scrape
 from components.collect.throttle import Gate
@@ -18,69 +17,86 @@ from components.core.workdir import Workdir
 from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words
 
 
-def test_failures_are_tried_again_as_the_server_asks(work: Workdir, web: Any) -> None:
-    moments: list[float] = []
+class Clock:
+    """Stands still but for the pauses of a crawl, which take no time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def read(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(throttle, "monotonic", found.read)
+    monkeypatch.setattr(throttle, "sleep", found.sleep)
+    return found
+
+
+def refused_at_first(web: Any, path: str, status: int, times: int) -> None:
+    """The page answers with ``Retry-After: 7`` so many times, then as it should."""
+    left = [status] * times
 
     def busy(handler: BaseHTTPRequestHandler) -> None:
-        moments.append(time.monotonic())
-        if len(moments) < 3:
-            handler.send_response(503)
-            handler.send_header("Retry-After", "1")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-        else:
-            handler.wfile.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 9\r\n\r\n<p>hi</p>"
-            )
+        body = b"" if left else words("busy").encode()
+        handler.send_response(left.pop() if left else 200)
+        handler.send_header("Content-Type", "text/html")
+        handler.send_header("Content-Length", str(len(body)))
+        if not body:
+            handler.send_header("Retry-After", "7")
+        handler.end_headers()
+        handler.wfile.write(body)
 
-    web.pages["/"] = busy
+    web.pages[path] = busy
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_failures_are_tried_again_as_the_server_asks(
+    work: Workdir, web: Any, clock: Clock, status: int
+) -> None:
+    refused_at_first(web, "/", status, 2)
     pages = scrape(config(web, retries=3), work)
     assert ledger(work, pages)[""]["status"] == 200
-    assert len(moments) == 3
-    assert min(b - a for a, b in itertools.pairwise(moments)) >= 0.95
+    assert asked(web) == ["/", "/", "/"]
+    assert [pause for pause in clock.pauses if pause > 1] == [7.0, 7.0]
 
 
-def test_pace_of_a_host(work: Workdir, web: Any) -> None:
-    moments: list[float] = []
+def test_retry_after_holds_for_the_whole_host(work: Workdir, web: Any, clock: Clock) -> None:
+    web.pages["/"] = "".join(f'<a href="/{number}">x</a>' for number in range(3))
+    web.pages |= {f"/{number}": words("abc"[number]) for number in range(3)}
+    refused_at_first(web, "/0", 429, 1)
+    moments: list[tuple[str, float]] = []
+    web.noticed = lambda path: moments.append((path, clock.now))
+    pages = scrape(config(web, retries=1, concurrency=1), work)
+    assert pages.stats["pages"] == 4
+    at = dict(reversed(moments))  # of a page asked for twice, the first time
+    assert at["/1"] - at["/0"] >= 7  # it was not /1 that was refused
+    assert len([path for path, _ in moments if path == "/0"]) == 2
 
-    def page(handler: BaseHTTPRequestHandler) -> None:
-        moments.append(time.monotonic())
-        handler.wfile.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 8\r\n\r\n<p>x</p>"
-        )
 
-    rules = b"User-agent: *\nCrawl-delay: 0.2\n"
-    web.pages |= {f"/{number}": page for number in range(4)}
-    web.pages["/robots.txt"] = (200, {"Content-Type": "text/plain"}, rules)
+def test_pace_of_a_host(work: Workdir, web: Any, clock: Clock) -> None:
+    rules = b"User-agent: *\nCrawl-delay: 20\n"
+    web.pages |= {f"/{number}": words("abcd"[number]) for number in range(4)}
+    web.pages["/robots.txt"] = (200, TEXT, rules)
     web.pages["/"] = "".join(f'<a href="/{number}">x</a>' for number in range(4))
     scrape(config(web), work)
-    assert len(moments) == 4
-    assert min(b - a for a, b in itertools.pairwise(moments)) >= 0.18
+    assert len(asked(web)) == 5
+    # All but robots.txt itself, and the first request after it.
+    assert clock.pauses == [20.0] * (len(web.requests) - 2)
 
 
-def test_retry_after_holds_for_the_whole_host(work: Workdir, web: Any) -> None:
-    moments: list[tuple[str, float]] = []
-    refused: list[str] = []
-
-    def page(handler: BaseHTTPRequestHandler) -> None:
-        moments.append((handler.path, time.monotonic()))
-        if handler.path == "/0" and not refused:
-            refused.append(handler.path)
-            handler.send_response(429)
-            handler.send_header("Retry-After", "1")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        body = words(f"page {handler.path}").encode()
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n"
-        handler.wfile.write(head % len(body) + body)
-
-    web.pages |= {f"/{number}": page for number in range(4)}
-    web.pages["/"] = "".join(f'<a href="/{number}">x</a>' for number in range(4))
-    pages = scrape(config(web, retries=1, concurrency=1), work)
-    assert pages.stats["pages"] == 5
-    assert moments[0][0] == "/0"
-    assert moments[1][1] - moments[0][1] >= 0.95  # and it was another page that waited
+def test_a_request_rate_is_a_pace_too(work: Workdir, web: Any, clock: Clock) -> None:
+    rules = b"User-agent: *\nRequest-rate: 1/30s\n"
+    web.pages |= {"/robots.txt": (200, TEXT, rules), "/": LONG}
+    scrape(config(web), work)
+    assert set(clock.pauses) == {30.0}
 
 
 def test_a_host_that_wants_to_be_left_alone_is_asked_no_more(work: Workdir, web: Any) -> None:
@@ -93,9 +109,9 @@ def test_a_host_that_wants_to_be_left_alone_is_asked_no_more(work: Workdir, web:
     assert rows["4"]["reason"] == "its host asks to be left alone for 9000 s"
 
 
-def test_a_host_in_trouble_is_asked_slower_and_then_faster_again() -> None:
+def test_a_host_in_trouble_is_asked_slower_and_then_faster_again(clock: Clock) -> None:
     gate = Gate(asyncio.Semaphore(1), 0.0, 0.5)
-    later = time.monotonic() + 3600
+    later = clock.now + 3600
     gate.refused(0.0, None)
     assert gate.penalty == 0.5
     gate.refused(0.0, None)  # it was under way together with the first

@@ -190,6 +190,21 @@ def test_a_damaged_copy_is_fetched_anew(web: Any, crawl: Crawl, tmp_path: Path) 
     assert ledger(work, second)[""]["change"] == "changed"
 
 
+def test_a_forgotten_page_leaves_no_record_behind(site: Any, crawl: Crawl) -> None:
+    crawl(config(site), FIRST)
+    a_week_passes(site)
+    later, second = crawl(config(site, as_of=LATER, previous=FIRST), SECOND)
+    assert len(records(later, second, f"{site.url}/tagged")) == 3
+    forgotten = config(site, as_of=LATER, repeats=SECOND, blocklist=[f"{site.url}/tagged"])
+    work, third = crawl(forgotten, THIRD)
+    assert records(work, third, f"{site.url}/tagged") == []
+    index = Index(work.path(third) / INDEX_FILE)
+    assert index.find(f"{site.url}/tagged") == []
+    assert len(index.find(f"{site.url}/dated")) == 2
+    row = ledger(work, third)["tagged"]
+    assert (row["reason"], row["change"], row["optouts"]) == ("on the blocklist", "", [])
+
+
 def test_the_index_says_where_every_page_lies(site: Any, crawl: Crawl) -> None:
     crawl(config(site), FIRST)
     a_week_passes(site)
