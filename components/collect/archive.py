@@ -23,8 +23,10 @@ from components.collect.unpack import open_stream
 from components.collect.warc import WebPage
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-_HEAD = 256 * 1024
+HEAD_BYTES = 256 * 1024
 """Of an HTTP message, its head's largest size."""
+UNREADABLE = (ValueError, zlib.error, OSError, RuntimeError, EOFError)
+"""What a payload that is broken raises."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ def read_archive(path: Path, max_bytes: int) -> Iterator[WebPage | NoPage]:
     """Pages that answered 200, of at most ``max_bytes`` unpacked, and why others are none."""
     found = False
     with path.open("rb") as file:
-        for record in read_records(open_stream(path, file), max_bytes + _HEAD):
+        for record in read_records(open_stream(path, file), max_bytes + HEAD_BYTES):
             found = True
             if isinstance(record, Damage):
                 yield NoPage(record.url, record.at, record.reason, True)
                 continue
             try:
                 page = _page(record, max_bytes)
-            except (ValueError, zlib.error, OSError, RuntimeError, EOFError) as error:
+            except UNREADABLE as error:
                 page = NoPage(record.url, record.at, f"its payload is broken: {error}", True)
             if page is not None:
                 yield page
@@ -71,7 +73,7 @@ def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
     body = record.block
     headers: dict[str, str] = {}
     if kind.startswith("application/http"):
-        status, headers, body = _message(record.block)
+        status, headers, body = read_message(record, max_bytes)
         if status != 200:
             return None
         kind = headers.get("content-type", "")
@@ -79,8 +81,6 @@ def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
         return None  # of DNS, FTP and the like
     if not is_page_type(kind):
         return NoPage(record.url, record.at, f"no page: {kind.partition(';')[0].strip()}", False)
-    if headers and record.is_whole:
-        body = _decoded(body, headers, max_bytes, "warc-truncated" in record.headers)
     if len(body) > max_bytes or not record.is_whole:
         return NoPage(record.url, record.at, f"larger than {max_bytes} bytes", True)
     kept = tuple((name, headers[name]) for name in KEPT if name in headers)
@@ -89,10 +89,22 @@ def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
     return WebPage(record.url, body, kind, hashlib.sha256(body).hexdigest(), kept, then)
 
 
+def read_message(record: Record, limit: int) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, body without its encodings, at most ``limit`` bytes and one).
+
+    Raises:
+        ValueError, zlib.error, OSError, RuntimeError, EOFError: as UNREADABLE says.
+    """
+    status, headers, body = _message(record.block)
+    if status == 200 and record.is_whole:
+        body = _decoded(body, headers, limit, "warc-truncated" in record.headers)
+    return status, headers, body
+
+
 def _message(block: bytes) -> tuple[int, dict[str, str], bytes]:
     """(status, headers, body) of an HTTP response. Raises ValueError: it is none."""
     head, mark, body = block.partition(b"\r\n\r\n")
-    if not mark or len(head) > _HEAD:
+    if not mark or len(head) > HEAD_BYTES:
         head, mark, body = block.partition(b"\n\n")
     first, *lines = head.splitlines()[:1000] or [b""]
     words = first.split()

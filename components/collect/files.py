@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.collect.archive import NoPage, read_archive
+from components.collect.archivedsites import is_about_a_site
 from components.collect.fetch import is_binary
 from components.collect.ledger import Entry
 from components.collect.urls import MAX_LENGTH
@@ -38,6 +39,7 @@ _TYPES = {
     ".md": "text/markdown",
     ".markdown": "text/markdown",
 }
+_PACKED = (".warc.zst", ".warc.lz4")
 _ROW_REST = 1 << 20
 """Bytes of a row besides its text."""
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -104,6 +106,11 @@ def _judged(page: WebPage, max_bytes: int) -> Found:
     return page
 
 
+def find_archives(globs: Sequence[str]) -> list[Path]:
+    """The WARC files among them, in the order of their names."""
+    return [path for path in find_files(globs).values() if _reader(path) is _archive]
+
+
 def _split(pattern: str) -> tuple[Path, str]:
     """The deepest folder that a glob names without a wildcard, absolute, and the rest."""
     parts = Path(pattern).expanduser().parts
@@ -121,11 +128,11 @@ def _reader(path: Path) -> Callable[[str, Path, int], Iterator[Found]]:
         return _json_lines
     if name.endswith(".parquet"):
         return _parquet
-    if name.endswith((".warc", ".warc.gz", ".warc.zst", ".warc.lz4")):
+    if name.removesuffix(".gz").endswith((".warc", ".wet")) or name.endswith(_PACKED):
         return _archive
     raise ConfigError(
         f"files: {path.name}: its kind is not known; readable are .html, .txt, .md, .jsonl, "
-        ".parquet, .warc and .warc.gz"
+        ".parquet, .warc, .wet and both with .gz"
     )
 
 
@@ -138,7 +145,9 @@ def _archive(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
     for found in read_archive(path, max_bytes):
         place = f"{name}#byte-{found.at}" if isinstance(found, NoPage) else name
         address = _address(found.url, place)
-        if isinstance(found, NoPage):
+        if isinstance(found, WebPage) and is_about_a_site(found.url):
+            yield Entry(address, reason="no page: a file about its site")
+        elif isinstance(found, NoPage):
             yield Entry(address, reason=found.reason, failed=found.is_bad)
         else:
             yield replace(found, url=address)

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lxml import etree
-
 from components.collect.dom import Element
 from components.collect.optout import MAX_EVIDENCE, Signal, Verdict
 
@@ -104,6 +102,6 @@ def _licences_in(value: Any, depth: int) -> Iterator[str]:
 
 
 def written(element: Element) -> str:
-    """An element's start as HTML, without what is in it."""
-    whole = etree.tostring(element, encoding="unicode", method="html", with_tail=False)
-    return f"{whole[:MAX_EVIDENCE].partition('>')[0]}>"
+    """An element's start tag, without what is in it, which may be the whole page."""
+    given = "".join(f' {name}="{value}"' for name, value in element.attrib.items())
+    return f"<{element.tag}{given}>"[:MAX_EVIDENCE]

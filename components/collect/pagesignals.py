@@ -15,6 +15,7 @@ from components.collect.licences import read_licences, written
 from components.collect.optout import OptoutConfig, Signal, reservation
 from components.collect.preferences import KEYS, read_preferences, split_path
 
+_TDM = ("tdm-reservation", "tdm-policy")
 _CLOSED = frozenset({"noindex", "none", "noai"})
 
 
@@ -63,9 +64,12 @@ def _robots(value: str, evidence: str, source: str, robots: Mapping[str, str]) -
 def _tdmrep(
     headers: Mapping[str, str], metas: Collection[tuple[str, str, str]], url: str
 ) -> Iterator[Signal]:
+    """Each with the address of the owner's policy, where one is named."""
     said = headers.get("tdm-reservation", "").strip()
     if said in ("0", "1"):
-        yield reservation(said == "1", f"tdm-reservation: {said}", f"{url} (header)")
+        lines = [f"{name}: {headers[name]}" for name in _TDM if name in headers]
+        yield reservation(said == "1", "\n".join(lines), f"{url} (header)")
+    policy = [evidence for name, _, evidence in metas if name == "tdm-policy"][:1]
     for name, content, evidence in metas:
         if name == "tdm-reservation" and content in ("0", "1"):
-            yield reservation(content == "1", evidence, f"{url} (meta)")
+            yield reservation(content == "1", "\n".join([evidence, *policy]), f"{url} (meta)")

@@ -15,12 +15,13 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from components.collect.archivedsites import read_sites
 from components.collect.ask import Asker, Manners
 from components.collect.cdxj import write_index
 from components.collect.crawl import Crawl
 from components.collect.earlier import Earlier
 from components.collect.fetch import Fetcher, Limits, request_headers
-from components.collect.files import digest_files, pages_of_files
+from components.collect.files import digest_files, find_archives, pages_of_files
 from components.collect.guard import Address
 from components.collect.judge import judge_seeds, judge_share
 from components.collect.ledger import BLOCKED, Entry, write_ledger
@@ -29,7 +30,7 @@ from components.collect.pagefacts import signals_of
 from components.collect.repeat import repeat_crawl
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
-from components.collect.urls import host_of, normalise
+from components.collect.urls import host_of, normalise, origin
 from components.collect.warc import Revisit, WebPage, write_shards
 from components.core.artifact import Pages
 from components.core.blocklist import Blocklist
@@ -228,7 +229,7 @@ async def _run(
     config: ScrapeConfig, target: _Target, work: Workdir, spool: Spool, earlier: Earlier | None
 ) -> Mapping[str, Entry]:
     manners = Manners(
-        agent=config.user_agent.split()[0].partition("/")[0],
+        agent=_robot(config),
         max_pages=config.max_pages,
         max_pages_per_host=config.max_pages_per_host,
         max_depth=config.max_depth,
@@ -252,6 +253,11 @@ async def _run(
     async with fetcher:
         asker = Asker(fetcher, spool, manners, earlier)
         return await Crawl(asker, target.hosts, work.progress).run(target.seeds)
+
+
+def _robot(config: ScrapeConfig) -> str:
+    """The name that robots.txt knows us by: a user agent's product token (RFC 9309)."""
+    return config.user_agent.split()[0].partition("/")[0]
 
 
 def _judge(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> None:
@@ -286,6 +292,7 @@ def _from_spool(
 def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
     digests, blocklist = config.digests or digest_files(config.files), Blocklist(config.blocklist)
+    sites, agent = read_sites(find_archives(config.files)), _robot(config)
     for found in pages_of_files(config.files, digests, config.max_bytes):
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
@@ -295,7 +302,9 @@ def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebP
             continue  # the same page twice
         else:
             entry = Entry(found.url, 200, "", len(found.body), found.digest)
-            entry.optouts = weigh(signals_of(found, config.optouts))
+            site = sites.get(origin(found.url))
+            said = site.of(found.url, agent, config.optouts.agents) if site is not None else []
+            entry.optouts = weigh([*said, *signals_of(found, config.optouts)])
             if config.optouts.policy == "honour":
                 entry.reason = refusal(entry.optouts)
             ledger[found.url] = entry

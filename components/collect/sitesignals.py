@@ -11,6 +11,7 @@ from components.collect.optout import Signal, reservation
 from components.collect.preferences import KEYS, read_preferences, split_path
 from components.collect.robotgroups import RobotsFile, matches, path_of, read_groups, ruling
 
+ROBOTS = "/robots.txt"
 TDMREP = "/.well-known/tdmrep.json"
 AI_TXT = "/ai.txt"
 MAX_BYTES = 1024 * 1024
@@ -60,7 +61,7 @@ class SiteSignals:
             rule = ruling(self.robots.lines_for(robot), path)
             if rule is not None and rule.key == "disallow":
                 evidence = f"User-agent: {robot}\n{rule.raw}"
-                source = f"{self.start}/robots.txt"
+                source = f"{self.start}{ROBOTS}"
                 yield Signal("robots-agent", robot, "denied", evidence, source)
 
     def _preferences(self, path: str, agent: str) -> Iterator[Signal]:
@@ -75,7 +76,7 @@ class SiteSignals:
             longest = max((len(at) for (at, _), _ in fitting), default=0)
             for (at, value), raw in fitting:
                 if len(at) == longest:
-                    yield from read_preferences(key, value, raw, f"{self.start}/robots.txt")
+                    yield from read_preferences(key, value, raw, f"{self.start}{ROBOTS}")
 
     def _ai_txt(self, path: str, agent: str) -> Iterator[Signal]:
         """Spawning's ai.txt: a robots file whose patterns need no slash and name kinds of files.
@@ -92,7 +93,7 @@ class SiteSignals:
         """Really Simple Licensing: where robots.txt says the site's terms lie."""
         for line in self.robots.general:
             if line.key == "license" and line.value:
-                source = f"{self.start}/robots.txt"
+                source = f"{self.start}{ROBOTS}"
                 yield Signal("licence", line.value, "noted", line.raw, source)
 
 

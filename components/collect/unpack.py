@@ -138,8 +138,9 @@ class _Member:
             except zlib.error:
                 self.reason = "its gzip member is broken"
                 return
-            packed = unpacker.unconsumed_tail
-            self.end += given - len(packed) - len(unpacker.unused_data)
+            packed = b"" if unpacker.eof else unpacker.unconsumed_tail
+            # At the end, zlib may name the same rest under both names.
+            self.end += given - len(unpacker.unused_data if unpacker.eof else packed)
             made += len(chunk)
             if made > _BOMB_BYTES and made > _BOMB_RATIO * (self.end - self._start):
                 self.reason, self.is_bomb = f"unpacks to more than {_BOMB_BYTES} bytes", True

@@ -194,6 +194,14 @@ def test_an_empty_file_and_one_that_is_no_archive(tmp_path: Path) -> None:
     assert found(tmp_path, b"<html>no archive</html>\n" * 9) == ([], ["no WARC record"])
 
 
+def test_common_crawls_text_extracts(tmp_path: Path, work: Workdir) -> None:
+    (tmp_path / "in").mkdir()
+    text = ("Text of a page, line by line. " * 20).encode()
+    extract = warc("conversion", "http://a.example/t", text, "text/plain")
+    (tmp_path / "in/CC-MAIN-2026.warc.wet.gz").write_bytes(packed(extract))
+    assert stored(work, crawl_files(tmp_path, work))["http://a.example/t"].body == text
+
+
 def crawl_files(tmp_path: Path, work: Workdir, **fields: Any) -> Pages:
     files = [f"{tmp_path}/in/*"]
     return scrape(resolve(ScrapeConfig(files=files, **fields), [], False, NOW), work)
@@ -230,6 +238,39 @@ def test_optouts_of_pages_in_files(tmp_path: Path, work: Workdir) -> None:
     lenient = fresh(tmp_path, "record")
     kept = crawl_files(tmp_path, lenient, optouts=OptoutConfig(policy="record"))
     assert kept.stats["pages"] == 3
+
+
+def test_robots_files_in_archives_speak_for_their_sites(tmp_path: Path, work: Workdir) -> None:
+    (tmp_path / "in").mkdir()
+    robots = b"User-agent: CCBot\nDisallow: /b\n"
+    text = "Content-Type: text/plain"
+    rules = json.dumps([{"location": "/c", "tdm-reservation": 1}]).encode()
+    (tmp_path / "in/pages.warc.gz").write_bytes(packed(A, B, C))
+    (tmp_path / "in/robotstxt.warc.gz").write_bytes(
+        packed(
+            record(
+                "http://a.example/robots.txt", gzip.compress(robots), text, "Content-Encoding: gzip"
+            ),
+            record(
+                "http://a.example/.well-known/tdmrep.json", rules, "Content-Type: application/json"
+            ),
+            record("http://b.example/robots.txt", b"User-agent: CCBot\nDisallow: /\n", text),
+        )
+    )
+    pages = crawl_files(tmp_path, work)
+    rows = ledger(work, pages)
+    assert set(stored(work, pages)) == {"http://a.example/a"}
+    assert rows["b"]["reason"].startswith("opted out: robots-agent: CCBot")
+    assert rows["c"]["reason"].startswith("opted out: tdmrep")
+    assert rows["robots.txt"]["reason"] == "no page: a file about its site"
+
+
+def test_records_longer_than_what_is_read_at_a_time(tmp_path: Path) -> None:
+    """Of a member that unpacks in many pieces, the end has to be found all the same."""
+    long = [record(f"http://a.example/{n}", b"<p>" + b"text " * 50_000) for n in "xyz"]
+    assert found(tmp_path, packed(*long, A), "x.warc.gz") == (["x", "y", "z", "a"], [])
+    assert found(tmp_path, b"".join(long) + A) == (["x", "y", "z", "a"], [])
+    assert found(tmp_path, packed(*long)[:-9], "z.warc.gz")[0][:2] == ["x", "y"]
 
 
 def test_rows_that_are_none(tmp_path: Path, work: Workdir) -> None:

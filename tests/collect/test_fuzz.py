@@ -40,6 +40,7 @@ SEEDS = [
     A + B + C,
     gzip.compress(A) + ZIPPED + gzip.compress(C),
     gzip.compress(A + B),
+    gzip.compress(record("http://a.example/l", b"<p>" + b"long " * 30_000)) + gzip.compress(C),
     A + warc("revisit", "http://a.example/r", b"", "application/http") + C,
 ]
 WORDS = [

@@ -142,6 +142,21 @@ def test_what_a_page_says(
     assert f"{web.url}/a" in stored(kept, recorded)
 
 
+def test_the_owners_policy_is_evidence(web: Any, work: Workdir) -> None:
+    site(web, "/a", "/b")
+    tdm = {"TDM-Reservation": "1", "TDM-Policy": "https://a.example/policy.json"}
+    web.pages["/a"] = (200, {**HTML, **tdm}, words("a").encode())
+    metas = (
+        '<meta name="tdm-reservation" content="1">'
+        '<meta name="tdm-policy" content="https://b.example/policy.json">'
+    )
+    web.pages["/b"] = metas + words("b")
+    found = rows(web, work)
+    evidence = found["a"]["optouts"][0]["evidence"]
+    assert evidence == "tdm-reservation: 1\ntdm-policy: https://a.example/policy.json"
+    assert found["b"]["optouts"][0]["evidence"] == metas.replace("><", ">\n<")
+
+
 def test_tdmrep_file_and_what_overrides_it(web: Any, work: Workdir) -> None:
     rules = [
         {"location": "/", "tdm-reservation": 0},
