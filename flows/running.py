@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from components.collect.resolve import resolve as resolve_sources
 from components.collect.scrape import ScrapeConfig
-from components.collect.scrape import resolve as resolve_sources
 from components.core import log
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion

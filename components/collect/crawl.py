@@ -3,44 +3,27 @@
 A wave is all pages at one distance from the seeds. Its pages are fetched side by side, and the next
 wave is made from their links in the order of the wave, whichever answered first. So which pages are
 fetched depends on the sites alone, and after a kill the same waves are gone through again, with
-every stored answer taken from the spool.
+every stored answer taken from the spool. Last come the pages of the crawl before that nothing links
+to any more: they are still there, or they are gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from components.collect.fetch import Fetched, Fetcher
-from components.collect.pagelinks import read_links
-from components.collect.robots import Rules, forbids_indexing, read_rules, read_sitemaps
-from components.collect.spool import Answer, Spool
+from components.collect.ask import Asker, Manners
+from components.collect.ledger import Entry
+from components.collect.optout import refusal, weigh
+from components.collect.spool import Answer
+from components.collect.traps import Traps, shape_of
 from components.collect.urls import host_of, origin
-from components.core.blocklist import Blocklist
 from components.core.progress import Progress
 
-MAX_WAIT_SECONDS = 120.0
-"""A server that asks to be left alone for longer is asked no more."""
-BLOCKED = "on the blocklist"
-"""The ledger's reason for a page that was not to be fetched."""
-
-
-@dataclass(frozen=True)
-class Manners:
-    """Bounds of a crawl and how it treats a host."""
-
-    agent: str
-    max_pages: int
-    max_depth: int
-    max_redirects: int
-    concurrency: int
-    delay_seconds: float
-    retries: int
-    backoff_seconds: float
-    blocklist: Blocklist
+MAX_WAITING = 2048
+"""Visits that wait for their hosts at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,206 +38,166 @@ class Visit:
 
 
 @dataclass
-class Entry:
-    """One line of the fetch ledger."""
-
-    url: str
-    status: int = 0
-    reason: str = ""
-    bytes: int = 0
-    digest: str = ""
-    etag: str = ""
-    last_modified: str = ""
-    redirected_from: str = ""
-    failed: bool = False
-    """Whether the page should have come and did not."""
-
-    def row(self) -> dict[str, Any]:
-        """As a row of ``ledger.parquet``."""
-        return {name: value for name, value in vars(self).items() if name != "failed"}
-
-
-@dataclass
-class _Gate:
-    """Keeps to one host's pace."""
-
-    slots: asyncio.Semaphore
-    delay: float
-    free_at: float = 0.0
-
-    async def __aenter__(self) -> None:
-        await self.slots.acquire()
-        now = time.monotonic()
-        start = max(now, self.free_at)
-        self.free_at = start + self.delay
-        if start > now:
-            await asyncio.sleep(start - now)
-
-    async def __aexit__(self, *_: object) -> None:
-        self.slots.release()
-
-
-@dataclass
 class Crawl:
-    """One crawl over a spool. ``hosts`` bounds it; redirects of seeds may add to them."""
+    """One crawl. ``hosts`` bounds it; redirects of seeds may add to them."""
 
-    fetcher: Fetcher
-    spool: Spool
-    manners: Manners
+    asker: Asker
     hosts: set[str]
     progress: Progress
     ledger: dict[str, Entry] = field(default_factory=dict)
-    _rules: dict[str, Rules] = field(default_factory=dict)
-    _gates: dict[str, _Gate] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
+    _asked: int = 0
+    _of_host: Counter[str] = field(default_factory=Counter)
+    _trapped: set[str] = field(default_factory=set)
+    """Shapes of addresses that were found to be traps."""
+
+    def __post_init__(self) -> None:
+        self._traps = Traps(self._manners.max_barren)
+
+    @property
+    def _manners(self) -> Manners:
+        return self.asker.manners
 
     async def run(self, seeds: Sequence[str]) -> Mapping[str, Entry]:
         """Crawl, and give the ledger by URL."""
-        wave = [Visit(url, 0, is_seed=True) for url in dict.fromkeys(seeds)]
-        known = {visit.url for visit in wave}
-        fetched = 0
-        while wave:
-            wave = wave[: self.manners.max_pages - fetched]
-            fetched += len(wave)
-            self.progress.start(fetched, "pages", done=fetched - len(wave))
-            await self._read_all_rules(wave)
-            answers = await asyncio.gather(*(self._visit(visit) for visit in wave))
-            following: list[Visit] = []
-            for visit, answer in zip(wave, answers, strict=True):
-                following.extend(self._settle(visit, answer, known))
-            for url in await self._sitemap_urls(wave):
-                following.extend(self._next(url, 1, known))
-            wave = following
+        await self._go([v for url in seeds for v in self._next(url, 0, is_seed=True)])
+        if self.asker.earlier is not None:
+            depth = self._manners.max_depth  # they are looked at, and lead nowhere
+            await self._go([v for url in self.asker.earlier.urls for v in self._next(url, depth)])
+        _fold_canonicals(self.ledger)
         return self.ledger
 
-    def _settle(self, visit: Visit, answer: Answer, known: set[str]) -> list[Visit]:
-        """Enter an answer into the ledger; where it leads."""
-        first = visit.chain[0] if visit.chain else ""
-        entry = self.ledger[visit.url] = Entry(
-            visit.url,
-            answer.status,
-            answer.reason,
-            answer.bytes,
-            answer.digest if answer.bytes else "",
-            answer.headers.get("etag", ""),
-            answer.headers.get("last-modified", ""),
-            first,
-            failed=answer.asked and bool(answer.reason) and not 0 < answer.status < 400,
-        )
-        if answer.location is not None and not answer.reason:
-            return self._redirect(visit, answer.location, entry, known)
-        if not answer.reason:
-            if forbids_indexing(answer.headers.get("x-robots-tag", "")):
-                entry.reason = "its robots directives forbid indexing"
-            elif answer.bytes == 0:
-                entry.reason = "an empty page"
-        return [
-            following
-            for url in answer.links
-            for following in self._next(url, visit.depth + 1, known)
-        ]
+    async def _go(self, wave: list[Visit]) -> None:
+        """Go through waves until one is empty or enough pages were asked for."""
+        while wave := wave[: self._manners.max_pages - self._asked]:
+            self.progress.start(self._asked + len(wave), "pages", done=self._asked)
+            self._asked += len(wave)
+            await self.asker.meet([visit.url for visit in wave])
+            answers = await self._answers(wave)
+            following: list[Visit] = []
+            for visit, answer in zip(wave, answers, strict=True):
+                following.extend(self._settle(visit, answer))
+            for start in dict.fromkeys(origin(visit.url) for visit in wave if visit.is_seed):
+                for url in await self.asker.sitemap(start):
+                    following.extend(self._next(url, 1))
+            wave = following
 
-    def _redirect(self, visit: Visit, target: str, entry: Entry, known: set[str]) -> list[Visit]:
+    async def _answers(self, wave: Sequence[Visit]) -> list[Answer]:
+        """One for each visit, in their order; a wave may be too long for a task a visit."""
+        answers: dict[int, Answer] = {}
+        waiting = iter(enumerate(wave))
+
+        async def work() -> None:
+            for at, visit in waiting:
+                answers[at] = await self.asker.page(visit.url)
+                self.progress.advance(note=host_of(visit.url))
+
+        await asyncio.gather(*(work() for _ in wave[:MAX_WAITING]))
+        return [answers[at] for at in range(len(wave))]
+
+    def _settle(self, visit: Visit, answer: Answer) -> list[Visit]:
+        """Enter an answer into the ledger; where it leads."""
+        entry = self.ledger[visit.url] = _entry(visit, answer)
+        entry.optouts = weigh([*self.asker.signals(visit.url), *answer.facts.signals])
+        if answer.location is not None and not answer.reason:
+            entry.change = "moved" if self._was_there(visit.url) else ""
+            return self._redirect(visit, answer.location, entry)
+        if not answer.reason:
+            entry.reason = self._left_out(answer, entry)
+            self._traps.learn(visit.url, answer.facts.words)
+        entry.change = self._change(visit.url, answer, entry)
+        links = answer.facts.links
+        if answer.facts.canonical:
+            links = [answer.facts.canonical, *links]
+        return [v for url in links for v in self._next(url, visit.depth + 1)]
+
+    def _left_out(self, answer: Answer, entry: Entry) -> str:
+        """Why a page that came is not kept; empty where it is."""
+        if answer.facts.noindex:
+            return "its robots directives forbid indexing"
+        if answer.bytes == 0:
+            return "an empty page"
+        return refusal(entry.optouts) if self._manners.optouts.policy == "honour" else ""
+
+    def _was_there(self, url: str) -> bool:
+        return self.asker.earlier is not None and url in self.asker.earlier
+
+    def _change(self, url: str, answer: Answer, entry: Entry) -> str:
+        """What became of the page since the crawl before; empty where nothing can be said."""
+        if self.asker.earlier is None:
+            return ""
+        if self._was_there(url):
+            if answer.status in (404, 410):
+                return "gone"
+            return "" if entry.reason else "same" if answer.carried is not None else "changed"
+        return "" if entry.reason else "new"
+
+    def _redirect(self, visit: Visit, target: str, entry: Entry) -> list[Visit]:
         chain = (*visit.chain, visit.url)
         entry.reason = f"redirects to {target}"
         if target in chain:
             entry.reason, entry.failed = "redirects in a loop", True
             return []
-        if len(chain) > self.manners.max_redirects:
-            limit = self.manners.max_redirects
+        if len(chain) > self._manners.max_redirects:
+            limit = self._manners.max_redirects
             entry.reason, entry.failed = f"more than {limit} redirects", True
             return []
         if visit.is_seed:
             self.hosts.add(host_of(target))
-        return self._next(target, visit.depth, known, chain, is_seed=visit.is_seed)
+        return self._next(target, visit.depth, chain, is_seed=visit.is_seed)
 
     def _next(
-        self,
-        url: str,
-        depth: int,
-        known: set[str],
-        chain: tuple[str, ...] = (),
-        *,
-        is_seed: bool = False,
+        self, url: str, depth: int, chain: tuple[str, ...] = (), *, is_seed: bool = False
     ) -> list[Visit]:
         """A visit to ``url``, where it is new and within bounds."""
-        if url in known or depth > self.manners.max_depth or host_of(url) not in self.hosts:
+        host = host_of(url)
+        if url in self._known or depth > self._manners.max_depth or host not in self.hosts:
             return []
-        known.add(url)
+        if self._of_host[host] >= self._manners.max_pages_per_host:
+            return []
+        if self._traps.closed(url):
+            self._enter_trap(url)
+            return []
+        self._known.add(url)
+        self._of_host[host] += 1
         return [Visit(url, depth, chain, is_seed)]
 
-    async def _visit(self, visit: Visit) -> Answer:
-        answer = self._forbidden(visit.url)
-        if answer is None:
-            answer = await self._stored(visit.url)
-        self.progress.advance(note=host_of(visit.url))
-        return answer
+    def _enter_trap(self, url: str) -> None:
+        """One line a trap: its addresses have no end."""
+        self._known.add(url)
+        shape = shape_of(url)
+        if shape not in self._trapped:
+            self._trapped.add(shape)
+            reason = "a trap: pages with addresses like this one bring nothing new"
+            self.ledger[url] = Entry(url, reason=reason)
 
-    def _forbidden(self, url: str) -> Answer | None:
-        if self.manners.blocklist.covers(url):
-            return Answer(reason=BLOCKED, asked=False)
-        rules = self._rules[origin(url)]
-        if rules.forbids(url, self.manners.agent):
-            return Answer(reason=rules.reason, asked=rules.protego is None)
-        return None
 
-    async def _stored(self, url: str, *, any_text: bool = False) -> Answer:
-        answer = self.spool.get(url)
-        if answer is None:
-            fetched = await self._persistently(url, any_text)
-            links: list[str] = []
-            if fetched.body and not any_text:
-                links, directives = read_links(fetched.body, url, fetched.headers)
-                if directives:
-                    fetched.headers["x-robots-tag"] = directives
-            answer = self.spool.put(url, fetched, links)
-        return answer
+def _entry(visit: Visit, answer: Answer) -> Entry:
+    return Entry(
+        visit.url,
+        answer.status,
+        answer.reason,
+        answer.bytes,
+        answer.digest if answer.bytes else "",
+        answer.headers.get("etag", ""),
+        answer.headers.get("last-modified", ""),
+        visit.chain[0] if visit.chain else "",
+        answer.facts.canonical,
+        failed=answer.asked and bool(answer.reason) and not 0 < answer.status < 400,
+    )
 
-    async def _persistently(self, url: str, any_text: bool) -> Fetched:
-        """Fetch at the host's pace, and again when that may help."""
-        wait = self.manners.backoff_seconds
-        for left in range(self.manners.retries, -1, -1):
-            async with self._gate(url):
-                fetched = await self.fetcher.get(url, any_text=any_text)
-            if not fetched.transient or left == 0:
-                break
-            asked = fetched.wait_seconds or 0.0
-            if asked > MAX_WAIT_SECONDS:
-                fetched.reason += f", and asks to be left alone for {asked:.0f} s"
-                break
-            await asyncio.sleep(max(wait, asked))
-            wait = min(wait * 2, MAX_WAIT_SECONDS)
-        return fetched
 
-    def _gate(self, url: str) -> _Gate:
-        host = host_of(url)
-        if host not in self._gates:
-            rules = self._rules.get(origin(url))
-            delay = max(self.manners.delay_seconds, rules.delay(self.manners.agent) if rules else 0)
-            # One request after another where a pause is asked for.
-            slots = 1 if delay else self.manners.concurrency
-            self._gates[host] = _Gate(asyncio.Semaphore(slots), delay)
-        return self._gates[host]
+def _fold_canonicals(ledger: Mapping[str, Entry]) -> None:
+    """Keep of pages that say they are one (RFC 6596) the one that is meant.
 
-    async def _get_text(self, url: str) -> Fetched:
-        """A robots.txt or sitemap, with its body."""
-        answer = await self._stored(url, any_text=True)
-        return Fetched(answer.status, answer.reason, self.spool.body(url), location=answer.location)
-
-    async def _read_all_rules(self, wave: Sequence[Visit]) -> None:
-        """Learn the rules of every site that a wave meets for the first time."""
-        new = dict.fromkeys(origin(visit.url) for visit in wave)
-        starts = [start for start in new if start not in self._rules]
-        rules = await asyncio.gather(*(read_rules(f"{s}/", self._get_text) for s in starts))
-        self._rules.update(zip(starts, rules, strict=True))
-        for start in starts:
-            self._gates.pop(host_of(f"{start}/"), None)  # the next one knows the asked delay
-
-    async def _sitemap_urls(self, wave: Sequence[Visit]) -> list[str]:
-        """Pages named by the sitemaps of the seeds' sites."""
-        urls: list[str] = []
-        for start in dict.fromkeys(origin(visit.url) for visit in wave if visit.is_seed):
-            rules = self._rules[start]
-            if rules.protego is not None:
-                limit = self.manners.max_pages
-                urls += await read_sitemaps(f"{start}/", rules, self._get_text, limit)
-        return urls
+    Only where that one is kept too. A site whose every page claims to be its home page is wrong;
+    so a home page stands for itself alone.
+    """
+    for url in sorted(ledger):
+        entry = ledger[url]
+        target = ledger.get(entry.canonical)
+        if entry.reason or target is None or target.reason:
+            continue
+        if entry.canonical == f"{origin(url)}/" and entry.digest != target.digest:
+            continue
+        entry.reason = f"canonical is {entry.canonical}"

@@ -1,17 +1,23 @@
-"""One GET request: bounded in bytes and seconds, redirects not followed but reported."""
+"""One GET request: bounded in bytes and seconds, redirects not followed but reported.
+
+A request may be conditional (RFC 9110, section 13): a server that still has the very page then
+answers 304 without a body.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
+import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
 
 import httpcore
 
+from components.collect.directives import join_lines
 from components.collect.guard import Address, AddressRefused, GuardedNetwork
 from components.collect.urls import normalise
 
@@ -19,7 +25,22 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PAGE_TYPES = frozenset(
     {"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-markdown", ""}
 )
-_KEPT = ("content-type", "content-language", "etag", "last-modified", "link", "x-robots-tag")
+KEPT = (
+    "content-language",
+    "content-signal",
+    "content-type",
+    "content-usage",
+    "etag",
+    "last-modified",
+    "link",
+    "tdm-policy",
+    "tdm-reservation",
+    "x-robots-tag",
+)
+"""Response headers that say something of the page, and are equal when it is."""
+_LISTS = frozenset({"content-signal", "content-usage", "link"})
+"""Headers whose lines are parts of one list (RFC 9110, section 5.3)."""
+_ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8"
 _BINARY = (b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\x1f\x8b", b"\x7fELF")
 
 
@@ -49,6 +70,26 @@ class Fetched:
     wait_seconds: float | None = None
     """How long the server asks to be left alone."""
 
+    @property
+    def digest(self) -> str:
+        """sha256 of the body."""
+        return hashlib.sha256(self.body).hexdigest()
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the server says that the page is the one that was named in the request."""
+        return self.status == 304 and not self.reason
+
+
+def request_headers(user_agent: str, conditions: Mapping[str, str]) -> dict[str, str]:
+    """What a request says besides its first line and its host."""
+    return {
+        "User-Agent": user_agent,
+        "Accept": _ACCEPT,
+        "Accept-Encoding": "gzip, deflate",
+        **conditions,
+    }
+
 
 class Fetcher:
     """Makes requests, on kept connections, to addresses that the guard lets through."""
@@ -63,11 +104,7 @@ class Fetcher:
         connections: int = 64,
     ) -> None:
         self._limits = limits
-        self._headers: dict[bytes | str, bytes | str] = {
-            "User-Agent": user_agent,
-            "Accept": "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8",
-            "Accept-Encoding": "gzip, deflate",
-        }
+        self._user_agent = user_agent
         self._pool = httpcore.AsyncConnectionPool(
             max_connections=connections,
             keepalive_expiry=30.0,
@@ -86,12 +123,18 @@ class Fetcher:
     ) -> None:
         await self._pool.__aexit__(kind, error, trace)
 
-    async def get(self, url: str, *, any_text: bool = False) -> Fetched:
-        """Fetch ``url`` once; failures are in the answer. ``any_text``: robots.txt, sitemaps."""
+    async def get(
+        self, url: str, *, text_limit: int = 0, conditions: Mapping[str, str] | None = None
+    ) -> Fetched:
+        """Fetch ``url`` once; failures are in the answer.
+
+        ``text_limit``: for robots.txt and its like: text of any kind, of which as many bytes are
+        read. ``conditions``: ``If-None-Match`` and ``If-Modified-Since``.
+        """
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_seconds):
-                return await self._get(url, any_text)
+                return await self._get(url, text_limit, conditions or {})
         except AddressRefused as error:
             return Fetched(reason=f"refused: {error}")
         except TimeoutError:
@@ -103,55 +146,81 @@ class Fetcher:
         except (httpcore.UnsupportedProtocol, OSError, ValueError) as error:
             return Fetched(reason=f"cannot be fetched: {error or _kind(error)}")
 
-    async def _get(self, url: str, any_text: bool) -> Fetched:
+    async def _get(self, url: str, text_limit: int, conditions: Mapping[str, str]) -> Fetched:
         timeout = {
             "connect": self._limits.connect_seconds,
             "read": self._limits.read_seconds,
             "write": self._limits.read_seconds,
         }
+        sent = request_headers(self._user_agent, conditions)
         request = self._pool.stream(
-            "GET", url, headers=self._headers, extensions={"timeout": timeout}
+            "GET", url, headers=list(sent.items()), extensions={"timeout": timeout}
         )
         async with request as response:
-            headers = {
-                name.decode("latin-1").lower(): value.decode("latin-1")
-                for name, value in reversed(response.headers)  # of several, the first counts
-            }
-            fetched = _judge(url, response.status, headers, self._limits.max_bytes, any_text)
-            if fetched.reason or fetched.location:
-                return fetched
-            await self._read(fetched, response, headers.get("content-encoding", ""))
-        if not any_text and not fetched.reason and _is_binary(fetched.body):
+            headers = joined_headers(response.headers)
+            fetched = _judge(url, response.status, headers, self._limits.max_bytes, text_limit)
+            if fetched.status == 304 and conditions:
+                fetched.reason = ""
+            elif not fetched.reason and not fetched.location:
+                await self._read(fetched, response, headers, text_limit)
+        if not text_limit and not fetched.reason and is_binary(fetched.body):
             fetched.reason, fetched.body = "no page: its content is binary", b""
         return fetched
 
-    async def _read(self, page: Fetched, response: httpcore.Response, encoding: str) -> None:
-        limit = self._limits.max_bytes
+    async def _read(
+        self, page: Fetched, response: httpcore.Response, headers: dict[str, str], text_limit: int
+    ) -> None:
+        limit = text_limit or self._limits.max_bytes
+        encoding = headers.get("content-encoding", "").strip().lower()
         try:
-            decoder = _Decoder(encoding.strip().lower(), limit)
+            decoder = Decoder(encoding, limit)
             async for chunk in response.aiter_stream():
                 decoder.feed(chunk)
                 if decoder.full:
-                    page.reason = f"larger than {limit} bytes"
-                    return
+                    break
+            else:
+                decoder.finish()
         except (zlib.error, ValueError) as error:
             page.reason = f"its encoding is broken: {error}"
             return
-        page.body = bytes(decoder.body)
+        if decoder.full and not text_limit:
+            page.reason = f"larger than {limit} bytes"
+            return
+        page.body = bytes(decoder.body[:limit])
 
 
-def _is_binary(body: bytes) -> bool:
-    start = body[:1024]
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of zero bytes
+def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by lower-case name: the lines of a list joined, of any other the first."""
+    lines: dict[str, list[str]] = {}
+    for name, value in raw:
+        lines.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    return {
+        name: join_lines(values)
+        if name == "x-robots-tag"
+        else ", ".join(values)
+        if name in _LISTS
+        else values[0]
+        for name, values in lines.items()
+    }
+
+
+def is_binary(body: bytes) -> bool:
+    """Whether a body is no text: it starts like a known format, or holds a null byte."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of them
         return False
-    return start.startswith(_BINARY) or b"\0" in start
+    return body.startswith(_BINARY) or b"\0" in body
+
+
+def is_page_type(content_type: str) -> bool:
+    """Whether a media type is one of pages; none given is one."""
+    return content_type.partition(";")[0].strip().lower() in _PAGE_TYPES
 
 
 def _judge(
-    url: str, status: int, headers: dict[str, str], max_bytes: int, any_text: bool
+    url: str, status: int, headers: dict[str, str], max_bytes: int, text_limit: int
 ) -> Fetched:
     """What status line and headers say, before the body is read."""
-    kept = {name: headers[name] for name in _KEPT if name in headers}
+    kept = {name: headers[name] for name in KEPT if name in headers}
     fetched = Fetched(status=status, headers=kept)
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if status in _REDIRECTS:
@@ -163,17 +232,24 @@ def _judge(
         fetched.reason = f"HTTP {status}"
         fetched.transient = status in (408, 425, 429) or status >= 500
         fetched.wait_seconds = _retry_after(headers.get("retry-after", ""))
-    elif kind not in _PAGE_TYPES and not any_text:
+    elif text_limit:
+        pass  # of a longer one, the start is read
+    elif not is_page_type(kind):
         fetched.reason = f"no page: {kind}"
-    elif headers.get("content-length", "").isdigit() and int(headers["content-length"]) > max_bytes:
+    elif _number(headers.get("content-length", "")) > max_bytes:
         fetched.reason = f"larger than {max_bytes} bytes"
     return fetched
 
 
+def _number(text: str) -> int:
+    """A header's number; 0 for none, and for one that nobody means."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
 def _retry_after(value: str) -> float | None:
-    """Seconds, from a number of them or from a date."""
+    """Seconds, from a number of them or from a date (RFC 9110, section 10.2.3)."""
     if value.strip().isdigit():
-        return float(value)
+        return float(_number(value.strip()))
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError):
@@ -183,14 +259,16 @@ def _retry_after(value: str) -> float | None:
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-class _Decoder:
+class Decoder:
     """Undoes gzip and deflate, and never holds more than ``limit`` bytes and one."""
 
     def __init__(self, encoding: str, limit: int) -> None:
+        """Raises ValueError for an encoding that is not known."""
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise ValueError(f"{encoding} was not asked for")
         self._unpacker = zlib.decompressobj(47) if encoding not in ("", "identity") else None
         self._limit = limit
+        self._started = False
         self.body = bytearray()
 
     @property
@@ -198,17 +276,37 @@ class _Decoder:
         return len(self.body) > self._limit
 
     def feed(self, chunk: bytes) -> None:
+        """Raises zlib.error where it is no gzip or deflate."""
         if self._unpacker is None:
             self.body += chunk
             return
+        while chunk and not self.full:
+            chunk = self._unpack(self._unpacker, chunk)
+
+    def finish(self) -> None:
+        """Raises ValueError where the end is missing: half a page is no page."""
+        if self._unpacker is not None and self._started and not self._unpacker.eof:
+            raise ValueError("it ends too early")
+
+    def _unpack(self, unpacker: zlib._Decompress, chunk: bytes) -> bytes:
+        """Unpack into the room that is left; what remains of ``chunk``."""
         room = self._limit + 1 - len(self.body)
         try:
-            self.body += self._unpacker.decompress(chunk, room)
+            self.body += unpacker.decompress(chunk, room)
         except zlib.error:
-            if self.body:
+            if self._started:
                 raise
-            self._unpacker = zlib.decompressobj(-15)  # deflate without its wrapper is common
-            self.body += self._unpacker.decompress(chunk, room)
+            # Deflate without its wrapper is common.
+            self._unpacker = unpacker = zlib.decompressobj(-15)
+            self.body += unpacker.decompress(chunk, room)
+        self._started = True
+        if not unpacker.eof:
+            return unpacker.unconsumed_tail
+        rest = unpacker.unused_data
+        if not rest.startswith(b"\x1f\x8b"):  # else another member; browsers drop all but that
+            return b""
+        self._unpacker = zlib.decompressobj(47)
+        return rest
 
 
 def _kind(error: BaseException) -> str:

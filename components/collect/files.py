@@ -9,15 +9,23 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.collect.crawl import Entry
-from components.collect.warc import WebPage, read_pages
+from components.collect.archive import NoPage, read_archive
+from components.collect.archivedsites import is_about_a_site
+from components.collect.fetch import is_binary
+from components.collect.ledger import Entry
+from components.collect.urls import MAX_LENGTH
+from components.collect.warc import WebPage
 from components.core.artifact import digest_file
 from components.core.errors import ConfigError, DataError
 
@@ -31,7 +39,11 @@ _TYPES = {
     ".md": "text/markdown",
     ".markdown": "text/markdown",
 }
-_READABLE = "readable are .html, .txt, .md, .jsonl, .parquet, .warc and .warc.gz"
+_READABLE = "readable are .html, .txt, .md, .jsonl, .parquet, .warc, .wet and the last two with .gz"
+_PACKED = (".warc.zst", ".warc.lz4")
+_ROW_REST = 1 << 20
+"""Bytes of a row besides its text."""
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Found = WebPage | Entry
 """A page, or the ledger's line that says why there is none."""
 
@@ -78,7 +90,7 @@ def pages_of_files(
     """Every page of the files in order of names, and why others are none.
 
     Raises:
-        DataError: the files are not those that ``digests`` names, or one cannot be read.
+        DataError: the files are not those that ``digests`` names.
     """
     files = find_files(globs, folder)
     for name, path in files.items():
@@ -90,15 +102,24 @@ def pages_of_files(
     for name, path in files.items():
         reader = _reader(path)
         assert reader is not None  # find_files leaves no other
-        for page in reader(name, path):
-            if isinstance(page, Entry):
-                yield page
-            elif len(page.body) > max_bytes:
-                yield Entry(page.url, reason=f"larger than {max_bytes} bytes", failed=True)
-            elif not page.body.strip():
-                yield Entry(page.url, reason="an empty page")
-            else:
-                yield page
+        for page in reader(name, path, max_bytes):
+            yield page if isinstance(page, Entry) else _judged(page, max_bytes)
+
+
+def _judged(page: WebPage, max_bytes: int) -> Found:
+    """The page, or why it is set aside."""
+    if len(page.body) > max_bytes:
+        return Entry(page.url, reason=f"larger than {max_bytes} bytes", failed=True)
+    if not page.body.strip():
+        return Entry(page.url, reason="an empty page")
+    if is_binary(page.body):
+        return Entry(page.url, reason="no page: its content is binary", failed=True)
+    return page
+
+
+def find_archives(globs: Sequence[str], folder: str = "") -> list[Path]:
+    """The WARC files among them, in the order of their names."""
+    return [path for path in find_files(globs, folder).values() if _reader(path) is _archive]
 
 
 def _split(pattern: str, folder: str) -> tuple[Path, str]:
@@ -112,7 +133,7 @@ def _split(pattern: str, folder: str) -> tuple[Path, str]:
     return Path(*parts[:fixed]).resolve(), "/".join(parts[fixed:])
 
 
-def _reader(path: Path) -> Callable[[str, Path], Iterator[Found]] | None:
+def _reader(path: Path) -> Callable[[str, Path, int], Iterator[Found]] | None:
     name = path.name.lower()
     if path.suffix.lower() in _TYPES:
         return _whole
@@ -120,44 +141,65 @@ def _reader(path: Path) -> Callable[[str, Path], Iterator[Found]] | None:
         return _json_lines
     if name.endswith(".parquet"):
         return _parquet
-    if name.endswith((".warc", ".warc.gz", ".warc.zst", ".warc.lz4")):
+    if name.removesuffix(".gz").endswith((".warc", ".wet")) or name.endswith(_PACKED):
         return _archive
     return None
 
 
-def _whole(name: str, path: Path) -> Iterator[Found]:
-    yield _page(f"file:///{name}", path.read_bytes(), _TYPES[path.suffix.lower()])
+def _whole(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
+    with path.open("rb") as file:
+        yield _page(name, file.read(max_bytes + 1), _TYPES[path.suffix.lower()])
 
 
-def _archive(name: str, path: Path) -> Iterator[Found]:
-    for page in read_pages(path):
-        yield _page(page.url, page.body, page.content_type)
+def _archive(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
+    for found in read_archive(path, max_bytes):
+        place = f"{name}#byte-{found.at}" if isinstance(found, NoPage) else name
+        address = _address(found.url, place)
+        if isinstance(found, WebPage) and is_about_a_site(found.url):
+            yield Entry(address, reason="no page: a file about its site")
+        elif isinstance(found, NoPage):
+            yield Entry(address, reason=found.reason, failed=found.is_bad)
+        else:
+            yield replace(found, url=address)
 
 
-def _json_lines(name: str, path: Path) -> Iterator[Found]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+def _json_lines(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
+    longest = 6 * max_bytes + _ROW_REST  # a character is six in JSON, at most
+    with path.open("rb") as file:
+        for number in count(1):
+            line = file.readline(longest)
+            if not line:
+                return
             place = f"{name}#{number}"
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                yield _bad_row(place, f"no JSON: {error}")
-                continue
-            yield _row_page(place, row) if isinstance(row, dict) else _bad_row(place, "no object")
+            if len(line) == longest:
+                while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
+                    pass
+                yield _bad_row(place, f"its line is longer than {longest} bytes")
+            elif line.strip():
+                yield _json_row(place, line)
 
 
-def _parquet(name: str, path: Path) -> Iterator[Found]:
+def _json_row(place: str, line: bytes) -> Found:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        return _bad_row(place, f"no JSON: {reason}")
+    return _row_page(place, row) if isinstance(row, dict) else _bad_row(place, "no object")
+
+
+def _parquet(name: str, path: Path, _: int) -> Iterator[Found]:
     number = 0
     try:
         file = pq.ParquetFile(path)
-        for batch in file.iter_batches(batch_size=256):
+        wanted = [c for c in (*TEXT_FIELDS, "url") if c in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=256, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
                 yield _row_page(f"{name}#{number}", row)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{name}: cannot be read as Parquet: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        yield _bad_row(f"{name}#{number + 1}", f"cannot be read as Parquet from here on: {reason}")
 
 
 def _row_page(place: str, row: dict[str, Any]) -> Found:
@@ -166,13 +208,29 @@ def _row_page(place: str, row: dict[str, Any]) -> Found:
         return _bad_row(place, f"no text in any of {', '.join(TEXT_FIELDS)}")
     url = row.get("url")
     kind = "text/html" if field == "html" else "text/markdown"
-    address = url if isinstance(url, str) and url else f"file:///{place}"
-    return _page(address, row[field].encode(errors="replace"), f"{kind}; charset=utf-8")
+    body = row[field].encode(errors="replace")
+    page = _page(place, body, f"{kind}; charset=utf-8")
+    return replace(page, url=_address(url, place)) if isinstance(url, str) else page
 
 
 def _bad_row(place: str, reason: str) -> Entry:
-    return Entry(f"file:///{place}", reason=reason, failed=True)
+    return Entry(_address("", place), reason=reason, failed=True)
 
 
-def _page(url: str, body: bytes, kind: str) -> WebPage:
-    return WebPage(url, body, kind, hashlib.sha256(body).hexdigest())
+def _page(place: str, body: bytes, kind: str) -> WebPage:
+    return WebPage(_address("", place), body, kind, hashlib.sha256(body).hexdigest())
+
+
+def _address(url: str, place: str) -> str:
+    """``url`` where it can be one, else the place in the user's files.
+
+    Control characters would end a header of the archive; half a character cannot be written.
+    """
+    given = url.strip()
+    if given and len(given) <= MAX_LENGTH and not _UNFIT.search(given):
+        return given
+    return f"file:///{_UNFIT.sub(_escaped, place)}"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return quote(match[0].encode("utf-8", errors="surrogatepass"))

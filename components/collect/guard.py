@@ -16,6 +16,12 @@ from typing import Any
 import httpcore
 
 Address = tuple[str, int]
+_INSIDE = (
+    ipaddress.ip_network("192.0.0.0/24"),  # protocol assignments; a cloud's metadata is at .192
+    ipaddress.ip_network(
+        "168.63.129.16/32"
+    ),  # a cloud's machine agent, on a public-looking address
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _6TO4 = ipaddress.ip_network("2002::/16")
 
@@ -31,6 +37,10 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or _embedded(ip)
         if inner is not None:
             return is_public(str(inner))
+        if ip.is_site_local:  # fec0::/10, given up by RFC 3879 and still routed inside
+            return False
+    elif any(ip in network for network in _INSIDE):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 

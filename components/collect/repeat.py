@@ -15,14 +15,13 @@ import pyarrow as pa
 from fastwarc.stream_io import GzipWriter
 from fastwarc.warc import ArchiveIterator
 
-from components.collect.crawl import BLOCKED
+from components.collect.cdxj import write_index
+from components.collect.ledger import BLOCKED, LEDGER_FILE
 from components.collect.warc import COMPRESSION
 from components.core.artifact import MANIFEST, Pages
 from components.core.blocklist import Blocklist
 from components.core.errors import DataError
 from components.core.shards import read_shard, write_shard
-
-LEDGER_FILE = "ledger.parquet"
 
 
 def repeat_crawl(source: Path, target: Path, blocklist: Blocklist) -> dict[str, float]:
@@ -50,6 +49,7 @@ def repeat_crawl(source: Path, target: Path, blocklist: Blocklist) -> dict[str, 
     for archive in archives:
         _copy_archive(archive, target / archive.name, blocked)
     write_shard(target / LEDGER_FILE, pa.Table.from_pylist(kept, schema=rows.schema))
+    write_index(target)
     return {
         "pages": float(len(pages)),
         "bytes": float(sum(row["bytes"] for row in pages)),
@@ -62,7 +62,7 @@ def _without(row: dict[str, Any], blocklist: Blocklist) -> dict[str, Any]:
     """A ledger's row as a crawl under ``blocklist`` enters it."""
     if not blocklist.covers(row["url"]):
         return row
-    nothing = {name: 0 if isinstance(value, int) else "" for name, value in row.items()}
+    nothing = {name: type(value)() for name, value in row.items()}
     return {**nothing, "url": row["url"], "reason": BLOCKED}
 
 
@@ -80,6 +80,7 @@ def _copy_archive(source: Path, target: Path, blocked: set[str]) -> None:
             for record in ArchiveIterator(stream, parse_http=False):
                 if record.headers.get("WARC-Target-URI") not in blocked:
                     record.write(writer)
+                    writer.finish()  # each record a gzip member of its own
     beside.replace(target)
 
 

@@ -8,45 +8,39 @@ config finds the first one's pages and a nightly one crawls again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import pyarrow as pa
 from pydantic import Field, field_validator, model_validator
 
-from components.collect.crawl import BLOCKED, Crawl, Entry, Manners
-from components.collect.fetch import Fetcher, Limits
-from components.collect.files import digest_files, pages_of_files
+from components.collect.archivedsites import read_sites
+from components.collect.ask import Asker, Manners
+from components.collect.cdxj import write_index
+from components.collect.crawl import Crawl
+from components.collect.earlier import Earlier
+from components.collect.fetch import Fetcher, Limits, request_headers
+from components.collect.files import digest_files, find_archives, pages_of_files
 from components.collect.guard import Address
-from components.collect.repeat import LEDGER_FILE, repeat_crawl
+from components.collect.judge import judge_seeds, judge_share
+from components.collect.ledger import BLOCKED, Entry, write_ledger
+from components.collect.optout import OptoutConfig, refusal, weigh
+from components.collect.pagefacts import signals_of
+from components.collect.repeat import repeat_crawl
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
-from components.collect.urls import host_of, normalise
-from components.collect.warc import WebPage, write_shards
+from components.collect.urls import host_of, normalise, origin
+from components.collect.warc import Revisit, WebPage, write_shards
 from components.core.artifact import Pages
 from components.core.blocklist import Blocklist
 from components.core.config import StageConfig
-from components.core.errors import DataError, MillError, TransientError
-from components.core.shards import write_shard
+from components.core.errors import DataError, MillError
 from components.core.workdir import Workdir
 
 Source = Literal["embedded", "web", "files"]
 NO_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of files, where only contents count."""
-LEDGER = pa.schema(
-    [
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("status", pa.int32(), nullable=False),  # 0 where no answer came
-        pa.field("reason", pa.string(), nullable=False),  # empty for a page that was kept
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("digest", pa.string(), nullable=False),  # sha256 of the body
-        pa.field("etag", pa.string(), nullable=False),
-        pa.field("last_modified", pa.string(), nullable=False),
-        pa.field("redirected_from", pa.string(), nullable=False),
-    ]
-)
 
 
 class ScrapeConfig(StageConfig):
@@ -84,6 +78,16 @@ class ScrapeConfig(StageConfig):
         default=False, description="let a web crawl reach private and loopback addresses"
     )
     max_pages: int = Field(default=20_000, ge=1, le=10_000_000, description="pages to ask for")
+    max_pages_per_host: int = Field(
+        default=10_000_000, ge=1, le=10_000_000, description="of them, from one host"
+    )
+    max_barren: int = Field(
+        default=20,
+        ge=1,
+        le=10**6,
+        description="pages with addresses of one kind that may bring nothing new, before the kind "
+        "counts as a trap",
+    )
     max_depth: int = Field(default=20, ge=0, le=10_000, description="links from a seed, at most")
     max_redirects: int = Field(default=5, ge=0, le=20, description="redirects to one page")
     concurrency: int = Field(default=8, ge=1, le=256, description="requests to a host at a time")
@@ -105,6 +109,15 @@ class ScrapeConfig(StageConfig):
     )
     blocklist: list[str] = Field(
         default=[], description="URLs (with all below them) and domains never to be fetched"
+    )
+    optouts: OptoutConfig = Field(
+        default=OptoutConfig(), description="what owners say of a use for AI, and what follows"
+    )
+    previous: str = Field(
+        default="",
+        pattern="^([0-9a-f]{64})?$",
+        description="key of the crawl before, whose unchanged pages are not sent again; set by "
+        "the run",
     )
     repeats: str = Field(
         default="",
@@ -143,70 +156,9 @@ class ScrapeConfig(StageConfig):
         return "files" if self.files else "web" if self.seeds else "embedded"
 
 
-def resolve(
-    config: ScrapeConfig, earlier: Sequence[Mapping[str, Any]], refresh: bool, now: str
-) -> ScrapeConfig:
-    """``config`` with what it will look at fixed.
-
-    A crawl stands for the newest earlier crawl with the same config (``earlier``: records of sealed
-    and unfinished crawls), else it repeats the newest whose blocklist was shorter, else, and with
-    ``refresh``, it stands for ``now``. A given ``as_of`` stays. Files are found and digested.
-
-    Raises:
-        ConfigError: a glob matches no file.
-    """
-    if config.source == "files":
-        digests = digest_files(config.files, config.folder)
-        return config.model_copy(update={"as_of": NO_DATE, "digests": digests})
-    known = [] if refresh and not config.as_of else _same_but_blocklist(config, earlier)
-    usable = [before for before in known if not config.as_of or before.as_of == config.as_of]
-    same = [before for before in usable if before.blocklist == frozenset(config.blocklist)]
-    if same:
-        newest = max(same, key=lambda before: (before.as_of, bool(before.key)))
-        return config.model_copy(update={"as_of": newest.as_of, "repeats": newest.repeats})
-    shorter = [b for b in usable if b.key and b.blocklist < frozenset(config.blocklist)]
-    if shorter:
-        newest = max(shorter, key=lambda before: (before.as_of, len(before.blocklist)))
-        return config.model_copy(update={"as_of": newest.as_of, "repeats": newest.key})
-    return config.model_copy(update={"as_of": config.as_of or now, "repeats": ""})
-
-
-@dataclass(frozen=True)
-class _Before:
-    """An earlier crawl as far as a later one asks."""
-
-    as_of: str
-    blocklist: frozenset[str]
-    repeats: str
-    key: str
-    """Empty for an unfinished one."""
-
-
-def _same_but_blocklist(
-    config: ScrapeConfig, earlier: Sequence[Mapping[str, Any]]
-) -> list[_Before]:
-    """Earlier crawls of the same config, whenever they were and whatever was blocked then."""
-    free = {"as_of", "repeats", "blocklist"}
-    own = config.model_dump(mode="json")
-    found: list[_Before] = []
-    for record in earlier:
-        given = record.get("config")
-        if not isinstance(given, Mapping):
-            continue
-        whole = {**_DEFAULTS, **given}  # a field that came since had its default
-        if all(whole.get(name) == value for name, value in own.items() if name not in free):
-            key = str(record.get("artifact", {}).get("name", "")).rpartition("/")[2]
-            listed = frozenset(map(str, whole["blocklist"]))
-            found.append(_Before(str(whole["as_of"]), listed, str(whole["repeats"]), key))
-    sealed = {before.key for before in found}
-    return [b for b in found if b.as_of and (b.key or not b.repeats or b.repeats in sealed)]
-
-
-_DEFAULTS = ScrapeConfig().model_dump(mode="json")
-
-
 def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
-    """Fetch all pages into WARC shards, and enter every address into ``ledger.parquet``.
+    """Fetch all pages into WARC shards, with their index (``index.cdxj``) and a ledger of every
+    address that came up (``ledger.parquet``).
 
     Raises:
         DataError: no page came, or a file cannot be read.
@@ -219,31 +171,35 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
         return work.seal(Pages, stats=stats)
     ledger: dict[str, Entry] = {}
     if config.source == "files":
-        pages = _from_files(config, ledger)
-        kept = write_shards(work.folder, pages, config.shards, date)
-        _judge_share(config, ledger)
+        kept = write_shards(work.folder, _from_files(config, ledger), config.shards, date)
+        judge_share(ledger, config.max_failed_share)
     else:
         with Spool(work.scratch / "crawl.sqlite") as spool:
-            before = sum(1 for _ in spool.urls())
+            before = len(spool)
             if before:
                 work.progress.resume(f"after {before} answers")
-            ledger = dict(_crawl(config, work, spool))
-            _judge_crawl(config, ledger, spool)
-            kept = write_shards(work.folder, _from_spool(spool, ledger), config.shards, date)
+            earlier = Earlier(work.root / "sealed" / config.previous) if config.previous else None
+            ledger = dict(_crawl(config, work, spool, earlier))
+            _judge(config, ledger, spool)
+            pages = _from_spool(config, spool, ledger, earlier)
+            kept = write_shards(work.folder, pages, config.shards, date)
     if not kept:
         raise DataError(f"no page came from {_named(config)}: {_first_reason(ledger)}")
-    rows = [ledger[url].row() for url in sorted(ledger)]
-    write_shard(work.folder / LEDGER_FILE, pa.Table.from_pylist(rows, schema=LEDGER))
-    asked = [entry for entry in ledger.values() if entry.status or entry.failed]
-    return work.seal(
-        Pages,
-        stats={
-            "pages": kept,
-            "bytes": sum(entry.bytes for entry in ledger.values() if not entry.reason),
-            "failed": sum(entry.failed for entry in asked),
-            "left_out": sum(bool(entry.reason) and not entry.failed for entry in ledger.values()),
-        },
-    )
+    write_ledger(work.folder, ledger, date)
+    write_index(work.folder)
+    return work.seal(Pages, stats={"pages": kept, **_counts(ledger)})
+
+
+def _counts(ledger: Mapping[str, Entry]) -> dict[str, float]:
+    entries = list(ledger.values())
+    return {
+        "bytes": sum(entry.bytes for entry in entries if not entry.reason),
+        "failed": sum(entry.failed for entry in entries),
+        "left_out": sum(bool(entry.reason) and not entry.failed for entry in entries),
+        "opted_out": sum(entry.reason.startswith("opted out") for entry in entries),
+        "unchanged": sum(entry.change == "same" for entry in entries),
+        "gone": sum(entry.change == "gone" for entry in entries),
+    }
 
 
 @dataclass(frozen=True)
@@ -256,7 +212,9 @@ class _Target:
     delay_seconds: float
 
 
-def _crawl(config: ScrapeConfig, work: Workdir, spool: Spool) -> Mapping[str, Entry]:
+def _crawl(
+    config: ScrapeConfig, work: Workdir, spool: Spool, earlier: Earlier | None
+) -> Mapping[str, Entry]:
     with ExitStack() as stack:
         if config.source == "web":
             seeds = [url for seed in config.seeds if (url := normalise(seed)) is not None]
@@ -267,7 +225,7 @@ def _crawl(config: ScrapeConfig, work: Workdir, spool: Spool) -> Mapping[str, En
             folder.mkdir(exist_ok=True)
             site = stack.enter_context(DocumentationSite(config.embedded, folder=folder))
             target = _Target([site.url], {HOST}, {(HOST, 80): site.address}, 0.0)
-        ledger = asyncio.run(_run(config, target, work, spool))
+        ledger = asyncio.run(_run(config, target, work, spool, earlier))
         if config.source == "embedded":
             for module, reason in site.skipped().items():
                 entry = ledger.get(f"{site.url}{module}.html")
@@ -277,13 +235,15 @@ def _crawl(config: ScrapeConfig, work: Workdir, spool: Spool) -> Mapping[str, En
 
 
 async def _run(
-    config: ScrapeConfig, target: _Target, work: Workdir, spool: Spool
+    config: ScrapeConfig, target: _Target, work: Workdir, spool: Spool, earlier: Earlier | None
 ) -> Mapping[str, Entry]:
     manners = Manners(
-        agent=config.user_agent,
+        agent=_robot(config),
         max_pages=config.max_pages,
+        max_pages_per_host=config.max_pages_per_host,
         max_depth=config.max_depth,
         max_redirects=config.max_redirects,
+        max_barren=config.max_barren,
         concurrency=config.concurrency,
         delay_seconds=target.delay_seconds
         if config.delay_seconds is None
@@ -291,6 +251,7 @@ async def _run(
         retries=config.retries,
         backoff_seconds=config.backoff_seconds,
         blocklist=Blocklist(config.blocklist),
+        optouts=config.optouts,
     )
     limits = Limits(
         config.max_bytes, config.connect_seconds, config.read_seconds, config.page_seconds
@@ -299,69 +260,66 @@ async def _run(
         config.user_agent, limits, known=target.known, allow_private=config.allow_private
     )
     async with fetcher:
-        crawl = Crawl(fetcher, spool, manners, target.hosts, work.progress)
-        return await crawl.run(target.seeds)
+        asker = Asker(fetcher, spool, manners, earlier)
+        return await Crawl(asker, target.hosts, work.progress).run(target.seeds)
 
 
-def _judge_crawl(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> None:
+def _robot(config: ScrapeConfig) -> str:
+    """The name that robots.txt knows us by: a user agent's product token (RFC 9309)."""
+    return config.user_agent.split()[0].partition("/")[0]
+
+
+def _judge(config: ScrapeConfig, ledger: Mapping[str, Entry], spool: Spool) -> None:
     """Give up on a crawl that went badly; the next try asks again for what may come then."""
     seeds = [normalise(seed) or seed for seed in config.seeds] if config.source == "web" else []
-    lost = next((ledger[url] for url in seeds if url in ledger and ledger[url].failed), None)
     try:
-        if lost is not None:
-            raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
-        _judge_share(config, ledger)
+        judge_seeds(seeds, ledger)
+        judge_share(ledger, config.max_failed_share)
     except MillError:
         spool.forget_transient()
         raise
 
 
-def _judge_share(config: ScrapeConfig, ledger: Mapping[str, Entry]) -> None:
-    """Raises where more failed than the config allows."""
-    asked = [entry for entry in ledger.values() if entry.status or entry.failed]
-    failed = [entry for entry in asked if entry.failed]
-    if len(failed) > config.max_failed_share * len(asked):
-        first = failed[0]
-        raise _failure(
-            first,
-            f"{len(failed)} of {len(asked)} pages failed (max_failed_share "
-            f"{config.max_failed_share:g}), the first {first.url}: {first.reason}",
-        )
-
-
-def _failure(entry: Entry, message: str) -> MillError:
-    """One that is worth another try where no answer or a server's error came."""
-    if entry.url.startswith("file:") or entry.reason.startswith("refused"):
-        return DataError(message)
-    passing = entry.status == 0 or entry.status >= 500
-    return TransientError(message) if passing else DataError(message)
-
-
-def _from_spool(spool: Spool, ledger: Mapping[str, Entry]) -> Iterator[WebPage]:
+def _from_spool(
+    config: ScrapeConfig, spool: Spool, ledger: Mapping[str, Entry], earlier: Earlier | None
+) -> Iterator[WebPage]:
     for url in sorted(ledger):
-        entry = ledger[url]
-        if not entry.reason:
-            answer = spool.get(url)
-            assert answer is not None
-            kind = answer.headers.get("content-type", "")
-            headers = tuple(sorted(answer.headers.items()))
-            yield WebPage(url, spool.body(url), kind, entry.digest, headers)
+        entry, answer = ledger[url], spool.get(url)
+        if entry.reason or answer is None:
+            continue
+        headers = tuple(sorted(answer.headers.items()))
+        sent = request_headers(config.user_agent, earlier.conditions(url) if earlier else {})
+        request, date, revisit = tuple(sent.items()), "", None
+        if answer.carried is not None:
+            date, revisit = answer.carried.date, Revisit(answer.carried.profile, headers)
+            headers = tuple(sorted(answer.carried.headers.items()))
+        kind = dict(headers).get("content-type", "")
+        body = spool.body(url)
+        yield WebPage(url, body, kind, entry.digest, headers, date, request, revisit)
 
 
 def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
     digests = config.digests or digest_files(config.files, config.folder)
     blocklist = Blocklist(config.blocklist)
+    sites, agent = read_sites(find_archives(config.files, config.folder)), _robot(config)
     for found in pages_of_files(config.files, digests, config.max_bytes, config.folder):
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
         elif isinstance(found, Entry):
-            ledger[found.url] = found
+            ledger.setdefault(found.url, found)  # what is said of a page that came is no matter
         elif found.url in ledger and ledger[found.url].digest == found.digest:
             continue  # the same page twice
         else:
-            ledger[found.url] = Entry(found.url, 200, "", len(found.body), found.digest)
-            yield found
+            entry = Entry(found.url, 200, "", len(found.body), found.digest)
+            site = sites.get(origin(found.url))
+            said = site.of(found.url, agent, config.optouts.agents) if site is not None else []
+            entry.optouts = weigh([*said, *signals_of(found, config.optouts)])
+            if config.optouts.policy == "honour":
+                entry.reason = refusal(entry.optouts)
+            ledger[found.url] = entry
+            if not entry.reason:
+                yield found
 
 
 def _named(config: ScrapeConfig) -> str:

@@ -1,6 +1,8 @@
-"""Every answer of a crawl, on disk as soon as it is there (SQLite, write-ahead log).
+"""The durable frontier: every answer of a crawl, on disk as soon as it is there (SQLite, WAL).
 
-After a kill -9 the crawl asks here first, so a stored page is never fetched again.
+What has been fetched is stored; what is to be fetched follows from it, since a crawl goes in waves
+whose order depends on the answers alone. So after a kill -9 the same waves are gone through again,
+each stored answer is taken from here, and none of them is asked for twice.
 """
 
 from __future__ import annotations
@@ -8,19 +10,33 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from components.collect.fetch import Fetched
+from components.collect.optout import Signal
+from components.collect.pagefacts import PageFacts
 
-_TABLE = """
+_COLUMNS = "url, status, reason, transient, headers, location, facts, carried, digest, body"
+_TABLE = f"""
 CREATE TABLE IF NOT EXISTS answers (
-    url TEXT PRIMARY KEY, status INTEGER, reason TEXT, transient INTEGER, headers TEXT,
-    location TEXT, links TEXT, digest TEXT, body BLOB
+    {_COLUMNS.replace("url", "url TEXT PRIMARY KEY").replace("body", "body BLOB")}
 ) WITHOUT ROWID
 """
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Where a page's bytes come from when it is as it was in an earlier crawl."""
+
+    date: str
+    """When they were fetched."""
+    headers: dict[str, str]
+    """What came with them."""
+    profile: str
+    """How it is known that they are the same: ``server-not-modified`` or
+    ``identical-payload-digest`` (WARC 1.1, section 6.7)."""
 
 
 @dataclass
@@ -32,17 +48,17 @@ class Answer:
     transient: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     location: str | None = None
-    links: list[str] = field(default_factory=list)
-    """Where the page's links lead, each once, in their order."""
+    facts: PageFacts = field(default_factory=PageFacts)
+    carried: Carried | None = None
     bytes: int = 0
     digest: str = ""
     """sha256 of the body."""
     asked: bool = True
-    """False where the page was left alone: robots.txt, the blocklist."""
+    """False where the page was left alone: robots.txt, the blocklist, an opt-out."""
 
 
 class Spool:
-    """The answers of one crawl by URL."""
+    """The answers of one crawl by name: a page's is its URL."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -61,66 +77,70 @@ class Spool:
     ) -> None:
         self._db.close()
 
-    def put(self, url: str, fetched: Fetched, links: list[str]) -> Answer:
+    def __len__(self) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM answers").fetchone()
+        return int(count)
+
+    def put(
+        self, name: str, fetched: Fetched, facts: PageFacts, carried: Carried | None = None
+    ) -> Answer:
         """Store an answer."""
-        digest = hashlib.sha256(fetched.body).hexdigest()
-        answer = Answer(
+        row = (
+            name,
             fetched.status,
             fetched.reason,
             fetched.transient,
-            fetched.headers,
+            json.dumps(fetched.headers, sort_keys=True),
             fetched.location,
-            links,
-            len(fetched.body),
-            digest,
+            json.dumps(asdict(facts)),
+            json.dumps(asdict(carried)) if carried is not None else None,
+            hashlib.sha256(fetched.body).hexdigest(),
+            fetched.body,
         )
-        self._db.execute(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                url,
-                answer.status,
-                answer.reason,
-                answer.transient,
-                json.dumps(answer.headers, sort_keys=True),
-                answer.location,
-                json.dumps(links),
-                digest,
-                fetched.body,
-            ),
-        )
-        return answer
+        marks = ", ".join("?" * len(row))
+        self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({marks})", row)  # noqa: S608
+        return _answer(*row[1:-1], len(fetched.body))
 
-    def get(self, url: str) -> Answer | None:
-        """The stored answer for ``url``."""
+    def get(self, name: str) -> Answer | None:
+        """The stored answer under ``name``."""
         row = self._db.execute(
-            "SELECT status, reason, transient, headers, location, links, length(body), digest "
-            "FROM answers WHERE url = ?",
-            (url,),
+            "SELECT status, reason, transient, headers, location, facts, carried, digest, "
+            "length(body) FROM answers WHERE url = ?",
+            (name,),
         ).fetchone()
-        if row is None:
-            return None
-        status, reason, transient, headers, location, links, size, digest = row
-        return Answer(
-            status,
-            reason,
-            bool(transient),
-            json.loads(headers),
-            location,
-            json.loads(links),
-            size,
-            digest,
-        )
+        return _answer(*row) if row is not None else None
 
-    def body(self, url: str) -> bytes:
-        """The stored body for ``url``."""
-        row = self._db.execute("SELECT body FROM answers WHERE url = ?", (url,)).fetchone()
+    def body(self, name: str) -> bytes:
+        """The stored body under ``name``."""
+        row = self._db.execute("SELECT body FROM answers WHERE url = ?", (name,)).fetchone()
         return bytes(row[0])
-
-    def urls(self) -> Iterator[str]:
-        """URLs with an answer, sorted."""
-        rows = self._db.execute("SELECT url FROM answers ORDER BY url")
-        return (str(row[0]) for row in rows)
 
     def forget_transient(self) -> None:
         """Drop failures that may pass, so that the next try asks again."""
         self._db.execute("DELETE FROM answers WHERE transient = 1")
+
+
+def _answer(
+    status: int,
+    reason: str,
+    transient: int,
+    headers: str,
+    location: str | None,
+    facts: str,
+    carried: str | None,
+    digest: str,
+    size: int,
+) -> Answer:
+    read = json.loads(facts)
+    signals = [Signal(**signal) for signal in read.pop("signals")]
+    return Answer(
+        status,
+        reason,
+        bool(transient),
+        json.loads(headers),
+        location,
+        PageFacts(**read, signals=signals),
+        Carried(**json.loads(carried)) if carried is not None else None,
+        size,
+        digest,
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
+from components.collect.traps import goes_in_circles, without_session
+
 MAX_LENGTH = 2000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _NO_PAGE = (
@@ -40,7 +42,10 @@ def normalise(url: str, base: str = "") -> str | None:
 
 
 def link(href: str, page: str) -> str | None:
-    """Where a link on ``page`` leads; None for no page: mail, scripts, images, archives."""
+    """Where a link on ``page`` leads; None for no page: mail, scripts, images, archives, circles.
+
+    Without session identifiers, so that a page has the same name whoever is shown it.
+    """
     if href.startswith("#"):
         return None
     if href.startswith("/") and not href.startswith("//"):
@@ -49,7 +54,7 @@ def link(href: str, page: str) -> str | None:
         url = normalise(href, page)
     if url is None or urlsplit(url).path.lower().endswith(_NO_PAGE_SUFFIXES):
         return None
-    return url
+    return None if goes_in_circles(url) else without_session(url)
 
 
 @lru_cache(maxsize=1 << 12)

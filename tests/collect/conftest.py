@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -17,13 +18,19 @@ HTML = {"Content-Type": "text/html; charset=utf-8"}
 class Web:
     """``pages[path]`` is HTML, a whole reply, or a function of the request's handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.pages: dict[str, str | Reply | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.requests: list[str] = []
+        self.noticed: Callable[[str], object] = lambda path: None
+        """Called with the path of each request."""
+        self.answers: list[tuple[str, int]] = []
+        """(path, status), for pages that are no functions."""
+        self.headers: dict[str, dict[str, str]] = {}
+        """What the last request for a path said, names in lower case."""
         self.lock = Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self.server = ThreadingHTTPServer((host, port), partial(_Handler, self))
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.url = f"http://{host}:{self.server.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -37,26 +44,38 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with self.web.lock:
             self.web.requests.append(self.path)
+            self.web.noticed(self.path)
+            self.web.headers[self.path] = {k.lower(): v for k, v in self.headers.items()}
         page = self.web.pages.get(self.path, (404, HTML, b"gone"))
         if callable(page):
             page(self)
             return
         status, headers, body = (200, HTML, page.encode()) if isinstance(page, str) else page
+        if status == 200 and self._is_known(headers):
+            status, body = 304, b""
+        self.web.answers.append((self.path, status))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if status != 304:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _is_known(self, headers: dict[str, str]) -> bool:
+        """Whether the client names the page that it would be sent (RFC 9110, section 13)."""
+        if "If-None-Match" in self.headers:
+            return self.headers["If-None-Match"] == headers.get("ETag")
+        since = self.headers.get("If-Modified-Since")
+        return since is not None and since == headers.get("Last-Modified")
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing is logged."""
 
 
-@pytest.fixture
-def web() -> Iterator[Web]:
-    """A site on the loopback, empty at first."""
-    site = Web()
+@contextmanager
+def serving(site: Web) -> Iterator[Web]:
+    """Answers requests to ``site`` as long as it is open."""
     site.server.handle_error = lambda *_: None  # type: ignore[method-assign]
     thread = Thread(target=site.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
@@ -64,3 +83,10 @@ def web() -> Iterator[Web]:
     site.server.shutdown()
     site.server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A site on the loopback, empty at first."""
+    with serving(Web()) as site:
+        yield site

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from components.collect.crawl import BLOCKED
-from components.collect.scrape import ScrapeConfig, resolve, scrape
+from components.collect.ledger import BLOCKED
+from components.collect.resolve import resolve
+from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.warc import read_pages
 from components.core.artifact import Pages
 from components.core.errors import DataError

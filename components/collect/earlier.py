@@ -1,0 +1,84 @@
+"""The crawl before this one: what was seen then, so that what has not changed costs a 304.
+
+A page is asked for under the conditions of RFC 9110 (section 13: the entity tag, else the date of
+its last change). Where the server says 304, or sends the very bytes again, the page is carried
+over: its record is copied as it was fetched, and a revisit says how it is known to be the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from components.collect.cdxj import INDEX_FILE, Index
+from components.collect.fetch import Fetched
+from components.collect.ledger import LEDGER_FILE
+from components.collect.spool import Carried
+from components.collect.warc import WebPage, read_page_at
+from components.core.errors import DataError
+from components.core.shards import read_shard
+
+_WANTED = ["url", "reason", "digest", "etag", "last_modified"]
+
+
+class Earlier:
+    """Pages that a sealed crawl kept."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DataError: the crawl is gone, or is no crawl."""
+        self._folder = folder
+        try:
+            table = read_shard(folder / LEDGER_FILE, _WANTED)
+        except DataError as error:
+            raise DataError(
+                f"scrape.previous: crawl {folder.name[:12]}, which this one compares itself with, "
+                "is gone or damaged; crawl again with --refresh"
+            ) from error
+        self._kept = {row["url"]: row for row in table.to_pylist() if not row["reason"]}
+        index = folder / INDEX_FILE
+        self._index = Index(index) if index.exists() else None
+
+    def __contains__(self, url: str) -> bool:
+        return url in self._kept
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of its pages, sorted."""
+        return sorted(self._kept)
+
+    def conditions(self, url: str) -> dict[str, str]:
+        """Request headers that let the server answer 304."""
+        row: dict[str, Any] = self._kept.get(url, {})
+        if self._index is None:
+            return {}
+        given = {"If-None-Match": row.get("etag"), "If-Modified-Since": row.get("last_modified")}
+        return {name: value for name, value in given.items() if value}
+
+    def carried(self, url: str, fetched: Fetched) -> Carried | None:
+        """How the page came then, where it is the same now; fills in what a 304 leaves out.
+
+        None where it is not the same, or the earlier copy cannot be read.
+        """
+        row = self._kept.get(url)
+        if row is None or fetched.reason or not (fetched.unchanged or fetched.status == 200):
+            return None
+        if not fetched.unchanged and fetched.digest != row["digest"]:
+            return None
+        page = self._page(url)
+        if page is None or page.digest != row["digest"]:
+            return None
+        before = dict(page.headers)
+        if fetched.unchanged:  # RFC 9111, section 4.3.4: the stored headers, freshened
+            fetched.body, fetched.headers = page.body, {**before, **fetched.headers}
+        how = "server-not-modified" if fetched.unchanged else "identical-payload-digest"
+        return Carried(page.date, before, how)
+
+    def _page(self, url: str) -> WebPage | None:
+        captures = self._index.find(url) if self._index is not None else []
+        wanted = [c for c in captures if c.url == url and c.mime != "warc/revisit"]
+        if not wanted:
+            return None
+        try:
+            return read_page_at(self._folder / wanted[-1].filename, wanted[-1].offset)
+        except DataError:
+            return None

@@ -1,0 +1,36 @@
+"""Whether a crawl went well enough to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from components.collect.ledger import Entry
+from components.core.errors import DataError, MillError, TransientError
+
+
+def judge_seeds(seeds: Sequence[str], ledger: Mapping[str, Entry]) -> None:
+    """Raises where a seed could not be had."""
+    lost = next((ledger[url] for url in seeds if url in ledger and ledger[url].failed), None)
+    if lost is not None:
+        raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
+
+
+def judge_share(ledger: Mapping[str, Entry], max_failed_share: float) -> None:
+    """Raises where more failed than is allowed."""
+    asked = [entry for entry in ledger.values() if entry.status or entry.failed]
+    failed = [entry for entry in asked if entry.failed]
+    if len(failed) > max_failed_share * len(asked):
+        first = failed[0]
+        raise _failure(
+            first,
+            f"{len(failed)} of {len(asked)} pages failed (max_failed_share "
+            f"{max_failed_share:g}), the first {first.url}: {first.reason}",
+        )
+
+
+def _failure(entry: Entry, message: str) -> MillError:
+    """One that is worth another try where no answer or a server's error came."""
+    if entry.url.startswith("file:") or entry.reason.startswith("refused"):
+        return DataError(message)
+    passing = entry.status == 0 or entry.status >= 500
+    return TransientError(message) if passing else DataError(message)

@@ -1,0 +1,107 @@
+"""Licences that a page names: Creative Commons links, ``rel=license``, schema.org, Dublin Core.
+
+A licence is no opt-out by itself. It is noted, and counts as a no where the configuration refuses
+licences of its kind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from components.collect.dom import Element
+from components.collect.optout import MAX_EVIDENCE, Signal, Verdict
+
+MAX_LICENCES = 20
+"""Of one page: one that lists works of others may name hundreds."""
+_CREATIVE = re.compile(
+    r"creativecommons\.org/(licenses|publicdomain)/([a-z+-]{1,20})(?:/(\d\.\d))?", re.IGNORECASE
+)
+_LINK = re.compile(r"<([^<>]{1,2000})>([^<]{0,2000})")
+_METAS = frozenset({"dc.rights", "dcterms.license", "dcterms.rights", "license", "rights"})
+_MAX_DEPTH = 20
+
+
+def read_licences(
+    root: Element | None, link_header: str, source: str, refused: Sequence[str]
+) -> list[Signal]:
+    """Licences of one page, each once, in their order."""
+    found: dict[str, Signal] = {}
+    stated = [*_from_header(link_header), *(_from_page(root) if root is not None else ())]
+    for value, evidence in stated:
+        name = licence_name(value)
+        if name and len(found) < MAX_LICENCES:
+            no = any(fnmatchcase(name, pattern.lower()) for pattern in refused)
+            verdict: Verdict = "denied" if no else "noted"
+            found.setdefault(name, Signal("licence", name, verdict, evidence, source))
+    return list(found.values())
+
+
+def licence_name(value: str) -> str:
+    """``cc-by-nc-4.0`` for a Creative Commons address, else the text in lower case, shortened."""
+    match = _CREATIVE.search(value)
+    if match is None:
+        return " ".join(value.split())[:200].lower()
+    kind, licence, version = match[1].lower(), match[2].lower(), match[3] or ""
+    known = {"zero": "cc0", "mark": "public-domain"} if kind == "publicdomain" else {}
+    return "-".join(part for part in (known.get(licence, f"cc-{licence}"), version) if part)
+
+
+def _from_header(value: str) -> Iterator[tuple[str, str]]:
+    """``Link: <address>; rel=license`` (RFC 8288)."""
+    for target, parameters in _LINK.findall(value):
+        if re.search(r"\brel\s*=\s*\"?[^\";]*\blicense\b", parameters, re.IGNORECASE):
+            yield target, f"Link: <{target}>{parameters.rstrip(', ')}"
+
+
+def _from_page(root: Element) -> Iterator[tuple[str, str]]:
+    for element in root.iter("a", "link", "meta", "script"):
+        if element.tag == "script":
+            if (element.get("type") or "").strip().lower() == "application/ld+json":
+                for value in _in_json(element.text or ""):
+                    yield value, json.dumps({"license": value}, ensure_ascii=False)
+        elif element.tag == "meta":
+            name = (element.get("name") or element.get("itemprop") or "").strip().lower()
+            if name in _METAS:
+                yield element.get("content") or "", written(element)
+        elif _names_licence(element):
+            yield element.get("href") or "", written(element)
+
+
+def _names_licence(link: Element) -> bool:
+    kinds = f"{link.get('rel') or ''} {link.get('itemprop') or ''}".lower().split()
+    return "license" in kinds or _CREATIVE.search(link.get("href") or "") is not None
+
+
+def _in_json(text: str) -> Iterator[str]:
+    """Values of every ``license`` in schema.org's JSON-LD."""
+    try:
+        yield from _licences_in(json.loads(text), 0)
+    except (ValueError, RecursionError):
+        return
+
+
+def _licences_in(value: Any, depth: int) -> Iterator[str]:
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(value, list):
+        for item in value:
+            yield from _licences_in(item, depth + 1)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name == "license":
+                for one in item if isinstance(item, list) else [item]:
+                    named = one.get("@id") or one.get("url") if isinstance(one, dict) else one
+                    if isinstance(named, str):
+                        yield named
+            else:
+                yield from _licences_in(item, depth + 1)
+
+
+def written(element: Element) -> str:
+    """An element's start tag, without what is in it, which may be the whole page."""
+    given = "".join(f' {name}="{value}"' for name, value in element.attrib.items())
+    return f"<{element.tag}{given}>"[:MAX_EVIDENCE]

@@ -1,0 +1,103 @@
+"""Robots files by group, and path patterns: what AI preferences in them are read by.
+
+A robots.txt (RFC 9309) is a list of groups: one or more ``User-agent`` lines, then rules. Protego
+answers whether a robot may fetch a page; here the groups are kept as they were written, since an
+opt-out is recorded with its own words, and since preferences stand in lines Protego does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+MAX_LINES = 20_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line ``key: value`` of a group, and as it was written."""
+
+    key: str
+    value: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class RobotsFile:
+    """All groups of a file, and its lines outside of them."""
+
+    by_agent: dict[str, list[Line]]
+    """Lines of all groups that name a robot, by its name in lower case."""
+    general: list[Line]
+    """Lines that belong to no group: ``License``, ``Sitemap``, preferences above all groups."""
+
+    def lines_for(self, agent: str) -> list[Line]:
+        """Lines of groups for this very robot."""
+        return self.by_agent.get(agent.lower(), [])
+
+    def lines_of(self, agent: str) -> list[Line]:
+        """Lines that ``agent`` has to obey: its own groups', else everyone's."""
+        return self.by_agent.get(agent.lower(), self.lines_for("*"))
+
+
+def read_groups(text: str) -> RobotsFile:
+    """Read a robots file; lines that are none are passed over."""
+    by_agent: dict[str, list[Line]] = {}
+    general: list[Line] = []
+    agents: list[str] = []
+    is_open = False  # whether a further User-agent line belongs to the group in hand
+    for raw in text.removeprefix("\ufeff").splitlines()[:MAX_LINES]:
+        key, colon, value = raw.partition("#")[0].partition(":")
+        key, value = key.strip().lower(), value.strip()
+        if not colon or not key:
+            continue
+        if key == "user-agent":
+            agents = [*(agents if is_open else ()), value.lower()]
+            is_open = True
+            by_agent.setdefault(value.lower(), [])
+        elif key in ("sitemap", "license") or not agents:
+            general.append(Line(key, value, raw.strip()))
+        else:
+            is_open = False
+            for agent in dict.fromkeys(agents):
+                by_agent[agent].append(Line(key, value, raw.strip()))
+    return RobotsFile(by_agent, general)
+
+
+def path_of(url: str) -> str:
+    """Path and query of a URL, which patterns are held against."""
+    parts = urlsplit(url)
+    return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern with ``*`` and a closing ``$`` matches (RFC 9309, section 2.2.3).
+
+    In time linear in the path: between two stars, the first fit is as good as any.
+    """
+    anchored = pattern.endswith("$")
+    first, *rest = pattern.removesuffix("$").split("*")
+    if not path.startswith(first):
+        return False
+    if not rest:
+        return len(path) == len(first) or not anchored
+    at = len(first)
+    for part in rest[:-1]:
+        found = path.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    if anchored:
+        return path.endswith(rest[-1]) and len(path) - len(rest[-1]) >= at
+    return path.find(rest[-1], at) >= 0
+
+
+def ruling(lines: Iterable[Line], path: str) -> Line | None:
+    """The allow or disallow line that decides on ``path``: the longest, of equals an allow."""
+    fitting = [
+        line
+        for line in lines
+        if line.key in ("allow", "disallow") and line.value and matches(line.value, path)
+    ]
+    return max(fitting, key=lambda line: (len(line.value), line.key == "allow"), default=None)
