@@ -16,6 +16,8 @@ from components.clean.boilerplate import score_boilerplate
 from components.clean.classifier import train_classifier
 from components.clean.contamination import score_contamination
 from components.clean.duplicates import score_duplicates
+from components.clean.judge import train_judge
+from components.clean.judged import score_judged
 from components.clean.language import score_language
 from components.clean.pii import score_pii
 from components.clean.quality import score_quality
@@ -107,9 +109,15 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
     pages = mill.source("scrape", scrape, run.scrape, resolve)
     raw = mill.step("extract", extract, run.extract, pages=pages)
     classifier = mill.step("classifier", train_classifier, run.classifier, corpus=raw)
+    good = mill.step("quality_judge", train_judge, run.quality_judge)
+    toxic = mill.step("toxicity_judge", train_judge, run.toxicity_judge)
     scores = {
         "language": mill.step("language", score_language, run.language, corpus=raw),
         "quality": mill.step("quality", score_quality, run.quality, corpus=raw),
+        "judged_quality": mill.step(
+            "judged_quality", score_judged, run.judged_quality, corpus=raw, judge=good
+        ),
+        "toxicity": mill.step("toxicity", score_judged, run.toxicity, corpus=raw, judge=toxic),
         "pii": mill.step("pii", score_pii, run.pii, corpus=raw),
         "duplicates": mill.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
         "boilerplate": mill.step(

@@ -130,6 +130,22 @@ class BoilerplateRules(StageConfig):
     max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
 
 
+class JudgedRules(StageConfig):
+    """What the judge that learnt from the user's examples of good documents must say."""
+
+    min_probability: float = Field(
+        default=0.5, ge=0, le=1, description="of being good; without examples nothing is asked"
+    )
+
+
+class ToxicityRules(StageConfig):
+    """What the judge that learnt from the user's examples of toxic documents may say."""
+
+    max_probability: float = Field(
+        default=0.5, ge=0, le=1, description="of being toxic; without examples nothing is asked"
+    )
+
+
 class ContaminationRules(StageConfig):
     """How much of an evaluation item a page may hold."""
 
@@ -212,6 +228,11 @@ def judge_columns(rules: StageConfig, role: str, table: pa.Table) -> list[Findin
         )
         for column, sides in bounds.items()
     ]
+
+
+def judge_judged(rules: StageConfig, role: str, table: pa.Table) -> list[Finding]:
+    """Bounds on the probability, where there is one."""
+    return [] if table["probability"].null_count else judge_columns(rules, role, table)
 
 
 def judge_pii(rules: PiiRules, table: pa.Table, words: NDArray[np.float64]) -> list[Finding]:

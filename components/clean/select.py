@@ -22,12 +22,15 @@ from components.clean.rules import (
     ContaminationRules,
     DuplicateRules,
     Finding,
+    JudgedRules,
     LanguageRules,
     PiiRules,
     QualityRules,
+    ToxicityRules,
     failing,
     judge_blocked,
     judge_columns,
+    judge_judged,
     judge_language,
     judge_pii,
     redacted_kinds,
@@ -42,7 +45,16 @@ from components.core.workdir import Workdir
 from components.text.redact import Redactor
 from components.text.spans import Span
 
-ROLES = ("language", "quality", "pii", "duplicates", "boilerplate", "contamination")
+ROLES = (
+    "language",
+    "quality",
+    "judged_quality",
+    "toxicity",
+    "pii",
+    "duplicates",
+    "boilerplate",
+    "contamination",
+)
 TWIN = "duplicates"
 
 
@@ -51,6 +63,12 @@ class SelectConfig(StageConfig):
 
     language: LanguageRules = Field(default=LanguageRules(), description="languages that stay")
     quality: QualityRules = Field(default=QualityRules(), description="bounds on statistics")
+    judged_quality: JudgedRules = Field(
+        default=JudgedRules(), description="what examples of good documents taught"
+    )
+    toxicity: ToxicityRules = Field(
+        default=ToxicityRules(), description="what examples of toxic documents taught"
+    )
     pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
     duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
     boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
@@ -147,6 +165,9 @@ def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table])
         findings += judge_columns(config.quality, "quality", scores["quality"])
     if "boilerplate" in scores:
         findings += judge_columns(config.boilerplate, "boilerplate", scores["boilerplate"])
+    for role in ("judged_quality", "toxicity"):
+        if role in scores:
+            findings += judge_judged(getattr(config, role), role, scores[role])
     if "contamination" in scores:
         rules = config.contamination
         findings += judge_columns(rules, "contamination", scores["contamination"])

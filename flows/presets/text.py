@@ -15,6 +15,8 @@ from components.clean.boilerplate import BoilerplateConfig
 from components.clean.classifier import ClassifierConfig
 from components.clean.contamination import ContaminationConfig
 from components.clean.duplicates import DuplicatesConfig
+from components.clean.judge import JudgeConfig
+from components.clean.judged import JudgedConfig
 from components.clean.language import LanguageConfig
 from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
@@ -66,8 +68,12 @@ class TextRun(StageConfig):
     scrape: ScrapeConfig = ScrapeConfig()
     extract: ExtractConfig = ExtractConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    quality_judge: JudgeConfig = JudgeConfig()
+    toxicity_judge: JudgeConfig = JudgeConfig()
     language: LanguageConfig = LanguageConfig()
     quality: QualityConfig = QualityConfig()
+    judged_quality: JudgedConfig = JudgedConfig()
+    toxicity: JudgedConfig = JudgedConfig()
     pii: PiiConfig = PiiConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     boilerplate: BoilerplateConfig = BoilerplateConfig()

@@ -220,8 +220,8 @@ def test_nothing_left_names_the_rule(corpus_of: Maker, again: Again) -> None:
 def test_unknown_scores_are_refused(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(["x"])
     scores = scored(corpus, again, "pii")
-    with pytest.raises(ConfigError, match="no rule reads scores 'toxicity'"):
-        select(SelectConfig(), corpus, {"toxicity": scores["pii"]}, again())
+    with pytest.raises(ConfigError, match="no rule reads scores 'novelty'"):
+        select(SelectConfig(), corpus, {"novelty": scores["pii"]}, again())
 
 
 def test_scores_of_another_corpus_are_refused(corpus_of: Maker, again: Again) -> None:

@@ -11,7 +11,18 @@ import pytest
 from tests.flows.conftest import AS_OF, ROOT, Mill, digests, states
 
 Ran = tuple[Mill, dict[str, Any]]
-SCORERS = ("language", "quality", "pii", "duplicates", "boilerplate", "contamination")
+SCORERS = (
+    "quality_judge",
+    "toxicity_judge",
+    "language",
+    "quality",
+    "judged_quality",
+    "toxicity",
+    "pii",
+    "duplicates",
+    "boilerplate",
+    "contamination",
+)
 ACTIONS = {"change", "dataset", "register", "package", "smoke", "promote", "dossier"}
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.bench.curate import contamination, pii
+from flows.bench.curate import contamination, pii, quality
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Bench, Measured, machine
 
 NAME = "curate"
 PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
     "pii": pii.measure,
+    "quality": quality.measure,
     "contamination": contamination.measure,
 }
 
