@@ -19,6 +19,7 @@ from components.clean.duplicates import score_duplicates
 from components.clean.judge import train_judge
 from components.clean.judged import score_judged
 from components.clean.language import score_language
+from components.clean.language_model import train_languages
 from components.clean.pii import score_pii
 from components.clean.quality import score_quality
 from components.clean.select import select
@@ -111,8 +112,11 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
     classifier = mill.step("classifier", train_classifier, run.classifier, corpus=raw)
     good = mill.step("quality_judge", train_judge, run.quality_judge)
     toxic = mill.step("toxicity_judge", train_judge, run.toxicity_judge)
+    languages = mill.step("language_model", train_languages, run.language_model)
     scores = {
-        "language": mill.step("language", score_language, run.language, corpus=raw),
+        "language": mill.step(
+            "language", score_language, run.language, corpus=raw, languages=languages
+        ),
         "quality": mill.step("quality", score_quality, run.quality, corpus=raw),
         "judged_quality": mill.step(
             "judged_quality", score_judged, run.judged_quality, corpus=raw, judge=good

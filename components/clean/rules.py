@@ -40,6 +40,9 @@ class LanguageRules(StageConfig):
         le=1,
         description="pages whose best language is less certain (lists of names) are not judged",
     )
+    min_share: float = Field(
+        default=0, ge=0, le=1, description="share of a page's letters in allowed languages"
+    )
 
 
 class QualityRules(StageConfig):
@@ -194,11 +197,12 @@ def judge_language(rules: LanguageRules, table: pa.Table) -> list[Finding]:
     """How far the best allowed language lies below the best of all."""
     if not rules.allowed:
         return []
-    distances = []
-    for letters, confidence, candidates in zip(
+    distances, shares = [], []
+    for letters, confidence, candidates, held in zip(
         table["letters"].to_pylist(),
         table["confidence"].to_pylist(),
         table["candidates"].to_pylist(),
+        table["shares"].to_pylist(),
         strict=True,
     ):
         best = max(
@@ -206,10 +210,15 @@ def judge_language(rules: LanguageRules, table: pa.Table) -> list[Finding]:
         )
         judged = letters >= rules.min_letters and confidence >= rules.min_confidence
         distances.append((confidence - best if best is not None else 1.0) if judged else 0.0)
+        share = sum(part["share"] for part in held if part["language"] in rules.allowed)
+        shares.append(share if judged else 1.0)
     return [
         bounded(
             "language", np.array(distances, dtype=np.float64).round(4), at_most=rules.max_distance
-        )
+        ),
+        bounded(
+            "language.share", np.array(shares, dtype=np.float64).round(4), at_least=rules.min_share
+        ),
     ]
 
 

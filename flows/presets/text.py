@@ -18,6 +18,7 @@ from components.clean.duplicates import DuplicatesConfig
 from components.clean.judge import JudgeConfig
 from components.clean.judged import JudgedConfig
 from components.clean.language import LanguageConfig
+from components.clean.language_model import LanguageModelConfig
 from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
 from components.clean.select import SelectConfig
@@ -70,6 +71,7 @@ class TextRun(StageConfig):
     classifier: ClassifierConfig = ClassifierConfig()
     quality_judge: JudgeConfig = JudgeConfig()
     toxicity_judge: JudgeConfig = JudgeConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()
     language: LanguageConfig = LanguageConfig()
     quality: QualityConfig = QualityConfig()
     judged_quality: JudgedConfig = JudgedConfig()

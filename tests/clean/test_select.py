@@ -10,6 +10,7 @@ import pytest
 
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.clean.language import LanguageConfig, score_language
+from components.clean.language_model import LanguageModelConfig, train_languages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.rules import DuplicateRules, PiiRules, QualityRules
@@ -28,7 +29,9 @@ Maker = Callable[..., Corpus]
 
 def scored(corpus: Corpus, again: Again, *roles: str) -> dict[str, Scores]:
     makers: Mapping[str, Callable[[], Scores]] = {
-        "language": lambda: score_language(LanguageConfig(), corpus, again()),
+        "language": lambda: score_language(
+            LanguageConfig(), corpus, train_languages(LanguageModelConfig(), again()), again()
+        ),
         "quality": lambda: score_quality(QualityConfig(), corpus, again()),
         "pii": lambda: score_pii(PiiConfig(), corpus, again()),
         "duplicates": lambda: score_duplicates(DuplicatesConfig(), corpus, again()),

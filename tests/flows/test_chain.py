@@ -14,6 +14,7 @@ Ran = tuple[Mill, dict[str, Any]]
 SCORERS = (
     "quality_judge",
     "toxicity_judge",
+    "language_model",
     "language",
     "quality",
     "judged_quality",

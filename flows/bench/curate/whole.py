@@ -10,7 +10,7 @@ from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.bench.curate import contamination, pii, quality
+from flows.bench.curate import contamination, language, pii, quality
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Bench, Measured, machine
 
@@ -18,6 +18,7 @@ NAME = "curate"
 PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
     "pii": pii.measure,
     "quality": quality.measure,
+    "language": language.measure,
     "contamination": contamination.measure,
 }
 
