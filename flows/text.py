@@ -20,6 +20,7 @@ from components.clean.judge import train_judge
 from components.clean.judged import score_judged
 from components.clean.language import score_language
 from components.clean.language_model import train_languages
+from components.clean.licence import score_licence
 from components.clean.pii import score_pii
 from components.clean.quality import score_quality
 from components.clean.select import select
@@ -130,6 +131,7 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         "contamination": mill.step(
             "contamination", score_contamination, run.contamination, corpus=raw
         ),
+        "licence": mill.step("licence", score_licence, run.licence, corpus=raw),
     }
     corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
     check = mill.step("check", check_corpus, run.check, corpus=corpus)

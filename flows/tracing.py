@@ -101,6 +101,8 @@ def _show_verdict(console: Console, told: dict[str, Any]) -> None:
             f"  twin of {twin['url'] or twin['document']}: similarity {twin['similarity']:.3f}, "
             f"from {twin['max_similarity']:g} on",
         )
+    if "licence" in told:
+        _print(console, f"  shows the licence {told['licence']}")
     if "item" in told:
         _print(console, f"  holds the evaluation item {told['item']}")
     for span in told["spans"]:

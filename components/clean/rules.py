@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -149,6 +150,15 @@ class ToxicityRules(StageConfig):
     )
 
 
+class LicenceRules(StageConfig):
+    """Which licences stay, by the signs that pages show."""
+
+    forbidden: tuple[str, ...] = Field(
+        default=(), description="SPDX identifiers, with * for any part: CC-BY-NC*, LicenseRef-*"
+    )
+    required: bool = Field(default=False, description="whether a page must show a licence to stay")
+
+
 class ContaminationRules(StageConfig):
     """How much of an evaluation item a page may hold."""
 
@@ -242,6 +252,18 @@ def judge_columns(rules: StageConfig, role: str, table: pa.Table) -> list[Findin
 def judge_judged(rules: StageConfig, role: str, table: pa.Table) -> list[Finding]:
     """Bounds on the probability, where there is one."""
     return [] if table["probability"].null_count else judge_columns(rules, role, table)
+
+
+def judge_licence(rules: LicenceRules, table: pa.Table) -> Finding:
+    """1 where the licence is forbidden, or is missing and required."""
+    found = [
+        float(
+            any(fnmatchcase(licence, pattern) for pattern in rules.forbidden)
+            or (rules.required and not licence)
+        )
+        for licence in table["licence"].to_pylist()
+    ]
+    return bounded("licence", np.array(found, dtype=np.float64), at_most=0.0)
 
 
 def judge_pii(rules: PiiRules, table: pa.Table, words: NDArray[np.float64]) -> list[Finding]:

@@ -24,6 +24,7 @@ from components.clean.rules import (
     Finding,
     JudgedRules,
     LanguageRules,
+    LicenceRules,
     PiiRules,
     QualityRules,
     ToxicityRules,
@@ -32,6 +33,7 @@ from components.clean.rules import (
     judge_columns,
     judge_judged,
     judge_language,
+    judge_licence,
     judge_pii,
     redacted_kinds,
     word_counts,
@@ -54,6 +56,7 @@ ROLES = (
     "duplicates",
     "boilerplate",
     "contamination",
+    "licence",
 )
 TWIN = "duplicates"
 
@@ -75,6 +78,7 @@ class SelectConfig(StageConfig):
     contamination: ContaminationRules = Field(
         default=ContaminationRules(), description="evaluation items that a page may hold"
     )
+    licence: LicenceRules = Field(default=LicenceRules(), description="licences that stay")
     blocked_urls: tuple[str, ...] = Field(
         default=(), description="addresses that never stay, with all below them"
     )
@@ -171,6 +175,8 @@ def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table])
     if "contamination" in scores:
         rules = config.contamination
         findings += judge_columns(rules, "contamination", scores["contamination"])
+    if "licence" in scores:
+        findings.append(judge_licence(config.licence, scores["licence"]))
     if "pii" in scores:
         findings += judge_pii(config.pii, scores["pii"], word_counts(table, scores))
     return findings

@@ -19,6 +19,7 @@ from components.clean.judge import JudgeConfig
 from components.clean.judged import JudgedConfig
 from components.clean.language import LanguageConfig
 from components.clean.language_model import LanguageModelConfig
+from components.clean.licence import LicenceConfig
 from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
 from components.clean.select import SelectConfig
@@ -80,6 +81,7 @@ class TextRun(StageConfig):
     duplicates: DuplicatesConfig = DuplicatesConfig()
     boilerplate: BoilerplateConfig = BoilerplateConfig()
     contamination: ContaminationConfig = ContaminationConfig()
+    licence: LicenceConfig = LicenceConfig()
     select: SelectConfig = SelectConfig()
     check: SuiteConfig = Field(default_factory=house_suite)
     change: ChangeConfig = ChangeConfig()

@@ -23,6 +23,7 @@ SCORERS = (
     "duplicates",
     "boilerplate",
     "contamination",
+    "licence",
 )
 ACTIONS = {"change", "dataset", "register", "package", "smoke", "promote", "dossier"}
 
