@@ -16,7 +16,11 @@ from components.clean.boilerplate import score_boilerplate
 from components.clean.classifier import train_classifier
 from components.clean.contamination import score_contamination
 from components.clean.duplicates import score_duplicates
+from components.clean.judge import train_judge
+from components.clean.judged import score_judged
 from components.clean.language import score_language
+from components.clean.language_model import train_languages
+from components.clean.licence import score_licence
 from components.clean.passages import score_passages
 from components.clean.pii import score_pii
 from components.clean.quality import score_quality
@@ -108,9 +112,18 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
     pages = mill.source("scrape", scrape, run.scrape, resolve)
     raw = mill.step("extract", extract, run.extract, pages=pages)
     classifier = mill.step("classifier", train_classifier, run.classifier, corpus=raw)
+    good = mill.step("quality_judge", train_judge, run.quality_judge)
+    toxic = mill.step("toxicity_judge", train_judge, run.toxicity_judge)
+    languages = mill.step("language_model", train_languages, run.language_model)
     scores = {
-        "language": mill.step("language", score_language, run.language, corpus=raw),
+        "language": mill.step(
+            "language", score_language, run.language, corpus=raw, languages=languages
+        ),
         "quality": mill.step("quality", score_quality, run.quality, corpus=raw),
+        "judged_quality": mill.step(
+            "judged_quality", score_judged, run.judged_quality, corpus=raw, judge=good
+        ),
+        "toxicity": mill.step("toxicity", score_judged, run.toxicity, corpus=raw, judge=toxic),
         "pii": mill.step("pii", score_pii, run.pii, corpus=raw),
         "duplicates": mill.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
         "passages": mill.step("passages", score_passages, run.passages, corpus=raw),
@@ -120,6 +133,7 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         "contamination": mill.step(
             "contamination", score_contamination, run.contamination, corpus=raw
         ),
+        "licence": mill.step("licence", score_licence, run.licence, corpus=raw),
     }
     corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
     check = mill.step("check", check_corpus, run.check, corpus=corpus)

@@ -69,6 +69,8 @@ def _verdict(told: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
             f"  twin of {twin['url'] or twin['document']}: similarity {twin['similarity']:.3f}, "
             f"from {twin['max_similarity']:g} on"
         )
+    if "licence" in told:
+        lines.append(f"  shows the licence {told['licence']}")
     if "item" in told:
         lines.append(f"  holds the evaluation item {told['item']}")
     lines += [f"  {span['count']} × {span['kind']}: {span['action']}" for span in told["spans"]]

@@ -19,7 +19,7 @@ from components.clean.overlap import SIZE, Index, Match, build_index, find_match
 from components.core.artifact import Corpus, Scores
 from components.core.config import StageConfig
 from components.core.named import NamedFile
-from components.core.shards import map_shards, read_all, shard_name, write_shard
+from components.core.shards import map_shards, read_all, write_shard
 from components.core.workdir import Workdir
 from components.text.words import word_places, words
 
@@ -70,9 +70,8 @@ def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workd
     map_shards(work, work.path(corpus), contamination_of_shard, config=config)
     if refused:
         rows = [{"row": one.row, "reason": one.reason} for one in refused]
-        (work.folder / "quarantine").mkdir(exist_ok=True)
         table = pa.Table.from_pylist(rows, schema=REFUSED)
-        write_shard(work.folder / "quarantine" / shard_name(0), table)
+        write_shard(work.folder / "quarantine.parquet", table)
     found = read_all(work.folder, ["items"])["items"].to_pylist()
     searched = len({text.item for text in searchable(config, items)})
     return work.seal(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +46,7 @@ def read_items(
     for file in files:
         before = len(refused)
         rows = 0
-        for name, row in _rows(file):
+        for name, row in file.rows("contamination.sets"):
             rows += 1
             reason = _reason(row, question)
             if reason:
@@ -66,24 +63,6 @@ def read_items(
             why = f": {refused[-1].row} {refused[-1].reason}" if rows else ""
             raise DataError(f"contamination.sets: {file.name} holds no usable row{why}")
     return [Item(names[asked], asked, tuple(answers[asked])) for asked in names], refused
-
-
-def _rows(file: NamedFile) -> Iterator[tuple[str, Any]]:
-    """(name, decoded row or None) of rows that are not blank."""
-    content = file.read("contamination.sets")
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"contamination.sets: {file.name}: broken gzip: {error}") from error
-    for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        yield f"{file.name}:{number}", row
 
 
 def _reason(row: Any, question: str) -> str:

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         pa.field("twin", pa.string()),  # the kept document this one was dropped for
         pa.field("similarity", pa.float64()),
         pa.field("max_similarity", pa.float64()),  # the bound on it
+        pa.field("licence", pa.string()),  # SPDX identifier of the strongest sign
         pa.field("item", pa.string()),  # the evaluation item it holds most of: file and row
     ]
 )
@@ -71,7 +72,8 @@ def ledger_table(
                 else duplicates.max_similarity
                 for twin in found
             ],
-            "item": _items(scores, len(table)),
+            "licence": _named(scores, "licence", "licence", len(table)),
+            "item": _named(scores, "contamination", "item", len(table)),
         },
         schema=SCHEMA,
     )
@@ -91,10 +93,13 @@ def _rules(findings: list[Finding], documents: int) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(RULE)))
 
 
-def _items(scores: Mapping[str, pa.Table], documents: int) -> list[str | None]:
-    if "contamination" not in scores:
+def _named(
+    scores: Mapping[str, pa.Table], role: str, column: str, documents: int
+) -> list[str | None]:
+    """A column of names; None where there is none."""
+    if role not in scores:
         return [None] * documents
-    return [item or None for item in scores["contamination"]["item"].to_pylist()]
+    return [name or None for name in scores[role][column].to_pylist()]
 
 
 def _spans(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import numpy as np
@@ -39,6 +40,9 @@ class LanguageRules(StageConfig):
         ge=0,
         le=1,
         description="pages whose best language is less certain (lists of names) are not judged",
+    )
+    min_share: float = Field(
+        default=0, ge=0, le=1, description="share of a page's letters in allowed languages"
     )
 
 
@@ -136,6 +140,31 @@ class BoilerplateRules(StageConfig):
     max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
 
 
+class JudgedRules(StageConfig):
+    """What the judge that learnt from the user's examples of good documents must say."""
+
+    min_probability: float = Field(
+        default=0.5, ge=0, le=1, description="of being good; without examples nothing is asked"
+    )
+
+
+class ToxicityRules(StageConfig):
+    """What the judge that learnt from the user's examples of toxic documents may say."""
+
+    max_probability: float = Field(
+        default=0.5, ge=0, le=1, description="of being toxic; without examples nothing is asked"
+    )
+
+
+class LicenceRules(StageConfig):
+    """Which licences stay, by the signs that pages show."""
+
+    forbidden: tuple[str, ...] = Field(
+        default=(), description="SPDX identifiers, with * for any part: CC-BY-NC*, LicenseRef-*"
+    )
+    required: bool = Field(default=False, description="whether a page must show a licence to stay")
+
+
 class ContaminationRules(StageConfig):
     """How much of an evaluation item a page may hold."""
 
@@ -184,11 +213,12 @@ def judge_language(rules: LanguageRules, table: pa.Table) -> list[Finding]:
     """How far the best allowed language lies below the best of all."""
     if not rules.allowed:
         return []
-    distances = []
-    for letters, confidence, candidates in zip(
+    distances, shares = [], []
+    for letters, confidence, candidates, held in zip(
         table["letters"].to_pylist(),
         table["confidence"].to_pylist(),
         table["candidates"].to_pylist(),
+        table["shares"].to_pylist(),
         strict=True,
     ):
         best = max(
@@ -196,10 +226,15 @@ def judge_language(rules: LanguageRules, table: pa.Table) -> list[Finding]:
         )
         judged = letters >= rules.min_letters and confidence >= rules.min_confidence
         distances.append((confidence - best if best is not None else 1.0) if judged else 0.0)
+        share = sum(part["share"] for part in held if part["language"] in rules.allowed)
+        shares.append(share if judged else 1.0)
     return [
         bounded(
             "language", np.array(distances, dtype=np.float64).round(4), at_most=rules.max_distance
-        )
+        ),
+        bounded(
+            "language.share", np.array(shares, dtype=np.float64).round(4), at_least=rules.min_share
+        ),
     ]
 
 
@@ -218,6 +253,23 @@ def judge_columns(rules: StageConfig, role: str, table: pa.Table) -> list[Findin
         )
         for column, sides in bounds.items()
     ]
+
+
+def judge_judged(rules: StageConfig, role: str, table: pa.Table) -> list[Finding]:
+    """Bounds on the probability, where there is one."""
+    return [] if table["probability"].null_count else judge_columns(rules, role, table)
+
+
+def judge_licence(rules: LicenceRules, table: pa.Table) -> Finding:
+    """1 where the licence is forbidden, or is missing and required."""
+    found = [
+        float(
+            any(fnmatchcase(licence, pattern) for pattern in rules.forbidden)
+            or (rules.required and not licence)
+        )
+        for licence in table["licence"].to_pylist()
+    ]
+    return bounded("licence", np.array(found, dtype=np.float64), at_most=0.0)
 
 
 def judge_pii(rules: PiiRules, table: pa.Table, words: NDArray[np.float64]) -> list[Finding]:

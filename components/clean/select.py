@@ -21,13 +21,18 @@ from components.clean.rules import (
     ContaminationRules,
     DuplicateRules,
     Finding,
+    JudgedRules,
     LanguageRules,
+    LicenceRules,
     PiiRules,
     QualityRules,
+    ToxicityRules,
     failing,
     judge_blocked,
     judge_columns,
+    judge_judged,
     judge_language,
+    judge_licence,
     judge_pii,
     redacted_kinds,
     word_counts,
@@ -47,11 +52,14 @@ from components.text.spans import Span
 ROLES = (
     "language",
     "quality",
+    "judged_quality",
+    "toxicity",
     "pii",
     "duplicates",
     "passages",
     "boilerplate",
     "contamination",
+    "licence",
 )
 log = get_logger(__name__)
 
@@ -61,12 +69,19 @@ class SelectConfig(StageConfig):
 
     language: LanguageRules = Field(default=LanguageRules(), description="languages that stay")
     quality: QualityRules = Field(default=QualityRules(), description="bounds on statistics")
+    judged_quality: JudgedRules = Field(
+        default=JudgedRules(), description="what examples of good documents taught"
+    )
+    toxicity: ToxicityRules = Field(
+        default=ToxicityRules(), description="what examples of toxic documents taught"
+    )
     pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
     duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
     boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
     contamination: ContaminationRules = Field(
         default=ContaminationRules(), description="evaluation items that a page may hold"
     )
+    licence: LicenceRules = Field(default=LicenceRules(), description="licences that stay")
     alarm: AlarmConfig = Field(
         default=AlarmConfig(), description="when a source's losses are told aloud"
     )
@@ -159,9 +174,14 @@ def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table])
         findings += judge_columns(config.quality, "quality", scores["quality"])
     if "boilerplate" in scores:
         findings += judge_columns(config.boilerplate, "boilerplate", scores["boilerplate"])
+    for role in ("judged_quality", "toxicity"):
+        if role in scores:
+            findings += judge_judged(getattr(config, role), role, scores[role])
     if "contamination" in scores:
         rules = config.contamination
         findings += judge_columns(rules, "contamination", scores["contamination"])
+    if "licence" in scores:
+        findings.append(judge_licence(config.licence, scores["licence"]))
     if "pii" in scores:
         findings += judge_pii(config.pii, scores["pii"], word_counts(table, scores))
     return findings

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +50,26 @@ class NamedFile(StageConfig):
         if not path.is_file() or digest_file(path) != self.sha256:
             raise DataError(f"{role}: {self.name} is gone or changed; run again")
         return path.read_bytes()
+
+    def rows(self, role: str) -> Iterator[tuple[str, Any]]:
+        """(file:line, decoded JSON or None) of every line that is not blank; gzip or plain.
+
+        Raises:
+            DataError: the file changed, or is broken gzip; names ``role``.
+        """
+        content = self.read(role)
+        if content[:2] == b"\x1f\x8b":
+            try:
+                content = gzip.decompress(content)
+            except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f"{role}: {self.name}: broken gzip: {error}") from error
+        for number, line in enumerate(content.decode(errors="replace").split("\n"), start=1):
+            if line.strip():
+                yield f"{self.name}:{number}", _decoded(line)
+
+
+def _decoded(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

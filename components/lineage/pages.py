@@ -113,8 +113,9 @@ def verdict(row: dict[str, Any]) -> dict[str, Any]:
             "similarity": row["similarity"],
             "max_similarity": row["max_similarity"],
         }
-    if row.get("item"):  # ledgers of before that rule have no such column
-        told["item"] = row["item"]
+    for name in ("licence", "item"):  # ledgers of before those rules have no such columns
+        if row.get(name):
+            told[name] = row[name]
     return told
 
 

@@ -15,7 +15,11 @@ from components.clean.boilerplate import BoilerplateConfig
 from components.clean.classifier import ClassifierConfig
 from components.clean.contamination import ContaminationConfig
 from components.clean.duplicates import DuplicatesConfig
+from components.clean.judge import JudgeConfig
+from components.clean.judged import JudgedConfig
 from components.clean.language import LanguageConfig
+from components.clean.language_model import LanguageModelConfig
+from components.clean.licence import LicenceConfig
 from components.clean.passages import PassagesConfig
 from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
@@ -67,13 +71,19 @@ class TextRun(StageConfig):
     scrape: ScrapeConfig = ScrapeConfig()
     extract: ExtractConfig = ExtractConfig()
     classifier: ClassifierConfig = ClassifierConfig()
+    quality_judge: JudgeConfig = JudgeConfig()
+    toxicity_judge: JudgeConfig = JudgeConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()
     language: LanguageConfig = LanguageConfig()
     quality: QualityConfig = QualityConfig()
+    judged_quality: JudgedConfig = JudgedConfig()
+    toxicity: JudgedConfig = JudgedConfig()
     pii: PiiConfig = PiiConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     passages: PassagesConfig = PassagesConfig()
     boilerplate: BoilerplateConfig = BoilerplateConfig()
     contamination: ContaminationConfig = ContaminationConfig()
+    licence: LicenceConfig = LicenceConfig()
     select: SelectConfig = SelectConfig()
     check: SuiteConfig = Field(default_factory=house_suite)
     change: ChangeConfig = ChangeConfig()

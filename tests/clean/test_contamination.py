@@ -17,7 +17,7 @@ from components.clean.select import SelectConfig, select
 from components.core.artifact import Corpus
 from components.core.errors import DataError
 from components.core.named import NamedFile
-from components.core.shards import read_all
+from components.core.shards import read_all, read_shard
 from components.core.workdir import Workdir
 from components.text.words import words
 
@@ -149,7 +149,7 @@ def test_bad_rows_are_set_aside_with_a_reason(
     scores = score_contamination(config, corpus_of([FILLER]), work)
     assert scores.stats["quarantined"] == 4
     assert (scores.stats["items"], scores.stats["items_too_short"]) == (4, 1)
-    refused = read_all(work.path(scores) / "quarantine").to_pylist()
+    refused = read_shard(work.path(scores) / "quarantine.parquet").to_pylist()
     assert [(row["row"], row["reason"]) for row in refused] == [
         ("set.jsonl:4", "is no JSON object"),
         ("set.jsonl:5", "has no text in field 'question'"),

@@ -11,6 +11,7 @@ import pytest
 
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.clean.language import LanguageConfig, score_language
+from components.clean.language_model import LanguageModelConfig, train_languages
 from components.clean.passages import PassagesConfig, score_passages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
@@ -31,7 +32,9 @@ Maker = Callable[..., Corpus]
 
 def scored(corpus: Corpus, again: Again, *roles: str) -> dict[str, Scores]:
     makers: Mapping[str, Callable[[], Scores]] = {
-        "language": lambda: score_language(LanguageConfig(), corpus, again()),
+        "language": lambda: score_language(
+            LanguageConfig(), corpus, train_languages(LanguageModelConfig(), again()), again()
+        ),
         "quality": lambda: score_quality(QualityConfig(), corpus, again()),
         "pii": lambda: score_pii(PiiConfig(), corpus, again()),
         "duplicates": lambda: score_duplicates(DuplicatesConfig(), corpus, again()),
@@ -224,8 +227,8 @@ def test_nothing_left_names_the_rule(corpus_of: Maker, again: Again) -> None:
 def test_unknown_scores_are_refused(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(["x"])
     scores = scored(corpus, again, "pii")
-    with pytest.raises(ConfigError, match="no rule reads scores 'toxicity'"):
-        select(SelectConfig(), corpus, {"toxicity": scores["pii"]}, again())
+    with pytest.raises(ConfigError, match="no rule reads scores 'novelty'"):
+        select(SelectConfig(), corpus, {"novelty": scores["pii"]}, again())
 
 
 def test_scores_of_another_corpus_are_refused(corpus_of: Maker, again: Again) -> None:

@@ -11,7 +11,21 @@ import pytest
 from tests.flows.conftest import AS_OF, ROOT, Mill, digests, states
 
 Ran = tuple[Mill, dict[str, Any]]
-SCORERS = ("language", "quality", "pii", "duplicates", "passages", "boilerplate", "contamination")
+SCORERS = (
+    "quality_judge",
+    "toxicity_judge",
+    "language_model",
+    "language",
+    "quality",
+    "judged_quality",
+    "toxicity",
+    "pii",
+    "duplicates",
+    "passages",
+    "boilerplate",
+    "contamination",
+    "licence",
+)
 ACTIONS = {"change", "dataset", "register", "package", "smoke", "promote", "dossier"}
 
 

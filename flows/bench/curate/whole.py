@@ -13,7 +13,9 @@ from components.core.settings import Settings
 from flows.bench.curate import (
     chain,
     contamination,
+    language,
     pii,
+    quality,
     scale,
     signatures,
     statistics,
@@ -29,6 +31,8 @@ PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
     "twins": twins.measure,
     "scale": scale.measure,
     "pii": pii.measure,
+    "quality": quality.measure,
+    "language": language.measure,
     "contamination": contamination.measure,
     "chain": chain.measure,
 }

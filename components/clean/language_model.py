@@ -1,0 +1,109 @@
+"""Learns languages from lines that the user names; without any the built-in detector is used."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+from pydantic import Field
+
+from components.core.artifact import Classifier, canonical
+from components.core.config import StageConfig
+from components.core.errors import DataError
+from components.core.named import NamedFile
+from components.core.shards import write_shard
+from components.core.workdir import Workdir, write_durably
+from components.text.languages import count_languages
+from components.text.split import position
+
+MODEL, RECORD = "languages.safetensors", "languages.json"
+FOLDS = 5
+REFUSED = pa.schema([("row", pa.string()), ("reason", pa.string())])
+
+
+class LanguageModelConfig(StageConfig):
+    """What languages are learnt from."""
+
+    examples: tuple[NamedFile, ...] = Field(
+        default=(), description="JSONL files, plain or gzip, a text and its language a row"
+    )
+    text: str = Field(default="text", description="field of a row that holds the text")
+    language: str = Field(default="language", description="field that holds the language's code")
+    min_lines: int = Field(
+        default=10, ge=FOLDS, description="languages with fewer different texts are an error"
+    )
+    min_f1: float = Field(
+        default=0.8, ge=0, le=1, description="floor of the mean F1 on texts that were held out"
+    )
+
+
+def train_languages(config: LanguageModelConfig, work: Workdir) -> Classifier:
+    """Count the n-grams of each language, and measure it on texts it has not seen.
+
+    Raises:
+        DataError: a file changed, a language has too few texts, the mean F1 is below ``min_f1``.
+    """
+    lines = _examples(config, work)
+    if not lines:
+        write_durably(work.folder / RECORD, canonical({"languages": []}))
+        return work.seal(Classifier, stats={"languages": 0.0})
+    f1 = _heldout(lines, work)
+    mean = sum(f1.values()) / len(f1)
+    if mean < config.min_f1:
+        worst = min(f1, key=lambda code: (f1[code], code))
+        raise DataError(
+            f"language_model: mean F1 {mean:.3f} on held-out texts is below min_f1 "
+            f"{config.min_f1:g} (worst: {worst}, {f1[worst]:.3f}); give more texts, or lower it"
+        )
+    write_durably(work.folder / MODEL, count_languages(lines).packed())
+    record = {"languages": sorted(lines), "f1": {code: round(f1[code], 6) for code in sorted(f1)}}
+    write_durably(work.folder / RECORD, canonical(record))
+    texts = sum(map(len, lines.values()))
+    stats = {"macro_f1": round(mean, 6), "languages": float(len(lines)), "texts": float(texts)}
+    return work.seal(Classifier, stats=stats)
+
+
+def _heldout(lines: dict[str, list[str]], work: Workdir) -> dict[str, float]:
+    """F1 of each language, a fold of whose texts at a time is held out."""
+    work.progress.start(FOLDS, "trainings")
+    right, wanted, found = Counter[str](), Counter[str](), Counter[str]()
+    for number in range(FOLDS):
+        seen = {
+            c: [t for at, t in enumerate(of) if at % FOLDS != number] for c, of in lines.items()
+        }
+        model = count_languages(seen)
+        for code, texts in lines.items():
+            for text in texts[number::FOLDS]:
+                best = model.best(text)
+                wanted[code] += 1
+                found[best] += 1
+                right[code] += best == code
+        work.progress.advance()
+    return {code: 2 * right[code] / (wanted[code] + found[code]) for code in lines}
+
+
+def _examples(config: LanguageModelConfig, work: Workdir) -> dict[str, list[str]]:
+    """Code -> different texts, in an order that no file's order changes; bad rows set aside."""
+    lines: dict[str, dict[str, None]] = {}
+    refused: list[dict[str, str]] = []
+    for file in config.examples:
+        for name, row in file.rows("language_model.examples"):
+            if isinstance(row, dict) and all(
+                isinstance(row.get(field), str) and row[field].strip()
+                for field in (config.text, config.language)
+            ):
+                lines.setdefault(row[config.language].strip(), {})[row[config.text]] = None
+            else:
+                reason = f"has no text in fields {config.text!r} and {config.language!r}"
+                refused.append({"row": name, "reason": reason})
+    if refused:
+        table = pa.Table.from_pylist(refused, schema=REFUSED)
+        write_shard(work.folder / "quarantine.parquet", table)
+    if config.examples and len(lines) < 2:
+        raise DataError(f"language_model: {len(lines)} language(s) in the examples; two are needed")
+    for code, texts in sorted(lines.items()):
+        if len(texts) < config.min_lines:
+            raise DataError(
+                f"language_model: {code} has {len(texts)} text(s), min_lines is {config.min_lines}"
+            )
+    return {c: sorted(texts, key=lambda t: (position(t, 0), t)) for c, texts in lines.items()}

@@ -1,0 +1,74 @@
+"""Scores the licence that each document shows, with the words it was read from."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+from pydantic import Field
+
+from components.core.artifact import Corpus, Scores
+from components.core.config import StageConfig
+from components.core.shards import map_shards, read_all
+from components.core.workdir import Workdir
+from components.text.licences import KINDS, find_licences
+
+EVIDENCE = pa.struct(
+    [
+        pa.field("field", pa.string()),  # text or navigation
+        pa.field("start", pa.int64()),  # offsets in characters of that field
+        pa.field("end", pa.int64()),
+        pa.field("kind", pa.string()),
+        pa.field("licence", pa.string()),
+        pa.field("raw", pa.string()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),  # the strongest sign's; empty for none
+        pa.field("conflicting", pa.bool_(), nullable=False),  # signs as strong name another
+        pa.field("evidence", pa.list_(EVIDENCE), nullable=False),  # strongest first
+    ]
+)
+
+
+class LicenceConfig(StageConfig):
+    """How much evidence is kept."""
+
+    most: int = Field(default=20, ge=1, description="signs of one document that are kept")
+
+
+def score_licence(config: LicenceConfig, corpus: Corpus, work: Workdir) -> Scores:
+    """Signs of a licence in every document's navigation (footers) and text."""
+    map_shards(work, work.path(corpus), licence_of_shard, most=config.most)
+    found = Counter(read_all(work.folder, ["licence"])["licence"].to_pylist())
+    none = found.pop("", 0)
+    named = {f"licence_{licence}": float(n) for licence, n in sorted(found.items())[:50]}
+    return work.seal(
+        Scores,
+        stats={"licensed": float(found.total()), "unlicensed": float(none), **named},
+    )
+
+
+def licence_of_shard(table: pa.Table, most: int) -> pa.Table:
+    """Scores of one shard (in a worker)."""
+    rows = []
+    columns = (table[name].to_pylist() for name in ("id", "navigation", "text"))
+    for identifier, navigation, text in zip(*columns, strict=True):
+        evidence = [
+            {"field": field, **sign._asdict(), "raw": content[sign.start : sign.end]}
+            for field, content in (("navigation", navigation), ("text", text))
+            for sign in find_licences(content)
+        ]
+        evidence.sort(key=lambda sign: KINDS.index(str(sign["kind"])))
+        strongest = {sign["licence"] for sign in evidence if sign["kind"] == evidence[0]["kind"]}
+        rows.append(
+            {
+                "id": identifier,
+                "licence": evidence[0]["licence"] if evidence else "",
+                "conflicting": len(strongest) > 1,
+                "evidence": evidence[:most],
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SCHEMA)

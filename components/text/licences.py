@@ -1,0 +1,136 @@
+"""Signs of a licence in text, each with the words it was read from, as SPDX identifiers.
+
+A sign is no legal finding: a page may write about a licence, or quote one. So each keeps its kind,
+strongest first: ``declared`` (an SPDX tag, HTML's rel=license, schema.org's license), ``linked``
+(an address of Creative Commons' deeds), ``stated`` ("licensed under ..."), ``reserved``. Sources:
+SPDX specification 2.3, annex E; HTML standard, link type "license"; schema.org/license.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import NamedTuple
+
+KINDS = ("declared", "linked", "stated", "reserved")
+RESERVED = "LicenseRef-all-rights-reserved"
+OTHER = "LicenseRef-other"
+
+
+class Sign(NamedTuple):
+    """Characters ``start`` to ``end`` say ``licence``."""
+
+    start: int
+    end: int
+    kind: str
+    licence: str
+
+
+_DEED = re.compile(
+    r"creativecommons\.org/(?:licenses|publicdomain)/"
+    r"(by(?:-nc)?(?:-sa|-nd)?|zero|mark)(?:/(\d\.\d))?",
+    re.IGNORECASE,
+)
+_TAG = re.compile(
+    r"SPDX-License-Identifier:[ \t]*"
+    r"(\(?[A-Za-z0-9.+-]+(?:[ \t]+(?:OR|AND|WITH)[ \t]+[A-Za-z0-9.+-]+)*\)?)"
+)
+_REL = re.compile(r"<(?:a|link)\b[^>]{0,300}\brel=[\"']?[^\"'>]{0,40}\blicense\b[^>]{0,300}>", re.I)
+_SCHEMA = re.compile(
+    r"(?:[\"']license[\"']\s*:\s*[\"']|itemprop=[\"']license[\"'][^>]{0,100}?"
+    r"(?:href|content)=[\"'])(https?://[^\"'\s]{4,200})[\"']",
+    re.IGNORECASE,
+)
+_SHORT = re.compile(
+    r"(?<!\w)(?:CC[ -](BY(?:[ -]NC)?(?:[ -](?:SA|ND))?)(?:[ -]?v?(\d\.\d))?"
+    r"|(CC0)(?:[ -]?(1\.0))?)(?![\w-])"
+)
+_LONG = re.compile(
+    r"Creative Commons[ -]Attribution((?:[ -]+(?:Non-?Commercial|Share-?Alike|No-?Deriv(?:ative)?s?"
+    r"(?: Works)?))*)(?:[ -]+(\d\.\d))?",
+    re.IGNORECASE,
+)
+_UNDER = re.compile(
+    r"(?:licen[cs]ed|released|distributed|available|published|provided|shared)\s+(?:\w+\s+)?under\s+"
+    r"(?:an?\s+|the\s+)?(?:terms\s+of\s+)?(?:the\s+)?((?:[^.;\n]|\.(?=\d)){2,70})",
+    re.IGNORECASE,
+)
+_RESERVED = re.compile(r"all rights reserved", re.IGNORECASE)
+_NAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), licence)
+    for pattern, licence in (
+        (r"\bMIT\b", "MIT"),
+        (r"\bApache\b", "Apache-2.0"),
+        (r"\b(?:3-clause|new|modified) BSD\b|\bBSD[ -]3", "BSD-3-Clause"),
+        (r"\b(?:2-clause|simplified) BSD\b|\bBSD[ -]2", "BSD-2-Clause"),
+        (r"\b(?:Affero General|AGPL)\b", "AGPL-3.0"),
+        (r"\b(?:Lesser General|LGPL)\b", "LGPL"),
+        (r"\b(?:General Public Licen[cs]e|GPL)(?:,? ?(?:v|version) ?|[ -])2", "GPL-2.0"),
+        (r"\b(?:General Public Licen[cs]e|GPL)(?:,? ?(?:v|version) ?|[ -])3", "GPL-3.0"),
+        (r"\bFree Documentation\b|\bGFDL\b", "GFDL"),
+        (r"\b(?:Mozilla Public|MPL)\b", "MPL-2.0"),
+        (r"\bOpen Government Licen[cs]e\b|\bOGL\b", "OGL-UK-3.0"),
+        (r"\bPython Software Foundation\b|\bPSF\b", "PSF-2.0"),
+        (r"\bpublic domain\b", "LicenseRef-public-domain"),
+    )
+)
+
+
+def find_licences(text: str) -> list[Sign]:
+    """All signs, the strongest kind first, then as they stand; none inside another."""
+    found = [
+        *_each(_TAG, text, "declared", lambda match: match[1].strip("()")),
+        *_each(_REL, text, "declared", lambda match: licence_of(match[0])),
+        *_each(_SCHEMA, text, "declared", lambda match: licence_of(match[1])),
+        *_each(_DEED, text, "linked", lambda match: _commons(match[1], match[2])),
+        *_each(_SHORT, text, "stated", lambda m: _commons(m[1] or "zero", m[2] or m[4])),
+        *_each(_LONG, text, "stated", lambda match: _commons(_terms(match[1]), match[2])),
+        *_each(_UNDER, text, "stated", lambda match: licence_of(match[1])),
+        *_each(_RESERVED, text, "reserved", lambda _: RESERVED),
+    ]
+    kept: list[Sign] = []
+    taken: list[tuple[int, int]] = []
+    for sign in sorted(found, key=lambda sign: (KINDS.index(sign.kind), sign)):
+        at = bisect_left(taken, sign[:2])
+        free = at == 0 or taken[at - 1][1] <= sign.start
+        if free and (at == len(taken) or sign.end <= taken[at][0]):
+            taken.insert(at, (sign.start, sign.end))
+            kept.append(sign)
+    return kept
+
+
+def licence_of(words: str) -> str:
+    """The SPDX identifier that some words or an address name; empty where they name none."""
+    deed, short, long = _DEED.search(words), _SHORT.search(words), _LONG.search(words)
+    if deed:
+        return _commons(deed[1], deed[2])
+    if short:
+        return _commons(short[1] or "zero", short[2] or short[4])
+    if long:
+        return _commons(_terms(long[1]), long[2])
+    for pattern, licence in _NAMED:
+        if pattern.search(words):
+            return licence
+    return OTHER if "://" in words else ""
+
+
+def _each(
+    pattern: re.Pattern[str], text: str, kind: str, read: Callable[[re.Match[str]], str]
+) -> list[Sign]:
+    signs = ((match.span(), read(match)) for match in pattern.finditer(text))
+    return [Sign(*span, kind, licence) for span, licence in signs if licence]
+
+
+def _commons(terms: str, version: str | None) -> str:
+    """``by-nc`` and ``4.0`` as ``CC-BY-NC-4.0``."""
+    code = terms.upper().replace(" ", "-")
+    if code in ("ZERO", "MARK"):
+        return "CC0-1.0" if code == "ZERO" else "LicenseRef-public-domain"
+    return f"CC-{code}-{version}" if version else f"CC-{code}"
+
+
+def _terms(long: str) -> str:
+    folded = long.casefold()
+    parts = [("nc", "commercial"), ("sa", "alike"), ("nd", "deriv")]
+    return "-".join(["by", *(short for short, word in parts if word in folded)])
