@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field
 
 from components.collect.maintext import main_text
@@ -118,7 +121,7 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
         "id": identifier,
         "url": page.url,
         "source": _source(page.url),
-        "ordinal": 0,
+        "ordinal": _moment(page.date),
         "title": found.title,
         "text": found.text,
         "headings": found.headings,
@@ -126,6 +129,15 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
         "navigation": found.navigation,
         "shard": shard_of(identifier, config.shards),
     }
+
+
+def _moment(date: str) -> int:
+    """Seconds since 1970 of a record's date; 0 where it names none."""
+    try:
+        then = datetime.fromisoformat(date)
+    except ValueError:
+        return 0
+    return int((then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp())
 
 
 def _source(url: str) -> str:
@@ -171,10 +183,13 @@ def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[s
         DataError: there is no document.
     """
     documents = characters = twins = 0
+    moments = _moments(targets)
     for index in range(config.shards):
         table = pa.concat_tables(list(_rows_of_shard(index, targets)))
         rows = table.num_rows
-        table = _without_twins(table.sort_by([("id", "ascending")]))
+        table = _without_twins(table.sort_by([("id", "ascending"), ("ordinal", "ascending")]))
+        ranks = np.searchsorted(moments, table["ordinal"].to_numpy())
+        table = table.set_column(DOCUMENT.names.index("ordinal"), "ordinal", pa.array(ranks))
         documents += table.num_rows
         twins += rows - table.num_rows
         characters += sum(len(text.as_py()) for text in table["text"])
@@ -185,6 +200,16 @@ def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[s
             "(extract.min_chars) or none"
         )
     return {"documents": documents, "characters": characters, f"{ASIDE}repeated": twins}
+
+
+def _moments(targets: list[Path]) -> NDArray[np.int64]:
+    """The moments at which documents were fetched, in order.
+
+    A document's place among them is its ordinal. So the first crawl is number 0 whenever it was,
+    and a page that a later crawl found as it was stays older than what that crawl brought.
+    """
+    columns = [pq.read_table(target, columns=["ordinal"], partitioning=None) for target in targets]
+    return np.unique(pa.concat_tables(columns)["ordinal"].to_numpy())
 
 
 def _rows_of_shard(index: int, targets: list[Path]) -> Iterator[pa.Table]:

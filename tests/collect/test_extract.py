@@ -294,3 +294,17 @@ def test_damaged_warc_names_its_file(tmp_path: Path) -> None:
     pages = work.seal(Pages)
     with pytest.raises(DataError, match=r"00000\.warc: cannot be read as WARC"):
         extract(ExtractConfig(), pages, Workdir.temporary(tmp_path / "store"))
+
+
+def test_what_an_earlier_crawl_brought_is_older(tmp_path: Path) -> None:
+    """The first crawl is number 0 whenever it was; what a later one carried over stays older."""
+    pages = [
+        WebPage(f"https://a.example/{n}", f"<p>{n} {PROSE}".encode(), "text/html", "", date=date)
+        for n, date in enumerate(["2026-11-08T00:00:00Z", "2026-11-01T00:00:00Z", ""])
+    ]
+    crawl = Workdir.temporary(tmp_path)
+    write_shards(crawl.folder, pages, 2, "2026-11-08T00:00:00Z")
+    work = Workdir.temporary(tmp_path)
+    corpus = extract(ExtractConfig(shards=2), crawl.seal(Pages), work)
+    found = {row["url"][-1]: row["ordinal"] for row in documents(work, corpus)}
+    assert found == {"0": 1, "1": 0, "2": 1}
