@@ -53,9 +53,10 @@ def read_groups(text: str) -> RobotsFile:
         if not colon or not key:
             continue
         if key == "user-agent":
-            agents = [*(agents if is_open else ()), value.lower()]
+            agent = value.lower().partition("/")[0].strip()  # a product token, without version
+            agents = [*(agents if is_open else ()), agent]
             is_open = True
-            by_agent.setdefault(value.lower(), [])
+            by_agent.setdefault(agent, [])
         elif key in ("sitemap", "license") or not agents:
             general.append(Line(key, value, raw.strip()))
         else:

@@ -50,7 +50,7 @@ def said(row: Row) -> set[tuple[str, str, str]]:
 
 def test_robots_groups_for_ai_robots(web: Any, work: Workdir) -> None:
     web.pages["/robots.txt"] = text(
-        "User-agent: *\nDisallow: /never/\n\nUser-agent: GPTBot\nUser-agent: CCBot\n"
+        "User-agent: *\nDisallow: /never/\n\nUser-agent: gptbot/1.1\nSitemap: /x\nUser-agent: CCBot\n"
         "Disallow: /essays/ # mine\nAllow: /essays/free\n\nUser-agent: Bingbot\nDisallow: /bing/\n"
     )
     site(web, "/essays/one", "/essays/free", "/bing/page", "/never/page")
