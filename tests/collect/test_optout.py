@@ -10,7 +10,7 @@ import pytest
 
 from components.collect.licences import licence_name
 from components.collect.optout import OptoutConfig, Signal, refusal, weigh
-from components.collect.robotgroups import read_groups
+from components.collect.robotgroups import read_groups, rules_for
 from components.collect.scrape import scrape
 from components.core.errors import DataError
 from components.core.workdir import Workdir
@@ -267,6 +267,9 @@ def test_a_robots_file_of_many_robots_and_many_rules_stays_small() -> None:
     groups = {id(group) for named in found.by_agent.values() for group in named}
     assert len(groups) == 1  # shared, and not copied for each
     assert len(found.lines_of("bot7")) == 9_000
+    text = "\n".join([*robots, *["Disallow: /x"] * 9_000])
+    assert rules_for(text, "modelmill") == "User-agent: *"  # nothing in it is for us
+    assert len(rules_for(text, "bot7").splitlines()) == 9_001
 
 
 def test_one_no_is_enough() -> None:
