@@ -61,7 +61,8 @@ class Asker:
     async def meet(self, urls: Sequence[str]) -> None:
         """Learn the rules and opt-outs of every site that comes up for the first time."""
         starts = [s for s in dict.fromkeys(map(origin, urls)) if s not in self._rules]
-        rules = await asyncio.gather(*(read_rules(f"{s}/", self._text) for s in starts))
+        agent = self.manners.agent
+        rules = await asyncio.gather(*(read_rules(f"{s}/", self._text, agent) for s in starts))
         self._rules.update(zip(starts, rules, strict=True))
         for host in {host_of(f"{start}/") for start in starts}:
             if host in self._gates and not self._gates[host].closed:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from protego import Protego
 
 from components.collect.fetch import Fetched
+from components.collect.robotgroups import rules_for
 from components.collect.urls import origin
 
 MAX_ROBOTS_BYTES = 512 * 1024
@@ -47,12 +48,15 @@ class Rules:
         return list(self.protego.sitemaps) if self.protego is not None else []
 
 
-async def read_rules(url: str, get: Get) -> Rules:
-    """The rules of the site of ``url``. No robots.txt allows all; one that fails forbids all."""
+async def read_rules(url: str, get: Get, agent: str) -> Rules:
+    """The rules of the site of ``url`` for ``agent``.
+
+    No robots.txt allows all; one that fails forbids all (RFC 9309, section 2.3.1).
+    """
     fetched = await get_text(f"{origin(url)}/robots.txt", MAX_ROBOTS_BYTES, get)
     if fetched.status == 200 and not fetched.reason:
         text = fetched.body.decode("utf-8", errors="replace")
-        return Rules(Protego.parse(text), "robots.txt forbids it", text)
+        return Rules(Protego.parse(rules_for(text, agent)), "robots.txt forbids it", text)
     if 400 <= fetched.status < 500 and fetched.status != 429:
         return Rules(Protego.parse(""), "")
     if fetched.status == 0:  # the site itself cannot be reached

@@ -65,7 +65,7 @@ def damaged(draw: Any) -> bytes:
     return bytes(content)
 
 
-@fixed
+@settings(fixed, max_examples=400)
 @given(content=damaged(), suffix=st.sampled_from([".warc", ".warc.gz", ".warc.zst", ".warc.lz4"]))
 def test_damaged_archives(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -183,6 +183,18 @@ def test_a_sitemap_that_is_linked_to_is_no_page(work: Workdir, web: Any) -> None
     assert rows["one"]["reason"] == ""
 
 
+def test_a_group_of_our_own_stands_before_everyones(work: Workdir, web: Any) -> None:
+    rules = b"User-agent: *\nDisallow: /all\n\nUser-agent: ModelMill/2.0\nDisallow: /own\nAllow: /own/yes\n"
+    links = "".join(f'<a href="{path}">x</a>' for path in ("/all", "/own/no", "/own/yes"))
+    web.pages |= {"/robots.txt": (200, TEXT, rules), "/": links + LONG}
+    web.pages |= {"/all": words("all"), "/own/no": words("no"), "/own/yes": words("yes")}
+    rows = ledger(work, scrape(config(web, user_agent="modelmill/1.0 (+https://a.example)"), work))
+    kept = {name for name, row in rows.items() if not row["reason"]}
+    assert kept == {"", "all", "own/yes"}
+    assert rows["own/no"]["reason"] == "robots.txt forbids it"
+    assert web.headers["/all"]["user-agent"] == "modelmill/1.0 (+https://a.example)"
+
+
 def test_a_long_robots_file_counts_as_far_as_it_is_read(work: Workdir, web: Any) -> None:
     rules = b"User-agent: *\nDisallow: /no\n" + b"# filler\n" * 200_000
     web.pages |= {"/robots.txt": (200, TEXT, rules), "/": '<a href="/no">n</a>' + LONG}

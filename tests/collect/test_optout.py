@@ -10,6 +10,7 @@ import pytest
 
 from components.collect.licences import licence_name
 from components.collect.optout import OptoutConfig, Signal, refusal, weigh
+from components.collect.robotgroups import read_groups, rules_for
 from components.collect.scrape import scrape
 from components.core.errors import DataError
 from components.core.workdir import Workdir
@@ -50,7 +51,7 @@ def said(row: Row) -> set[tuple[str, str, str]]:
 
 def test_robots_groups_for_ai_robots(web: Any, work: Workdir) -> None:
     web.pages["/robots.txt"] = text(
-        "User-agent: *\nDisallow: /never/\n\nUser-agent: GPTBot\nUser-agent: CCBot\n"
+        "User-agent: *\nDisallow: /never/\n\nUser-agent: gptbot/1.1\nSitemap: /x\nUser-agent: CCBot\n"
         "Disallow: /essays/ # mine\nAllow: /essays/free\n\nUser-agent: Bingbot\nDisallow: /bing/\n"
     )
     site(web, "/essays/one", "/essays/free", "/bing/page", "/never/page")
@@ -162,14 +163,16 @@ def test_tdmrep_file_and_what_overrides_it(web: Any, work: Workdir) -> None:
         {"location": "/", "tdm-reservation": 0},
         {"location": "/books/*", "tdm-reservation": 1, "tdm-policy": "https://a.example/p.json"},
         {"location": "/books/free*", "tdm-reservation": "0"},
+        {"location": "/bücher/", "tdm-reservation": 1},
         {"location": 7, "tdm-reservation": 1},
         "no rule",
     ]
     web.pages["/.well-known/tdmrep.json"] = (200, {}, json.dumps(rules).encode())
     web.pages["/books/lifted"] = (200, {**HTML, "TDM-Reservation": "0"}, words("lifted").encode())
-    site(web, "/books/one", "/books/free", "/books/lifted", "/blog")
+    site(web, "/books/one", "/books/free", "/books/lifted", "/blog", "/b%C3%BCcher/a")
     found = rows(web, work)
     assert found["books/one"]["reason"].startswith("opted out: tdmrep: tdm-reservation=1")
+    assert found["b%C3%BCcher/a"]["reason"].startswith("opted out: tdmrep")
     evidence = json.loads(found["books/one"]["optouts"][0]["evidence"])
     assert evidence == rules[1]
     assert found["books/free"]["reason"] == found["blog"]["reason"] == ""
@@ -256,6 +259,17 @@ def test_other_robots_can_be_named(web: Any, work: Workdir) -> None:
     site(web, "/a", "/b")
     row = rows(web, work, optouts=OptoutConfig(agents=["newbot"]))["a"]
     assert row["reason"].startswith("opted out: robots-agent: newbot")
+
+
+def test_a_robots_file_of_many_robots_and_many_rules_stays_small() -> None:
+    robots = [f"User-agent: bot{number}" for number in range(9_000)]
+    found = read_groups("\n".join([*robots, *["Disallow: /x"] * 9_000]))
+    groups = {id(group) for named in found.by_agent.values() for group in named}
+    assert len(groups) == 1  # shared, and not copied for each
+    assert len(found.lines_of("bot7")) == 9_000
+    text = "\n".join([*robots, *["Disallow: /x"] * 9_000])
+    assert rules_for(text, "modelmill") == "User-agent: *"  # nothing in it is for us
+    assert len(rules_for(text, "bot7").splitlines()) == 9_001
 
 
 def test_one_no_is_enough() -> None:

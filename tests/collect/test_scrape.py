@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from components.collect.extract import ExtractConfig, extract
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.site import SiteConfig
 from components.core.config import overlay
 from components.core.errors import ConfigError, TransientError
+from components.core.shards import read_all
 from components.core.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, asked, config, fresh, ledger, stored
 
@@ -137,6 +139,36 @@ def test_bad_pages_are_entered_with_their_reason_and_the_rest_goes_on(
     assert reasons["empty"] == "an empty page"
     assert reasons["gone"] == "HTTP 404"
     assert [url for url in stored(work, pages) if "elsewhere" in url or "loop" in url] == []
+
+
+def test_charsets_that_lie_null_bytes_and_halves(web: Any, tmp_path: Path) -> None:
+    text = "Ein naïver Satz über Öl, gut zwanzig Zeichen lang und noch länger. "
+    html = f"<title>t</title><main><p>{text * 8}</p><a href='/linked'>x</a></main>"
+
+    def typed(charset: str) -> dict[str, str]:
+        return {"Content-Type": f"text/html; charset={charset}"}
+
+    packed = {**typed("utf-8"), "Content-Encoding": "gzip"}
+    web.pages |= {
+        "/": "".join(f'<a href="/{n}">{n}</a>' for n in ("latin", "utf8", "utf16", "null", "half")),
+        "/latin": (200, typed("utf-8"), html.encode("cp1252")),
+        "/utf8": (200, typed("iso-8859-1"), html.encode()),
+        "/utf16": (200, typed("utf-8"), html.encode("utf-16")),
+        "/null": (200, typed("utf-8"), b"x" * 2000 + b"\0" + html.encode()),
+        "/half": (200, packed, gzip.compress(html.encode() * 50)[:-20]),
+        "/linked": LONG,
+    }
+    work = fresh(tmp_path, "store")
+    pages = scrape(config(web), work)
+    rows = ledger(work, pages)
+    assert rows["null"]["reason"] == "no page: its content is binary"
+    assert rows["half"]["reason"] == "its encoding is broken: it ends too early"
+    assert rows["linked"]["reason"] == ""
+    corpus = extract(ExtractConfig(min_chars=0), pages, Workdir.temporary(tmp_path / "store"))
+    documents = read_all(tmp_path / "store" / corpus.name, ["url", "text"]).to_pylist()
+    texts = {row["url"].rpartition("/")[2]: row["text"] for row in documents}
+    for name in ("latin", "utf8", "utf16"):
+        assert text.strip() in texts[name]
 
 
 def test_redirected_page_is_kept_once_under_its_own_address(work: Workdir, web: Any) -> None:
