@@ -136,6 +136,7 @@ def test_found(text: str, kind: str, found: str) -> None:
         "cache-key: 5f4dcc3b5aa765d61d8327deb882cf99",
         "token = config.values.first_token_of_2024",
         "a::b, 1::2 and dead::beef",
+        "h * 69069 + 907133923 or Decimal('+35236450.6')",
         "look [at] it [dot] all",
     ],
 )
