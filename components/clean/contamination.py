@@ -48,7 +48,10 @@ class ContaminationConfig(StageConfig):
         default=0.7, ge=0.5, le=1, description="overlaps below this are not written down"
     )
     fuzzy_words: int = Field(
-        default=7, ge=SIZE, description="items of fewer words must stand there word for word"
+        default=7,
+        ge=SIZE,
+        description="items of fewer words must stand there word for word, as must those with "
+        "less than twice least_information",
     )
     exact_words: int = Field(
         default=5, ge=SIZE, description="questions of fewer words count only with their answer"
@@ -107,18 +110,22 @@ def searchable(config: ContaminationConfig, items: Sequence[Item]) -> list[Searc
     for item in items:
         question, told = item.question, information(item.question)
         if len(question) >= config.exact_words and told >= config.least_information:
-            found.append(_searched(config, item.name, question))
+            found.append(_searched(config, item.name, question, told))
         if len(question) >= 2 * config.fuzzy_words and told >= 2 * config.least_information:
             continue  # an answer would add nothing
         for answer in item.answers:
             whole = question + answer
-            if len(whole) >= config.exact_words and information(whole) >= config.least_information:
-                found.append(_searched(config, item.name, whole))
+            together = information(whole)
+            if len(whole) >= config.exact_words and together >= config.least_information:
+                found.append(_searched(config, item.name, whole, together))
     return found
 
 
-def _searched(config: ContaminationConfig, name: str, text: tuple[str, ...]) -> Searched:
-    return Searched(name, text, config.least if len(text) >= config.fuzzy_words else 1.0)
+def _searched(
+    config: ContaminationConfig, name: str, text: tuple[str, ...], told: float
+) -> Searched:
+    enough = len(text) >= config.fuzzy_words and told >= 2 * config.least_information
+    return Searched(name, text, config.least if enough else 1.0)
 
 
 def _weights(items: Sequence[Item]) -> dict[str, float]:

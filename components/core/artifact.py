@@ -67,7 +67,7 @@ class Scores(Artifact):
 
 
 class Classifier(Artifact):
-    """A fastText model with its labels and held-out figures."""
+    """A trained model that a scorer applies, with its labels and held-out figures."""
 
     format: ClassVar[str] = "classifier/1"
 

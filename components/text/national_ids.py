@@ -26,11 +26,11 @@ class _Format(NamedTuple):
     holds: Callable[[str], bool]
     """Of the number without its separators, in capitals."""
     beside: re.Pattern[str] | None = None
-    """What must stand before it; None where the number says enough."""
+    """What must stand beside it; None where the number says enough."""
 
 
 def _shape(body: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w.+$€£#/-])(?:{body})(?![\w+]|-\w|[.,]\d)")
+    return re.compile(rf"(?<![\w.+$€£/-])(?:{body})(?![\w+]|-\w|[.,]\d)")
 
 
 def _words(body: str) -> re.Pattern[str]:
@@ -118,7 +118,10 @@ def _personnummer(number: str) -> bool:
     return luhn_holds(number[-10:]) and _dated(0)(number[-10:])
 
 
-_LICENCE = r"driv(?:er|ing)(?:['’]?s)? ?(?:licen[cs]e|permit)|driver ?id|fahrerlaubnis|führerschein"
+_LICENCE = (
+    r"dl(?: ?(?:#|no\.?|number))?|licen[cs]e ?(?:#|no\b\.?|numbers?)|"
+    r"driv(?:er|ing)(?:['’]?s)? ?(?:licen[cs]e|permit)|driver ?id|fahrerlaubnis|führerschein"
+)
 _PASSPORT = r"passports?|reisepass|passeport|pasaporte"
 _IDENTITY = (
     r"(?:national|personal|citizen|voter|identity|tax(?:payer)?) ?(?:id(?:entification|entity)?|"
@@ -181,6 +184,9 @@ _LINKED = re.compile(
 )
 
 
+_OWNED = re.compile(r" is (?:my|your|his|her|their|the) ", re.IGNORECASE)
+
+
 def find_national_ids(text: str, windows: Windows) -> Iterator[Span]:
     """Spans of kind ``national_id``; the surer formats first."""
     for pattern, holds, beside in _FORMATS:
@@ -190,9 +196,12 @@ def find_national_ids(text: str, windows: Windows) -> Iterator[Span]:
 
 
 def _named(text: str, match: re.Match[str], beside: re.Pattern[str]) -> bool:
-    """Whether what names the number stands before it, with nothing but small words between."""
+    """Whether what names the number stands before it (small words between) or after ("is my")."""
     names = list(beside.finditer(text, max(0, match.start() - _BACK), match.start()))
-    return bool(names) and bool(_LINKED.fullmatch(text, names[-1].end(), match.start()))
+    if names and _LINKED.fullmatch(text, names[-1].end(), match.start()):
+        return True
+    owned = _OWNED.match(text, match.end())
+    return owned is not None and beside.match(text, owned.end()) is not None
 
 
 def _checked(match: re.Match[str], holds: Callable[[str], bool]) -> Iterator[Span]:

@@ -38,6 +38,7 @@ _SHORT_IPV6 = re.compile(
 _NUMBERED = re.compile(
     r"(?:versions?|release|\bv|section|chapter|\brfc|§|[=><~]=?|-)\s*$", re.IGNORECASE
 )
+_ASSIGNED = re.compile(r"(?:ip|addr|address|host|server|from|client)\w{0,4} ?= ?$", re.IGNORECASE)
 _LOOKS_NUMBERED = re.compile(r"\d\.\d\.\d\.\d|[fF:0]+")
 
 
@@ -74,7 +75,7 @@ def find_addresses(text: str) -> Iterator[Span]:
         except ValueError:
             continue
         before = text[max(0, match.start() - 12) : match.start()]
-        if address.version == 4 and _NUMBERED.search(before):
+        if address.version == 4 and _NUMBERED.search(before) and not _ASSIGNED.search(before):
             continue
         if match[0].count(":") in (2, 3) and not _SHORT_IPV6.match(match[0]):
             continue

@@ -18,15 +18,16 @@ from components.text.spans import Span, marked
 
 _EXTENSION = r"(?: ?(?:x|ext\.?|extension|#) ?\d{1,6})?"
 _END = r"(?![\w+]|[-\u2011]\d|[.,/:]\d|%)"
-_START = r"(?<![\w+=$€£#@/-])(?<!\d[.,:])(?<![A-Za-z]\.)"
+_START = r"(?<![\w+=$€£#@/-])(?<!\d[.,:])"
 _GAP = "[ .\u00a0\u2010-\u2013/-]"
 
 _PLUS = re.compile(
-    r"(?<![\w.+=-])\+ ?(\d{1,3}(?:[ .-]?\(\d{1,4}\))?"
-    rf"(?:(?: ?[./\u2011-] ?|[ \u00a0])?\d{{1,5}}){{2,6}}){_EXTENSION}(?![\w+]|[.,]\d)"
+    r"(?<![\w+=-])(?<!\d\.)\+(\d{1,3}(?:[ .-]?\(\d{1,4}\))?"
+    r"(?:(?: ?[./\u2011-] ?|[ \u00a0])?\d{1,5}){1,5}(?:(?: ?[./\u2011-] ?|[ \u00a0])?\d{2,5}|-\d))"
+    rf"{_EXTENSION}(?![\w+]|[.,]\d)"
 )
 _ZEROS = re.compile(
-    _START + rf"00([1-9]\d{{0,2}}(?:{_GAP}\(?\d{{1,5}}\)?){{2,6}}){_EXTENSION}{_END}"
+    _START + rf"00([1-9]\d{{0,2}}(?:{_GAP}(?:\(\d{{1,5}}\)|\d{{1,5}})){{2,6}}){_EXTENSION}{_END}"
 )
 _THREE_FOUR = re.compile(
     _START + r"(?:1[ .-])?(?:(\(\d{3}\)) ?|(\d{3})([ .\u2011-]))(\d{3})[ .\u2011-](\d{4})"
@@ -35,7 +36,9 @@ _THREE_FOUR = re.compile(
 _BRACKETS = re.compile(
     rf"{_START}\((0?\d{{1,4}})\) ?(\d{{2,8}}(?:{_GAP}\d{{2,5}}){{0,3}}){_EXTENSION}{_END}"
 )
-_GROUPS = re.compile(rf"{_START}\d{{1,5}}(?:{_GAP}\d{{2,8}}){{1,5}}(?:-\d)?{_EXTENSION}{_END}")
+_GROUPS = re.compile(
+    rf"{_START}(?<!\d\))(?<!\d\) )\d{{1,5}}(?:{_GAP}\d{{2,8}}){{1,5}}(?:-\d)?{_EXTENSION}{_END}"
+)
 _DIGITS = re.compile(rf"{_START}\d{{7,12}}{_EXTENSION}{_END}")
 
 _WORDS = (
@@ -43,7 +46,12 @@ _WORDS = (
     "mobile?|móvil|mob|cell|cellphone|cellular|handy|hotline|helpline|landline|whatsapp|voicemail|"
     "pager|dial|ph|sms|tlf|gsm|numéro|número|rufnummer|anrufen|appelez|llame"
 )
-_ASKED = r"(?:my|your|his|her|their|our|contact|direct|office|home|work) (?:\w+ )?(?:number|no\.?)"
+_LINES = (
+    r"(?:support|help|service|phone|office|direct|toll[ -]?free|customer) ?(?:line|desk|number)"
+)
+_ASKED = (
+    r"(?:my|your|his|her|their|our|contact|direct|office|home|work) (?:\w+ ){0,3}(?:number|no\.?)"
+)
 _VERBS = (
     r"(?:call|calls|called|calling|ring|text|texted|reach|reached|contact|answering|answer|"
     r"answered|pick(?:s|ing)? up)"
@@ -51,16 +59,19 @@ _VERBS = (
     r"support|is|at|on|under|via|by|the|this|our|my|number|from))*"
 )
 _BEFORE = re.compile(
-    rf"(?:\b(?:{_WORDS})\b[^\d\n]{{0,30}}|\b{_ASKED}[^\d\n]{{0,12}}|\b{_VERBS}[ :,(]{{0,3}}"
+    rf"(?:\b(?:{_WORDS}|{_LINES})\b[^\d\n]{{0,30}}|\b{_ASKED}[^\d\n]{{0,12}}"
+    rf"|\b{_VERBS}[ :,(]{{0,3}}"
+    r"|\b(?:call|ring|reach|text|contact|phone) (?:[\w.'-]+ ){1,4}(?:at|on|under) "
     r"|(?:^|[\s(|,;])[TMFP][:.] ?)$",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
-    r"[ ,]{0,2}[-–(\[]? ?(?:office|fax|mobile|cell|cellphone|home|work|phone|tel|landline|"
+    r"(?: is (?:my|your|his|her|their|our|the) (?:\w+ ){0,2}?|[ ,]{0,2}[-–(\[]? ?)"
+    r"(?:number to (?:call|dial)|office|fax|mobile|cell|cellphone|home|work|phone|tel|landline|"
     r"direct line|hotline|whatsapp)\b",
     re.IGNORECASE,
 )
-_LOOK_BACK, _LOOK_AHEAD = 60, 16
+_LOOK_BACK, _LOOK_AHEAD = 60, 48
 _DATE = re.compile(
     r"(?:1[89]|20)\d\d([-./ ])(?:0?[1-9]|1[0-2])\1(?:[0-2]?\d|3[01])"
     r"|(?:[0-2]?\d|3[01])([-./ ])(?:[0-2]?\d|3[01])\2(?:1[89]|20)?\d\d"
@@ -84,7 +95,7 @@ def find_phones(text: str, windows: Windows) -> Iterator[Span]:
         if 9 <= len(digits) <= 18 and _calling_code(digits):
             yield _phone(match)
     for match in within(_THREE_FOUR, text, windows):
-        if _says_enough(match) or _beside_a_word(text, match):
+        if _says_enough(match):
             yield _phone(match)
     for match in within(_BRACKETS, text, windows):
         digits = re.sub(r"\D", "", match[1] + match[2])
