@@ -10,11 +10,16 @@ from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from flows.bench.curate.codeblocks import bench_code
+from flows.bench.curate.extraction import bench_extraction
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Bench, Measured, machine
 
 NAME = "curate"
-PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {}
+PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+    "extraction": bench_extraction,
+    "code": bench_code,
+}
 
 
 def bench_curate(
