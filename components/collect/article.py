@@ -28,7 +28,7 @@ WEIGHTS_SHA256 = "25d55de244af539fb90ff1f524e75e3b0b326a2aae73974058787d49a7831c
 
 """Named here, so that other weights are other code and the stage runs again."""
 KEEP_AT = 0.4
-"""A run as likely as this to be text is kept; the best of 0.4, 0.5 and 0.6 over folds by site."""
+"""A run as likely as this to be text is kept; the better of 0.4 and 0.5 over folds by site."""
 
 
 @dataclass(frozen=True)
