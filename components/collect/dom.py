@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lxml import etree, html
+from lxml import etree
 
 Element = Any
 """An lxml element. ``tag`` is a string for elements alone, not for comments."""
@@ -12,11 +12,12 @@ Element = Any
 
 def parse_html(text: str) -> Element | None:
     """The document's root; None where there is nothing at all."""
-    # Without `huge_tree`, what is nested deeper than 256 elements would be lost in silence.
-    parser = html.HTMLParser(
+    # Without `huge_tree`, what is nested deeper than 256 elements would be lost in silence. lxml's
+    # own classes for HTML elements would cost a look-up in Python an element.
+    parser = etree.HTMLParser(
         encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True
     )
     try:
-        return html.document_fromstring(text.encode(errors="replace"), parser=parser)
-    except (etree.ParserError, ValueError):
+        return etree.fromstring(text.encode(errors="replace"), parser=parser)
+    except (etree.LxmlError, ValueError):
         return None

@@ -1,7 +1,10 @@
 """A page's main text as Markdown, with title, headings, code and what was left out.
 
-A page that marks its main part (``main``, ``article``, Sphinx's and Read the Docs' containers) is
-converted from there; for any other, trafilatura finds it.
+A chooser a page. Documentation and other technical pages (code, a documentation tool's mark) and
+pages too short to weigh are converted whole from the part that the page itself marks (``main``,
+``article``, Sphinx's and Read the Docs' containers) or that the model finds. Of any other page, an
+article, the model keeps what is text (``article``); where it finds too little, as on a list of
+links, the marked part is taken after all.
 """
 
 from __future__ import annotations
@@ -9,18 +12,27 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from components.collect.article import Model, find_article
 from components.collect.dom import Element, parse_html
-from components.collect.markdown import code_block, plain_lines, to_markdown
+from components.collect.markdown import plain_lines, to_markdown
+from components.collect.metadata import Facts, read_facts
 
 MIN_SHARE = 0.25
 """A marked container with less of the page's text than this is not its main part."""
+MIN_CHARS = 900
+"""With less in it a page gives a model nothing to weigh: all of it counts."""
+MIN_TEXT = 200
+MIN_TEXT_SHARE = 0.05
+"""An article's least text, in characters and as a share of the page's: a list of links has less."""
+_TOOLS = re.compile(
+    r"sphinx|mkdocs|docusaurus|pdoc|javadoc|doxygen|gitbook|rustdoc|docutils|vuepress|docsify|typedoc",
+    re.IGNORECASE,
+)
+"""What documentation is made with, as its ``generator`` says."""
 _CONTAINER_IDS = ("main-content", "main", "content", "bodyContent", "mw-content-text")
 _SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
 _HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*$")
 _FENCE = re.compile(r"( *)(`{3,}|~{3,})")
-_PLACEHOLDER = re.compile(r"^[ \t]*```\w*\n\s*modelmillcode(\d{6})\s*\n[ \t]*```", re.MULTILINE)
-_BLANK_LINES = re.compile(r"\n\s*\n(?:[ \t]*\n)*")
-_LOOSE = re.compile(r"`?modelmillcode(\d{6})`?")
 
 
 @dataclass
@@ -36,8 +48,10 @@ class MainText:
     navigation: str = ""
 
 
-def main_text(text: str, content_type: str, name: str) -> MainText:
+def main_text(text: str, content_type: str, name: str, model: Model | None = None) -> MainText:
     """The main text of a page; ``name`` is its title where it has none of its own.
+
+    ``model`` takes the shipped one's place.
 
     Raises:
         ValueError: the page holds no text, or is of a kind that is not read; says which.
@@ -47,7 +61,7 @@ def main_text(text: str, content_type: str, name: str) -> MainText:
         raise ValueError(f"no page: {kind}")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     if "html" in kind or (not kind and _SIGNS_OF_HTML.search(text[:65536])):
-        found = _of_html(text, name)
+        found = _of_html(text, name, model)
     else:
         found = _of_text(text, name)
     if not found.text.strip():
@@ -60,19 +74,38 @@ def _of_text(text: str, name: str) -> MainText:
     return MainText(headings[0] if headings else name, text.strip("\n"), headings, code)
 
 
-def _of_html(text: str, name: str) -> MainText:
+def _of_html(text: str, name: str, model: Model | None) -> MainText:
     root = parse_html(text)
     if root is None:
         raise ValueError("holds no text")
-    main = _container(root)
-    markdown = to_markdown(main) if main is not None else _found_by_trafilatura(root)
-    if not markdown.strip() and main is None:
-        body = root.find("body")
-        markdown = to_markdown(root if body is None else body)
+    facts = read_facts(root)
+    body = root.find("body")
+    body = root if body is None else body
+    main, left_out = _choose(root, body, facts, model)
+    markdown = to_markdown(main)
     headings, code = outline(markdown)
-    titles = [" ".join((title.text or "").split()) for title in root.iter("title")]
-    title = next(filter(None, [*titles, *headings]), name)
-    return MainText(title, markdown, headings, code, _left_out(root, main))
+    title = facts.title or next(iter(headings), name)
+    return MainText(title, markdown, headings, code, left_out)
+
+
+def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> tuple[Element, str]:
+    """(the part to convert, what stands around it)."""
+    technical = _is_technical(root, facts)
+    marked = None if facts.is_published and not technical else _container(root)
+    if marked is None and sum(map(len, body.itertext())) >= MIN_CHARS:
+        found = find_article(body, facts.said(), model, whole=technical)
+        if found is not None and found.chars >= max(MIN_TEXT, MIN_TEXT_SHARE * found.seen):
+            return found.cut(), found.left_out()
+    marked = _container(root) if marked is None else marked
+    return (body if marked is None else marked), _left_out(root, marked)
+
+
+def _is_technical(root: Element, facts: Facts) -> bool:
+    """Documentation, or an article with code."""
+    return (
+        _TOOLS.search(facts.meta.get("generator", "")) is not None
+        or next(root.iter("pre"), None) is not None
+    )
 
 
 def _container(root: Element) -> Element | None:
@@ -105,24 +138,6 @@ def _length(element: Element) -> int:
             total += _length(child)
         total += len((child.tail or "").strip())
     return total
-
-
-def _found_by_trafilatura(root: Element) -> str:
-    """Markdown by trafilatura, with code blocks put back word for word."""
-    import trafilatura
-
-    blocks: list[str] = []
-    for pre in list(root.iter("pre")):
-        blocks.append(code_block(pre))
-        for child in list(pre):
-            pre.remove(child)
-        pre.text = f"modelmillcode{len(blocks) - 1:06d}"
-    markdown = trafilatura.extract(
-        root, output_format="markdown", include_formatting=True, include_comments=False
-    )
-    markdown = _PLACEHOLDER.sub(r"modelmillcode\1", markdown or "")
-    markdown = _BLANK_LINES.sub("\n\n", _LOOSE.sub(r"\n\nmodelmillcode\1\n\n", markdown)).strip()
-    return _LOOSE.sub(lambda found: blocks[int(found[1])], markdown)
 
 
 def _left_out(root: Element, main: Element | None) -> str:

@@ -155,7 +155,7 @@ class _Blocks:
 
     def _table(self, table: Element) -> None:
         rows = [list(_cells(row)) for row in table.iter("tr") if _nearest_table(row) is table]
-        rows = [row for row in rows if row]
+        rows = [row for row in rows if any(_has_text(cell) for cell in row)]
         is_layout = (
             table.get("role") in ("presentation", "none")
             or max(map(len, rows), default=0) < 2
@@ -192,6 +192,10 @@ def _pipe_table(rows: list[list[str]]) -> str:
 
 def _cell_text(cell: Element) -> str:
     return _inline_text(cell).replace("|", "\\|")
+
+
+def _has_text(cell: Element) -> bool:
+    return any(text.strip() for text in cell.itertext())
 
 
 def _cells(row: Element) -> Iterator[Element]:

@@ -12,7 +12,9 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from flows.bench.curate import (
     chain,
+    codeblocks,
     contamination,
+    extraction,
     language,
     pii,
     quality,
@@ -26,6 +28,8 @@ from flows.bench.figures import Bench, Measured, machine
 
 NAME = "curate"
 PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+    "extraction": extraction.measure,
+    "code": codeblocks.measure,
     "statistics": statistics.measure,
     "signatures": signatures.measure,
     "twins": twins.measure,

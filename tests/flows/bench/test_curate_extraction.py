@@ -1,0 +1,42 @@
+"""The published scoring, and the parts' own reading of known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flows.bench.curate.codeblocks import pre_texts
+from flows.bench.curate.shingles import interval, page_scores, score_pages, summary
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "expected"),
+    [
+        ("a b c d e", "a b c d e", (1.0, 1.0)),
+        ("a b c d e", "a b c d", (1.0, 0.5)),
+        ("a b c d", "x a b c d", (0.5, 1.0)),
+        ("a b", "a b", (1.0, 1.0)),
+        ("a b c d a b c d", "a b c d", (1.0, 0.2)),
+        ("a b c d", "w x y z", (0.0, 0.0)),
+    ],
+)
+def test_page_scores(truth: str, found: str, expected: tuple[float, float]) -> None:
+    assert page_scores(truth, found) == pytest.approx(expected)
+
+
+def test_empty_prediction_counts_for_recall_alone() -> None:
+    scores = score_pages({"1": "a b c d", "2": "a b c d"}, {"1": "a b c d", "2": ""})
+    f1, precision, recall = summary(scores)
+    assert (precision, recall) == (1.0, 0.5)
+    assert f1 == pytest.approx(2 / 3)
+
+
+def test_interval_of_a_difference_is_paired() -> None:
+    ours = np.random.default_rng(1).uniform(0.5, 1, size=(60, 2))
+    low, high = interval(ours, ours - 0.01, draws=200)
+    assert 0.009 < low <= high < 0.011
+
+
+def test_pre_texts() -> None:
+    page = "<pre>\n a &lt; <b>b</b>\n</pre><p>no</p><pre> </pre>"
+    assert pre_texts(page) == [" a < b"]
