@@ -7,7 +7,7 @@ to the shard its id names, so the corpus is the same whatever the pages were sto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
     text = decode(page.body, page.content_type)
     if len(text) > config.max_chars:
         raise ValueError(f"longer than {config.max_chars} characters")
-    found = main_text(text, page.content_type, _name(page.url))
+    found = main_text(text, page.content_type, _name(page.url), url=page.url)
     if len(found.text) < config.min_chars:
         raise _TooShort(f"shorter than {config.min_chars} characters")
     identifier = document_id(page.url, found.text)
@@ -127,6 +127,7 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
         "headings": found.headings,
         "code": found.code,
         "navigation": found.navigation,
+        **asdict(found.about),
         "shard": shard_of(identifier, config.shards),
     }
 

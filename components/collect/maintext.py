@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from components.collect.article import Model, find_article
 from components.collect.dom import Element, parse_html
 from components.collect.markdown import plain_lines, to_markdown
-from components.collect.metadata import Facts, read_facts
+from components.collect.metadata import Facts, Metadata, read_facts, read_metadata
 
 MIN_SHARE = 0.25
 """A marked container with less of the page's text than this is not its main part."""
@@ -46,12 +46,15 @@ class MainText:
     code: list[str] = field(default_factory=list)
     """Fenced blocks, word for word."""
     navigation: str = ""
+    about: Metadata = field(default_factory=Metadata)
 
 
-def main_text(text: str, content_type: str, name: str, model: Model | None = None) -> MainText:
+def main_text(
+    text: str, content_type: str, name: str, model: Model | None = None, url: str = ""
+) -> MainText:
     """The main text of a page; ``name`` is its title where it has none of its own.
 
-    ``model`` takes the shipped one's place.
+    ``model`` takes the shipped one's place; ``url`` may hold the date of a page without one.
 
     Raises:
         ValueError: the page holds no text, or is of a kind that is not read; says which.
@@ -61,7 +64,7 @@ def main_text(text: str, content_type: str, name: str, model: Model | None = Non
         raise ValueError(f"no page: {kind}")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     if "html" in kind or (not kind and _SIGNS_OF_HTML.search(text[:65536])):
-        found = _of_html(text, name, model)
+        found = _of_html(text, name, model, url)
     else:
         found = _of_text(text, name)
     if not found.text.strip():
@@ -74,18 +77,19 @@ def _of_text(text: str, name: str) -> MainText:
     return MainText(headings[0] if headings else name, text.strip("\n"), headings, code)
 
 
-def _of_html(text: str, name: str, model: Model | None) -> MainText:
+def _of_html(text: str, name: str, model: Model | None, url: str) -> MainText:
     root = parse_html(text)
     if root is None:
         raise ValueError("holds no text")
     facts = read_facts(root)
+    about = read_metadata(root, facts, url)
     body = root.find("body")
     body = root if body is None else body
     main, left_out = _choose(root, body, facts, model)
     markdown = to_markdown(main)
     headings, code = outline(markdown)
     title = facts.title or next(iter(headings), name)
-    return MainText(title, markdown, headings, code, left_out)
+    return MainText(title, markdown, headings, code, left_out, about)
 
 
 def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> tuple[Element, str]:

@@ -17,6 +17,11 @@ DOCUMENT = pa.schema(
         pa.field("headings", pa.list_(pa.string()), nullable=False),
         pa.field("code", pa.list_(pa.string()), nullable=False),  # code blocks, verbatim
         pa.field("navigation", pa.string(), nullable=False),  # menus, footers: kept apart
+        # What the page says of itself; empty where it does not, null in a corpus from elsewhere.
+        pa.field("author", pa.string()),
+        pa.field("date", pa.string()),  # YYYY-MM-DD, of publication
+        pa.field("language", pa.string()),  # BCP 47
+        pa.field("licence", pa.string()),  # its address
     ]
 )
 

@@ -308,3 +308,19 @@ def test_what_an_earlier_crawl_brought_is_older(tmp_path: Path) -> None:
     corpus = extract(ExtractConfig(shards=2), crawl.seal(Pages), work)
     found = {row["url"][-1]: row["ordinal"] for row in documents(work, corpus)}
     assert found == {"0": 1, "1": 0, "2": 1}
+
+
+def test_what_a_page_says_of_itself_is_kept(tmp_path: Path) -> None:
+    body = (
+        '<html lang="pt-br"><head><meta name="author" content="A. Writer">'
+        '<meta property="article:published_time" content="2024-02-29T10:00:00Z">'
+        f'<link rel="license" href="https://licences.example/by"></head><body><p>{PROSE}'
+    )
+    pages = pages_of(
+        tmp_path, {"https://a.example/x": body, "https://a.example/2023/05/06/y": PROSE}
+    )
+    work = Workdir.temporary(tmp_path / "store")
+    rows = {row["url"][-1]: row for row in documents(work, extract(ExtractConfig(), pages, work))}
+    said = [rows["x"][name] for name in ("author", "date", "language", "licence")]
+    assert said == ["A. Writer", "2024-02-29", "pt-BR", "https://licences.example/by"]
+    assert (rows["y"]["author"], rows["y"]["date"]) == ("", "2023-05-06")
