@@ -43,6 +43,9 @@ class JudgeConfig(StageConfig):
     examples: tuple[NamedFile, ...] = Field(
         default=(), description="JSONL files, plain or gzip, a text and a label a row"
     )
+    about: str = Field(
+        default="quality", pattern="^[a-z_]+$", description="what is judged; names the model"
+    )
     text: str = Field(default="text", description="field of a row that holds the text")
     label: str = Field(default="label", description="field that holds the label")
     positive: str = Field(
@@ -147,7 +150,7 @@ def train_judge(config: JudgeConfig, work: Workdir) -> Classifier:
     """
     texts, positive = _examples(config, work)
     if not texts:
-        write_durably(work.folder / RECORD, canonical({"examples": 0}))
+        write_durably(work.folder / RECORD, canonical({"about": config.about, "examples": 0}))
         return work.seal(Classifier, stats={"examples": 0.0})
     work.progress.start(FOLDS + 1, "trainings")
     heldout = _heldout(config, texts, positive, work)
@@ -155,7 +158,7 @@ def train_judge(config: JudgeConfig, work: Workdir) -> Classifier:
     measured = min(positive.sum(), (~positive).sum()) >= config.min_examples
     if measured and figure.value < config.min_auc:
         raise DataError(
-            f"judge: AUC {figure.value:.3f} on held-out examples is below min_auc "
+            f"{config.about}_judge: AUC {figure.value:.3f} on held-out examples is below min_auc "
             f"{config.min_auc:g}; give more examples or better labels, or lower it"
         )
     learn(config, texts, positive).save(work.folder / MODEL)
@@ -167,7 +170,8 @@ def train_judge(config: JudgeConfig, work: Workdir) -> Classifier:
         "examples": float(len(texts)),
         "positive": float(positive.sum()),
     }
-    write_durably(work.folder / RECORD, canonical({"positive_label": config.positive, **found}))
+    record = {"about": config.about, "positive_label": config.positive, **found}
+    write_durably(work.folder / RECORD, canonical(record))
     return work.seal(Classifier, stats=found)
 
 
@@ -196,7 +200,7 @@ def _examples(config: JudgeConfig, work: Workdir) -> tuple[list[str], NDArray[np
     labels: dict[str, str] = {}
     refused: list[dict[str, str]] = []
     for file in config.examples:
-        for name, row in file.rows("judge.examples"):
+        for name, row in file.rows(f"{config.about}_judge.examples"):
             reason = _reason(config, row, labels)
             if reason:
                 refused.append({"row": name, "reason": reason})
@@ -211,8 +215,8 @@ def _examples(config: JudgeConfig, work: Workdir) -> tuple[list[str], NDArray[np
             given = ", ".join(sorted(set(labels.values()))[:8]) or "none"
             why = f" (first bad row: {refused[0]['row']} {refused[0]['reason']})" if refused else ""
             raise DataError(
-                f"judge: {count} example(s) {which} label {config.positive!r}, {FOLDS} are needed; "
-                f"labels: {given}{why}"
+                f"{config.about}_judge: {count} example(s) {which} label {config.positive!r}, "
+                f"{FOLDS} are needed; labels: {given}{why}"
             )
     return texts, positive
 

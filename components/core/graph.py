@@ -78,7 +78,8 @@ class ArtifactGraph:
     def chain(self, digests: Iterable[str]) -> list[Node]:
         """What these contents were made from and they themselves, makers before what they made.
 
-        Of several folders with one content the first by key stands for all.
+        Of several folders with one content the first by key stands for all; a copy that was
+        adopted from a file knows no parents, so it stands only for itself.
         """
         ordered: list[Node] = []
         seen: set[str] = set()
@@ -87,7 +88,7 @@ class ArtifactGraph:
             if digest in seen:
                 return
             seen.add(digest)
-            for node in sorted(self.of(digest), key=lambda n: n.key)[:1]:
+            for node in sorted(self.of(digest), key=lambda n: (not n.parents, n.key))[:1]:
                 for _, parent in sorted(node.parents.items()):
                     visit(parent)
                 ordered.append(node)

@@ -72,7 +72,7 @@ class TextRun(StageConfig):
     extract: ExtractConfig = ExtractConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     quality_judge: JudgeConfig = JudgeConfig()
-    toxicity_judge: JudgeConfig = JudgeConfig()
+    toxicity_judge: JudgeConfig = JudgeConfig(about="toxicity")
     language_model: LanguageModelConfig = LanguageModelConfig()
     language: LanguageConfig = LanguageConfig()
     quality: QualityConfig = QualityConfig()

@@ -38,6 +38,11 @@ def test_a_chain_has_makers_first_and_names_what_is_gone() -> None:
     assert CHAIN.chain(["nowhere"]) == []
 
 
+def test_a_copy_from_a_file_does_not_cut_a_chain() -> None:
+    copied = ArtifactGraph([*CHAIN.nodes.values(), node("a-copy", digest="kept")])
+    assert keys(copied.chain(["model"])) == keys(CHAIN.chain(["model"]))
+
+
 def test_reached_goes_on_where_it_may() -> None:
     start = [CHAIN.nodes["kept"]]
     assert set(keys(CHAIN.reached(start))) == {"kept", "tokens", "tokenizer", "model"}
