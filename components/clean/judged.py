@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.judge import MODEL, Judge
+from components.clean.judge import MODEL, RECORD, Judge
 from components.core.artifact import Classifier, Corpus, Scores
 from components.core.config import StageConfig
 from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.workdir import Workdir, write_durably
 
 SCHEMA = pa.schema(
     [
@@ -32,6 +32,8 @@ def score_judged(config: JudgedConfig, corpus: Corpus, judge: Classifier, work: 
     model = work.path(judge) / MODEL
     given = model if model.is_file() else None
     map_shards(work, work.path(corpus), judged_of_shard, model=given, places=config.places)
+    # Two judges without examples say the same; their records tell their scores apart.
+    write_durably(work.folder / RECORD, (work.path(judge) / RECORD).read_bytes())
     found = read_all(work.folder, ["probability"])["probability"].drop_null().to_pylist()
     return work.seal(
         Scores,
