@@ -83,7 +83,7 @@ class Display:
         mark, colour = _MARKS.get(result.state, _OTHER)
         line = Text.assemble(
             (f"{mark} ", colour),
-            f"{result.name:<13}",
+            f"{result.name:<15}",
             (f"{result.state:<10}", colour),
             f"{duration(result.seconds):>8}  ",
             (outcome(result), "dim"),
@@ -102,7 +102,7 @@ class Display:
 
 def progress_line(name: str, progress: Progress) -> str:
     """How far a step is: a bar where its end is known, the count, the rate, the time left."""
-    parts = [f"{name:<13}"]
+    parts = [f"{name:<15}"]
     if progress.total:
         share = min(progress.done / progress.total, 1.0)
         parts.append(f"{'━' * int(20 * share):<20} {100 * share:3.0f} %")

@@ -35,13 +35,8 @@ def score_judged(config: JudgedConfig, corpus: Corpus, judge: Classifier, work: 
     # Two judges without examples say the same; their records tell their scores apart.
     write_durably(work.folder / RECORD, (work.path(judge) / RECORD).read_bytes())
     found = read_all(work.folder, ["probability"])["probability"].drop_null().to_pylist()
-    return work.seal(
-        Scores,
-        stats={
-            "mean_probability": round(sum(found) / max(1, len(found)), 4),
-            "judged": float(len(found)),
-        },
-    )
+    mean = {"mean_probability": round(sum(found) / len(found), 4)} if found else {}
+    return work.seal(Scores, stats={**mean, "judged": float(len(found))})
 
 
 def judged_of_shard(table: pa.Table, model: Path | None, places: int) -> pa.Table:
