@@ -128,7 +128,7 @@ def closing_table(results: Sequence[StepResult]) -> Table:
             result.name,
             result.state,
             f"{result.seconds:.1f}",
-            outcome(result),
+            escape(outcome(result)),
         )
     total = sum(result.seconds for result in results)
     table.add_section()
@@ -137,12 +137,12 @@ def closing_table(results: Sequence[StepResult]) -> Table:
 
 
 def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A plain table of strings."""
+    """A plain table of strings, shown as they are: what a person wrote is no markup."""
     table = Table(header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))
     return table
 
 

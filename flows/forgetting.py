@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from components.core.blocklist import Blocklist
 from components.core.errors import ConfigError, GateFailed, MillError
@@ -164,7 +165,8 @@ def _finish_earlier(settings: Settings, console: Console) -> None:
     with locked(settings.home / "purge.lock"):
         before = unfinished(settings)
         if before is not None:
-            console.print(f"a purge of {', '.join(before.targets)} was cut short; it goes on")
+            told = f"a purge of {', '.join(before.targets)} was cut short; it goes on"
+            console.print(told, markup=False)
             carry_out(settings, before)
 
 
@@ -235,7 +237,8 @@ def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, consol
                 "settings, then `modelmill forget … --purge`"
             )
         config = with_orders(repeat.config, settings)
-        console.print(f"rebuilding {repeat.name} as in run {repeat.run}, without {done.target}")
+        told = f"rebuilding {repeat.name} as in run {repeat.run}, without {done.target}"
+        console.print(told, markup=False)
         run = RunOptions(repeat.target, plain=options.plain, config=config)
         try:
             with chdir(repeat.folder if repeat.folder.is_dir() else Path.cwd()):
@@ -328,6 +331,7 @@ def show_forgotten(console: Console, done: Forgotten) -> None:
     console.print(
         f"{'recorded' if done.new else 'stands already'}: forget {done.target}; "
         "every run from now on leaves it out",
+        markup=False,
         soft_wrap=True,
     )
     for run in done.rebuilt:
@@ -347,7 +351,8 @@ def show_forgotten(console: Console, done: Forgotten) -> None:
             console.print("the endpoint may still hold the old model: start it again")
     elif done.affected:
         console.print(
-            f"next: [bold]modelmill forget {done.target} --rebuild --purge[/bold]", soft_wrap=True
+            f"next: [bold]modelmill forget {escape(done.target)} --rebuild --purge[/bold]",
+            soft_wrap=True,
         )
 
 

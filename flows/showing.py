@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
@@ -16,6 +17,7 @@ from components.core.store import Store
 from components.publish import audit
 from components.publish.approvals import waiting
 from components.publish.promote import list_versions
+from components.publish.registry import CHAMPION
 from flows.display import duration, gates_table, quantity, rows_table
 from flows.records import read_records
 
@@ -111,7 +113,13 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
         raise DataError(
             f"no entry has the sha256 {head}: this is another log than the one it was in"
         )
-    value: dict[str, Any] = {"entries": len(entries), "whole": True, "head": newest}
+    served = any(CHAMPION in version["aliases"] for version in list_versions(settings))
+    value: dict[str, Any] = {
+        "entries": len(entries),
+        "whole": True,
+        "head": newest,
+        "missing": served and not entries,
+    }
     if not verify:
         value["log"] = [asdict(entry) for entry in entries]
 
@@ -120,6 +128,8 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
             rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e)) for e in entries]
             console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
         console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
+        if value["missing"]:
+            console.print("but models are served: the log that told of it is not here")
 
     return Answer(value, show)
 
@@ -209,7 +219,7 @@ def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _show_run(console: Console, run: dict[str, Any]) -> None:
-    console.print(f"[bold]{run['run']}[/bold]  {run['state']} {run.get('note', '')}")
+    console.print(f"[bold]{run['run']}[/bold]  {run['state']} {escape(run.get('note', ''))}")
     rows = [
         (step["stage"], step["state"], f"{step['seconds']:.1f}", step["digest"][:12], step["note"])
         for step in run["steps"]
@@ -230,4 +240,5 @@ def _show_versions(console: Console, versions: list[dict[str, Any]]) -> None:
     for version in versions:
         if version["forgotten"]:
             named = f"{version['model']} version {version['version']}"
-            console.print(f"{named} was made of what is to be forgotten: {version['forgotten']}")
+            told = f"{named} was made of what is to be forgotten: {version['forgotten']}"
+            console.print(told, markup=False)

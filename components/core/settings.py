@@ -104,6 +104,8 @@ def load() -> Settings:
     """The settings of this process; also exports what the packages below read themselves."""
     given = os.environ.get("MODELMILL_HOME")
     home = Path(given).expanduser().resolve() if given else checkout() / ".modelmill"
+    if home.exists() and not home.is_dir():
+        raise ConfigError(f"MODELMILL_HOME={given}: is a file; name a folder")
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")
     peers = os.environ.get("MODELMILL_PEERS_PYTHON")
     settings = Settings(

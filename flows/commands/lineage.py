@@ -16,7 +16,9 @@ from flows.commands.app import Json, app, emit
 def trace(
     what: Annotated[
         str,
-        typer.Argument(help="a page's address or file, a document's id, MODEL[/VERSION|@ALIAS]"),
+        typer.Argument(
+            help="a page's address or file, a document's id, MODEL, MODEL/VERSION, MODEL@ALIAS"
+        ),
     ],
     as_json: Json = False,
 ) -> None:

@@ -13,7 +13,19 @@ from components.core.errors import ConfigError
 from flows.commands.app import Json, Model, app, emit
 
 Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists them")]
-Why = Annotated[str, typer.Option(help="the reason; the audit log keeps it")]
+_LONGEST_WHY = 2000
+
+
+def _short_enough(why: str) -> str:
+    """The audit log keeps it for ever, and Prefect's form takes no more."""
+    if len(why) > _LONGEST_WHY:
+        raise ConfigError(f"--why: {len(why)} characters; at most {_LONGEST_WHY}")
+    return why
+
+
+Why = Annotated[
+    str, typer.Option(help="the reason; the audit log keeps it", callback=_short_enough)
+]
 
 
 @app.command()

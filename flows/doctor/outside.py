@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from components.core.artifact import VOLATILE
+from components.core.graph import ArtifactGraph
 from components.core.settings import Settings
 from components.publish.bentos import all_packed
 from components.publish.dataset import stored
@@ -32,9 +36,10 @@ def check_registry(settings: Settings) -> Iterator[Finding]:
 
 def _registry(settings: Settings, found: list[Entry]) -> Iterator[Finding]:
     for entry in found:
-        if BUNDLE_TAG not in entry.tags or (entry.files(settings) / _HELD).is_file():
+        lost = _lost(settings, entry) if BUNDLE_TAG in entry.tags else []
+        if not lost:
             continue
-        what = f"{entry.model} version {entry.version}: its files are gone"
+        what = f"{entry.model} version {entry.version}: files are gone: {first(lost)}"
         back = f"modelmill rollback {entry.model}; " if CHAMPION in entry.aliases else ""
         call = f"delete_model_version({entry.model!r}, '{entry.version}')"
         mend = f"{back}{_mlflow(settings, call)} && {_run_of(settings, entry.uri)}"
@@ -43,6 +48,19 @@ def _registry(settings: Settings, found: list[Entry]) -> Iterator[Finding]:
         what = f"{model}@{alias} names version {version}, which is not there"
         call = f"delete_registered_model_alias({model!r}, {alias!r})"
         yield broken("registry", what, _mlflow(settings, call))
+
+
+def _lost(settings: Settings, entry: Entry) -> list[str]:
+    """Files of a version that are missing or of another size than the bundle's in the store."""
+    folder = entry.files(settings)
+    wanted: dict[str, int] = {_HELD: 0}
+    for node in ArtifactGraph.read(settings.store).of(entry.tags[BUNDLE_TAG])[:1]:
+        wanted = {name: n for name, n in node.files.items() if not name.startswith(VOLATILE)}
+    return [
+        name
+        for name, size in wanted.items()
+        if not (folder / name).is_file() or (size and (folder / name).stat().st_size != size)
+    ]
 
 
 def _mlflow(settings: Settings, call: str) -> str:
@@ -54,8 +72,15 @@ def _run_of(settings: Settings, name: str) -> str:
     """The run that makes something again."""
     for record in read_records(settings.runs):
         if any(Path(step["artifact"]).name == Path(name).name for step in record["steps"]):
-            return f"modelmill run {record['preset']}"
+            return _again(record)
     return "modelmill run tiny"
+
+
+def _again(record: dict[str, Any]) -> str:
+    """The command line of a run."""
+    told = record.get("repeat") or {}
+    sets = [f"--set {shlex.quote(given)}" for given in told.get("sets", ())]
+    return " ".join(["modelmill run", shlex.quote(str(record["preset"])), *sets])
 
 
 def check_datasets(settings: Settings) -> Iterator[Finding]:

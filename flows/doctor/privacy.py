@@ -32,9 +32,13 @@ def _telemetry(settings: Settings) -> Iterator[Finding]:
     if unset:
         yield broken("telemetry", f"not switched off: {first(unset)}", f"unset {' '.join(unset)}")
     for one in living(settings):
-        if not _is_server(one) or not one.environment:
+        if not _is_server(one) or _is_own(one) or not one.environment:
             continue
-        open_ = [n for n, value in TELEMETRY_OFF.items() if one.environment.get(n) != value]
+        open_ = [
+            name
+            for name, value in TELEMETRY_OFF.items()
+            if one.environment.get(name, "").lower() != value.lower()
+        ]
         if open_:
             what = f"process {one.pid} ({one.line}) was started without {first(open_)}"
             yield warning("telemetry", what, f"kill {one.pid}; then start it with modelmill")
@@ -88,6 +92,15 @@ def _listening() -> Iterator[tuple[int, str, int]]:
 
 def _is_server(one: Living) -> bool:
     return any(name in word for name in _SERVERS for word in one.command)
+
+
+def _is_own(one: Living) -> bool:
+    """A command of ours: it sets the switches itself, which its first environment does not show."""
+    return any(word in ("flows.cli", "modelmill") for word in map(_last, one.command))
+
+
+def _last(word: str) -> str:
+    return word.rpartition("/")[2]
 
 
 def check_permissions(settings: Settings) -> Iterator[Finding]:

@@ -129,7 +129,7 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         console.print(_services_table(value["services"]))
         for found in value["services"]:
             if found["note"]:
-                console.print(f"{found['name']}: {found['note']}", soft_wrap=True)
+                console.print(f"{found['name']}: {found['note']}", markup=False, soft_wrap=True)
     elif value["left_behind"]:
         count = value["left_behind"]
         console.print(f"a killed `modelmill up` left {count} processes; `modelmill down` ends them")
@@ -168,7 +168,7 @@ def _services_table(services: Sequence[dict[str, Any]]) -> Table:
     """Fits a terminal of 80 columns: no address is cut."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("service", "state", "address", "pid", "since (UTC)", "memory"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column != "state")
     for found in services:
         restarts = found["restarts"]
         table.add_row(

@@ -189,3 +189,11 @@ def test_a_shard_without_a_stage_s_column_is_one_line(mill: Mill, tmp_path: Path
     assert 'Field "text" does not exist' in done.stderr
     assert "it holds id, words" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_file_for_a_workspace_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    done = Mill(tmp_path / "home")("plan", "nano")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "is a file; name a folder" in done.stderr

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
-from components.core.artifact import Checkpoint, Corpus, Pages, Tokens
+from components.core.artifact import ASIDE, Checkpoint, Corpus, Pages, Tokens
 from components.core.figures import REPORT_FILE, Figure
 from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
@@ -117,7 +117,7 @@ def gather(settings: Settings, entry: Entry) -> Facts:
         champion_figures=stored_figures(settings, rival) if rival else {},
         examples=_answers(files),
         funnel=_funnel(chain, corpus),
-        reasons=_counted(corpus, "dropped_by_"),
+        reasons=_set_aside(chain, corpus) + _counted(corpus, "dropped_by_"),
         redacted=_counted(corpus, "redacted_"),
         hosts=_hosts(settings.store, corpus),
         kept=kept,
@@ -163,6 +163,14 @@ def _funnel(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, float
                 ("pages held out", node.stats.get("heldout_pages", 0.0)),
             ]
     return rows
+
+
+def _set_aside(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, int]]:
+    """Fetched pages that gave no document: what ``extract`` counted, by reason."""
+    parents = set(corpus.parents.values()) if corpus is not None else set()
+    raw = next((node for node in chain if node.digest in parents), None)
+    found = _counted(raw if raw is not None and raw.format == Corpus.format else None, ASIDE)
+    return [(f"set aside: {reason.replace('_', ' ')}", count) for reason, count in found if count]
 
 
 def _counted(corpus: Node | None, prefix: str) -> list[tuple[str, int]]:
