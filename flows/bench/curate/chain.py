@@ -17,6 +17,7 @@ from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
 from components.clean.classifier import ClassifierConfig, train_classifier
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.clean.language import LanguageConfig, score_language
+from components.clean.language_model import LanguageModelConfig, train_languages
 from components.clean.passages import PassagesConfig, score_passages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
@@ -89,8 +90,9 @@ def _run(setting: Setting, pages: list[WebPage]) -> Taken:
     began = time.perf_counter()
     raw = stage(extract, ExtractConfig(), pages=crawled)
     classifier = stage(train_classifier, ClassifierConfig(), corpus=raw)
+    languages = stage(train_languages, LanguageModelConfig())
     scores = {
-        "language": stage(score_language, LanguageConfig(), corpus=raw),
+        "language": stage(score_language, LanguageConfig(), corpus=raw, languages=languages),
         "quality": stage(score_quality, QualityConfig(), corpus=raw),
         "pii": stage(score_pii, PiiConfig(), corpus=raw),
         "duplicates": stage(score_duplicates, DuplicatesConfig(), corpus=raw),
