@@ -103,7 +103,7 @@ def ask(
         key = f"approval-{asked}"  # the same pause twice would go on without an answer
         try:
             word = _pause(question, text, key, heard, every_seconds)
-            if heard() is None:
+            if word is not None and heard() is None:
                 say(word)
         except FlowPauseTimeout as error:
             raise MillError(
@@ -125,8 +125,11 @@ def _pause(
     key: str,
     heard: Callable[[], Word | None],
     every_seconds: float,
-) -> Word:
-    """One showing of the form, and an ear for words that come another way."""
+) -> Word | None:
+    """One showing of the form, and an ear for words that come another way.
+
+    None: this flow run was paused under this key before, in a process that is gone.
+    """
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
@@ -143,7 +146,7 @@ def _pause(
             poll_interval=max(1, round(every_seconds)),
             key=key,
         )
-    assert isinstance(word, Word)
+    assert word is None or isinstance(word, Word)
     return word
 
 

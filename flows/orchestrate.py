@@ -15,12 +15,14 @@ import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
 from components.core.settings import STARTUP
+from components.publish import approvals
 from components.publish.approvals import NeedsApproval, Pending, decide, decision
 from flows.approval import Question, Word, ask, question_text
 from flows.step import Mill, StepResult, StoreMill
@@ -73,6 +75,11 @@ class PrefectMill(StoreMill):
 
         text = question_text(pending.named, pending.champion, pending.figures, pending.verdicts)
         question = Question(pending.named, text, pending.hours)
+        if settings.prefect_api_url is not None and heard() is None:
+            # Where this process does not hear the form's answer, `up` finds it by this id.
+            context = FlowRunContext.get()
+            identifier = str(context.flow_run.id) if context and context.flow_run else None
+            approvals.ask(settings, pending.model_copy(update={"flow_run_id": identifier}))
         if settings.prefect_api_url is None or not ask(question, heard, say):
             super()._wait_for_approval(name, pending)
 

@@ -88,6 +88,7 @@ def approve(
     from components.publish.approvals import decide, pending_of
     from components.publish.by_hand import parse_named
     from flows.showing import approvals_waiting
+    from flows.up.answers import what_follows
 
     found = settings.load()
     if version is None:
@@ -100,10 +101,12 @@ def approve(
     decision = decide(found, pending, yes, who, why)
     said = "approved" if decision.yes else "rejected"
     told: dict[str, Any] = {"version": version, "decision": said, "who": decision.who}
+    following = what_follows(found, pending, decision.yes)
+    line = "; ".join(part for part in (f"{version} {said} by {decision.who}", following) if part)
     emit(
         as_json,
-        told | {"why": decision.why},
-        lambda console: console.print(f"{version} {said} by {decision.who}", soft_wrap=True),
+        told | {"why": decision.why, "next": following},
+        lambda console: console.print(line, soft_wrap=True, markup=False),
     )
 
 

@@ -15,6 +15,7 @@ from components.core.progress import Progress
 from components.core.settings import Settings
 from flows.doctor import installed, machine, outside, privacy, serving, storing, working
 from flows.doctor.finding import Finding, broken, examined
+from flows.keeping.crashed import crash, stuck_flow_runs
 from flows.keeping.gc import clear_locks
 from flows.records import close_dead
 
@@ -118,13 +119,12 @@ def mends(settings: Settings) -> list[str]:
     for path in working.dead_records(settings):
         close_dead(path)
         done.append(f"{path.stem}: recorded as interrupted")
-    stuck = working.stuck_flow_runs(settings)
+    stuck = stuck_flow_runs(settings)
     if stuck:
-        from flows.keeping.crashed import crash
         from flows.orchestrate import end_orphans
 
         end_orphans(settings.prefect)
-        crash([run.identifier for run in stuck])
+        crash(settings, stuck)
         done += [f"{run.name}: crashed, in Prefect's database" for run in stuck]
     if settings.store.is_dir():
         with Leases(settings.store).frozen() as used:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from components.core.living import Living, living
 from components.core.settings import Settings
-from flows.doctor.finding import Finding, broken, first, near, ok, or_ok, warning
-from flows.keeping.history import FlowRun, unfinished
+from flows.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
+from flows.keeping.crashed import paused_alone, stuck_flow_runs
 from flows.records import at_work, read_record
+from flows.up.state import prefect_api
 
 _INIT = 1
 _OWN = ("flows.cli", "modelmill")
 """Commands of ours may be started in the background; what they start may not outlive them."""
 _SERVERS = ("prefect", "mlflow", "bentoml", "serving.launch", "multiprocessing.spawn")
-_SETTLED_SECONDS = 60.0
 
 
 def check_runs(settings: Settings) -> Iterator[Finding]:
@@ -54,29 +53,22 @@ def dead_records(settings: Settings) -> list[Path]:
 
 def check_flow_runs(settings: Settings) -> Iterator[Finding]:
     """What Prefect takes for running, though no process of this workspace does it."""
+    yield from or_ok(_flow_runs(settings), "flow runs", "none is stuck")
+
+
+def _flow_runs(settings: Settings) -> Iterator[Finding]:
     stuck = stuck_flow_runs(settings)
     if stuck:
         what = f"running by Prefect's database, by nobody else: {first(run.name for run in stuck)}"
         yield warning("flow runs", what, "modelmill doctor --mend")
-    else:
-        yield ok("flow runs", "none is stuck")
-
-
-def stuck_flow_runs(settings: Settings) -> list[FlowRun]:
-    """Unfinished flow runs that no living run or worker can be at."""
-    waiting = [run for run in unfinished(settings) if run.since < time.time() - _SETTLED_SECONDS]
-    if not waiting:
-        return []
-    records = [read_record(path) for path in settings.runs.glob("*.json")]
-    known = {str(record["run"]): at_work(record) for record in records if record is not None}
-    engines = any(_executes(one) for one in living(settings))
-    return [run for run in waiting if not known.get(run.name, engines)]
-
-
-def _executes(one: Living) -> bool:
-    """Whether a process may be at a flow run that has no record of ours."""
-    line = " ".join(one.command)
-    return "prefect" in line and ("engine" in line or "flow-run" in line or "worker" in line)
+    alone = paused_alone(settings)
+    if alone:
+        names = first(run.name for run in alone)
+        what = f"waits for a person, but its process is gone: {names}"
+        if prefect_api(settings) is None:
+            yield warning("flow runs", f"{what}; only `up` hears the answer", "modelmill up")
+        else:
+            yield info("flow runs", f"{what}; after the answer the worker takes it up again")
 
 
 def check_processes(settings: Settings) -> Iterator[Finding]:

@@ -8,11 +8,14 @@ ended longer ago go with their task runs, states, logs and artifacts.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 from components.core.errors import MillError
 from components.core.settings import Settings
@@ -30,10 +33,12 @@ SELECT (SELECT COUNT(*) FROM old),
     (SELECT COUNT(*) FROM flow_run), (SELECT COUNT(*) FROM task_run)
 """
 """What Prefect's own vacuum would take, counted as it counts."""
-_UNFINISHED = """
-SELECT id, name, state_type, state_timestamp FROM flow_run
-WHERE state_type IN ('RUNNING', 'PENDING', 'CANCELLING')
+_BY_STATE = """
+SELECT id, name, state_type, state_timestamp, deployment_id IS NOT NULL FROM flow_run
+WHERE state_type IN (SELECT value FROM json_each(?))
 """
+AT_WORK = ("RUNNING", "PENDING", "CANCELLING")
+PAUSED = ("PAUSED",)
 _PATIENCE_SECONDS = 20.0
 _STAMP = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -47,6 +52,8 @@ class FlowRun:
     state: str
     since: float
     """Seconds since 1970."""
+    deployed: bool = False
+    """Whether a worker runs it, for a deployment."""
 
 
 def database(settings: Settings) -> Path:
@@ -93,8 +100,8 @@ def _count(settings: Settings, cutoff: float) -> tuple[int, int, int, float]:
     return int(gone), int(tasks), int(flows - gone), tasks / max(everything, 1)
 
 
-def unfinished(settings: Settings) -> list[FlowRun]:
-    """Flow runs that the database says are at work.
+def flow_runs(settings: Settings, states: Sequence[str]) -> list[FlowRun]:
+    """Flow runs that the database says are in one of these types of states.
 
     Raises:
         MillError: the database cannot be read.
@@ -103,10 +110,13 @@ def unfinished(settings: Settings) -> list[FlowRun]:
         return []
     with closing(_open(settings)) as connection:
         try:
-            rows = connection.execute(_UNFINISHED).fetchall()
+            rows = connection.execute(_BY_STATE, (json.dumps(states),)).fetchall()
         except sqlite3.Error as error:
             raise MillError(f"{database(settings)}: cannot be read: {error}") from error
-    return [FlowRun(str(run), name, state, _seconds(since)) for run, name, state, since in rows]
+    return [
+        FlowRun(str(UUID(run)), name, state, _seconds(since), bool(deployed))
+        for run, name, state, since, deployed in rows
+    ]
 
 
 def _open(settings: Settings) -> sqlite3.Connection:

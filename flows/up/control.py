@@ -26,6 +26,7 @@ from components.core.workdir import full_disk_is_one_line
 from components.publish.handover import Handover
 from components.publish.registry import entries
 from flows.display import duration
+from flows.up.answers import Ear
 from flows.up.display import UpDisplay
 from flows.up.services import Ports, api_of, services
 from flows.up.state import (
@@ -186,15 +187,19 @@ class _Platform:
         self._write()
         self._display.begin(self._supervisor.states)
         stopping = asyncio.create_task(ended.wait())
+        listening: list[asyncio.Task[None]] = []
         starting = asyncio.create_task(self._start())
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                ear = Ear(self.settings, api_of(self.ports))
+                listening = [asyncio.create_task(ear.listen())]
                 await ended.wait()
         finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            for task in (starting, *listening):
+                task.cancel()
+            await asyncio.gather(starting, *listening, return_exceptions=True)
             self._display.stop()
             began = time.monotonic()
             await self._supervisor.end()

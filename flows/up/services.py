@@ -14,6 +14,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.ports import LOOPBACK, holder, refusal
 from components.core.settings import Settings
 from components.publish.handover import Handover
+from flows.keeping.crashed import settle
 from flows.up.state import ENDPOINT, MLFLOW, PREFECT, WORKER
 
 POOL = "modelmill"
@@ -65,6 +66,8 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     after: str | None = None
     """The service that must answer before this one is started."""
+    settle: Callable[[], None] | None = None
+    """Tidies up what an earlier process of it left: before each start, after each end."""
 
 
 def api_of(ports: Ports) -> str:
@@ -76,7 +79,7 @@ def services(settings: Settings, ports: Ports, model: str | None = None) -> list
     """All four, in the order in which they are shown; the endpoint of ``model`` alone, if given."""
     return [
         _prefect(ports),
-        _worker(ports),
+        _worker(settings, ports),
         _mlflow(ports),
         _endpoint(settings, ports, model),
     ]
@@ -103,7 +106,7 @@ def _prefect(ports: Ports) -> Service:
     )
 
 
-def _worker(ports: Ports) -> Service:
+def _worker(settings: Settings, ports: Ports) -> Service:
     return Service(
         WORKER,
         "worker",
@@ -112,6 +115,7 @@ def _worker(ports: Ports) -> Service:
         partial(_works, f"{api_of(ports)}/work_pools/{POOL}/workers/filter"),
         {"PREFECT_API_URL": api_of(ports), "PREFECT_LOGGING_LEVEL": "INFO"},
         after=PREFECT,
+        settle=partial(settle, settings, api_of(ports)),
     )
 
 

@@ -129,6 +129,7 @@ class Supervisor:
 
     async def _once(self, kept: _Kept) -> str:
         """Start a service and stay with it; why it ended."""
+        await self._settle(kept)  # the last end of it may have found no server to tell
         await self._spawn(kept)
         since = time.time()
         began = time.monotonic()
@@ -211,6 +212,11 @@ class Supervisor:
                 kept.process.kill()
                 await kept.process.wait()
         await asyncio.to_thread(lambda: kill(self._started_by(kept)))
+        await self._settle(kept)
+
+    async def _settle(self, kept: _Kept) -> None:
+        if kept.service.settle is not None:
+            await asyncio.to_thread(kept.service.settle)
 
     def _started_by(self, kept: _Kept) -> list[psutil.Process]:
         """What a service started; itself is waited for by asyncio alone."""

@@ -136,11 +136,18 @@ def test_the_log_is_shown_verified_and_its_harm_named(tmp_path: Path) -> None:
     listed = command.answer("approve")
     assert [Pending.model_validate(given) for given in listed["waiting"]] == [PENDING]
     told = command.answer("approve", "tiny/3", "--yes", "--why", "reads well", "--who", "Ada")
+    following = "no run waits for it any more: type the same run again, it goes on from there"
+    assert told.pop("next") == following
     assert told == {"version": "tiny/3", "decision": "approved", "who": "Ada", "why": "reads well"}
     shown = command.answer("audit")
     assert [entry["event"] for entry in shown["log"]] == ["approved"]
     verified = command.answer("audit", "--verify", "--head", shown["head"])
-    assert verified == {"entries": 1, "whole": True, "head": shown["head"]}
+    assert verified == {
+        "entries": 1,
+        "whole": True,
+        "head": shown["head"],
+        "missing": False,
+    }
     log = audit.log_path(settings)
     log.write_bytes(log.read_bytes().replace(b"reads well", b"reads ill!"))
     done = command("audit", "--verify", "--json")

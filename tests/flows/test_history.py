@@ -19,7 +19,7 @@ from components.core.errors import MillError
 from components.core.settings import Settings
 from components.core.sweep import Sweep
 from flows.keeping import history
-from flows.keeping.history import sweep_history, unfinished
+from flows.keeping.history import AT_WORK, flow_runs, sweep_history
 from tests.flows.conftest import Mill
 from tests.workspace import DAY
 
@@ -83,7 +83,7 @@ def test_a_flow_run_whose_process_is_gone_is_found_and_closed(
             "state_timestamp = ?",
             (stamp(1),),
         )
-    (stuck, *_) = unfinished(settings(mill))
+    (stuck, *_) = flow_runs(settings(mill), AT_WORK)
     assert stuck.state == "RUNNING"
     found = mill.answer("doctor")["findings"]
     (finding,) = [f for f in found if f["check"] == "flow runs"]
@@ -94,7 +94,7 @@ def test_a_flow_run_whose_process_is_gone_is_found_and_closed(
     assert f"{stuck.name}: crashed, in Prefect's database" in mended["mended"]
     states = database.execute("SELECT DISTINCT state_type FROM flow_run").fetchall()
     assert states == [("CRASHED",)]
-    assert unfinished(settings(mill)) == []
+    assert flow_runs(settings(mill), AT_WORK) == []
 
 
 def test_the_number_of_days_is_a_setting(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:

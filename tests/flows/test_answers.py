@@ -1,0 +1,232 @@
+"""An answer in Prefect's form counts although the process that waited was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core import processes
+from components.core.settings import Settings
+from components.publish import audit
+from components.publish.approvals import Pending, now, waiting
+from components.publish.approvals import ask as write_pending
+from flows.keeping.crashed import ENGINE, paused_alone, settle
+from flows.up import answers
+from flows.up.answers import Ear, what_follows
+from tests.flows.conftest import ROOT, Server
+
+BUNDLE = "b" * 64
+FLOW = f"""
+from datetime import UTC, datetime
+from prefect import flow
+from components.core import settings
+from components.core.action import Change, Workspace
+from components.core.artifact import Report
+from components.core.config import StageConfig
+from components.core.store import Store
+from components.publish import approvals
+from flows.orchestrate import PrefectMill
+from flows.posting import Poster
+from flows.records import Record
+
+def promote(config: StageConfig, workspace: Workspace) -> Change[Report]:
+    pending = approvals.Pending(
+        model="tiny", version=3, bundle="{BUNDLE}", bento="abc", champion=None, figures={{}},
+        verdicts=[], hours=1.0, since=approvals.now(),
+    )
+    said = approvals.decision(workspace.settings, pending.bundle, pending.model)
+    if said is None:
+        raise approvals.NeedsApproval(approvals.ask(workspace.settings, pending))
+    report = Report(name="r", digest="d", lineage=workspace.lineage("promote", {{}}))
+    return Change(report, True, f"{{said.who}}: {{said.why}}")
+
+@flow(name="waits", persist_result=False)
+def waits() -> None:
+    found = settings.load()
+    record = Record(found.runs, "nano", "tiny", datetime.now(UTC))
+    mill = PrefectMill(Store(found.store), Workspace(found), listener=record)
+    with Poster(found, record):
+        mill.act("promote", promote, StageConfig())
+    record.close("completed")
+"""
+
+
+@pytest.fixture
+def settings(server: Server, tmp_path: Path) -> Settings:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "prefect").symlink_to(server.home)
+    return Settings(home=home, reference_data=home)
+
+
+@contextmanager
+def worker(server: Server, settings: Settings) -> Iterator[None]:
+    """Killed in the end with all that it started."""
+    quick = {"PREFECT_WORKER_QUERY_SECONDS": "1", "MODELMILL_HOME": str(settings.home)}
+    quick["MODELMILL_UP"] = str(settings.home)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "answers"],
+        cwd=ROOT,
+        env=server.environment() | quick,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        processes.kill(processes.marked("MODELMILL_UP", {str(settings.home)}))
+
+
+def deployed(server: Server, folder: Path) -> str:
+    (folder / "waits.py").write_text(FLOW)
+    server.ask("work_pools/", {"name": "answers", "type": "process"})
+    flow = server.ask("flows/", {"name": "waits"})["id"]
+    place = {"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}
+    limit = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "CANCEL_NEW"}}
+    wanted = {"name": "waits", "flow_id": flow, "entrypoint": "waits.py:waits", **limit}
+    wanted |= {"pull_steps": [place], "work_pool_name": "answers"}
+    return str(server.ask("deployments/", wanted)["id"])
+
+
+def until(found: Callable[[], Any], what: str) -> Any:
+    limit = time.monotonic() + 120
+    while not (value := found()):
+        assert time.monotonic() < limit, what
+        time.sleep(0.2)
+    return value
+
+
+@pytest.mark.timeout(400)
+def test_the_form_counts_after_the_waiting_process_was_killed(
+    server: Server, settings: Settings, tmp_path: Path
+) -> None:
+    deployment = deployed(server, tmp_path)
+    run = server.ask(f"deployments/{deployment}/create_flow_run", {})["id"]
+
+    def state() -> str:
+        return str(server.ask(f"flow_runs/{run}")["state_type"])
+
+    def shown() -> Any:
+        return server.ask(f"flow_runs/{run}/input/filter", {"prefix": "paused"})
+
+    with worker(server, settings):
+        until(shown, "never paused")
+    assert processes.marked(ENGINE, {run}) == []
+    settle(settings, server.api)
+    ear = Ear(settings, server.api)
+    ear.look()
+    assert state() == "PAUSED", "nobody has answered yet"
+    assert [found.identifier for found in paused_alone(settings)] == [run]
+    said = {"decision": "yes", "why": "reads well", "who": "Bob"}
+    assert server.ask(f"flow_runs/{run}/resume", {"run_input": said})["status"] == "ACCEPT"
+    assert audit.read(settings) == []
+    settle(settings, server.api)  # what the start of `up` would do in between
+    ear.look()
+    (entry,) = audit.read(settings)
+    assert (entry.event, entry.facts["by"], entry.facts["why"]) == ("approved", "Bob", "reads well")
+    assert waiting(settings) == []
+    assert state() == "SCHEDULED"
+    with worker(server, settings):
+        until(lambda: state() == "COMPLETED", f"it did not go on: {state()}")
+    ear.look()
+    assert len(audit.read(settings)) == 1
+
+
+PENDING = Pending(
+    model="tiny",
+    version=3,
+    bundle=BUNDLE,
+    bento="abc",
+    champion=None,
+    figures={},
+    verdicts=[],
+    hours=1.0,
+    since=now(),
+    flow_run_id="0198a8a2-0000-7000-8000-000000000000",
+)
+
+
+class Api:
+    """Stands in for the server: one answer, and the states that were set."""
+
+    def __init__(self, created: str, why: str = "reads well") -> None:
+        value = json.dumps({"decision": "yes", "why": why})
+        key = "paused-approval-1-response"
+        self.inputs = [{"id": "a", "key": key, "created": created, "value": value}]
+        self.told: list[str] = []
+
+    def ask(self, api: str, path: str, body: Any = None) -> Any:
+        if path.endswith("/input/filter"):
+            return self.inputs
+        return {"state_type": "RUNNING", "deployment_id": None}
+
+    def set_state(self, api: str, run: str, state: dict[str, Any]) -> None:
+        self.told.append(state["message"])
+
+
+def heard(
+    monkeypatch: pytest.MonkeyPatch, home: Path, api: Api, *, lost: bool
+) -> tuple[Settings, Ear]:
+    settings = Settings(home=home, reference_data=home)
+    write_pending(settings, PENDING)
+    monkeypatch.setattr(answers, "ask", api.ask)
+    monkeypatch.setattr(answers, "set_state", api.set_state)
+    monkeypatch.setattr(answers, "is_lost", lambda *_: lost)
+    ear = Ear(settings, "http://api")
+    ear.look()
+    return settings, ear
+
+
+def test_an_answer_to_an_earlier_version_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings, _ = heard(monkeypatch, tmp_path, Api("2020-01-01T00:00:00Z"), lost=True)
+    assert audit.read(settings) == []
+
+
+def test_a_process_that_lives_hears_its_form_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api = Api(now())
+    settings, ear = heard(monkeypatch, tmp_path, api, lost=False)
+    assert audit.read(settings) == []
+    monkeypatch.setattr(answers, "_PATIENCE_SECONDS", 0.0)
+    ear.look()
+    assert [entry.event for entry in audit.read(settings)] == ["approved"]
+    assert api.told == [], "the process goes on itself"
+
+
+def test_a_refused_answer_is_said_once_and_the_question_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api = Api(now(), why="  ")
+    settings, ear = heard(monkeypatch, tmp_path, api, lost=True)
+    ear.look()
+    assert api.told == ["refused: --why: say why; the audit log keeps it"]
+    assert waiting(settings) != []
+
+
+def test_a_word_for_no_living_run_names_what_to_type(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, reference_data=tmp_path)
+    settings.runs.mkdir()
+    record = {"run": "tiny-1", "name": "tiny", "started": "2026-01-01T00:00:00+00:00"}
+    record |= {"state": "running", "process": 999_999_999, "steps": []}
+    record["repeat"] = {"target": "my run.yaml", "sets": ["promote.approve=human"], "config": None}
+    path = settings.runs / "tiny-1.json"
+    path.write_text(json.dumps(record))
+    wanted = "`modelmill run 'my run.yaml' --set promote.approve=human`"
+    assert wanted in what_follows(settings, PENDING, yes=True)
+    assert what_follows(settings, PENDING, yes=False) == ""
+    path.write_text(json.dumps(record | {"process": os.getpid(), "started": "2100-01-01T00:00:00"}))
+    assert what_follows(settings, PENDING, yes=True) == "its run goes on"
