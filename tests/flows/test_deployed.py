@@ -19,9 +19,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
+from components.core.processes import end
 from components.core.settings import Settings
 from flows.deployed import assignments
 from flows.running import read_target
@@ -137,8 +139,9 @@ def fired(pool: Server, nano: Ran, tmp_path_factory: pytest.TempPathFactory) -> 
         prefect(pool, "deployment", "schedule", "clear", "text/nightly", "-y")
         yield Fired(pool, mill, runs)
     finally:
-        worker.terminate()
-        worker.wait(60)
+        family = psutil.Process(worker.pid)
+        end([*family.children(recursive=True), family], seconds=30)  # a run may be at work yet
+        worker.wait()
 
 
 def test_a_schedule_fires_twice_and_registers_a_version(fired: Fired) -> None:
