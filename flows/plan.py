@@ -31,7 +31,7 @@ CACHED, RUNS, WAITS, ACTION = (
     "runs unless its input comes out equal",
     "action",
 )
-NEVER, GONE = "never ran", "its files are gone"
+NEVER, GONE, UNDONE = "never ran", "its files are gone", "not done yet for these inputs"
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Reason:
     """One thing that is not as it was in the most similar earlier run."""
 
     kind: str
-    """``config``, ``code``, ``parent``, ``new``, ``files`` or ``ends``."""
+    """``config``, ``code``, ``parent``, ``new``, ``files``, ``outside`` or ``ends``."""
     what: str
-    """The field, the module, the role; a sentence for ``new``, ``files`` and ``ends``."""
+    """The field, the module, the role; a sentence for the others."""
     old: Any = None
     new: Any = None
     step: str | None = None
@@ -175,6 +175,8 @@ class PlanMill:
         if not coming and self._workspace is not None:
             left = look(action, config, inputs, self._workspace)
         unchanged = None if coming or left is None else not left.changed
+        if unchanged is False:
+            coming.append(Reason("outside", (left.note if left else "") or UNDONE))
         if left is not None and left.ends:
             coming.append(Reason("ends", f"the run would end here: {left.ends}"))
         last = self._history.action_seconds(name)

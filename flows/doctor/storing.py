@@ -107,7 +107,7 @@ def _deep(
         progress.advance(float(size_of([folder])))
     for path in objects:
         if path.is_file() and _md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
-            mend = f"rm -f {near(path)}; then run what pushed it again"
+            mend = f"rm -f {near(path)} && modelmill doctor"  # which then names the run
             yield broken("deep", f"{near(path)}: DVC's object is damaged", mend)
         progress.advance(float(size_of([path])))
     for copy, original in copies:

@@ -30,6 +30,8 @@ GONE = "its process is gone; the same run, started again, goes on from where it 
 _SETTLED_SECONDS = 60.0
 """A flow run that just began may not have its process or its record yet."""
 _ASK_SECONDS = 30.0
+_BUSY_SECONDS = (0.5, 1.0, 2.0)
+"""Between the tries where its database is locked, which it answers with 503."""
 log = get_logger(__name__)
 
 
@@ -166,7 +168,7 @@ def set_state(api: str, identifier: str, state: dict[str, Any]) -> None:
 
 
 def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """One call of Prefect's API; its answer.
+    """One call of Prefect's API; its answer. A server that is busy is asked again.
 
     Raises:
         MillError: the server did not answer, or refused.
@@ -174,7 +176,11 @@ def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
     try:
         with httpx.Client(trust_env=False, timeout=_ASK_SECONDS) as client:
             method = "GET" if body is None else "POST"
-            answer = client.request(method, f"{api}/{path}", json=body)
+            for wait in (*_BUSY_SECONDS, None):
+                answer = client.request(method, f"{api}/{path}", json=body)
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait is None:
+                    break
+                time.sleep(wait)
             answer.raise_for_status()
             return answer.json()
     except (httpx.HTTPError, ValueError) as error:

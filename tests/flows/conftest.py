@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +102,19 @@ class Server:
         }
 
     def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """One call of the server's API."""
+        """One call of the server's API; one that is busy (503) is asked again."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(f"{self.api}/{path}", data, headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+        for tries_left in reversed(range(20)):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or not tries_left:
+                    raise
+                time.sleep(0.5)
+        raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="session")
