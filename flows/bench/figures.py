@@ -55,6 +55,7 @@ class Measured:
         note: str = "",
     ) -> Measured:
         """A figure that must be at most ``target``; at least, where higher is better."""
+        value = float(value)  # numpy's own is no JSON
         holds = value <= target if better == "lower" else value >= target
         return cls(name, value, unit, target=target, holds=holds, better=better, note=note)
 
@@ -74,6 +75,7 @@ class Measured:
         """A figure beside a peer's; with ``must_win`` it must not be worse."""
         if peer_value is None:
             return cls(name, value, unit, peer=peer, better=better, note=note)
+        value, peer_value = float(value), float(peer_value)
         lower = better == "lower"
         won = value <= peer_value if lower else value >= peer_value
         over, under = (peer_value, value) if lower else (value, peer_value)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.core.errors import ConfigError
@@ -24,6 +25,8 @@ def test_verdicts() -> None:
     slower = Measured.against_target("c", 3.0, "/s", 4.0, better="higher", note="[2, 4]")
     assert slower.holds is False
     assert rows([asdict(slower)])[0][1:3] == ("3 /s [2, 4]", "at least 4 /s")
+    json.dumps(asdict(Measured.against_target("d", np.float64(1), "s", 2.0)))
+    json.dumps(asdict(Measured.beside("d", np.float64(1), "s", "x", np.float64(2), must_win=True)))
     absent = Measured.beside("b", 4.0, "s", "peer", None, must_win=True)
     assert (absent.peer_value, absent.ratio, absent.holds) == (None, None, None)
     assert not Bench("x", {}, [won, Measured.against_target("a", 2.0, "s", 1.0)]).holds
