@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from datatrove.data import Document  # type: ignore[import-not-found]
-from datatrove.pipeline.filters import (  # type: ignore[import-not-found]
+from datatrove.data import Document
+from datatrove.pipeline.filters import (
     C4QualityFilter,
     FineWebQualityFilter,
     GopherQualityFilter,

@@ -5,9 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DataCatalog  # type: ignore[import-not-found]
-from kedro.pipeline import node, pipeline  # type: ignore[import-not-found]
-from kedro.runner import SequentialRunner  # type: ignore[import-not-found]
+from kedro.io import AbstractDataset, DataCatalog
+from kedro.pipeline import node, pipeline
+from kedro.runner import SequentialRunner
 
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 

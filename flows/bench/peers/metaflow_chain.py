@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import metaflow  # type: ignore[import-not-found]
+import metaflow
 
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 

@@ -23,7 +23,7 @@ def with_datasketch(texts: list[str]) -> Any:
 
 
 def with_rensa(texts: list[str]) -> Any:
-    from rensa import RMinHash  # type: ignore[import-not-found]
+    from rensa import RMinHash
 
     signed = []
     for text in texts:
@@ -34,8 +34,8 @@ def with_rensa(texts: list[str]) -> Any:
 
 
 def with_datatrove(texts: list[str]) -> Any:
-    from datatrove.pipeline.dedup import MinhashDedupSignature  # type: ignore[import-not-found]
-    from datatrove.pipeline.dedup.minhash import MinhashConfig  # type: ignore[import-not-found]
+    from datatrove.pipeline.dedup import MinhashDedupSignature
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
 
     config = MinhashConfig(n_grams=5, num_buckets=PERMUTATIONS // 8, hashes_per_bucket=8)
     step = MinhashDedupSignature(output_folder="/nonexistent", config=config)
