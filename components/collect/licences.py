@@ -34,10 +34,14 @@ def read_licences(
     for value, evidence in stated:
         name = licence_name(value)
         if name and len(found) < MAX_LICENCES:
-            no = any(fnmatchcase(name, pattern.lower()) for pattern in refused)
-            verdict: Verdict = "denied" if no else "noted"
+            verdict = licence_verdict(name, refused)
             found.setdefault(name, Signal("licence", name, verdict, evidence, source))
     return list(found.values())
+
+
+def licence_verdict(name: str, refused: Sequence[str]) -> Verdict:
+    """``denied`` for a licence of a kind that the configuration refuses."""
+    return "denied" if any(fnmatchcase(name, p.lower()) for p in refused) else "noted"
 
 
 def licence_name(value: str) -> str:

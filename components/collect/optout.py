@@ -20,6 +20,8 @@ from pydantic import Field
 from components.core.config import StageConfig
 
 Verdict = Literal["denied", "allowed", "noted", "overridden"]
+OPTED_OUT = "opted out: "
+"""Begins the reason of a page whose owner says no."""
 MAX_EVIDENCE = 1000
 """Characters of evidence: a statement is short, and a ledger is no place for a page."""
 TRAINING_AGENTS = (
@@ -115,4 +117,4 @@ def weigh(signals: Iterable[Signal]) -> list[Signal]:
 def refusal(signals: Sequence[Signal]) -> str:
     """The ledger's reason where a signal says no, else nothing."""
     first = next((signal for signal in signals if signal.verdict == "denied"), None)
-    return f"opted out: {first.kind}: {first.value} ({first.source})" if first else ""
+    return f"{OPTED_OUT}{first.kind}: {first.value} ({first.source})" if first else ""
