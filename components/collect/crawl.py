@@ -149,7 +149,9 @@ class Crawl:
         if self._was_there(url):
             if answer.status in (404, 410):
                 return "gone"
-            return "" if entry.reason else "same" if answer.carried is not None else "changed"
+            if entry.reason or entry.trouble:
+                return "" if entry.reason else "kept"
+            return "same" if answer.carried is not None else "changed"
         return "" if entry.reason else "new"
 
     def _redirect(self, visit: Visit, target: str, entry: Entry) -> list[Visit]:
@@ -192,6 +194,7 @@ class Crawl:
 
 
 def _entry(visit: Visit, answer: Answer) -> Entry:
+    trouble = answer.carried.trouble if answer.carried is not None else ""
     return Entry(
         visit.url,
         answer.status,
@@ -202,8 +205,10 @@ def _entry(visit: Visit, answer: Answer) -> Entry:
         answer.headers.get("last-modified", ""),
         visit.chain[0] if visit.chain else "",
         answer.facts.canonical,
+        trouble=trouble,
         depth=visit.depth,
-        failed=answer.asked and bool(answer.reason) and not 0 < answer.status < 400,
+        failed=bool(trouble)
+        or (answer.asked and bool(answer.reason) and not 0 < answer.status < 400),
     )
 
 

@@ -88,11 +88,14 @@ class Signal:
     verdict: Verdict
     evidence: str
     source: str
+    date: str = ""
+    """When it was heard, where that is not the moment of the crawl."""
 
     def row(self, date: str) -> dict[str, Any]:
         """As an element of the ledger's ``optouts``."""
         values = {name: text.replace("\0", "\ufffd") for name, text in asdict(self).items()}
-        return {**values, "evidence": values["evidence"][:MAX_EVIDENCE], "date": date}
+        evidence = values["evidence"][:MAX_EVIDENCE]
+        return {**values, "evidence": evidence, "date": self.date or date}
 
 
 def reservation(reserved: bool, evidence: str, source: str) -> Signal:

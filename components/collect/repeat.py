@@ -105,7 +105,9 @@ class EarlierCrawl:
             _copy_archive(archive, target / archive.name, out, pages(mine), date)
         write_rows(target, rows)
         write_index(target)
-        failed = self._stats.get("failed", 0.0) + sum(entry.failed for entry in ledger.values())
+        failed = self._stats.get("failed", 0.0) + sum(
+            entry.failed and bool(entry.reason) for entry in ledger.values()
+        )
         return {
             "pages": float(len(kept)),
             "bytes": float(sum(row["bytes"] for row in kept)),
@@ -114,6 +116,7 @@ class EarlierCrawl:
             "opted_out": float(sum(r["reason"].startswith(OPTED_OUT) for r in rows.values())),
             "unchanged": float(sum(row["change"] == "same" for row in rows.values())),
             "gone": float(sum(row["change"] == "gone" for row in rows.values())),
+            "kept": float(sum(row["change"] == "kept" for row in rows.values())),
         }
 
     def _row(self, url: str, entry: Entry, date: str) -> Row:

@@ -222,11 +222,12 @@ def _counts(ledger: Mapping[str, Entry]) -> dict[str, float]:
     entries = list(ledger.values())
     return {
         "bytes": sum(entry.bytes for entry in entries if not entry.reason),
-        "failed": sum(entry.failed for entry in entries),
+        "failed": sum(entry.failed and bool(entry.reason) for entry in entries),
         "left_out": sum(bool(entry.reason) and not entry.failed for entry in entries),
         "opted_out": sum(entry.reason.startswith(OPTED_OUT) for entry in entries),
         "unchanged": sum(entry.change == "same" for entry in entries),
         "gone": sum(entry.change == "gone" for entry in entries),
+        "kept": sum(entry.change == "kept" for entry in entries),
     }
 
 
@@ -344,7 +345,9 @@ def _from_spool(
         sent = request_headers(config.user_agent, earlier.conditions(url) if earlier else {})
         request, date, revisit = tuple(sent.items()), "", None
         if answer.carried is not None:
-            date, revisit = answer.carried.date, Revisit(answer.carried.profile, headers)
+            date, then = answer.carried.date, answer.carried.profile
+            # No answer, no revisit: of a page that is kept, the archive holds what came then.
+            revisit, request = (Revisit(then, headers), request) if then else (None, ())
             headers = tuple(sorted(answer.carried.headers.items()))
         kind = dict(headers).get("content-type", "")
         body = spool.body(url)
