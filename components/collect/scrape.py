@@ -28,6 +28,7 @@ from components.collect.ledger import BLOCKED, Entry, write_ledger
 from components.collect.optout import OPTED_OUT, OptoutConfig, refusal, weigh
 from components.collect.pagefacts import signals_of
 from components.collect.repeat import EarlierCrawl
+from components.collect.revisits import Revisits
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
 from components.collect.urls import host_of, normalise, origin
@@ -175,7 +176,7 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
         return _repeat(config, work)
     ledger: dict[str, Entry] = {}
     if config.source == "files":
-        kept = write_shards(work.folder, _from_files(config, ledger), config.shards, date)
+        kept = write_shards(work.folder, _from_files(config, work, ledger), config.shards, date)
         judge_share(ledger, config.max_failed_share)
     else:
         with Spool(work.scratch / "crawl.sqlite") as spool:
@@ -354,12 +355,13 @@ def _from_spool(
         yield WebPage(url, body, kind, entry.digest, headers, date, request, revisit)
 
 
-def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
+def _from_files(config: ScrapeConfig, work: Workdir, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
     digests = config.digests or digest_files(config.files, config.folder)
     blocklist = Blocklist(config.blocklist)
-    sites, agent = read_sites(find_archives(config.files, config.folder)), _robot(config)
-    for found in pages_of_files(config.files, digests, config.max_bytes, config.folder):
+    revisits, agent = Revisits(work.scratch), _robot(config)
+    sites = read_sites(find_archives(config.files, config.folder), revisits.expect)
+    for found in pages_of_files(config.files, digests, config.max_bytes, revisits, config.folder):
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
         elif isinstance(found, Entry):
