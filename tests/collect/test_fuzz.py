@@ -30,6 +30,7 @@ from components.collect.traps import goes_in_circles, shape_of, without_session
 from components.collect.urls import link, normalise
 from components.collect.warc import WebPage, write_shards
 from tests.collect.test_archive import A, B, C, record, warc
+from tests.collect.test_frames import frames, page, with_dictionary
 
 fixed = settings(
     max_examples=150,
@@ -44,6 +45,9 @@ SEEDS = [
     gzip.compress(A + B),
     gzip.compress(record("http://a.example/l", b"<p>" + b"long " * 30_000)) + gzip.compress(C),
     A + warc("revisit", "http://a.example/r", b"", "application/http") + C,
+    b"".join(frames([A, B, C])),
+    b"".join(frames([A, B, C], "lz4")),
+    with_dictionary([page("a"), page("b")], packed=True)[0],
 ]
 WORDS = [
     "WARC/1.0\r\n",
