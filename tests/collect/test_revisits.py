@@ -163,8 +163,11 @@ def test_headers_and_dates(tmp_path: Path) -> None:
     assert why["http://b.example/b"].startswith("opted out: noai")
 
 
-def test_one_at_the_same_address_adds_nothing(tmp_path: Path) -> None:
+def test_one_at_the_same_address_adds_nothing(tmp_path: Path, work: Workdir) -> None:
     same = revisit(DIGEST, url="http://a.example/a").replace(THEN.encode(), b"2021-01-01T00:00:00Z")
-    pages, why = read(tmp_path, same + original())
-    assert why == {"http://a.example/a": ""}
-    assert pages["http://a.example/a"].date == THEN
+    (tmp_path / "x.warc").write_bytes(same + original())
+    crawl = ScrapeConfig(files=[f"{tmp_path}/*.warc"], shards=1)
+    pages = scrape(resolve(crawl, [], False, NOW), work)
+    assert pages.stats["pages"] == 1
+    assert reasons(work, pages) == {"http://a.example/a": ""}
+    assert stored(work, pages)["http://a.example/a"].date == THEN
