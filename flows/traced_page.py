@@ -42,11 +42,17 @@ def _together(
     yield from ((names, lines) for lines, names in named.items())
 
 
+def _kept(row: dict[str, Any]) -> str:
+    """A page of an ill server is kept as an earlier crawl has it."""
+    trouble = row.get("trouble")  # ledgers of before it was told have no such column
+    return f"kept as it was before ({trouble})" if trouble else "kept"
+
+
 def _crawl(crawl: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     files = crawl["as_of"] == NO_DATE
     answered = "read from a file" if files else "answered {status}"
     lines = [
-        f"  {row['reason'] or 'kept'}: "
+        f"  {row['reason'] or _kept(row)}: "
         f"{answered.format(**row) if row['status'] else 'not asked or no answer'}, "
         f"{row['bytes']:,} bytes"
         for row in crawl["fetched"]

@@ -1,8 +1,13 @@
-"""Scores the licence that each document shows, with the words it was read from."""
+"""Scores the licence that each document shows, with the words it was read from.
+
+A page's text has lost what its HTML declares (rel=license, schema.org, links to Creative Commons'
+deeds); the extracted document keeps that in columns of its own.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
@@ -11,11 +16,14 @@ from components.core.artifact import Corpus, Scores
 from components.core.config import StageConfig
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir
-from components.text.licences import KINDS, find_licences
+from components.text.licences import KINDS, OTHER, Sign, find_licences, licence_of
+
+_FIELDS = ("licence_source", "navigation", "text")
+"""Columns of a document that are read, what the page declares first."""
 
 EVIDENCE = pa.struct(
     [
-        pa.field("field", pa.string()),  # text or navigation
+        pa.field("field", pa.string()),  # licence_source, licence, navigation or text
         pa.field("start", pa.int64()),  # offsets in characters of that field
         pa.field("end", pa.int64()),
         pa.field("kind", pa.string()),
@@ -40,7 +48,9 @@ class LicenceConfig(StageConfig):
 
 
 def score_licence(config: LicenceConfig, corpus: Corpus, work: Workdir) -> Scores:
-    """Signs of a licence in every document's navigation (footers) and text."""
+    """Signs of a licence in what every document's page declares, in its navigation (footers) and
+    in its text.
+    """
     map_shards(work, work.path(corpus), licence_of_shard, most=config.most)
     found = Counter(read_all(work.folder, ["licence"])["licence"].to_pylist())
     none = found.pop("", 0)
@@ -54,21 +64,32 @@ def score_licence(config: LicenceConfig, corpus: Corpus, work: Workdir) -> Score
 def licence_of_shard(table: pa.Table, most: int) -> pa.Table:
     """Scores of one shard (in a worker)."""
     rows = []
-    columns = (table[name].to_pylist() for name in ("id", "navigation", "text"))
-    for identifier, navigation, text in zip(*columns, strict=True):
+    here = [name for name in ("id", "licence", *_FIELDS) if name in table.column_names]
+    for document in table.select(here).to_pylist():
         evidence = [
             {"field": field, **sign._asdict(), "raw": content[sign.start : sign.end]}
-            for field, content in (("navigation", navigation), ("text", text))
+            for field in _FIELDS
+            for content in [document.get(field) or ""]
             for sign in find_licences(content)
         ]
+        evidence += _of_address(document.get("licence") or "", evidence)
         evidence.sort(key=lambda sign: KINDS.index(str(sign["kind"])))
         strongest = {sign["licence"] for sign in evidence if sign["kind"] == evidence[0]["kind"]}
         rows.append(
             {
-                "id": identifier,
+                "id": document["id"],
                 "licence": evidence[0]["licence"] if evidence else "",
                 "conflicting": len(strongest) > 1,
                 "evidence": evidence[:most],
             }
         )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _of_address(address: str, evidence: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sign of a licence's address, where no column says how the page names it."""
+    strong = KINDS[:2]
+    if not address or any(s["field"] == _FIELDS[0] and s["kind"] in strong for s in evidence):
+        return []
+    sign = Sign(0, len(address), KINDS[0], licence_of(address) or OTHER)
+    return [{"field": "licence", **sign._asdict(), "raw": address}]

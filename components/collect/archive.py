@@ -19,10 +19,13 @@ from fastwarc.stream_io import BrotliReader, ZstdReader
 
 from components.collect.fetch import KEPT, Decoder, is_page_type, joined_headers
 from components.collect.records import Damage, Record, read_records
+from components.collect.revisits import Revisits
 from components.collect.unpack import open_stream
 from components.collect.warc import WebPage
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_HOLDERS = ("response", "resource", "conversion")
+"""Kinds of records that hold a page."""
 HEAD_BYTES = 256 * 1024
 """Of an HTTP message, its head's largest size."""
 UNREADABLE = (ValueError, zlib.error, OSError, RuntimeError, EOFError)
@@ -42,8 +45,14 @@ class NoPage:
     """Whether there should have been one."""
 
 
-def read_archive(path: Path, max_bytes: int) -> Iterator[WebPage | NoPage]:
-    """Pages that answered 200, of at most ``max_bytes`` unpacked, and why others are none."""
+def read_archive(
+    path: Path, max_bytes: int, revisits: Revisits, name: str = ""
+) -> Iterator[WebPage | NoPage]:
+    """Pages that answered 200, of at most ``max_bytes`` unpacked, and why others are none.
+
+    ``revisits`` takes in those of the file, which it knows by ``name``, and what others stand for;
+    it gives their pages later.
+    """
     found = False
     with path.open("rb") as file:
         for record in read_records(open_stream(path, file), max_bytes + HEAD_BYTES):
@@ -51,10 +60,16 @@ def read_archive(path: Path, max_bytes: int) -> Iterator[WebPage | NoPage]:
             if isinstance(record, Damage):
                 yield NoPage(record.url, record.at, record.reason, True)
                 continue
+            page: WebPage | NoPage | None
             try:
-                page = _page(record, max_bytes)
+                if record.kind == "revisit":
+                    page = _put_off(record, f"{name}#byte-{record.at}", revisits)
+                else:
+                    page = _page(record, max_bytes)
             except UNREADABLE as error:
                 page = NoPage(record.url, record.at, f"its payload is broken: {error}", True)
+            if record.kind in _HOLDERS:
+                revisits.offer(record, page if isinstance(page, WebPage) else None)
             if page is not None:
                 yield page
     if not found and path.stat().st_size:
@@ -63,9 +78,7 @@ def read_archive(path: Path, max_bytes: int) -> Iterator[WebPage | NoPage]:
 
 def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
     """None for a record that is no page's and does not mean to be."""
-    if record.kind == "revisit":
-        return NoPage(record.url, record.at, "a revisit of a page that is elsewhere", False)
-    if record.kind not in ("response", "resource", "conversion"):
+    if record.kind not in _HOLDERS:
         return None
     if not record.url:
         return NoPage("", record.at, "it does not say of which page it is", True)
@@ -84,9 +97,27 @@ def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
     if len(body) > max_bytes or not record.is_whole:
         return NoPage(record.url, record.at, f"larger than {max_bytes} bytes", True)
     kept = tuple((name, headers[name]) for name in KEPT if name in headers)
+    digest = hashlib.sha256(body).hexdigest()
+    return WebPage(record.url, body, kind, digest, kept, _moment(record))
+
+
+def _put_off(record: Record, place: str, revisits: Revisits) -> NoPage | None:
+    """Take in a revisit, unless it is of something that would be no page either."""
+    if not record.url:
+        return NoPage("", record.at, "it does not say of which page it is", True)
+    headers: dict[str, str] = {}
+    if record.block and record.headers.get("content-type", "").startswith("application/http"):
+        status, given, _ = _message(record.block)
+        if status not in (200, 304):
+            return None
+        headers = {name: given[name] for name in KEPT if name in given}
+    revisits.defer(record, place, _moment(record), headers)
+    return None
+
+
+def _moment(record: Record) -> str:
     date = record.headers.get("warc-date", "")
-    then = f"{date[:19]}Z" if _DATE.match(date) else ""
-    return WebPage(record.url, body, kind, hashlib.sha256(body).hexdigest(), kept, then)
+    return f"{date[:19]}Z" if _DATE.match(date) else ""
 
 
 def read_message(record: Record, limit: int) -> tuple[int, dict[str, str], bytes]:

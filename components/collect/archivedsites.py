@@ -1,12 +1,12 @@
 """What sites say of a use for AI, from the robots.txt and the like that archives of others hold.
 
 Common Crawl keeps robots.txt in files of their own: given together with the pages' files, they
-count. Archives are gone through once for this before any page is read.
+count. Archives are gone through once for this, and for what revisits want, before any page is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,11 +32,16 @@ def is_about_a_site(url: str) -> bool:
     return url.endswith(_FILES) and urlsplit(url).path in _FILES
 
 
-def read_sites(archives: Iterable[Path]) -> dict[str, SiteSignals]:
-    """``https://host`` -> its statements; of several copies of a file the last one counts."""
+def read_sites(
+    archives: Iterable[Path], noticed: Callable[[Record], None]
+) -> dict[str, SiteSignals]:
+    """``https://host`` -> its statements; of several copies of a file the last one counts.
+
+    ``noticed`` is shown every record.
+    """
     texts: dict[str, dict[str, str]] = {}
     for archive in archives:
-        for url, text in _site_files(archive):
+        for url, text in _site_files(archive, noticed):
             texts.setdefault(origin(url), {})[urlsplit(url).path] = text
     return {
         start: SiteSignals(
@@ -49,10 +54,13 @@ def read_sites(archives: Iterable[Path]) -> dict[str, SiteSignals]:
     }
 
 
-def _site_files(archive: Path) -> Iterator[tuple[str, str]]:
+def _site_files(archive: Path, noticed: Callable[[Record], None]) -> Iterator[tuple[str, str]]:
     with archive.open("rb") as file:
         for record in read_records(open_stream(archive, file), MAX_BYTES + HEAD_BYTES):
-            if not isinstance(record, Record) or record.kind != "response":
+            if not isinstance(record, Record):
+                continue
+            noticed(record)
+            if record.kind != "response":
                 continue
             url = normalise(record.url)
             if url is None or not is_about_a_site(url):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from components.collect.earlier import Earlier
 from components.collect.fetch import Fetched, Fetcher
@@ -18,7 +18,7 @@ from components.collect.pagefacts import PageFacts, read_page
 from components.collect.robots import Rules, get_text, read_rules
 from components.collect.sitemaps import read_sitemaps
 from components.collect.sitesignals import MAX_BYTES, SiteSignals, read_site
-from components.collect.spool import Answer, Spool
+from components.collect.spool import Answer, Carried, Spool
 from components.collect.throttle import MAX_WAIT_SECONDS, Gate
 from components.collect.urls import host_of, origin
 from components.core.blocklist import Blocklist
@@ -56,7 +56,15 @@ class Asker:
 
     async def page(self, url: str) -> Answer:
         """The answer for a page, of a site that ``meet`` was told of."""
-        return self._left_alone(url) or await self._stored(url)
+        alone = self._left_alone(url)
+        if alone is None:
+            return await self._stored(url)
+        if alone.transient and self.earlier is not None:
+            # Its rules cannot be read now, so it is not asked for; it was there, and it is kept.
+            fetched = Fetched(reason=alone.reason, transient=True)
+            if (carried := self.earlier.kept(url, fetched)) is not None:
+                return self._put(url, fetched, carried)
+        return alone
 
     async def meet(self, urls: Sequence[str]) -> None:
         """Learn the rules and opt-outs of every site that comes up for the first time."""
@@ -88,6 +96,8 @@ class Asker:
     def signals(self, url: str) -> list[Signal]:
         """What the site says of a page's use."""
         site, manners = self._sites.get(origin(url)), self.manners
+        if site is None and self.earlier is not None and self._rules[origin(url)].transient:
+            return self.earlier.site_signals(url)
         return site.of(url, manners.agent, manners.optouts.agents) if site is not None else []
 
     def _left_alone(self, url: str) -> Answer | None:
@@ -96,7 +106,8 @@ class Asker:
             return Answer(reason=BLOCKED, asked=False)
         rules = self._rules[origin(url)]
         if rules.forbids(url, self.manners.agent):
-            return Answer(reason=rules.reason, asked=rules.protego is None)
+            unread = rules.protego is None
+            return Answer(reason=rules.reason, transient=rules.transient, asked=unread)
         if not self._is_open(origin(url)):
             return Answer(
                 reason=f"robots.txt asks for more than {MAX_WAIT_SECONDS:.0f} s between requests",
@@ -118,10 +129,19 @@ class Asker:
         carried = self.earlier.carried(url, fetched) if self.earlier else None
         if fetched.unchanged and carried is None:  # the earlier crawl's copy cannot be read
             fetched = await self._persistently(url, 0, {})
+        if fetched.transient and self.earlier is not None:
+            carried = self.earlier.kept(url, fetched)
+        return self._put(url, fetched, carried)
+
+    def _put(self, url: str, fetched: Fetched, carried: Carried | None) -> Answer:
+        """Store a page's answer, with what the crawl wants to know of the page."""
         facts = PageFacts()
         if fetched.body:
             agent, optouts = self.manners.agent, self.manners.optouts
             facts = read_page(fetched.body, url, fetched.headers, agent, optouts)
+            if carried is not None and carried.trouble:
+                heard = [replace(signal, date=carried.date) for signal in facts.signals]
+                facts = replace(facts, signals=heard)
         return self.spool.put(url, fetched, facts, carried)
 
     async def _text(self, url: str, limit: int) -> Fetched:
@@ -131,7 +151,11 @@ class Asker:
         if answer is None:
             answer = self.spool.put(name, await self._persistently(url, limit, {}), PageFacts())
         return Fetched(
-            answer.status, answer.reason, self.spool.body(name), location=answer.location
+            answer.status,
+            answer.reason,
+            self.spool.body(name),
+            location=answer.location,
+            transient=answer.transient,
         )
 
     async def _body(self, url: str) -> str:

@@ -22,6 +22,8 @@ from components.collect.traps import Traps, shape_of
 from components.collect.urls import host_of, origin
 from components.core.progress import Progress
 
+TRAPPED = "a trap: pages with addresses like this one bring nothing new"
+"""The reason of the first address of a trap."""
 MAX_WAITING = 2048
 """Visits that wait for their hosts at a time."""
 
@@ -64,6 +66,24 @@ class Crawl:
         if self.asker.earlier is not None:
             depth = self._manners.max_depth  # they are looked at, and lead nowhere
             await self._go([v for url in self.asker.earlier.urls for v in self._next(url, depth)])
+        _fold_canonicals(self.ledger)
+        return self.ledger
+
+    async def go_on(self, ledger: Mapping[str, Entry], due: Sequence[Visit]) -> Mapping[str, Entry]:
+        """Crawl what an earlier crawl left out, and what that leads to, within its bounds.
+
+        ``ledger`` holds the earlier crawl's other addresses: none of them is asked for.
+        """
+        self.ledger.update(ledger)
+        for url, entry in ledger.items():
+            self.hosts.add(host_of(url))
+            if entry.reason == TRAPPED:
+                self._trapped.add(shape_of(url))
+        visited = [url for url, entry in ledger.items() if entry.reason != TRAPPED]
+        self._asked = len(visited)
+        self._of_host.update(map(host_of, [*visited, *(visit.url for visit in due)]))
+        self._known |= {*ledger, *(visit.url for visit in due)}
+        await self._go(list(due))
         _fold_canonicals(self.ledger)
         return self.ledger
 
@@ -129,7 +149,9 @@ class Crawl:
         if self._was_there(url):
             if answer.status in (404, 410):
                 return "gone"
-            return "" if entry.reason else "same" if answer.carried is not None else "changed"
+            if entry.reason or entry.trouble:
+                return "" if entry.reason else "kept"
+            return "same" if answer.carried is not None else "changed"
         return "" if entry.reason else "new"
 
     def _redirect(self, visit: Visit, target: str, entry: Entry) -> list[Visit]:
@@ -155,7 +177,7 @@ class Crawl:
             return []
         if self._of_host[host] >= self._manners.max_pages_per_host:
             return []
-        if self._traps.closed(url):
+        if self._traps.closed(url) or shape_of(url) in self._trapped:
             self._enter_trap(url)
             return []
         self._known.add(url)
@@ -168,11 +190,11 @@ class Crawl:
         shape = shape_of(url)
         if shape not in self._trapped:
             self._trapped.add(shape)
-            reason = "a trap: pages with addresses like this one bring nothing new"
-            self.ledger[url] = Entry(url, reason=reason)
+            self.ledger[url] = Entry(url, reason=TRAPPED)
 
 
 def _entry(visit: Visit, answer: Answer) -> Entry:
+    trouble = answer.carried.trouble if answer.carried is not None else ""
     return Entry(
         visit.url,
         answer.status,
@@ -183,7 +205,10 @@ def _entry(visit: Visit, answer: Answer) -> Entry:
         answer.headers.get("last-modified", ""),
         visit.chain[0] if visit.chain else "",
         answer.facts.canonical,
-        failed=answer.asked and bool(answer.reason) and not 0 < answer.status < 400,
+        trouble=trouble,
+        depth=visit.depth,
+        failed=bool(trouble)
+        or (answer.asked and bool(answer.reason) and not 0 < answer.status < 400),
     )
 
 

@@ -3,6 +3,7 @@
 A page is asked for under the conditions of RFC 9110 (section 13: the entity tag, else the date of
 its last change). Where the server says 304, or sends the very bytes again, the page is carried
 over: its record is copied as it was fetched, and a revisit says how it is known to be the same.
+Where the server is ill (a 5xx, no answer in time) the page is not gone: it is kept as it was then.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import Any
 from components.collect.cdxj import INDEX_FILE, Index
 from components.collect.fetch import Fetched
 from components.collect.ledger import LEDGER_FILE
+from components.collect.optout import Signal
+from components.collect.sitesignals import AI_TXT, ROBOTS, TDMREP
 from components.collect.spool import Carried
+from components.collect.urls import origin
 from components.collect.warc import WebPage, read_page_at
 from components.core.errors import DataError
 from components.core.shards import read_shard
 
-_WANTED = ["url", "reason", "digest", "etag", "last_modified"]
+_WANTED = ["url", "reason", "digest", "etag", "last_modified", "optouts"]
 
 
 class Earlier:
@@ -72,6 +76,25 @@ class Earlier:
             fetched.body, fetched.headers = page.body, {**before, **fetched.headers}
         how = "server-not-modified" if fetched.unchanged else "identical-payload-digest"
         return Carried(page.date, before, how)
+
+    def kept(self, url: str, fetched: Fetched) -> Carried | None:
+        """How the page came then, where ``fetched`` is a failure that may pass.
+
+        Puts the page into ``fetched``. None where the earlier copy cannot be read.
+        """
+        row = self._kept.get(url)
+        page = self._page(url) if row is not None else None
+        if row is None or page is None or page.digest != row["digest"]:
+            return None
+        trouble, before = fetched.reason, dict(page.headers)
+        fetched.reason, fetched.body, fetched.headers = "", page.body, before
+        return Carried(page.date, before, "", trouble)
+
+    def site_signals(self, url: str) -> list[Signal]:
+        """What the page's site said of it then, in the files that are about it."""
+        files = tuple(f"{origin(url)}{path}" for path in (ROBOTS, TDMREP, AI_TXT))
+        given = self._kept.get(url, {}).get("optouts", [])
+        return [Signal(**signal) for signal in given if signal["source"] in files]
 
     def _page(self, url: str) -> WebPage | None:
         captures = self._index.find(url) if self._index is not None else []

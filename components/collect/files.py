@@ -24,6 +24,7 @@ from components.collect.archive import NoPage, read_archive
 from components.collect.archivedsites import is_about_a_site
 from components.collect.fetch import is_binary
 from components.collect.ledger import Entry
+from components.collect.revisits import Revisits, Unresolved
 from components.collect.urls import MAX_LENGTH
 from components.collect.warc import WebPage
 from components.core.artifact import digest_file
@@ -85,9 +86,14 @@ def digest_files(globs: Sequence[str], folder: str = "") -> dict[str, str]:
 
 
 def pages_of_files(
-    globs: Sequence[str], digests: dict[str, str], max_bytes: int, folder: str = ""
+    globs: Sequence[str],
+    digests: dict[str, str],
+    max_bytes: int,
+    revisits: Revisits,
+    folder: str = "",
 ) -> Iterator[Found]:
-    """Every page of the files in order of names, and why others are none.
+    """Every page of the files in order of names, and why others are none; last, what archives'
+    ``revisits`` stand for.
 
     Raises:
         DataError: the files are not those that ``digests`` names.
@@ -102,8 +108,14 @@ def pages_of_files(
     for name, path in files.items():
         reader = _reader(path)
         assert reader is not None  # find_files leaves no other
-        for page in reader(name, path, max_bytes):
+        for page in reader(name, path, max_bytes, revisits):
             yield page if isinstance(page, Entry) else _judged(page, max_bytes)
+    for found in revisits.pages():
+        if isinstance(found, Unresolved):
+            revisit = found.revisit
+            yield Entry(_address(revisit.url, revisit.place), reason=found.reason)
+        elif not is_about_a_site(found.url):
+            yield _judged(replace(found, url=_address(found.url, found.url)), max_bytes)
 
 
 def _judged(page: WebPage, max_bytes: int) -> Found:
@@ -133,7 +145,7 @@ def _split(pattern: str, folder: str) -> tuple[Path, str]:
     return Path(*parts[:fixed]).resolve(), "/".join(parts[fixed:])
 
 
-def _reader(path: Path) -> Callable[[str, Path, int], Iterator[Found]] | None:
+def _reader(path: Path) -> Callable[[str, Path, int, Revisits], Iterator[Found]] | None:
     name = path.name.lower()
     if path.suffix.lower() in _TYPES:
         return _whole
@@ -146,13 +158,13 @@ def _reader(path: Path) -> Callable[[str, Path, int], Iterator[Found]] | None:
     return None
 
 
-def _whole(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
+def _whole(name: str, path: Path, max_bytes: int, _: Revisits) -> Iterator[Found]:
     with path.open("rb") as file:
         yield _page(name, file.read(max_bytes + 1), _TYPES[path.suffix.lower()])
 
 
-def _archive(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
-    for found in read_archive(path, max_bytes):
+def _archive(name: str, path: Path, max_bytes: int, revisits: Revisits) -> Iterator[Found]:
+    for found in read_archive(path, max_bytes, revisits, name):
         place = f"{name}#byte-{found.at}" if isinstance(found, NoPage) else name
         address = _address(found.url, place)
         if isinstance(found, WebPage) and is_about_a_site(found.url):
@@ -163,7 +175,7 @@ def _archive(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
             yield replace(found, url=address)
 
 
-def _json_lines(name: str, path: Path, max_bytes: int) -> Iterator[Found]:
+def _json_lines(name: str, path: Path, max_bytes: int, _: Revisits) -> Iterator[Found]:
     longest = 6 * max_bytes + _ROW_REST  # a character is six in JSON, at most
     with path.open("rb") as file:
         for number in count(1):
@@ -188,7 +200,7 @@ def _json_row(place: str, line: bytes) -> Found:
     return _row_page(place, row) if isinstance(row, dict) else _bad_row(place, "no object")
 
 
-def _parquet(name: str, path: Path, _: int) -> Iterator[Found]:
+def _parquet(name: str, path: Path, _: int, __: Revisits) -> Iterator[Found]:
     number = 0
     try:
         file = pq.ParquetFile(path)

@@ -23,6 +23,8 @@ _INSIDE = (
     ),  # a cloud's machine agent, on a public-looking address
 )
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ISATAP = 0x00005EFE
+"""Of an interface's 64 bits the first half, where the second is an IPv4 address (RFC 5214)."""
 _6TO4 = ipaddress.ip_network("2002::/16")
 
 
@@ -37,6 +39,9 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or _embedded(ip)
         if inner is not None:
             return is_public(str(inner))
+        low = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if int(ip) >> 32 & 0xFDFFFFFF == _ISATAP and not is_public(str(low)):
+            return False
         if ip.is_site_local:  # fec0::/10, given up by RFC 3879 and still routed inside
             return False
     elif any(ip in network for network in _INSIDE):

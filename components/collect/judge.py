@@ -10,13 +10,14 @@ from components.core.errors import DataError, MillError, TransientError
 
 def judge_seeds(seeds: Sequence[str], ledger: Mapping[str, Entry]) -> None:
     """Raises where a seed could not be had."""
-    lost = next((ledger[url] for url in seeds if url in ledger and ledger[url].failed), None)
+    found = [ledger[url] for url in seeds if url in ledger]
+    lost = next((entry for entry in found if entry.failed and entry.reason), None)
     if lost is not None:
         raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
 
 
 def judge_share(ledger: Mapping[str, Entry], max_failed_share: float) -> None:
-    """Raises where more failed than is allowed."""
+    """Raises where more failed than is allowed, kept from the crawl before or not."""
     asked = [entry for entry in ledger.values() if entry.status or entry.failed]
     failed = [entry for entry in asked if entry.failed]
     if len(failed) > max_failed_share * len(asked):
@@ -24,7 +25,7 @@ def judge_share(ledger: Mapping[str, Entry], max_failed_share: float) -> None:
         raise _failure(
             first,
             f"{len(failed)} of {len(asked)} pages failed (max_failed_share "
-            f"{max_failed_share:g}), the first {first.url}: {first.reason}",
+            f"{max_failed_share:g}), the first {first.url}: {first.reason or first.trouble}",
         )
 
 

@@ -26,8 +26,11 @@ LEDGER = pa.schema(
         pa.field("last_modified", pa.string(), nullable=False),
         pa.field("redirected_from", pa.string(), nullable=False),
         pa.field("canonical", pa.string(), nullable=False),  # what the page says is its address
-        # Against the crawl before: new, same, changed, moved, gone; empty where there is none.
+        # Against the crawl before: new, same, changed, moved, gone, kept; empty without one.
         pa.field("change", pa.string(), nullable=False),
+        # Why no answer about a page came that is therefore kept as the crawl before has it.
+        pa.field("trouble", pa.string(), nullable=False),
+        pa.field("depth", pa.int32(), nullable=False),  # links from a seed
         pa.field("optouts", pa.list_(SIGNAL), nullable=False),
     ]
 )
@@ -47,9 +50,11 @@ class Entry:
     redirected_from: str = ""
     canonical: str = ""
     change: str = ""
+    trouble: str = ""
+    depth: int = 0
     optouts: list[Signal] = field(default_factory=list)
     failed: bool = False
-    """Whether the page should have come and did not."""
+    """Whether the page should have come and did not, also where an earlier copy is kept."""
 
     def row(self, date: str) -> dict[str, Any]:
         """As a row of ``ledger.parquet``; ``date`` is the crawl's."""
@@ -59,5 +64,10 @@ class Entry:
 
 def write_ledger(folder: Path, ledger: Mapping[str, Entry], date: str) -> None:
     """Write all lines, sorted by address."""
-    rows = [ledger[url].row(date) for url in sorted(ledger)]
-    write_shard(folder / LEDGER_FILE, pa.Table.from_pylist(rows, schema=LEDGER))
+    write_rows(folder, {url: entry.row(date) for url, entry in ledger.items()})
+
+
+def write_rows(folder: Path, rows: Mapping[str, dict[str, Any]]) -> None:
+    """Write lines that are rows already, sorted by address."""
+    table = pa.Table.from_pylist([rows[url] for url in sorted(rows)], schema=LEDGER)
+    write_shard(folder / LEDGER_FILE, table)

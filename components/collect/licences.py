@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from components.collect.dom import Element
 from components.collect.optout import MAX_EVIDENCE, Signal, Verdict
@@ -25,19 +25,32 @@ _METAS = frozenset({"dc.rights", "dcterms.license", "dcterms.rights", "license",
 _MAX_DEPTH = 20
 
 
+class Stated(NamedTuple):
+    """One licence as it is named."""
+
+    value: str
+    evidence: str
+    is_declared: bool
+    """By the page, as its own; a mere link may be about something on it."""
+
+
 def read_licences(
     root: Element | None, link_header: str, source: str, refused: Sequence[str]
 ) -> list[Signal]:
     """Licences of one page, each once, in their order."""
     found: dict[str, Signal] = {}
-    stated = [*_from_header(link_header), *(_from_page(root) if root is not None else ())]
-    for value, evidence in stated:
+    stated = [*_from_header(link_header), *(stated_in(root) if root is not None else ())]
+    for value, evidence, _ in stated:
         name = licence_name(value)
         if name and len(found) < MAX_LICENCES:
-            no = any(fnmatchcase(name, pattern.lower()) for pattern in refused)
-            verdict: Verdict = "denied" if no else "noted"
+            verdict = licence_verdict(name, refused)
             found.setdefault(name, Signal("licence", name, verdict, evidence, source))
     return list(found.values())
+
+
+def licence_verdict(name: str, refused: Sequence[str]) -> Verdict:
+    """``denied`` for a licence of a kind that the configuration refuses."""
+    return "denied" if any(fnmatchcase(name, p.lower()) for p in refused) else "noted"
 
 
 def licence_name(value: str) -> str:
@@ -50,30 +63,37 @@ def licence_name(value: str) -> str:
     return "-".join(part for part in (known.get(licence, f"cc-{licence}"), version) if part)
 
 
-def _from_header(value: str) -> Iterator[tuple[str, str]]:
+def _from_header(value: str) -> Iterator[Stated]:
     """``Link: <address>; rel=license`` (RFC 8288)."""
     for target, parameters in _LINK.findall(value):
         if re.search(r"\brel\s*=\s*\"?[^\";]*\blicense\b", parameters, re.IGNORECASE):
-            yield target, f"Link: <{target}>{parameters.rstrip(', ')}"
+            yield Stated(target, f"Link: <{target}>{parameters.rstrip(', ')}", True)
 
 
-def _from_page(root: Element) -> Iterator[tuple[str, str]]:
-    for element in root.iter("a", "link", "meta", "script"):
+def stated_in(
+    root: Element, tags: Sequence[str] = ("a", "link", "meta", "script")
+) -> Iterator[Stated]:
+    """What elements with these tags say."""
+    for element in root.iter(*tags):
         if element.tag == "script":
             if (element.get("type") or "").strip().lower() == "application/ld+json":
                 for value in _in_json(element.text or ""):
-                    yield value, json.dumps({"license": value}, ensure_ascii=False)
+                    yield Stated(value, json_evidence(value), True)
         elif element.tag == "meta":
             name = (element.get("name") or element.get("itemprop") or "").strip().lower()
             if name in _METAS:
-                yield element.get("content") or "", written(element)
-        elif _names_licence(element):
-            yield element.get("href") or "", written(element)
+                content = element.get("content") or ""
+                yield Stated(content, written(element), "://" in content)
+        else:
+            kinds = f"{element.get('rel') or ''} {element.get('itemprop') or ''}".lower().split()
+            address = element.get("href") or ""
+            if "license" in kinds or is_deed(address):
+                yield Stated(address, written(element), "license" in kinds)
 
 
-def _names_licence(link: Element) -> bool:
-    kinds = f"{link.get('rel') or ''} {link.get('itemprop') or ''}".lower().split()
-    return "license" in kinds or _CREATIVE.search(link.get("href") or "") is not None
+def is_deed(address: str) -> bool:
+    """Whether it is that of a licence of Creative Commons."""
+    return _CREATIVE.search(address) is not None
 
 
 def _in_json(text: str) -> Iterator[str]:
@@ -93,12 +113,22 @@ def _licences_in(value: Any, depth: int) -> Iterator[str]:
     elif isinstance(value, dict):
         for name, item in value.items():
             if name == "license":
-                for one in item if isinstance(item, list) else [item]:
-                    named = one.get("@id") or one.get("url") if isinstance(one, dict) else one
-                    if isinstance(named, str):
-                        yield named
+                yield from named_in(item)
             else:
                 yield from _licences_in(item, depth + 1)
+
+
+def named_in(value: Any) -> Iterator[str]:
+    """Licences that a ``license`` of schema.org names: texts, addresses, or works with either."""
+    for one in value if isinstance(value, list) else [value]:
+        named = one.get("@id") or one.get("url") if isinstance(one, dict) else one
+        if isinstance(named, str):
+            yield named
+
+
+def json_evidence(licence: str) -> str:
+    """What JSON-LD says of a licence, without the rest of it."""
+    return json.dumps({"license": licence}, ensure_ascii=False)[:MAX_EVIDENCE]
 
 
 def written(element: Element) -> str:

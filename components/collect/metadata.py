@@ -15,7 +15,17 @@ from typing import Any
 
 from components.collect.dom import Element
 from components.collect.features import Said
+from components.collect.licences import (
+    Stated,
+    is_deed,
+    json_evidence,
+    licence_name,
+    named_in,
+    stated_in,
+)
 
+MAX_LICENCES = 5
+"""Kept of one page: one that lists works of others may name hundreds."""
 MAX_JSON = 500_000
 _MAX_NODES = 10_000
 _DATE = re.compile(r"\b((?:19|20)\d\d)[-/.]?(0[1-9]|1[0-2])[-/.]?(0[1-9]|[12]\d|3[01])(?!\d)")
@@ -41,6 +51,8 @@ class Metadata:
     """BCP 47: ``en``, ``pt-BR``."""
     licence: str = ""
     """The licence's address."""
+    licence_source: str = ""
+    """What that and all other licences that the page names were read from, a line each."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +117,13 @@ def read_metadata(root: Element, facts: Facts, url: str) -> Metadata:
     author = next(filter(None, authors), "") or _first(facts.meta, _AUTHOR)
     if author.startswith(("http://", "https://")):
         author = ""
+    licence, licence_source = _licence(root, articles)
     return Metadata(
         author=" ".join(author.split())[:200] or _marked_author(root),
         date=_date(root, facts, articles, url),
         language=_language(root, facts, articles),
-        licence=_licence(root, articles),
+        licence=licence,
+        licence_source=licence_source,
     )
 
 
@@ -192,11 +206,22 @@ def _language(root: Element, facts: Facts, articles: list[dict[str, Any]]) -> st
     return ""
 
 
-def _licence(root: Element, articles: list[dict[str, Any]]) -> str:
-    for thing in articles:
-        if isinstance(thing.get("license"), str):
-            return str(thing["license"])[:500]
-    for element in root.iter("a", "link"):
-        if "license" in (element.get("rel") or "").lower().split() and element.get("href"):
-            return str(element.get("href"))[:500]
-    return ""
+def _licence(root: Element, articles: list[dict[str, Any]]) -> tuple[str, str]:
+    """(address of the page's licence, what it and others were read from).
+
+    What declares a licence comes before a link to one of Creative Commons, which may be that of a
+    picture; where such links differ, none of them is the page's.
+    """
+    values = (value for thing in articles for value in named_in(thing.get("license")))
+    stated = [Stated(value, json_evidence(value), True) for value in values]
+    stated += stated_in(root, ("a", "link", "meta"))
+    stated.sort(key=lambda one: not one.is_declared)  # stable
+    found: dict[str, Stated] = {}
+    for one in stated:
+        found.setdefault(licence_name(one.value), one)
+    found.pop("", None)
+    all_found = list(found.values())
+    links = [one for one in all_found if one.is_declared or is_deed(one.value)]
+    is_clear = len(links) == 1 or any(one.is_declared for one in links)
+    evidence = (" ".join(one.evidence.split()) for one in all_found[:MAX_LICENCES])
+    return links[0].value[:500] if is_clear else "", "\n".join(evidence)

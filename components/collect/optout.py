@@ -20,6 +20,8 @@ from pydantic import Field
 from components.core.config import StageConfig
 
 Verdict = Literal["denied", "allowed", "noted", "overridden"]
+OPTED_OUT = "opted out: "
+"""Begins the reason of a page whose owner says no."""
 MAX_EVIDENCE = 1000
 """Characters of evidence: a statement is short, and a ledger is no place for a page."""
 TRAINING_AGENTS = (
@@ -86,11 +88,14 @@ class Signal:
     verdict: Verdict
     evidence: str
     source: str
+    date: str = ""
+    """When it was heard, where that is not the moment of the crawl."""
 
     def row(self, date: str) -> dict[str, Any]:
         """As an element of the ledger's ``optouts``."""
         values = {name: text.replace("\0", "\ufffd") for name, text in asdict(self).items()}
-        return {**values, "evidence": values["evidence"][:MAX_EVIDENCE], "date": date}
+        evidence = values["evidence"][:MAX_EVIDENCE]
+        return {**values, "evidence": evidence, "date": self.date or date}
 
 
 def reservation(reserved: bool, evidence: str, source: str) -> Signal:
@@ -115,4 +120,4 @@ def weigh(signals: Iterable[Signal]) -> list[Signal]:
 def refusal(signals: Sequence[Signal]) -> str:
     """The ledger's reason where a signal says no, else nothing."""
     first = next((signal for signal in signals if signal.verdict == "denied"), None)
-    return f"opted out: {first.kind}: {first.value} ({first.source})" if first else ""
+    return f"{OPTED_OUT}{first.kind}: {first.value} ({first.source})" if first else ""

@@ -7,11 +7,13 @@ opt-out is recorded with its own words, and since preferences stand in lines Pro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 MAX_LINES = 20_000
+_ENCODED = re.compile("%([0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def matches(pattern: str, path: str) -> bool:
     """
     if not pattern.isascii():  # paths are percent-encoded
         pattern = quote(pattern, safe="/%:@!$&'()*+,;=~-._?")
+    if "%" in pattern or "%" in path:
+        pattern, path = _spelled(pattern), _spelled(path)
     anchored = pattern.endswith("$")
     first, *rest = pattern.removesuffix("$").split("*")
     if not path.startswith(first):
@@ -103,6 +107,17 @@ def matches(pattern: str, path: str) -> bool:
     if anchored:
         return path.endswith(rest[-1]) and len(path) - len(rest[-1]) >= at
     return path.find(rest[-1], at) >= 0
+
+
+def _spelled(path: str) -> str:
+    """Without percent-encoding where none is needed, and in capitals (RFC 9309, section 2.2.2)."""
+    return _ENCODED.sub(_decoded, path)
+
+
+def _decoded(match: re.Match[str]) -> str:
+    character = chr(int(match[1], 16))
+    is_plain = character.isascii() and (character.isalnum() or character in "-._~")
+    return character if is_plain else match[0].upper()
 
 
 def ruling(lines: Iterable[Line], path: str) -> Line | None:

@@ -28,6 +28,8 @@ class Rules:
     reason: str
     """Why pages are not fetched."""
     text: str = ""
+    transient: bool = False
+    """Whether it may be read another time."""
 
     def forbids(self, url: str, agent: str) -> bool:
         """Whether ``agent`` may not fetch ``url``."""
@@ -59,9 +61,10 @@ async def read_rules(url: str, get: Get, agent: str) -> Rules:
         return Rules(Protego.parse(rules_for(text, agent)), "robots.txt forbids it", text)
     if 400 <= fetched.status < 500 and fetched.status != 429:
         return Rules(Protego.parse(""), "")
+    reason = f"its robots.txt cannot be read: {fetched.reason or 'too many redirects'}"
     if fetched.status == 0:  # the site itself cannot be reached
-        return Rules(None, fetched.reason)
-    return Rules(None, f"its robots.txt cannot be read: {fetched.reason or 'too many redirects'}")
+        reason = fetched.reason
+    return Rules(None, reason, transient=fetched.transient)
 
 
 async def get_text(url: str, limit: int, get: Get) -> Fetched:

@@ -18,16 +18,17 @@ from pydantic import Field, field_validator, model_validator
 from components.collect.archivedsites import read_sites
 from components.collect.ask import Asker, Manners
 from components.collect.cdxj import write_index
-from components.collect.crawl import Crawl
+from components.collect.crawl import Crawl, Visit
 from components.collect.earlier import Earlier
 from components.collect.fetch import Fetcher, Limits, request_headers
 from components.collect.files import digest_files, find_archives, pages_of_files
 from components.collect.guard import Address
 from components.collect.judge import judge_seeds, judge_share
 from components.collect.ledger import BLOCKED, Entry, write_ledger
-from components.collect.optout import OptoutConfig, refusal, weigh
+from components.collect.optout import OPTED_OUT, OptoutConfig, refusal, weigh
 from components.collect.pagefacts import signals_of
-from components.collect.repeat import repeat_crawl
+from components.collect.repeat import EarlierCrawl
+from components.collect.revisits import Revisits
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
 from components.collect.urls import host_of, normalise, origin
@@ -123,7 +124,13 @@ class ScrapeConfig(StageConfig):
         default="",
         pattern="^([0-9a-f]{64})?$",
         description="key of an earlier crawl that this one is, without what came onto the "
-        "blocklist since; set by the run",
+        "blocklist since, and judged by the opt-out policy of now; set by the run",
+    )
+    asked_again: str = Field(
+        default="",
+        pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)?$",
+        description="the moment at which pages are asked for that the repeated crawl left out for "
+        "an opt-out and that may now come; set by the run",
     )
     max_failed_share: float = Field(
         default=0.2, ge=0, le=1, description="of the pages asked for; more end the run"
@@ -166,18 +173,14 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
     """
     date = config.as_of or NO_DATE
     if config.repeats:
-        source = work.root / "sealed" / config.repeats
-        stats = repeat_crawl(source, work.folder, Blocklist(config.blocklist))
-        return work.seal(Pages, stats=stats)
+        return _repeat(config, work)
     ledger: dict[str, Entry] = {}
     if config.source == "files":
-        kept = write_shards(work.folder, _from_files(config, ledger), config.shards, date)
+        kept = write_shards(work.folder, _from_files(config, work, ledger), config.shards, date)
         judge_share(ledger, config.max_failed_share)
     else:
         with Spool(work.scratch / "crawl.sqlite") as spool:
-            before = len(spool)
-            if before:
-                work.progress.resume(f"after {before} answers")
+            _tell_of_earlier_try(work, spool)
             earlier = Earlier(work.root / "sealed" / config.previous) if config.previous else None
             ledger = dict(_crawl(config, work, spool, earlier))
             _judge(config, ledger, spool)
@@ -190,15 +193,42 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
     return work.seal(Pages, stats={"pages": kept, **_counts(ledger)})
 
 
+def _repeat(config: ScrapeConfig, work: Workdir) -> Pages:
+    """An earlier crawl as it is judged now; only what was left out then is fetched."""
+    source = work.root / "sealed" / config.repeats
+    before = EarlierCrawl(source, Blocklist(config.blocklist), config.optouts)
+    if not before.due:
+        ledger = before.entries()
+        stats = before.write(work.folder, ledger, config.as_of, lambda urls: [])
+        return work.seal(Pages, stats=stats)
+    date = config.asked_again or config.as_of
+    with Spool(work.scratch / "crawl.sqlite") as spool:
+        _tell_of_earlier_try(work, spool)
+        ledger = dict(_crawl(config, work, spool, None, before))
+        _judge(config, ledger, spool)
+
+        def pages(urls: list[str]) -> Iterator[WebPage]:
+            return _from_spool(config, spool, {url: ledger[url] for url in urls}, None)
+
+        stats = before.write(work.folder, ledger, date, pages)
+    return work.seal(Pages, stats=stats)
+
+
+def _tell_of_earlier_try(work: Workdir, spool: Spool) -> None:
+    if len(spool):
+        work.progress.resume(f"after {len(spool)} answers")
+
+
 def _counts(ledger: Mapping[str, Entry]) -> dict[str, float]:
     entries = list(ledger.values())
     return {
         "bytes": sum(entry.bytes for entry in entries if not entry.reason),
-        "failed": sum(entry.failed for entry in entries),
+        "failed": sum(entry.failed and bool(entry.reason) for entry in entries),
         "left_out": sum(bool(entry.reason) and not entry.failed for entry in entries),
-        "opted_out": sum(entry.reason.startswith("opted out") for entry in entries),
+        "opted_out": sum(entry.reason.startswith(OPTED_OUT) for entry in entries),
         "unchanged": sum(entry.change == "same" for entry in entries),
         "gone": sum(entry.change == "gone" for entry in entries),
+        "kept": sum(entry.change == "kept" for entry in entries),
     }
 
 
@@ -213,7 +243,11 @@ class _Target:
 
 
 def _crawl(
-    config: ScrapeConfig, work: Workdir, spool: Spool, earlier: Earlier | None
+    config: ScrapeConfig,
+    work: Workdir,
+    spool: Spool,
+    earlier: Earlier | None,
+    repeated: EarlierCrawl | None = None,
 ) -> Mapping[str, Entry]:
     with ExitStack() as stack:
         if config.source == "web":
@@ -225,7 +259,8 @@ def _crawl(
             folder.mkdir(exist_ok=True)
             site = stack.enter_context(DocumentationSite(config.embedded, folder=folder))
             target = _Target([site.url], {HOST}, {(HOST, 80): site.address}, 0.0)
-        ledger = asyncio.run(_run(config, target, work, spool, earlier))
+        run = _Run(config, target, work, spool, earlier, repeated)
+        ledger = asyncio.run(run.crawl())
         if config.source == "embedded":
             for module, reason in site.skipped().items():
                 entry = ledger.get(f"{site.url}{module}.html")
@@ -234,34 +269,54 @@ def _crawl(
     return ledger
 
 
-async def _run(
-    config: ScrapeConfig, target: _Target, work: Workdir, spool: Spool, earlier: Earlier | None
-) -> Mapping[str, Entry]:
-    manners = Manners(
-        agent=_robot(config),
-        max_pages=config.max_pages,
-        max_pages_per_host=config.max_pages_per_host,
-        max_depth=config.max_depth,
-        max_redirects=config.max_redirects,
-        max_barren=config.max_barren,
-        concurrency=config.concurrency,
-        delay_seconds=target.delay_seconds
-        if config.delay_seconds is None
-        else config.delay_seconds,
-        retries=config.retries,
-        backoff_seconds=config.backoff_seconds,
-        blocklist=Blocklist(config.blocklist),
-        optouts=config.optouts,
-    )
-    limits = Limits(
-        config.max_bytes, config.connect_seconds, config.read_seconds, config.page_seconds
-    )
-    fetcher = Fetcher(
-        config.user_agent, limits, known=target.known, allow_private=config.allow_private
-    )
-    async with fetcher:
-        asker = Asker(fetcher, spool, manners, earlier)
-        return await Crawl(asker, target.hosts, work.progress).run(target.seeds)
+@dataclass(frozen=True)
+class _Run:
+    """One crawl, with all that it rests on."""
+
+    config: ScrapeConfig
+    target: _Target
+    work: Workdir
+    spool: Spool
+    earlier: Earlier | None
+    repeated: EarlierCrawl | None
+
+    async def crawl(self) -> Mapping[str, Entry]:
+        """The ledger by URL."""
+        config = self.config
+        limits = Limits(
+            config.max_bytes, config.connect_seconds, config.read_seconds, config.page_seconds
+        )
+        fetcher = Fetcher(
+            config.user_agent,
+            limits,
+            known=self.target.known,
+            allow_private=config.allow_private,
+        )
+        async with fetcher:
+            asker = Asker(fetcher, self.spool, self._manners(), self.earlier)
+            crawl = Crawl(asker, self.target.hosts, self.work.progress)
+            seeds, repeated = self.target.seeds, self.repeated
+            if repeated is None:
+                return await crawl.run(seeds)
+            due = [Visit(url, at, (), url in seeds) for url, at in sorted(repeated.due.items())]
+            return await crawl.go_on(repeated.entries(), due)
+
+    def _manners(self) -> Manners:
+        config, delay = self.config, self.config.delay_seconds
+        return Manners(
+            agent=_robot(config),
+            max_pages=config.max_pages,
+            max_pages_per_host=config.max_pages_per_host,
+            max_depth=config.max_depth,
+            max_redirects=config.max_redirects,
+            max_barren=config.max_barren,
+            concurrency=config.concurrency,
+            delay_seconds=self.target.delay_seconds if delay is None else delay,
+            retries=config.retries,
+            backoff_seconds=config.backoff_seconds,
+            blocklist=Blocklist(config.blocklist),
+            optouts=config.optouts,
+        )
 
 
 def _robot(config: ScrapeConfig) -> str:
@@ -291,19 +346,22 @@ def _from_spool(
         sent = request_headers(config.user_agent, earlier.conditions(url) if earlier else {})
         request, date, revisit = tuple(sent.items()), "", None
         if answer.carried is not None:
-            date, revisit = answer.carried.date, Revisit(answer.carried.profile, headers)
+            date, then = answer.carried.date, answer.carried.profile
+            # No answer, no revisit: of a page that is kept, the archive holds what came then.
+            revisit, request = (Revisit(then, headers), request) if then else (None, ())
             headers = tuple(sorted(answer.carried.headers.items()))
         kind = dict(headers).get("content-type", "")
         body = spool.body(url)
         yield WebPage(url, body, kind, entry.digest, headers, date, request, revisit)
 
 
-def _from_files(config: ScrapeConfig, ledger: dict[str, Entry]) -> Iterator[WebPage]:
+def _from_files(config: ScrapeConfig, work: Workdir, ledger: dict[str, Entry]) -> Iterator[WebPage]:
     """Pages as they are read; enters each into ``ledger``."""
     digests = config.digests or digest_files(config.files, config.folder)
     blocklist = Blocklist(config.blocklist)
-    sites, agent = read_sites(find_archives(config.files, config.folder)), _robot(config)
-    for found in pages_of_files(config.files, digests, config.max_bytes, config.folder):
+    revisits, agent = Revisits(work.scratch), _robot(config)
+    sites = read_sites(find_archives(config.files, config.folder), revisits.expect)
+    for found in pages_of_files(config.files, digests, config.max_bytes, revisits, config.folder):
         if blocklist.covers(found.url):
             ledger[found.url] = Entry(found.url, reason=BLOCKED)
         elif isinstance(found, Entry):

@@ -36,7 +36,9 @@ class Carried:
     """What came with them."""
     profile: str
     """How it is known that they are the same: ``server-not-modified`` or
-    ``identical-payload-digest`` (WARC 1.1, section 6.7)."""
+    ``identical-payload-digest`` (WARC 1.1, section 6.7); empty where it is not known."""
+    trouble: str = ""
+    """Why it is not known: what the server said instead, or that it said nothing."""
 
 
 @dataclass

@@ -1,22 +1,25 @@
 """A compressed file as a stream that survives damage: it tells where it breaks, and goes on.
 
-Archives are one gzip member a record (WARC 1.1, annex D), so behind a broken member the next one
-can be found by its first bytes.
+Archives are one gzip member a record (WARC 1.1, annex D), or one frame of zstd or LZ4, so behind a
+broken one the next can be found: where its frame says that it ends, else by its first bytes. In an
+archive that is a single member or frame there is nothing to go on with behind a break.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from fastwarc.stream_io import Lz4Reader, ZstdReader
+from components.collect.frames import LZ4, NAMES, ZSTD, bounds_at, read_dictionary, unpacked
 
 _GZIP = b"\x1f\x8b\x08"
 _CHUNK = 64 * 1024
 _BOMB_BYTES, _BOMB_RATIO = 1 << 30, 200
 """A member that unpacks to more than this, and to so many times its size, is a bomb."""
+_NO_OTHER = "no frame follows that reading could go on with"
 _MAX_BREAKS = 1000
 """A file with more is given up: each costs a search."""
 
@@ -76,41 +79,39 @@ class Stream:
 
 def open_stream(path: Path, file: BinaryIO) -> Stream:
     """The content of a plain file, or of one in gzip, zstd or LZ4."""
-    name = path.name.lower()
+    name, size = path.name.lower(), path.stat().st_size
     if name.endswith(".gz"):
-        return Stream(_gunzip(file, path.stat().st_size))
-    if name.endswith((".zst", ".lz4")):
-        return Stream(_unpacked(ZstdReader(file) if name.endswith(".zst") else Lz4Reader(file)))
+        return Stream(_members(file, size, _GZIP, lambda start: _Member(file, start)))
+    if name.endswith(".zst"):
+        dictionary = read_dictionary(file, size)
+        frame = partial(_Frame, file, size, ZSTD, dictionary)
+        return Stream(_members(file, size, ZSTD, frame))
+    if name.endswith(".lz4"):
+        return Stream(_members(file, size, LZ4, partial(_Frame, file, size, LZ4, b"")))
     return Stream(iter(lambda: file.read(_CHUNK), b""))
 
 
-def _unpacked(reader: ZstdReader | Lz4Reader) -> Iterator[bytes | Broken]:
-    """Other compressions, to the first break."""
-    try:
-        while chunk := reader.read(_CHUNK):
-            yield chunk
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        yield Broken(f"cannot be unpacked any further: {error}")
-
-
-def _gunzip(file: BinaryIO, size: int) -> Iterator[bytes | Broken]:
-    """Member by member; behind a broken one, from the next thing that looks like a member."""
+def _members(
+    file: BinaryIO, size: int, magic: bytes, opened: Callable[[int], _Member | _Frame]
+) -> Iterator[bytes | Broken]:
+    """One after another; behind a broken one, from the next thing that looks like one."""
     at = breaks = 0
     while at < size:
-        member = _Member(file, at)
+        member = opened(at)
         yield from member.chunks()
         if member.reason is None:
             at = member.end
             continue
-        yield Broken(member.reason)
         breaks += 1
-        found = _find(file, member.end if member.is_bomb else at + 1)
-        if found < 0:
+        at = _find(file, member.search_from, magic)
+        # Of gzip, a file's only member may be cut off as any other may.
+        is_end = at < 0 and isinstance(member, _Frame)
+        yield Broken(f"{member.reason}; {_NO_OTHER}" if is_end else member.reason)
+        if at < 0:
             return
         if breaks >= _MAX_BREAKS:
             yield Broken(f"broken in {breaks} places; the rest is not read")
             return
-        at = found
 
 
 class _Member:
@@ -121,7 +122,8 @@ class _Member:
         self._start = start
         self.end = start
         self.reason: str | None = None
-        self.is_bomb = False
+        self.search_from = start + 1
+        """Where the next member may start, when this one is broken."""
 
     def chunks(self) -> Iterator[bytes]:
         """Its content; when it breaks off, what came before that."""
@@ -143,20 +145,74 @@ class _Member:
             self.end += given - len(unpacker.unused_data if unpacker.eof else packed)
             made += len(chunk)
             if made > _BOMB_BYTES and made > _BOMB_RATIO * (self.end - self._start):
-                self.reason, self.is_bomb = f"unpacks to more than {_BOMB_BYTES} bytes", True
+                self.reason = f"unpacks to more than {_BOMB_BYTES} bytes"
+                self.search_from = self.end
                 return
             yield chunk
 
 
-def _find(file: BinaryIO, start: int) -> int:
-    """Where the next gzip member seems to start; -1 for nowhere."""
+class _Frame:
+    """One frame of zstd or LZ4 from byte ``start`` on, with what ``_Member`` has."""
+
+    def __init__(
+        self, file: BinaryIO, size: int, magic: bytes, dictionary: bytes, start: int
+    ) -> None:
+        self._file, self._start = file, start
+        self._magic, self._dictionary = magic, dictionary
+        self._size = size
+        self._bounds = bounds_at(file, start, size, magic)
+        self.end = self._bounds.end
+        self.reason: str | None = None
+
+    @property
+    def search_from(self) -> int:
+        """Where the next frame may start, when this one is broken.
+
+        Where its headers are sound, another frame starts behind it, or nothing is there.
+        """
+        end = self.end
+        is_sound = end >= 0 and (
+            end == self._size or bounds_at(self._file, end, self._size, self._magic).is_frame
+        )
+        return end if is_sound else self._start + 1
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its content; when it breaks off, what came before that."""
+        bounds, name = self._bounds, NAMES[self._magic]
+        if bounds.is_skippable and bounds.end >= 0:
+            return
+        if not bounds.is_frame:
+            self.reason = f"no {name} frame"
+            return
+        end = bounds.end if bounds.end >= 0 else self._size
+        made = 0
+        try:
+            for chunk, taken in unpacked(
+                self._file, self._start, end, self._magic, self._dictionary
+            ):
+                made += len(chunk)
+                if made > _BOMB_BYTES and made > _BOMB_RATIO * taken:
+                    self.reason = f"unpacks to more than {_BOMB_BYTES} bytes"
+                    return
+                yield chunk
+        except (OSError, ValueError, RuntimeError, EOFError):
+            self.reason = f"its {name} frame is broken or cut off"
+            if bounds.dictionary and not self._dictionary:
+                self.reason = f"its {name} frame needs a dictionary that the file does not hold"
+            return
+        if bounds.end < 0:
+            self.reason = f"its {name} frame is cut off"
+
+
+def _find(file: BinaryIO, start: int, magic: bytes) -> int:
+    """Where the next member or frame seems to start; -1 for nowhere."""
     file.seek(start)
     at, kept = start, b""
     while block := file.read(1 << 20):
         searched = kept + block
-        found = searched.find(_GZIP)
+        found = searched.find(magic)
         if found >= 0:
             return at - len(kept) + found
         at += len(block)
-        kept = searched[-2:]
+        kept = searched[1 - len(magic) :]
     return -1

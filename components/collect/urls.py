@@ -35,10 +35,31 @@ def normalise(url: str, base: str = "") -> str | None:
     shown = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         shown += f":{port}"
-    path = quote(parts.path, safe="/%:@!$&'()*+,;=~-._") or "/"
+    path = quote(_without_dots(parts.path), safe="/%:@!$&'()*+,;=~-._") or "/"
     query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
     whole = urlunsplit((parts.scheme, shown, path, query, ""))
     return whole if len(whole) <= MAX_LENGTH else None
+
+
+def _without_dots(path: str) -> str:
+    """A path without its dot segments (RFC 3986, section 5.2.4), spelled ``%2e`` too.
+
+    A server would take them out; then robots rules would have been asked about another page.
+    """
+    if "." not in path and "%2" not in path:
+        return path
+    kept: list[str] = []
+    names = path.split("/")
+    for at, name in enumerate(names):
+        plain = name.lower().replace("%2e", ".")
+        if plain not in (".", ".."):
+            kept.append(name)
+            continue
+        if plain == ".." and len(kept) > 1:
+            kept.pop()
+        if at == len(names) - 1:
+            kept.append("")  # what it names is a folder
+    return "/".join(kept)
 
 
 def link(href: str, page: str) -> str | None:

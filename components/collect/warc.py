@@ -84,12 +84,17 @@ def write_shards(folder: Path, pages: Iterable[WebPage], shards: int, date: str)
             _write(_info(shard_name(index), date), writer)
             writers.append(writer)
         for page in pages:
-            for record in _records(page, date):
-                _write(record, writers[shard_of(page.url, shards)])
+            write_page(page, date, writers[shard_of(page.url, shards)])
             count += 1
     for path in partial:
         path.replace(path.with_suffix(""))
     return count
+
+
+def write_page(page: WebPage, date: str, writer: WarcWriter) -> None:
+    """Write all records of one page."""
+    for record in _records(page, date):
+        _write(record, writer)
 
 
 def _write(record: WarcRecord, writer: WarcWriter) -> None:

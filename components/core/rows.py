@@ -22,6 +22,9 @@ DOCUMENT = pa.schema(
         pa.field("date", pa.string()),  # YYYY-MM-DD, of publication
         pa.field("language", pa.string()),  # BCP 47
         pa.field("licence", pa.string()),  # its address
+        pa.field(
+            "licence_source", pa.string()
+        ),  # where that and others stand, as written, a line each
     ]
 )
 

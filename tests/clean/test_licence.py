@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from components.clean.licence import LicenceConfig, score_licence
+from components.clean.licence import LicenceConfig, licence_of_shard, score_licence
 from components.clean.rules import LicenceRules
 from components.clean.select import SelectConfig, select
 from components.core.artifact import Corpus
@@ -84,3 +84,60 @@ def test_the_strongest_sign_counts_and_select_can_drop_by_it(
     assert [ledger[n]["licence"] for n in "012"] == ["CC-BY-4.0", "CC-BY-NC-4.0", None]
     strict = SelectConfig(licence=LicenceRules(required=True))
     assert select(strict, corpus, {"licence": scores}, again()).stats["kept"] == 2
+
+
+def test_what_a_page_declares_counts_with_its_words(
+    corpus_of: Callable[..., Corpus], again: Callable[[], Workdir]
+) -> None:
+    """The columns that extraction fills from a page's HTML, which its text has lost."""
+    by = "https://creativecommons.org/licenses/by/4.0/"
+    tag = f'<link rel="license" href="{by}">'
+    corpus = corpus_of(
+        [
+            {"text": "Some say it is licensed under MIT.", "licence": by, "licence_source": tag},
+            {"text": "b", "licence": by, "licence_source": f'<a href="{by}">'},
+            {"text": "c", "licence": "https://a.example/terms"},  # of a corpus from elsewhere
+            {"text": "d", "licence": "MIT", "licence_source": '{"license": "MIT"}'},
+            {"text": "e", "licence": "/terms", "licence_source": '<a rel="license" href="/terms">'},
+            {"text": "f", "licence": None, "licence_source": None},
+            {
+                "text": "g",
+                "licence": "/by",
+                "licence_source": '<link rel="license" href="/by">\n'
+                '<meta name="dc.rights" content="All rights reserved">',
+            },
+        ]
+    )
+    scores = score_licence(LicenceConfig(), corpus, again())
+    rows = read_all(again().path(scores)).to_pylist()
+    urls = {r["id"]: r["url"][-1] for r in read_all(again().path(corpus)).to_pylist()}
+    found = {urls[row["id"]]: row for row in rows}
+    assert [found[n]["licence"] for n in "0123456"] == [
+        "CC-BY-4.0",
+        "CC-BY-4.0",
+        "LicenseRef-other",
+        "MIT",
+        "LicenseRef-other",
+        "",
+        "LicenseRef-other",
+    ]
+    strongest = [found[n]["evidence"][0] for n in "012346"]
+    assert [(sign["field"], sign["kind"]) for sign in strongest] == [
+        ("licence_source", "declared"),
+        ("licence_source", "linked"),
+        ("licence", "declared"),
+        ("licence", "declared"),
+        ("licence", "declared"),
+        ("licence", "declared"),
+    ]
+    assert strongest[0]["raw"] == tag
+    assert strongest[2]["raw"] == "https://a.example/terms"
+    assert found["0"]["evidence"][1]["kind"] == "stated"
+
+
+def test_a_corpus_without_the_columns_is_scored_by_its_text(
+    corpus_of: Callable[..., Corpus], again: Callable[[], Workdir]
+) -> None:
+    corpus = corpus_of([{"text": "licensed under CC BY 4.0"}])
+    table = read_all(again().path(corpus)).drop_columns(["licence", "licence_source"])
+    assert licence_of_shard(table, 20)["licence"].to_pylist() == ["CC-BY-4.0"]

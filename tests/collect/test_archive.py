@@ -16,6 +16,7 @@ from components.collect import unpack
 from components.collect.archive import NoPage, read_archive
 from components.collect.optout import OptoutConfig
 from components.collect.resolve import resolve
+from components.collect.revisits import Revisits
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.warc import WebPage
 from components.core.artifact import Pages
@@ -60,7 +61,7 @@ def found(tmp_path: Path, content: bytes, name: str = "x.warc") -> tuple[list[st
     """(last letters of the pages' addresses, reasons of what gave none)."""
     path = tmp_path / name
     path.write_bytes(content)
-    things = list(read_archive(path, MB))
+    things = list(read_archive(path, MB, Revisits(tmp_path)))
     pages = [t.url.rpartition("/")[2] for t in things if isinstance(t, WebPage)]
     return pages, [t.reason for t in things if isinstance(t, NoPage)]
 
@@ -69,7 +70,7 @@ def test_whole_files(tmp_path: Path) -> None:
     assert found(tmp_path, A + B + C) == (["a", "b", "c"], [])
     assert found(tmp_path, packed(A, B, C), "x.warc.gz") == (["a", "b", "c"], [])
     assert found(tmp_path, gzip.compress(A + B + C), "y.warc.gz") == (["a", "b", "c"], [])
-    things = list(read_archive(tmp_path / "x.warc", MB))
+    things = list(read_archive(tmp_path / "x.warc", MB, Revisits(tmp_path)))
     assert isinstance(things[0], WebPage)
     assert things[0].body == words("a").encode()
     assert things[0].date == "2020-02-03T04:05:06Z"
@@ -148,7 +149,7 @@ def test_payloads_in_every_encoding(tmp_path: Path) -> None:
     )
     path = tmp_path / "x.warc"
     path.write_bytes(content)
-    bodies = {t.url.rpartition("/")[2]: t.body for t in read_archive(path, MB)}  # type: ignore[union-attr]
+    bodies = {t.url.rpartition("/")[2]: t.body for t in read_archive(path, MB, Revisits(tmp_path))}  # type: ignore[union-attr]
     assert bodies == dict.fromkeys(cases, text)
 
 
@@ -175,7 +176,6 @@ def test_what_is_no_page(tmp_path: Path) -> None:
             warc("request", "http://a.example/a", b"GET / HTTP/1.1\r\n\r\n", "application/http"),
             warc("metadata", "http://a.example/a", b"x: y", "application/warc-fields"),
             warc("response", "dns:a.example", b"1.2.3.4", "text/dns"),
-            warc("revisit", "http://a.example/r", b"", "application/http"),
             warc("response", "http://a.example/x", b"no http", "application/http"),
             warc("conversion", "http://a.example/wet", b"Text of a page.", "text/plain"),
         ]
@@ -184,7 +184,6 @@ def test_what_is_no_page(tmp_path: Path) -> None:
     assert pages == ["wet"]
     assert reasons == [
         "no page: image/png",
-        "a revisit of a page that is elsewhere",
         "its payload is broken: it is no HTTP response",
     ]
 
@@ -313,7 +312,7 @@ def test_what_we_wrote_is_read_by_the_reader_for_others(
     pages = scrape(config(web), work)
     read: list[WebPage | NoPage] = []
     for shard in sorted(work.path(pages).glob("*.warc.gz")):
-        read += read_archive(shard, MB)
+        read += read_archive(shard, MB, Revisits(tmp_path))
     bodies = {page.url: page.body for page in read if isinstance(page, WebPage)}
     assert bodies == {url: page.body for url, page in stored(work, pages).items()}
     assert [page for page in read if isinstance(page, NoPage)] == []

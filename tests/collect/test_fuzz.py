@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from protego import Protego
 
 from components.collect.archive import NoPage, read_archive
+from components.collect.archivedsites import read_sites
 from components.collect.cdxj import Index, surt, write_index
 from components.collect.directives import directives_for, join_lines
 from components.collect.fetch import joined_headers
 from components.collect.optout import OptoutConfig, weigh
 from components.collect.pagefacts import read_page
 from components.collect.preferences import KEYS, read_preferences
+from components.collect.revisits import Revisits, Unresolved
 from components.collect.robotgroups import matches, read_groups
 from components.collect.robots import Rules
 from components.collect.sitemaps import read_places, unpacked
@@ -28,6 +30,7 @@ from components.collect.traps import goes_in_circles, shape_of, without_session
 from components.collect.urls import link, normalise
 from components.collect.warc import WebPage, write_shards
 from tests.collect.test_archive import A, B, C, record, warc
+from tests.collect.test_frames import frames, page, with_dictionary
 
 fixed = settings(
     max_examples=150,
@@ -42,6 +45,9 @@ SEEDS = [
     gzip.compress(A + B),
     gzip.compress(record("http://a.example/l", b"<p>" + b"long " * 30_000)) + gzip.compress(C),
     A + warc("revisit", "http://a.example/r", b"", "application/http") + C,
+    b"".join(frames([A, B, C])),
+    b"".join(frames([A, B, C], "lz4")),
+    with_dictionary([page("a"), page("b")], packed=True)[0],
 ]
 WORDS = [
     "WARC/1.0\r\n",
@@ -71,9 +77,11 @@ def test_damaged_archives(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"x{suffix}")
         path.write_bytes(content)
-        found = list(read_archive(path, 10_000))
+        revisits = Revisits(Path(folder))
+        read_sites([path], revisits.expect)
+        found = [*read_archive(path, 10_000, revisits), *revisits.pages()]
     for one in found:
-        assert isinstance(one, NoPage) or len(one.body) <= 10_000
+        assert isinstance(one, NoPage | Unresolved) or len(one.body) <= 10_000
     assert found or not content.strip()  # whatever is in it, something is said of it
 
 
@@ -83,7 +91,8 @@ def test_noise_is_no_archive(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"x{suffix}")
         path.write_bytes(content)
-        assert [one for one in read_archive(path, 1000) if isinstance(one, WebPage)] == []
+        read = list(read_archive(path, 1000, Revisits(Path(folder))))
+    assert [one for one in read if isinstance(one, WebPage)] == []
 
 
 LINES = st.lists(

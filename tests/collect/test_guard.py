@@ -70,6 +70,10 @@ def test_a_redirect_or_a_name_that_leads_inside_is_refused(
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("2606:4700::5efe:7f00:1", False),
+        ("2606:4700::200:5efe:a9fe:a9fe", False),
+        ("2606:4700::5efe:808:808", True),
+        ("fe80::5efe:808:808", False),
     ],
 )
 def test_public_addresses(address: str, public: bool) -> None:

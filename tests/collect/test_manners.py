@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from components.collect import throttle
+from components.collect import sitemaps, throttle
 from components.collect.directives import directives_for, join_lines
+from components.collect.fetch import Fetched, Fetcher, Limits
 from components.collect.scrape import scrape
 from components.collect.throttle import Gate
 from components.core.workdir import Workdir
@@ -226,3 +227,41 @@ def test_directives_for_another_robot_are_not_ours(work: Workdir, web: Any) -> N
     web.pages |= {"/": (200, tag, page.encode()), "/b": words("b")}
     rows = ledger(work, scrape(config(web), work))
     assert rows[""]["reason"] == rows["b"]["reason"] == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("Wed, 21 Oct 2099 07:28:00 GMT", 10**9, 10**10),
+        ("Wed, 21 Oct 1999 07:28:00 GMT", 0, 0),
+        ("30", 30, 30),
+    ],
+)
+def test_retry_after_may_be_a_date(web: Any, value: str, least: float, most: float) -> None:
+    web.pages["/"] = (503, {"Retry-After": value}, b"")
+
+    async def ask() -> Fetched:
+        limits = Limits(1000, 5, 5, 5)
+        async with Fetcher("modelmill", limits, allow_private=True) as fetcher:
+            return await fetcher.get(f"{web.url}/")
+
+    asked_for = asyncio.run(ask()).wait_seconds
+    assert asked_for is not None
+    assert least <= asked_for <= most
+
+
+def test_a_sitemap_that_is_a_bomb_counts_as_far_as_it_is_read(
+    work: Workdir, web: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sitemaps, "MAX_BYTES", 5000)
+    first = f"<urlset><url><loc>{web.url}/listed</loc></url>".encode()
+    bomb = first + b" " * 1_000_000 + f"<url><loc>{web.url}/behind</loc></url>".encode()
+    web.pages |= {
+        "/robots.txt": (200, TEXT, f"Sitemap: {web.url}/s.xml.gz\n".encode()),
+        "/s.xml.gz": (200, {}, gzip.compress(bomb)),
+        "/": LONG,
+        "/listed": words("listed"),
+        "/behind": words("behind"),
+    }
+    scrape(config(web), work)
+    assert set(asked(web)) == {"/", "/s.xml.gz", "/listed"}

@@ -10,7 +10,7 @@ import pytest
 
 from components.collect.licences import licence_name
 from components.collect.optout import OptoutConfig, Signal, refusal, weigh
-from components.collect.robotgroups import read_groups, rules_for
+from components.collect.robotgroups import matches, read_groups, rules_for
 from components.collect.scrape import scrape
 from components.core.errors import DataError
 from components.core.workdir import Workdir
@@ -259,6 +259,21 @@ def test_other_robots_can_be_named(web: Any, work: Workdir) -> None:
     site(web, "/a", "/b")
     row = rows(web, work, optouts=OptoutConfig(agents=["newbot"]))["a"]
     assert row["reason"].startswith("opted out: robots-agent: newbot")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "fits"),
+    [
+        ("/private/", "/%70rivate/x", True),
+        ("/%7Ejoe", "/~joe/", True),
+        ("/a%2fb", "/a%2Fb", True),
+        ("/a%2Fb", "/a/b", False),
+        ("/a%2A", "/ab", False),  # a star that is meant as one
+        ("/\u00fc", "/%c3%bc", True),
+    ],
+)
+def test_paths_match_however_they_are_spelled(pattern: str, path: str, fits: bool) -> None:
+    assert matches(pattern, path) is fits
 
 
 def test_a_robots_file_of_many_robots_and_many_rules_stays_small() -> None:

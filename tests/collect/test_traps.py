@@ -11,9 +11,10 @@ import pytest
 
 from components.collect.scrape import scrape
 from components.collect.traps import goes_in_circles, shape_of, without_session
+from components.collect.urls import normalise
 from components.core.workdir import Workdir
 from tests.collect.conftest import Web, serving
-from tests.collect.crawling import LONG, asked, config, ledger, words
+from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words
 
 _MONTHS = "January February March April May June July August September October November December"
 MONTHS = _MONTHS.split(" ")
@@ -149,6 +150,37 @@ def test_shapes_and_circles() -> None:
     assert goes_in_circles("http://a.example/a/b/a/b/a/b/a/b")
     assert goes_in_circles("http://a.example/" + "/".join(map(str, range(40))))
     assert not goes_in_circles("http://a.example/a/b/a/b")
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a/../b", "/b"),
+        ("/a/./b/.", "/a/b/"),
+        ("/a/b/..", "/a/"),
+        ("/../../a", "/a"),
+        ("/a/%2e%2E/b", "/b"),
+        ("/a/.%2e/b", "/b"),
+        ("/..a/b../...", "/..a/b../..."),
+        ("/a//b", "/a//b"),
+        ("/a%2Fb", "/a%2Fb"),
+    ],
+)
+def test_dot_segments_are_taken_out(path: str, expected: str) -> None:
+    assert normalise(f"http://a.example{path}") == f"http://a.example{expected}"
+
+
+def test_a_detour_is_no_way_around_robots(work: Workdir, web: Any) -> None:
+    """A server takes dot segments out; a rule has to be asked about what it will send."""
+    web.pages |= {
+        "/robots.txt": (200, TEXT, b"User-agent: *\nDisallow: /private/\n"),
+        "/": f'<a href="{web.url}/public/../private/x">x</a>{LONG}',
+        "/private/x": LONG,
+        "/public/../private/x": LONG,
+    }
+    rows = ledger(work, scrape(config(web), work))
+    assert rows["private/x"]["reason"] == "robots.txt forbids it"
+    assert asked(web) == ["/"]
 
 
 def test_budgets_of_a_host_and_of_depth(work: Workdir, web: Any) -> None:

@@ -40,3 +40,13 @@ def test_equal_crawls_and_corpora_are_told_together() -> None:
     assert "  kept: read from a file, 9 bytes" in lines
     assert f"corpus {'c' * 12}, {'e' * 12}" in lines
     assert f"made of corpus {'c' * 12}" in lines
+
+
+def test_a_page_of_an_ill_server_says_why_it_is_kept() -> None:
+    row = {"reason": "", "status": 503, "bytes": 9, "trouble": "HTTP 503"}
+    ill = {"crawl": "a" * 64, "as_of": "2026-11-01T00:00:00Z", "fetched": [row], "set_aside": []}
+    console = Console(file=io.StringIO(), width=100)
+    value = {"page": "http://a.example/", "crawls": [ill], "verdicts": [], "reached": []}
+    show_page(console, value)
+    assert isinstance(console.file, io.StringIO)
+    assert "  kept as it was before (HTTP 503): answered 503, 9 bytes" in console.file.getvalue()
