@@ -119,14 +119,24 @@ def adapt(model: nn.Module, spec: Lora) -> list[str]:
         ValueError: a target names no linear layer, the rank is larger than a matrix, or a layer
             shares its weight. Nothing is changed then.
     """
-    names = matching(model, spec.targets)
-    for name in names:
-        _check(model, name, spec.rank)
+    names = check(model, spec)
     model.requires_grad_(False)
     for name in names:
         base = model.get_submodule(name)
         assert isinstance(base, nn.Linear | Nf4Linear)
         model.set_submodule(name, LoraLinear(base, spec))
+    return names
+
+
+def check(model: nn.Module, spec: Lora) -> list[str]:
+    """Names of the layers that ``adapt`` would adapt.
+
+    Raises:
+        ValueError: as ``adapt``.
+    """
+    names = matching(model, spec.targets)
+    for name in names:
+        _check(model, name, spec.rank)
     return names
 
 
