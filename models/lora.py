@@ -198,7 +198,7 @@ class Learning(nn.Module):
         super().__init__()
         for name, layer in adapters(model).items():
             pair = nn.ModuleDict({"lora_A": layer.lora_A, "lora_B": layer.lora_B})
-            self.add_module(name.replace(".", "/"), pair)
+            self.add_module(name.replace(".", ":"), pair)
 
 
 def factors(model: nn.Module) -> dict[str, Tensor]:
