@@ -44,7 +44,7 @@ class DistillConfig(StageConfig):
         description="the student's shape",
     )
     temperature: float = Field(
-        default=2.0, gt=0, le=100, description="both models' logits are divided by it"
+        default=1.0, gt=0, le=100, description="both models' logits are divided by it"
     )
     weight: float = Field(
         default=0.5, ge=0, le=1, description="of the teacher's logits; the rest is the text's own"
