@@ -194,8 +194,9 @@ class Decoder(nn.Module):
         whole = cache is None
         fast = like.dtype == torch.bfloat16 and whole and device.type == "cpu"
         windows = (None, shape.window)
-        pays = flex.pays(device, new, shape.head_width)
-        flexible = pays if self.flexible is None else self.flexible
+        flexible = self.flexible
+        if flexible is None:
+            flexible = whole and flex.pays(device, like.dtype, new, shape.head_width)
         if whole and mask is None and flexible:
             full, near = (seen_blocks(documents_bt, (batch, new), w, device) for w in windows)
         else:

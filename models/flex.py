@@ -9,6 +9,7 @@ Shapes in names: b batch, t positions, h heads, k kv heads, d head width.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,28 @@ LEAST_POSITIONS = 512
 _LEAST_WIDTH = 16
 
 
-def pays(device: torch.device, length: int, head_width: int) -> bool:
-    """Whether masked attention over ``length`` positions goes faster through FlexAttention."""
-    return device.type == "cuda" and length >= LEAST_POSITIONS and head_width >= _LEAST_WIDTH
+def pays(device: torch.device, kind: torch.dtype, length: int, head_width: int) -> bool:
+    """Whether masked attention over ``length`` positions goes faster through FlexAttention.
+
+    That is on a GPU in half precision, where its kernel can be compiled.
+    """
+    worth = device.type == "cuda" and kind in (torch.bfloat16, torch.float16)
+    if not worth or length < LEAST_POSITIONS or head_width < _LEAST_WIDTH:
+        return False
+    return _works(device, kind, head_width)
+
+
+@functools.cache
+def _works(device: torch.device, kind: torch.dtype, head_width: int) -> bool:
+    """Whether the kernel compiles and runs here, there and back; says why it does not."""
+    try:
+        x = torch.zeros(1, 1, 128, head_width, device=device, dtype=kind, requires_grad=True)
+        attend(x, x, x, blocks(None, 64, 1, 128, device), None).sum().backward()  # type: ignore[no-untyped-call]
+    except (ImportError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        warnings.warn(f"FlexAttention is not taken, SDPA is: {reason}", stacklevel=2)
+        return False
+    return True
 
 
 def blocks(
