@@ -27,6 +27,7 @@ from components.core.workdir import write_durably
 from components.train.optim import Optimiser
 
 log = get_logger(__name__)
+FORMAT = "state/1"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Checkpoints:
         """Write the state after ``step`` steps, then forget all but the last ``keep``."""
         content = save({name: t.detach().contiguous() for name, t in tensors.items()})
         write_durably(self._weights(step), content)
-        record = {"step": step, "sha256": hashlib.sha256(content).hexdigest(), "meta": dict(meta)}
+        digest = hashlib.sha256(content).hexdigest()
+        record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
         write_durably(self._record(step), canonical(record))
         for old in self._steps()[self.keep :]:
             self._record(old).unlink(missing_ok=True)
@@ -64,8 +66,18 @@ class Checkpoints:
                 log.warning("state of step %d is broken and passed over: %s", step, error)
         return None
 
+    def forget_after(self, step: int) -> None:
+        """Forget every state of more than ``step`` steps; the oldest stays where all are."""
+        steps = self._steps()
+        newer = [one for one in steps if one > step]
+        for one in newer if len(newer) < len(steps) else newer[:-1]:
+            self._record(one).unlink(missing_ok=True)
+            self._weights(one).unlink(missing_ok=True)
+
     def _read(self, step: int) -> Saved:
         record = json.loads(self._record(step).read_bytes())
+        if record.get("format") != FORMAT:
+            raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
         content = self._weights(step).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError("its digest does not hold")
@@ -108,5 +120,9 @@ def restore(
                 raise DataError(f"the saved state is of another model: {role}/{name}")
             parameter.copy_(saved)
     prefix = "optim/"
-    optimiser.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    place = next((p.device for m in modules.values() for p in m.parameters()), None)
+    moments = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    optimiser.load({name: tensor.to(place) for name, tensor in moments.items()})
+    if "generator" not in tensors:
+        raise DataError("the saved state is of another format: it holds no generator")
     torch.set_rng_state(tensors["generator"])
