@@ -60,19 +60,29 @@ class Checkpoints:
     def latest(self) -> Saved | None:
         """The newest state whose bytes are as they were written; None where there is none."""
         for step in self._steps():
-            try:
-                return self._read(step)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("state of step %d is broken and passed over: %s", step, error)
+            saved = self._tried(step)
+            if saved is not None:
+                return saved
         return None
 
-    def forget_after(self, step: int) -> None:
-        """Forget every state of more than ``step`` steps; the oldest stays where all are."""
+    def forget_after(self, step: int) -> bool:
+        """Forget the states of more than ``step`` steps; False where no good one is older."""
         steps = self._steps()
-        newer = [one for one in steps if one > step]
-        for one in newer if len(newer) < len(steps) else newer[:-1]:
-            self._record(one).unlink(missing_ok=True)
-            self._weights(one).unlink(missing_ok=True)
+        if not any(self._tried(one) for one in steps if one <= step):
+            return False
+        for one in steps:
+            if one > step:
+                self._record(one).unlink(missing_ok=True)
+                self._weights(one).unlink(missing_ok=True)
+        return True
+
+    def _tried(self, step: int) -> Saved | None:
+        """A state, or None and a warning where it is broken."""
+        try:
+            return self._read(step)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("state of step %d is broken and passed over: %s", step, error)
+        return None
 
     def _read(self, step: int) -> Saved:
         record = json.loads(self._record(step).read_bytes())

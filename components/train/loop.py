@@ -222,11 +222,11 @@ class _Run(Generic[M]):
         span, at = self.job.safety.spike_span, self.step
         first = max(0, at - span + 1)
         self.setbacks.add(range(first, at + 1), spike=True)
-        times = self.setbacks.spikes
-        if times > self.job.safety.spikes:
+        borne = self.job.safety.spikes
+        if self.setbacks.spikes > borne:
             raise MillError(
-                f"the loss spiked at step {at} ({why}), for the {times}th time; lower the learning "
-                "rates, or set safety.spike to null to bear it"
+                f"the loss spiked at step {at} ({why}) once more after {borne} spikes were undone; "
+                "lower the learning rates, or set safety.spike to null to bear it"
             )
         # Forgotten before the journal is written: a kill in between finds the same spike again.
         self.states.forget_after(first)
@@ -239,8 +239,10 @@ class _Run(Generic[M]):
 
     def _go_back(self) -> None:
         self.loader.forget()
+        spent = self._seconds()
         if not self._load():
             raise MillError("training broke and no saved state can be read; run it again")
+        self._spent = spent  # the budget pays for what is undone
         self.work.progress.start(self.job.course.end, "steps", done=self.step)
 
     def trained(self) -> Trained:

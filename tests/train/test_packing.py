@@ -58,8 +58,12 @@ def test_an_epoch_holds_every_token_exactly_once(split: TokenSplit) -> None:
     source = packed(split)
     for epoch in range(2):
         rows = [source.row(epoch * source.per_epoch + n) for n in range(source.per_epoch)]
-        seen = np.concatenate([r.targets[slice(None) if r.real is None else r.real] for r in rows], None)
-        assert np.array_equal(np.bincount(seen, minlength=300), np.bincount(split.tokens, minlength=300))
+        seen = np.concatenate(
+            [r.targets[slice(None) if r.real is None else r.real] for r in rows], None
+        )
+        assert np.array_equal(
+            np.bincount(seen, minlength=300), np.bincount(split.tokens, minlength=300)
+        )
 
 
 def test_few_documents_are_cut_and_little_is_empty(split: TokenSplit) -> None:
