@@ -24,9 +24,10 @@ from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.shards import write_shard
 from components.core.workdir import Workdir, write_durably
-from components.train.checkpoint import Checkpoints, collect, restore
+from components.train.checkpoint import collect, restore
 from components.train.course import Course
 from components.train.optim import Optimiser
+from components.train.ranks import ALONE, Ranks
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from components.train.schedule import rate_at
 
@@ -66,6 +67,8 @@ class Job(Generic[M]):
     """Bits per byte for a loss of one nat, for the progress note; None leaves them out."""
     budget: Pace | None = None
     """Looks at the pace before every step and turns the course; None keeps it as it is."""
+    ranks: Ranks = ALONE
+    """The processes that train together; ``batch`` gives this one's part of a step."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def train(job: Job[M], work: Workdir) -> Trained:
     """
     keep_freed_memory()
     everything = nn.ModuleDict(dict(job.modules))
-    run = _Run(job, work, everything, Optimiser(everything, job.optim))
+    run = _Run(job, work, everything, job.ranks.optimiser(everything, job.optim))
     run.resume()
     work.progress.start(job.course.end, "steps", done=run.step)
     while run.step < job.course.end:
@@ -99,6 +102,7 @@ def train(job: Job[M], work: Workdir) -> Trained:
             run.advance()
         except NonFinite as error:
             run.roll_back(str(error))
+    run.states.finish()
     everything.zero_grad(set_to_none=True)
     write_shard(work.folder / "curve.parquet", run.curve_table())
     last = run.curve[-max(1, run.step // 10) :]
@@ -118,12 +122,16 @@ def one_step(
     Raises:
         NonFinite: before anything moved.
     """
-    targets = math.fsum(job.weight(micro) for micro in micro_batches)
+    ranks = job.ranks
+    targets = ranks.targets(math.fsum(job.weight(micro) for micro in micro_batches))
     total = 0.0
-    for micro in micro_batches:
+    for micro, counts in ranks.evenly(micro_batches):
         loss = job.loss(micro, max(targets, 1.0))
+        if not counts:
+            loss = loss * 0.0
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    total = ranks.loss(total)
     norm = optimiser.clip()
     if not math.isfinite(total) or not math.isfinite(norm):
         optimiser.zero_grad()
@@ -144,8 +152,10 @@ class _Run(Generic[M]):
     skipped: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.states = Checkpoints(self.work.scratch / "states", self.job.safety.keep)
-        self._began = self._saved_at = self._noted_at = time.monotonic()
+        self.states = self.job.ranks.states(
+            self.work.scratch / "states", self.job.safety.keep, self.modules
+        )
+        self._began = self._saved_at = self._noted_at = self._clock()
         self._spent = self.job.budget.probe_seconds if self.job.budget else 0.0
         self._targets = 0.0
         self._rate = 0.0
@@ -172,7 +182,7 @@ class _Run(Generic[M]):
         self.step += 1
         if (
             self.step < job.course.end
-            and time.monotonic() - self._saved_at >= job.safety.checkpoint_seconds
+            and self._clock() - self._saved_at >= job.safety.checkpoint_seconds
         ):
             self._save()
         self._note(loss, targets)
@@ -211,7 +221,11 @@ class _Run(Generic[M]):
 
     def _seconds(self) -> float:
         """Seconds of training behind the present step, those of earlier tries included."""
-        return self._spent + time.monotonic() - self._began
+        return self._spent + self._clock() - self._began
+
+    def _clock(self) -> float:
+        """The first rank's: what hangs on time must come out alike on all."""
+        return self.job.ranks.agreed(time.monotonic())
 
     def _load(self) -> bool:
         saved = self.states.latest()
@@ -220,14 +234,14 @@ class _Run(Generic[M]):
         restore(saved.tensors, {"model": self.modules}, self.optimiser)
         self.step = saved.step
         self.curve = saved.tensors["curve"].tolist()
-        self._spent, self._began = float(saved.meta["seconds"]), time.monotonic()
+        self._spent, self._began = float(saved.meta["seconds"]), self._clock()
         return True
 
     def _save(self) -> None:
         tensors = collect({"model": self.modules}, self.optimiser)
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, len(CURVE))
         self.states.save(self.step, tensors, {"seconds": self._seconds()})
-        self._saved_at = time.monotonic()
+        self._saved_at = self._clock()
 
     def _note(self, loss: float, targets: float) -> None:
         self._targets += targets

@@ -8,12 +8,11 @@ cut finer, since early on a model learns nothing from far away.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -21,9 +20,9 @@ from components.core.artifact import Checkpoint, Tokens
 from components.core.config import StageConfig
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
-from components.core.weights import save_model
 from components.core.workdir import Workdir
 from components.text.tokens import TokenSplit, open_split
+from components.train.mesh import ParallelConfig
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from components.train.course import Course
     from components.train.loop import Job, Trained
     from components.train.order import Order
+    from components.train.ranks import Ranks
     from models.decoder import Decoder
 
     Micro = tuple[Tensor, Tensor, Tensor | None]
@@ -67,6 +67,11 @@ class PretrainConfig(StageConfig):
     seed: int = Field(
         default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
+    parallel: ParallelConfig = Field(
+        default=ParallelConfig(), description="processes that train together; no input of the stage"
+    )
+
+    aside: ClassVar[frozenset[str]] = frozenset({"parallel"})
 
     @model_validator(mode="after")
     def _fits(self) -> PretrainConfig:
@@ -82,6 +87,10 @@ class PretrainConfig(StageConfig):
             raise ValueError(
                 f"positions ({self.positions}) must be within shape.context ({self.shape.context})"
             )
+        lengths = (self.positions, self.short_positions)
+        rows = self.batch // self.positions
+        for misfit in self.parallel.misfits(self.shape, rows, lengths):
+            raise ValueError(misfit)
         return self
 
 
@@ -91,7 +100,24 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
     Raises:
         ConfigError: the shape's vocabulary is not that of the tokens.
         DataError: the tokens cannot be read, or there are none.
-        MillError: the loss was not finite too often.
+        MillError: the loss was not finite too often, or a rank died.
+    """
+    if config.parallel.ranks > 1:
+        from components.train.launch import train_on_ranks
+
+        stats = train_on_ranks(config, tokens, work)
+    else:
+        from components.train.ranks import ALONE
+
+        stats = learn(config, tokens, work, ALONE)
+    return work.seal(Checkpoint, stats=stats)
+
+
+def learn(config: PretrainConfig, tokens: Tokens, work: Workdir, ranks: Ranks) -> dict[str, float]:
+    """All of the stage but its seal, as one of the ranks that train together; the stats.
+
+    Raises:
+        ConfigError, DataError, MillError: as ``pretrain``.
     """
     import torch
 
@@ -104,19 +130,19 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
     if split.vocabulary != config.shape.vocabulary:
         raise ConfigError(_other_vocabulary(config.shape.vocabulary, split.vocabulary))
     torch.manual_seed(config.seed)
-    model = Decoder(config.shape)
+    model = ranks.shard(Decoder(config.shape))
     rows = config.batch // config.positions
     order = Order(
         split, rows=rows, positions=config.positions, seed=config.seed, digest=tokens.digest
     )
     with computing(model, config.precision):
-        job = _job(config, model, order, split, Course.of(config.steps or 1))
+        job = _job(config, model, order, split, Course.of(config.steps or 1), ranks)
         if config.steps is None:
-            budget = _budget(config, model, order, split, work)
-            job = _job(config, model, order, split, budget.course, budget)
+            budget = _budget(config, model, order, split, work, ranks)
+            job = _job(config, model, order, split, budget.course, ranks, budget)
         trained = train(job, work)
-    save_model(work.folder, model)
-    return work.seal(Checkpoint, stats=_stats(trained, model, job.bits_per_loss or 0.0))
+    ranks.save(work.folder, model)
+    return _stats(trained, model, job.bits_per_loss or 0.0)
 
 
 def _other_vocabulary(shape: int, tokenizer: int) -> str:
@@ -148,13 +174,14 @@ def _job(
     order: Order,
     split: TokenSplit,
     course: Course,
+    ranks: Ranks,
     budget: Budget | None = None,
 ) -> Job[Micro]:
     from components.train.loop import Job
 
-    def batch(step: int) -> list[Micro]:
+    def batch(step: int) -> Sequence[Micro]:
         short = course.place(step).progress < config.short
-        return micro_batches(order, step, config, split.eos, short=short)
+        return ranks.part(micro_batches(order, step, config, split.eos, short=short))
 
     return Job(
         modules={"decoder": model},
@@ -167,6 +194,7 @@ def _job(
         safety=config.safety,
         bits_per_loss=len(split.tokens) / max(1, split.text_bytes) / math.log(2),
         budget=budget,
+        ranks=ranks,
     )
 
 
@@ -204,17 +232,22 @@ def micro_batches(
 
 
 def _budget(
-    config: PretrainConfig, model: Decoder, order: Order, split: TokenSplit, work: Workdir
+    config: PretrainConfig,
+    model: Decoder,
+    order: Order,
+    split: TokenSplit,
+    work: Workdir,
+    ranks: Ranks,
 ) -> Budget:
     from components.train.budget import time_budget, trial_step
     from components.train.course import Course
 
     def phases() -> list[tuple[float, Callable[[], None]]]:
         """One step of either phase, on a copy, so that the model stays as it is."""
-        trial = copy.deepcopy(model)
-        first = _job(config, trial, order, split, Course.of(1))
+        trial = ranks.copied(model)
+        first = _job(config, trial, order, split, Course.of(1), ranks)
         long = functools.partial(micro_batches, order, config=config, eos=split.eos, short=False)
-        then = dataclasses.replace(first, batch=lambda step: long(step))
+        then = dataclasses.replace(first, batch=lambda step: ranks.part(long(step)))
         return [(config.short, trial_step(first)), (1.0 - config.short, trial_step(then))]
 
-    return time_budget(config.minutes, work.scratch, phases)
+    return time_budget(config.minutes, work.scratch, phases, agreed=ranks.agreed)
