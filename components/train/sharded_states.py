@@ -90,9 +90,7 @@ class ShardedStates(Checkpoints):
             writing.result()
         except (CheckpointException, OSError) as error:
             line = " ".join(str(error).split())[-300:]
-            raise MillError(
-                f"the state could not be written below {self.folder}: {line}"
-            ) from error
+            raise MillError(f"a state could not be written to {self.folder}: {line}") from error
 
     def latest(self) -> Saved | None:
         """The newest good state, each tensor as this rank holds it; None where there is none."""
