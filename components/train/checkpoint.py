@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,10 @@ class Checkpoints:
         record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
         write_durably(self._record(step), canonical(record))
         for old in self._steps()[self.keep :]:
-            self._record(old).unlink(missing_ok=True)
-            self._weights(old).unlink(missing_ok=True)
+            self._forget(old)
+
+    def finish(self) -> None:
+        """Nothing is left to be written: ``save`` did it."""
 
     def latest(self) -> Saved | None:
         """The newest state whose bytes are as they were written; None where there is none."""
@@ -72,8 +75,7 @@ class Checkpoints:
             return False
         for one in steps:
             if one > step:
-                self._record(one).unlink(missing_ok=True)
-                self._weights(one).unlink(missing_ok=True)
+                self._forget(one)
         return True
 
     def _tried(self, step: int) -> Saved | None:
@@ -86,12 +88,23 @@ class Checkpoints:
 
     def _read(self, step: int) -> Saved:
         record = json.loads(self._record(step).read_bytes())
+        if "files" in record:  # many ranks wrote it (components/train/sharded_states.py)
+            from components.train.sharded_format import check_shards, read_shards, shards_of
+
+            shards = shards_of(self.folder, step)
+            check_shards(shards, record["files"])
+            return Saved(step, read_shards(shards, record["scalars"]), record["meta"])
         if record.get("format") != FORMAT:
             raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
         content = self._weights(step).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError("its digest does not hold")
         return Saved(int(record["step"]), load(content), record["meta"])
+
+    def _forget(self, step: int) -> None:
+        self._record(step).unlink(missing_ok=True)
+        self._weights(step).unlink(missing_ok=True)
+        shutil.rmtree(self._weights(step).with_suffix(""), ignore_errors=True)  # of many ranks
 
     def _steps(self) -> list[int]:
         """Steps of all states with a record, newest first."""

@@ -23,11 +23,12 @@ from components.core.log import get_logger
 from components.core.shards import write_shard
 from components.core.workdir import Workdir
 from components.train.average import Average
-from components.train.checkpoint import Checkpoints, collect, restore
+from components.train.checkpoint import collect, restore
 from components.train.course import Course, Place
 from components.train.live import Live
 from components.train.loader import AHEAD, Loader
 from components.train.optim import Optimiser
+from components.train.ranks import ALONE, Ranks
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from components.train.schedule import rate_at
 from components.train.spikes import Setbacks, spike_bound
@@ -73,6 +74,10 @@ class Job(Generic[M]):
     """Operations a second that the machine was measured to do in large matrix products."""
     sample: Callable[[], str] | None = None
     """Text of the model as it is, for whoever follows; draws from no generator that we save."""
+    ranks: Ranks = ALONE
+    """The processes that train together; ``batch`` gives this one's part of a step."""
+    after: Callable[[], None] | None = None
+    """What else moves after a step (a router's biases)."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ def train(job: Job[M], work: Workdir) -> Trained:
     """
     keep_freed_memory()
     everything = nn.ModuleDict(dict(job.modules))
+    optimiser = job.ranks.optimiser(everything, job.optim)
     with Live(job, work) as live, Loader(job.batch) as loader:
-        run = _Run(job, work, everything, Optimiser(everything, job.optim), loader, live)
+        run = _Run(job, work, everything, optimiser, loader, live)
         run.resume()
         work.progress.start(job.course.end, "steps", done=run.step)
         while run.step < job.course.end:
@@ -123,6 +129,7 @@ def train(job: Job[M], work: Workdir) -> Trained:
                 run.roll_back(str(error))
             except Spike as error:
                 run.undo_spike(str(error))
+        run.states.finish()
     everything.zero_grad(set_to_none=True)
     if run.average is not None:
         run.average.apply()
@@ -138,17 +145,23 @@ def one_step(
     Raises:
         NonFinite: before anything moved.
     """
-    targets = math.fsum(job.weight(micro) for micro in micro_batches)
+    ranks = job.ranks
+    targets = ranks.targets(math.fsum(job.weight(micro) for micro in micro_batches))
     total = 0.0
-    for micro in micro_batches:
+    for micro, counts in ranks.evenly(micro_batches):
         loss = job.loss(micro, max(targets, 1.0))
+        if not counts:
+            loss = loss * 0.0
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    total = ranks.loss(total)
     norm = optimiser.clip()
     if not math.isfinite(total) or not math.isfinite(norm):
         optimiser.zero_grad()
         raise NonFinite(f"loss {total}, gradient norm {norm}")
     optimiser.step(factor)
+    if job.after is not None:
+        job.after()
     optimiser.zero_grad()
     return total, norm, targets
 
@@ -165,11 +178,13 @@ class _Run(Generic[M]):
     curve: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.states = Checkpoints(self.work.scratch / "states", self.job.safety.keep)
+        self.states = self.job.ranks.states(
+            self.work.scratch / "states", self.job.safety.keep, self.modules
+        )
         self.setbacks = Setbacks.read(self.work.scratch)
         decay = self.job.average
         self.average = None if decay is None else Average(self.modules, decay)
-        self._began = self._saved_at = time.monotonic()
+        self._began = self._saved_at = self._clock()
         self._spent = self.job.budget.probe_seconds if self.job.budget else 0.0
 
     def resume(self) -> None:
@@ -199,7 +214,7 @@ class _Run(Generic[M]):
         self.step += 1
         if (
             self.step < job.course.end
-            and time.monotonic() - self._saved_at >= job.safety.checkpoint_seconds
+            and self._clock() - self._saved_at >= job.safety.checkpoint_seconds
         ):
             self._save()
         self.live.note(self.curve[-1], place)
@@ -273,7 +288,11 @@ class _Run(Generic[M]):
 
     def _seconds(self) -> float:
         """Seconds of training behind the present step, those of earlier tries included."""
-        return self._spent + time.monotonic() - self._began
+        return self._spent + self._clock() - self._began
+
+    def _clock(self) -> float:
+        """The first rank's: what hangs on time must come out alike on all."""
+        return self.job.ranks.agreed(time.monotonic())
 
     def _load(self) -> bool:
         saved = self.states.latest()
@@ -284,7 +303,7 @@ class _Run(Generic[M]):
             self.average.load(saved.tensors)
         try:
             self.curve = saved.tensors["curve"].tolist()
-            self._spent, self._began = float(saved.meta["seconds"]), time.monotonic()
+            self._spent, self._began = float(saved.meta["seconds"]), self._clock()
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the saved state is of another format: {error}") from error
         self.step = saved.step
@@ -296,4 +315,4 @@ class _Run(Generic[M]):
             tensors.update(self.average.tensors())
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, len(CURVE))
         self.states.save(self.step, tensors, {"seconds": self._seconds()})
-        self._saved_at = time.monotonic()
+        self._saved_at = self._clock()

@@ -24,6 +24,11 @@ class OptimConfig(StageConfig):
     )
     embedding_lr: float = Field(default=0.02, gt=0, le=1, description="peak rate of the embeddings")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
+    muon_dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16",
+        description="of Muon's iteration; in bfloat16 the rounding of sums, which hangs on how a "
+        "step is cut, moves losses by 1e-5",
+    )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
     adam_eps: float = Field(
