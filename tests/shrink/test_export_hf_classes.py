@@ -14,10 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from components.core.artifact import Tokens
 from components.core.errors import ConfigError
-from components.shrink.export_hf import save_hf
+from components.core.workdir import Workdir
+from components.shrink.export_hf import hf_parity, save_hf
 from components.shrink.hf_config import hf_config, read_hf_config
 from components.shrink.import_hf import read_hf
+from components.shrink.parity import ParityConfig
 from models.decoder import Decoder
 from models.presets import GROK1, PRESETS
 from models.shape import DecoderShape, Experts, Extras, HfClass, RopeScaling
@@ -224,3 +227,18 @@ def test_their_config_of_every_class_reads_as_the_shape(tmp_path: Path) -> None:
         theirs = their_model(tmp_path)
         theirs.config.save_pretrained(tmp_path / name)
         assert read_hf_config(tmp_path / name) == shape
+
+
+@pytest.mark.parametrize("name", ["Qwen3ForCausalLM", "MixtralForCausalLM"])
+def test_parity_of_a_window_is_measured_row_by_row(
+    name: HfClass, work: Workdir, tokens: Tokens, tmp_path: Path
+) -> None:
+    """In a padded batch transformers counts padding into the window."""
+    pytest.importorskip("transformers", reason="a development dependency")
+    shape = random_shape(name, "none", 0)
+    model = strong(replace(shape, vocabulary=320, context=40, window=6, full_layers=()))
+    save_hf(tmp_path, model)
+    bounds = ParityConfig(positions=120, batch=3, steps=6, kl_max=BOUND)
+    parity = hf_parity(tmp_path, model, work.path(tokens), bounds)
+    assert parity.measured_on.startswith("transformers")
+    assert parity.passes, str(parity)
