@@ -22,7 +22,6 @@ from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from torch.utils._pytree import tree_map
 
 from components.core.errors import ConfigError
 from components.core.weights import save_model
@@ -97,17 +96,13 @@ class Company(Ranks):
         dist.barrier(self.everyone)
         dist.destroy_process_group()
 
-    def part(self, micro_batches: Sequence[M]) -> Sequence[M]:
-        return rows_of(micro_batches, self.data_rank, self.data_world)
-
     def evenly(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:
         """Every pass gathers weights from all ranks, so each must make as many of them."""
         most = torch.tensor(len(micro_batches))
         dist.all_reduce(most, dist.ReduceOp.MAX, self.everyone)
         for index in range(int(most)):
             counts = index < len(micro_batches)
-            micro = micro_batches[index if counts else 0]
-            yield tree_map(self._placed, micro), counts
+            yield micro_batches[index if counts else 0], counts
 
     def targets(self, own: float) -> float:
         return _sum(own, self.rows)
@@ -126,10 +121,12 @@ class Company(Ranks):
         if self.parallel.tensor > 1:
             split_layers(model, self.mesh["tensor"])
         shards = self.mesh["shard"]
+        # What takes no gradient, as the biases of balanced experts, every rank moves alike.
+        still = {p for p in model.parameters() if not p.requires_grad}
         for layer in model.layers:
-            fully_shard(layer, mesh=shards)
+            fully_shard(layer, mesh=shards, ignored_params=still)
         # Embeddings and head stay whole between ``hidden`` and ``loss``, which both need them.
-        fully_shard(model, mesh=shards, reshard_after_forward=False)
+        fully_shard(model, mesh=shards, reshard_after_forward=False, ignored_params=still)
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -159,37 +156,15 @@ class Company(Ranks):
         with torch.random.fork_rng(devices=[]):
             whole = Decoder(model.shape) if self.rank == 0 else None
         into = dict(whole.named_parameters()) if whole is not None else {}
-        spread = {n: p for n, p in model.named_parameters() if isinstance(p, DTensor)}
-        for name, boxes in boxes_of(spread).items():
-            gathered = gathered_whole(spread[name], boxes)
-            if gathered is not None:
-                into[name].copy_(gathered)
+        parameters = dict(model.named_parameters())
+        spread = {n: p for n, p in parameters.items() if isinstance(p, DTensor)}
+        boxes = boxes_of(spread)
+        for name, parameter in parameters.items():
+            found = gathered_whole(spread[name], boxes[name]) if name in spread else parameter
+            if found is not None and name in into:
+                into[name].copy_(found)
         if whole is not None:
             save_model(folder, whole)
-
-    def _placed(self, leaf: Any) -> Any:
-        return leaf.to(self.device) if isinstance(leaf, Tensor) else leaf
-
-
-def rows_of(micro_batches: Sequence[M], rank: int, world: int) -> Sequence[M]:
-    """A rank's rows of micro-batches that are tuples of tensors: the ranks' shares, one behind
-    another, are the step, in its order."""
-    sizes = [len(next(_tensors(micro))) for micro in micro_batches]
-    first, last = (sum(sizes) * at // world for at in (rank, rank + 1))
-    own: list[M] = []
-    at = 0
-    for micro, size in zip(micro_batches, sizes, strict=True):
-        low, high = max(first - at, 0), min(last - at, size)
-        if low < high:
-            own.append(
-                tree_map(lambda x: x[low:high] if isinstance(x, Tensor) else x, micro)  # noqa: B023
-            )
-        at += size
-    return own
-
-
-def _tensors(micro: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in micro if isinstance(leaf, Tensor))
 
 
 def _subgroup(members: Tensor, backend: str | None) -> dist.ProcessGroup:

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from components.core.artifact import Lineage, Tokens, canonical
+from components.core.artifact import Lineage, canonical
+from components.core.device import device_of
 from components.core.errors import ConfigError, MillError
 from components.core.log import get_logger
 from components.core.processes import end_with
 from components.core.progress import Progress
 from components.core.workdir import Workdir, write_durably
-from components.train.pretrain import PretrainConfig, learn
+from components.train.pretrain import Inputs, PretrainConfig, learn
 
 if TYPE_CHECKING:
     import torch
@@ -54,10 +55,10 @@ class Muster(BaseModel):
     key: str
     lineage: Lineage
     config: PretrainConfig
-    tokens: Tokens
+    inputs: Inputs
 
 
-def train_on_ranks(config: PretrainConfig, tokens: Tokens, work: Workdir) -> dict[str, float]:
+def train_on_ranks(config: PretrainConfig, inputs: Inputs, work: Workdir) -> dict[str, float]:
     """Train on ``config.parallel.ranks`` processes into ``work.folder``; the stats.
 
     Raises:
@@ -71,7 +72,7 @@ def train_on_ranks(config: PretrainConfig, tokens: Tokens, work: Workdir) -> dic
             key=work.key,
             lineage=work.lineage,
             config=config,
-            tokens=tokens,
+            inputs=inputs,
         )
         path = work.scratch / MUSTER
         write_durably(path, muster.model_dump_json().encode())
@@ -84,7 +85,7 @@ def train_on_ranks(config: PretrainConfig, tokens: Tokens, work: Workdir) -> dic
         if launcher == "ray":
             _with_ray(path, config)
         else:
-            _check_devices(config.parallel.ranks)
+            _check_devices(config)
             _with_processes(path, config.parallel.ranks, work.progress)
     stats: dict[str, float] = json.loads(done.read_bytes())
     return stats
@@ -111,9 +112,9 @@ def serve(path: Path, progress: Progress, **place: Any) -> None:
 
     muster = Muster.model_validate_json(path.read_bytes())
     local = get_node_local_rank(fallback_rank=place.get("rank", 0))
-    company = join(muster.config.parallel, _device(local), **place)
+    company = join(muster.config.parallel, _device(muster.config, local), **place)
     work = _own_workdir(muster, company, progress)
-    stats = learn(muster.config, muster.tokens, work, company)
+    stats = learn(muster.config, muster.inputs, work, company)
     if company.rank == 0:
         write_durably(path.with_name(DONE), canonical(stats))
     company.leave()
@@ -138,16 +139,18 @@ def _own_workdir(muster: Muster, company: Company, progress: Progress) -> Workdi
     return work
 
 
-def _device(local: int) -> torch.device:
+def _device(config: PretrainConfig, local: int) -> torch.device:
     import torch
 
-    return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    asked = device_of(config.device)
+    return torch.device("cuda", local) if asked.type == "cuda" else asked
 
 
-def _check_devices(ranks: int) -> None:
+def _check_devices(config: PretrainConfig) -> None:
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.device_count() < ranks:
+    ranks = config.parallel.ranks
+    if device_of(config.device).type == "cuda" and torch.cuda.device_count() < ranks:
         raise ConfigError(
             f"parallel asks for {ranks} ranks, this machine has {torch.cuda.device_count()} GPUs: "
             "lower parallel.data, or set parallel.launcher to torchrun and start them on several"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from components.core.weights import save_model
@@ -30,6 +31,8 @@ class States(Protocol):
 
     def latest(self) -> Saved | None: ...
 
+    def forget_after(self, step: int) -> bool: ...
+
     def finish(self) -> None:
         """Wait for what is still being written."""
 
@@ -38,12 +41,12 @@ class Ranks:
     """A process that trains alone."""
 
     rank: int = 0
+    world: int = 1
+    device: torch.device | None = None
+    """Where this rank computes; None leaves the choice to the stage."""
     data_rank: int = 0
+    """Which of the shares of a step's rows this rank takes."""
     data_world: int = 1
-
-    def part(self, micro_batches: Sequence[M]) -> Sequence[M]:
-        """This rank's rows of a step's micro-batches."""
-        return micro_batches
 
     def evenly(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:
         """(micro-batch, whether it counts): as many on every rank, so none waits for ever."""
