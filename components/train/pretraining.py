@@ -46,8 +46,13 @@ class Pretraining:
             self._compile()
             return train(self._planned(), self.work)
         except (RuntimeError, MemoryError) as error:
-            if self.ranks.world > 1 or not is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
+            if self.ranks.world > 1:  # what would fit cannot be tried without the other ranks
+                raise ConfigError(
+                    f"out of memory on rank {self.ranks.rank} at micro_batch "
+                    f"{self.config.micro_batch}: halve it, the result stays the same"
+                ) from error
         # Behind the handler, which keeps the failed step's tensors alive.
         raise ConfigError(self._too_much())
 
