@@ -88,14 +88,14 @@ class Checkpoints:
 
     def _read(self, step: int) -> Saved:
         record = json.loads(self._record(step).read_bytes())
+        if record.get("format") != FORMAT:
+            raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
         if "files" in record:  # many ranks wrote it (components/train/sharded_states.py)
             from components.train.sharded_format import check_shards, read_shards, shards_of
 
             shards = shards_of(self.folder, step)
             check_shards(shards, record["files"])
             return Saved(step, read_shards(shards, record["scalars"]), record["meta"])
-        if record.get("format") != FORMAT:
-            raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
         content = self._weights(step).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError("its digest does not hold")

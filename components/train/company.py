@@ -102,8 +102,7 @@ class Company(Ranks):
         dist.all_reduce(most, dist.ReduceOp.MAX, self.everyone)
         for index in range(int(most)):
             counts = index < len(micro_batches)
-            micro = micro_batches[index if counts else 0]
-            yield micro, counts
+            yield micro_batches[index if counts else 0], counts
 
     def targets(self, own: float) -> float:
         return _sum(own, self.rows)
@@ -122,10 +121,12 @@ class Company(Ranks):
         if self.parallel.tensor > 1:
             split_layers(model, self.mesh["tensor"])
         shards = self.mesh["shard"]
+        # What takes no gradient, as the biases of balanced experts, every rank moves alike.
+        still = {p for p in model.parameters() if not p.requires_grad}
         for layer in model.layers:
-            fully_shard(layer, mesh=shards)
+            fully_shard(layer, mesh=shards, ignored_params=still)
         # Embeddings and head stay whole between ``hidden`` and ``loss``, which both need them.
-        fully_shard(model, mesh=shards, reshard_after_forward=False)
+        fully_shard(model, mesh=shards, reshard_after_forward=False, ignored_params=still)
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -155,11 +156,13 @@ class Company(Ranks):
         with torch.random.fork_rng(devices=[]):
             whole = Decoder(model.shape) if self.rank == 0 else None
         into = dict(whole.named_parameters()) if whole is not None else {}
-        spread = {n: p for n, p in model.named_parameters() if isinstance(p, DTensor)}
-        for name, boxes in boxes_of(spread).items():
-            gathered = gathered_whole(spread[name], boxes)
-            if gathered is not None:
-                into[name].copy_(gathered)
+        parameters = dict(model.named_parameters())
+        spread = {n: p for n, p in parameters.items() if isinstance(p, DTensor)}
+        boxes = boxes_of(spread)
+        for name, parameter in parameters.items():
+            found = gathered_whole(spread[name], boxes[name]) if name in spread else parameter
+            if found is not None and name in into:
+                into[name].copy_(found)
         if whole is not None:
             save_model(folder, whole)
 

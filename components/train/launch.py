@@ -10,7 +10,6 @@ see the store, and then calls the stage again; Ray Train starts them where ``ray
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import multiprocessing
@@ -18,21 +17,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from components.core.artifact import Lineage, Tokenizer, Tokens, canonical
+from components.core.artifact import Lineage, canonical
+from components.core.device import device_of
 from components.core.errors import ConfigError, MillError
 from components.core.log import get_logger
 from components.core.processes import end_with
 from components.core.progress import Progress
 from components.core.workdir import Workdir, write_durably
-from components.train.pretrain import PretrainConfig, learn
+from components.train.pretrain import Inputs, PretrainConfig, learn
+from components.train.relay import Hearing, Message, messages, telling
 
 if TYPE_CHECKING:
     import torch
@@ -55,18 +55,10 @@ class Muster(BaseModel):
     key: str
     lineage: Lineage
     config: PretrainConfig
-    tokens: Tokens
-    more: dict[str, Tokens]
-    tokenizer: Tokenizer | None
+    inputs: Inputs
 
 
-def train_on_ranks(
-    config: PretrainConfig,
-    tokens: Tokens,
-    work: Workdir,
-    more: Mapping[str, Tokens] = MappingProxyType({}),
-    tokenizer: Tokenizer | None = None,
-) -> dict[str, float]:
+def train_on_ranks(config: PretrainConfig, inputs: Inputs, work: Workdir) -> dict[str, float]:
     """Train on ``config.parallel.ranks`` processes into ``work.folder``; the stats.
 
     Raises:
@@ -80,9 +72,7 @@ def train_on_ranks(
             key=work.key,
             lineage=work.lineage,
             config=config,
-            tokens=tokens,
-            more=dict(more),
-            tokenizer=tokenizer,
+            inputs=inputs,
         )
         path = work.scratch / MUSTER
         write_durably(path, muster.model_dump_json().encode())
@@ -95,7 +85,7 @@ def train_on_ranks(
         if launcher == "ray":
             _with_ray(path, config)
         else:
-            _check_devices(config.parallel.ranks)
+            _check_devices(config)
             _with_processes(path, config.parallel.ranks, work.progress)
     stats: dict[str, float] = json.loads(done.read_bytes())
     return stats
@@ -122,9 +112,9 @@ def serve(path: Path, progress: Progress, **place: Any) -> None:
 
     muster = Muster.model_validate_json(path.read_bytes())
     local = get_node_local_rank(fallback_rank=place.get("rank", 0))
-    company = join(muster.config.parallel, _device(local), **place)
+    company = join(muster.config.parallel, _device(muster.config, local), **place)
     work = _own_workdir(muster, company, progress)
-    stats = learn(muster.config, muster.tokens, work, company, muster.more, muster.tokenizer)
+    stats = learn(muster.config, muster.inputs, work, company)
     if company.rank == 0:
         write_durably(path.with_name(DONE), canonical(stats))
     company.leave()
@@ -149,16 +139,18 @@ def _own_workdir(muster: Muster, company: Company, progress: Progress) -> Workdi
     return work
 
 
-def _device(local: int) -> torch.device:
+def _device(config: PretrainConfig, local: int) -> torch.device:
     import torch
 
-    return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    asked = device_of(config.device)
+    return torch.device("cuda", local) if asked.type == "cuda" else asked
 
 
-def _check_devices(ranks: int) -> None:
+def _check_devices(config: PretrainConfig) -> None:
     import torch
 
-    if torch.cuda.is_available() and torch.cuda.device_count() < ranks:
+    ranks = config.parallel.ranks
+    if device_of(config.device).type == "cuda" and torch.cuda.device_count() < ranks:
         raise ConfigError(
             f"parallel asks for {ranks} ranks, this machine has {torch.cuda.device_count()} GPUs: "
             "lower parallel.data, or set parallel.launcher to torchrun and start them on several"
@@ -201,10 +193,10 @@ def _spawned(
     from torch._C._distributed_c10d import TCPStore
 
     torch.set_num_threads(threads)
-    listener = (lambda shown: pipe.send(("progress", _shown(shown)))) if rank == 0 else None
+    progress = telling(pipe) if rank == 0 else Progress()
     try:
         store = TCPStore("127.0.0.1", port, is_master=False)
-        serve(path, Progress(listener=listener), rank=rank, store=store)
+        serve(path, progress, rank=rank, store=store)
     except Exception as error:
         told = isinstance(error, MillError)
         line = str(error) if told else f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -215,45 +207,34 @@ def _spawned(
         os._exit(1)  # other threads may hang in a call that no one answers any more
 
 
-def _shown(progress: Progress) -> dict[str, Any]:
-    fields = ("total", "unit", "done", "note", "resumed")
-    return {name: getattr(progress, name) for name in fields}
-
-
 def _watch(children: list[tuple[Any, Connection]], progress: Progress) -> None:
     """Show how far the first rank is, until all are done or one is not.
 
     Raises:
         ConfigError, MillError: what a rank said, or how it died.
     """
-    said: dict[int, tuple[str, str]] = {}
+    said: dict[int, Message] = {}
+    hearing = Hearing(progress)
+
+    def hear() -> None:
+        for rank, (_, pipe) in enumerate(children):
+            said.update({rank: one for one in messages(pipe) if not hearing.take(one)})  # noqa: B035
+
     dead_since: float | None = None
     while any(child.is_alive() for child, _ in children):
-        for rank, (_, pipe) in enumerate(children):
-            for kind, content in _messages(pipe):
-                if kind == "progress":
-                    _show(progress, content)
-                else:
-                    said[rank] = (kind, content)
+        hear()
         if any(child.exitcode not in (None, 0) for child, _ in children):
             dead_since = dead_since or time.monotonic()
             if time.monotonic() - dead_since > _GRACE_SECONDS:
                 break
         time.sleep(_POLL_SECONDS)
-    for rank, (_, pipe) in enumerate(children):
-        for message in _messages(pipe):
-            if message[0] != "progress":
-                said[rank] = message
-    _judge([child.exitcode for child, _ in children], said)
+    hear()
+    codes = [child.exitcode for child, _ in children]
+    hearing.close(failed=any(codes))
+    _judge(codes, said)
 
 
-def _messages(pipe: Connection) -> Iterator[tuple[str, Any]]:
-    with contextlib.suppress(EOFError, OSError):
-        while pipe.poll():
-            yield pipe.recv()
-
-
-def _judge(codes: list[int | None], said: Mapping[int, tuple[str, str]]) -> None:
+def _judge(codes: list[int | None], said: Mapping[int, Message]) -> None:
     """The cause, not what it did to the others: a refusal, then a kill, then a fault."""
     if all(code == 0 for code in codes):
         return
@@ -268,15 +249,6 @@ def _judge(codes: list[int | None], said: Mapping[int, tuple[str, str]]) -> None
             raise MillError(f"rank {rank} of {len(codes)} was ended by {name}: {resume}")
     rank, line = min(((r, line) for r, (_, line) in said.items()), default=(0, "no word of why"))
     raise MillError(f"rank {rank} of {len(codes)} failed ({line}): {resume}")
-
-
-def _show(progress: Progress, shown: Mapping[str, Any]) -> None:
-    if progress.total is None or shown["done"] < progress.done:
-        progress.start(shown["total"], shown["unit"], shown["done"])
-    progress.total = shown["total"]
-    if shown["resumed"]:
-        progress.resume(shown["resumed"])
-    progress.advance(shown["done"] - progress.done, note=shown["note"])
 
 
 def _with_ray(path: Path, config: PretrainConfig) -> None:

@@ -66,6 +66,10 @@ class Job(Generic[M]):
     """Bits per byte for a loss of one nat, for the progress note; None leaves them out."""
     budget: Pace | None = None
     """Looks at the pace before every step and turns the course; None keeps it as it is."""
+    ranks: Ranks = ALONE
+    """The processes that train together; ``batch`` gives this one's part of a step."""
+    after: Callable[[], None] | None = None
+    """What else moves when the weights have: the biases of routers."""
     average: float | None = None
     """Decay of an average of the weights, which they become at the end; None takes none."""
     flops: Callable[[Place], float] | None = None
@@ -74,10 +78,6 @@ class Job(Generic[M]):
     """Operations a second that the machine was measured to do in large matrix products."""
     sample: Callable[[], str] | None = None
     """Text of the model as it is, for whoever follows; draws from no generator that we save."""
-    ranks: Ranks = ALONE
-    """The processes that train together; ``batch`` gives this one's part of a step."""
-    after: Callable[[], None] | None = None
-    """What else moves after a step (a router's biases)."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,8 @@ def train(job: Job[M], work: Workdir) -> Trained:
     """
     keep_freed_memory()
     everything = nn.ModuleDict(dict(job.modules))
-    optimiser = job.ranks.optimiser(everything, job.optim)
     with Live(job, work) as live, Loader(job.batch) as loader:
-        run = _Run(job, work, everything, optimiser, loader, live)
+        run = _Run(job, work, everything, job.ranks.optimiser(everything, job.optim), loader, live)
         run.resume()
         work.progress.start(job.course.end, "steps", done=run.step)
         while run.step < job.course.end:

@@ -9,11 +9,11 @@ weight: ``--input more.code=PATH --set mixture={tokens: 0.8, code: 0.2}``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.core.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.config import StageConfig
@@ -21,14 +21,16 @@ from components.core.device import Device, device_of
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.workdir import Workdir
-from components.train.corpora import Packing, open_corpora
+from components.train.corpora import Corpora, Packing, open_corpora
 from components.train.flops import flops_per_token
 from components.train.mesh import ParallelConfig
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
+    from components.train.loop import Trained
     from components.train.ranks import Ranks
+    from models.decoder import Decoder
 
 
 class PretrainConfig(StageConfig):
@@ -136,19 +138,9 @@ class PretrainConfig(StageConfig):
             )
         if any(weight <= 0 for weight in self.mixture.values()):
             raise ValueError("mixture: weights must be more than 0; leave a corpus out instead")
-        return self
-
-    @model_validator(mode="after")
-    def _fits_ranks(self) -> PretrainConfig:
         lengths = (self.positions, self.short_positions)
-        rows = self.batch // self.positions
-        for misfit in self.parallel.misfits(self.shape, rows, lengths):
+        for misfit in self.parallel.misfits(self.shape, self.batch // self.positions, lengths):
             raise ValueError(misfit)
-        alone = {"ema": self.ema is not None, "float8": self.float8}
-        alone["compile: always"] = self.compile == "always"
-        for name, asked in alone.items():
-            if asked and self.parallel.ranks > 1:
-                raise ValueError(f"{name} is not built for several ranks: leave out it or parallel")
         return self
 
     @property
@@ -171,6 +163,16 @@ class PretrainConfig(StageConfig):
         return None
 
 
+class Inputs(BaseModel):
+    """What the stage is given beside its config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: Tokens
+    more: dict[str, Tokens] = {}
+    tokenizer: Tokenizer | None = None
+
+
 def pretrain(
     config: PretrainConfig,
     tokens: Tokens,
@@ -190,25 +192,19 @@ def pretrain(
         DataError: the tokens cannot be read, or are less than a batch.
         MillError: the loss was not finite, or spiked, too often, or a rank died.
     """
+    inputs = Inputs(tokens=tokens, more=dict(more), tokenizer=tokenizer)
     if config.parallel.ranks > 1:
         from components.train.launch import train_on_ranks
 
-        stats = train_on_ranks(config, tokens, work, more, tokenizer)
+        stats = train_on_ranks(config, inputs, work)
     else:
         from components.train.ranks import ALONE
 
-        stats = learn(config, tokens, work, ALONE, more, tokenizer)
+        stats = learn(config, inputs, work, ALONE)
     return work.seal(Checkpoint, stats=stats)
 
 
-def learn(
-    config: PretrainConfig,
-    tokens: Tokens,
-    work: Workdir,
-    ranks: Ranks,
-    more: Mapping[str, Tokens] = MappingProxyType({}),
-    tokenizer: Tokenizer | None = None,
-) -> dict[str, float]:
+def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -> dict[str, float]:
     """All of the stage but its seal, as one of the ranks that train together; the stats.
 
     Raises:
@@ -216,11 +212,11 @@ def learn(
     """
     import torch
 
-    from components.train.pretraining import Pretraining, sampler, stats_of
+    from components.train.pretraining import Pretraining
     from models.decoder import Decoder
 
     device = ranks.device or device_of(config.device)
-    given = {"tokens": tokens, **more}
+    given = {"tokens": inputs.tokens, **inputs.more}
     corpora = open_corpora(
         {name: work.path(one) for name, one in given.items()},
         {name: one.digest for name, one in given.items()},
@@ -236,13 +232,12 @@ def learn(
         check_float8(device)
         use_float8(model.layers)
     model = ranks.shard(model)
-    sample = sampler(model, corpora, work, tokenizer)
-    if config.parallel.ranks > 1:
-        sample = None  # one rank cannot ask a model that all hold together
+    sample = _sampler(model, corpora, work, inputs.tokenizer, ranks)
     with computing(model, config.precision, device.type):
-        trained = Pretraining(config, model, corpora, device, work, sample, ranks).train()
+        run = Pretraining(config, model, corpora, device, work, sample, ranks)
+        trained = run.train()
     ranks.save(work.folder, model)
-    return stats_of(trained, model, corpora.bits_per_loss)
+    return _stats(trained, model, corpora.bits_per_loss)
 
 
 def _other_vocabulary(shape: int, tokenizer: int) -> str:
@@ -255,3 +250,42 @@ def _other_vocabulary(shape: int, tokenizer: int) -> str:
         f"{found}, since so small a corpus gives no more: set tokenizer.vocabulary and "
         f"pretrain.shape.vocabulary both to {most}, or give more pages under scrape"
     )
+
+
+def _sampler(
+    model: Decoder, corpora: Corpora, work: Workdir, tokenizer: Tokenizer | None, ranks: Ranks
+) -> Callable[[], str] | None:
+    """What gives samples of the model's text; None without a tokenizer, and on many ranks.
+
+    Raises:
+        ConfigError: the tokenizer is not that of the tokens.
+    """
+    if tokenizer is None or ranks.world > 1:  # one rank cannot write without the others
+        return None
+    from components.text.chat import open_tokenizer
+    from components.train.samples import Sampler
+
+    opened = open_tokenizer(work.path(tokenizer))
+    if opened.get_vocab_size() != corpora.vocabulary:
+        raise ConfigError(
+            f"the tokens are of a vocabulary of {corpora.vocabulary}, the tokenizer has "
+            f"{opened.get_vocab_size()} pieces: give the one that the tokens were made with"
+        )
+    return Sampler(model, opened, corpora.eos)
+
+
+def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, float]:
+    stats = {
+        "parameters": model.shape.parameters,
+        "steps": trained.steps,
+        "tokens": trained.targets,
+        "loss": round(trained.loss, 4),
+        "train_bits_per_byte": round(trained.loss * bits_per_loss, 4),
+        "skipped": trained.skipped,
+        "tokens_per_second": round(trained.rate, 1),
+        "wait_seconds": round(trained.wait_seconds, 3),
+        "starved_steps": trained.starved,
+    }
+    if trained.utilisation is not None:
+        stats["utilisation"] = round(trained.utilisation, 4)
+    return stats

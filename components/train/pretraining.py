@@ -1,68 +1,27 @@
-"""One call of pretraining: its job, the steps that are tried before it, what it says at the end."""
+"""One call of the pretraining stage: what its job and its trial steps are made of."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from components.core.artifact import Tokenizer
+import torch
+
 from components.core.errors import ConfigError
 from components.core.workdir import Workdir
+from components.train.budget import Budget, time_budget, trial_step
+from components.train.compiling import compile_if_quicker, compile_layers
 from components.train.corpora import Corpora
+from components.train.course import Course, Place
 from components.train.flops import flops_per_token
-
-if TYPE_CHECKING:
-    import torch
-
-    from components.train.budget import Budget
-    from components.train.course import Course, Place
-    from components.train.loop import Job, Trained
-    from components.train.micro import Micro
-    from components.train.pretrain import PretrainConfig
-    from components.train.ranks import Ranks
-    from models.decoder import Decoder
-
-
-def sampler(
-    model: Decoder, corpora: Corpora, work: Workdir, tokenizer: Tokenizer | None
-) -> Callable[[], str] | None:
-    """What gives samples of the model's text; None without a tokenizer.
-
-    Raises:
-        ConfigError: the tokenizer is not that of the tokens.
-    """
-    if tokenizer is None:
-        return None
-    from components.text.chat import open_tokenizer
-    from components.train.samples import Sampler
-
-    opened = open_tokenizer(work.path(tokenizer))
-    if opened.get_vocab_size() != corpora.vocabulary:
-        raise ConfigError(
-            f"the tokens are of a vocabulary of {corpora.vocabulary}, the tokenizer has "
-            f"{opened.get_vocab_size()} pieces: give the one that the tokens were made with"
-        )
-    return Sampler(model, opened, corpora.eos)
-
-
-def stats_of(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, float]:
-    """The figures of a finished pretraining; parameters first."""
-    stats = {
-        "parameters": model.shape.parameters,
-        "steps": trained.steps,
-        "tokens": trained.targets,
-        "loss": round(trained.loss, 4),
-        "train_bits_per_byte": round(trained.loss * bits_per_loss, 4),
-        "skipped": trained.skipped,
-        "tokens_per_second": round(trained.rate, 1),
-        "wait_seconds": round(trained.wait_seconds, 3),
-        "starved_steps": trained.starved,
-    }
-    if trained.utilisation is not None:
-        stats["utilisation"] = round(trained.utilisation, 4)
-    return stats
+from components.train.loop import Job, Trained, train
+from components.train.memory import is_out_of_memory, largest_that_fits, release
+from components.train.micro import Micro, micro_batches
+from components.train.peak import measured_peak
+from components.train.pretrain import PretrainConfig
+from components.train.ranks import Ranks
+from models.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -83,23 +42,22 @@ class Pretraining:
         Raises:
             ConfigError: a step does not fit into memory; says which would.
         """
-        from components.train.loop import train
-        from components.train.memory import is_out_of_memory
-
         try:
             self._compile()
             return train(self._planned(), self.work)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            if self.ranks.world > 1:  # what would fit cannot be tried without the other ranks
+                raise ConfigError(
+                    f"out of memory on rank {self.ranks.rank} at micro_batch "
+                    f"{self.config.micro_batch}: halve it, the result stays the same"
+                ) from error
         # Behind the handler, which keeps the failed step's tensors alive.
         raise ConfigError(self._too_much())
 
     def job(self, model: Decoder, course: Course, budget: Budget | None = None) -> Job[Micro]:
         """The training of ``model`` along ``course``."""
-        from components.train.loop import Job
-        from components.train.peak import measured_peak
-
         config = self.config
 
         def batch(step: int) -> list[Micro]:
@@ -124,26 +82,22 @@ class Pretraining:
             safety=config.safety,
             bits_per_loss=self.corpora.bits_per_loss,
             budget=budget,
-            average=config.ema,
-            flops=flops,
-            peak=measured_peak(self.work.scratch, model.compute, self.device),
-            sample=self.sample,
             ranks=self.ranks,
             after=model.rebalance,
+            average=config.ema,
+            flops=flops,
+            peak=measured_peak(self.work.scratch, model.compute, self.device) * self.ranks.world,
+            sample=self.sample,
         )
 
     def micro_batches(self, step: int, tokens: int, *, short: bool) -> list[Micro]:
         """This rank's micro-batches of a step, at most ``tokens`` at once."""
-        from components.train.micro import micro_batches
-
         blocks = self.corpora.order.batch(step, self.ranks.data_rank, self.ranks.data_world)
         if short:
             blocks = blocks.split(self.config.short_positions)
         return [micro.to(self.device) for micro in micro_batches(blocks, tokens)]
 
     def _planned(self) -> Job[Micro]:
-        from components.train.budget import time_budget
-        from components.train.course import Course
 
         steps = self.config.counted_steps
         if steps is not None:
@@ -167,8 +121,6 @@ class Pretraining:
 
     def _copy(self) -> Decoder:
         """A model that may be moved, compiled as the model is."""
-        from components.train.compiling import compile_layers
-
         made = self.ranks.copied(self.model)
         if getattr(self.model.layers[0], "_compiled_call_impl", None) is not None:
             compile_layers(made.layers)
@@ -177,45 +129,29 @@ class Pretraining:
     def _trial(
         self, micro: int, *, short: bool = False, model: Decoder | None = None
     ) -> Callable[[], None]:
-        from components.train.budget import trial_step
-        from components.train.course import Course
 
         job = self.job(model or self._copy(), Course.of(1))
         batch = self.micro_batches(0, micro, short=short)
         return trial_step(dataclasses.replace(job, batch=lambda step: batch))
 
     def _compile(self) -> None:
-        from components.train.compiling import compile_if_quicker, compile_layers
 
         asked = self.config.compile
         if asked == "always":
             compile_layers(self.model.layers)
-        elif asked == "auto" and self.device.type == "cuda" and self._alone:
+        elif asked == "auto" and self.device.type == "cuda" and self.ranks.world == 1:
             trial = self._copy()
             step = self._trial(self.config.micro_batch, model=trial)
             if compile_if_quicker(trial.layers, step):
                 compile_layers(self.model.layers)
 
-    @property
-    def _alone(self) -> bool:
-        return self.config.parallel.ranks == 1
-
     def _too_much(self) -> str:
         """One line on the micro-batch that would fit, each tried with a whole step of it."""
-        from components.train.memory import largest_that_fits, release
-
         release()
         config = self.config
         asked = min(config.micro_batch, config.batch)
-        if not self._alone:  # the others would wait for ever in a step that this one tries
-            return (
-                f"out of memory on rank {self.ranks.rank} at micro_batch {asked}: lower "
-                "micro_batch, the result stays the same"
-            )
 
         def step(tokens: int) -> None:
-            from components.train.budget import trial_step
-            from components.train.course import Course
 
             job = self.job(self.model, Course.of(1))
             first = self.micro_batches(0, tokens, short=False)[:1]

@@ -31,8 +31,7 @@ class States(Protocol):
 
     def latest(self) -> Saved | None: ...
 
-    def forget_after(self, step: int) -> bool:
-        """Forget the states of more than ``step`` steps; False where no good one is older."""
+    def forget_after(self, step: int) -> bool: ...
 
     def finish(self) -> None:
         """Wait for what is still being written."""
@@ -42,9 +41,11 @@ class Ranks:
     """A process that trains alone."""
 
     rank: int = 0
+    world: int = 1
     device: torch.device | None = None
-    """What this rank computes on; None leaves it to the config."""
+    """Where this rank computes; None leaves the choice to the stage."""
     data_rank: int = 0
+    """Which of the shares of a step's rows this rank takes."""
     data_world: int = 1
 
     def evenly(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:

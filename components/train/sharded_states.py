@@ -29,7 +29,7 @@ from components.core.artifact import canonical
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.workdir import write_durably
-from components.train.checkpoint import Checkpoints, Saved
+from components.train.checkpoint import FORMAT, Checkpoints, Saved
 from components.train.layout import box_of, spread_like
 from components.train.sharded_format import (
     check_shards,
@@ -79,7 +79,7 @@ class ShardedStates(Checkpoints):
             process_group=self._group,
         )
         assert isinstance(written, Future)
-        record = {"step": step, "scalars": scalars, "meta": dict(meta)}
+        record = {"format": FORMAT, "step": step, "scalars": scalars, "meta": dict(meta)}
         self._writing = self._writer.submit(self._publish, written, beside, record)
 
     def finish(self) -> None:
@@ -92,6 +92,15 @@ class ShardedStates(Checkpoints):
             line = " ".join(str(error).split())[-300:]
             raise MillError(f"a state could not be written to {self.folder}: {line}") from error
 
+    def forget_after(self, step: int) -> bool:
+        self.finish()
+        steps = self._steps() if self._first else []
+        good = any(self._looked_at(one)[1] is None for one in steps if one <= step)
+        for one in steps:
+            if good and one > step:
+                self._forget(one)
+        return bool(self._agreed(good))
+
     def latest(self) -> Saved | None:
         """The newest good state, each tensor as this rank holds it; None where there is none."""
         self.finish()
@@ -102,18 +111,6 @@ class ShardedStates(Checkpoints):
             if self._first:
                 log.warning("state of step %d is broken and passed over: %s", step, problem)
         return None
-
-    def forget_after(self, step: int) -> bool:
-        """The first rank looks and forgets; the others wait for it."""
-        self.finish()
-        known = False
-        if self._first:
-            older = [one for one in self._steps() if one <= step]
-            known = any(self._looked_at(one)[1] is None for one in older)
-            for one in self._steps():
-                if known and one > step:
-                    self._forget(one)
-        return bool(self._agreed(known))
 
     def _publish(self, written: Future[Any], beside: Path, record: dict[str, Any]) -> None:
         """Behind the last rank's last byte: name the folder, then say that it counts."""
@@ -132,11 +129,11 @@ class ShardedStates(Checkpoints):
         """The record of a state, and what is wrong with it."""
         try:
             record: dict[str, Any] = json.loads(self._record(step).read_bytes())
-            if "files" in record:
+            if "files" in record and record.get("format") == FORMAT:
                 check_shards(shards_of(self.folder, step), record["files"])
-                return record, None if "meta" in record else "it says nothing of itself"
+                return record, None
             self._read(step)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return {}, str(error)
         return record, None
 

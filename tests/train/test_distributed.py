@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,12 +20,15 @@ from pydantic import ValidationError
 
 from components.core.artifact import Tokens
 from components.core.errors import ConfigError, MillError
+from components.core.tracking import MemoryTracker
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.train.mesh import ParallelConfig
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from models.shape import Balance, Experts
 from tests.train.conftest import NANO
+from tests.train.test_pretrain import run_child
 
 SHAPE = dataclasses.replace(NANO, kv_heads=2)
 MUON = OptimConfig(muon_lr=0.02, adam_lr=0.01, embedding_lr=0.01, muon_dtype="float32")
@@ -94,8 +100,21 @@ def test_a_hard_clip_and_decay_are_those_of_the_whole(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("balance", ["loss", "bias"])
+def test_experts_and_an_average_over_ranks(balance: Balance, tokens: Tokens, store: Path) -> None:
+    experts = Experts(count=4, active=2, hidden=16, shared=16, balance=balance)
+    shape = dataclasses.replace(SHAPE, experts=experts)
+    same_as_alone(tokens, store, ParallelConfig(data=2), shape=shape, ema=0.9)
+
+
+@pytest.mark.slow
+def test_an_average_over_several_meshes(tokens: Tokens, store: Path) -> None:
+    same_as_alone(tokens, store, ParallelConfig(data=2, tensor=2), ema=0.9)
+
+
+@pytest.mark.slow
 def test_minutes_become_the_same_steps_on_every_rank(tokens: Tokens, store: Path) -> None:
-    config = nano(steps=None, minutes=0.02, parallel=ParallelConfig(data=2))
+    config = nano(steps=None, minutes=0.1, parallel=ParallelConfig(data=2))
     made = pretrain(config, tokens, Workdir.temporary(store))
     assert made.stats["steps"] == len(curve(store / made.name)["step"]) > 1
 
@@ -139,10 +158,54 @@ def ranks_of_this_process() -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+def test_ranks_die_with_the_process_that_started_them(tokens: Tokens, store: Path) -> None:
+    config = nano(steps=10_000, parallel=ParallelConfig(data=2))
+    child = run_child(store, "killed", tokens, config)
+    states = store / "partial" / "killed" / "scratch" / "states"
+    deadline = time.monotonic() + 200
+    while not list(states.glob("state-*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    ranks = [p for p in psutil.Process(child.pid).children() if "spawn_main" in str(p.cmdline())]
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert len(ranks) == 2
+    _, left = psutil.wait_procs(ranks, timeout=20)
+    assert not left
+
+
+@pytest.mark.slow
+def test_torchrun_trains_what_the_stage_then_seals(tokens: Tokens, store: Path) -> None:
+    spawned = nano(parallel=ParallelConfig(data=2))
+    config = nano(parallel=ParallelConfig(data=2, launcher="torchrun"))
+    work = Workdir.temporary(store)
+    with pytest.raises(ConfigError, match="torchrun"):
+        pretrain(config, tokens, work)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    ranks = ["--nproc-per-node", "2", "-m", "components.train.launch"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*torchrun, *ranks, str(work.scratch / "muster.json")], check=True, env=environment
+    )
+    made = pretrain(config, tokens, Workdir(work.root, work.key, work.lineage))
+    assert made.digest == pretrain(spawned, tokens, Workdir.temporary(store)).digest
+
+
+@pytest.mark.slow
+def test_figures_of_many_ranks_are_tracked(tokens: Tokens, store: Path) -> None:
+    tracker = MemoryTracker()
+    work = Workdir.temporary(store)
+    work.progress.tracker = lambda: tracker
+    made = pretrain(nano(parallel=ParallelConfig(data=2)), tokens, work)
+    losses = [value for _, value in tracker.metrics["loss"]]
+    assert losses == curve(store / made.name)["loss"]
+    assert tracker.ended == "FINISHED"
+    assert "bits/byte" in work.progress.note
+
+
+@pytest.mark.slow
 def test_what_breaks_on_all_ranks_is_said_once(tokens: Tokens, store: Path) -> None:
-    optim = MUON.model_copy(update={"kind": "adamw", "adam_lr": 1.0, "clip": 1e30})
-    shape = dataclasses.replace(SHAPE, norm_eps=float("inf"))
-    config = nano(optim=optim, shape=shape, parallel=ParallelConfig(data=2))
+    shape = dataclasses.replace(SHAPE, rope_base=0.0)  # angles that are no numbers
+    config = nano(shape=shape, parallel=ParallelConfig(data=2))
     with pytest.raises(MillError, match="4th time; lower the learning rates"):
         pretrain(config, tokens, Workdir.temporary(store))
 

@@ -21,7 +21,8 @@ from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.company import Company, join
 from components.train.launch import train_on_ranks
 from components.train.mesh import ParallelConfig
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import Inputs, PretrainConfig, learn, pretrain
+from components.train.ranks import ALONE
 from components.train.recipe import SafetyConfig
 from components.train.sharded_states import ShardedStates
 from models.decoder import Decoder
@@ -130,14 +131,11 @@ def interrupted(
     """A training as it was after ``at`` steps, and the losses that it went on to."""
     work = Workdir.temporary(store)
     if config.parallel.ranks > 1:
-        train_on_ranks(config, tokens, work)
+        train_on_ranks(config, Inputs(tokens=tokens), work)
         losses = curve(work.folder)["loss"]
         (work.scratch / "trained.json").unlink()
     else:
-        from components.train.pretrain import learn
-        from components.train.ranks import ALONE
-
-        learn(config, tokens, work, ALONE)
+        learn(config, Inputs(tokens=tokens), work, ALONE)
         losses = curve(work.folder)["loss"]
     for path in (work.scratch / "states").glob("state-*.json"):
         if int(path.stem[6:]) > at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from pydantic import ValidationError
 
 from components.core.artifact import Tokens
@@ -21,7 +23,7 @@ from components.core.workdir import Workdir
 from components.train.course import Course, write_course
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
-from models.shape import DecoderShape
+from models.shape import DecoderShape, Experts
 from tests.train.conftest import NANO, VOCABULARY, sealed_tokens
 
 GOLDEN = [5.5581, 4.2111, 3.2594, 2.7564, 2.5612]
@@ -163,3 +165,21 @@ def test_configs_that_cannot_be_are_refused(over: dict[str, object], words: str)
 def test_the_config_survives_json() -> None:
     config = nano()
     assert PretrainConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+def test_routers_without_a_balance_loss_are_balanced_by_their_biases(
+    store: Path, tokens: Tokens
+) -> None:
+    experts = Experts(count=4, active=1, hidden=16, balance="bias", speed=0.25)
+    shape = dataclasses.replace(NANO, experts=experts, mode="research")
+    made = pretrain(nano(shape=shape, steps=3), tokens, Workdir.temporary(store))
+    biases = [
+        parameter
+        for name, parameter in load_model(store / made.name).named_parameters()
+        if name.endswith("choice_bias")
+    ]
+    assert biases
+    for bias in biases:
+        # Each of three steps moves every expert of an uneven load by the same amount.
+        assert bias.abs().max() > 0
+        assert torch.equal(bias / 0.25, (bias / 0.25).round())
