@@ -18,7 +18,7 @@ from components.core.errors import ConfigError, MillError
 from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store, remove
-from flows.apart import apart
+from flows.beside import beside
 from flows.plan import PlanMill, Planned
 from flows.running import read_target, resolver
 from flows.text import text
@@ -64,8 +64,9 @@ def run_stage(
 
 def _find(settings: Settings, name: str, preset: str) -> Planned:
     mill = PlanMill(Store(settings.store))
-    text(read_target(preset, (), settings), mill, resolver())
-    apart(mill)
+    run = read_target(preset, (), settings)
+    text(run, mill, resolver())
+    beside(run, mill)
     stages = [
         step
         for step in mill.steps

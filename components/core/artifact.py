@@ -102,6 +102,12 @@ class Checkpoint(Artifact):
     format: ClassVar[str] = "checkpoint/1"
 
 
+class Adapter(Artifact):
+    """Low-rank adapters alone: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+
+    format: ClassVar[str] = "adapter/1"
+
+
 class Report(Artifact):
     """Figures with intervals, in ``report.json``."""
 

@@ -22,9 +22,10 @@ from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.precision import Precision, computing
 from components.core.shards import read_shard
-from components.core.weights import load_model, save_model
+from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.train.adapters import LoraConfig, learning, put_on, save_trained, undrawn
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
@@ -45,6 +46,9 @@ POOL = 32
 class FinetuneConfig(StageConfig):
     """How long and how fast to learn from instructions."""
 
+    lora: LoraConfig | None = Field(
+        default=None, description="adapters to learn; null trains every weight"
+    )
     minutes: float = Field(default=0.5, gt=0, le=100_000, description="budget; becomes steps")
     steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
     epochs: float = Field(default=3.0, gt=0, le=100, description="never go over the data oftener")
@@ -86,8 +90,8 @@ def finetune(
     """Train ``model`` on the training instructions.
 
     Raises:
-        ConfigError: the model's vocabulary is not the tokenizer's, or its weights are of
-            another shape.
+        ConfigError: the model's vocabulary is not the tokenizer's, its weights are of another
+            shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from.
     """
     from components.train.course import Course
@@ -98,13 +102,15 @@ def finetune(
         config, work.path(instructions) / "train.parquet", work.path(tokenizer), decoder.shape
     )
     batches = Batches(examples, config.batch, config.seed, instructions.digest)
+    if config.lora is not None:
+        put_on(decoder, config.lora, config.seed, "sft.lora")
     with computing(decoder, config.precision):
         job = _job(config, decoder, batches, Course.of(config.steps or 1))
         if config.steps is None:
             budget = _budget(config, decoder, batches, work)
             job = _job(config, decoder, batches, budget.course, budget)
         trained = train(job, work)
-    save_model(work.folder, decoder)
+    save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {
         "examples": len(examples),
         "steps": trained.steps,
@@ -240,7 +246,7 @@ def _job(
         return model.loss(model.hidden(inputs), wanted, answer / targets)
 
     return Job(
-        modules={"decoder": model},
+        modules=learning(model),
         batch=lambda step: micro_batches(batches.batch(step), config.micro_batch),
         weight=lambda micro: float(micro[2].sum()),
         loss=loss,
@@ -258,7 +264,8 @@ def _budget(config: FinetuneConfig, model: Decoder, batches: Batches, work: Work
 
     def phases() -> list[tuple[float, Callable[[], None]]]:
         """One step on a copy, so that the model stays as it is."""
-        return [(1.0, trial_step(_job(config, copy.deepcopy(model), batches, Course.of(1))))]
+        job = _job(config, copy.deepcopy(model), batches, Course.of(1))
+        return [(1.0, undrawn(trial_step(job)))]
 
     most = max(1, round(config.epochs * batches.per_epoch))
     return time_budget(config.minutes, work.scratch, phases, most)

@@ -41,7 +41,12 @@ def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="a stage's name, as `modelmill plan tiny` lists it")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge"
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],
     input_: Annotated[
         list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")

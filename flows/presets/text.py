@@ -47,6 +47,9 @@ from components.shrink.export_engine import EngineConfig
 from components.shrink.export_hf import HfConfig
 from components.shrink.export_onnx import OnnxConfig
 from components.shrink.quantize import QuantizeConfig
+from components.train.adapt import AdaptConfig
+from components.train.distill import DistillConfig
+from components.train.merge import MergeConfig
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
 from flows.prices import Prices
@@ -61,7 +64,7 @@ def house_suite() -> SuiteConfig:
 
 
 class TextRun(StageConfig):
-    """A whole run, a field a stage, in the order of the flow."""
+    """A whole run, a field a stage, in the order of the flow; then those of ``flows/beside.py``."""
 
     name: str = Field(
         default="tiny",
@@ -110,6 +113,9 @@ class TextRun(StageConfig):
     package: PackageConfig = PackageConfig()
     smoke: SmokeConfig = SmokeConfig()
     dossier: DossierConfig = DossierConfig()
+    adapt: AdaptConfig = AdaptConfig()
+    distill: DistillConfig = DistillConfig()
+    merge: MergeConfig = MergeConfig()
     prices: Prices | None = Field(
         default=None, description="what the machine costs; the plan then says what a run will"
     )

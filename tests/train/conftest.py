@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from tokenizers import Tokenizer as Words
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, pre_tokenizers
+from tokenizers import models as kinds
 
-from components.core.artifact import Instructions, Lineage, Tokenizer, Tokens
+from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
 from components.core.shards import write_shard
+from components.core.weights import save_model
 from components.core.workdir import Workdir
 from components.text.chat import SPECIALS
 from components.text.tokens import save_split
+from models.decoder import Decoder
 from models.shape import DecoderShape
 
 VOCABULARY = 256 + len(SPECIALS)
@@ -56,6 +60,14 @@ def sealed_tokens(root: Path, count: int, vocabulary: int = VOCABULARY) -> Token
     return work.seal(Tokens)
 
 
+def sealed_model(store: Path, shape: DecoderShape = NANO) -> Checkpoint:
+    """A checkpoint of random weights."""
+    work = Workdir.temporary(store)
+    torch.manual_seed(0)
+    save_model(work.folder, Decoder(shape))
+    return work.seal(Checkpoint)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
@@ -72,7 +84,7 @@ def tokenizer(store: Path) -> Tokenizer:
     work = Workdir.temporary(store)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIALS, *letters])}
-    words = Words(models.BPE(vocabulary, []))
+    words = Words(kinds.BPE(vocabulary, []))
     words.add_special_tokens(list(SPECIALS))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()

@@ -26,14 +26,7 @@ from components.train.sft import (
 from models.decoder import Decoder
 from models.generate import generate
 from models.shape import DecoderShape
-from tests.train.conftest import NANO
-
-
-def sealed_model(store: Path, shape: DecoderShape = NANO) -> Checkpoint:
-    work = Workdir.temporary(store)
-    torch.manual_seed(0)
-    save_model(work.folder, Decoder(shape))
-    return work.seal(Checkpoint)
+from tests.train.conftest import NANO, sealed_model
 
 
 def nano(**over: object) -> FinetuneConfig:

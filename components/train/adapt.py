@@ -1,0 +1,147 @@
+"""Pretraining goes on, on the text of a domain: all weights, or adapters alone (LoRA, QLoRA).
+
+    modelmill stage adapt --input model=PATH tokens=PATH --output DIR --set lora.rank=16
+
+The tokens must be packed with the model's tokenizer. With adapters the result is the merged model,
+and they lie beside it in ``adapter/``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from components.core.artifact import Checkpoint, Tokens
+from components.core.config import StageConfig
+from components.core.precision import Precision, computing
+from components.core.weights import load_model
+from components.core.workdir import Workdir
+from components.text.tokens import open_split
+from components.train.adapters import LoraConfig, learning, put_on, save_trained, undrawn
+from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+
+if TYPE_CHECKING:
+    from components.train.budget import Budget
+    from components.train.course import Course
+    from components.train.loop import Job
+    from components.train.texts import TextMicro, Texts
+    from models.decoder import Decoder
+
+
+class AdaptConfig(StageConfig):
+    """What learns from the domain's text, how long and how fast."""
+
+    lora: LoraConfig | None = Field(
+        default=None, description="adapters to learn; null trains every weight"
+    )
+    minutes: float = Field(default=2.0, gt=0, le=100_000, description="budget; becomes steps")
+    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
+    epochs: float = Field(
+        default=4.0, gt=0, le=1000, description="minutes never go over the text oftener"
+    )
+    positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
+    batch: int = Field(default=2048, ge=8, description="tokens a step")
+    micro_batch: int = Field(default=4096, ge=8, description="tokens at once")
+    optim: OptimConfig = Field(
+        default=OptimConfig(muon_lr=0.002, adam_lr=0.002, embedding_lr=0.002),
+        description="optimisers and their rates; adapters take adam_lr",
+    )
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(warmup=0.05, decay=0.95), description="course of the rates"
+    )
+    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
+    precision: Precision = Field(default="auto", description="dtype of activations")
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 32, description="of the data order and the first adapters"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> AdaptConfig:
+        if self.batch % self.positions:
+            raise ValueError(
+                f"batch ({self.batch}) must be a multiple of positions ({self.positions})"
+            )
+        return self
+
+
+def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir) -> Checkpoint:
+    """Train ``model`` on.
+
+    Raises:
+        ConfigError: the tokens are of another vocabulary, the blocks longer than the model's
+            context, or the adapters do not fit the model.
+        DataError: the tokens cannot be read, or there are none.
+        MillError: the loss was not finite too often.
+    """
+    from components.train.course import Course
+    from components.train.loop import train
+    from components.train.order import Order
+    from components.train.texts import Texts, check_context, check_vocabulary
+
+    split = open_split(work.path(tokens), "train")
+    decoder = load_model(work.path(model)).train()
+    check_vocabulary(decoder.shape, split, "the model")
+    check_context(decoder.shape, config.positions, "adapt.positions", "the model")
+    rows, positions = config.batch // config.positions, config.positions
+    order = Order(split, rows=rows, positions=positions, seed=config.seed, digest=tokens.digest)
+    texts = Texts(split, order, config.micro_batch)
+    if config.lora is not None:
+        put_on(decoder, config.lora, config.seed, "adapt.lora")
+    trained_parameters = sum(p.numel() for p in decoder.parameters() if p.requires_grad)
+    with computing(decoder, config.precision):
+        job = _job(config, decoder, texts, Course.of(config.steps or 1))
+        if config.steps is None:
+            budget = _budget(config, decoder, texts, work)
+            job = _job(config, decoder, texts, budget.course, budget)
+        trained = train(job, work)
+    save_trained(work.folder, decoder, config.lora, model.digest)
+    stats = {
+        "train_bits_per_byte": round(trained.loss * texts.bits_per_loss, 4),
+        "loss": round(trained.loss, 4),
+        "steps": trained.steps,
+        "tokens": trained.targets,
+        "epochs": round(trained.steps / texts.per_epoch, 3),
+        "trained_parameters": trained_parameters,
+        "skipped": trained.skipped,
+    }
+    return work.seal(Checkpoint, stats=stats)
+
+
+def _job(
+    config: AdaptConfig,
+    model: Decoder,
+    texts: Texts,
+    course: Course,
+    budget: Budget | None = None,
+) -> Job[TextMicro]:
+    from components.train.loop import Job
+    from components.train.texts import text_loss
+
+    return Job(
+        modules=learning(model),
+        batch=texts.batch,
+        weight=lambda micro: micro.count,
+        loss=lambda micro, targets: text_loss(model, micro, targets),
+        course=course,
+        optim=config.optim,
+        schedule=config.schedule,
+        safety=config.safety,
+        bits_per_loss=texts.bits_per_loss,
+        budget=budget,
+    )
+
+
+def _budget(config: AdaptConfig, model: Decoder, texts: Texts, work: Workdir) -> Budget:
+    from components.train.budget import time_budget, trial_step
+    from components.train.course import Course
+
+    def phases() -> list[tuple[float, Callable[[], None]]]:
+        """One step on a copy, so that the model stays as it is."""
+        job = _job(config, copy.deepcopy(model), texts, Course.of(1))
+        return [(1.0, undrawn(trial_step(job)))]
+
+    most = max(1, round(config.epochs * texts.per_epoch))
+    return time_budget(config.minutes, work.scratch, phases, most)

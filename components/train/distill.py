@@ -1,0 +1,230 @@
+"""Distillation: a smaller decoder learns from the logits of a trained one.
+
+    modelmill stage distill --input teacher=PATH tokens=PATH --output DIR --set minutes=4
+
+The teacher runs beside the student on the same text, so the budget of minutes pays for both. The
+student begins with random weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import Field, model_validator
+
+from components.core.artifact import Checkpoint, Tokens
+from components.core.config import StageConfig
+from components.core.errors import ConfigError
+from components.core.precision import Precision, computing
+from components.core.weights import load_model, read_shape, save_model
+from components.core.workdir import Workdir
+from components.text.tokens import TokenSplit, open_split
+from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from models.shape import DecoderShape
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from components.train.budget import Budget
+    from components.train.course import Course
+    from components.train.loop import Job
+    from components.train.texts import TextMicro, Texts
+    from models.decoder import Decoder
+    from models.distillation import Projections
+
+
+class DistillConfig(StageConfig):
+    """The student, what it is taught by, how long and how fast."""
+
+    shape: DecoderShape = Field(
+        default=DecoderShape(width=128, layers=4, heads=4, kv_heads=2, head_width=32, hidden=384),
+        description="the student's shape",
+    )
+    temperature: float = Field(
+        default=2.0, gt=0, le=100, description="both models' logits are divided by it"
+    )
+    weight: float = Field(
+        default=0.5, ge=0, le=1, description="of the teacher's logits; the rest is the text's own"
+    )
+    hidden_layers: tuple[int, ...] = Field(
+        default=(),
+        description="the student's layers, from 0, that learn the states of teacher layers as deep",
+    )
+    hidden_weight: float = Field(
+        default=1.0, ge=0, le=1000, description="of the hidden states' mean square error"
+    )
+    minutes: float = Field(default=4.0, gt=0, le=100_000, description="budget; becomes steps")
+    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
+    positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
+    batch: int = Field(default=2048, ge=8, description="tokens a step")
+    micro_batch: int = Field(default=4096, ge=8, description="tokens at once")
+    optim: OptimConfig = Field(default=OptimConfig(), description="optimisers and their rates")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="course of the rates")
+    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
+    precision: Precision = Field(default="auto", description="dtype of activations")
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> DistillConfig:
+        if self.batch % self.positions:
+            raise ValueError(
+                f"batch ({self.batch}) must be a multiple of positions ({self.positions})"
+            )
+        if self.positions > self.shape.context:
+            raise ValueError(
+                f"positions ({self.positions}) must be within shape.context ({self.shape.context})"
+            )
+        for layer in self.hidden_layers:
+            if not 0 <= layer < self.shape.layers:
+                raise ValueError(
+                    f"hidden_layers: {layer} is no layer, shape.layers is {self.shape.layers}"
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Who learns from whom, and through what their hidden states are compared."""
+
+    student: Decoder
+    teacher: Decoder
+    projections: Projections
+
+    @property
+    def learning(self) -> Mapping[str, nn.Module]:
+        """What is trained and saved."""
+        if not self.projections.pairs:
+            return {"decoder": self.student}
+        return {"decoder": self.student, "projections": self.projections}
+
+    def copied(self) -> Lesson:
+        """Another student and projections, of the same teacher."""
+        return Lesson(copy.deepcopy(self.student), self.teacher, copy.deepcopy(self.projections))
+
+
+def distill(
+    config: DistillConfig, teacher: Checkpoint, tokens: Tokens, work: Workdir
+) -> Checkpoint:
+    """Train a student of ``config.shape``.
+
+    Raises:
+        ConfigError: teacher, student and tokens are not of one vocabulary, or the blocks are longer
+            than the teacher's context.
+        DataError: the tokens cannot be read, or there are none.
+        MillError: the loss was not finite too often.
+    """
+    from components.train.course import Course
+    from components.train.loop import train
+    from components.train.order import Order
+    from components.train.texts import Texts
+
+    split = open_split(work.path(tokens), "train")
+    _check(config, read_shape(work.path(teacher)), split)
+    lesson = _lesson(config, load_model(work.path(teacher)))
+    rows, positions = config.batch // config.positions, config.positions
+    order = Order(split, rows=rows, positions=positions, seed=config.seed, digest=tokens.digest)
+    texts = Texts(split, order, config.micro_batch)
+    with computing(lesson.student, config.precision), computing(lesson.teacher, config.precision):
+        job = _job(config, lesson, texts, Course.of(config.steps or 1))
+        if config.steps is None:
+            budget = _budget(config, lesson, texts, work)
+            job = _job(config, lesson, texts, budget.course, budget)
+        trained = train(job, work)
+    save_model(work.folder, lesson.student)
+    stats = {
+        "loss": round(trained.loss, 4),
+        "parameters": config.shape.parameters,
+        "teacher_parameters": lesson.teacher.shape.parameters,
+        "steps": trained.steps,
+        "tokens": trained.targets,
+        "skipped": trained.skipped,
+    }
+    return work.seal(Checkpoint, stats=stats)
+
+
+def _check(config: DistillConfig, teacher: DecoderShape, split: TokenSplit) -> None:
+    from components.train.texts import check_context, check_vocabulary
+
+    check_vocabulary(teacher, split, "the teacher")
+    if config.shape.vocabulary != teacher.vocabulary:
+        raise ConfigError(
+            f"distill.shape.vocabulary is {config.shape.vocabulary}, the teacher's "
+            f"{teacher.vocabulary}: set it to {teacher.vocabulary}"
+        )
+    check_context(teacher, config.positions, "distill.positions", "the teacher")
+
+
+def _lesson(config: DistillConfig, teacher: Decoder) -> Lesson:
+    import torch
+
+    from models.decoder import Decoder
+    from models.distillation import Projections, paired_layers
+
+    torch.manual_seed(config.seed)
+    student = Decoder(config.shape)
+    pairs = paired_layers(config.hidden_layers, config.shape.layers, teacher.shape.layers)
+    projections = Projections(pairs, config.shape.width, teacher.shape.width)
+    return Lesson(student, teacher.requires_grad_(False), projections)
+
+
+def lesson_loss(config: DistillConfig, lesson: Lesson, micro: TextMicro, targets: float) -> Tensor:
+    """The sum of a micro-batch's losses over the targets of the whole batch."""
+    import torch
+
+    from models.distillation import logit_loss, watching
+
+    pairs, share_bt = lesson.projections.pairs, micro.share(targets)
+    with torch.no_grad(), watching(lesson.teacher, list(pairs.values())) as told:
+        told_btc = lesson.teacher.hidden(micro.inputs, mask=micro.mask)
+    with watching(lesson.student, list(pairs)) as own:
+        own_btc = lesson.student.hidden(micro.inputs, mask=micro.mask)
+    loss = logit_loss(
+        lesson.student,
+        lesson.teacher,
+        (own_btc, told_btc),
+        micro.targets,
+        share_bt,
+        temperature=config.temperature,
+        weight=config.weight,
+    )
+    if pairs:
+        loss = loss + config.hidden_weight * lesson.projections(own, told, share_bt)
+    return loss
+
+
+def _job(
+    config: DistillConfig,
+    lesson: Lesson,
+    texts: Texts,
+    course: Course,
+    budget: Budget | None = None,
+) -> Job[TextMicro]:
+    from components.train.loop import Job
+
+    return Job(
+        modules=lesson.learning,
+        batch=texts.batch,
+        weight=lambda micro: micro.count,
+        loss=lambda micro, targets: lesson_loss(config, lesson, micro, targets),
+        course=course,
+        optim=config.optim,
+        schedule=config.schedule,
+        safety=config.safety,
+        budget=budget,
+    )
+
+
+def _budget(config: DistillConfig, lesson: Lesson, texts: Texts, work: Workdir) -> Budget:
+    from components.train.budget import time_budget, trial_step
+    from components.train.course import Course
+
+    def phases() -> list[tuple[float, Callable[[], None]]]:
+        """One step of a copied student, so that the model stays as it is."""
+        return [(1.0, trial_step(_job(config, lesson.copied(), texts, Course.of(1))))]
+
+    return time_budget(config.minutes, work.scratch, phases)

@@ -1,0 +1,42 @@
+"""A checkpoint with an adapter merged into it.
+
+    modelmill stage merge --input model=PATH adapter=PATH/adapter --output DIR
+
+The adapter is the ``adapter/`` folder of a checkpoint that ``adapt`` or ``sft`` made, or one that
+PEFT saved for the exported checkpoint.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from components.core.artifact import Adapter, Checkpoint
+from components.core.config import StageConfig
+from components.core.weights import load_model, save_model
+from components.core.workdir import Workdir
+from components.train.adapters import load_adapter
+
+
+class MergeConfig(StageConfig):
+    """What is asked of the adapter."""
+
+    same_base: bool = Field(
+        default=True, description="refuse an adapter that says it was learnt on another checkpoint"
+    )
+
+
+def merge(config: MergeConfig, model: Checkpoint, adapter: Adapter, work: Workdir) -> Checkpoint:
+    """The adapted model as a plain one.
+
+    Raises:
+        ConfigError: the adapter is of another model.
+        DataError: a file is missing or damaged, or holds another kind of adapter.
+    """
+    from models.lora import adapters, bake
+
+    decoder = load_model(work.path(model))
+    load_adapter(work.path(adapter), decoder, model.digest if config.same_base else None)
+    layers = len(adapters(decoder))
+    bake(decoder)
+    save_model(work.folder, decoder)
+    return work.seal(Checkpoint, stats={"adapted_layers": layers})
