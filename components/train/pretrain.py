@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ from components.core.precision import Precision, computing
 from components.core.weights import save_model
 from components.core.workdir import Workdir
 from components.text.tokens import TokenSplit, open_split
+from components.train.autopilot_settle import settle
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
@@ -48,6 +49,12 @@ class PretrainConfig(StageConfig):
     )
     steps: int | None = Field(
         default=None, ge=1, description="number of steps, in place of minutes"
+    )
+    autopilot: (
+        bool | tuple[Literal["shape", "batch", "muon_lr", "adam_lr", "embedding_lr"], ...]
+    ) = Field(
+        default=False,
+        description="let what stands at its default be chosen, or what is named here",
     )
     positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
     short_positions: int = Field(default=256, ge=8, description="tokens a block in the first phase")
@@ -89,7 +96,7 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
     """Train a decoder from random weights.
 
     Raises:
-        ConfigError: the shape's vocabulary is not that of the tokens.
+        ConfigError: the shape's vocabulary is not that of the tokens, or the autopilot cannot plan.
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
@@ -101,6 +108,7 @@ def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoin
     from models.decoder import Decoder
 
     split = open_split(work.path(tokens), "train")
+    config = settle(config, len(split.tokens), split.vocabulary, work)
     if split.vocabulary != config.shape.vocabulary:
         raise ConfigError(_other_vocabulary(config.shape.vocabulary, split.vocabulary))
     torch.manual_seed(config.seed)
