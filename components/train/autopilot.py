@@ -237,8 +237,8 @@ def _tokens(
     epochs = min(afforded, capped) / corpus.tokens
     if afforded > capped:
         reason = (
-            f"{epochs:.0f} epochs: behind them a repeated token is worth a third of a fresh one and "
-            f"less; the budget would last for {afforded / corpus.tokens:.0f}: give more pages"
+            f"{epochs:.0f} epochs: behind them a repeated token is worth less than a third of a "
+            f"fresh one; the budget would last for {afforded / corpus.tokens:.0f}: give more pages"
         )
     else:
         reason = f"what the budget lasts for: {epochs:.2f} epochs of {corpus.tokens:,} tokens"

@@ -36,7 +36,7 @@ def quick_recipe(vocabulary: int) -> PretrainConfig:
     )
     return PretrainConfig(
         shape=shape,
-        steps=80,
+        steps=90,
         positions=64,
         short_positions=32,
         short=0.5,
@@ -61,8 +61,8 @@ def free_recipe(vocabulary: int) -> PretrainConfig:
         shape=shape,
         minutes=BUDGET_SECONDS / 60,
         positions=256,
-        short_positions=256,
-        short=0.0,
+        short_positions=64,
+        short=0.5,
         batch=4096,
         optim=OptimConfig(muon_lr=0.02, momentum=0.9),
     )

@@ -43,7 +43,7 @@ def measure(setting: Setting) -> list[Measured]:
 
 
 def verdict(own: Sequence[float], other: Sequence[float]) -> list[Measured]:
-    """The figures of three and three values; the gap between their intervals must not be below 0."""
+    """The figures of three and three values; the intervals must not meet."""
     low, high = interval(own)
     other_low, other_high = interval(other)
     note = f"[{low:.4f}, {high:.4f}], the peer's [{other_low:.4f}, {other_high:.4f}]"
