@@ -79,7 +79,7 @@ class Probe:
         small, large = math.log(sizes[after - 1]), math.log(sizes[after])
         along = (math.log(parameters) - small) / (large - small)
         low, high = math.log(rates[after - 1]), math.log(rates[after])
-        return math.exp(low + along * (high - low))
+        return float(math.exp(low + along * (high - low)))
 
 
 @dataclass(frozen=True)

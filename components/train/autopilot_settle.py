@@ -74,10 +74,12 @@ def budget_of(config: PretrainConfig) -> Budget:
     Raises:
         ConfigError: it is one of steps or tokens.
     """
-    flops = getattr(config, "flops", None)
-    if config.steps is not None or (config.minutes is None and flops is None):
+    given = config.model_dump()
+    minutes, flops = given["minutes"], given.get("flops")
+    other = given["steps"] is not None or given.get("tokens") is not None
+    if other or (minutes is None and flops is None):
         raise ConfigError("pretrain.autopilot plans for pretrain.minutes or flops: set one of them")
-    return Budget(flops=flops) if flops is not None else Budget(seconds=config.minutes * 60)
+    return Budget(flops=flops) if flops is not None else Budget(seconds=minutes * 60)
 
 
 def fixed_fields(config: PretrainConfig) -> dict[str, Value]:
@@ -103,7 +105,7 @@ def applied(config: PretrainConfig, choices: Choices, budget: Budget) -> dict[st
     given["optim"] |= {rate: choices[rate] for rate in RATES}
     if choices.capped:
         steps = max(1, int(float(choices["tokens"])) // int(given["batch"]))  # type: ignore[arg-type]
-        given |= {"steps": steps}
+        given |= {"steps": steps, **({"flops": None} if "flops" in given else {})}
     elif budget.seconds is not None:
         given["minutes"] = budget.seconds / 60
     return given

@@ -95,7 +95,7 @@ def drawn(tokens: Tensor) -> tuple[Tensor, Tensor]:
 def heldout_loss(model: Model, tokens: Tensor) -> float:
     """Mean over every position of the split, read in blocks one behind another."""
     total = 0.0
-    inputs, targets = tokens[:-1].split(BLOCK), tokens[1:].split(BLOCK)
+    inputs, targets = torch.split(tokens[:-1], BLOCK), torch.split(tokens[1:], BLOCK)
     for at in range(0, len(inputs) - 1, 64):  # the last block is shorter
         wanted = torch.stack(targets[at : min(at + 64, len(inputs) - 1)])
         logits = model(torch.stack(inputs[at : min(at + 64, len(inputs) - 1)]))

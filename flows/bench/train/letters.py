@@ -71,7 +71,7 @@ def block_loss(model: Decoder, tokens: np.ndarray, positions: int) -> float:
     ids = torch.from_numpy(np.asarray(tokens).astype(np.int64))
     whole = (len(ids) - 1) // positions * positions
     inputs, targets = ids[:whole].view(-1, positions), ids[1 : whole + 1].view(-1, positions)
-    pieces = list(zip(inputs.split(_ROWS), targets.split(_ROWS), strict=True))
+    pieces = list(zip(torch.split(inputs, _ROWS), torch.split(targets, _ROWS), strict=True))
     if whole < len(ids) - 1:
         pieces.append((ids[None, whole:-1], ids[None, whole + 1 :]))
     total = 0.0
