@@ -74,7 +74,7 @@ class Probe:
         if parameters <= sizes[0]:
             return float(rates[0])
         if parameters >= sizes[-1]:
-            return float(rates[-1]) * sizes[-1] / parameters
+            return float(rates[-1] * sizes[-1] / parameters)
         after = next(at for at, size in enumerate(sizes) if size > parameters)
         small, large = math.log(sizes[after - 1]), math.log(sizes[after])
         along = (math.log(parameters) - small) / (large - small)

@@ -42,7 +42,7 @@ class Blocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": ids, "labels": ids}
 
 
-class Clock(TrainerCallback):  # type: ignore[misc]
+class Clock(TrainerCallback):
     """When each step ended."""
 
     def __init__(self) -> None:
