@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from components.core.errors import ConfigError
+from components.train.flops import flops_per_token
 from models.shape import DecoderShape
 
 HEAD_WIDTH = 64
@@ -173,18 +174,10 @@ def effective_tokens(tokens: float, unique: int) -> float:
     return unique * (1.0 + REPEATS * (1.0 - math.exp(-repeats / REPEATS)))
 
 
-def flops_a_token(shape: DecoderShape) -> float:
-    """Of training: six a parameter, and attention's products (PaLM, arXiv:2204.02311, app. B)."""
-    return (
-        6.0 * shape.parameters
-        + 12.0 * shape.layers * shape.heads * shape.head_width * shape.context
-    )
-
-
 def affordable_tokens(shape: DecoderShape, budget: Budget, probe: Probe) -> float:
     """Tokens that the budget lasts for."""
     if budget.flops is not None:
-        return budget.flops / flops_a_token(shape)
+        return budget.flops / flops_per_token(shape, shape.context)
     assert budget.seconds is not None
     return budget.seconds * probe.tokens_per_second(shape.parameters)
 
@@ -260,7 +253,7 @@ def _batch(total: float, corpus: Corpus, given: Mapping[str, Value]) -> Choice:
 def _rates(
     shape: DecoderShape, total: float, batch: float, given: Mapping[str, Value]
 ) -> list[Choice]:
-    flops = flops_a_token(shape) * total
+    flops = flops_per_token(shape, shape.context) * total
     muon = MUON_RATE * min(2.0, max(0.5, math.sqrt(batch / MUON_BATCH)))
     adam = min(ADAM_MOST, 0.3118 * flops**-0.125)
     chosen = (

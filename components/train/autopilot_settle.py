@@ -11,7 +11,7 @@ from its journal, so it goes on as it began.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from components.core.artifact import canonical
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
 from components.core.workdir import Workdir, write_durably
+from components.text.tokens import open_split
 from components.train.autopilot import Budget, Choices, Corpus, Value, choose
 from models.shape import DecoderShape
 
@@ -33,19 +34,24 @@ PROBE_SHARE = 0.05
 RATES = ("muon_lr", "adam_lr", "embedding_lr")
 
 
-def settle(config: PretrainConfig, tokens: int, vocabulary: int, work: Workdir) -> PretrainConfig:
+def settle(config: PretrainConfig, corpora: Iterable[Path], work: Workdir) -> PretrainConfig:
     """The config with the autopilot's choices in it, from the journal or from a probe made now.
+
+    Args:
+        corpora: folders of the tokens to train on, all of one vocabulary.
 
     Raises:
         ConfigError: its budget is neither minutes nor operations, or nothing fits.
-        DataError: the journal is damaged.
+        DataError: the tokens cannot be read, or the journal is damaged.
     """
     if not config.autopilot:
         return config
     journal = work.scratch / JOURNAL
     if not journal.is_file():
-        settled, told = _settled(config, tokens, vocabulary)
-        write_durably(journal, canonical({"config": settled, "choices": told}))
+        splits = [open_split(folder, "train") for folder in corpora]
+        tokens, vocabulary = sum(len(one.tokens) for one in splits), splits[0].vocabulary
+        made, lines = _settled(config, Corpus(tokens, vocabulary, config.positions))
+        write_durably(journal, canonical({"config": made, "choices": lines}))
     settled, told = _read(journal)
     for line in told:
         log.info("autopilot: %s", line)
@@ -53,13 +59,10 @@ def settle(config: PretrainConfig, tokens: int, vocabulary: int, work: Workdir) 
     return type(config).model_validate(settled)
 
 
-def _settled(
-    config: PretrainConfig, tokens: int, vocabulary: int
-) -> tuple[dict[str, Any], list[str]]:
+def _settled(config: PretrainConfig, corpus: Corpus) -> tuple[dict[str, Any], list[str]]:
     from components.train.autopilot_probe import SECONDS, probe_machine
 
-    corpus, budget = Corpus(tokens, vocabulary, config.positions), budget_of(config)
-    seconds = SECONDS
+    budget, seconds = budget_of(config), SECONDS
     if budget.seconds is not None:
         seconds = min(SECONDS, PROBE_SHARE * budget.seconds)
         budget = Budget(seconds=budget.seconds - seconds)
@@ -74,12 +77,11 @@ def budget_of(config: PretrainConfig) -> Budget:
     Raises:
         ConfigError: it is one of steps or tokens.
     """
-    given = config.model_dump()
-    minutes, flops = given["minutes"], given.get("flops")
-    other = given["steps"] is not None or given.get("tokens") is not None
-    if other or (minutes is None and flops is None):
-        raise ConfigError("pretrain.autopilot plans for pretrain.minutes or flops: set one of them")
-    return Budget(flops=flops) if flops is not None else Budget(seconds=minutes * 60)
+    if config.steps is None and config.flops is not None:
+        return Budget(flops=config.flops)
+    if config.steps is None and config.minutes is not None:
+        return Budget(seconds=config.minutes * 60)
+    raise ConfigError("pretrain.autopilot plans for pretrain.minutes or flops: set one of them")
 
 
 def fixed_fields(config: PretrainConfig) -> dict[str, Value]:
@@ -105,7 +107,7 @@ def applied(config: PretrainConfig, choices: Choices, budget: Budget) -> dict[st
     given["optim"] |= {rate: choices[rate] for rate in RATES}
     if choices.capped:
         steps = max(1, int(float(choices["tokens"])) // int(given["batch"]))  # type: ignore[arg-type]
-        given |= {"steps": steps, **({"flops": None} if "flops" in given else {})}
+        given |= {"steps": steps, "flops": None}
     elif budget.seconds is not None:
         given["minutes"] = budget.seconds / 60
     return given

@@ -64,3 +64,16 @@ class SafetyConfig(StageConfig):
     bad_steps: int = Field(
         default=3, ge=0, le=1000, description="steps of non-finite loss to skip before giving up"
     )
+    spike: float | None = Field(
+        default=None,
+        ge=3,
+        le=1000,
+        description="a loss so many robust deviations above the median is a spike; null bears all",
+    )
+    spike_window: int = Field(
+        default=128, ge=16, le=4096, description="losses that median and deviation are taken over"
+    )
+    spike_span: int = Field(
+        default=8, ge=1, le=1000, description="windows to leave out, up to that of the spike"
+    )
+    spikes: int = Field(default=5, ge=0, le=1000, description="spikes to undo before giving up")

@@ -12,6 +12,7 @@ from components.core.artifact import Tokens
 from components.core.errors import ConfigError, DataError
 from components.core.weights import load_model
 from components.core.workdir import Workdir
+from components.text.tokens import save_split
 from components.train import autopilot, autopilot_probe
 from components.train.autopilot import (
     MOST_EPOCHS,
@@ -127,6 +128,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autopilot_probe, "TOKENS", 128)
 
 
+def counted(root: Path, tokens: int, vocabulary: int = 261) -> Path:
+    """A folder of so many tokens."""
+    root.mkdir(parents=True, exist_ok=True)
+    save_split(root, "train", [[1] * tokens], vocabulary)
+    told = {"vocabulary": vocabulary, "eos": 0, "train_bytes": tokens, "heldout_bytes": 1}
+    (root / "meta.json").write_text(json.dumps(told))
+    return root
+
+
 def config(**over: object) -> PretrainConfig:
     given = {"minutes": 0.02, "positions": 64, "short_positions": 32, "precision": "float32"}
     return PretrainConfig.model_validate({**given, "autopilot": True, **over})
@@ -153,19 +163,22 @@ def test_a_resume_takes_the_journal_and_measures_nothing(
     tokens: Tokens, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = Workdir.temporary(store)
-    first = settle(config(), 5000, 261, work)
+    corpus = [counted(store / "corpus", 5000)]
+    first = settle(config(), corpus, work)
     assert first.autopilot is False
     monkeypatch.setattr(autopilot_probe, "probe_machine", None)  # a call would fail
-    assert settle(config(), 5000, 261, work) == first
+    assert settle(config(), corpus, work) == first
     (work.scratch / JOURNAL).write_text("{}")
     with pytest.raises(DataError, match="damaged"):
-        settle(config(), 5000, 261, work)
+        settle(config(), corpus, work)
 
 
 @pytest.mark.usefixtures("quick")
 def test_what_was_set_stays_and_a_list_names_what_is_left(store: Path) -> None:
+    corpus = counted(store / "corpus", 50_000)
+
     def settled(**over: object) -> PretrainConfig:
-        return settle(config(**over), 50_000, 261, Workdir.temporary(store))
+        return settle(config(**over), [corpus], Workdir.temporary(store))
 
     assert settled(batch=1024).batch == 1024
     usual = PretrainConfig()
@@ -178,9 +191,9 @@ def test_what_was_set_stays_and_a_list_names_what_is_left(store: Path) -> None:
 
 def test_without_it_nothing_is_measured(store: Path) -> None:
     given = PretrainConfig()
-    assert settle(given, 5000, 4096, Workdir.temporary(store)) is given
+    assert settle(given, [], Workdir.temporary(store)) is given
 
 
 def test_a_number_of_steps_is_no_budget_to_plan_for(store: Path) -> None:
     with pytest.raises(ConfigError, match="minutes or flops"):
-        settle(config(steps=5), 5000, 261, Workdir.temporary(store))
+        settle(config(steps=5), [counted(store / "corpus", 5000)], Workdir.temporary(store))

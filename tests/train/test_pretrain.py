@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from pydantic import ValidationError
 
 from components.core.artifact import Tokens
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.train.course import Course, write_course
@@ -134,10 +133,9 @@ def last_state(folder: Path) -> int:
     return max((int(path.stem[6:]) for path in folder.glob("state-*.json")), default=0)
 
 
-def test_a_corpus_shorter_than_one_batch_still_trains(store: Path) -> None:
-    made = pretrain(nano(steps=2), sealed_tokens(store, 1), Workdir.temporary(store))
-    assert made.stats["steps"] == 2
-    assert all(torch.isfinite(torch.tensor(losses(store / made.name))))
+def test_a_corpus_shorter_than_one_batch_is_refused(store: Path) -> None:
+    with pytest.raises(DataError, match=r"holds 107 tokens, less than one batch of 256: give"):
+        pretrain(nano(steps=2), sealed_tokens(store, 1), Workdir.temporary(store))
 
 
 def test_another_vocabulary_is_refused_in_one_line(tokens: Tokens, store: Path) -> None:
