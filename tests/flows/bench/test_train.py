@@ -120,7 +120,6 @@ def test_differences_are_relative_and_of_the_worst_step() -> None:
     assert splits.largest_difference([[2.0, 4.0], [2.0, 4.0], [2.0, 4.4]]) == pytest.approx(0.1)
 
 
-@pytest.mark.slow
 def test_losses_do_not_hang_on_the_cut(tmp_path: Path) -> None:
     figures = splits.measure(setting(tmp_path))
     assert [figure.holds for figure in figures if figure.value is not None] == [True, True]
