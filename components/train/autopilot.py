@@ -30,8 +30,6 @@ FIT = (1.8172, 482.01, 0.3478, 2085.43, 0.3658)
 REPEATS = 15.39
 """Epochs after which a repeated token is worth 1/e of a fresh one."""
 MOST_EPOCHS = 16.0
-LEAST_STEPS = 100
-"""A schedule of fewer steps than these is no schedule."""
 MUON_RATE, MUON_BATCH = 0.01, 2048
 ADAM_MOST = 0.006
 EMBEDDING_TIMES = 3.3
@@ -242,11 +240,8 @@ def _batch(total: float, corpus: Corpus, given: Mapping[str, Value]) -> Choice:
     if "batch" in given:
         return _kept("batch", given)
     wanted = 0.58 * effective_tokens(total, corpus.tokens) ** 0.571
-    most = total / LEAST_STEPS
-    blocks = max(1, round(min(wanted, most) / corpus.context))
+    blocks = max(1, round(wanted / corpus.context))
     reason = f"whole blocks near 0.58 D^0.571 = {wanted:,.0f} tokens"
-    if wanted > most:
-        reason += f", and no more than gives {LEAST_STEPS} steps"
     return Choice("batch", blocks * corpus.context, reason)
 
 

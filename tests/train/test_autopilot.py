@@ -13,7 +13,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.tokens import save_split
-from components.train import autopilot, autopilot_probe
+from components.train import autopilot_probe
 from components.train.autopilot import (
     MOST_EPOCHS,
     REPEATS,
@@ -98,14 +98,11 @@ def test_what_is_given_stays_and_the_rest_follows_it() -> None:
         choose(CORPUS, HOUR, PROBE, {"depth": 3})
 
 
-def test_whole_blocks_a_step_and_enough_steps() -> None:
-    for seconds in (5.0, 60.0, 3600.0):
-        chosen = choose(CORPUS, Budget(seconds=seconds), PROBE)
-        batch, tokens = chosen["batch"], chosen["tokens"]
-        assert isinstance(batch, int)
-        assert isinstance(tokens, int)
-        assert batch % CORPUS.context == 0
-        assert tokens / batch >= autopilot.LEAST_STEPS or batch == CORPUS.context
+@pytest.mark.parametrize(("seconds", "blocks"), [(0.01, 1), (3600.0, 16)])
+def test_whole_blocks_a_step(seconds: float, blocks: int) -> None:
+    shape = ladder(CORPUS)[3]
+    chosen = choose(CORPUS, Budget(seconds=seconds), PROBE, {"shape": shape})
+    assert chosen["batch"] == blocks * CORPUS.context
 
 
 def test_rates_of_the_probe_between_and_beyond_its_sizes() -> None:
