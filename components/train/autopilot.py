@@ -1,6 +1,6 @@
 """What to train with a budget: shape, batch, rates and epochs, each with its reason.
 
-Published rules, corrected for budgets of minutes (``FEW`` and ``SMALL`` below say by what):
+Published rules; where they reach beyond what was measured here, the constants below say so:
 
 * the loss of N parameters after D tokens: Hoffmann et al. (arXiv:2203.15556), in the refit of
   Besiroglu et al. (arXiv:2404.10102);
@@ -31,8 +31,9 @@ REPEATS = 15.39
 """Epochs after which a repeated token is worth 1/e of a fresh one."""
 MOST_EPOCHS = 16.0
 MUON_RATE, MUON_BATCH = 0.01, 2048
-ADAM_MOST = 0.006
-EMBEDDING_TIMES = 3.3
+"""Muon's rate and the tokens a step that it was tuned at, on two cores."""
+ADAM_MOST, EMBEDDING_TIMES = 0.006, 3.3
+"""Adam's highest rate, and how many times it embeddings take, as ``tiny`` was tuned."""
 FIELDS = ("shape", "batch", "muon_lr", "adam_lr", "embedding_lr", "tokens")
 Value = DecoderShape | int | float
 
