@@ -21,6 +21,7 @@ from components.core.device import Device, device_of
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.workdir import Workdir
+from components.train.autopilot_settle import settle
 from components.train.corpora import Corpora, Packing, open_corpora
 from components.train.flops import flops_per_token
 from components.train.mesh import ParallelConfig
@@ -51,6 +52,12 @@ class PretrainConfig(StageConfig):
     )
     steps: int | None = Field(
         default=None, ge=1, description="number of steps, in place of minutes"
+    )
+    autopilot: (
+        bool | tuple[Literal["shape", "batch", "muon_lr", "adam_lr", "embedding_lr"], ...]
+    ) = Field(
+        default=False,
+        description="let what stands at its default be chosen, or what is named here",
     )
     positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
     short_positions: int = Field(default=256, ge=8, description="tokens a block in the first phase")
@@ -188,11 +195,13 @@ def pretrain(
 
     Raises:
         ConfigError: the shape's vocabulary is not that of the tokens or the tokenizer, the
-            mixture names other corpora, a GPU is missing, or a step does not fit into memory.
+            mixture names other corpora, a GPU is missing, a step does not fit into memory, or
+            the autopilot cannot plan.
         DataError: the tokens cannot be read, or are less than a batch.
         MillError: the loss was not finite, or spiked, too often, or a rank died.
     """
     inputs = Inputs(tokens=tokens, more=dict(more), tokenizer=tokenizer)
+    config = settle(config, [work.path(one) for one in (tokens, *more.values())], work)
     if config.parallel.ranks > 1:
         from components.train.launch import train_on_ranks
 
@@ -217,8 +226,9 @@ def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -
 
     device = ranks.device or device_of(config.device)
     given = {"tokens": inputs.tokens, **inputs.more}
+    folders = {name: work.path(one) for name, one in given.items()}
     corpora = open_corpora(
-        {name: work.path(one) for name, one in given.items()},
+        folders,
         {name: one.digest for name, one in given.items()},
         config,
     )

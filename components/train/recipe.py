@@ -42,13 +42,19 @@ class OptimConfig(StageConfig):
 
 
 class ScheduleConfig(StageConfig):
-    """Warm-up, stable, decay: fractions of all steps."""
+    """Warm-up, stable, decay, in fractions of all steps; or warm-up and then half a cosine."""
 
+    kind: Literal["stable", "cosine"] = Field(
+        default="stable", description="stable, then a linear decay; or down a cosine all the way"
+    )
     warmup: float = Field(
         default=0.02, ge=0, le=1, description="fraction of the steps to warm up over"
     )
     decay: float = Field(
-        default=0.6, ge=0, le=1, description="last fraction of the steps, linear decay"
+        default=0.6,
+        ge=0,
+        le=1,
+        description="last fraction of the steps, linear decay; a cosine takes all that are left",
     )
     floor: float = Field(default=0.0, ge=0, le=1, description="factor reached at the last step")
 
