@@ -70,11 +70,9 @@ class ParallelConfig(StageConfig):
                 "weights by parallel.data"
             )
         special = {
-            "experts": getattr(shape, "experts", None) is not None,
-            "window": getattr(shape, "window", None) is not None,
-            "value_embeddings": bool(
-                getattr(getattr(shape, "extras", None), "value_embeddings", False)
-            ),
+            "experts": shape.experts is not None,
+            "window": shape.window is not None,
+            "value_embeddings": shape.extras.value_embeddings,
         }
         refused = {"tensor": ("experts", "value_embeddings"), "context": ("experts", "window")}
         for way, fields in refused.items():

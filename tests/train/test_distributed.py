@@ -242,6 +242,14 @@ def test_ray_is_named_where_it_is_absent(tokens: Tokens, store: Path) -> None:
             {"shape": dataclasses.replace(NANO, hidden=63), "parallel": {"tensor": 2}},
             r"tensor \(2\) must divide shape.kv_heads \(1\)",
         ),
+        (
+            {"shape": dataclasses.replace(SHAPE, experts=Experts()), "parallel": {"tensor": 2}},
+            "tensor is not built for a shape with experts: use parallel.data",
+        ),
+        (
+            {"shape": dataclasses.replace(SHAPE, window=8), "parallel": {"context": 2}},
+            "context is not built for a shape with window: use parallel.data",
+        ),
     ],
 )
 def test_ranks_that_do_not_divide_are_refused(over: dict[str, object], words: str) -> None:
