@@ -103,7 +103,7 @@ def test_a_hard_clip_and_decay_are_those_of_the_whole(
 @pytest.mark.parametrize("balance", ["loss", "bias"])
 def test_experts_and_an_average_over_ranks(balance: Balance, tokens: Tokens, store: Path) -> None:
     experts = Experts(count=4, active=2, hidden=16, shared=16, balance=balance)
-    shape = dataclasses.replace(SHAPE, experts=experts)
+    shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     same_as_alone(tokens, store, ParallelConfig(data=2), shape=shape, ema=0.9)
 
 
