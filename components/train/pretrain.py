@@ -9,10 +9,7 @@ weight: ``--input more.code=PATH --set mixture={tokens: 0.8, code: 0.2}``.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -31,12 +28,7 @@ from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
-    import torch
-
-    from components.train.budget import Budget
-    from components.train.course import Course, Place
-    from components.train.loop import Job, Trained
-    from components.train.micro import Micro
+    from components.train.loop import Trained
     from models.decoder import Decoder
 
 
@@ -183,6 +175,7 @@ def pretrain(
     """
     import torch
 
+    from components.train.pretraining import Pretraining
     from models.decoder import Decoder
 
     device = device_of(config.device)
@@ -203,8 +196,7 @@ def pretrain(
         use_float8(model.layers)
     sample = _sampler(model, corpora, work, tokenizer)
     with computing(model, config.precision, device.type):
-        run = _Pretraining(config, model, corpora, device, work, sample)
-        trained = run.train()
+        trained = Pretraining(config, model, corpora, device, work, sample).train()
     save_model(work.folder, model)
     return work.seal(Checkpoint, stats=_stats(trained, model, corpora.bits_per_loss))
 
@@ -258,159 +250,3 @@ def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, 
     if trained.utilisation is not None:
         stats["utilisation"] = round(trained.utilisation, 4)
     return stats
-
-
-@dataclass(frozen=True)
-class _Pretraining:
-    """One call of the stage: what its job and its trial steps are made of."""
-
-    config: PretrainConfig
-    model: Decoder
-    corpora: Corpora
-    device: torch.device
-    work: Workdir
-    sample: Callable[[], str] | None
-
-    def train(self) -> Trained:
-        """Measure, then train.
-
-        Raises:
-            ConfigError: a step does not fit into memory; says which would.
-        """
-        from components.train.loop import train
-        from components.train.memory import is_out_of_memory
-
-        try:
-            self._compile()
-            return train(self._planned(), self.work)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Behind the handler, which keeps the failed step's tensors alive.
-        raise ConfigError(self._too_much())
-
-    def job(self, model: Decoder, course: Course, budget: Budget | None = None) -> Job[Micro]:
-        """The training of ``model`` along ``course``."""
-        from components.train.loop import Job
-        from components.train.peak import measured_peak
-
-        config = self.config
-
-        def batch(step: int) -> list[Micro]:
-            short = course.place(step).progress < config.short
-            return self.micro_batches(step, config.micro_batch, short=short)
-
-        def flops(place: Place) -> float:
-            short = place.progress < config.short
-            length = config.short_positions if short else config.positions
-            return flops_per_token(config.shape, length)
-
-        return Job(
-            modules={"decoder": model},
-            batch=batch,
-            weight=lambda micro: float(micro.count),
-            loss=lambda micro, targets: model.loss(
-                model.hidden(micro.inputs, mask=micro.mask), micro.targets, micro.share(targets)
-            ),
-            course=course,
-            optim=config.optim,
-            schedule=config.schedule,
-            safety=config.safety,
-            bits_per_loss=self.corpora.bits_per_loss,
-            budget=budget,
-            average=config.ema,
-            flops=flops,
-            peak=measured_peak(self.work.scratch, model.compute, self.device),
-            sample=self.sample,
-        )
-
-    def micro_batches(
-        self, step: int, tokens: int, *, short: bool, rank: int = 0, world: int = 1
-    ) -> list[Micro]:
-        """A rank's micro-batches of a step, at most ``tokens`` at once."""
-        from components.train.micro import micro_batches
-
-        blocks = self.corpora.order.batch(step, rank, world)
-        if short:
-            blocks = blocks.split(self.config.short_positions)
-        return [micro.to(self.device) for micro in micro_batches(blocks, tokens)]
-
-    def _planned(self) -> Job[Micro]:
-        from components.train.budget import time_budget
-        from components.train.course import Course
-
-        steps = self.config.counted_steps
-        if steps is not None:
-            if self.device.type == "cuda":
-                self._trial(self.config.micro_batch)()  # the longest blocks fit, or it ends here
-            return self.job(self.model, Course.of(steps))
-        assert self.config.minutes is not None
-        budget = time_budget(self.config.minutes, self.work.scratch, self._phases)
-        return self.job(self.model, budget.course, budget)
-
-    def _phases(self) -> list[tuple[float, Callable[[], None]]]:
-        """One step of either phase, on a copy, so that the model stays as it is."""
-        model = self._copy()
-        short, micro = self.config.short, self.config.micro_batch
-        return [
-            (short, self._trial(micro, short=True, model=model)),
-            (1.0 - short, self._trial(micro, model=model)),
-        ]
-
-    def _copy(self) -> Decoder:
-        """A model that may be moved, compiled as the model is."""
-        from components.train.compiling import compile_layers
-
-        made = copy.deepcopy(self.model)
-        if getattr(self.model.layers[0], "_compiled_call_impl", None) is not None:
-            compile_layers(made.layers)
-        return made
-
-    def _trial(
-        self, micro: int, *, short: bool = False, model: Decoder | None = None
-    ) -> Callable[[], None]:
-        from components.train.budget import trial_step
-        from components.train.course import Course
-
-        job = self.job(model or self._copy(), Course.of(1))
-        batch = self.micro_batches(0, micro, short=short)
-        return trial_step(dataclasses.replace(job, batch=lambda step: batch))
-
-    def _compile(self) -> None:
-        from components.train.compiling import compile_if_quicker, compile_layers
-
-        asked = self.config.compile
-        if asked == "always":
-            compile_layers(self.model.layers)
-        elif asked == "auto" and self.device.type == "cuda":
-            trial = self._copy()
-            step = self._trial(self.config.micro_batch, model=trial)
-            if compile_if_quicker(trial.layers, step):
-                compile_layers(self.model.layers)
-
-    def _too_much(self) -> str:
-        """One line on the micro-batch that would fit, each tried with a whole step of it."""
-        from components.train.memory import largest_that_fits, release
-
-        release()
-        config = self.config
-        asked = min(config.micro_batch, config.batch)
-
-        def step(tokens: int) -> None:
-            from components.train.budget import trial_step
-            from components.train.course import Course
-
-            job = self.job(self.model, Course.of(1))
-            first = self.micro_batches(0, tokens, short=False)[:1]
-            trial_step(dataclasses.replace(job, batch=lambda step: first))()
-
-        fits = largest_that_fits(step, asked, config.positions)
-        if fits is None:
-            return (
-                f"out of memory: not even one block of {config.positions} tokens fits; lower "
-                "positions or the shape"
-            )
-        return (
-            f"out of memory at micro_batch {asked}: {fits} tokens at once fit; set micro_batch to "
-            f"{fits}, the result stays the same"
-        )
