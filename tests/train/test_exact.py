@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -77,3 +79,16 @@ def test_short_blocks_without_a_target_change_nothing(blocks: Blocks) -> None:
     split_loss, split_gradient = gradients([many])
     assert split_loss == pytest.approx(loss, abs=1e-6)
     assert float((split_gradient - gradient).abs().max()) < 1e-6
+
+
+def test_what_only_fills_up_is_not_learnt_from(blocks: Blocks) -> None:
+    """Other tokens there change neither loss nor gradient, and the weights sum to 1."""
+    assert blocks.real is not None
+    filled = dataclasses.replace(blocks, targets=np.where(blocks.real, blocks.targets, 17))
+    assert not np.array_equal(filled.targets, blocks.targets)
+    loss, gradient = gradients([micro_batches(blocks, 256)])
+    other_loss, other = gradients([micro_batches(filled, 256)])
+    assert loss == other_loss
+    assert torch.equal(gradient, other)
+    (whole,) = micro_batches(blocks, 1 << 20)
+    assert float(whole.share(whole.count).double().sum()) == pytest.approx(1.0, abs=1e-6)

@@ -83,15 +83,17 @@ def test_few_documents_are_cut_and_little_is_empty(split: TokenSplit) -> None:
 
 def test_a_long_document_goes_on_from_the_token_before(split: TokenSplit) -> None:
     source = packed(split, 16)
-    text = split.tokens.tolist()
+    text, begun = split.tokens.tolist(), 0
     for number in range(source.per_epoch):
         row = source.row(number)
         inputs, targets = row.inputs[0], row.targets[0]
         for document in range(1, int(row.documents.max()) + 1):
             at = np.flatnonzero(row.documents[0] == document)
             piece = [int(inputs[at[0]]), *targets[at].tolist()]
+            begun += piece[0] == split.eos
             if piece[0] != split.eos:
                 assert any(text[i : i + len(piece)] == piece for i in range(len(text)))
+    assert begun == len(split.documents) - 1
 
 
 def test_epochs_differ_and_a_row_is_pure(split: TokenSplit) -> None:
