@@ -61,6 +61,7 @@ def same_as_alone(tokens: Tokens, store: Path, parallel: ParallelConfig, **over:
     made = pretrain(nano(parallel=parallel, **over), tokens, Workdir.temporary(store))
     one, many = curve(store / alone.name), curve(store / made.name)
     assert many["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert many["grad_norm"][0] == pytest.approx(one["grad_norm"][0], rel=1e-6)
     assert many["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
     assert many["targets"] == one["targets"]
     weights = (dict(load_model(store / a.name).named_parameters()) for a in (alone, made))
