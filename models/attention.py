@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models import flex, fused
 from models.layers import Linear, RMSNorm, soft_cap
 from models.masks import Seen
-from models.moe import Routing
+from models.moe import Routings
 from models.rotary import rotate
 from models.shape import DecoderShape
 
@@ -59,7 +59,7 @@ class Context:
     """Whether norms take the fused passes."""
     values_bktd: Tensor | None = None
     """Value embeddings of the new positions."""
-    routings: list[Routing] = field(default_factory=list)
+    routings: Routings = field(default_factory=Routings)
     """What the experts' routers decided, layer by layer, written by the layers."""
 
 

@@ -78,7 +78,7 @@ class Layer(nn.Module):
     def _mixed(self, normed_btc: Tensor, context: Context) -> Tensor:
         if isinstance(self.mlp, MoE):
             change, routing = self.mlp(normed_btc)
-            context.routings.append(routing)
+            context.routings.made.append(routing)
         else:
             change = self.mlp(normed_btc)
         out: Tensor = change
@@ -174,7 +174,7 @@ class Decoder(nn.Module):
                 x_btc = checkpoint(layer, x_btc, context, use_reentrant=False)
             else:
                 x_btc = layer(x_btc, context)
-        self._note(context.routings[: len(self.layers)])
+        self._note(context.routings.made[: len(self.layers)])
         if cache is not None:
             cache.length += ids_bt.shape[1]
         out: Tensor = self.norm(x_btc, context.fast)

@@ -58,6 +58,17 @@ class Routing:
         return ((fraction_be * odds_be).sum(-1) * experts * row_b).sum()
 
 
+class Routings:
+    """What the routers of one pass decided, layer by layer.
+
+    No list: whoever rebuilds a layer's inputs (FSDP does, where they hold tensors) copies lists,
+    and the layers would write into copies.
+    """
+
+    def __init__(self) -> None:
+        self.made: list[Routing] = []
+
+
 class Router(nn.Module):
     """Scores every expert for a token and picks the best."""
 

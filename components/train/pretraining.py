@@ -1,10 +1,14 @@
-"""One call of the pretraining stage: what its job and its trial steps are made of."""
+"""One call of pretraining: its job, the trial steps that measure, and what is said when it is full.
+
+Kept apart from the stage's config, which is read without torch.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,9 +23,11 @@ from components.train.loop import Job, Trained, train
 from components.train.memory import is_out_of_memory, largest_that_fits, release
 from components.train.micro import Micro, micro_batches
 from components.train.peak import measured_peak
-from components.train.pretrain import PretrainConfig
 from components.train.ranks import Ranks
 from models.decoder import Decoder
+
+if TYPE_CHECKING:
+    from components.train.pretrain import PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,6 @@ class Pretraining:
         return [micro.to(self.device) for micro in micro_batches(blocks, tokens)]
 
     def _planned(self) -> Job[Micro]:
-
         steps = self.config.counted_steps
         if steps is not None:
             if self.device.type == "cuda":
@@ -129,13 +134,11 @@ class Pretraining:
     def _trial(
         self, micro: int, *, short: bool = False, model: Decoder | None = None
     ) -> Callable[[], None]:
-
         job = self.job(model or self._copy(), Course.of(1))
         batch = self.micro_batches(0, micro, short=short)
         return trial_step(dataclasses.replace(job, batch=lambda step: batch))
 
     def _compile(self) -> None:
-
         asked = self.config.compile
         if asked == "always":
             compile_layers(self.model.layers)
@@ -152,7 +155,6 @@ class Pretraining:
         asked = min(config.micro_batch, config.batch)
 
         def step(tokens: int) -> None:
-
             job = self.job(self.model, Course.of(1))
             first = self.micro_batches(0, tokens, short=False)[:1]
             trial_step(dataclasses.replace(job, batch=lambda step: first))()

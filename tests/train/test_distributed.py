@@ -61,6 +61,7 @@ def same_as_alone(tokens: Tokens, store: Path, parallel: ParallelConfig, **over:
     made = pretrain(nano(parallel=parallel, **over), tokens, Workdir.temporary(store))
     one, many = curve(store / alone.name), curve(store / made.name)
     assert many["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert many["grad_norm"][0] == pytest.approx(one["grad_norm"][0], rel=1e-6)
     assert many["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
     assert many["targets"] == one["targets"]
     weights = (dict(load_model(store / a.name).named_parameters()) for a in (alone, made))
@@ -103,7 +104,7 @@ def test_a_hard_clip_and_decay_are_those_of_the_whole(
 @pytest.mark.parametrize("balance", ["loss", "bias"])
 def test_experts_and_an_average_over_ranks(balance: Balance, tokens: Tokens, store: Path) -> None:
     experts = Experts(count=4, active=2, hidden=16, shared=16, balance=balance)
-    shape = dataclasses.replace(SHAPE, experts=experts)
+    shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     same_as_alone(tokens, store, ParallelConfig(data=2), shape=shape, ema=0.9)
 
 
@@ -241,6 +242,14 @@ def test_ray_is_named_where_it_is_absent(tokens: Tokens, store: Path) -> None:
         (
             {"shape": dataclasses.replace(NANO, hidden=63), "parallel": {"tensor": 2}},
             r"tensor \(2\) must divide shape.kv_heads \(1\)",
+        ),
+        (
+            {"shape": dataclasses.replace(SHAPE, experts=Experts()), "parallel": {"tensor": 2}},
+            "tensor is not built for a shape with experts: use parallel.data",
+        ),
+        (
+            {"shape": dataclasses.replace(SHAPE, window=8), "parallel": {"context": 2}},
+            "context is not built for a shape with window: use parallel.data",
         ),
     ],
 )
