@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from components.core.artifact import Adapter, Artifact, Checkpoint, Lineage, Tokens
+from components.core.artifact import Adapter, Artifact, Checkpoint, Export, Lineage, Tokens
+from components.shrink.import_hf import ImportConfig, import_hf
 from components.train.adapt import adapt
 from components.train.distill import distill
 from components.train.merge import merge
@@ -21,6 +22,7 @@ def beside(run: TextRun, mill: Mill) -> None:
     mill.step("adapt", adapt, run.adapt, model=model, tokens=tokens)
     mill.step("distill", distill, run.distill, teacher=model, tokens=tokens)
     mill.step("merge", merge, run.merge, model=model, adapter=adapter)
+    mill.step("import_hf", import_hf, ImportConfig(), folder=_given(Export))
 
 
 def _given(kind: type[A]) -> A:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -85,24 +87,53 @@ def _fixed(config: StageConfig, planned: StageConfig) -> StageConfig:
     return resolver()(config, [])
 
 
-def _roles(planned: Planned) -> dict[str, type[Artifact]]:
-    """Role -> kind, from the component's signature; a mapping gives one role an entry."""
+@dataclass(frozen=True)
+class Roles:
+    """What a stage may be given: role -> kind."""
+
+    needed: dict[str, type[Artifact]]
+    optional: dict[str, type[Artifact]]
+    """Roles with a default in the component's signature; ``more.*`` is a role of any name."""
+
+    def kind(self, role: str) -> type[Artifact] | None:
+        """What a role takes; None where the stage has no such role."""
+        outer, dot, _ = role.partition(".")
+        known = {**self.needed, **self.optional}
+        return known.get(role) or (known.get(f"{outer}.*") if dot else None)
+
+    @property
+    def named(self) -> str:
+        told = [*self.needed, *(f"{role} (optional)" for role in self.optional)]
+        return ", ".join(told)
+
+
+def _roles(planned: Planned) -> Roles:
+    """From the component's signature; a mapping gives one role an entry."""
     hints = get_type_hints(planned.component)
-    roles: dict[str, type[Artifact]] = {}
-    for role, given in planned.inputs.items():
-        if isinstance(given, Artifact):
-            roles[role] = hints[role]
+    signature = inspect.signature(planned.component).parameters
+    needed: dict[str, type[Artifact]] = {}
+    optional: dict[str, type[Artifact]] = {}
+    for role, parameter in signature.items():
+        kinds = [kind for kind in (hints[role], *get_args(hints[role])) if _is_artifact(kind)]
+        if not kinds:
+            continue
+        if parameter.default is inspect.Parameter.empty:
+            given = planned.inputs[role]
+            names = [role] if isinstance(given, Artifact) else [f"{role}.{key}" for key in given]
+            needed.update(dict.fromkeys(names, kinds[0]))
         else:
-            kind = get_args(hints[role])[1]
-            roles.update({f"{role}.{key}": kind for key in given})
-    return roles
+            mapping = get_origin(hints[role]) is Mapping
+            optional[f"{role}.*" if mapping else role] = kinds[0]
+    return Roles(needed, optional)
 
 
-def _adopt(
-    store: Store, name: str, roles: dict[str, type[Artifact]], inputs: Sequence[str]
-) -> dict[str, Any]:
+def _is_artifact(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Artifact)
+
+
+def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict[str, Any]:
     paths: dict[str, Path] = {}
-    if inputs and not roles:
+    if inputs and not roles.named:
         raise ConfigError(
             f"--input {inputs[0]}: {name} takes no input; its config says what it looks at, such "
             "as --set files=[…] for scrape"
@@ -110,20 +141,22 @@ def _adopt(
     for entry in inputs:
         role, equals, given_path = entry.partition("=")
         if not equals:
-            if len(roles) != 1:
-                raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {', '.join(roles)}")
-            role, given_path = next(iter(roles)), entry
-        if role not in roles:
-            raise ConfigError(f"--input {entry}: {name} takes {', '.join(roles)}")
+            if len(roles.needed) != 1:
+                raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {roles.named}")
+            role, given_path = next(iter(roles.needed)), entry
+        if roles.kind(role) is None:
+            raise ConfigError(f"--input {entry}: {name} takes {roles.named}")
         if not Path(given_path).exists():
             raise ConfigError(f"--input {entry}: {given_path} does not exist")
         paths[role] = Path(given_path)
-    missing = [role for role in roles if role not in paths]
+    missing = [role for role in roles.needed if role not in paths]
     if missing:
         raise ConfigError(f"{name}: --input {missing[0]}=PATH is missing")
     given: dict[str, Any] = {}
     for role, path in paths.items():
-        artifact = store.adopt(path, roles[role])
+        kind = roles.kind(role)
+        assert kind is not None
+        artifact = store.adopt(path, kind)
         outer, dot, inner = role.partition(".")
         if dot:
             given.setdefault(outer, {})[inner] = artifact

@@ -22,6 +22,7 @@ from components.core.executor import Executor, Inline
 from components.core.log import get_logger
 from components.core.progress import Progress
 from components.core.store import Store
+from components.core.tracking import training_tracker
 from components.publish.approvals import NeedsApproval, Pending, decision
 
 A = TypeVar("A", bound=Artifact)
@@ -145,6 +146,8 @@ class StoreMill:
             started = time.monotonic()
             request = self.store.request(component, config, inputs)
             progress = self._progress(name)
+            settings = self.workspace.settings
+            progress.tracker = lambda: training_tracker(settings, name, request.key)
             artifact, cached = self.store.run(request, executor=self.executor, progress=progress)
             if not cached:
                 self.executor.rest()

@@ -1,11 +1,10 @@
-"""The decoder: RMSNorm, rotary positions, grouped-query attention with QK-norm, SwiGLU.
+"""The decoder: RMSNorm, rotary positions, grouped-query attention, and a gated MLP or experts.
 
-Module names are those of ``Qwen3Model``, so a state dict loads there under a ``model.`` prefix.
-Sources: RMSNorm (arXiv:1910.07467), rotary, half-split (2104.09864), grouped-query attention
-(2305.13245), QK-norm (2010.04245), SwiGLU (2002.05202).
+Module names are those of ``Qwen3Model`` (``LlamaModel``, ``Qwen3MoeModel``, ``MixtralModel``), so a
+state dict loads there under a ``model.`` prefix. Sources stand in the modules of the parts.
 
-Weights are float32; activations take ``Decoder.compute``. In bfloat16 without a
-cache the layers take the passes of ``models/fused.py``, which compute the same at less cost.
+Weights are float32; activations take ``Decoder.compute``. In bfloat16 on a CPU, without a
+cache, the layers take the passes of ``models/fused.py``, which compute the same at less cost.
 
 Shapes in names: b batch, t new positions, s all positions, h heads, k kv heads, d head width,
 c model width, v vocabulary.
@@ -13,175 +12,98 @@ c model width, v vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from models import fused
+from models import flex, fused
+from models.attention import Attention, Cache, Context
+from models.layers import MLP, Linear, RMSNorm, soft_cap
+from models.masks import Seen, document_mask, seen, seen_blocks
+from models.moe import ExpertStack, MoE, Router, Routing
+from models.rotary import rotary_angles, rotate
 from models.shape import DecoderShape
 
+__all__ = [
+    "MLP",
+    "Attention",
+    "Cache",
+    "Context",
+    "Decoder",
+    "Layer",
+    "Linear",
+    "RMSNorm",
+    "document_mask",
+    "rotary_angles",
+    "rotate",
+]
 
-class Cache:
-    """Keys and values of a batch: one preallocated [b, k, s, d] tensor a layer."""
-
-    def __init__(self, shape: DecoderShape, batch: int, length: int, like: Tensor) -> None:
-        size = (batch, shape.kv_heads, length, shape.head_width)
-        self.keys = [like.new_zeros(size) for _ in range(shape.layers)]
-        self.values = [like.new_zeros(size) for _ in range(shape.layers)]
-        self.length = 0
-
-    def extend(self, layer: int, k_bktd: Tensor, v_bktd: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new positions behind ``length``; all positions so far come back."""
-        end = self.length + k_bktd.shape[2]
-        self.keys[layer][:, :, self.length : end] = k_bktd
-        self.values[layer][:, :, self.length : end] = v_bktd
-        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep only these rows of the batch."""
-        self.keys = [tensor[rows] for tensor in self.keys]
-        self.values = [tensor[rows] for tensor in self.values]
-
-
-@dataclass(frozen=True)
-class Context:
-    """What every layer of one forward pass shares."""
-
-    angles: tuple[Tensor, Tensor]
-    mask: Tensor | None
-    cache: Cache | None
-    bias: Tensor | None
-    """The mask as what is added to scores, where the fused passes are taken; else None."""
-
-
-class Linear(nn.Linear):
-    """A bias-free linear layer that computes in the dtype of its input."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight, computed in float32."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor, fast: bool = False) -> Tensor:
-        if fast:
-            return fused.norm(x, self.weight, self.eps)
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
-
-
-def rotary_angles(shape: DecoderShape, positions_bt: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotary angles, each [b, 1, t, d/2], float32."""
-    half = shape.head_width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=positions_bt.device) / half
-    frequencies = shape.rope_base**-exponents
-    angles = positions_bt[:, None, :, None].float() * frequencies
-    return angles.cos(), angles.sin()
-
-
-def rotate(x_bhtd: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the halves of each head against each other (half-split layout)."""
-    cos, sin = angles
-    left, right = x_bhtd.float().chunk(2, dim=-1)
-    turned = torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
-    return turned.to(x_bhtd.dtype)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention with normalised queries and keys."""
-
-    def __init__(self, shape: DecoderShape, layer: int) -> None:
-        super().__init__()
-        self.shape, self.layer = shape, layer
-        self.q_proj = Linear(shape.width, shape.heads * shape.head_width)
-        self.k_proj = Linear(shape.width, shape.kv_heads * shape.head_width)
-        self.v_proj = Linear(shape.width, shape.kv_heads * shape.head_width)
-        self.o_proj = Linear(shape.heads * shape.head_width, shape.width)
-        self.q_norm = RMSNorm(shape.head_width, shape.norm_eps)
-        self.k_norm = RMSNorm(shape.head_width, shape.norm_eps)
-
-    def forward(self, x_btc: Tensor, context: Context) -> Tensor:
-        heads = (*x_btc.shape[:2], -1, self.shape.head_width)
-        q_bthd = self.q_proj(x_btc).view(heads)
-        k_btkd = self.k_proj(x_btc).view(heads)
-        v_bktd = self.v_proj(x_btc).view(heads).transpose(1, 2)
-        mix = self._mix if context.bias is None else self._mix_fused
-        mixed_bhtd = mix(q_bthd, k_btkd, v_bktd, context)
-        joined: Tensor = self.o_proj(mixed_bhtd.transpose(1, 2).reshape(*x_btc.shape[:2], -1))
-        return joined
-
-    def _mix(self, q_bthd: Tensor, k_btkd: Tensor, v_bktd: Tensor, context: Context) -> Tensor:
-        q = rotate(self.q_norm(q_bthd).transpose(1, 2), context.angles)
-        k = rotate(self.k_norm(k_btkd).transpose(1, 2), context.angles)
-        v = v_bktd
-        if context.cache is not None:
-            k, v = context.cache.extend(self.layer, k, v)
-        causal = context.mask is None and q.shape[2] > 1
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=context.mask, is_causal=causal, enable_gqa=True
-        )
-
-    def _mix_fused(
-        self, q_bthd: Tensor, k_btkd: Tensor, v_bktd: Tensor, context: Context
-    ) -> Tensor:
-        assert context.bias is not None
-        cos, sin = (angle.transpose(1, 2) for angle in context.angles)
-        q = fused.norm_rotate(q_bthd, self.q_norm.weight, (cos, sin), self.q_norm.eps)
-        k = fused.norm_rotate(k_btkd, self.k_norm.weight, (cos, sin), self.k_norm.eps)
-        batch, new, _, width = q.shape
-        grouped = (batch, new, self.shape.kv_heads, -1, width)
-        q_bkgtd = q.view(grouped).permute(0, 2, 3, 1, 4)
-        return fused.attend(q_bkgtd, k.transpose(1, 2), v_bktd, context.bias).flatten(1, 2)
-
-
-class MLP(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, shape: DecoderShape) -> None:
-        super().__init__()
-        self.gate_proj = Linear(shape.width, shape.hidden)
-        self.up_proj = Linear(shape.width, shape.hidden)
-        self.down_proj = Linear(shape.hidden, shape.width)
-
-    def forward(self, x_btc: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_btc)) * self.up_proj(x_btc))
-        return out
+FUSED_POSITIONS = 1024
+"""Beyond, the attention weights that the fused passes keep cost more than they save."""
 
 
 class Layer(nn.Module):
-    """Pre-norm attention, then pre-norm MLP, each added to the residual stream."""
+    """Pre-norm attention, then a pre-norm MLP or experts, each added to the residual stream."""
 
     def __init__(self, shape: DecoderShape, layer: int) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(shape.width, shape.norm_eps)
         self.self_attn = Attention(shape, layer)
         self.post_attention_layernorm = RMSNorm(shape.width, shape.norm_eps)
-        self.mlp = MLP(shape)
+        self.mlp: MLP | MoE
+        if shape.experts is None:
+            self.mlp = MLP(shape.width, shape.hidden, shape.extras.activation)
+        else:
+            self.mlp = MoE(shape, shape.experts)
+        self.attention_out_norm = self.mlp_out_norm = None
+        if shape.extras.post_norms:
+            self.attention_out_norm = RMSNorm(shape.width, shape.norm_eps)
+            self.mlp_out_norm = RMSNorm(shape.width, shape.norm_eps)
 
     def forward(self, x_btc: Tensor, context: Context) -> Tensor:
-        fast = context.bias is not None
-        x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc, fast), context)
-        out: Tensor = x_btc + self.mlp(self.post_attention_layernorm(x_btc, fast))
+        fast = context.fast
+        change = self.self_attn(self.input_layernorm(x_btc, fast), context)
+        if self.attention_out_norm is not None:
+            change = self.attention_out_norm(change, fast)
+        x_btc = x_btc + change
+        change = self._mixed(self.post_attention_layernorm(x_btc, fast), context)
+        if self.mlp_out_norm is not None:
+            change = self.mlp_out_norm(change, fast)
+        out: Tensor = x_btc + change
         return out
+
+    def _mixed(self, normed_btc: Tensor, context: Context) -> Tensor:
+        if isinstance(self.mlp, MoE):
+            change, routing = self.mlp(normed_btc)
+            context.routings.made.append(routing)
+        else:
+            change = self.mlp(normed_btc)
+        out: Tensor = change
+        return out
+
+
+class _Routings(list[Routing]):
+    """The routings of the last forward pass; a copy of a model is made without them."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Routings:
+        return _Routings()
 
 
 class Decoder(nn.Module):
     """A causal language model.
 
     ``compute`` is the dtype of activations: float32, or bfloat16 for training and sampling.
+    ``recompute`` keeps only the input of each layer for the gradient and computes the layer again
+    on the way back (arXiv:1604.06174): equal numbers, a third more work, far less memory.
+    ``flexible`` takes FlexAttention for masks of documents and windows; None: where it pays.
     """
 
     compute: torch.dtype = torch.float32
+    recompute: bool = False
+    flexible: bool | None = None
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
@@ -192,16 +114,26 @@ class Decoder(nn.Module):
         self.lm_head = Linear(shape.width, shape.vocabulary)
         if shape.tied:
             self.lm_head.weight = self.embed_tokens.weight
+        self.value_embeddings = None
+        if shape.extras.value_embeddings:
+            self.value_embeddings = nn.Embedding(
+                shape.vocabulary, shape.kv_heads * shape.head_width
+            )
+        self._routings = _Routings()
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
         """Normal(0, 0.02); layers that write to the residual stream scaled by 1/sqrt(2 layers)."""
-        if isinstance(module, nn.Embedding | nn.Linear):
+        narrow = 0.02 * (2 * self.shape.layers) ** -0.5
+        if isinstance(module, nn.Embedding | nn.Linear | Router):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, Attention):
-            nn.init.normal_(module.o_proj.weight, std=0.02 * (2 * self.shape.layers) ** -0.5)
+            nn.init.normal_(module.o_proj.weight, std=narrow)
         elif isinstance(module, MLP):
-            nn.init.normal_(module.down_proj.weight, std=0.02 * (2 * self.shape.layers) ** -0.5)
+            nn.init.normal_(module.down_proj.weight, std=narrow)
+        elif isinstance(module, ExpertStack):
+            nn.init.normal_(module.gate_up_proj, std=0.02)
+            nn.init.normal_(module.down_proj, std=narrow)
 
     def hidden(
         self,
@@ -209,6 +141,7 @@ class Decoder(nn.Module):
         *,
         positions_bt: Tensor | None = None,
         mask: Tensor | None = None,
+        documents_bt: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Final hidden states [b, t, c].
@@ -216,51 +149,136 @@ class Decoder(nn.Module):
         Args:
             ids_bt: token ids.
             positions_bt: rotary positions; 0, 1, 2 ... behind the cache's length by default.
-            mask: bool, [b or 1, 1, t, s], True where a query may look; None is causal
-                (only without a cache, or for one new position).
+            mask: bool, [b or 1, 1, t, s], True where a query may look; None is causal. A window
+                narrows it.
+            documents_bt: numbers of the documents of packed sequences, in place of a mask: a
+                query looks back within its own. Not with a cache.
             cache: extended in place by the new positions.
+
+        Raises:
+            ValueError: both a mask and documents, or documents with a cache.
         """
+        if documents_bt is not None and (mask is not None or cache is not None):
+            raise ValueError("documents stand in place of a mask, for whole sequences")
         past = cache.length if cache is not None else 0
         if positions_bt is None:
             steps = torch.arange(past, past + ids_bt.shape[1], device=ids_bt.device)
             positions_bt = steps.expand_as(ids_bt)
         x_btc = self.embed_tokens(ids_bt).to(self.compute)
-        fast = x_btc.dtype == torch.bfloat16 and cache is None
-        bias = fused.mask_bias(mask, ids_bt.shape[1], x_btc) if fast else None
-        context = Context(rotary_angles(self.shape, positions_bt), mask, cache, bias)
+        if self.shape.extras.embedding_scale != 1.0:
+            x_btc = x_btc * self.shape.extras.embedding_scale
+        context = self._context(ids_bt, positions_bt, mask, documents_bt, cache, x_btc)
+        again = self.recompute and torch.is_grad_enabled() and cache is None
         for layer in self.layers:
-            x_btc = layer(x_btc, context)
+            if again:
+                x_btc = checkpoint(layer, x_btc, context, use_reentrant=False)
+            else:
+                x_btc = layer(x_btc, context)
+        self._note(context.routings.made[: len(self.layers)])
         if cache is not None:
             cache.length += ids_bt.shape[1]
-        out: Tensor = self.norm(x_btc, fast)
+        out: Tensor = self.norm(x_btc, context.fast)
         return out
+
+    def _context(
+        self,
+        ids_bt: Tensor,
+        positions_bt: Tensor,
+        mask: Tensor | None,
+        documents_bt: Tensor | None,
+        cache: Cache | None,
+        like: Tensor,
+    ) -> Context:
+        device, shape = ids_bt.device, self.shape
+        batch, new = ids_bt.shape
+        whole = cache is None
+        fast = like.dtype == torch.bfloat16 and whole and device.type == "cpu"
+        windows = (None, shape.window)
+        flexible = self.flexible
+        if flexible is None:
+            flexible = whole and flex.pays(device, like.dtype, new, shape.head_width)
+        if whole and mask is None and flexible:
+            full, near = (seen_blocks(documents_bt, (batch, new), w, device) for w in windows)
+        else:
+            if documents_bt is not None:
+                mask = document_mask(documents_bt)
+            past = cache.length if cache is not None else 0
+            full, near = (seen(mask, new, past, w, device) for w in windows)
+        if fast and new <= FUSED_POSITIONS and shape.extras.attention_cap is None:
+            full, near = (_biased(one, new, like) for one in (full, near))
+        values = None
+        if self.value_embeddings is not None:
+            table = self.value_embeddings(ids_bt).to(self.compute)
+            values = table.view(batch, new, shape.kv_heads, shape.head_width).transpose(1, 2)
+        return Context(rotary_angles(shape, positions_bt), full, near, cache, fast, values)
+
+    def _note(self, routings: list[Routing]) -> None:
+        """Keep what the routers decided in training: for ``loss``, and for ``rebalance``."""
+        experts = self.shape.experts
+        self._routings.clear()
+        if experts is None or not self.training or not torch.is_grad_enabled():
+            return
+        if experts.balance == "loss":
+            self._routings.extend(routings)
+        for routing in routings if experts.balance == "bias" else ():
+            routing.router.note(routing.counts_e)
 
     def loss(self, hidden_btc: Tensor, targets_bt: Tensor, share_bt: Tensor) -> Tensor:
         """sum(share * -log p(target)), never holding all logits; ``share`` 0 leaves a target out.
 
-        float32 hidden states give the plain, exact cross entropy.
+        float32 hidden states give the plain, exact cross entropy. In training a mixture of experts
+        with ``balance: loss`` adds its ``balance_loss``.
         """
-        if hidden_btc.dtype == torch.float32:
-            logits = self.logits(hidden_btc).flatten(0, 1)
+        if hidden_btc.dtype == torch.float32 or self.shape.extras.logit_cap is not None:
+            logits = self.logits(hidden_btc).flatten(0, 1).float()
             losses = F.cross_entropy(logits, targets_bt.flatten(), reduction="none")
-            return (losses * share_bt.flatten()).sum()
-        return fused.linear_cross_entropy(
-            hidden_btc.flatten(0, 1), self.lm_head.weight, targets_bt.flatten(), share_bt.flatten()
-        )
+            total = (losses * share_bt.flatten()).sum()
+        else:
+            total = fused.linear_cross_entropy(
+                self._scaled(hidden_btc).flatten(0, 1),
+                self.lm_head.weight,
+                targets_bt.flatten(),
+                share_bt.flatten(),
+            )
+        return total + self.balance_loss(share_bt) if self._routings else total
+
+    def balance_loss(self, share_bt: Tensor) -> Tensor:
+        """Coefficient times the layers' mean auxiliary loss of the last ``hidden`` in training.
+
+        Summed over the rows by their share, so cutting a batch otherwise changes nothing.
+        """
+        losses = [routing.balance_loss(share_bt) for routing in self._routings]
+        self._routings.clear()
+        experts = self.shape.experts
+        if experts is None or not losses:
+            return share_bt.new_zeros(())
+        return experts.coefficient * torch.stack(losses).mean()
+
+    def rebalance(self) -> None:
+        """Move the biases of ``balance: bias`` by the loads of the step; to be called after each.
+
+        A decoder without them is left as it is.
+        """
+        for module in self.modules():
+            if isinstance(module, Router):
+                module.rebalance()
 
     def logits(self, hidden_btc: Tensor) -> Tensor:
         """Logits [b, t, v] of hidden states."""
-        out: Tensor = self.lm_head(hidden_btc)
-        return out
+        out: Tensor = self.lm_head(self._scaled(hidden_btc))
+        return soft_cap(out, self.shape.extras.logit_cap)
+
+    def _scaled(self, hidden_btc: Tensor) -> Tensor:
+        scale = self.shape.extras.output_scale
+        return hidden_btc if scale == 1.0 else hidden_btc * scale
 
     def forward(self, ids_bt: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [b, t, v] of whole sequences, causal."""
         return self.logits(self.hidden(ids_bt, mask=mask))
 
 
-def document_mask(documents_bt: Tensor) -> Tensor:
-    """[b, 1, t, t]: causal, and only within one document of a packed sequence."""
-    same = documents_bt[:, None, :, None] == documents_bt[:, None, None, :]
-    length = documents_bt.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=documents_bt.device).tril()
-    return same & causal
+def _biased(one: Seen, length: int, like: Tensor) -> Seen:
+    """What the fused passes take in place of a mask."""
+    if one.blocks is not None:
+        return one
+    return Seen(bias=fused.mask_bias(one.mask, length, like))

@@ -16,6 +16,8 @@ from torch import Tensor
 
 CHUNK_LOGITS = 4 * 1024 * 1024
 """Logits held at once by ``linear_cross_entropy``: 8 MB in bfloat16, which a cache still holds."""
+_GPU_CHUNK_LOGITS = 256 * 1024 * 1024
+"""The same on a GPU, whose matmuls want thousands of rows: half a gigabyte."""
 
 
 def _wide(x: Tensor) -> torch.dtype:
@@ -95,6 +97,26 @@ def norm_rotate(
     return out
 
 
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_bthd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        direct = torch.cat((cos, cos), -1).to(x_bthd.dtype)
+        crossed = torch.cat((-sin, sin), -1).to(x_bthd.dtype)
+        ctx.save_for_backward(direct, crossed)
+        return torch.addcmul(x_bthd * direct, x_bthd.roll(x_bthd.shape[-1] // 2, -1), crossed)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        direct, crossed = ctx.saved_tensors
+        return (g * crossed).roll(g.shape[-1] // 2, -1).addcmul_(g, direct), None, None
+
+
+def rotate(x_bthd: Tensor, angles_bt1d: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions (cos and sin, each [b or 1, t, 1, d/2]) of heads that are not normalised."""
+    out: Tensor = _Rotate.apply(x_bthd, *angles_bt1d)  # type: ignore[no-untyped-call]
+    return out
+
+
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -144,7 +166,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, share: Tensor) -> Tensor:
         table = weight.to(hidden.dtype)
-        rows = max(1, CHUNK_LOGITS // len(table))
+        rows = max(1, (_GPU_CHUNK_LOGITS if hidden.is_cuda else CHUNK_LOGITS) // len(table))
         g_hidden, g_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         loss = torch.zeros((), dtype=_wide(hidden), device=hidden.device)
         for start in range(0, len(hidden), rows):

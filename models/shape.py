@@ -2,15 +2,125 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Scaling = Literal["none", "linear", "yarn", "llama3"]
+Activation = Literal["swiglu", "geglu", "relu2"]
+Balance = Literal["loss", "bias", "none"]
+Mode = Literal["exportable", "research"]
+HfClass = Literal[
+    "Qwen3ForCausalLM", "LlamaForCausalLM", "Qwen3MoeForCausalLM", "MixtralForCausalLM"
+]
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for a context longer than was trained.
+
+    ``linear`` divides them (arXiv:2306.15595), ``yarn`` divides the slow ones and makes attention
+    sharper (arXiv:2309.00071), ``llama3`` divides the slow ones (arXiv:2407.21783).
+
+    Raises:
+        ValueError: a factor below 1, or no context to start from.
+    """
+
+    kind: Scaling = "none"
+    factor: float = 1.0
+    original: int = 0
+    """The context before scaling, in positions; ``yarn`` and ``llama3`` need it."""
+    fast: float = 32.0
+    """yarn: frequencies that turn so often within ``original`` stay as they are."""
+    slow: float = 1.0
+    """yarn: those that turn no oftener are divided by ``factor``."""
+    low: float = 1.0
+    """llama3: as ``slow``."""
+    high: float = 4.0
+    """llama3: as ``fast``."""
+    attention: float | None = None
+    """yarn: factor of cos and sin; None is the paper's 0.1 ln(factor) + 1."""
+
+    def __post_init__(self) -> None:
+        if self.factor < 1.0:
+            raise ValueError(f"rope.factor ({self.factor}) must be at least 1")
+        if self.kind in ("yarn", "llama3") and self.original < 1:
+            raise ValueError(
+                f"rope.original ({self.original}) must say from how many positions "
+                f"{self.kind} scales"
+            )
+        if self.high <= self.low or self.fast <= self.slow:
+            raise ValueError(
+                f"rope.high ({self.high}) must be above rope.low ({self.low}), and rope.fast "
+                f"({self.fast}) above rope.slow ({self.slow})"
+            )
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in place of every layer's MLP.
+
+    Raises:
+        ValueError: more experts are active than there are.
+    """
+
+    count: int = 8
+    active: int = 2
+    """Experts that a token is sent to."""
+    hidden: int = 768
+    """Hidden width of one expert."""
+    shared: int = 0
+    """Hidden width of an expert that every token passes; 0 is none."""
+    norm_topk: bool = True
+    """Whether the weights of a token's experts are scaled to a sum of 1."""
+    balance: Balance = "loss"
+    """``loss``: Switch's auxiliary loss (arXiv:2101.03961); ``bias``: a bias on the choice, moved
+    after each step, without a loss (arXiv:2408.15664)."""
+    coefficient: float = 0.01
+    """Of the auxiliary loss."""
+    speed: float = 0.001
+    """How far a bias moves after a step."""
+    router_cap: float | None = None
+    """Bound of the router's logits, cap * tanh(x / cap)."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.active <= self.count:
+            raise ValueError(
+                f"experts.active ({self.active}) must be within 1 and experts.count ({self.count})"
+            )
+        if self.hidden < 1 or self.shared < 0:
+            raise ValueError(
+                f"experts.hidden ({self.hidden}) must be at least 1 and experts.shared "
+                f"({self.shared}) at least 0"
+            )
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What no class of transformers here holds; needs ``mode: research``."""
+
+    activation: Activation = "swiglu"
+    """``relu2``: relu squared without a gate (arXiv:2109.08668); ``geglu``: GELU as gate."""
+    value_embeddings: bool = False
+    """A second embedding of each token, added to the values of every layer by a learnt share."""
+    post_norms: bool = False
+    """A norm behind attention and MLP as well: four a layer."""
+    attention_cap: float | None = None
+    """Bound of attention's scores, cap * tanh(x / cap) (arXiv:2408.00118)."""
+    logit_cap: float | None = None
+    """Bound of the logits."""
+    embedding_scale: float = 1.0
+    output_scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """A dense decoder that ``Qwen3ForCausalLM`` can load (RMSNorm, rotary, GQA, QK-norm, SwiGLU).
+    """A decoder: RMSNorm, rotary, grouped or single key heads, gated MLP or experts.
+
+    In ``exportable`` mode ``hf_class`` of transformers holds all of it; ``research`` allows more.
 
     Raises:
-        ValueError: the heads do not divide.
+        ValueError: the heads do not divide, or the mode forbids a field.
     """
 
     vocabulary: int = 4096
@@ -24,19 +134,131 @@ class DecoderShape:
     rope_base: float = 10_000.0
     norm_eps: float = 1e-6
     tied: bool = True
+    qk_norm: bool = True
+    """Queries and keys are normalised head by head (arXiv:2010.04245)."""
+    rope: RopeScaling = RopeScaling()
+    window: int | None = None
+    """Positions that a query sees, its own among them; None is all before it."""
+    full_layers: tuple[int, ...] = ()
+    """Layers, from 0, that see everything although there is a window."""
+    experts: Experts | None = None
+    """None is a dense MLP of ``hidden``."""
+    mode: Mode = "exportable"
+    extras: Extras = Extras()
 
     def __post_init__(self) -> None:
+        for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be at least 1")
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})"
             )
         if self.head_width % 2:
             raise ValueError(f"head_width ({self.head_width}) must be even for rotary positions")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window ({self.window}) must be at least 1")
+        for layer in self.full_layers:
+            if not 0 <= layer < self.layers:
+                raise ValueError(
+                    f"full_layers: {layer} is no layer, there are layers ({self.layers})"
+                )
+        left = self.unexportable
+        if self.mode == "exportable" and left:
+            raise ValueError(
+                f"mode exportable: {self.hf_class} cannot hold {left[0]}; set mode: research, "
+                "or leave it out"
+            )
+
+    @property
+    def hf_class(self) -> HfClass:
+        """The class of transformers that holds a shape of this kind."""
+        if self.experts is None:
+            return "Qwen3ForCausalLM" if self.qk_norm else "LlamaForCausalLM"
+        return "Qwen3MoeForCausalLM" if self.qk_norm else "MixtralForCausalLM"
+
+    @property
+    def unexportable(self) -> tuple[str, ...]:
+        """Fields with their values that ``hf_class`` has no place for."""
+        return tuple(_beyond(self))
+
+    def windowed(self, layer: int) -> bool:
+        """Whether this layer sees no more than ``window``."""
+        return self.window is not None and layer not in self.full_layers
 
     @property
     def parameters(self) -> int:
         """Exact number of parameters."""
+        return self._counted(self.experts.count if self.experts else 0)
+
+    @property
+    def active_parameters(self) -> int:
+        """Of these, what one token meets: of the experts only its own."""
+        return self._counted(self.experts.active if self.experts else 0)
+
+    def _counted(self, experts: int) -> int:
         attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
-        layer = attention + 3 * self.width * self.hidden + 2 * self.width + 2 * self.head_width
-        embeddings = self.vocabulary * self.width * (1 if self.tied else 2)
-        return embeddings + self.layers * layer + self.width
+        norms = (4 if self.extras.post_norms else 2) * self.width
+        layer = attention + norms + self._mlp(experts)
+        if self.qk_norm:
+            layer += 2 * self.head_width
+        total = self.layers * layer + self.width
+        total += self.vocabulary * self.width * (1 if self.tied else 2)
+        if self.extras.value_embeddings:
+            total += self.vocabulary * self.kv_heads * self.head_width + self.layers
+        return total
+
+    def _mlp(self, experts: int) -> int:
+        matrices = 2 if self.extras.activation == "relu2" else 3
+        given = self.experts
+        if given is None:
+            return matrices * self.width * self.hidden
+        router = given.count * (self.width + (given.balance == "bias"))
+        return router + matrices * self.width * (experts * given.hidden + given.shared)
+
+
+def _beyond(shape: DecoderShape) -> Iterator[str]:
+    for field in fields(Extras):
+        value = getattr(shape.extras, field.name)
+        if value != field.default:
+            yield f"extras.{field.name} {value}"
+    experts = shape.experts
+    if experts is None:
+        yield from _beyond_dense(shape)
+        return
+    if experts.shared:
+        yield f"experts.shared {experts.shared}"
+    if experts.balance == "bias":
+        yield "experts.balance bias (a choice that the bias moves)"
+    if experts.router_cap is not None:
+        yield f"experts.router_cap {experts.router_cap}"
+    if not experts.norm_topk and not shape.qk_norm:
+        yield "experts.norm_topk False"
+    if shape.window is not None and shape.full_layers:
+        yield f"full_layers {list(shape.full_layers)}"
+
+
+def _beyond_dense(shape: DecoderShape) -> Iterator[str]:
+    if shape.qk_norm:
+        return
+    if shape.window is not None:
+        yield f"window {shape.window}"
+    if shape.width % shape.heads:
+        yield f"width {shape.width}, no multiple of heads {shape.heads}"
+
+
+def shape_from(values: Mapping[str, Any]) -> DecoderShape:
+    """A shape from what ``asdict`` made of it and JSON gave back; what is missing is default.
+
+    Raises:
+        TypeError: an unknown field.
+        ValueError: a value that is not allowed.
+    """
+    given = dict(values)
+    nested = {"rope": RopeScaling, "experts": Experts, "extras": Extras}
+    for name, kind in nested.items():
+        if given.get(name) is not None:
+            given[name] = kind(**given[name])
+    if "full_layers" in given:
+        given["full_layers"] = tuple(given["full_layers"])
+    return DecoderShape(**given)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from components.core.blocklist import Blocklist
 from components.core.config import StageConfig
-from components.text.pii import KINDS
+from components.text.pii import KINDS, NAME_KINDS
 from components.text.spans import EXAMPLE
 
 Action = Literal["redact", "keep", "drop"]
@@ -99,11 +99,15 @@ class PiiRules(StageConfig):
     )
     phone: Action = Field(default="redact", description="phone numbers")
     ip: Action = Field(default="redact", description="public IP addresses")
+    person: Action = Field(default="redact", description="names of people, with pii.names.model")
+    place: Action = Field(default="redact", description="places, with pii.names.model")
     examples: Action = Field(
         default="keep", description="what documentation writes as an example, of any kind"
     )
     max_per_1000_words: float = Field(
-        default=100, ge=0, description="spans that are not kept; address lists hold more"
+        default=100,
+        ge=0,
+        description="spans that are not kept, names apart; address lists hold more",
     )
 
     def action(self, kind: str) -> Action:
@@ -278,7 +282,12 @@ def judge_pii(rules: PiiRules, table: pa.Table, words: NDArray[np.float64]) -> l
     for spans in table["spans"].to_pylist():
         actions = [rules.action(span["kind"]) for span in spans]
         dropping.append(actions.count("drop"))
-        removed.append(len(actions) - actions.count("keep"))
+        # A page of history is full of names; only what has a form of its own makes a list of it.
+        named = sum(
+            span["kind"] in NAME_KINDS and a != "keep"
+            for span, a in zip(spans, actions, strict=True)
+        )
+        removed.append(len(actions) - actions.count("keep") - named)
     density = np.array(removed, dtype=np.float64) * 1000 / np.maximum(words, 100)
     return [
         bounded("pii.forbidden", np.array(dropping, dtype=np.float64), at_most=0.0),
@@ -288,7 +297,7 @@ def judge_pii(rules: PiiRules, table: pa.Table, words: NDArray[np.float64]) -> l
 
 def redacted_kinds(rules: PiiRules) -> frozenset[str]:
     """Kinds that are replaced by placeholders."""
-    kinds = (kind + suffix for kind in KINDS for suffix in ("", EXAMPLE))
+    kinds = [kind + suffix for kind in KINDS for suffix in ("", EXAMPLE)] + [*NAME_KINDS]
     return frozenset(kind for kind in kinds if rules.action(kind) == "redact")
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.clean.ledger import ledger_table
+from components.clean.pii import named_beside
 from components.clean.rules import (
     BoilerplateRules,
     ContaminationRules,
@@ -197,24 +198,31 @@ def _kept_documents(
     documents = table.take(pa.array(kept, type=pa.int64())).to_pylist()
     if "pii" in scores:
         kinds = redacted_kinds(config.pii)
-        found = scores["pii"]["spans"]
+        found, beside = scores["pii"]["spans"], scores["pii"]["names_beside"]
         for at, document in zip(kept, documents, strict=True):
             spans = [Span(**span) for span in found[at].as_py()]
             tally.redacted.update(span.kind for span in spans if span.kind in kinds)
-            _redact(document, spans, Redactor(kinds))
+            _redact(document, spans, named_beside(beside[at].as_py()), Redactor(kinds))
     tally.characters += sum(len(document["text"]) for document in documents)
     return pa.Table.from_pylist(documents, schema=DOCUMENT)
 
 
-def _redact(document: dict[str, object], spans: list[Span], redactor: Redactor) -> None:
+def _redact(
+    document: dict[str, object],
+    spans: list[Span],
+    beside: Mapping[tuple[str, int], list[Span]],
+    redactor: Redactor,
+) -> None:
     """Replace the spans of the text, and what else is found beside it."""
     document["text"] = redactor.replace(str(document["text"]), spans)
     for name in ("title", "navigation"):
-        document[name] = redactor.clean(str(document[name]))
+        document[name] = redactor.clean(str(document[name]), beside.get((name, 0), ()))
     for name in ("headings", "code"):
         parts = document[name]
         assert isinstance(parts, list)
-        document[name] = [redactor.clean(part) for part in parts]
+        document[name] = [
+            redactor.clean(part, beside.get((name, at), ())) for at, part in enumerate(parts)
+        ]
 
 
 def _nothing_left(tally: Tally) -> str:

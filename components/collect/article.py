@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.collect.blocks import Run, read_blocks, without_asides
+from components.collect.blocks import Blocks, Ints, Runs, read_blocks, without_asides
 from components.collect.dom import Element
-from components.collect.features import Ints, Matrix, Read, Said, read_runs
+from components.collect.features import Matrix, Read, Said, read_runs
 from components.collect.keep import describe_runs
 from components.collect.root import candidates, describe_boxes
 from components.collect.trees import Trees
@@ -90,29 +90,32 @@ def shipped() -> Model:
 def read_page(body: Element, said: Said) -> Read | None:
     """The page's runs; None where it shows no text."""
     blocks = without_asides(read_blocks(body))
-    return read_runs(blocks, said) if blocks.runs else None
+    return read_runs(blocks, said) if len(blocks.runs) else None
 
 
 @dataclass(frozen=True)
 class Found:
     """An article's place in its page."""
 
-    element: Element
+    box: int
     chars: int
     """Of its text."""
     seen: int
     """Characters of all text but menus, footers and comments."""
-    dropped: list[Run]
+    blocks: Blocks
+    kept: Runs
+    dropped: Runs
 
     def cut(self) -> Element:
         """The element, with all that is no text emptied: changes the tree."""
-        _empty(self.dropped)
-        _unveil(self.element)
-        return self.element
+        element = self.blocks.cut(self.box, self.kept)
+        _unveil(element)
+        return element
 
     def left_out(self) -> str:
         """What is no text, a run a line."""
-        return "\n".join(run.text for run in self.dropped)
+        runs = (self.dropped, self.blocks.asides)
+        return "\n".join(text for some in runs for text in self.blocks.texts(some))
 
 
 def find_article(
@@ -130,20 +133,13 @@ def find_article(
         kept[int(read.first[root]) : int(read.last[root])] = True
     if not kept.any():
         return None
-    flags = kept.tolist()
-    dropped = [run for run, stays in zip(read.blocks.runs, flags, strict=True) if not stays]
     chars, seen = int(read.chars[kept].sum()), int(read.chars.sum())
-    return Found(read.blocks.boxes[root].element, chars, seen, [*dropped, *read.blocks.asides])
+    blocks = read.blocks
+    runs = blocks.runs
+    return Found(root, chars, seen, blocks, runs.where(kept), runs.where(~kept))
 
 
-def _empty(runs: list[Run]) -> None:
-    """Take their text out of the tree."""
-    for run in runs:
-        for element, is_after in run.places:
-            if is_after:
-                element.tail = " "
-            else:
-                element.text = None
+_VEILS = frozenset({"hidden", "style", "aria-hidden", "role"})
 
 
 def _unveil(element: Element) -> None:
@@ -151,6 +147,7 @@ def _unveil(element: Element) -> None:
     for inner in element.iter("aside", "footer", "nav", "menu", "form", "dialog"):
         inner.tag = "div"
     for inner in element.iter():
-        for name in ("hidden", "style", "aria-hidden", "role"):
-            if name in inner.attrib:
-                del inner.attrib[name]
+        attributes = inner.attrib
+        if attributes:
+            for name in _VEILS.intersection(attributes):
+                del attributes[name]

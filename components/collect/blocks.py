@@ -1,20 +1,31 @@
-"""A page as a flat list of text runs, with what stands around each: one walk over the tree.
+"""A page as a flat list of text runs, with what stands around each.
 
 A run is text that a reader sees as one block: inline content between two block boundaries, as in
 the block fusion of Kohlschütter et al., "Boilerplate detection using shallow text features" (WSDM
 2010). It remembers the places in the tree that its text came from, so that dropping a run means
 emptying these places and everything else keeps its structure.
+
+libxml2 writes the tree out and a kernel reads the bytes: walking it in Python took five times that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import islice
+from typing import TYPE_CHECKING
 
+import numpy as np
 from lxml import etree
+from numpy.typing import NDArray
 
-from components.collect.cues import COMMENT, class_cues
+from components.collect.cues import COMMENT, class_cues, class_words
 from components.collect.dom import Element
+
+if TYPE_CHECKING:
+    from components.text.kernels.classwords import Names
+
+Ints = NDArray[np.int64]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -44,188 +55,178 @@ _TAG_CODE = {tag: code for code, tag in enumerate(TAGS)}
 _AROUND_BIT = {tag: 1 << bit for bit, tag in enumerate(AROUND)}
 
 
-@dataclass(slots=True)
-class Box:
-    """A block element, and the text below it."""
+@dataclass(frozen=True)
+class Boxes:
+    """Block elements in the document's order, as columns."""
 
-    parent: int
+    parent: Ints
     """Index of the block element around it; -1 for the root."""
-    tag: str
-    name: str
-    """Tag and class: what looks alike shares it."""
-    cues: int
-    depth: int
-    first: int
+    tag: Ints
+    """A hash: what has the same tag shares it."""
+    name: Ints
+    """Of tag and class: what looks alike shares it."""
+    code: Ints
+    """The tag's place in ``TAGS``; one past the end for any other."""
+    around: Ints
+    """A bit for a tag of ``AROUND``; none for any other."""
+    part: Ints
+    """``ASIDE_PART``, ``TABLE_PART``, ``CELL_PART`` or none of them."""
+    cues: Ints
+    depth: Ints
+    first: Ints
     """Runs ``first`` to ``last`` (left out) stand in it."""
-    last: int = 0
-    element: Element = None
+    last: Ints
+    at: Ints
+    """Which of the page's elements it is."""
 
 
-@dataclass(slots=True)
-class Run:
-    """Text between two block boundaries."""
+@dataclass(frozen=True)
+class Runs:
+    """Text between two block boundaries, as columns."""
 
-    box: int
-    text: str
-    chars: int
-    linked: int
-    links: int
-    strong: int
-    places: list[tuple[Element, bool]]
-    """(element, whether the text stands after it instead of in it)."""
+    box: Ints
+    chars: Ints
+    linked: Ints
+    links: Ints
+    strong: Ints
+    start: Ints
+    stop: Ints
+    """Bytes of ``Blocks.text``."""
+    number: Ints
+    """Which of the page's runs it is."""
+
+    def __len__(self) -> int:
+        return len(self.box)
+
+    def where(self, picked: NDArray[np.bool_]) -> Runs:
+        """Some of them."""
+        return Runs(*(column[picked] for column in vars(self).values()))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Blocks:
-    """All runs and boxes of a page in the document's order."""
+    """All runs and boxes of a page."""
 
-    boxes: list[Box] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    asides: list[Run] = field(default_factory=list)
+    boxes: Boxes
+    runs: Runs
+    asides: Runs
     """Runs that were taken out before anything was weighed."""
+    text: NDArray[np.uint8]
+    """UTF-8 of all runs, a line each."""
+    pieces: Ints
+    """[2, n]: where text stands (its element's number * 2, one more after it), and its run."""
+    body: Element
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The text of every run of the page."""
+        return self.text.tobytes().decode().split("\n")
+
+    @cached_property
+    def lowered(self) -> list[str]:
+        """The same in lower case."""
+        return self.text.tobytes().decode().lower().split("\n")
+
+    def texts(self, runs: Runs) -> list[str]:
+        lines = self.lines
+        return [lines[number] for number in runs.number.tolist()]
+
+    def cut(self, box: int, kept: Runs) -> Element:
+        """The box in the tree, all text but that of some runs taken out of it."""
+        from components.text.kernels.boxes import inherited
+
+        at = int(self.boxes.at[box])
+        found: Element = next(islice(self.body.iter(), at, None))
+        elements = list(found.iter())
+        bare = self._bare(box, kept)
+        # What text is left in the tree: kept, or in a part that goes as a whole.
+        left = np.zeros(len(self.lines), dtype=bool)
+        left[kept.number] = True
+        gone = inherited(self.boxes.parent, bare)
+        for runs in (self.runs, self.asides):
+            left[runs.number] |= gone[runs.box]
+        # Text stands in an element or, one number higher, after it.
+        begin, end = 2 * at, 2 * (at + len(elements))
+        places, owners = self.pieces
+        inside = ~left[owners] & (places >= begin) & (places < end) & (places != begin + 1)
+        for place in (places[inside] - begin).tolist():
+            if place & 1:
+                elements[place >> 1].tail = " "
+            else:
+                elements[place >> 1].text = None
+        for number in (self.boxes.at[bare] - at).tolist():
+            # It stays, empty, since what stands before and after it are two paragraphs.
+            elements[number].clear(keep_tail=True)
+        return found
+
+    def _bare(self, box: int, kept: Runs) -> NDArray[np.bool_]:
+        """Boxes in ``box`` that hold nothing kept, each in one that does; in tables none."""
+        from components.text.kernels.boxes import inherited
+
+        boxes, runs = self.boxes, self.runs
+        stays = np.zeros(len(self.lines), dtype=np.int64)
+        stays[kept.number] = 1
+        sums = np.concatenate([[0], np.cumsum(stays[runs.number])])
+        holds = sums[boxes.last] > sums[boxes.first]
+        tabled = inherited(boxes.parent, boxes.part == TABLE_PART)
+        below = np.zeros(len(holds), dtype=bool)
+        below[box] = True
+        found: NDArray[np.bool_] = inherited(boxes.parent, below) & ~holds & ~tabled
+        found[box] = False
+        return found & holds[np.maximum(boxes.parent, 0)]
 
 
 def read_blocks(body: Element) -> Blocks:
-    """Walk ``body`` once."""
-    walk = _Walk()
-    walker = etree.iterwalk(body, events=("start", "end"))
-    for event, element in walker:
-        if event == "start":
-            if element.tag in UNREAD:
-                walker.skip_subtree()
-            else:
-                walk.enter(element)
-        else:
-            walk.leave(element, last=element is body)
-    return walk.blocks
+    """All runs and boxes of ``body``, which holds no comments."""
+    from components.text.kernels.characters import classes
+    from components.text.kernels.markup import read_markup
+
+    raw = np.frombuffer(etree.tostring(body, encoding="utf-8", with_tail=False), dtype=np.uint8)
+    boxes, runs, pieces, text = read_markup(raw, classes(), *_names())
+    tag, name, kind, parent, cues, depth, first, last, at = boxes
+    # A tag that the kernel does not know has no kind.
+    code = np.where(kind, kind & 0xFF, len(TAGS))
+    around = kind >> _AROUND_AT & (1 << len(AROUND)) - 1
+    columns = Boxes(
+        *(parent, tag, name, code, around, kind >> _PART_AT & 7, cues, depth, first, last, at)
+    )
+    box, chars, linked, links, strong, start, stop = runs
+    found = Runs(box, chars, linked, links, strong, start, stop, np.arange(len(box)))
+    none = found.where(np.zeros(len(box), dtype=bool))
+    return Blocks(columns, found, none, text, pieces, body)
 
 
-@lru_cache(maxsize=20_000)
-def _cues(names: str) -> int:
-    return class_cues(names)
-
-
-class _Walk:
-    """Where the walk stands: the open boxes, the open run."""
-
-    def __init__(self) -> None:
-        self.blocks = Blocks()
-        self._open: list[int] = []
-        self._places: list[tuple[Element, bool]] = []
-        self._texts: list[str] = []
-        self._linked = self._strong_chars = self._links = 0
-        self._in_link = self._in_strong = 0
-        self._breaks = 0
-
-    def enter(self, element: Element) -> None:
-        tag = element.tag
-        if tag not in INLINE:
-            if self._texts:
-                self._close()
-            self._open_box(element, tag)
-        elif tag == "a":
-            self._in_link += 1
-            self._links += 1
-        elif tag in _STRONG:
-            self._in_strong += 1
-        elif tag == "br":
-            self._breaks += 1
-            if self._breaks > 1:
-                self._close()
-            self._texts.append(" ")
-        text = element.text
-        if text:
-            self._add(text, element, False)
-
-    def leave(self, element: Element, last: bool) -> None:
-        tag = element.tag
-        if tag in UNREAD:
-            pass
-        elif tag not in INLINE:
-            if self._texts:
-                self._close()
-            blocks = self.blocks
-            blocks.boxes[self._open.pop()].last = len(blocks.runs)
-        elif tag == "a":
-            self._in_link -= 1
-        elif tag in _STRONG:
-            self._in_strong -= 1
-        tail = element.tail
-        if tail and not last:
-            self._add(tail, element, True)
-
-    def _add(self, text: str, element: Element, after: bool) -> None:
-        if not text.isspace():
-            self._breaks = 0
-            if self._in_link:
-                self._linked += len(text.strip())
-            if self._in_strong:
-                self._strong_chars += len(text.strip())
-        self._places.append((element, after))
-        self._texts.append(text)
-
-    def _open_box(self, element: Element, tag: str) -> None:
-        boxes, opened = self.blocks.boxes, self._open
-        names = element.get("class") or ""
-        identifier = element.get("id")
-        cues = _cues(f"{names} {identifier}" if identifier else names) if names or identifier else 0
-        attributes = element.attrib
-        if len(attributes) > 1 or (attributes and not names):
-            cues |= _attribute_cues(attributes)
-        parent = opened[-1] if opened else -1
-        depth = boxes[parent].depth + 1 if opened else 0
-        box = Box(parent, tag, f"{tag} {names}", cues, depth, len(self.blocks.runs))
-        box.element = element
-        opened.append(len(boxes))
-        boxes.append(box)
-
-    def _close(self) -> None:
-        """End the open run; without letters it is none."""
-        text = " ".join("".join(self._texts).split())
-        if text:
-            run = Run(
-                self._open[-1],
-                text,
-                len(text),
-                self._linked,
-                self._links,
-                self._strong_chars,
-                self._places,
-            )
-            self.blocks.runs.append(run)
-        self._texts, self._places = [], []
-        self._linked = self._strong_chars = self._breaks = 0
-        self._links = self._in_link
-
-
-_HIDDEN_CUE = class_cues("hidden")
-_BODY_CUE = class_cues("articlebody")
-_NAVIGATION_CUE = class_cues("nav")
-_COMPLEMENT_CUE = class_cues("sidebar")
-_ROLE_CUES = {
-    "navigation": _NAVIGATION_CUE,
-    "complementary": _COMPLEMENT_CUE,
-    "banner": class_cues("header"),
-    "contentinfo": class_cues("footer"),
-    "dialog": class_cues("modal"),
+_PART_AT, _AROUND_AT = 8, 16
+ASIDE_PART, TABLE_PART, CELL_PART = 1, 2, 4
+_PARTS = {
+    **dict.fromkeys(("nav", "footer", "menu"), ASIDE_PART),
+    **dict.fromkeys(("td", "th"), CELL_PART),
+    "table": TABLE_PART,
+}
+_ROLES = {
+    "navigation": "nav",
+    "complementary": "sidebar",
+    "banner": "header",
+    "contentinfo": "footer",
+    "dialog": "modal",
 }
 
 
-def _attribute_cues(attributes: Element) -> int:
-    """What attributes other than class and id say."""
-    cues = 0
-    if "hidden" in attributes or attributes.get("aria-hidden") == "true":
-        cues |= _HIDDEN_CUE
-    style = attributes.get("style")
-    if style and "none" in style and "display" in style:
-        cues |= _HIDDEN_CUE
-    kind = attributes.get("itemprop")
-    if kind:
-        cues |= _BODY_CUE if kind == "articleBody" else _cues(kind)
-    role = attributes.get("role")
-    if role:
-        cues |= _ROLE_CUES.get(role, 0)
-    return cues
+@cache
+def _names() -> tuple[Names, Names, Names]:
+    """What the kernel looks up: tags, words of classes, and values of other attributes."""
+    from components.text.kernels import markup
+    from components.text.kernels.classwords import INSIDE, WHOLE, named
+
+    tags = {}
+    for tag in sorted({*INLINE, *UNREAD, *TAGS, *AROUND, *_PARTS}):
+        kind = tag_code(tag) | around_bit(tag) << _AROUND_AT | _PARTS.get(tag, 0) << _PART_AT
+        kind |= markup.UNREAD * (tag in UNREAD) | markup.INLINE * (tag in INLINE)
+        kind |= markup.LINK * (tag == "a") | markup.BREAK * (tag == "br")
+        tags[tag] = kind | markup.STRONG * (tag in _STRONG) | markup.KNOWN
+    values = {role: class_cues(word) for role, word in _ROLES.items()}
+    values |= {"articleBody": class_cues("articlebody"), "": class_cues("hidden")}
+    return named(tags), named(class_words(WHOLE, INSIDE)), named(values)
 
 
 def tag_code(tag: str) -> int:
@@ -245,23 +246,17 @@ LEFT_CHARS = 150
 
 def without_asides(blocks: Blocks) -> Blocks:
     """The page without menus, footers and comments, as Readability and trafilatura drop them."""
+    from components.text.kernels.boxes import inherited
+
     boxes, runs = blocks.boxes, blocks.runs
-    sums = [0]
-    for run in runs:
-        sums.append(sums[-1] + run.chars)
-    dropped: list[bool] = []
-    for box in boxes:
-        # What holds nearly all of a page is the page, whatever it is called.
-        part = sums[box.last] - sums[box.first] < 0.9 * sums[-1]
-        is_aside = part and (box.tag in ("nav", "footer", "menu") or bool(box.cues & COMMENT))
-        dropped.append(is_aside or (box.parent >= 0 and dropped[box.parent]))
-    kept = [run for run in runs if not dropped[run.box]]
-    left = sum(run.chars for run in kept)
+    sums = np.concatenate([[0], np.cumsum(runs.chars)])
+    # What holds nearly all of a page is the page, whatever it is called.
+    part = sums[boxes.last] - sums[boxes.first] < 0.9 * sums[-1]
+    named = ((boxes.part & ASIDE_PART) | (boxes.cues & COMMENT)) > 0
+    dropped = inherited(boxes.parent, part & named)[runs.box]
+    left = int(runs.chars[~dropped].sum())
     if left < LEFT_CHARS or left < LEFT_SHARE * sums[-1]:
         return blocks
-    places = [0]
-    for run in runs:
-        places.append(places[-1] + (not dropped[run.box]))
-    for box in boxes:
-        box.first, box.last = places[box.first], places[box.last]
-    return Blocks(boxes, kept, [run for run in runs if dropped[run.box]])
+    places = np.concatenate([[0], np.cumsum(~dropped)])
+    moved = replace(boxes, first=places[boxes.first], last=places[boxes.last])
+    return replace(blocks, boxes=moved, runs=runs.where(~dropped), asides=runs.where(dropped))

@@ -6,6 +6,7 @@ The groups are those of Readability's and trafilatura's lists, widened; none nam
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 
 def _words(text: str) -> frozenset[str]:
@@ -83,6 +84,19 @@ def class_cues(names: str) -> int:
     return bits
 
 
+def class_words(whole: int, inside: int) -> dict[str, int]:
+    """The bits of every word that ``class_cues`` knows; flags for those that it knows in pairs."""
+    known = dict(_CLASS_BIT)
+    for flag, words in ((whole, _WHOLE), (inside, _INSIDE)):
+        for word in words:
+            known[word] = known.get(word, 0) | flag
+    return known
+
+
+_REPLIES = (
+    r"(?:comments?|repl(?:y|ies)|responses?|kommentare?|comentários?|comentarios?|commenti|"
+    r"commentaires?)\b"
+)
 _TEXT_PATTERNS = {
     "more": r"(?:read|see|learn|find out|hear|watch|view|show|get|click)\b.{0,20}\b(?:more|also|"
     r"next|here|"
@@ -112,53 +126,130 @@ _TEXT_PATTERNS = {
     "credit": r"(?:photo|image|picture|video|pic|graphic|credit|source|photograph|illustration|"
     r"foto|bild|"
     r"imagem|fonte|quelle|fuente|crédit|immagine|via)s?\b(?: (?:by|credit|source|via|"
-    r"courtesy))?\s?[:/(]|"
-    r".{0,60}\((?:photo|image|picture|ap photo)|.{0,80}(?:getty|reuters|shutterstock|afp|istock|"
-    r"file photo)"
-    r".{0,25}$|(?:photo|image|picture|illustration) (?:by|courtesy|credit)",
-    "byline": r"by [A-Z]|(?:posted|published|written|updated|last (?:updated|modified)|reported|"
+    r"courtesy))?\s?[:/(]|(?:photo|image|picture|illustration) (?:by|courtesy|credit)",
+    "byline": r"by [a-z]|(?:posted|published|written|updated|last (?:updated|modified)|reported|"
     r"edited)\b|"
-    r"(?:von|por|par|di|da|door|oleh|автор) [A-ZÁÉ]|autor|publi[ck]ad|publicado|veröffentlicht|"
+    r"(?:von|por|par|di|da|door|oleh|автор) [a-záé]|autor|publi[ck]ad|publicado|veröffentlicht|"
     r"geschrieben|"
-    r"(?:author|editor|reporter|correspondent)\b|.{0,60}\b(?:is an?|was an?) .{0,50}(?:writer|"
-    r"author|editor|"
-    r"reporter|journalist|correspondent|blogger|contributor|freelance)",
-    "date": r"(?:\w+,? )?(?:\d{1,2}[ ./-](?:\d{1,2}|\w{3,10})\.?[ ./-]\d{2,4}|\w{3,9}\.? "
-    r"\d{1,2},? \d{4}|"
-    r"\d{4}-\d\d-\d\d)|\d+ (?:min|hour|day|week|month|year|minute)s?\b.{0,12}(?:ago|read)",
+    r"(?:author|editor|reporter|correspondent)\b",
+    "date": r"\d+ (?:min|hour|day|week|month|year|minute)s?\b.{0,12}(?:ago|read)",
     "tags": r"(?:tags?|filed under|categor(?:y|ies)|topics?|keywords?|in this article|labels?|"
     r"etiquetas|"
     r"categoria|schlagw|kategorie|sujets|argomenti|теги)\b",
-    "comment": r"\d* ?(?:comments?|repl(?:y|ies)|responses?|kommentare?|comentários?|comentarios?|"
-    r"commenti|commentaires?)\b|leave a|post a comment|add (?:a )?comment|reply$|join the "
+    "comment": rf"{_REPLIES}|\d+ ?{_REPLIES}|leave a|post a comment|add (?:a )?comment|"
+    r"reply$|join the "
     r"(?:conversation|"
     r"discussion)|what do you think|let us know|comments",
     "advert": r"advertisement|ad$|sponsored|promoted|story continues|continue reading|scroll|"
     r"loading|"
     r"please enable|your browser|anzeige|publicidade|publicidad|pubblicità|buy now|\$\d|shop ",
-    "embed": r"pic\.twitter|.*(?:pic\.twitter\.com|t\.co/)|.*\(@\w+\) \w+ \d|a post shared by|"
-    r"view this post|"
-    r"play video|watch:|listen:|.{0,40}\d:\d\d$",
+    "embed": r"pic\.twitter|a post shared by|view this post|play video|watch:|listen:",
     "update": r"update|correction|editor.s note|note:|this story|breaking|caption|source:|read:|"
     r"watch",
 }
 TEXT_GROUPS = tuple(_TEXT_PATTERNS)
-_TEXT_BITS = tuple(
-    (re.compile(pattern, re.IGNORECASE), 1 << bit)
-    for bit, pattern in enumerate(_TEXT_PATTERNS.values())
+_AGENCIES = ("getty", "reuters", "shutterstock", "afp", "istock", "file photo")
+_INNER_PATTERNS = (
+    ("credit", "(", r".{0,60}\((?:photo|image|picture|ap photo)"),
+    *(("credit", name, rf".{{0,80}}{name}.{{0,25}}$") for name in _AGENCIES),
+    (
+        *("byline", "s a"),
+        r".{0,60}\b(?:is an?|was an?) .{0,50}(?:writer|author|editor|reporter|journalist|"
+        r"correspondent|blogger|contributor|freelance)",
+    ),
+    ("embed", "pic.twitter.com", ""),
+    ("embed", "t.co/", ""),
+    ("embed", "(@", r".*\(@\w+\) \w+ \d"),
+    ("embed", ":", r".{0,40}\d:\d\d$"),
+)
+"""(group, what must be in the text, pattern) of what may begin with anything."""
+_DATE = re.compile(
+    r"(?:\w+,? )?(?:\d{1,2}[ ./-](?:\d{1,2}|\w{3,10})\.?[ ./-]\d{2,4}|"
+    r"\w{3,9}\.? \d{1,2},? \d{4}|\d{4}-\d\d-\d\d)"
+)
+_DIGIT = re.compile(r"\d")
+_DATE_BIT = 1 << TEXT_GROUPS.index("date")
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """What stands between the bars outside of all groups."""
+    parts, depth = [""], 0
+    for part in re.findall(r"\\.|\[[^]]*\]|.", pattern):
+        depth += (part == "(") - (part == ")")
+        if part == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += part
+    return parts
+
+
+def _firsts(pattern: str) -> set[str]:
+    """The characters that a match may begin with: a literal, a digit, a group of such."""
+    found: set[str] = set()
+    for one in _alternatives(pattern):
+        if one.startswith("(?:"):
+            head = next(end for end in range(4, len(one)) if _is_whole(one[:end]))
+            found |= _firsts(one[3 : head - 1])
+        elif one.startswith("\\"):
+            head = 2
+            found |= set("0123456789") if one[1] == "d" else {one[1]}
+        else:
+            head = 1
+            found.add(one[0])
+        if one[head : head + 1] == "?":
+            found |= _firsts(one[head + 1 :])
+    return found
+
+
+def _is_whole(pattern: str) -> bool:
+    plain = re.sub(r"\\.", "", pattern)
+    return plain.count("(") == plain.count(")")
+
+
+def _by_first() -> dict[str, list[tuple[re.Pattern[str], int]]]:
+    """First character of a text -> what of each group may match it."""
+    sorted_out: dict[str, dict[int, list[str]]] = {}
+    for bit, pattern in enumerate(_TEXT_PATTERNS.values()):
+        for one in _alternatives(pattern):
+            for first in _firsts(one):
+                sorted_out.setdefault(first, {}).setdefault(1 << bit, []).append(one)
+    return {
+        first: [(re.compile("|".join(listed)), bit) for bit, listed in groups.items()]
+        for first, groups in sorted_out.items()
+    }
+
+
+_BY_FIRST = _by_first()
+Inner = tuple[str, re.Pattern[str], int]
+_INNER: tuple[Inner, ...] = tuple(
+    (needed, re.compile(pattern), 1 << TEXT_GROUPS.index(group))
+    for group, needed, pattern in _INNER_PATTERNS
 )
 CUE_CHARS = 250
 """What is longer than this is a paragraph, whatever it begins with."""
 
 
-def text_cues(text: str) -> int:
-    """Bits of ``TEXT_GROUPS`` for how a text begins."""
+def inner_patterns(page: str) -> list[Inner]:
+    """Those patterns of what may stand inside a text that can match in a page."""
+    return [one for one in _INNER if one[0] in page]
+
+
+def text_cues(text: str, inner: Sequence[Inner] = _INNER) -> int:
+    """Bits of ``TEXT_GROUPS`` for how a text in lower case begins.
+
+    Patterns are sorted by their first character, so that a text meets few of them.
+    """
     bits = 0
-    if len(text) > CUE_CHARS:
+    if not 0 < len(text) <= CUE_CHARS:
         return bits
-    for pattern, bit in _TEXT_BITS:
+    for pattern, bit in _BY_FIRST.get(text[0], ()):
         if pattern.match(text):
             bits |= bit
+    for needed, pattern, bit in inner:
+        if needed in text and pattern.match(text):
+            bits |= bit
+    if _DIGIT.search(text) and _DATE.match(text):
+        bits |= _DATE_BIT
     return bits
 
 

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.collect.article import WEIGHTS, Model, read_page, run_table
+from components.collect.blocks import Ints
 from components.collect.cues import CLASS_GROUPS
 from components.collect.dom import parse_html
-from components.collect.features import OWN, Ints, Matrix, Read
+from components.collect.features import OWN, Matrix, Read
 from components.collect.keep import names
 from components.collect.metadata import read_said
 from components.collect.root import candidates, describe_boxes
@@ -86,7 +87,7 @@ def example(text: str, truth: str, url: str) -> Example | None:
     if read is None:
         return None
     picked = candidates(read)
-    shares, words = _align([run.text for run in read.blocks.runs], truth)
+    shares, words = _align(read.blocks.texts(read.blocks.runs), truth)
     return Example(site_of(url), read, picked, describe_boxes(read, picked), shares, words)
 
 

@@ -6,15 +6,14 @@ nothing; its neighbours count as they do in Kohlschütter et al. (WSDM 2010).
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.collect.blocks import AROUND, TAGS, around_bit, tag_code
+from components.collect.blocks import AROUND, TAGS, Ints, tag_code
 from components.collect.cues import CLASS_GROUPS, TEXT_GROUPS
-from components.collect.features import OWN, Ints, Matrix, Read, bits, running
+from components.collect.features import OWN, Matrix, Read, bits, running
 
 PLACE = (
     *("order", "from_first", "to_last", "text_before", "text_after", "first_good", "last_good"),
@@ -50,48 +49,37 @@ def describe_runs(read: Read, root: int) -> Matrix:
     begin, end = int(read.first[root]), int(read.last[root])
     own, codes = read.own[begin:end], read.tags[begin:end]
     text = bits(read.text[begin:end], len(TEXT_GROUPS))
-    around, near, far = _context(read, root)
+    around, near, far, branch = _context(read, root)
     tags = (codes[:, None] == np.arange(len(TAGS) + 1)).astype(np.float32)
     beside = _beside(read, begin, end)
     said = (read.text[begin:end] > 0).astype(np.float32)
     texts = np.stack([np.r_[0, said[:-1]], np.r_[said[1:], 0]], axis=1).astype(np.float32)
     return np.concatenate(
-        [own, text, tags, _place(read, root), around, near, far, beside, texts], axis=1
+        [
+            *(own, text, tags, _place(read, root, branch), bits(around, len(AROUND))),
+            *(bits(near, len(CLASS_GROUPS)), bits(far, len(CLASS_GROUPS)), beside, texts),
+        ],
+        axis=1,
     )
 
 
-def _context(read: Read, root: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Around each run below ``root``: tags; words of the nearest three boxes; of all."""
+def _context(read: Read, root: int) -> Ints:
+    """[4, runs of ``root``]: what ``context`` says of each run's box."""
+    from components.text.kernels.boxes import context
+
     boxes = read.blocks.boxes
-    end = int(read.last[root])
-    around, near, far = {root: 0}, {root: 0}, {root: 0}
-    masks: list[tuple[int, int, int]] = []
-    for run in read.blocks.runs[int(read.first[root]) : end]:
-        path = []
-        index = run.box
-        while index not in far:
-            path.append(index)
-            index = boxes[index].parent
-        for index in reversed(path):
-            box = boxes[index]
-            above = box.parent
-            around[index] = around[above] | around_bit(box.tag)
-            beyond = boxes[above].parent
-            outer = 0 if above == root else boxes[above].cues
-            outer |= 0 if above == root or beyond == root else boxes[beyond].cues
-            near[index] = box.cues | outer
-            far[index] = far[above] | box.cues
-        masks.append((around[run.box], near[run.box], far[run.box]))
-    table = np.array(masks, dtype=np.int64)
-    widths = (len(AROUND), len(CLASS_GROUPS), len(CLASS_GROUPS))
-    first, second, third = (bits(table[:, i], width) for i, width in enumerate(widths))
-    return first, second, third
+    below = context(boxes.parent, boxes.around, boxes.cues, root)
+    found: Ints = below[:, read.box[read.first[root] : read.last[root]]]
+    return found
 
 
-def _place(read: Read, root: int) -> Matrix:
+def _place(read: Read, root: int, branch: Ints) -> Matrix:
     """Where each run stands in ``root``."""
-    columns = [*_order(read, root), *_boxes(read, root), *_whole(read, root)]
-    return np.stack(columns, axis=1).astype(np.float32)
+    columns = [*_order(read, root), *_boxes(read, root, branch), *_whole(read, root)]
+    found = np.empty((len(branch), len(columns)), dtype=np.float32)
+    for index, column in enumerate(columns):
+        found[:, index] = column
+    return found
 
 
 def _order(read: Read, root: int) -> list[NDArray[Any]]:
@@ -121,7 +109,7 @@ def _order(read: Read, root: int) -> list[NDArray[Any]]:
     ]
 
 
-def _boxes(read: Read, root: int) -> list[NDArray[Any]]:
+def _boxes(read: Read, root: int, branch: Ints) -> list[NDArray[Any]]:
     """The boxes around each run, up to the child of ``root`` that it stands in."""
     begin, end = int(read.first[root]), int(read.last[root])
     boxes, own_box = read.blocks.boxes, read.box[begin:end]
@@ -130,14 +118,14 @@ def _boxes(read: Read, root: int) -> list[NDArray[Any]]:
     whole = float(size[end] - size[begin])
     up1 = np.maximum(read.parents[own_box], root)
     up2 = np.maximum(read.parents[up1], root)
-    depth = np.array([boxes[index].depth for index in own_box.tolist()]) - boxes[root].depth
+    depth = boxes.depth[own_box] - boxes.depth[root]
 
     def of(box: Ints, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = sums[read.last[box]] - sums[read.first[box]]
         return found
 
     columns = [np.minimum(depth, 12), up1 == root, *_kinship(read, begin, end)]
-    for box in (up1, up2, branch := _branches(read, root)):
+    for box in (up1, up2, branch):
         columns += [of(box, size) / whole, of(box, linked) / of(box, size)]
         if box is branch:
             columns.append(of(box, good) / of(box, size))
@@ -168,41 +156,15 @@ def _whole(read: Read, root: int) -> list[NDArray[Any]]:
     ]
 
 
-def _branches(read: Read, root: int) -> NDArray[np.int64]:
-    """For every run, the child of ``root`` it stands in; its own box where that is ``root``."""
-    parents = read.parents
-    top: dict[int, int] = {root: root}
-    found = []
-    for index in read.box[read.first[root] : read.last[root]].tolist():
-        path = []
-        while index not in top:
-            path.append(index)
-            index = int(parents[index])
-        for step in reversed(path):
-            top[step] = step if int(parents[step]) == root else top[int(parents[step])]
-        found.append(top[path[0]] if path else top[index])
-    return np.array(found)
-
-
-def _kinship(read: Read, begin: int, end: int) -> list[NDArray[np.float64]]:
+def _kinship(read: Read, begin: int, end: int) -> NDArray[np.float64]:
     """The share of the unlinked text in runs that stand like this one, three ways."""
-    boxes = read.blocks.boxes
-    ways: list[list[object]] = [[], [], []]
-    for run in read.blocks.runs[begin:end]:
-        box = boxes[run.box]
-        above = boxes[box.parent] if box.parent >= 0 else box
-        ways[0].append((box.tag, box.parent))
-        ways[1].append(box.name)
-        ways[2].append((box.name, above.name))
-    plain = (read.chars - read.linked)[begin:end].tolist()
-    whole = sum(plain) or 1
-    found = []
-    for keys in ways:
-        sums: Counter[object] = Counter()
-        for key, value in zip(keys, plain, strict=True):
-            sums[key] += value
-        found.append(np.array([sums[key] / whole for key in keys]))
-    return found
+    from components.text.kernels.boxes import kinship
+
+    boxes, plain = read.blocks.boxes, (read.chars - read.linked)[begin:end]
+    shares: NDArray[np.float64] = kinship(
+        read.box[begin:end], boxes.parent, boxes.tag, boxes.name, plain
+    )
+    return shares
 
 
 def _beside(read: Read, begin: int, end: int) -> Matrix:
@@ -215,12 +177,16 @@ def _beside(read: Read, begin: int, end: int) -> Matrix:
         own[:, OWN.index(name)] for name in ("log_chars", "link_share", "ends", "strong_share")
     ]
     picked += [codes == tag_code("p"), heading, read.good[begin:end]]
-    numbers = np.stack(picked, axis=1).astype(np.float32)
-    found = []
-    for step in _STEPS:
-        at = np.arange(count) + step
-        there = (at >= 0) & (at < count)
-        at = np.clip(at, 0, count - 1)
-        same = (parents[at] == parents) & there
-        found += [numbers[at] * there[:, None], same[:, None]]
-    return np.concatenate(found, axis=1).astype(np.float32)
+    # Past the ends there is nothing, in no box.
+    most = max(map(abs, _STEPS))
+    numbers = np.zeros((count + 2 * most, len(picked)), dtype=np.float32)
+    around = np.full(count + 2 * most, -2)
+    around[most : most + count] = parents
+    for column, values in enumerate(picked):
+        numbers[most : most + count, column] = values
+    found = np.empty((count, len(_STEPS), len(_BESIDE)), dtype=np.float32)
+    for index, step in enumerate(_STEPS):
+        at = slice(most + step, most + step + count)
+        found[:, index, :-1] = numbers[at]
+        found[:, index, -1] = around[at] == parents
+    return found.reshape(count, -1)

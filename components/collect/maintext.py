@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
+
+from lxml import etree
 
 from components.collect.article import Model, find_article
 from components.collect.dom import Element, parse_html
@@ -29,6 +32,7 @@ _TOOLS = re.compile(
     re.IGNORECASE,
 )
 """What documentation is made with, as its ``generator`` says."""
+_CHARS: Any = etree.XPath("string-length(.)")
 _CONTAINER_IDS = ("main-content", "main", "content", "bodyContent", "mw-content-text")
 _SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
 _HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*$")
@@ -96,7 +100,7 @@ def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> 
     """(the part to convert, what stands around it)."""
     technical = _is_technical(root, facts)
     marked = None if facts.is_published and not technical else _container(root)
-    if marked is None and sum(map(len, body.itertext())) >= MIN_CHARS:
+    if marked is None and _CHARS(body) >= MIN_CHARS:
         found = find_article(body, facts.said(), model, whole=technical)
         if found is not None and found.chars >= max(MIN_TEXT, MIN_TEXT_SHARE * found.seen):
             return found.cut(), found.left_out()

@@ -298,9 +298,11 @@ def _is_left_out(element: Element) -> bool:
     )
 
 
+_SET_APART = frozenset({*_BLOCKS, *_HEADINGS, "pre", "ul", "ol", "table", "blockquote"} - {"p"})
+
+
 def _holds_blocks(element: Element) -> bool:
-    blocks = _BLOCKS | _HEADINGS.keys() | {"pre", "ul", "ol", "table", "blockquote"}
-    return any(child.tag in blocks for child in element.iterdescendants() if child.tag != "p")
+    return any(child.tag in _SET_APART for child in element.iterdescendants())
 
 
 def _classes(element: Element) -> set[str]:

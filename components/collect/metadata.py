@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lxml import etree
+
 from components.collect.dom import Element
 from components.collect.features import Said
 from components.collect.licences import (
@@ -37,6 +39,7 @@ _DATES = (
     *("article:published_time", "datepublished", "dc.date", "dc.date.issued", "date", "pubdate"),
     *("parsely-pub-date", "sailthru.date", "og:published_time", "publishdate"),
 )
+_MARKED_AUTHORS: Any = etree.XPath("//@rel[. = 'author']/.. | //@itemprop[. = 'author']/..")
 _ARTICLE_KINDS = re.compile(r"(?:Article|Posting|Report|Review|Recipe)$")
 
 
@@ -173,7 +176,7 @@ def _first(meta: dict[str, str], keys: tuple[str, ...]) -> str:
 
 
 def _marked_author(root: Element) -> str:
-    for element in root.xpath("//*[@rel='author' or @itemprop='author']")[:3]:
+    for element in _MARKED_AUTHORS(root)[:3]:
         text = " ".join("".join(element.itertext()).split())
         if 0 < len(text) <= 100:
             return text

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.collect.blocks import AROUND, around_bit, tag_code
+from components.collect.blocks import AROUND, Ints, tag_code
 from components.collect.cues import CLASS_GROUPS
-from components.collect.features import OWN, Ints, Matrix, Read, bits, running
+from components.collect.features import OWN, Matrix, Read, bits, running
 
 Values = NDArray[Any]
 COLUMNS = (
@@ -41,63 +41,72 @@ def candidates(read: Read) -> Ints:
 
 def describe_boxes(read: Read, picked: Ints) -> Matrix:
     """(candidates, columns)."""
-    around = np.array([_around(read, index) for index in picked.tolist()])
-    cues = np.array([_cues(read, index) for index in picked.tolist()])
-    columns = [*_contents(read, picked), *_position(read, picked), *_agreement(read, picked)]
-    table = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1)
-    return np.concatenate([table, bits(around, len(AROUND)), bits(cues, len(CLASS_GROUPS))], axis=1)
+    from components.text.kernels.boxes import outlines
+
+    boxes = read.blocks.boxes
+    around, cues = outlines(boxes.parent, boxes.around, boxes.cues, boxes.first, boxes.last)
+    sums = _sums(read, picked)
+    columns = [*_contents(read, picked, sums), *_position(read, picked, sums)]
+    columns += _agreement(read, picked, sums)
+    around, cues = bits(around[picked], len(AROUND)), bits(cues[picked], len(CLASS_GROUPS))
+    table = np.empty((len(picked), len(columns)), dtype=np.float32)
+    for index, column in enumerate(columns):
+        table[:, index] = column
+    return np.concatenate([table, around, cues], axis=1)
 
 
-def _within(read: Read, picked: Ints, values: Values) -> Values:
-    """The sum of the runs' values in each candidate."""
-    sums = running(values)
-    return (sums[read.last[picked]] - sums[read.first[picked]]).astype(np.float32)
+def _sums(read: Read, picked: Ints) -> dict[str, Values]:
+    """Sums over the runs of each candidate: characters of some, or a count."""
+    chars, own = read.chars, read.own
+    counted = {"good_runs": read.good, "sentences": own[:, OWN.index("sentences")]}
+    counted["heading"] = (read.tags >= tag_code("h1")) & (read.tags <= tag_code("h6"))
+    counted["described"] = own[:, OWN.index("described")]
+    of = {"good": read.good, "unlikely": read.unlikely, "talk": read.talk}
+    of |= {"p": read.tags == tag_code("p"), "cued": read.text > 0, "short": chars < 30}
+    of |= {name: own[:, OWN.index(name)] > 0 for name in ("in_body", "repeated")}
+    of["repeats"] = read.repeats > 2
+    rows = np.zeros((2 + len(of) + len(counted), len(chars) + 1))
+    rows[0, 1:], rows[1, 1:] = chars, read.linked
+    for index, where in enumerate(of.values(), 2):
+        rows[index, 1:] = where
+    rows[2 : 2 + len(of), 1:] *= chars
+    for index, values in enumerate(counted.values(), 2 + len(of)):
+        rows[index, 1:] = values
+    total = np.cumsum(rows, axis=1)
+    found = (total[:, read.last[picked]] - total[:, read.first[picked]]).astype(np.float32)
+    return dict(zip(("size", "linked", *of, *counted), found, strict=True))
 
 
-def _good(read: Read) -> Values:
-    return np.where(read.good, read.chars, 0)
-
-
-def _contents(read: Read, picked: Ints) -> list[Values]:
+def _contents(read: Read, picked: Ints, sums: dict[str, Values]) -> list[Values]:
     """How much of what is in each candidate."""
-    chars, runs = read.chars, read.last[picked] - read.first[picked]
-    size, good = _within(read, picked, chars), _within(read, picked, _good(read))
-    spans = _spans(read, picked)
-    paragraphs = np.where(read.tags == tag_code("p"), chars, 0)
-    sentences = read.own[:, OWN.index("sentences")]
+    runs, size, good = read.last[picked] - read.first[picked], sums["size"], sums["good"]
     return [
         np.log1p(size),
-        size / float(chars.sum()),
-        _within(read, picked, read.linked) / size,
-        good / (float(_good(read).sum()) or 1.0),
+        size / float(read.chars.sum()),
+        sums["linked"] / size,
+        good / (float(read.chars[read.good].sum()) or 1.0),
         good / size,
-        _within(read, picked, np.where(read.unlikely, chars, 0)) / size,
-        np.array([read.unlikely[first:last].all() for first, last in spans]),
+        sums["unlikely"] / size,
+        sums["unlikely"] == size,
         np.log1p(runs),
-        np.log1p(_within(read, picked, read.good)),
-        _within(read, picked, paragraphs) / size,
-        _within(read, picked, sentences) / size * 100,
+        np.log1p(sums["good_runs"]),
+        sums["p"] / size,
+        sums["sentences"] / size * 100,
         np.log1p(size / runs),
     ]
 
 
-def _spans(read: Read, picked: Ints) -> list[tuple[int, int]]:
-    return list(zip(read.first[picked].tolist(), read.last[picked].tolist(), strict=True))
-
-
-def _position(read: Read, picked: Ints) -> list[Values]:
+def _position(read: Read, picked: Ints, sums: dict[str, Values]) -> list[Values]:
     """Where each candidate stands, seen from the page's ends, its first h1 and its title."""
     first, last = read.first[picked], read.last[picked]
     h1 = np.flatnonzero(read.tags == tag_code("h1"))
     h1_at, title_at = (int(h1[0]) if len(h1) else -1), read.title_at
-    depths = [read.blocks.boxes[index].depth for index in picked.tolist()]
-    heading = (read.tags >= tag_code("h1")) & (read.tags <= tag_code("h6"))
     absent = np.full(len(picked), -9)
     return [
         first / len(read.chars),
         last / len(read.chars),
-        np.minimum(depths, 40),
-        _within(read, picked, heading) / (last - first),
+        np.minimum(read.blocks.boxes.depth[picked], 40),
+        sums["heading"] / (last - first),
         (first <= h1_at) & (h1_at < last),
         np.clip(first - h1_at, -5, 30) if h1_at >= 0 else absent,
         (first <= title_at) & (title_at < last),
@@ -105,58 +114,34 @@ def _position(read: Read, picked: Ints) -> list[Values]:
     ]
 
 
-def _agreement(read: Read, picked: Ints) -> list[Values]:
+def _agreement(read: Read, picked: Ints, sums: dict[str, Values]) -> list[Values]:
     """What the page says of itself, and how each candidate's parts are alike."""
-    own = {name: read.own[:, column] for column, name in enumerate(OWN)}
-    first, last, chars = read.first, read.last, read.chars
-    size, good = _within(read, picked, chars), _within(read, picked, _good(read))
-    before, total = running(_good(read)), running(chars)
+    first, last, size = read.first, read.last, sums["size"]
+    most = np.maximum(sums["good"], 1)
+    goods = np.where(read.good, read.chars, 0)
+    before, total = running(goods), running(read.chars)
     # The part of a box's good text that its fullest child has: near one, that child is the box.
     children = np.zeros(len(first))
     np.maximum.at(children, read.parents[1:], (before[last] - before[first])[1:])
     above = np.maximum(read.parents[read.box], 0)
-    direct = np.bincount(above, weights=_good(read), minlength=len(first))
+    direct = np.bincount(above, weights=goods, minlength=len(first))
     outer = np.maximum(read.parents[picked], 0)
-    alike = [read.blocks.boxes[index].name for index in picked.tolist()]
-    repeats = [min(int(read.repeats[begin:end].min()), 30) for begin, end in _spans(read, picked)]
-
-    def share(of: Values) -> Values:
-        return _within(read, picked, np.where(of, chars, 0)) / size
-
+    alike = read.blocks.boxes.name[picked]
+    ends = np.stack([first[picked], last[picked]], axis=1).ravel()
+    repeats = np.minimum.reduceat(np.append(read.repeats, 0), ends)[::2]
     return [
-        _within(read, picked, own["described"]) > 0,
-        share(own["in_body"] > 0),
-        np.full(len(picked), own["has_body"][0]),
-        children[picked] / np.maximum(good, 1),
-        direct[picked] / np.maximum(good, 1),
-        share(read.text > 0),
-        share(chars < 30),
-        share(own["repeated"] > 0),
+        sums["described"] > 0,
+        sums["in_body"] / size,
+        np.full(len(picked), read.own[0, OWN.index("has_body")]),
+        children[picked] / most,
+        direct[picked] / most,
+        sums["cued"] / size,
+        sums["short"] / size,
+        sums["repeated"] / size,
         size / np.maximum(total[last[outer]] - total[first[outer]], 1),
-        np.array([alike.count(name) for name in alike]),
-        np.array(repeats),
-        share(read.repeats > 2),
+        (alike[:, None] == alike).sum(axis=1),
+        np.minimum(repeats, 30),
+        sums["repeats"] / size,
         read.talk[first[picked]],
-        share(read.talk),
+        sums["talk"] / size,
     ]
-
-
-def _around(read: Read, index: int) -> int:
-    boxes, found = read.blocks.boxes, 0
-    while index > 0:
-        found |= around_bit(boxes[index].tag)
-        index = boxes[index].parent
-    return found
-
-
-def _cues(read: Read, index: int) -> int:
-    """Of the box and of boxes in and around it with the same runs."""
-    boxes = read.blocks.boxes
-    found, at = boxes[index].cues, index + 1
-    while at < len(boxes) and (boxes[at].first, boxes[at].last) == (
-        boxes[index].first,
-        boxes[index].last,
-    ):
-        found |= boxes[at].cues
-        at += 1
-    return found

@@ -1,4 +1,4 @@
-"""Boosted regression trees, read from JSON and applied with numpy alone (no training library)."""
+"""Boosted regression trees, read from JSON and applied by a kernel (no training library)."""
 
 from __future__ import annotations
 
@@ -27,12 +27,10 @@ class Trees:
 
     def score(self, table: Table) -> NDArray[np.float64]:
         """The sum of all trees a row: (rows,)."""
-        rows = np.arange(len(table))[:, None]
-        at = np.broadcast_to(self.roots, (len(table), len(self.roots)))
-        for _ in range(self.depth):
-            goes_left = table[rows, self.column[at]] <= self.threshold[at]
-            at = np.where(goes_left, self.left[at], self.right[at])
-        total: NDArray[np.float64] = self.base + self.value[at].sum(axis=1, dtype=np.float64)
+        from components.text.kernels.forest import forest
+
+        nodes = (self.column, self.threshold, self.left, self.right, self.value)
+        total: NDArray[np.float64] = self.base + forest(table, self.roots, *nodes)
         return total
 
     def as_json(self) -> dict[str, Any]:

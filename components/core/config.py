@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +23,13 @@ class StageConfig(BaseModel):
     """Base of every stage's config: frozen, no unknown field, no NaN. Holds no sets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    aside: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say how work is split and not what is made: no part of a stage's key."""
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that a stage's key is made of."""
+        return self.model_dump(mode="json", exclude=set(self.aside))
 
 
 class _Loader(yaml.SafeLoader):

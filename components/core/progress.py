@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from components.core.tracking import NoTracker, Tracker
+
 
 @dataclass
 class Progress:
@@ -18,6 +20,8 @@ class Progress:
     resumed: str = ""
     """From where an earlier try is gone on with, ``at step 400``; empty for a first try."""
     listener: Callable[[Progress], None] | None = None
+    tracker: Callable[[], Tracker] = NoTracker
+    """Opens where a training's figures are recorded; by default nowhere."""
     _started: float = field(default_factory=time.monotonic)
     _at_start: float = 0.0
 

@@ -85,7 +85,7 @@ class Store:
         lineage = Lineage(
             component=component_name(component),
             code=self.code.digest(component),
-            config=digest_value(config.model_dump(mode="json")),
+            config=digest_value(config.identity()),
             parents=parents_of(inputs),
         )
         return Request(component, config, inputs, lineage)

@@ -10,18 +10,20 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from components.core.artifact import digest_value
+from components.core.log import get_logger
 from components.core.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
 
+log = get_logger(__name__)
 _KIND_TAG, _TRAINING = "mlflow.experimentKind", "custom_model_development"
 """By this tag MLflow's UI shows an experiment's training runs, not traces of an application."""
 PATIENCE = 20.0
@@ -39,7 +41,30 @@ class Tracker(Protocol):
 
     def metric(self, name: str, value: float, step: int = 0) -> None: ...
 
+    def text(self, name: str, content: str) -> None: ...
+
     def flush(self) -> None: ...
+
+    def close(self, *, failed: bool) -> None: ...
+
+
+class NoTracker:
+    """Takes nothing down."""
+
+    def parameter(self, name: str, value: object) -> None:
+        """Nobody follows."""
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        """Nobody follows."""
+
+    def text(self, name: str, content: str) -> None:
+        """Nobody follows."""
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self, *, failed: bool) -> None:
+        """Nothing is open."""
 
 
 @dataclass
@@ -48,6 +73,8 @@ class MemoryTracker:
 
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    ended: str = ""
 
     def parameter(self, name: str, value: object) -> None:
         self.parameters[name] = str(value)
@@ -55,8 +82,14 @@ class MemoryTracker:
     def metric(self, name: str, value: float, step: int = 0) -> None:
         self.metrics.setdefault(name, []).append((step, value))
 
+    def text(self, name: str, content: str) -> None:
+        self.texts[name] = content
+
     def flush(self) -> None:
         """Nothing waits."""
+
+    def close(self, *, failed: bool) -> None:
+        self.ended = "FAILED" if failed else "FINISHED"
 
 
 class MlflowTracker:
@@ -66,7 +99,6 @@ class MlflowTracker:
         self.client, self.run_id = client, run_id
         self._metrics: list[Metric] = []
         self._parameters: list[Param] = []
-        self._now = int(time.time() * 1000)
 
     def parameter(self, name: str, value: object) -> None:
         from mlflow.entities import Param
@@ -78,7 +110,7 @@ class MlflowTracker:
     def metric(self, name: str, value: float, step: int = 0) -> None:
         from mlflow.entities import Metric
 
-        self._metrics.append(Metric(name, float(value), self._now, step))
+        self._metrics.append(Metric(name, float(value), int(time.time() * 1000), step))
         if len(self._metrics) == METRICS_A_BATCH:
             self.flush()
 
@@ -87,6 +119,45 @@ class MlflowTracker:
         if self._metrics or self._parameters:
             self.client.log_batch(self.run_id, metrics=self._metrics, params=self._parameters)
         self._metrics, self._parameters = [], []
+
+    def text(self, name: str, content: str) -> None:
+        """A text among the run's artifacts."""
+        self.client.log_text(self.run_id, content, name)
+
+    def close(self, *, failed: bool) -> None:
+        """Write what waits, and end the run."""
+        self.flush()
+        self.client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
+
+
+class Forgiving:
+    """A tracker whose failures end the record and not what is recorded."""
+
+    def __init__(self, open_: Callable[[], Tracker]) -> None:
+        self._tracker: Tracker = NoTracker()
+        self._try(lambda: setattr(self, "_tracker", open_()))
+
+    def parameter(self, name: str, value: object) -> None:
+        self._try(lambda: self._tracker.parameter(name, value))
+
+    def metric(self, name: str, value: float, step: int = 0) -> None:
+        self._try(lambda: self._tracker.metric(name, value, step))
+
+    def text(self, name: str, content: str) -> None:
+        self._try(lambda: self._tracker.text(name, content))
+
+    def flush(self) -> None:
+        self._try(lambda: self._tracker.flush())
+
+    def close(self, *, failed: bool) -> None:
+        self._try(lambda: self._tracker.close(failed=failed))
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # whatever a database or a full disk says
+            log.warning("the training is no longer recorded in MLflow: %s", error)
+            self._tracker = NoTracker()
 
 
 def _allowed(name: str) -> str:
@@ -175,6 +246,29 @@ def experiment(client: MlflowClient, settings: Settings, name: str) -> str:
             name, artifact_location=artifact_root(settings), tags={_KIND_TAG: _TRAINING}
         )
     )
+
+
+TRAININGS = "modelmill-trainings"
+"""The experiment of all trainings; a registered model's own has its versions."""
+STAGE_TAG = "modelmill.stage_key"
+
+
+def training_tracker(settings: Settings, stage: str, key: str) -> Tracker:
+    """Where a training records itself as it goes; a later try of the same stage goes on there."""
+
+    def opened() -> Tracker:
+        client = connect(settings)
+        place = experiment(client, settings, TRAININGS)
+        found = client.search_runs([place], filter_string=f"tags.`{STAGE_TAG}` = '{key}'")
+        if found:
+            run_id = found[0].info.run_id
+            client.update_run(run_id, status="RUNNING")
+        else:
+            tags = {STAGE_TAG: key}
+            run_id = client.create_run(place, tags=tags, run_name=f"{stage}-{key[:12]}").info.run_id
+        return MlflowTracker(client, run_id)
+
+    return Forgiving(opened)
 
 
 def flatten(prefix: str, value: object) -> dict[str, object]:

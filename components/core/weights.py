@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError, DataError
-from models.shape import DecoderShape
+from models.shape import DecoderShape, shape_from
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,8 @@ def read_shape(folder: Path) -> DecoderShape:
         DataError: there is none, or it is damaged.
     """
     try:
-        return DecoderShape(**json.loads((folder / SHAPE_FILE).read_text()))
-    except (OSError, TypeError, ValueError) as error:
+        return shape_from(json.loads((folder / SHAPE_FILE).read_text()))
+    except (OSError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{folder.name}: {SHAPE_FILE} is not a model's shape: {error}") from error
 
 

@@ -1,11 +1,13 @@
-"""A folder that transformers, vLLM and others load as ``Qwen3ForCausalLM``, without custom code.
+"""A folder that transformers, vLLM and others load without custom code.
+
+The class follows from the shape: ``Qwen3ForCausalLM`` with QK-norm, ``LlamaForCausalLM`` without;
+with experts ``Qwen3MoeForCausalLM`` and ``MixtralForCausalLM``.
 
 config.json  model.safetensors  generation_config.json
 tokenizer.json  tokenizer_config.json  chat_template.jinja
 parity.json
 
-The tensors are the decoder's own under a ``model.`` prefix; a tied head is left out. Rotary
-halves are split, not interleaved, as Qwen3 has them.
+What no class holds is refused before anything is written: see ``DecoderShape.unexportable``.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from components.core.config import StageConfig
 from components.core.workdir import Workdir
 from components.shrink.export_onnx import copy_tokenizer
 from components.shrink.forms import torch_form, transformers_form
+from components.shrink.hf_config import CONFIG_FILE, hf_config
+from components.shrink.hf_tensors import WEIGHTS_FILE, hf_state
+from components.shrink.import_hf import read_hf
 from components.shrink.parity import (
     Parity,
     ParityConfig,
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from models.shape import DecoderShape
 
 Precision = Literal["float32", "bfloat16"]
-_WEIGHTS = "model.safetensors"
 _BOUNDS = {
     "float32": ParityConfig(kl_max=1e-10),
     "bfloat16": ParityConfig(kl_max=1e-2, top1_min=0.97, difference_max=2.0),
@@ -59,7 +63,8 @@ def export_hf(
     """The model, its tokenizer and its chat template as a transformers folder, with its parity.
 
     Raises:
-        ConfigError: tokens or tokenizer are of a larger vocabulary than the model's.
+        ConfigError: no class of transformers holds the shape; tokens or tokenizer are of a larger
+            vocabulary than the model's.
         DataError: an input is damaged, or holds no held-out tokens.
     """
     work.progress.start(2, "steps")
@@ -75,53 +80,25 @@ def export_hf(
 
 
 def save_hf(folder: Path, model: Decoder, precision: Precision = "float32") -> int:
-    """Write all but ``tokenizer.json``; returns the bytes of the weights."""
+    """Write all but ``tokenizer.json``; returns the bytes of the weights.
+
+    Raises:
+        ConfigError: no class of transformers holds the shape.
+    """
     import torch
     from safetensors.torch import save_file
 
     kind = torch.float32 if precision == "float32" else torch.bfloat16
-    state = {
-        name if name.startswith("lm_head.") else f"model.{name}": value.detach().to(kind)
-        for name, value in model.named_parameters()
-    }
-    beside = folder / f"{_WEIGHTS}.tmp"
-    save_file({name: t.contiguous() for name, t in state.items()}, beside, {"format": "pt"})
-    beside.replace(folder / _WEIGHTS)
-    _write(folder / "config.json", _config(model.shape, precision))
+    config = hf_config(model.shape, precision)
+    beside = folder / f"{WEIGHTS_FILE}.tmp"
+    save_file(hf_state(model, kind), beside, {"format": "pt"})
+    beside.replace(folder / WEIGHTS_FILE)
+    _write(folder / CONFIG_FILE, config)
     stops = {"bos_token_id": EOS_ID, "eos_token_id": [END_ID, EOS_ID], "pad_token_id": EOS_ID}
     _write(folder / "generation_config.json", stops)
     _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
     (folder / "chat_template.jinja").write_text(JINJA, encoding="utf-8")
-    return (folder / _WEIGHTS).stat().st_size
-
-
-def _config(shape: DecoderShape, precision: Precision) -> dict[str, Any]:
-    return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": EOS_ID,
-        "eos_token_id": END_ID,
-        "pad_token_id": EOS_ID,
-        "dtype": precision,
-        "head_dim": shape.head_width,
-        "hidden_act": "silu",
-        "hidden_size": shape.width,
-        "initializer_range": 0.02,
-        "intermediate_size": shape.hidden,
-        "max_position_embeddings": shape.context,
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "num_key_value_heads": shape.kv_heads,
-        "rms_norm_eps": shape.norm_eps,
-        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_base},
-        "rope_theta": shape.rope_base,
-        "tie_word_embeddings": shape.tied,
-        "use_cache": True,
-        "use_sliding_window": False,
-        "vocab_size": shape.vocabulary,
-    }
+    return (folder / WEIGHTS_FILE).stat().st_size
 
 
 def _tokenizer_config(shape: DecoderShape) -> dict[str, Any]:
@@ -152,21 +129,6 @@ def hf_parity(folder: Path, reference: Decoder, tokens: Path, bounds: ParityConf
     try:
         form, where = transformers_form(folder), "transformers, CPU"
     except ImportError:
-        form = torch_form(_reload(folder, reference.shape))
+        form = torch_form(read_hf(folder))
         where = "the folder's tensors in our own decoder: transformers is not installed"
     return measure(form, cases, bounds, name="hf", measured_on=where)
-
-
-def _reload(folder: Path, shape: DecoderShape) -> Decoder:
-    """A decoder filled from the folder's file; every tensor must be there, and none else."""
-    from safetensors.torch import load_file
-
-    from models.decoder import Decoder
-
-    state = load_file(folder / _WEIGHTS)
-    model = Decoder(shape)
-    bare = {name.removeprefix("model."): tensor.float() for name, tensor in state.items()}
-    if shape.tied:
-        bare["lm_head.weight"] = bare["embed_tokens.weight"]
-    model.load_state_dict(bare, strict=True)
-    return model.eval()

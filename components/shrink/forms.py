@@ -106,13 +106,14 @@ def transformers_form(folder: Path) -> Form:
         ImportError: transformers is not installed.
     """
     import torch
-    from transformers import Qwen3ForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    model: Any = Qwen3ForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
     model.eval()
+    windowed = getattr(model.config, "sliding_window", None) is not None
 
     def call(ids: Ids, mask: Ids, cache: Any) -> tuple[Logits, Any]:
         places = (mask.cumsum(1) - 1).clip(min=0)[:, -ids.shape[1] :]
@@ -126,4 +127,8 @@ def transformers_form(folder: Path) -> Form:
             )
         return out.logits.float().numpy(), out.past_key_values
 
-    return masked_form(call)
+    form = masked_form(call)
+    if not windowed:
+        return form
+    # Its window is counted in columns of the mask, padding among them: rows come one at a time.
+    return lambda rows, steps: [form([row], steps)[0] for row in rows]

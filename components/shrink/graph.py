@@ -46,6 +46,11 @@ class Weights:
         """Weights of linear layers that read the same input, side by side: [in, sum of out]."""
         return np.concatenate([self.arrays[f"{name}.weight"].T for name in names], axis=1)
 
+    def expert(self, name: str, index: int) -> Array:
+        """One of the stacked matrices of experts: [in, out]."""
+        matrix: Array = self.arrays[name][index].T
+        return matrix
+
     def vector(self, name: str) -> Array:
         """The weight of a norm."""
         return self.arrays[f"{name}.weight"]

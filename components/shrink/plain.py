@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.shrink.graph import Array, GraphBuilder, Weights, assemble, cache_names
+from components.shrink.mixture import check_drawable, mixture
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -34,6 +35,8 @@ class _Shared:
     sin: str
     bias: str
     """[b, 1, 1, t, p + t], float32: 0 where a query may look"""
+    near: str
+    """The same for layers with a window."""
 
 
 class _Plain:
@@ -88,8 +91,15 @@ class _Plain:
         causal = graph.add("GreaterOrEqual", rows, columns)
         held = graph.add("Cast", "attention_mask", to=_BOOL)
         seen = graph.add("And", graph.add("Unsqueeze", held, graph.ints(1, 2, 3)), causal)
-        bias = graph.add("Where", seen, self.single(0.0), self.single(_NEVER))
-        return _Shared(cos, sin, bias)
+        bias = near = graph.add("Where", seen, self.single(0.0), self.single(_NEVER))
+        if self.shape.window is not None:
+            here = graph.add("Unsqueeze", places, graph.ints(1, 2, 4))
+            there = graph.add("Unsqueeze", before, graph.ints(1, 2, 3))
+            window = graph.constant("int.window", np.array(self.shape.window, dtype=np.int64))
+            close = graph.add("Less", graph.add("Sub", here, there), window)
+            both = graph.add("And", seen, close)
+            near = graph.add("Where", both, self.single(0.0), self.single(_NEVER))
+        return _Shared(cos, sin, bias, near)
 
     def norm(self, x: str, name: str) -> str:
         """RMSNorm over the last axis, in float32; the result too."""
@@ -124,18 +134,19 @@ class _Plain:
         turned = []
         for part, count in (("q", shape.heads), ("k", shape.kv_heads)):
             split = self.heads(self.linear(x, f"{place}.{part}_proj"), count)
-            normed = self.norm(split, f"{place}.{part}_norm")
-            swapped = graph.add("Transpose", normed, perm=[0, 2, 1, 3])
+            wide = self.norm(split, f"{place}.{part}_norm") if shape.qk_norm else self.widen(split)
+            swapped = graph.add("Transpose", wide, perm=[0, 2, 1, 3])
             turned.append(self.rotate(swapped, shared))
         q, k = turned
         v = self.heads(self.linear(x, f"{place}.v_proj"), shape.kv_heads)
         v = graph.add("Transpose", v, perm=[0, 2, 1, 3])
         graph.many("Concat", past[0], self.narrow(k), outputs=[present[0]], axis=2)
         graph.many("Concat", past[1], v, outputs=[present[1]], axis=2)
-        mixed = self.mix(q, present, shared)
+        bias = shared.near if shape.windowed(layer) else shared.bias
+        mixed = self.mix(q, present, bias)
         return self.linear(mixed, f"{place}.o_proj")
 
-    def mix(self, q: str, present: list[str], shared: _Shared) -> str:
+    def mix(self, q: str, present: list[str], bias: str) -> str:
         """Attend: q [b, h, t, d] float32 over present [b, k, s, d] -> [b, t, h*d]."""
         graph, shape = self.graph, self.shape
         group, width = shape.heads // shape.kv_heads, shape.head_width
@@ -143,19 +154,38 @@ class _Plain:
         grouped = graph.add("Reshape", scaled, graph.ints(0, shape.kv_heads, group, -1, width))
         k, v = (graph.add("Unsqueeze", name, graph.ints(2)) for name in present)
         k = graph.add("Transpose", k, perm=[0, 1, 2, 4, 3])
-        scores = graph.add("Add", self.widen(graph.add("MatMul", grouped, k)), shared.bias)
+        scores = graph.add("Add", self.widen(graph.add("MatMul", grouped, k)), bias)
         shares = self.narrow(graph.add("Softmax", scores, axis=-1))
         mixed = graph.add("MatMul", shares, v)  # [b, k, group, t, d]
         swapped = graph.add("Transpose", mixed, perm=[0, 3, 1, 2, 4])
         return graph.add("Reshape", swapped, graph.ints(0, 0, shape.heads * width))
 
     def mlp(self, layer: int, x: str) -> str:
-        graph, place = self.graph, f"layers.{layer}.mlp"
+        graph, weights, place = self.graph, self.weights, f"layers.{layer}.mlp"
         graph.at(place)
-        gate = self.linear(x, f"{place}.gate_proj")
-        silu = graph.add("Mul", gate, graph.add("Sigmoid", gate))
-        product = graph.add("Mul", silu, self.linear(x, f"{place}.up_proj"))
-        return self.linear(product, f"{place}.down_proj")
+        experts = self.shape.experts
+        if experts is None:
+            gate, up = (weights.linear(f"{place}.{part}_proj") for part in ("gate", "up"))
+            return self.gated(x, place, gate, up, weights.linear(f"{place}.down_proj"))
+
+        def expert(index: int) -> str:
+            pair = weights.expert(f"{place}.experts.gate_up_proj", index)
+            gate, up = np.split(pair, 2, axis=1)
+            down = weights.expert(f"{place}.experts.down_proj", index)
+            return self.gated(x, f"{place}.experts.{index}", gate, up, down)
+
+        router = graph.constant(f"{place}.gate.weight", weights.linear(f"{place}.gate"))
+        scores = graph.add("MatMul", self.widen(x), router)
+        return mixture(graph, experts, scores, expert, self.narrow)
+
+    def gated(self, x: str, place: str, gate: Array, up: Array, down: Array) -> str:
+        """One gated MLP: down(silu(gate(x)) * up(x))."""
+        graph = self.graph
+        left = graph.add("MatMul", x, self.real(f"{place}.gate_proj", gate))
+        silu = graph.add("Mul", left, graph.add("Sigmoid", left))
+        right = graph.add("MatMul", x, self.real(f"{place}.up_proj", up))
+        product = graph.add("Mul", silu, right)
+        return graph.add("MatMul", product, self.real(f"{place}.down_proj", down))
 
     def normed(self, x: str, name: str) -> str:
         self.graph.at(name)
@@ -163,7 +193,12 @@ class _Plain:
 
 
 def plain_graph(weights: Weights, *, half: bool) -> ModelProto:
-    """The graph in plain operators, float16 where ``half``."""
+    """The graph in plain operators, float16 where ``half``.
+
+    Raises:
+        ConfigError: there are no operators for the shape.
+    """
+    check_drawable(weights.shape)
     plain, shape = _Plain(weights, half), weights.shape
     graph = plain.graph
     shared = plain.shared()

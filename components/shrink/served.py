@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError
-from components.shrink.graph import GraphBuilder, Weights, assemble, cache_names
+from components.shrink.graph import Array, GraphBuilder, Weights, assemble, cache_names
+from components.shrink.mixture import check_drawable, mixture
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -24,9 +25,11 @@ def served_graph(weights: Weights) -> ModelProto:
     """The float32 graph with a ragged KV cache.
 
     Raises:
-        ConfigError: onnxruntime's operator cannot take heads of this width.
+        ConfigError: onnxruntime's operator cannot take heads of this width, or the graphs lack
+            operators for the shape.
     """
     shape = weights.shape
+    check_drawable(shape)
     if shape.head_width % _HEAD_STEP:
         raise ConfigError(
             f"ONNX export: a head_width of {shape.head_width} is no multiple of {_HEAD_STEP}, "
@@ -116,8 +119,10 @@ def _attention(
     q_width, k_width = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
     sizes = graph.ints(q_width, k_width, k_width)
     q, k, v = graph.many("Split", joined, sizes, outputs=3, axis=-1)
-    q = _head_norm(graph, weights, q, f"{place}.q_norm", shape.heads)
-    k = _head_norm(graph, weights, k, f"{place}.k_norm", shape.kv_heads)
+    if shape.qk_norm:
+        q = _head_norm(graph, weights, q, f"{place}.q_norm", shape.heads)
+        k = _head_norm(graph, weights, k, f"{place}.k_norm", shape.kv_heads)
+    near = {"local_window_size": shape.window} if shape.windowed(layer) else {}
     output = f"{place}.mixed"
     graph.many(
         "GroupQueryAttention",
@@ -129,6 +134,7 @@ def _attention(
         num_heads=shape.heads,
         kv_num_heads=shape.kv_heads,
         do_rotary=1,
+        **near,
     )
     return graph.linear(output, f"{place}.o_proj.weight", weights.linear(f"{place}.o_proj"))
 
@@ -144,12 +150,27 @@ def _head_norm(graph: GraphBuilder, weights: Weights, x: str, name: str, heads: 
 
 
 def _mlp(graph: GraphBuilder, weights: Weights, place: str, x: str) -> str:
-    """down(silu(gate(x)) * up(x))."""
-    place = f"{place}.mlp"
+    """down(silu(gate(x)) * up(x)), or the mixture of such."""
+    place, experts = f"{place}.mlp", weights.shape.experts
     graph.at(place)
-    pair = weights.linear(f"{place}.gate_proj", f"{place}.up_proj")
+    if experts is None:
+        pair = weights.linear(f"{place}.gate_proj", f"{place}.up_proj")
+        return _gated(graph, x, place, pair, weights.linear(f"{place}.down_proj"))
+
+    def expert(index: int) -> str:
+        stack = f"{place}.experts"
+        pair = weights.expert(f"{stack}.gate_up_proj", index)
+        down = weights.expert(f"{stack}.down_proj", index)
+        return _gated(graph, x, f"{stack}.{index}", pair, down)
+
+    scores = graph.linear(x, f"{place}.gate.weight", weights.linear(f"{place}.gate"))
+    return mixture(graph, experts, scores, expert)
+
+
+def _gated(graph: GraphBuilder, x: str, place: str, pair: Array, down: Array) -> str:
+    """One gated MLP; ``pair`` holds gate and up side by side."""
     joined = graph.linear(x, f"{place}.gate_up_proj.weight", pair)
     gate, up = graph.many("Split", joined, outputs=2, axis=-1, num_outputs=2)
     silu = graph.many("QuickGelu", gate, outputs=1, domain=_CONTRIB, alpha=1.0)[0]
     product = graph.add("Mul", silu, up)
-    return graph.linear(product, f"{place}.down_proj.weight", weights.linear(f"{place}.down_proj"))
+    return graph.linear(product, f"{place}.down_proj.weight", down)

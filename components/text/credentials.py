@@ -25,14 +25,16 @@ _ISSUED = (  # what a key of each kind holds, and the key
     ("ASIA", _key(r"ASIA[A-Z0-9]{16}")),
     *((f"gh{kind}_", _key(rf"gh{kind}_[A-Za-z0-9]{{36,255}}")) for kind in "pousr"),  # GitHub
     ("github_pat_", _key(r"github_pat_[A-Za-z0-9_]{22,255}")),
-    ("glpat-", _key(r"glpat-[\w-]{20,}")),  # GitLab
+    ("glpat-", _key(r"glpat-[\w-]{20,}(?:\.[0-9a-z]{2}\.[0-9a-z]{9})?")),  # GitLab
     ("gldt-", _key(r"gldt-[\w-]{20,}")),
     ("glrt-", _key(r"glrt-[\w-]{20,}")),
     ("xox", _key(r"xox[abeoprs]-[A-Za-z0-9-]{10,}")),  # Slack
     ("xapp-", _key(r"xapp-\d-[A-Z0-9]+-\d+-[a-z0-9]{20,}")),
     (
         "hooks.slack.com",
-        re.compile(r"https://hooks\.slack\.com/(?:services|workflows)/[\w/]{20,}"),
+        re.compile(
+            r"https://hooks\.slack\.com/(?:services/T\w{7,}/B\w{7,}/\w{20,}|workflows/[\w/]{20,})"
+        ),
     ),
     (
         "discord",
@@ -60,6 +62,25 @@ _ISSUED = (  # what a key of each kind holds, and the key
     ("lin_api_", _key(r"lin_api_[A-Za-z0-9]{40}")),
     ("ATATT3", _key(r"ATATT3[\w=-]{50,}")),  # Atlassian
     ("AGE-SECRET-KEY-", _key(r"AGE-SECRET-KEY-1[0-9A-Z]{58}")),
+    ("xai-", _key(r"xai-[A-Za-z0-9]{64,}")),
+    ("pplx-", _key(r"pplx-[A-Za-z0-9]{40,}")),  # Perplexity
+    ("r8_", _key(r"r8_[A-Za-z0-9]{37}")),  # Replicate
+    ("rubygems_", _key(r"rubygems_[0-9a-f]{48}")),
+    ("dckr_", _key(r"dckr_[po]at_[\w-]{24,}")),  # Docker
+    ("-us", _key(r"[0-9a-f]{32}-us\d{1,2}")),  # Mailchimp
+    ("ntn_", _key(r"ntn_[A-Za-z0-9]{40,}")),  # Notion
+    ("figd_", _key(r"figd_[\w-]{38,}")),  # Figma
+    ("PMAK-", _key(r"PMAK-[0-9a-f]{24}-[0-9a-f]{34}")),  # Postman
+    ("NRAK-", _key(r"NRAK-[A-Z0-9]{27}")),  # New Relic
+    ("glsa_", _key(r"glsa_[A-Za-z0-9]{32}_[0-9a-fA-F]{8}")),  # Grafana
+    ("sntry", _key(r"sntry[su]_[\w=+/-]{60,}")),  # Sentry
+    ("dp.", _key(r"dp\.(?:pt|ct|sa|scim|audit|st\.[\w-]+)\.[A-Za-z0-9]{40,44}")),  # Doppler
+    ("pscale_", _key(r"pscale_(?:tkn|pw|oauth)_[\w.-]{32,64}")),  # PlanetScale
+    ("sbp_", _key(r"sbp_[0-9a-f]{40}")),  # Supabase
+    ("tskey-", _key(r"tskey-[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20,}")),  # Tailscale
+    ("pul-", _key(r"pul-[0-9a-f]{40}")),  # Pulumi
+    (".atlasv1.", _key(r"[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{60,70}")),  # Terraform
+    ("LTAI", _key(r"LTAI(?=[A-Za-z]*\d)[A-Za-z0-9]{16,20}")),  # Alibaba
     (":AA", re.compile(r"(?<![\w-])\d{8,10}:AA[\w-]{33}(?![\w-])")),  # Telegram
     ("AccountKey=", re.compile(r"(?<=AccountKey=)[A-Za-z0-9+/]{80,90}={0,2}")),  # Azure
     ("eyJ", re.compile(r"(?<![\w.])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),  # JSON web token
@@ -95,7 +116,8 @@ def find_secrets(text: str) -> Iterator[Span]:
     for held, pattern in _ISSUED:
         if held in text:
             for match in pattern.finditer(text):
-                yield marked(match.span(), "secret", bool(_PLACEHOLDER.search(match[0])))
+                own = match[0].removeprefix(held)  # AGE-SECRET-KEY- is no placeholder
+                yield marked(match.span(), "secret", bool(_PLACEHOLDER.search(own)))
     for match in _QUOTED.finditer(text):
         if _assigned(text, match) and entropy(match[1]) >= _MIN_ENTROPY:
             yield _value(match)

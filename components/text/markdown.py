@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*([\w+-]*)")
-_ROLE = re.compile(r":[a-zA-Z][\w+:-]*:`([^`]+)`")
+# Bounds everywhere: what is opened and never closed would cost the square of a text's length.
+_ROLE = re.compile(r":[a-zA-Z][\w+:-]{0,80}:`([^`]{1,2000})`")
 _ROLE_TARGET = re.compile(r"\s*<[^<>]*>$")
-_RST_LINK = re.compile(r"`([^`<>]+?)\s*<[^<>`]+>`_{0,2}")
-_IMAGE = re.compile(r"!\[[^\]]*\]\([^)\s]*(?:\s[^)]*)?\)")
-_LINK = re.compile(r"\[([^\]\[]+)\](?:\([^)\s]*(?:\s[^)]*)?\)|\[[^\]]*\])")
-_CODE = re.compile(r"(`+)(.+?)\1_?", re.DOTALL)
-_STRONG = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?!\w)")
-_EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]+?)(?<=[^\s*])\*(?![\w*])")
+_RST_LINK = re.compile(r"`([^`<>]{1,2000}?)\s{0,80}<[^<>`]{1,2000}>`_{0,2}")
+_IMAGE = re.compile(r"!\[[^\]]{0,2000}\]\([^)\s]{0,2000}(?:\s[^)]{0,2000})?\)")
+_LINK = re.compile(
+    r"\[([^\]\[]{1,2000})\](?:\([^)\s]{0,2000}(?:\s[^)]{0,2000})?\)|\[[^\]]{0,2000}\])"
+)
+_CODE = re.compile(r"(`{1,8})(.{1,20000}?)\1_?", re.DOTALL)
+_STRONG = re.compile(r"(\*\*|__)(?=\S)(.{1,500}?)(?<=\S)\1(?!\w)")
+_EMPHASIS = re.compile(r"(?<![\w*\\])\*(?=[^\s*])([^*]{1,2000}?)(?<=[^\s*])\*(?![\w*])")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!<>|~-])")
 _SPACE = re.compile(r"\s+")

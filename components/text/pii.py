@@ -3,12 +3,12 @@
 Kinds are ``email``, ``phone``, ``ip``, ``card``, ``iban``, ``national_id`` (social security, tax,
 passport, licence), ``login`` (a user and password in an address) and ``secret`` (keys, tokens,
 private keys). What documentation writes as an example (``user@example.com``, 127.0.0.1, test cards)
-is found too, as ``email_example`` and so on, so that whoever decides can tell them apart.
+is found too, as ``email_example`` and so on, so that whoever decides can tell them apart. Names
+(``person``, ``place``) have no form of their own; a model finds them, where the user gives one.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import chain
 
 from components.text.banking import find_cards, find_ibans
@@ -17,10 +17,11 @@ from components.text.digits import digit_windows
 from components.text.national_ids import find_national_ids
 from components.text.networks import find_addresses, find_emails
 from components.text.phones import find_phones
-from components.text.spans import EXAMPLE, Span
+from components.text.spans import EXAMPLE, Span, claim
 
 KINDS = ("secret", "login", "email", "ip", "iban", "card", "national_id", "phone")
 """In the order in which they claim a stretch of text."""
+NAME_KINDS = ("person", "place")
 ALL_KINDS = tuple(kind + suffix for kind in KINDS for suffix in ("", EXAMPLE))
 
 _BY_SIGNS = (find_secrets, find_logins, find_emails, find_addresses)
@@ -34,9 +35,5 @@ def find_spans(text: str) -> list[Span]:
     if windows:
         found += [find(text, windows) for find in _BY_DIGITS]
     taken: list[Span] = []
-    for span in chain.from_iterable(found):
-        at = bisect_left(taken, span)
-        free = at == 0 or taken[at - 1].end <= span.start
-        if free and (at == len(taken) or span.end <= taken[at].start):
-            taken.insert(at, span)
+    claim(taken, chain.from_iterable(found))
     return taken

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from components.text.pii import find_spans
-from components.text.spans import EXAMPLE, Span
+from components.text.spans import EXAMPLE, Span, claim
 
 _WORTH_A_LOOK = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
 """Every kind of span holds one of these."""
@@ -31,11 +31,13 @@ class Redactor:
                 at = span.end
         return "".join([*pieces, text[at:]]) if pieces else text
 
-    def clean(self, text: str) -> str:
-        """``text`` with all that is found in it replaced."""
-        if not self._kinds or not _WORTH_A_LOOK.search(text):
+    def clean(self, text: str, named: Iterable[Span] = ()) -> str:
+        """``text`` with all that is found in it replaced, and the ``named`` spans beside it."""
+        if not self._kinds:
             return text
-        return self.replace(text, find_spans(text))
+        spans = find_spans(text) if _WORTH_A_LOOK.search(text) else []
+        claim(spans, named)
+        return self.replace(text, spans)
 
     def _placeholder(self, kind: str, value: str) -> str:
         name = kind.removesuffix(EXAMPLE).upper()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from typing import NamedTuple
 
 EXAMPLE = "_example"
@@ -19,3 +21,12 @@ class Span(NamedTuple):
 def marked(at: tuple[int, int], kind: str, example: bool) -> Span:
     """A span of ``kind``, or of ``kind_example``."""
     return Span(*at, kind + EXAMPLE if example else kind)
+
+
+def claim(taken: list[Span], more: Iterable[Span]) -> None:
+    """Put each of ``more`` into ``taken``, sorted, where it overlaps none that came before."""
+    for span in more:
+        at = bisect_left(taken, span)
+        free = at == 0 or taken[at - 1].end <= span.start
+        if free and (at == len(taken) or span.end <= taken[at].start):
+            taken.insert(at, span)

@@ -40,7 +40,7 @@ class TokenSplit:
 
 
 def open_split(folder: Path, split: Split) -> TokenSplit:
-    """A split of a Tokens artifact.
+    """A split of a Tokens artifact, looked through once (a second for some GB).
 
     Raises:
         DataError: a file is missing or damaged, or a token is out of range.
@@ -49,14 +49,43 @@ def open_split(folder: Path, split: Split) -> TokenSplit:
         meta = json.loads((folder / "meta.json").read_text())
         tokens = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
         documents = np.load(folder / f"{split}.docs.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        vocabulary, eos = int(meta["vocabulary"]), int(meta["eos"])
+        text_bytes = int(meta[f"{split}_bytes"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(f"{folder.name}: not a Tokens folder: {error}") from error
-    if len(tokens) and int(tokens.max()) >= meta["vocabulary"]:
+    _check_form(folder, split, tokens, documents)
+    # Both ends, as far as the dtype reaches beyond them: neither costs where it cannot be.
+    kind = np.iinfo(tokens.dtype)
+    if len(tokens) and kind.max >= vocabulary and int(tokens.max()) >= vocabulary:
         raise DataError(
-            f"{folder.name}: token {int(tokens.max())} is outside the vocabulary of "
-            f"{meta['vocabulary']}"
+            f"{folder.name}: token {int(tokens.max())} is outside the vocabulary of {vocabulary}"
         )
-    return TokenSplit(tokens, documents, meta["vocabulary"], meta["eos"], meta[f"{split}_bytes"])
+    if len(tokens) and kind.min < 0 and int(tokens.min()) < 0:
+        raise DataError(f"{folder.name}: token {int(tokens.min())} is below 0")
+    if not 0 <= eos < vocabulary:
+        raise DataError(
+            f"{folder.name}: meta.json ends texts with {eos}, outside the vocabulary of "
+            f"{vocabulary}"
+        )
+    return TokenSplit(tokens, documents.astype(np.int64, copy=False), vocabulary, eos, text_bytes)
+
+
+def _check_form(
+    folder: Path, split: Split, tokens: NDArray[np.integer], documents: NDArray[np.int64]
+) -> None:
+    """Refuse arrays that are no tokens, and documents that are not cut from them."""
+    for name, array in ((f"{split}.npy", tokens), (f"{split}.docs.npy", documents)):
+        if array.ndim != 1 or array.dtype.kind not in "ui":
+            raise DataError(
+                f"{folder.name}: {name} must be a flat array of whole numbers, is "
+                f"{array.dtype} of shape {array.shape}"
+            )
+    whole = len(documents) > 0 and documents[0] == 0 and documents[-1] == len(tokens)
+    if not whole or (np.diff(documents.astype(np.int64, copy=False)) < 0).any():
+        raise DataError(
+            f"{folder.name}: {split}.docs.npy does not cut the {len(tokens)} tokens of "
+            f"{split}.npy into documents"
+        )
 
 
 def save_split(folder: Path, split: Split, documents: list[list[int]], vocabulary: int) -> None:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from components.train.budget import Budget
     from components.train.course import Course
     from components.train.loop import Job
-    from components.train.texts import TextMicro, Texts
+    from components.train.micro import Micro
+    from components.train.texts import Texts
     from models.decoder import Decoder
 
 
@@ -78,7 +79,6 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
     """
     from components.train.course import Course
     from components.train.loop import train
-    from components.train.order import Order
     from components.train.texts import Texts, check_context, check_vocabulary
 
     split = open_split(work.path(tokens), "train")
@@ -86,8 +86,14 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
     check_vocabulary(decoder.shape, split, "the model")
     check_context(decoder.shape, config.positions, "adapt.positions", "the model")
     rows, positions = config.batch // config.positions, config.positions
-    order = Order(split, rows=rows, positions=positions, seed=config.seed, digest=tokens.digest)
-    texts = Texts(split, order, config.micro_batch)
+    texts = Texts(
+        split,
+        config.micro_batch,
+        rows=rows,
+        positions=positions,
+        seed=config.seed,
+        digest=tokens.digest,
+    )
     if config.lora is not None:
         put_on(decoder, config.lora, config.seed, "adapt.lora")
     trained_parameters = sum(p.numel() for p in decoder.parameters() if p.requires_grad)
@@ -116,7 +122,7 @@ def _job(
     texts: Texts,
     course: Course,
     budget: Budget | None = None,
-) -> Job[TextMicro]:
+) -> Job[Micro]:
     from components.train.loop import Job
     from components.train.texts import text_loss
 

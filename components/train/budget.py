@@ -18,7 +18,6 @@ from components.core.allocator import keep_freed_memory
 from components.core.errors import DataError
 from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
-from components.train.optim import Optimiser
 
 WARM_UPS, PROBES = 2, 3
 LOOKS = 24
@@ -100,7 +99,11 @@ class Budget:
 
 
 def time_budget(
-    minutes: float, scratch: Path, phases: Callable[[], Sequence[Phase]], most: int | None = None
+    minutes: float,
+    scratch: Path,
+    phases: Callable[[], Sequence[Phase]],
+    most: int | None = None,
+    agreed: Callable[[list[Timed]], list[Timed]] = list,
 ) -> Budget:
     """A budget of ``minutes`` with its first estimate: from the journal, else measured.
 
@@ -108,6 +111,7 @@ def time_budget(
         phases: gives (share of all steps, one step of that kind) pairs; called only to measure.
             The steps must leave the model and the generator as they were.
         most: never more steps than these.
+        agreed: makes one measurement of those of several ranks; the last is the whole probe's.
 
     Raises:
         DataError: the journal is damaged.
@@ -123,7 +127,7 @@ def time_budget(
         return Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
     began = time.perf_counter()
     timed = [(share, _seconds(step)) for share, step in phases() if share]
-    probe = time.perf_counter() - began
+    *timed, (_, probe) = agreed([*timed, (0.0, time.perf_counter() - began)])
     mean = math.fsum(share * seconds for share, seconds in timed)
     steps = max(1, int((minutes * 60 - probe) / mean))
     course = Course.of(steps if most is None else min(steps, most))
@@ -134,7 +138,7 @@ def time_budget(
 
 def trial_step(job: Job[M]) -> Callable[[], None]:
     """The first step of ``job``, again and again, at rate 0. Its modules must be copies."""
-    optimiser = Optimiser(nn.ModuleDict(dict(job.modules)), job.optim)
+    optimiser = job.ranks.optimiser(nn.ModuleDict(dict(job.modules)), job.optim)
     keep_freed_memory()
 
     def step() -> None:

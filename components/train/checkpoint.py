@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from components.core.workdir import write_durably
 from components.train.optim import Optimiser
 
 log = get_logger(__name__)
+FORMAT = "state/1"
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,60 @@ class Checkpoints:
         """Write the state after ``step`` steps, then forget all but the last ``keep``."""
         content = save({name: t.detach().contiguous() for name, t in tensors.items()})
         write_durably(self._weights(step), content)
-        record = {"step": step, "sha256": hashlib.sha256(content).hexdigest(), "meta": dict(meta)}
+        digest = hashlib.sha256(content).hexdigest()
+        record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
         write_durably(self._record(step), canonical(record))
         for old in self._steps()[self.keep :]:
-            self._record(old).unlink(missing_ok=True)
-            self._weights(old).unlink(missing_ok=True)
+            self._forget(old)
+
+    def finish(self) -> None:
+        """Nothing is left to be written: ``save`` did it."""
 
     def latest(self) -> Saved | None:
         """The newest state whose bytes are as they were written; None where there is none."""
         for step in self._steps():
-            try:
-                return self._read(step)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("state of step %d is broken and passed over: %s", step, error)
+            saved = self._tried(step)
+            if saved is not None:
+                return saved
+        return None
+
+    def forget_after(self, step: int) -> bool:
+        """Forget the states of more than ``step`` steps; False where no good one is older."""
+        steps = self._steps()
+        if not any(self._tried(one) for one in steps if one <= step):
+            return False
+        for one in steps:
+            if one > step:
+                self._forget(one)
+        return True
+
+    def _tried(self, step: int) -> Saved | None:
+        """A state, or None and a warning where it is broken."""
+        try:
+            return self._read(step)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("state of step %d is broken and passed over: %s", step, error)
         return None
 
     def _read(self, step: int) -> Saved:
         record = json.loads(self._record(step).read_bytes())
+        if record.get("format") != FORMAT:
+            raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
+        if "files" in record:  # many ranks wrote it (components/train/sharded_states.py)
+            from components.train.sharded_format import check_shards, read_shards, shards_of
+
+            shards = shards_of(self.folder, step)
+            check_shards(shards, record["files"])
+            return Saved(step, read_shards(shards, record["scalars"]), record["meta"])
         content = self._weights(step).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError("its digest does not hold")
         return Saved(int(record["step"]), load(content), record["meta"])
+
+    def _forget(self, step: int) -> None:
+        self._record(step).unlink(missing_ok=True)
+        self._weights(step).unlink(missing_ok=True)
+        shutil.rmtree(self._weights(step).with_suffix(""), ignore_errors=True)  # of many ranks
 
     def _steps(self) -> list[int]:
         """Steps of all states with a record, newest first."""
@@ -108,5 +143,9 @@ def restore(
                 raise DataError(f"the saved state is of another model: {role}/{name}")
             parameter.copy_(saved)
     prefix = "optim/"
-    optimiser.load({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    place = next((p.device for m in modules.values() for p in m.parameters()), None)
+    moments = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    optimiser.load({name: tensor.to(place) for name, tensor in moments.items()})
+    if "generator" not in tensors:
+        raise DataError("the saved state is of another format: it holds no generator")
     torch.set_rng_state(tensors["generator"])

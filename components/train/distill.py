@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from components.train.budget import Budget
     from components.train.course import Course
     from components.train.loop import Job
-    from components.train.texts import TextMicro, Texts
+    from components.train.micro import Micro
+    from components.train.texts import Texts
     from models.decoder import Decoder
     from models.distillation import Projections
 
@@ -120,15 +121,20 @@ def distill(
     """
     from components.train.course import Course
     from components.train.loop import train
-    from components.train.order import Order
     from components.train.texts import Texts
 
     split = open_split(work.path(tokens), "train")
     _check(config, read_shape(work.path(teacher)), split)
     lesson = _lesson(config, load_model(work.path(teacher)))
     rows, positions = config.batch // config.positions, config.positions
-    order = Order(split, rows=rows, positions=positions, seed=config.seed, digest=tokens.digest)
-    texts = Texts(split, order, config.micro_batch)
+    texts = Texts(
+        split,
+        config.micro_batch,
+        rows=rows,
+        positions=positions,
+        seed=config.seed,
+        digest=tokens.digest,
+    )
     with computing(lesson.student, config.precision), computing(lesson.teacher, config.precision):
         job = _job(config, lesson, texts, Course.of(config.steps or 1))
         if config.steps is None:
@@ -172,7 +178,7 @@ def _lesson(config: DistillConfig, teacher: Decoder) -> Lesson:
     return Lesson(student, teacher.requires_grad_(False), projections)
 
 
-def lesson_loss(config: DistillConfig, lesson: Lesson, micro: TextMicro, targets: float) -> Tensor:
+def lesson_loss(config: DistillConfig, lesson: Lesson, micro: Micro, targets: float) -> Tensor:
     """The sum of a micro-batch's losses over the targets of the whole batch."""
     import torch
 
@@ -203,7 +209,7 @@ def _job(
     texts: Texts,
     course: Course,
     budget: Budget | None = None,
-) -> Job[TextMicro]:
+) -> Job[Micro]:
     from components.train.loop import Job
 
     return Job(

@@ -7,7 +7,6 @@ one: the state holds weights, moments, generator and curve, and the data are a f
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,23 +18,24 @@ import torch
 from torch import Tensor, nn
 
 from components.core.allocator import keep_freed_memory
-from components.core.artifact import canonical
-from components.core.errors import MillError
+from components.core.errors import DataError, MillError
 from components.core.log import get_logger
 from components.core.shards import write_shard
-from components.core.workdir import Workdir, write_durably
-from components.train.checkpoint import Checkpoints, collect, restore
-from components.train.course import Course
+from components.core.workdir import Workdir
+from components.train.average import Average
+from components.train.checkpoint import collect, restore
+from components.train.course import Course, Place
+from components.train.live import Live
+from components.train.loader import AHEAD, Loader
 from components.train.optim import Optimiser
+from components.train.ranks import ALONE, Ranks
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from components.train.schedule import rate_at
+from components.train.spikes import Setbacks, spike_bound
 
 log = get_logger(__name__)
 M = TypeVar("M")
 CURVE = ("step", "loss", "rate", "grad_norm", "targets")
-SKIPPED = "skipped.json"
-SPARE = 1 << 30
-"""The first of the windows that stand in for those left out: no training comes so far."""
 
 
 class Pace(Protocol):
@@ -53,7 +53,7 @@ class Job(Generic[M]):
     modules: Mapping[str, nn.Module]
     """role -> module: every parameter that takes a gradient is trained, every one is saved."""
     batch: Callable[[int], Sequence[M]]
-    """The micro-batches of a step: a pure function of its number."""
+    """The micro-batches of a step: a pure function of its number, called by a thread of its own."""
     weight: Callable[[M], float]
     """How many targets a micro-batch holds."""
     loss: Callable[[M, float], Tensor]
@@ -66,6 +66,18 @@ class Job(Generic[M]):
     """Bits per byte for a loss of one nat, for the progress note; None leaves them out."""
     budget: Pace | None = None
     """Looks at the pace before every step and turns the course; None keeps it as it is."""
+    ranks: Ranks = ALONE
+    """The processes that train together; ``batch`` gives this one's part of a step."""
+    after: Callable[[], None] | None = None
+    """What else moves when the weights have: the biases of routers."""
+    average: float | None = None
+    """Decay of an average of the weights, which they become at the end; None takes none."""
+    flops: Callable[[Place], float] | None = None
+    """Floating-point operations of a target at a place of the course, for the utilisation."""
+    peak: float | None = None
+    """Operations a second that the machine was measured to do in large matrix products."""
+    sample: Callable[[], str] | None = None
+    """Text of the model as it is, for whoever follows; draws from no generator that we save."""
 
 
 @dataclass(frozen=True)
@@ -77,37 +89,51 @@ class Trained:
     loss: float
     """Mean over the last tenth of the steps."""
     skipped: int
+    wait_seconds: float = 0.0
+    """What the steps of this try waited for their batches."""
+    starved: int = 0
+    """Steps of this try whose batch came too late."""
+    rate: float = 0.0
+    """Targets a second of this try."""
+    utilisation: float | None = None
+    """Its share of the machine's measured rate; None where that is not known."""
 
 
 class NonFinite(Exception):
     """The loss or the gradient of a step is no number."""
 
 
+class Spike(Exception):
+    """The loss of a step lies far above those before it."""
+
+
 def train(job: Job[M], work: Workdir) -> Trained:
     """Train to the end, from wherever an earlier try was; writes ``curve.parquet``.
 
     Raises:
-        MillError: the loss was not finite more often than ``safety.bad_steps``.
+        MillError: the loss was not finite more often than ``safety.bad_steps``, or rose far
+            above the losses before it more often than ``safety.spikes``.
+        DataError: a saved state is of another model or format.
     """
     keep_freed_memory()
     everything = nn.ModuleDict(dict(job.modules))
-    run = _Run(job, work, everything, Optimiser(everything, job.optim))
-    run.resume()
-    work.progress.start(job.course.end, "steps", done=run.step)
-    while run.step < job.course.end:
-        try:
-            run.advance()
-        except NonFinite as error:
-            run.roll_back(str(error))
+    with Live(job, work) as live, Loader(job.batch) as loader:
+        run = _Run(job, work, everything, job.ranks.optimiser(everything, job.optim), loader, live)
+        run.resume()
+        work.progress.start(job.course.end, "steps", done=run.step)
+        while run.step < job.course.end:
+            try:
+                run.advance()
+            except NonFinite as error:
+                run.roll_back(str(error))
+            except Spike as error:
+                run.undo_spike(str(error))
+        run.states.finish()
     everything.zero_grad(set_to_none=True)
+    if run.average is not None:
+        run.average.apply()
     write_shard(work.folder / "curve.parquet", run.curve_table())
-    last = run.curve[-max(1, run.step // 10) :]
-    return Trained(
-        steps=run.step,
-        targets=sum(row[4] for row in run.curve),
-        loss=math.fsum(row[1] for row in last) / len(last),
-        skipped=sum(run.skipped.values()),
-    )
+    return run.trained()
 
 
 def one_step(
@@ -118,17 +144,23 @@ def one_step(
     Raises:
         NonFinite: before anything moved.
     """
-    targets = math.fsum(job.weight(micro) for micro in micro_batches)
+    ranks = job.ranks
+    targets = ranks.targets(math.fsum(job.weight(micro) for micro in micro_batches))
     total = 0.0
-    for micro in micro_batches:
+    for micro, counts in ranks.evenly(micro_batches):
         loss = job.loss(micro, max(targets, 1.0))
+        if not counts:
+            loss = loss * 0.0
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    total = ranks.loss(total)
     norm = optimiser.clip()
     if not math.isfinite(total) or not math.isfinite(norm):
         optimiser.zero_grad()
         raise NonFinite(f"loss {total}, gradient norm {norm}")
     optimiser.step(factor)
+    if job.after is not None:
+        job.after()
     optimiser.zero_grad()
     return total, norm, targets
 
@@ -139,23 +171,23 @@ class _Run(Generic[M]):
     work: Workdir
     modules: nn.ModuleDict
     optimiser: Optimiser
+    loader: Loader[M]
+    live: Live
     step: int = 0
     curve: list[list[float]] = field(default_factory=list)
-    skipped: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.states = Checkpoints(self.work.scratch / "states", self.job.safety.keep)
-        self._began = self._saved_at = self._noted_at = time.monotonic()
+        self.states = self.job.ranks.states(
+            self.work.scratch / "states", self.job.safety.keep, self.modules
+        )
+        self.setbacks = Setbacks.read(self.work.scratch)
+        decay = self.job.average
+        self.average = None if decay is None else Average(self.modules, decay)
+        self._began = self._saved_at = self._clock()
         self._spent = self.job.budget.probe_seconds if self.job.budget else 0.0
-        self._targets = 0.0
-        self._rate = 0.0
 
     def resume(self) -> None:
         """Take up the newest good state; where there is none, save the first."""
-        journal = self.work.scratch / SKIPPED
-        if journal.is_file():
-            given = json.loads(journal.read_bytes())
-            self.skipped = {int(step): int(times) for step, times in given.items()}
         if not self._load():
             self._save()
         elif self.step:
@@ -165,32 +197,84 @@ class _Run(Generic[M]):
         job = self.job
         if job.budget is not None and job.budget.keep(self.step, self._seconds()):
             self.work.progress.total = job.course.end
-        factor = rate_at(job.course.place(self.step), job.schedule)
-        batch = job.batch(self._window(self.step))
+            self.loader.forget()
+        place = job.course.place(self.step)
+        factor = rate_at(place, job.schedule)
+        after = range(self.step + 1, min(self.step + 1 + AHEAD, job.course.end))
+        windows = [self.setbacks.window(step) for step in (self.step, *after)]
+        batch = self.loader.take(windows[0], windows[1:])
         loss, norm, targets = one_step(job, self.optimiser, batch, factor)
+        bound = spike_bound([row[1] for row in self._recent()], job.safety)
+        if loss > bound:
+            raise Spike(f"loss {loss:.3f}, above {bound:.3f}")
         self.curve.append([float(self.step), loss, factor, norm, targets])
+        if self.average is not None:
+            self.average.update(self.step)
         self.step += 1
         if (
             self.step < job.course.end
-            and time.monotonic() - self._saved_at >= job.safety.checkpoint_seconds
+            and self._clock() - self._saved_at >= job.safety.checkpoint_seconds
         ):
             self._save()
-        self._note(loss, targets)
+        self.live.note(self.curve[-1], place)
 
     def roll_back(self, why: str) -> None:
         """Go back to the last good state, and leave the window out that broke the step."""
-        self.skipped[self.step] = self.skipped.get(self.step, 0) + 1
-        times = sum(self.skipped.values())
+        self.setbacks.add([self.step], spike=False)
+        times = self.setbacks.broken
         if times > self.job.safety.bad_steps:
             raise MillError(
                 f"training broke at step {self.step} ({why}), for the {times}th time; "
                 "lower the learning rates"
             )
         log.warning("step %d: %s; rolled back, its window is left out", self.step, why)
-        write_durably(self.work.scratch / SKIPPED, canonical(self.skipped))
+        self.setbacks.write()
+        self._go_back()
+
+    def undo_spike(self, why: str) -> None:
+        """Go back to a state from before a spike, and leave out the windows that led to it."""
+        span, at = self.job.safety.spike_span, self.step
+        first = max(0, at - span + 1)
+        self.setbacks.add(range(first, at + 1), spike=True)
+        borne = self.job.safety.spikes
+        if self.setbacks.spikes > borne:
+            raise MillError(
+                f"the loss spiked at step {at} ({why}) once more after {borne} spikes were undone; "
+                "lower the learning rates, or set safety.spike to null to bear it"
+            )
+        # Forgotten before the journal is written: a kill in between finds the same spike again.
+        self.states.forget_after(first)
+        self.setbacks.write()
+        self._go_back()
+        log.warning(
+            "step %d: %s; rolled back to step %d, windows %d to %d are left out",
+            *(at, why, self.step, first, at),
+        )
+
+    def _go_back(self) -> None:
+        self.loader.forget()
+        spent = self._seconds()
         if not self._load():
             raise MillError("training broke and no saved state can be read; run it again")
+        self._spent = spent  # the budget pays for what is undone
         self.work.progress.start(self.job.course.end, "steps", done=self.step)
+
+    def trained(self) -> Trained:
+        """The figures, at the end."""
+        last = self.curve[-max(1, self.step // 10) :]
+        return Trained(
+            steps=self.step,
+            targets=sum(row[4] for row in self.curve),
+            loss=math.fsum(row[1] for row in last) / len(last),
+            skipped=self.setbacks.skipped,
+            wait_seconds=self.loader.wait_seconds,
+            starved=self.loader.starved,
+            rate=self.live.rate,
+            utilisation=self.live.utilisation,
+        )
+
+    def _recent(self) -> list[list[float]]:
+        return self.curve[-self.job.safety.spike_window :]
 
     def curve_table(self) -> pa.Table:
         columns = list(zip(*self.curve, strict=True)) or [()] * len(CURVE)
@@ -201,41 +285,33 @@ class _Run(Generic[M]):
         ]
         return pa.table(dict(zip(CURVE, arrays, strict=True)))
 
-    def _window(self, step: int) -> int:
-        """The batch of a step; one that was left out is replaced by one from far behind the end."""
-        times = self.skipped.get(step, 0)
-        if not times:
-            return step
-        earlier = sum(count for at, count in self.skipped.items() if at < step)
-        return SPARE + earlier + times - 1
-
     def _seconds(self) -> float:
         """Seconds of training behind the present step, those of earlier tries included."""
-        return self._spent + time.monotonic() - self._began
+        return self._spent + self._clock() - self._began
+
+    def _clock(self) -> float:
+        """The first rank's: what hangs on time must come out alike on all."""
+        return self.job.ranks.agreed(time.monotonic())
 
     def _load(self) -> bool:
         saved = self.states.latest()
         if saved is None:
             return False
         restore(saved.tensors, {"model": self.modules}, self.optimiser)
+        if self.average is not None:
+            self.average.load(saved.tensors)
+        try:
+            self.curve = saved.tensors["curve"].tolist()
+            self._spent, self._began = float(saved.meta["seconds"]), self._clock()
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"the saved state is of another format: {error}") from error
         self.step = saved.step
-        self.curve = saved.tensors["curve"].tolist()
-        self._spent, self._began = float(saved.meta["seconds"]), time.monotonic()
         return True
 
     def _save(self) -> None:
         tensors = collect({"model": self.modules}, self.optimiser)
+        if self.average is not None:
+            tensors.update(self.average.tensors())
         tensors["curve"] = torch.tensor(self.curve, dtype=torch.float64).view(-1, len(CURVE))
         self.states.save(self.step, tensors, {"seconds": self._seconds()})
-        self._saved_at = time.monotonic()
-
-    def _note(self, loss: float, targets: float) -> None:
-        self._targets += targets
-        now = time.monotonic()
-        if now - self._noted_at > 1.0:
-            self._rate, self._targets = self._targets / (now - self._noted_at), 0.0
-            self._noted_at = now
-        note = f"loss {loss:.3f}"
-        if self.job.bits_per_loss is not None:
-            note += f" · {loss * self.job.bits_per_loss:.3f} bits/byte"
-        self.work.progress.advance(1, note=f"{note} · {self._rate:,.0f} tokens/s")
+        self._saved_at = self._clock()

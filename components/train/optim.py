@@ -27,17 +27,17 @@ POLAR_EXPRESS = (
 _EPS = 1e-10
 
 
-def orthogonalise(g_nrc: Tensor) -> Tensor:
+def orthogonalise(g_nrc: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """The nearest semi-orthogonal matrix of each of a stack [n, rows, columns], roughly.
 
-    Computed in bfloat16; singular values end within about 0.7 and 1.2.
+    Computed in ``dtype``; singular values end within about 0.7 and 1.2.
     """
-    x = g_nrc.bfloat16()
+    x = g_nrc.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     norms = x.float().flatten(1).norm(dim=1)[:, None, None]
-    x = (x / (norms * 1.01 + _EPS)).bfloat16()
+    x = (x / (norms * 1.01 + _EPS)).to(dtype)
     for a, b, c in POLAR_EXPRESS:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -53,7 +53,7 @@ class Optimiser:
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.config = config
-        self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self._named = self._held(model)
         matrices = _matrices(model) if config.kind == "muon" else set()
         embeddings = _embeddings(model)
         self._muon = {n: p for n, p in self._named.items() if n in matrices}
@@ -75,6 +75,10 @@ class Optimiser:
         )
         self._rates = [config.embedding_lr, config.adam_lr, config.adam_lr]
 
+    def _held(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """What this process moves of every parameter that takes a gradient, by name."""
+        return {n: p for n, p in model.named_parameters() if p.requires_grad}
+
     def zero_grad(self) -> None:
         """Drop all gradients."""
         for parameter in self._named.values():
@@ -91,8 +95,20 @@ class Optimiser:
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._adam.step()
-        for names in _by_shape(self._muon).values():
+        whole = {n: self._shape(n) for n, p in self._muon.items() if p.grad is not None}
+        for names in _by_shape(whole).values():
             self._step_muon(names, self.config.muon_lr * factor)
+
+    def _shape(self, name: str) -> torch.Size:
+        """Of the whole matrix."""
+        return self._muon[name].shape
+
+    def _directions(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
+        """What this process holds of the orthogonalised matrices, given the same of ``moved``."""
+        return list(self._orthogonalised(torch.stack(moved)).to(moved[0].dtype).unbind())
+
+    def _orthogonalised(self, moved_nrc: Tensor) -> Tensor:
+        return orthogonalise(moved_nrc, getattr(torch, self.config.muon_dtype))
 
     def _step_muon(self, names: list[str], rate: float) -> None:
         parameters: list[Tensor] = [self._muon[name] for name in names]
@@ -100,8 +116,8 @@ class Optimiser:
         momenta = [self._momentum[name] for name in names]
         torch._foreach_lerp_(momenta, gradients, 1.0 - self.config.momentum)
         nesterov = torch._foreach_lerp(gradients, momenta, self.config.momentum)
-        updates = orthogonalise(torch.stack(nesterov)).to(parameters[0].dtype).unbind()
-        rows, columns = parameters[0].shape
+        updates = self._directions(names, list(nesterov))
+        rows, columns = self._shape(names[0])
         if self.config.weight_decay:
             torch._foreach_mul_(parameters, 1.0 - rate * self.config.weight_decay)
         torch._foreach_add_(parameters, updates, alpha=-rate * max(1.0, rows / columns) ** 0.5)
@@ -154,10 +170,9 @@ def _group(parameters: Iterable[nn.Parameter], rate: float, decay: float) -> dic
     return {"params": list(parameters), "lr": rate, "weight_decay": decay}
 
 
-def _by_shape(named: Mapping[str, nn.Parameter]) -> dict[torch.Size, list[str]]:
-    """Names of parameters that have a gradient, by shape: each group is one stacked iteration."""
+def _by_shape(shapes: Mapping[str, torch.Size]) -> dict[torch.Size, list[str]]:
+    """Names by shape: each group is one stacked iteration."""
     groups: dict[torch.Size, list[str]] = {}
-    for name, parameter in named.items():
-        if parameter.grad is not None:
-            groups.setdefault(parameter.shape, []).append(name)
+    for name, shape in shapes.items():
+        groups.setdefault(shape, []).append(name)
     return groups

@@ -1,53 +1,63 @@
-"""Pretraining: a decoder from packed tokens, for a budget of minutes or steps.
+"""Pretraining: a decoder from packed tokens, for a budget of minutes, tokens, operations or steps.
 
     modelmill stage pretrain --input tokens=PATH --output DIR --set minutes=4
 
 Muon on matrices, AdamW on the rest, warm-up-stable-decay, and short blocks first: the same tokens
-cut finer, since early on a model learns nothing from far away.
+cut finer, since early on a model learns nothing from far away. Further corpora are mixed in by
+weight: ``--input more.code=PATH --set mixture={tokens: 0.8, code: 0.2}``.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import functools
-import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from components.core.artifact import Checkpoint, Tokens
+from components.core.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.config import StageConfig
+from components.core.device import Device, device_of
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
-from components.core.weights import save_model
 from components.core.workdir import Workdir
-from components.text.tokens import TokenSplit, open_split
+from components.train.autopilot_settle import settle
+from components.train.corpora import Corpora, Packing, open_corpora
+from components.train.flops import flops_per_token
+from components.train.mesh import ParallelConfig
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from components.train.budget import Budget
-    from components.train.course import Course
-    from components.train.loop import Job, Trained
-    from components.train.order import Order
+    from components.train.loop import Trained
+    from components.train.ranks import Ranks
     from models.decoder import Decoder
-
-    Micro = tuple[Tensor, Tensor, Tensor | None]
 
 
 class PretrainConfig(StageConfig):
     """What to train, on how many tokens a step, for how long."""
 
     shape: DecoderShape = Field(default=DecoderShape(), description="the decoder's shape")
-    minutes: float = Field(
+    minutes: float | None = Field(
         default=4.0, gt=0, le=100_000, description="budget; a probe makes steps of it"
+    )
+    tokens: float | None = Field(
+        default=None, gt=0, le=1e15, description="budget in tokens to learn from; minutes null then"
+    )
+    flops: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e30,
+        description="budget in operations, 6 N + 12 L H Q T a token; minutes null then",
     )
     steps: int | None = Field(
         default=None, ge=1, description="number of steps, in place of minutes"
+    )
+    autopilot: (
+        bool | tuple[Literal["shape", "batch", "muon_lr", "adam_lr", "embedding_lr"], ...]
+    ) = Field(
+        default=False,
+        description="let what stands at its default be chosen, or what is named here",
     )
     positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
     short_positions: int = Field(default=256, ge=8, description="tokens a block in the first phase")
@@ -58,15 +68,66 @@ class PretrainConfig(StageConfig):
     micro_batch: int = Field(
         default=4096, ge=8, description="tokens at once; more than a step is a step"
     )
+    packing: Packing = Field(
+        default="stream",
+        description="stream: documents one behind another, cut at the ends of blocks; best-fit: "
+        "whole documents where they fit",
+    )
+    mixture: dict[str, float] = Field(
+        default={}, description="weight of each corpus where several are given: tokens, and others"
+    )
     optim: OptimConfig = Field(default=OptimConfig(), description="optimisers and their rates")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="course of the rates")
-    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
+    safety: SafetyConfig = Field(
+        default=SafetyConfig(spike=12.0), description="saved states, bad steps, spikes"
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of an average of the weights, which is then the model; null takes none",
+    )
     precision: Precision = Field(
         default="auto", description="dtype of activations; weights stay float32"
+    )
+    device: Device = Field(default="auto", description="auto: a GPU where there is one")
+    compile: Literal["auto", "never", "always"] = Field(
+        default="auto", description="torch.compile; auto: on a GPU, where measured quicker"
+    )
+    float8: bool = Field(
+        default=False, description="layers in 8-bit floats, on GPUs that multiply them"
     )
     seed: int = Field(
         default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
+    parallel: ParallelConfig = Field(
+        default=ParallelConfig(), description="processes that train together; no input of the stage"
+    )
+
+    aside: ClassVar[frozenset[str]] = frozenset({"parallel"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_gives_way(cls, given: object) -> object:
+        """Only a budget that was written can be one too many."""
+        if not isinstance(given, Mapping) or "minutes" in given:
+            return given
+        other = any(given.get(kind) is not None for kind in ("tokens", "flops"))
+        return {**given, "minutes": None} if other else given
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> PretrainConfig:
+        kinds = ("minutes", "tokens", "flops")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if self.steps is not None:  # stands in place of minutes, and of nothing else
+            given = [kind for kind in given if kind != "minutes"] + ["steps"]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are given: set all but one of them to null")
+        if not given:
+            raise ValueError("no budget is given: set one of minutes, tokens, flops or steps")
+        if self.tokens is not None and self.tokens < self.batch:
+            raise ValueError(f"tokens ({self.tokens:g}) is less than a batch ({self.batch})")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> PretrainConfig:
@@ -82,41 +143,111 @@ class PretrainConfig(StageConfig):
             raise ValueError(
                 f"positions ({self.positions}) must be within shape.context ({self.shape.context})"
             )
+        if any(weight <= 0 for weight in self.mixture.values()):
+            raise ValueError("mixture: weights must be more than 0; leave a corpus out instead")
+        lengths = (self.positions, self.short_positions)
+        for misfit in self.parallel.misfits(self.shape, self.batch // self.positions, lengths):
+            raise ValueError(misfit)
         return self
 
+    @property
+    def counted_steps(self) -> int | None:
+        """Steps that a budget other than time comes to; None where time decides.
 
-def pretrain(config: PretrainConfig, tokens: Tokens, work: Workdir) -> Checkpoint:
+        Tokens and operations are never exceeded, but for a first step.
+        """
+        if self.steps is not None:
+            return self.steps
+        if self.tokens is not None:
+            return max(1, int(self.tokens // self.batch))
+        if self.flops is not None:
+            long, short = (
+                flops_per_token(self.shape, length)
+                for length in (self.positions, self.short_positions)
+            )
+            step = self.batch * (self.short * short + (1.0 - self.short) * long)
+            return max(1, int(self.flops // step))
+        return None
+
+
+class Inputs(BaseModel):
+    """What the stage is given beside its config."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: Tokens
+    more: dict[str, Tokens] = {}
+    tokenizer: Tokenizer | None = None
+
+
+def pretrain(
+    config: PretrainConfig,
+    tokens: Tokens,
+    work: Workdir,
+    more: Mapping[str, Tokens] = MappingProxyType({}),
+    tokenizer: Tokenizer | None = None,
+) -> Checkpoint:
     """Train a decoder from random weights.
 
+    Args:
+        more: further corpora by name, for ``config.mixture``.
+        tokenizer: that of the tokens; with it, samples of text are recorded on the way.
+
     Raises:
-        ConfigError: the shape's vocabulary is not that of the tokens.
-        DataError: the tokens cannot be read, or there are none.
-        MillError: the loss was not finite too often.
+        ConfigError: the shape's vocabulary is not that of the tokens or the tokenizer, the
+            mixture names other corpora, a GPU is missing, a step does not fit into memory, or
+            the autopilot cannot plan.
+        DataError: the tokens cannot be read, or are less than a batch.
+        MillError: the loss was not finite, or spiked, too often, or a rank died.
+    """
+    inputs = Inputs(tokens=tokens, more=dict(more), tokenizer=tokenizer)
+    config = settle(config, [work.path(one) for one in (tokens, *more.values())], work)
+    if config.parallel.ranks > 1:
+        from components.train.launch import train_on_ranks
+
+        stats = train_on_ranks(config, inputs, work)
+    else:
+        from components.train.ranks import ALONE
+
+        stats = learn(config, inputs, work, ALONE)
+    return work.seal(Checkpoint, stats=stats)
+
+
+def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -> dict[str, float]:
+    """All of the stage but its seal, as one of the ranks that train together; the stats.
+
+    Raises:
+        ConfigError, DataError, MillError: as ``pretrain``.
     """
     import torch
 
-    from components.train.course import Course
-    from components.train.loop import train
-    from components.train.order import Order
+    from components.train.pretraining import Pretraining
     from models.decoder import Decoder
 
-    split = open_split(work.path(tokens), "train")
-    if split.vocabulary != config.shape.vocabulary:
-        raise ConfigError(_other_vocabulary(config.shape.vocabulary, split.vocabulary))
-    torch.manual_seed(config.seed)
-    model = Decoder(config.shape)
-    rows = config.batch // config.positions
-    order = Order(
-        split, rows=rows, positions=config.positions, seed=config.seed, digest=tokens.digest
+    device = ranks.device or device_of(config.device)
+    given = {"tokens": inputs.tokens, **inputs.more}
+    folders = {name: work.path(one) for name, one in given.items()}
+    corpora = open_corpora(
+        folders,
+        {name: one.digest for name, one in given.items()},
+        config,
     )
-    with computing(model, config.precision):
-        job = _job(config, model, order, split, Course.of(config.steps or 1))
-        if config.steps is None:
-            budget = _budget(config, model, order, split, work)
-            job = _job(config, model, order, split, budget.course, budget)
-        trained = train(job, work)
-    save_model(work.folder, model)
-    return work.seal(Checkpoint, stats=_stats(trained, model, job.bits_per_loss or 0.0))
+    if corpora.vocabulary != config.shape.vocabulary:
+        raise ConfigError(_other_vocabulary(config.shape.vocabulary, corpora.vocabulary))
+    torch.manual_seed(config.seed)
+    model = Decoder(config.shape).to(device)
+    if config.float8:
+        from components.train.float8 import check_float8, use_float8
+
+        check_float8(device)
+        use_float8(model.layers)
+    model = ranks.shard(model)
+    sample = _sampler(model, corpora, work, inputs.tokenizer, ranks)
+    with computing(model, config.precision, device.type):
+        run = Pretraining(config, model, corpora, device, work, sample, ranks)
+        trained = run.train()
+    ranks.save(work.folder, model)
+    return _stats(trained, model, corpora.bits_per_loss)
 
 
 def _other_vocabulary(shape: int, tokenizer: int) -> str:
@@ -131,90 +262,40 @@ def _other_vocabulary(shape: int, tokenizer: int) -> str:
     )
 
 
+def _sampler(
+    model: Decoder, corpora: Corpora, work: Workdir, tokenizer: Tokenizer | None, ranks: Ranks
+) -> Callable[[], str] | None:
+    """What gives samples of the model's text; None without a tokenizer, and on many ranks.
+
+    Raises:
+        ConfigError: the tokenizer is not that of the tokens.
+    """
+    if tokenizer is None or ranks.world > 1:  # one rank cannot write without the others
+        return None
+    from components.text.chat import open_tokenizer
+    from components.train.samples import Sampler
+
+    opened = open_tokenizer(work.path(tokenizer))
+    if opened.get_vocab_size() != corpora.vocabulary:
+        raise ConfigError(
+            f"the tokens are of a vocabulary of {corpora.vocabulary}, the tokenizer has "
+            f"{opened.get_vocab_size()} pieces: give the one that the tokens were made with"
+        )
+    return Sampler(model, opened, corpora.eos)
+
+
 def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, float]:
-    return {
+    stats = {
         "parameters": model.shape.parameters,
         "steps": trained.steps,
         "tokens": trained.targets,
         "loss": round(trained.loss, 4),
         "train_bits_per_byte": round(trained.loss * bits_per_loss, 4),
         "skipped": trained.skipped,
+        "tokens_per_second": round(trained.rate, 1),
+        "wait_seconds": round(trained.wait_seconds, 3),
+        "starved_steps": trained.starved,
     }
-
-
-def _job(
-    config: PretrainConfig,
-    model: Decoder,
-    order: Order,
-    split: TokenSplit,
-    course: Course,
-    budget: Budget | None = None,
-) -> Job[Micro]:
-    from components.train.loop import Job
-
-    def batch(step: int) -> list[Micro]:
-        short = course.place(step).progress < config.short
-        return micro_batches(order, step, config, split.eos, short=short)
-
-    return Job(
-        modules={"decoder": model},
-        batch=batch,
-        weight=lambda micro: micro[1].numel(),
-        loss=lambda micro, targets: _loss(model, micro, targets),
-        course=course,
-        optim=config.optim,
-        schedule=config.schedule,
-        safety=config.safety,
-        bits_per_loss=len(split.tokens) / max(1, split.text_bytes) / math.log(2),
-        budget=budget,
-    )
-
-
-def _loss(model: Decoder, micro: Micro, targets: float) -> Tensor:
-    import torch
-
-    inputs, wanted, mask = micro
-    share = torch.full(wanted.shape, 1.0 / targets)
-    return model.loss(model.hidden(inputs, mask=mask), wanted, share)
-
-
-def micro_batches(
-    order: Order, step: int, config: PretrainConfig, eos: int, *, short: bool
-) -> list[Micro]:
-    """(inputs [b, t], targets [b, t], document mask or None) of one step."""
-    import torch
-
-    from components.train.order import document_numbers
-    from models.decoder import document_mask
-
-    blocks = order.batch(step)
-    if short and order.positions % config.short_positions == 0:
-        blocks = blocks.split(config.short_positions)
-    rows = max(1, config.micro_batch // blocks.inputs.shape[1])
-    made: list[Micro] = []
-    for start in range(0, len(blocks.inputs), rows):
-        inputs = blocks.inputs[start : start + rows]
-        numbers = document_numbers(inputs[:, 1:], eos)
-        mask = None
-        if numbers.any():  # some row holds more than one document
-            mask = document_mask(torch.from_numpy(document_numbers(inputs, eos)))
-        targets = blocks.targets[start : start + rows]
-        made.append((torch.from_numpy(inputs.copy()), torch.from_numpy(targets.copy()), mask))
-    return made
-
-
-def _budget(
-    config: PretrainConfig, model: Decoder, order: Order, split: TokenSplit, work: Workdir
-) -> Budget:
-    from components.train.budget import time_budget, trial_step
-    from components.train.course import Course
-
-    def phases() -> list[tuple[float, Callable[[], None]]]:
-        """One step of either phase, on a copy, so that the model stays as it is."""
-        trial = copy.deepcopy(model)
-        first = _job(config, trial, order, split, Course.of(1))
-        long = functools.partial(micro_batches, order, config=config, eos=split.eos, short=False)
-        then = dataclasses.replace(first, batch=lambda step: long(step))
-        return [(config.short, trial_step(first)), (1.0 - config.short, trial_step(then))]
-
-    return time_budget(config.minutes, work.scratch, phases)
+    if trained.utilisation is not None:
+        stats["utilisation"] = round(trained.utilisation, 4)
+    return stats

@@ -24,6 +24,11 @@ class OptimConfig(StageConfig):
     )
     embedding_lr: float = Field(default=0.02, gt=0, le=1, description="peak rate of the embeddings")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
+    muon_dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16",
+        description="of Muon's iteration; in bfloat16 the rounding of sums, which hangs on how a "
+        "step is cut, moves losses by 1e-5",
+    )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
     adam_eps: float = Field(
@@ -37,13 +42,19 @@ class OptimConfig(StageConfig):
 
 
 class ScheduleConfig(StageConfig):
-    """Warm-up, stable, decay: fractions of all steps."""
+    """Warm-up, stable, decay, in fractions of all steps; or warm-up and then half a cosine."""
 
+    kind: Literal["stable", "cosine"] = Field(
+        default="stable", description="stable, then a linear decay; or down a cosine all the way"
+    )
     warmup: float = Field(
         default=0.02, ge=0, le=1, description="fraction of the steps to warm up over"
     )
     decay: float = Field(
-        default=0.6, ge=0, le=1, description="last fraction of the steps, linear decay"
+        default=0.6,
+        ge=0,
+        le=1,
+        description="last fraction of the steps, linear decay; a cosine takes all that are left",
     )
     floor: float = Field(default=0.0, ge=0, le=1, description="factor reached at the last step")
 
@@ -58,3 +69,16 @@ class SafetyConfig(StageConfig):
     bad_steps: int = Field(
         default=3, ge=0, le=1000, description="steps of non-finite loss to skip before giving up"
     )
+    spike: float | None = Field(
+        default=None,
+        ge=3,
+        le=1000,
+        description="a loss so many robust deviations above the median is a spike; null bears all",
+    )
+    spike_window: int = Field(
+        default=128, ge=16, le=4096, description="losses that median and deviation are taken over"
+    )
+    spike_span: int = Field(
+        default=8, ge=1, le=1000, description="windows to leave out, up to that of the spike"
+    )
+    spikes: int = Field(default=5, ge=0, le=1000, description="spikes to undo before giving up")

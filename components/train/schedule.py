@@ -1,4 +1,7 @@
-"""Warm-up, stable, decay (WSD; Hu et al. 2024, arXiv:2404.06395): a factor on every peak rate."""
+"""Warm-up, stable, decay (WSD; Hu et al. 2024, arXiv:2404.06395): a factor on every peak rate.
+
+A cosine (Loshchilov & Hutter, arXiv:1608.03983) is the other choice.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,14 @@ def rate_at(place: Place, config: ScheduleConfig) -> float:
     """
     steps = 1.0 / place.stride
     done = place.progress * steps
-    factor = min(1.0, (done + 1.0) / (_whole(config.warmup * steps) + 1))
+    warmup = _whole(config.warmup * steps)
+    factor = min(1.0, (done + 1.0) / (warmup + 1))
     left, decay = steps - done, _whole(config.decay * steps)
+    if config.kind == "cosine":
+        along = max(0.0, done - warmup) / max(1.0, steps - warmup)
+        return factor * (
+            config.floor + (1.0 - config.floor) * 0.5 * (1.0 + math.cos(math.pi * along))
+        )
     if left < decay:
         factor = min(factor, config.floor + (1.0 - config.floor) * left / decay)
     return factor

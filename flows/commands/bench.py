@@ -15,7 +15,7 @@ from flows.commands.app import Json, app, emit
 if TYPE_CHECKING:
     from flows.bench.figures import Bench
 
-BENCHES = ("orchestrate", "curate")
+BENCHES = ("orchestrate", "curate", "train")
 
 
 @app.command()
@@ -27,7 +27,7 @@ def bench(
     write: Annotated[Path | None, typer.Option(help="make the page of these objects")] = None,
     steps: Annotated[int, typer.Option(min=2, max=500, help="length of the no-op chain")] = 30,
     only: Annotated[
-        list[str] | None, typer.Option(help="a part of `curate`; again for more")
+        list[str] | None, typer.Option(help="a part of `curate` or `train`; again for more")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=100, help="medians of so many")] = 3,
     as_json: Json = False,
@@ -58,6 +58,10 @@ def _measured(name: str, steps: int, only: list[str], repeats: int) -> Bench:
         from flows.bench.curate.whole import bench_curate
 
         return bench_curate(settings.load(), only, repeats, tell)
+    if name == "train":
+        from flows.bench.train.whole import bench_train
+
+        return bench_train(settings.load(), only, repeats, tell)
     from flows.bench.orchestrate import bench_orchestrate
 
     return bench_orchestrate(settings.load(), steps, repeats, tell)

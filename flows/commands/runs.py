@@ -1,4 +1,4 @@
-"""Making things: ``run``, ``plan``, ``stage``, ``schema``."""
+"""Making things: ``run``, ``plan``, ``autopilot``, ``stage``, ``schema``."""
 
 from __future__ import annotations
 
@@ -37,6 +37,23 @@ def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
 
     planned = plan_text(settings.load(), target, set_ or [])
     emit(as_json, planned.as_json(), planned.show)
+
+
+@app.command()
+def autopilot(
+    target: Target,
+    set_: Sets = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=2, help="distinct tokens; left out: those packed last")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="length of the probe")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """What shape, batch and rates a budget is best spent on here, and why; trains nothing."""
+    from flows.autopilot import advise
+
+    advice = advise(settings.load(), target, set_ or [], tokens, seconds)
+    emit(as_json, advice.as_json(), advice.show)
 
 
 @app.command()

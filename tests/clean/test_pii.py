@@ -19,6 +19,9 @@ from components.text.pii import find_spans
 
 KEY = "AKIA" + "QYLPMN5HHFPZAM2K"
 SLACK = "https://hooks.slack.com/services/" + "T02KX81QZ/B03LM92RA/k3J9vX2mQ8rT5wY1zB4nC7dF"
+AGE = "AGE-SECRET-KEY-1" + "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7LQPZRY9X8GF2TVDW0S3JN54KHCE"
+ROUTABLE = "glpat-" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA.01.0w1f2k3m4"
+MAILCHIMP = "3f9a0c5b7e2d4816a9b0c3d5e7f81924" + "-us12"
 GITHUB = "ghp_" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA"
 
 
@@ -103,6 +106,9 @@ GITHUB = "ghp_" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA"
         ("SERVICE_PASSWORD=Tr0ub4dor&3xKzQ9", "secret", "Tr0ub4dor&3xKzQ9"),
         ("Authorization: Bearer abcDEF93kf56ghiJKL789", "secret", "abcDEF93kf56ghiJKL789"),
         (SLACK, "secret", SLACK),
+        (AGE, "secret", AGE),
+        (f"use {ROUTABLE}, then", "secret", ROUTABLE),
+        (f"chimp {MAILCHIMP}", "secret", MAILCHIMP),
     ],
 )
 def test_found(text: str, kind: str, found: str) -> None:
@@ -113,6 +119,7 @@ def test_found(text: str, kind: str, found: str) -> None:
     "text",
     [
         "version 3.11.4.1 and release 10.4.2.8",
+        "https://hooks.slack.com/services/ABC123/DEF456/XYZ789",
         "a@b, x @ y, @decorator, A@B.T, u@v.inv",
         "0.4111111111111111 and 4111111111111112",
         "array([256 512 1024, 333 444 5555])",

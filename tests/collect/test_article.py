@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from components.collect import article
 from components.collect.blocks import read_blocks, without_asides
-from components.collect.cues import class_cues, text_cues
+from components.collect.cues import TEXT_GROUPS, class_cues, text_cues
 from components.collect.dom import parse_html
 from components.collect.fit import example, site_of
 from components.collect.maintext import main_text
 from components.collect.metadata import iso_date, read_facts, read_metadata
 from components.collect.trees import Trees
+from tests.collect import plain_blocks
 
 SENTENCE = "The council said on Tuesday that the bridge, which is old, will be closed to cars. "
 PARAGRAPHS = "".join(f"<p>{n} {SENTENCE * 3}</p>" for n in range(8))
@@ -110,9 +111,12 @@ def test_runs_are_split_at_blocks_and_double_breaks() -> None:
     body = parse_html(
         "<div>one <b>two</b><p>three <a href='/'>four</a></p>five<br><br>six<script>no</script></div>"
     ).find("body")
-    runs = read_blocks(body).runs
-    assert [run.text for run in runs] == ["one two", "three four", "five", "six"]
-    assert [(run.linked, run.strong) for run in runs] == [(0, 3), (4, 0), (0, 0), (0, 0)]
+    blocks = read_blocks(body)
+    assert blocks.texts(blocks.runs) == ["one two", "three four", "five", "six"]
+    assert (blocks.runs.linked.tolist(), blocks.runs.strong.tolist()) == (
+        [0, 4, 0, 0],
+        [3, 0, 0, 0],
+    )
 
 
 def test_comments_and_menus_go_unless_they_are_the_page() -> None:
@@ -120,7 +124,7 @@ def test_comments_and_menus_go_unless_they_are_the_page() -> None:
     page = parse_html(f"<div><p>{SENTENCE * 5}</p>{talk}<nav>menu</nav></div>").find("body")
     blocks = without_asides(read_blocks(page))
     assert (len(blocks.runs), len(blocks.asides)) == (1, 2)
-    assert blocks.boxes[0].last == 1
+    assert blocks.boxes.last[0] == 1
     forum = without_asides(read_blocks(parse_html(f"<p>Forum</p>{talk}").find("body")))
     assert len(forum.runs) == 2
 
@@ -129,8 +133,17 @@ def test_cues() -> None:
     assert class_cues("related-articles") & class_cues("related")
     assert class_cues("entry-content") & class_cues("articlebody")
     assert class_cues("xyz") == 0
-    assert text_cues("Read more: the bridge")
-    assert text_cues("The bridge is closed.") == 0
+    for text, group in (
+        *(("read more: the bridge", "more"), ("by ann lee", "byline"), ("3 comments", "comment")),
+        *(
+            ("18 november 2019", "date"),
+            ("a view (picture by b)", "credit"),
+            ("e-mail us", "follow"),
+        ),
+        ("emailed by us: 3:05", "embed"),
+    ):
+        assert text_cues(text) & 1 << TEXT_GROUPS.index(group), text
+    assert text_cues("the bridge is closed.") == 0
 
 
 def test_trees_are_what_was_learnt() -> None:
@@ -194,6 +207,41 @@ def test_any_page_is_read_or_refused(pieces: list[str]) -> None:
     except ValueError:
         return
     assert found.text.strip()
+
+
+_MARKUP = st.sampled_from(
+    [
+        *("<div class='comment-list relatedPosts'>", "<p id='ABc'>", "</p>", "<ul><li>", "</div>"),
+        *("<a href='/'>", "</a>", "<br>", "<b>", "</b>", "<script>a<b</script>", "x &amp; y &lt;"),
+        *("<td role='dialog'>", "<p style='display:none'>", " \u00a0\n", "İstanbul ﬁ", "<x:y z>"),
+        *(
+            "<p itemprop='articleBody'>",
+            "<p itemprop='video'>",
+            "<xmp>a<b>&amp;",
+            "</xmp>",
+            "<svg>",
+        ),
+        *("<p class='a&amp;body \"q\"'>", "</svg>", "<i hidden>", '<a<b c"d=1>', "&#13;", "\ufffd"),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(_MARKUP, max_size=60))
+def test_markup_is_read_as_a_walk_over_the_tree_reads_it(pieces: list[str]) -> None:
+    body = parse_html("<body>x" + "".join(pieces)).find("body")
+    ours, plain = read_blocks(body), plain_blocks.read_blocks(body)
+    boxes, runs = ours.boxes, ours.runs
+    assert ours.texts(runs) == [run.text for run in plain.runs]
+    for name in ("box", "chars", "linked", "links", "strong"):
+        assert getattr(runs, name).tolist() == [getattr(run, name) for run in plain.runs], name
+    for name in ("parent", "cues", "depth", "first", "last"):
+        assert getattr(boxes, name).tolist() == [getattr(box, name) for box in plain.boxes], name
+    elements = list(body.iter())
+    assert all(elements[at] is box.element for at, box in zip(boxes.at, plain.boxes, strict=True))
+    places = [(elements[place >> 1], bool(place & 1), run) for place, run in ours.pieces.T.tolist()]
+    # (A control character, which XML lacks, is U+FFFD in a run.)
+    assert places == [(*one, at) for at, run in enumerate(plain.runs) for one in run.places]
 
 
 @pytest.mark.parametrize("text", ["שלום עולם, זה משפט ארוך. ", "这是一个很长的句子，有很多字。"])

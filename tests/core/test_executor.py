@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
+from components.core.errors import DataError
 from components.core.executor import Pool
 
 
@@ -36,3 +39,30 @@ def test_a_worker_is_kept_between_stages_and_stopped_when_idle(pool: Pool) -> No
         os.kill(first, 0)
     (third,) = pool.map(worker, [0])
     assert third not in (first, os.getpid())
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+
+
+def hang(_: Task) -> None:
+    time.sleep(600)
+
+
+def die(_: Task) -> None:
+    os._exit(3)
+
+
+@pytest.mark.timeout(60)
+def test_a_task_that_hangs_is_stopped_and_named(pool: Pool) -> None:
+    with pytest.raises(DataError, match=r"00007\.parquet: was stopped after 1 s"):
+        list(pool.map(hang, [Task("00007.parquet")], seconds=1))
+    assert list(pool.map(abs, [-1])) == [1]
+
+
+@pytest.mark.timeout(60)
+def test_a_task_whose_worker_dies_is_named(pool: Pool) -> None:
+    with pytest.raises(DataError, match=r"00007\.parquet: its worker died \(exit 3\)"):
+        list(pool.map(die, [Task("00007.parquet")]))
+    assert list(pool.map(abs, [-1])) == [1]

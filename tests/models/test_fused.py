@@ -35,6 +35,14 @@ def test_norm_rotate() -> None:
     assert torch.autograd.gradcheck(lambda x, w: fused.norm_rotate(x, w, turns, 1e-6), (x, weight))
 
 
+def test_rotate_without_norm() -> None:
+    x = draw(2, 5, 3, 8)
+    angles = torch.rand(1, 5, 1, 4, dtype=torch.float64)
+    turns = 1.3 * angles.cos(), 1.3 * angles.sin()
+    torch.testing.assert_close(fused.rotate(x, turns), rotate(x, turns), rtol=1e-5, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda x: fused.rotate(x, turns), (x,))
+
+
 def test_attend() -> None:
     q, k, v = draw(2, 2, 3, 5, 4), draw(2, 2, 5, 4, seed=1), draw(2, 2, 5, 4, seed=2)
     bias = fused.mask_bias(None, 5, q.detach())

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from components.core.errors import DataError
+from components.core.config import overlay
+from components.core.errors import ConfigError, DataError
 from components.train.budget import Budget, time_budget
 from components.train.course import Course, Leg, read_course
+from components.train.flops import flops_per_token
+from components.train.pretrain import PretrainConfig
+from models.shape import DecoderShape
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]
 """Half of the progress at 0.1 s a step, half at 0.3 s."""
@@ -122,3 +128,69 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path, journal: str) -> None:
     (tmp_path / "course.json").write_text(journal)
     with pytest.raises(DataError, match=r"course\.json is damaged"):
         time_budget(1.0, tmp_path, list)
+
+
+def pretraining(**over: object) -> PretrainConfig:
+    return PretrainConfig.model_validate({"batch": 1024, "positions": 512, **over})
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"minutes": 1, "tokens": 1e6}, "minutes and tokens are given: set all but one"),
+        ({"minutes": 1, "flops": 1e15}, "minutes and flops are given"),
+        ({"tokens": 1e6, "flops": 1e15}, "tokens and flops are given"),
+        ({"tokens": 1e6, "steps": 5}, "tokens and steps are given"),
+        ({"minutes": None}, "no budget is given: set one of"),
+        ({"tokens": 1000}, r"tokens \(1000\) is less than a batch \(1024\)"),
+    ],
+)
+def test_exactly_one_budget(over: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        pretraining(**over)
+
+
+def test_a_budget_laid_over_a_preset_is_told_what_to_unset() -> None:
+    preset = PretrainConfig(minutes=4.0)
+    with pytest.raises(ConfigError, match=r"minutes and tokens are given: set all but one .* null"):
+        overlay(preset, {}, ["tokens=1e6"])
+    assert overlay(preset, {}, ["tokens=1e6", "minutes=null"]).counted_steps == 488
+    assert overlay(preset, {}, ["steps=7"]).counted_steps == 7
+    assert pretraining(tokens=1e6).minutes is None
+
+
+def test_tokens_become_whole_batches_and_are_never_exceeded() -> None:
+    assert pretraining().counted_steps is None
+    assert pretraining(tokens=1024).counted_steps == 1
+    assert pretraining(tokens=10 * 1024 + 1023).counted_steps == 10
+
+
+def test_operations_are_those_of_the_published_formula() -> None:
+    """6 N + 12 L H Q T, at the shape of PaLM 540B (arXiv:2204.02311, table 1)."""
+    shape = DecoderShape(
+        vocabulary=256_000, width=18_432, layers=118, heads=48, kv_heads=1, head_width=256,
+        hidden=73_728, context=2048,
+    )  # fmt: skip
+    attention = 12 * 118 * 48 * 256 * 2048
+    assert flops_per_token(shape, 2048) == 6 * shape.parameters + attention
+    untied = dataclasses.replace(shape, tied=False)
+    assert flops_per_token(untied, 2048) == flops_per_token(
+        shape, 2048
+    )  # looked up, not multiplied
+    assert attention / (6 * 540e9) == pytest.approx(0.011, abs=0.001)
+
+
+@pytest.mark.parametrize("short", [0.0, 0.3, 0.5, 1.0])
+def test_a_budget_of_operations_is_kept(short: float) -> None:
+    config = pretraining(flops=3e14, short=short)
+    steps = config.counted_steps
+    assert steps is not None
+
+    def cost(steps: int) -> float:
+        course = Course.of(steps)
+        return sum(
+            1024 * flops_per_token(config.shape, 256 if course.place(n).progress < short else 512)
+            for n in range(steps)
+        )
+
+    assert 0.99 * 3e14 < cost(steps) <= 3e14 < cost(steps + 1)

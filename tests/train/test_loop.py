@@ -15,8 +15,9 @@ from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.errors import MillError
 from components.core.workdir import Workdir
 from components.train.course import Course
-from components.train.loop import SPARE, Job, train
+from components.train.loop import Job, train
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.spikes import SPARE
 
 Micro = tuple[Tensor, Tensor]
 

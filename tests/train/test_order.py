@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from components.core.errors import DataError
 from components.text.tokens import TokenSplit, open_split
-from components.train.order import Order, document_numbers
+from components.train.micro import micro_batches
+from components.train.order import Order, Stream, document_numbers, share
+from components.train.packing import BestFit
 from tests.train.conftest import VOCABULARY, sealed_tokens
 
 
@@ -20,7 +23,8 @@ def split(store: Path) -> TokenSplit:
 
 def order(split: TokenSplit, **over: object) -> Order:
     given = {"rows": 4, "positions": 16, "seed": 0, "digest": "ab" * 32, **over}
-    return Order(split, **given)  # type: ignore[arg-type]
+    rows = int(given.pop("rows"))  # type: ignore[call-overload]
+    return Order(Stream(split, **given), rows)  # type: ignore[arg-type]
 
 
 def test_a_step_is_the_same_whatever_was_asked_before(split: TokenSplit) -> None:
@@ -55,18 +59,64 @@ def test_epochs_differ(split: TokenSplit) -> None:
     assert not np.array_equal(first.inputs, second.inputs)
 
 
+@pytest.mark.parametrize("packing", ["stream", "best-fit"])
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("micro", [16, 32, 48, 1024])
+def test_ranks_and_micro_batches_share_one_order(
+    split: TokenSplit, packing: str, world: int, micro: int
+) -> None:
+    alone, shared = (packed(split, packing) for _ in range(2))
+    for step in (7, 0, 91):  # as after resumes: in any sequence, over ends of epochs
+        whole = alone.batch(step).split(8)
+        parts = [
+            part
+            for rank in range(world)
+            for part in micro_batches(shared.batch(step, rank, world).split(8), micro)
+        ]
+        for name in ("inputs", "targets"):
+            seen = np.concatenate([getattr(part, name).numpy() for part in parts])
+            # A micro-batch without a target is left out, rows without one may be.
+            kept = whole.real is None or whole.real.any(1)
+            wanted = getattr(whole, name)
+            assert np.array_equal(seen, wanted) or np.array_equal(seen, wanted[kept])
+        assert sum(part.count for part in parts) == whole.count
+        assert max(part.inputs.numel() for part in parts) <= max(micro, 8)
+
+
+def packed(split: TokenSplit, packing: str, rows: int = 6) -> Order:
+    kind = Stream if packing == "stream" else BestFit
+    return Order(kind(split, positions=16, seed=0, digest="ab" * 32), rows)
+
+
+def test_shares_of_ranks_differ_by_one_at_most() -> None:
+    for rows, world in itertools.product((1, 6, 7), (1, 2, 4)):
+        cuts = [share(rows, rank, world) for rank in range(world)]
+        assert [cut[0] for cut in cuts] == [0, *(cut[1] for cut in cuts[:-1])]
+        assert cuts[-1][1] == rows
+        sizes = [end - start for start, end in cuts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_stream_is_the_documents_one_behind_another(split: TokenSplit) -> None:
+    """Read from where each lies, it is what joining all of them would give."""
+    source = Stream(split, positions=16, seed=0, digest="ab" * 32)
+    led = 0
+    for epoch in range(80):
+        order, offsets, starts = source._open(epoch)
+        joined = np.concatenate([[split.eos], *(split.document(int(one)) for one in order)])
+        led += int(starts.min()) == 0
+        for index, start in enumerate(starts):
+            row = source.row(epoch * source.per_epoch + index)
+            assert np.array_equal(row.inputs[0], joined[start : start + 16])
+            assert np.array_equal(row.targets[0], joined[start + 1 : start + 17])
+        assert offsets[-1] == len(split.tokens)
+    assert led > 0  # the token that leads was among them
+
+
 def test_splitting_keeps_the_tokens(split: TokenSplit) -> None:
     blocks = order(split).batch(0)
     assert blocks.split(4).inputs.shape == (16, 4)
     assert np.array_equal(blocks.split(4).targets.ravel(), blocks.targets.ravel())
-
-
-def test_a_corpus_shorter_than_a_batch_is_repeated(store: Path) -> None:
-    short = open_split(store / sealed_tokens(store, 1).name, "train")
-    source = order(short, rows=3, positions=4096)
-    blocks = source.batch(0)
-    assert blocks.inputs.shape == (3, len(short.tokens))
-    assert np.array_equal(blocks.targets[0], short.tokens)
 
 
 def test_an_empty_corpus_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,13 +17,13 @@ import torch
 from pydantic import ValidationError
 
 from components.core.artifact import Tokens
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.train.course import Course, write_course
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
-from models.shape import DecoderShape
+from models.shape import DecoderShape, Experts
 from tests.train.conftest import NANO, VOCABULARY, sealed_tokens
 
 GOLDEN = [5.5581, 4.2111, 3.2594, 2.7564, 2.5612]
@@ -134,10 +135,9 @@ def last_state(folder: Path) -> int:
     return max((int(path.stem[6:]) for path in folder.glob("state-*.json")), default=0)
 
 
-def test_a_corpus_shorter_than_one_batch_still_trains(store: Path) -> None:
-    made = pretrain(nano(steps=2), sealed_tokens(store, 1), Workdir.temporary(store))
-    assert made.stats["steps"] == 2
-    assert all(torch.isfinite(torch.tensor(losses(store / made.name))))
+def test_a_corpus_shorter_than_one_batch_is_refused(store: Path) -> None:
+    with pytest.raises(DataError, match=r"holds 107 tokens, less than one batch of 256: give"):
+        pretrain(nano(steps=2), sealed_tokens(store, 1), Workdir.temporary(store))
 
 
 def test_another_vocabulary_is_refused_in_one_line(tokens: Tokens, store: Path) -> None:
@@ -165,3 +165,21 @@ def test_configs_that_cannot_be_are_refused(over: dict[str, object], words: str)
 def test_the_config_survives_json() -> None:
     config = nano()
     assert PretrainConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+def test_routers_without_a_balance_loss_are_balanced_by_their_biases(
+    store: Path, tokens: Tokens
+) -> None:
+    experts = Experts(count=4, active=1, hidden=16, balance="bias", speed=0.25)
+    shape = dataclasses.replace(NANO, experts=experts, mode="research")
+    made = pretrain(nano(shape=shape, steps=3), tokens, Workdir.temporary(store))
+    biases = [
+        parameter
+        for name, parameter in load_model(store / made.name).named_parameters()
+        if name.endswith("choice_bias")
+    ]
+    assert biases
+    for bias in biases:
+        # Each of three steps moves every expert of an uneven load by the same amount.
+        assert bias.abs().max() > 0
+        assert torch.equal(bias / 0.25, (bias / 0.25).round())

@@ -27,3 +27,13 @@ def test_even_the_shortest_run_moves_at_every_step(steps: int) -> None:
 def test_without_decay_the_rate_stays() -> None:
     config = ScheduleConfig(warmup=0.0, decay=0.0)
     assert {rate_factor(step, 10, config) for step in range(10)} == {1.0}
+
+
+def test_a_cosine_falls_slowly_then_fast_then_slowly() -> None:
+    config = ScheduleConfig(kind="cosine", warmup=0.1, floor=0.2)
+    factors = [rate_factor(step, 100, config) for step in range(100)]
+    assert factors[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
+    assert factors[10] == 1.0
+    assert factors[55] == pytest.approx(0.6)  # halfway down, halfway between
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert 0.2 < factors[-1] < 0.201

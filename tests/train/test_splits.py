@@ -16,7 +16,6 @@ from components.text.tokens import open_split
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig
 from components.train.distill import DistillConfig, distill
-from components.train.order import Order
 from components.train.recipe import OptimConfig
 from components.train.sft import Batches, FinetuneConfig, finetune, micro_batches, read_examples
 from components.train.texts import Texts
@@ -104,7 +103,6 @@ def test_the_micro_batches_hold_unequal_numbers_of_targets(
     counts = [float(micro[2].sum()) for micro in micro_batches(batches.batch(0), SPLITS[1])]
     assert max(counts) > 1.2 * min(counts)
     split = open_split(store / tokens.name, "train")
-    order = Order(split, rows=5, positions=32, seed=0, digest=tokens.digest)
-    cut = Texts(split, order, SPLITS[1]).batch(0)
+    cut = Texts(split, SPLITS[1], rows=5, positions=32, seed=0, digest=tokens.digest).batch(0)
     assert [micro.count for micro in cut] == [128, 32]
     assert math.fsum(float(micro.share(160).sum()) for micro in cut) == pytest.approx(1, rel=1e-6)

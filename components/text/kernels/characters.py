@@ -11,7 +11,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
+from components.text.kernels.compiled import compiled, uncounted
 
 SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, NOTED = 1, 2, 4, 8, 16, 32, 64
 BULLETS = "-*+•‣▪●"
@@ -62,7 +62,7 @@ def folded() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return single, np.array(several, dtype=np.int32)
 
 
-@compiled
+@uncounted
 def decode(data: Bytes, at: int) -> tuple[int, int]:
     """(code point, bytes) of the character that starts at ``at``; the text is valid UTF-8."""
     first = np.int64(data[at])
@@ -76,7 +76,7 @@ def decode(data: Bytes, at: int) -> tuple[int, int]:
     return high | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F), 4
 
 
-@compiled
+@uncounted
 def before(data: Bytes, at: int) -> int:
     """Where the character starts that ends before ``at``."""
     at -= 1
@@ -85,7 +85,7 @@ def before(data: Bytes, at: int) -> int:
     return at
 
 
-@compiled
+@uncounted
 def mixed(value: np.uint64) -> np.uint64:
     """MurmurHash3's finalizer: every bit of the result depends on every bit of ``value``."""
     value = (value ^ (value >> np.uint64(33))) * _MIX_1

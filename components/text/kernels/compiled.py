@@ -19,6 +19,14 @@ def compiled(function: F) -> F:
     return numba.njit(cache=_kept(), nogil=True, boundscheck=False)(function)
 
 
+def uncounted(function: F) -> F:
+    """The same for what makes and returns no array: none is counted, which atomic sums do.
+
+    In a loop over small steps that call each other counting took longer than the steps.
+    """
+    return numba.njit(cache=_kept(), nogil=True, boundscheck=False, _nrt=False)(function)  # type: ignore[call-overload]
+
+
 @functools.cache
 def _kept() -> bool:
     """Whether compiled code is kept. Its folder is named after all kernels' sources.

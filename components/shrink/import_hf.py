@@ -1,0 +1,90 @@
+"""A transformers folder as a checkpoint to train on, to measure or to serve.
+
+    modelmill stage import_hf --input PATH --output DIR
+
+Qwen3, Llama, Qwen3Moe and Mixtral are read, from safetensors in float32, bfloat16 or float16.
+Where the folder's tokenizer has our special tokens, ``tokenizer.json`` lies beside the
+weights, so that the output serves as the input ``tokenizer`` of other stages too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from components.core.artifact import Checkpoint, Export
+from components.core.config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.log import get_logger
+from components.core.weights import save_model
+from components.core.workdir import Workdir
+from components.shrink.hf_config import read_hf_config
+from components.shrink.hf_tensors import fill_from
+from components.text.chat import open_tokenizer
+
+if TYPE_CHECKING:
+    from models.decoder import Decoder
+    from models.shape import DecoderShape
+
+log = get_logger(__name__)
+
+
+class ImportConfig(StageConfig):
+    """What an imported folder must hold."""
+
+    tokenizer: bool | None = Field(
+        default=None,
+        description="whether its tokenizer is taken too; None: where it has our special tokens",
+    )
+
+
+def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint:
+    """The model of a transformers folder, its weights in float32.
+
+    Raises:
+        ConfigError: a class, field or tensor that the decoder cannot hold, or a tokenizer that is
+            asked for and does not fit; names it.
+        DataError: a file is missing or damaged.
+    """
+    source = work.path(folder)
+    work.progress.start(2, "steps")
+    model = read_hf(source)
+    work.progress.advance(note="weights")
+    save_model(work.folder, model)
+    taken = _take_tokenizer(config, source, work.folder, model.shape)
+    work.progress.advance(note=model.shape.hf_class)
+    stats = {"parameters": model.shape.parameters, "layers": model.shape.layers}
+    return work.seal(Checkpoint, stats={**stats, "tokenizer": float(taken)})
+
+
+def read_hf(folder: Path) -> Decoder:
+    """The decoder in a transformers folder, float32, in evaluation mode.
+
+    Raises:
+        ConfigError: a class, field or tensor that the decoder cannot hold; names it.
+        DataError: a file is missing or damaged.
+    """
+    from models.decoder import Decoder
+
+    model = Decoder(read_hf_config(folder))
+    fill_from(folder, model)
+    return model.eval()
+
+
+def _take_tokenizer(config: ImportConfig, source: Path, target: Path, shape: DecoderShape) -> bool:
+    if config.tokenizer is False:
+        return False
+    try:
+        size = open_tokenizer(source).get_vocab_size()
+        if size > shape.vocabulary:
+            raise DataError(f"it has {size} tokens, the model {shape.vocabulary}")
+    except DataError as error:
+        if config.tokenizer:
+            raise ConfigError(f"import_hf: the tokenizer does not fit: {error}") from error
+        log.warning("the tokenizer is left out: %s", error)
+        return False
+    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    return True

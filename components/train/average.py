@@ -1,0 +1,55 @@
+"""An exponential moving average of the weights, which a short decay at the end cannot replace.
+
+After each step: average <- d average + (1 - d) weights, with d = min(decay, (1 + t) / (10 + t))
+for step t, so that the first weights are soon forgotten (the warm-up of TensorFlow's
+``ExponentialMovingAverage``). It is part of the saved state and a function of the steps alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from components.core.errors import DataError
+
+PREFIX = "average/"
+
+
+class Average:
+    """The averages of a module's trained parameters, in their own dtype and place."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._named = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self._average = {name: p.detach().clone() for name, p in self._named.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step`` (counted from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, average in self._average.items():  # one by one: shards may lie on several meshes
+            average.lerp_(self._named[name], 1.0 - decay)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Let the module's weights be the averages."""
+        for name, parameter in self._named.items():
+            parameter.copy_(self._average[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state, flat: ``average/NAME``."""
+        return {f"{PREFIX}{name}": tensor for name, tensor in self._average.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up a state that ``tensors`` gave.
+
+        Raises:
+            DataError: it is the state of another model, or holds no average.
+        """
+        for name, average in self._average.items():
+            saved = tensors.get(PREFIX + name)
+            if saved is None or saved.shape != average.shape:
+                raise DataError(f"the saved state holds no average of this model's {name}")
+            average.copy_(saved)

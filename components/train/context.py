@@ -1,0 +1,83 @@
+"""Context parallelism: each rank computes its own positions of a row and sees the keys of all.
+
+Keys and values of a layer are gathered from all ranks before attention, and their gradients
+summed back (as for Llama 3, arXiv:2407.21783, section 3.3.2): masks of documents need nothing
+special, and memory of activations falls with the ranks.
+
+Shapes in names: b batch, t own positions, s all positions, k kv heads, d head width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from models.decoder import Cache, Decoder
+
+
+def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: int) -> None:
+    """Let ``hidden`` and ``loss`` take whole rows and compute this rank's positions of them.
+
+    ``hidden`` gives [b, t, c], and ``loss`` this rank's part of the sum; ``ranks`` must divide
+    the positions.
+    """
+    hidden, loss = model.hidden, model.loss
+
+    def own(length: int) -> slice:
+        return slice(rank * length // ranks, (rank + 1) * length // ranks)
+
+    def own_hidden(ids_bs: Tensor, *, mask: Tensor | None = None) -> Tensor:
+        length = ids_bs.shape[1]
+        mine = own(length)
+        if mask is None:
+            mask = torch.ones(length, length, dtype=torch.bool, device=ids_bs.device).tril()
+            mask = mask[None, None]
+        positions_bs = torch.arange(length, device=ids_bs.device).expand_as(ids_bs)
+        return hidden(
+            ids_bs[:, mine],
+            positions_bt=positions_bs[:, mine],
+            mask=mask[:, :, mine],
+            cache=_Gathered(group),
+        )
+
+    def own_loss(hidden_btc: Tensor, targets_bs: Tensor, share_bs: Tensor) -> Tensor:
+        mine = own(targets_bs.shape[1])
+        return loss(hidden_btc, targets_bs[:, mine].contiguous(), share_bs[:, mine].contiguous())
+
+    for name, method in (("hidden", own_hidden), ("loss", own_loss)):
+        setattr(model, name, method)
+
+
+class _Gathered(Cache):
+    """In place of a cache: what is before and behind comes from the other ranks."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group, self.length = group, 0
+
+    def extend(self, layer: int, k_bktd: Tensor, v_bktd: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.stack((k_bktd, v_bktd))
+        gathered: Tensor = _Gather.apply(both, self.group)  # type: ignore[no-untyped-call]
+        k_bksd, v_bksd = gathered.unbind()
+        return k_bksd, v_bksd
+
+
+class _Gather(torch.autograd.Function):
+    """[2, b, k, t, d] of every rank -> [2, b, k, s, d]; the gradient is summed over the ranks."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        first = own.movedim(3, 0).contiguous()
+        everything = first.new_empty(first.shape[0] * group.size(), *first.shape[1:])
+        dist.all_gather_single(everything, first, group=group)
+        return everything.movedim(0, 3)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        everything = gradient.movedim(3, 0).contiguous()
+        own = everything.new_empty(everything.shape[0] // ctx.group.size(), *everything.shape[1:])
+        dist.reduce_scatter_single(own, everything, group=ctx.group)
+        return own.movedim(0, 3), None

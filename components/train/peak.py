@@ -1,0 +1,49 @@
+"""How quick the machine multiplies matrices: what utilisation is a share of.
+
+Published peaks are not reached by any matrix product, and no table knows a processor that is
+shared; so a large product is timed once and journalled with the training.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from components.core.artifact import canonical
+from components.core.workdir import write_durably
+
+JOURNAL = "peak.json"
+SIDE = {"cpu": 1024, "cuda": 8192}
+"""Rows and columns: 2 to 4 GFLOP on a processor, 1.1 TFLOP on a GPU."""
+ROUNDS, SECONDS = 10, 0.1
+
+
+def measured_peak(scratch: Path, dtype: torch.dtype, device: torch.device) -> float:
+    """Operations a second of the quickest of some products in ``dtype``; kept by a resume."""
+    journal, kind = scratch / JOURNAL, f"{device.type}/{dtype}"
+    try:
+        return float(json.loads(journal.read_bytes())[kind])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass_seconds = _quickest(dtype, device)
+    peak = 2.0 * SIDE[device.type] ** 3 / pass_seconds
+    write_durably(journal, canonical({kind: peak}))
+    return peak
+
+
+def _quickest(dtype: torch.dtype, device: torch.device) -> float:
+    side = SIDE[device.type]
+    # Ones and not random numbers: no generator of the training is touched.
+    left, right = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+    best, began = float("inf"), time.perf_counter()
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+        if time.perf_counter() - began > SECONDS:
+            break
+    return best

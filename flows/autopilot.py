@@ -1,0 +1,79 @@
+"""What the autopilot would choose for a run, without training: the view behind ``autopilot``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from components.core.artifact import Tokens
+from components.core.errors import ConfigError
+from components.core.settings import Settings
+from components.core.store import Store
+from components.train.autopilot import Choices, Corpus, choose, shown
+from components.train.autopilot_probe import probe_machine
+from components.train.autopilot_settle import budget_of, fixed_fields
+from flows.display import rows_table
+from flows.running import read_target
+
+COLUMNS = ("field", "value", "reason")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Choices for a run, and what they rest on."""
+
+    corpus: Corpus
+    rates: Sequence[tuple[int, float]]
+    choices: Choices
+
+    def as_json(self) -> dict[str, Any]:
+        made = [
+            {"field": one.field, "value": shown(one.value), "reason": one.reason}
+            for one in self.choices.made
+        ]
+        rates = [{"parameters": size, "tokens_per_second": rate} for size, rate in self.rates]
+        return {
+            "tokens": self.corpus.tokens,
+            "epochs": self.choices.epochs,
+            "probe": rates,
+            "choices": made,
+        }
+
+    def show(self, console: Console) -> None:
+        rows = [(one.field, shown(one.value), one.reason) for one in self.choices.made]
+        console.print(rows_table(COLUMNS, rows))
+        probed = ", ".join(f"{size / 1e6:.1f} M {rate:,.0f}/s" for size, rate in self.rates)
+        console.print(f"measured here: {probed}; {self.choices.epochs:.2f} epochs", highlight=False)
+
+
+def advise(
+    settings: Settings, target: str, sets: Sequence[str], tokens: int | None, seconds: float
+) -> Advice:
+    """Probe this machine for ``seconds`` and choose what the run left open.
+
+    ``tokens`` None takes the number of those that the workspace packed last.
+
+    Raises:
+        ConfigError: the target or its budget is no good, or there are no tokens to count.
+    """
+    run = read_target(target, sets, settings)
+    config = run.pretrain
+    given = config if config.autopilot else config.model_copy(update={"autopilot": True})
+    budget = budget_of(given)
+    corpus = Corpus(tokens or _packed(settings), config.shape.vocabulary, config.positions)
+    probe = probe_machine(corpus, config.precision, seconds)
+    return Advice(corpus, probe.rates, choose(corpus, budget, probe, fixed_fields(given)))
+
+
+def _packed(settings: Settings) -> int:
+    """Training tokens of the newest artifact."""
+    manifests = Store(settings.store).sealed() if settings.store.is_dir() else []
+    for manifest in reversed(manifests):
+        if manifest["format"] == Tokens.format:
+            return int(manifest["artifact"]["stats"]["train_tokens"])
+    raise ConfigError(
+        "autopilot: the workspace holds no tokens: say --tokens N, or run the target --until tokens"
+    )

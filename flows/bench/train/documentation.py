@@ -1,0 +1,102 @@
+"""Bits per byte on the documentation corpus of ``tiny``: the autopilot beside AdamW with a cosine.
+
+Equal tokens and minutes. Ours is the recipe of ``tiny`` with shape, batch and rates left to the
+autopilot; the other is the shape and batch of ``tiny`` and what small models are mostly trained
+with (AdamW, 5 % warm-up, cosine to a tenth, whole blocks from the start, weight decay 0.1), at the
+best of the rates that were tried. Three seeds each, in turn; the intervals are Student's over them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from collections.abc import Sequence
+
+from components.core.artifact import Tokens
+from components.core.store import Store
+from components.core.workdir import Workdir
+from components.evaluate.loss import evaluate_loss
+from components.train.pretrain import PretrainConfig, pretrain
+from flows.bench.curate.setting import Setting
+from flows.bench.figures import Measured
+from flows.presets.text import tiny
+
+NAME, UNIT = "documentation, 4 minutes: bits per byte", "bits/byte"
+PEER = "AdamW with a cosine"
+SEEDS = (0, 1, 2)
+STUDENT = 4.303
+"""Student's 97.5 % quantile for three values."""
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """The mean over the seeds beside the other recipe's, and whether the intervals are apart."""
+    tokens = packed_tokens(setting)
+    if tokens is None:
+        why = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
+        return [Measured.absent(NAME, UNIT, why)]
+    own, other = list[float](), list[float]()
+    for seed in SEEDS:
+        for recipe, found in ((own_recipe(), own), (adamw_recipe(), other)):
+            found.append(_bits(setting, recipe.model_copy(update={"seed": seed}), tokens))
+            setting.tell(f"seed {seed}, {recipe.optim.kind}: {found[-1]:.4f} bits per byte")
+    return verdict(own, other)
+
+
+def verdict(own: Sequence[float], other: Sequence[float]) -> list[Measured]:
+    """The figures of three and three values; the intervals must not meet."""
+    low, high = interval(own)
+    other_low, other_high = interval(other)
+    note = f"[{low:.4f}, {high:.4f}], the peer's [{other_low:.4f}, {other_high:.4f}]"
+    mine, theirs = statistics.mean(own), statistics.mean(other)
+    return [
+        Measured.beside(NAME, mine, UNIT, PEER, theirs, must_win=True, note=note),
+        Measured.against_target(
+            "documentation: gap between the intervals", other_low - high, UNIT, 0.0, better="higher"
+        ),
+    ]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % for the mean of three values."""
+    assert len(values) == len(SEEDS)
+    half = STUDENT * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values) - half, statistics.mean(values) + half
+
+
+def own_recipe() -> PretrainConfig:
+    """What ``tiny`` runs, its open fields left to the autopilot."""
+    return tiny().pretrain.model_copy(update={"autopilot": True})
+
+
+def adamw_recipe() -> PretrainConfig:
+    """The same budget spent the usual way."""
+    optim = {"kind": "adamw", "adam_lr": 0.003, "embedding_lr": 0.003, "weight_decay": 0.1}
+    schedule = {"kind": "cosine", "warmup": 0.05, "floor": 0.1}
+    over = {"optim": optim, "schedule": schedule, "short": 0.0}
+    return PretrainConfig.model_validate({**tiny().pretrain.model_dump(), **over})
+
+
+def packed_tokens(setting: Setting) -> Tokens | None:
+    """A copy of the newest tokens of ``tiny``'s vocabulary in the workspace, for scratch's root."""
+    if not setting.settings.store.is_dir():
+        return None
+    vocabulary = tiny().pretrain.shape.vocabulary
+    for manifest in reversed(Store(setting.settings.store).sealed()):
+        if manifest["format"] != Tokens.format:
+            continue
+        tokens = Tokens.model_validate(manifest["artifact"])
+        folder = setting.settings.store / tokens.name
+        if json.loads((folder / "meta.json").read_text())["vocabulary"] == vocabulary:
+            shutil.copytree(folder, setting.scratch / tokens.name)
+            return tokens
+    return None
+
+
+def _bits(setting: Setting, recipe: PretrainConfig, tokens: Tokens) -> float:
+    def work() -> Workdir:
+        return Workdir.temporary(setting.scratch, component="bench.documentation")
+
+    model = pretrain(recipe, tokens, work())
+    report = evaluate_loss(tiny().loss, model, tokens, work())
+    return float(report.stats["bits_per_byte"])

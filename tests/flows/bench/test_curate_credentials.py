@@ -1,0 +1,50 @@
+"""Keys are made as they are issued, planted where they are said to be, and counted apart."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from components.core.settings import Settings
+from flows.bench.curate import credentials
+from flows.bench.curate.credentials import EACH, Planted, found, plant, secrets
+from flows.bench.curate.keys import ALIKE, ASSIGNED, ISSUED
+from flows.bench.curate.setting import Setting
+
+PIECES = ["First line.\nSecond line, of a page.\n", "def count(words):\n    return len(words)\n"]
+
+
+def planted() -> list[Planted]:
+    return list(plant(PIECES, random.Random(3)))
+
+
+def test_each_kind_is_planted_as_often_and_stands_where_it_is_said_to() -> None:
+    keys = planted()
+    assert Counter(one.kind for one in keys) == dict.fromkeys([*ISSUED, *ASSIGNED], EACH)
+    values = [one.text[one.start : one.end] for one in keys]
+    assert len(set(values)) == len(values)
+    assert all(value == value.strip() and len(value) >= 16 for value in values)
+    assert keys == planted()
+
+
+def test_each_kind_is_known() -> None:
+    missed = Counter(one.kind for one in planted() if not found(one))
+    assert all(count <= EACH // 5 for count in missed.values()), missed
+
+
+def test_what_only_looks_like_a_key_is_none() -> None:
+    draw = random.Random(3)
+    taken = {kind for kind, make in ALIKE.items() for _ in range(5) if secrets(make(draw))}
+    assert taken == set()
+
+
+def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "PIECES", 40)
+    setting = Setting(Settings(tmp_path, tmp_path), tmp_path, 1, lambda line: None)
+    recall, precision, alike, chosen = credentials.measure(setting)
+    assert (recall.holds, precision.holds, alike.holds, chosen.holds) == (True, True, True, None)
+    assert recall.value != precision.value
+    assert f"of {EACH * (len(ISSUED) + len(ASSIGNED))}" in recall.note

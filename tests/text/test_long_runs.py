@@ -1,0 +1,45 @@
+"""What is repeated without end, or opened and never closed, costs no more than its length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from components.clean.lines import feature, lines_of
+from components.text.licences import find_licences
+from components.text.markdown import plain, sections
+from components.text.pii import find_spans
+from components.text.words import prose
+
+LENGTH = 50_000
+"""The square of it takes minutes."""
+RUNS = (
+    *("x", "1", "é", "文", "a.", "a-", "a:", "::", "*", "**", "*a", "#", "_", "__a", "`", "``a"),
+    *("[", "[a](", "![", "<", "<a", "`a<", ":a:`", "eyJ", "://", "a@", "= '", "1-", "(c) ", "| "),
+)
+READERS: dict[str, Callable[[str], object]] = {
+    "prose": prose,
+    "plain": plain,
+    "sections": sections,
+    "spans": find_spans,
+    "licences": lambda text: list(find_licences(text)),
+    "lines": lambda text: [feature(line) for line in lines_of(text)],
+}
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("reader", READERS)
+def test_runs_without_end(reader: str) -> None:
+    for run in RUNS:
+        READERS[reader](run * (LENGTH // len(run)))
+
+
+def test_a_name_is_left_out_whole_wherever_its_marks_are() -> None:
+    assert prose("see os.path and a_b, x. Then http://a.example/x_y here").split() == [
+        "see",
+        "and",
+        "x.",
+        "Then",
+        "here",
+    ]

@@ -1,0 +1,196 @@
+"""The autopilot's rules: published values, monotone choices, reasons, overrides, a journal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from components.core.artifact import Tokens
+from components.core.errors import ConfigError, DataError
+from components.core.weights import load_model
+from components.core.workdir import Workdir
+from components.text.tokens import save_split
+from components.train import autopilot_probe
+from components.train.autopilot import (
+    MOST_EPOCHS,
+    REPEATS,
+    Budget,
+    Corpus,
+    Probe,
+    choose,
+    effective_tokens,
+    ladder,
+)
+from components.train.autopilot_settle import JOURNAL, settle
+from components.train.pretrain import PretrainConfig, pretrain
+from models.shape import DecoderShape
+
+CORPUS = Corpus(tokens=2_000_000, vocabulary=4096)
+PROBE = Probe(((500_000, 60_000.0), (1_500_000, 25_000.0), (6_000_000, 7_000.0)), 8e9)
+HOUR = Budget(seconds=3600.0)
+
+
+def shape_of(corpus: Corpus, budget: Budget, probe: Probe = PROBE) -> DecoderShape:
+    shape = choose(corpus, budget, probe)["shape"]
+    assert isinstance(shape, DecoderShape)
+    return shape
+
+
+def test_a_repeated_token_is_worth_what_was_published() -> None:
+    assert effective_tokens(50.0, 100) == 50.0
+    assert effective_tokens(100.0 * (1 + REPEATS), 100) == pytest.approx(
+        100 * (1 + REPEATS * (1 - 0.3678794)), rel=1e-6
+    )
+    assert effective_tokens(1e9, 100) == pytest.approx(100 * (1 + REPEATS))
+
+
+def test_more_time_gives_a_larger_model_and_a_larger_batch() -> None:
+    budgets = [Budget(seconds=60.0 * minutes) for minutes in (1, 10, 100, 1000)]
+    plenty = Corpus(tokens=10**9, vocabulary=4096)
+    made = [choose(plenty, budget, PROBE) for budget in budgets]
+    sizes = [made_["shape"].parameters for made_ in made]  # type: ignore[union-attr]
+    batches = [made_["batch"] for made_ in made]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[-1]
+    assert batches == sorted(batches)  # type: ignore[type-var]
+    assert batches[0] < batches[-1]  # type: ignore[operator]
+
+
+def test_large_budgets_follow_chinchilla() -> None:
+    corpus = Corpus(tokens=10**12, vocabulary=32_768, context=2048)
+    chosen = choose(corpus, Budget(flops=1e20), Probe(PROBE.rates, 1e12))
+    shape, tokens = chosen["shape"], chosen["tokens"]
+    assert isinstance(shape, DecoderShape)
+    assert isinstance(tokens, int)
+    assert 10 < tokens / shape.parameters < 45
+
+
+def test_a_spent_corpus_caps_the_epochs_and_says_so() -> None:
+    little = Corpus(tokens=50_000, vocabulary=4096)
+    chosen = choose(little, HOUR, PROBE)
+    assert chosen.capped
+    assert chosen.epochs == pytest.approx(MOST_EPOCHS)
+    assert any("give more pages" in line for line in chosen.lines())
+    assert not choose(Corpus(10**9, 4096), HOUR, PROBE).capped
+
+
+def test_memory_bounds_the_shape() -> None:
+    plenty = Corpus(tokens=10**12, vocabulary=4096)
+    roomy = shape_of(plenty, Budget(flops=1e21), Probe(PROBE.rates, 1e12))
+    tight = shape_of(plenty, Budget(flops=1e21), Probe(PROBE.rates, 1e9))
+    assert tight.parameters * 20 < 1e9 < roomy.parameters * 20
+    with pytest.raises(ConfigError, match="fit no shape"):
+        choose(plenty, HOUR, Probe(PROBE.rates, 1e5))
+
+
+def test_what_is_given_stays_and_the_rest_follows_it() -> None:
+    shape = ladder(CORPUS)[5]
+    chosen = choose(CORPUS, HOUR, PROBE, {"shape": shape, "adam_lr": 0.001})
+    assert chosen["shape"] == shape
+    assert chosen["adam_lr"] == 0.001
+    given = {one.field for one in chosen.made if one.fixed}
+    assert given == {"shape", "adam_lr"}
+    assert all(one.reason for one in chosen.made)
+    with pytest.raises(ConfigError, match="no field depth"):
+        choose(CORPUS, HOUR, PROBE, {"depth": 3})
+
+
+@pytest.mark.parametrize(("seconds", "blocks"), [(0.01, 1), (3600.0, 16)])
+def test_whole_blocks_a_step(seconds: float, blocks: int) -> None:
+    shape = ladder(CORPUS)[3]
+    chosen = choose(CORPUS, Budget(seconds=seconds), PROBE, {"shape": shape})
+    assert chosen["batch"] == blocks * CORPUS.context
+
+
+def test_rates_of_the_probe_between_and_beyond_its_sizes() -> None:
+    assert PROBE.tokens_per_second(100) == 60_000.0
+    assert PROBE.tokens_per_second(1_500_000) == pytest.approx(25_000.0)
+    assert 7_000 < PROBE.tokens_per_second(3_000_000) < 25_000
+    assert PROBE.tokens_per_second(12_000_000) == pytest.approx(3_500.0)
+
+
+@pytest.mark.parametrize("budget", [(None, None), (1.0, 1.0), (0.0, None), (None, -1.0)])
+def test_one_budget_above_nothing(budget: tuple[float | None, float | None]) -> None:
+    with pytest.raises(ConfigError, match="budget of minutes or of flops"):
+        Budget(*budget)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe of two small sizes: what is tested is what becomes of its figures."""
+    monkeypatch.setattr(autopilot_probe, "SIZES", (0, 1))
+    monkeypatch.setattr(autopilot_probe, "TOKENS", 128)
+
+
+def counted(root: Path, tokens: int, vocabulary: int = 261) -> Path:
+    """A folder of so many tokens."""
+    root.mkdir(parents=True, exist_ok=True)
+    save_split(root, "train", [[1] * tokens], vocabulary)
+    told = {"vocabulary": vocabulary, "eos": 0, "train_bytes": tokens, "heldout_bytes": 1}
+    (root / "meta.json").write_text(json.dumps(told))
+    return root
+
+
+def config(**over: object) -> PretrainConfig:
+    given = {"minutes": 0.02, "positions": 64, "short_positions": 32, "precision": "float32"}
+    return PretrainConfig.model_validate({**given, "autopilot": True, **over})
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_training_takes_the_choices_and_journals_them(tokens: Tokens, store: Path) -> None:
+    work = Workdir.temporary(store)
+    made = pretrain(config(), tokens, work)
+    assert load_model(store / made.name).shape.width == 64
+    told = json.loads((store / made.name / "volatile" / JOURNAL).read_text())
+    assert [line.partition(":")[0] for line in told] == [
+        "shape",
+        "tokens",
+        "batch",
+        "muon_lr",
+        "adam_lr",
+        "embedding_lr",
+    ]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_resume_takes_the_journal_and_measures_nothing(
+    tokens: Tokens, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workdir.temporary(store)
+    corpus = [counted(store / "corpus", 5000)]
+    first = settle(config(), corpus, work)
+    assert first.autopilot is False
+    monkeypatch.setattr(autopilot_probe, "probe_machine", None)  # a call would fail
+    assert settle(config(), corpus, work) == first
+    (work.scratch / JOURNAL).write_text("{}")
+    with pytest.raises(DataError, match="damaged"):
+        settle(config(), corpus, work)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_set_stays_and_a_list_names_what_is_left(store: Path) -> None:
+    corpus = counted(store / "corpus", 50_000)
+
+    def settled(**over: object) -> PretrainConfig:
+        return settle(config(**over), [corpus], Workdir.temporary(store))
+
+    assert settled(batch=1024).batch == 1024
+    usual = PretrainConfig()
+    alone = settled(autopilot=["batch"], batch=1024)
+    assert alone.batch != 1024
+    assert (alone.shape, alone.optim) == (usual.shape, usual.optim)
+    with pytest.raises(ValidationError, match="autopilot"):
+        config(autopilot=["depth"])
+
+
+def test_without_it_nothing_is_measured(store: Path) -> None:
+    given = PretrainConfig()
+    assert settle(given, [], Workdir.temporary(store)) is given
+
+
+def test_a_number_of_steps_is_no_budget_to_plan_for(store: Path) -> None:
+    with pytest.raises(ConfigError, match="minutes or flops"):
+        settle(config(steps=5), [counted(store / "corpus", 5000)], Workdir.temporary(store))

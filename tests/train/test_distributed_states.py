@@ -1,0 +1,176 @@
+"""What four ranks saved, one or two take up, and the other way; a torn state counts for nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from components.core.artifact import Tokens
+from components.core.errors import MillError
+from components.core.workdir import Workdir
+from components.train.checkpoint import Checkpoints, collect, restore
+from components.train.company import Company, join
+from components.train.launch import train_on_ranks
+from components.train.mesh import ParallelConfig
+from components.train.pretrain import Inputs, PretrainConfig, learn, pretrain
+from components.train.ranks import ALONE
+from components.train.recipe import SafetyConfig
+from components.train.sharded_states import ShardedStates
+from models.decoder import Decoder
+from tests.train.test_distributed import MUON, SHAPE, curve, nano
+
+EVERY_STEP = SafetyConfig(checkpoint_seconds=1e-6, keep=100)
+
+
+@pytest.fixture
+def company() -> Iterator[Company]:
+    """Ranks that are one, in this process."""
+    yield join(ParallelConfig(), torch.device("cpu"), rank=0, store=dist.HashStore())
+    dist.destroy_process_group()
+
+
+def trained_a_little(company: Company) -> tuple[nn.ModuleDict, dict[str, torch.Tensor]]:
+    """A sharded model after one step, and its state."""
+    torch.manual_seed(0)
+    modules = nn.ModuleDict({"decoder": company.shard(Decoder(SHAPE))})
+    optimiser = company.optimiser(modules, MUON)
+    decoder = modules["decoder"]
+    assert isinstance(decoder, Decoder)
+    ids = torch.arange(16).view(2, 8)
+    decoder.loss(decoder.hidden(ids), ids, torch.full((2, 8), 1 / 16)).backward()
+    optimiser.clip()
+    optimiser.step(1.0)
+    return modules, collect({"model": modules}, optimiser)
+
+
+def test_a_state_of_many_is_whole_or_absent(
+    company: Company, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    modules, tensors = trained_a_little(company)
+    states = company.states(tmp_path, 2, modules)
+    assert isinstance(states, ShardedStates)
+    assert states.latest() is None
+    whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
+    before = {name: tensor.clone() for name, tensor in whole.items()}
+    states.save(3, tensors, {"seconds": 1.5})
+    with torch.no_grad():  # what is written is what was there when ``save`` was called
+        for parameter in modules.parameters():
+            parameter.zero_()
+    states.save(5, {"model/x": torch.ones(2)}, {})
+    states.finish()
+    alone = Checkpoints(tmp_path, 2)
+    (next((tmp_path / "state-00000005").glob("*"))).write_bytes(b"torn")
+    (tmp_path / "state-00000009.part").mkdir()
+    with caplog.at_level(logging.WARNING):
+        saved = alone.latest()
+    assert saved is not None
+    assert "state of step 5 is broken and passed over" in caplog.text
+    assert (saved.step, saved.meta) == (3, {"seconds": 1.5})
+    assert saved.tensors.keys() == before.keys()
+    for name, tensor in before.items():
+        assert torch.equal(saved.tensors[name], tensor), name
+    again = states.latest()
+    assert again is not None
+    assert again.step == 3
+    optimiser = company.optimiser(modules, MUON)
+    restore(again.tensors, {"model": modules}, optimiser)
+    for name, tensor in collect({"model": modules}, optimiser).items():
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        assert torch.equal(full, before[name]), name
+
+
+def test_a_state_of_one_is_cut_and_old_ones_go(company: Company, tmp_path: Path) -> None:
+    modules, tensors = trained_a_little(company)
+    whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
+    alone = Checkpoints(tmp_path, 2)
+    alone.save(1, whole, {})
+    states = company.states(tmp_path, 2, modules)
+    saved = states.latest()
+    assert saved is not None
+    name = "model/decoder.layers.0.mlp.up_proj.weight"
+    assert isinstance(saved.tensors[name], DTensor)
+    assert torch.equal(saved.tensors[name].to_local(), whole[name])
+    for step in (2, 3):
+        states.save(step, tensors, {})
+    states.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("state-00000002", "state-00000002.json", "state-00000003", "state-00000003.json")
+    ]
+    for step in (4, 5):
+        alone.save(step, whole, {})
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
+
+
+def test_a_disk_that_fails_is_one_line(company: Company, tmp_path: Path) -> None:
+    modules, tensors = trained_a_little(company)
+    states = company.states(tmp_path / "states", 2, modules)
+    states.save(1, tensors, {})
+    states.finish()
+    (tmp_path / "states" / "state-00000002.json.tmp").mkdir()  # nothing can be written there
+    states.save(2, tensors, {})
+    with pytest.raises(MillError, match="a state could not be written to") as said:
+        states.finish()
+    assert "\n" not in str(said.value)
+    latest = Checkpoints(tmp_path / "states").latest()
+    assert latest is not None
+    assert latest.step == 1
+
+
+def interrupted(
+    tokens: Tokens, store: Path, config: PretrainConfig, at: int
+) -> tuple[Workdir, list[float]]:
+    """A training as it was after ``at`` steps, and the losses that it went on to."""
+    work = Workdir.temporary(store)
+    if config.parallel.ranks > 1:
+        train_on_ranks(config, Inputs(tokens=tokens), work)
+        losses = curve(work.folder)["loss"]
+        (work.scratch / "trained.json").unlink()
+    else:
+        learn(config, Inputs(tokens=tokens), work, ALONE)
+        losses = curve(work.folder)["loss"]
+    for path in (work.scratch / "states").glob("state-*.json"):
+        if int(path.stem[6:]) > at:
+            path.unlink()
+    return work, losses
+
+
+def copied(work: Workdir) -> Workdir:
+    fresh = Workdir.temporary(work.root)
+    shutil.copytree(work.scratch, fresh.scratch, dirs_exist_ok=True)
+    return fresh
+
+
+def goes_on(config: PretrainConfig, tokens: Tokens, work: Workdir, at: int) -> list[float]:
+    made = pretrain(config, tokens, work)
+    assert work.progress.resumed == f"at step {at}"
+    return curve(work.root / made.name)["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (ParallelConfig(data=4), (ParallelConfig(), ParallelConfig(data=2))),
+        (ParallelConfig(data=2, tensor=2), (ParallelConfig(), ParallelConfig(data=2))),
+        (ParallelConfig(), (ParallelConfig(data=2), ParallelConfig(data=2, tensor=2))),
+    ],
+    ids=["4-to-1-and-2", "2x2-to-1-and-2", "1-to-2-and-2x2"],
+)
+def test_other_ranks_go_on_with_the_same_losses(
+    before: ParallelConfig, after: tuple[ParallelConfig, ...], tokens: Tokens, store: Path
+) -> None:
+    work, unbroken = interrupted(tokens, store, nano(safety=EVERY_STEP, parallel=before), at=3)
+    assert json.loads((work.scratch / "states" / "state-00000003.json").read_bytes())["step"] == 3
+    for parallel in after:
+        losses = goes_on(nano(parallel=parallel), tokens, copied(work), at=3)
+        assert losses[:3] == unbroken[:3]
+        assert losses == pytest.approx(unbroken, rel=1e-6)

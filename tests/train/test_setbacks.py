@@ -1,0 +1,186 @@
+"""A spike is undone from a state before it, its windows are left out, and a kill changes nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from components.core.errors import DataError, MillError
+from components.core.workdir import Workdir
+from components.train.course import Course
+from components.train.loop import Job, train
+from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.spikes import SPARE, Setbacks, spike_bound
+from tests.train.test_loop import Micro, fresh, rows, some_model
+
+CAREFUL = SafetyConfig(checkpoint_seconds=1e-6, keep=8, spike=10, spike_window=16, spike_span=3)
+STEPS, SPIKE = 24, 20
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    house = logging.getLogger("modelmill")
+    before, house.propagate = house.propagate, True
+    with caplog.at_level(logging.WARNING, logger="modelmill"):
+        yield caplog
+    house.propagate = before
+
+
+def spiking(*at: int) -> Callable[[int], list[Micro]]:
+    """Windows of noise that no model learns; those ``at`` are far from all others."""
+
+    def batch(step: int) -> list[Micro]:
+        x, y = rows(step, 64)
+        return [
+            (
+                x,
+                y
+                + torch.randn(y.shape, generator=torch.Generator().manual_seed(step))
+                + 30 * (step in at),
+            )
+        ]
+
+    return batch
+
+
+def job(
+    batch: Callable[[int], list[Micro]], safety: SafetyConfig = CAREFUL, **over: object
+) -> tuple[Job[Micro], torch.nn.Module]:
+    model = some_model()
+
+    def loss(micro: Micro, targets: float) -> Tensor:
+        return (model(micro[0]) - micro[1]).square().sum() / targets
+
+    given = {
+        "modules": {"model": model},
+        "batch": batch,
+        "weight": lambda micro: len(micro[0]),
+        "loss": loss,
+        "course": Course.of(STEPS),
+        "optim": OptimConfig(kind="adamw", adam_lr=0.01),
+        "schedule": ScheduleConfig(),
+        "safety": safety,
+        **over,
+    }
+    return Job(**given), model  # type: ignore[arg-type]
+
+
+def test_the_bound_follows_median_and_deviation() -> None:
+    config = SafetyConfig(spike=4, spike_window=16)
+    draw = np.random.default_rng(0)
+    losses = (3.0 + 0.1 * draw.standard_normal(400)).tolist()
+    assert spike_bound(losses[:15], config) == float("inf")
+    bounds = [spike_bound(losses[:end], config) for end in range(200, 400)]
+    assert np.mean(bounds) == pytest.approx(3.4, abs=0.1)
+    # One outlier moves neither, as it would a mean and a standard deviation.
+    assert spike_bound([*losses[-16:-1], 50.0], config) < 3.8
+    assert spike_bound(losses, SafetyConfig()) == float("inf")
+    assert spike_bound([2.0] * 16, config) == pytest.approx(2.08)
+
+
+def test_a_spike_is_undone_and_its_windows_are_left_out(
+    work: Workdir, told: pytest.LogCaptureFixture
+) -> None:
+    asked: list[int] = []
+
+    def batch(step: int) -> list[Micro]:
+        asked.append(step)
+        return spiking(SPIKE)(step)
+
+    given, model = job(batch)
+    trained = train(given, work)
+    assert trained.skipped == 3
+    said = [record.message for record in told.records]
+    assert any(
+        "step 20: loss" in m and "rolled back to step 18, windows 18 to 20" in m for m in said
+    )
+    again = asked[asked.index(SPARE) :]
+    assert [one for one in again if one >= SPARE] == [SPARE, SPARE + 1, SPARE + 2]
+    assert again[3:] == list(range(21, STEPS))
+    # What comes out is what a training without those windows gives, bit for bit.
+    replaced = {18: SPARE, 19: SPARE + 1, 20: SPARE + 2}
+    straight, wanted = job(lambda step: spiking()(replaced.get(step, step)))
+    train(straight, fresh(work))
+    for a, b in zip(model.parameters(), wanted.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_without_being_asked_a_spike_is_borne(work: Workdir) -> None:
+    given, _ = job(spiking(SPIKE), SafetyConfig())
+    assert train(given, work).skipped == 0
+
+
+def test_too_many_spikes_end_the_training(work: Workdir) -> None:
+    def batch(step: int) -> list[Micro]:
+        x, y = rows(step, 64)
+        return [(x, y + (1000.0 if step >= SPIKE else 0.0) + torch.randn(y.shape))]
+
+    given, _ = job(batch, CAREFUL.model_copy(update={"spikes": 2}))
+    with pytest.raises(
+        MillError, match=r"spiked at step 16 .* once more after 2 spikes were undone; .* to null"
+    ):
+        train(given, work)
+
+
+@pytest.mark.parametrize("when", ["before the journal", "behind the journal"])
+def test_a_kill_around_a_setback_changes_nothing(
+    work: Workdir, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    given, unbroken = job(spiking(SPIKE))
+    train(given, work)
+    again = fresh(work)
+    write = Setbacks.write
+
+    def killed(self: Setbacks) -> None:
+        if when == "behind the journal":
+            write(self)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Setbacks, "write", killed)
+        with pytest.raises(Killed):
+            train(job(spiking(SPIKE))[0], again)
+    given, resumed = job(spiking(SPIKE))
+    assert train(given, again).skipped == 3
+    for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    curves = [(one.folder / "curve.parquet").read_bytes() for one in (work, again)]
+    assert curves[0] == curves[1]
+
+
+def test_where_only_newer_states_are_left_the_oldest_good_one_is_taken(work: Workdir) -> None:
+    given, model = job(spiking(SPIKE), CAREFUL.model_copy(update={"keep": 1}))
+    assert train(given, work).skipped == 3
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_the_budget_pays_for_what_is_undone(work: Workdir) -> None:
+    spent: list[float] = []
+
+    class Watch:
+        probe_seconds = 0.0
+
+        def keep(self, step: int, seconds: float) -> bool:
+            spent.append(seconds)
+            return False
+
+    given, _ = job(spiking(SPIKE), budget=Watch())
+    train(given, work)
+    assert spent == sorted(spent)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"windows": 3, "broken": 0, "spikes": 0}'])
+def test_a_damaged_journal_of_setbacks_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "setbacks.json").write_text(content)
+    with pytest.raises(DataError, match=r"setbacks\.json is damaged"):
+        Setbacks.read(tmp_path)
