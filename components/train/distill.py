@@ -198,6 +198,7 @@ def lesson_loss(config: DistillConfig, lesson: Lesson, micro: Micro, targets: fl
         temperature=config.temperature,
         weight=config.weight,
     )
+    loss = loss + lesson.student.balance_loss(share_bt)
     if pairs:
         loss = loss + config.hidden_weight * lesson.projections(own, told, share_bt)
     return loss
@@ -222,6 +223,7 @@ def _job(
         schedule=config.schedule,
         safety=config.safety,
         budget=budget,
+        after=lesson.student.rebalance,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from components.train.distill import DistillConfig, distill
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from components.train.texts import Texts
-from models.shape import DecoderShape
+from models.shape import Balance, DecoderShape, Experts, Mode
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 
 STUDENT = DecoderShape(**{**NANO.__dict__, "width": 16, "layers": 1})
@@ -114,6 +115,20 @@ def test_hidden_states_are_learnt_and_thrown_away(
     assert load_model(store / made.name).shape == STUDENT
     bare = distill(nano(steps=30, weight=1.0), teacher, tokens, Workdir.temporary(store))
     assert bare.digest != made.digest
+
+
+@pytest.mark.parametrize("balance", ["loss", "bias"])
+def test_a_student_of_experts_balances_them(balance: Balance, store: Path, tokens: Tokens) -> None:
+    teacher = sealed_model(store)
+    made = []
+    for strength in (0.0, 0.1):
+        experts = Experts(count=4, hidden=16, balance=balance, coefficient=strength, speed=strength)
+        mode: Mode = "research" if balance == "bias" else "exportable"
+        shape = replace(STUDENT, experts=experts, mode=mode)
+        made.append(distill(nano(shape=shape), teacher, tokens, Workdir.temporary(store)))
+    weights = [dict(load_model(store / one.name).named_parameters()) for one in made]
+    routers = [name for name in weights[0] if name.endswith(("gate.weight", "choice_bias"))]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in routers)
 
 
 def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
