@@ -20,7 +20,14 @@ from components.core.precision import Precision, computing
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.tokens import open_split
-from components.train.adapters import LoraConfig, learning, put_on, save_trained, undrawn
+from components.train.adapters import (
+    LoraConfig,
+    after_step,
+    learning,
+    put_on,
+    save_trained,
+    undrawn,
+)
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 
 if TYPE_CHECKING:
@@ -137,6 +144,7 @@ def _job(
         safety=config.safety,
         bits_per_loss=texts.bits_per_loss,
         budget=budget,
+        after=after_step(model),
     )
 
 

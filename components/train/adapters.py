@@ -90,6 +90,13 @@ def learning(decoder: Decoder) -> dict[str, nn.Module]:
     return {"adapter": Learning(decoder)} if adapters(decoder) else {"decoder": decoder}
 
 
+def after_step(decoder: Decoder) -> Callable[[], None] | None:
+    """What a job does behind each step: balance a mixture's routers, unless they are frozen."""
+    from models.lora import adapters
+
+    return None if adapters(decoder) else decoder.rebalance
+
+
 def undrawn(step: Callable[[], None]) -> Callable[[], None]:
     """A trial step that leaves the generator, which dropout draws from, as it was."""
     import torch

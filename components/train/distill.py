@@ -45,7 +45,7 @@ class DistillConfig(StageConfig):
         description="the student's shape",
     )
     temperature: float = Field(
-        default=2.0, gt=0, le=100, description="both models' logits are divided by it"
+        default=1.0, gt=0, le=100, description="both models' logits are divided by it"
     )
     weight: float = Field(
         default=0.5, ge=0, le=1, description="of the teacher's logits; the rest is the text's own"
@@ -198,6 +198,7 @@ def lesson_loss(config: DistillConfig, lesson: Lesson, micro: Micro, targets: fl
         temperature=config.temperature,
         weight=config.weight,
     )
+    loss = loss + lesson.student.balance_loss(share_bt)
     if pairs:
         loss = loss + config.hidden_weight * lesson.projections(own, told, share_bt)
     return loss
@@ -222,6 +223,7 @@ def _job(
         schedule=config.schedule,
         safety=config.safety,
         budget=budget,
+        after=lesson.student.rebalance,
     )
 
 

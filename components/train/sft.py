@@ -25,7 +25,14 @@ from components.core.shards import read_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
-from components.train.adapters import LoraConfig, learning, put_on, save_trained, undrawn
+from components.train.adapters import (
+    LoraConfig,
+    after_step,
+    learning,
+    put_on,
+    save_trained,
+    undrawn,
+)
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
 
@@ -255,6 +262,7 @@ def _job(
         schedule=config.schedule,
         safety=config.safety,
         budget=budget,
+        after=after_step(model),
     )
 
 

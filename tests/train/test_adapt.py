@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from components.train.sft import FinetuneConfig, finetune
 from components.train.texts import Texts
 from models.lora import merge
 from models.quantized import quantize_linears
-from models.shape import DecoderShape
+from models.shape import DecoderShape, Experts
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 
 RATES = OptimConfig(muon_lr=0.02, adam_lr=0.01, embedding_lr=0.01)
@@ -97,6 +98,19 @@ def test_the_adapter_beside_gives_the_merged_model_again(
     whole = load_model(store / made.name)
     assert torch.equal(again(IDS), whole(IDS))
     torch.testing.assert_close(unmerged, whole(IDS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)])
+def test_routers_are_balanced_unless_they_are_frozen(
+    lora: LoraConfig | None, store: Path, tokens: Tokens
+) -> None:
+    experts = Experts(count=4, hidden=16, balance="bias", speed=0.1)
+    mixed = sealed_model(store, replace(NANO, experts=experts, mode="research"))
+    made = adapt(nano(steps=3, lora=lora), mixed, tokens, Workdir.temporary(store))
+    state = dict(load_model(store / made.name).named_parameters())
+    biases = [tensor for name, tensor in state.items() if name.endswith("choice_bias")]
+    assert len(biases) == NANO.layers
+    assert all(bool(bias.any()) is (lora is None) for bias in biases)
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=4, dropout=0.3, quantize=True)])

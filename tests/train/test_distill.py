@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from components.core.errors import ConfigError
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.tokens import open_split
+from components.train.checkpoint import Checkpoints
 from components.train.distill import DistillConfig, distill
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from components.train.texts import Texts
-from models.shape import DecoderShape
+from models.shape import Balance, DecoderShape, Experts, Mode
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 
 STUDENT = DecoderShape(**{**NANO.__dict__, "width": 16, "layers": 1})
@@ -92,15 +94,41 @@ def test_without_the_teacher_s_weight_it_is_pretraining(store: Path, tokens: Tok
     assert curves[0] == pytest.approx(curves[1], rel=1e-3)
 
 
-def test_hidden_states_are_learnt_and_thrown_away(store: Path, tokens: Tokens) -> None:
+def test_hidden_states_are_learnt_and_thrown_away(
+    store: Path, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projections: list[torch.Tensor] = []
+    whole = Checkpoints.save
+
+    def noting(self: Checkpoints, step: int, tensors: Any, meta: Any) -> None:
+        projections.extend(t.clone() for n, t in tensors.items() if n.startswith("model/proj"))
+        whole(self, step, tensors, meta)
+
+    monkeypatch.setattr(Checkpoints, "save", noting)
     teacher = sealed_model(store)
-    config = nano(steps=30, weight=1.0, hidden_layers=(0,))
+    safety = SafetyConfig(checkpoint_seconds=1e-6)
+    config = nano(steps=30, weight=1.0, hidden_layers=(0,), safety=safety)
     made = distill(config, teacher, tokens, Workdir.temporary(store))
     losses = pq.read_table(store / made.name / "curve.parquet")["loss"].to_pylist()
+    assert not torch.equal(projections[0], projections[-1])
     assert losses[-1] < losses[0] - 0.2  # a state's mean square is 1 to begin with
     assert load_model(store / made.name).shape == STUDENT
     bare = distill(nano(steps=30, weight=1.0), teacher, tokens, Workdir.temporary(store))
     assert bare.digest != made.digest
+
+
+@pytest.mark.parametrize("balance", ["loss", "bias"])
+def test_a_student_of_experts_balances_them(balance: Balance, store: Path, tokens: Tokens) -> None:
+    teacher = sealed_model(store)
+    made = []
+    for strength in (0.0, 0.1):
+        experts = Experts(count=4, hidden=16, balance=balance, coefficient=strength, speed=strength)
+        mode: Mode = "research" if balance == "bias" else "exportable"
+        shape = replace(STUDENT, experts=experts, mode=mode)
+        made.append(distill(nano(shape=shape), teacher, tokens, Workdir.temporary(store)))
+    weights = [dict(load_model(store / one.name).named_parameters()) for one in made]
+    routers = [name for name in weights[0] if name.endswith(("gate.weight", "choice_bias"))]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in routers)
 
 
 def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
