@@ -129,7 +129,7 @@ def test_a_disk_that_fails_is_one_line(company: Company, tmp_path: Path) -> None
 
 def test_biases_of_experts_are_moved_whole(company: Company) -> None:
     experts = Experts(count=4, active=1, hidden=16, balance="bias")
-    shape = dataclasses.replace(SHAPE, experts=experts)
+    shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     ids = torch.arange(16).view(2, 8)
     moved = []
     for shard in (lambda model: model, company.shard):
