@@ -51,17 +51,20 @@ def generate(
     compares with). Every row draws from random numbers of its own, so what it says does not hang
     on when the others stop, and two models given equal generators see equal numbers.
     """
-    ids, real = pad_left(prompts)
+    device = model.embed_tokens.weight.device
+    ids, real = (tensor.to(device) for tensor in pad_left(prompts))
     start = ids.shape[1]
     like = model.embed_tokens.weight.new_empty(0, dtype=model.compute)
     cache = Cache(model.shape, len(prompts), start + max_new, like)
-    chance = torch.rand(len(prompts), max_new, generator=generator) if temperature > 0 else None
+    chance = None
+    if temperature > 0:  # drawn on the CPU, so that seeds mean the same on any device
+        chance = torch.rand(len(prompts), max_new, generator=generator).to(device)
     hidden, position = _prefill(model, ids, real, cache)
-    rows = torch.arange(len(prompts))
-    going = torch.ones(len(prompts), dtype=torch.bool)
-    tokens = torch.full((len(prompts), max_new), stop)
-    logprobs = torch.zeros(len(prompts), max_new)
-    lengths = torch.full((len(prompts),), max_new)
+    rows = torch.arange(len(prompts), device=device)
+    going = torch.ones(len(prompts), dtype=torch.bool, device=device)
+    tokens = torch.full((len(prompts), max_new), stop, device=device)
+    logprobs = torch.zeros(len(prompts), max_new, device=device)
+    lengths = torch.full((len(prompts),), max_new, device=device)
     for step in range(max_new):
         scores = model.logits(hidden).float().log_softmax(-1)
         drawn = _draw(scores, temperature, None if chance is None else chance[rows, step])
@@ -76,7 +79,7 @@ def generate(
             rows, drawn, position, real = rows[going], drawn[going], position[going], real[going]
             going = going[going]
         position = position + 1
-        real = torch.cat((real, torch.ones(len(rows), 1, dtype=torch.bool)), dim=1)
+        real = torch.cat((real, real.new_ones(len(rows), 1)), dim=1)
         mask = real[:, None, None, :]
         ids, positions = drawn[:, None], position[:, None]
         hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)[:, -1]
@@ -90,9 +93,9 @@ def generate(
 def _prefill(model: Decoder, ids: Tensor, real: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
     """(hidden state [b, c], position [b]) of each prompt's last token."""
     start = ids.shape[1]
-    causal = torch.ones(start, start, dtype=torch.bool).tril()
+    causal = real.new_ones(start, start).tril()
     # A padding query sees itself, so that its softmax is not empty.
-    mask = (causal & real[:, None, None, :]) | torch.eye(start, dtype=torch.bool)
+    mask = (causal & real[:, None, None, :]) | real.new_ones(start).diag()
     positions = (real.cumsum(1) - 1).clamp(min=0)
     hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)
     return hidden[:, -1], positions[:, -1]

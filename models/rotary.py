@@ -1,8 +1,8 @@
 """Rotary positions, half-split (arXiv:2104.09864), and their scaling for long contexts.
 
 ``linear`` arXiv:2306.15595, ``yarn`` 2309.00071 (sections 3.2 and 3.4), ``llama3`` 2407.21783.
-Scaled frequencies are computed in the order of operations of transformers, so that both agree to
-the last bit even where a position of tens of thousands multiplies a rounding.
+Frequencies are computed in the order of operations of transformers, so that both agree to the
+last bit even where a position of tens of thousands multiplies a rounding.
 
 Shapes in names: b batch, t positions, h heads, d head width.
 """
@@ -16,16 +16,20 @@ from torch import Tensor
 
 from models.shape import DecoderShape, RopeScaling
 
-_SHORT = 2048
-"""Contexts up to which a rounding of a frequency cannot be seen in the logits."""
+_SHORT = 512
+"""Contexts up to which a plain decoder keeps the rounding that its golden losses were made with.
+
+Measured against transformers on random weights with QK-norm, it costs 8e-11 nats of KL at 512
+positions, 1e-8 at 8,192 and 4e-6 at 131,072; the rounding of transformers itself costs 0.
+"""
 
 
 def frequencies(shape: DecoderShape, device: torch.device) -> tuple[Tensor, float]:
     """(radians a position [d/2], float32; the factor of cos and sin)."""
     width, rope = shape.head_width, shape.rope
     half = width // 2
-    if rope.kind == "none" and shape.context <= _SHORT:
-        # The order of operations that the golden losses of short contexts were made with.
+    plain_kind = rope.kind == "none" and shape.qk_norm and shape.experts is None
+    if plain_kind and shape.context <= _SHORT:
         exponents = torch.arange(half, dtype=torch.float32, device=device) / half
         return shape.rope_base**-exponents, 1.0
     steps = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
