@@ -29,8 +29,7 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after ``step`` (counted from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, average in self._average.items():  # one by one: shards may lie on several meshes
-            average.lerp_(self._named[name], 1.0 - decay)
+        torch._foreach_lerp_(list(self._average.values()), list(self._named.values()), 1.0 - decay)
 
     @torch.no_grad()
     def apply(self) -> None:

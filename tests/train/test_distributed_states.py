@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -26,6 +27,7 @@ from components.train.ranks import ALONE
 from components.train.recipe import SafetyConfig
 from components.train.sharded_states import ShardedStates
 from models.decoder import Decoder
+from models.shape import Experts
 from tests.train.test_distributed import MUON, SHAPE, curve, nano
 
 EVERY_STEP = SafetyConfig(checkpoint_seconds=1e-6, keep=100)
@@ -123,6 +125,22 @@ def test_a_disk_that_fails_is_one_line(company: Company, tmp_path: Path) -> None
     latest = Checkpoints(tmp_path / "states").latest()
     assert latest is not None
     assert latest.step == 1
+
+
+def test_biases_of_experts_are_moved_whole(company: Company) -> None:
+    experts = Experts(count=4, active=1, hidden=16, balance="bias")
+    shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
+    ids = torch.arange(16).view(2, 8)
+    moved = []
+    for shard in (lambda model: model, company.shard):
+        torch.manual_seed(0)
+        decoder = shard(Decoder(shape))
+        decoder.hidden(ids).sum().backward()
+        decoder.rebalance()
+        moved.append([p for n, p in decoder.named_parameters() if n.endswith("choice_bias")])
+    for alone, spread in zip(*moved, strict=True):
+        assert torch.equal(alone, spread)
+        assert alone.any()
 
 
 def interrupted(
