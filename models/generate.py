@@ -83,10 +83,15 @@ def generate(
         mask = real[:, None, None, :]
         ids, positions = drawn[:, None], position[:, None]
         hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)[:, -1]
-    rows_of = zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
+    return _sampled(tokens, logprobs, lengths, stop)
+
+
+def _sampled(tokens: Tensor, logprobs: Tensor, lengths: Tensor, stop: int) -> list[Sampled]:
+    """What each row [b, t] said in its first ``lengths`` [b] tokens."""
+    rows = zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
     return [
         Sampled(row[:length], probs[:length], bool(length) and row[length - 1] == stop)
-        for row, probs, length in rows_of
+        for row, probs, length in rows
     ]
 
 
