@@ -7,7 +7,7 @@ to the shard its id names, so the corpus is the same whatever the pages were sto
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from components.collect.warc import WebPage, read_pages
 from components.core.artifact import ASIDE, Corpus, Pages
 from components.core.config import StageConfig
 from components.core.errors import DataError
+from components.core.executor import WorkerLost
+from components.core.inhand import InHand, Losses
 from components.core.rows import DOCUMENT, QUARANTINE, document_id, shard_of
 from components.core.shards import shard_name, write_shard
 from components.core.workdir import Workdir
@@ -46,6 +48,12 @@ class ExtractConfig(StageConfig):
     max_bad_share: float = Field(
         default=0.2, ge=0, le=1, description="of the pages that no text came from; more is an error"
     )
+    page_seconds: float = Field(
+        default=60,
+        gt=0,
+        le=10**6,
+        description="longest work on one page, in processor time; a page that takes more is bad",
+    )
     shard_seconds: float = Field(
         default=3600, gt=0, le=10**6, description="longest work on one WARC file"
     )
@@ -59,6 +67,7 @@ class _Task:
     source: Path
     target: Path
     config: ExtractConfig
+    losses: Losses = field(default_factory=Losses)
 
 
 def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
@@ -80,7 +89,8 @@ def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
     if done:
         work.progress.resume(f"after {done} of {len(sources)} files")
     work.progress.start(len(sources), "files", done=done)
-    for _ in work.executor.map(extract_file, tasks, seconds=config.shard_seconds):
+    seconds = config.shard_seconds
+    for _ in work.executor.map(extract_file, tasks, seconds=seconds, again=_without_the_lost):
         work.progress.advance()
     lost = _quarantine(config, targets, work)
     stats = _gather(config, targets, work)
@@ -91,18 +101,35 @@ def extract_file(task: _Task) -> str:
     """Extract one WARC file (in a worker): documents by target shard, and refused pages."""
     documents: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    for page in read_pages(task.source):
-        try:
-            documents.append(_document(page, task.config))
-        except _TooShort as error:
-            refused.append({"url": page.url, "reason": str(error), "bad": False})
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            refused.append({"url": page.url, "reason": reason, "bad": True})
+    with InHand(_in_hand_beside(task.target), task.config.page_seconds) as hand:
+        for number, page in enumerate(read_pages(task.source)):
+            try:
+                if number in task.losses.reasons:
+                    raise ValueError(task.losses.reasons[number])
+                with hand.take(number):
+                    documents.append(_document(page, task.config))
+            except Exception as error:
+                bad = not isinstance(error, _TooShort)
+                refused.append({"url": page.url, "reason": _reason(error), "bad": bad})
     documents.sort(key=lambda row: (row["shard"], row["id"]))
     write_shard(_refused_beside(task.target), pa.Table.from_pylist(refused, schema=_REFUSED))
     write_shard(task.target, pa.Table.from_pylist(documents, schema=_ROUTED))
     return task.name
+
+
+def _reason(error: Exception) -> str:
+    """Why a page is set aside: also where our own code fails on it, for the rest must go on."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"the extractor failed: {type(error).__name__}: {error}"
+
+
+def _without_the_lost(task: _Task, lost: WorkerLost) -> _Task:
+    """The file again, but for the page that took its worker along."""
+    beside = _in_hand_beside(task.target)
+    return replace(task, losses=task.losses.after(lost, beside, task.config.page_seconds))
 
 
 class _TooShort(ValueError):
@@ -155,6 +182,10 @@ def _name(url: str) -> str:
 
 def _refused_beside(target: Path) -> Path:
     return target.with_name(target.name + ".refused")
+
+
+def _in_hand_beside(target: Path) -> Path:
+    return target.with_name(target.name + ".inhand")
 
 
 def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[str, float]:

@@ -41,6 +41,10 @@ KEPT = (
 _LISTS = frozenset({"content-signal", "content-usage", "link"})
 """Headers whose lines are parts of one list (RFC 9110, section 5.3)."""
 _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+_CONTROL_SHARE = 0.01
+_SNIFFED = 65536
+"""A body's first bytes, which say what it is."""
 _BINARY = (b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\x1f\x8b", b"\x7fELF")
 
 
@@ -205,10 +209,15 @@ def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def is_binary(body: bytes) -> bool:
-    """Whether a body is no text: it starts like a known format, or holds a null byte."""
+    """Whether a body is no text: it starts like a known format, or has too many control bytes.
+
+    One in ten of any compressed bytes is such a byte; in a text a few stray ones say nothing.
+    """
     if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of them
         return False
-    return body.startswith(_BINARY) or b"\0" in body
+    head = body[:_SNIFFED]
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    return body.startswith(_BINARY) or controls > _CONTROL_SHARE * len(head)
 
 
 def is_page_type(content_type: str) -> bool:

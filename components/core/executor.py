@@ -21,16 +21,31 @@ from components.core.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
+Again = Callable[[T, "WorkerLost"], T]
+"""Given a task and how its worker died: the task to run in its place."""
 _PR_SET_PDEATHSIG = 1
 IDLE_SECONDS = 60.0
 """Workers that did nothing for so long hold memory that the stages after curation need."""
+
+
+class WorkerLost(DataError):
+    """A task's process died; ``exitcode`` is negative for a signal."""
+
+    def __init__(self, task: str, exitcode: int) -> None:
+        super().__init__(f"{task}: its worker died (exit {exitcode})")
+        self.exitcode = exitcode
 
 
 class Executor(Protocol):
     """Runs ``function(task)`` for each task and yields results in the order of the tasks."""
 
     def map(
-        self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        *,
+        seconds: float | None = None,
+        again: Again[T] | None = None,
     ) -> Iterator[R]: ...
 
     def rest(self) -> None:
@@ -43,7 +58,12 @@ class Inline:
     """The twin for tests and for tiny inputs: everything in this process, one after another."""
 
     def map(
-        self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        *,
+        seconds: float | None = None,
+        again: Again[T] | None = None,
     ) -> Iterator[R]:
         return (function(task) for task in tasks)
 
@@ -64,12 +84,20 @@ class Pool:
         self._pool: ProcessPool | None = None
 
     def map(
-        self, function: Callable[[T], R], tasks: Sequence[T], *, seconds: float | None = None
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        *,
+        seconds: float | None = None,
+        again: Again[T] | None = None,
     ) -> Iterator[R]:
         """As ``Executor.map``; a task that outlasts ``seconds`` or kills its worker is an error.
 
+        ``again`` is asked, where a worker died, what to run in its task's place.
+
         Raises:
-            DataError: a task hung or its worker died; names the task.
+            DataError: a task hung; names it.
+            WorkerLost: a worker died, and ``again`` is not given or raises it; names the task.
         """
         if self._pool is None:
             self._pool = ProcessPool(
@@ -78,10 +106,20 @@ class Pool:
                 initializer=_die_with_parent,
                 initargs=(os.getpid(),),
             )
-        futures = [self._pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]
+        pool = self._pool
+        futures = [pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]
         try:
-            for task, future in zip(tasks, futures, strict=True):
-                yield _result(future, task, seconds)
+            for place, task in enumerate(tasks):
+                while True:
+                    try:
+                        result = _result(futures[place], task, seconds)
+                        break
+                    except WorkerLost as lost:
+                        if again is None:
+                            raise
+                        task = again(task, lost)
+                        futures[place] = pool.schedule(function, args=(task,), timeout=seconds)
+                yield result
         finally:
             for future in futures:
                 future.cancel()  # type: ignore[no-untyped-call]
@@ -106,7 +144,7 @@ def _result(future: Any, task: object, seconds: float | None) -> Any:
     except FutureTimeout as error:
         raise DataError(f"{_named(task)}: was stopped after {seconds:g} s") from error
     except ProcessExpired as error:
-        raise DataError(f"{_named(task)}: its worker died (exit {error.exitcode})") from error
+        raise WorkerLost(_named(task), error.exitcode) from error
 
 
 def _named(task: object) -> str:

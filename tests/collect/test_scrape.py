@@ -149,25 +149,27 @@ def test_charsets_that_lie_null_bytes_and_halves(web: Any, tmp_path: Path) -> No
         return {"Content-Type": f"text/html; charset={charset}"}
 
     packed = {**typed("utf-8"), "Content-Encoding": "gzip"}
+    names = ("latin", "utf8", "utf16", "null", "nulls", "half")
     web.pages |= {
-        "/": "".join(f'<a href="/{n}">{n}</a>' for n in ("latin", "utf8", "utf16", "null", "half")),
+        "/": "".join(f'<a href="/{name}">{name}</a>' for name in names),
         "/latin": (200, typed("utf-8"), html.encode("cp1252")),
         "/utf8": (200, typed("iso-8859-1"), html.encode()),
         "/utf16": (200, typed("utf-8"), html.encode("utf-16")),
-        "/null": (200, typed("utf-8"), b"x" * 2000 + b"\0" + html.encode()),
+        "/null": (200, typed("utf-8"), b"<p>a stray\0</p>" + html.encode()),
+        "/nulls": (200, typed("utf-8"), b"\0" * 20 + html.encode()),
         "/half": (200, packed, gzip.compress(html.encode() * 50)[:-20]),
         "/linked": LONG,
     }
     work = fresh(tmp_path, "store")
     pages = scrape(config(web), work)
     rows = ledger(work, pages)
-    assert rows["null"]["reason"] == "no page: its content is binary"
+    assert rows["nulls"]["reason"] == "no page: its content is binary"
     assert rows["half"]["reason"] == "its encoding is broken: it ends too early"
     assert rows["linked"]["reason"] == ""
     corpus = extract(ExtractConfig(min_chars=0), pages, Workdir.temporary(tmp_path / "store"))
     documents = read_all(tmp_path / "store" / corpus.name, ["url", "text"]).to_pylist()
     texts = {row["url"].rpartition("/")[2]: row["text"] for row in documents}
-    for name in ("latin", "utf8", "utf16"):
+    for name in ("latin", "utf8", "utf16", "null"):
         assert text.strip() in texts[name]
 
 

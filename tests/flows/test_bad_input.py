@@ -72,7 +72,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Curated:
     ("page", "reason"),
     [
         ("file:///in/nulls.txt", "its content is binary"),
-        ("file:///in/null.html", "its content is binary"),
         ("file:///in/empty.html", "an empty page"),
         ("file:///in/blank.html", "holds no text"),
         ("file:///in/nested.html", "nested too deeply"),
@@ -95,6 +94,7 @@ def test_set_aside_with_a_reason(mixed: Curated, page: str, reason: str) -> None
         ("file:///in/latin.html", "Grüße"),
         ("file:///in/both.txt", prose(105)),
         ("file:///in/utf16.txt", prose(106)),
+        ("file:///in/null.html", prose(108)),
         ("file:///in/hebrew.html", "בראשית ברא אלהים את השמים"),
         ("http://a.example/whole", prose(109)),
         ("file:///in/rows.jsonl#1", prose(112)),
