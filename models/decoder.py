@@ -213,21 +213,16 @@ class Decoder(nn.Module):
         return Context(rotary_angles(shape, positions_bt), full, near, cache, fast, values)
 
     def _note(self, routings: list[Routing]) -> None:
-        """Keep what the routers decided in training: for ``loss``, and for ``rebalance``."""
-        experts = self.shape.experts
+        """Keep what the routers decided in training, for ``balance_loss``."""
         self._routings.clear()
-        if experts is None or not self.training or not torch.is_grad_enabled():
-            return
-        if experts.balance == "loss":
+        if self.training and torch.is_grad_enabled():
             self._routings.extend(routings)
-        for routing in routings if experts.balance == "bias" else ():
-            routing.router.note(routing.counts_e)
 
     def loss(self, hidden_btc: Tensor, targets_bt: Tensor, share_bt: Tensor) -> Tensor:
         """sum(share * -log p(target)), never holding all logits; ``share`` 0 leaves a target out.
 
         float32 hidden states give the plain, exact cross entropy. In training a mixture of experts
-        with ``balance: loss`` adds its ``balance_loss``.
+        adds its ``balance_loss``.
         """
         if hidden_btc.dtype == torch.float32 or self.shape.extras.logit_cap is not None:
             logits = self.logits(hidden_btc).flatten(0, 1).float()
@@ -245,23 +240,29 @@ class Decoder(nn.Module):
     def balance_loss(self, share_bt: Tensor) -> Tensor:
         """Coefficient times the layers' mean auxiliary loss of the last ``hidden`` in training.
 
-        Summed over the rows by their share, so cutting a batch otherwise changes nothing.
+        Summed over the rows by their share, so cutting a batch otherwise changes nothing. With
+        ``balance: bias`` it is 0, and the loads of what has a share are noted for ``rebalance``.
         """
-        losses = [routing.balance_loss(share_bt) for routing in self._routings]
+        routings, experts = list(self._routings), self.shape.experts
         self._routings.clear()
-        experts = self.shape.experts
-        if experts is None or not losses:
+        if experts is None or not routings:
             return share_bt.new_zeros(())
+        if experts.balance == "bias":
+            for routing in routings:
+                routing.router.note(routing.counted(share_bt > 0))
+            return share_bt.new_zeros(())
+        losses = [routing.balance_loss(share_bt) for routing in routings]
         return experts.coefficient * torch.stack(losses).mean()
 
-    def rebalance(self) -> None:
+    def rebalance(self, moved: bool = True) -> None:
         """Move the biases of ``balance: bias`` by the loads of the step; to be called after each.
 
-        A decoder without them is left as it is.
+        A step that did not move the weights leaves them, and its loads are forgotten. A decoder
+        without them is left as it is.
         """
         for module in self.modules():
             if isinstance(module, Router):
-                module.rebalance()
+                module.rebalance(moved)
 
     def logits(self, hidden_btc: Tensor) -> Tensor:
         """Logits [b, t, v] of hidden states."""

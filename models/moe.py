@@ -42,6 +42,10 @@ class Routing:
         """Tokens that each expert was given, int64."""
         return _counts(self.chosen_bta.flatten(), self.odds_bte.shape[-1])
 
+    def counted(self, real_bt: Tensor) -> Tensor:
+        """The same of some positions alone."""
+        return _counts(self.chosen_bta[real_bt].flatten(), self.odds_bte.shape[-1])
+
     def balance_loss(self, share_bt: Tensor) -> Tensor:
         """experts * sum(fraction of tokens * mean odds), 1 where balanced; rows by their share.
 
@@ -102,12 +106,16 @@ class Router(nn.Module):
             self.load_e += counts_e
 
     @torch.no_grad()
-    def rebalance(self) -> None:
+    def rebalance(self, moved: bool = True) -> None:
         """Raise the bias of experts that got too few tokens of the step, lower that of the others.
 
-        Loads are summed over all ranks, so that each moves its bias alike.
+        Loads are summed over all ranks, so that each moves its bias alike. Where the step did not
+        move the weights, they are forgotten.
         """
         if self.choice_bias is None:
+            return
+        if not moved:
+            self.load_e.zero_()
             return
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.load_e)

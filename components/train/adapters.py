@@ -90,7 +90,7 @@ def learning(decoder: Decoder) -> dict[str, nn.Module]:
     return {"adapter": Learning(decoder)} if adapters(decoder) else {"decoder": decoder}
 
 
-def after_step(decoder: Decoder) -> Callable[[], None] | None:
+def after_step(decoder: Decoder) -> Callable[[bool], None] | None:
     """What a job does behind each step: balance a mixture's routers, unless they are frozen."""
     from models.lora import adapters
 

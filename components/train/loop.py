@@ -68,8 +68,8 @@ class Job(Generic[M]):
     """Looks at the pace before every step and turns the course; None keeps it as it is."""
     ranks: Ranks = ALONE
     """The processes that train together; ``batch`` gives this one's part of a step."""
-    after: Callable[[], None] | None = None
-    """What else moves when the weights have: the biases of routers."""
+    after: Callable[[bool], None] | None = None
+    """Told behind each step whether the weights were moved: the biases of routers follow."""
     average: float | None = None
     """Decay of an average of the weights, which they become at the end; None takes none."""
     flops: Callable[[Place], float] | None = None
@@ -148,20 +148,20 @@ def one_step(
     targets = ranks.targets(math.fsum(job.weight(micro) for micro in micro_batches))
     total = 0.0
     for micro, counts in ranks.evenly(micro_batches):
-        loss = job.loss(micro, max(targets, 1.0))
-        if not counts:
-            loss = loss * 0.0
+        # One of infinitely many targets has no share: nothing is lost, and no router counts it.
+        loss = job.loss(micro, max(targets, 1.0) if counts else math.inf)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     total = ranks.loss(total)
     norm = optimiser.clip()
-    if not math.isfinite(total) or not math.isfinite(norm):
-        optimiser.zero_grad()
-        raise NonFinite(f"loss {total}, gradient norm {norm}")
-    optimiser.step(factor)
+    moves = math.isfinite(total) and math.isfinite(norm)
+    if moves:
+        optimiser.step(factor)
     if job.after is not None:
-        job.after()
+        job.after(moves)
     optimiser.zero_grad()
+    if not moves:
+        raise NonFinite(f"loss {total}, gradient norm {norm}")
     return total, norm, targets
 
 

@@ -70,8 +70,6 @@ class ParallelConfig(StageConfig):
                 "weights by parallel.data"
             )
         experts = shape.experts
-        if self.ranks > 1 and experts is not None and experts.balance == "bias":
-            yield "experts.balance: bias is not built for several ranks: set it to loss"
         special = {
             "experts": experts is not None,
             "window": shape.window is not None,

@@ -140,7 +140,7 @@ def test_a_bias_evens_the_loads_without_a_loss() -> None:
     share = torch.full(ids.shape, 1 / ids.numel())
 
     def spread() -> float:
-        model.hidden(ids)
+        losses(model, ids, share)
         counts = [m.load_e.float() for m in model.modules() if isinstance(m, Router)]
         return float(torch.stack([c.std() / c.mean() for c in counts]).mean())
 
@@ -148,7 +148,7 @@ def test_a_bias_evens_the_loads_without_a_loss() -> None:
     assert losses(model, ids, share) == losses(model.eval(), ids, share)
     model.train().rebalance()
     for _ in range(40):
-        model.hidden(ids)
+        losses(model, ids, share)
         model.rebalance()
     assert spread() < first / 3
 
@@ -159,15 +159,20 @@ def test_loads_add_up_over_micro_batches_and_are_forgotten_after_a_step() -> Non
     assert router.choice_bias is not None
     router.rebalance()
     before = router.choice_bias.clone()
-    model.hidden(ids)
+    share = torch.full(ids.shape, 1 / 80)
+    losses(model, ids, share)
     whole = router.load_e.clone()
-    router.load_e.zero_()
+    assert whole.sum() == ids.numel() * BIAS.experts.active  # type: ignore[union-attr]
+    router.rebalance(moved=False)
+    assert router.load_e.sum() == 0
+    assert torch.equal(router.choice_bias, before)
     for part in ids.split(1):
-        model.hidden(part)
+        losses(model, F.pad(part, (0, 3)), F.pad(share[:1], (0, 3)))  # no one counts the padding
+    losses(model, ids, torch.zeros_like(share))
     assert torch.equal(router.load_e, whole)
     with torch.no_grad():
-        model.hidden(ids)
-    model.eval().hidden(ids)
+        losses(model, ids, share)
+    losses(model.eval(), ids, share)
     assert torch.equal(router.load_e, whole)  # neither is training
     router.rebalance()
     assert router.load_e.sum() == 0

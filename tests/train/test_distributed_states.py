@@ -135,7 +135,7 @@ def test_biases_of_experts_are_moved_whole(company: Company) -> None:
     for shard in (lambda model: model, company.shard):
         torch.manual_seed(0)
         decoder = shard(Decoder(shape))
-        decoder.hidden(ids).sum().backward()
+        decoder.loss(decoder.hidden(ids), ids, torch.full((2, 8), 1 / 16)).backward()
         decoder.rebalance()
         moved.append([p for n, p in decoder.named_parameters() if n.endswith("choice_bias")])
     for alone, spread in zip(*moved, strict=True):
