@@ -139,13 +139,7 @@ class ExpertStack(nn.Module):
 
     def forward(self, x_nc: Tensor, counts_e: Tensor) -> Tensor:
         """[n, c] -> [n, c]; tokens sorted by expert, ``counts_e`` of them for each."""
-        inner = grouped_linear(x_nc, self.gate_up_proj.to(x_nc.dtype), counts_e)
-        if gated(self.activation):
-            gate, up = inner.chunk(2, dim=-1)
-            inner = activate(gate, self.activation) * up
-        else:
-            inner = activate(inner, self.activation)
-        return grouped_linear(inner, self.down_proj.to(x_nc.dtype), counts_e)
+        return expert_mlp(x_nc, self.gate_up_proj, self.down_proj, counts_e, self.activation)
 
 
 class MoE(nn.Module):
@@ -172,6 +166,19 @@ class MoE(nn.Module):
         if self.shared_expert is not None:
             out_btc = out_btc + self.shared_expert(x_btc)
         return out_btc, routing
+
+
+def expert_mlp(
+    x_nc: Tensor, up_eoc: Tensor, down_eci: Tensor, counts_e: Tensor, activation: Activation
+) -> Tensor:
+    """Tokens, sorted by expert, each through its expert's MLP: [n, c] -> [n, c]."""
+    inner = grouped_linear(x_nc, up_eoc.to(x_nc.dtype), counts_e)
+    if gated(activation):
+        gate, up = inner.chunk(2, dim=-1)
+        inner = activate(gate, activation) * up
+    else:
+        inner = activate(inner, activation)
+    return grouped_linear(inner, down_eci.to(x_nc.dtype), counts_e)
 
 
 def grouped_linear(x_nc: Tensor, weight_eoc: Tensor, counts_e: Tensor) -> Tensor:

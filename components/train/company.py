@@ -1,9 +1,9 @@
 """Many processes that train one model: which rows each takes, what they sum, what they agree on.
 
 Weights lie in shards (FSDP2), layers are split over heads and hidden units (tensor parallel,
-arXiv:1909.08053), rows over positions (``components/train/context.py``). A step's loss is a sum
-over all targets of all ranks, so gradients are summed, never averaged, and cutting a step
-otherwise changes rounding alone.
+arXiv:1909.08053), rows over positions (``components/train/context.py``), experts over ranks
+(``components/train/experts.py``). A step's loss is a sum over all targets of all ranks, so
+gradients are summed, never averaged, and cutting a step otherwise changes rounding alone.
 
 NCCL moves tensors of GPUs and gloo those of processors; what ranks agree on goes over gloo.
 """
@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 
 from components.core.errors import ConfigError
 from components.core.weights import save_model
 from components.train.context import split_positions
+from components.train.experts import split_experts
 from components.train.layout import boxes_of, gathered_whole
 from components.train.mesh import ParallelConfig
 from components.train.optim import Optimiser
@@ -82,8 +83,14 @@ class Company(Ranks):
         grid = torch.arange(self.world).view(parallel.data, parallel.context, parallel.tensor)
         self.data_rank, self.context_rank, _ = (grid == self.rank).nonzero()[0].tolist()
         self.data_world = parallel.data
-        shards = (parallel.data * parallel.context, parallel.tensor)
-        self.mesh = init_device_mesh(device.type, shards, mesh_dim_names=("shard", "tensor"))
+        # Experts are shared out over ranks that hold other weights in shards, all of them, with
+        # their neighbours: ``expert`` divides data x context.
+        sizes = (parallel.data * parallel.context // parallel.expert, parallel.expert)
+        names = ("shard", "expert", "tensor")
+        self.mesh = init_device_mesh(device.type, (*sizes, parallel.tensor), mesh_dim_names=names)
+        self.shards = self.mesh["shard"]
+        if parallel.expert > 1:
+            self.shards = self.mesh["shard", "expert"]._flatten("shards")
         self.everyone = dist.new_group(backend="gloo")
         """Control alone. ``background`` is for what is written beside the training."""
         self.background = dist.new_group(backend="gloo")
@@ -120,13 +127,15 @@ class Company(Ranks):
         model.to(self.device)
         if self.parallel.tensor > 1:
             split_layers(model, self.mesh["tensor"])
-        shards = self.mesh["shard"]
+        if self.parallel.expert > 1:
+            for stack in split_experts(model, self.mesh["expert"]):
+                fully_shard(stack, mesh=self.mesh["shard"], shard_placement_fn=lambda _: Shard(1))
         # What takes no gradient, as the biases of balanced experts, every rank moves alike.
         still = {p for p in model.parameters() if not p.requires_grad}
         for layer in model.layers:
-            fully_shard(layer, mesh=shards, ignored_params=still)
+            fully_shard(layer, mesh=self.shards, ignored_params=still)
         # Embeddings and head stay whole between ``hidden`` and ``loss``, which both need them.
-        fully_shard(model, mesh=shards, reshard_after_forward=False, ignored_params=still)
+        fully_shard(model, mesh=self.shards, reshard_after_forward=False, ignored_params=still)
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
             if isinstance(module, FSDPModule):

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from models.decoder import Cache, Decoder
+from models.masks import document_mask
 
 
 def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: int) -> None:
@@ -29,9 +30,13 @@ def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: 
     def own(length: int) -> slice:
         return slice(rank * length // ranks, (rank + 1) * length // ranks)
 
-    def own_hidden(ids_bs: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    def own_hidden(
+        ids_bs: Tensor, *, mask: Tensor | None = None, documents_bt: Tensor | None = None
+    ) -> Tensor:
         length = ids_bs.shape[1]
         mine = own(length)
+        if documents_bt is not None:
+            mask = document_mask(documents_bt)
         if mask is None:
             mask = torch.ones(length, length, dtype=torch.bool, device=ids_bs.device).tril()
             mask = mask[None, None]

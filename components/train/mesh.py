@@ -29,7 +29,10 @@ class ParallelConfig(StageConfig):
         default=1, ge=1, le=64, description="ranks that share out heads and hidden units"
     )
     expert: int = Field(
-        default=1, ge=1, le=1 << 10, description="ranks that share out the experts of a layer"
+        default=1,
+        ge=1,
+        le=1 << 10,
+        description="ranks, of those of data, that share out the experts of a layer",
     )
     launcher: Literal["spawn", "torchrun", "ray"] = Field(
         default="spawn", description="who starts the ranks: this process, a person, or Ray Train"
@@ -46,6 +49,7 @@ class ParallelConfig(StageConfig):
     def misfits(self, shape: DecoderShape, rows: int, positions: tuple[int, ...]) -> Iterator[str]:
         """Why a model of ``shape`` cannot be trained so, on ``rows`` blocks of such lengths."""
         yield from self._unbuilt(shape)
+        yield from self._misfit_experts(shape)
         for name, size in (("heads", shape.heads), ("kv_heads", shape.kv_heads)):
             if size % self.tensor:
                 yield f"parallel.tensor ({self.tensor}) must divide shape.{name} ({size})"
@@ -63,12 +67,28 @@ class ParallelConfig(StageConfig):
                 f"({', '.join(map(str, positions))})"
             )
 
-    def _unbuilt(self, shape: DecoderShape) -> Iterator[str]:
-        if self.expert > 1:
+    def _misfit_experts(self, shape: DecoderShape) -> Iterator[str]:
+        if self.expert == 1:
+            return
+        experts = shape.experts
+        if experts is None:
+            yield f"parallel.expert ({self.expert}) is for a shape with experts"
+            return
+        if experts.count % self.expert:
             yield (
-                f"parallel.expert ({self.expert}) is not built: experts are sharded with the other "
-                "weights by parallel.data"
+                f"parallel.expert ({self.expert}) must divide shape.experts.count ({experts.count})"
             )
+        if self.data % self.expert:
+            yield f"parallel.expert ({self.expert}) must divide parallel.data ({self.data})"
+            return
+        shards = self.data // self.expert  # of an expert's matrices, by their rows
+        for name, size in (("experts.hidden", experts.hidden), ("width", shape.width)):
+            if size % shards:
+                yield (
+                    f"parallel.data / parallel.expert ({shards}) must divide shape.{name} ({size})"
+                )
+
+    def _unbuilt(self, shape: DecoderShape) -> Iterator[str]:
         experts = shape.experts
         special = {
             "experts": experts is not None,

@@ -80,7 +80,9 @@ class Pretraining:
             batch=batch,
             weight=lambda micro: float(micro.count),
             loss=lambda micro, targets: model.loss(
-                model.hidden(micro.inputs, mask=micro.mask), micro.targets, micro.share(targets)
+                model.hidden(micro.inputs, mask=micro.mask, documents_bt=micro.documents),
+                micro.targets,
+                micro.share(targets),
             ),
             course=course,
             optim=config.optim,
@@ -101,7 +103,8 @@ class Pretraining:
         blocks = self.corpora.order.batch(step, self.ranks.data_rank, self.ranks.data_world)
         if short:
             blocks = blocks.split(self.config.short_positions)
-        return [micro.to(self.device) for micro in micro_batches(blocks, tokens)]
+        masks = self.device.type == "cpu"
+        return [micro.to(self.device) for micro in micro_batches(blocks, tokens, masks=masks)]
 
     def _planned(self) -> Job[Micro]:
         steps = self.config.counted_steps

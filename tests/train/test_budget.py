@@ -17,7 +17,7 @@ from components.train.budget import Budget, time_budget
 from components.train.course import Course, Leg, read_course
 from components.train.flops import flops_per_token
 from components.train.pretrain import PretrainConfig
-from models.shape import DecoderShape
+from models.shape import DecoderShape, Experts
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]
 """Half of the progress at 0.1 s a step, half at 0.3 s."""
@@ -173,6 +173,8 @@ def test_operations_are_those_of_the_published_formula() -> None:
     )  # fmt: skip
     attention = 12 * 118 * 48 * 256 * 2048
     assert flops_per_token(shape, 2048) == 6 * shape.parameters + attention
+    mixed = dataclasses.replace(shape, experts=Experts(count=8, active=2, hidden=256))
+    assert flops_per_token(mixed, 2048) == 6 * mixed.active_parameters + attention
     untied = dataclasses.replace(shape, tied=False)
     assert flops_per_token(untied, 2048) == flops_per_token(
         shape, 2048

@@ -31,6 +31,7 @@ from tests.train.conftest import NANO
 from tests.train.test_pretrain import run_child
 
 SHAPE = dataclasses.replace(NANO, kv_heads=2)
+EXPERTS = dataclasses.replace(SHAPE, experts=Experts(count=4, active=2, hidden=16))
 MUON = OptimConfig(muon_lr=0.02, adam_lr=0.01, embedding_lr=0.01, muon_dtype="float32")
 
 
@@ -106,6 +107,21 @@ def test_experts_and_an_average_over_ranks(balance: Balance, tokens: Tokens, sto
     experts = Experts(count=4, active=2, hidden=16, shared=16, balance=balance)
     shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     same_as_alone(tokens, store, ParallelConfig(data=2), shape=shape, ema=0.9)
+
+
+def test_two_ranks_share_out_the_experts(tokens: Tokens, store: Path) -> None:
+    same_as_alone(tokens, store, ParallelConfig(data=2, expert=2), shape=EXPERTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balance", ["loss", "bias"])
+@pytest.mark.parametrize("expert", [2, 4])
+def test_four_ranks_share_out_the_experts(
+    expert: int, balance: Balance, tokens: Tokens, store: Path
+) -> None:
+    experts = Experts(count=8, active=2, hidden=16, shared=16, balance=balance)
+    shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
+    same_as_alone(tokens, store, ParallelConfig(data=4, expert=expert), shape=shape, ema=0.9)
 
 
 @pytest.mark.slow
@@ -239,7 +255,22 @@ def test_ray_is_named_where_it_is_absent(tokens: Tokens, store: Path) -> None:
         ({"parallel": {"tensor": 4}}, r"tensor \(4\) must divide shape.heads \(2\)"),
         ({"parallel": {"data": 3}}, r"data \(3\) must divide the 8 blocks of a step"),
         ({"parallel": {"context": 3}}, r"context \(3\) must divide positions and short_positions"),
-        ({"parallel": {"expert": 2}}, r"expert \(2\) is not built"),
+        ({"parallel": {"expert": 2}}, r"expert \(2\) is for a shape with experts"),
+        (
+            {"shape": EXPERTS, "parallel": {"data": 8, "expert": 8}},
+            r"expert \(8\) must divide shape.experts.count \(4\)",
+        ),
+        (
+            {"shape": EXPERTS, "parallel": {"data": 2, "expert": 4}},
+            r"expert \(4\) must divide parallel.data \(2\)",
+        ),
+        (
+            {
+                "shape": dataclasses.replace(EXPERTS, experts=Experts(count=4, hidden=15)),
+                "parallel": {"data": 4, "expert": 2},
+            },
+            r"parallel.data / parallel.expert \(2\) must divide shape.experts.hidden \(15\)",
+        ),
         (
             {"shape": dataclasses.replace(NANO, hidden=63), "parallel": {"tensor": 2}},
             r"tensor \(2\) must divide shape.kv_heads \(1\)",

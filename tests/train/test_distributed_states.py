@@ -28,7 +28,7 @@ from components.train.recipe import SafetyConfig
 from components.train.sharded_states import ShardedStates
 from models.decoder import Decoder
 from models.shape import Experts
-from tests.train.test_distributed import MUON, SHAPE, curve, nano
+from tests.train.test_distributed import EXPERTS, MUON, SHAPE, curve, nano
 
 EVERY_STEP = SafetyConfig(checkpoint_seconds=1e-6, keep=100)
 
@@ -186,9 +186,28 @@ def goes_on(config: PretrainConfig, tokens: Tokens, work: Workdir, at: int) -> l
 def test_other_ranks_go_on_with_the_same_losses(
     before: ParallelConfig, after: tuple[ParallelConfig, ...], tokens: Tokens, store: Path
 ) -> None:
-    work, unbroken = interrupted(tokens, store, nano(safety=EVERY_STEP, parallel=before), at=3)
+    taken_up(tokens, store, before, after)
+
+
+@pytest.mark.slow
+def test_other_ranks_go_on_with_the_experts(tokens: Tokens, store: Path) -> None:
+    before = ParallelConfig(data=4, expert=2)
+    after = (ParallelConfig(), ParallelConfig(data=2), ParallelConfig(data=2, expert=2))
+    taken_up(tokens, store, before, after, shape=EXPERTS)
+
+
+def taken_up(
+    tokens: Tokens,
+    store: Path,
+    before: ParallelConfig,
+    after: tuple[ParallelConfig, ...],
+    **over: object,
+) -> None:
+    """Losses behind step 3 on other ranks are those of the ranks that wrote its state."""
+    begun = nano(safety=EVERY_STEP, parallel=before, **over)
+    work, unbroken = interrupted(tokens, store, begun, at=3)
     assert json.loads((work.scratch / "states" / "state-00000003.json").read_bytes())["step"] == 3
     for parallel in after:
-        losses = goes_on(nano(parallel=parallel), tokens, copied(work), at=3)
+        losses = goes_on(nano(parallel=parallel, **over), tokens, copied(work), at=3)
         assert losses[:3] == unbroken[:3]
         assert losses == pytest.approx(unbroken, rel=1e-6)

@@ -43,7 +43,7 @@ def gradients(shares: list[list[Micro]], mean_of_means: bool = False) -> tuple[f
     parts = sum(len(share) for share in shares)
     total = 0.0
     for micro in (micro for share in shares for micro in share):
-        hidden = model.hidden(micro.inputs, mask=micro.mask)
+        hidden = model.hidden(micro.inputs, mask=micro.mask, documents_bt=micro.documents)
         over = micro.count * parts if mean_of_means else targets
         loss = model.loss(hidden, micro.targets, micro.share(over))
         loss.backward()
@@ -60,6 +60,16 @@ def test_any_split_gives_the_whole_batch(blocks: Blocks, world: int, micro: int)
     split_loss, split_gradient = gradients(shares)
     assert split_loss == pytest.approx(loss, abs=1e-6)
     assert float((split_gradient - gradient).abs().max()) < 1e-6
+
+
+def test_numbers_of_documents_do_as_masks_do(blocks: Blocks) -> None:
+    loss, gradient = gradients([micro_batches(blocks, 256)])
+    numbered = micro_batches(blocks, 256, masks=False)
+    assert any(micro.documents is not None for micro in numbered)
+    assert all(micro.mask is None for micro in numbered)
+    other_loss, other = gradients([numbered])
+    assert other_loss == pytest.approx(loss, abs=1e-6)
+    assert float((other - gradient).abs().max()) < 1e-6
 
 
 def test_a_mean_of_means_would_be_seen(blocks: Blocks) -> None:
