@@ -155,8 +155,9 @@ def pack(run: TextRun, mill: Mill, corpus: Corpus) -> Packed:
 def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
     """Tokens -> a base model, a helpful one, an aligned one; each measured on held-out pages."""
     told = {"instructions": packed.instructions, "tokenizer": packed.tokenizer}
-    # Without the tokenizer no samples are recorded: they may quote a page that is forgotten later.
-    base = mill.step("pretrain", pretrain, run.pretrain, tokens=packed.tokens)
+    base = mill.step(
+        "pretrain", pretrain, run.pretrain, tokens=packed.tokens, tokenizer=packed.tokenizer
+    )
     loss = mill.step("loss", evaluate_loss, run.loss, model=base, tokens=packed.tokens)
     sft = mill.step("sft", finetune, run.sft, model=base, **told)
     choice = mill.step("choice", evaluate_choice, run.choice, model=sft, **told)

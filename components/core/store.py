@@ -277,3 +277,8 @@ def remove(folder: Path) -> None:
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
         path.chmod(path.stat().st_mode | stat.S_IRWXU)
     shutil.rmtree(folder)
+
+
+def stage_folders(root: Path) -> list[Path]:
+    """Folders of all that is sealed or begun; each bears its key."""
+    return sorted(path for place in ("sealed", "partial") for path in (root / place).glob("*"))

@@ -23,6 +23,7 @@ from components.core.workdir import write_durably
 from components.lineage.affected import Affected
 from components.lineage.search import Hit, search
 from components.publish import audit
+from components.publish.trainings import withdraw_trainings
 from components.publish.withdraw import (
     dataset_objects,
     known_remotes,
@@ -170,6 +171,7 @@ def carry_out(settings: Settings, purge: Purge) -> None:
     # They quote pages, and the next look at a version writes its dossier anew.
     for dossier in settings.mlflow.glob("artifacts/models/*/artifacts/dossier.html"):
         dossier.unlink()
+    withdraw_trainings(settings)
     _untag(settings)
     audit.append(settings, "purge", targets=purge.targets, **purge.counts())
     journal_path(settings).unlink()

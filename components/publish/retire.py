@@ -2,7 +2,8 @@
 
 Whatever the options: a version with an alias (champion, previous, challenger or a user's own), one
 that still waits for its gates or an approval, and one that was rolled back stay. A finished MLflow
-run stays too, as history: its figures are small. What a killed registration left behind goes.
+run stays too, as history: its figures are small; a training's goes with its stage, since its texts
+may quote a page. What a killed registration left behind goes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from components.core.errors import DataError, MillError
 from components.core.reach import Root
@@ -31,6 +33,7 @@ from components.publish.registry import (
     Entry,
     entries,
 )
+from components.publish.trainings import files_of, without_stage
 
 PLACE = "registry"
 ALIASED = "champion, previous and challenger versions and what they came from"
@@ -128,9 +131,16 @@ def _waits(entry: Entry, champion: int) -> bool:
 
 
 def sweep_registry(
-    settings: Settings, standing: Collection[Standing], keeping: Keeping, now: float
+    settings: Settings,
+    standing: Collection[Standing],
+    keeping: Keeping,
+    now: float,
+    removed: Collection[Path] = (),
 ) -> Sweep:
     """What goes of versions, logged models, runs and their files.
+
+    Args:
+        removed: folders of the store that go too, and records of trainings with them.
 
     Raises:
         MillError: the database is not one that this MLflow writes.
@@ -151,6 +161,12 @@ def sweep_registry(
     with _database(settings) as connection:
         if connection is not None:
             _leftovers(connection, settings, sweep, kept_models, keeping.cutoff(now))
+    named = {item.name for item in sweep.items}
+    for run in without_stage(settings, removed):
+        if run in named:
+            continue
+        why = "a training whose stage does not stay"
+        sweep.drop(run, why, [files_of(settings, run)], kind="run")
     for folder in settings.mlflow.glob("tmp*/"):
         sweep.drop(f"mlflow/{folder.name}", "left by a promotion that was killed", [folder])
     return sweep

@@ -25,6 +25,7 @@ from components.core.lease import Leases
 from components.core.locking import locked
 from components.core.reach import reach
 from components.core.settings import Settings
+from components.core.store import stage_folders
 from components.core.sweep import Keeping, Sweep
 from components.core.trash import Trash, size_of
 from components.publish import audit, retire, unpin
@@ -112,7 +113,7 @@ def clear_locks(settings: Settings, used: frozenset[str]) -> int:
         used: keys of living processes, frozen.
     """
     root = settings.store
-    there = {path.name for place in ("sealed", "partial") for path in (root / place).glob("*")}
+    there = {path.name for path in stage_folders(root)}
     free = free_locks(root, there | used)
     for path in free:
         path.unlink()
@@ -149,9 +150,11 @@ def _look(settings: Settings, keeping: Keeping, used: frozenset[str], now: float
     bentos = shelf.sweep_bentos(settings, needs.versions, needs.named, needs.served, keeping, now)
     dropped = {path for item in bentos.items for path in item.paths}
     staying = {f.name for f, _ in all_packed(settings) if f not in dropped}
+    store = sweep_store(settings, graph, kept, used, keeping, now)
+    removed = {path for item in store.items for path in item.paths}
     sweeps = [
-        sweep_store(settings, graph, kept, used, keeping, now),
-        retire.sweep_registry(settings, needs.standings, keeping, now),
+        store,
+        retire.sweep_registry(settings, needs.standings, keeping, now, removed),
         unpin.sweep_datasets(settings, digests, needs.named, keeping, now),
         bentos,
         history.sweep_history(settings, now),

@@ -1,0 +1,79 @@
+"""The record of a training goes with its stage, and with nothing else."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from components.core.settings import Settings
+from components.core.sweep import Keeping
+from components.core.tracking import TRAININGS, connect, training_tracker
+from components.lineage.purge import Purge, begin, carry_out
+from components.publish import retire
+from components.publish.trainings import files_of, withdraw_trainings, without_stage
+
+
+def recorded(settings: Settings, key: str, place: str) -> str:
+    """A training that left a figure and a text; the id of its run."""
+    folder = settings.store / place / key
+    folder.mkdir(parents=True)
+    tracker = training_tracker(settings, "pretrain", key)
+    tracker.metric("loss", 1.0, 0)
+    tracker.text("samples/step-1.txt", f"quoted of {key}")
+    tracker.close(failed=False)
+    client = connect(settings)
+    experiment = client.get_experiment_by_name(TRAININGS)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (run,) = (run for run in runs if run.data.tags["modelmill.stage_key"] == key)
+    return str(run.info.run_id)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    home = tmp_path / "home"
+    home.mkdir()
+    return Settings(home=home, reference_data=home)
+
+
+def test_records_go_with_their_stages(settings: Settings) -> None:
+    assert withdraw_trainings(settings) == 0
+    assert not (settings.mlflow / "mlflow.db").exists()
+    runs = {
+        key: recorded(settings, key, place)
+        for key, place in (("a" * 64, "sealed"), ("b" * 64, "sealed"), ("c" * 64, "partial"))
+    }
+    assert without_stage(settings) == []
+    folder = settings.store / "sealed" / ("a" * 64)
+    assert without_stage(settings, {folder}) == [runs["a" * 64]]
+    purge = Purge(["a.example"], folders=[f"store/sealed/{'a' * 64}"])
+    begin(settings, purge)
+    carry_out(settings, purge)
+    client = connect(settings)
+    experiment = client.get_experiment_by_name(TRAININGS)
+    assert experiment is not None
+    left = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
+    assert left == {runs["b" * 64], runs["c" * 64]}
+    assert not files_of(settings, runs["a" * 64]).exists()
+    assert (
+        "quoted"
+        in (files_of(settings, runs["b" * 64]) / "artifacts/samples/step-1.txt").read_text()
+    )
+
+
+def test_a_collection_takes_them_with_their_stages(settings: Settings) -> None:
+    goes, stays = "a" * 64, "b" * 64
+    runs = {key: recorded(settings, key, "sealed") for key in (goes, stays)}
+    client = connect(settings)
+    client.delete_run(runs[goes])  # by hand: named once all the same
+    removed = {settings.store / "sealed" / goes}
+    sweep = retire.sweep_registry(settings, [], Keeping(days=0), time.time() + 60, removed)
+    assert [(item.name, item.kind) for item in sweep.items] == [(runs[goes], "run")]
+    retire.retire(settings, sweep)
+    assert not files_of(settings, runs[goes]).exists()
+    assert files_of(settings, runs[stays]).exists()
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_run(runs[goes])
