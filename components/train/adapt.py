@@ -9,7 +9,6 @@ and they lie beside it in ``adapter/``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
@@ -26,12 +25,10 @@ from components.train.adapters import (
     learning,
     put_on,
     save_trained,
-    undrawn,
 )
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 
 if TYPE_CHECKING:
-    from components.train.budget import Budget
     from components.train.course import Course
     from components.train.loop import Job
     from components.train.micro import Micro
@@ -84,6 +81,7 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
+    from components.train.budget import for_minutes
     from components.train.course import Course
     from components.train.loop import train
     from components.train.texts import Texts, check_context, check_vocabulary
@@ -107,8 +105,12 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
     with computing(decoder, config.precision):
         job = _job(config, decoder, texts, Course.of(config.steps or 1))
         if config.steps is None:
-            budget = _budget(config, decoder, texts, work)
-            job = _job(config, decoder, texts, budget.course, budget)
+
+            def trial() -> Job[Micro]:
+                return _job(config, copy.deepcopy(decoder), texts, Course.of(1))
+
+            most = max(1, round(config.epochs * texts.per_epoch))
+            job = for_minutes(job, config.minutes, work.scratch, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {
@@ -128,7 +130,6 @@ def _job(
     model: Decoder,
     texts: Texts,
     course: Course,
-    budget: Budget | None = None,
 ) -> Job[Micro]:
     from components.train.loop import Job
     from components.train.texts import text_loss
@@ -143,19 +144,5 @@ def _job(
         schedule=config.schedule,
         safety=config.safety,
         bits_per_loss=texts.bits_per_loss,
-        budget=budget,
         after=after_step(model),
     )
-
-
-def _budget(config: AdaptConfig, model: Decoder, texts: Texts, work: Workdir) -> Budget:
-    from components.train.budget import time_budget, trial_step
-    from components.train.course import Course
-
-    def phases() -> list[tuple[float, Callable[[], None]]]:
-        """One step on a copy, so that the model stays as it is."""
-        job = _job(config, copy.deepcopy(model), texts, Course.of(1))
-        return [(1.0, undrawn(trial_step(job)))]
-
-    most = max(1, round(config.epochs * texts.per_epoch))
-    return time_budget(config.minutes, work.scratch, phases, most)

@@ -97,17 +97,6 @@ def after_step(decoder: Decoder) -> Callable[[bool], None] | None:
     return None if adapters(decoder) else decoder.rebalance
 
 
-def undrawn(step: Callable[[], None]) -> Callable[[], None]:
-    """A trial step that leaves the generator, which dropout draws from, as it was."""
-    import torch
-
-    def kept() -> None:
-        with torch.random.fork_rng(devices=[]):
-            step()
-
-    return kept
-
-
 def save_trained(folder: Path, decoder: Decoder, config: LoraConfig | None, digest: str) -> None:
     """Write a trained decoder; one with adapters merged, and these beside."""
     from models.lora import bake

@@ -6,12 +6,14 @@ What is left is spread anew over more or fewer steps when the machine turns out 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from components.core.allocator import keep_freed_memory
@@ -134,6 +136,40 @@ def time_budget(
     budget = Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
     budget.journal()
     return budget
+
+
+def for_minutes(
+    job: Job[M],
+    minutes: float,
+    scratch: Path,
+    trial: Callable[[], Job[M]],
+    most: int | None = None,
+) -> Job[M]:
+    """``job`` with the course and the pace of a time budget whose steps are all of one kind.
+
+    Args:
+        trial: gives an equal job on copies; called only to measure.
+        most: never more steps than these.
+
+    Raises:
+        DataError: the journal is damaged.
+    """
+
+    def phases() -> list[Phase]:
+        return [(1.0, _undrawn(trial_step(trial())))]
+
+    budget = time_budget(minutes, scratch, phases, most)
+    return dataclasses.replace(job, course=budget.course, budget=budget)
+
+
+def _undrawn(step: Callable[[], None]) -> Callable[[], None]:
+    """A trial step that leaves the generator, which dropout draws from, as it was."""
+
+    def kept() -> None:
+        with torch.random.fork_rng(devices=[]):
+            step()
+
+    return kept
 
 
 def trial_step(job: Job[M]) -> Callable[[], None]:

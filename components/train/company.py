@@ -149,7 +149,7 @@ class Company(Ranks):
         """One of first weights: shards cannot be copied, and a step costs the same with any."""
         with torch.random.fork_rng(devices=[]):
             made = Decoder(model.shape)
-        made.compute = model.compute
+        made.compute, made.recompute = model.compute, model.recompute
         return self.shard(made)
 
     def optimiser(self, modules: nn.Module, config: OptimConfig) -> Optimiser:

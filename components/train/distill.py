@@ -9,7 +9,7 @@ student begins with random weights.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ from models.shape import DecoderShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from components.train.budget import Budget
     from components.train.course import Course
     from components.train.loop import Job
     from components.train.micro import Micro
@@ -119,6 +118,7 @@ def distill(
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
+    from components.train.budget import for_minutes
     from components.train.course import Course
     from components.train.loop import train
     from components.train.texts import Texts
@@ -138,8 +138,11 @@ def distill(
     with computing(lesson.student, config.precision), computing(lesson.teacher, config.precision):
         job = _job(config, lesson, texts, Course.of(config.steps or 1))
         if config.steps is None:
-            budget = _budget(config, lesson, texts, work)
-            job = _job(config, lesson, texts, budget.course, budget)
+
+            def trial() -> Job[Micro]:
+                return _job(config, lesson.copied(), texts, Course.of(1))
+
+            job = for_minutes(job, config.minutes, work.scratch, trial)
         trained = train(job, work)
     save_model(work.folder, lesson.student)
     stats = {
@@ -209,7 +212,6 @@ def _job(
     lesson: Lesson,
     texts: Texts,
     course: Course,
-    budget: Budget | None = None,
 ) -> Job[Micro]:
     from components.train.loop import Job
 
@@ -222,17 +224,5 @@ def _job(
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
-        budget=budget,
         after=lesson.student.rebalance,
     )
-
-
-def _budget(config: DistillConfig, lesson: Lesson, texts: Texts, work: Workdir) -> Budget:
-    from components.train.budget import time_budget, trial_step
-    from components.train.course import Course
-
-    def phases() -> list[tuple[float, Callable[[], None]]]:
-        """One step of a copied student, so that the model stays as it is."""
-        return [(1.0, trial_step(_job(config, lesson.copied(), texts, Course.of(1))))]
-
-    return time_budget(config.minutes, work.scratch, phases)

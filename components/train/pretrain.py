@@ -97,6 +97,10 @@ class PretrainConfig(StageConfig):
     float8: bool = Field(
         default=False, description="layers in 8-bit floats, on GPUs that multiply them"
     )
+    recompute: bool = Field(
+        default=False,
+        description="compute each layer again on the way back: less memory, a third more work",
+    )
     seed: int = Field(
         default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
@@ -236,6 +240,7 @@ def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -
         raise ConfigError(_other_vocabulary(config.shape.vocabulary, corpora.vocabulary))
     torch.manual_seed(config.seed)
     model = Decoder(config.shape).to(device)
+    model.recompute = config.recompute
     if config.float8:
         from components.train.float8 import check_float8, use_float8
 

@@ -9,7 +9,7 @@ share a batch, so little is padding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +31,6 @@ from components.train.adapters import (
     learning,
     put_on,
     save_trained,
-    undrawn,
 )
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape
@@ -39,7 +38,6 @@ from models.shape import DecoderShape
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.train.budget import Budget
     from components.train.course import Course
     from components.train.loop import Job
     from models.decoder import Decoder
@@ -101,6 +99,7 @@ def finetune(
             shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from.
     """
+    from components.train.budget import for_minutes
     from components.train.course import Course
     from components.train.loop import train
 
@@ -114,8 +113,12 @@ def finetune(
     with computing(decoder, config.precision):
         job = _job(config, decoder, batches, Course.of(config.steps or 1))
         if config.steps is None:
-            budget = _budget(config, decoder, batches, work)
-            job = _job(config, decoder, batches, budget.course, budget)
+
+            def trial() -> Job[Micro]:
+                return _job(config, copy.deepcopy(decoder), batches, Course.of(1))
+
+            most = max(1, round(config.epochs * batches.per_epoch))
+            job = for_minutes(job, config.minutes, work.scratch, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {
@@ -244,7 +247,6 @@ def _job(
     model: Decoder,
     batches: Batches,
     course: Course,
-    budget: Budget | None = None,
 ) -> Job[Micro]:
     from components.train.loop import Job
 
@@ -261,19 +263,5 @@ def _job(
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
-        budget=budget,
         after=after_step(model),
     )
-
-
-def _budget(config: FinetuneConfig, model: Decoder, batches: Batches, work: Workdir) -> Budget:
-    from components.train.budget import time_budget, trial_step
-    from components.train.course import Course
-
-    def phases() -> list[tuple[float, Callable[[], None]]]:
-        """One step on a copy, so that the model stays as it is."""
-        job = _job(config, copy.deepcopy(model), batches, Course.of(1))
-        return [(1.0, undrawn(trial_step(job)))]
-
-    most = max(1, round(config.epochs * batches.per_epoch))
-    return time_budget(config.minutes, work.scratch, phases, most)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.utils.checkpoint import checkpoint
 
 from components.core.artifact import Tokens
 from components.core.errors import ConfigError, DataError
@@ -65,6 +66,20 @@ def test_bfloat16_follows_the_golden_losses(tokens: Tokens, store: Path) -> None
     made = pretrain(nano(precision="bfloat16"), tokens, Workdir.temporary(store))
     found = losses(store / made.name)
     assert [found[i] for i in (0, 5, 10, 15, 19)] == pytest.approx(GOLDEN, abs=0.1)
+
+
+def test_layers_computed_again_change_nothing(
+    tokens: Tokens, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = pretrain(nano(steps=4), tokens, Workdir.temporary(store))
+    passes: list[int] = []
+    monkeypatch.setattr(
+        "models.decoder.checkpoint",
+        lambda *given, **how: passes.append(1) or checkpoint(*given, **how),  # type: ignore[func-returns-value]
+    )
+    again = pretrain(nano(steps=4, recompute=True), tokens, Workdir.temporary(store))
+    assert len(passes) >= 4 * NANO.layers
+    assert again.digest == plain.digest
 
 
 def test_equal_calls_give_equal_bytes_and_seeds_differ(tokens: Tokens, store: Path) -> None:
