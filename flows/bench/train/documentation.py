@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+import time
 from collections.abc import Sequence
 
 from components.core.artifact import Tokens
@@ -35,12 +36,23 @@ def measure(setting: Setting) -> list[Measured]:
     if tokens is None:
         why = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
         return [Measured.absent(NAME, UNIT, why)]
-    own, other = list[float](), list[float]()
+    own, other, over = list[float](), list[float](), list[float]()
     for seed in SEEDS:
         for recipe, found in ((own_recipe(), own), (adamw_recipe(), other)):
-            found.append(_bits(setting, recipe.model_copy(update={"seed": seed}), tokens))
-            setting.tell(f"seed {seed}, {recipe.optim.kind}: {found[-1]:.4f} bits per byte")
-    return verdict(own, other)
+            bits, share = _bits(setting, recipe.model_copy(update={"seed": seed}), tokens)
+            found.append(bits)
+            over.append(share - 1.0)
+            told = f"{bits:.4f} bits per byte in {share:.1%} of the time"
+            setting.tell(f"seed {seed}, {recipe.optim.kind}: {told}")
+    return [*verdict(own, other), kept_time(over)]
+
+
+def kept_time(over: Sequence[float]) -> Measured:
+    """How far a training of minutes was from them, at most; ``over`` in shares of the budget."""
+    farthest = max(over, key=abs)
+    note = f"{len(over)} trainings, {min(over):+.1%} to {max(over):+.1%}"
+    name = "documentation: distance from the time budget"
+    return Measured.against_target(name, abs(farthest), "", 0.05, note=note)
 
 
 def verdict(own: Sequence[float], other: Sequence[float]) -> list[Measured]:
@@ -93,10 +105,15 @@ def packed_tokens(setting: Setting) -> Tokens | None:
     return None
 
 
-def _bits(setting: Setting, recipe: PretrainConfig, tokens: Tokens) -> float:
+def _bits(setting: Setting, recipe: PretrainConfig, tokens: Tokens) -> tuple[float, float]:
+    """(bits per byte of held-out pages, seconds of the stage as a share of its budget)."""
+    assert recipe.minutes is not None
+
     def work() -> Workdir:
         return Workdir.temporary(setting.scratch, component="bench.documentation")
 
+    began = time.perf_counter()
     model = pretrain(recipe, tokens, work())
+    share = (time.perf_counter() - began) / (60 * recipe.minutes)
     report = evaluate_loss(tiny().loss, model, tokens, work())
-    return float(report.stats["bits_per_byte"])
+    return float(report.stats["bits_per_byte"]), share

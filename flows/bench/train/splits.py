@@ -1,13 +1,15 @@
 """How much a training's losses change with how its batch is cut: they must not.
 
-Whole trainings of a small model in float32, with the batch as one micro-batch and as many. The
-steps are plain momentum steps (an AdamW whose epsilon is far above the gradients), in which a
-difference of gradients shows as it is, and is not blown up as by a sign.
+Whole trainings of a small model in float32, with the batch as one micro-batch and as many, and by
+one process and by several (gloo). The steps are plain momentum steps (an AdamW whose epsilon is far
+above the gradients), in which a difference of gradients shows as it is, and is not blown up as by a
+sign.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +21,8 @@ from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.shards import write_shard
 from components.core.workdir import Workdir
 from components.text.chat import SPECIALS
+from components.train.distill import DistillConfig, distill
+from components.train.mesh import ParallelConfig
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig
 from components.train.sft import FinetuneConfig, finetune
@@ -38,10 +42,18 @@ _SHAPE = DecoderShape(
     width=32,
     layers=2,
     heads=2,
-    kv_heads=1,
+    kv_heads=2,
     head_width=16,
     hidden=64,
     context=64,
+)
+_STUDENT = dataclasses.replace(_SHAPE, layers=1)
+_RANKS = (
+    ParallelConfig(),
+    ParallelConfig(data=2),
+    ParallelConfig(data=4),
+    ParallelConfig(data=2, tensor=2),
+    ParallelConfig(data=2, context=2),
 )
 
 
@@ -59,21 +71,26 @@ def measure(setting: Setting) -> list[Measured]:
     def grown(cut: int) -> Checkpoint:
         return pretrain(_pretraining(cut), tokens, Workdir.temporary(root))
 
+    def distilled(cut: int) -> Checkpoint:
+        return distill(_distillation(cut), base, tokens, Workdir.temporary(root))
+
+    def shared_out(ranks: ParallelConfig) -> Checkpoint:
+        setting.tell(f"{ranks.ranks} ranks")
+        config = _pretraining(_BATCH).model_copy(update={"parallel": ranks})
+        return pretrain(config, tokens, Workdir.temporary(root))
+
     return [
-        _figure("pretraining", root, grown),
-        _figure("fine-tuning", root, tuned),
-        Measured.absent(_told("pretraining", "ranks"), "", "measured by the tests of many ranks"),
+        _figure("pretraining", "micro-batches", root, map(grown, _CUTS)),
+        _figure("fine-tuning", "micro-batches", root, map(tuned, _CUTS)),
+        _figure("distillation", "micro-batches", root, map(distilled, _CUTS)),
+        _figure("pretraining", "1, 2 and 4 ranks", root, map(shared_out, _RANKS)),
     ]
 
 
-def _told(training: str, cut: str) -> str:
-    return f"{training}: loss over {cut}, relative difference"
-
-
-def _figure(name: str, root: Path, training: Callable[[int], Checkpoint]) -> Measured:
-    curves = [losses(root / training(cut).name) for cut in _CUTS]
-    difference = largest_difference(curves)
-    return Measured.against_target(_told(name, "micro-batches"), difference, "", TARGET)
+def _figure(training: str, cut: str, root: Path, made: Iterable[Checkpoint]) -> Measured:
+    difference = largest_difference([losses(root / one.name) for one in made])
+    name = f"{training}: loss over {cut}, relative difference"
+    return Measured.against_target(name, difference, "", TARGET)
 
 
 def losses(folder: Path) -> list[float]:
@@ -112,6 +129,19 @@ def _tuning(cut: int) -> FinetuneConfig:
         precision="float32",
         optim=_PLAIN,
         longest=64,
+    )
+
+
+def _distillation(cut: int) -> DistillConfig:
+    return DistillConfig(
+        shape=_STUDENT,
+        hidden_layers=(0,),
+        steps=STEPS,
+        positions=64,
+        batch=_BATCH,
+        micro_batch=cut,
+        precision="float32",
+        optim=_PLAIN,
     )
 
 

@@ -103,6 +103,8 @@ def test_intervals_that_meet_hold_no_promise() -> None:
     assert [figure.holds for figure in apart] == [True, True]
     meeting = documentation.verdict([1.10, 1.11, 1.12], [1.13, 1.14, 1.15])
     assert [figure.holds for figure in meeting] == [True, False]
+    assert documentation.kept_time([0.01, -0.03]).holds
+    assert not documentation.kept_time([0.01, -0.06]).holds
     low, high = documentation.interval([1.0, 2.0, 3.0])
     assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
 
@@ -121,9 +123,11 @@ def test_differences_are_relative_and_of_the_worst_step() -> None:
     assert splits.largest_difference([[2.0, 4.0], [2.0, 4.0], [2.0, 4.4]]) == pytest.approx(0.1)
 
 
-def test_losses_do_not_hang_on_the_cut(tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_losses_do_not_hang_on_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "_RANKS", splits._RANKS[:2])
     figures = splits.measure(setting(tmp_path))
-    assert [figure.holds for figure in figures if figure.value is not None] == [True, True]
+    assert [figure.holds for figure in figures] == [True] * 4
 
 
 def test_a_step_is_timed_behind_its_warm_ups(tmp_path: Path) -> None:
