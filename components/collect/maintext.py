@@ -27,6 +27,9 @@ MIN_CHARS = 900
 MIN_TEXT = 200
 MIN_TEXT_SHARE = 0.05
 """An article's least text, in characters and as a share of the page's: a list of links has less."""
+MIN_KEPT = 0.5
+"""A page that is no manual and marks its main part is left to the model, unless that keeps less of
+the part than this: then it is no article."""
 _TOOLS = re.compile(
     r"sphinx|mkdocs|docusaurus|pdoc|javadoc|doxygen|gitbook|rustdoc|docutils|vuepress|docsify|typedoc",
     re.IGNORECASE,
@@ -100,9 +103,10 @@ def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> 
     """(the part to convert, what stands around it)."""
     technical = _is_technical(root, facts)
     marked = None if facts.is_published and not technical else _container(root)
-    if marked is None and _CHARS(body) >= MIN_CHARS:
+    if (marked is None or not technical) and _CHARS(body) >= MIN_CHARS:
         found = find_article(body, facts.said(), model, whole=technical)
-        if found is not None and found.chars >= max(MIN_TEXT, MIN_TEXT_SHARE * found.seen):
+        least = 0.0 if marked is None else MIN_KEPT * _length(marked)
+        if found is not None and found.chars >= max(MIN_TEXT, MIN_TEXT_SHARE * found.seen, least):
             return found.cut(), found.left_out()
     marked = _container(root) if marked is None else marked
     return (body if marked is None else marked), _left_out(root, marked)

@@ -138,6 +138,20 @@ def test_page_without_a_marked_main_part() -> None:
     assert "About us" not in text
 
 
+def test_an_articles_marked_part_loses_what_is_no_text() -> None:
+    teasers = "".join(f'<li><a href="/{n}">Some other story, {n}</a></li>' for n in range(9))
+    related = f'<div class="related"><h4>Read more</h4><ul>{teasers}</ul></div>'
+    article = f'<div class="post"><h1>A post</h1>{f"<p>{PROSE}</p>" * 4}</div>'
+    text = html(f"<main>{article}{related}</main>")
+    assert text.count("something to read") == 24
+    assert "Some other story" not in text
+
+
+def test_a_marked_list_stays_whole() -> None:
+    links = "".join(f'<li><a href="/{n}">A chapter on the matter, {n}</a></li>' for n in range(60))
+    assert html(f"<main><h1>Contents</h1><ul>{links}</ul></main>").count("A chapter") == 60
+
+
 def test_small_marked_part_is_not_the_main_part() -> None:
     teaser = "<article><p>Read also this.</p></article>"
     assert "something to read" in html(f"{teaser}<div><p>{PROSE}</p><p>{PROSE}</p></div>")
