@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 
 from components.collect.article import WEIGHTS, Model, read_page, run_table
 from components.collect.blocks import Ints
-from components.collect.cues import CLASS_GROUPS
 from components.collect.dom import parse_html
-from components.collect.features import OWN, Matrix, Read
-from components.collect.keep import names
+from components.collect.features import Matrix, Read
 from components.collect.metadata import read_said
 from components.collect.root import candidates, describe_boxes
 from components.collect.textbytes import decode
@@ -35,9 +33,11 @@ from components.collect.trees import Trees
 
 FOLDS = 3
 """Boxes whose runs are learnt from are chosen by a model that has not seen their site."""
-COPIES = 2
-HIDE = 0.35
-"""Each copy of a page loses each group of class words this often: sites name things differently."""
+BOXES = 3
+"""So many of the best boxes of a page are learnt from: its runs as one would see them whose box was
+chosen a little too wide or too narrow, which says more than copies without class words did."""
+HEAVIEST = 0.25
+"""No run weighs more than this share of the page's text, lest one long run is all of a page."""
 _WORD = re.compile(r"\w+")
 
 
@@ -74,9 +74,10 @@ def site_of(url: str) -> str:
     return ".".join(parts[-count:])
 
 
-def fold_of(site: str, folds: int) -> int:
-    """Where a site falls, the same in every run."""
-    return int.from_bytes(hashlib.sha256(site.encode()).digest()[:4], "big") % folds
+def fold_of(site: str, folds: int, partition: int = 0) -> int:
+    """Where a site falls, the same in every run; each ``partition`` is drawn anew."""
+    drawn = f"{partition}:{site}" if partition else site
+    return int.from_bytes(hashlib.sha256(drawn.encode()).digest()[:4], "big") % folds
 
 
 def example(text: str, truth: str, url: str) -> Example | None:
@@ -117,36 +118,21 @@ def fit(examples: Sequence[Example]) -> Model:
         for fold in range(FOLDS)
     ]
     tables, answers, weights = [], list[Any](), list[Any]()
-    random = np.random.default_rng(0)
     for one, fold in zip(examples, folds, strict=True):
         scores, quality = apart[fold].score(one.boxes), one.quality
-        for index in sorted({int(scores.argmax()), int(quality.argmax())}):
+        best = np.argsort(-scores, kind="stable")[:BOXES].tolist()
+        picked = sorted({*best, int(quality.argmax())})
+        whole = max(50.0, float((one.words * (one.truth > 0.5)).sum()))
+        for index in picked:
             if quality[index] < 0.5 * quality.max():
                 continue
             root = int(one.picked[index])
             begin, end = int(one.read.first[root]), int(one.read.last[root])
-            table = run_table(one.read, root, one.picked, scores)
-            whole = max(50.0, float((one.words * (one.truth > 0.5)).sum()))
-            for copy in range(COPIES):
-                tables.append(_without_words(table, random) if copy else table)
-                answers.append(one.truth[begin:end] > 0.5)
-                weights.append(one.words[begin:end] / whole + 0.002)
+            tables.append(run_table(one.read, root, one.picked, scores))
+            answers.append(one.truth[begin:end] > 0.5)
+            shares = np.minimum(one.words[begin:end] / whole, HEAVIEST)
+            weights.append((shares + 0.004) / len(picked))
     return Model(roots, _fit_keep(*map(np.concatenate, (tables, answers, weights))))
-
-
-def _without_words(table: Matrix, random: np.random.Generator) -> Matrix:
-    """A copy that lacks some groups of class words, and maybe the structured data."""
-    copy, columns = table.copy(), names()
-    hidden = {group for group in CLASS_GROUPS if random.random() < HIDE}
-    gone = [
-        f"{side}_{group}" in columns and columns.index(f"{side}_{group}")
-        for side in ("near", "far")
-        for group in sorted(hidden)
-    ]
-    copy[:, gone] = 0
-    if random.random() < 0.5:
-        copy[:, [OWN.index("in_body"), OWN.index("has_body")]] = 0
-    return copy
 
 
 def _fit_roots(examples: Sequence[Example]) -> Trees:
