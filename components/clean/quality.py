@@ -33,6 +33,7 @@ SHARES = (
     "duplicate_paragraph_characters",
     "code_share",
     "non_ascii",
+    "unspaced",
     *(f"top_{size}gram" for size in (2, 3, 4)),
     *(f"duplicate_{size}gram" for size in (5, 6, 7, 8, 9, 10)),
 )
@@ -69,6 +70,7 @@ def score_quality(config: QualityConfig, corpus: Corpus, work: Workdir) -> Score
     short_lines       share of lines shorter than ``short_line`` (FineWeb)
     code_share        share of all characters inside fenced blocks
     non_ascii         share of characters beyond ASCII
+    unspaced          share of characters of scripts that put no space between words
     """
     map_shards(work, work.path(corpus), quality_of_shard, short_line=config.short_line)
     found = read_all(work.folder, ["words", "code_share"])

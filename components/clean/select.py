@@ -35,6 +35,7 @@ from components.clean.rules import (
     judge_language,
     judge_licence,
     judge_pii,
+    judge_quality,
     redacted_kinds,
     word_counts,
 )
@@ -172,7 +173,7 @@ def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table])
     if "language" in scores:
         findings += judge_language(config.language, scores["language"])
     if "quality" in scores:
-        findings += judge_columns(config.quality, "quality", scores["quality"])
+        findings += judge_quality(config.quality, scores["quality"])
     if "boilerplate" in scores:
         findings += judge_columns(config.boilerplate, "boilerplate", scores["boilerplate"])
     for role in ("judged_quality", "toxicity"):

@@ -55,6 +55,21 @@ def words(seed: int, count: int = 120) -> list[str]:
     return [f"word{draw.randrange(4000)}" for _ in range(count)]
 
 
+def test_what_is_written_without_spaces_is_not_judged_by_its_words(
+    corpus_of: Maker, again: Again
+) -> None:
+    draw = random.Random(0)
+    signs = "春夏秋冬山川草木日月星雨風雪花鳥魚虫人口手足目耳心言食飲行来見聞読書話学校友家道車電気"
+    chinese = ["".join(draw.choice(signs + "，。") for _ in range(600)) for _ in range(4)]
+    mixed = chinese[0] + " with some English words " + "and one with" + "out" * 30
+    corpus = corpus_of([*chinese, mixed, "x" * 600], shards=2)
+    config = SelectConfig(quality=QualityRules(min_stop_words=2, max_mean_word_length=10))
+    chosen = select(config, corpus, scored(corpus, again, "quality"), again())
+    kept, ledger = read(chosen, again)
+    assert len(kept) == 5
+    assert "quality.mean_word_length" in ledger["https://docs.example/0005"]["reasons"]
+
+
 def test_every_document_is_in_the_ledger(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(["far too short", *(" ".join(words(n)) for n in range(12))], shards=3)
     chosen = select(SelectConfig(), corpus, scored(corpus, again), again())

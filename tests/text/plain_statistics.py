@@ -12,6 +12,10 @@ from components.text.words import STOP_WORDS
 _BULLET = re.compile(r"\s*(?:[-*+•‣▪●]\s|\d{1,3}[.)]\s)")
 _HEADING = re.compile(r"#{1,6}\s+")
 _TERMINAL = (".", "!", "?", '"', "”", "。", "！", "？")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00031fff]"
+)
 _SENTENCE = re.compile(r"[.!?](?:\s|$)")
 _PARAGRAPHS = re.compile(r"\n\s*\n")
 _STRIP = "#*_`()[]{}<>.,:;!?\"'"
@@ -43,6 +47,7 @@ def plain_statistics(text: str, short_line: int) -> dict[str, float]:
         "short_lines": _share(sum(len(line) < short_line for line in lines), len(lines)),
         "code_share": _share(len(text) - len(outside), len(text)),
         "non_ascii": _share(sum(ord(character) > 127 for character in text), len(text)),
+        "unspaced": _share(len(_UNSPACED.findall(text)), len(text)),
         **_repeats("line", lines),
         **_repeats("paragraph", paragraphs),
         **{f"top_{size}gram": _top(words, size) for size in (2, 3, 4)},

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 
 from components.text.kernels.compiled import compiled, uncounted
 
-SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, NOTED = 1, 2, 4, 8, 16, 32, 64
+SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, NOTED, UNSPACED = 1, 2, 4, 8, 16, 32, 64, 128
 BULLETS = "-*+•‣▪●"
 TERMINALS = '.!?"”。！？'
 NOTED_MARKS = "#….jJlL"
 """What words are looked at for: symbols, and the first letters of Gopher's and C4's phrases."""
+UNSPACED_RANGES = (
+    *((0x0E00, 0x0F00), (0x0F00, 0x1000), (0x1000, 0x10A0), (0x1780, 0x1800), (0x3040, 0x3100)),
+    *((0x31F0, 0x3200), (0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000)),
+)
+"""Scripts that put no space between words: Thai, Lao, Tibetan, Burmese, Khmer, kana, Han."""
 
 Bytes = NDArray[np.uint8]
 _END = 0x110000
@@ -41,6 +46,8 @@ def classes() -> Bytes:
     table[[ord(c) for c in BULLETS]] |= BULLET
     table[[ord(c) for c in TERMINALS]] |= TERMINAL
     table[[ord(c) for c in NOTED_MARKS]] |= NOTED
+    for first, end in UNSPACED_RANGES:
+        table[first:end] |= UNSPACED
     return table
 
 

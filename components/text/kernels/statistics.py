@@ -17,6 +17,7 @@ from components.text.kernels.characters import (
     NOTED,
     SPACE,
     TERMINAL,
+    UNSPACED,
     Bytes,
     before,
     characters,
@@ -34,7 +35,7 @@ COLUMNS = (
     "words", "lines", "sentences", "stop_words", "curly_braces", "lorem_ipsum", "javascript",
     "mean_word_length", "symbol_ratio", "bullet_lines", "ellipsis_lines", "alphabetic_words",
     "punctuated_lines", "short_lines", "duplicate_lines", "duplicate_line_characters",
-    "duplicate_paragraphs", "duplicate_paragraph_characters", "code_share", "non_ascii",
+    "duplicate_paragraphs", "duplicate_paragraph_characters", "code_share", "non_ascii", "unspaced",
     *(f"top_{size}gram" for size in TOP), *(f"duplicate_{size}gram" for size in DUPLICATE),
 )  # fmt: skip
 """What ``document_statistics`` gives, in its order."""
@@ -42,8 +43,9 @@ COLUMNS = (
     WORDS, LINES, SENTENCES, STOP_WORDS, BRACES, LOREM, JAVASCRIPT,
     WORD_LENGTH, SYMBOLS, BULLETS, ELLIPSES, ALPHABETIC,
     PUNCTUATED, SHORT, LINES_AGAIN, LINE_CHARACTERS_AGAIN,
-    PARAGRAPHS_AGAIN, PARAGRAPH_CHARACTERS_AGAIN, CODE, NON_ASCII, NGRAMS,
-) = range(21)  # fmt: skip
+    PARAGRAPHS_AGAIN, PARAGRAPH_CHARACTERS_AGAIN, CODE, NON_ASCII, UNSPACED_SHARE,
+    NGRAMS,
+) = range(22)  # fmt: skip
 _NEWLINE, _SPACE, _HASH, _DOT, _ELLIPSIS = 10, 32, 35, 46, 0x2026
 _LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
 _JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
@@ -95,7 +97,7 @@ def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row
         text = room.outside[:length]
         words = _words(text, rules, room, row)
         stamp = _lines(text, rules, room, stamp + 1, row)
-        _whole(data, start, stop, text, row)
+        _whole(data, start, stop, text, rules.classes, row)
         if words:
             row[WORD_LENGTH] = room.starts[words] / words
             row[SYMBOLS] /= words
@@ -363,15 +365,19 @@ def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
 
 
 @compiled
-def _whole(data: Bytes, start: int, stop: int, text: Bytes, row: Row) -> None:
+def _whole(data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row: Row) -> None:
     """Figures of the whole document, code included."""
-    every, beyond, braces = 0, 0, 0
+    every, beyond, braces, unspaced = 0, 0, 0, 0
     for at in range(start, stop):
         byte = data[at]
         every += (byte & 0xC0) != 0x80
         beyond += byte >= 0xC0
         braces += byte in (123, 125)
+        if byte >= 0xE0:  # the scripts without spaces all begin so
+            code, _ = decode(data, at)
+            unspaced += (classes[code] & UNSPACED) != 0
     row[BRACES] = braces
     if every:
         row[CODE] = (every - characters(text, 0, len(text))) / every
         row[NON_ASCII] = beyond / every
+        row[UNSPACED_SHARE] = unspaced / every
