@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -238,15 +239,20 @@ def test_torchrun_is_left_to_a_person(tokens: Tokens, store: Path) -> None:
 
 
 def test_ray_is_named_where_it_is_absent(tokens: Tokens, store: Path) -> None:
-    pytest.importorskip("torch")
-    config = nano(parallel=ParallelConfig(data=2, launcher="ray"))
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        with pytest.raises(ConfigError, match=r"pip install 'ray\[train\]'"):
-            pretrain(config, tokens, Workdir.temporary(store))
-    else:
+    if importlib.util.find_spec("ray") is not None:
         pytest.skip("ray is installed")
+    config = nano(parallel=ParallelConfig(data=2, launcher="ray"))
+    with pytest.raises(ConfigError, match=r"pip install 'ray\[train\]'"):
+        pretrain(config, tokens, Workdir.temporary(store))
+
+
+@pytest.mark.slow
+def test_ray_trains_as_spawned_ranks_do(tokens: Tokens, store: Path) -> None:
+    pytest.importorskip("ray")
+    spawned = pretrain(nano(parallel=ParallelConfig(data=2)), tokens, Workdir.temporary(store))
+    config = nano(parallel=ParallelConfig(data=2, launcher="ray"))
+    made = pretrain(config, tokens, Workdir.temporary(store))
+    assert made.digest == spawned.digest
 
 
 @pytest.mark.parametrize(
