@@ -3,7 +3,9 @@
 Published rules; where they reach beyond what was measured here, the constants below say so:
 
 * the loss of N parameters after D tokens: Hoffmann et al. (arXiv:2203.15556), in the refit of
-  Besiroglu et al. (arXiv:2404.10102);
+  Besiroglu et al. (arXiv:2404.10102). It was fitted to models of 44 M parameters and more; of
+  minutes on a processor it thinks too little of parameters, so there the form of Kaplan et al.
+  (arXiv:2001.08361, equation 1.5) stands, fitted to nine trainings of this trainer;
 * what a repeated token is worth: Muennighoff et al. (arXiv:2305.16264), R* = 15.39 epochs;
 * tokens a step: Li et al. (Step Law, arXiv:2503.04715), B = 0.58 D^0.571;
 * Adam's rate: DeepSeek LLM (arXiv:2401.02954), 0.3118 C^-0.125;
@@ -27,6 +29,12 @@ HEAD_WIDTH = 64
 WIDTHS = (64, 128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 3072, 4096)
 FIT = (1.8172, 482.01, 0.3478, 2085.43, 0.3658)
 """E, A, alpha, B, beta of loss = E + A / N^alpha + B / D^beta."""
+SMALL_FIT = (3.10e8, 0.606, 4.60e7, 0.270)
+"""N', r, D', a of loss = ((N' / N)^r + D' / D)^a: 0.4 to 5.8 M parameters after 0.5 to 6 M tokens
+of documentation, each within 0.07 nats."""
+SMALL_FLOPS, LARGE_FLOPS = 1e14, 1e18
+"""Up to here the small fit was measured, from here on the large one was; between them the choice
+moves from the one's to the other's, by the logarithm."""
 REPEATS = 15.39
 """Epochs after which a repeated token is worth 1/e of a fresh one."""
 MOST_EPOCHS = 16.0
@@ -154,15 +162,28 @@ def choose(
     total = float(tokens.value)  # type: ignore[arg-type]
     batch = _batch(total, corpus, given)
     rates = _rates(shape.value, total, float(batch.value), given)  # type: ignore[arg-type]
-    loss = expected_loss(shape.value.parameters, total, corpus.tokens)
+    flops = flops_per_token(shape.value, corpus.context) * total
+    loss = expected_loss(
+        shape.value.parameters, total, corpus.tokens, large=_largeness(flops) > 0.5
+    )
     capped = "tokens" in given or affordable_tokens(shape.value, budget, probe) > total + 1.0
     return Choices((shape, tokens, batch, *rates), loss, total / corpus.tokens, capped)
 
 
-def expected_loss(parameters: int, tokens: float, unique: int) -> float:
-    """Nats a token, by the fit, a token counted for what it is still worth when repeated."""
-    floor, a, alpha, b, beta = FIT
-    return float(floor + a / parameters**alpha + b / effective_tokens(tokens, unique) ** beta)
+def expected_loss(parameters: int, tokens: float, unique: int, *, large: bool) -> float:
+    """Nats a token, by a fit, a token counted for what it is still worth when repeated."""
+    worth = effective_tokens(tokens, unique)
+    if large:
+        floor, a, alpha, b, beta = FIT
+        return float(floor + a / parameters**alpha + b / worth**beta)
+    size, ratio, amount, power = SMALL_FIT
+    return float(((size / parameters) ** ratio + amount / worth) ** power)
+
+
+def _largeness(flops: float) -> float:
+    """0 where the small fit was measured, 1 where the large one was."""
+    along = math.log(flops / SMALL_FLOPS) / math.log(LARGE_FLOPS / SMALL_FLOPS)
+    return min(1.0, max(0.0, along))
 
 
 def effective_tokens(tokens: float, unique: int) -> float:
@@ -201,17 +222,23 @@ def _shape(corpus: Corpus, budget: Budget, probe: Probe, given: Mapping[str, Val
             f"autopilot: {probe.memory_bytes / 1e9:.1f} GB of memory fit no shape; lower "
             "pretrain.positions, or give pretrain.shape"
         )
-    capped = MOST_EPOCHS * corpus.tokens
 
-    def loss(shape: DecoderShape) -> float:
-        tokens = min(affordable_tokens(shape, budget, probe), capped)
-        return expected_loss(shape.parameters, max(tokens, 1.0), corpus.tokens)
+    def tokens(shape: DecoderShape) -> float:
+        return max(1.0, min(affordable_tokens(shape, budget, probe), MOST_EPOCHS * corpus.tokens))
 
-    best = min(fitting, key=loss)
-    tokens = min(affordable_tokens(best, budget, probe), capped)
+    def best_by(large: bool) -> int:
+        losses = [
+            expected_loss(shape.parameters, tokens(shape), corpus.tokens, large=large)
+            for shape in fitting
+        ]
+        return losses.index(min(losses))
+
+    small, large = best_by(large=False), best_by(large=True)
+    along = _largeness(flops_per_token(fitting[small], corpus.context) * tokens(fitting[small]))
+    best = fitting[round(small + along * (large - small))]
     reason = (
         f"{best.parameters / 1e6:.1f} M parameters: of {len(fitting)} shapes that fit the memory "
-        f"the lowest expected loss, {tokens / best.parameters:.1f} tokens a parameter"
+        f"the lowest expected loss, {tokens(best) / best.parameters:.1f} tokens a parameter"
     )
     return Choice("shape", best, reason)
 
