@@ -26,6 +26,7 @@ from components.train.corpora import Corpora, Packing, open_corpora
 from components.train.flops import flops_per_token
 from components.train.mesh import ParallelConfig
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from models.presets import TINY
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 class PretrainConfig(StageConfig):
     """What to train, on how many tokens a step, for how long."""
 
-    shape: DecoderShape = Field(default=DecoderShape(), description="the decoder's shape")
+    shape: DecoderShape = Field(default=TINY, description="the decoder's shape")
     minutes: float | None = Field(
         default=4.0, gt=0, le=100_000, description="budget; a probe makes steps of it"
     )

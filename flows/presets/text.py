@@ -228,7 +228,7 @@ RIVALRY = (
 
 
 def tiny() -> TextRun:
-    """The documentation on this machine -> 6 M parameters, in ten minutes on two cores."""
+    """The documentation on this machine -> 3 M parameters, in ten minutes on two cores."""
     return TextRun(
         name="tiny",
         pretrain=PretrainConfig(minutes=4.0),
