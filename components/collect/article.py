@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.collect.blocks import Blocks, Ints, Runs, read_blocks, without_asides
+from components.collect.blocks import Blocks, Ints, Runs, read_blocks, tag_code, without_asides
 from components.collect.dom import Element
 from components.collect.features import Matrix, Read, Said, read_runs
 from components.collect.keep import describe_runs
@@ -110,6 +110,19 @@ class Found:
         element = self.blocks.cut(self.box, self.kept)
         _unveil(element)
         return element
+
+    def headline(self) -> str:
+        """The page's first ``h1`` that stands before the text and is no part of it; else empty.
+
+        One that is a link as a whole is the site's name, which leads home.
+        """
+        code, title = self.blocks.boxes.code, tag_code("h1")
+        if (code[self.kept.box] == title).any():
+            return ""
+        runs = self.dropped
+        is_before = (runs.number < self.kept.number[0]) & (runs.linked < runs.chars)
+        found = runs.where((code[runs.box] == title) & is_before)
+        return " ".join(self.blocks.texts(found)[0].split()) if len(found) else ""
 
     def left_out(self) -> str:
         """What is no text, a run a line."""
