@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from components.collect.ask import Asker, Manners
+from components.collect.guard import is_private_literal
 from components.collect.ledger import Entry
 from components.collect.optout import refusal, weigh
 from components.collect.spool import Answer
@@ -220,11 +221,26 @@ class Crawl:
             return []
         if len(chain) > self._manners.max_redirects:
             limit = self._manners.max_redirects
-            entry.reason, entry.failed = f"more than {limit} redirects", True
+            why = f"more than {limit} redirects (scrape.max_redirects)"
+            entry.reason, entry.failed = f"{why}; {target} is not followed", True
             return []
         if visit.is_seed:
             self.hosts.add(host_of(target))
-        return self._next(target, visit.depth, chain, is_seed=visit.is_seed)
+        is_new = target not in self._known
+        followed = self._next(target, visit.depth, chain, is_seed=visit.is_seed)
+        if is_new and not followed:
+            entry.reason += f", which is not followed: {self._why_not(target)}"
+        return followed
+
+    def _why_not(self, target: str) -> str:
+        """Why an address that is new is not asked for."""
+        host = host_of(target)
+        if host not in self.hosts:
+            private = "a private address, " if is_private_literal(host) else ""
+            return f"{private}outside the crawl (scrape.hosts)"
+        if shape_of(target) in self._trapped:
+            return TRAPPED
+        return "the budget of its host is used up (scrape.max_pages_per_host)"
 
     def _next(
         self, url: str, depth: int, chain: tuple[str, ...] = (), *, is_seed: bool = False

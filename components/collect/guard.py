@@ -49,6 +49,14 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
+def is_private_literal(host: str) -> bool:
+    """Whether a host is written as an IP address and that is no public one; a name is not."""
+    try:
+        return not is_public(host)
+    except ValueError:
+        return False
+
+
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that a translated or tunnelled IPv6 address stands for."""
     if ip in _NAT64:

@@ -386,4 +386,6 @@ def _named(config: ScrapeConfig) -> str:
 
 
 def _first_reason(ledger: Mapping[str, Entry]) -> str:
-    return next((f"{e.url}: {e.reason}" for e in ledger.values() if e.reason), "nothing was found")
+    """What failed says more than a redirect that led to it."""
+    told = sorted((e for e in ledger.values() if e.reason), key=lambda entry: not entry.failed)
+    return next((f"{e.url}: {e.reason}" for e in told), "nothing was found")
