@@ -31,7 +31,7 @@ from components.collect.repeat import EarlierCrawl
 from components.collect.revisits import Revisits
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
-from components.collect.urls import host_of, normalise, origin
+from components.collect.urls import host_of, normalise, origin, why_no_address
 from components.collect.warc import Revisit, WebPage, write_shards
 from components.core.artifact import Pages
 from components.core.blocklist import Blocklist
@@ -141,8 +141,8 @@ class ScrapeConfig(StageConfig):
     @classmethod
     def _addresses(cls, seeds: list[str]) -> list[str]:
         for seed in seeds:
-            if normalise(seed) is None:
-                raise ValueError(f"{seed!r} is no http:// or https:// address")
+            if problem := why_no_address(seed):
+                raise ValueError(problem)
         return seeds
 
     @model_validator(mode="after")

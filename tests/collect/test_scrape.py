@@ -205,6 +205,7 @@ def test_unreachable_seed_is_one_line(work: Workdir) -> None:
     ) as error:
         scrape(config, work)
     assert "\n" not in str(error.value)
+    assert "pass" not in str(error.value)
 
 
 def test_too_many_failures_end_the_run_and_are_asked_for_again(work: Workdir, web: Any) -> None:
@@ -260,7 +261,11 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
     ("values", "message"),
     [
         ({"seeds": ["ftp://a.example/"]}, "no http:// or https:// address"),
-        ({"seeds": ["https://user:pass@a.example/"]}, "no http:// or https:// address"),
+        (
+            {"seeds": ["https://user:pass@a.example/"]},
+            r"https://\*\*\*@a.example/': a login in an address is refused.* scrape\.files",
+        ),
+        ({"seeds": ["http://a b/"]}, "'a b' is no host: it holds a space"),
         ({"sources": "web"}, "sources: web needs seeds"),
         ({"sources": "files"}, "sources: files needs files"),
         ({"seeds": ["http://a.example"], "files": ["x"]}, "say which with sources"),
