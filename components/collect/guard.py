@@ -27,6 +27,9 @@ _ISATAP = 0x00005EFE
 """Of an interface's 64 bits the first half, where the second is an IPv4 address (RFC 5214)."""
 _6TO4 = ipaddress.ip_network("2002::/16")
 
+PRIVATE = "leads to the private address"
+"""What the reason of a refusal says."""
+
 
 class AddressRefused(Exception):
     """The host leads to an address that this crawl may not touch."""
@@ -118,5 +121,5 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         if not self._allow_private:
             refused = [address for address in addresses if not is_public(address)]
             if refused:
-                raise AddressRefused(f"{host} leads to the private address {refused[0]}")
+                raise AddressRefused(f"{host} {PRIVATE} {refused[0]}")
         return [(address, port) for address in addresses]
