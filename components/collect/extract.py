@@ -152,7 +152,7 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
         "url": page.url,
         "source": _source(page.url),
         "ordinal": _moment(page.date),
-        "title": found.title,
+        "title": page.title or found.title,
         "text": body,
         "headings": headings,
         "code": found.code,

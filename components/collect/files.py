@@ -47,6 +47,8 @@ _READABLE = "readable are .html, .txt, .md, .jsonl, .parquet, .warc, .wet and th
 _PACKED = (".warc.zst", ".warc.lz4")
 _ROW_REST = 1 << 20
 """Bytes of a row besides its text."""
+_TITLE = 1000
+"""Characters of a row's title, at most."""
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Found = WebPage | Entry
 """A page, or the ledger's line that says why there is none."""
@@ -217,7 +219,7 @@ def _parquet(name: str, path: Path, _: int, __: Revisits) -> Iterator[Found]:
     number = 0
     try:
         file = pq.ParquetFile(path)
-        wanted = [c for c in (*TEXT_FIELDS, "url") if c in file.schema_arrow.names]
+        wanted = [c for c in (*TEXT_FIELDS, "url", "title") if c in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=256, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
@@ -235,7 +237,14 @@ def _row_page(place: str, row: dict[str, Any]) -> Found:
     kind = "text/html" if field == "html" else "text/markdown"
     body = row[field].encode(errors="replace")
     page = _page(place, body, f"{kind}; charset=utf-8")
+    if isinstance(row.get("title"), str):
+        page = replace(page, title=_one_line(row["title"]))
     return replace(page, url=_address(url, place)) if isinstance(url, str) else page
+
+
+def _one_line(title: str) -> str:
+    """A title that a header of the archive can hold."""
+    return " ".join(_UNFIT.sub(" ", title[:_TITLE]).split())
 
 
 def _bad_row(place: str, reason: str) -> Entry:

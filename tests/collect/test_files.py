@@ -72,6 +72,26 @@ def test_documents_of_earlier_files_are_older(tmp_path: Path) -> None:
     assert ordinals == {"z.txt": 0, "x.txt": 1, "y.txt": 2, "a.txt": 3, "row": 4, "": 5}
 
 
+def test_a_rows_title_is_its_documents_title(tmp_path: Path) -> None:
+    titles: list[Any] = ["Brücken\r\nX: y \ud800 橋", None, 7, "", "t" * 5000]
+    rows = [{"text": f"# Own {n}\n\n{LONG}", "title": t} for n, t in enumerate(titles)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.table({"html": [LONG], "title": ["Of Parquet"]}), tmp_path / "b.parquet")
+    globs = [f"{tmp_path}/a.jsonl", f"{tmp_path}/b.parquet"]
+    crawled, work = fresh(tmp_path, "store"), fresh(tmp_path, "store")
+    corpus = extract(ExtractConfig(), scrape(ScrapeConfig(files=globs), crawled), work)
+    found = read_all(work.path(corpus), ["url", "title"]).to_pylist()
+    told = {row["url"].rpartition("/")[2]: row["title"] for row in found}
+    assert told == {
+        "a.jsonl#1": "Brücken X: y 橋",
+        "a.jsonl#2": "Own 1",
+        "a.jsonl#3": "Own 2",
+        "a.jsonl#4": "Own 3",
+        "a.jsonl#5": "t" * 1000,
+        "b.parquet#1": "Of Parquet",
+    }
+
+
 def test_changed_or_unknown_files_are_refused(tmp_path: Path, work: Workdir) -> None:
     (tmp_path / "x.txt").write_text("one")
     fixed = resolve(ScrapeConfig(files=[f"{tmp_path}/x.txt"]), [], False, NOW)
