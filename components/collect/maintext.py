@@ -120,7 +120,7 @@ def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> 
         found = find_article(body, facts.said(), model, whole=technical)
         least = 0.0 if marked is None else MIN_KEPT * _length(marked)
         if found is not None and found.chars >= max(MIN_TEXT, MIN_TEXT_SHARE * found.seen, least):
-            headline = "" if technical else found.headline()
+            headline = "" if technical else found.headline(facts.title)
             return _Chosen(found.cut(), found.left_out(), headline)
     marked = _container(root) if marked is None else marked
     return _Chosen(body if marked is None else marked, _left_out(root, marked))
