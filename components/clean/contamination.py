@@ -18,11 +18,13 @@ from components.clean.evalsets import Item, read_items
 from components.clean.overlap import SIZE, Index, Match, build_index, find_matches, word_weights
 from components.core.artifact import Corpus, Scores
 from components.core.config import StageConfig
+from components.core.log import get_logger
 from components.core.named import NamedFile
 from components.core.shards import map_shards, read_all, write_shard
 from components.core.workdir import Workdir
 from components.text.words import word_places, words
 
+log = get_logger(__name__)
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -70,6 +72,10 @@ def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workd
         DataError: a set changed since the run was planned, or holds no usable row.
     """
     items, refused = read_items(config.sets, config.question, config.answer)
+    if refused:
+        first = f"{refused[0].row} {refused[0].reason}"
+        count = len(refused)
+        log.warning("contamination.sets: rows without an item: %d, the first: %s", count, first)
     map_shards(work, work.path(corpus), contamination_of_shard, config=config)
     if refused:
         rows = [{"row": one.row, "reason": one.reason} for one in refused]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.collect.blocks import Blocks, Ints, Runs, read_blocks, without_asides
+from components.collect.blocks import Blocks, Ints, Runs, read_blocks, tag_code, without_asides
 from components.collect.dom import Element
 from components.collect.features import Matrix, Read, Said, read_runs
 from components.collect.keep import describe_runs
@@ -92,6 +92,10 @@ def read_page(body: Element, said: Said) -> Read | None:
     return read_runs(blocks, said) if len(blocks.runs) else None
 
 
+_APART = ("|", "-", "–", "—", "·", "•", "»", "::")
+"""What stands between a page's own title and its site's name."""
+
+
 @dataclass(frozen=True)
 class Found:
     """An article's place in its page."""
@@ -111,10 +115,31 @@ class Found:
         _unveil(element)
         return element
 
+    def headline(self, title: str) -> str:
+        """The page's first ``h1`` that stands before the text and is no part of it; else empty.
+
+        Not the site's name: a link as a whole, which leads home, or the end of the page's
+        ``title``, as in "Old bridge to close | The Paper".
+        """
+        code = self.blocks.boxes.code
+        if (code[self.kept.box] == tag_code("h1")).any():
+            return ""
+        runs = self.dropped
+        is_before = (runs.number < self.kept.number[0]) & (runs.linked < runs.chars)
+        found = self.blocks.texts(runs.where((code[runs.box] == tag_code("h1")) & is_before))
+        lines = (" ".join(text.split()) for text in found)
+        return next((line for line in lines if not _is_site(line, title)), "")
+
     def left_out(self) -> str:
         """What is no text, a run a line."""
         runs = (self.dropped, self.blocks.asides)
         return "\n".join(text for some in runs for text in self.blocks.texts(some))
+
+
+def _is_site(line: str, title: str) -> bool:
+    """Whether a page's title ends in ``line``, set apart from more than as much again."""
+    rest = title.casefold().removesuffix(line.casefold()).rstrip()
+    return len(rest) > len(line) and len(rest) < len(title) and rest.endswith(_APART)
 
 
 def find_article(

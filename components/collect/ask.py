@@ -59,12 +59,24 @@ class Asker:
         alone = self._left_alone(url)
         if alone is None:
             return await self._stored(url)
-        if alone.transient and self.earlier is not None:
-            # Its rules cannot be read now, so it is not asked for; it was there, and it is kept.
-            fetched = Fetched(reason=alone.reason, transient=True)
-            if (carried := self.earlier.kept(url, fetched)) is not None:
-                return self._put(url, fetched, carried)
+        # Where its rules cannot be read now, it is not asked for; it was there, and it is kept.
+        return self._kept(url, alone) if alone.transient else alone
+
+    def carry_over(self, url: str, reason: str) -> Answer:
+        """The answer for a page of the crawl before that is not asked for, for ``reason``: as it
+        was then, where it may still be kept. Of a site that ``meet`` was told of.
+        """
+        alone = self._left_alone(url)
+        if alone is None or alone.transient:
+            alone = Answer(reason=reason, transient=True, asked=False)
+            return self.spool.get(url) or self._kept(url, alone)
         return alone
+
+    def _kept(self, url: str, alone: Answer) -> Answer:
+        """The page as the crawl before has it, and why; ``alone`` where that has none."""
+        fetched = Fetched(reason=alone.reason, transient=True)
+        carried = self.earlier.kept(url, fetched) if self.earlier is not None else None
+        return self._put(url, fetched, carried) if carried is not None else alone
 
     async def meet(self, urls: Sequence[str]) -> None:
         """Learn the rules and opt-outs of every site that comes up for the first time."""

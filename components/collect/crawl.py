@@ -5,6 +5,9 @@ wave is made from their links in the order of the wave, whichever answered first
 fetched depends on the sites alone, and after a kill the same waves are gone through again, with
 every stored answer taken from the spool. Last come the pages of the crawl before that nothing links
 to any more: they are still there, or they are gone.
+
+The budget is first for the pages of the crawl before: a new address is asked for only where enough
+of it is left for all of them. What there is no request for after all is kept as it was.
 """
 
 from __future__ import annotations
@@ -15,15 +18,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from components.collect.ask import Asker, Manners
+from components.collect.guard import is_private_literal
 from components.collect.ledger import Entry
 from components.collect.optout import refusal, weigh
 from components.collect.spool import Answer
 from components.collect.traps import Traps, shape_of
 from components.collect.urls import host_of, origin
+from components.core.log import get_logger
 from components.core.progress import Progress
 
 TRAPPED = "a trap: pages with addresses like this one bring nothing new"
 """The reason of the first address of a trap."""
+SPENT = "not asked for: the budget (scrape.max_pages, max_pages_per_host) was used up"
+"""The trouble of a page that is therefore kept as the crawl before has it."""
 MAX_WAITING = 2048
 """Visits that wait for their hosts at a time."""
 
@@ -52,9 +59,15 @@ class Crawl:
     _of_host: Counter[str] = field(default_factory=Counter)
     _trapped: set[str] = field(default_factory=set)
     """Shapes of addresses that were found to be traps."""
+    _owed: Counter[str] = field(default_factory=Counter)
+    """Pages of the crawl before that were not come to yet, by host."""
+    _passed_over: int = 0
+    """Addresses that the budget left no request for."""
 
     def __post_init__(self) -> None:
         self._traps = Traps(self._manners.max_barren)
+        if self.asker.earlier is not None:
+            self._owed.update(map(host_of, self.asker.earlier.urls))
 
     @property
     def _manners(self) -> Manners:
@@ -66,6 +79,8 @@ class Crawl:
         if self.asker.earlier is not None:
             depth = self._manners.max_depth  # they are looked at, and lead nowhere
             await self._go([v for url in self.asker.earlier.urls for v in self._next(url, depth)])
+            await self._carry_over(self.asker.earlier.urls)
+        self._tell_of_budget()
         _fold_canonicals(self.ledger)
         return self.ledger
 
@@ -84,12 +99,13 @@ class Crawl:
         self._of_host.update(map(host_of, [*visited, *(visit.url for visit in due)]))
         self._known |= {*ledger, *(visit.url for visit in due)}
         await self._go(list(due))
+        self._tell_of_budget()
         _fold_canonicals(self.ledger)
         return self.ledger
 
     async def _go(self, wave: list[Visit]) -> None:
         """Go through waves until one is empty or enough pages were asked for."""
-        while wave := wave[: self._manners.max_pages - self._asked]:
+        while wave := self._within_budget(wave):
             self.progress.start(self._asked + len(wave), "pages", done=self._asked)
             self._asked += len(wave)
             await self.asker.meet([visit.url for visit in wave])
@@ -101,6 +117,49 @@ class Crawl:
                 for url in await self.asker.sitemap(start):
                     following.extend(self._next(url, 1))
             wave = following
+
+    def _within_budget(self, wave: Sequence[Visit]) -> list[Visit]:
+        """The visits of a wave that there are requests for, in its order."""
+        room = self._manners.max_pages - self._asked
+        owed = sum(count for host, count in self._owed.items() if host in self.hosts)
+        first = [self._comes_first(visit) for visit in wave]
+        left = {True: room, False: room - sum(first) - owed}
+        found: list[Visit] = []
+        for visit, is_first in zip(wave, first, strict=True):
+            left[is_first] -= 1
+            if left[is_first] >= 0:
+                found.append(visit)
+        self._passed_over += len(wave) - len(found)
+        return found
+
+    def _comes_first(self, visit: Visit) -> bool:
+        """Seeds, pages of the crawl before, and where either moved to."""
+        return visit.is_seed or any(map(self._was_there, (visit.url, *visit.chain)))
+
+    async def _carry_over(self, urls: Sequence[str]) -> None:
+        """Keep the pages of the crawl before that there was no request for."""
+        left = [
+            url
+            for url in urls
+            if url not in self.ledger
+            and host_of(url) in self.hosts
+            and shape_of(url) not in self._trapped
+        ]
+        await self.asker.meet(left)
+        for url in left:
+            answer = self.asker.carry_over(url, SPENT)
+            self._settle(Visit(url, self._manners.max_depth), answer)
+            self.ledger[url].failed = False  # nobody failed: it was not asked for
+
+    def _tell_of_budget(self) -> None:
+        if self._passed_over:
+            kept = sum(entry.trouble == SPENT for entry in self.ledger.values())
+            get_logger(__name__).warning(
+                "scrape.max_pages (%d) was used up with %d known addresses not asked for%s",
+                self._manners.max_pages,
+                self._passed_over,
+                f", of which {kept} stay as the crawl before has them" if kept else "",
+            )
 
     async def _answers(self, wave: Sequence[Visit]) -> list[Answer]:
         """One for each visit, in their order; a wave may be too long for a task a visit."""
@@ -162,27 +221,44 @@ class Crawl:
             return []
         if len(chain) > self._manners.max_redirects:
             limit = self._manners.max_redirects
-            entry.reason, entry.failed = f"more than {limit} redirects", True
+            why = f"more than {limit} redirects (scrape.max_redirects)"
+            entry.reason, entry.failed = f"{why}; {target} is not followed", True
             return []
         if visit.is_seed:
             self.hosts.add(host_of(target))
-        return self._next(target, visit.depth, chain, is_seed=visit.is_seed)
+        is_new = target not in self._known
+        followed = self._next(target, visit.depth, chain, is_seed=visit.is_seed)
+        if is_new and not followed:
+            entry.reason += f", which is not followed: {self._why_not(target)}"
+        return followed
+
+    def _why_not(self, target: str) -> str:
+        """Why an address that is new is not asked for."""
+        host = host_of(target)
+        if host not in self.hosts:
+            private = "a private address, " if is_private_literal(host) else ""
+            return f"{private}outside the crawl (scrape.hosts)"
+        if shape_of(target) in self._trapped:
+            return TRAPPED
+        return "the budget of its host is used up (scrape.max_pages_per_host)"
 
     def _next(
         self, url: str, depth: int, chain: tuple[str, ...] = (), *, is_seed: bool = False
     ) -> list[Visit]:
         """A visit to ``url``, where it is new and within bounds."""
-        host = host_of(url)
+        host, visit = host_of(url), Visit(url, depth, chain, is_seed)
         if url in self._known or depth > self._manners.max_depth or host not in self.hosts:
             return []
-        if self._of_host[host] >= self._manners.max_pages_per_host:
+        owed = 0 if self._comes_first(visit) else self._owed[host]
+        if self._of_host[host] + owed >= self._manners.max_pages_per_host:
             return []
+        self._owed[host] -= self._was_there(url)
         if self._traps.closed(url) or shape_of(url) in self._trapped:
             self._enter_trap(url)
             return []
         self._known.add(url)
         self._of_host[host] += 1
-        return [Visit(url, depth, chain, is_seed)]
+        return [visit]
 
     def _enter_trap(self, url: str) -> None:
         """One line a trap: its addresses have no end."""

@@ -143,15 +143,18 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
     found = main_text(text, page.content_type, _name(page.url), url=page.url)
     if len(found.text) < config.min_chars:
         raise _TooShort(f"shorter than {config.min_chars} characters")
-    identifier = document_id(page.url, found.text)
+    body, headings = found.text, found.headings
+    if found.headline:
+        body, headings = f"# {found.headline}\n\n{body}", [found.headline, *headings]
+    identifier = document_id(page.url, body)
     return {
         "id": identifier,
         "url": page.url,
         "source": _source(page.url),
         "ordinal": _moment(page.date),
-        "title": found.title,
-        "text": found.text,
-        "headings": found.headings,
+        "title": page.title or found.title,
+        "text": body,
+        "headings": headings,
         "code": found.code,
         "navigation": found.navigation,
         **asdict(found.about),

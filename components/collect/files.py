@@ -1,7 +1,9 @@
 """Pages from the user's own files: HTML, text, Markdown, JSONL, Parquet and WARC.
 
 A file is named by the last fixed folder of its glob and what follows, so no path of the machine
-gets into a document, and the same folder elsewhere gives the same names.
+gets into a document, and the same folder elsewhere gives the same names. The place of a file in the
+list as it was given stands for its date, so that what is added to the end of a list is younger than
+what was there, and no document is dropped for a copy that came later.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,8 @@ _READABLE = "readable are .html, .txt, .md, .jsonl, .parquet, .warc, .wet and th
 _PACKED = (".warc.zst", ".warc.lz4")
 _ROW_REST = 1 << 20
 """Bytes of a row besides its text."""
+_TITLE = 1000
+"""Characters of a row's title, at most."""
 _UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 Found = WebPage | Entry
 """A page, or the ledger's line that says why there is none."""
@@ -58,7 +63,8 @@ class GlobError(ConfigError):
 
 
 def find_files(globs: Sequence[str], folder: str = "") -> dict[str, Path]:
-    """Name -> path of every matching file, sorted by name; relative globs start from ``folder``.
+    """Name -> path of every matching file, in the order of globs, and of names in each; relative
+    globs start from ``folder``.
 
     Raises:
         GlobError: a glob matches nothing or a file of unknown kind, or two files share a name.
@@ -66,7 +72,7 @@ def find_files(globs: Sequence[str], folder: str = "") -> dict[str, Path]:
     found: dict[str, Path] = {}
     for index, pattern in enumerate(globs):
         base, rest = _split(pattern, folder)
-        files = sorted(match for match in base.glob(rest) if match.is_file())
+        files = sorted(filter(Path.is_file, base.glob(rest)), key=Path.as_posix)
         if not files:
             seen = f"looked in {base}" if base.is_dir() else f"there is no folder {base}"
             raise GlobError(index, pattern, f"matches no file; {seen}")
@@ -77,12 +83,12 @@ def find_files(globs: Sequence[str], folder: str = "") -> dict[str, Path]:
             if found.setdefault(name, path).resolve() != path.resolve():
                 problem = f"two files would both be called {name!r}: give their common folder"
                 raise GlobError(index, pattern, f"{problem} in one glob")
-    return dict(sorted(found.items()))
+    return found
 
 
 def digest_files(globs: Sequence[str], folder: str = "") -> dict[str, str]:
-    """Name -> sha256 of every matching file."""
-    return {name: digest_file(path) for name, path in find_files(globs, folder).items()}
+    """Name -> sha256 of every matching file, sorted by name."""
+    return {name: digest_file(path) for name, path in sorted(find_files(globs, folder).items())}
 
 
 def pages_of_files(
@@ -92,8 +98,8 @@ def pages_of_files(
     revisits: Revisits,
     folder: str = "",
 ) -> Iterator[Found]:
-    """Every page of the files in order of names, and why others are none; last, what archives'
-    ``revisits`` stand for.
+    """Every page of the files in their order, and why others are none; last, what archives'
+    ``revisits`` stand for. A page without a date has one that stands for its file's place.
 
     Raises:
         DataError: the files are not those that ``digests`` names.
@@ -105,17 +111,25 @@ def pages_of_files(
     gone = sorted(set(digests) - set(files))
     if gone:
         raise DataError(f"{gone[0]}: was there when this run began and is gone")
-    for name, path in files.items():
-        reader = _reader(path)
+    for place, (name, path) in enumerate(files.items()):
+        reader, moment = _reader(path), _moment(place)
         assert reader is not None  # find_files leaves no other
         for page in reader(name, path, max_bytes, revisits):
-            yield page if isinstance(page, Entry) else _judged(page, max_bytes)
+            if isinstance(page, Entry):
+                yield page
+            else:
+                yield _judged(replace(page, date=page.date or moment), max_bytes)
     for found in revisits.pages():
         if isinstance(found, Unresolved):
             revisit = found.revisit
             yield Entry(_address(revisit.url, revisit.place), reason=found.reason)
         elif not is_about_a_site(found.url):
             yield _judged(replace(found, url=_address(found.url, found.url)), max_bytes)
+
+
+def _moment(place: int) -> str:
+    """A second of 1970 for a file's place: before all that has a date of its own."""
+    return datetime.fromtimestamp(place, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _judged(page: WebPage, max_bytes: int) -> Found:
@@ -131,7 +145,8 @@ def _judged(page: WebPage, max_bytes: int) -> Found:
 
 def find_archives(globs: Sequence[str], folder: str = "") -> list[Path]:
     """The WARC files among them, in the order of their names."""
-    return [path for path in find_files(globs, folder).values() if _reader(path) is _archive]
+    files = sorted(find_files(globs, folder).items())
+    return [path for _, path in files if _reader(path) is _archive]
 
 
 def _split(pattern: str, folder: str) -> tuple[Path, str]:
@@ -204,7 +219,7 @@ def _parquet(name: str, path: Path, _: int, __: Revisits) -> Iterator[Found]:
     number = 0
     try:
         file = pq.ParquetFile(path)
-        wanted = [c for c in (*TEXT_FIELDS, "url") if c in file.schema_arrow.names]
+        wanted = [c for c in (*TEXT_FIELDS, "url", "title") if c in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=256, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
@@ -222,7 +237,14 @@ def _row_page(place: str, row: dict[str, Any]) -> Found:
     kind = "text/html" if field == "html" else "text/markdown"
     body = row[field].encode(errors="replace")
     page = _page(place, body, f"{kind}; charset=utf-8")
+    if isinstance(row.get("title"), str):
+        page = replace(page, title=_one_line(row["title"]))
     return replace(page, url=_address(url, place)) if isinstance(url, str) else page
+
+
+def _one_line(title: str) -> str:
+    """A title that a header of the archive can hold."""
+    return " ".join(_UNFIT.sub(" ", title[:_TITLE]).split())
 
 
 def _bad_row(place: str, reason: str) -> Entry:

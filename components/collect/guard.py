@@ -27,6 +27,9 @@ _ISATAP = 0x00005EFE
 """Of an interface's 64 bits the first half, where the second is an IPv4 address (RFC 5214)."""
 _6TO4 = ipaddress.ip_network("2002::/16")
 
+PRIVATE = "leads to the private address"
+"""What the reason of a refusal says."""
+
 
 class AddressRefused(Exception):
     """The host leads to an address that this crawl may not touch."""
@@ -47,6 +50,14 @@ def is_public(address: str) -> bool:
     elif any(ip in network for network in _INSIDE):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+def is_private_literal(host: str) -> bool:
+    """Whether a host is written as an IP address and that is no public one; a name is not."""
+    try:
+        return not is_public(host)
+    except ValueError:
+        return False
 
 
 def _embedded(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
@@ -110,5 +121,5 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         if not self._allow_private:
             refused = [address for address in addresses if not is_public(address)]
             if refused:
-                raise AddressRefused(f"{host} leads to the private address {refused[0]}")
+                raise AddressRefused(f"{host} {PRIVATE} {refused[0]}")
         return [(address, port) for address in addresses]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from components.collect.guard import PRIVATE
 from components.collect.ledger import Entry
 from components.core.errors import DataError, MillError, TransientError
 
@@ -13,7 +14,9 @@ def judge_seeds(seeds: Sequence[str], ledger: Mapping[str, Entry]) -> None:
     found = [ledger[url] for url in seeds if url in ledger]
     lost = next((entry for entry in found if entry.failed and entry.reason), None)
     if lost is not None:
-        raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}")
+        # Said of seeds alone: they are the user's own, a link or a redirect may be anybody's.
+        mend = "; to crawl it, set scrape.allow_private=true" if PRIVATE in lost.reason else ""
+        raise _failure(lost, f"seed {lost.url} cannot be reached: {lost.reason}{mend}")
 
 
 def judge_share(ledger: Mapping[str, Entry], max_failed_share: float) -> None:

@@ -54,6 +54,8 @@ class MainText:
     """Fenced blocks, word for word."""
     navigation: str = ""
     about: Metadata = field(default_factory=Metadata)
+    headline: str = ""
+    """The page's first heading, where the model took it for no part of an article's text."""
 
 
 def main_text(
@@ -92,24 +94,36 @@ def _of_html(text: str, name: str, model: Model | None, url: str) -> MainText:
     about = read_metadata(root, facts, url)
     body = root.find("body")
     body = root if body is None else body
-    main, left_out = _choose(root, body, facts, model)
-    markdown = to_markdown(main)
+    chosen = _choose(root, body, facts, model)
+    markdown = to_markdown(chosen.main)
     headings, code = outline(markdown)
-    title = facts.title or next(iter(headings), name)
-    return MainText(title, markdown, headings, code, left_out, about)
+    headline = chosen.headline
+    if markdown.lstrip("#*_ ").casefold().startswith(headline.casefold()):
+        headline = ""  # it stands there as a paragraph
+    title = facts.title or headline or next(iter(headings), name)
+    return MainText(title, markdown, headings, code, chosen.left_out, about, headline)
 
 
-def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> tuple[Element, str]:
-    """(the part to convert, what stands around it)."""
+@dataclass(frozen=True)
+class _Chosen:
+    """The part of a page to convert, and what stands around it."""
+
+    main: Element
+    left_out: str
+    headline: str = ""
+
+
+def _choose(root: Element, body: Element, facts: Facts, model: Model | None) -> _Chosen:
     technical = _is_technical(root, facts)
     marked = None if facts.is_published and not technical else _container(root)
     if (marked is None or not technical) and _CHARS(body) >= MIN_CHARS:
         found = find_article(body, facts.said(), model, whole=technical)
         least = 0.0 if marked is None else MIN_KEPT * _length(marked)
         if found is not None and found.chars >= max(MIN_TEXT, MIN_TEXT_SHARE * found.seen, least):
-            return found.cut(), found.left_out()
+            headline = "" if technical else found.headline(facts.title)
+            return _Chosen(found.cut(), found.left_out(), headline)
     marked = _container(root) if marked is None else marked
-    return (body if marked is None else marked), _left_out(root, marked)
+    return _Chosen(body if marked is None else marked, _left_out(root, marked))
 
 
 def _is_technical(root: Element, facts: Facts) -> bool:

@@ -31,7 +31,7 @@ from components.collect.repeat import EarlierCrawl
 from components.collect.revisits import Revisits
 from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
-from components.collect.urls import host_of, normalise, origin
+from components.collect.urls import host_of, normalise, origin, why_no_address
 from components.collect.warc import Revisit, WebPage, write_shards
 from components.core.artifact import Pages
 from components.core.blocklist import Blocklist
@@ -141,8 +141,8 @@ class ScrapeConfig(StageConfig):
     @classmethod
     def _addresses(cls, seeds: list[str]) -> list[str]:
         for seed in seeds:
-            if normalise(seed) is None:
-                raise ValueError(f"{seed!r} is no http:// or https:// address")
+            if problem := why_no_address(seed):
+                raise ValueError(problem)
         return seeds
 
     @model_validator(mode="after")
@@ -386,4 +386,6 @@ def _named(config: ScrapeConfig) -> str:
 
 
 def _first_reason(ledger: Mapping[str, Entry]) -> str:
-    return next((f"{e.url}: {e.reason}" for e in ledger.values() if e.reason), "nothing was found")
+    """What failed says more than a redirect that led to it."""
+    told = sorted((e for e in ledger.values() if e.reason), key=lambda entry: not entry.failed)
+    return next((f"{e.url}: {e.reason}" for e in told), "nothing was found")

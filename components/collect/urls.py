@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
@@ -15,6 +16,8 @@ _NO_PAGE = (
     ".ttf .wav .webm .webp .whl .woff .woff2 .xls .xlsx .xz .zip .zst"
 )
 _NO_PAGE_SUFFIXES = tuple(_NO_PAGE.split())
+_NO_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
+"""What no host name holds (of the URL standard's forbidden host code points, those that get by)."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -32,6 +35,8 @@ def normalise(url: str, base: str = "") -> str | None:
         return None
     if parts.scheme not in _DEFAULT_PORTS or not host or parts.username is not None:
         return None
+    if _NO_HOST.search(host):
+        return None
     shown = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         shown += f":{port}"
@@ -39,6 +44,23 @@ def normalise(url: str, base: str = "") -> str | None:
     query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
     whole = urlunsplit((parts.scheme, shown, path, query, ""))
     return whole if len(whole) <= MAX_LENGTH else None
+
+
+def why_no_address(url: str) -> str:
+    """What is wrong with an address that a user gave; empty where it is one. Shows no password."""
+    if normalise(url) is not None:
+        return ""
+    scheme, mark, rest = url.strip().partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if mark and "@" in authority:
+        shown = f"{scheme}://***@{rest[authority.rindex('@') + 1 :]}"
+        return (
+            f"{shown!r}: a login in an address is refused, as addresses are written into all that "
+            "is made of the pages, and a crawl logs in nowhere; give such pages as scrape.files"
+        )
+    if mark and _NO_HOST.search(authority):
+        return f"{url!r}: {authority!r} is no host: it holds a space or another unfit character"
+    return f"{url!r} is no http:// or https:// address"
 
 
 def _without_dots(path: str) -> str:

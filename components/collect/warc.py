@@ -26,6 +26,8 @@ from components.core.rows import shard_of
 
 COMPRESSION = 4
 """Of gzip: larger saves little on pages and costs much."""
+_TITLE = "Modelmill-Title"
+"""A header of our own: the standard has none for it."""
 Headers = tuple[tuple[str, str], ...]
 _PROFILE = "http://netpreserve.org/warc/1.1/revisit/"
 _INFO = (
@@ -62,6 +64,8 @@ class WebPage:
     request: Headers = ()
     """What was sent for it."""
     revisit: Revisit | None = None
+    title: str = ""
+    """What the row of a user's file that it was read from says, in one line."""
 
 
 def shard_name(index: int) -> str:
@@ -134,6 +138,8 @@ def _holder(page: WebPage, date: str) -> WarcRecord:
     if not page.headers:
         record = _record(WarcRecordType.resource, name, page.url, date, page.body)
         record.headers["Content-Type"] = page.content_type or "application/octet-stream"
+        if page.title:
+            record.headers[_TITLE] = page.title
         return record
     head = _http("HTTP/1.1 200 OK", (*page.headers, ("content-length", str(len(page.body)))))
     record = _record(WarcRecordType.response, name, page.url, date, head + page.body)
@@ -233,4 +239,6 @@ def _page(record: WarcRecord) -> WebPage | None:
         headers = headers or (("content-type", kind),)
     url = (record.headers.get("WARC-Target-URI") or "").strip("<>")
     body, date = record.reader.read(), record.headers.get("WARC-Date") or ""
-    return WebPage(url, body, kind, hashlib.sha256(body).hexdigest(), headers, date)
+    title = record.headers.get(_TITLE) or ""
+    digest = hashlib.sha256(body).hexdigest()
+    return WebPage(url, body, kind, digest, headers, date, title=title)

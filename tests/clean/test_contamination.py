@@ -135,7 +135,10 @@ def test_without_sets_every_document_passes(
 
 
 def test_bad_rows_are_set_aside_with_a_reason(
-    corpus_of: Callable[..., Corpus], work: Workdir, tmp_path: Path
+    corpus_of: Callable[..., Corpus],
+    work: Workdir,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     rows = [
         *ITEMS,
@@ -156,6 +159,8 @@ def test_bad_rows_are_set_aside_with_a_reason(
         ("set.jsonl:6", "has an empty question"),
         ("set.jsonl:7", "is no JSON object"),
     ]
+    told = "rows without an item: 4, the first: set.jsonl:4 is no JSON object"
+    assert caplog.messages == [f"contamination.sets: {told}"]
 
 
 def test_a_set_without_a_usable_row_is_an_error(

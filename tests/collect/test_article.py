@@ -45,6 +45,34 @@ def test_article_keeps_its_text_and_structure_alone() -> None:
     assert found.title == "Old bridge to close"
 
 
+@pytest.mark.parametrize(
+    ("before", "headline"),
+    [
+        ("<h1>Old <i>Stone</i>\nBridges</h1>", "Old Stone Bridges"),
+        ('<header><h1><a href="/">The Paper</a></h1></header><h1>Old Bridges</h1>', "Old Bridges"),
+        ("<h1>Paper</h1><h1>Old Bridges</h1>", "Old Bridges"),
+        ("<h1>Bridges to close</h1>", "Bridges to close"),
+        ("<nav><h1>The Paper</h1></nav>", ""),
+        ("", ""),
+    ],
+)
+def test_the_headline_is_told_apart_from_the_text(before: str, headline: str) -> None:
+    title = "Bridges to close | Paper"
+    page = f"<title>{title}</title><body>{before}<p>{SENTENCE * 20}</p><h1>After</h1>"
+    found = main_text(page, "text/html", "n")
+    assert found.headline == headline
+    assert found.text.startswith("The council")
+    assert found.title == title
+
+
+def test_a_page_whose_text_has_its_headline_gets_no_other() -> None:
+    code = f"<title>Bridges</title><body><h1>Bridges</h1><pre>x</pre><p>{SENTENCE * 20}</p>"
+    found = main_text(code, "text/html", "n")
+    assert (found.headings, found.headline) == (["Bridges"], "")
+    twice = f"<body><h1>The council said</h1><p>{SENTENCE * 20}</p>"
+    assert main_text(twice, "text/html", "n").headline == ""
+
+
 def test_metadata() -> None:
     root = parse_html(PAGE)
     found = read_metadata(root, read_facts(root), "http://a.example/2001/02/03/x")

@@ -331,6 +331,15 @@ def test_what_an_earlier_crawl_brought_is_older(tmp_path: Path) -> None:
     assert found == {"0": 1, "1": 0, "2": 1}
 
 
+def test_an_articles_headline_is_its_documents_first_line(tmp_path: Path) -> None:
+    body = f"<title>Bridges</title><body><h1>Old Stone Bridges</h1><p>{PROSE * 3}</p>"
+    pages = pages_of(tmp_path, {"http://a.example/": body})
+    work = Workdir.temporary(tmp_path / "store")
+    (row,) = documents(work, extract(ExtractConfig(), pages, work))
+    assert row["text"].startswith("# Old Stone Bridges\n\nThis sentence is here")
+    assert (row["title"], row["headings"]) == ("Bridges", ["Old Stone Bridges"])
+
+
 def test_what_a_page_says_of_itself_is_kept(tmp_path: Path) -> None:
     body = (
         '<html lang="pt-br"><head><meta name="author" content="A. Writer">'

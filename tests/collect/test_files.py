@@ -10,11 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.collect.extract import ExtractConfig, extract
 from components.collect.resolve import resolve
 from components.collect.scrape import NO_DATE, ScrapeConfig, scrape
+from components.collect.warc import WebPage, write_shards
 from components.core.errors import ConfigError, DataError
+from components.core.shards import read_all
 from components.core.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, config, fresh, ledger, stored
+
+HEADERS = (("content-type", "text/html"),)
 
 
 def test_files_of_every_kind(tmp_path: Path, web: Any) -> None:
@@ -46,6 +51,45 @@ def test_files_of_every_kind(tmp_path: Path, web: Any) -> None:
     assert ledger(work, pages)["docs/empty.txt"]["reason"] == "an empty page"
     again = fresh(tmp_path, "again")
     assert scrape(fixed, again).digest == pages.digest
+
+
+def test_documents_of_earlier_files_are_older(tmp_path: Path) -> None:
+    """As the list was given; what has a date of its own comes after all of them."""
+    folder = tmp_path / "docs"
+    (folder / "b").mkdir(parents=True)
+    for name in ("z", "b/x", "b/y", "a"):
+        (folder / f"{name}.txt").write_text(LONG + name)
+    (folder / "c.jsonl").write_text(json.dumps({"text": LONG, "url": "http://a.example/row"}))
+    archived = fresh(tmp_path, "archive")
+    page = WebPage("http://a.example/", LONG.encode(), "text/html", "", HEADERS, date=NOW)
+    write_shards(archived.folder, [page], 1, NOW)
+    globs = ["z.txt", "b/*.txt", "*.txt", "c.jsonl", f"{archived.folder}/*.warc.gz"]
+    fixed = resolve(ScrapeConfig(files=globs, folder=str(folder)), [], False, NOW)
+    crawled, work = fresh(tmp_path, "store"), fresh(tmp_path, "store")
+    corpus = extract(ExtractConfig(), scrape(fixed, crawled), work)
+    rows = read_all(work.path(corpus), ["url", "ordinal"]).to_pylist()
+    ordinals = {row["url"].rpartition("/")[2]: row["ordinal"] for row in rows}
+    assert ordinals == {"z.txt": 0, "x.txt": 1, "y.txt": 2, "a.txt": 3, "row": 4, "": 5}
+
+
+def test_a_rows_title_is_its_documents_title(tmp_path: Path) -> None:
+    titles: list[Any] = ["Brücken\r\nX: y \ud800 橋", None, 7, "", "t" * 5000]
+    rows = [{"text": f"# Own {n}\n\n{LONG}", "title": t} for n, t in enumerate(titles)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.table({"html": [LONG], "title": ["Of Parquet"]}), tmp_path / "b.parquet")
+    globs = [f"{tmp_path}/a.jsonl", f"{tmp_path}/b.parquet"]
+    crawled, work = fresh(tmp_path, "store"), fresh(tmp_path, "store")
+    corpus = extract(ExtractConfig(), scrape(ScrapeConfig(files=globs), crawled), work)
+    found = read_all(work.path(corpus), ["url", "title"]).to_pylist()
+    told = {row["url"].rpartition("/")[2]: row["title"] for row in found}
+    assert told == {
+        "a.jsonl#1": "Brücken X: y 橋",
+        "a.jsonl#2": "Own 1",
+        "a.jsonl#3": "Own 2",
+        "a.jsonl#4": "Own 3",
+        "a.jsonl#5": "t" * 1000,
+        "b.parquet#1": "Of Parquet",
+    }
 
 
 def test_changed_or_unknown_files_are_refused(tmp_path: Path, work: Workdir) -> None:

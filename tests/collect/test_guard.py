@@ -20,8 +20,9 @@ def test_private_addresses_are_refused(work: Workdir, web: Any) -> None:
     web.pages["/"] = LONG
     others = ("localhost", "2130706433", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "[::1]")
     for seed in (web.url, *(web.url.replace("127.0.0.1", other) for other in others)):
-        with pytest.raises(DataError, match=r"seed .* refused: .* leads to the private address"):
+        with pytest.raises(DataError, match=r"seed .* refused: .* leads to the private") as error:
             scrape(config(web, seeds=[seed], allow_private=False), work)
+        assert str(error.value).endswith("; to crawl it, set scrape.allow_private=true")
     assert web.requests == []  # no connection was made
 
 

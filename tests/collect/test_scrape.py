@@ -16,7 +16,7 @@ from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.site import SiteConfig
 from components.core.config import overlay
-from components.core.errors import ConfigError, TransientError
+from components.core.errors import ConfigError, DataError, TransientError
 from components.core.shards import read_all
 from components.core.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, asked, config, fresh, ledger, stored
@@ -95,6 +95,7 @@ def test_bad_pages_are_entered_with_their_reason_and_the_rest_goes_on(
         "pdf",
         "a1",
         "away",
+        "inside",
         "loop",
         "self",
         "broken",
@@ -115,6 +116,7 @@ def test_bad_pages_are_entered_with_their_reason_and_the_rest_goes_on(
         "/a3": (301, {"Location": "/landed"}, b""),
         "/landed": LONG,
         "/away": (302, {"Location": "http://elsewhere.example/"}, b""),
+        "/inside": (302, {"Location": "http://10.0.0.1/x"}, b""),
         "/loop": (302, {"Location": "/loop2"}, b""),
         "/loop2": (302, {"Location": "/loop"}, b""),
         "/self": (302, {"Location": "/self"}, b""),
@@ -132,8 +134,12 @@ def test_bad_pages_are_entered_with_their_reason_and_the_rest_goes_on(
     assert reasons["image"] == "no page: image/png"
     assert reasons["pdf"] == "no page: its content is binary"
     assert reasons["a1"] == f"redirects to {web.url}/a2"
-    assert reasons["a3"] == "more than 2 redirects"
-    assert reasons["away"] == "redirects to http://elsewhere.example/"
+    many = "more than 2 redirects (scrape.max_redirects)"
+    assert reasons["a3"] == f"{many}; {web.url}/landed is not followed"
+    away = "redirects to http://elsewhere.example/, which is not followed: "
+    assert reasons["away"] == f"{away}outside the crawl (scrape.hosts)"
+    inside = "redirects to http://10.0.0.1/x, which is not followed: a private address, "
+    assert reasons["inside"] == f"{inside}outside the crawl (scrape.hosts)"
     assert reasons["loop2"] == reasons["self"] == "redirects in a loop"
     assert reasons["broken"].startswith("its encoding is broken")
     assert reasons["empty"] == "an empty page"
@@ -199,6 +205,7 @@ def test_unreachable_seed_is_one_line(work: Workdir) -> None:
     ) as error:
         scrape(config, work)
     assert "\n" not in str(error.value)
+    assert "pass" not in str(error.value)
 
 
 def test_too_many_failures_end_the_run_and_are_asked_for_again(work: Workdir, web: Any) -> None:
@@ -237,11 +244,28 @@ def test_resolve_takes_the_newest_crawl_of_the_same_config() -> None:
     assert resolve(given, earlier, True, NOW) == given
 
 
+def test_a_redirect_beyond_a_hosts_budget_says_so(work: Workdir, web: Any) -> None:
+    web.pages |= {"/": f'<a href="/a">a</a>{LONG}', "/a": (302, {"Location": "/b"}, b"")}
+    rows = ledger(work, scrape(config(web, max_pages_per_host=2), work))
+    why = "which is not followed: the budget of its host is used up (scrape.max_pages_per_host)"
+    assert rows["a"]["reason"] == f"redirects to {web.url}/b, {why}"
+
+
+def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: Any) -> None:
+    web.pages["/"] = (302, {"Location": "http://nowhere.invalid/x"}, b"")
+    with pytest.raises(DataError, match=r"no page came from .*nowhere\.invalid/x: "):
+        scrape(config(web), work)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"seeds": ["ftp://a.example/"]}, "no http:// or https:// address"),
-        ({"seeds": ["https://user:pass@a.example/"]}, "no http:// or https:// address"),
+        (
+            {"seeds": ["https://user:pass@a.example/"]},
+            r"https://\*\*\*@a.example/': a login in an address is refused.* scrape\.files",
+        ),
+        ({"seeds": ["http://a b/"]}, "'a b' is no host: it holds a space"),
         ({"sources": "web"}, "sources: web needs seeds"),
         ({"sources": "files"}, "sources: files needs files"),
         ({"seeds": ["http://a.example"], "files": ["x"]}, "say which with sources"),

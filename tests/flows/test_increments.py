@@ -92,6 +92,18 @@ def test_no_page_is_dropped_for_one_that_was_dropped(
     assert len(chained) > len(ends)  # both ends of a chain stay where its middle fell
 
 
+def test_what_is_added_to_a_list_is_dropped_for_what_was_there(tmp_path: Path) -> None:
+    """Copies of pages come into files whose names are before those of the pages they are of."""
+    words = [" ".join(page(4000 + number)) for number in range(8)]
+    write(tmp_path / "old", {f"z{number}.txt": text for number, text in enumerate(words)})
+    write(tmp_path / "new", {f"a{number}.txt": text.upper() for number, text in enumerate(words)})
+    globs = [f"{tmp_path}/old/*.txt", f"{tmp_path}/new/*.txt"]
+    before = curate(tmp_path / "store", globs[:1], **GIVEN)
+    after = curate(tmp_path / "store", globs, **GIVEN)
+    assert len(before.kept) == 8
+    assert set(after.kept) == set(before.kept)
+
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
