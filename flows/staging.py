@@ -6,12 +6,15 @@ import inspect
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from rich.console import Console
+
 from components.collect.scrape import ScrapeConfig
-from components.core.action import Change
+from components.core.action import Change, Workspace
 from components.core.artifact import MANIFEST, Artifact
 from components.core.config import StageConfig, overlay
 from components.core.errors import ConfigError, MillError
@@ -19,8 +22,11 @@ from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store, remove
 from flows.beside import beside
+from flows.display import Display
 from flows.plan import PlanMill, Planned
+from flows.records import Several
 from flows.running import read_target, resolver
+from flows.step import CACHED, Listener, Silent, StoreMill
 from flows.text import text
 
 
@@ -31,8 +37,12 @@ def run_stage(
     output: Path,
     sets: Sequence[str],
     preset: str,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Adopt the inputs, run the stage through the store, copy its result to ``output``.
+
+    Args:
+        console: where the stage is shown at work, as ``run`` shows it; None shows nothing.
 
     Raises:
         ConfigError: no such stage, an input is missing or superfluous, ``output`` exists.
@@ -44,22 +54,30 @@ def run_stage(
     config = _fixed(overlay(planned.config, {}, sets), planned.config)
     roles = _roles(planned)
     given = _adopt(store, name, roles, inputs)
-    request = store.request(planned.component, config, given)
-    pool = Pool()
+    silent = Silent()
+    shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
     try:
-        artifact, cached = store.run(request, executor=pool)
+        with closing(Pool()) as pool:
+            listener = Several([*shown, silent])
+            mill = StoreMill(store, Workspace(settings), executor=pool, listener=listener)
+            artifact = mill.step(name, planned.component, config, **given)
     except MillError as error:
         raise type(error)(_as_given(str(error), store, given, inputs)) from error
-    finally:
-        pool.close()
     _copy_out(store.root / artifact.name, output)
     return {
         "stage": name,
-        "cached": cached,
+        "cached": silent.results[0].state == CACHED,
         "output": str(output),
         "digest": artifact.digest,
         "stats": artifact.stats,
     }
+
+
+class _StageDisplay(Display):
+    """Of a stage that failed nothing is left but the line that says why."""
+
+    def failed(self, name: str, error: BaseException) -> None:
+        self._stop()
 
 
 def _find(settings: Settings, name: str, preset: str) -> Planned:

@@ -75,7 +75,8 @@ def stage(
     """One stage on your own files; the result is copied to OUTPUT whole or not at all."""
     from flows.staging import run_stage
 
-    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset)
+    shown = None if as_json else Console(stderr=True)
+    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset, shown)
     emit(as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}"))
 
 

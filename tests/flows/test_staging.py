@@ -1,0 +1,76 @@
+"""``modelmill stage`` as a user meets it: what it shows, takes and refuses."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from components.core import log
+from components.core.settings import Settings
+from components.train import autopilot_settle
+from flows.cli import CHOICES
+from flows.staging import run_stage
+from tests.train.conftest import sealed_model, sealed_tokens
+
+SMALL = ("positions=32", "batch=64", "steps=3", "precision=float32")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """A folder with a checkpoint and tokens."""
+    store, folder = tmp_path / "elsewhere", tmp_path / "given"
+    made = {"model": sealed_model(store), "tokens": sealed_tokens(store, 8)}
+    for name, artifact in made.items():
+        shutil.copytree(store / artifact.name, folder / name)
+    return folder
+
+
+def stage(
+    given: Path,
+    name: str,
+    inputs: dict[str, str],
+    *sets: str,
+    output: str = "out",
+    console: Console | None = None,
+) -> dict[str, Any]:
+    settings = Settings(home=given.parent / "home", reference_data=given)
+    named = [f"{role}={given / path}" for role, path in inputs.items()]
+    return run_stage(settings, name, named, given / output, sets, "nano", console)
+
+
+ADAPT = {"model": "model", "tokens": "tokens"}
+
+
+def test_a_stage_is_shown_at_work_and_as_cached(given: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=160)
+    assert not stage(given, "adapt", ADAPT, *SMALL, console=console)["cached"]
+    assert "… adapt" in out.getvalue()
+    assert "3 steps" in out.getvalue()
+    assert "Completed" in out.getvalue()
+    again = io.StringIO()
+    told = stage(given, "adapt", ADAPT, *SMALL, output="b", console=Console(file=again))
+    assert told["cached"]
+    assert "adapt          Cached" in again.getvalue()
+
+
+def test_what_the_autopilot_chose_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert autopilot_settle.__name__ == CHOICES
+    try:
+        log.configure(told=(CHOICES,))
+        autopilot_settle.log.info("autopilot: batch: 512")
+        log.get_logger("components.other").info("of no interest")
+    finally:  # other tests listen to the house's log
+        autopilot_settle.log.setLevel(logging.NOTSET)
+        house = logging.getLogger(log.HOUSE)
+        house.handlers.clear()
+        house.propagate = True
+    told = capsys.readouterr().err
+    assert "autopilot: batch: 512\n" in told
+    assert "of no interest" not in told
