@@ -51,7 +51,7 @@ def run_stage(
         raise ConfigError(f"--output {output}: exists already; give a new folder")
     store = Store(settings.store)
     planned = _find(settings, name, preset)
-    config = _fixed(overlay(planned.config, {}, sets), planned.config)
+    config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
     roles = _roles(planned)
     given = _adopt(store, name, roles, inputs)
     silent = Silent()

@@ -131,16 +131,21 @@ def overlay(
     *,
     file: Path | None = None,
     lines: Mapping[Location, int] | None = None,
+    within: str = "",
 ) -> M:
     """``base`` with a user's values and ``--set`` assignments on top, validated as a whole.
+
+    Args:
+        within: the field of a run that ``base`` is: assignments may begin with it, and mistakes
+            are named by it.
 
     Raises:
         ConfigError: an unknown field, a wrong type or a value out of bounds.
     """
     merged = merge(base.model_dump(), values)
     for assignment in assignments:
-        merged = merge(merged, parse_assignment(assignment))
-    source = Source(file, lines, assignments)
+        merged = merge(merged, _inside(parse_assignment(assignment), type(base), within))
+    source = Source(file, lines, assignments, within)
     problems = dict.fromkeys(_truths(type(base), merged), "given true or false: must be a number")
     try:
         made = type(base).model_validate(merged)
@@ -150,6 +155,12 @@ def overlay(
     if problems:
         raise ConfigError(source.tell(problems))
     return made
+
+
+def _inside(assigned: dict[str, Any], model: type[BaseModel], within: str) -> dict[str, Any]:
+    """``pretrain.minutes`` as ``minutes``, where a config of ``pretrain`` is asked for."""
+    inner = assigned.get(within)
+    return inner if isinstance(inner, dict) and within not in model.model_fields else assigned
 
 
 def _truths(model: type, values: Mapping[str, Any], at: Location = ()) -> Iterator[Location]:

@@ -51,16 +51,22 @@ class Source:
     file: Path | None = None
     lines: Mapping[Location, int] | None = None
     assignments: Sequence[str] = ()
+    within: str = ""
+    """The field of a run that the values are of; ``--set`` may begin with it or leave it out."""
 
     def place(self, at: Location) -> str:
         """Begins a message: ``acme.yaml:3: ``, ``--set a=b: ``; empty where nothing is known."""
         dotted = ".".join(str(part) for part in at)
         for assignment in self.assignments:
-            name = assignment.partition("=")[0].strip()
+            name = self._full(assignment.partition("=")[0].strip())
             if dotted == name or dotted.startswith(name + ".") or name.startswith(dotted + "."):
                 return f"--set {assignment}: "
         line = self._line(at)
         return "" if self.file is None else f"{self.file}:{line}: " if line else f"{self.file}: "
+
+    def _full(self, name: str) -> str:
+        inside = not self.within or name.startswith(f"{self.within}.")
+        return name if inside else f"{self.within}.{name}"
 
     def _line(self, at: Location) -> int:
         while at and at not in (self.lines or {}):
@@ -69,6 +75,8 @@ class Source:
 
     def tell(self, problems: Mapping[Location, str]) -> str:
         """All problems, a line each, in the order of the file."""
+        outer = (self.within,) if self.within else ()
+        problems = {(*outer, *at): problem for at, problem in problems.items()}
         ordered = sorted(problems.items(), key=lambda item: self._line(item[0]))
         return "\n".join(
             f"{self.place(at)}{'.'.join(map(str, at)) or '(whole file)'}: {problem}"

@@ -68,7 +68,13 @@ def stage(
     input_: Annotated[
         list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")
     ] = None,
-    set_: Sets = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="field=value of the stage, e.g. minutes=5 or, as in a run, pretrain.minutes=5",
+        ),
+    ] = None,
     preset: Annotated[str, typer.Option(help="where the stage's config starts from")] = "tiny",
     as_json: Json = False,
 ) -> None:

@@ -120,6 +120,18 @@ def test_a_wrong_set_names_itself(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_stage_s_own_name_may_stand_before_its_fields() -> None:
+    for given in ("minutes=5", "pretrain.minutes=5"):
+        assert overlay(Inner(), {}, [given], within="pretrain").minutes == 5
+    for given in ("minutes=-1", "pretrain.minutes=-1"):
+        with pytest.raises(ConfigError) as caught:
+            overlay(Inner(), {}, [given], within="pretrain")
+        told = f"--set {given}: pretrain.minutes: given -1: must be more than 0.0"
+        assert str(caught.value) == told
+    with pytest.raises(ConfigError, match=r"--set sft.minutes=5: pretrain.sft: unknown field"):
+        overlay(Inner(), {}, ["sft.minutes=5"], within="pretrain")
+
+
 def test_missing_and_binary_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path / "absent.yaml")

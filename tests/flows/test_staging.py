@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from components.core import log
+from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.train import autopilot_settle
 from flows.cli import CHOICES
@@ -74,3 +75,10 @@ def test_what_the_autopilot_chose_is_shown(capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().err
     assert "autopilot: batch: 512\n" in told
     assert "of no interest" not in told
+
+
+def test_a_field_may_be_named_as_in_a_run(given: Path) -> None:
+    sets = [f"adapt.{one}" for one in SMALL]
+    assert stage(given, "adapt", ADAPT, *sets)["stats"]["steps"] == 3
+    with pytest.raises(ConfigError, match=r"^--set steps=0: adapt\.steps: given 0: must be"):
+        stage(given, "adapt", ADAPT, "steps=0", output="b")
