@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,12 @@ from components.core.precision import Precision, computing
 from components.core.weights import load_model, read_shape, save_model
 from components.core.workdir import Workdir
 from components.text.tokens import TokenSplit, open_split
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.recipe import (
+    MINUTES_OR_STEPS,
+    OptimConfig,
+    SafetyConfig,
+    ScheduleConfig,
+)
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
@@ -68,6 +73,8 @@ class DistillConfig(StageConfig):
     seed: int = Field(
         default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
+
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
 
     @model_validator(mode="after")
     def _fits(self) -> DistillConfig:
