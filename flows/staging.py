@@ -23,6 +23,7 @@ from components.core.settings import Settings
 from components.core.store import Store, remove
 from flows.beside import beside
 from flows.display import Display
+from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
 from flows.records import Several
 from flows.running import read_target, resolver
@@ -166,6 +167,9 @@ def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict
             raise ConfigError(f"--input {entry}: {name} takes {roles.named}")
         if not Path(given_path).exists():
             raise ConfigError(f"--input {entry}: {given_path} does not exist")
+        kind = roles.kind(role)
+        assert kind is not None
+        check_kind(entry, Path(given_path), role, name, kind)
         paths[role] = Path(given_path)
     missing = [role for role in roles.needed if role not in paths]
     if missing:
@@ -195,7 +199,7 @@ def _as_given(message: str, store: Store, given: dict[str, Any], inputs: Sequenc
         path = paths.get(role, paths.get("", role))
         for name in (str(store.root / artifact.name), artifact.name, Path(artifact.name).name):
             message = message.replace(name, path)
-    if any(path in message for path in paths.values()):
+    if not inputs or any(path in message for path in paths.values()):
         return message
     return f"{message}; inputs: {', '.join(inputs)}"
 

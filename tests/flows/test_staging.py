@@ -12,11 +12,14 @@ import pytest
 from rich.console import Console
 
 from components.core import log
+from components.core.artifact import Tokenizer
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from components.core.store import Store
 from components.train import autopilot_settle
 from flows.cli import CHOICES
-from flows.staging import run_stage
+from flows.kinds import check_kind
+from flows.staging import _as_given, run_stage
 from tests.train.conftest import sealed_model, sealed_tokens
 
 SMALL = ("positions=32", "batch=64", "steps=3", "precision=float32")
@@ -82,3 +85,62 @@ def test_a_field_may_be_named_as_in_a_run(given: Path) -> None:
     assert stage(given, "adapt", ADAPT, *sets)["stats"]["steps"] == 3
     with pytest.raises(ConfigError, match=r"^--set steps=0: adapt\.steps: given 0: must be"):
         stage(given, "adapt", ADAPT, "steps=0", output="b")
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "told"),
+    [
+        (
+            "adapt",
+            {"model": "tokens", "tokens": "tokens"},
+            "/given/tokens is of kind tokens; adapt takes checkpoint (model.json, "
+            "model.safetensors) as model",
+        ),
+        (
+            "merge",
+            {"model": "model", "adapter": "adapted"},
+            "/given/adapted holds no adapter_config.json, no adapter_model.safetensors; merge "
+            "takes adapter (adapter_config.json, adapter_model.safetensors) as adapter: give "
+            "{given}/adapted/adapter",
+        ),
+        ("import_hf", {"folder": "model"}, "is of kind checkpoint; import_hf takes a model as"),
+        ("import_hf", {"folder": "empty"}, "/given/empty holds no config.json; import_hf takes"),
+        (
+            "loss",
+            {"model": "model", "tokens": "empty"},
+            "holds no meta.json, no train.npy, no train.docs.npy; loss takes tokens",
+        ),
+        (
+            "tokens",
+            {"corpus": "tokens", "tokenizer": "model"},
+            "/given/tokens is of kind tokens; tokens takes corpus as corpus",
+        ),
+        (
+            "pretrain",
+            {"tokens": "tokens", "tokenizer": "model"},
+            "is of kind checkpoint; pretrain takes tokenizer (tokenizer.json) as tokenizer",
+        ),
+    ],
+)
+def test_another_kind_of_input_is_named(
+    given: Path, name: str, inputs: dict[str, str], told: str
+) -> None:
+    (given / "empty").mkdir()
+    (given / "adapted" / "adapter").mkdir(parents=True)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        (given / "adapted" / "adapter" / file).write_text("{}")
+    with pytest.raises(ConfigError) as refused:
+        stage(given, name, inputs)
+    assert told.replace("{given}", str(given)) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (given.parent / "home").exists()
+
+
+def test_a_checkpoint_that_holds_a_tokenizer_is_one_too(given: Path) -> None:
+    (given / "model" / "tokenizer.json").write_text("{}")
+    check_kind("x", given / "model", "tokenizer", "pretrain", Tokenizer)
+    check_kind("x", given / "model" / "tokenizer.json", "tokenizer", "pretrain", Tokenizer)
+
+
+def test_an_error_without_inputs_does_not_speak_of_any(tmp_path: Path) -> None:
+    assert _as_given("it is broken", Store(tmp_path), {}, []) == "it is broken"
