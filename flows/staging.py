@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from rich.console import Console
 
@@ -26,6 +24,7 @@ from flows.display import Display
 from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
 from flows.records import Several
+from flows.roles import Roles, roles_of
 from flows.running import read_target, resolver
 from flows.step import CACHED, Listener, Silent, StoreMill
 from flows.text import text
@@ -53,7 +52,7 @@ def run_stage(
     store = Store(settings.store)
     planned = _find(settings, name, preset)
     config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
-    roles = _roles(planned)
+    roles = roles_of(planned.component, planned.inputs)
     given = _adopt(store, name, roles, inputs)
     silent = Silent()
     shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
@@ -106,50 +105,6 @@ def _fixed(config: StageConfig, planned: StageConfig) -> StageConfig:
     return resolver()(config, [])
 
 
-@dataclass(frozen=True)
-class Roles:
-    """What a stage may be given: role -> kind."""
-
-    needed: dict[str, type[Artifact]]
-    optional: dict[str, type[Artifact]]
-    """Roles with a default in the component's signature; ``more.*`` is a role of any name."""
-
-    def kind(self, role: str) -> type[Artifact] | None:
-        """What a role takes; None where the stage has no such role."""
-        outer, dot, _ = role.partition(".")
-        known = {**self.needed, **self.optional}
-        return known.get(role) or (known.get(f"{outer}.*") if dot else None)
-
-    @property
-    def named(self) -> str:
-        told = [*self.needed, *(f"{role} (optional)" for role in self.optional)]
-        return ", ".join(told)
-
-
-def _roles(planned: Planned) -> Roles:
-    """From the component's signature; a mapping gives one role an entry."""
-    hints = get_type_hints(planned.component)
-    signature = inspect.signature(planned.component).parameters
-    needed: dict[str, type[Artifact]] = {}
-    optional: dict[str, type[Artifact]] = {}
-    for role, parameter in signature.items():
-        kinds = [kind for kind in (hints[role], *get_args(hints[role])) if _is_artifact(kind)]
-        if not kinds:
-            continue
-        if parameter.default is inspect.Parameter.empty:
-            given = planned.inputs[role]
-            names = [role] if isinstance(given, Artifact) else [f"{role}.{key}" for key in given]
-            needed.update(dict.fromkeys(names, kinds[0]))
-        else:
-            mapping = get_origin(hints[role]) is Mapping
-            optional[f"{role}.*" if mapping else role] = kinds[0]
-    return Roles(needed, optional)
-
-
-def _is_artifact(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Artifact)
-
-
 def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict[str, Any]:
     paths: dict[str, Path] = {}
     if inputs and not roles.named:
@@ -173,7 +128,8 @@ def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict
         paths[role] = Path(given_path)
     missing = [role for role in roles.needed if role not in paths]
     if missing:
-        raise ConfigError(f"{name}: --input {missing[0]}=PATH is missing")
+        asked = ", ".join(f"--input {role}=PATH" for role in missing)
+        raise ConfigError(f"{name}: {asked} {'is' if len(missing) == 1 else 'are'} missing")
     given: dict[str, Any] = {}
     for role, path in paths.items():
         kind = roles.kind(role)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from components.core import settings
 from flows.commands.app import Json, Sets, Target, app, emit
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+_WORDS = "modelmill.words"
+"""What was typed behind ``stage``."""
 
 
 @app.command()
@@ -56,12 +63,31 @@ def autopilot(
     emit(as_json, advice.as_json(), advice.show)
 
 
-@app.command()
+class _StageHelp(TyperCommand):
+    """Its help ends with the inputs of the stage that is named, or of all of them."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        ctx.meta[_WORDS] = list(args)  # --help is answered before any other word is read
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        from flows.roles import catalogue
+
+        super().format_help(ctx, formatter)
+        stages = catalogue()
+        named = [word for word in ctx.meta.get(_WORDS, ()) if word in stages]
+        typer.echo("Inputs, ROLE by ROLE:\n")
+        for name in named or stages:
+            typer.echo(f"  {name}: {stages[name].named or 'no input'}")
+
+
+@app.command(cls=_StageHelp)
 def stage(
     name: Annotated[
         str,
         typer.Argument(
-            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge"
+            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge, "
+            "import_hf"
         ),
     ],
     output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],

@@ -87,6 +87,12 @@ def test_a_field_may_be_named_as_in_a_run(given: Path) -> None:
         stage(given, "adapt", ADAPT, "steps=0", output="b")
 
 
+def test_all_missing_inputs_are_named(given: Path) -> None:
+    asked = "--input instructions=PATH, --input tokenizer=PATH are missing"
+    with pytest.raises(ConfigError, match=f"sft: {asked}"):
+        stage(given, "sft", {"model": "model"})
+
+
 @pytest.mark.parametrize(
     ("name", "inputs", "told"),
     [
