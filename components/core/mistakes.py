@@ -5,6 +5,7 @@ field, what was given and what is allowed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as fields_of
@@ -40,6 +41,9 @@ _BOUNDS = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }
+_QUOTED = re.compile("'([^']*)'")
+_MANY = 8
+"""Choices that are listed whatever was given; of more, the one that was meant."""
 _LONGEST = 100
 """Characters of a given value that are shown."""
 
@@ -127,6 +131,8 @@ def _wrong(one: Mapping[str, Any], model: type[BaseModel], at: Location) -> str:
         return f"unknown field; {_suggest(str(at[-1]), fields_at(model, at[:-1]))}"
     if kind.startswith("missing"):
         return "is missing"
+    if kind == "literal_error" and len(choices := _QUOTED.findall(context["expected"])) > _MANY:
+        return f"unknown; {_suggest(str(one['input']), choices)}"
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**context)}"
     named = _KINDS.get(kind.partition("_")[0])
