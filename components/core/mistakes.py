@@ -61,7 +61,7 @@ class Source:
     def place(self, at: Location) -> str:
         """Begins a message: ``acme.yaml:3: ``, ``--set a=b: ``; empty where nothing is known."""
         dotted = ".".join(str(part) for part in at)
-        for assignment in self.assignments:
+        for assignment in reversed(self.assignments):  # the last one holds
             name = self._full(assignment.partition("=")[0].strip())
             if dotted == name or dotted.startswith(name + ".") or name.startswith(dotted + "."):
                 return f"--set {assignment}: "
@@ -81,9 +81,10 @@ class Source:
         """All problems, a line each, in the order of the file."""
         outer = (self.within,) if self.within else ()
         problems = {(*outer, *at): problem for at, problem in problems.items()}
+        whole = "(whole file)" if self.file else "(whole config)"
         ordered = sorted(problems.items(), key=lambda item: self._line(item[0]))
         return "\n".join(
-            f"{self.place(at)}{'.'.join(map(str, at)) or '(whole file)'}: {problem}"
+            f"{self.place(at)}{'.'.join(map(str, at)) or whole}: {problem}"
             for at, problem in ordered
         )
 
