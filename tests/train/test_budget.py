@@ -167,6 +167,23 @@ def test_a_budget_that_is_written_displaces_the_preset_s() -> None:
     assert pretraining(tokens=1e6).minutes is None
 
 
+def test_a_budget_of_few_steps_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def step() -> None:
+        time.sleep(0.001)
+
+    time_budget(1e-9, tmp_path, lambda: [(1.0, step)])
+    time_budget(1e-9, tmp_path, list)  # from the journal
+    assert [record.getMessage()[:49] for record in caplog.records] == [
+        "a budget of 1e-09 minutes gives 1 step of about 0"
+    ]
+    caplog.clear()
+    (tmp_path / "more").mkdir()
+    time_budget(0.01, tmp_path / "more", lambda: [(1.0, step)])
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("kind", ["minutes", "tokens", "flops", "steps"])
 def test_a_run_s_budget_is_displaced_in_its_stage(kind: str) -> None:
     run = overlay(nano(), {"pretrain": {kind: 5000}})
