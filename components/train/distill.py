@@ -9,6 +9,7 @@ student begins with random weights.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -46,7 +47,7 @@ class DistillConfig(StageConfig):
 
     shape: DecoderShape = Field(
         default=DecoderShape(width=128, layers=4, heads=4, kv_heads=2, head_width=32, hidden=384),
-        description="the student's shape",
+        description="the student's shape; a vocabulary left at its default is the teacher's",
     )
     temperature: float = Field(
         default=1.0, gt=0, le=100, description="both models' logits are divided by it"
@@ -131,6 +132,7 @@ def distill(
     from components.train.texts import Texts
 
     split = open_split(work.path(tokens), "train")
+    config = _of_vocabulary(config, read_shape(work.path(teacher)).vocabulary)
     _check(config, read_shape(work.path(teacher)), split)
     lesson = _lesson(config, load_model(work.path(teacher)))
     rows, positions = config.batch // config.positions, config.positions
@@ -161,6 +163,14 @@ def distill(
         "skipped": trained.skipped,
     }
     return work.seal(Checkpoint, stats=stats)
+
+
+def _of_vocabulary(config: DistillConfig, vocabulary: int) -> DistillConfig:
+    """With the teacher's vocabulary where none was asked for: no other can learn from it."""
+    if config.shape.vocabulary != DecoderShape().vocabulary:
+        return config
+    shape = dataclasses.replace(config.shape, vocabulary=vocabulary)
+    return config.model_copy(update={"shape": shape})
 
 
 def _check(config: DistillConfig, teacher: DecoderShape, split: TokenSplit) -> None:
