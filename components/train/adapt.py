@@ -1,6 +1,6 @@
 """Pretraining goes on, on the text of a domain: all weights, or adapters alone (LoRA, QLoRA).
 
-    modelmill stage adapt --input model=PATH tokens=PATH --output DIR --set lora.rank=16
+    modelmill stage adapt --input model=PATH --input tokens=PATH --output DIR --set lora.rank=16
 
 The tokens must be packed with the model's tokenizer. With adapters the result is the merged model,
 and they lie beside it in ``adapter/``.

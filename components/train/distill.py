@@ -1,6 +1,6 @@
 """Distillation: a smaller decoder learns from the logits of a trained one.
 
-    modelmill stage distill --input teacher=PATH tokens=PATH --output DIR --set minutes=4
+    modelmill stage distill --input teacher=PATH --input tokens=PATH --output DIR --set minutes=4
 
 The teacher runs beside the student on the same text, so the budget of minutes pays for both. The
 student begins with random weights.

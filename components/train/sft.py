@@ -1,6 +1,7 @@
 """Supervised fine-tuning: a pretrained decoder learns to answer in the chat template.
 
-    modelmill stage finetune --input model=PATH instructions=PATH tokenizer=PATH --output DIR
+    modelmill stage sft --input model=PATH --input instructions=PATH \\
+        --input tokenizer=PATH --output DIR
 
 Only the answer's tokens (and the token that ends it) are targets. Examples of about equal length
 share a batch, so little is padding.
