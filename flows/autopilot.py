@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from components.core.artifact import Tokens
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store import Store
+from components.text.tokens import open_split
 from components.train.autopilot import Choices, Corpus, choose, shown
 from components.train.autopilot_probe import probe_machine
 from components.train.autopilot_settle import budget_of, fixed_fields
@@ -69,11 +71,23 @@ def advise(
 
 
 def _packed(settings: Settings) -> int:
-    """Training tokens of the newest artifact."""
-    manifests = Store(settings.store).sealed() if settings.store.is_dir() else []
+    """Training tokens of the newest artifact that holds any."""
+    store = Store(settings.store)
+    manifests = store.sealed() if settings.store.is_dir() else []
     for manifest in reversed(manifests):
         if manifest["format"] == Tokens.format:
-            return int(manifest["artifact"]["stats"]["train_tokens"])
+            artifact = Tokens.model_validate(manifest["artifact"])
+            tokens = artifact.stats.get("train_tokens") or _counted(store.root / artifact.name)
+            if tokens:
+                return int(tokens)
     raise ConfigError(
         "autopilot: the workspace holds no tokens: say --tokens N, or run the target --until tokens"
     )
+
+
+def _counted(folder: Path) -> int:
+    """Training tokens of a folder that a user gave; 0 where it holds none, whatever it is."""
+    try:
+        return len(open_split(folder, "train").tokens)
+    except DataError:
+        return 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
+
+from rich.console import Console
 
 from components.collect.scrape import ScrapeConfig
-from components.core.action import Change
+from components.core.action import Change, Workspace
 from components.core.artifact import MANIFEST, Artifact
 from components.core.config import StageConfig, overlay
 from components.core.errors import ConfigError, MillError
@@ -19,8 +20,13 @@ from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store, remove
 from flows.beside import beside
+from flows.display import Display
+from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
+from flows.records import Several
+from flows.roles import Roles, roles_of
 from flows.running import read_target, resolver
+from flows.step import CACHED, Listener, Silent, StoreMill
 from flows.text import text
 
 
@@ -31,8 +37,12 @@ def run_stage(
     output: Path,
     sets: Sequence[str],
     preset: str,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Adopt the inputs, run the stage through the store, copy its result to ``output``.
+
+    Args:
+        console: where the stage is shown at work, as ``run`` shows it; None shows nothing.
 
     Raises:
         ConfigError: no such stage, an input is missing or superfluous, ``output`` exists.
@@ -41,25 +51,33 @@ def run_stage(
         raise ConfigError(f"--output {output}: exists already; give a new folder")
     store = Store(settings.store)
     planned = _find(settings, name, preset)
-    config = _fixed(overlay(planned.config, {}, sets), planned.config)
-    roles = _roles(planned)
+    config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
+    roles = roles_of(planned.component, planned.inputs)
     given = _adopt(store, name, roles, inputs)
-    request = store.request(planned.component, config, given)
-    pool = Pool()
+    silent = Silent()
+    shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
     try:
-        artifact, cached = store.run(request, executor=pool)
+        with closing(Pool()) as pool:
+            listener = Several([*shown, silent])
+            mill = StoreMill(store, Workspace(settings), executor=pool, listener=listener)
+            artifact = mill.step(name, planned.component, config, **given)
     except MillError as error:
         raise type(error)(_as_given(str(error), store, given, inputs)) from error
-    finally:
-        pool.close()
     _copy_out(store.root / artifact.name, output)
     return {
         "stage": name,
-        "cached": cached,
+        "cached": silent.results[0].state == CACHED,
         "output": str(output),
         "digest": artifact.digest,
         "stats": artifact.stats,
     }
+
+
+class _StageDisplay(Display):
+    """Of a stage that failed nothing is left but the line that says why."""
+
+    def failed(self, name: str, error: BaseException) -> None:
+        self._stop()
 
 
 def _find(settings: Settings, name: str, preset: str) -> Planned:
@@ -87,50 +105,6 @@ def _fixed(config: StageConfig, planned: StageConfig) -> StageConfig:
     return resolver()(config, [])
 
 
-@dataclass(frozen=True)
-class Roles:
-    """What a stage may be given: role -> kind."""
-
-    needed: dict[str, type[Artifact]]
-    optional: dict[str, type[Artifact]]
-    """Roles with a default in the component's signature; ``more.*`` is a role of any name."""
-
-    def kind(self, role: str) -> type[Artifact] | None:
-        """What a role takes; None where the stage has no such role."""
-        outer, dot, _ = role.partition(".")
-        known = {**self.needed, **self.optional}
-        return known.get(role) or (known.get(f"{outer}.*") if dot else None)
-
-    @property
-    def named(self) -> str:
-        told = [*self.needed, *(f"{role} (optional)" for role in self.optional)]
-        return ", ".join(told)
-
-
-def _roles(planned: Planned) -> Roles:
-    """From the component's signature; a mapping gives one role an entry."""
-    hints = get_type_hints(planned.component)
-    signature = inspect.signature(planned.component).parameters
-    needed: dict[str, type[Artifact]] = {}
-    optional: dict[str, type[Artifact]] = {}
-    for role, parameter in signature.items():
-        kinds = [kind for kind in (hints[role], *get_args(hints[role])) if _is_artifact(kind)]
-        if not kinds:
-            continue
-        if parameter.default is inspect.Parameter.empty:
-            given = planned.inputs[role]
-            names = [role] if isinstance(given, Artifact) else [f"{role}.{key}" for key in given]
-            needed.update(dict.fromkeys(names, kinds[0]))
-        else:
-            mapping = get_origin(hints[role]) is Mapping
-            optional[f"{role}.*" if mapping else role] = kinds[0]
-    return Roles(needed, optional)
-
-
-def _is_artifact(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Artifact)
-
-
 def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict[str, Any]:
     paths: dict[str, Path] = {}
     if inputs and not roles.named:
@@ -148,10 +122,14 @@ def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict
             raise ConfigError(f"--input {entry}: {name} takes {roles.named}")
         if not Path(given_path).exists():
             raise ConfigError(f"--input {entry}: {given_path} does not exist")
+        kind = roles.kind(role)
+        assert kind is not None
+        check_kind(entry, Path(given_path), role, name, kind)
         paths[role] = Path(given_path)
     missing = [role for role in roles.needed if role not in paths]
     if missing:
-        raise ConfigError(f"{name}: --input {missing[0]}=PATH is missing")
+        asked = ", ".join(f"--input {role}=PATH" for role in missing)
+        raise ConfigError(f"{name}: {asked} {'is' if len(missing) == 1 else 'are'} missing")
     given: dict[str, Any] = {}
     for role, path in paths.items():
         kind = roles.kind(role)
@@ -177,7 +155,7 @@ def _as_given(message: str, store: Store, given: dict[str, Any], inputs: Sequenc
         path = paths.get(role, paths.get("", role))
         for name in (str(store.root / artifact.name), artifact.name, Path(artifact.name).name):
             message = message.replace(name, path)
-    if any(path in message for path in paths.values()):
+    if not inputs or any(path in message for path in paths.values()):
         return message
     return f"{message}; inputs: {', '.join(inputs)}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 from pydantic import Field
@@ -14,7 +14,7 @@ from components.core.config import StageConfig
 from components.core.rows import SPAN
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir
-from components.text.pii import ALL_KINDS, NAME_KINDS, find_spans
+from components.text.pii import Kind, find_spans
 from components.text.spans import Span, claim
 
 NAMED = pa.struct(
@@ -38,8 +38,8 @@ SCHEMA = pa.schema(
 class PiiConfig(StageConfig):
     """Which kinds are looked for."""
 
-    kinds: tuple[str, ...] = Field(
-        default=(*ALL_KINDS, *NAME_KINDS),
+    kinds: tuple[Kind, ...] = Field(
+        default=get_args(Kind),
         description="kinds whose spans are kept; a kind with _example is what documentation "
         "writes as an example",
     )
@@ -55,7 +55,7 @@ def score_pii(config: PiiConfig, corpus: Corpus, work: Workdir) -> Scores:
         ConfigError: names are wanted, and their extra or their pipeline is not installed.
     """
     check_names(config.names)
-    kinds, model = list(config.kinds), config.names.model
+    kinds, model = [*config.kinds], config.names.model
     map_shards(work, work.path(corpus), pii_of_shard, kinds=kinds, model=model)
     spans = read_all(work.folder, ["spans"])["spans"].to_pylist()
     stats = {"spans": float(sum(map(len, spans))), "documents_with": float(sum(map(bool, spans)))}

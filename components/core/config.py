@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import yaml
@@ -26,6 +27,9 @@ class StageConfig(BaseModel):
 
     aside: ClassVar[frozenset[str]] = frozenset()
     """Fields that say how work is split and not what is made: no part of a stage's key."""
+
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+    """A field that a user writes -> fields of a preset that are then null, as other budgets are."""
 
     def identity(self) -> dict[str, Any]:
         """The fields that a stage's key is made of."""
@@ -131,16 +135,23 @@ def overlay(
     *,
     file: Path | None = None,
     lines: Mapping[Location, int] | None = None,
+    within: str = "",
 ) -> M:
     """``base`` with a user's values and ``--set`` assignments on top, validated as a whole.
+
+    Args:
+        within: the field of a run that ``base`` is: assignments may begin with it, and mistakes
+            are named by it.
 
     Raises:
         ConfigError: an unknown field, a wrong type or a value out of bounds.
     """
-    merged = merge(base.model_dump(), values)
+    merged, written = merge(base.model_dump(), values), dict(values)
     for assignment in assignments:
-        merged = merge(merged, parse_assignment(assignment))
-    source = Source(file, lines, assignments)
+        assigned = _inside(parse_assignment(assignment), type(base), within)
+        merged, written = merge(merged, assigned), merge(written, assigned)
+    merged = merge(merged, _displaced(type(base), written))
+    source = Source(file, lines, assignments, within)
     problems = dict.fromkeys(_truths(type(base), merged), "given true or false: must be a number")
     try:
         made = type(base).model_validate(merged)
@@ -150,6 +161,28 @@ def overlay(
     if problems:
         raise ConfigError(source.tell(problems))
     return made
+
+
+def _inside(assigned: dict[str, Any], model: type[BaseModel], within: str) -> dict[str, Any]:
+    """``pretrain.minutes`` as ``minutes``, where a config of ``pretrain`` is asked for."""
+    inner = assigned.get(within)
+    return inner if isinstance(inner, dict) and within not in model.model_fields else assigned
+
+
+def _displaced(model: type[BaseModel], written: Mapping[str, Any]) -> dict[str, Any]:
+    """Null for each field of a preset that a user's displaces and that the user did not write."""
+    nulls: dict[str, Any] = {}
+    for name, value in written.items():
+        if value is not None and issubclass(model, StageConfig):
+            others = model.displaces.get(name, ())
+            nulls |= {other: None for other in others if other not in written}
+        field = model.model_fields.get(name)
+        if isinstance(value, Mapping) and field is not None:
+            for kind in _kinds(field.annotation):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    inner = _displaced(kind, value)
+                    nulls |= {name: inner} if inner else {}
+    return nulls
 
 
 def _truths(model: type, values: Mapping[str, Any], at: Location = ()) -> Iterator[Location]:

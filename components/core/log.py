@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Sequence
+from typing import TextIO
 
 HOUSE = "modelmill"
 """The logger that all of the house's loggers are below."""
@@ -32,12 +34,26 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(f"{HOUSE}.{name.removeprefix('components.')}")
 
 
-def configure(verbose: bool = False) -> None:
-    """Send the house's log lines to standard error; called once by the command line."""
+class _Errors(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is now: a live line puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def configure(verbose: bool = False, told: Sequence[str] = ()) -> None:
+    """Send the house's log lines to standard error; called once by the command line.
+
+    Args:
+        told: modules whose lines of information are shown as well.
+    """
     root = logging.getLogger(HOUSE)
     root.handlers.clear()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Errors(sys.stderr)
     handler.setFormatter(Masked("%(levelname).1s %(name)s: %(message)s"))
     root.addHandler(handler)
     root.setLevel(logging.DEBUG if verbose else logging.WARNING)
     root.propagate = False
+    for name in told:
+        get_logger(name).setLevel(logging.INFO)

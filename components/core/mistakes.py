@@ -5,6 +5,7 @@ field, what was given and what is allowed.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as fields_of
@@ -40,6 +41,9 @@ _BOUNDS = {
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
 }
+_QUOTED = re.compile("'([^']*)'")
+_MANY = 8
+"""Choices that are listed whatever was given; of more, the one that was meant."""
 _LONGEST = 100
 """Characters of a given value that are shown."""
 
@@ -51,16 +55,22 @@ class Source:
     file: Path | None = None
     lines: Mapping[Location, int] | None = None
     assignments: Sequence[str] = ()
+    within: str = ""
+    """The field of a run that the values are of; ``--set`` may begin with it or leave it out."""
 
     def place(self, at: Location) -> str:
         """Begins a message: ``acme.yaml:3: ``, ``--set a=b: ``; empty where nothing is known."""
         dotted = ".".join(str(part) for part in at)
-        for assignment in self.assignments:
-            name = assignment.partition("=")[0].strip()
+        for assignment in reversed(self.assignments):  # the last one holds
+            name = self._full(assignment.partition("=")[0].strip())
             if dotted == name or dotted.startswith(name + ".") or name.startswith(dotted + "."):
                 return f"--set {assignment}: "
         line = self._line(at)
         return "" if self.file is None else f"{self.file}:{line}: " if line else f"{self.file}: "
+
+    def _full(self, name: str) -> str:
+        inside = not self.within or name.startswith(f"{self.within}.")
+        return name if inside else f"{self.within}.{name}"
 
     def _line(self, at: Location) -> int:
         while at and at not in (self.lines or {}):
@@ -69,9 +79,12 @@ class Source:
 
     def tell(self, problems: Mapping[Location, str]) -> str:
         """All problems, a line each, in the order of the file."""
+        outer = (self.within,) if self.within else ()
+        problems = {(*outer, *at): problem for at, problem in problems.items()}
+        whole = "(whole file)" if self.file else "(whole config)"
         ordered = sorted(problems.items(), key=lambda item: self._line(item[0]))
         return "\n".join(
-            f"{self.place(at)}{'.'.join(map(str, at)) or '(whole file)'}: {problem}"
+            f"{self.place(at)}{'.'.join(map(str, at)) or whole}: {problem}"
             for at, problem in ordered
         )
 
@@ -119,6 +132,8 @@ def _wrong(one: Mapping[str, Any], model: type[BaseModel], at: Location) -> str:
         return f"unknown field; {_suggest(str(at[-1]), fields_at(model, at[:-1]))}"
     if kind.startswith("missing"):
         return "is missing"
+    if kind == "literal_error" and len(choices := _QUOTED.findall(context["expected"])) > _MANY:
+        return f"unknown; {_suggest(str(one['input']), choices)}"
     if kind in _BOUNDS:
         return f"must be {_BOUNDS[kind].format(**context)}"
     named = _KINDS.get(kind.partition("_")[0])

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -36,10 +37,13 @@ from components.text.chat import open_tokenizer
 BUNDLE_FILE = "bundle.json"
 
 
+FormName = Literal["hf", "onnx", "onnx-int8", "tensorrt"]
+
+
 class BundleConfig(StageConfig):
     """What a bundle must hold."""
 
-    required: tuple[str, ...] = Field(
+    required: tuple[FormName, ...] = Field(
         default=("hf",),
         description="forms without which there is no bundle; the others may fail parity",
     )

@@ -10,6 +10,7 @@ is found too, as ``email_example`` and so on, so that whoever decides can tell t
 from __future__ import annotations
 
 from itertools import chain
+from typing import Literal
 
 from components.text.banking import find_cards, find_ibans
 from components.text.credentials import find_logins, find_secrets
@@ -22,6 +23,26 @@ from components.text.spans import EXAMPLE, Span, claim
 KINDS = ("secret", "login", "email", "ip", "iban", "card", "national_id", "phone")
 """In the order in which they claim a stretch of text."""
 NAME_KINDS = ("person", "place")
+Kind = Literal[
+    "secret",
+    "secret_example",
+    "login",
+    "login_example",
+    "email",
+    "email_example",
+    "ip",
+    "ip_example",
+    "iban",
+    "iban_example",
+    "card",
+    "card_example",
+    "national_id",
+    "national_id_example",
+    "phone",
+    "phone_example",
+    "person",
+    "place",
+]
 ALL_KINDS = tuple(kind + suffix for kind in KINDS for suffix in ("", EXAMPLE))
 
 _BY_SIGNS = (find_secrets, find_logins, find_emails, find_addresses)

@@ -51,6 +51,11 @@ def open_split(folder: Path, split: Split) -> TokenSplit:
         documents = np.load(folder / f"{split}.docs.npy", allow_pickle=False)
         vocabulary, eos = int(meta["vocabulary"]), int(meta["eos"])
         text_bytes = int(meta[f"{split}_bytes"])
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder.name}: holds no {Path(error.filename).name}: give a folder that the stage "
+            "tokens made"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise DataError(f"{folder.name}: not a Tokens folder: {error}") from error
     _check_form(folder, split, tokens, documents)

@@ -1,6 +1,6 @@
 """Pretraining goes on, on the text of a domain: all weights, or adapters alone (LoRA, QLoRA).
 
-    modelmill stage adapt --input model=PATH tokens=PATH --output DIR --set lora.rank=16
+    modelmill stage adapt --input model=PATH --input tokens=PATH --output DIR --set lora.rank=16
 
 The tokens must be packed with the model's tokenizer. With adapters the result is the merged model,
 and they lie beside it in ``adapter/``.
@@ -9,7 +9,8 @@ and they lie beside it in ``adapter/``.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -26,7 +27,12 @@ from components.train.adapters import (
     put_on,
     save_trained,
 )
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.recipe import (
+    MINUTES_OR_STEPS,
+    OptimConfig,
+    SafetyConfig,
+    ScheduleConfig,
+)
 
 if TYPE_CHECKING:
     from components.train.course import Course
@@ -62,6 +68,8 @@ class AdaptConfig(StageConfig):
     seed: int = Field(
         default=0, ge=0, lt=1 << 32, description="of the data order and the first adapters"
     )
+
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
 
     @model_validator(mode="after")
     def _fits(self) -> AdaptConfig:

@@ -278,12 +278,14 @@ def _rates(
 ) -> list[Choice]:
     flops = flops_per_token(shape, shape.context) * total
     muon = MUON_RATE * min(2.0, max(0.5, math.sqrt(batch / MUON_BATCH)))
-    adam = min(ADAM_MOST, 0.3118 * flops**-0.125)
+    rule = 0.3118 * flops**-0.125
+    adam = min(ADAM_MOST, rule)
+    cap = f", capped at {ADAM_MOST:g}: the rule says {_rounded(rule):g}" if rule > adam else ""
     chosen = (
         Choice(
             "muon_lr", _rounded(muon), f"{MUON_RATE:g} at {MUON_BATCH} tokens a step, by their root"
         ),
-        Choice("adam_lr", _rounded(adam), f"0.3118 C^-0.125 at C = {flops:.1e} operations"),
+        Choice("adam_lr", _rounded(adam), f"0.3118 C^-0.125 at C = {flops:.1e} operations{cap}"),
         Choice(
             "embedding_lr",
             _rounded(EMBEDDING_TIMES * adam),

@@ -18,10 +18,14 @@ from torch import nn
 
 from components.core.allocator import keep_freed_memory
 from components.core.errors import DataError
+from components.core.log import get_logger
 from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
 
+log = get_logger(__name__)
 WARM_UPS, PROBES = 2, 3
+FEW_STEPS = 10
+"""Fewer are warned of: the rates have hardly come up when they go down again."""
 LOOKS = 24
 """How often in the course of a budget the pace is looked at."""
 SHORTEST_LOOK_SECONDS = 0.5
@@ -132,6 +136,15 @@ def time_budget(
     *timed, (_, probe) = agreed([*timed, (0.0, time.perf_counter() - began)])
     mean = math.fsum(share * seconds for share, seconds in timed)
     steps = max(1, int((minutes * 60 - probe) / mean))
+    if steps < FEW_STEPS:
+        log.warning(
+            "a budget of %.2g minutes gives %d step%s of about %.2g s: too few to learn by; "
+            "give more minutes, or a smaller batch or model",
+            minutes,
+            steps,
+            "" if steps == 1 else "s",
+            mean,
+        )
     course = Course.of(steps if most is None else min(steps, most))
     budget = Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
     budget.journal()

@@ -1,6 +1,6 @@
 """Distillation: a smaller decoder learns from the logits of a trained one.
 
-    modelmill stage distill --input teacher=PATH tokens=PATH --output DIR --set minutes=4
+    modelmill stage distill --input teacher=PATH --input tokens=PATH --output DIR --set minutes=4
 
 The teacher runs beside the student on the same text, so the budget of minutes pays for both. The
 student begins with random weights.
@@ -9,9 +9,10 @@ student begins with random weights.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -22,7 +23,12 @@ from components.core.precision import Precision, computing
 from components.core.weights import load_model, read_shape, save_model
 from components.core.workdir import Workdir
 from components.text.tokens import TokenSplit, open_split
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.recipe import (
+    MINUTES_OR_STEPS,
+    OptimConfig,
+    SafetyConfig,
+    ScheduleConfig,
+)
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ class DistillConfig(StageConfig):
 
     shape: DecoderShape = Field(
         default=DecoderShape(width=128, layers=4, heads=4, kv_heads=2, head_width=32, hidden=384),
-        description="the student's shape",
+        description="the student's shape; a vocabulary left at its default is the teacher's",
     )
     temperature: float = Field(
         default=1.0, gt=0, le=100, description="both models' logits are divided by it"
@@ -68,6 +74,8 @@ class DistillConfig(StageConfig):
     seed: int = Field(
         default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
+
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
 
     @model_validator(mode="after")
     def _fits(self) -> DistillConfig:
@@ -124,6 +132,7 @@ def distill(
     from components.train.texts import Texts
 
     split = open_split(work.path(tokens), "train")
+    config = _of_vocabulary(config, read_shape(work.path(teacher)).vocabulary)
     _check(config, read_shape(work.path(teacher)), split)
     lesson = _lesson(config, load_model(work.path(teacher)))
     rows, positions = config.batch // config.positions, config.positions
@@ -154,6 +163,14 @@ def distill(
         "skipped": trained.skipped,
     }
     return work.seal(Checkpoint, stats=stats)
+
+
+def _of_vocabulary(config: DistillConfig, vocabulary: int) -> DistillConfig:
+    """With the teacher's vocabulary where none was asked for: no other can learn from it."""
+    if config.shape.vocabulary != DecoderShape().vocabulary:
+        return config
+    shape = dataclasses.replace(config.shape, vocabulary=vocabulary)
+    return config.model_copy(update={"shape": shape})
 
 
 def _check(config: DistillConfig, teacher: DecoderShape, split: TokenSplit) -> None:

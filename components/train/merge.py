@@ -1,6 +1,6 @@
 """A checkpoint with an adapter merged into it.
 
-    modelmill stage merge --input model=PATH adapter=PATH/adapter --output DIR
+    modelmill stage merge --input model=PATH --input adapter=PATH/adapter --output DIR
 
 The adapter is the ``adapter/`` folder of a checkpoint that ``adapt`` or ``sft`` made, or one that
 PEFT saved for the exported checkpoint.

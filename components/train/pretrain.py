@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from models.decoder import Decoder
 
 
+BUDGETS = ("minutes", "tokens", "flops", "steps")
+
+
 class PretrainConfig(StageConfig):
     """What to train, on how many tokens a step, for how long."""
 
@@ -43,13 +46,13 @@ class PretrainConfig(StageConfig):
         default=4.0, gt=0, le=100_000, description="budget; a probe makes steps of it"
     )
     tokens: float | None = Field(
-        default=None, gt=0, le=1e15, description="budget in tokens to learn from; minutes null then"
+        default=None, gt=0, le=1e15, description="budget in tokens to learn from"
     )
     flops: float | None = Field(
         default=None,
         gt=0,
         le=1e30,
-        description="budget in operations, 6 N + 12 L H Q T a token; minutes null then",
+        description="budget in operations, 6 N + 12 L H Q T a token",
     )
     steps: int | None = Field(
         default=None, ge=1, description="number of steps, in place of minutes"
@@ -110,6 +113,9 @@ class PretrainConfig(StageConfig):
     )
 
     aside: ClassVar[frozenset[str]] = frozenset({"parallel"})
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {kind: tuple(other for other in BUDGETS if other != kind) for kind in BUDGETS}
+    )
 
     @model_validator(mode="before")
     @classmethod

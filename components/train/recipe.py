@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field
 
 from components.core.config import StageConfig
+
+MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",)})
+"""What is displaced where steps stand in place of minutes: those take nothing away."""
 
 
 class OptimConfig(StageConfig):

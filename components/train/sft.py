@@ -1,6 +1,7 @@
 """Supervised fine-tuning: a pretrained decoder learns to answer in the chat template.
 
-    modelmill stage finetune --input model=PATH instructions=PATH tokenizer=PATH --output DIR
+    modelmill stage sft --input model=PATH --input instructions=PATH \\
+        --input tokenizer=PATH --output DIR
 
 Only the answer's tokens (and the token that ends it) are targets. Examples of about equal length
 share a batch, so little is padding.
@@ -9,10 +10,10 @@ share a batch, so little is padding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -32,7 +33,12 @@ from components.train.adapters import (
     put_on,
     save_trained,
 )
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.recipe import (
+    MINUTES_OR_STEPS,
+    OptimConfig,
+    SafetyConfig,
+    ScheduleConfig,
+)
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
@@ -71,6 +77,8 @@ class FinetuneConfig(StageConfig):
     safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
     precision: Precision = Field(default="auto", description="dtype of activations")
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the examples")
+
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
 
 
 @dataclass(frozen=True)

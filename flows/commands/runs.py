@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from components.core import settings
 from flows.commands.app import Json, Sets, Target, app, emit
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+_WORDS = "modelmill.words"
+"""What was typed behind ``stage``."""
 
 
 @app.command()
@@ -56,26 +63,52 @@ def autopilot(
     emit(as_json, advice.as_json(), advice.show)
 
 
-@app.command()
+class _StageHelp(TyperCommand):
+    """Its help ends with the inputs of the stage that is named, or of all of them."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        ctx.meta[_WORDS] = list(args)  # --help is answered before any other word is read
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        from flows.roles import catalogue
+
+        super().format_help(ctx, formatter)
+        stages = catalogue()
+        named = [word for word in ctx.meta.get(_WORDS, ()) if word in stages]
+        typer.echo("Inputs, ROLE by ROLE:\n")
+        for name in named or stages:
+            typer.echo(f"  {name}: {stages[name].named or 'no input'}")
+
+
+@app.command(cls=_StageHelp)
 def stage(
     name: Annotated[
         str,
         typer.Argument(
-            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge"
+            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge, "
+            "import_hf"
         ),
     ],
     output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],
     input_: Annotated[
         list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")
     ] = None,
-    set_: Sets = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="field=value of the stage, e.g. minutes=5 or, as in a run, pretrain.minutes=5",
+        ),
+    ] = None,
     preset: Annotated[str, typer.Option(help="where the stage's config starts from")] = "tiny",
     as_json: Json = False,
 ) -> None:
     """One stage on your own files; the result is copied to OUTPUT whole or not at all."""
     from flows.staging import run_stage
 
-    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset)
+    shown = None if as_json else Console(stderr=True)
+    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset, shown)
     emit(as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}"))
 
 

@@ -242,6 +242,7 @@ def nano() -> TextRun:
     shape = DecoderShape(
         vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
     )
+    student = DecoderShape(width=32, layers=2, heads=2, kv_heads=1, head_width=16, hidden=96)
     return TextRun(
         name="nano",
         scrape=ScrapeConfig(embedded=SiteConfig(packages=["json", "email", "logging", "click"])),
@@ -258,6 +259,7 @@ def nano() -> TextRun:
         safety=SafetyConfig(questions=64, probe_samples=2, max_new=40),
         engine=EngineConfig(capabilities=("SM80",)),
         promote=PromoteConfig(gates=NANO_FLOORS),
+        distill=DistillConfig(shape=student, steps=60),
     )
 
 

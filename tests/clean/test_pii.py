@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from components.clean.pii import PiiConfig, score_pii
 from components.core.artifact import Corpus
+from components.core.config import overlay
+from components.core.errors import ConfigError
 from components.core.shards import read_all
 from components.core.workdir import Workdir
 from components.text.banking import card_brand
 from components.text.checksums import iban_holds, luhn_holds
-from components.text.pii import find_spans
+from components.text.pii import ALL_KINDS, NAME_KINDS, find_spans
 
 KEY = "AKIA" + "QYLPMN5HHFPZAM2K"
 SLACK = "https://hooks.slack.com/services/" + "T02KX81QZ/B03LM92RA/k3J9vX2mQ8rT5wY1zB4nC7dF"
@@ -202,3 +204,13 @@ def test_only_the_wanted_kinds_are_kept(corpus_of: Callable[..., Corpus], work: 
     scores = score_pii(PiiConfig(kinds=("ip",)), corpus, work)
     spans = [s for row in read_all(work.path(scores)).to_pylist() for s in row["spans"]]
     assert [span["kind"] for span in spans] == ["ip"]
+
+
+def test_an_unknown_kind_is_refused_with_the_one_that_was_meant() -> None:
+    assert PiiConfig().kinds == (*ALL_KINDS, *NAME_KINDS)
+    with pytest.raises(
+        ConfigError, match=r"kinds\.0: given 'emial': unknown; did you mean 'email'"
+    ):
+        overlay(PiiConfig(), {"kinds": ["emial"]})
+    with pytest.raises(ConfigError, match=r"given 'zzz': unknown; allowed: secret, secret_example"):
+        overlay(PiiConfig(), {"kinds": ["zzz"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.core.config import StageConfig, overlay, parse_assignment, read_yaml
 from components.core.errors import ConfigError
@@ -118,6 +118,41 @@ def test_a_wrong_set_names_itself(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a value") as caught:
         parse_assignment("name=[1")
     assert "\n" not in str(caught.value)
+
+
+def test_a_stage_s_own_name_may_stand_before_its_fields() -> None:
+    for given in ("minutes=5", "pretrain.minutes=5"):
+        assert overlay(Inner(), {}, [given], within="pretrain").minutes == 5
+    for given in ("minutes=-1", "pretrain.minutes=-1"):
+        with pytest.raises(ConfigError) as caught:
+            overlay(Inner(), {}, [given], within="pretrain")
+        told = f"--set {given}: pretrain.minutes: given -1: must be more than 0.0"
+        assert str(caught.value) == told
+    with pytest.raises(ConfigError, match=r"--set sft.minutes=5: pretrain.sft: unknown field"):
+        overlay(Inner(), {}, ["sft.minutes=5"], within="pretrain")
+
+
+def test_the_last_of_two_sets_is_blamed(tmp_path: Path) -> None:
+    sets = ("pretrain.steps=2", "pretrain.steps=0", "pretrain.minutes=1")
+    with pytest.raises(ConfigError, match=r"^--set pretrain\.steps=0: pretrain\.steps: given 0"):
+        lay(tmp_path, "name: a\n", *sets)
+
+
+def test_a_check_of_several_fields_names_the_stage() -> None:
+    class Two(StageConfig):
+        low: int = Field(default=1, description="a bound")
+        high: int = Field(default=2, description="another")
+
+        @model_validator(mode="after")
+        def _ordered(self) -> Two:
+            if self.low > self.high:
+                raise ValueError("low is above high")
+            return self
+
+    with pytest.raises(ConfigError, match=r"^--set low=3: adapt: low is above high$"):
+        overlay(Two(), {}, ["low=3"], within="adapt")
+    with pytest.raises(ConfigError, match=r"^\(whole config\): low is above high$"):
+        overlay(Two(), {"low": 3})
 
 
 def test_missing_and_binary_files_are_one_line(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from flows.staging import run_stage
 from models.shape import DecoderShape
-from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
+from tests.train.conftest import NANO, sealed_model, sealed_tokens
 
 SMALL = ("positions=32", "batch=64", "steps=3", "precision=float32")
 
@@ -52,6 +52,6 @@ def test_an_adapter_is_learnt_and_merged_by_hand_to_the_same_weights(given: Path
 
 
 def test_a_student_is_taught(given: Path) -> None:
-    student = f"shape={{vocabulary: {VOCABULARY}, width: 16, layers: 1, context: 64}}"
+    student = "shape={width: 16, layers: 1, context: 64}"
     made = stage(given, "distill", {"teacher": "model", "tokens": "tokens"}, *SMALL, student)
     assert made["stats"]["steps"] == 3

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from components.clean.select import SelectConfig, select
+import pytest
+from typer.testing import CliRunner
+
+from components.clean.select import select
 from components.core.artifact import Corpus, Lineage, Scores, Tokenizer, Tokens
-from components.train.pretrain import PretrainConfig, pretrain
-from flows.plan import Planned
-from flows.staging import _roles
+from components.train.pretrain import pretrain
+from flows.cli import app
+from flows.roles import roles_of
 
 SOME = {"name": "x", "digest": "0" * 64, "lineage": Lineage(component="t", code="", config="")}
 
 
-def planned(component: object, config: object, **inputs: object) -> Planned:
-    return Planned("x", "", [], None, None, component, config, inputs)  # type: ignore[arg-type]
-
-
 def test_a_mapping_with_a_default_takes_any_name() -> None:
     given = {"tokens": Tokens(**SOME), "tokenizer": Tokenizer(**SOME)}
-    roles = _roles(planned(pretrain, PretrainConfig(), **given))
+    roles = roles_of(pretrain, given)
     assert roles.needed == {"tokens": Tokens}
     assert roles.kind("more.code") is Tokens
     assert roles.kind("tokenizer") is Tokenizer
@@ -28,6 +27,22 @@ def test_a_mapping_with_a_default_takes_any_name() -> None:
 
 def test_a_mapping_without_one_has_the_plan_s_names() -> None:
     given = {"corpus": Corpus(**SOME), "scores": {"pii": Scores(**SOME), "licence": Scores(**SOME)}}
-    roles = _roles(planned(select, SelectConfig(), **given))
+    roles = roles_of(select, given)
     assert roles.needed == {"corpus": Corpus, "scores.pii": Scores, "scores.licence": Scores}
     assert roles.kind("scores.other") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "untold"),
+    [
+        ((), "merge: model, adapter", "\0"),
+        (("import_hf",), "import_hf: folder", "merge: "),
+        (("pretrain",), "pretrain: tokens, more.* (optional), tokenizer (optional)", "sft: "),
+        (("scrape",), "scrape: no input", "extract: "),
+    ],
+)
+def test_help_names_the_roles(words: tuple[str, ...], told: str, untold: str) -> None:
+    done = CliRunner().invoke(app, ["stage", *words, "--help"])
+    assert done.exit_code == 0, done.output
+    assert told in done.output
+    assert untold not in done.output

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from components.core.artifact import Checkpoint, Export, Tokenizer
-from components.core.errors import DataError, GateFailed
+from components.core.config import overlay
+from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.workdir import Workdir
 from components.shrink.bundle import BundleConfig, bundle
 from components.shrink.parity import Parity, write_parity
@@ -85,3 +86,8 @@ def test_an_export_without_a_record_is_refused(
     (work.folder / "weights").write_text("x")
     with pytest.raises(DataError, match="no parity record"):
         bundle(BundleConfig(), model, tokenizer, {"hf": work.seal(Export)}, fresh())
+
+
+def test_a_form_that_is_none_is_refused_before_anything_is_exported() -> None:
+    with pytest.raises(ConfigError, match=r"required\.0: given 'onxx': must be 'hf', 'onnx', "):
+        overlay(BundleConfig(), {"required": ["onxx"]})

@@ -47,6 +47,15 @@ def test_a_repeated_token_is_worth_what_was_published() -> None:
     assert effective_tokens(1e9, 100) == pytest.approx(100 * (1 + REPEATS))
 
 
+def test_a_rate_that_was_capped_says_so() -> None:
+    def reason(corpus: Corpus, budget: Budget) -> str:
+        made = choose(corpus, budget, PROBE).made
+        return next(one.reason for one in made if one.field == "adam_lr")
+
+    assert reason(CORPUS, Budget(flops=1e12)).endswith("capped at 0.006: the rule says 0.0099")
+    assert "capped" not in reason(Corpus(10**10, 4096), Budget(flops=1e17))
+
+
 def test_more_time_gives_a_larger_model_and_a_larger_batch() -> None:
     budgets = [Budget(seconds=60.0 * minutes) for minutes in (1, 10, 100, 1000)]
     plenty = Corpus(tokens=10**9, vocabulary=4096)

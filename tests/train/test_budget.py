@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.core.config import overlay
+from components.core.config import StageConfig, overlay
 from components.core.errors import ConfigError, DataError
+from components.train.adapt import AdaptConfig
 from components.train.budget import Budget, time_budget
 from components.train.course import Course, Leg, read_course
+from components.train.distill import DistillConfig
 from components.train.flops import flops_per_token
 from components.train.pretrain import PretrainConfig
+from components.train.sft import FinetuneConfig
+from flows.presets.text import nano
 from models.shape import DecoderShape, Experts
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]
@@ -150,13 +154,49 @@ def test_exactly_one_budget(over: dict[str, object], words: str) -> None:
         pretraining(**over)
 
 
-def test_a_budget_laid_over_a_preset_is_told_what_to_unset() -> None:
+def test_a_budget_that_is_written_displaces_the_preset_s() -> None:
     preset = PretrainConfig(minutes=4.0)
-    with pytest.raises(ConfigError, match=r"minutes and tokens are given: set all but one .* null"):
-        overlay(preset, {}, ["tokens=1e6"])
-    assert overlay(preset, {}, ["tokens=1e6", "minutes=null"]).counted_steps == 488
+    assert overlay(preset, {}, ["tokens=1e6"]).counted_steps == 488
     assert overlay(preset, {}, ["steps=7"]).counted_steps == 7
+    stepped = PretrainConfig(steps=60)
+    assert overlay(stepped, {}, ["minutes=0.1"]).counted_steps is None
+    assert overlay(stepped, {"tokens": 1e6}).steps is None
+    assert overlay(stepped, {"tokens": 1e6, "steps": None}).counted_steps == 488
+    with pytest.raises(ConfigError, match=r"tokens and steps are given: set all but one .* null"):
+        overlay(preset, {"tokens": 1e6}, ["steps=7"])
     assert pretraining(tokens=1e6).minutes is None
+
+
+def test_a_budget_of_few_steps_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def step() -> None:
+        time.sleep(0.001)
+
+    time_budget(1e-9, tmp_path, lambda: [(1.0, step)])
+    time_budget(1e-9, tmp_path, list)  # from the journal
+    assert [record.getMessage()[:49] for record in caplog.records] == [
+        "a budget of 1e-09 minutes gives 1 step of about 0"
+    ]
+    caplog.clear()
+    (tmp_path / "more").mkdir()
+    time_budget(0.01, tmp_path / "more", lambda: [(1.0, step)])
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["minutes", "tokens", "flops", "steps"])
+def test_a_run_s_budget_is_displaced_in_its_stage(kind: str) -> None:
+    run = overlay(nano(), {"pretrain": {kind: 5000}})
+    kinds = ("minutes", "tokens", "flops", "steps")
+    given = {one: getattr(run.pretrain, one) for one in kinds}
+    assert given == {one: 5000 if one == kind else None for one in kinds}
+    assert run.sft.steps == 20
+
+
+@pytest.mark.parametrize("config", [FinetuneConfig, AdaptConfig, DistillConfig])
+def test_minutes_displace_a_preset_s_steps(config: type[StageConfig]) -> None:
+    laid = overlay(config.model_validate({"steps": 20}), {}, ["minutes=0.1"])
+    assert (laid.model_dump()["minutes"], laid.model_dump()["steps"]) == (0.1, None)
 
 
 def test_tokens_become_whole_batches_and_are_never_exceeded() -> None:

@@ -51,6 +51,16 @@ def divergence(teacher: Checkpoint, student: Checkpoint, tokens: Tokens, store: 
     return float((p.exp() * (p - q)).sum(-1).mean())
 
 
+def test_a_vocabulary_that_was_not_given_is_the_teacher_s(store: Path, tokens: Tokens) -> None:
+    shape = DecoderShape(width=16, layers=1, heads=2, kv_heads=1, head_width=16, context=64)
+    taught = distill(
+        nano(shape=shape, steps=2), sealed_model(store), tokens, Workdir.temporary(store)
+    )
+    made = load_model(store / taught.name).shape
+    assert (made.vocabulary, made.width) == (VOCABULARY, 16)
+    assert taught.stats["parameters"] == made.parameters
+
+
 def test_a_student_comes_near_its_teacher(store: Path, tokens: Tokens) -> None:
     learnt = PretrainConfig(
         shape=NANO,
