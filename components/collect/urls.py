@@ -52,15 +52,16 @@ def why_no_address(url: str) -> str:
         return ""
     scheme, mark, rest = url.strip().partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    # A password may hold the signs that end a host: all before the last @ may belong to it.
+    shown = f"{scheme}://***@{rest.rpartition('@')[2]}" if mark and "@" in rest else url
     if mark and "@" in authority:
-        shown = f"{scheme}://***@{rest[authority.rindex('@') + 1 :]}"
         return (
             f"{shown!r}: a login in an address is refused, as addresses are written into all that "
             "is made of the pages, and a crawl logs in nowhere; give such pages as scrape.files"
         )
     if mark and _NO_HOST.search(authority):
-        return f"{url!r}: {authority!r} is no host: it holds a space or another unfit character"
-    return f"{url!r} is no http:// or https:// address"
+        return f"{shown!r}: its host holds a space or another unfit character"
+    return f"{shown!r} is no http:// or https:// address"
 
 
 def _without_dots(path: str) -> str:

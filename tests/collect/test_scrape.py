@@ -265,7 +265,11 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
             {"seeds": ["https://user:pass@a.example/"]},
             r"https://\*\*\*@a.example/': a login in an address is refused.* scrape\.files",
         ),
-        ({"seeds": ["http://a b/"]}, "'a b' is no host: it holds a space"),
+        ({"seeds": ["http://a b/"]}, "'http://a b/': its host holds a space"),
+        (
+            {"seeds": ["http://u:p /w@a.example/"]},
+            r"'http://\*\*\*@a.example/': its host holds a space",
+        ),
         ({"sources": "web"}, "sources: web needs seeds"),
         ({"sources": "files"}, "sources: files needs files"),
         ({"seeds": ["http://a.example"], "files": ["x"]}, "say which with sources"),
