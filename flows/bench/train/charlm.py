@@ -80,7 +80,7 @@ def measure_time(setting: Setting) -> list[Measured]:
     files = [str(letters.folder / f"{split}.npy") for split in ("train", "heldout")]
     told = [str(letters.vocabulary), str(LOSS), str(PEER_STEPS)]
     peer: list[float] = setting.peer("nanogpt_char", "torch", *files, *told)
-    note = f"(its loss {peer[2]:.4f} after {peer[1]:,.0f} steps)"
+    note = f"the peer's loss {peer[2]:.4f} after {peer[1]:,.0f} steps"
     return [
         Measured.against_target(f"charlm: loss after {seconds:.1f} s", loss, "nats", LOSS),
         Measured.against_target(f"{name}, share of {PEER}", seconds / peer[0], "", SHARE),
