@@ -7,6 +7,7 @@ to the shard its id names, so the corpus is the same whatever the pages were sto
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +102,7 @@ def extract_file(task: _Task) -> str:
     """Extract one WARC file (in a worker): documents by target shard, and refused pages."""
     documents: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    with InHand(_in_hand_beside(task.target), task.config.page_seconds) as hand:
+    with closing(InHand(_in_hand_beside(task.target), task.config.page_seconds)) as hand:
         for number, page in enumerate(read_pages(task.source)):
             try:
                 if number in task.losses.reasons:

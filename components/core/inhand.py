@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 
 from components.core.executor import WorkerLost
 
@@ -36,15 +35,8 @@ class InHand:
         self._path = path
         self._seconds = seconds if multiprocessing.parent_process() is not None else 0.0
 
-    def __enter__(self) -> InHand:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """All rows are done."""
         os.close(self._file)
         self._path.unlink(missing_ok=True)
 

@@ -98,15 +98,7 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
     decoder = load_model(work.path(model)).train()
     check_vocabulary(decoder.shape, split, "the model")
     check_context(decoder.shape, config.positions, "adapt.positions", "the model")
-    rows, positions = config.batch // config.positions, config.positions
-    texts = Texts(
-        split,
-        config.micro_batch,
-        rows=rows,
-        positions=positions,
-        seed=config.seed,
-        digest=tokens.digest,
-    )
+    texts = Texts(split, tokens.digest, config)
     if config.lora is not None:
         put_on(decoder, config.lora, config.seed, "adapt.lora")
     trained_parameters = sum(p.numel() for p in decoder.parameters() if p.requires_grad)

@@ -135,15 +135,7 @@ def distill(
     config = _of_vocabulary(config, read_shape(work.path(teacher)).vocabulary)
     _check(config, read_shape(work.path(teacher)), split)
     lesson = _lesson(config, load_model(work.path(teacher)))
-    rows, positions = config.batch // config.positions, config.positions
-    texts = Texts(
-        split,
-        config.micro_batch,
-        rows=rows,
-        positions=positions,
-        seed=config.seed,
-        digest=tokens.digest,
-    )
+    texts = Texts(split, tokens.digest, config)
     with computing(lesson.student, config.precision), computing(lesson.teacher, config.precision):
         job = _job(config, lesson, texts, Course.of(config.steps or 1))
         if config.steps is None:

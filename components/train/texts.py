@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from torch import Tensor
 
@@ -14,21 +15,26 @@ from models.decoder import Decoder
 from models.shape import DecoderShape
 
 
+class Cut(Protocol):
+    """How a stage's config cuts its text."""
+
+    @property
+    def positions(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def micro_batch(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
 class Texts:
     """The micro-batches of every step: a pure function of its number, of seed and corpus."""
 
-    def __init__(
-        self,
-        split: TokenSplit,
-        micro_batch: int,
-        *,
-        rows: int,
-        positions: int,
-        seed: int,
-        digest: str,
-    ) -> None:
-        order = Order(Stream(split, positions=positions, seed=seed, digest=digest), rows)
-        self._split, self._order, self._micro_batch = split, order, micro_batch
+    def __init__(self, split: TokenSplit, digest: str, cut: Cut) -> None:
+        stream = Stream(split, positions=cut.positions, seed=cut.seed, digest=digest)
+        order = Order(stream, cut.batch // cut.positions)
+        self._split, self._order, self._micro_batch = split, order, cut.micro_batch
         self.per_epoch = max(1, order.per_epoch // order.rows)
 
     def batch(self, step: int) -> list[Micro]:

@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
 import pytest
+
+from components.collect.scrape import ScrapeConfig, scrape
+from components.core.artifact import Lineage, Pages
+from components.core.workdir import Workdir
+from tests.collect.crawling import Crawl
 
 Reply = tuple[int, dict[str, str], bytes]
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -90,3 +96,14 @@ def web() -> Iterator[Web]:
     """A site on the loopback, empty at first."""
     with serving(Web()) as site:
         yield site
+
+
+@pytest.fixture
+def crawl(tmp_path: Path) -> Crawl:
+    """Crawls in one store, each under its own key."""
+
+    def run(asked_for: ScrapeConfig, key: str) -> tuple[Workdir, Pages]:
+        work = Workdir(tmp_path, key, Lineage(component="c", code="", config=""))
+        return work, scrape(asked_for, work)
+
+    return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from components.core.workdir import Workdir
 NOW = "2026-11-01T00:00:00Z"
 SITE_FILES = ("/robots.txt", "/sitemap.xml", "/.well-known/tdmrep.json", "/ai.txt")
 LONG = "<p>" + "Some words that say something. " * 20 + "</p>"
+Crawl = Callable[..., tuple[Workdir, Pages]]
+"""The fixture ``crawl``: (config, key) -> where it lies, and its pages."""
 TEXT = {"Content-Type": "text/plain"}
 
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.collect.crawl import SPENT
-from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Lineage, Pages
-from components.core.workdir import Workdir
-from tests.collect.crawling import NOW, asked, config, ledger, stored, words
+from tests.collect.crawling import NOW, Crawl, asked, config, ledger, stored, words
 
 LATER = "2026-11-08T00:00:00Z"
 FIRST, SECOND = "1" * 64, "2" * 64
-Crawl = Callable[..., tuple[Workdir, Pages]]
-
-
-@pytest.fixture
-def crawl(tmp_path: Path) -> Crawl:
-    def run(asked_for: ScrapeConfig, key: str) -> tuple[Workdir, Pages]:
-        work = Workdir(tmp_path, key, Lineage(component="c", code="", config=""))
-        return work, scrape(asked_for, work)
-
-    return run
 
 
 @pytest.fixture

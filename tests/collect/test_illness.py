@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.collect.optout import OptoutConfig
-from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Lineage, Pages
 from components.core.errors import TransientError
-from components.core.workdir import Workdir
-from tests.collect.crawling import NOW, TEXT, asked, config, ledger, stored, words
+from tests.collect.crawling import NOW, TEXT, Crawl, asked, config, ledger, stored, words
 from tests.collect.test_recrawl import records
 
 LATER, MUCH_LATER = "2026-11-08T00:00:00Z", "2026-11-15T00:00:00Z"
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
 HTML = {"Content-Type": "text/html"}
-Crawl = Callable[..., tuple[Workdir, Pages]]
-
-
-@pytest.fixture
-def crawl(tmp_path: Path) -> Crawl:
-    def run(asked_for: ScrapeConfig, key: str) -> tuple[Workdir, Pages]:
-        work = Workdir(tmp_path, key, Lineage(component="c", code="", config=""))
-        return work, scrape(asked_for, work)
-
-    return run
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def test_the_micro_batches_hold_unequal_numbers_of_targets(
     counts = [float(micro[2].sum()) for micro in micro_batches(batches.batch(0), SPLITS[1])]
     assert max(counts) > 1.2 * min(counts)
     split = open_split(store / tokens.name, "train")
-    cut = Texts(split, SPLITS[1], rows=5, positions=32, seed=0, digest=tokens.digest).batch(0)
+    parts = AdaptConfig(batch=160, positions=32, micro_batch=SPLITS[1])
+    cut = Texts(split, tokens.digest, parts).batch(0)
     assert [micro.count for micro in cut] == [128, 32]
     assert math.fsum(float(micro.share(160).sum()) for micro in cut) == pytest.approx(1, rel=1e-6)
