@@ -103,7 +103,8 @@ def crawl(tmp_path: Path) -> Crawl:
     """Crawls in one store, each under its own key."""
 
     def run(asked_for: ScrapeConfig, key: str) -> tuple[Workdir, Pages]:
-        work = Workdir(tmp_path, key, Lineage(component="c", code="", config=""))
+        lineage = Lineage(component="c", code="", config="")
+        work = Workdir(tmp_path / "store", key, lineage)
         return work, scrape(asked_for, work)
 
     return run

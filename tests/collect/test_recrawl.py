@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,17 @@ from fastwarc.warc import ArchiveIterator
 
 from components.collect.cdxj import INDEX_FILE, Index
 from components.collect.resolve import resolve
-from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Lineage, Pages
+from components.collect.scrape import ScrapeConfig
+from components.core.artifact import Pages
 from components.core.errors import DataError
 from components.core.workdir import Workdir
-from tests.collect.crawling import LONG, NOW, asked, config, ledger, stored, words
+from tests.collect.crawling import LONG, NOW, Crawl, asked, config, ledger, stored, words
 
 LATER = "2026-11-08T00:00:00Z"
 MUCH_LATER = "2026-11-15T00:00:00Z"
 FIRST, SECOND, THIRD = "1" * 64, "2" * 64, "3" * 64
 HTML = {"Content-Type": "text/html"}
 DATED = "Sun, 01 Nov 2026 00:00:00 GMT"
-Crawl = Callable[..., tuple[Workdir, Pages]]
-
-
-@pytest.fixture
-def crawl(tmp_path: Path) -> Crawl:
-    """Crawl in one store, under a key."""
-
-    def run(asked_for: ScrapeConfig, key: str) -> tuple[Workdir, Pages]:
-        lineage = Lineage(component="c", code="", config="")
-        work = Workdir(tmp_path / "store", key, lineage)
-        return work, scrape(asked_for, work)
-
-    return run
 
 
 @pytest.fixture
