@@ -135,7 +135,8 @@ def _addresses(store: Path, node: Node) -> list[str]:
         return held_addresses(store, node)
     if node.format not in (Tokens.format, Instructions.format):
         return []
-    tables = [name for name in ("train.parquet", "heldout.parquet") if name in node.files]
+    splits = ("train.parquet", "align.parquet", "heldout.parquet")
+    tables = [name for name in splits if name in node.files]
     return [
         url
         for name in tables

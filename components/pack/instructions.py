@@ -1,7 +1,9 @@
 """Makes instructions from documentation: questions with reference answers, split by page.
 
 Held-out instructions come from exactly the pages held out in ``Tokens``; one that a training page
-also answers, in the same words, is no test of anything and is left out.
+also answers, in the same words, is no test of anything and is left out. A share of the training
+pages is kept out of fine-tuning for alignment: on questions whose answers a policy has learnt by
+heart its samples hardly differ, so there is nothing to prefer.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from components.core.errors import DataError
 from components.core.shards import map_shards, read_all, write_shard
 from components.core.workdir import Workdir
 from components.pack.questions import Kind, questions
+from components.text.split import is_heldout
 
 ROW = pa.schema(
     [
@@ -33,6 +36,8 @@ ROW = pa.schema(
     ]
 )
 Row = dict[str, Any]
+ALIGN_SEED = 1 << 20
+"""Of the draw of pages for alignment: another than any draw of held-out pages."""
 
 
 class InstructionsConfig(StageConfig):
@@ -52,6 +57,19 @@ class InstructionsConfig(StageConfig):
     max_answer_words: int = Field(
         default=40, ge=5, le=1000, description="longer answers are left out, never cut"
     )
+    align_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="share of training pages whose questions are for alignment, not fine-tuning",
+    )
+    min_align: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="fewest questions for alignment; where the share gives fewer, no page is kept "
+        "out of fine-tuning and alignment asks what was fine-tuned on",
+    )
     min_heldout: int = Field(
         default=4,
         ge=0,
@@ -64,7 +82,7 @@ class InstructionsConfig(StageConfig):
 def make_instructions(
     config: InstructionsConfig, corpus: Corpus, tokens: Tokens, work: Workdir
 ) -> Instructions:
-    """Read every page and write ``train.parquet`` and ``heldout.parquet`` (``ROW``).
+    """Read every page and write ``train``, ``align`` and ``heldout.parquet`` (``ROW``).
 
     Raises:
         DataError: no page gives an instruction to train on, or too few are held out.
@@ -91,9 +109,22 @@ def make_instructions(
         raise DataError(_nothing_to_train_on(config, pages, heldout_ids))
     if len(unseen) < config.min_heldout or (config.min_heldout and _pages(unseen) < 2):
         raise DataError(_too_few_held_out(config, unseen, len(pages), len(heldout_ids)))
-    write_shard(work.folder / "train.parquet", pa.Table.from_pylist(train, schema=ROW))
-    write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(unseen, schema=ROW))
-    return work.seal(Instructions, stats=_stats(config, train, unseen, len(heldout)))
+    tuned, aligned = split_for_alignment(config, train)
+    for split, rows in (("train", tuned), ("align", aligned), ("heldout", unseen)):
+        write_shard(work.folder / f"{split}.parquet", pa.Table.from_pylist(rows, schema=ROW))
+    stats = _stats(config, tuned, unseen, len(heldout))
+    return work.seal(Instructions, stats={**stats, "align": float(len(aligned))})
+
+
+def split_for_alignment(
+    config: InstructionsConfig, train: list[Row]
+) -> tuple[list[Row], list[Row]]:
+    """(rows to fine-tune on, rows to align on), apart by page where there are enough of both."""
+    apart = {row["id"] for row in train if is_heldout(row["id"], config.align_share, ALIGN_SEED)}
+    aligned = [row for row in train if row["id"] in apart]
+    if len(aligned) < config.min_align or len(aligned) > len(train) // 2:
+        return train, train
+    return [row for row in train if row["id"] not in apart], aligned
 
 
 def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: set[str]) -> str:

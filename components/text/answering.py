@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, Literal
 from components.core.errors import DataError
 from components.core.shards import read_shard
 from components.text.chat import END_ID, prompt_ids
+from components.text.split import Half, rows_of_half
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from models.decoder import Decoder
 
-_SPLITS = {"train": "training", "heldout": "held-out"}
-_MENDS = {
+Questions = Literal["train", "align", "heldout"]
+"""Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
+_SPLITS: Mapping[Questions, str] = {
+    "train": "training",
+    "align": "alignment",
+    "heldout": "held-out",
+}
+_MENDS: Mapping[Questions, str] = {
     "train": "give more pages with headings under scrape",
+    "align": "give more pages with headings under scrape",
     "heldout": "raise tokens.heldout_share, give more pages with headings under scrape",
 }
 COLUMNS = ["id", "kind", "subject", "question", "answer"]
@@ -48,22 +56,31 @@ class Answer:
 
 def read_questions(
     folder: Path,
-    split: Literal["train", "heldout"],
+    split: Questions,
     tokenizer: Tokenizer,
     *,
     longest: int,
-    limit: int,
+    limit: int | None,
     seed: int,
+    half: Half | None = None,
 ) -> list[Asked]:
     """At most ``limit`` instructions of a split, in an order drawn by digest.
 
     Args:
+        folder: that of ``Instructions``.
+        split: which of its files.
+        tokenizer: makes the prompts.
         longest: questions of a longer prompt, in tokens, are left out.
+        limit: most questions; None asks all.
+        seed: of the order.
+        half: only pages of this half of the held-out ones.
 
     Raises:
         DataError: the file or a column is missing, or no question is left.
     """
     rows = read_shard(folder / f"{split}.parquet", COLUMNS).to_pylist()
+    if half is not None:
+        rows = rows_of_half(rows, half)
     rows.sort(key=lambda row: _rank(seed, row["id"], row["question"], row["answer"]))
     chosen: list[Asked] = []
     for row in rows:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+Half = Literal["choosing", "reporting"]
+"""Of the held-out pages: one half chooses among candidates, the other reports on the choice."""
+HALF_SEED = 1 << 21
+"""Of the draw of halves: another than any draw of held-out pages."""
+MIN_HALF_PAGES, MIN_HALF_PROMPTS = 8, 30
+"""Below these an interval over pages says nothing (an expanded bootstrap over eight pages is the
+least that held its level in the tests of the champion comparison)."""
+R = TypeVar("R", bound=Mapping[str, Any])
 
 
 def position(page: str, seed: int) -> float:
@@ -30,3 +40,17 @@ def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[st
     if len(heldout) >= least or share <= 0:
         return heldout
     return frozenset(sorted(distinct, key=lambda page: position(page, seed))[:least])
+
+
+def rows_of_half(rows: Sequence[R], half: Half) -> list[R]:
+    """Held-out rows (``id`` is their page) that choose, or those that report on the choice.
+
+    Fixed by a page's id alone, so a page never changes halves. Where either half has fewer than
+    ``MIN_HALF_PAGES`` pages or ``MIN_HALF_PROMPTS`` rows, nothing chooses and all rows report.
+    """
+    choosing = [row for row in rows if is_heldout(row["id"], 0.5, HALF_SEED)]
+    reporting = [row for row in rows if not is_heldout(row["id"], 0.5, HALF_SEED)]
+    pages = [len({row["id"] for row in part}) for part in (choosing, reporting)]
+    if min(pages) < MIN_HALF_PAGES or min(len(choosing), len(reporting)) < MIN_HALF_PROMPTS:
+        choosing, reporting = [], list(rows)
+    return choosing if half == "choosing" else reporting

@@ -118,7 +118,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     root = tmp_path_factory.mktemp("align") / "store"
     tokenizer = _tokenizer(root)
     work = Workdir.temporary(root)
-    for split, names in (("train", NAMES), ("heldout", NAMES[:4])):
+    for split, names in (("train", NAMES), ("align", NAMES), ("heldout", NAMES[:4])):
         write_shard(work.folder / f"{split}.parquet", pa.Table.from_pylist(rows(names, split)))
     instructions = work.seal(Instructions)
     return World(root, _policy(root, tokenizer), instructions, tokenizer)

@@ -1,25 +1,29 @@
-"""A page never changes sides, and two pages are enough for a split."""
+"""Pages never change sides, and halves of held-out pages are apart."""
 
 from __future__ import annotations
 
-from components.text.split import heldout_pages, is_heldout
-
-PAGES = [f"https://docs.example/{n}" for n in range(4000)]
+from components.text.split import MIN_HALF_PAGES, MIN_HALF_PROMPTS, rows_of_half
 
 
-def test_the_share_is_kept_and_pages_stay_put() -> None:
-    heldout = heldout_pages(PAGES, 0.08, seed=0)
-    assert 0.06 < len(heldout) / len(PAGES) < 0.10
-    assert heldout_pages(PAGES[:500], 0.08, seed=0) == heldout & set(PAGES[:500])
-    assert heldout < heldout_pages(PAGES, 0.2, seed=0)
-    assert heldout != heldout_pages(PAGES, 0.08, seed=1)
-    assert all(is_heldout(page, 0.08, 0) for page in heldout)
+def rows(pages: int, each: int) -> list[dict[str, str]]:
+    return [{"id": f"p{page}", "question": f"q{n}"} for page in range(pages) for n in range(each)]
 
 
-def test_small_corpora() -> None:
-    assert len(heldout_pages(PAGES[:2], 0.0001, seed=0)) == 1
-    assert len(heldout_pages(PAGES[:4], 0.0001, seed=0)) == 1
-    few = heldout_pages(PAGES[:8], 0.0001, seed=0)
-    assert len(few) == 2
-    assert heldout_pages(PAGES[:1], 0.0001, seed=0) == frozenset()
-    assert heldout_pages(PAGES[:2], 0, seed=0) == frozenset()
+def test_halves_share_no_page_and_cover_all() -> None:
+    given = rows(60, 3)
+    choosing, reporting = (rows_of_half(given, half) for half in ("choosing", "reporting"))
+    assert not {row["id"] for row in choosing} & {row["id"] for row in reporting}
+    assert len(choosing) + len(reporting) == len(given)
+    assert min(len({row["id"] for row in half}) for half in (choosing, reporting)) >= 20
+
+
+def test_a_page_keeps_its_half_when_others_come() -> None:
+    before = {row["id"] for row in rows_of_half(rows(60, 2), "choosing")}
+    after = {row["id"] for row in rows_of_half(rows(90, 2), "choosing")}
+    assert before == {page for page in after if int(page[1:]) < 60}
+
+
+def test_too_few_pages_or_prompts_all_report() -> None:
+    for given in (rows(MIN_HALF_PAGES, 20), rows(40, 1)[: MIN_HALF_PROMPTS + 1], rows(0, 0)):
+        assert rows_of_half(given, "choosing") == []
+        assert rows_of_half(given, "reporting") == given
