@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from components.core.artifact import Corpus
 from components.core.rows import DOCUMENT, document_id, shard_of
 from components.core.shards import shard_name, write_shard
 from components.core.workdir import Workdir
+
+os.environ.setdefault("MODELMILL_THREADS", "1")
+"""Digests are compared all over the tests; what is started from one inherits it."""
 
 
 @pytest.fixture

@@ -110,7 +110,7 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
                 return _job(config, copy.deepcopy(decoder), texts, Course.of(1))
 
             most = max(1, round(config.epochs * texts.per_epoch))
-            job = for_minutes(job, config.minutes, work.scratch, trial, most)
+            job = for_minutes(job, config.minutes, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {

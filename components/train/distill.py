@@ -143,7 +143,7 @@ def distill(
             def trial() -> Job[Micro]:
                 return _job(config, lesson.copied(), texts, Course.of(1))
 
-            job = for_minutes(job, config.minutes, work.scratch, trial)
+            job = for_minutes(job, config.minutes, work, trial)
         trained = train(job, work)
     save_model(work.folder, lesson.student)
     stats = {

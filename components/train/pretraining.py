@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.core.errors import ConfigError
+from components.core.threads import Threads
 from components.core.workdir import Workdir
 from components.train.budget import Budget, time_budget, trial_step
 from components.train.compiling import compile_if_quicker, compile_layers
@@ -113,8 +114,13 @@ class Pretraining:
                 self._trial(self.config.micro_batch)()  # the longest blocks fit, or it ends here
             return self.job(self.model, Course.of(steps))
         assert self.config.minutes is not None
+        alone = self.ranks.world == 1 and self.device.type == "cpu"
         budget = time_budget(
-            self.config.minutes, self.work.scratch, self._phases, agreed=self.ranks.agreed
+            self.config.minutes,
+            self.work.scratch,
+            self._phases,
+            agreed=self.ranks.agreed,
+            threads=Threads(self.work) if alone else None,
         )
         return self.job(self.model, budget.course, budget)
 

@@ -126,7 +126,7 @@ def finetune(
                 return _job(config, copy.deepcopy(decoder), batches, Course.of(1))
 
             most = max(1, round(config.epochs * batches.per_epoch))
-            job = for_minutes(job, config.minutes, work.scratch, trial, most)
+            job = for_minutes(job, config.minutes, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {

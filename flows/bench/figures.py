@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import psutil
 
+from components.core.cores import usable_cores
 from components.core.errors import ConfigError
 from components.core.workdir import write_durably
 
@@ -122,7 +123,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
     return {
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
