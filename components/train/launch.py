@@ -30,8 +30,8 @@ from components.core.errors import ConfigError, MillError
 from components.core.log import get_logger
 from components.core.processes import end_with
 from components.core.progress import Progress
+from components.core.quickest import thread_limit
 from components.core.settings import export_spin
-from components.core.threads import thread_limit
 from components.core.workdir import Workdir, write_durably
 from components.train.pretrain import Inputs, PretrainConfig, learn
 from components.train.relay import Hearing, Message, messages, telling

@@ -11,7 +11,7 @@ import pytest
 
 from components.core.cores import cgroup_quota, usable_cores
 from components.core.executor import Pool
-from components.core.threads import thread_limit
+from components.core.quickest import thread_limit
 
 
 def test_affinity_bounds_cores_threads_and_workers() -> None:
@@ -20,7 +20,7 @@ def test_affinity_bounds_cores_threads_and_workers() -> None:
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
         "from components.core.cores import usable_cores\n"
         "from components.core.executor import Pool\n"
-        "from components.core.threads import thread_limit\n"
+        "from components.core.quickest import thread_limit\n"
         "print(usable_cores(), thread_limit(), Pool().workers)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -11,20 +11,15 @@ import pytest
 import torch
 
 from components.core.errors import ConfigError, DataError
-from components.core.threads import (
+from components.core.quickest import (
     LONGEST_PATIENCE_SECONDS,
     PATIENCE_SECONDS,
-    STAGE,
-    TRAINING,
-    StageThreads,
-    Threads,
-    Turn,
     counts_to_try,
     fewest_quick,
-    sample_work,
     time_counts,
     worth_changing,
 )
+from components.core.threads import STAGE, TRAINING, StageThreads, Threads, Turn, sample_work
 from components.core.workdir import Workdir
 
 IDLE = {1: 1.4, 2: 1.0}
