@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +39,7 @@ from components.core.workdir import Workdir, write_durably
 
 TRAINING, STAGE = "threads.json", "stage_threads.json"
 """Journals: of a training, whose steps are numbered, and of whatever else a stage computes."""
+Aside = Callable[[], AbstractContextManager[None]]
 log = get_logger(__name__)
 
 
@@ -91,13 +93,13 @@ class Threads:
     ) -> None:
         use_threads(self._before)
 
-    def settle(self, step: int, trial: Trial | None = None) -> bool:
+    def settle(self, step: int, trial: Trial | None = None, aside: Aside = nullcontext) -> bool:
         """Compute ``step`` on the threads that are journalled for it, or measure where that is due.
 
         Args:
             step: that comes next; one that an earlier try took is taken as it was then.
-            trial: a step that leaves everything as it was; None takes a sample of what decoders
-                compute.
+            trial: a step like those that come; None takes a sample of what decoders compute.
+            aside: a context for all trials of a measurement, which puts back what they moved.
 
         Returns:
             Whether time was spent on measuring.
@@ -106,38 +108,33 @@ class Threads:
         if self._asked is not None:
             if held is None or held.threads != self._asked:
                 self._turn(Turn(step, self._asked))
-        elif self.measures(step):
-            measured = self._measure(step, held, trial or sample_work())
+        elif held is None or self._due(step, held):
+            measured = self._measure(step, held, trial or sample_work(), aside)
         held = self._held(step)
         assert held is not None
         use_threads(held.threads)
         self._work.threads = held.threads
         return measured
 
-    def measures(self, step: int) -> bool:
-        """Whether ``settle`` would try some steps before ``step``."""
-        held = self._held(step)
-        if self._asked is not None:
-            return False
-        if held is None:
-            return True
-        known = step <= self.turns[-1].at  # an earlier try has been here
-        return not known and self._watch.due() and len(self._counts(held)) > 1
-
     def note(self, seconds: float) -> None:
         """Take down the seconds of the step that was settled last."""
         self._watch.note(seconds)
 
+    def _due(self, step: int, held: Turn) -> bool:
+        known = step <= self.turns[-1].at  # an earlier try has been here
+        return not known and self._watch.due() and len(self._counts(held)) > 1
+
     def _held(self, step: int) -> Turn | None:
         return next((turn for turn in reversed(self.turns) if turn.at <= step), None)
 
-    def _measure(self, step: int, held: Turn | None, trial: Trial) -> bool:
+    def _measure(self, step: int, held: Turn | None, trial: Trial, aside: Aside) -> bool:
         counts = self._counts(held)
         if len(counts) == 1:
             self._turn(Turn(step, counts[0]))
             return False
         slowdown, began = self._watch.slowdown, self._clock()
-        seconds = time_counts(trial, counts, use_threads, self._clock)
+        with aside():
+            seconds = time_counts(trial, counts, use_threads, self._clock)
         chosen = fewest_quick(seconds)
         if held is not None and not worth_changing(held.threads, seconds):
             chosen = held.threads

@@ -50,7 +50,7 @@ class Workdir:
         self.executor: Executor = executor or Inline()
         self.progress = progress or Progress()
         self.threads: int | None = None
-        """On how many threads torch computed last (``components/core/threads.py``)."""
+        """On how many threads torch computed (``components/core/threads.py``): a stat when sealed."""
         self._record = record or {}
         self._opened = time.monotonic()
         _made(self.folder)

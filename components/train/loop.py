@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -243,8 +243,7 @@ class _Run(Generic[M]):
             return
         long = self.job.course.end >= FEWEST_STEPS
         trial = partial(self._try_step, batch) if long else None
-        with self._untouched() if self.threads.measures(self.step) else nullcontext():
-            measured = self.threads.settle(self.step, trial)
+        measured = self.threads.settle(self.step, trial, self._untouched)
         if measured and self.job.budget is not None:
             self.job.budget.leave_out(self.step, self._seconds())
 

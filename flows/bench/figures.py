@@ -14,6 +14,7 @@ import psutil
 
 from components.core.cores import usable_cores
 from components.core.errors import ConfigError
+from components.core.settings import MEASURE, thread_count
 from components.core.workdir import write_durably
 
 HEAD = """# Benchmarks
@@ -124,6 +125,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": usable_cores(),
+        "threads": thread_count() or MEASURE,
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
