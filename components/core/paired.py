@@ -91,11 +91,15 @@ def pair_items(name: str, ours: Items | None, theirs: Items | None) -> Pairs:
     if ours is None or theirs is None or name not in ours.values or name not in theirs.values:
         return Pairs(0, np.empty(0), np.empty(0))
     at = {key: index for index, key in enumerate(theirs.keys)}
+    mine_of, theirs_of = (np.isfinite(items.values[name]) for items in (ours, theirs))
     # A key names what was asked; a weight that differs would mean that it does not.
     rows = [
         (mine, at[key])
         for mine, key in enumerate(ours.keys)
-        if key in at and ours.weights[mine] == theirs.weights[at[key]]
+        if key in at
+        and ours.weights[mine] == theirs.weights[at[key]]
+        and mine_of[mine]
+        and theirs_of[at[key]]
     ]
     left, right = np.array(rows, dtype=np.int64).reshape(-1, 2).T
     gaps = ours.values[name][left] - theirs.values[name][right]
