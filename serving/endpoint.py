@@ -65,7 +65,9 @@ def open_endpoint(folder: Path) -> Served:
     bundle = folder / BUNDLE_FOLDER
     tokenizer = open_tokenizer(bundle)
     model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
-    threads = DecodingThreads(model, endpoint.limits.threads or thread_count())
+    threads = DecodingThreads(
+        model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
+    )
     threads.start()
     # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
     table = token_bytes(tokenizer)

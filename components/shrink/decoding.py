@@ -27,12 +27,14 @@ from components.core.quickest import (
 )
 from components.shrink.runtime import Ids, Logits, OnnxModel, RaggedBatch
 
-ROWS, TOKENS = 16, 8
-"""What is decoded at the start: as many rows as an endpoint has slots, after a short prompt."""
+ROWS = 16
+"""Decoded together at the start, or as many as there are slots."""
 FIRST_STEPS = 64
 """Decoded steps before the numbers are compared on such for the first time."""
 ROUND_STEPS, ROUNDS = 8, 2
 """Steps on one session before the next one's turn comes, and turns of each."""
+MOST_OTHERS = 500
+"""Steps of other numbers of rows, after which a comparison is given up: its kind comes no more."""
 log = get_logger(__name__)
 Clock = Callable[[], float]
 
@@ -45,6 +47,8 @@ class _Comparison:
     sessions: dict[int, Any]
     order: list[int]
     seconds: dict[int, list[float]] = field(default_factory=dict)
+    others: int = 0
+    """Steps of other numbers of rows since it began."""
 
     @property
     def count(self) -> int:
@@ -66,6 +70,7 @@ class DecodingThreads:
     Args:
         model: whose session is opened anew.
         asked: the number that somebody set; None has it measured.
+        slots: rows that may be decoded together.
         limit: the most threads; by default what this process may use.
         clock: seconds; a test has its own.
     """
@@ -75,10 +80,11 @@ class DecodingThreads:
         model: OnnxModel,
         asked: int | None,
         *,
+        slots: int = ROWS,
         limit: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self._model, self._clock = model, clock
+        self._model, self._clock, self._slots = model, clock, slots
         self._counts = [asked] if asked else counts_to_try(limit or thread_limit())
         self._watches: dict[int, Watch] = {}
         self._comparison: _Comparison | None = None
@@ -91,7 +97,7 @@ class DecodingThreads:
             self._model.use(self._model.open(self._counts[0]))
             return
         sessions = {count: self._model.open(count) for count in self._counts}
-        rows = min(ROWS, max(1, (1 << 30) // max(1, self._model.bytes_per_slot)))
+        rows = min(ROWS, self._slots)
         batch = RaggedBatch(self._model, rows)
         for _ in range(rows):
             batch.join()
@@ -100,7 +106,7 @@ class DecodingThreads:
             self._model.use(sessions[count])
 
         def trial() -> None:
-            if batch.room(0) < TOKENS + 1:
+            if not batch.room(0):
                 for _ in range(rows):
                     batch.leave(0)
                 for _ in range(rows):
@@ -119,24 +125,33 @@ class DecodingThreads:
         if self._comparison is None and (self._steps == FIRST_STEPS or watch.due()):
             self._compare(rows)
         comparison = self._comparison
-        compared = comparison is not None and comparison.rows == rows
+        if comparison is not None and comparison.rows == rows:
+            self._model.use(comparison.sessions[comparison.count])
+            logits, seconds = self._timed(decode)
+            if (medians := comparison.note(seconds)) is not None:
+                self._decide(comparison, medians)
+            return logits
         if comparison is not None:
-            count = comparison.count if compared else self.threads
-            self._model.use(comparison.sessions[count])
-        began = self._clock()
-        logits = decode()
-        seconds = self._clock() - began
-        if comparison is None or not compared:
-            watch.note(seconds)
-        elif (medians := comparison.note(seconds)) is not None:
-            self._decide(comparison, medians)
+            self._model.use(comparison.sessions[self.threads])
+            comparison.others += 1
+            if comparison.others > MOST_OTHERS:
+                self._decide(comparison, {self.threads: 0.0})
+        logits, seconds = self._timed(decode)
+        watch.note(seconds)
         return logits
 
-    def _compare(self, rows: int) -> None:
+    def _timed(self, decode: Callable[[], Logits]) -> tuple[Logits, float]:
         began = self._clock()
+        logits = decode()
+        return logits, self._clock() - began
+
+    def _compare(self, rows: int) -> None:
+        """Begin to compare the number in use with the next higher and the next lower one."""
+        began = self._clock()
+        place = self._counts.index(self.threads)
         sessions = {self.threads: self._model.session}
-        for count in self._counts:
-            if count not in sessions:
+        for count in self._counts[max(0, place - 1) : place + 2]:
+            if count != self.threads:
                 sessions[count] = self._model.open(count)
         self._comparison = _Comparison(rows, sessions, list(sessions))
         self._opened_seconds = self._clock() - began

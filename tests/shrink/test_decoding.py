@@ -114,6 +114,39 @@ def test_served_beside_others_it_goes_on_with_fewer_and_back(machine: Machine) -
     assert threads.threads == 2
 
 
+def test_a_comparison_whose_rows_come_no_more_is_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "FIRST_STEPS", 3)
+    monkeypatch.setattr(decoding, "MOST_OTHERS", 5)
+    threads = steered(machine)
+    batch = SteeredBatch(machine.model, threads, slots=2)
+    batch.prefill([[5, 6], [7, 8]])
+    for _ in range(4):
+        batch.step([7, 7])
+    assert threads._comparison is not None
+    batch.leave(0)
+    for _ in range(7):
+        batch.step([7])
+    assert threads._comparison is None
+    assert machine.threads[id(machine.model.session)] == threads.threads == 2
+
+
+def test_more_cores_are_compared_by_neighbouring_numbers(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "FIRST_STEPS", 2)
+    machine.seconds = {4: 1.0, 3: 1.2, 2: 1.5, 1: 3.0}
+    threads = steered(machine, limit=4)
+    assert threads.threads == 4
+    machine.opened.clear()
+    batch = SteeredBatch(machine.model, threads, slots=1)
+    batch.prefill([[5, 6]])
+    for _ in range(3):
+        batch.step([7])
+    assert machine.opened == [3]
+
+
 def test_a_change_in_mid_flight_leaves_the_answers(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
