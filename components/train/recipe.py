@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.core.config import StageConfig
+from components.core.precision import Precision
 
 MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",)})
 """What is displaced where steps stand in place of minutes: those take nothing away."""
@@ -30,10 +31,10 @@ class OptimConfig(StageConfig):
     )
     embedding_lr: float = Field(default=0.02, gt=0, le=1, description="peak rate of the embeddings")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
-    muon_dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16",
-        description="of Muon's iteration; in bfloat16 the rounding of sums, which hangs on how a "
-        "step is cut, moves losses by 1e-5",
+    muon_dtype: Precision = Field(
+        default="auto",
+        description="of Muon's iteration; auto: bfloat16 where the machine multiplies it natively. "
+        "In bfloat16 the rounding of sums, which hangs on how a step is cut, moves losses by 1e-5",
     )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
