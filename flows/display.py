@@ -37,8 +37,9 @@ def figure(artifact: Artifact) -> str:
 
 
 def outcome(result: StepResult) -> str:
-    """What a step came to: an action's note, or a stage's key figure and whether it resumed."""
-    parts = [result.note or figure(result.artifact), result.said if result.resumed else ""]
+    """What a step came to: its own note or a stage's key figure, and whether it resumed."""
+    said = result.note or result.artifact.note or figure(result.artifact)
+    parts = [said, result.said if result.resumed else ""]
     return "; ".join(part for part in parts if part)
 
 

@@ -30,6 +30,7 @@ class Node:
     parents: Mapping[str, str] = field(default_factory=dict)
     """Role -> digest."""
     stats: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     """Name -> bytes."""
@@ -197,6 +198,7 @@ def _node(folder: Path, manifest: dict[str, Any]) -> Node:
         configured=str(lineage["config"]),
         parents={str(role): str(digest) for role, digest in lineage["parents"].items()},
         stats=dict(artifact["stats"]),
+        note=str(artifact.get("note", "")),
         config=manifest.get("config") or {},
         files={str(name): int(size) for name, size in manifest["files"].items()},
         made=(folder / MANIFEST).stat().st_mtime,
