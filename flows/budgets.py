@@ -54,10 +54,12 @@ def refuse_stage(
         return
     mill = PlanMill(Store(settings.store), speeds=known_speeds(settings))
     mill.step(name, component, config, **inputs)
-    model = inputs.get("model", inputs.get("teacher"))
-    if isinstance(model, Checkpoint):
-        shape = read_shape(mill.store.root / model.name)
-        mill.expectation.amounts = replace(mill.expectation.amounts, shape=shape)
+    shapes = {
+        field: read_shape(mill.store.root / given.name)
+        for role, field in (("model", "shape"), ("teacher", "teacher"))
+        if isinstance(given := inputs.get(role), Checkpoint)
+    }
+    mill.expectation.amounts = replace(mill.expectation.amounts, **shapes)
     refuse_few_steps(settings, mill.steps, mill.expectation)
 
 

@@ -8,7 +8,7 @@ or a training reached (``components/core/speed.py``). Where nothing tells, nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -59,6 +59,8 @@ class Amounts:
 
     shape: DecoderShape | None = None
     """Of the model that the run trains."""
+    teacher: DecoderShape | None = None
+    """Of the model that teaches it, in a distillation."""
     examples: float | None = None
     """Examples to fine-tune on."""
     answers: float = float(PreferencesConfig().questions * PreferencesConfig().answers)
@@ -87,7 +89,7 @@ class Expectation:
         known = inputs.get("instructions")
         if isinstance(known, Instructions) and known.digest != UNKNOWN:
             examples = known.stats.get("train", examples)
-        self.amounts = Amounts(shape, examples, answers)
+        self.amounts = Amounts(shape, None, examples, answers)
 
     def seconds(
         self, config: StageConfig, nearest: Mapping[str, Any] | None
@@ -118,7 +120,7 @@ class Expectation:
         if not isinstance(config, Timed) or not is_timed(config):
             return None
         shape = trained_shape(config, self.amounts.shape)
-        step = step_operations(config, shape)
+        step = step_operations(config, self.amounts)
         rate = self._rate(config, shape)
         if step is None or rate is None or config.minutes is None:
             return None
@@ -137,15 +139,15 @@ class Expectation:
         except ValidationError:  # of a former version
             return None
         stats = nearest["artifact"]["stats"]
-        old = Amounts(
-            self._history.shape_of(nearest) or self.amounts.shape,
-            stats.get("examples", self.amounts.examples),
-            self.amounts.answers,
-            stats.get("steps"),
+        old = replace(
+            self.amounts,
+            shape=self._history.shape_of(nearest) or self.amounts.shape,
+            examples=stats.get("examples", self.amounts.examples),
+            steps=stats.get("steps"),
         )
         now = self.amounts
         if now.examples is None:  # the pages of then, as far as anything tells
-            now = Amounts(now.shape, old.examples, now.answers)
+            now = replace(now, examples=old.examples)
         expected, took = operations(config, now), operations(before, old)
         if expected is None or not took:
             return None
@@ -177,21 +179,25 @@ def trained_shape(config: StageConfig, shape: DecoderShape | None) -> DecoderSha
     return config.shape if isinstance(config, PretrainConfig | DistillConfig) else shape
 
 
-def step_operations(config: Timed, shape: DecoderShape | None) -> float | None:
-    """Floating-point operations of a training step."""
+def step_operations(config: Timed, amounts: Amounts) -> float | None:
+    """Floating-point operations of a training step; None where the shape is not known."""
     if isinstance(config, PretrainConfig):
         return config.step_operations
+    shape = trained_shape(config, amounts.shape)
     if shape is None:
         return None
     if isinstance(config, FinetuneConfig):
         return config.batch * flops_per_token(shape, POSITIONS)
-    return config.batch * flops_per_token(shape, config.positions)
+    a_token = flops_per_token(shape, config.positions)
+    if isinstance(config, DistillConfig) and amounts.teacher is not None:
+        a_token += flops_per_token(amounts.teacher, config.positions) / 3.0  # it only reads
+    return config.batch * a_token
 
 
 def operations(config: StageConfig, amounts: Amounts) -> float | None:
     """Operations of training that take as long as a whole stage; None where that is not known."""
     if isinstance(config, Timed):
-        step = step_operations(config, trained_shape(config, amounts.shape))
+        step = step_operations(config, amounts)
         steps = amounts.steps or _steps(config, amounts)
         return None if step is None or steps is None else steps * step
     tokens = _tokens(config, amounts)
