@@ -55,11 +55,13 @@ def refuse_stage(
     mill = PlanMill(Store(settings.store), speeds=known_speeds(settings))
     mill.step(name, component, config, **inputs)
     shapes = {
-        field: read_shape(mill.store.root / given.name)
-        for role, field in (("model", "shape"), ("teacher", "teacher"))
-        if isinstance(given := inputs.get(role), Checkpoint)
+        role: read_shape(mill.store.root / given.name)
+        for role, given in inputs.items()
+        if isinstance(given, Checkpoint)
     }
-    mill.expectation.amounts = replace(mill.expectation.amounts, **shapes)
+    mill.expectation.amounts = replace(
+        mill.expectation.amounts, shape=shapes.get("model"), teacher=shapes.get("teacher")
+    )
     refuse_few_steps(settings, mill.steps, mill.expectation)
 
 

@@ -103,13 +103,10 @@ class Expectation:
         minutes = budget_seconds(values)
         last = self._history.seconds(nearest)
         if last is not None and nearest is not None:
-            times = (
-                self._times_the_work(nearest, config) if budget_seconds(values) is None else None
-            )
+            times = None if minutes is not None else self._times_the_work(nearest, config)
             if times is not None:
                 return last * times, "history"
             return scaled(last, nearest.get("config", {}), values), "history"
-        minutes = budget_seconds(values)
         if minutes is not None:
             return minutes, "minutes"
         expected = self._at_speed(config, self.amounts)

@@ -23,7 +23,7 @@ def probe_machine(corpus: Corpus, precision: Precision, seconds: float = SECONDS
     import psutil
 
     shapes = [ladder(corpus)[at] for at in SIZES]
-    steps = [training_step(shape, corpus.context, precision) for shape in shapes]
+    steps = [training_step(shape, corpus.context, precision, tokens=TOKENS) for shape in shapes]
     took: list[list[float]] = [[] for _ in shapes]
     began = time.perf_counter()
     while len(took[-1]) < LEAST_ROUNDS or time.perf_counter() - began < seconds:

@@ -33,14 +33,19 @@ PATIENCE = 4.0
 
 
 def training_step(
-    shape: DecoderShape, positions: int, precision: Precision, device: Device = "cpu"
+    shape: DecoderShape,
+    positions: int,
+    precision: Precision,
+    device: Device = "cpu",
+    tokens: int = TOKENS,
 ) -> Callable[[], None]:
     """A whole step of a random model (forward, backward, optimiser), ready to be called often.
 
     Args:
-        positions: tokens of a block; a step has as many blocks as make about ``TOKENS``.
+        positions: tokens of a block, at most.
         precision: dtype of activations.
         device: where to compute.
+        tokens: of a step, in whole blocks.
 
     Raises:
         ConfigError: a GPU is asked for and there is none.
@@ -59,10 +64,10 @@ def training_step(
     model = Decoder(shape).to(place)
     model.compute = dtype_of(precision, place.type)
     optimiser = Optimiser(model, OptimConfig())
-    length = min(positions, shape.context, TOKENS)
-    ids = torch.randint(shape.vocabulary, (TOKENS // length, length + 1)).to(place)
+    length = min(positions, shape.context, tokens)
+    ids = torch.randint(shape.vocabulary, (tokens // length, length + 1)).to(place)
     torch.set_rng_state(before)
-    share = torch.full(ids[:, 1:].shape, 1.0 / TOKENS, device=place)
+    share = torch.full(ids[:, 1:].shape, 1.0 / tokens, device=place)
 
     def step() -> None:
         loss: Tensor = model.loss(model.hidden(ids[:, :-1]), ids[:, 1:], share)

@@ -206,7 +206,7 @@ def test_where_no_speed_is_known_it_is_measured_first(
     with pytest.raises(ConfigError, match=r"sft\.minutes: 0\.1 is 1 step of"):
         refuse(settings, overlay(tiny(), {"sft": {"minutes": 0.1}}))
     refuse(settings, nano())
-    assert len(calls) == 2  # unknown, then too few: never more than once a stage and reason
+    assert len(calls) == 1
 
 
 def test_the_plan_says_what_minutes_come_to_and_that_a_run_would_be_refused(
