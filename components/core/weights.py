@@ -88,6 +88,23 @@ def same_weights(ours: Path, theirs: Path) -> bool:
     return all(digest_file(one) == digest_file(other) for one, other in pairs)
 
 
+def is_finite(folder: Path) -> bool:
+    """Whether every weight of a saved model is a finite number.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder.name}: {WEIGHTS_FILE} cannot be read: {error}") from error
+    return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
+
+
 def load_model(folder: Path) -> Decoder:
     """The decoder saved in ``folder``, in evaluation mode."""
     from models.decoder import Decoder

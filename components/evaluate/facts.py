@@ -128,8 +128,7 @@ def evaluate_facts(
     exact = [is_exact(fact, answer.text) for fact, answer in zip(facts, answers, strict=True)]
     figures = exact_figures(facts, exact)
     write_report(work.folder, figures, examples=_examples(config, facts, answers, exact))
-    measured = {name: _belongs(name, facts) for name in (figure.name for figure in figures)}
-    write_items(work.folder, _items(config, facts, exact, measured))
+    write_items(work.folder, fact_items(config, facts, exact))
     means = [figure for figure in figures if figure.name in GROUPS]
     stats = {figure.name: figure.value for figure in (*means, *figures)}
     return work.seal(Report, stats=stats or {"asked": float(len(facts))})
@@ -285,17 +284,20 @@ def _figure(
     return [ratio_interval(above, below, name=name)]
 
 
-def _items(
-    config: FactsConfig,
-    facts: Sequence[Fact],
-    exact: Sequence[bool],
-    measured: Mapping[str, Sequence[float]],
-) -> Items:
-    """A fact is the same where its reference is, and its answer may be as long.
+def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]) -> Items:
+    """1 for an exact answer, 0 for another, no number in figures that the fact is none of.
 
-    In the figure of a group, which weighs kinds alike, facts weigh alike here: a weight that
-    hangs on how many facts there are would differ between two versions, and pair nothing.
+    A fact is the same where its reference is, and its answer may be as long. In the figure of a
+    group, which weighs kinds alike, facts weigh alike here: a weight that hangs on how many facts
+    there are would differ between two versions, and pair nothing.
+
+    Args:
+        config: tokens an answer.
+        facts: what was asked.
+        exact: whether each was answered exactly.
     """
+    names = [figure.name for figure in exact_figures(facts, exact)]
+    measured = {name: _belongs(name, facts) for name in names}
     asked = [[fact.group, fact.question, fact.reference, config.max_new] for fact in facts]
     return Items(
         item_keys(asked),

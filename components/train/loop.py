@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.allocator import keep_freed_memory
-from components.core.errors import DataError, MillError
+from components.core.errors import DataError, MillError, TrainingDiverged
 from components.core.log import get_logger
 from components.core.shards import write_shard
 from components.core.speed import TrainingSpeed
@@ -126,8 +126,8 @@ def train(job: Job[M], work: Workdir) -> Trained:
     """Train to the end, from wherever an earlier try was; writes ``curve.parquet``.
 
     Raises:
-        MillError: the loss was not finite more often than ``safety.bad_steps``, or rose far
-            above the losses before it more often than ``safety.spikes``.
+        TrainingDiverged: the loss was not finite more often than ``safety.bad_steps``, or rose
+            far above the losses before it more often than ``safety.spikes``.
         DataError: a saved state is of another model or format.
     """
     keep_freed_memory()
@@ -242,7 +242,7 @@ class _Run(Generic[M]):
         self.setbacks.add([self.step], spike=False)
         times = self.setbacks.broken
         if times > self.job.safety.bad_steps:
-            raise MillError(
+            raise TrainingDiverged(
                 f"training broke at step {self.step} ({why}), for the {times}th time; "
                 "lower the learning rates"
             )
@@ -257,7 +257,7 @@ class _Run(Generic[M]):
         self.setbacks.add(range(first, at + 1), spike=True)
         borne = self.job.safety.spikes
         if self.setbacks.spikes > borne:
-            raise MillError(
+            raise TrainingDiverged(
                 f"the loss spiked at step {at} ({why}) once more after {borne} spikes were undone; "
                 "lower the learning rates, or set safety.spike to null to bear it"
             )

@@ -22,14 +22,14 @@ class OptimConfig(StageConfig):
     kind: Literal["muon", "adamw"] = Field(
         default="muon", description="optimiser of the layers' matrices"
     )
-    muon_lr: float = Field(default=0.01, gt=0, le=1, description="peak learning rate of Muon")
+    muon_lr: float = Field(default=0.01, ge=0, le=1, description="peak learning rate of Muon")
     adam_lr: float = Field(
         default=0.006,
-        gt=0,
+        ge=0,
         le=1,
         description="peak learning rate of AdamW: norms, heads, or everything",
     )
-    embedding_lr: float = Field(default=0.02, gt=0, le=1, description="peak rate of the embeddings")
+    embedding_lr: float = Field(default=0.02, ge=0, le=1, description="peak rate of the embeddings")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
     muon_dtype: Precision = Field(
         default="auto",
