@@ -23,6 +23,8 @@ from components.core.config import StageConfig
 from components.core.speed import Speeds
 from components.evaluate.choice import ChoiceConfig
 from components.evaluate.compare import CompareConfig
+from components.evaluate.facts import FactsConfig
+from components.evaluate.keep_best import KeepBestConfig
 from components.evaluate.loss import LossConfig
 from components.evaluate.safety import SafetyConfig
 from components.train.adapt import AdaptConfig
@@ -48,9 +50,15 @@ POSITIONS = 64
 # What else uses the model, as tokens of its training that take as long. From one run of `tiny` on
 # two idle cores, which pretrained on 22,000 tokens a second: loss 5.8 s for 200,000 tokens, choice
 # 1.7 s for 500 questions, preferences 8.3 s for 2,176 answers, reward 8.0 s for 1,792, ppo 87.3 s
-# for 12 x 256 answers, compare 3.5 s for 384 questions, safety 1.3 s for 296 answers.
+# for 12 x 256 answers, compare 3.5 s for 2 x 384 answers, safety 1.3 s for 296 answers.
 LOSS_TOKENS, CHOICE_TOKENS, PREFERENCE_TOKENS = 0.64, 75.0, 84.0
-REWARD_TOKENS, PPO_TOKENS, COMPARE_TOKENS, SAFETY_TOKENS = 98.0, 625.0, 200.0, 97.0
+REWARD_TOKENS, PPO_TOKENS, COMPARE_TOKENS, SAFETY_TOKENS = 98.0, 625.0, 100.0, 97.0
+HALF_QUESTIONS = 790
+"""Held-out questions of the embedded documentation that choose, and as many that report."""
+FACTS_A_QUESTION = 2 * 3
+"""Kinds of fact and groups of pages, each of which is asked for the config's number of facts."""
+COMPARED = 2
+"""Models that are compared: the one that is kept, and what came after or before it."""
 
 
 @dataclass(frozen=True)
@@ -224,10 +232,17 @@ def _tokens(config: StageConfig, amounts: Amounts) -> float | None:
         return REWARD_TOKENS * config.epochs * amounts.answers
     if isinstance(config, PPOConfig):
         return PPO_TOKENS * config.iterations * config.answers
-    if isinstance(config, CompareConfig):
-        return COMPARE_TOKENS * config.questions
     if isinstance(config, SafetyConfig):
         return SAFETY_TOKENS * (config.questions + config.probe_samples * len(config.probes))
+    if isinstance(config, FactsConfig):
+        return SAFETY_TOKENS * FACTS_A_QUESTION * config.facts  # answered alike
+    if isinstance(config, CompareConfig | KeepBestConfig):
+        judged = COMPARE_TOKENS * config.draws * (config.questions or HALF_QUESTIONS)
+        if isinstance(config, CompareConfig):
+            return COMPARED * judged
+        others = (config.choice, config.facts, config.safety)
+        asked = [_tokens(other, amounts) or 0.0 for other in others]
+        return COMPARED * (judged + sum(asked))
     return None
 
 

@@ -17,7 +17,7 @@ from models.shape import DecoderShape, shape_from
 
 UNKNOWN = "?"
 """Digest of an output that only the run itself will tell."""
-MODELS = ("model", "policy")
+MODELS = ("model", "policy", "incumbent")
 """Roles of a stage's input that say which model it is about."""
 WORK = ("steps", "iterations")
 """Fields to which a stage's time is proportional."""

@@ -60,7 +60,18 @@ def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Setting
     steps = {step.name: step for step in planned(settings, tiny(), speeds(500 * GIGA)).steps}
     assert steps["pretrain"].seconds == pytest.approx(2600 * STEP / (500 * GIGA))
     assert steps["pretrain"].expected_from == "speed"
-    for name in ("loss", "sft", "choice", "preferences", "reward", "ppo", "compare", "safety"):
+    for name in (
+        "loss",
+        "sft",
+        "choice",
+        "preferences",
+        "reward",
+        "ppo",
+        "keep_best",
+        "facts",
+        "compare",
+        "safety",
+    ):
         assert 0.5 < (steps[name].seconds or 0) < 600, name
     for name in ("scrape", "extract", "tokens", "bundle"):
         assert (steps[name].seconds, steps[name].expected_from) == (None, None)
