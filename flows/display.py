@@ -72,7 +72,8 @@ class Display:
         self._began = time.monotonic()
         if self.console.is_terminal:
             expected = self._forecast.of(name)
-            parts = [f"{name:<15}", f"ETA {'?' if expected is None else duration(expected)}"]
+            told = "?" if expected is None else duration(expected)
+            parts = [f"{name:<15}", *([] if expected == 0.0 else [f"ETA {told}"])]
             line = "  ".join([*parts, *self._run_left(name, expected)])
             self._live = Live(
                 Text(f"… {line}"), console=self.console, refresh_per_second=8, transient=True

@@ -20,7 +20,7 @@ from components.train.pretrain import PretrainConfig, pretrain
 from components.train.sft import FinetuneConfig
 from flows import budgets
 from flows.budgets import refuse_few_steps, refuse_stage
-from flows.expecting import Amounts, Expectation, operations
+from flows.expecting import EMBEDDED_EXAMPLES, EXAMPLE_TOKENS, Amounts, Expectation, operations
 from flows.history import History
 from flows.plan import PlanMill
 from flows.planned import Plan
@@ -50,7 +50,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def setup_speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of set-up, empty, and not this environment's own."""
     monkeypatch.setattr(budgets, "setup_file", lambda: tmp_path / "setup.json")
     return tmp_path / "setup.json"
@@ -126,11 +126,11 @@ def test_history_wins_and_is_scaled_by_the_steps_that_were_taken(settings: Setti
     sealed(store, SFT, config, stats, model=base.digest)
     seconds = expected(store, tiny(), speeds(500 * GIGA))
     assert seconds["pretrain"] == pytest.approx(2600 * 2.0)
-    # Three epochs of 22,400 examples of 41 tokens are 673 steps of 4,096.
-    assert seconds["sft"] == pytest.approx(60.0 * 672.65 / 111, rel=0.01)
+    epochs = tiny().sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS
+    assert seconds["sft"] == pytest.approx(60.0 * epochs / (111 * config.batch), rel=0.01)
     assert expected(store, tiny(), Speeds())["pretrain"] == pytest.approx(2600 * 2.0)
     timed = overlay(tiny(), {"pretrain": {"minutes": 7}})
-    assert expected(store, timed, speeds(GIGA))["pretrain"] == pytest.approx(7 * 60)
+    assert expected(store, timed, speeds(GIGA))["pretrain"] == pytest.approx(350.0)
 
 
 def test_a_past_run_of_another_shape_is_scaled_by_its_operations(settings: Settings) -> None:
@@ -183,10 +183,10 @@ def measured_as(monkeypatch: pytest.MonkeyPatch, rate: float) -> list[Any]:
 
 
 def test_minutes_too_few_are_refused_before_anything_runs(
-    settings: Settings, setup: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, setup_speeds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = measured_as(monkeypatch, STEP)  # a step a second
-    renew_speed(setup, speeds(STEP).known[0])
+    renew_speed(setup_speeds, speeds(STEP).known[0])
     run = overlay(tiny(), {"pretrain": {"minutes": 0.5}})
     with pytest.raises(
         ConfigError, match=r"pretrain\.minutes: 0\.5 is 20 steps of 1 s here: set at"
@@ -200,16 +200,16 @@ def test_minutes_too_few_are_refused_before_anything_runs(
 
 
 def test_a_figure_of_a_busy_day_refuses_nobody(
-    settings: Settings, setup: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, setup_speeds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renew_speed(setup, speeds(STEP / 100).known[0])
+    renew_speed(setup_speeds, speeds(STEP / 100).known[0])
     calls = measured_as(monkeypatch, 100 * STEP)
     refuse(settings, overlay(tiny(), {"pretrain": {"minutes": 0.5}}))
     assert len(calls) == 1
     assert read_speeds(settings.speed).operations_per_second(TINY.parameters) == 100 * STEP
 
 
-@pytest.mark.usefixtures("setup")
+@pytest.mark.usefixtures("setup_speeds")
 def test_where_no_speed_is_known_it_is_measured_first(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,11 +231,12 @@ def test_the_plan_says_what_minutes_come_to_and_that_a_run_would_be_refused(
     assert (budget["minutes"], budget["steps"]) == (0.5, 20)
     assert budget["refusal"] == told["refused"][0]
     assert by_name["sft"]["minutes_budget"]["refusal"] is None
-    assert by_name["sft"]["minutes_budget"]["steps"] == 673  # epochs bound them
+    epochs = run.sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / run.sft.batch
+    assert by_name["sft"]["minutes_budget"]["steps"] == round(epochs)  # they bound the minutes
     assert by_name["loss"]["minutes_budget"] is None
 
 
-@pytest.mark.usefixtures("setup")
+@pytest.mark.usefixtures("setup_speeds")
 def test_one_stage_on_a_user_s_files_is_refused_alike(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

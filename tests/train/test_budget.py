@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -188,7 +189,7 @@ def test_minutes_that_come_to_few_steps_are_refused_with_the_figure_to_set(tmp_p
     )
     assert advised is not None, told.value
     assert read_course(tmp_path) is None  # the next try measures anew
-    enough = dataclasses.replace(few, minutes=1.5 * float(advised[1]))  # the machine may be busier
+    enough = dataclasses.replace(few, minutes=5 * float(advised[1]))  # the machine may be busier
     assert time_budget(enough, tmp_path, lambda: [(1.0, step)]).course.end >= 50
     again = time_budget(few, tmp_path, list)  # begun: it goes on whatever the machine does now
     assert again.course.end >= 50
@@ -200,7 +201,8 @@ def test_where_the_base_is_paid_for_few_steps_are_warned_of_once(
     few = wish(1e-6, 50, refuse=False)
     assert time_budget(few, tmp_path, lambda: [(1.0, step)]).course.end == 1
     time_budget(few, tmp_path, list)  # from the journal
-    assert [record.getMessage()[:39] for record in caplog.records] == [
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage()[:39] for record in warnings] == [
         "pretrain.minutes: 1e-06 is 1 step of 0."
     ]
 
@@ -247,7 +249,7 @@ def test_tiny_counts_steps_and_epochs_and_minutes_over_it_work() -> None:
 
 
 def test_the_autopilot_is_refused_a_number_of_steps_before_anything_runs() -> None:
-    with pytest.raises(ConfigError, match=r"pretrain: autopilot plans for minutes or flops, not "):
+    with pytest.raises(ConfigError, match="autopilot plans for minutes or flops, not for steps"):
         overlay(tiny(), {}, ["pretrain.autopilot=true"])
     with pytest.raises(ConfigError, match="autopilot plans for minutes or flops"):
         overlay(tiny(), {}, ["pretrain.autopilot=true", "pretrain.tokens=1e6"])
