@@ -158,11 +158,21 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
 
 
 def resolver(refresh: bool = False, as_of: datetime | None = None) -> Resolve[ScrapeConfig]:
-    """What a crawl will have seen: the last one's date, or ``as_of``, by default now."""
+    """What a crawl will have seen: the last one's date, or ``as_of``, by default now.
+
+    Looks once, so that a run and the plan before it see the same, and hash files once.
+    """
     now = (as_of or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
+    seen: list[tuple[ScrapeConfig, ScrapeConfig]] = []
+
     def resolve(config: ScrapeConfig, earlier: list[dict[str, Any]]) -> ScrapeConfig:
-        return resolve_sources(config, earlier, refresh=refresh, now=now)
+        for asked, resolved in seen:
+            if asked == config:
+                return resolved
+        resolved = resolve_sources(config, earlier, refresh=refresh, now=now)
+        seen.append((config, resolved))
+        return resolved
 
     return resolve
 
@@ -207,7 +217,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     config = options.config or read_target(options.target, options.sets, settings)
     store = Store(settings.store)
     _check_until(options, config, store)
-    forecast = Forecast()
+    forecast, resolve = Forecast(), resolver(options.refresh, options.as_of)
     with full_disk_is_one_line(settings.home):
         settings.prefect.mkdir(parents=True, exist_ok=True)
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
@@ -217,7 +227,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
 
     def body(mill: Mill) -> None:
         try:
-            text(config, mill, resolver(options.refresh, options.as_of))
+            text(config, mill, resolve)
         except Reached as reached:
             outcome.reached = str(reached)
         except Ended as ended:
@@ -226,7 +236,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     events = Events(settings, config.name)
     listeners: list[Listener] = [Display(console, forecast), record, events, silent]
     try:
-        forecast.expect(_looked_ahead(settings, options, config, store))
+        forecast.expect(_looked_ahead(settings, options, config, store, resolve))
         with closing(Pool()) as pool:
             if options.plain:
                 body(_mill(StoreMill, store, settings, options, pool, listeners))
@@ -261,14 +271,18 @@ def _check_until(options: RunOptions, config: TextRun, store: Store) -> None:
 
 
 def _looked_ahead(
-    settings: Settings, options: RunOptions, config: TextRun, store: Store
+    settings: Settings,
+    options: RunOptions,
+    config: TextRun,
+    store: Store,
+    resolve: Resolve[ScrapeConfig],
 ) -> list[Planned]:
     """The steps to come, each with its expected time.
 
     Raises:
         ConfigError: minutes of one of them come to too few steps.
     """
-    mill = _planned(settings, config, store, resolver(options.refresh, options.as_of))
+    mill = _planned(settings, config, store, resolve)
     names = [step.name for step in mill.steps]
     last = len(names) if options.until is None else names.index(options.until) + 1
     refuse_few_steps(settings, mill.steps[:last], mill.expectation)
