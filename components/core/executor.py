@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from components.core.cores import usable_cores
 from components.core.errors import DataError
 
 T = TypeVar("T")
@@ -78,7 +79,7 @@ class Pool:
     """``workers`` spawned processes, started at use and kept until they have been idle a while."""
 
     def __init__(self, workers: int | None = None, idle_seconds: float = IDLE_SECONDS) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or usable_cores()
         self.idle_seconds = idle_seconds
         self._used = time.monotonic()
         self._pool: ProcessPool | None = None
