@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
 from typing import Any
 
 import typer
@@ -34,17 +33,14 @@ def main() -> None:
         stop = stopping.asked() or Stopped()
         _refuse(stopping.line(), "Stopped", stop.exit_code, as_json=as_json)
 
-    with ExitStack() as stack:
-        stack.enter_context(stopping.listening(hard=True))
+    with stopping.listening(hard=True):
         with stopping.last_words(say_stopped):
             code = _answer(as_json)
         stop = stopping.asked()
         if stop is not None:
             say_stopped()
-            stack.pop_all()  # what still has to end at the interpreter's exit is watched too
-            stopping.kill_descendants()
-            code = stop.exit_code
-        sys.exit(code)
+            stopping.finish(stop.exit_code)
+    sys.exit(code)
 
 
 def _answer(as_json: bool) -> Any:

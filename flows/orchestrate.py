@@ -7,6 +7,7 @@ or a run refuses is the message of its failed state: one line, without a traceba
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import PrefectException, TerminationSignal
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound, PrefectException, TerminationSignal
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 
@@ -34,6 +37,9 @@ from flows.approval import Question, Word, ask, question_text
 from flows.own_server import OwnServer
 from flows.step import Mill, StepResult, StoreMill
 
+_DRAIN_SECONDS = 0.5
+_SEEN_SECONDS = (0.1, 0.2, 0.4)
+"""Between looks for a task run that the server has yet to enter."""
 SERVER = "prefect.server.api.server:create_app"
 log = get_logger(__name__)
 
@@ -46,6 +52,8 @@ class PrefectMill(StoreMill):
 
     running: UUID | None = None
     """The task run at work."""
+    stopped: UUID | None = None
+    """The task run that was cancelled."""
 
     def _execute(self, name: str, body: Callable[[], StepResult]) -> StepResult:
         results: list[StepResult] = []
@@ -66,6 +74,7 @@ class PrefectMill(StoreMill):
                 return refused(error)
             except KeyboardInterrupt as stop:
                 refusals.append(stop)
+                self.stopped = self.running
                 return cancelled(stop)
             except Exception as error:
                 refusals.append(error)
@@ -158,9 +167,33 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
         raise MillError(_no_server(error)) from error
     except TerminationSignal as late:  # between Prefect's handler and ours
         raise Stopped(late.signal) from late
+    except KeyboardInterrupt as stop:
+        _see_cancelled(mill, stop)
+        raise
     finally:
         if own is not None and stopping.asked():
             own.end()
+
+
+def _see_cancelled(mill: PrefectMill, stop: KeyboardInterrupt) -> None:
+    """Bring what waits to the server, and the cancelled task run into its database.
+
+    Task runs reach a server as events, which it enters by batches: it may end before.
+    """
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=_DRAIN_SECONDS, at_exit=False)
+    if mill.stopped is None:
+        return
+    with get_client(sync_client=True) as client:
+        for wait in _SEEN_SECONDS:
+            try:
+                client.set_task_run_state(mill.stopped, cancelled(stop), force=True)
+                return
+            except ObjectNotFound:  # it only just began
+                time.sleep(wait)
+            except (httpx.HTTPError, PrefectException) as error:
+                log.warning("Prefect was not told that a step is cancelled: %s", error)
+                return
 
 
 @contextmanager

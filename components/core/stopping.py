@@ -9,16 +9,19 @@ after ``HARD_SECONDS``; a second signal does the same at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.util import _run_finalizers  # type: ignore[attr-defined]
 from types import FrameType
+from typing import Any, NoReturn
 
 import psutil
 
@@ -32,6 +35,8 @@ SAME_SECONDS = 0.2
 """A wrapper may pass on the signal that its process group got too; so soon it counts as one."""
 _WORDS_SECONDS = 1.0
 """What the last words of an end by force may take together."""
+_TRACKER = "multiprocessing.resource_tracker"
+"""Ends with the process that it tidies up after."""
 _SHOW_CURSOR = "\x1b[?25h"
 log = get_logger(__name__)
 
@@ -61,6 +66,8 @@ class _State:
     prompt: bool = True
     """Whether a signal is raised where the main thread is; else it waits for ``check``."""
     depth: int = 0
+    watched: bool = False
+    """Whether a thread ends this process by force where it must be."""
     line: str = "stopped"
     """What the user is told."""
     words: list[Callable[[], None]] = field(default_factory=list)
@@ -92,24 +99,31 @@ def listening(*, hard: bool = False) -> Iterator[None]:
 
     Args:
         hard: end the process by force where it does not end by itself, and at a second signal:
-            for a program, not for a library's caller.
+            for a program, not for a library's caller. Once stopped it is watched to its very end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     former = {sign: signal.signal(sign, _handle) for sign in SIGNALS}
     watch = _Watch() if hard else None
+    _state.watched = _state.watched or hard
     _state.depth += 1
     try:
         yield
     finally:
         _state.depth -= 1
-        if watch is not None:
-            watch.close()
-        for sign, handler in former.items():
-            signal.signal(sign, handler)
-        if not _state.depth:
+        if watch is None or not _state.sign:
+            _unlisten(former, watch)
+        if not _state.depth and watch is None:
             _state.sign = 0
+
+
+def _unlisten(former: Mapping[int, Any], watch: _Watch | None) -> None:
+    if watch is not None:
+        watch.close()
+        _state.watched = False
+    for sign, handler in former.items():
+        signal.signal(sign, handler)
 
 
 @contextmanager
@@ -187,9 +201,13 @@ def end_now(sign: int) -> None:
     if not _state.ending.acquire(blocking=False):
         return
     _state.sign = _state.sign or sign
-    speaker = threading.Thread(target=_speak, name="last words", daemon=True)
-    speaker.start()
-    speaker.join(_WORDS_SECONDS)
+    # Side by side: a server that hangs must not keep the record from being written.
+    speakers = [threading.Thread(target=_speak, args=(say,), daemon=True) for say in _state.words]
+    for speaker in speakers:
+        speaker.start()
+    deadline = time.monotonic() + _WORDS_SECONDS
+    for speaker in speakers:
+        speaker.join(max(0.0, deadline - time.monotonic()))
     kill_descendants()
     if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)  # a live line hides it
@@ -197,27 +215,40 @@ def end_now(sign: int) -> None:
     os._exit(128 + _state.sign)
 
 
-def kill_descendants() -> None:
-    """Kill every process below this one."""
+def finish(exit_code: int) -> NoReturn:
+    """End a stopped program that has tidied up, without the interpreter's own exit.
+
+    What MLflow, Prefect and torch do there takes seconds, and nobody needs it any more.
+    """
+    _run_finalizers()  # else its tracker would speak of semaphores that leaked
+    kill_descendants(spare=_TRACKER)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def kill_descendants(spare: str = "") -> None:
+    """Kill every process below this one, but for those with ``spare`` in their command line."""
     for process in psutil.Process().children(recursive=True):
         try:
-            process.kill()
+            if not spare or spare not in " ".join(process.cmdline()):
+                process.kill()
         except psutil.Error:
             continue  # it has ended meanwhile
 
 
-def _speak() -> None:
-    for say in reversed(_state.words):
-        try:
-            say()
-        except Exception as error:
-            log.warning("at the end by force: %s", error)
+def _speak(say: Callable[[], None]) -> None:
+    try:
+        say()
+    except Exception as error:
+        log.warning("at the end by force: %s", error)
 
 
 def _handle(sign: int, frame: FrameType | None) -> None:
-    if _state.sign:
+    if _state.sign and _state.watched:
         return  # again: the watch ends this process
-    _state.sign = sign
+    _state.sign = _state.sign or sign
     if _state.prompt:
         raise Stopped(sign)
 

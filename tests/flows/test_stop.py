@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import AS_OF, Mill, Server, digests
+from tests.flows.conftest import Mill, Server, digests
 from tests.flows.stoppable import CODES, LINE, Bench, Command, Way
 
 SECONDS = 5.0
