@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -29,6 +30,7 @@ LINE = "stopped; the same command goes on from here"
 MARK = "MODELMILL_STOPPED_IN_A_TEST"
 Way = Literal["ctrl-c", "sigterm"]
 CODES: dict[Way, int] = {"ctrl-c": 130, "sigterm": 143}
+_CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 PATIENCE_SECONDS = 240.0
 
 
@@ -63,7 +65,9 @@ class Command:
 
     @property
     def said(self) -> str:
-        return b"".join(self._said).decode(errors="replace").replace("\r\n", "\n")
+        """Its output, without what moves a terminal's cursor."""
+        text = b"".join(self._said).decode(errors="replace").replace("\r\n", "\n")
+        return _CURSOR.sub("", text)
 
     def survivors(self) -> list[str]:
         """What it started and still lives, wherever it went."""
