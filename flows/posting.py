@@ -106,6 +106,9 @@ class Poster:
 
     def failed(self, name: str, error: BaseException) -> None:
         said = mask(str(error) or type(error).__name__)
+        if isinstance(error, KeyboardInterrupt):
+            self._log(f"{name}: {said}")
+            return
         self._refused_at = name
         self._log(f"{name}: {said}", logging.ERROR)
         if name == "promote":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from components.collect.resolve import resolve as resolve_sources
 from components.collect.scrape import ScrapeConfig
-from components.core import log
+from components.core import log, stopping
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
@@ -213,6 +213,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
 
     Raises:
         MillError: a step failed, or refused; the run's record says so.
+        KeyboardInterrupt: it was stopped; the record says so, and the same call goes on from here.
     """
     config = options.config or read_target(options.target, options.sets, settings)
     store = Store(settings.store)
@@ -237,14 +238,13 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     listeners: list[Listener] = [Display(console, forecast), record, events, silent]
     try:
         forecast.expect(_looked_ahead(settings, options, config, store, resolve))
-        with closing(Pool()) as pool:
+        with _stoppable(record), closing(Pool()) as pool:
             if options.plain:
                 body(_mill(StoreMill, store, settings, options, pool, listeners))
             else:
                 _under_prefect(store, settings, options, pool, listeners, record, body)
     except KeyboardInterrupt:
-        record.close("stopped", "by the user")
-        console.print("stopped; the same command goes on from here")
+        record.stop()
         raise
     except Exception as error:
         if not record.ended:  # before a step began: a source's files, Prefect's server
@@ -255,6 +255,13 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+@contextmanager
+def _stoppable(record: Record) -> Iterator[None]:
+    """Ctrl+C and SIGTERM end the run in order; its record says so even where by force."""
+    with stopping.listening(), stopping.last_words(record.stop), stopping.resumable():
+        yield
 
 
 def _repeatable(config: TextRun, options: RunOptions) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, get_origin, get_type_hints
 from rich.console import Console
 
 from components.collect.scrape import ScrapeConfig
+from components.core import stopping
 from components.core.action import Change, Workspace
 from components.core.artifact import MANIFEST, Artifact
 from components.core.config import StageConfig, overlay
@@ -60,7 +61,7 @@ def run_stage(
     silent = Silent()
     shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
     try:
-        with closing(Pool()) as pool:
+        with stopping.listening(), stopping.resumable(), closing(Pool()) as pool:
             listener = Several([*shown, silent])
             mill = StoreMill(store, Workspace(settings), executor=pool, listener=listener)
             artifact = mill.step(name, planned.component, config, **given)

@@ -12,7 +12,7 @@ from components.core.settings import Settings
 from components.publish.bentos import bento_of, bentos_folder, champion_to_serve
 from components.publish.registry import CHAMPION, Entry, entries
 from serving.auth import check_host
-from serving.launch import serve
+from serving.foreground import become
 
 
 def serve_forever(
@@ -49,7 +49,7 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    serve(folder, host, port)
+    become(folder, host, port)
 
 
 def champion_of(settings: Settings) -> Entry:

@@ -21,6 +21,7 @@ from components.core import processes
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import held
 from components.core.settings import MARKER, Settings, child_environment
+from components.core.stopping import Stopped
 from components.core.tied import command
 from components.core.workdir import full_disk_is_one_line
 from components.publish.handover import Handover
@@ -73,8 +74,10 @@ class Wish:
             )
 
 
-def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
+def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stopped | None:
     """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
+
+    Returns the signal.
 
     ``ready`` is given the platform as one object when everything answers.
 
@@ -89,9 +92,11 @@ def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
         _clear(settings, console)
         wish.check(settings)
         try:
-            asyncio.run(_Platform(settings, wish, console, ready).run())
+            platform = _Platform(settings, wish, console, ready)
+            asyncio.run(platform.run())
         finally:
             state_file(settings).unlink(missing_ok=True)
+    return platform.stopped
 
 
 def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, Any]:
@@ -178,12 +183,21 @@ class _Platform:
         self._supervisor = Supervisor(settings, found, self._changed, limit=wish.limit)
         self._started = time.time()
         self._complete = False
+        self.stopped: Stopped | None = None
+        """The signal that ended it."""
 
     async def run(self) -> None:
         """Start, follow, end."""
         ended = asyncio.Event()
+
+        def stop(sign: signal.Signals) -> None:
+            if self.stopped is not None:
+                stopping.end_now(sign)
+            self.stopped = Stopped(sign)
+            ended.set()
+
         for sign in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(sign, ended.set)
+            asyncio.get_running_loop().add_signal_handler(sign, stop, sign)
         self._write()
         self._display.begin(self._supervisor.states)
         stopping = asyncio.create_task(ended.wait())

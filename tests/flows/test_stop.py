@@ -1,0 +1,85 @@
+"""Every run can be stopped: in a terminal and from outside, in each mode, and it goes on after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.conftest import Mill, Server, digests
+from tests.flows.stoppable import CODES, LINE, Bench, Command, Way
+
+SECONDS = 5.0
+"""What a user is promised, from the signal until nothing is left."""
+ON_ANY_MACHINE = 15.0
+MODES = ("default", "plain", "server")
+Whole = tuple[Mill, dict[str, Any]]
+
+
+@contextmanager
+def started(
+    bench: Bench, *words: str, terminal: bool = True, server: Server | None = None
+) -> Iterator[Command]:
+    environment = {"PREFECT_API_URL": server.api} if server else {}
+    command = Command(bench.mill, [*bench.arguments, *words], environment, terminal)
+    try:
+        command.wait_until(bench.at_work)
+        yield command
+    finally:
+        command.close()
+
+
+def stopped(bench: Bench, way: Way, mode: str, server: Server | None) -> float:
+    """Stop a run in its stage, in one mode; the seconds it took. All but those is asserted."""
+    words = ["--plain"] if mode == "plain" else []
+    with started(bench, *words, terminal=way == "ctrl-c", server=server) as command:
+        time.sleep(0.5)
+        seconds = command.end(way)
+        assert command.survivors() == []
+        assert command.process.returncode == CODES[way], command.said
+        assert command.said.count("stopped") == 1, command.said
+        last = command.said.strip().splitlines()[-1]
+        assert last.removeprefix("^C") == LINE, command.said
+        assert "Traceback" not in command.said
+    record = bench.record()
+    assert record["state"] == "stopped", record
+    if mode != "plain":
+        states = bench.own_states() if server is None else bench.server_states(server)
+        assert (states["flow"], states[bench.stage]) == ("CANCELLED", "CANCELLED"), states
+    assert not (bench.mill.home / "store" / "sealed" / bench.key).exists()
+    again = bench.mill.answer(*bench.arguments, "--plain")
+    assert digests(again)[bench.stage] == bench.digest
+    return seconds
+
+
+def test_ctrl_c_in_a_crawl(nano: Whole, tmp_path: Path) -> None:
+    bench = Bench.of(nano, "scrape", tmp_path / "home")
+    assert stopped(bench, "ctrl-c", "plain", None) < ON_ANY_MACHINE
+
+
+def test_sigterm_in_a_training_under_prefect(nano: Whole, tmp_path: Path) -> None:
+    bench = Bench.of(nano, "pretrain", tmp_path / "home")
+    assert stopped(bench, "sigterm", "default", None) < ON_ANY_MACHINE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("stage", ["scrape", "extract", "pretrain", "ppo"])
+@pytest.mark.parametrize("way", ["ctrl-c", "sigterm"])
+def test_a_run_is_stopped_within_five_seconds(
+    nano: Whole,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    record_property: pytest.RecordProperty,
+    way: Way,
+    stage: str,
+    mode: str,
+) -> None:
+    server = request.getfixturevalue("server") if mode == "server" else None
+    seconds = stopped(Bench.of(nano, stage, tmp_path / "home"), way, mode, server)
+    record_property("seconds", round(seconds, 2))
+    assert seconds < SECONDS
