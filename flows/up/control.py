@@ -24,8 +24,10 @@ from components.core.settings import MARKER, Settings, child_environment
 from components.core.stopping import Stopped
 from components.core.tied import command
 from components.core.workdir import full_disk_is_one_line
+from components.publish.bentos import champion_to_serve
 from components.publish.handover import Handover
 from components.publish.registry import entries
+from components.publish.unpromoted import describe_newest
 from flows.display import duration
 from flows.up.answers import Ear
 from flows.up.display import UpDisplay
@@ -135,7 +137,7 @@ def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, A
         raise MillError(tail(log).rpartition("modelmill: ")[2])
     display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
     if told := _which(settings, wish):
-        console.print(told, soft_wrap=True)
+        console.print(told, soft_wrap=True, markup=False)
     return as_json(state)
 
 
@@ -227,7 +229,7 @@ class _Platform:
         seconds = duration(time.time() - self._started)
         self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
         if told := _which(self.settings, self._wish):
-            self.console.print(told, soft_wrap=True)
+            self.console.print(told, soft_wrap=True, markup=False)
         self._ready(as_json(self._state()))
 
     async def _deploy(self) -> str:
@@ -325,7 +327,9 @@ def _clear(settings: Settings, console: Console) -> None:
 
 
 def _which(settings: Settings, wish: Wish) -> str:
-    """Why the endpoint serves this model, where there are several."""
+    """Why the endpoint serves this model, where there are several, or why it serves none."""
+    if champion_to_serve(settings, wish.model) is None:
+        return f"the endpoint waits for a champion: {describe_newest(settings, wish.model)}"
     status = Handover(settings).status()
     if wish.model or status is None or status.serving is None:
         return ""
