@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.flows.conftest import Mill, Server, digests
+from tests.flows.conftest import AS_OF, Mill, Server, digests, free_port
 from tests.flows.stoppable import CODES, LINE, Bench, Command, Way
 
 SECONDS = 5.0
@@ -64,6 +65,66 @@ def test_ctrl_c_in_a_crawl(nano: Whole, tmp_path: Path) -> None:
 def test_sigterm_in_a_training_under_prefect(nano: Whole, tmp_path: Path) -> None:
     bench = Bench.of(nano, "pretrain", tmp_path / "home")
     assert stopped(bench, "sigterm", "default", None) < ON_ANY_MACHINE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["ctrl-c", "sigterm"])
+def test_a_stage_on_own_files(nano: Whole, tmp_path: Path, way: Way) -> None:
+    mill, answer = nano
+    [tokens] = [step["artifact"] for step in answer["steps"] if step["stage"] == "tokens"]
+    given = ["--input", str(mill.home / "store" / tokens), "--set", "steps=5000"]
+    arguments = ["stage", "pretrain", *given, "--output", str(tmp_path / "out")]
+    own = Mill(tmp_path / "home")
+    command = Command(own, [*arguments, "--preset", "nano"], {}, terminal=way == "ctrl-c")
+    try:
+        command.wait_until(lambda: any(own.home.glob("store/partial/*/scratch/states")))
+        assert command.end(way) < SECONDS
+        assert command.survivors() == []
+        assert command.process.returncode == CODES[way], command.said
+        assert command.said.strip().endswith(LINE)
+        assert not (tmp_path / "out").exists()
+    finally:
+        command.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["ctrl-c", "sigterm"])
+def test_an_endpoint(nano: Whole, way: Way) -> None:
+    mill, port = nano[0], free_port()
+    command = Command(mill, ["serve", "--port", str(port)], {}, terminal=way == "ctrl-c")
+
+    def ready() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
+
+    try:
+        command.wait_until(ready)
+        assert command.end(way) < SECONDS
+        assert command.survivors() == []
+        assert command.process.returncode == CODES[way], command.said
+    finally:
+        command.close()
+
+
+@pytest.mark.slow
+def test_a_deployments_run_is_cancelled(nano: Whole, server: Server, tmp_path: Path) -> None:
+    bench = Bench.of(nano, "pretrain", tmp_path / "home")
+    program = (
+        "from flows.deployed import on_demand;"
+        f"on_demand(preset='nano', until='pretrain', set=[{AS_OF!r}], return_state=True)"
+    )
+    command = Command(bench.mill, [], {"PREFECT_API_URL": server.api}, True, ["-c", program])
+    try:
+        command.wait_until(bench.at_work)
+        assert command.end("sigterm") < SECONDS
+        assert command.survivors() == []
+    finally:
+        command.close()
+    assert bench.record()["state"] == "stopped"
+    states = bench.server_states(server)
+    assert (states["flow"], states["pretrain"]) == ("CANCELLED", "CANCELLED"), states
 
 
 @pytest.mark.slow
