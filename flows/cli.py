@@ -20,14 +20,14 @@ from flows.commands.app import app
 
 COMMANDS = (runs, looking, lineage, models, machine, platform, housekeeping, bench)
 """Importing a module adds its commands to ``app``."""
-CHOICES = "components.train.autopilot_settle"
-"""The module that logs what the autopilot chose, and why: worth reading before it trains."""
+TOLD = ("components.train.autopilot_settle", "components.train.budget")
+"""Modules that log what the autopilot chose, and what minutes come to: read before it trains."""
 
 
 def main() -> None:
     """The console script."""
     as_json = "--json" in sys.argv
-    log.configure(told=() if as_json else (CHOICES,))
+    log.configure(told=() if as_json else TOLD)
 
     def say_stopped() -> None:
         stop = stopping.asked() or Stopped()

@@ -75,8 +75,13 @@ class Workdir:
         """The folder of a sealed input."""
         return self.root / artifact.name
 
-    def seal(self, kind: type[A], stats: dict[str, float] | None = None) -> A:
+    def seal(self, kind: type[A], stats: dict[str, float] | None = None, note: str = "") -> A:
         """Digest, sync and publish everything below ``folder`` by one rename, read-only.
+
+        Args:
+            kind: the artifact's class.
+            stats: finite figures; the first is the key figure of the closing table.
+            note: stands in its place, where a figure does not say how it came out.
 
         Raises:
             MillError: the disk is full; nothing is published and the next try goes on from here.
@@ -90,6 +95,7 @@ class Workdir:
                 digest=digest_folder(self.folder),
                 lineage=self.lineage,
                 stats={"seconds": round(seconds, 3), **(stats or {})},
+                note=note,
             )
             files = _sync_all(self.folder)
             manifest = {

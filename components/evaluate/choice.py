@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -23,11 +24,13 @@ from components.core.errors import ConfigError, DataError
 from components.core.figures import proportion_interval, write_report
 from components.core.items import Items, item_keys, write_items
 from components.core.precision import Precision, computing
+from components.core.progress import Progress
 from components.core.shards import read_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.evaluate.likelihood import Span, batches, log_likelihoods, span
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.text.split import Half, rows_of_half
 
 if TYPE_CHECKING:
     import tokenizers
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from models.decoder import Decoder
 
 CHOICES = 4
+ACCURACY = "four_choice_accuracy"
 Row = dict[str, Any]
 
 
@@ -76,26 +80,48 @@ def evaluate_choice(
             f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokenizer one of "
             f"{words.get_vocab_size()}: give the tokenizer that it was trained with"
         )
-    path = work.path(instructions) / "heldout.parquet"
-    columns = ["id", "kind", "subject", "question", "answer"]
-    rows = [row for row in read_shard(path, columns).to_pylist() if row["kind"] == "describe"]
-    asked = draw_questions(rows, config)
-    spans = question_spans(asked, words, config.neutral)
-    scores = _scores(decoder, spans, config, work)
-    lengths = np.array([len(one.ids) - one.start for one in spans])
-    hits = right_answers(scores, lengths, config.rule)
-    figure = proportion_interval(int(hits.sum()), len(hits), name="four_choice_accuracy")
+    asked = draw_questions(read_descriptions(work.path(instructions), "reporting"), config)
+    items = measure_choice(config, decoder, words, asked, work.progress)
+    hits = items.values[ACCURACY]
+    figure = proportion_interval(int(hits.sum()), len(hits), name=ACCURACY)
     write_report(work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES)
-    write_items(work.folder, _items(asked, config, {figure.name: hits.astype(np.float64)}))
+    write_items(work.folder, items)
     return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
 
 
-def _items(
-    asked: Sequence[tuple[Row, list[Row]]],
+def read_descriptions(folder: Path, half: Half) -> list[Row]:
+    """Held-out questions of what something does, of the pages of one half.
+
+    Raises:
+        DataError: the file or a column is missing.
+    """
+    columns = ["id", "kind", "subject", "question", "answer"]
+    rows: list[Row] = read_shard(folder / "heldout.parquet", columns).to_pylist()
+    return [row for row in rows_of_half(rows, half) if row["kind"] == "describe"]
+
+
+def measure_choice(
     config: ChoiceConfig,
-    values: dict[str, NDArray[np.float64]],
+    decoder: Decoder,
+    words: tokenizers.Tokenizer,
+    asked: Sequence[tuple[Row, list[Row]]],
+    progress: Progress,
 ) -> Items:
-    """A question is the same where its candidates and the rule are."""
+    """Whether the model picks the right description, 1 or 0 a question, as ``ACCURACY``.
+
+    A question is the same where its candidates and the rule are.
+
+    Args:
+        config: the rule.
+        decoder: the model that picks.
+        words: its tokenizer.
+        asked: (right, three wrong) rows of each question.
+        progress: counts candidates.
+    """
+    spans = question_spans(asked, words, config.neutral)
+    scores = _scores(decoder, spans, config, progress)
+    lengths = np.array([len(one.ids) - one.start for one in spans])
+    hits = right_answers(scores, lengths, config.rule).astype(np.float64)
     how = [config.rule, config.neutral]
     keys = item_keys(
         [
@@ -103,7 +129,8 @@ def _items(
             for right, wrong in asked
         ]
     )
-    return Items(keys, [right["id"] for right, _ in asked], np.ones(len(asked)), values)
+    pages = [right["id"] for right, _ in asked]
+    return Items(keys, pages, np.ones(len(asked)), {ACCURACY: hits})
 
 
 def question_spans(
@@ -121,18 +148,18 @@ def question_spans(
 
 
 def _scores(
-    model: Decoder, spans: list[Span], config: ChoiceConfig, work: Workdir
+    model: Decoder, spans: list[Span], config: ChoiceConfig, progress: Progress
 ) -> NDArray[np.float64]:
     """Log-probability of every span, equal ones computed once."""
     distinct = {(one.ids.tobytes(), one.start): one for one in spans}
     keys, once = list(distinct), list(distinct.values())
     found: dict[tuple[bytes, int], float] = {}
-    work.progress.start(len(once), "answers")
+    progress.start(len(once), "answers")
     with computing(model, config.precision):
         for run in batches([len(one.ids) for one in once], config.batch):
             values = log_likelihoods(model, once, run)
             found.update({keys[row]: value for row, value in zip(run, values, strict=True)})
-            work.progress.advance(len(run))
+            progress.advance(len(run))
     return np.array([found[one.ids.tobytes(), one.start] for one in spans])
 
 

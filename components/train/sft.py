@@ -33,8 +33,9 @@ from components.train.adapters import (
     put_on,
     save_trained,
 )
+from components.train.minutes import min_steps_field
 from components.train.recipe import (
-    MINUTES_OR_STEPS,
+    ONE_BUDGET,
     OptimConfig,
     SafetyConfig,
     ScheduleConfig,
@@ -60,9 +61,14 @@ class FinetuneConfig(StageConfig):
     lora: LoraConfig | None = Field(
         default=None, description="adapters to learn; null trains every weight"
     )
-    minutes: float = Field(default=0.5, gt=0, le=100_000, description="budget; becomes steps")
-    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
-    epochs: float = Field(default=3.0, gt=0, le=100, description="never go over the data oftener")
+    epochs: float = Field(
+        default=3.0, gt=0, le=100, description="times to go over the data; minutes never do oftener"
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, le=100_000, description="budget in place of epochs; becomes steps"
+    )
+    steps: int | None = Field(default=None, ge=1, description="number of steps, in place of both")
+    min_steps: int = min_steps_field()
     batch: int = Field(default=4096, ge=16, description="tokens a step, padding included")
     micro_batch: int = Field(default=4096, ge=16, description="tokens at once")
     longest: int = Field(default=256, ge=8, description="longer examples are left out")
@@ -78,7 +84,8 @@ class FinetuneConfig(StageConfig):
     precision: Precision = Field(default="auto", description="dtype of activations")
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the examples")
 
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
+    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_BUDGET
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ def finetune(
             shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from.
     """
-    from components.train.budget import for_minutes
+    from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
 
@@ -119,14 +126,16 @@ def finetune(
     if config.lora is not None:
         put_on(decoder, config.lora, config.seed, "sft.lora")
     with computing(decoder, config.precision):
-        job = _job(config, decoder, batches, Course.of(config.steps or 1))
-        if config.steps is None:
+        most = max(1, round(config.epochs * batches.per_epoch))
+        job = _job(config, decoder, batches, Course.of(config.steps or most))
+        if config.steps is None and config.minutes is not None:
 
             def trial() -> Job[Micro]:
                 return _job(config, copy.deepcopy(decoder), batches, Course.of(1))
 
-            most = max(1, round(config.epochs * batches.per_epoch))
-            job = for_minutes(job, config.minutes, work.scratch, trial, most)
+            # The model below it is paid for: too few steps are told of, and taken.
+            wish = Wish("sft", config.minutes, config.min_steps, refuse=False)
+            job = for_minutes(job, wish, work.scratch, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {
