@@ -237,8 +237,8 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     events = Events(settings, config.name)
     listeners: list[Listener] = [Display(console, forecast), record, events, silent]
     try:
-        forecast.expect(_looked_ahead(settings, options, config, store, resolve))
         with _stoppable(record), closing(Pool()) as pool:
+            forecast.expect(_looked_ahead(settings, options, config, store, resolve))
             if options.plain:
                 body(_mill(StoreMill, store, settings, options, pool, listeners))
             else:

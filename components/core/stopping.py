@@ -118,7 +118,7 @@ def listening(*, hard: bool = False) -> Iterator[None]:
             _state.sign = 0
 
 
-def _unlisten(former: Mapping[int, Any], watch: _Watch | None) -> None:
+def _unlisten(former: Mapping[signal.Signals, Any], watch: _Watch | None) -> None:
     if watch is not None:
         watch.close()
         _state.watched = False

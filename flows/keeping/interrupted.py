@@ -82,6 +82,8 @@ def _crash(settings: Settings, lost: Sequence[FlowRun], elsewhere: Sequence[str]
     if lost:
         crash(settings, lost)
     api = settings.prefect_api_url
-    for identifier in elsewhere if api is not None else ():
+    if api is None:
+        return
+    for identifier in elsewhere:
         if ask(api, f"flow_runs/{identifier}")["state_type"] in AT_WORK:
             crash_on_server(api, identifier)

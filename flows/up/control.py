@@ -17,7 +17,7 @@ import psutil
 import yaml
 from rich.console import Console
 
-from components.core import processes
+from components.core import processes, stopping
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import held
 from components.core.settings import MARKER, Settings, child_environment
@@ -202,11 +202,11 @@ class _Platform:
             asyncio.get_running_loop().add_signal_handler(sign, stop, sign)
         self._write()
         self._display.begin(self._supervisor.states)
-        stopping = asyncio.create_task(ended.wait())
+        ending = asyncio.create_task(ended.wait())
         listening: list[asyncio.Task[None]] = []
         starting = asyncio.create_task(self._start())
         try:
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
                 ear = Ear(self.settings, api_of(self.ports))

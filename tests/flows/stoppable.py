@@ -11,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import termios
 import threading
 import time
@@ -38,7 +39,12 @@ class Command:
     """A program in the foreground of a terminal (Ctrl+C), or with its output in a pipe."""
 
     def __init__(
-        self, mill: Mill, arguments: list[str], environment: Mapping[str, str], terminal: bool
+        self,
+        mill: Mill,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        terminal: bool,
+        program: list[str] | None = None,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self._said: list[bytes] = []
@@ -50,7 +56,7 @@ class Command:
                 fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
-            mill.command(*arguments), cwd=ROOT, env=given, start_new_session=True,
+            [sys.executable, *program] if program else mill.command(*arguments), cwd=ROOT, env=given, start_new_session=True,
             stdin=theirs if terminal else subprocess.DEVNULL, stdout=theirs, stderr=theirs,
             preexec_fn=take_terminal,
         )  # fmt: skip
