@@ -52,7 +52,8 @@ class Conversations:
         rows = [row for row in table.to_pylist() if not kinds or row["kind"] in kinds]
         self._wordings = [row.get("wordings") or [row["question"]] for row in rows]
         self._answers = [answer_ids(self._tokenizer, row["answer"]) for row in rows]
-        if not self.of_epoch(0):
+        self.count = len(self.of_epoch(0))
+        if not self.count:
             raise DataError(
                 f"sft: {path.name} holds no instruction of at most {longest} tokens"
                 + (f" of the kinds {', '.join(kinds)} (sft.kinds)" if kinds else "")

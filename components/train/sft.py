@@ -156,7 +156,7 @@ def finetune(
     save_trained(work.folder, decoder, config.lora, model.digest)
     replayed = steps.plan.replays_before(trained.steps)
     stats = {
-        "examples": len(conversations.of_epoch(0)),
+        "examples": conversations.count,
         "steps": trained.steps,
         "epochs": round((trained.steps - replayed) / batches.per_epoch, 3),
         "replayed_steps": replayed,
