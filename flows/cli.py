@@ -20,8 +20,8 @@ from flows.commands.app import app
 
 COMMANDS = (runs, looking, lineage, models, machine, platform, housekeeping, bench)
 """Importing a module adds its commands to ``app``."""
-CHOICES = "components.train.autopilot_settle"
-"""The module that logs what the autopilot chose, and why: worth reading before it trains."""
+TOLD = ("components.train.autopilot_settle", "components.train.budget")
+"""Modules that log what the autopilot chose, and what minutes come to: read before it trains."""
 STOPPED = 130
 """The exit code of a command that Ctrl+C ended, as shells have it."""
 
@@ -31,7 +31,7 @@ def main() -> None:
     # So that what a run started (pool, server) is ended with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     as_json = "--json" in sys.argv
-    log.configure(told=() if as_json else (CHOICES,))
+    log.configure(told=() if as_json else TOLD)
     try:
         code = _answer(as_json)
     except MillError as error:

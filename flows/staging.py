@@ -20,6 +20,7 @@ from components.core.executor import Pool
 from components.core.settings import Settings
 from components.core.store import Store, remove
 from flows.beside import beside
+from flows.budgets import refuse_stage
 from flows.display import Display
 from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
@@ -45,7 +46,8 @@ def run_stage(
         console: where the stage is shown at work, as ``run`` shows it; None shows nothing.
 
     Raises:
-        ConfigError: no such stage, an input is missing or superfluous, ``output`` exists.
+        ConfigError: no such stage, an input is missing or superfluous, ``output`` exists, or
+            minutes come to too few steps.
     """
     if output.exists():
         raise ConfigError(f"--output {output}: exists already; give a new folder")
@@ -54,6 +56,7 @@ def run_stage(
     config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
     roles = roles_of(planned.component, planned.inputs)
     given = _adopt(store, name, roles, inputs)
+    refuse_stage(settings, name, planned.component, config, given)
     silent = Silent()
     shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
     try:

@@ -21,6 +21,7 @@ from components.core.errors import ConfigError, MillError, TransientError
 from components.core.executor import Executor, Inline
 from components.core.log import get_logger
 from components.core.progress import Progress
+from components.core.speed import renew_speed
 from components.core.store import Store
 from components.core.tracking import training_tracker
 from components.publish.approvals import NeedsApproval, Pending, decision
@@ -148,6 +149,7 @@ class StoreMill:
             progress = self._progress(name)
             settings = self.workspace.settings
             progress.tracker = lambda: training_tracker(settings, name, request.key)
+            progress.achieved = lambda speed: renew_speed(settings.speed, speed)
             artifact, cached = self.store.run(request, executor=self.executor, progress=progress)
             if not cached:
                 self.executor.rest()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from components.align.attempt import AttemptFailed
 from components.text.answering import Answer, Asked
-from components.text.principles import Constitution, Judgement, judge
+from components.text.principles import Constitution, JudgeFailed, Judgement, judge
 
 
 def judge_answer(constitution: Constitution, prompt: Asked, answer: Answer) -> Judgement:
@@ -21,7 +19,7 @@ def judge_answer(constitution: Constitution, prompt: Asked, answer: Answer) -> J
         AttemptFailed: a check raised, or its score is no number.
     """
     try:
-        judgement = judge(
+        return judge(
             constitution,
             prompt.question,
             prompt.subject,
@@ -29,13 +27,5 @@ def judge_answer(constitution: Constitution, prompt: Asked, answer: Answer) -> J
             prompt.reference,
             finished=answer.finished,
         )
-    except Exception as error:  # a check is code that people edit: anything may come out of it
-        raise AttemptFailed(
-            "judge_failed",
-            f"the judge failed on {prompt.question!r} ({type(error).__name__}: {error})",
-        ) from error
-    if not math.isfinite(judgement.total):
-        raise AttemptFailed(
-            "judge_failed", f"the judge's score of {prompt.question!r} is {judgement.total}"
-        )
-    return judgement
+    except JudgeFailed as error:
+        raise AttemptFailed("judge_failed", str(error)) from error

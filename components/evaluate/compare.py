@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
+from components.core.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
 from components.core.errors import ConfigError
 from components.core.figures import Figure, exact, ratio_interval, write_report
 from components.core.items import Items, write_items
@@ -90,6 +90,15 @@ MEASURES: Mapping[str, Callable[[Compared], float]] = {
 """What is averaged over questions; between versions, ``policy_reward`` is what compares."""
 
 
+UNKNOWN = (
+    Figure(name="difference", value=0.0, low=-1.0, high=1.0, n=0),
+    Figure(name="win_rate", value=0.5, low=0.0, high=1.0, n=0),
+    Figure(name="policy_reward", value=0.0, low=0.0, high=1.0, n=0),
+    Figure(name="baseline_reward", value=0.0, low=0.0, high=1.0, n=0),
+)
+"""What is known where no answer could be judged: the figures' whole range."""
+
+
 def compare_policies(
     config: CompareConfig,
     policy: Checkpoint,
@@ -123,11 +132,18 @@ def compare_policies(
     )
     same = same_weights(work.path(policy), work.path(baseline))
     work.progress.start((1 if same else 2) * config.draws * len(asked), "answers")
-    ours = answer_and_judge(config, models[0], opened, asked, work.progress.advance)
-    theirs = ours
-    if not same:
-        theirs = answer_and_judge(config, models[1], opened, asked, work.progress.advance)
-    compared = [Compared(*both) for both in zip(asked, ours, theirs, strict=True)]
+    judged = [
+        answer_and_judge(config, model, opened, asked, work.progress.advance)
+        for model in models[: 1 if same else 2]
+    ]
+    compared = [
+        Compared(question, ours, theirs)
+        for question, ours, theirs in zip(asked, judged[0], judged[-1], strict=True)
+        if ours and theirs
+    ]
+    if not compared:
+        write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, same_model=same)
+        return work.seal(Report, note=f"the judge failed on all {len(asked)} questions")
     items = _items(config, compared)
     figures = [
         *_figures(config.constitution, compared),
@@ -144,7 +160,9 @@ def compare_policies(
     )
     write_items(work.folder, items)
     shown = [figure for figure in figures if figure.name in (*MEASURES, "detectable")]
-    return work.seal(Report, stats={figure.name: figure.value for figure in shown})
+    stats = {figure.name: figure.value for figure in shown}
+    aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
+    return work.seal(Report, stats={**stats, **aside})
 
 
 def _figures(constitution: Constitution, compared: Sequence[Compared]) -> list[Figure]:

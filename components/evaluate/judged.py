@@ -16,13 +16,22 @@ from pydantic import Field
 
 from components.core.config import StageConfig
 from components.core.items import Items, item_keys
+from components.core.log import get_logger
 from components.text.answering import Answer, Asked, answer_all
-from components.text.principles import Constitution, Judgement, house_constitution, judge
+from components.text.principles import (
+    Constitution,
+    JudgeFailed,
+    Judgement,
+    house_constitution,
+    judge,
+)
 
 if TYPE_CHECKING:
     import tokenizers
 
     from models.decoder import Decoder
+
+log = get_logger(__name__)
 
 
 class JudgingConfig(StageConfig):
@@ -47,7 +56,7 @@ class JudgedAnswer:
 
 
 Draws = Sequence[JudgedAnswer]
-"""The answers to one question, a draw each."""
+"""The answers to one question, a draw each; none where the judge failed on one of them."""
 
 
 def mean_reward(draws: Draws) -> float:
@@ -71,8 +80,7 @@ def answer_and_judge(
         asked: the questions with their references.
         answered: told how many answers came with each batch.
 
-    Raises:
-        DataError: a principle's check failed on an answer; names it.
+    A question on whose answers the judge fails is set aside, with a warning that says why.
     """
     # Greedy answers to one question are all the same.
     draws = config.draws if config.temperature > 0 else 1
@@ -90,20 +98,30 @@ def answer_and_judge(
         for draw in range(draws)
     ]
     return [
-        [JudgedAnswer(answer, _judge(config, question, answer)) for answer in answers]
+        _judge(config, question, answers)
         for question, *answers in zip(asked, *by_draw, strict=True)
     ]
 
 
-def _judge(config: JudgingConfig, question: Asked, answer: Answer) -> Judgement:
-    return judge(
-        config.constitution,
-        question.question,
-        question.subject,
-        answer.text,
-        question.reference,
-        finished=answer.finished,
-    )
+def _judge(config: JudgingConfig, question: Asked, answers: Sequence[Answer]) -> Draws:
+    try:
+        return [
+            JudgedAnswer(
+                answer,
+                judge(
+                    config.constitution,
+                    question.question,
+                    question.subject,
+                    answer.text,
+                    question.reference,
+                    finished=answer.finished,
+                ),
+            )
+            for answer in answers
+        ]
+    except JudgeFailed as error:
+        log.warning("set aside: %s", error)
+        return []
 
 
 def question_keys(config: JudgingConfig, asked: Sequence[Asked]) -> list[str]:
@@ -119,7 +137,9 @@ def question_keys(config: JudgingConfig, asked: Sequence[Asked]) -> list[str]:
 
 
 def reward_items(config: JudgingConfig, asked: Sequence[Asked], judged: Sequence[Draws]) -> Items:
-    """One model's mean judgement of each question, as ``reward``."""
-    rewards = np.array([mean_reward(draws) for draws in judged])
-    pages = [one.page for one in asked]
-    return Items(question_keys(config, asked), pages, np.ones(len(asked)), {"reward": rewards})
+    """One model's mean judgement of each question that could be judged, as ``reward``."""
+    keys = question_keys(config, asked)
+    rows = [at for at, draws in enumerate(judged) if draws]
+    rewards = np.array([mean_reward(judged[at]) for at in rows])
+    pages = [asked[at].page for at in rows]
+    return Items([keys[at] for at in rows], pages, np.ones(len(rows)), {"reward": rewards})

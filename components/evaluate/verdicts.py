@@ -117,7 +117,7 @@ def compare_items(
         verdicts.append(
             Verdict(
                 name,
-                reason="" if reward is not None else "too few to compare",
+                reason="" if reward is not None else "not judged",
                 reward=reward,
                 adjusted_p=adjusted,
                 guards=[guard for guard in guards if guard is not None],

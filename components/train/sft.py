@@ -34,8 +34,9 @@ from components.train.adapters import (
     save_trained,
 )
 from components.train.conversations import Batches, Conversations, Example, ReplayPlan
+from components.train.minutes import min_steps_field
 from components.train.recipe import (
-    MINUTES_OR_STEPS,
+    ONE_BUDGET,
     OptimConfig,
     SafetyConfig,
     ScheduleConfig,
@@ -58,9 +59,14 @@ class FinetuneConfig(StageConfig):
     lora: LoraConfig | None = Field(
         default=None, description="adapters to learn; null trains every weight"
     )
-    minutes: float = Field(default=0.5, gt=0, le=100_000, description="budget; becomes steps")
-    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
-    epochs: float = Field(default=3.0, gt=0, le=100, description="never go over the data oftener")
+    epochs: float = Field(
+        default=3.0, gt=0, le=100, description="times to go over the data; minutes never do oftener"
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, le=100_000, description="budget in place of epochs; becomes steps"
+    )
+    steps: int | None = Field(default=None, ge=1, description="number of steps, in place of both")
+    min_steps: int = min_steps_field()
     replay: float = Field(
         default=0.2,
         ge=0,
@@ -83,7 +89,8 @@ class FinetuneConfig(StageConfig):
     precision: Precision = Field(default="auto", description="dtype of activations")
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the examples")
 
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
+    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_BUDGET
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def finetune(
             are of another shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from, or the tokens cannot be read.
     """
-    from components.train.budget import for_minutes
+    from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
 
@@ -144,14 +151,16 @@ def finetune(
     if config.lora is not None:
         put_on(decoder, config.lora, config.seed, "sft.lora")
     with computing(decoder, config.precision):
-        job = _job(config, decoder, steps, Course.of(config.steps or 1))
-        if config.steps is None:
+        most = steps.plan.total(max(1, round(config.epochs * batches.per_epoch)))
+        job = _job(config, decoder, steps, Course.of(config.steps or most))
+        if config.steps is None and config.minutes is not None:
 
             def trial() -> Job[AnswerMicro | Micro]:
                 return _job(config, copy.deepcopy(decoder), steps, Course.of(1))
 
-            most = steps.plan.total(max(1, round(config.epochs * batches.per_epoch)))
-            job = for_minutes(job, config.minutes, work.scratch, trial, most)
+            # The model below it is paid for: too few steps are told of, and taken.
+            wish = Wish("sft", config.minutes, config.min_steps, refuse=False)
+            job = for_minutes(job, wish, work.scratch, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     replayed = steps.plan.replays_before(trained.steps)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import psutil
 
 from components.core.errors import ConfigError
+from components.core.speed import processor
 from components.core.workdir import write_durably
 
 HEAD = """# Benchmarks
@@ -121,20 +122,13 @@ class Bench:
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
     }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or "unknown"
 
 
 def rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -110,6 +110,18 @@ def test_epochs_bound_the_budget(
     assert math.isfinite(made.stats["loss"])
 
 
+def test_without_another_budget_epochs_are_one(
+    instructions: Instructions, tokenizer: Tokenizer, store: Path
+) -> None:
+    """No clock has a say: the same steps on every machine."""
+    model, whole = sealed_model(store), nano(steps=None, epochs=2)
+    made = finetune(whole, model, instructions, tokenizer, Workdir.temporary(store))
+    assert made.stats["epochs"] == pytest.approx(2, abs=0.01)
+    counted = nano(steps=int(made.stats["steps"]))
+    again = finetune(counted, model, instructions, tokenizer, Workdir.temporary(store))
+    assert again.digest == made.digest
+
+
 def test_another_vocabulary_is_refused(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
