@@ -131,8 +131,7 @@ class Expectation:
             return None
         seconds, most = step / rate, None
         if isinstance(config, FinetuneConfig) and self.amounts.examples is not None:
-            epoch = self.amounts.examples * EXAMPLE_TOKENS / config.batch
-            most = max(1, round(config.epochs * epoch))
+            most = max(1, round(_epochs_steps(config, self.amounts.examples)))
         kinds = 2 if isinstance(config, PretrainConfig) else 1  # of steps, each of them probed
         probe = kinds * (WARM_UPS + PROBES) * seconds
         return MinutesBudget(stage, config.minutes, seconds, config.min_steps, probe, most)
@@ -217,8 +216,13 @@ def _steps(config: Timed, amounts: Amounts) -> float | None:
     if isinstance(config, FinetuneConfig) and config.steps is None and config.minutes is None:
         if amounts.examples is None:
             return None
-        return config.epochs * amounts.examples * EXAMPLE_TOKENS / config.batch
+        return _epochs_steps(config, amounts.examples)
     return config.steps
+
+
+def _epochs_steps(config: FinetuneConfig, examples: float) -> float:
+    """Steps of all epochs, with those that replay page text between them."""
+    return config.epochs * examples * EXAMPLE_TOKENS / config.batch / (1.0 - config.replay)
 
 
 def _tokens(config: StageConfig, amounts: Amounts) -> float | None:

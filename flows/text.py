@@ -161,7 +161,7 @@ def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
         "pretrain", pretrain, run.pretrain, tokens=packed.tokens, tokenizer=packed.tokenizer
     )
     loss = mill.step("loss", evaluate_loss, run.loss, model=base, tokens=packed.tokens)
-    sft = mill.step("sft", finetune, run.sft, model=base, **told)
+    sft = mill.step("sft", finetune, run.sft, model=base, tokens=packed.tokens, **told)
     preferences = mill.step("preferences", make_preferences, run.preferences, policy=sft, **told)
     reward = mill.step(
         "reward",
