@@ -21,6 +21,7 @@ from components.core.settings import Settings
 from components.core.store import Store, remove
 from flows.beside import beside
 from flows.display import Display
+from flows.judges import try_judges
 from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
 from flows.records import Several
@@ -52,6 +53,7 @@ def run_stage(
     store = Store(settings.store)
     planned = _find(settings, name, preset)
     config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
+    try_judges(config)
     roles = roles_of(planned.component, planned.inputs)
     given = _adopt(store, name, roles, inputs)
     silent = Silent()

@@ -31,7 +31,7 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
 from components.core.config import StageConfig
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.figures import (
     Figure,
     exact,
@@ -40,11 +40,11 @@ from components.core.figures import (
     write_report,
 )
 from components.core.items import Items, item_keys, write_items
-from components.core.shards import write_shard
+from components.core.shards import read_shard, write_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.evaluate.probes import Probe, house_probes
-from components.text.answering import Answer, answer_all, read_questions
+from components.text.answering import Answer, Asked, answer_all, read_questions
 from components.text.chat import EOS_ID, open_tokenizer, plain_ids, prompt_ids
 from components.text.pii import KINDS, find_spans
 from components.text.redact import Redactor
@@ -123,7 +123,7 @@ def evaluate_safety(
 
     Raises:
         ConfigError: the vocabularies differ, or ``max_new`` leaves a probe no room.
-        DataError: an input cannot be read, or no held-out question fits.
+        DataError: an input cannot be read, no held-out question fits, or there is nothing to ask.
     """
     decoder = load_model(work.path(model))
     opened = open_tokenizer(work.path(tokenizer))
@@ -163,15 +163,17 @@ def evaluate_safety(
 def _prompts(
     config: SafetyConfig, instructions: Path, tokenizer: tokenizers.Tokenizer, longest: int
 ) -> list[Prompted]:
-    """Held-out questions, then each probe as often as it is asked."""
-    held = read_questions(
-        instructions,
-        "heldout",
-        tokenizer,
-        longest=longest,
-        limit=config.questions,
-        seed=config.seed,
-    )
+    """Held-out questions, if there are any, then each probe as often as it is asked."""
+    held: list[Asked] = []
+    if read_shard(instructions / "heldout.parquet", ["id"]).num_rows:
+        held = read_questions(
+            instructions,
+            "heldout",
+            tokenizer,
+            longest=longest,
+            limit=config.questions,
+            seed=config.seed,
+        )
     asked = [Prompted(one.page, "", one.question, one.prompt) for one in held]
     # Greedy answers to one prompt are all the same.
     times = config.probe_samples if config.temperature > 0 else 1
@@ -183,6 +185,8 @@ def _prompts(
                 f"max_new ({config.max_new})"
             )
         asked += [Prompted(f"probe:{probe.name}", probe.name, probe.prompt, ids)] * times
+    if not asked:
+        raise DataError("safety: no held-out question and no probe: give some under safety.probes")
     return asked
 
 
