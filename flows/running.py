@@ -29,6 +29,8 @@ from flows.display import Display, closing_table
 from flows.events import Events
 from flows.forecast import Forecast
 from flows.history import History
+from flows.judges import try_judges
+from flows.model_answers import ModelAnswers, answers_of_run
 from flows.own_files import with_own_files
 from flows.plan import PlanMill, Planned
 from flows.planned import Plan
@@ -88,12 +90,20 @@ class Outcome:
             "ended": self.ended,
             "seconds": round(sum(result.seconds for result in self.results), 3),
             "steps": [step_json(result) for result in self.results],
+            "answers": self.answers.as_json(),
         }
 
+    @property
+    def answers(self) -> ModelAnswers:
+        """Questions that the model was asked, with its answers; none where the run asked none."""
+        steps = ((result.name, result.artifact.name) for result in self.results)
+        return answers_of_run(self.home / "store", steps)
+
     def show(self, console: Console) -> None:
-        """The closing table, the address of what was made, the next command."""
+        """The closing table, some answers, the address of what was made, the next command."""
         console.print()
         console.print(closing_table(self.results))
+        self.answers.show(console)
         for result in self.results:
             if isinstance(result.artifact, ModelVersion) and result.name == "register":
                 console.print(f"made: {result.artifact.name} in the MLflow registry")
@@ -216,6 +226,7 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
         KeyboardInterrupt: it was stopped; the record says so, and the same call goes on from here.
     """
     config = options.config or read_target(options.target, options.sets, settings)
+    try_judges(config)
     store = Store(settings.store)
     _check_until(options, config, store)
     forecast, resolve = Forecast(), resolver(options.refresh, options.as_of)

@@ -23,6 +23,7 @@ from components.core.store import Store, remove
 from flows.beside import beside
 from flows.budgets import refuse_stage
 from flows.display import Display
+from flows.judges import try_judges
 from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
 from flows.records import Several
@@ -55,6 +56,7 @@ def run_stage(
     store = Store(settings.store)
     planned = _find(settings, name, preset)
     config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
+    try_judges(config)
     roles = roles_of(planned.component, planned.inputs)
     given = _adopt(store, name, roles, inputs)
     refuse_stage(settings, name, planned.component, config, given)
