@@ -134,6 +134,7 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
         MillError: what ``body`` raised, and the flow run has failed with its line; or no server
             answers.
         KeyboardInterrupt: it was stopped, and the flow run is cancelled.
+        Exception: a bug in ``body``, and the flow run has failed.
     """
     refusals: list[BaseException] = []
     begun: list[str] = []
@@ -151,6 +152,9 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
         except KeyboardInterrupt as stop:
             refusals.append(stop)
             return cancelled(stop)
+        except Exception as error:  # a bug: Prefect would keep it in the state it returns
+            refusals.append(error)
+            raise
         return Completed()
 
     own = OwnServer() if PREFECT_API_URL.value() is None else None
