@@ -180,5 +180,5 @@ def _try(post: Callable[[], object]) -> None:
     """What the UI shows is a courtesy: a server that does not take it costs a line."""
     try:
         post()
-    except (httpx.HTTPError, PrefectException) as error:
+    except (httpx.HTTPError, PrefectException, ValueError) as error:
         log.info("Prefect did not take it: %s", error)
