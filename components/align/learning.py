@@ -20,7 +20,7 @@ from components.align.attempt import AttemptFailed
 from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
-from components.align.selection import Best, Jury, minimal_detectable_effect
+from components.align.selection import Best, Jury
 from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.log import get_logger
 from components.core.precision import computing
@@ -155,19 +155,22 @@ class Learning:
         """
         if self.best is None:
             return {}
-        gain = self.jury.gain(self.best.judged, self.before)
-        effect = minimal_detectable_effect(gain)
-        log.info(
-            "ppo: of iteration %d the principles say %+.4f [%+.4f, %+.4f] over %d prompts of %d "
-            "pages; the least gain such a comparison sees is %.4f",
-            *(self.best.iteration, gain.value, gain.low, gain.high),
-            *(len(self.before), gain.n, effect),
-        )
+        pairs = self.jury.pair(self.best.judged, self.before)
+        stats = {"judged_gain": round(math.fsum(pairs.gaps) / pairs.count, 4)}
+        if pairs.pages > 1:
+            gain, least = pairs.difference("judged_gain"), pairs.detectable("judged_gain")
+            stats["judged_gain_low"], stats["judged_gain_high"] = (
+                round(end, 4) for end in (gain.low, gain.high)
+            )
+            stats["detectable"] = round(least, 4)
+            log.info(
+                "ppo: of iteration %d the principles say %+.4f [%+.4f, %+.4f], over %d prompts of "
+                "%d pages; the least gain that such a comparison sees is %.4f",
+                *(self.best.iteration, gain.value, gain.low, gain.high),
+                *(pairs.count, pairs.pages, least),
+            )
         return {
-            "judged_gain": round(gain.value, 4),
-            "judged_gain_low": round(gain.low, 4),
-            "judged_gain_high": round(gain.high, 4),
-            "minimal_detectable_effect": round(effect, 4),
+            **stats,
             "judged": round(self.best.mean, 4),
             "kept_iteration": float(self.best.iteration),
         }

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from components.align.attempt import AttemptFailed
 from components.align.recipe import PPOConfig
-from components.core.artifact import ASIDE, Checkpoint, Instructions, Tokenizer
+from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError
 from components.core.log import get_logger
 from components.core.weights import load_model, save_model
@@ -91,29 +91,32 @@ def ppo(
                 f"{len(asked)} alignment prompts, ppo.min_prompts is {config.min_prompts}: give "
                 "more pages with headings under scrape",
             )
-        aside = _say_what_rewards(config, players.reward)
+        rewarded = _say_what_rewards(config, players.reward)
         learning.run()
-        stats = {**learning.stats(), **aside}
+        stats = learning.stats()
+        gain = f"{stats['judged_gain']:+.4f} judged, " if "judged_gain" in stats else ""
+        note = f"{gain}rewarded by {rewarded}"
     except AttemptFailed as error:
         log.warning("ppo: %s; the policy it was given goes on", error)
-        model, stats = reference, error.stats
+        model, stats, note = reference, error.stats, f"the policy as it was: {error}"
     learning.write_curve()
     save_model(work.folder, model)
-    return work.seal(Checkpoint, stats=stats)
+    return work.seal(Checkpoint, stats=stats, note=note)
 
 
-def _say_what_rewards(config: PPOConfig, reward: RewardModel) -> dict[str, float]:
-    """Log it; the stat that the stage's line shows where the reward model is set aside."""
+def _say_what_rewards(config: PPOConfig, reward: RewardModel) -> str:
+    """Log what rewards, and name it for the stage's line."""
     from components.align.rollout import is_trusted
 
     known = reward.correlation
     figure = f"{known.value:.2f} [{known.low:.2f}, {known.high:.2f}]"
     if is_trusted(config, reward):
         log.info("ppo: the reward model rewards, its within-prompt correlation is %s", figure)
-        return {}
+        beside = " and the principles" if config.beside_model else ""
+        return f"the reward model{beside} (correlation {known.value:.2f})"
     log.warning(
         "ppo: the reward model's within-prompt correlation is %s, ppo.min_correlation is %g: the "
         "principles reward directly",
         *(figure, config.min_correlation),
     )
-    return {f"{ASIDE}reward_model": 1.0}
+    return f"the principles (the reward model's correlation is {known.value:.2f})"

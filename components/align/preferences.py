@@ -131,13 +131,13 @@ def make_preferences(
     prompts = read_prompts(config, work.path(instructions), opened, longest)
     work.progress.start(sum(map(len, prompts.values())), "questions")
     rows: list[Row] = []
-    failed = False
+    failed: dict[str, float] = {}
+    note = ""
     try:
         for split in SPLITS:
             rows.extend(_answers_of_split(config, split, prompts[split], model, opened, work))
     except AttemptFailed as error:
-        log.warning("preferences: %s: no answer is judged, so nothing is preferred", error)
-        rows, failed = [], True
+        rows, failed, note = [], error.stats, f"nothing to prefer: {error}"
     write_shard(work.folder / ANSWERS_FILE, pa.Table.from_pylist(rows, schema=ANSWER))
     pairs: dict[Split, list[Row]] = {}
     for split in SPLITS:
@@ -146,15 +146,16 @@ def make_preferences(
             work.folder / f"{split}.parquet", pa.Table.from_pylist(pairs[split], schema=PAIR)
         )
     if not pairs["train"] and not failed:
-        log.warning(
-            "preferences: %d prompts, and no two answers to one are judged %g apart: there is "
-            "nothing to prefer (preferences.margin, .answers, .temperature)",
-            *(len(prompts["train"]), config.margin),
+        note = (
+            f"nothing to prefer: {len(prompts['train'])} prompts, and no two answers to one are "
+            f"judged {config.margin:g} apart (preferences.margin, .answers, .temperature)"
         )
+    if note:
+        log.warning("preferences: %s", note)
     stats = {f"{split}_pairs": float(len(pairs[split])) for split in SPLITS}
     stats |= {f"{split}_questions": float(len(prompts[split])) for split in SPLITS}
     stats["answers"] = float(len(rows))
-    return work.seal(Preferences, stats={**stats, **({"judge_failed": 1.0} if failed else {})})
+    return work.seal(Preferences, stats={**stats, **failed}, note=note)
 
 
 def read_prompts(

@@ -119,14 +119,19 @@ def train_reward(
     unseen = read_groups(folder, "heldout", opened, model.shape.context)
     try:
         stats, known = _attempt(config, model, head, learnt, unseen, work)
+        note = (
+            f"correlation with the judge within a prompt {known.value:.2f} "
+            f"[{known.low:.2f}, {known.high:.2f}]"
+        )
     except AttemptFailed as error:
         log.warning("reward: %s; it is the policy it was given, and rewards nothing", error)
         model, head = load_model(work.path(policy)), ScalarHead(model.shape.width)
         stats, known = error.stats, exact(CORRELATION, 0.0, n=0)
+        note = f"the policy as it was: {error}"
     save_model(work.folder, model)
     save_weights(work.folder, head, HEAD_FILE)
     write_correlation(work.folder, known)
-    return work.seal(Checkpoint, stats=stats)
+    return work.seal(Checkpoint, stats=stats, note=note)
 
 
 def _attempt(

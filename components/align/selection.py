@@ -9,26 +9,23 @@ judge best, to prompts that no rollout asks.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tokenizers
 import torch
 from torch import Tensor
 
 from components.align.judging import judge_answer
 from components.align.recipe import PPOConfig
-from components.core.figures import Figure, ratio_interval
+from components.core.paired import Pairs
 from components.text.answering import Asked, answer_all, answer_of
 from models.decoder import Decoder
 from models.generate import Sampled
 
 AT_ONCE = 128
 """Answers sampled together: their keys and values are what takes the memory."""
-EFFECTS_PER_HALF_WIDTH = 2.8 / 1.96
-"""A test at 5 % on both sides sees with a power of 80 % an effect of 1.96 + 0.84 standard errors
-(Cohen 1988); half a 95 % interval is 1.96 of them."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +60,14 @@ class Jury:
             math.fsum(totals[at : at + draws]) / draws for at in range(0, len(totals), draws)
         )
 
-    def gain(self, after: Sequence[float], before: Sequence[float]) -> Figure:
-        """Mean difference of two judgements of all prompts; the interval resamples pages."""
-        pages: dict[str, list[float]] = defaultdict(list)
-        for prompt, better, worse in zip(self.asked, after, before, strict=True):
-            pages[prompt.page].append(better - worse)
-        return ratio_interval(
-            [math.fsum(gains) for gains in pages.values()],
-            [float(len(gains)) for gains in pages.values()],
-            name="judged_gain",
+    def pair(self, after: Sequence[float], before: Sequence[float]) -> Pairs:
+        """Two judgements of all prompts as pairs, summed page by page."""
+        pages = np.unique([prompt.page for prompt in self.asked], return_inverse=True)[1]
+        gaps = np.subtract(after, before)
+        return Pairs(
+            len(gaps),
+            np.bincount(pages, weights=gaps).astype(np.float64),
+            np.bincount(pages).astype(np.float64),
         )
 
     def of_each(self, asked: Sequence[Asked], sampled: Sequence[Sampled]) -> list[float]:
@@ -81,11 +77,6 @@ class Jury:
             judge_answer(self.config.constitution, prompt, answer).total
             for prompt, answer in zip(asked, answers, strict=True)
         ]
-
-
-def minimal_detectable_effect(gain: Figure) -> float:
-    """The true gain that a comparison as noisy as this one sees four times out of five."""
-    return (gain.high - gain.low) / 2 * EFFECTS_PER_HALF_WIDTH
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,10 @@ class ArtifactGraph:
     def chain(self, digests: Iterable[str]) -> list[Node]:
         """What these contents were made from and they themselves, makers before what they made.
 
-        Of several folders with one content the first by key stands for all; a copy that was
-        adopted from a file knows no parents, so it stands only for itself.
+        Of several folders with one content the first by key of each component stands for all: an
+        attempt that ended with its input's very bytes has made them too, and what it was made
+        from must not vanish. A copy that was adopted from a file knows no parents, so it stands
+        only for itself.
         """
         ordered: list[Node] = []
         seen: set[str] = set()
@@ -89,7 +91,11 @@ class ArtifactGraph:
             if digest in seen:
                 return
             seen.add(digest)
-            for node in sorted(self.of(digest), key=lambda n: (not n.parents, n.key))[:1]:
+            makers: dict[str, Node] = {}
+            for node in sorted(self.of(digest), key=lambda n: (not n.parents, n.key)):
+                if node.parents or not makers:
+                    makers.setdefault(node.component, node)
+            for node in makers.values():
                 for _, parent in sorted(node.parents.items()):
                     visit(parent)
                 ordered.append(node)

@@ -100,6 +100,11 @@ class Settings:
         return self.home / "runs"
 
     @property
+    def speed(self) -> Path:
+        """How quick trainings were here (``components/core/speed.py``)."""
+        return self.home / "speed.json"
+
+    @property
     def logs(self) -> Path:
         return self.home / "logs"
 

@@ -32,6 +32,7 @@ from components.core.processes import end_with
 from components.core.progress import Progress
 from components.core.quickest import thread_limit
 from components.core.settings import export_spin
+from components.core.stopping import shielded
 from components.core.workdir import Workdir, write_durably
 from components.train.pretrain import Inputs, PretrainConfig, learn
 from components.train.relay import Hearing, Message, messages, telling
@@ -173,7 +174,8 @@ def _with_processes(path: Path, ranks: int, progress: Progress) -> None:
             ours, theirs = spawn.Pipe(duplex=False)
             given = (path, rank, ranks, store.port, threads, os.getpid(), theirs)
             child = spawn.Process(target=_spawned, args=given, name=f"rank-{rank}")
-            child.start()
+            with shielded():
+                child.start()
             theirs.close()
             children.append((child, ours))
         _watch(children, progress)

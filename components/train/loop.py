@@ -23,6 +23,7 @@ from components.core.allocator import keep_freed_memory
 from components.core.errors import DataError, MillError, TrainingDiverged
 from components.core.log import get_logger
 from components.core.shards import write_shard
+from components.core.speed import TrainingSpeed
 from components.core.threads import Threads
 from components.core.workdir import Workdir
 from components.train.average import Average
@@ -42,6 +43,8 @@ FEWEST_STEPS = 40
 """Of a training whose own steps are timed to choose its threads, which takes about six; shorter
 ones go by a sample of what decoders compute."""
 CURVE = ("step", "loss", "rate", "grad_norm", "targets")
+LEAST_TIMED_STEPS = 20
+"""A try of fewer tells nothing of the machine's speed: its first steps allocate."""
 
 
 class Pace(Protocol):
@@ -53,6 +56,16 @@ class Pace(Protocol):
 
     def leave_out(self, step: int, spent: float) -> None:
         """What was spent up to here since the last look was no step's."""
+
+
+@dataclass(frozen=True)
+class SpeedSetting:
+    """What a training's speed holds for (``components/core/speed.py``)."""
+
+    stage: str
+    parameters: int
+    device: str
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,8 @@ class Job(Generic[M]):
     """Floating-point operations of a target at a place of the course, for the utilisation."""
     peak: float | None = None
     """Operations a second that the machine was measured to do in large matrix products."""
+    speed_of: SpeedSetting | None = None
+    """What its speed is remembered for; None, or without ``flops``, remembers none."""
     sample: Callable[[], str] | None = None
     """Text of the model as it is, for whoever follows; draws from no generator that we save."""
 
@@ -142,6 +157,7 @@ def train(job: Job[M], work: Workdir) -> Trained:
             except Spike as error:
                 run.undo_spike(str(error))
         run.states.finish()
+    run.tell_speed()
     everything.zero_grad(set_to_none=True)
     if run.average is not None:
         run.average.apply()
@@ -189,6 +205,8 @@ class _Run(Generic[M]):
     threads: Threads | None
     """None where many ranks train, which share out the cores, or a GPU does."""
     step: int = 0
+    began_at: int = 0
+    """The step that this try went on from."""
     curve: list[list[float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -207,6 +225,7 @@ class _Run(Generic[M]):
             self._save()
         elif self.step:
             self.work.progress.resume(f"at step {self.step}")
+        self.began_at = self.step
 
     def advance(self) -> None:
         job = self.job
@@ -317,6 +336,25 @@ class _Run(Generic[M]):
             starved=self.loader.starved,
             rate=self.live.rate,
             utilisation=self.live.utilisation,
+        )
+
+    def tell_speed(self) -> None:
+        """Report how quick this try was, for the expected time of the next training."""
+        of, rate = self.job.speed_of, self.live.operations_per_second
+        steps = self.step - self.began_at
+        tell = self.work.progress.achieved
+        if of is None or tell is None or rate <= 0 or steps < LEAST_TIMED_STEPS:
+            return
+        if self.job.ranks.world > 1:  # as quick as so many processes are, of other machines too
+            return
+        tell(
+            TrainingSpeed(
+                parameters=of.parameters,
+                operations_per_second=rate,
+                device=of.device,
+                precision=of.precision,
+                source=of.stage,
+            )
         )
 
     def _recent(self) -> list[list[float]]:

@@ -12,6 +12,8 @@ from components.core.precision import Precision
 
 MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",)})
 """What is displaced where steps stand in place of minutes: those take nothing away."""
+ONE_BUDGET = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",), "steps": ("minutes",)})
+"""What is displaced where minutes or steps may stand in place of epochs, which bound minutes."""
 
 
 class OptimConfig(StageConfig):

@@ -15,10 +15,12 @@ from components.align.agreement import (
     write_correlation,
 )
 from components.align.preferences import PreferencesConfig, make_pairs, read_prompts
+from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig, group_loss
-from components.align.selection import minimal_detectable_effect
+from components.align.selection import Jury
 from components.core.figures import Figure, correlation_interval
 from components.core.shards import write_shard
+from components.text.answering import Asked
 from components.text.chat import open_tokenizer
 from components.text.split import is_heldout
 from tests.align.conftest import rows
@@ -71,10 +73,13 @@ def test_the_figure_comes_back_as_it_was_written(tmp_path) -> None:
     assert read_correlation(tmp_path) == figure
 
 
-def test_the_least_effect_seen_is_of_eighty_per_cent_power() -> None:
-    # half width 0.0098 is a standard error of 0.005, times 1.96 + 0.84
-    gain = Figure(name="gain", value=0.01, low=0.0002, high=0.0198)
-    assert minimal_detectable_effect(gain) == pytest.approx(0.014, rel=1e-6)
+def test_the_jury_pairs_judgements_page_by_page() -> None:
+    asked = [Asked(page, "k", "s", "q", "r", (1,)) for page in ("b", "a", "b")]
+    jury = Jury(PPOConfig(), None, asked)  # type: ignore[arg-type]
+    pairs = jury.pair([0.5, 0.9, 0.4], [0.2, 1.0, 0.4])
+    assert pairs.count == 3
+    assert pairs.gaps == pytest.approx([-0.1, 0.3])
+    assert pairs.weights.tolist() == [1.0, 2.0]
 
 
 def answer(text: str, judgement: float, question: str = "q") -> dict[str, object]:

@@ -17,6 +17,7 @@ from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError, DataError
 from components.core.figures import read_extra, read_report
 from components.core.items import read_items
+from components.core.paired import pair_items
 from components.core.shards import write_shard
 from components.core.weights import load_model, save_model
 from components.core.workdir import Workdir
@@ -29,7 +30,6 @@ from components.evaluate.facts import (
     exact_figures,
     is_exact,
 )
-from components.publish.paired import pair_items
 from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
 from components.text.wordings import word_question
 from models.decoder import Decoder

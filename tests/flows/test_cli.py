@@ -56,6 +56,13 @@ def test_a_wrong_file_is_one_line_before_anything_runs(
     assert not (mill.home / "store").exists()
 
 
+ENDLESS = (
+    "{principles: [{name: endless, description: d, "
+    "check: {kind: form, forms: [{asked: '(a|aa)+$'}]}}]}"
+)
+"""A constitution whose pattern backtracks without end."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -69,8 +76,12 @@ def test_a_wrong_file_is_one_line_before_anything_runs(
         (("stage", "extract", "--input", "zzz=.", "--output", "x"), "extract takes pages"),
         (("stage", "scrape", "--input", "x", "--output", "y"), "scrape takes no input"),
         (("stage", "scrape", "--input", "pages=x", "--output", "y"), "scrape takes no input"),
+        (
+            ("run", "nano", "--set", f"compare.constitution={ENDLESS}"),
+            "principle 'endless': pattern",
+        ),
         (("serve", "nobody@champion"), "no such model"),
-        (("serve",), "no champion to serve yet"),
+        (("serve",), "no champion to serve yet: no version of any model is registered; `modelmill"),
         (("show", "nothing"), "nothing is named so"),
     ],
 )
@@ -197,3 +208,15 @@ def test_a_file_for_a_workspace_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "is a file; name a folder" in done.stderr
+
+
+def test_minutes_too_few_are_refused_before_the_crawl(mill: Mill) -> None:
+    """Six milliseconds hold no fifty steps of any machine."""
+    done = mill("run", "nano", "--plain", "--set", "pretrain.minutes=0.0001")
+    assert done.returncode == 2, done.stderr
+    assert "pretrain.minutes: 0.0001 is 1 step of " in done.stderr
+    assert "or allow it with pretrain.min_steps: 1\n" in done.stderr
+    assert not (mill.home / "store" / "sealed").exists()
+    told = mill.answer("plan", "nano", "--set", "pretrain.minutes=0.0001")
+    assert told["refused"][0].startswith("pretrain.minutes: 0.0001 is 1 step of ")
+    assert mill.answer("plan", "nano")["refused"] == []
