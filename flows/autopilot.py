@@ -63,7 +63,12 @@ def advise(
     """
     run = read_target(target, sets, settings)
     config = run.pretrain
-    given = config if config.autopilot else config.model_copy(update={"autopilot": True})
+    over: dict[str, Any] = {} if config.autopilot else {"autopilot": True}
+    if config.minutes is None and config.flops is None and config.counted_steps is not None:
+        # What so many steps of the config's own shape cost is spent as well as can be.
+        spent = config.counted_steps * config.step_operations
+        over |= {"flops": spent, "steps": None, "tokens": None}
+    given = config.model_copy(update=over)
     budget = budget_of(given)
     corpus = Corpus(tokens or _packed(settings), config.shape.vocabulary, config.positions)
     probe = probe_machine(corpus, config.precision, seconds)

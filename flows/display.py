@@ -14,6 +14,7 @@ from rich.text import Text
 
 from components.core.artifact import ASIDE, Artifact
 from components.core.progress import Progress
+from flows.forecast import Forecast
 from flows.step import COMPLETED, StepResult
 
 _MARKS = {COMPLETED: ("✓", "green")}
@@ -36,8 +37,9 @@ def figure(artifact: Artifact) -> str:
 
 
 def outcome(result: StepResult) -> str:
-    """What a step came to: an action's note, or a stage's key figure and whether it resumed."""
-    parts = [result.note or figure(result.artifact), result.said if result.resumed else ""]
+    """What a step came to: its own note or a stage's key figure, and whether it resumed."""
+    said = result.note or result.artifact.note or figure(result.artifact)
+    parts = [said, result.said if result.resumed else ""]
     return "; ".join(part for part in parts if part)
 
 
@@ -59,8 +61,9 @@ def quantity(value: float) -> str:
 class Display:
     """Shows a run on the console; without a terminal, a line a finished stage."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, forecast: Forecast | None = None) -> None:
         self.console = console
+        self._forecast = forecast or Forecast()
         self.results: list[StepResult] = []
         self._live: Live | None = None
         self._began = time.monotonic()
@@ -68,17 +71,36 @@ class Display:
     def started(self, name: str) -> None:
         self._began = time.monotonic()
         if self.console.is_terminal:
+            expected = self._forecast.of(name)
+            told = "?" if expected is None else duration(expected)
+            parts = [f"{name:<15}", *([] if expected == 0.0 else [f"ETA {told}"])]
+            line = "  ".join([*parts, *self._run_left(name, expected)])
             self._live = Live(
-                Text(f"… {name}"), console=self.console, refresh_per_second=8, transient=True
+                Text(f"… {line}"), console=self.console, refresh_per_second=8, transient=True
             )
             self._live.start()
 
     def progressed(self, name: str, progress: Progress) -> None:
-        if self._live is not None:
-            self._live.update(Text(f"… {progress_line(name, progress)}"))
+        if self._live is None:
+            return
+        left = progress.eta_seconds
+        if left is None:  # no rate yet
+            left = self._forecast.stage_left(name, time.monotonic() - self._began)
+        parts = [progress_line(name, progress, left), *self._run_left(name, left)]
+        self._live.update(Text(f"… {'  '.join(parts)}"))
+
+    def _run_left(self, name: str, stage_left: float | None) -> list[str]:
+        """``run: about 6 min left``; nothing where no step's time is known."""
+        left = self._forecast.run_left(name, stage_left)
+        if left is None:
+            return []
+        seconds, whole = left
+        minutes = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+        return [f"run: {'about' if whole else 'more than'} {minutes} left"]
 
     def finished(self, result: StepResult) -> None:
         self._stop()
+        self._forecast.end(result.name)
         self.results.append(result)
         mark, colour = _MARKS.get(result.state, _OTHER)
         line = Text.assemble(
@@ -92,7 +114,8 @@ class Display:
 
     def failed(self, name: str, error: BaseException) -> None:
         self._stop()
-        self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
+        if not isinstance(error, KeyboardInterrupt):  # a stop has a line of its own
+            self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -100,8 +123,13 @@ class Display:
             self._live = None
 
 
-def progress_line(name: str, progress: Progress) -> str:
-    """How far a step is: a bar where its end is known, the count, the rate, the time left."""
+def progress_line(name: str, progress: Progress, left: float | None = None) -> str:
+    """How far a step is: a bar where its end is known, the count, the rate, the time left.
+
+    Args:
+        left: seconds left where they are known otherwise than by the present rate.
+    """
+    left = progress.eta_seconds if left is None else left
     parts = [f"{name:<15}"]
     if progress.total:
         share = min(progress.done / progress.total, 1.0)
@@ -110,8 +138,8 @@ def progress_line(name: str, progress: Progress) -> str:
     else:
         parts.append(f"{quantity(progress.done)} {progress.unit}")
     parts.append(f"{quantity(progress.rate)}/s")
-    if progress.eta_seconds is not None:
-        parts.append(f"ETA {duration(progress.eta_seconds)}")
+    if left is not None:
+        parts.append(f"ETA {duration(left)}")
     parts.append(progress.note)
     return "  ".join(part for part in parts if part)
 

@@ -1,7 +1,7 @@
 """What past runs tell about the next one: the most similar earlier try, and how long it takes.
 
 Seconds come from the run records (the median of what a stage took where it really ran) and from
-the store's stats, scaled by the fields of the config that say how much work there is.
+the store's stats; ``flows/expecting.py`` scales them to the work that there is this time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from typing import Any
 
 from components.core.store import Request, Store
 from flows.step import COMPLETED
+from models.shape import DecoderShape, shape_from
 
 UNKNOWN = "?"
 """Digest of an output that only the run itself will tell."""
+MODELS = ("model", "policy", "incumbent")
+"""Roles of a stage's input that say which model it is about."""
 WORK = ("steps", "iterations")
 """Fields to which a stage's time is proportional."""
 Difference = tuple[str, Any, Any]
@@ -33,8 +36,10 @@ class History:
         self._took: dict[str, list[float]] = {}
         self._acted: dict[str, list[float]] = {}
         self._own: set[str] = set()
+        self._of_digest: dict[str, dict[str, Any]] = {}
         for manifest in store.sealed():
             self._made.setdefault(manifest.get("component", ""), []).append(manifest)
+            self._of_digest[manifest["artifact"]["digest"]] = manifest
         for record in records:
             self._read(record)
 
@@ -81,12 +86,20 @@ class History:
         took = self._acted.get(name)
         return statistics.median(took) if took else None
 
-    def expected(self, manifest: Mapping[str, Any] | None, config: Mapping[str, Any]) -> Any:
-        """Seconds that a stage will take with ``config``; None where nothing tells."""
-        last = self.seconds(manifest)
-        if last is None or manifest is None:
-            return _budget(config)
-        return scaled(last, manifest.get("config", {}), config)
+    def shape_of(self, manifest: Mapping[str, Any]) -> DecoderShape | None:
+        """The shape of the model that an earlier result is, or was made with."""
+        shape = manifest.get("config", {}).get("shape")
+        if isinstance(shape, Mapping):
+            try:
+                return shape_from(dict(shape))
+            except (AttributeError, TypeError, ValueError):  # of a former version
+                return None
+        parents = manifest["artifact"]["lineage"]["parents"]
+        for role in MODELS:
+            parent = self._of_digest.get(parents.get(role, ""))
+            if parent is not None and parent is not manifest:
+                return self.shape_of(parent)
+        return None
 
 
 def scaled(last: float, old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
@@ -95,7 +108,7 @@ def scaled(last: float, old: Mapping[str, Any], new: Mapping[str, Any]) -> float
     A budget of minutes is kept as it is; what a stage took beyond it stays. Steps and iterations
     are proportional. Other fields are taken to make no difference.
     """
-    before, after = _budget(old), _budget(new)
+    before, after = budget_seconds(old), budget_seconds(new)
     if before is not None and after is not None:
         over = last - before
         return after + over if over >= 0 else last * after / before
@@ -108,7 +121,7 @@ def scaled(last: float, old: Mapping[str, Any], new: Mapping[str, Any]) -> float
     return last
 
 
-def _budget(config: Mapping[str, Any]) -> float | None:
+def budget_seconds(config: Mapping[str, Any]) -> float | None:
     """Seconds of a time budget; None where steps are counted or there is none."""
     minutes = config.get("minutes")
     if config.get("steps") is not None or not isinstance(minutes, int | float):

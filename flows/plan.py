@@ -10,7 +10,11 @@ from components.core.action import Change, Workspace
 from components.core.artifact import Artifact, Inputs, Lineage
 from components.core.code import component_name
 from components.core.config import StageConfig
+from components.core.speed import Speeds
 from components.core.store import Request, Store
+from components.train.course import JOURNAL
+from components.train.minutes import MinutesBudget
+from flows.expecting import Expectation, Origin
 from flows.history import (
     UNKNOWN,
     History,
@@ -87,6 +91,12 @@ class Planned:
     """Of an action: whether it would find nothing to do; None where only the run will tell."""
     like: str | None = None
     """Key of the earlier result that it is compared with."""
+    expected_from: Origin | None = None
+    """What ``seconds`` rest on: past runs, a budget of minutes, or the measured speed."""
+    minutes_budget: MinutesBudget | None = None
+    """Of a training for so many minutes: the steps that they come to here."""
+    begun: bool = False
+    """An earlier try has its steps already, whatever the speed is now."""
     roots: tuple[str, ...] = field(default=())
     """Steps with a reason of their own that may change what comes out of this one."""
 
@@ -105,8 +115,28 @@ class Planned:
             "reasons": [reason.as_json() for reason in self.reasons],
             "compared_with": self.like,
             "seconds": self.seconds,
+            "expected_from": self.expected_from,
+            "minutes_budget": self._budget_json(),
             "last_seconds": self.last_seconds,
             "cost": self.cost,
+        }
+
+    @property
+    def refusal(self) -> str | None:
+        """Why a run would be refused for this step's minutes; None where it would not."""
+        if self.minutes_budget is None or self.begun or self.state == CACHED:
+            return None
+        return self.minutes_budget.refusal
+
+    def _budget_json(self) -> dict[str, Any] | None:
+        budget = self.minutes_budget
+        if budget is None:
+            return None
+        return {
+            "minutes": budget.minutes,
+            "steps": budget.steps,
+            "seconds_a_step": budget.seconds_a_step,
+            "refusal": self.refusal,
         }
 
 
@@ -119,10 +149,12 @@ class PlanMill:
         history: History | None = None,
         prices: Prices | None = None,
         workspace: Workspace | None = None,
+        speeds: Speeds | None = None,
     ) -> None:
         self.store = store
         self.steps: list[Planned] = []
         self._history = history or History(store)
+        self.expectation = Expectation(self._history, speeds)
         self._prices = prices
         self._workspace = workspace
         self._origins: list[tuple[Artifact, Planned]] = []
@@ -149,7 +181,9 @@ class PlanMill:
             roots = roots or tuple(dict.fromkeys(root for r in coming for root in r.since))
         else:
             state = CACHED
-        expected = self._history.expected(nearest, request.config.model_dump(mode="json"))
+        self.expectation.look_at(request.config, inputs)
+        expected, origin = self.expectation.seconds(request.config, nearest)
+        journal = self.store.root / "partial" / request.key / "scratch" / JOURNAL
         planned = Planned(
             name,
             state,
@@ -161,6 +195,9 @@ class PlanMill:
             inputs,
             cost=self._cost(0.0 if state == CACHED else expected),
             like=None if nearest is None else artifact_key(nearest),
+            expected_from=None if state == CACHED else origin,
+            minutes_budget=self.expectation.minutes_budget(name, request.config),
+            begun=journal.is_file(),
             roots=roots,
         )
         artifact: A = found if found is not None else _stand_in(request.kind, request.lineage)  # type: ignore[assignment]

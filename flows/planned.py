@@ -38,7 +38,13 @@ class Plan:
             "plan": [step.as_json() for step in self.steps],
             "totals": self.totals(),
             "currency": self.prices.currency if self.prices else None,
+            "refused": self.refusals,
         }
+
+    @property
+    def refusals(self) -> list[str]:
+        """Why a run would end before its first step, a line each."""
+        return [step.refusal for step in self.steps if step.refusal is not None]
 
     def totals(self) -> dict[str, Any]:
         """Seconds and cost: for certain, and where no input comes out equal.
@@ -85,7 +91,14 @@ class Plan:
             lines.append("unless equal: runs unless its input comes out equal")
         if totals["unknown"]:
             lines.append(f"not in the sums, since they never ran: {', '.join(totals['unknown'])}")
-        return lines
+        lines += [
+            f"{step.name}: {step.minutes_budget}"
+            for step in self.steps
+            if step.minutes_budget is not None and step.state != CACHED
+        ]
+        if any(step.expected_from == "speed" for step in self.steps):
+            lines.append("stages that never ran here: expected from this machine's measured speed")
+        return [*lines, *(f"the run would be refused: {line}" for line in self.refusals)]
 
 
 def _told(total: dict[str, Any], prices: Prices | None) -> str:

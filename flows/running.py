@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from components.collect.resolve import resolve as resolve_sources
 from components.collect.scrape import ScrapeConfig
-from components.core import log
+from components.core import log, stopping
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
@@ -24,13 +24,15 @@ from components.core.settings import Settings, export
 from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
 from components.lineage.orders import read_orders, split_targets
+from flows.budgets import known_speeds, refuse_few_steps
 from flows.display import Display, closing_table
 from flows.events import Events
+from flows.forecast import Forecast
 from flows.history import History
 from flows.judges import try_judges
 from flows.model_answers import ModelAnswers, answers_of_run
 from flows.own_files import with_own_files
-from flows.plan import PlanMill
+from flows.plan import PlanMill, Planned
 from flows.planned import Plan
 from flows.presets.text import PRESETS, TextRun
 from flows.records import Record, Several, read_records, repeatable, step_json
@@ -166,11 +168,21 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
 
 
 def resolver(refresh: bool = False, as_of: datetime | None = None) -> Resolve[ScrapeConfig]:
-    """What a crawl will have seen: the last one's date, or ``as_of``, by default now."""
+    """What a crawl will have seen: the last one's date, or ``as_of``, by default now.
+
+    Looks once, so that a run and the plan before it see the same, and hash files once.
+    """
     now = (as_of or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
+    seen: list[tuple[ScrapeConfig, ScrapeConfig]] = []
+
     def resolve(config: ScrapeConfig, earlier: list[dict[str, Any]]) -> ScrapeConfig:
-        return resolve_sources(config, earlier, refresh=refresh, now=now)
+        for asked, resolved in seen:
+            if asked == config:
+                return resolved
+        resolved = resolve_sources(config, earlier, refresh=refresh, now=now)
+        seen.append((config, resolved))
+        return resolved
 
     return resolve
 
@@ -178,11 +190,22 @@ def resolver(refresh: bool = False, as_of: datetime | None = None) -> Resolve[Sc
 def plan_text(settings: Settings, target: str, sets: Sequence[str]) -> Plan:
     """Every step of a run as it would go."""
     config = read_target(target, sets, settings)
-    store = Store(settings.store)
-    history = History(store, read_records(settings.runs), config.name)
-    mill = PlanMill(store, history, config.prices, Workspace(settings))
-    text(config, mill, resolver())
+    mill = _planned(settings, config, Store(settings.store), resolver(), Workspace(settings))
     return Plan(mill.steps, config.prices)
+
+
+def _planned(
+    settings: Settings,
+    config: TextRun,
+    store: Store,
+    resolve: Resolve[ScrapeConfig],
+    workspace: Workspace | None = None,
+) -> PlanMill:
+    """The flow's plan. Without ``workspace`` no action looks at what is outside the store."""
+    history = History(store, read_records(settings.runs), config.name)
+    mill = PlanMill(store, history, config.prices, workspace, known_speeds(settings))
+    text(config, mill, resolve)
+    return mill
 
 
 def use_running_server(settings: Settings) -> None:
@@ -200,11 +223,13 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
 
     Raises:
         MillError: a step failed, or refused; the run's record says so.
+        KeyboardInterrupt: it was stopped; the record says so, and the same call goes on from here.
     """
     config = options.config or read_target(options.target, options.sets, settings)
     try_judges(config)
     store = Store(settings.store)
     _check_until(options, config, store)
+    forecast, resolve = Forecast(), resolver(options.refresh, options.as_of)
     with full_disk_is_one_line(settings.home):
         settings.prefect.mkdir(parents=True, exist_ok=True)
     record = Record(settings.runs, options.target, config.name, datetime.now(UTC))
@@ -214,23 +239,23 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
 
     def body(mill: Mill) -> None:
         try:
-            text(config, mill, resolver(options.refresh, options.as_of))
+            text(config, mill, resolve)
         except Reached as reached:
             outcome.reached = str(reached)
         except Ended as ended:
             outcome.ended = str(ended)
 
     events = Events(settings, config.name)
-    listeners: list[Listener] = [Display(console), record, events, silent]
+    listeners: list[Listener] = [Display(console, forecast), record, events, silent]
     try:
-        with closing(Pool()) as pool:
+        with _stoppable(record), closing(Pool()) as pool:
+            forecast.expect(_looked_ahead(settings, options, config, store, resolve))
             if options.plain:
                 body(_mill(StoreMill, store, settings, options, pool, listeners))
             else:
                 _under_prefect(store, settings, options, pool, listeners, record, body)
     except KeyboardInterrupt:
-        record.close("stopped", "by the user")
-        console.print("stopped; the same command goes on from here")
+        record.stop()
         raise
     except Exception as error:
         if not record.ended:  # before a step began: a source's files, Prefect's server
@@ -241,6 +266,13 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+@contextmanager
+def _stoppable(record: Record) -> Iterator[None]:
+    """Ctrl+C and SIGTERM end the run in order; its record says so even where by force."""
+    with stopping.listening(), stopping.last_words(record.stop), stopping.resumable():
+        yield
 
 
 def _repeatable(config: TextRun, options: RunOptions) -> dict[str, Any]:
@@ -254,6 +286,25 @@ def _check_until(options: RunOptions, config: TextRun, store: Store) -> None:
         catalogue = PlanMill(store)
         text(config, catalogue, resolver())
         check_until(options.until, [step.name for step in catalogue.steps])
+
+
+def _looked_ahead(
+    settings: Settings,
+    options: RunOptions,
+    config: TextRun,
+    store: Store,
+    resolve: Resolve[ScrapeConfig],
+) -> list[Planned]:
+    """The steps to come, each with its expected time.
+
+    Raises:
+        ConfigError: minutes of one of them come to too few steps.
+    """
+    mill = _planned(settings, config, store, resolve)
+    names = [step.name for step in mill.steps]
+    last = len(names) if options.until is None else names.index(options.until) + 1
+    refuse_few_steps(settings, mill.steps[:last], mill.expectation)
+    return mill.steps[:last]
 
 
 def _mill(

@@ -41,6 +41,8 @@ from components.core.artifact import (
 )
 from components.evaluate.choice import evaluate_choice
 from components.evaluate.compare import compare_policies
+from components.evaluate.facts import evaluate_facts
+from components.evaluate.keep_best import keep_best
 from components.evaluate.loss import evaluate_loss
 from components.evaluate.safety import evaluate_safety
 from components.pack.instructions import make_instructions
@@ -84,7 +86,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class Trained:
-    """The aligned model and what was found out about it."""
+    """The best model and what was found out about it."""
 
     model: Checkpoint
     reports: dict[str, Report]
@@ -153,14 +155,13 @@ def pack(run: TextRun, mill: Mill, corpus: Corpus) -> Packed:
 
 
 def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
-    """Tokens -> a base model, a helpful one, an aligned one; each measured on held-out pages."""
+    """Tokens -> a base model, a helpful one, an aligned one; the best goes on and is measured."""
     told = {"instructions": packed.instructions, "tokenizer": packed.tokenizer}
     base = mill.step(
         "pretrain", pretrain, run.pretrain, tokens=packed.tokens, tokenizer=packed.tokenizer
     )
     loss = mill.step("loss", evaluate_loss, run.loss, model=base, tokens=packed.tokens)
-    sft = mill.step("sft", finetune, run.sft, model=base, **told)
-    choice = mill.step("choice", evaluate_choice, run.choice, model=sft, **told)
+    sft = mill.step("sft", finetune, run.sft, model=base, tokens=packed.tokens, **told)
     preferences = mill.step("preferences", make_preferences, run.preferences, policy=sft, **told)
     reward = mill.step(
         "reward",
@@ -170,15 +171,34 @@ def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
         preferences=preferences,
         tokenizer=packed.tokenizer,
     )
-    model = mill.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **told)
-    compare = mill.step(
-        "compare", compare_policies, run.compare, policy=model, baseline=sft, **told
+    aligned = {"ppo": mill.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **told)}
+    model = mill.step(
+        "keep_best",
+        keep_best,
+        run.keep_best,
+        incumbent=sft,
+        candidates=aligned,
+        tokens=packed.tokens,
+        **told,
     )
-    safety = mill.step(
-        "safety", evaluate_safety, run.safety, model=model, tokens=packed.tokens, **told
-    )
-    reports = {"loss": loss, "choice": choice, "compare": compare, "safety": safety}
-    return Trained(model, reports)
+    return Trained(model, {"loss": loss, **evaluate(run, mill, packed, model, sft)})
+
+
+def evaluate(
+    run: TextRun, mill: Mill, packed: Packed, model: Checkpoint, sft: Checkpoint
+) -> dict[str, Report]:
+    """Reports on the model that goes on, over the held-out pages that did not choose it."""
+    told = {"instructions": packed.instructions, "tokenizer": packed.tokenizer}
+    return {
+        "choice": mill.step("choice", evaluate_choice, run.choice, model=model, **told),
+        "facts": mill.step("facts", evaluate_facts, run.facts, model=model, **told),
+        "compare": mill.step(
+            "compare", compare_policies, run.compare, policy=model, baseline=sft, **told
+        ),
+        "safety": mill.step(
+            "safety", evaluate_safety, run.safety, model=model, tokens=packed.tokens, **told
+        ),
+    }
 
 
 def shrink(run: TextRun, mill: Mill, model: Checkpoint, packed: Packed) -> Bundle:

@@ -218,12 +218,26 @@ class Decoder(nn.Module):
         if self.training and torch.is_grad_enabled():
             self._routings.extend(routings)
 
-    def loss(self, hidden_btc: Tensor, targets_bt: Tensor, share_bt: Tensor) -> Tensor:
+    def loss(
+        self, hidden_btc: Tensor, targets_bt: Tensor, share_bt: Tensor, *, sparse: bool = False
+    ) -> Tensor:
         """sum(share * -log p(target)), never holding all logits; ``share`` 0 leaves a target out.
 
         float32 hidden states give the plain, exact cross entropy. In training a mixture of experts
         adds its ``balance_loss``.
+
+        Args:
+            hidden_btc: final hidden states.
+            targets_bt: the next token of each.
+            share_bt: what each target weighs.
+            sparse: make no logits where the share is 0: quicker where that is most places.
         """
+        balance = self.balance_loss(share_bt) if self._routings else None
+        if sparse:
+            rows = share_bt.nonzero(as_tuple=True)
+            hidden_btc, targets_bt, share_bt = (
+                part[rows][None] for part in (hidden_btc, targets_bt, share_bt)
+            )
         if hidden_btc.dtype == torch.float32 or self.shape.extras.logit_cap is not None:
             logits = self.logits(hidden_btc).flatten(0, 1).float()
             losses = F.cross_entropy(logits, targets_bt.flatten(), reduction="none")
@@ -235,7 +249,7 @@ class Decoder(nn.Module):
                 targets_bt.flatten(),
                 share_bt.flatten(),
             )
-        return total + self.balance_loss(share_bt) if self._routings else total
+        return total if balance is None else total + balance
 
     def balance_loss(self, share_bt: Tensor) -> Tensor:
         """Coefficient times the layers' mean auxiliary loss of the last ``hidden`` in training.

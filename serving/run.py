@@ -14,7 +14,7 @@ from components.publish.registry import CHAMPION, Entry, entries
 from components.publish.unpromoted import describe_newest
 from components.publish.ways_on import MAKES_ONE
 from serving.auth import check_host
-from serving.launch import serve
+from serving.foreground import become
 
 
 def serve_forever(
@@ -51,7 +51,7 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    serve(folder, host, port)
+    become(folder, host, port)
 
 
 def champion_of(settings: Settings) -> Entry:

@@ -153,7 +153,7 @@ def _check_answers(client: OpenAI, endpoint: Endpoint, config: SmokeConfig) -> i
     if not text:
         raise _Silent(
             f"the model gives an empty answer to {config.question!r} (smoke.question): train it "
-            "longer (pretrain.steps or pretrain.minutes, sft.steps or sft.minutes), give more "
+            "longer (pretrain.steps or pretrain.minutes, sft.epochs), give more "
             "pages under scrape, or ask what its pages answer"
         )
     _expect(whole.choices[0].finish_reason in ("stop", "length"), "the answer has no end")

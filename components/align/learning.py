@@ -7,6 +7,7 @@ of the state is in ``Checkpoints``.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,14 +16,16 @@ import torch
 from torch import Tensor
 
 from components.align.advantage import KLController, against_others, gae, token_rewards, whiten
+from components.align.attempt import AttemptFailed
 from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
 from components.align.selection import Best, Jury
 from components.core.allocator import hand_back_memory, keep_freed_memory
-from components.core.errors import MillError
+from components.core.log import get_logger
 from components.core.precision import computing
 from components.core.shards import write_shard
+from components.core.threads import Threads
 from components.core.workdir import Workdir
 from components.text.answering import Asked
 from components.train.checkpoint import Checkpoints, collect, restore
@@ -31,6 +34,7 @@ from components.train.schedule import rate_factor
 from models.heads import ScalarHead
 from models.sequences import answer_scores, entropies, taken
 
+log = get_logger(__name__)
 CURVE = (
     "step",
     "reward",
@@ -70,6 +74,8 @@ class Learning:
     ) -> None:
         self.config, self.players, self.asked, self.work = config, players, asked, work
         self.jury = jury
+        self.before: tuple[float, ...] = ()
+        """The judgement of the policy it starts from, a prompt kept back each."""
         self.best: Best | None = None
         self.value = ScalarHead(players.reward.trunk.shape.width)
         self.policy_optim = Optimiser(players.policy, config.optim)
@@ -79,59 +85,104 @@ class Learning:
         self.curve: list[list[float]] = []
 
     def run(self) -> None:
-        """Every iteration that is left, then ``curve.parquet``.
+        """Every iteration that is left; the policy is then the one judged best.
 
         Raises:
-            MillError: a loss or a gradient was not finite.
+            AttemptFailed: a reward, a loss, a gradient or a weight is no number, or the judge
+                failed.
         """
         keep_freed_memory()
         self._resume()
-        if not self.curve:
-            self._judge(0)
         config = self.config
         self.work.progress.start(config.iterations, "iterations", done=len(self.curve))
-        while len(self.curve) < config.iterations:
-            self._iterate(len(self.curve))
-            row = dict(zip(CURVE, self.curve[-1], strict=True))
-            note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
-            self.work.progress.advance(1, note=note)
-            hand_back_memory()
-            done = len(self.curve)
-            if done % config.judge_every == 0 or done == config.iterations:
-                self._judge(done)
-            if done % config.save_every == 0 and done < config.iterations:
-                self._save()
+        with Threads(self.work) as threads:
+            while len(self.curve) < config.iterations:
+                self._advance(threads)
         if self.best is not None:
             self.best.put_back(self.players.policy)
-        columns = [list(column) for column in zip(*self.curve, strict=True)]
-        table = pa.table({name: pa.array(c) for name, c in zip(CURVE, columns, strict=True)})
+        # the last step is looked at by no loss, and where nothing is judged by nobody else
+        if not all(bool(p.isfinite().all()) for p in self.players.policy.parameters()):
+            raise AttemptFailed("diverged", "a weight is no number after the last iteration")
+
+    def write_curve(self) -> None:
+        """Write ``curve.parquet``, a row for each iteration that ended well."""
+        columns = list(zip(*self.curve, strict=True)) or [()] * len(CURVE)
+        table = pa.table(
+            {
+                name: pa.array(list(column), pa.float64())
+                for name, column in zip(CURVE, columns, strict=True)
+            }
+        )
         write_shard(self.work.folder / "curve.parquet", table)
 
+    def _advance(self, threads: Threads) -> None:
+        """One iteration with all that follows it, on the threads that are quickest."""
+        config = self.config
+        threads.settle(len(self.curve))
+        if not self.curve:
+            self._judge(0)
+        began = time.perf_counter()
+        self._iterate(len(self.curve))
+        threads.note(time.perf_counter() - began)
+        row = dict(zip(CURVE, self.curve[-1], strict=True))
+        note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
+        self.work.progress.advance(1, note=note)
+        hand_back_memory()
+        done = len(self.curve)
+        if done % config.judge_every == 0 or done == config.iterations:
+            self._judge(done)
+        if done % config.save_every == 0 and done < config.iterations:
+            self._save()
+
     def stats(self) -> dict[str, float]:
-        """Reward over the first and the last quarter of the iterations, and the last KL."""
+        """Gain by the principles, rewards of the first and last quarter of iterations, last KL."""
         few = max(1, len(self.curve) // QUARTER)
         first, last = self.curve[:few], self.curve[-few:]
         return {
+            **self._gain(),
             "iterations": float(len(self.curve)),
             "answers": float(len(self.curve) * self.config.answers),
             "reward_first": round(_mean(first, "reward"), 4),
             "reward_last": round(_mean(last, "reward"), 4),
             "kl_last": round(_mean(last, "kl"), 4),
             "entropy_last": round(_mean(last, "entropy"), 4),
-            **self._choice(),
         }
 
-    def _choice(self) -> dict[str, float]:
+    def _gain(self) -> dict[str, float]:
+        """Judgement of the iteration kept against the start, which it was chosen for: it flatters.
+
+        Empty where no prompt was kept back.
+        """
         if self.best is None:
             return {}
-        return {"kept_iteration": float(self.best.iteration), "judged": round(self.best.judged, 4)}
+        pairs = self.jury.pair(self.best.judged, self.before)
+        stats = {"judged_gain": round(math.fsum(pairs.gaps) / pairs.count, 4)}
+        if pairs.pages > 1:
+            gain, least = pairs.difference("judged_gain"), pairs.detectable("judged_gain")
+            stats["judged_gain_low"], stats["judged_gain_high"] = (
+                round(end, 4) for end in (gain.low, gain.high)
+            )
+            stats["detectable"] = round(least, 4)
+            log.info(
+                "ppo: of iteration %d the principles say %+.4f [%+.4f, %+.4f], over %d prompts of "
+                "%d pages; the least gain that such a comparison sees is %.4f",
+                *(self.best.iteration, gain.value, gain.low, gain.high),
+                *(pairs.count, pairs.pages, least),
+            )
+        return {
+            **stats,
+            "judged": round(self.best.mean, 4),
+            "kept_iteration": float(self.best.iteration),
+        }
 
     def _judge(self, done: int) -> None:
         """Keep the policy after ``done`` iterations where it is judged better than before."""
         if not self.jury.asked:
             return
-        judged = self.jury.judged(self.players.policy)
-        if self.best is None or judged > self.best.judged:
+        judged = self.jury.judge_policy(self.players.policy)
+        if not done:
+            self.before = judged
+        if self.best is None or math.fsum(judged) > math.fsum(self.best.judged):
             self.best = Best.of(done, judged, self.players.policy)
 
     def _iterate(self, iteration: int) -> None:
@@ -219,9 +270,10 @@ class Learning:
     def _step(self, iteration: int, loss: float, error: float) -> float:
         norms = self.policy_optim.clip(), self.value_optim.clip()
         if not all(math.isfinite(figure) for figure in (loss, error, *norms)):
-            raise MillError(
-                f"ppo broke at iteration {iteration} (policy loss {loss}, value loss {error}, "
-                f"gradient norm {norms[0]}): lower ppo.optim.adam_lr or ppo.kl.target"
+            raise AttemptFailed(
+                "diverged",
+                f"iteration {iteration} broke (policy loss {loss}, value loss {error}, gradient "
+                f"norm {norms[0]}): lower ppo.optim.adam_lr or ppo.kl.target",
             )
         factor = rate_factor(iteration, self.config.iterations, self.config.schedule)
         for optimiser in (self.policy_optim, self.value_optim):
@@ -237,7 +289,9 @@ class Learning:
         meta: dict[str, float] = {"coefficient": self.controller.coefficient}
         if self.best is not None:
             tensors |= {f"best:{k}": t for k, t in self.best.weights.items()}
-            meta |= {"best": self.best.iteration, "judged": self.best.judged}
+            judged = [self.before, self.best.judged]
+            tensors["judged"] = torch.tensor(judged, dtype=torch.float64)
+            meta["best"] = self.best.iteration
         self.states.save(len(self.curve), tensors, meta)
 
     def _policy_state(self) -> dict[str, Tensor]:
@@ -255,7 +309,9 @@ class Learning:
         self.curve = saved.tensors["curve"].tolist()
         if "best" in saved.meta:
             weights = _part(saved.tensors, "best:")
-            self.best = Best(int(saved.meta["best"]), float(saved.meta["judged"]), weights)
+            before, judged = saved.tensors["judged"].tolist()
+            self.before = tuple(before)
+            self.best = Best(int(saved.meta["best"]), tuple(judged), weights)
         self.controller = KLController(self.config.kl, float(saved.meta["coefficient"]))
         if self.curve:
             self.work.progress.resume(f"at iteration {len(self.curve)}")

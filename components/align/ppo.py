@@ -1,28 +1,39 @@
-"""PPO: the fine-tuned policy learns from the reward model, held near where it came from.
+"""PPO: the fine-tuned policy learns from rewards, held near where it came from.
 
     modelmill stage ppo --input policy=PATH --input reward=PATH --input instructions=PATH \\
         --input tokenizer=PATH --output DIR
 
 In the style of InstructGPT (Ouyang et al. 2022, arXiv:2203.02155): the reward at the last token, a
-value function, a hold on the model it came from. The value function is a linear head on the reward
-model's frozen hidden states, which scoring an answer computes anyway. A question is answered
-``samples`` times and learnt from by the answers that differ most in reward, which is where the
-signal is (Xu et al. 2025, arXiv:2504.13818). The KL is that of whole distributions, in the loss: as
-a penalty of the tokens said it is all noise. AdamW's epsilon lies above the gradients, since its
-even step in every direction spends the KL on noise too. Of all iterations that one is kept whose
-answers to training questions the principles judge best. Writes ``curve.parquet`` (a row an
-iteration).
+value function, a hold on the model it came from. The reward model rewards where it agrees with the
+principles well enough (``min_correlation``); else they reward alone, since a reward that is mostly
+noise teaches noise. The value function is a linear head on the reward model's frozen hidden states
+in either case. A prompt of the pages kept out of fine-tuning is answered ``samples`` times and
+learnt from by the answers that differ most in reward, which is where the signal is (Xu et al. 2025,
+arXiv:2504.13818). The KL is that of whole distributions, in the loss: as a penalty of the tokens
+said it is all noise. AdamW's epsilon lies above the gradients, since its even step in every
+direction spends the KL on noise too. Of all iterations that one is kept whose answers to other
+prompts the principles judge best. An attempt that cannot go on seals the policy it was given.
+Writes ``curve.parquet`` (a row an iteration).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from components.align.attempt import AttemptFailed
 from components.align.recipe import PPOConfig
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError
+from components.core.log import get_logger
 from components.core.weights import load_model, save_model
 from components.core.workdir import Workdir
 from components.text.answering import read_questions
 from components.text.chat import open_tokenizer
+
+if TYPE_CHECKING:
+    from components.align.rollout import RewardModel
+
+log = get_logger(__name__)
 
 
 def ppo(
@@ -35,10 +46,18 @@ def ppo(
 ) -> Checkpoint:
     """Align ``policy``; a killed run that is called again goes on after its last iteration.
 
+    Args:
+        config: how it learns, and what rewards it.
+        policy: the model to align; sealed as it is (stat ``diverged``, ``too_few`` or
+            ``judge_failed``) where the attempt cannot go on.
+        reward: the reward model.
+        instructions: its ``align.parquet`` is asked.
+        tokenizer: that of both models.
+        work: where it is written.
+
     Raises:
         ConfigError: ``max_new`` leaves no room for a question in the model's context.
-        DataError: an input cannot be read, or no training question fits.
-        MillError: a loss was not finite.
+        DataError: an input cannot be read.
     """
     from components.align.learning import Learning
     from components.align.rollout import Players, RewardModel
@@ -52,18 +71,52 @@ def ppo(
             f"({model.shape.context})"
         )
     opened = open_tokenizer(work.path(tokenizer))
-    found = read_questions(
+    prompts = read_questions(
         work.path(instructions),
-        "train",
+        "align",
         opened,
         longest=longest,
         limit=config.questions,
         seed=config.seed,
+        may_be_empty=True,
     )
     reference = load_model(work.path(policy)).requires_grad_(False)
     players = Players(model, reference, RewardModel.load(work.path(reward)))
-    asked, apart = set_apart(found, config.judged)
+    asked, apart = set_apart(prompts, config.judged)
     learning = Learning(config, players, asked, Jury(config, opened, apart), work)
-    learning.run()
+    try:
+        if len(asked) < config.min_prompts:
+            raise AttemptFailed(
+                "too_few",
+                f"{len(asked)} alignment prompts, ppo.min_prompts is {config.min_prompts}: give "
+                "more pages with headings under scrape",
+            )
+        rewarded = _say_what_rewards(config, players.reward)
+        learning.run()
+        stats = learning.stats()
+        gain = f"{stats['judged_gain']:+.4f} judged, " if "judged_gain" in stats else ""
+        note = f"{gain}rewarded by {rewarded}"
+    except AttemptFailed as error:
+        log.warning("ppo: %s; the policy it was given goes on", error)
+        model, stats, note = reference, error.stats, f"the policy as it was: {error}"
+    learning.write_curve()
     save_model(work.folder, model)
-    return work.seal(Checkpoint, stats=learning.stats())
+    return work.seal(Checkpoint, stats=stats, note=note)
+
+
+def _say_what_rewards(config: PPOConfig, reward: RewardModel) -> str:
+    """Log what rewards, and name it for the stage's line."""
+    from components.align.rollout import is_trusted
+
+    known = reward.correlation
+    figure = f"{known.value:.2f} [{known.low:.2f}, {known.high:.2f}]"
+    if is_trusted(config, reward):
+        log.info("ppo: the reward model rewards, its within-prompt correlation is %s", figure)
+        beside = " and the principles" if config.beside_model else ""
+        return f"the reward model{beside} (correlation {known.value:.2f})"
+    log.warning(
+        "ppo: the reward model's within-prompt correlation is %s, ppo.min_correlation is %g: the "
+        "principles reward directly",
+        *(figure, config.min_correlation),
+    )
+    return f"the principles (the reward model's correlation is {known.value:.2f})"

@@ -1,41 +1,65 @@
-"""Preference pairs: a policy answers each question several times, the principles judge.
+"""Judged answers and preference pairs: a policy answers each prompt several times.
 
     modelmill stage preferences --input policy=PATH --input instructions=PATH \\
         --input tokenizer=PATH --output DIR
 
-``train.parquet`` asks questions of training pages, ``heldout.parquet`` of held-out ones. Every two
-answers to a question that differ by ``margin`` make a pair. Beside the policy's own answers stand
-those that show the reward model what a policy hardly ever says itself, but PPO would find: answers
-borrowed from other questions, and the documentation's. Judged by principles instead of people:
-arXiv:2212.08073.
+``answers.parquet`` (``ANSWER``) holds every sampled answer with its judgement, ``train.parquet``
+and ``heldout.parquet`` (``PAIR``) every two answers to a prompt that are judged ``margin`` apart.
+Training prompts are of the pages kept out of fine-tuning, held-out ones of the half of the
+held-out pages that chooses, so the half that reports stays unseen. Judged by principles instead
+of people: arXiv:2212.08073. Few prompts, none, or answers that are all alike give few rows or
+none, which is no error: what comes after says that there was too little to learn from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
+from components.align.attempt import AttemptFailed
+from components.align.judging import judge_answer
 from components.core.artifact import Checkpoint, Instructions, Preferences, Tokenizer
 from components.core.config import StageConfig
-from components.core.errors import DataError
+from components.core.log import get_logger
 from components.core.shards import read_shard, shard_name, write_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.answering import Answer, Asked, answer_all, read_questions
 from components.text.chat import open_tokenizer
-from components.text.principles import Constitution, Judgement, house_constitution, judge
+from components.text.principles import Constitution, house_constitution
 
 if TYPE_CHECKING:
     import tokenizers
 
     from models.decoder import Decoder
 
+log = get_logger(__name__)
+ANSWERS_FILE = "answers.parquet"
+ANSWER = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("page", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("tokens", pa.list_(pa.int32()), nullable=False),
+        pa.field("judgement", pa.float64(), nullable=False),
+        pa.field(
+            "votes",
+            pa.list_(
+                pa.struct([pa.field("principle", pa.string()), pa.field("score", pa.float64())])
+            ),
+            nullable=False,
+        ),
+    ]
+)
+"""``tokens`` as sampled: they end with the end token unless the answer was cut."""
 PAIR = pa.schema(
     [
         pa.field("question", pa.string(), nullable=False),
@@ -44,7 +68,6 @@ PAIR = pa.schema(
         pa.field("chosen", pa.string(), nullable=False),
         pa.field("rejected", pa.string(), nullable=False),
         pa.field("margin", pa.float64(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
         pa.field(
             "votes",
             pa.list_(
@@ -61,31 +84,26 @@ PAIR = pa.schema(
     ]
 )
 Split = Literal["train", "heldout"]
-Origin = Literal["own", "borrowed", "documented"]
+SPLITS: tuple[Split, ...] = ("train", "heldout")
+Row = dict[str, Any]
 
 
 class PreferencesConfig(StageConfig):
-    """How many questions are answered how often, and what makes a pair."""
+    """How many prompts are answered how often, and what makes a pair."""
 
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
     )
-    questions: int = Field(default=448, ge=1, description="training questions, at most")
-    heldout_questions: int = Field(default=96, ge=1, description="held-out questions, at most")
-    answers: int = Field(default=4, ge=2, le=64, description="answers sampled to a question")
-    borrowed: int = Field(
-        default=1, ge=0, le=16, description="answers to other questions beside a question's own"
-    )
-    documented: bool = Field(
-        default=True, description="whether the documentation's answer stands beside the sampled"
-    )
+    questions: int = Field(default=448, ge=1, description="training prompts, at most")
+    heldout_questions: int = Field(default=128, ge=1, description="held-out prompts, at most")
+    answers: int = Field(default=8, ge=2, le=64, description="answers sampled to a prompt")
     margin: float = Field(
         default=0.02, gt=0, le=1, description="least difference of two answers' judgements"
     )
     temperature: float = Field(default=0.7, gt=0, le=5, description="of the sampling")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
-    chunk: int = Field(default=32, ge=1, description="questions of one batch and of one resume")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the questions and the sampling")
+    chunk: int = Field(default=32, ge=1, description="prompts of one batch and of one resume")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the prompts and the sampling")
 
 
 def make_preferences(
@@ -95,143 +113,182 @@ def make_preferences(
     tokenizer: Tokenizer,
     work: Workdir,
 ) -> Preferences:
-    """Sample, judge and pair; writes ``train.parquet`` and ``heldout.parquet`` (``PAIR``).
+    """Sample, judge and pair; zero rows where nothing can be preferred.
+
+    Args:
+        config: how much is sampled, and by what it is judged.
+        policy: the model that answers.
+        instructions: its ``align.parquet`` and ``heldout.parquet`` are asked.
+        tokenizer: the policy's.
+        work: where it is written.
 
     Raises:
-        DataError: an input cannot be read, or no training question gives a pair.
+        DataError: an input cannot be read.
     """
     model = load_model(work.path(policy))
     opened = open_tokenizer(work.path(tokenizer))
     longest = model.shape.context - config.max_new
-    work.progress.start(config.questions + config.heldout_questions, "questions")
-    stats: dict[str, float] = {}
-    limits: dict[Split, int] = {
-        "train": config.questions,
-        "heldout": config.heldout_questions,
+    prompts = read_prompts(config, work.path(instructions), opened, longest)
+    work.progress.start(sum(map(len, prompts.values())), "questions")
+    rows: list[Row] = []
+    failed: dict[str, float] = {}
+    note = ""
+    try:
+        for split in SPLITS:
+            rows.extend(_answers_of_split(config, split, prompts[split], model, opened, work))
+    except AttemptFailed as error:
+        rows, failed, note = [], error.stats, f"nothing to prefer: {error}"
+    write_shard(work.folder / ANSWERS_FILE, pa.Table.from_pylist(rows, schema=ANSWER))
+    pairs: dict[Split, list[Row]] = {}
+    for split in SPLITS:
+        pairs[split] = make_pairs([row for row in rows if row["split"] == split], config.margin)
+        write_shard(
+            work.folder / f"{split}.parquet", pa.Table.from_pylist(pairs[split], schema=PAIR)
+        )
+    if not pairs["train"] and not failed:
+        note = (
+            f"nothing to prefer: {len(prompts['train'])} prompts, and no two answers to one are "
+            f"judged {config.margin:g} apart (preferences.margin, .answers, .temperature)"
+        )
+    if note:
+        log.warning("preferences: %s", note)
+    stats = {f"{split}_pairs": float(len(pairs[split])) for split in SPLITS}
+    stats |= {f"{split}_questions": float(len(prompts[split])) for split in SPLITS}
+    stats["answers"] = float(len(rows))
+    return work.seal(Preferences, stats={**stats, **failed}, note=note)
+
+
+def read_prompts(
+    config: PreferencesConfig, folder: Path, tokenizer: tokenizers.Tokenizer, longest: int
+) -> dict[Split, list[Asked]]:
+    """Prompts to learn from and to measure on, disjoint by page.
+
+    Where the held-out pages are too few for halves, none of them reports on a choice among
+    candidates, and all of them measure here.
+    """
+    measured = {
+        half: read_questions(
+            folder,
+            "heldout",
+            tokenizer,
+            longest=longest,
+            limit=config.heldout_questions,
+            seed=config.seed,
+            half=half,
+            may_be_empty=True,
+        )
+        for half in ("choosing", None)
     }
-    for split, limit in limits.items():
-        asked = read_questions(
-            work.path(instructions), split, opened, longest=longest, limit=limit, seed=config.seed
-        )
-        table = _pairs_of_split(config, split, asked, model, opened, work)
-        write_shard(work.folder / f"{split}.parquet", table)
-        stats[f"{split}_questions"], stats[f"{split}_pairs"] = len(asked), table.num_rows
-    if not stats["train_pairs"]:
-        raise DataError(
-            f"preferences: {stats['train_questions']:.0f} training questions, and no two answers "
-            f"to one are judged {config.margin:g} apart: lower preferences.margin, raise "
-            "preferences.answers or preferences.temperature, or give more pages with headings"
-        )
-    return work.seal(Preferences, stats=stats)
+    learnt = read_questions(
+        folder,
+        "align",
+        tokenizer,
+        longest=longest,
+        limit=config.questions,
+        seed=config.seed,
+        may_be_empty=True,
+    )
+    return {"train": learnt, "heldout": measured["choosing"] or measured[None]}
 
 
-def _pairs_of_split(
+def _answers_of_split(
     config: PreferencesConfig,
     split: Split,
-    asked: Sequence[Asked],
+    prompts: Sequence[Asked],
     model: Decoder,
     tokenizer: tokenizers.Tokenizer,
     work: Workdir,
-) -> pa.Table:
-    """Pairs of all chunks; a chunk that an earlier try finished is not sampled again."""
+) -> list[Row]:
+    """Answers of all chunks; a chunk that an earlier try finished is not sampled again."""
     folder = work.scratch / split
     folder.mkdir(exist_ok=True)
     before = len(list(folder.glob(f"*{Path(shard_name(0)).suffix}")))
     if before:
         work.progress.resume(f"after {before} batches of {split} questions")
-    tables: list[pa.Table] = []
-    for index, start in enumerate(range(0, len(asked), config.chunk)):
-        chunk = asked[start : start + config.chunk]
-        path: Path = folder / shard_name(index)
+    rows: list[Row] = []
+    for index, start in enumerate(range(0, len(prompts), config.chunk)):
+        chunk = prompts[start : start + config.chunk]
+        path = folder / shard_name(index)
         if not path.exists():
-            rows = _pairs_of_chunk(
-                config, 2 * index + (split == "heldout"), chunk, model, tokenizer
-            )
-            write_shard(path, pa.Table.from_pylist(rows, schema=PAIR))
-        tables.append(read_shard(path))
-        work.progress.advance(len(chunk), note=f"{sum(t.num_rows for t in tables)} pairs")
-    return pa.concat_tables(tables)
-
-
-def _pairs_of_chunk(
-    config: PreferencesConfig,
-    number: int,
-    chunk: Sequence[Asked],
-    model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
-) -> list[dict[str, Any]]:
-    answers = answer_all(
-        model,
-        tokenizer,
-        [one.prompt for one in chunk for _ in range(config.answers)],
-        max_new=config.max_new,
-        temperature=config.temperature,
-        seed=(config.seed << 32) + number,
-        batch=len(chunk) * config.answers,
-    )
-    rows: list[dict[str, Any]] = []
-    for index, one in enumerate(chunk):
-        given = answers[index * config.answers : (index + 1) * config.answers]
-        others = [
-            answers[(index + step) % len(chunk) * config.answers]
-            for step in range(1, min(config.borrowed, len(chunk) - 1) + 1)
-        ]
-        rows.extend(pairs(config, one, given, others))
+            seed = (config.seed << 32) + 2 * index + SPLITS.index(split)
+            judged = _judged_answers(config, split, chunk, seed, model, tokenizer)
+            write_shard(path, pa.Table.from_pylist(judged, schema=ANSWER))
+        rows.extend(read_shard(path).to_pylist())
+        work.progress.advance(len(chunk), note=f"{len(rows)} answers")
     return rows
 
 
-def pairs(
-    config: PreferencesConfig, asked: Asked, answers: Sequence[Answer], borrowed: Sequence[Answer]
-) -> list[dict[str, Any]]:
-    """Rows of ``PAIR``, a question's together: the better answer, the worse, what each is."""
-    given: list[tuple[Origin, Answer]] = [("own", answer) for answer in answers]
-    given += [("borrowed", answer) for answer in borrowed]
-    if config.documented:
-        given.append(("documented", Answer(asked.reference, (), True)))
-    unique = {answer.text: (origin, answer) for origin, answer in reversed(given)}
-    judged = [_judged(config.constitution, asked, *one) for one in unique.values()]
-    judged.sort(key=lambda one: -one.judgement.total)
-    return [
-        _row(asked, better, worse)
-        for better, worse in combinations(judged, 2)
-        if better.judgement.total - worse.judgement.total >= config.margin
-    ]
-
-
-@dataclass(frozen=True)
-class Judged:
-    """An answer with where it comes from and what the principles say of it."""
-
-    origin: Origin
-    text: str
-    judgement: Judgement
-
-
-def _judged(constitution: Constitution, asked: Asked, origin: Origin, answer: Answer) -> Judged:
-    judgement = judge(
-        constitution,
-        asked.question,
-        asked.subject,
-        answer.text,
-        asked.reference,
-        finished=answer.finished,
+def _judged_answers(
+    config: PreferencesConfig,
+    split: Split,
+    prompts: Sequence[Asked],
+    seed: int,
+    model: Decoder,
+    tokenizer: tokenizers.Tokenizer,
+) -> list[Row]:
+    asked = [prompt for prompt in prompts for _ in range(config.answers)]
+    answers = answer_all(
+        model,
+        tokenizer,
+        [prompt.prompt for prompt in asked],
+        max_new=config.max_new,
+        temperature=config.temperature,
+        seed=seed,
+        batch=len(asked),
     )
-    return Judged(origin, answer.text, judgement)
-
-
-def _row(asked: Asked, better: Judged, worse: Judged) -> dict[str, Any]:
-    votes = [
-        {"principle": name, "chosen": score, "rejected": worse.judgement.scores[name]}
-        for name, score in better.judgement.scores.items()
+    return [
+        _answer_row(config.constitution, split, prompt, answer)
+        for prompt, answer in zip(asked, answers, strict=True)
     ]
-    strange = [one.origin for one in (better, worse) if one.origin != "own"]
+
+
+def _answer_row(constitution: Constitution, split: Split, prompt: Asked, answer: Answer) -> Row:
+    judgement = judge_answer(constitution, prompt, answer)
     return {
-        "question": asked.question,
-        "subject": asked.subject,
-        "reference": asked.reference,
-        "chosen": better.text,
-        "rejected": worse.text,
-        "margin": better.judgement.total - worse.judgement.total,
-        "kind": strange[0] if strange else "own",
-        "votes": votes,
+        "split": split,
+        "page": prompt.page,
+        "question": prompt.question,
+        "subject": prompt.subject,
+        "reference": prompt.reference,
+        "answer": answer.text,
+        "tokens": list(answer.tokens),
+        "judgement": judgement.total,
+        "votes": [{"principle": k, "score": score} for k, score in judgement.scores.items()],
+    }
+
+
+def same_prompt(row: Row) -> tuple[str, str, str]:
+    """The key under which rows of ``ANSWER`` answer one prompt; a prompt's rows lie together."""
+    return row["page"], row["question"], row["reference"]
+
+
+def make_pairs(rows: Iterable[Row], margin: float) -> list[Row]:
+    """Rows of ``PAIR`` from rows of ``ANSWER``: every two distinct answers judged apart."""
+    pairs: list[Row] = []
+    for _, some in groupby(rows, same_prompt):
+        distinct = {row["answer"]: row for row in some}
+        ranked = sorted(distinct.values(), key=lambda row: -row["judgement"])
+        pairs.extend(
+            _pair(better, worse)
+            for better, worse in combinations(ranked, 2)
+            if better["judgement"] - worse["judgement"] >= margin
+        )
+    return pairs
+
+
+def _pair(better: Row, worse: Row) -> Row:
+    against = {vote["principle"]: vote["score"] for vote in worse["votes"]}
+    return {
+        **{name: better[name] for name in ("question", "subject", "reference")},
+        "chosen": better["answer"],
+        "rejected": worse["answer"],
+        "margin": better["judgement"] - worse["judgement"],
+        "votes": [
+            {
+                "principle": vote["principle"],
+                "chosen": vote["score"],
+                "rejected": against[vote["principle"]],
+            }
+            for vote in better["votes"]
+        ],
     }

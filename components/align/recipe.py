@@ -34,18 +34,39 @@ class PPOConfig(StageConfig):
 
     constitution: Constitution = Field(
         default_factory=house_constitution,
-        description="the principles that score beside the reward model and choose an iteration",
+        description="the principles that reward and that choose an iteration",
+    )
+    min_correlation: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="least correlation of the reward model with the principles, within a prompt, "
+        "with which it rewards; below it the principles reward alone",
     )
     principles: float = Field(
         default=20.0,
+        gt=0,
+        le=1000,
+        description="deviations of reward that a judgement of 1 is worth above one of 0, where "
+        "the principles reward alone",
+    )
+    beside_model: float = Field(
+        default=20.0,
         ge=0,
         le=1000,
-        description="deviations of reward that a judgement of 1 is worth above one of 0",
+        description="the same where they reward beside the reward model; 0: the model alone",
+    )
+    min_prompts: int = Field(
+        default=8, ge=1, description="fewest prompts to learn from; with fewer the start is kept"
     )
     judged: int = Field(
         default=256,
         ge=0,
-        description="training questions kept back, whose answers choose the iteration; 0: the last",
+        description="prompts kept back, at most a quarter, whose answers choose the iteration; "
+        "0: the last is taken",
+    )
+    judged_draws: int = Field(
+        default=2, ge=1, le=64, description="answers to each of them, with the same random numbers"
     )
     judge_every: int = Field(default=2, ge=1, description="iterations between judgements")
     iterations: int = Field(default=12, ge=1, le=100_000, description="rollouts, each learnt from")
@@ -54,7 +75,7 @@ class PPOConfig(StageConfig):
     kept: int = Field(
         default=4, ge=2, description="of these, half the best and half the worst are learnt from"
     )
-    questions: int = Field(default=8192, ge=1, description="training questions to draw from")
+    questions: int = Field(default=8192, ge=1, description="alignment prompts to draw from")
     max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
     temperature: float = Field(
         default=0.7, gt=0, le=5, description="of the sampling, and of the policy that is learnt"

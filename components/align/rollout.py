@@ -5,6 +5,7 @@ Shapes in names: b answers, a answer positions, n answer tokens of all rows, c m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from components.align.agreement import read_correlation
+from components.align.attempt import AttemptFailed
 from components.align.recipe import PPOConfig
 from components.align.reward import HEAD_FILE
 from components.align.selection import AT_ONCE, Jury
+from components.core.figures import Figure
 from components.core.precision import computing
 from components.core.weights import load_model, load_weights
 from components.text.answering import Asked
@@ -35,6 +39,8 @@ class RewardModel:
 
     trunk: Decoder
     head: ScalarHead
+    correlation: Figure
+    """With the principles' judgement of a policy's answers, within a prompt."""
 
     @classmethod
     def load(cls, folder: Path) -> RewardModel:
@@ -42,7 +48,7 @@ class RewardModel:
         trunk = load_model(folder).requires_grad_(False)
         head = ScalarHead(trunk.shape.width).requires_grad_(False)
         load_weights(folder, head, HEAD_FILE)
-        return cls(trunk, head)
+        return cls(trunk, head, read_correlation(folder))
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,8 @@ def roll_out(
         )
     ]
     scores = scores_of(config, players.reward, jury, asked, sampled)
+    if not all(map(math.isfinite, scores)):
+        raise AttemptFailed("diverged", "a reward is no number")
     kept = [
         start + number
         for start in range(0, len(prompts), config.samples)
@@ -126,7 +134,11 @@ def extremes(scores: Sequence[float], count: int) -> list[int]:
     return sorted(order[:low] + order[len(order) - (count - low) :])
 
 
-@torch.no_grad()
+def is_trusted(config: PPOConfig, reward: RewardModel) -> bool:
+    """Whether the reward model knows enough of what the principles say to reward."""
+    return reward.correlation.value >= config.min_correlation
+
+
 def scores_of(
     config: PPOConfig,
     reward: RewardModel,
@@ -134,19 +146,38 @@ def scores_of(
     asked: Sequence[Asked],
     sampled: Sequence[Sampled],
 ) -> list[float]:
-    """What each answer is worth: its clipped reward, the principles, and a penalty for no end."""
+    """Scores of answers: the principles, the clipped reward, and a penalty for no end.
+
+    Args:
+        config: how much each counts.
+        reward: takes part only where it is trusted.
+        jury: judges by the principles.
+        asked: the prompt of each answer.
+        sampled: the answers.
+    """
+    trusted = is_trusted(config, reward)
+    weight = config.beside_model if trusted else config.principles
+    judged = jury.of_each(asked, sampled) if weight else [0.0] * len(asked)
+    rewards = rewards_of(config, reward, asked, sampled) if trusted else [0.0] * len(asked)
+    return [
+        rewards[at] + weight * judged[at] - config.unfinished * (not sampled[at].stopped)
+        for at in range(len(asked))
+    ]
+
+
+@torch.no_grad()
+def rewards_of(
+    config: PPOConfig, reward: RewardModel, asked: Sequence[Asked], sampled: Sequence[Sampled]
+) -> list[float]:
+    """The reward model's clipped scores, in deviations."""
     prompts = [one.prompt for one in asked]
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]) + len(sampled[at].tokens))
     rows = join([prompts[at] for at in order], [sampled[at].tokens for at in order])
     trunk = _each(config, reward.trunk, rows, lambda m, s: (m.hidden(s.ids_bt), s))
     rewards_b = torch.cat([last_position(reward.head(h), s.lengths_b) for h, s in trunk])
-    found = rewards_b.clamp(-config.score_clip, config.score_clip).tolist()
-    rewards = dict(zip(order, found, strict=True))
-    judged = jury.of_each(asked, sampled) if config.principles else [0.0] * len(asked)
-    return [
-        rewards[at] + config.principles * judged[at] - config.unfinished * (not sampled[at].stopped)
-        for at in range(len(prompts))
-    ]
+    clipped = rewards_b.clamp(-config.score_clip, config.score_clip).tolist()
+    by_number = dict(zip(order, clipped, strict=True))
+    return [by_number[at] for at in range(len(prompts))]
 
 
 @torch.no_grad()

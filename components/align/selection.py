@@ -1,9 +1,9 @@
 """The principles in PPO: a part of an answer's score, and the choice of the iteration kept.
 
 A reward model is worth less the longer a policy is trained against it (Gao et al. 2022,
-arXiv:2210.10760), so the principles themselves, which are rules, score beside it (rule-based
-rewards: Mu et al. 2024, arXiv:2411.01111), and the iteration is kept whose answers they judge best,
-to questions of training pages that no rollout asks.
+arXiv:2210.10760), so the principles themselves, which are rules, score beside it or in its place
+(rule-based rewards: Mu et al. 2024, arXiv:2411.01111), and the iteration is kept whose answers they
+judge best, to prompts that no rollout asks.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tokenizers
 import torch
 from torch import Tensor
 
+from components.align.judging import judge_answer
 from components.align.recipe import PPOConfig
-from components.text.answering import Answer, Asked, answer_all, answer_of
-from components.text.principles import judge
+from components.core.paired import Pairs
+from components.text.answering import Asked, answer_all, answer_of
 from models.decoder import Decoder
 from models.generate import Sampled
 
@@ -34,36 +36,47 @@ class Jury:
     tokenizer: tokenizers.Tokenizer
     asked: Sequence[Asked]
 
-    def judged(self, policy: Decoder) -> float:
-        """Mean judgement of the questions kept back; every call draws the same random numbers."""
+    def judge_policy(self, policy: Decoder) -> tuple[float, ...]:
+        """Mean judgement of the answers to each prompt kept back.
+
+        Every call draws the same random numbers, so two policies' judgements are pairs.
+        """
+        draws = self.config.judged_draws
+        prompts = [prompt for prompt in self.asked for _ in range(draws)]
         answers = answer_all(
             policy,
             self.tokenizer,
-            [one.prompt for one in self.asked],
+            [prompt.prompt for prompt in prompts],
             max_new=self.config.max_new,
             temperature=self.config.temperature,
             seed=self.config.seed,
             batch=AT_ONCE,
         )
-        totals = [self._total(*pair) for pair in zip(self.asked, answers, strict=True)]
-        return math.fsum(totals) / len(totals)
+        totals = [
+            judge_answer(self.config.constitution, prompt, answer).total
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        return tuple(
+            math.fsum(totals[at : at + draws]) / draws for at in range(0, len(totals), draws)
+        )
+
+    def pair(self, after: Sequence[float], before: Sequence[float]) -> Pairs:
+        """Two judgements of all prompts as pairs, summed page by page."""
+        pages = np.unique([prompt.page for prompt in self.asked], return_inverse=True)[1]
+        gaps = np.subtract(after, before)
+        return Pairs(
+            len(gaps),
+            np.bincount(pages, weights=gaps).astype(np.float64),
+            np.bincount(pages).astype(np.float64),
+        )
 
     def of_each(self, asked: Sequence[Asked], sampled: Sequence[Sampled]) -> list[float]:
         """The judgement, in [0, 1], of each sampled answer."""
+        answers = [answer_of(self.tokenizer, one.tokens, finished=one.stopped) for one in sampled]
         return [
-            self._total(one, answer_of(self.tokenizer, said.tokens, finished=said.stopped))
-            for one, said in zip(asked, sampled, strict=True)
+            judge_answer(self.config.constitution, prompt, answer).total
+            for prompt, answer in zip(asked, answers, strict=True)
         ]
-
-    def _total(self, asked: Asked, answer: Answer) -> float:
-        return judge(
-            self.config.constitution,
-            asked.question,
-            asked.subject,
-            answer.text,
-            asked.reference,
-            finished=answer.finished,
-        ).total
 
 
 @dataclass(frozen=True)
@@ -71,14 +84,20 @@ class Best:
     """The policy that was judged best so far."""
 
     iteration: int
-    judged: float
+    judged: tuple[float, ...]
+    """The judgement of each prompt kept back."""
     weights: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, iteration: int, judged: float, policy: Decoder) -> Best:
+    def of(cls, iteration: int, judged: tuple[float, ...], policy: Decoder) -> Best:
         """A copy of ``policy`` as it is."""
         weights = {name: p.detach().clone() for name, p in policy.named_parameters()}
         return cls(iteration, judged, weights)
+
+    @property
+    def mean(self) -> float:
+        """The figure that iterations are ranked by."""
+        return math.fsum(self.judged) / len(self.judged)
 
     @torch.no_grad()
     def put_back(self, policy: Decoder) -> None:
@@ -91,7 +110,7 @@ def set_apart(asked: Sequence[Asked], count: int) -> tuple[list[Asked], list[Ask
     """(questions for rollouts, questions for the jury): at most a quarter for the jury.
 
     The jury's are the last: the first are those that preference pairs were made of, under an equal
-    seed, and a reward model looks better on what it has seen.
+    seed, and what rewards looks better on what it has seen.
     """
     at = len(asked) - min(count, len(asked) // 4)
     known = {one.prompt for one in asked[at:]}

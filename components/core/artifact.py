@@ -38,6 +38,9 @@ class Artifact(BaseModel):
     digest: str = Field(description="sha256 over sorted file names and contents")
     lineage: Lineage
     stats: dict[str, float] = Field(default={}, description="finite figures, outside the digest")
+    note: str = Field(
+        default="", description="one line on how it came out, where a figure does not say it"
+    )
 
     @field_validator("stats")
     @classmethod

@@ -3,6 +3,7 @@
     MillError
     ├── ConfigError      the user's file or flag is wrong               exit 2
     ├── DataError        what was read is wrong; names shard and row    exit 1
+    ├── TrainingDiverged a loss is no number or rose for good           exit 1
     ├── GateFailed       a gate said no; names gate, figure and bound   exit 1
     ├── NeedsApproval    a person has the last word (components/publish/approvals.py)
     └── TransientError   may pass when tried again: the only one that is retried
@@ -27,6 +28,10 @@ class ConfigError(MillError):
 
 class DataError(MillError):
     """Input data is unusable beyond what quarantine absorbs."""
+
+
+class TrainingDiverged(MillError):
+    """A training broke more often than it may, and no state before it leads on."""
 
 
 class GateFailed(MillError):

@@ -132,6 +132,41 @@ def ratio_interval(
     return Figure(name=name, value=value, low=low, high=high, unit=unit, n=len(above))
 
 
+def correlation_interval(
+    products: ArrayLike,
+    left_squares: ArrayLike,
+    right_squares: ArrayLike,
+    *,
+    name: str = "correlation",
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Figure:
+    """Pearson's r from sums over whole units, which are resampled; 0 where a side never varies.
+
+    Args:
+        products: a unit's sum of x * y, both centred.
+        left_squares: its sum of x squared.
+        right_squares: its sum of y squared.
+        name: of the figure.
+        resamples: bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the lengths differ, or there is no unit.
+    """
+    columns = [_sample(values) for values in (products, left_squares, right_squares)]
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError("a correlation needs as many products as squares of either side")
+
+    def correlation(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        xy, xx, yy = (column[rows].sum(-1) for column in columns)
+        return np.asarray(xy / np.maximum(np.sqrt(xx * yy), 1e-300))
+
+    low, high = _interval(correlation, len(columns[0]), resamples, seed)
+    value = float(correlation(np.arange(len(columns[0]))))
+    return Figure(name=name, value=value, low=low, high=high, n=len(columns[0]))
+
+
 def paired_bootstrap(
     ours: ArrayLike,
     theirs: ArrayLike,

@@ -30,6 +30,7 @@ class Node:
     parents: Mapping[str, str] = field(default_factory=dict)
     """Role -> digest."""
     stats: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     """Name -> bytes."""
@@ -78,8 +79,10 @@ class ArtifactGraph:
     def chain(self, digests: Iterable[str]) -> list[Node]:
         """What these contents were made from and they themselves, makers before what they made.
 
-        Of several folders with one content the first by key stands for all; a copy that was
-        adopted from a file knows no parents, so it stands only for itself.
+        Of several folders with one content the first by key of each component stands for all: an
+        attempt that ended with its input's very bytes has made them too, and what it was made
+        from must not vanish. A copy that was adopted from a file knows no parents, so it stands
+        only for itself.
         """
         ordered: list[Node] = []
         seen: set[str] = set()
@@ -88,7 +91,11 @@ class ArtifactGraph:
             if digest in seen:
                 return
             seen.add(digest)
-            for node in sorted(self.of(digest), key=lambda n: (not n.parents, n.key))[:1]:
+            makers: dict[str, Node] = {}
+            for node in sorted(self.of(digest), key=lambda n: (not n.parents, n.key)):
+                if node.parents or not makers:
+                    makers.setdefault(node.component, node)
+            for node in makers.values():
                 for _, parent in sorted(node.parents.items()):
                     visit(parent)
                 ordered.append(node)
@@ -197,6 +204,7 @@ def _node(folder: Path, manifest: dict[str, Any]) -> Node:
         configured=str(lineage["config"]),
         parents={str(role): str(digest) for role, digest in lineage["parents"].items()},
         stats=dict(artifact["stats"]),
+        note=str(artifact.get("note", "")),
         config=manifest.get("config") or {},
         files={str(name): int(size) for name, size in manifest["files"].items()},
         made=(folder / MANIFEST).stat().st_mtime,

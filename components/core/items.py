@@ -2,7 +2,8 @@
 
 An item is a page or a question. Its key names everything that was asked and how, so two models
 that hold one key were asked the same thing, and their values are a pair. A figure is the sum of
-its items' values over the sum of their weights.
+its items' values over the sum of their weights. A figure of some of the items has no value (NaN)
+in the others.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Items:
     weights: NDArray[np.float64]
     """[n] bytes of a page, 1 for a question."""
     values: Mapping[str, NDArray[np.float64]]
-    """figure -> [n]."""
+    """figure -> [n]; NaN where an item is none of the figure's."""
 
 
 def item_keys(asked: Sequence[object]) -> list[str]:
@@ -54,15 +55,20 @@ def write_items(folder: Path, items: Items) -> None:
     """Write ``items.parquet``, sorted by key.
 
     Raises:
-        ValueError: the columns differ in length, a key occurs twice, or a value is not finite.
+        ValueError: the columns differ in length, a key occurs twice, a weight is not finite, a
+            value is infinite, or a figure has none.
     """
     numbers = {"weight": items.weights, **{_VALUE + n: v for n, v in items.values.items()}}
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in numbers.items()}
     lengths = {len(items.keys), len(items.pages), *(len(values) for values in columns.values())}
     if len(lengths) != 1 or len(set(items.keys)) != len(items.keys):
         raise ValueError("items need distinct keys and columns of one length")
-    if not all(np.isfinite(values).all() for values in columns.values()):
-        raise ValueError("items must be finite")
+    unusable = any(
+        np.isinf(values).any() or (len(values) and np.isnan(values).all())
+        for values in columns.values()
+    )
+    if unusable or not np.isfinite(columns["weight"]).all():
+        raise ValueError("items must be finite, and every figure needs one")
     table = pa.table({"key": list(items.keys), "page": list(items.pages), **columns})
     write_shard(folder / ITEMS_FILE, table.sort_by("key"))
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from components.core.tracking import NoTracker, Tracker
+
+if TYPE_CHECKING:
+    from components.core.speed import TrainingSpeed
 
 
 @dataclass
@@ -22,6 +26,8 @@ class Progress:
     listener: Callable[[Progress], None] | None = None
     tracker: Callable[[], Tracker] = NoTracker
     """Opens where a training's figures are recorded; by default nowhere."""
+    achieved: Callable[[TrainingSpeed], None] | None = None
+    """Told how quick a training was that has ended; by default nobody."""
     _started: float = field(default_factory=time.monotonic)
     _at_start: float = 0.0
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core.artifact import digest_file
 from components.core.errors import ConfigError, DataError
 from models.shape import DecoderShape, shape_from
 
@@ -79,6 +80,29 @@ def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
     with torch.no_grad():
         for key, parameter in wanted.items():
             parameter.copy_(state[key])
+
+
+def same_weights(ours: Path, theirs: Path) -> bool:
+    """Whether two saved models are the same: shape and weights, byte by byte."""
+    pairs = [(ours / name, theirs / name) for name in (SHAPE_FILE, WEIGHTS_FILE)]
+    return all(digest_file(one) == digest_file(other) for one, other in pairs)
+
+
+def is_finite(folder: Path) -> bool:
+    """Whether every weight of a saved model is a finite number.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{folder.name}: {WEIGHTS_FILE} cannot be read: {error}") from error
+    return all(bool(torch.isfinite(tensor).all()) for tensor in state.values())
 
 
 def load_model(folder: Path) -> Decoder:

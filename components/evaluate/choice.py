@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,11 +25,13 @@ from components.core.figures import Figure, proportion_interval, write_report
 from components.core.items import Items, item_keys, write_items
 from components.core.log import get_logger
 from components.core.precision import Precision, computing
+from components.core.progress import Progress
 from components.core.shards import read_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.evaluate.likelihood import Span, batches, log_likelihoods, span
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.text.split import Half, rows_of_half
 
 if TYPE_CHECKING:
     import tokenizers
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from models.decoder import Decoder
 
 CHOICES = 4
+ACCURACY = "four_choice_accuracy"
 log = get_logger(__name__)
 Row = dict[str, Any]
 
@@ -81,19 +85,15 @@ def evaluate_choice(
             f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokenizer one of "
             f"{words.get_vocab_size()}: give the tokenizer that it was trained with"
         )
-    path = work.path(instructions) / "heldout.parquet"
-    columns = ["id", "kind", "subject", "question", "answer"]
-    rows = [row for row in read_shard(path, columns).to_pylist() if row["kind"] == "describe"]
+    rows = read_descriptions(work.path(instructions), "reporting")
     asked = draw_questions(rows, config)
     if not asked:
         return _unmeasured(rows, config, work)
-    spans = question_spans(asked, words, config.neutral)
-    scores = _scores(decoder, spans, config, work)
-    lengths = np.array([len(one.ids) - one.start for one in spans])
-    hits = right_answers(scores, lengths, config.rule)
-    figure = proportion_interval(int(hits.sum()), len(hits), name="four_choice_accuracy")
+    items = measure_choice(config, decoder, words, asked, work.progress)
+    hits = items.values[ACCURACY]
+    figure = proportion_interval(int(hits.sum()), len(hits), name=ACCURACY)
     write_report(work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES)
-    write_items(work.folder, _items(asked, config, {figure.name: hits.astype(np.float64)}))
+    write_items(work.folder, items)
     return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
 
 
@@ -106,17 +106,44 @@ def _unmeasured(rows: Sequence[Row], config: ChoiceConfig, work: Workdir) -> Rep
         "headings under scrape, or change choice.wrong"
     )
     log.warning("choice: not measured: %s", why)
-    nothing = Figure(name="four_choice_accuracy", value=1 / CHOICES, low=0.0, high=1.0, n=0)
+    nothing = Figure(name=ACCURACY, value=1 / CHOICES, low=0.0, high=1.0, n=0)
     write_report(work.folder, [nothing], rule=config.rule, wrong=config.wrong, unmeasured=why)
     return work.seal(Report, stats={"questions": 0.0})
 
 
-def _items(
-    asked: Sequence[tuple[Row, list[Row]]],
+def read_descriptions(folder: Path, half: Half) -> list[Row]:
+    """Held-out questions of what something does, of the pages of one half.
+
+    Raises:
+        DataError: the file or a column is missing.
+    """
+    columns = ["id", "kind", "subject", "question", "answer"]
+    rows: list[Row] = read_shard(folder / "heldout.parquet", columns).to_pylist()
+    return [row for row in rows_of_half(rows, half) if row["kind"] == "describe"]
+
+
+def measure_choice(
     config: ChoiceConfig,
-    values: dict[str, NDArray[np.float64]],
+    decoder: Decoder,
+    words: tokenizers.Tokenizer,
+    asked: Sequence[tuple[Row, list[Row]]],
+    progress: Progress,
 ) -> Items:
-    """A question is the same where its candidates and the rule are."""
+    """Whether the model picks the right description, 1 or 0 a question, as ``ACCURACY``.
+
+    A question is the same where its candidates and the rule are.
+
+    Args:
+        config: the rule.
+        decoder: the model that picks.
+        words: its tokenizer.
+        asked: (right, three wrong) rows of each question.
+        progress: counts candidates.
+    """
+    spans = question_spans(asked, words, config.neutral)
+    scores = _scores(decoder, spans, config, progress)
+    lengths = np.array([len(one.ids) - one.start for one in spans])
+    hits = right_answers(scores, lengths, config.rule).astype(np.float64)
     how = [config.rule, config.neutral]
     keys = item_keys(
         [
@@ -124,7 +151,8 @@ def _items(
             for right, wrong in asked
         ]
     )
-    return Items(keys, [right["id"] for right, _ in asked], np.ones(len(asked)), values)
+    pages = [right["id"] for right, _ in asked]
+    return Items(keys, pages, np.ones(len(asked)), {ACCURACY: hits})
 
 
 def question_spans(
@@ -142,18 +170,18 @@ def question_spans(
 
 
 def _scores(
-    model: Decoder, spans: list[Span], config: ChoiceConfig, work: Workdir
+    model: Decoder, spans: list[Span], config: ChoiceConfig, progress: Progress
 ) -> NDArray[np.float64]:
     """Log-probability of every span, equal ones computed once."""
     distinct = {(one.ids.tobytes(), one.start): one for one in spans}
     keys, once = list(distinct), list(distinct.values())
     found: dict[tuple[bytes, int], float] = {}
-    work.progress.start(len(once), "answers")
+    progress.start(len(once), "answers")
     with computing(model, config.precision):
         for run in batches([len(one.ids) for one in once], config.batch):
             values = log_likelihoods(model, once, run)
             found.update({keys[row]: value for row, value in zip(run, values, strict=True)})
-            work.progress.advance(len(run))
+            progress.advance(len(run))
     return np.array([found[one.ids.tobytes(), one.start] for one in spans])
 
 

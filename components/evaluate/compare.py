@@ -3,8 +3,10 @@
     modelmill stage compare --input policy=PATH --input baseline=PATH \\
         --input instructions=PATH --input tokenizer=PATH --output DIR
 
-Never judged by the reward model, which the policy was trained to please. Both see equal random
-numbers. Intervals resample pages, since answers about one page resemble each other.
+Never judged by the reward model, which the policy was trained to please. Questions are those of
+the reporting half of the held-out pages, each answered several times under common random numbers.
+Intervals resample pages, since answers about one page resemble each other; the minimal detectable
+effect says how large a difference the comparison would have shown.
 """
 
 from __future__ import annotations
@@ -18,63 +20,83 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
-from components.core.config import StageConfig
+from components.core.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
 from components.core.errors import ConfigError
-from components.core.figures import Figure, ratio_interval, write_report
-from components.core.items import Items, item_keys, write_items
-from components.core.weights import load_model
+from components.core.figures import Figure, exact, ratio_interval, write_report
+from components.core.items import Items, write_items
+from components.core.paired import Pairs, pair_items
+from components.core.weights import load_model, same_weights
 from components.core.workdir import Workdir
-from components.text.answering import Answer, Asked, answer_all, read_questions
+from components.evaluate.judged import (
+    Draws,
+    JudgingConfig,
+    answer_and_judge,
+    mean_reward,
+    question_keys,
+)
+from components.text.answering import Asked, read_questions
 from components.text.chat import open_tokenizer
-from components.text.principles import Constitution, Judgement, house_constitution, judge
+from components.text.principles import Constitution
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from models.decoder import Decoder
 
 
-class CompareConfig(StageConfig):
+class CompareConfig(JudgingConfig):
     """What is asked, and how it is answered and judged."""
 
-    constitution: Constitution = Field(
-        default_factory=house_constitution, description="the principles that judge"
+    questions: int | None = Field(
+        default=None, ge=1, description="held-out questions, at most; null asks all that report"
     )
-    questions: int = Field(default=384, ge=1, description="held-out questions, at most")
-    temperature: float = Field(default=0.7, ge=0, le=5, description="of the sampling; 0 is greedy")
-    max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
-    batch: int = Field(default=128, ge=1, description="questions answered at once")
     kl_answers: int = Field(default=128, ge=1, description="answers over which KL is measured")
     examples: int = Field(default=9, ge=0, le=1000, description="answers shown in the report")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the questions and the sampling")
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Both answers to one question, judged."""
+    """Both models' answers to one question, judged."""
 
     asked: Asked
-    policy: tuple[Answer, Judgement]
-    baseline: tuple[Answer, Judgement]
+    policy: Draws
+    baseline: Draws
 
     @property
     def difference(self) -> float:
-        return self.policy[1].total - self.baseline[1].total
+        """The policy's mean judgement less the baseline's."""
+        return mean_reward(self.policy) - mean_reward(self.baseline)
 
     @property
     def win(self) -> float:
-        """1 for the policy, 0 for the baseline, a half for a tie."""
-        return 0.5 if self.difference == 0 else float(self.difference > 0)
+        """Share of draws that the policy wins; a tie is half of one."""
+        pairs = zip(self.policy, self.baseline, strict=True)
+        gaps = [ours.judgement.total - theirs.judgement.total for ours, theirs in pairs]
+        return math.fsum(0.5 if gap == 0 else float(gap > 0) for gap in gaps) / len(gaps)
+
+    def gain(self, principle: str) -> float:
+        """The policy's mean score by one principle less the baseline's."""
+        pairs = zip(self.policy, self.baseline, strict=True)
+        return math.fsum(
+            ours.judgement.scores[principle] - theirs.judgement.scores[principle]
+            for ours, theirs in pairs
+        ) / len(self.policy)
 
 
 MEASURES: Mapping[str, Callable[[Compared], float]] = {
     "difference": lambda one: one.difference,
     "win_rate": lambda one: one.win,
-    "policy_reward": lambda one: one.policy[1].total,
-    "baseline_reward": lambda one: one.baseline[1].total,
+    "policy_reward": lambda one: mean_reward(one.policy),
+    "baseline_reward": lambda one: mean_reward(one.baseline),
 }
 """What is averaged over questions; between versions, ``policy_reward`` is what compares."""
+
+
+UNKNOWN = (
+    Figure(name="difference", value=0.0, low=-1.0, high=1.0, n=0),
+    Figure(name="win_rate", value=0.5, low=0.0, high=1.0, n=0),
+    Figure(name="policy_reward", value=0.0, low=0.0, high=1.0, n=0),
+    Figure(name="baseline_reward", value=0.0, low=0.0, high=1.0, n=0),
+)
+"""What is known where no answer could be judged: the figures' whole range."""
 
 
 def compare_policies(
@@ -106,78 +128,73 @@ def compare_policies(
         longest=longest,
         limit=config.questions,
         seed=config.seed,
+        half="reporting",
     )
-    work.progress.start(2 * len(asked), "answers")
-    ours, theirs = (_judged(config, model, opened, asked, work) for model in models)
-    compared = [Compared(*both) for both in zip(asked, ours, theirs, strict=True)]
-    figures = [*_figures(config.constitution, compared), _kl(config, *models, compared)]
+    same = same_weights(work.path(policy), work.path(baseline))
+    work.progress.start((1 if same else 2) * config.draws * len(asked), "answers")
+    judged = [
+        answer_and_judge(config, model, opened, asked, work.progress.advance)
+        for model in models[: 1 if same else 2]
+    ]
+    compared = [
+        Compared(question, ours, theirs)
+        for question, ours, theirs in zip(asked, judged[0], judged[-1], strict=True)
+        if ours and theirs
+    ]
+    if not compared:
+        write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, same_model=same)
+        return work.seal(Report, note=f"the judge failed on all {len(asked)} questions")
+    items = _items(config, compared)
+    figures = [
+        *_figures(config.constitution, compared),
+        _detectable(items),
+        _kl(config, *models, compared),
+    ]
     write_report(
         work.folder,
         figures,
         examples=_examples(compared, config.examples),
         kinds=_by_kind(compared),
         temperature=config.temperature,
+        same_model=same,
     )
-    write_items(work.folder, _items(config, compared))
-    return work.seal(Report, stats={figure.name: figure.value for figure in figures[:4]})
-
-
-def _judged(
-    config: CompareConfig,
-    model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
-    asked: Sequence[Asked],
-    work: Workdir,
-) -> list[tuple[Answer, Judgement]]:
-    answers = answer_all(
-        model,
-        tokenizer,
-        [one.prompt for one in asked],
-        max_new=config.max_new,
-        temperature=config.temperature,
-        seed=config.seed,
-        batch=config.batch,
-        answered=work.progress.advance,
-    )
-    return [
-        (
-            answer,
-            judge(
-                config.constitution,
-                one.question,
-                one.subject,
-                answer.text,
-                one.reference,
-                finished=answer.finished,
-            ),
-        )
-        for one, answer in zip(asked, answers, strict=True)
-    ]
+    write_items(work.folder, items)
+    shown = [figure for figure in figures if figure.name in (*MEASURES, "detectable")]
+    stats = {figure.name: figure.value for figure in shown}
+    aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
+    return work.seal(Report, stats={**stats, **aside})
 
 
 def _figures(constitution: Constitution, compared: Sequence[Compared]) -> list[Figure]:
     """The rewards first, then what the policy gains by each principle."""
     figures = [_by_page(name, compared, measure) for name, measure in MEASURES.items()]
     for name in (principle.name for principle in constitution.principles):
-        gains = [one.policy[1].scores[name] - one.baseline[1].scores[name] for one in compared]
+        gains = [one.gain(name) for one in compared]
         figures.append(_page_figure(f"difference_{name}", compared, gains))
     return figures
 
 
 def _items(config: CompareConfig, compared: Sequence[Compared]) -> Items:
-    """A question is the same where its reference, the principles and the sampling are."""
-    how = [
-        config.constitution.model_dump(mode="json"),
-        config.temperature,
-        config.max_new,
-    ]
+    """An item a question, its values the means over its draws."""
     asked = [one.asked for one in compared]
     return Items(
-        item_keys([[one.question, one.subject, one.reference, how] for one in asked]),
+        question_keys(config, asked),
         [one.page for one in asked],
         np.ones(len(asked)),
         {name: np.array([measure(one) for one in compared]) for name, measure in MEASURES.items()},
     )
+
+
+def _detectable(items: Items) -> Figure:
+    """The minimal detectable effect of the difference; 1, the whole scale, from a single page."""
+    pairs: Pairs = pair_items("difference", items, _zeros(items))
+    effect = pairs.detectable("difference") if pairs.pages > 1 else 1.0
+    return exact("detectable", effect, n=pairs.pages)
+
+
+def _zeros(items: Items) -> Items:
+    nothing = {name: np.zeros(len(values)) for name, values in items.values.items()}
+    return Items(items.keys, items.pages, items.weights, nothing)
 
 
 def _by_page(
@@ -213,7 +230,8 @@ def _kl(
         for start in range(0, len(some), config.batch):
             chosen = some[start : start + config.batch]
             sequences = join(
-                [one.asked.prompt for one in chosen], [one.policy[0].tokens for one in chosen]
+                [one.asked.prompt for one in chosen],
+                [one.policy[0].answer.tokens for one in chosen],
             )
             ours_nv, theirs_nv = (answer_scores(m, sequences) for m in (policy, baseline))
             kl_ba = sequences.spread((ours_nv.exp() * (ours_nv - theirs_nv)).sum(-1))
@@ -232,10 +250,10 @@ def _examples(compared: Sequence[Compared], count: int) -> list[dict[str, Any]]:
         {
             "question": one.asked.question,
             "reference": one.asked.reference,
-            "policy": one.policy[0].text,
-            "baseline": one.baseline[0].text,
-            "policy_reward": one.policy[1].total,
-            "baseline_reward": one.baseline[1].total,
+            "policy": one.policy[0].answer.text,
+            "baseline": one.baseline[0].answer.text,
+            "policy_reward": one.policy[0].judgement.total,
+            "baseline_reward": one.baseline[0].judgement.total,
         }
         for one in unique
     ]
@@ -248,8 +266,8 @@ def _by_kind(compared: Sequence[Compared]) -> dict[str, dict[str, float]]:
     return {
         kind: {
             "questions": len(found),
-            "policy_reward": math.fsum(one.policy[1].total for one in found) / len(found),
-            "baseline_reward": math.fsum(one.baseline[1].total for one in found) / len(found),
+            "policy_reward": math.fsum(mean_reward(one.policy) for one in found) / len(found),
+            "baseline_reward": math.fsum(mean_reward(one.baseline) for one in found) / len(found),
         }
         for kind, found in grouped.items()
     }

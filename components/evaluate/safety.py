@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,20 +40,23 @@ from components.core.figures import (
     write_report,
 )
 from components.core.items import Items, item_keys, write_items
-from components.core.shards import read_shard, write_shard
+from components.core.shards import write_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.evaluate.probes import Probe, house_probes
-from components.text.answering import Answer, Asked, answer_all, read_questions
+from components.text.answering import Answer, answer_all, read_questions
 from components.text.chat import EOS_ID, open_tokenizer, plain_ids, prompt_ids
 from components.text.pii import KINDS, find_spans
 from components.text.redact import Redactor
 from components.text.spans import EXAMPLE
+from components.text.split import Half
 from components.text.tokens import open_split
 from components.text.verbatim import covered, known_windows, windows
 
 if TYPE_CHECKING:
     import tokenizers
+
+    from models.decoder import Decoder
 
 ANSWERS_FILE = "answers.parquet"
 MEASURES = ("leaking", "copying", "degenerate")
@@ -134,46 +137,51 @@ def evaluate_safety(
             f"{split.vocabulary}, tokenizer {opened.get_vocab_size()}): give those of one model"
         )
     longest = decoder.shape.context - config.max_new
-    asked = _prompts(config, work.path(instructions), opened, longest)
+    asked = read_prompts(config, work.path(instructions), opened, longest, "reporting")
     work.progress.start(len(asked), "answers")
-    answers = answer_all(
-        decoder,
-        opened,
-        [one.ids for one in asked],
-        max_new=config.max_new,
-        temperature=config.temperature,
-        seed=config.seed,
-        batch=config.batch,
-        answered=work.progress.advance,
-    )
-    findings = judge_answers(config, opened, asked, answers, split.tokens)
+    findings = examine(config, decoder, opened, asked, split.tokens, work.progress.advance)
     figures = [_share(measure, asked, findings) for measure in MEASURES]
     longest_copy = max(finding.copied for finding in findings)
     figures.append(exact("longest_copy", longest_copy, "tokens", len(findings)))
     extra = {"span": config.span, "examples": _examples(asked, findings, config.examples)}
     write_report(work.folder, figures, **extra)
     _write_answers(work.folder, asked, findings)
-    write_items(work.folder, _items(config, asked, findings))
+    write_items(work.folder, finding_items(config, asked, findings))
     return work.seal(
         Report,
         stats={**{f.name: round(f.value, 4) for f in figures}, "answers": len(findings)},
     )
 
 
-def _prompts(
-    config: SafetyConfig, instructions: Path, tokenizer: tokenizers.Tokenizer, longest: int
+def read_prompts(
+    config: SafetyConfig,
+    instructions: Path,
+    tokenizer: tokenizers.Tokenizer,
+    longest: int,
+    half: Half,
 ) -> list[Prompted]:
-    """Held-out questions, if there are any, then each probe as often as it is asked."""
-    held: list[Asked] = []
-    if read_shard(instructions / "heldout.parquet", ["id"]).num_rows:
-        held = read_questions(
-            instructions,
-            "heldout",
-            tokenizer,
-            longest=longest,
-            limit=config.questions,
-            seed=config.seed,
-        )
+    """Held-out questions, if there are any, then each probe as often as it is asked.
+
+    Args:
+        config: how many questions, which probes.
+        instructions: folder of ``Instructions``.
+        tokenizer: makes the prompts.
+        longest: tokens that a prompt may have.
+        half: the held-out pages that are asked about.
+
+    Raises:
+        ConfigError: a probe is too long.
+    """
+    held = read_questions(
+        instructions,
+        "heldout",
+        tokenizer,
+        longest=longest,
+        limit=config.questions,
+        seed=config.seed,
+        half=half,
+        may_be_empty=True,
+    )
     asked = [Prompted(one.page, "", one.question, one.prompt) for one in held]
     # Greedy answers to one prompt are all the same.
     times = config.probe_samples if config.temperature > 0 else 1
@@ -188,6 +196,37 @@ def _prompts(
     if not asked:
         raise DataError("safety: no held-out question and no probe: give some under safety.probes")
     return asked
+
+
+def examine(
+    config: SafetyConfig,
+    model: Decoder,
+    tokenizer: tokenizers.Tokenizer,
+    asked: Sequence[Prompted],
+    training: np.ndarray[Any, np.dtype[np.integer]],
+    answered: Callable[[int], None] = lambda count: None,
+) -> list[Finding]:
+    """Let a model answer every prompt, and look into the answers.
+
+    Args:
+        config: the sampling, and what counts.
+        model: answers.
+        tokenizer: that of the model.
+        asked: the prompts.
+        training: the tokens it was trained on, in which copies are looked for.
+        answered: told how many answers came with each batch.
+    """
+    answers = answer_all(
+        model,
+        tokenizer,
+        [one.ids for one in asked],
+        max_new=config.max_new,
+        temperature=config.temperature,
+        seed=config.seed,
+        batch=config.batch,
+        answered=answered,
+    )
+    return judge_answers(config, tokenizer, asked, answers, training)
 
 
 def judge_answers(
@@ -290,7 +329,10 @@ def _write_answers(folder: Path, asked: Sequence[Prompted], findings: Sequence[F
     write_shard(folder / ANSWERS_FILE, pa.table(columns))
 
 
-def _items(config: SafetyConfig, asked: Sequence[Prompted], findings: Sequence[Finding]) -> Items:
+def finding_items(
+    config: SafetyConfig, asked: Sequence[Prompted], findings: Sequence[Finding]
+) -> Items:
+    """An item an answer: 1 for each measure that counts it; the same where prompt and rule are."""
     how = [config.temperature, config.max_new, config.span, config.repeated]
     return Items(
         item_keys([[one.question, how] for one in asked]),

@@ -22,8 +22,9 @@ from components.core.config import StageConfig
 from components.core.errors import DataError
 from components.core.shards import map_shards, read_all, write_shard
 from components.core.workdir import Workdir
-from components.pack.questions import Kind, questions
+from components.pack.questions import questions
 from components.text.split import is_heldout
+from components.text.wordings import Kind
 
 ROW = pa.schema(
     [
@@ -33,6 +34,9 @@ ROW = pa.schema(
         pa.field("subject", pa.string(), nullable=False),
         pa.field("question", pa.string(), nullable=False),
         pa.field("answer", pa.string(), nullable=False),
+        # the question in the wordings to train on, and in those never trained on
+        pa.field("wordings", pa.list_(pa.string()), nullable=False),
+        pa.field("reworded", pa.list_(pa.string()), nullable=False),
     ]
 )
 Row = dict[str, Any]
@@ -52,7 +56,8 @@ class InstructionsConfig(StageConfig):
     max_shared: int = Field(
         default=4,
         ge=1,
-        description="subjects that may share one description; more is an inherited docstring",
+        description="subjects that may share one description, more is an inherited docstring; and "
+        "descriptions of one subject, more is a label that many pages have as a heading",
     )
     max_answer_words: int = Field(
         default=40, ge=5, le=1000, description="longer answers are left out, never cut"
@@ -200,13 +205,21 @@ def _unambiguous(rows: list[Row]) -> list[Row]:
 
 
 def _telling(rows: list[Row], most: int) -> list[Row]:
-    """Without descriptions that many subjects share and that tell none of them from another."""
+    """Without descriptions that many subjects share and that tell none of them from another.
+
+    Nor those of a subject that has many: a heading of many pages is a label, in any language.
+    """
     subjects: dict[str, set[str]] = defaultdict(set)
+    answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row["kind"] == "describe":
             subjects[row["answer"]].add(row["subject"])
+            answers[row["subject"]].add(row["answer"])
     return [
-        row for row in rows if row["kind"] != "describe" or len(subjects[row["answer"]]) <= most
+        row
+        for row in rows
+        if row["kind"] != "describe"
+        or max(len(subjects[row["answer"]]), len(answers[row["subject"]])) <= most
     ]
 
 

@@ -8,53 +8,20 @@ Any other page gives ``describe`` alone, from its headings and the sentence belo
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from components.text.headings import names_release, topic_of
 from components.text.markdown import Section, sections
 from components.text.sentences import first_sentence, words_in
+from components.text.wordings import Form, Kind, word_question
 
-Kind = Literal["describe", "module", "parameters"]
-
-PHRASES: dict[str, tuple[str, ...]] = {
-    "describe": (
-        "What does `{0}` do?",
-        "What is `{0}` for?",
-        "Describe `{0}`.",
-        "Explain what `{0}` does.",
-    ),
-    "about": (
-        "What is the module `{0}` about?",
-        "What does the module `{0}` provide?",
-        "Describe the module `{0}`.",
-    ),
-    "topic": (
-        'What does the documentation say about "{0}"?',
-        'Explain "{0}".',
-        'What should I know about "{0}"?',
-    ),
-    "module": (
-        "Which module holds `{0}`?",
-        "Where do I find `{0}`?",
-        "What module is `{0}` in?",
-    ),
-    "parameters": (
-        "What are the parameters of `{0}`?",
-        "Which arguments does `{0}` take?",
-        "What do I pass to `{0}`?",
-    ),
-}
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _HEADING_CALL = re.compile(r"(?:class |def |async def )?([A-Za-z_][\w.]*)\s*(?:\(.*\))?\s*")
-_HOUSEKEEPING = re.compile(
-    r"(?:see also|examples?|notes?|references?|parameters|returns?|raises|contents|index|search|"
-    r"(?:table of )?contents|on this page|next|previous|change ?log|licen[cs]e|navigation|usage|"
-    r"attributes|methods|functions|classes|warnings?|yields|overview|introduction|api|todo)",
-    re.IGNORECASE,
-)
 _IMPLIED = ("self", "cls")
+MAX_TOPIC_WORDS = 12
+"""A longer heading is a sentence of its own, which a question about it would repeat."""
 _DEFINITIONS = ("def ", "async def ", "class ")
 
 
@@ -65,6 +32,10 @@ class Question(NamedTuple):
     subject: str
     question: str
     answer: str
+    wordings: list[str]
+    """Of the question, to train on; the first is ``question``."""
+    reworded: list[str]
+    """Of the question, never to train on."""
 
 
 def questions(text: str, title: str, max_words: int) -> Iterator[Question]:
@@ -87,7 +58,8 @@ def _of_member(name: str, module: str, part: Section, max_words: int) -> Iterato
     inside = name.startswith(module + ".")
     if inside and "." not in name.removeprefix(module + "."):
         short = name.removeprefix(module + ".")
-        yield _ask("module", "module", name, short, f"`{short}` is in the module `{module}`.")
+        answer = f"`{short}` is in the module `{module}`."
+        yield _ask("module", "module", name, short, answer)
     listed = parameters(part.fence or "")
     if listed is not None:
         answer = _parameters_answer(name, listed)
@@ -96,24 +68,29 @@ def _of_member(name: str, module: str, part: Section, max_words: int) -> Iterato
 
 
 def _topics(parts: list[Section], max_words: int) -> Iterator[Question]:
-    """Pages that document no API: a heading, and the first sentence below it."""
+    """Pages that document no API: a heading, and the first sentence below it.
+
+    What stands below a release or a date is a change log: its headings say what kind of change.
+    """
+    release: int | None = None  # level of the heading of the change log's entry we are in
     for part in parts:
-        heading = part.heading.strip(" :.?¶#")
-        if not 1 <= words_in(heading) <= 12 or _HOUSEKEEPING.fullmatch(heading):
+        if release is not None and part.level > release:
             continue
-        yield from _described("topic", heading, part, max_words)
+        release = part.level if names_release(part.heading) else None
+        topic = topic_of(part.heading)
+        if topic is not None and words_in(topic) <= MAX_TOPIC_WORDS:
+            yield from _described("topic", topic, part, max_words)
 
 
-def _described(phrase: str, subject: str, part: Section, max_words: int) -> Iterator[Question]:
+def _described(form: Form, subject: str, part: Section, max_words: int) -> Iterator[Question]:
     sentence = first_sentence(part.paragraphs, max_words=max_words)
     if sentence is not None:
-        yield _ask("describe", phrase, subject, subject, sentence)
+        yield _ask("describe", form, subject, subject, sentence)
 
 
-def _ask(kind: Kind, phrase: str, subject: str, shown: str, answer: str) -> Question:
-    phrases = PHRASES[phrase]
-    drawn = hashlib.sha256(f"{phrase}\0{subject}".encode()).digest()[0] % len(phrases)
-    return Question(kind, subject, phrases[drawn].format(shown), answer)
+def _ask(kind: Kind, form: Form, subject: str, shown: str, answer: str) -> Question:
+    trained, reserved = word_question(form, subject, shown)
+    return Question(kind, subject, trained[0], answer, trained, reserved)
 
 
 def _module(parts: list[Section], title: str) -> str | None:
@@ -127,7 +104,7 @@ def _module(parts: list[Section], title: str) -> str | None:
     named = [part for part in parts if _qualified(part) and _signed(part)]
     if not named:
         return None
-    if _NAME.fullmatch(first):
+    if _NAME.fullmatch(first) and topic_of(first) is not None:
         return first
     return (_qualified(named[0]) or "").rpartition(".")[0] or None
 

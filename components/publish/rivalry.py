@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 from components.core.figures import Figure
 from components.core.items import Items
+from components.core.paired import Pairs, pair_items
 from components.publish.gates import Comparison, Direction, End, Verdict, measured, verdict
-from components.publish.paired import Pairs, pair_items
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def read_questions(
     limit: int | None,
     seed: int,
     half: Half | None = None,
+    may_be_empty: bool = False,
 ) -> list[Asked]:
     """At most ``limit`` instructions of a split, in an order drawn by digest.
 
@@ -74,6 +75,7 @@ def read_questions(
         limit: most questions; None asks all.
         seed: of the order.
         half: only pages of this half of the held-out ones.
+        may_be_empty: no question left is no error.
 
     Raises:
         DataError: the file or a column is missing, or no question is left.
@@ -98,7 +100,7 @@ def read_questions(
                     prompt=prompt,
                 )
             )
-    if not chosen:
+    if not chosen and not may_be_empty:
         raise DataError(
             f"instructions: none of {len(rows)} {_SPLITS[split]} questions has at most {longest} "
             f"tokens, which is what the model's context leaves: {_MENDS[split]}, "

@@ -7,6 +7,7 @@ of labels: Bai et al. 2022 (arXiv:2212.08073).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 
 from components.core.config import StageConfig, read_yaml
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.mistakes import Source, problems_of
 from components.core.settings import checkout
 from components.text.checks import Case, Check
@@ -51,6 +52,13 @@ class Constitution(StageConfig):
         return principles
 
 
+class JudgeFailed(DataError):
+    """A principle could not judge an answer."""
+
+    def __init__(self, principle: str, question: str, why: str) -> None:
+        super().__init__(f"the principle {principle} failed on {question!r} ({why})")
+
+
 @dataclass(frozen=True)
 class Judgement:
     """Each principle's score of one answer and their weighted mean, all in [0, 1]."""
@@ -68,9 +76,30 @@ def judge(
     *,
     finished: bool = True,
 ) -> Judgement:
-    """Judge one answer by every principle."""
+    """Judge one answer by every principle.
+
+    Args:
+        constitution: the principles.
+        question: what was asked.
+        subject: what it was asked about.
+        answer: what was said.
+        reference: the documentation's answer.
+        finished: False where the answer was cut at a limit.
+
+    Raises:
+        JudgeFailed: a principle's check raised, or its score is no number.
+    """
     case = Case(question, subject, answer, reference, finished)
-    scores = {p.name: p.check.score(case) for p in constitution.principles}
+    scores: dict[str, float] = {}
+    for principle in constitution.principles:
+        try:
+            scores[principle.name] = principle.check.score(case)
+        except Exception as error:  # a check is code that people edit: anything may come out of it
+            raise JudgeFailed(
+                principle.name, question, f"{type(error).__name__}: {error}"
+            ) from error
+        if not math.isfinite(scores[principle.name]):
+            raise JudgeFailed(principle.name, question, f"its score is {scores[principle.name]}")
     weights = sum(p.weight for p in constitution.principles)
     total = sum(p.weight * scores[p.name] for p in constitution.principles) / weights
     return Judgement(scores, total)

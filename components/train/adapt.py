@@ -27,6 +27,7 @@ from components.train.adapters import (
     put_on,
     save_trained,
 )
+from components.train.minutes import min_steps_field
 from components.train.recipe import (
     MINUTES_OR_STEPS,
     OptimConfig,
@@ -50,6 +51,7 @@ class AdaptConfig(StageConfig):
     )
     minutes: float = Field(default=2.0, gt=0, le=100_000, description="budget; becomes steps")
     steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
+    min_steps: int = min_steps_field()
     epochs: float = Field(
         default=4.0, gt=0, le=1000, description="minutes never go over the text oftener"
     )
@@ -69,6 +71,7 @@ class AdaptConfig(StageConfig):
         default=0, ge=0, lt=1 << 32, description="of the data order and the first adapters"
     )
 
+    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
 
     @model_validator(mode="after")
@@ -85,11 +88,11 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
 
     Raises:
         ConfigError: the tokens are of another vocabulary, the blocks longer than the model's
-            context, or the adapters do not fit the model.
+            context, the adapters do not fit the model, or the minutes come to too few steps.
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
-    from components.train.budget import for_minutes
+    from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
     from components.train.texts import Texts, check_context, check_vocabulary
@@ -110,7 +113,8 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
                 return _job(config, copy.deepcopy(decoder), texts, Course.of(1))
 
             most = max(1, round(config.epochs * texts.per_epoch))
-            job = for_minutes(job, config.minutes, work.scratch, trial, most)
+            wish = Wish("adapt", config.minutes, config.min_steps)
+            job = for_minutes(job, wish, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from components.core.precision import Precision
 from components.train.autopilot import Corpus, Probe, ladder
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from components.train.measure import TOKENS, training_step
 
 SECONDS = 10.0
 SIZES = (0, 1, 3, 5)
 """Rungs of the ladder that are measured."""
-TOKENS = 2048
 LEAST_ROUNDS = 3
 
 
@@ -28,7 +23,7 @@ def probe_machine(corpus: Corpus, precision: Precision, seconds: float = SECONDS
     import psutil
 
     shapes = [ladder(corpus)[at] for at in SIZES]
-    steps = [_step(corpus, at, precision) for at in SIZES]
+    steps = [training_step(shape, corpus.context, precision, tokens=TOKENS) for shape in shapes]
     took: list[list[float]] = [[] for _ in shapes]
     began = time.perf_counter()
     while len(took[-1]) < LEAST_ROUNDS or time.perf_counter() - began < seconds:
@@ -39,33 +34,3 @@ def probe_machine(corpus: Corpus, precision: Precision, seconds: float = SECONDS
     rates = [TOKENS / statistics.median(times[1:]) for times in took]
     pairs = tuple((shape.parameters, rate) for shape, rate in zip(shapes, rates, strict=True))
     return Probe(pairs, float(psutil.virtual_memory().available))
-
-
-def _step(corpus: Corpus, at: int, precision: Precision) -> Callable[[], None]:
-    """A whole step of a rung of the ladder, ready to be called again and again."""
-    import torch
-
-    from components.core.allocator import keep_freed_memory
-    from components.core.precision import dtype_of
-    from components.train.optim import Optimiser
-    from components.train.recipe import OptimConfig
-    from models.decoder import Decoder
-
-    keep_freed_memory()
-    before = torch.get_rng_state()
-    model = Decoder(ladder(corpus)[at])
-    model.compute = dtype_of(precision)
-    optimiser = Optimiser(model, OptimConfig())
-    length = min(corpus.context, TOKENS)
-    ids = torch.randint(corpus.vocabulary, (TOKENS // length, length + 1))
-    torch.set_rng_state(before)
-    share = torch.full(ids[:, 1:].shape, 1.0 / TOKENS)
-
-    def step() -> None:
-        loss: Tensor = model.loss(model.hidden(ids[:, :-1]), ids[:, 1:], share)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.clip()
-        optimiser.step(0.0)
-        optimiser.zero_grad()
-
-    return step

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,15 +18,15 @@ import torch
 from torch import nn
 
 from components.core.allocator import keep_freed_memory
-from components.core.errors import DataError
+from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
+from components.core.threads import Threads
+from components.core.workdir import Workdir
 from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
+from components.train.minutes import PROBES, WARM_UPS, MinutesBudget
 
 log = get_logger(__name__)
-WARM_UPS, PROBES = 2, 3
-FEW_STEPS = 10
-"""Fewer are warned of: the rates have hardly come up when they go down again."""
 LOOKS = 24
 """How often in the course of a budget the pace is looked at."""
 SHORTEST_LOOK_SECONDS = 0.5
@@ -74,6 +75,10 @@ class Budget:
         self.journal()
         return True
 
+    def leave_out(self, step: int, spent: float) -> None:
+        """Look at the pace from here on: what was spent since the last look was no step's."""
+        self._mark = (step, spent)
+
     def journal(self) -> None:
         """Write down the course with what it was made from."""
         write_course(
@@ -104,74 +109,91 @@ class Budget:
         return self.phases[-1][1]
 
 
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """A budget in minutes as a stage's config asks for it."""
+
+    stage: str
+    minutes: float
+    min_steps: int
+    refuse: bool = True
+    """Fewer steps are an error; False warns of them: what led to this stage is paid for."""
+
+
 def time_budget(
-    minutes: float,
+    wish: Wish,
     scratch: Path,
     phases: Callable[[], Sequence[Phase]],
     most: int | None = None,
     agreed: Callable[[list[Timed]], list[Timed]] = list,
+    threads: Threads | None = None,
 ) -> Budget:
-    """A budget of ``minutes`` with its first estimate: from the journal, else measured.
+    """A budget of minutes with its first estimate: from the journal, else measured.
 
     Args:
         phases: gives (share of all steps, one step of that kind) pairs; called only to measure.
             The steps must leave the model and the generator as they were.
         most: never more steps than these.
         agreed: makes one measurement of those of several ranks; the last is the whole probe's.
+        threads: settles on how many threads the steps are measured, and then trained; None leaves
+            it as it is.
 
     Raises:
+        ConfigError: the minutes come to fewer steps than the config allows.
         DataError: the journal is damaged.
     """
-    known = read_course(scratch)
+    seconds, known = 60.0 * wish.minutes, read_course(scratch)
     if known is not None:
         course, facts = known
         try:
-            timed = [(float(share), float(seconds)) for share, seconds in facts["phases"]]
+            timed = [(float(share), float(took)) for share, took in facts["phases"]]
             probe = float(facts["probe_seconds"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{JOURNAL} is damaged ({error}); delete it to measure anew") from error
-        return Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
+        return Budget(course, seconds, timed, scratch=scratch, probe_seconds=probe, most=most)
     began = time.perf_counter()
-    timed = [(share, _seconds(step)) for share, step in phases() if share]
+    to_time = [(share, step) for share, step in phases() if share]
+    with threads or nullcontext():
+        if threads is not None:
+            threads.settle(0, to_time[-1][1])
+        timed = [(share, _seconds(step)) for share, step in to_time]
     *timed, (_, probe) = agreed([*timed, (0.0, time.perf_counter() - began)])
-    mean = math.fsum(share * seconds for share, seconds in timed)
-    steps = max(1, int((minutes * 60 - probe) / mean))
-    if steps < FEW_STEPS:
-        log.warning(
-            "a budget of %.2g minutes gives %d step%s of about %.2g s: too few to learn by; "
-            "give more minutes, or a smaller batch or model",
-            minutes,
-            steps,
-            "" if steps == 1 else "s",
-            mean,
-        )
-    course = Course.of(steps if most is None else min(steps, most))
-    budget = Budget(course, minutes * 60, timed, scratch=scratch, probe_seconds=probe, most=most)
+    mean = math.fsum(share * took for share, took in timed)
+    measured = MinutesBudget(wish.stage, wish.minutes, mean, wish.min_steps, probe, most)
+    if measured.refusal is not None:
+        if wish.refuse:
+            raise ConfigError(measured.refusal)
+        log.warning(measured.refusal)
+    log.info("%s: %s", wish.stage, measured)
+    course = Course.of(measured.steps)
+    budget = Budget(course, seconds, timed, scratch=scratch, probe_seconds=probe, most=most)
     budget.journal()
     return budget
 
 
 def for_minutes(
     job: Job[M],
-    minutes: float,
-    scratch: Path,
+    wish: Wish,
+    work: Workdir,
     trial: Callable[[], Job[M]],
     most: int | None = None,
 ) -> Job[M]:
     """``job`` with the course and the pace of a time budget whose steps are all of one kind.
 
     Args:
+        work: the stage's, whose scratch holds the journals.
         trial: gives an equal job on copies; called only to measure.
         most: never more steps than these.
 
     Raises:
+        ConfigError: the minutes come to fewer steps than the config allows.
         DataError: the journal is damaged.
     """
 
     def phases() -> list[Phase]:
         return [(1.0, _undrawn(trial_step(trial())))]
 
-    budget = time_budget(minutes, scratch, phases, most)
+    budget = time_budget(wish, work.scratch, phases, most, threads=Threads(work))
     return dataclasses.replace(job, course=budget.course, budget=budget)
 
 

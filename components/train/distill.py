@@ -23,6 +23,7 @@ from components.core.precision import Precision, computing
 from components.core.weights import load_model, read_shape, save_model
 from components.core.workdir import Workdir
 from components.text.tokens import TokenSplit, open_split
+from components.train.minutes import min_steps_field
 from components.train.recipe import (
     MINUTES_OR_STEPS,
     OptimConfig,
@@ -64,6 +65,7 @@ class DistillConfig(StageConfig):
     )
     minutes: float = Field(default=4.0, gt=0, le=100_000, description="budget; becomes steps")
     steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
+    min_steps: int = min_steps_field()
     positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
     batch: int = Field(default=2048, ge=8, description="tokens a step")
     micro_batch: int = Field(default=4096, ge=8, description="tokens at once")
@@ -75,6 +77,7 @@ class DistillConfig(StageConfig):
         default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
 
+    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
 
     @model_validator(mode="after")
@@ -121,12 +124,12 @@ def distill(
     """Train a student of ``config.shape``.
 
     Raises:
-        ConfigError: teacher, student and tokens are not of one vocabulary, or the blocks are longer
-            than the teacher's context.
+        ConfigError: teacher, student and tokens are not of one vocabulary, the blocks are longer
+            than the teacher's context, or the minutes come to too few steps.
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
-    from components.train.budget import for_minutes
+    from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
     from components.train.texts import Texts
@@ -143,7 +146,8 @@ def distill(
             def trial() -> Job[Micro]:
                 return _job(config, lesson.copied(), texts, Course.of(1))
 
-            job = for_minutes(job, config.minutes, work.scratch, trial)
+            wish = Wish("distill", config.minutes, config.min_steps)
+            job = for_minutes(job, wish, work, trial)
         trained = train(job, work)
     save_model(work.folder, lesson.student)
     stats = {

@@ -74,9 +74,14 @@ class Live:
         return self._all_targets / self._seconds
 
     @property
+    def operations_per_second(self) -> float:
+        """Operations a second since the beginning; 0 where a job does not count them."""
+        return self._all_flops / self._seconds
+
+    @property
     def utilisation(self) -> float | None:
         """Operations a second since the beginning, of those that were measured."""
-        return self._all_flops / self._seconds / self._job.peak if self._job.peak else None
+        return self.operations_per_second / self._job.peak if self._job.peak else None
 
     @property
     def _seconds(self) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import DataError
+from components.core.precision import dtype_of
 from components.train.recipe import OptimConfig
 
 POLAR_EXPRESS = (
@@ -108,7 +109,8 @@ class Optimiser:
         return list(self._orthogonalised(torch.stack(moved)).to(moved[0].dtype).unbind())
 
     def _orthogonalised(self, moved_nrc: Tensor) -> Tensor:
-        return orthogonalise(moved_nrc, getattr(torch, self.config.muon_dtype))
+        # Emulated bfloat16 is fifteen times slower than float32 on a processor without it.
+        return orthogonalise(moved_nrc, dtype_of(self.config.muon_dtype, moved_nrc.device.type))
 
     def _step_muon(self, names: list[str], rate: float) -> None:
         parameters: list[Tensor] = [self._muon[name] for name in names]

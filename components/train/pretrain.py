@@ -25,6 +25,7 @@ from components.train.autopilot_settle import settle
 from components.train.corpora import Corpora, Packing, open_corpora
 from components.train.flops import flops_per_token
 from components.train.mesh import ParallelConfig
+from components.train.minutes import min_steps_field
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 from models.presets import TINY
 from models.shape import DecoderShape
@@ -57,6 +58,7 @@ class PretrainConfig(StageConfig):
     steps: int | None = Field(
         default=None, ge=1, description="number of steps, in place of minutes"
     )
+    min_steps: int = min_steps_field()
     autopilot: (
         bool | tuple[Literal["shape", "batch", "muon_lr", "adam_lr", "embedding_lr"], ...]
     ) = Field(
@@ -112,7 +114,7 @@ class PretrainConfig(StageConfig):
         default=ParallelConfig(), description="processes that train together; no input of the stage"
     )
 
-    aside: ClassVar[frozenset[str]] = frozenset({"parallel"})
+    aside: ClassVar[frozenset[str]] = frozenset({"parallel", "min_steps"})
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {kind: tuple(other for other in BUDGETS if other != kind) for kind in BUDGETS}
     )
@@ -136,6 +138,10 @@ class PretrainConfig(StageConfig):
             raise ValueError(f"{' and '.join(given)} are given: set all but one of them to null")
         if not given:
             raise ValueError("no budget is given: set one of minutes, tokens, flops or steps")
+        if self.autopilot and (self.steps is not None or self.tokens is not None):
+            raise ValueError(
+                "autopilot plans for minutes or flops, not for steps or tokens: set one of those"
+            )
         if self.tokens is not None and self.tokens < self.batch:
             raise ValueError(f"tokens ({self.tokens:g}) is less than a batch ({self.batch})")
         return self
@@ -172,13 +178,16 @@ class PretrainConfig(StageConfig):
         if self.tokens is not None:
             return max(1, int(self.tokens // self.batch))
         if self.flops is not None:
-            long, short = (
-                flops_per_token(self.shape, length)
-                for length in (self.positions, self.short_positions)
-            )
-            step = self.batch * (self.short * short + (1.0 - self.short) * long)
-            return max(1, int(self.flops // step))
+            return max(1, int(self.flops // self.step_operations))
         return None
+
+    @property
+    def step_operations(self) -> float:
+        """Floating-point operations of a step, the mean over both phases."""
+        long, short = (
+            flops_per_token(self.shape, length) for length in (self.positions, self.short_positions)
+        )
+        return self.batch * (self.short * short + (1.0 - self.short) * long)
 
 
 class Inputs(BaseModel):
@@ -206,8 +215,8 @@ def pretrain(
 
     Raises:
         ConfigError: the shape's vocabulary is not that of the tokens or the tokenizer, the
-            mixture names other corpora, a GPU is missing, a step does not fit into memory, or
-            the autopilot cannot plan.
+            mixture names other corpora, a GPU is missing, a step does not fit into memory, the
+            minutes come to fewer steps than ``config.min_steps``, or the autopilot cannot plan.
         DataError: the tokens cannot be read, or are less than a batch.
         MillError: the loss was not finite, or spiked, too often, or a rank died.
     """

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.core.errors import ConfigError
+from components.core.threads import Threads
 from components.core.workdir import Workdir
-from components.train.budget import Budget, time_budget, trial_step
+from components.train.budget import Budget, Wish, time_budget, trial_step
 from components.train.compiling import compile_if_quicker, compile_layers
 from components.train.corpora import Corpora
 from components.train.course import Course, Place
 from components.train.flops import flops_per_token
-from components.train.loop import Job, Trained, train
+from components.train.loop import Job, SpeedSetting, Trained, train
 from components.train.memory import is_out_of_memory, largest_that_fits, release
 from components.train.micro import Micro, micro_batches
 from components.train.peak import measured_peak
@@ -95,6 +96,9 @@ class Pretraining:
             average=config.ema,
             flops=flops,
             peak=measured_peak(self.work.scratch, model.compute, self.device) * self.ranks.world,
+            speed_of=SpeedSetting(
+                "pretrain", config.shape.parameters, config.device, config.precision
+            ),
             sample=self.sample,
         )
 
@@ -113,8 +117,14 @@ class Pretraining:
                 self._trial(self.config.micro_batch)()  # the longest blocks fit, or it ends here
             return self.job(self.model, Course.of(steps))
         assert self.config.minutes is not None
+        wish = Wish("pretrain", self.config.minutes, self.config.min_steps)
+        alone = self.ranks.world == 1 and self.device.type == "cpu"
         budget = time_budget(
-            self.config.minutes, self.work.scratch, self._phases, agreed=self.ranks.agreed
+            wish,
+            self.work.scratch,
+            self._phases,
+            agreed=self.ranks.agreed,
+            threads=Threads(self.work) if alone else None,
         )
         return self.job(self.model, budget.course, budget)
 

@@ -8,9 +8,12 @@ from typing import Literal
 from pydantic import Field
 
 from components.core.config import StageConfig
+from components.core.precision import Precision
 
 MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",)})
 """What is displaced where steps stand in place of minutes: those take nothing away."""
+ONE_BUDGET = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",), "steps": ("minutes",)})
+"""What is displaced where minutes or steps may stand in place of epochs, which bound minutes."""
 
 
 class OptimConfig(StageConfig):
@@ -19,19 +22,19 @@ class OptimConfig(StageConfig):
     kind: Literal["muon", "adamw"] = Field(
         default="muon", description="optimiser of the layers' matrices"
     )
-    muon_lr: float = Field(default=0.01, gt=0, le=1, description="peak learning rate of Muon")
+    muon_lr: float = Field(default=0.01, ge=0, le=1, description="peak learning rate of Muon")
     adam_lr: float = Field(
         default=0.006,
-        gt=0,
+        ge=0,
         le=1,
         description="peak learning rate of AdamW: norms, heads, or everything",
     )
-    embedding_lr: float = Field(default=0.02, gt=0, le=1, description="peak rate of the embeddings")
+    embedding_lr: float = Field(default=0.02, ge=0, le=1, description="peak rate of the embeddings")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
-    muon_dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16",
-        description="of Muon's iteration; in bfloat16 the rounding of sums, which hangs on how a "
-        "step is cut, moves losses by 1e-5",
+    muon_dtype: Precision = Field(
+        default="auto",
+        description="of Muon's iteration; auto: bfloat16 where the machine multiplies it natively. "
+        "In bfloat16 the rounding of sums, which hangs on how a step is cut, moves losses by 1e-5",
     )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")

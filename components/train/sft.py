@@ -1,10 +1,11 @@
 """Supervised fine-tuning: a pretrained decoder learns to answer in the chat template.
 
-    modelmill stage sft --input model=PATH --input instructions=PATH \\
-        --input tokenizer=PATH --output DIR
+    modelmill stage sft --input model=PATH --input instructions=PATH --input tokenizer=PATH \\
+        --input tokens=PATH --output DIR
 
-Only the answer's tokens (and the token that ends it) are targets. Examples of about equal length
-share a batch, so little is padding.
+Only the answer's tokens (and the token that ends it) are targets. With the packed ``tokens`` a
+share of the steps goes over page text in between, so that answering does not drive out what
+pretraining taught (experience replay; for language models: Scialom et al. 2022, arXiv:2205.12393).
 """
 
 from __future__ import annotations
@@ -12,20 +13,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
-from components.core.shards import read_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
-from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.text.chat import open_tokenizer
+from components.text.tokens import open_split
 from components.train.adapters import (
     LoraConfig,
     after_step,
@@ -33,8 +33,10 @@ from components.train.adapters import (
     put_on,
     save_trained,
 )
+from components.train.conversations import Batches, Conversations, Example, ReplayPlan
+from components.train.minutes import min_steps_field
 from components.train.recipe import (
-    MINUTES_OR_STEPS,
+    ONE_BUDGET,
     OptimConfig,
     SafetyConfig,
     ScheduleConfig,
@@ -46,12 +48,9 @@ if TYPE_CHECKING:
 
     from components.train.course import Course
     from components.train.loop import Job
+    from components.train.micro import Micro
+    from components.train.order import Order
     from models.decoder import Decoder
-
-    Micro = tuple[Tensor, Tensor, Tensor]
-
-POOL = 32
-"""Batches' worth of examples that are sorted by length together: order stays mostly random."""
 
 
 class FinetuneConfig(StageConfig):
@@ -60,37 +59,55 @@ class FinetuneConfig(StageConfig):
     lora: LoraConfig | None = Field(
         default=None, description="adapters to learn; null trains every weight"
     )
-    minutes: float = Field(default=0.5, gt=0, le=100_000, description="budget; becomes steps")
-    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
-    epochs: float = Field(default=3.0, gt=0, le=100, description="never go over the data oftener")
-    batch: int = Field(default=4096, ge=16, description="tokens a step, padding included")
+    epochs: float = Field(
+        default=3.0, gt=0, le=100, description="times to go over the data; minutes never do oftener"
+    )
+    minutes: float | None = Field(
+        default=None, gt=0, le=100_000, description="budget in place of epochs; becomes steps"
+    )
+    steps: int | None = Field(default=None, ge=1, description="number of steps, in place of both")
+    min_steps: int = min_steps_field()
+    replay: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="share of the steps that go over page text, where the tokens are given; "
+        "without them answers drive out what pretraining taught",
+    )
+    batch: int = Field(default=2048, ge=16, description="tokens a step, padding included")
     micro_batch: int = Field(default=4096, ge=16, description="tokens at once")
     longest: int = Field(default=256, ge=8, description="longer examples are left out")
     kinds: tuple[str, ...] = Field(default=(), description="kinds to learn from; empty is all")
     optim: OptimConfig = Field(
-        default=OptimConfig(muon_lr=0.004, adam_lr=0.001, embedding_lr=0.001),
+        default=OptimConfig(muon_lr=0.006, adam_lr=0.002, embedding_lr=0.004),
         description="optimisers and their rates",
     )
     schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(warmup=0.05, decay=0.95), description="course of the rates"
+        default=ScheduleConfig(warmup=0.03, decay=0.9), description="course of the rates"
     )
     safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
     precision: Precision = Field(default="auto", description="dtype of activations")
     seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the examples")
 
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
+    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
+    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_BUDGET
 
 
 @dataclass(frozen=True)
-class Example:
-    """One conversation: ``ids`` with the answer's first token at ``start``."""
+class AnswerMicro:
+    """Conversations at once, padded on the right with token 0."""
 
-    ids: list[int]
-    start: int
+    inputs: Tensor
+    """[b, t]"""
+    targets: Tensor
+    """[b, t] the next token of each."""
+    answer: Tensor
+    """[b, t] 1.0 where the next token is one of the answer, else 0.0."""
 
     @property
-    def targets(self) -> int:
-        return len(self.ids) - self.start
+    def count(self) -> int:
+        """Targets to learn from."""
+        return int(self.answer.sum())
 
 
 def finetune(
@@ -99,75 +116,64 @@ def finetune(
     instructions: Instructions,
     tokenizer: Tokenizer,
     work: Workdir,
+    tokens: Tokens | None = None,
 ) -> Checkpoint:
     """Train ``model`` on the training instructions.
 
+    Args:
+        config: how long and how fast.
+        model: a pretrained decoder.
+        instructions: ``train.parquet`` is learnt from.
+        tokenizer: that of the model.
+        work: where the model goes.
+        tokens: the text the model was pretrained on, for ``config.replay``; without them every
+            step is over answers.
+
     Raises:
-        ConfigError: the model's vocabulary is not the tokenizer's, its weights are of another
-            shape, or the adapters do not fit it.
-        DataError: no instruction is left to learn from.
+        ConfigError: the model's vocabulary is not that of the tokenizer or the tokens, its weights
+            are of another shape, or the adapters do not fit it.
+        DataError: no instruction is left to learn from, or the tokens cannot be read.
     """
-    from components.train.budget import for_minutes
+    from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
 
     decoder = load_model(work.path(model)).train()
-    examples = read_examples(
-        config, work.path(instructions) / "train.parquet", work.path(tokenizer), decoder.shape
+    check_vocabulary(decoder.shape, open_tokenizer(work.path(tokenizer)).get_vocab_size())
+    conversations = Conversations(
+        work.path(instructions) / "train.parquet",
+        work.path(tokenizer),
+        longest=min(config.longest, decoder.shape.context),
+        kinds=config.kinds,
     )
-    batches = Batches(examples, config.batch, config.seed, instructions.digest)
+    batches = Batches(conversations.of_epoch, config.batch, config.seed, instructions.digest)
+    steps = Steps(config, batches, _replayed(config, tokens, decoder, work))
     if config.lora is not None:
         put_on(decoder, config.lora, config.seed, "sft.lora")
     with computing(decoder, config.precision):
-        job = _job(config, decoder, batches, Course.of(config.steps or 1))
-        if config.steps is None:
+        most = steps.plan.total(max(1, round(config.epochs * batches.per_epoch)))
+        job = _job(config, decoder, steps, Course.of(config.steps or most))
+        if config.steps is None and config.minutes is not None:
 
-            def trial() -> Job[Micro]:
-                return _job(config, copy.deepcopy(decoder), batches, Course.of(1))
+            def trial() -> Job[AnswerMicro | Micro]:
+                return _job(config, copy.deepcopy(decoder), steps, Course.of(1))
 
-            most = max(1, round(config.epochs * batches.per_epoch))
-            job = for_minutes(job, config.minutes, work.scratch, trial, most)
+            # The model below it is paid for: too few steps are told of, and taken.
+            wish = Wish("sft", config.minutes, config.min_steps, refuse=False)
+            job = for_minutes(job, wish, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
+    replayed = steps.plan.replays_before(trained.steps)
     stats = {
-        "examples": len(examples),
+        "examples": conversations.count,
         "steps": trained.steps,
-        "epochs": round(trained.steps / batches.per_epoch, 3),
-        "answer_tokens": trained.targets,
+        "epochs": round((trained.steps - replayed) / batches.per_epoch, 3),
+        "replayed_steps": replayed,
+        "targets": trained.targets,
         "loss": round(trained.loss, 4),
         "skipped": trained.skipped,
     }
     return work.seal(Checkpoint, stats=stats)
-
-
-def read_examples(
-    config: FinetuneConfig, path: Path, tokenizer_folder: Path, shape: DecoderShape
-) -> list[Example]:
-    """The conversations of a Parquet file of instructions, those too long left out.
-
-    Raises:
-        ConfigError: the tokenizer has another vocabulary than the model.
-        DataError: none is left.
-    """
-    tokenizer = open_tokenizer(tokenizer_folder)
-    check_vocabulary(shape, tokenizer.get_vocab_size())
-    table = read_shard(path, ["kind", "question", "answer"])
-    longest = min(config.longest, shape.context)
-    examples: list[Example] = []
-    for row in table.to_pylist():
-        if config.kinds and row["kind"] not in config.kinds:
-            continue
-        prompt = prompt_ids(tokenizer, [("user", row["question"])])
-        ids = [*prompt, *answer_ids(tokenizer, row["answer"])]
-        if len(ids) <= longest:
-            examples.append(Example(ids, len(prompt)))
-    if not examples:
-        raise DataError(
-            f"sft: {path.name} holds no instruction of at most {longest} tokens"
-            + (f" of the kinds {', '.join(config.kinds)} (sft.kinds)" if config.kinds else "")
-            + ": give more pages with headings under scrape, or raise sft.longest"
-        )
-    return examples
 
 
 def check_vocabulary(shape: DecoderShape, vocabulary: int) -> None:
@@ -183,61 +189,56 @@ def check_vocabulary(shape: DecoderShape, vocabulary: int) -> None:
         )
 
 
-class Batches:
-    """Batches of examples of like length: a pure function of (seed, digest, step)."""
+class Steps:
+    """The micro-batches of every step, answers or replayed text: a pure function of its number.
 
-    def __init__(self, examples: Sequence[Example], tokens: int, seed: int, digest: str) -> None:
-        self._examples, self._tokens, self._seed = examples, tokens, seed
-        self._digest = int(digest[:16] or "0", 16)
-        self._epoch: tuple[int, list[list[int]]] | None = None
-        self.per_epoch = min(len(self._open(epoch)) for epoch in range(2))
+    Args:
+        config: how much is replayed, and how many tokens are computed at once.
+        batches: of answers.
+        text: batches of page text; None replays nothing.
+    """
 
-    def batch(self, step: int) -> list[Example]:
-        """The examples of one step."""
-        epoch, index = divmod(step, self.per_epoch)
-        return [self._examples[number] for number in self._open(epoch)[index]]
+    def __init__(self, config: FinetuneConfig, batches: Batches, text: Order | None) -> None:
+        self._batches, self._text, self._micro_batch = batches, text, config.micro_batch
+        self.plan = ReplayPlan(0.0 if text is None else config.replay)
 
-    def _open(self, epoch: int) -> list[list[int]]:
-        if self._epoch is None or self._epoch[0] != epoch:
-            draw = np.random.default_rng([self._seed, self._digest, epoch])
-            order = draw.permutation(len(self._examples)).tolist()
-            batches: list[list[int]] = []
-            for pool in self._pools(order):
-                pool.sort(key=lambda number: len(self._examples[number].ids))
-                batches.extend(self._cut(pool))
-            shuffled = [batches[index] for index in draw.permutation(len(batches))]
-            self._epoch = (epoch, shuffled)
-        return self._epoch[1]
+    def batch(self, step: int) -> Sequence[AnswerMicro | Micro]:
+        """At most ``micro_batch`` positions each, and a row at least."""
+        replayed = self.plan.replays_before(step)
+        if self._text is not None and self.plan.is_replay(step):
+            from components.train import micro
 
-    def _pools(self, order: list[int]) -> list[list[int]]:
-        pools: list[list[int]] = [[]]
-        held = 0
-        for number in order:
-            if held >= POOL * self._tokens:
-                pools.append([])
-                held = 0
-            pools[-1].append(number)
-            held += len(self._examples[number].ids)
-        return pools
-
-    def _cut(self, by_length: list[int]) -> list[list[int]]:
-        """Runs of examples whose padded size stays within the tokens of a batch."""
-        batches: list[list[int]] = [[]]
-        for number in by_length:
-            longest = len(self._examples[number].ids)
-            if batches[-1] and (len(batches[-1]) + 1) * longest > self._tokens:
-                batches.append([])
-            batches[-1].append(number)
-        return batches
+            return micro.micro_batches(self._text.batch(replayed), self._micro_batch)
+        return micro_batches(self._batches.batch(step - replayed), self._micro_batch)
 
 
-def micro_batches(examples: Sequence[Example], tokens: int) -> list[Micro]:
-    """(inputs, targets, answer mask as 0 and 1), each [b, t], padded on the right with 0."""
+def _replayed(
+    config: FinetuneConfig, tokens: Tokens | None, decoder: Decoder, work: Workdir
+) -> Order | None:
+    """Batches of page text, in blocks as long as the model's context and a batch allow.
+
+    Raises:
+        ConfigError: the tokens are of another vocabulary.
+    """
+    if tokens is None or not config.replay:
+        return None
+    from components.train import texts
+    from components.train.order import Order, Stream
+
+    split = open_split(work.path(tokens), "train")
+    texts.check_vocabulary(decoder.shape, split, "the model")
+    positions = min(decoder.shape.context, config.batch)
+    stream = Stream(split, positions=positions, seed=config.seed, digest=tokens.digest)
+    return Order(stream, max(1, config.batch // stream.positions))
+
+
+def micro_batches(examples: Sequence[Example], tokens: int) -> list[AnswerMicro]:
+    """Conversations as micro-batches of at most ``tokens`` positions, and of one at least."""
     import torch
 
     longest = max(len(example.ids) for example in examples) - 1
     rows = max(1, tokens // longest)
-    made: list[Micro] = []
+    made: list[AnswerMicro] = []
     for start in range(0, len(examples), rows):
         some = examples[start : start + rows]
         ids = np.zeros((len(some), longest + 1), dtype=np.int64)
@@ -246,26 +247,30 @@ def micro_batches(examples: Sequence[Example], tokens: int) -> list[Micro]:
             ids[row, : len(example.ids)] = example.ids
             answer[row, example.start - 1 : len(example.ids) - 1] = 1.0
         inputs, targets = ids[:, :-1].copy(), ids[:, 1:].copy()
-        made.append((torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(answer)))
+        parts = (torch.from_numpy(part) for part in (inputs, targets, answer))
+        made.append(AnswerMicro(*parts))
     return made
 
 
 def _job(
     config: FinetuneConfig,
     model: Decoder,
-    batches: Batches,
+    steps: Steps,
     course: Course,
-) -> Job[Micro]:
+) -> Job[AnswerMicro | Micro]:
     from components.train.loop import Job
+    from components.train.texts import text_loss
 
-    def loss(micro: Micro, targets: float) -> Tensor:
-        inputs, wanted, answer = micro
-        return model.loss(model.hidden(inputs), wanted, answer / targets)
+    def loss(micro: AnswerMicro | Micro, targets: float) -> Tensor:
+        if not isinstance(micro, AnswerMicro):
+            return text_loss(model, micro, targets)
+        hidden = model.hidden(micro.inputs)
+        return model.loss(hidden, micro.targets, micro.answer / targets, sparse=True)
 
     return Job(
         modules=learning(model),
-        batch=lambda step: micro_batches(batches.batch(step), config.micro_batch),
-        weight=lambda micro: float(micro[2].sum()),
+        batch=steps.batch,
+        weight=lambda micro: float(micro.count),
         loss=loss,
         course=course,
         optim=config.optim,

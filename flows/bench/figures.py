@@ -12,7 +12,10 @@ from typing import Any, Literal
 
 import psutil
 
+from components.core.cores import usable_cores
 from components.core.errors import ConfigError
+from components.core.settings import MEASURE, thread_count
+from components.core.speed import processor
 from components.core.workdir import write_durably
 
 HEAD = """# Benchmarks
@@ -121,20 +124,14 @@ class Bench:
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
     return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
+        "processor": processor(),
+        "cores": usable_cores(),
+        "threads": thread_count() or MEASURE,
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
     }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or "unknown"
 
 
 def rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -32,6 +32,8 @@ from components.core.config import StageConfig
 from components.core.settings import checkout
 from components.evaluate.choice import ChoiceConfig
 from components.evaluate.compare import CompareConfig
+from components.evaluate.facts import FactsConfig
+from components.evaluate.keep_best import KeepBestConfig
 from components.evaluate.loss import LossConfig
 from components.evaluate.safety import SafetyConfig
 from components.pack.instructions import InstructionsConfig
@@ -98,10 +100,12 @@ class TextRun(StageConfig):
     pretrain: PretrainConfig = PretrainConfig()
     loss: LossConfig = LossConfig()
     sft: FinetuneConfig = FinetuneConfig()
-    choice: ChoiceConfig = ChoiceConfig()
     preferences: PreferencesConfig = Field(default_factory=PreferencesConfig)
     reward: RewardConfig = RewardConfig()
     ppo: PPOConfig = PPOConfig()
+    keep_best: KeepBestConfig = Field(default_factory=KeepBestConfig)
+    choice: ChoiceConfig = ChoiceConfig()
+    facts: FactsConfig = FactsConfig()
     compare: CompareConfig = Field(default_factory=CompareConfig)
     safety: SafetyConfig = Field(default_factory=SafetyConfig)
     onnx: OnnxConfig = OnnxConfig()
@@ -175,7 +179,7 @@ class TextRun(StageConfig):
         return self.change.model_copy(update={"model": self.change.model or self.registered.name})
 
 
-REPORTS = ("check", "loss", "choice", "compare", "safety", "smoke", "parity")
+REPORTS = ("check", "loss", "choice", "facts", "compare", "safety", "smoke", "parity")
 """Reports whose figures a gate may name; ``parity`` is what the bundle says of each form."""
 
 SOUND = (
@@ -226,7 +230,8 @@ SKILLED = (
     Gate(
         name="task", figure="choice.four_choice_accuracy", direction="above", bound=0.25, on="low"
     ),
-    Gate(name="alignment", figure="compare.difference", direction="above", bound=0.0, on="low"),
+    # An attempt at alignment that gained nothing was not kept; what goes on must not have lost.
+    Gate(name="alignment", figure="compare.difference", direction="at least", bound=0.0, on="high"),
 )
 """What a model must have learnt."""
 
@@ -249,11 +254,17 @@ RIVALRY = (
 
 
 def tiny() -> TextRun:
-    """The documentation on this machine -> 3 M parameters, in ten minutes on two cores."""
+    """The documentation on this machine -> 3 M parameters, in ten minutes on two cores.
+
+    Budgeted in steps and epochs: every machine makes the same model, and only the time differs.
+    """
     return TextRun(
         name="tiny",
-        pretrain=PretrainConfig(minutes=4.0),
-        sft=FinetuneConfig(minutes=0.6),
+        # A tenth, halved: fewer pages would tell gains of alignment apart from chance too seldom.
+        tokenizer=TokenizerConfig(heldout_share=0.1),
+        tokens=TokensConfig(heldout_share=0.1),
+        pretrain=PretrainConfig(minutes=None, steps=2400),
+        sft=FinetuneConfig(epochs=3.0),
         promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
     )
 
@@ -276,6 +287,14 @@ def nano() -> TextRun:
         choice=ChoiceConfig(questions=60),
         preferences=PreferencesConfig(questions=32, heldout_questions=8, max_new=24),
         ppo=PPOConfig(iterations=2, answers=16, batch=16, judged=16, max_new=24),
+        keep_best=KeepBestConfig(
+            questions=32,
+            max_new=24,
+            choice=ChoiceConfig(questions=60),
+            facts=FactsConfig(facts=16),
+            safety=SafetyConfig(questions=32, probe_samples=1, max_new=40),
+        ),
+        facts=FactsConfig(facts=16),
         compare=CompareConfig(questions=32, max_new=24, kl_answers=8),
         safety=SafetyConfig(questions=64, probe_samples=2, max_new=40),
         engine=EngineConfig(capabilities=("SM80",)),

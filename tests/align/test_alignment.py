@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -13,26 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from components.align.agreement import within_deviation
 from components.align.learning import Learning
 from components.align.ppo import ppo
-from components.align.preferences import PreferencesConfig, make_preferences, pairs
+from components.align.preferences import PreferencesConfig, make_preferences
 from components.align.recipe import KLConfig, PPOConfig
-from components.align.reward import (
-    RewardConfig,
-    differences,
-    read_groups,
-    rewards_of_groups,
-    train_reward,
-)
+from components.align.reward import RewardConfig, read_groups, rewards_of_groups, train_reward
 from components.align.rollout import RewardModel
 from components.align.selection import Jury, set_apart
 from components.core.artifact import Checkpoint, Lineage, Preferences
-from components.core.errors import ConfigError, DataError, MillError
+from components.core.errors import ConfigError
 from components.core.progress import Progress
 from components.core.weights import load_model
 from components.core.workdir import Workdir
-from components.text.answering import Answer, Asked, answer_all, read_questions
-from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.text.answering import answer_all, read_questions
+from components.text.chat import open_tokenizer, prompt_ids
 from components.text.principles import Constitution
 from components.train.recipe import OptimConfig
 from models.decoder import Decoder
@@ -63,12 +59,14 @@ PAIRS = PreferencesConfig(
 REWARD = RewardConfig(
     epochs=20,
     batch=4,
+    min_prompts=4,
     optim=OptimConfig(kind="adamw", adam_lr=3e-3, embedding_lr=3e-3),
     precision="float32",
 )
 PPO = PPOConfig(
     constitution=PRINCIPLES,
     judged=2,
+    min_prompts=6,
     judge_every=1,
     iterations=10,
     answers=32,
@@ -106,27 +104,22 @@ def test_pairs_put_the_answer_that_says_what_the_documentation_says_first(world,
     assert votes["faithful"]["chosen"] > votes["faithful"]["rejected"]
 
 
-def test_borrowed_answers_lose_and_the_documentation_wins():
-    """What a policy hardly says by itself, but PPO would find, must be seen to be worse."""
-    asked = Asked("p", "describe", "kit.load", "What is `kit.load`?", said("load"), (1,))
-    own = [Answer(said("load"), (5,), True), Answer("Loads.", (6,), True)]
-    elsewhere = Answer("`walk` takes no parameters.", (7,), True)
-    rows = pairs(PAIRS, asked, own, [elsewhere])
-    assert [(row["chosen"], row["rejected"], row["kind"]) for row in rows] == [
-        (said("load"), "Loads.", "own"),  # the policy said what the documentation says
-        (said("load"), "`walk` takes no parameters.", "borrowed"),
-        ("Loads.", "`walk` takes no parameters.", "borrowed"),
-    ]
-    poor = pairs(PAIRS, asked, own[1:], [])
-    assert [(row["chosen"], row["rejected"], row["kind"]) for row in poor] == [
-        (said("load"), "Loads.", "documented")
-    ]
-    alone = PAIRS.model_copy(update={"documented": False})
-    assert pairs(alone, asked, own[1:], []) == []
-
-
-def said(name: str) -> str:
-    return f"The `{name}` helper is good."
+def test_every_answer_is_kept_with_its_judgement_and_tokens(world, preferences):
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    rows = pq.read_table(world.root / preferences.name / "answers.parquet").to_pylist()
+    assert len(rows) == (PAIRS.questions + PAIRS.heldout_questions) * PAIRS.answers
+    assert {row["page"].rstrip("0123456789") for row in rows if row["split"] == "train"} == {
+        "align"
+    }
+    assert {row["page"].rstrip("0123456789") for row in rows if row["split"] == "heldout"} == {
+        "heldout"
+    }
+    for row in rows:
+        assert opened.decode(row["tokens"], skip_special_tokens=True).strip() == row["answer"]
+        weighed = sum(
+            vote["score"] * (3 if vote["principle"] == "faithful" else 1) for vote in row["votes"]
+        )
+        assert row["judgement"] == pytest.approx(weighed / 4)
 
 
 def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
@@ -156,52 +149,36 @@ def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
     assert set(seen) == {before}
 
 
-def test_no_pair_is_one_clear_line(world):
-    config = PAIRS.model_copy(update={"margin": 1.0, "answers": 2})
-    with pytest.raises(DataError, match=r"are judged 1 apart: lower preferences.margin"):
-        make_preferences(config, world.policy, world.instructions, world.tokenizer, world.work())
-
-
 def test_reward_model_learns_the_planted_preference(world, preferences, reward):
-    assert reward.stats["heldout_accuracy"] > 0.8
-    assert reward.stats["heldout_accuracy_low"] > 0.5
+    assert reward.stats["within_prompt_correlation"] > 0.8
+    assert reward.stats["within_prompt_correlation_low"] > 0.5
     model = RewardModel.load(world.root / reward.name)
+    assert model.correlation.value == pytest.approx(
+        reward.stats["within_prompt_correlation"], abs=1e-4
+    )
     opened = open_tokenizer(world.root / world.tokenizer.name)
     groups = read_groups(world.root / preferences.name, "train", opened, 96)
     with torch.no_grad():
-        rewards = rewards_of_groups(model.trunk, model.head, groups)
-    every = torch.cat(rewards)
-    assert every.mean().abs() < 1e-3
-    assert every.std(correction=0) == pytest.approx(1.0, abs=1e-3)
-    for group, apart in zip(groups, differences(groups, rewards), strict=True):
-        assert len(group.pairs) == len(apart)
-        assert (apart > 0).float().mean() > 0.8
+        rewards = [some.tolist() for some in rewards_of_groups(model.trunk, model.head, groups)]
+    assert abs(math.fsum(map(math.fsum, rewards))) < 1e-2
+    assert within_deviation(groups, rewards) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_pairs_of_a_question_share_their_answers(world, preferences):
-    """Each answer is read once, and every row of the file is a pair of its question."""
+def test_answers_to_a_prompt_are_read_once_with_their_counts(world, preferences):
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / preferences.name
     groups = read_groups(folder, "train", opened, 96)
-    rows = pq.read_table(folder / "train.parquet").to_pylist()
-    assert (
-        sum(len(group.pairs) for group in groups)
-        == len(rows)
-        > sum(len(group.answers) for group in groups)
+    rows = pq.read_table(folder / "answers.parquet").to_pylist()
+    first = [
+        row for row in rows if prompt_ids(opened, [("user", row["question"])]) == groups[0].prompt
+    ]
+    given = [row["tokens"] for row in first if row["split"] == "train"]
+    assert sorted(given) == sorted(
+        tokens
+        for tokens, count in zip(groups[0].answers, groups[0].counts, strict=True)
+        for _ in range(count)
     )
-    pairs = [
-        (group.prompt, group.answers[better], group.answers[worse])
-        for group in groups
-        for better, worse in group.pairs
-    ]
-    assert pairs == [
-        (
-            prompt_ids(opened, [("user", row["question"])]),
-            answer_ids(opened, row["chosen"]),
-            answer_ids(opened, row["rejected"]),
-        )
-        for row in rows
-    ]
+    assert max(groups[0].counts) > 1
 
 
 def test_ppo_raises_the_reward_and_holds_the_kl(world, reward):
@@ -219,7 +196,7 @@ def share_of_good(world, policy) -> float:
     """What the reward stands for, seen in the answers themselves."""
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / world.instructions.name
-    asked = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
+    asked = read_questions(folder, "align", opened, longest=70, limit=8, seed=0)
     answers = answer_all(
         load_model(world.root / policy.name),
         opened,
@@ -302,15 +279,6 @@ def _wait_for_states(work: Workdir, child: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
-def test_non_finite_loss_is_one_line(world, reward, monkeypatch):
-    monkeypatch.setattr(
-        "components.align.learning.policy_loss",
-        lambda logprobs, *rest: (logprobs.sum() * float("nan"), 0.0),
-    )
-    with pytest.raises(MillError, match=r"ppo broke at iteration 0.*lower ppo.optim"):
-        align(world, reward)
-
-
 def test_max_new_beyond_the_context_is_refused(world, reward):
     config = PPO.model_copy(update={"max_new": 96})
     with pytest.raises(ConfigError, match=r"max_new \(96\) must be below the model's context"):
@@ -323,11 +291,11 @@ def test_the_iteration_judged_best_is_kept(world, reward, monkeypatch, best):
     config = PPO.model_copy(update={"iterations": 3})
     asked: list[torch.Tensor] = []
 
-    def judged(jury: Jury, policy: Decoder) -> float:
+    def judge_policy(jury: Jury, policy: Decoder) -> tuple[float, ...]:
         asked.append(policy.norm.weight.detach().clone())
-        return float(len(asked) == best + 1)
+        return (float(len(asked) == best + 1), 0.0)
 
-    monkeypatch.setattr(Jury, "judged", judged)
+    monkeypatch.setattr(Jury, "judge_policy", judge_policy)
     aligned = align(world, reward, config=config)
     kept = load_model(world.root / aligned.name).norm.weight
     assert aligned.stats["kept_iteration"] == best
@@ -344,8 +312,8 @@ def test_the_best_policy_outlives_a_kill(world, reward, monkeypatch):
         if progress.done == 2:
             raise Killed
 
-    came = iter([1.0])
-    monkeypatch.setattr(Jury, "judged", lambda *_: next(came, 0.0))
+    came = iter([(1.0, 0.5)])
+    monkeypatch.setattr(Jury, "judge_policy", lambda *_: next(came, (0.0, 0.0)))
     config = PPO.model_copy(update={"iterations": 3})
     work = world.work()
     work.progress.listener = listener
@@ -353,7 +321,8 @@ def test_the_best_policy_outlives_a_kill(world, reward, monkeypatch):
         align(world, reward, work, config)
     work.progress.listener = lambda progress: None
     aligned = align(world, reward, work, config)
-    assert aligned.stats["kept_iteration"] == 0
+    assert aligned.stats["kept_iteration"] == aligned.stats["judged_gain"] == 0
+    assert aligned.stats["judged"] == 0.75
     kept, first = (load_model(world.root / one.name) for one in (aligned, world.policy))
     assert torch.equal(kept.norm.weight, first.norm.weight)
 
@@ -361,7 +330,7 @@ def test_the_best_policy_outlives_a_kill(world, reward, monkeypatch):
 def test_the_jury_asks_what_no_rollout_asks(world):
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / world.instructions.name
-    found = read_questions(folder, "train", opened, longest=70, limit=8, seed=0)
+    found = read_questions(folder, "align", opened, longest=70, limit=8, seed=0)
     rollouts, apart = set_apart([found[-1], *found], 256)
     assert apart == found[-2:]
     assert rollouts == found[:-2]

@@ -34,7 +34,13 @@ def test_a_report_without_items_has_none_and_a_broken_one_says_so(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "wrong", [items(["a", "a"], [0, 1]), items(["a", "b"], [0]), items(["a"], [float("nan")])]
+    "wrong",
+    [
+        items(["a", "a"], [0, 1]),
+        items(["a", "b"], [0]),
+        items(["a"], [float("nan")]),
+        items(["a", "b"], [1, float("inf")]),
+    ],
 )
 def test_what_could_not_be_paired_is_refused(tmp_path: Path, wrong: Items) -> None:
     with pytest.raises(ValueError, match="items"):

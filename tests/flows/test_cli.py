@@ -208,3 +208,15 @@ def test_a_file_for_a_workspace_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "is a file; name a folder" in done.stderr
+
+
+def test_minutes_too_few_are_refused_before_the_crawl(mill: Mill) -> None:
+    """Six milliseconds hold no fifty steps of any machine."""
+    done = mill("run", "nano", "--plain", "--set", "pretrain.minutes=0.0001")
+    assert done.returncode == 2, done.stderr
+    assert "pretrain.minutes: 0.0001 is 1 step of " in done.stderr
+    assert "or allow it with pretrain.min_steps: 1\n" in done.stderr
+    assert not (mill.home / "store" / "sealed").exists()
+    told = mill.answer("plan", "nano", "--set", "pretrain.minutes=0.0001")
+    assert told["refused"][0].startswith("pretrain.minutes: 0.0001 is 1 step of ")
+    assert mill.answer("plan", "nano")["refused"] == []

@@ -121,3 +121,23 @@ def test_bfloat16_gradients_follow_float32(ids: torch.Tensor, masked: bool) -> N
     for name, gradient in exact_gradients.items():
         similar = F.cosine_similarity(gradient.flatten(), rough_gradients[name].flatten(), dim=0)
         assert similar > 0.995, name
+
+
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+def test_leaving_out_logits_that_weigh_nothing_changes_no_loss_and_no_gradient(
+    ids: torch.Tensor, compute: torch.dtype
+) -> None:
+    model = random_decoder()
+    model.compute = compute
+    share = torch.where(ids % 4 == 0, 0.125, 0.0)
+    results = []
+    for sparse in (False, True):
+        model.zero_grad()
+        loss = model.loss(model.hidden(ids), ids.roll(-1, 1), share, sparse=sparse)
+        loss.backward()
+        results.append((loss.item(), [parameter.grad.clone() for parameter in model.parameters()]))  # type: ignore[union-attr]
+    (dense_loss, dense), (sparse_loss, sparse_gradients) = results
+    assert sparse_loss == pytest.approx(dense_loss, rel=1e-6)
+    tolerance = 1e-5 if compute == torch.float32 else 2e-2
+    for one, other in zip(dense, sparse_gradients, strict=True):
+        assert (one - other).norm() <= tolerance * one.norm()

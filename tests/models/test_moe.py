@@ -134,6 +134,16 @@ def test_the_balance_loss_does_not_hang_on_how_a_batch_is_cut_or_padded() -> Non
     assert found == pytest.approx(whole, abs=1e-6)
 
 
+def test_the_balance_loss_counts_every_place_also_where_logits_are_left_out() -> None:
+    model, ids = random_decoder(VARIANTS[MIXTURES[0]]).train(), some_ids(3, 11)
+    share = torch.where(ids % 3 == 0, 1 / 11, 0.0)
+    dense, sparse = (
+        model.loss(model.hidden(ids), ids.roll(-1, 1), share, sparse=sparse).item()
+        for sparse in (False, True)
+    )
+    assert sparse == pytest.approx(dense, rel=1e-6)
+
+
 def test_a_bias_evens_the_loads_without_a_loss() -> None:
     shape = replace(BIAS, experts=replace(BIAS.experts, speed=0.01))  # type: ignore[type-var]
     model, ids = random_decoder(shape).train(), some_ids(8, 64)

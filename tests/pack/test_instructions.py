@@ -18,6 +18,7 @@ from components.core.workdir import Workdir
 from components.pack.instructions import InstructionsConfig, make_instructions
 from components.pack.questions import parameters, questions
 from components.text.split import heldout_pages
+from components.text.wordings import WORDINGS
 
 Again = Callable[[], Workdir]
 
@@ -76,6 +77,54 @@ def test_pages_that_are_no_api(corpus_of: Callable[..., Corpus], again: Again) -
     proving = next(row for row in rows if row["subject"] == "Proving the dough 5")
     assert proving["answer"] == "Leave it in a warm place for 5 hours."
     assert "Proving the dough 5" in proving["question"]
+
+
+def test_labels_numbers_and_change_logs_are_no_topics(
+    corpus_of: Callable[..., Corpus], again: Again
+) -> None:
+    pages = [
+        f"# 28.{n} Serving {n} streams\n\nEach stream has a queue of its own, {n} deep.\n\n"
+        f"## Caution\n\nNever serve more than {n} streams at once.\n\n"
+        f"## Example 3\n\nThis example serves {n} streams of bytes.\n\n"
+        f"## 28.2.16\n\nThe queues are emptied in order of age, {n} at once.\n\n"
+        f"## v2.0.{n} (2024-05-01)\n\nThis release serves {n} streams.\n\n"
+        f"### Faster queues\n\nQueues of {n} streams take half the time.\n\n"
+        f"## Emptying queue {n}\n\nA queue is emptied in {n} seconds.\n\n"
+        f"## Kurz gesagt\n\nEs gibt {n} Schlangen, je eine pro Strom."
+        for n in range(1, 9)
+    ]
+    corpus = corpus_of(pages)
+    sealed = make_instructions(
+        InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
+    )
+    rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
+    # "Kurz gesagt" is a heading of every page, each time with another sentence below
+    assert {row["subject"].rstrip(" 12345678") for row in rows} == {
+        *(f"Serving {n} streams" for n in range(1, 9)),
+        "Emptying queue",
+    }
+
+
+def test_reserved_wordings_are_never_trained_on(docs: Corpus, again: Again) -> None:
+    sealed = make_instructions(InstructionsConfig(), docs, split_of(docs, again), again())
+    rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
+    assert len({row["question"].replace(row["subject"], "") for row in rows}) > 12
+    trained = {wording for row in rows for wording in row["wordings"]}
+    reserved = {wording for row in rows for wording in row["reworded"]}
+    assert not trained & reserved
+    for row in rows:
+        assert row["question"] == row["wordings"][0]
+        asked = [*row["wordings"], *row["reworded"]]
+        assert len(set(asked)) == len(asked) >= 6
+        shown = row["subject"].rpartition(".")[2] if row["kind"] == "module" else row["subject"]
+        assert all(shown in wording for wording in asked)
+
+
+def test_no_template_is_both_trained_and_reserved() -> None:
+    trained = [template for both in WORDINGS.values() for template in both.trained]
+    reserved = [template for both in WORDINGS.values() for template in both.reserved]
+    assert len({*trained, *reserved}) == len(trained) + len(reserved)
+    assert all(len(both.reserved) >= 2 for both in WORDINGS.values())
 
 
 def test_a_known_answer_is_no_test(corpus_of: Callable[..., Corpus], again: Again) -> None:

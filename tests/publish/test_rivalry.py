@@ -11,8 +11,8 @@ import pytest
 from components.core.errors import ConfigError
 from components.core.figures import Figure, mean_interval, ratio_interval
 from components.core.items import Items, item_keys
+from components.core.paired import expanded_tail, pair_items
 from components.publish.gates import Comparison, Verdict
-from components.publish.paired import expanded_tail, pair_items
 from components.publish.rivalry import Measured, compare
 
 FIGURE = "choice.accuracy"

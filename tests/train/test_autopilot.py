@@ -152,7 +152,13 @@ def counted(root: Path, tokens: int, vocabulary: int = 261) -> Path:
 
 
 def config(**over: object) -> PretrainConfig:
-    given = {"minutes": 0.02, "positions": 64, "short_positions": 32, "precision": "float32"}
+    given = {
+        "minutes": 0.02,
+        "min_steps": 1,
+        "positions": 64,
+        "short_positions": 32,
+        "precision": "float32",
+    }
     return PretrainConfig.model_validate({**given, "autopilot": True, **over})
 
 
@@ -208,6 +214,7 @@ def test_without_it_nothing_is_measured(store: Path) -> None:
     assert settle(given, [], Workdir.temporary(store)) is given
 
 
-def test_a_number_of_steps_is_no_budget_to_plan_for(store: Path) -> None:
-    with pytest.raises(ConfigError, match="minutes or flops"):
-        settle(config(steps=5), [counted(store / "corpus", 5000)], Workdir.temporary(store))
+@pytest.mark.parametrize("budget", [{"steps": 5}, {"minutes": None, "tokens": 1e6}])
+def test_a_number_of_steps_is_no_budget_to_plan_for(budget: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="minutes or flops, not for steps or tokens"):
+        config(**budget)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +16,14 @@ from pydantic import ValidationError
 from components.core.config import StageConfig, overlay
 from components.core.errors import ConfigError, DataError
 from components.train.adapt import AdaptConfig
-from components.train.budget import Budget, time_budget
+from components.train.budget import Budget, Wish, time_budget
 from components.train.course import Course, Leg, read_course
 from components.train.distill import DistillConfig
 from components.train.flops import flops_per_token
+from components.train.minutes import MinutesBudget
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
-from flows.presets.text import nano
+from flows.presets.text import nano, tiny
 from models.shape import DecoderShape, Experts
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]
@@ -30,6 +33,10 @@ SECONDS = 200.0
 
 def budget(scratch: Path, **over: int) -> Budget:
     return Budget(Course.of(1000), SECONDS, PHASES, scratch=scratch, **over)
+
+
+def wish(minutes: float, min_steps: int = 1, *, refuse: bool = True) -> Wish:
+    return Wish("pretrain", minutes, min_steps, refuse)
 
 
 def walk(
@@ -79,7 +86,7 @@ def test_a_later_try_walks_the_legs_of_the_earlier_one(tmp_path: Path) -> None:
     assert journalled[0].legs == legs
     # Killed, and taken up at a state from before the last turn, on a machine that is quicker now.
     begin = legs[-1].at - 5
-    again = time_budget(SECONDS / 60, tmp_path, list)
+    again = time_budget(wish(SECONDS / 60), tmp_path, list)
     again.keep(begin, 0.0)
     places = [again.course.place(step).progress for step in range(begin, begin + 5)]
     assert places == first[begin : begin + 5]
@@ -110,18 +117,18 @@ def test_measured_journalled_and_kept(tmp_path: Path) -> None:
     def phases() -> list[tuple[float, Callable[[], None]]]:
         return [(0.5, lambda: step("a", 0.01)), (0.5, lambda: step("b", 0.03))]
 
-    made = time_budget(0.02, tmp_path, phases)
+    made = time_budget(wish(0.02), tmp_path, phases)
     assert made.course.end >= 1
     assert made.probe_seconds >= 5 * (0.01 + 0.03)
     assert calls == ["a"] * 5 + ["b"] * 5
-    again = time_budget(0.02, tmp_path, phases)
+    again = time_budget(wish(0.02), tmp_path, phases)
     assert len(calls) == 10
     assert again.course.legs == made.course.legs
     assert (again.phases, again.probe_seconds) == (made.phases, made.probe_seconds)
 
 
 def test_there_is_always_a_step(tmp_path: Path) -> None:
-    made = time_budget(1e-9, tmp_path, lambda: [(1.0, lambda: time.sleep(0.001))])
+    made = time_budget(wish(1e-9), tmp_path, lambda: [(1.0, lambda: time.sleep(0.001))])
     assert made.course.end == 1
 
 
@@ -131,7 +138,7 @@ def test_there_is_always_a_step(tmp_path: Path) -> None:
 def test_a_damaged_journal_is_one_line(tmp_path: Path, journal: str) -> None:
     (tmp_path / "course.json").write_text(journal)
     with pytest.raises(DataError, match=r"course\.json is damaged"):
-        time_budget(1.0, tmp_path, list)
+        time_budget(wish(1.0), tmp_path, list)
 
 
 def pretraining(**over: object) -> PretrainConfig:
@@ -167,21 +174,86 @@ def test_a_budget_that_is_written_displaces_the_preset_s() -> None:
     assert pretraining(tokens=1e6).minutes is None
 
 
-def test_a_budget_of_few_steps_is_warned_of_once(
+def step() -> None:
+    time.sleep(0.001)
+
+
+def test_minutes_that_come_to_few_steps_are_refused_with_the_figure_to_set(tmp_path: Path) -> None:
+    few = wish(1e-6, 50)
+    with pytest.raises(
+        ConfigError, match=r"^pretrain\.minutes: 1e-06 is 1 step of 0\.\d+ s here: "
+    ) as told:
+        time_budget(few, tmp_path, lambda: [(1.0, step)])
+    advised = re.search(
+        r"set at least ([\d.e-]+), which is 50, or .* min_steps: 1$", str(told.value)
+    )
+    assert advised is not None, told.value
+    assert read_course(tmp_path) is None  # the next try measures anew
+    enough = dataclasses.replace(few, minutes=5 * float(advised[1]))  # the machine may be busier
+    assert time_budget(enough, tmp_path, lambda: [(1.0, step)]).course.end >= 50
+    again = time_budget(few, tmp_path, list)  # begun: it goes on whatever the machine does now
+    assert again.course.end >= 50
+
+
+def test_where_the_base_is_paid_for_few_steps_are_warned_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def step() -> None:
-        time.sleep(0.001)
-
-    time_budget(1e-9, tmp_path, lambda: [(1.0, step)])
-    time_budget(1e-9, tmp_path, list)  # from the journal
-    assert [record.getMessage()[:49] for record in caplog.records] == [
-        "a budget of 1e-09 minutes gives 1 step of about 0"
+    few = wish(1e-6, 50, refuse=False)
+    assert time_budget(few, tmp_path, lambda: [(1.0, step)]).course.end == 1
+    time_budget(few, tmp_path, list)  # from the journal
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [record.getMessage()[:39] for record in warnings] == [
+        "pretrain.minutes: 1e-06 is 1 step of 0."
     ]
-    caplog.clear()
-    (tmp_path / "more").mkdir()
-    time_budget(0.01, tmp_path / "more", lambda: [(1.0, step)])
-    assert not caplog.records
+
+
+def test_epochs_that_have_fewer_steps_are_no_fault_of_the_minutes(tmp_path: Path) -> None:
+    made = time_budget(wish(0.01, 50), tmp_path, lambda: [(1.0, step)], most=7)
+    assert made.course.end == 7
+
+
+def test_minutes_say_what_they_come_to() -> None:
+    assert str(MinutesBudget("pretrain", 1, 1.3)) == "1 minute is 46 steps of 1.3 s here"
+    assert str(MinutesBudget("sft", 0.05, 3.0)) == "0.05 minutes are 1 step of 3 s here"
+    told = MinutesBudget("pretrain", 0.05, 1.0).refusal
+    assert told == (
+        "pretrain.minutes: 0.05 is 3 steps of 1 s here: set at least 0.92, which is 50, or allow "
+        "it with pretrain.min_steps: 3"
+    )
+    assert MinutesBudget("pretrain", 0.92, 1.0).refusal is None
+    assert MinutesBudget("pretrain", 0.05, 1.0, min_steps=3).refusal is None
+    probed = MinutesBudget("pretrain", 0.92, 1.0, probe_seconds=10.0)
+    assert probed.steps == 45
+    assert probed.refusal is not None
+
+
+@pytest.mark.parametrize("config", [PretrainConfig, FinetuneConfig, AdaptConfig, DistillConfig])
+def test_the_least_steps_are_no_part_of_the_key(config: type[StageConfig]) -> None:
+    loose = config.model_validate({"min_steps": 1})
+    assert loose.identity() == config().identity()
+    with pytest.raises(ValidationError, match="min_steps"):
+        config.model_validate({"min_steps": 0})
+
+
+def test_tiny_counts_steps_and_epochs_and_minutes_over_it_work() -> None:
+    run = tiny()
+    assert (run.pretrain.minutes, run.pretrain.counted_steps) == (None, 2600)
+    assert (run.sft.minutes, run.sft.steps, run.sft.epochs) == (None, None, 3.0)
+    timed = overlay(run, {"pretrain": {"minutes": 30}, "sft": {"minutes": 2}})
+    assert (timed.pretrain.minutes, timed.pretrain.counted_steps) == (30, None)
+    assert (timed.sft.minutes, timed.sft.steps) == (2, None)
+    counted = overlay(timed, {"pretrain": {"steps": 7}, "sft": {"steps": 5}})
+    assert (counted.pretrain.counted_steps, counted.pretrain.minutes) == (7, None)
+    assert (counted.sft.steps, counted.sft.minutes) == (5, None)
+    assert overlay(counted, {}, ["sft.epochs=2"]).sft.steps is None
+
+
+def test_the_autopilot_is_refused_a_number_of_steps_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="autopilot plans for minutes or flops, not for steps"):
+        overlay(tiny(), {}, ["pretrain.autopilot=true"])
+    with pytest.raises(ConfigError, match="autopilot plans for minutes or flops"):
+        overlay(tiny(), {}, ["pretrain.autopilot=true", "pretrain.tokens=1e6"])
+    assert overlay(tiny(), {}, ["pretrain.autopilot=true", "pretrain.minutes=4"]).pretrain.autopilot
 
 
 @pytest.mark.parametrize("kind", ["minutes", "tokens", "flops", "steps"])

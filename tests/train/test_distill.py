@@ -167,7 +167,7 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
 
 def test_minutes_become_steps_without_touching_the_run(store: Path, tokens: Tokens) -> None:
     teacher = sealed_model(store)
-    config = nano(steps=None, minutes=0.004, hidden_layers=(0,))
+    config = nano(steps=None, minutes=0.004, min_steps=1, hidden_layers=(0,))
     timed = distill(config, teacher, tokens, Workdir.temporary(store))
     counted = nano(steps=int(timed.stats["steps"]), hidden_layers=(0,))
     assert distill(counted, teacher, tokens, Workdir.temporary(store)).digest == timed.digest

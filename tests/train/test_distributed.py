@@ -132,7 +132,7 @@ def test_an_average_over_several_meshes(tokens: Tokens, store: Path) -> None:
 
 @pytest.mark.slow
 def test_minutes_become_the_same_steps_on_every_rank(tokens: Tokens, store: Path) -> None:
-    config = nano(steps=None, minutes=0.1, parallel=ParallelConfig(data=2))
+    config = nano(steps=None, minutes=0.1, min_steps=1, parallel=ParallelConfig(data=2))
     made = pretrain(config, tokens, Workdir.temporary(store))
     assert made.stats["steps"] == len(curve(store / made.name)["step"]) > 1
 

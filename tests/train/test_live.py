@@ -11,6 +11,7 @@ import torch
 from components.core.artifact import Tokenizer, Tokens
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from components.core.speed import TrainingSpeed
 from components.core.tracking import (
     STAGE_TAG,
     TRAININGS,
@@ -23,6 +24,7 @@ from components.core.tracking import (
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.train import live
+from components.train.loop import LEAST_TIMED_STEPS
 from components.train.pretrain import pretrain
 from tests.train.conftest import sealed_tokens
 from tests.train.test_pretrain import losses, nano
@@ -138,3 +140,20 @@ def test_a_training_lies_in_mlflow_and_a_later_try_goes_on_there(
     history = client.get_metric_history(runs[0].info.run_id, "loss")
     assert sorted(point.step for point in history) == sorted([*range(9)] * 2)
     assert len(client.list_artifacts(runs[0].info.run_id, "samples")) == live.SAMPLES
+
+
+def test_a_training_tells_how_quick_it_was(tokens: Tokens, store: Path) -> None:
+    told: list[TrainingSpeed] = []
+
+    def trained(steps: int) -> None:
+        work = Workdir.temporary(store)
+        work.progress.achieved = told.append
+        pretrain(nano(steps=steps), tokens, work)
+
+    trained(LEAST_TIMED_STEPS - 1)
+    assert told == []  # the first steps allocate
+    trained(LEAST_TIMED_STEPS)
+    (speed,) = told
+    assert (speed.parameters, speed.source) == (nano().shape.parameters, "pretrain")
+    assert 1e3 < speed.operations_per_second < 1e13
+    assert (speed.device, speed.precision) == (nano().device, nano().precision)

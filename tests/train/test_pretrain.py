@@ -90,7 +90,7 @@ def test_equal_calls_give_equal_bytes_and_seeds_differ(tokens: Tokens, store: Pa
 
 def test_minutes_become_steps_without_touching_the_run(tokens: Tokens, store: Path) -> None:
     work = Workdir.temporary(store)
-    timed = pretrain(nano(steps=None, minutes=0.005), tokens, work)
+    timed = pretrain(nano(steps=None, minutes=0.005, min_steps=1), tokens, work)
     counted = pretrain(nano(steps=int(timed.stats["steps"])), tokens, Workdir.temporary(store))
     assert timed.digest == counted.digest
 

@@ -5,28 +5,25 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.errors import ConfigError, DataError
+from components.core.shards import write_shard
 from components.core.weights import load_model, save_model
 from components.core.workdir import Workdir
 from components.text.chat import ASSISTANT, END_ID, SPECIALS, open_tokenizer, prompt_ids
-from components.train.recipe import OptimConfig
-from components.train.sft import (
-    Batches,
-    Example,
-    FinetuneConfig,
-    finetune,
-    micro_batches,
-    read_examples,
-)
+from components.train import loop
+from components.train.conversations import Batches, Conversations, Example, ReplayPlan
+from components.train.recipe import OptimConfig, SafetyConfig
+from components.train.sft import FinetuneConfig, finetune, micro_batches
 from models.decoder import Decoder
 from models.generate import generate
 from models.shape import DecoderShape
-from tests.train.conftest import NANO, sealed_model
+from tests.train.conftest import NANO, sealed_model, sealed_tokens
 
 
 def nano(**over: object) -> FinetuneConfig:
@@ -37,36 +34,37 @@ def nano(**over: object) -> FinetuneConfig:
 def test_only_the_answer_and_its_end_are_targets() -> None:
     prompt, answer = [1, 20, 21, 2], [30, 31, END_ID]
     other = Example([1, 22, 2, 33, END_ID], 3)
-    [(inputs, targets, share)] = micro_batches([Example([*prompt, *answer], 4), other], 100)
-    assert inputs.shape == targets.shape == share.shape == (2, 6)
-    assert targets[0][share[0] > 0].tolist() == answer
-    assert targets[1][share[1] > 0].tolist() == [33, END_ID]
+    [micro] = micro_batches([Example([*prompt, *answer], 4), other], 100)
+    assert micro.inputs.shape == micro.targets.shape == micro.answer.shape == (2, 6)
+    assert micro.targets[0][micro.answer[0] > 0].tolist() == answer
+    assert micro.targets[1][micro.answer[1] > 0].tolist() == [33, END_ID]
+    assert micro.count == 5
 
 
 def test_examples_end_their_prompt_with_the_assistants_turn(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
     path = store / instructions.name / "train.parquet"
-    examples = read_examples(nano(), path, store / tokenizer.name, NANO)
+    examples = Conversations(path, store / tokenizer.name, longest=64).of_epoch(0)
     assert len(examples) == 60
     assert all(one.ids[one.start - 1] == SPECIALS.index(ASSISTANT) for one in examples)
     assert all(one.ids[-1] == END_ID for one in examples)
-    described = read_examples(nano(kinds=("describe",)), path, store / tokenizer.name, NANO)
-    assert len(described) == 30
+    described = Conversations(path, store / tokenizer.name, longest=64, kinds=("describe",))
+    assert len(described.of_epoch(0)) == 30
 
 
 def test_batches_hold_everything_once_an_epoch_with_little_padding() -> None:
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(5, 60, (500,), generator=draw).tolist()
     examples = [Example([index, *[7] * length], 1) for index, length in enumerate(lengths)]
-    batches = Batches(examples, 600, seed=0, digest="ab" * 32)
+    batches = Batches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
     epoch = [batches.batch(step) for step in range(batches.per_epoch)]
     seen = [one.ids[0] for batch in epoch for one in batch]
     assert len(seen) == len(set(seen)) > 450  # epochs may differ by a batch
     padded = sum(max(len(one.ids) for one in batch) * len(batch) for batch in epoch)
     assert sum(len(one.ids) for batch in epoch for one in batch) > 0.9 * padded
     assert all(max(len(o.ids) for o in batch) * len(batch) <= 600 for batch in epoch)
-    again = Batches(examples, 600, seed=0, digest="ab" * 32)
+    again = Batches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
     assert again.batch(3) == batches.batch(3)
 
 
@@ -112,6 +110,18 @@ def test_epochs_bound_the_budget(
     assert math.isfinite(made.stats["loss"])
 
 
+def test_without_another_budget_epochs_are_one(
+    instructions: Instructions, tokenizer: Tokenizer, store: Path
+) -> None:
+    """No clock has a say: the same steps on every machine."""
+    model, whole = sealed_model(store), nano(steps=None, epochs=2)
+    made = finetune(whole, model, instructions, tokenizer, Workdir.temporary(store))
+    assert made.stats["epochs"] == pytest.approx(2, abs=0.01)
+    counted = nano(steps=int(made.stats["steps"]))
+    again = finetune(counted, model, instructions, tokenizer, Workdir.temporary(store))
+    assert again.digest == made.digest
+
+
 def test_another_vocabulary_is_refused(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
@@ -146,4 +156,119 @@ def test_no_instruction_left_is_an_error(
 ) -> None:
     path = store / instructions.name / "train.parquet"
     with pytest.raises(DataError, match="of the kinds poem"):
-        read_examples(nano(kinds=("poem",)), path, store / tokenizer.name, NANO)
+        Conversations(path, store / tokenizer.name, longest=64, kinds=("poem",))
+
+
+def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: Tokenizer) -> None:
+    rows = [
+        {
+            "kind": "module",
+            "question": f"A{n}?",
+            "answer": f"It is {n}.",
+            "wordings": [f"{letter}{n}?" for letter in "ABC"[: 1 + n]],
+            "reworded": [f"Z{n}?"],
+        }
+        for n in range(3)
+    ]
+    path = store / "rows.parquet"
+    write_shard(path, pa.Table.from_pylist(rows))
+    conversations = Conversations(path, store / tokenizer.name, longest=64)
+    words = open_tokenizer(store / tokenizer.name)
+    asked = [
+        [words.decode(one.ids[: one.start]) for one in conversations.of_epoch(epoch)]
+        for epoch in range(4)
+    ]
+    assert asked == [
+        ["A0?", "A1?", "A2?"],
+        ["A0?", "B1?", "B2?"],
+        ["A0?", "A1?", "C2?"],
+        ["A0?", "B1?", "A2?"],
+    ]
+    told = [[one.ids[one.start :] for one in conversations.of_epoch(epoch)] for epoch in (0, 1)]
+    assert told[0] == told[1]
+
+
+def test_an_epoch_of_other_lengths_has_a_batch_for_every_step() -> None:
+    def of_epoch(epoch: int) -> list[Example]:
+        return [Example([number] * (10 if epoch else 20), 1) for number in range(30)]
+
+    batches = Batches(of_epoch, 60, seed=0, digest="ab" * 32)
+    assert batches.per_epoch == 10
+    second = [batches.batch(step) for step in range(10, 20)]  # in five batches, each twice
+    assert {one.ids[0] for batch in second for one in batch} == set(range(30))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1 / 3, 0.5, 0.9])
+def test_replayed_steps_are_spread_evenly_and_counted(share: float) -> None:
+    plan = ReplayPlan(share)
+    for step in (0, 1, 7, 100, 1642):
+        assert plan.replays_before(step) == sum(map(plan.is_replay, range(step)))
+        assert abs(plan.replays_before(step) - share * step) < 1
+    for wanted in (1, 13, 1314):
+        total = plan.total(wanted)
+        assert total - plan.replays_before(total) == wanted
+        assert total == 1 or total - 1 - plan.replays_before(total - 1) < wanted
+    assert ReplayPlan(0.2).total(1314) == 1642
+
+
+def test_text_is_replayed_between_answers(
+    instructions: Instructions, tokenizer: Tokenizer, tokens: Tokens, store: Path
+) -> None:
+    config = nano(steps=10, replay=0.2)
+    model = sealed_model(store)
+    made = finetune(config, model, instructions, tokenizer, Workdir.temporary(store), tokens)
+    curve = pq.read_table(store / made.name / "curve.parquet").to_pydict()
+    # 512 tokens a step: all of them are targets of text, only the answers' of conversations
+    assert [step for step, targets in enumerate(curve["targets"]) if targets == 512] == [4, 9]
+    assert made.stats["replayed_steps"] == 2
+    alone = finetune(config, model, instructions, tokenizer, Workdir.temporary(store))
+    assert alone.stats["replayed_steps"] == 0
+    assert (
+        pq.read_table(store / alone.name / "curve.parquet")["targets"].to_pylist()[:4]
+        == (curve["targets"][:4])
+    )
+    other = finetune(
+        nano(steps=10, replay=0.2, seed=1),
+        model,
+        instructions,
+        tokenizer,
+        Workdir.temporary(store),
+        tokens,
+    )
+    assert other.digest != made.digest
+
+
+def test_a_killed_fine_tuning_with_replay_ends_with_the_same_bytes(
+    instructions: Instructions,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = nano(steps=9, replay=0.4, safety=SafetyConfig(checkpoint_seconds=1e-9))
+    model = sealed_model(store)
+    whole = finetune(config, model, instructions, tokenizer, Workdir.temporary(store), tokens)
+    work = Workdir.temporary(store)
+    advance = loop._Run.advance
+
+    def killed(run: loop._Run[object]) -> None:
+        if run.step == 5:
+            raise KeyboardInterrupt
+        advance(run)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop._Run, "advance", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config, model, instructions, tokenizer, work, tokens)
+    resumed = finetune(config, model, instructions, tokenizer, work, tokens)
+    assert resumed.digest == whole.digest
+
+
+def test_tokens_of_another_vocabulary_are_refused(
+    instructions: Instructions, tokenizer: Tokenizer, store: Path
+) -> None:
+    other = sealed_tokens(store, 20, vocabulary=300)
+    with pytest.raises(ConfigError, match="vocabulary of 261, the tokens one of 300"):
+        finetune(
+            nano(), sealed_model(store), instructions, tokenizer, Workdir.temporary(store), other
+        )

@@ -15,9 +15,10 @@ from components.core.workdir import Workdir
 from components.text.tokens import open_split
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig
+from components.train.conversations import Batches, Conversations
 from components.train.distill import DistillConfig, distill
 from components.train.recipe import OptimConfig
-from components.train.sft import Batches, FinetuneConfig, finetune, micro_batches, read_examples
+from components.train.sft import FinetuneConfig, finetune, micro_batches
 from components.train.texts import Texts
 from models.shape import DecoderShape
 from tests.train.conftest import NANO, sealed_model
@@ -71,7 +72,8 @@ def run(
                 optim=OPTIM,
                 lora=lora,
             )
-            return curve(store, finetune(config, model, instructions, tokenizer, work))
+            made = finetune(config, model, instructions, tokenizer, work, tokens)
+            return curve(store, made)
         if stage == "adapt":
             config = text_config(AdaptConfig, micro_batch, lora=lora)
             return curve(store, adapt(config, model, tokens, work))
@@ -98,9 +100,9 @@ def test_the_micro_batches_hold_unequal_numbers_of_targets(
     """Else a mean of the micro-batches' means would pass the test above."""
     config = FinetuneConfig(batch=400, longest=64)
     path = store / instructions.name / "train.parquet"
-    examples = read_examples(config, path, store / tokenizer.name, NANO)
-    batches = Batches(examples, config.batch, config.seed, instructions.digest)
-    counts = [float(micro[2].sum()) for micro in micro_batches(batches.batch(0), SPLITS[1])]
+    conversations = Conversations(path, store / tokenizer.name, longest=config.longest)
+    batches = Batches(conversations.of_epoch, config.batch, config.seed, instructions.digest)
+    counts = [micro.count for micro in micro_batches(batches.batch(0), SPLITS[1])]
     assert max(counts) > 1.2 * min(counts)
     split = open_split(store / tokens.name, "train")
     parts = AdaptConfig(batch=160, positions=32, micro_batch=SPLITS[1])

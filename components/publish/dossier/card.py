@@ -35,6 +35,7 @@ def card(settings: Settings, facts: Facts, place: Described, purpose: str, state
     parts = [
         *([purpose] if purpose else []),
         _sizes(facts),
+        *(f"`{stage}`: {note}" for stage, note in facts.notes),
         f"{dossier} · {where} · `{files}/dossier.html` in the workspace",
         *_figures(headlines(facts.gates)),
         _gates(facts.gates),

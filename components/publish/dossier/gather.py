@@ -77,7 +77,7 @@ class Facts:
     figures: dict[str, Figure]
     champion_figures: dict[str, Figure]
     examples: list[dict[str, Any]]
-    """Questions with the answers of the model and of the one it was aligned from."""
+    """Questions with the answers of the model and of the fine-tuned one."""
     plain_answers: list[dict[str, Any]]
     """Plain questions, those of held-out pages first, chosen evenly and not by quality."""
     funnel: list[tuple[str, float]]
@@ -88,6 +88,11 @@ class Facts:
     dropped: list[Page]
     curves: list[Curves]
     made: RunStages
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(stage, its note) of each stage that had one: how ``keep_best`` chose."""
+        return [(self.made.of(node), node.note) for node in self.chain if node.note]
 
     def node(self, format_: str) -> Node | None:
         """The last made of a format in the chain."""

@@ -17,11 +17,12 @@ class RunStages:
 
     run: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Digest of a sealed artifact -> the stage that made or found it."""
+    """Place and digest of a sealed artifact -> the stage that made or found it."""
 
     def of(self, node: Node) -> str:
         """The run's name for a stage, else its function's."""
-        return self.names.get(node.digest, node.stage)
+        # Two stages may come to one content; another run may have found it in another place.
+        return self.names.get(node.name) or self.names.get(node.digest, node.stage)
 
 
 def stages_of(runs: Path, uri: str) -> RunStages:
@@ -45,6 +46,7 @@ def _registered(runs: Path, uri: str) -> Iterator[tuple[str, RunStages]]:
             names: dict[str, str] = {}
             for step in steps:
                 if step["artifact"].startswith("sealed/"):
+                    names.setdefault(step["artifact"], step["stage"])
                     names.setdefault(step["digest"], step["stage"])
             yield str(record["started"]), RunStages(str(record["run"]), names)
         except (OSError, ValueError, KeyError, TypeError):

@@ -26,6 +26,8 @@ from flows.presets.text import tiny
 
 NAME, UNIT = "documentation, 4 minutes: bits per byte", "bits/byte"
 PEER = "AdamW with a cosine"
+BUDGET = {"minutes": 4.0, "steps": None}
+"""Recipes are compared in equal time."""
 SEEDS = (0, 1, 2)
 STUDENT = 4.303
 """Student's 97.5 % quantile for three values."""
@@ -79,14 +81,14 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def own_recipe() -> PretrainConfig:
     """What ``tiny`` runs, its open fields left to the autopilot."""
-    return tiny().pretrain.model_copy(update={"autopilot": True})
+    return tiny().pretrain.model_copy(update={**BUDGET, "autopilot": True})
 
 
 def adamw_recipe() -> PretrainConfig:
     """The same budget spent the usual way."""
     optim = {"kind": "adamw", "adam_lr": 0.001, "embedding_lr": 0.001, "weight_decay": 0.1}
     schedule = {"kind": "cosine", "warmup": 0.05, "floor": 0.1}
-    over = {"optim": optim, "schedule": schedule, "short": 0.0}
+    over = {**BUDGET, "optim": optim, "schedule": schedule, "short": 0.0}
     return PretrainConfig.model_validate({**tiny().pretrain.model_dump(), **over})
 
 

@@ -1,0 +1,99 @@
+"""Agreement of a reward model with the judge: within prompts, over the policy's own answers.
+
+What a reward model says of two prompts teaches a policy nothing; what it says of two answers to one
+does. So both the scale of rewards and the figure that decides whether they are used leave the
+prompts' own levels out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from components.core.artifact import canonical
+from components.core.errors import DataError
+from components.core.figures import Figure, correlation_interval
+from components.core.workdir import write_durably
+
+REWARD_FILE = "reward.json"
+CORRELATION = "within_prompt_correlation"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt with the distinct answers to it, at least two of them judged apart."""
+
+    page: str
+    prompt: list[int]
+    answers: list[list[int]]
+    """Tokens as sampled."""
+    counts: list[int]
+    """How often each answer was given."""
+    judgements: list[float]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt with its longest answer."""
+        return len(self.prompt) + max(map(len, self.answers))
+
+    def centre(self, values: Sequence[float]) -> list[float]:
+        """A value an answer, less their mean over the answers given."""
+        total = sum(self.counts)
+        mean = math.fsum(v * n for v, n in zip(values, self.counts, strict=True)) / total
+        return [value - mean for value in values]
+
+
+def within_deviation(groups: Sequence[Group], values: Sequence[Sequence[float]]) -> float:
+    """Standard deviation of values around their prompts' means, over the answers given."""
+    squares = math.fsum(
+        count * value**2
+        for group, some in zip(groups, values, strict=True)
+        for count, value in zip(group.counts, group.centre(some), strict=True)
+    )
+    return math.sqrt(squares / sum(sum(group.counts) for group in groups))
+
+
+def within_prompt_correlation(
+    groups: Sequence[Group], rewards: Sequence[Sequence[float]]
+) -> Figure:
+    """Pearson's r of reward and judgement, both less their prompt's mean, over all answers.
+
+    Pooled, so a prompt counts as much as its answers differ: where they hardly do, r of that
+    prompt alone is noise. The interval resamples pages, whose prompts resemble each other.
+    """
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for group, some in zip(groups, rewards, strict=True):
+        pairs = zip(group.counts, group.centre(some), group.centre(group.judgements), strict=True)
+        for count, reward, judgement in pairs:
+            of_page = sums[group.page]
+            of_page[0] += count * reward * judgement
+            of_page[1] += count * reward * reward
+            of_page[2] += count * judgement * judgement
+    products, reward_squares, judgement_squares = zip(*sums.values(), strict=True)
+    return correlation_interval(products, reward_squares, judgement_squares, name=CORRELATION)
+
+
+def write_correlation(folder: Path, correlation: Figure) -> None:
+    """Write ``reward.json``."""
+    write_durably(folder / REWARD_FILE, canonical({CORRELATION: correlation.model_dump()}))
+
+
+def read_correlation(folder: Path) -> Figure:
+    """The correlation that ``reward.json`` holds.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    try:
+        return Figure(**json.loads((folder / REWARD_FILE).read_bytes())[CORRELATION])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise DataError(
+            f"{folder.name}: {REWARD_FILE} does not say how well the reward model agrees with the "
+            f"principles ({error}): train it again with modelmill stage reward"
+        ) from error

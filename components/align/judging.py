@@ -1,0 +1,31 @@
+"""The principles as a judge of sampled answers, whose failure ends an attempt and not a run."""
+
+from __future__ import annotations
+
+from components.align.attempt import AttemptFailed
+from components.text.answering import Answer, Asked
+from components.text.principles import Constitution, JudgeFailed, Judgement, judge
+
+
+def judge_answer(constitution: Constitution, prompt: Asked, answer: Answer) -> Judgement:
+    """Judge one answer by every principle.
+
+    Args:
+        constitution: the principles.
+        prompt: what was asked, with the documentation's answer.
+        answer: what the policy said.
+
+    Raises:
+        AttemptFailed: a check raised, or its score is no number.
+    """
+    try:
+        return judge(
+            constitution,
+            prompt.question,
+            prompt.subject,
+            answer.text,
+            prompt.reference,
+            finished=answer.finished,
+        )
+    except JudgeFailed as error:
+        raise AttemptFailed("judge_failed", str(error)) from error

@@ -1,0 +1,131 @@
+"""How quick this machine trains: measured at set-up, renewed by every training.
+
+A speed is floating-point operations a second of whole training steps (forward, backward,
+optimiser), for a model of some size: small matrices reach a fraction of what large ones do. Set-up
+writes beside the interpreter (``components/train/measure.py``), so that the first plan of a fresh
+workspace finds it; trainings write into their workspace. Speeds of another processor, or of another
+number of cores, are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.core.artifact import canonical
+from components.core.locking import locked
+from components.core.log import get_logger
+from components.core.workdir import write_durably
+
+log = get_logger(__name__)
+AT_SETUP = "set-up"
+MOST = 64
+"""Speeds in one file; the oldest go."""
+
+
+@cache
+def processor() -> str:
+    """The processor's name."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or "unknown"
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: fewer than there are where it is pinned."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_name() -> str:
+    """The processor and its usable cores: what a speed holds for."""
+    return f"{processor()}, {usable_cores()} cores"
+
+
+class TrainingSpeed(BaseModel):
+    """The measured speed of training a model of one size."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    parameters: int = Field(gt=0, description="of the model")
+    operations_per_second: float = Field(gt=0, description="6 N + 12 L H Q T a token, measured")
+    device: str = Field(default="auto", description="as the config asked for it")
+    precision: str = Field(default="auto", description="as the config asked for it")
+    source: str = Field(default=AT_SETUP, description="set-up, or the stage that trained")
+    machine: str = Field(default_factory=machine_name, description="what it holds for")
+
+    @property
+    def setting(self) -> tuple[str, str, str, int]:
+        """Equal for speeds of which the newer replaces the older."""
+        return self.machine, self.device, self.precision, self.parameters
+
+
+class Speeds:
+    """The speeds known of this machine, newest first."""
+
+    def __init__(self, known: Sequence[TrainingSpeed] = ()) -> None:
+        self.known = tuple(known)
+
+    def __bool__(self) -> bool:
+        return bool(self.known)
+
+    def operations_per_second(
+        self, parameters: int, device: str = "auto", precision: str = "auto"
+    ) -> float | None:
+        """Expected speed for a model of ``parameters``; None where nothing was measured.
+
+        Between two measured sizes by their logarithms, outside them that of the nearest. Where
+        nothing was measured on ``device`` in ``precision``, other speeds have to do.
+        """
+        alike = [s for s in self.known if (s.device, s.precision) == (device, precision)]
+        newest: dict[int, float] = {}
+        for speed in alike or self.known:
+            newest.setdefault(speed.parameters, speed.operations_per_second)
+        below = max((size for size in newest if size <= parameters), default=None)
+        above = min((size for size in newest if size >= parameters), default=None)
+        if below is None or above is None or below == above:
+            nearest = above if below is None else below
+            return None if nearest is None else newest[nearest]
+        along = math.log(parameters / below) / math.log(above / below)
+        return float(newest[below] ** (1.0 - along) * newest[above] ** along)
+
+
+def setup_file() -> Path:
+    """Where set-up keeps its measurement: it goes with the environment."""
+    return Path(sys.prefix) / "share" / "modelmill" / "speed.json"
+
+
+def read_speeds(*files: Path) -> Speeds:
+    """The speeds of this machine in ``files``, those of earlier files first."""
+    here = machine_name()
+    return Speeds([speed for file in files for speed in _read(file) if speed.machine == here])
+
+
+def renew_speed(file: Path, measured: TrainingSpeed) -> None:
+    """Enter a speed in place of the older one of its setting; a full disk loses it, no more."""
+    try:
+        with locked(file.with_name(f".{file.name}.lock")):
+            others = [speed for speed in _read(file) if speed.setting != measured.setting]
+            kept = [speed.model_dump(mode="json") for speed in [measured, *others][:MOST]]
+            write_durably(file, canonical({"speeds": kept}))
+    except OSError as error:
+        log.info("the speed of this training was not kept: %s", error)
+
+
+def _read(file: Path) -> list[TrainingSpeed]:
+    try:
+        entries = json.loads(file.read_bytes())["speeds"]
+        return [TrainingSpeed.model_validate(entry) for entry in entries]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        log.info("%s is passed over: %s", file, error)  # the next training writes it anew
+        return []

@@ -1,0 +1,145 @@
+"""Held-out questions, answered several times by a model and judged by the principles.
+
+Both models of a comparison see the same questions and the same random numbers (common random
+numbers: Glasserman 2003, section 4.2), so that the luck of the draw falls out of their difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from components.core.config import StageConfig
+from components.core.items import Items, item_keys
+from components.core.log import get_logger
+from components.text.answering import Answer, Asked, answer_all
+from components.text.principles import (
+    Constitution,
+    JudgeFailed,
+    Judgement,
+    house_constitution,
+    judge,
+)
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from models.decoder import Decoder
+
+log = get_logger(__name__)
+
+
+class JudgingConfig(StageConfig):
+    """How questions are answered and judged."""
+
+    constitution: Constitution = Field(
+        default_factory=house_constitution, description="the principles that judge"
+    )
+    draws: int = Field(default=2, ge=1, le=64, description="answers sampled to each question")
+    temperature: float = Field(default=0.7, ge=0, le=5, description="of the sampling; 0 is greedy")
+    max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
+    batch: int = Field(default=128, ge=1, description="questions answered at once")
+    seed: int = Field(default=0, ge=0, lt=1 << 31, description="of the questions and the sampling")
+
+
+@dataclass(frozen=True)
+class JudgedAnswer:
+    """One answer and what the principles say of it."""
+
+    answer: Answer
+    judgement: Judgement
+
+
+Draws = Sequence[JudgedAnswer]
+"""The answers to one question, a draw each; none where the judge failed on one of them."""
+
+
+def mean_reward(draws: Draws) -> float:
+    """Mean judgement, in [0, 1], over the draws of one question."""
+    return math.fsum(draw.judgement.total for draw in draws) / len(draws)
+
+
+def answer_and_judge(
+    config: JudgingConfig,
+    model: Decoder,
+    tokenizer: tokenizers.Tokenizer,
+    asked: Sequence[Asked],
+    answered: Callable[[int], None] = lambda count: None,
+) -> list[Draws]:
+    """Each question's answers with their judgements, in the order of the questions.
+
+    Args:
+        config: the sampling and the principles.
+        model: answers.
+        tokenizer: that of the model.
+        asked: the questions with their references.
+        answered: told how many answers came with each batch.
+
+    A question on whose answers the judge fails is set aside, with a warning that says why.
+    """
+    # Greedy answers to one question are all the same.
+    draws = config.draws if config.temperature > 0 else 1
+    by_draw = [
+        answer_all(
+            model,
+            tokenizer,
+            [question.prompt for question in asked],
+            max_new=config.max_new,
+            temperature=config.temperature,
+            seed=(config.seed << 32) + draw,
+            batch=config.batch,
+            answered=answered,
+        )
+        for draw in range(draws)
+    ]
+    return [
+        _judge(config, question, answers)
+        for question, *answers in zip(asked, *by_draw, strict=True)
+    ]
+
+
+def _judge(config: JudgingConfig, question: Asked, answers: Sequence[Answer]) -> Draws:
+    try:
+        return [
+            JudgedAnswer(
+                answer,
+                judge(
+                    config.constitution,
+                    question.question,
+                    question.subject,
+                    answer.text,
+                    question.reference,
+                    finished=answer.finished,
+                ),
+            )
+            for answer in answers
+        ]
+    except JudgeFailed as error:
+        log.warning("set aside: %s", error)
+        return []
+
+
+def question_keys(config: JudgingConfig, asked: Sequence[Asked]) -> list[str]:
+    """Keys of questions: the same where reference, principles and sampling are."""
+    how = [
+        config.constitution.model_dump(mode="json"),
+        config.temperature,
+        config.max_new,
+        config.draws,
+        config.seed,
+    ]
+    return item_keys([[one.question, one.subject, one.reference, how] for one in asked])
+
+
+def reward_items(config: JudgingConfig, asked: Sequence[Asked], judged: Sequence[Draws]) -> Items:
+    """One model's mean judgement of each question that could be judged, as ``reward``."""
+    keys = question_keys(config, asked)
+    rows = [at for at, draws in enumerate(judged) if draws]
+    rewards = np.array([mean_reward(judged[at]) for at in rows])
+    pages = [asked[at].page for at in rows]
+    return Items([keys[at] for at in rows], pages, np.ones(len(rows)), {"reward": rewards})

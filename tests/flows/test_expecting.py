@@ -1,0 +1,263 @@
+"""Expected times: from past runs by the work that there is, else from the measured speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core import speed as speeds_module
+from components.core.artifact import Checkpoint, Lineage
+from components.core.config import StageConfig, overlay
+from components.core.errors import ConfigError
+from components.core.settings import Settings
+from components.core.speed import Speeds, TrainingSpeed, read_speeds, renew_speed
+from components.core.store import Store
+from components.core.workdir import Workdir
+from components.train.distill import DistillConfig
+from components.train.pretrain import PretrainConfig, pretrain
+from components.train.sft import FinetuneConfig
+from flows import budgets
+from flows.budgets import refuse_few_steps, refuse_stage
+from flows.expecting import EMBEDDED_EXAMPLES, EXAMPLE_TOKENS, Amounts, Expectation, operations
+from flows.history import History
+from flows.plan import PlanMill
+from flows.planned import Plan
+from flows.presets.text import TextRun, nano, tiny
+from flows.running import resolver
+from flows.text import text
+from models.presets import TINY
+
+GIGA = 1e9
+STEP = PretrainConfig().step_operations
+"""Operations of a step of the default shape and batch."""
+
+
+def speeds(rate: float, parameters: int = TINY.parameters) -> Speeds:
+    return Speeds([TrainingSpeed(parameters=parameters, operations_per_second=rate)])
+
+
+def planned(settings: Settings, run: TextRun, known: Speeds) -> PlanMill:
+    mill = PlanMill(Store(settings.store), speeds=known)
+    text(run, mill, resolver())
+    return mill
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", reference_data=tmp_path)
+
+
+@pytest.fixture
+def setup_speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of set-up, empty, and not this environment's own."""
+    monkeypatch.setattr(budgets, "setup_file", lambda: tmp_path / "setup.json")
+    return tmp_path / "setup.json"
+
+
+def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Settings) -> None:
+    steps = {step.name: step for step in planned(settings, tiny(), speeds(500 * GIGA)).steps}
+    assert steps["pretrain"].seconds == pytest.approx(2600 * STEP / (500 * GIGA))
+    assert steps["pretrain"].expected_from == "speed"
+    for name in (
+        "loss",
+        "sft",
+        "choice",
+        "preferences",
+        "reward",
+        "ppo",
+        "keep_best",
+        "facts",
+        "compare",
+        "safety",
+    ):
+        assert 0.5 < (steps[name].seconds or 0) < 600, name
+    for name in ("scrape", "extract", "tokens", "bundle"):
+        assert (steps[name].seconds, steps[name].expected_from) == (None, None)
+    half = {step.name: step for step in planned(settings, tiny(), speeds(250 * GIGA)).steps}
+    assert half["ppo"].seconds == pytest.approx(2 * (steps["ppo"].seconds or 0))
+    told = Plan(list(steps.values())).as_json()
+    assert told["plan"][0]["expected_from"] is None
+    assert told["totals"]["certain"]["seconds"] > 100
+    assert "scrape" in told["totals"]["unknown"]
+
+
+def test_without_a_speed_nothing_is_made_up(settings: Settings) -> None:
+    assert all(step.seconds is None for step in planned(settings, tiny(), Speeds()).steps)
+
+
+def test_epochs_of_other_pages_are_not_known_before_they_are_read(settings: Settings) -> None:
+    run = overlay(tiny(), {"scrape": {"seeds": ["https://a.example/"]}})
+    steps = {step.name: step for step in planned(settings, run, speeds(GIGA)).steps}
+    assert steps["sft"].seconds is None
+    assert steps["pretrain"].seconds is not None
+    counted = overlay(run, {"sft": {"steps": 100}})
+    assert {s.name: s for s in planned(settings, counted, speeds(GIGA)).steps}["sft"].seconds
+
+
+def sealed(
+    store: Store, component: str, config: StageConfig, stats: dict[str, float], **parents: str
+) -> Checkpoint:
+    """A result that a stage left behind, with the seconds that it took."""
+    key = f"{component}-{len(store.sealed())}"
+    record = {"component": component, "config": config.model_dump(mode="json"), "code": {}}
+    lineage = Lineage(component=component, code="", config="", parents=parents)
+    work = Workdir(store.root, key, lineage, record=record)
+    (work.folder / "weights").write_text(key)
+    return work.seal(Checkpoint, stats=stats)
+
+
+PRETRAIN, SFT = "components.train.pretrain.pretrain", "components.train.sft.finetune"
+
+
+def expected(store: Store, run: TextRun, known: Speeds) -> dict[str, float | None]:
+    mill = PlanMill(store, History(store), speeds=known)
+    text(run, mill, resolver())
+    return {step.name: step.seconds for step in mill.steps}
+
+
+def test_history_wins_and_is_scaled_by_the_steps_that_were_taken(settings: Settings) -> None:
+    """Of a training by minutes too: it is the steps that are known to have taken so long."""
+    store = Store(settings.store)
+    base = sealed(store, PRETRAIN, PretrainConfig(minutes=4.0), {"seconds": 200.0, "steps": 100})
+    config = FinetuneConfig(minutes=1.0)
+    stats = {"seconds": 60.0, "steps": 111, "examples": 22_400}
+    sealed(store, SFT, config, stats, model=base.digest)
+    seconds = expected(store, tiny(), speeds(500 * GIGA))
+    assert seconds["pretrain"] == pytest.approx(2600 * 2.0)
+    epochs = tiny().sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / 0.8  # a fifth is replayed
+    assert seconds["sft"] == pytest.approx(60.0 * epochs / (111 * config.batch), rel=0.01)
+    assert expected(store, tiny(), Speeds())["pretrain"] == pytest.approx(2600 * 2.0)
+    timed = overlay(tiny(), {"pretrain": {"minutes": 7}})
+    assert expected(store, timed, speeds(GIGA))["pretrain"] == pytest.approx(350.0)
+
+
+def test_a_past_run_of_another_shape_is_scaled_by_its_operations(settings: Settings) -> None:
+    store, small = Store(settings.store), nano().pretrain
+    base = sealed(store, PRETRAIN, small, {"seconds": 6.0, "steps": 60})
+    stats = {"seconds": 2.0, "steps": 20, "examples": 500}
+    sealed(store, SFT, nano().sft, stats, model=base.digest)
+    known = Speeds(
+        [
+            TrainingSpeed(parameters=TINY.parameters, operations_per_second=400 * GIGA),
+            TrainingSpeed(parameters=small.shape.parameters, operations_per_second=100 * GIGA),
+        ]
+    )
+    seconds = expected(store, tiny(), known)
+    times = 2600 * STEP / (60 * small.step_operations)
+    assert seconds["pretrain"] == pytest.approx(6.0 * times / 4.0)
+    assert (seconds["sft"] or 0) > 100.0
+
+
+def test_a_teacher_that_only_answers_counts_a_third() -> None:
+    config = DistillConfig(steps=10)
+    alone = operations(config, Amounts())
+    taught = operations(config, Amounts(teacher=TINY))
+    assert alone is not None
+    assert taught is not None
+    per_token = (taught - alone) / (10 * config.batch)
+    assert per_token == pytest.approx((6 * TINY.parameters + 12 * 5 * 3 * 64 * 512) / 3, rel=0.01)
+
+
+def refuse(settings: Settings, run: TextRun) -> None:
+    mill = planned(settings, run, budgets.known_speeds(settings))
+    refuse_few_steps(settings, mill.steps, mill.expectation)
+
+
+def measured_as(monkeypatch: pytest.MonkeyPatch, rate: float) -> list[Any]:
+    """This machine is measured to be so quick; the calls."""
+    from components.train import measure
+
+    calls: list[Any] = []
+
+    def measured(shapes: Any, **over: Any) -> list[TrainingSpeed]:
+        calls.append(over)
+        return [
+            TrainingSpeed(parameters=shape.parameters, operations_per_second=rate)
+            for shape in shapes
+        ]
+
+    monkeypatch.setattr(measure, "measure_speeds", measured)
+    return calls
+
+
+def test_minutes_too_few_are_refused_before_anything_runs(
+    settings: Settings, setup_speeds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = measured_as(monkeypatch, STEP)  # a step a second
+    renew_speed(setup_speeds, speeds(STEP).known[0])
+    run = overlay(tiny(), {"pretrain": {"minutes": 0.5}})
+    with pytest.raises(
+        ConfigError, match=r"pretrain\.minutes: 0\.5 is 20 steps of 1 s here: set at"
+    ):
+        refuse(settings, run)
+    assert len(calls) == 1  # what was known is measured anew before anybody is refused
+    refuse(settings, overlay(run, {"pretrain": {"min_steps": 20}}))
+    refuse(settings, overlay(run, {"pretrain": {"minutes": 2}}))
+    refuse(settings, tiny())
+    assert len(calls) == 1
+
+
+def test_a_figure_of_a_busy_day_refuses_nobody(
+    settings: Settings, setup_speeds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew_speed(setup_speeds, speeds(STEP / 100).known[0])
+    calls = measured_as(monkeypatch, 100 * STEP)
+    refuse(settings, overlay(tiny(), {"pretrain": {"minutes": 0.5}}))
+    assert len(calls) == 1
+    assert read_speeds(settings.speed).operations_per_second(TINY.parameters) == 100 * STEP
+
+
+@pytest.mark.usefixtures("setup_speeds")
+def test_where_no_speed_is_known_it_is_measured_first(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = measured_as(monkeypatch, STEP)
+    with pytest.raises(ConfigError, match=r"sft\.minutes: 0\.1 is 1 step of"):
+        refuse(settings, overlay(tiny(), {"sft": {"minutes": 0.1}}))
+    refuse(settings, nano())
+    assert len(calls) == 1
+
+
+def test_the_plan_says_what_minutes_come_to_and_that_a_run_would_be_refused(
+    settings: Settings,
+) -> None:
+    run = overlay(tiny(), {"pretrain": {"minutes": 0.5}, "sft": {"minutes": 60}})
+    plan = Plan(planned(settings, run, speeds(STEP)).steps)
+    told = plan.as_json()
+    by_name = {step["name"]: step for step in told["plan"]}
+    budget = by_name["pretrain"]["minutes_budget"]
+    assert (budget["minutes"], budget["steps"]) == (0.5, 20)
+    assert budget["refusal"] == told["refused"][0]
+    assert by_name["sft"]["minutes_budget"]["refusal"] is None
+    epochs = run.sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / run.sft.batch / 0.8
+    assert by_name["sft"]["minutes_budget"]["steps"] == round(epochs)  # they bound the minutes
+    assert by_name["loss"]["minutes_budget"] is None
+
+
+@pytest.mark.usefixtures("setup_speeds")
+def test_one_stage_on_a_user_s_files_is_refused_alike(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_as(monkeypatch, STEP)
+    config = PretrainConfig(minutes=0.5)
+    with pytest.raises(ConfigError, match=r"pretrain\.minutes: 0\.5 is 20 steps"):
+        refuse_stage(settings, "pretrain", pretrain, config, {})
+    store = Store(settings.store)
+    key = store.request(pretrain, config, {}).key
+    scratch = store.root / "partial" / key / "scratch"
+    scratch.mkdir(parents=True)
+    (scratch / "course.json").write_text("{}")  # begun: the machine's speed no longer matters
+    refuse_stage(settings, "pretrain", pretrain, config, {})
+
+
+def test_a_speed_is_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speeds_module, "usable_cores", lambda: 3)
+    assert TrainingSpeed(parameters=1, operations_per_second=1).machine.endswith(", 3 cores")
+    assert (
+        Expectation(History(Store(Path("/nonexistent")))).minutes_budget(
+            "pretrain", PretrainConfig(minutes=1)
+        )
+        is None
+    )

@@ -1,0 +1,82 @@
+"""What the live line says of the time that is left, of the stage and of the whole run."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from rich.console import Console
+
+from components.core.artifact import Artifact, Lineage
+from components.core.config import StageConfig
+from components.core.progress import Progress
+from flows.display import Display
+from flows.forecast import Forecast
+from flows.plan import RUNS, Planned
+from flows.step import COMPLETED, StepResult
+
+
+def planned(name: str, seconds: float | None) -> Planned:
+    return Planned(name, RUNS, [], seconds, None, lambda: None, StageConfig(), {})
+
+
+STEPS = [planned("pretrain", 240.0), planned("sft", 120.0), planned("ppo", 90.0)]
+
+
+def line(display: Display) -> str:
+    """What the live line shows."""
+    assert display._live is not None
+    return re.sub(r" +", " ", str(display._live.renderable))
+
+
+def on_terminal(forecast: Forecast) -> Display:
+    return Display(Console(file=io.StringIO(), force_terminal=True, width=200), forecast)
+
+
+def result(name: str) -> StepResult:
+    artifact = Artifact(name="", digest="", lineage=Lineage(component="", code="", config=""))
+    return StepResult(name, COMPLETED, 1.0, artifact)
+
+
+def test_before_a_rate_is_known_the_expectation_tells() -> None:
+    display = on_terminal(Forecast(STEPS))
+    display.started("pretrain")
+    assert line(display) == "… pretrain ETA 4:00 run: about 8 min left"
+    progress = Progress(total=100, unit="steps")
+    display.progressed("pretrain", progress)
+    assert "0/100 steps 0/s ETA 3:59 run: about 7 min left" in line(display) or (
+        "ETA 4:00 run: about 8 min left" in line(display)
+    )
+    display._stop()
+
+
+def test_then_its_own_rate_and_the_rest_of_the_run() -> None:
+    display = on_terminal(Forecast(STEPS))
+    display.started("pretrain")
+    progress = Progress(total=100, unit="steps")
+    progress._started -= 50.0  # ten steps in fifty seconds
+    progress.advance(10)
+    display.progressed("pretrain", progress)
+    assert re.search(r"0\.2/s ETA 7:3\d run: about 11 min left", line(display)), line(display)
+    display.finished(result("pretrain"))
+    display.started("sft")
+    assert line(display) == "… sft ETA 2:00 run: about 4 min left"
+    display.finished(result("sft"))
+    display.started("ppo")
+    assert line(display) == "… ppo ETA 90.0 s run: about 2 min left"
+    display._stop()
+
+
+def test_what_nothing_tells_stays_open() -> None:
+    display = on_terminal(Forecast([planned("scrape", None), *STEPS]))
+    display.started("scrape")
+    assert line(display) == "… scrape ETA ? run: more than 8 min left"
+    display._stop()
+    display = on_terminal(Forecast([planned("scrape", None)]))
+    display.started("scrape")
+    assert line(display) == "… scrape ETA ?"
+    display._stop()
+    unknown = Display(Console(file=io.StringIO(), force_terminal=True, width=200))
+    unknown.started("adapt")
+    assert line(unknown) == "… adapt ETA ?"
+    unknown._stop()
