@@ -8,6 +8,7 @@ from typing import Any
 
 from components.core.artifact import Checkpoint
 from components.core.config import StageConfig
+from components.core.device import Device
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.speed import Speeds, read_speeds, renew_speed, setup_file
@@ -84,7 +85,7 @@ def _measured_now(
     shape = trained_shape(config, expected.amounts.shape)
     if shape is None or shape.parameters > MOST_PARAMETERS:
         return None
-    device = getattr(config, "device", "auto")
+    device: Device = getattr(config, "device", "auto")
     (speed,) = measure_speeds(
         [shape], seconds=1.0, precision=config.precision, device=device, source=MEASURED
     )

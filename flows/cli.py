@@ -7,14 +7,14 @@ and exits 0, 1 (failed) or 2 (bad input), never with a traceback for a user's mi
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from typing import Any
 
 import typer
 
-from components.core import log
+from components.core import log, stopping
 from components.core.errors import MillError
+from components.core.stopping import Stopped
 from flows.commands import bench, housekeeping, lineage, looking, machine, models, platform, runs
 from flows.commands.app import app
 
@@ -22,34 +22,39 @@ COMMANDS = (runs, looking, lineage, models, machine, platform, housekeeping, ben
 """Importing a module adds its commands to ``app``."""
 TOLD = ("components.train.autopilot_settle", "components.train.budget")
 """Modules that log what the autopilot chose, and what minutes come to: read before it trains."""
-STOPPED = 130
-"""The exit code of a command that Ctrl+C ended, as shells have it."""
 
 
 def main() -> None:
     """The console script."""
-    # So that what a run started (pool, server) is ended with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     as_json = "--json" in sys.argv
     log.configure(told=() if as_json else TOLD)
-    try:
-        code = _answer(as_json)
-    except MillError as error:
-        code = _refuse(str(error), type(error).__name__, error.exit_code, as_json=as_json)
-    except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
-        code = _refuse(_usage(error), "UsageError", 2, as_json=as_json)
+
+    def say_stopped() -> None:
+        stop = stopping.asked() or Stopped()
+        _refuse(stopping.line(), "Stopped", stop.exit_code, as_json=as_json)
+
+    with stopping.listening(hard=True):
+        with stopping.last_words(say_stopped):
+            code = _answer(as_json)
+        stop = stopping.asked()
+        if stop is not None:
+            say_stopped()
+            stopping.finish(stop.exit_code)
     sys.exit(code)
 
 
 def _answer(as_json: bool) -> Any:
     """Run the command; its exit code. For a program nothing but the answer is printed."""
     try:
-        code = app(prog_name="modelmill", standalone_mode=not as_json)
+        return app(prog_name="modelmill", standalone_mode=not as_json)
+    except SystemExit as ended:  # how typer gives its exit code to a user
+        return ended.code
     except typer.Abort:
         return _refuse("stopped before an answer", "Stopped", 1, as_json=as_json)
-    if code == STOPPED:
-        return _refuse("stopped by the user", "Stopped", STOPPED, as_json=as_json)
-    return code
+    except MillError as error:
+        return _refuse(str(error), type(error).__name__, error.exit_code, as_json=as_json)
+    except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
+        return _refuse(_usage(error), "UsageError", 2, as_json=as_json)
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -62,7 +67,7 @@ def _usage(error: typer.TyperException) -> str:
 def _refuse(error: str, kind: str, exit_code: int, *, as_json: bool) -> int:
     """One line on standard error and, for a program, one object on standard output."""
     message = log.mask(error)
-    sys.stderr.write(f"modelmill: {message}\n")
+    sys.stderr.write(f"{message}\n" if kind == "Stopped" else f"modelmill: {message}\n")
     if as_json:
         told = {"error": message, "kind": kind, "exit_code": exit_code}
         sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")

@@ -16,15 +16,18 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from prefect import flow
+from prefect._internal.control_listener import get_intent
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
 from rich.console import Console
 
-from components.core import settings
+from components.core import settings, stopping
 from components.core.errors import MillError
-from flows.orchestrate import refused
+from components.core.stopping import Stopped
+from flows.orchestrate import cancelled, refused
 from flows.running import Outcome, RunOptions, run_text
 
 Preset = Literal["nano", "tiny", "small"]
@@ -32,6 +35,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Minutes = Annotated[float, Field(gt=0, le=100_000)]
 Pages = Annotated[int, Field(ge=1, le=10_000_000)]
 Name = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9-]{0,62})?$")]
+_SUPERVISED = frozenset({"reschedule", "relinquish"})
+"""What `prefect flow-run execute` intends with a run that it ends: the next state is its own."""
 YamlFile = Annotated[str, Field(pattern=r"^(.*\.ya?ml)?$")]
 
 
@@ -119,9 +124,14 @@ def _run(options: RunOptions) -> State[str]:
     Its console is silent: Prefect's own log has a line for each step.
     """
     try:
-        outcome = run_text(settings.load(), options, Console(quiet=True))
+        with stopping.listening(hard=True):
+            outcome = run_text(settings.load(), options, Console(quiet=True))
     except MillError as error:
         return refused(error)
+    except KeyboardInterrupt as stop:
+        if get_intent() in _SUPERVISED and isinstance(stop, Stopped):
+            raise TerminationSignal(stop.sign) from stop
+        return cancelled(stop)
     return Completed(message=_said(outcome))
 
 

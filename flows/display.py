@@ -114,7 +114,8 @@ class Display:
 
     def failed(self, name: str, error: BaseException) -> None:
         self._stop()
-        self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
+        if not isinstance(error, KeyboardInterrupt):  # a stop has a line of its own
+            self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
 
     def _stop(self) -> None:
         if self._live is not None:

@@ -51,12 +51,19 @@ def exhibit_of(
     if isinstance(result.artifact, Checkpoint | Bundle) and (folder / BUNDLE_FILE).is_file():
         return Exhibit("parity", "Each form beside the torch model", parity(folder))
     if (folder / CURVE_FILE).is_file():
-        return Exhibit(f"curve-{result.name}", f"Training curve of {result.name}", curve(folder))
+        return Exhibit(
+            f"curve-{_dashed(result.name)}", f"Training curve of {result.name}", curve(folder)
+        )
     if (folder / REPORT_FILE).is_file():
         rows = figures(folder)
         title = f"Figures of {result.name}, with 95 % intervals"
-        return Exhibit(f"figures-{result.name}", title, rows) if rows else None
+        return Exhibit(f"figures-{_dashed(result.name)}", title, rows) if rows else None
     return None
+
+
+def _dashed(stage: str) -> str:
+    """A stage's name as a key may hold it: Prefect takes letters, digits and dashes."""
+    return stage.replace("_", "-")
 
 
 def funnel(select: StepResult, earlier: Mapping[str, StepResult]) -> list[Row]:

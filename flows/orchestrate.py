@@ -7,59 +7,92 @@ or a run refuses is the message of its failed state: one line, without a traceba
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound, PrefectException, TerminationSignal
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
+from components.core import stopping
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
 from components.core.settings import STARTUP
+from components.core.stopping import Stopped
 from components.publish import approvals
 from components.publish.approvals import NeedsApproval, Pending, decide, decision
 from flows.approval import Question, Word, ask, question_text
+from flows.own_server import OwnServer
 from flows.step import Mill, StepResult, StoreMill
 
+_DRAIN_SECONDS = 0.5
+_SEEN_SECONDS = (0.1, 0.2, 0.4)
+"""Between looks for a task run that the server has yet to enter."""
 SERVER = "prefect.server.api.server:create_app"
 log = get_logger(__name__)
 
 
 class PrefectMill(StoreMill):
-    """Each step is a task run of the surrounding flow run."""
+    """Each step is a task run of the surrounding flow run, in the thread of the flow.
+
+    Signals reach the main thread alone, so that is where a step must be for Ctrl+C to end it.
+    """
+
+    running: UUID | None = None
+    """The task run at work."""
+    stopped: UUID | None = None
+    """The task run that was cancelled."""
 
     def _execute(self, name: str, body: Callable[[], StepResult]) -> StepResult:
         results: list[StepResult] = []
-        refusals: list[MillError] = []
+        refusals: list[BaseException] = []
 
         @task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
         def run_step() -> State[str]:
+            context = TaskRunContext.get()
+            self.running = context.task_run.id if context else None
             try:
-                result = body()
+                with stopping.prompt():
+                    result = body()
             except NeedsApproval as error:
                 refusals.append(error)
                 return Completed(name="Waiting", message=str(error))
             except MillError as error:
                 refusals.append(error)
                 return refused(error)
+            except KeyboardInterrupt as stop:
+                refusals.append(stop)
+                self.stopped = self.running
+                return cancelled(stop)
+            except Exception as error:
+                refusals.append(error)
+                raise
             results.append(result)
             # The artifact's digest is all that Prefect needs to hold.
             return Completed(
                 name=result.state, message=result.said or None, data=result.artifact.digest
             )
 
-        # A state returned from a direct call would reach the flow as a state.
-        run = run_step.submit()
-        run.wait()
+        # Prefect's engine is not cut between two states.
+        with stopping.deferred():
+            state = run_step(return_state=True)
+        self.running = None
         if refusals:
             raise refusals[0]
-        run.result()
+        if not results:
+            raise MillError(f"{name}: Prefect did not run it: {state.message or state.name}")
         return results[0]
 
     def _wait_for_approval(self, name: str, pending: Pending) -> None:
@@ -89,34 +122,104 @@ def refused(error: MillError) -> State[str]:
     return Failed(message=mask(str(error)))
 
 
+def cancelled(stop: KeyboardInterrupt) -> State[str]:
+    """The state of a run that a signal stopped."""
+    return Cancelled(message=f"{stop or Stopped()}; the same command goes on from here")
+
+
 def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: PrefectMill) -> None:
     """Run ``body(mill)`` as one Prefect flow run, against the configured or an own server.
 
     Raises:
         MillError: what ``body`` raised, and the flow run has failed with its line; or no server
             answers.
+        KeyboardInterrupt: it was stopped, and the flow run is cancelled.
+        Exception: a bug in ``body``, and the flow run has failed.
     """
-    refusals: list[MillError] = []
+    refusals: list[BaseException] = []
     begun: list[str] = []
 
     @flow(name=name, flow_run_name=run_name, log_prints=False, persist_result=False)
     def modelmill() -> State[str]:
         begun.append(run_name)
         try:
-            body(mill)
+            # Prefect has put a handler of SIGTERM of its own into place.
+            with stopping.listening(), stopping.prompt(), telling_by_force(mill):
+                body(mill)
         except MillError as error:
             refusals.append(error)
             return refused(error)
+        except KeyboardInterrupt as stop:
+            refusals.append(stop)
+            return cancelled(stop)
+        except Exception as error:  # a bug: Prefect would keep it in the state it returns
+            refusals.append(error)
+            raise
         return Completed()
 
+    own = OwnServer() if PREFECT_API_URL.value() is None else None
     try:
-        modelmill(return_state=True)
+        if own is not None:
+            own.start()
+        with stopping.deferred():
+            modelmill(return_state=True)
+        if refusals:
+            raise refusals[0]
     except (RuntimeError, httpx.HTTPError, OSError) as error:
         if begun:
             raise
         raise MillError(_no_server(error)) from error
-    if refusals:
-        raise refusals[0]
+    except TerminationSignal as late:  # between Prefect's handler and ours
+        raise Stopped(late.signal) from late
+    except KeyboardInterrupt as stop:
+        _see_cancelled(mill, stop)
+        raise
+    finally:
+        if own is not None and stopping.asked():
+            own.end()
+
+
+def _see_cancelled(mill: PrefectMill, stop: KeyboardInterrupt) -> None:
+    """Bring what waits to the server, and the cancelled task run into its database.
+
+    Task runs reach a server as events, which it enters by batches: it may end before.
+    """
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=_DRAIN_SECONDS, at_exit=False)
+    if mill.stopped is None:
+        return
+    with get_client(sync_client=True) as client:
+        for wait in _SEEN_SECONDS:
+            try:
+                client.set_task_run_state(mill.stopped, cancelled(stop), force=True)
+                return
+            except ObjectNotFound:  # it only just began
+                time.sleep(wait)
+            except (httpx.HTTPError, PrefectException) as error:
+                log.warning("Prefect was not told that a step is cancelled: %s", error)
+                return
+
+
+@contextmanager
+def telling_by_force(mill: PrefectMill) -> Iterator[None]:
+    """Cancel the surrounding flow run, and its step at work, before an end by force."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    identifier = context.flow_run.id
+
+    def tell() -> None:
+        state = cancelled(stopping.asked() or Stopped())
+        try:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(identifier, state, force=True)
+                if mill.running is not None:
+                    client.set_task_run_state(mill.running, state, force=True)
+        except (httpx.HTTPError, PrefectException) as error:
+            log.warning("Prefect was not told that the run is cancelled: %s", error)
+
+    with stopping.last_words(tell):
+        yield
 
 
 def _no_server(error: Exception) -> str:

@@ -106,6 +106,9 @@ class Poster:
 
     def failed(self, name: str, error: BaseException) -> None:
         said = mask(str(error) or type(error).__name__)
+        if isinstance(error, KeyboardInterrupt):
+            self._log(f"{name}: {said}")
+            return
         self._refused_at = name
         self._log(f"{name}: {said}", logging.ERROR)
         if name == "promote":
@@ -177,5 +180,5 @@ def _try(post: Callable[[], object]) -> None:
     """What the UI shows is a courtesy: a server that does not take it costs a line."""
     try:
         post()
-    except (httpx.HTTPError, PrefectException) as error:
+    except (httpx.HTTPError, PrefectException, ValueError) as error:
         log.info("Prefect did not take it: %s", error)

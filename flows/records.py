@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from components.core import stopping
 from components.core.artifact import canonical
 from components.core.log import mask
 from components.core.processes import alive_since
@@ -53,6 +54,9 @@ class Record:
         self._write()
 
     def failed(self, name: str, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.stop()
+            return
         self.close("failed", f"{name}: {mask(str(error) or type(error).__name__)}")
 
     def note(self, **facts: Any) -> None:
@@ -64,6 +68,13 @@ class Record:
     def ended(self) -> bool:
         """Whether the run's end is entered."""
         return bool(self._content["state"] != "running")
+
+    def stop(self) -> None:
+        """The end of a run that a signal stopped."""
+        if not self.ended:
+            by = str(stopping.asked() or "stopped by the user")
+            at = self._content.get("at")
+            self.close("stopped", f"{at}: {by}" if at else by)
 
     def close(self, state: str, note: str = "") -> None:
         """The run's end: ``completed``, ``failed`` or ``stopped``."""

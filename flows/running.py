@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from components.collect.resolve import resolve as resolve_sources
 from components.collect.scrape import ScrapeConfig
-from components.core import log
+from components.core import log, stopping
 from components.core.action import Workspace
 from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
@@ -29,6 +29,8 @@ from flows.display import Display, closing_table
 from flows.events import Events
 from flows.forecast import Forecast
 from flows.history import History
+from flows.judges import try_judges
+from flows.model_answers import ModelAnswers, answers_of_run
 from flows.own_files import with_own_files
 from flows.plan import PlanMill, Planned
 from flows.planned import Plan
@@ -88,12 +90,20 @@ class Outcome:
             "ended": self.ended,
             "seconds": round(sum(result.seconds for result in self.results), 3),
             "steps": [step_json(result) for result in self.results],
+            "answers": self.answers.as_json(),
         }
 
+    @property
+    def answers(self) -> ModelAnswers:
+        """Questions that the model was asked, with its answers; none where the run asked none."""
+        steps = ((result.name, result.artifact.name) for result in self.results)
+        return answers_of_run(self.home / "store", steps)
+
     def show(self, console: Console) -> None:
-        """The closing table, the address of what was made, the next command."""
+        """The closing table, some answers, the address of what was made, the next command."""
         console.print()
         console.print(closing_table(self.results))
+        self.answers.show(console)
         for result in self.results:
             if isinstance(result.artifact, ModelVersion) and result.name == "register":
                 console.print(f"made: {result.artifact.name} in the MLflow registry")
@@ -213,8 +223,10 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
 
     Raises:
         MillError: a step failed, or refused; the run's record says so.
+        KeyboardInterrupt: it was stopped; the record says so, and the same call goes on from here.
     """
     config = options.config or read_target(options.target, options.sets, settings)
+    try_judges(config)
     store = Store(settings.store)
     _check_until(options, config, store)
     forecast, resolve = Forecast(), resolver(options.refresh, options.as_of)
@@ -236,15 +248,14 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     events = Events(settings, config.name)
     listeners: list[Listener] = [Display(console, forecast), record, events, silent]
     try:
-        forecast.expect(_looked_ahead(settings, options, config, store, resolve))
-        with closing(Pool()) as pool:
+        with _stoppable(record), closing(Pool()) as pool:
+            forecast.expect(_looked_ahead(settings, options, config, store, resolve))
             if options.plain:
                 body(_mill(StoreMill, store, settings, options, pool, listeners))
             else:
                 _under_prefect(store, settings, options, pool, listeners, record, body)
     except KeyboardInterrupt:
-        record.close("stopped", "by the user")
-        console.print("stopped; the same command goes on from here")
+        record.stop()
         raise
     except Exception as error:
         if not record.ended:  # before a step began: a source's files, Prefect's server
@@ -255,6 +266,13 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+@contextmanager
+def _stoppable(record: Record) -> Iterator[None]:
+    """Ctrl+C and SIGTERM end the run in order; its record says so even where by force."""
+    with stopping.listening(), stopping.last_words(record.stop), stopping.resumable():
+        yield
 
 
 def _repeatable(config: TextRun, options: RunOptions) -> dict[str, Any]:

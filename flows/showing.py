@@ -19,6 +19,7 @@ from components.publish.approvals import waiting
 from components.publish.promote import list_versions
 from components.publish.registry import CHAMPION
 from flows.display import duration, gates_table, quantity, rows_table
+from flows.model_answers import answers_of_run
 from flows.records import read_records
 
 SHOWN_RUNS = 10
@@ -181,7 +182,7 @@ def describe(settings: Settings, what: str) -> Answer:
         raise ConfigError("say which: `modelmill show` lists what there is")
     runs = [run for run in read_records(settings.runs) if run["run"].startswith(what)]
     if runs:
-        return Answer(runs[0], lambda console: _show_run(console, runs[0]))
+        return _describe_run(settings, runs[0])
     found = [
         manifest
         for manifest in Store(settings.store).sealed()
@@ -216,6 +217,17 @@ def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
     seconds = sum(step["seconds"] for step in run["steps"])
     state = run["state"] + (f": {run['note']}" if run.get("note") else "")
     return run["run"], run["preset"], state, str(len(run["steps"])), f"{seconds:.1f}"
+
+
+def _describe_run(settings: Settings, run: dict[str, Any]) -> Answer:
+    steps = ((step["stage"], step["artifact"]) for step in run["steps"])
+    answers = answers_of_run(settings.store, steps)
+
+    def show(console: Console) -> None:
+        _show_run(console, run)
+        answers.show(console)
+
+    return Answer({**run, "answers": answers.as_json()}, show)
 
 
 def _show_run(console: Console, run: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, get_origin, get_type_hints
 from rich.console import Console
 
 from components.collect.scrape import ScrapeConfig
+from components.core import stopping
 from components.core.action import Change, Workspace
 from components.core.artifact import MANIFEST, Artifact
 from components.core.config import StageConfig, overlay
@@ -22,6 +23,7 @@ from components.core.store import Store, remove
 from flows.beside import beside
 from flows.budgets import refuse_stage
 from flows.display import Display
+from flows.judges import try_judges
 from flows.kinds import check_kind
 from flows.plan import PlanMill, Planned
 from flows.records import Several
@@ -54,13 +56,14 @@ def run_stage(
     store = Store(settings.store)
     planned = _find(settings, name, preset)
     config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
+    try_judges(config)
     roles = roles_of(planned.component, planned.inputs)
     given = _adopt(store, name, roles, inputs)
     refuse_stage(settings, name, planned.component, config, given)
     silent = Silent()
     shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
     try:
-        with closing(Pool()) as pool:
+        with stopping.listening(), stopping.resumable(), closing(Pool()) as pool:
             listener = Several([*shown, silent])
             mill = StoreMill(store, Workspace(settings), executor=pool, listener=listener)
             artifact = mill.step(name, planned.component, config, **given)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from components.core import stopping
 from components.core.action import Change, Workspace
 from components.core.allocator import hand_back_memory
 from components.core.artifact import Artifact
@@ -182,6 +183,11 @@ class StoreMill:
         try:
             result = self._decided(name, lambda: self._retrying(name, body))
         except BaseException as error:
+            stop = stopping.asked()
+            if stop is not None and isinstance(error, Exception):
+                # A library made another error of it, which nobody caused.
+                self.listener.failed(name, stop)
+                raise stop from error
             self.listener.failed(name, error)
             raise
         self.listener.finished(result)
@@ -229,13 +235,18 @@ class StoreMill:
             try:
                 return body()
             except TransientError as error:
+                stopping.check()
                 wait = self.backoff_seconds * 2 ** (attempt - 1)
                 log.warning("%s: %s; trying again in %g s", name, error, wait)
                 time.sleep(wait)
         return body()
 
     def _progress(self, name: str) -> Progress:
-        return Progress(listener=lambda progress: self.listener.progressed(name, progress))
+        def progressed(progress: Progress) -> None:
+            stopping.check()  # for a stop that was raised where an exception cannot pass
+            self.listener.progressed(name, progress)
+
+        return Progress(listener=progressed)
 
 
 def check_until(until: str | None, names: list[str]) -> None:

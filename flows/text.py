@@ -138,7 +138,7 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         "licence": mill.step("licence", score_licence, run.licence, corpus=raw),
     }
     corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
-    check = mill.step("check", check_corpus, run.check, corpus=corpus)
+    check = mill.step("check", check_corpus, run.checked, corpus=corpus)
     mill.act("change", measure_change, run.compared, corpus=corpus)
     dataset = mill.act("dataset", push_dataset, run.dataset, corpus=corpus)
     return Curated(corpus, check, dataset)

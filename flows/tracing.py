@@ -13,6 +13,7 @@ from components.core.settings import Settings
 from components.lineage.known import file_at, known_addresses, one_of, spelled
 from components.lineage.trace import LARGEST, trace_model, trace_page
 from components.publish.registry import CHAMPION, Entry, entries
+from components.publish.ways_on import MAKES_ONE
 from flows.display import rows_table
 from flows.showing import Answer
 from flows.traced_page import SHORT, say, show_page, standing
@@ -77,9 +78,8 @@ def choose(found: list[Entry], what: str) -> Entry:
     if mine and not at and not slash:
         return mine[0]
     known = sorted(f"{entry.model}/{entry.version}" for entry in mine or found)
-    raise ConfigError(
-        f"{what}: no such page, model or version; versions: {', '.join(known) or 'none yet'}"
-    )
+    there = ", ".join(known) or f"none yet, {MAKES_ONE}"
+    raise ConfigError(f"{what}: no such page, model or version; versions: {there}")
 
 
 def _show_model(console: Console, value: dict[str, Any]) -> None:

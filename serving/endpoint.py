@@ -13,7 +13,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
-from components.shrink.runtime import OnnxModel, RaggedBatch
+from components.core.settings import thread_count
+from components.shrink.decoding import DecodingThreads, SteeredBatch
+from components.shrink.runtime import OnnxModel
 from components.text.chat import SPECIALS, open_tokenizer
 from serving.api import Served
 from serving.detokenize import token_bytes
@@ -56,17 +58,22 @@ def open_endpoint(folder: Path) -> Served:
     """Load graph and tokenizer (half a second for a small model).
 
     Raises:
+        ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use.
         DataError: a file is missing or damaged.
     """
     endpoint = read_endpoint(folder)
     bundle = folder / BUNDLE_FOLDER
     tokenizer = open_tokenizer(bundle)
-    model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, endpoint.limits.threads)
+    model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
+    threads = DecodingThreads(
+        model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
+    )
+    threads.start()
     # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
     table = token_bytes(tokenizer)
     table += [b""] * (model.vocabulary - len(table))
     engine = Engine(
-        partial(RaggedBatch, model),
+        partial(SteeredBatch, model, threads),
         model.context,
         frozenset(range(len(SPECIALS))),  # no answer goes on into somebody's next turn
         endpoint.limits,

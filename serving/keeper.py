@@ -46,7 +46,9 @@ _UNUSED_SECONDS = 600.0
 _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
 
-NO_CHAMPION = Unserved("no_champion", "No model is served yet: there is no champion.")
+NO_CHAMPION = Unserved(
+    "no_champion", "No model is served yet: there is no champion; `modelmill status` says why."
+)
 FAILED = Unserved("failed", "The champion's server does not start; the operator's log says why.")
 
 

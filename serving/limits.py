@@ -17,7 +17,12 @@ class Limits(StageConfig):
     prefill_tokens: int = Field(
         default=256, ge=1, description="prompt tokens read between two decoding steps"
     )
-    threads: int | None = Field(default=None, ge=1, le=1024, description="cores; all if left out")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="cores; if left out, as many as are measured to be quickest",
+    )
     body_bytes: int = Field(
         default=1 << 20, ge=1024, le=1 << 30, description="largest request that is read"
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from components.core import stopping
 from components.core.errors import MillError
 from components.core.ports import LOOPBACK, free_port
 from components.core.processes import kill, marked
@@ -24,6 +25,8 @@ from serving.sources import ROOT
 
 _MARK = "MODELMILL_SERVER"
 _STOP_SECONDS = 10.0
+_HURRY_SECONDS = 1.0
+"""The same where the user has stopped the command that needs it."""
 _TAIL_LINES = 4
 GAVE_UP = b"Application startup failed"
 """Said by a worker that cannot start; its supervisor starts it again and again."""
@@ -148,6 +151,7 @@ def stop(server: Server) -> None:
     started = marked(_MARK, {server.mark})
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
-        _, started = psutil.wait_procs(started, timeout=_STOP_SECONDS)
+        seconds = _STOP_SECONDS if stopping.asked() is None else _HURRY_SECONDS
+        _, started = psutil.wait_procs(started, timeout=seconds)
     kill(started)
     server.process.wait()

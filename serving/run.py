@@ -11,8 +11,10 @@ from components.core.ports import refusal
 from components.core.settings import Settings
 from components.publish.bentos import bento_of, bentos_folder, champion_to_serve
 from components.publish.registry import CHAMPION, Entry, entries
+from components.publish.unpromoted import describe_newest
+from components.publish.ways_on import MAKES_ONE
 from serving.auth import check_host
-from serving.launch import serve
+from serving.foreground import become
 
 
 def serve_forever(
@@ -31,7 +33,7 @@ def serve_forever(
         ConfigError: no such model, no Bento of it, a host without a key, a port in use.
     """
     check_host(host, settings.api_key)
-    entry = choose(entries(settings), model) if model else champion_of(settings)
+    entry = choose(settings, model) if model else champion_of(settings)
     folder = find_bento(settings, entry)
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
@@ -49,7 +51,7 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    serve(folder, host, port)
+    become(folder, host, port)
 
 
 def champion_of(settings: Settings) -> Entry:
@@ -60,7 +62,7 @@ def champion_of(settings: Settings) -> Entry:
     """
     entry = champion_to_serve(settings)
     if entry is None:
-        raise ConfigError("no champion to serve yet; `modelmill run tiny` makes one")
+        raise ConfigError(f"no champion to serve yet: {describe_newest(settings)}")
     return entry
 
 
@@ -70,24 +72,35 @@ def other_champions(settings: Settings, model: str) -> list[str]:
     return sorted(found - {model})
 
 
-def choose(found: list[Entry], model: str) -> Entry:
+def choose(settings: Settings, model: str) -> Entry:
     """The version that MODEL@ALIAS or MODEL/VERSION names; MODEL alone is its champion.
 
     Raises:
-        ConfigError: there is none; names what there is.
+        ConfigError: there is none; names what there is or, of a model without a champion, what
+            keeps its newest version back.
     """
     name, at, alias = model.partition("@")
     name, _, version = name.partition("/")
-    for entry in found:
+    known = entries(settings)
+    mine = [entry for entry in known if entry.model == name]
+    for entry in mine:
         wanted = str(entry.version) == version if version else (alias or CHAMPION) in entry.aliases
-        if entry.model == name and wanted and not (at and version):
+        if wanted and not (at and version):
             return entry
-    mine = [entry for entry in found if entry.model == name]
-    known = sorted(f"{e.model}@{alias}" for e in mine or found for alias in e.aliases)
+    if not known:
+        raise ConfigError(f"{model}: no such model; none is registered yet, {MAKES_ONE}")
+    if mine and not version and alias in ("", CHAMPION):
+        raise ConfigError(f"{model}: no champion to serve yet: {describe_newest(settings, name)}")
+    if version:
+        there = ", ".join(f"{e.model}/{e.version}" for e in mine or known)
+    else:
+        there = ", ".join(
+            sorted(f"{e.model}@{alias}" for e in mine or known for alias in e.aliases)
+        )
     missing = "no such model"
     if mine:
         missing = f"{name} has no version {version}" if version else f"{name} has no such alias"
-    raise ConfigError(f"{model}: {missing}; there is {', '.join(known) or 'none yet'}")
+    raise ConfigError(f"{model}: {missing}; there is {', '.join(there) or 'none yet'}")
 
 
 def find_bento(settings: Settings, entry: Entry) -> Path:
@@ -100,7 +113,8 @@ def find_bento(settings: Settings, entry: Entry) -> Path:
     if folder is not None:
         return bentos_folder(settings) / folder
     raise ConfigError(
-        f"{entry.model} version {entry.version} is not packed; run the preset that made it again"
+        f"{entry.model} version {entry.version} is not packed; run the preset or file that made it "
+        "again, which packs it"
     )
 
 

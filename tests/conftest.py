@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import pytest
 
 from components.core.artifact import Corpus
 from components.core.rows import DOCUMENT, document_id, shard_of
+from components.core.settings import export_spin
 from components.core.shards import shard_name, write_shard
 from components.core.workdir import Workdir
+
+os.environ.setdefault("MODELMILL_THREADS", "1")
+"""Digests are compared all over the tests; what is started from one inherits it."""
+export_spin()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ of the state is in ``Checkpoints``.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.log import get_logger
 from components.core.precision import computing
 from components.core.shards import write_shard
+from components.core.threads import Threads
 from components.core.workdir import Workdir
 from components.text.answering import Asked
 from components.train.checkpoint import Checkpoints, collect, restore
@@ -91,21 +93,11 @@ class Learning:
         """
         keep_freed_memory()
         self._resume()
-        if not self.curve:
-            self._judge(0)
         config = self.config
         self.work.progress.start(config.iterations, "iterations", done=len(self.curve))
-        while len(self.curve) < config.iterations:
-            self._iterate(len(self.curve))
-            row = dict(zip(CURVE, self.curve[-1], strict=True))
-            note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
-            self.work.progress.advance(1, note=note)
-            hand_back_memory()
-            done = len(self.curve)
-            if done % config.judge_every == 0 or done == config.iterations:
-                self._judge(done)
-            if done % config.save_every == 0 and done < config.iterations:
-                self._save()
+        with Threads(self.work) as threads:
+            while len(self.curve) < config.iterations:
+                self._advance(threads)
         if self.best is not None:
             self.best.put_back(self.players.policy)
         # the last step is looked at by no loss, and where nothing is judged by nobody else
@@ -122,6 +114,25 @@ class Learning:
             }
         )
         write_shard(self.work.folder / "curve.parquet", table)
+
+    def _advance(self, threads: Threads) -> None:
+        """One iteration with all that follows it, on the threads that are quickest."""
+        config = self.config
+        threads.settle(len(self.curve))
+        if not self.curve:
+            self._judge(0)
+        began = time.perf_counter()
+        self._iterate(len(self.curve))
+        threads.note(time.perf_counter() - began)
+        row = dict(zip(CURVE, self.curve[-1], strict=True))
+        note = f"reward {row['reward']:.2f} · KL {row['kl']:.1f}"
+        self.work.progress.advance(1, note=note)
+        hand_back_memory()
+        done = len(self.curve)
+        if done % config.judge_every == 0 or done == config.iterations:
+            self._judge(done)
+        if done % config.save_every == 0 and done < config.iterations:
+            self._save()
 
     def stats(self) -> dict[str, float]:
         """Gain by the principles, rewards of the first and last quarter of iterations, last KL."""

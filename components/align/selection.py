@@ -66,7 +66,7 @@ class Jury:
         gaps = np.subtract(after, before)
         return Pairs(
             len(gaps),
-            np.bincount(pages, weights=gaps),
+            np.bincount(pages, weights=gaps).astype(np.float64),
             np.bincount(pages).astype(np.float64),
         )
 

@@ -19,6 +19,7 @@ _EACH = {
     "expect_column_value_lengths_to_be_between": "have {column} of a length that is not {bounds}",
     "expect_column_values_to_be_unique": "have {column} that another page has too",
 }
+_SUITE = "check.expectations"
 _HOUSE = "data/expectations/corpus.yaml holds the house's"
 
 
@@ -40,7 +41,9 @@ def explain(
     shown = f"; e.g. {', '.join(urls)}" if urls else ""
     why = f" [{expectation.why}]" if expectation.why else ""
     mend = "give more pages under scrape" if expectation.type == ROWS else "mend the pages"
-    rule = f"{expectation.type} in check.expectations ({_HOUSE})"
+    rule = f"{expectation.type} in {_SUITE} ({_HOUSE})"
+    if expectation.asked_in != _SUITE:
+        rule = expectation.asked_in
     return f"{said}{shown}{why}: {mend}, or change {rule}"
 
 

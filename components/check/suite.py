@@ -41,6 +41,10 @@ class Expectation(StageConfig):
     )
     kwargs: dict[str, Any] = Field(default={}, description="column, min_value, max_value, mostly")
     why: str = Field(default="", description="what it protects from")
+    asked_in: str = Field(
+        default="check.expectations",
+        description="field of a run's config that asks for it; named when it fails",
+    )
 
     @field_validator("type")
     @classmethod

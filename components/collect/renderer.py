@@ -22,6 +22,7 @@ from typing import Any
 
 import components
 from components.core.log import get_logger
+from components.core.stopping import shielded
 
 log = get_logger(__name__)
 _CHECKOUT = Path(components.__file__).parents[1]
@@ -63,7 +64,8 @@ class Renderer:
                 self._waiting.put(name)
         for worker in self._workers:
             thread = threading.Thread(target=self._work, args=(worker,), daemon=True)
-            thread.start()
+            with shielded():
+                thread.start()
             self._threads.append(thread)
         return self
 

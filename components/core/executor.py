@@ -17,13 +17,17 @@ from typing import Any, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from components.core.cores import usable_cores
 from components.core.errors import DataError
+from components.core.stopping import shielded
 
 T = TypeVar("T")
 R = TypeVar("R")
 Again = Callable[[T, "WorkerLost"], T]
 """Given a task and how its worker died: the task to run in its place."""
 _PR_SET_PDEATHSIG = 1
+_WORKERS = "pebble_pool_worker"
+"""What Pebble calls its processes."""
 IDLE_SECONDS = 60.0
 """Workers that did nothing for so long hold memory that the stages after curation need."""
 
@@ -78,7 +82,7 @@ class Pool:
     """``workers`` spawned processes, started at use and kept until they have been idle a while."""
 
     def __init__(self, workers: int | None = None, idle_seconds: float = IDLE_SECONDS) -> None:
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or usable_cores()
         self.idle_seconds = idle_seconds
         self._used = time.monotonic()
         self._pool: ProcessPool | None = None
@@ -107,7 +111,8 @@ class Pool:
                 initargs=(os.getpid(),),
             )
         pool = self._pool
-        futures = [pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]
+        with shielded():  # its threads and processes begin at the first task
+            futures = [pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]
         try:
             for place, task in enumerate(tasks):
                 while True:
@@ -131,9 +136,13 @@ class Pool:
             self.close()
 
     def close(self) -> None:
-        """Stop the workers; the next ``map`` starts new ones."""
+        """Stop the workers, whatever they are at; the next ``map`` starts new ones."""
         if self._pool is not None:
             self._pool.stop()  # type: ignore[no-untyped-call]
+            # Pebble asks first and waits 3 s for each that is in native code.
+            for worker in multiprocessing.active_children():
+                if worker.name == _WORKERS:
+                    worker.kill()
             self._pool.join()
             self._pool = None
 

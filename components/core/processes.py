@@ -83,6 +83,15 @@ def kill(processes: Iterable[psutil.Process]) -> None:
     psutil.wait_procs(left, timeout=_KILL_SECONDS)
 
 
+def kill_tree(pid: int) -> None:
+    """End a process with all that it started; one that is gone is fine."""
+    try:
+        process = psutil.Process(pid)
+        kill([*process.children(recursive=True), process])
+    except psutil.NoSuchProcess:
+        return
+
+
 def _send(process: psutil.Process, sign: signal.Signals) -> None:
     try:
         process.send_signal(sign)  # psutil looks whether the id still means the same process

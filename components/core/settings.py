@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from components.core.errors import ConfigError
 
@@ -26,6 +27,18 @@ TELEMETRY_OFF = {
 """Every switch of every package that would report home or reach a hub."""
 
 HISTORY_DAYS = 30
+
+
+THREADS = "MODELMILL_THREADS"
+MEASURE = "measure"
+MOST_THREADS = 1024
+Spin = Literal["none", "short", "long"]
+"""How long a thread that waits for others keeps its core busy before it sleeps."""
+SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
+SPIN_COUNTS: dict[Spin, str] = {"none": "0", "short": "1000"}
+"""OpenMP's. 1,000 turns are some tens of microseconds: the time between two parallel regions of a
+step, and little beside a scheduler's time slice. ``long`` leaves it as the library has it (300,000
+turns where it does not know of other programs), beside which a busy neighbour costs most."""
 
 
 STARTUP = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
@@ -50,6 +63,10 @@ class Settings:
     """How long Prefect's database keeps a flow run that has ended."""
     openlineage_url: str | None = None
     """Address that takes lineage events; without one they go to a file of the workspace."""
+
+    threads: int | None = None
+    """Threads for trainings, evaluations and the engine; None has them measured."""
+    spin: Spin = "short"
 
     peers_python: Path | None = None
     """Interpreter that has the peers of the benchmarks; without one, this process's own."""
@@ -120,6 +137,8 @@ def load() -> Settings:
         prefect_api_url=os.environ.get("PREFECT_API_URL"),
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
         openlineage_url=os.environ.get("MODELMILL_OPENLINEAGE_URL") or None,
+        threads=thread_count(),
+        spin=spin(),
         peers_python=Path(peers).expanduser() if peers else None,
     )
     export(_exports(settings))
@@ -132,6 +151,56 @@ def _history_days(given: str | None) -> int:
     if not given.isdecimal() or not 1 <= int(given) <= 3650:
         raise ConfigError(f"MODELMILL_HISTORY_DAYS={given}: give whole days, 1 to 3650")
     return int(given)
+
+
+def thread_count() -> int | None:
+    """The number of threads that was asked for; None asks for a measurement.
+
+    Read by itself, since a Bento is served where there is no workspace.
+
+    Raises:
+        ConfigError: it is neither a number nor ``measure``.
+    """
+    asked = os.environ.get(THREADS) or MEASURE
+    if asked == MEASURE:
+        return None
+    if not asked.isdecimal() or not 1 <= int(asked) <= MOST_THREADS:
+        raise ConfigError(f"{THREADS}={asked}: give a number, 1 to {MOST_THREADS}, or {MEASURE}")
+    return int(asked)
+
+
+def openmp_threads() -> int | None:
+    """The bound that the user's OMP_NUM_THREADS sets; None where it names no number."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) else None
+
+
+def spin() -> Spin:
+    """How long waiting threads spin.
+
+    Raises:
+        ConfigError: MODELMILL_SPIN is no word for it.
+    """
+    asked = os.environ.get("MODELMILL_SPIN") or "short"
+    if asked not in SPINS:
+        raise ConfigError(f"MODELMILL_SPIN={asked}: give one of {', '.join(SPINS)}")
+    return SPINS[asked]
+
+
+def export_spin() -> None:
+    """Tell OpenMP how long to spin; it reads that once, when torch is imported."""
+    export(_spinning(spin()))
+
+
+def _spinning(chosen: Spin) -> dict[str, str]:
+    """What OpenMP reads; nothing where the user has told it something already."""
+    if (
+        chosen not in SPIN_COUNTS
+        or "GOMP_SPINCOUNT" in os.environ
+        or "OMP_WAIT_POLICY" in os.environ
+    ):
+        return {}
+    return {"GOMP_SPINCOUNT": SPIN_COUNTS[chosen]}
 
 
 def telemetry_off() -> dict[str, bool]:
@@ -171,6 +240,7 @@ def _exports(settings: Settings) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TOKENIZERS_PARALLELISM": "false",
+        **_spinning(settings.spin),
     }
 
 

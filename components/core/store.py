@@ -19,7 +19,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -41,6 +41,7 @@ from components.core.executor import Executor
 from components.core.lease import Leases
 from components.core.log import get_logger
 from components.core.progress import Progress
+from components.core.threads import StageThreads
 from components.core.workdir import Workdir, full_disk_is_one_line, write_durably
 
 A = TypeVar("A", bound=Artifact)
@@ -132,10 +133,20 @@ class Store:
                 return found, True
             remove(self.root / "sealed" / request.key)
             work = self.open(request, executor, progress)
-            with full_disk_is_one_line(work.folder):
+            with full_disk_is_one_line(work.folder), self._threads(request, work):
                 made = request.component(request.config, **request.inputs, work=work)
             assert isinstance(made, Artifact)
             return made, False
+
+    def _threads(self, request: Request, work: Workdir) -> AbstractContextManager[object]:
+        """The number of threads for a stage that rests on torch; one that trains measures its own.
+
+        It is measured for each stage anew, in a tenth of a second or so: what a training chose
+        minutes ago says little of the neighbours there are now.
+        """
+        if "torch" not in self.code.parts(request.component):
+            return nullcontext()
+        return StageThreads(work)
 
     def _clear_partial(self, key: str) -> None:
         """Take away what a run left that was killed after publishing and before tidying up."""

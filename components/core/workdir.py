@@ -49,6 +49,8 @@ class Workdir:
         self.folder = self._partial / "out"
         self.executor: Executor = executor or Inline()
         self.progress = progress or Progress()
+        self.threads: int | None = None
+        """On how many threads torch computed (``components/core/threads.py``); then a stat."""
         self._record = record or {}
         self._opened = time.monotonic()
         _made(self.folder)
@@ -89,12 +91,13 @@ class Workdir:
         """
         seconds = time.monotonic() - self._opened
         name = f"sealed/{self.key}"
+        threads = {} if self.threads is None else {"threads": float(self.threads)}
         with full_disk_is_one_line(self.folder):
             artifact = kind(
                 name=name,
                 digest=digest_folder(self.folder),
                 lineage=self.lineage,
-                stats={"seconds": round(seconds, 3), **(stats or {})},
+                stats={"seconds": round(seconds, 3), **(stats or {}), **threads},
                 note=note,
             )
             files = _sync_all(self.folder)

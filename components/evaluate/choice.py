@@ -20,9 +20,10 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, DataError
-from components.core.figures import proportion_interval, write_report
+from components.core.errors import ConfigError
+from components.core.figures import Figure, proportion_interval, write_report
 from components.core.items import Items, item_keys, write_items
+from components.core.log import get_logger
 from components.core.precision import Precision, computing
 from components.core.progress import Progress
 from components.core.shards import read_shard
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 CHOICES = 4
 ACCURACY = "four_choice_accuracy"
+log = get_logger(__name__)
 Row = dict[str, Any]
 
 
@@ -69,9 +71,12 @@ def evaluate_choice(
 ) -> Report:
     """Measure ``four_choice_accuracy`` (Wilson's 95 % interval; chance is 0.25).
 
+    Held-out descriptions too few for a single question measure nothing: the figure is chance with
+    the interval 0 to 1 and rests on none, so a gate that asks for skill refuses and nothing else.
+
     Raises:
         ConfigError: the model has another vocabulary than the tokenizer.
-        DataError: too few held-out descriptions for a single question.
+        DataError: an input cannot be read.
     """
     decoder = load_model(work.path(model))
     words = open_tokenizer(work.path(tokenizer))
@@ -80,13 +85,30 @@ def evaluate_choice(
             f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokenizer one of "
             f"{words.get_vocab_size()}: give the tokenizer that it was trained with"
         )
-    asked = draw_questions(read_descriptions(work.path(instructions), "reporting"), config)
+    rows = read_descriptions(work.path(instructions), "reporting")
+    asked = draw_questions(rows, config)
+    if not asked:
+        return _unmeasured(rows, config, work)
     items = measure_choice(config, decoder, words, asked, work.progress)
     hits = items.values[ACCURACY]
     figure = proportion_interval(int(hits.sum()), len(hits), name=ACCURACY)
     write_report(work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES)
     write_items(work.folder, items)
     return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
+
+
+def _unmeasured(rows: Sequence[Row], config: ChoiceConfig, work: Workdir) -> Report:
+    """A report that says what was too little, and how to give more."""
+    pages = len({row["id"] for row in rows})
+    why = (
+        f"{len(rows)} held-out descriptions on {pages} page(s) give no question with {CHOICES} "
+        f"choices (choice.wrong {config.wrong}): raise tokens.heldout_share, give more pages with "
+        "headings under scrape, or change choice.wrong"
+    )
+    log.warning("choice: not measured: %s", why)
+    nothing = Figure(name=ACCURACY, value=1 / CHOICES, low=0.0, high=1.0, n=0)
+    write_report(work.folder, [nothing], rule=config.rule, wrong=config.wrong, unmeasured=why)
+    return work.seal(Report, stats={"questions": 0.0})
 
 
 def read_descriptions(folder: Path, half: Half) -> list[Row]:
@@ -170,8 +192,8 @@ def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row,
     place of its own (consistent hashing, Karger et al. 1997). So a corpus in which a few pages
     changed asks most questions again with the same candidates, and two models can be paired.
 
-    Raises:
-        DataError: not one question has three wrong candidates.
+    Returns:
+        None at all where not one right answer has three wrong candidates.
     """
     ring = sorted(rows, key=lambda row: _place(config.seed, "offered", row))
     places = [_place(config.seed, "offered", row) for row in ring]
@@ -183,13 +205,6 @@ def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row,
             asked.append((right, wrong))
         if len(asked) == config.questions:
             break
-    if not asked:
-        raise DataError(
-            f"choice: {len(rows)} held-out descriptions on {len({row['id'] for row in rows})} "
-            f"page(s) give no question with {CHOICES} choices (choice.wrong {config.wrong}): raise "
-            "tokens.heldout_share, give more pages with headings under scrape, or change "
-            "choice.wrong"
-        )
     return asked
 
 

@@ -31,7 +31,7 @@ from components.core.artifact import (
     Tokens,
     canonical,
 )
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.items import Items, read_items, write_items
 from components.core.log import get_logger
 from components.core.progress import Progress
@@ -218,7 +218,7 @@ def _draw_exam(
     return Exam(
         tokenizer=opened,
         asked=asked,
-        descriptions=_drawn(config.choice, read_descriptions(instructions, "choosing")),
+        descriptions=draw_questions(read_descriptions(instructions, "choosing"), config.choice),
         facts=draw_facts(
             config.facts,
             instructions,
@@ -231,15 +231,6 @@ def _draw_exam(
         ),
         training=open_split(tokens, "train").tokens,
     )
-
-
-def _drawn(config: ChoiceConfig, rows: Sequence[Row]) -> list[tuple[Row, list[Row]]]:
-    """Four-choice questions; none where the choosing pages do not give four choices."""
-    try:
-        return draw_questions(rows, config)
-    except DataError as error:
-        log.info("keep_best: %s", error)
-        return []
 
 
 def _measure(config: KeepBestConfig, folder: Path, exam: Exam, scratch: Path) -> dict[str, Items]:

@@ -31,7 +31,7 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
 from components.core.config import StageConfig
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.figures import (
     Figure,
     exact,
@@ -126,7 +126,7 @@ def evaluate_safety(
 
     Raises:
         ConfigError: the vocabularies differ, or ``max_new`` leaves a probe no room.
-        DataError: an input cannot be read, or no held-out question fits.
+        DataError: an input cannot be read, no held-out question fits, or there is nothing to ask.
     """
     decoder = load_model(work.path(model))
     opened = open_tokenizer(work.path(tokenizer))
@@ -160,7 +160,7 @@ def read_prompts(
     longest: int,
     half: Half,
 ) -> list[Prompted]:
-    """Held-out questions, then each probe as often as it is asked.
+    """Held-out questions, if there are any, then each probe as often as it is asked.
 
     Args:
         config: how many questions, which probes.
@@ -171,7 +171,6 @@ def read_prompts(
 
     Raises:
         ConfigError: a probe is too long.
-        DataError: no held-out question fits.
     """
     held = read_questions(
         instructions,
@@ -181,6 +180,7 @@ def read_prompts(
         limit=config.questions,
         seed=config.seed,
         half=half,
+        may_be_empty=True,
     )
     asked = [Prompted(one.page, "", one.question, one.prompt) for one in held]
     # Greedy answers to one prompt are all the same.
@@ -193,6 +193,8 @@ def read_prompts(
                 f"max_new ({config.max_new})"
             )
         asked += [Prompted(f"probe:{probe.name}", probe.name, probe.prompt, ids)] * times
+    if not asked:
+        raise DataError("safety: no held-out question and no probe: give some under safety.probes")
     return asked
 
 

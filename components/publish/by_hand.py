@@ -18,7 +18,7 @@ from components.core.figures import read_report
 from components.core.settings import Settings
 from components.publish.approvals import decision, withdraw
 from components.publish.bentos import bento_of
-from components.publish.gates import demand, record
+from components.publish.gates import Verdict, demand, record
 from components.publish.moves import (
     PROMOTED_TAG,
     ROLLED_BACK_TAG,
@@ -46,6 +46,8 @@ from components.publish.registry import (
     registry_lock,
 )
 from components.publish.rivalry import Measured
+from components.publish.unpromoted import describe_newest
+from components.publish.ways_on import stays, ways_on
 
 _SMOKE = "smoke"
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)/([1-9][0-9]{0,8})")
@@ -117,13 +119,18 @@ def rollback(settings: Settings, name: str, to: int | None = None, *, why: str =
         found = entries(settings, name)
         champion = holder(found, CHAMPION)
         if champion is None:
-            known = sorted({entry.model for entry in entries(settings)})
-            raise ConfigError(f"{name}: no champion; models: {', '.join(known) or 'none yet'}")
+            raise ConfigError(
+                f"{name}: no champion to roll back; {describe_newest(settings, name)}"
+            )
         former = holder(found, PREVIOUS) if to is None else version_of(found, name, to)
         if former is not None and to is not None and former == champion:
             return _moved(settings, name, False, standing(former, found))
         if former is None or former == champion:
-            raise ConfigError(f"{name}: version {champion.version} has no champion before it")
+            raise ConfigError(
+                f"{name}: version {champion.version} has no champion before it and stays; "
+                "`modelmill models` lists the versions, `modelmill promote "
+                f"{name}/VERSION` makes another one the champion"
+            )
         if not {PROMOTED_TAG, ROLLED_BACK_TAG} & former.tags.keys() and to is not None:
             raise ConfigError(
                 f"{name} version {to} never was champion; `modelmill promote {name}/{to}` makes it"
@@ -172,8 +179,8 @@ def _judge_by_hand(
         GateFailed: they refused, and it was not forced.
         DataError: the audit log is broken; ``force`` is no way around that.
     """
-    mend = "; --force --why TEXT promotes it all the same"
     facts: dict[str, Any] = {"by_hand": True}
+    verdicts: list[Verdict] = []
     said = decision(settings, entry.tags.get(BUNDLE_TAG, ""), entry.model)
     try:
         config = _rules(settings, entry, found)
@@ -190,7 +197,8 @@ def _judge_by_hand(
             raise GateFailed(f"approval: {said.who} said no: {said.why}")
     except (GateFailed, ConfigError, DataError) as error:
         if not force:
-            raise GateFailed(f"{error}{mend}") from error
+            ways = ways_on(entry, [verdict for verdict in verdicts if not verdict.passes])
+            raise GateFailed(f"{error}; {stays(champion)}; {ways}") from error
         facts |= {"forced": True, "refused": str(error)}
     return facts
 

@@ -88,10 +88,6 @@ class Verdict(BaseModel):
         )
 
 
-BOUNDS = "promote.gates and promote.compare"
-"""Where a run's config says what a version must show."""
-
-
 def judge(gates: Sequence[Gate], figures: Mapping[str, Figure]) -> list[Verdict]:
     """A verdict for each gate, in their order; several where its figure's name holds a ``*``.
 
@@ -145,14 +141,19 @@ def verdict(
     )
 
 
+def refusal(refused: Sequence[Verdict]) -> str:
+    """The first gate of ``refused`` with its figure and bound, and how many there are."""
+    more = f" ({len(refused)} gates refused in all)" if len(refused) > 1 else ""
+    return f"{refused[0]}{more}"
+
+
 def demand(verdicts: Sequence[Verdict]) -> None:
     """Raises:
     GateFailed: names the first gate that refused, its figure and its bound, and counts the rest.
     """
     refused = [verdict for verdict in verdicts if not verdict.passes]
     if refused:
-        more = f" ({len(refused)} gates refused in all)" if len(refused) > 1 else ""
-        raise GateFailed(f"{refused[0]}{more}: not promoted; the bounds are those of {BOUNDS}")
+        raise GateFailed(f"{refusal(refused)}: not promoted")
 
 
 def record(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from components.core.action import Change, Workspace
 from components.core.artifact import Bento, ModelVersion, Report, canonical, digest_value
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, GateFailed
+from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.settings import Settings
 from components.core.workdir import full_disk_is_one_line, write_durably
 from components.publish.approvals import (
@@ -27,7 +27,7 @@ from components.publish.approvals import (
     now,
     withdraw,
 )
-from components.publish.gates import Comparison, Gate, Verdict, demand, judge, record
+from components.publish.gates import Comparison, Gate, Verdict, judge, record, refusal
 from components.publish.moves import (
     PROMOTED_TAG,
     ROLLED_BACK_TAG,
@@ -53,6 +53,7 @@ from components.publish.registry import (
     write,
 )
 from components.publish.rivalry import Measured, compare
+from components.publish.ways_on import stays, ways_on
 
 GATES_TAG = TAG + "gates"
 GATES_FILE, RULES_FILE = "gates.json", "rules.json"
@@ -150,6 +151,19 @@ def read_record(settings: Settings, entry: Entry) -> list[dict[str, Any]]:
     return kept
 
 
+def read_verdicts(settings: Settings, entry: Entry) -> list[Verdict]:
+    """The same, typed.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    try:
+        return [Verdict.model_validate(verdict) for verdict in read_record(settings, entry)]
+    except (ValidationError, ValueError) as error:
+        path = entry.files(settings) / GATES_FILE
+        raise DataError(f"{path}: this record of gates cannot be read") from error
+
+
 def version_of(found: Sequence[Entry], name: str, number: int) -> Entry:
     """A version by its number.
 
@@ -213,10 +227,20 @@ def _approved(
     measured: Measured,
     verdicts: Sequence[Verdict],
 ) -> dict[str, Any]:
-    """What a person said, for the audit log; empty where the gates have the last word."""
-    if any(not verdict.passes for verdict in verdicts):
+    """What a person said, for the audit log; empty where the gates have the last word.
+
+    Raises:
+        GateFailed: a gate or a person refused; says what is served now, and the ways on.
+        NeedsApproval: nobody has said anything yet.
+    """
+    named = f"{entry.model}/{entry.version}"
+    refused = [verdict for verdict in verdicts if not verdict.passes]
+    if refused:
         withdraw(settings, entry.model, entry.version)
-    demand(verdicts)
+        raise GateFailed(
+            f"{refusal(refused)}: {named} is not promoted, {stays(champion)}; "
+            f"{ways_on(entry, refused)}"
+        )
     if config.approve == "gates":
         return {}
     bundle = entry.tags.get(BUNDLE_TAG, "")
@@ -236,6 +260,7 @@ def _approved(
         raise NeedsApproval(ask(settings, pending))
     if not said.yes:
         raise GateFailed(
-            f"approval: {said.who} said no to {entry.model} version {entry.version}: {said.why}"
+            f"approval: {said.who} said no to {named} ({said.why}): it is not promoted, "
+            f"{stays(champion)}; {ways_on(entry)}"
         )
     return {"said": f"approved by {said.who}", "approved_because": said.why}

@@ -114,7 +114,7 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
 
             most = max(1, round(config.epochs * texts.per_epoch))
             wish = Wish("adapt", config.minutes, config.min_steps)
-            job = for_minutes(job, wish, work.scratch, trial, most)
+            job = for_minutes(job, wish, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {

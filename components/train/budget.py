@@ -10,6 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ from torch import nn
 from components.core.allocator import keep_freed_memory
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
+from components.core.threads import Threads
+from components.core.workdir import Workdir
 from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
 from components.train.minutes import PROBES, WARM_UPS, MinutesBudget
@@ -72,6 +75,10 @@ class Budget:
         self.journal()
         return True
 
+    def leave_out(self, step: int, spent: float) -> None:
+        """Look at the pace from here on: what was spent since the last look was no step's."""
+        self._mark = (step, spent)
+
     def journal(self) -> None:
         """Write down the course with what it was made from."""
         write_course(
@@ -119,6 +126,7 @@ def time_budget(
     phases: Callable[[], Sequence[Phase]],
     most: int | None = None,
     agreed: Callable[[list[Timed]], list[Timed]] = list,
+    threads: Threads | None = None,
 ) -> Budget:
     """A budget of minutes with its first estimate: from the journal, else measured.
 
@@ -127,6 +135,8 @@ def time_budget(
             The steps must leave the model and the generator as they were.
         most: never more steps than these.
         agreed: makes one measurement of those of several ranks; the last is the whole probe's.
+        threads: settles on how many threads the steps are measured, and then trained; None leaves
+            it as it is.
 
     Raises:
         ConfigError: the minutes come to fewer steps than the config allows.
@@ -142,7 +152,11 @@ def time_budget(
             raise DataError(f"{JOURNAL} is damaged ({error}); delete it to measure anew") from error
         return Budget(course, seconds, timed, scratch=scratch, probe_seconds=probe, most=most)
     began = time.perf_counter()
-    timed = [(share, _seconds(step)) for share, step in phases() if share]
+    to_time = [(share, step) for share, step in phases() if share]
+    with threads or nullcontext():
+        if threads is not None:
+            threads.settle(0, to_time[-1][1])
+        timed = [(share, _seconds(step)) for share, step in to_time]
     *timed, (_, probe) = agreed([*timed, (0.0, time.perf_counter() - began)])
     mean = math.fsum(share * took for share, took in timed)
     measured = MinutesBudget(wish.stage, wish.minutes, mean, wish.min_steps, probe, most)
@@ -160,13 +174,14 @@ def time_budget(
 def for_minutes(
     job: Job[M],
     wish: Wish,
-    scratch: Path,
+    work: Workdir,
     trial: Callable[[], Job[M]],
     most: int | None = None,
 ) -> Job[M]:
     """``job`` with the course and the pace of a time budget whose steps are all of one kind.
 
     Args:
+        work: the stage's, whose scratch holds the journals.
         trial: gives an equal job on copies; called only to measure.
         most: never more steps than these.
 
@@ -178,7 +193,7 @@ def for_minutes(
     def phases() -> list[Phase]:
         return [(1.0, _undrawn(trial_step(trial())))]
 
-    budget = time_budget(wish, scratch, phases, most)
+    budget = time_budget(wish, work.scratch, phases, most, threads=Threads(work))
     return dataclasses.replace(job, course=budget.course, budget=budget)
 
 

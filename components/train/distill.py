@@ -147,7 +147,7 @@ def distill(
                 return _job(config, lesson.copied(), texts, Course.of(1))
 
             wish = Wish("distill", config.minutes, config.min_steps)
-            job = for_minutes(job, wish, work.scratch, trial)
+            job = for_minutes(job, wish, work, trial)
         trained = train(job, work)
     save_model(work.folder, lesson.student)
     stats = {

@@ -30,6 +30,9 @@ from components.core.errors import ConfigError, MillError
 from components.core.log import get_logger
 from components.core.processes import end_with
 from components.core.progress import Progress
+from components.core.quickest import thread_limit
+from components.core.settings import export_spin
+from components.core.stopping import shielded
 from components.core.workdir import Workdir, write_durably
 from components.train.pretrain import Inputs, PretrainConfig, learn
 from components.train.relay import Hearing, Message, messages, telling
@@ -97,6 +100,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: torchrun ... -m components.train.launch MUSTER.json\n")
         return 2
     try:
+        export_spin()
         serve(Path(arguments[0]), Progress())
     except MillError as error:
         sys.stderr.write(f"{error}\n")
@@ -159,11 +163,10 @@ def _check_devices(config: PretrainConfig) -> None:
 
 def _with_processes(path: Path, ranks: int, progress: Progress) -> None:
     """Ranks as spawned processes of this machine, which meet at a store in this one."""
-    import torch
     from torch._C._distributed_c10d import TCPStore
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    threads = max(1, torch.get_num_threads() // ranks)
+    threads = max(1, thread_limit() // ranks)
     spawn = multiprocessing.get_context("spawn")
     children: list[tuple[Any, Connection]] = []
     try:
@@ -171,7 +174,8 @@ def _with_processes(path: Path, ranks: int, progress: Progress) -> None:
             ours, theirs = spawn.Pipe(duplex=False)
             given = (path, rank, ranks, store.port, threads, os.getpid(), theirs)
             child = spawn.Process(target=_spawned, args=given, name=f"rank-{rank}")
-            child.start()
+            with shielded():
+                child.start()
             theirs.close()
             children.append((child, ours))
         _watch(children, progress)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import pyarrow as pa
@@ -22,6 +24,7 @@ from components.core.errors import DataError, MillError, TrainingDiverged
 from components.core.log import get_logger
 from components.core.shards import write_shard
 from components.core.speed import TrainingSpeed
+from components.core.threads import Threads
 from components.core.workdir import Workdir
 from components.train.average import Average
 from components.train.checkpoint import collect, restore
@@ -36,6 +39,9 @@ from components.train.spikes import Setbacks, spike_bound
 
 log = get_logger(__name__)
 M = TypeVar("M")
+FEWEST_STEPS = 40
+"""Of a training whose own steps are timed to choose its threads, which takes about six; shorter
+ones go by a sample of what decoders compute."""
 CURVE = ("step", "loss", "rate", "grad_norm", "targets")
 LEAST_TIMED_STEPS = 20
 """A try of fewer tells nothing of the machine's speed: its first steps allocate."""
@@ -47,6 +53,9 @@ class Pace(Protocol):
     probe_seconds: float
 
     def keep(self, step: int, spent: float) -> bool: ...
+
+    def leave_out(self, step: int, spent: float) -> None:
+        """What was spent up to here since the last look was no step's."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +141,12 @@ def train(job: Job[M], work: Workdir) -> Trained:
     """
     keep_freed_memory()
     everything = nn.ModuleDict(dict(job.modules))
-    with Live(job, work) as live, Loader(job.batch) as loader:
-        run = _Run(job, work, everything, job.ranks.optimiser(everything, job.optim), loader, live)
+    with Live(job, work) as live, Loader(job.batch) as loader, ExitStack() as leaving:
+        on_cpu = all(p.device.type == "cpu" for p in everything.parameters())
+        alone = job.ranks.world == 1 and on_cpu
+        threads = leaving.enter_context(Threads(work)) if alone else None
+        optimiser = job.ranks.optimiser(everything, job.optim)
+        run = _Run(job, work, everything, optimiser, loader, live, threads)
         run.resume()
         work.progress.start(job.course.end, "steps", done=run.step)
         while run.step < job.course.end:
@@ -189,6 +202,8 @@ class _Run(Generic[M]):
     optimiser: Optimiser
     loader: Loader[M]
     live: Live
+    threads: Threads | None
+    """None where many ranks train, which share out the cores, or a GPU does."""
     step: int = 0
     began_at: int = 0
     """The step that this try went on from."""
@@ -222,7 +237,11 @@ class _Run(Generic[M]):
         after = range(self.step + 1, min(self.step + 1 + AHEAD, job.course.end))
         windows = [self.setbacks.window(step) for step in (self.step, *after)]
         batch = self.loader.take(windows[0], windows[1:])
+        self._settle_threads(batch)
+        began = time.perf_counter()
         loss, norm, targets = one_step(job, self.optimiser, batch, factor)
+        if self.threads is not None:
+            self.threads.note(time.perf_counter() - began)
         bound = spike_bound([row[1] for row in self._recent()], job.safety)
         if loss > bound:
             raise Spike(f"loss {loss:.3f}, above {bound:.3f}")
@@ -236,6 +255,33 @@ class _Run(Generic[M]):
         ):
             self._save()
         self.live.note(self.curve[-1], place)
+
+    def _settle_threads(self, batch: Sequence[M]) -> None:
+        """Let the step compute on as many threads as are quickest; measured with steps like it."""
+        if self.threads is None:
+            return
+        long = self.job.course.end >= FEWEST_STEPS
+        trial = partial(self._try_step, batch) if long else None
+        measured = self.threads.settle(self.step, trial, self._untouched)
+        if measured and self.job.budget is not None:
+            self.job.budget.leave_out(self.step, self._seconds())
+
+    def _try_step(self, batch: Sequence[M]) -> None:
+        # A loss that is no number is the real step's to find; it takes as long to compute.
+        with suppress(NonFinite):
+            one_step(self.job, self.optimiser, batch[:1], 0.0)
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        """Put everything that a step moves back as it was."""
+        before = {
+            name: tensor.detach().clone()
+            for name, tensor in collect({"model": self.modules}, self.optimiser).items()
+        }
+        try:
+            yield
+        finally:
+            restore(before, {"model": self.modules}, self.optimiser)
 
     def roll_back(self, why: str) -> None:
         """Go back to the last good state, and leave the window out that broke the step."""

@@ -160,7 +160,7 @@ def finetune(
 
             # The model below it is paid for: too few steps are told of, and taken.
             wish = Wish("sft", config.minutes, config.min_steps, refuse=False)
-            job = for_minutes(job, wish, work.scratch, trial, most)
+            job = for_minutes(job, wish, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     replayed = steps.plan.replays_before(trained.steps)

@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 import psutil
 
+from components.core.cores import usable_cores
 from components.core.errors import ConfigError
+from components.core.settings import MEASURE, thread_count
 from components.core.speed import processor
 from components.core.workdir import write_durably
 
@@ -123,7 +125,8 @@ def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
     return {
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
+        "threads": thread_count() or MEASURE,
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

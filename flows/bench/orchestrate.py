@@ -21,8 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from components.core import stopping
 from components.core.errors import MillError
 from components.core.log import get_logger
+from components.core.processes import kill_tree
 from components.core.settings import Settings
 from flows.bench.figures import Bench, Measured, machine
 from flows.bench.programs import PEERS, environment, interpreter, run_program
@@ -123,14 +125,18 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
+            start_new_session=True,
         )
     try:
         address = f"http://127.0.0.1:{port}/api"
         _wait(f"{address}/health", server)
         yield address
     finally:
-        server.terminate()
-        server.wait(30)
+        if stopping.asked() is None:
+            server.terminate()
+            server.wait(30)
+        kill_tree(server.pid)
+        server.wait()
 
 
 def _wait(address: str, server: subprocess.Popen[bytes]) -> None:

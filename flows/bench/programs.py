@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.core.errors import ConfigError, MillError
+from components.core.processes import kill_tree
 from components.core.settings import Settings, child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,23 +33,29 @@ def run_program(command: Sequence[str], given: Mapping[str, str]) -> tuple[float
         MillError: it failed or took too long; ends with what it said last.
     """
     began = time.perf_counter()
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=given,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise MillError(f"bench: {' '.join(command)}: took over {_PATIENCE_SECONDS:g} s") from None
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=given,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl+C is ours alone: what it started is ended below
+    ) as program:
+        try:
+            output, errors = program.communicate(timeout=_PATIENCE_SECONDS)
+        except BaseException as error:
+            kill_tree(program.pid)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            name = " ".join(command)
+            raise MillError(f"bench: {name}: took over {_PATIENCE_SECONDS:g} s") from None
     seconds = time.perf_counter() - began
-    if done.returncode != 0:
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+    if program.returncode != 0:
+        said = " | ".join((errors or output).strip().splitlines()[-3:])
         raise MillError(f"bench: {' '.join(command)}: failed: {said}")
-    return seconds, done.stdout
+    return seconds, output
 
 
 def interpreter(settings: Settings, needs: str | None) -> Path | None:

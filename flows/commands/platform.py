@@ -44,7 +44,9 @@ def up(
     if detach:
         tell(up_detached(settings.load(), wish, console))
     else:
-        run_up(settings.load(), wish, console, tell)
+        stop = run_up(settings.load(), wish, console, tell)
+        if stop is not None:
+            raise typer.Exit(stop.exit_code)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 
 from components.core.settings import Settings
+from components.publish.unpromoted import describe_newest
 from flows.doctor.finding import Finding, broken, info, ok, warning
 from flows.up.services import serving
 from flows.up.state import ENDPOINT, running, service
@@ -37,7 +38,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
         return
     code, message = _refusal(answer)
     if code == _NO_CHAMPION:
-        yield info("endpoint", "answers that there is no champion yet")
+        yield info("endpoint", f"waits for a champion: {describe_newest(settings)}")
     elif answer.status_code == httpx.codes.UNAUTHORIZED:
         what = "it asks for another MODELMILL_API_KEY than this shell has, so it was not tried"
         yield warning("endpoint", what, "export MODELMILL_API_KEY=…")

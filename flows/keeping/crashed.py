@@ -20,7 +20,7 @@ from components.core.living import Living, living
 from components.core.log import get_logger
 from components.core.processes import alive_since, marked
 from components.core.settings import Settings
-from flows.keeping.history import AT_WORK, PAUSED, FlowRun, flow_runs
+from flows.keeping.history import AT_WORK, PAUSED, FlowRun, flow_runs, task_runs_at_work
 from flows.records import at_work, read_record
 from flows.up.state import prefect_api
 
@@ -94,7 +94,11 @@ def paused_alone(settings: Settings) -> list[FlowRun]:
     Raises:
         MillError: the database cannot be read.
     """
-    runs = flow_runs(settings, PAUSED)
+    return recorded_and_lost(settings, flow_runs(settings, PAUSED))
+
+
+def recorded_and_lost(settings: Settings, runs: Sequence[FlowRun]) -> list[FlowRun]:
+    """Those of ``runs`` that a record of ours tells of, but whose process is gone."""
     if not runs:
         return []
     owners = _Owners(settings, runs)
@@ -132,17 +136,33 @@ def settle(settings: Settings, api: str) -> None:
 
 
 def crash(settings: Settings, runs: Sequence[FlowRun]) -> None:
-    """Set flow runs to ``Crashed``: by the server of ``up`` where one answers, else without one.
+    """Set flow runs, and their task runs at work, to ``Crashed``: by the server of ``up`` where
+    one answers, else without one.
 
     Raises:
         MillError: the server refused.
     """
     api = prefect_api(settings)
+    identifiers = [run.identifier for run in runs]
     if api is None:
-        _crash_in_database([run.identifier for run in runs])
+        _crash_in_database(identifiers, task_runs_at_work(settings, identifiers))
         return
-    for run in runs:
-        set_state(api, run.identifier, crashed())
+    for identifier in identifiers:
+        crash_on_server(api, identifier)
+
+
+def crash_on_server(api: str, identifier: str) -> None:
+    """Set one flow run, and its task runs at work, to ``Crashed``.
+
+    Raises:
+        MillError: the server did not take it.
+    """
+    set_state(api, identifier, crashed())
+    at_work = {"state": {"type": {"any_": list(AT_WORK)}}}
+    among = {"flow_runs": {"id": {"any_": [identifier]}}, "task_runs": at_work}
+    for task in ask(api, "task_runs/filter", among):
+        path = f"task_runs/{task['id']}/set_state"
+        ask(api, path, {"state": crashed(), "force": True})
 
 
 def crashed(message: str = GONE) -> dict[str, Any]:
@@ -187,21 +207,26 @@ def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
         raise MillError(f"Prefect's server at {api} did not take it: {error}") from error
 
 
-def _crash_in_database(identifiers: Sequence[str]) -> None:
+def _crash_in_database(identifiers: Sequence[str], tasks: Sequence[str]) -> None:
     """With Prefect's own functions, which release the slots too."""
     import asyncio
 
     from prefect.server.database import provide_database_interface
     from prefect.server.models.flow_runs import set_flow_run_state
+    from prefect.server.models.task_runs import set_task_run_state
     from prefect.server.schemas.states import State, StateType
+
+    def gone() -> State:
+        return State(type=StateType.CRASHED, name="Crashed", message=GONE)
 
     async def tell() -> None:
         db = provide_database_interface()
         try:
             async with db.session_context(begin_transaction=True) as session:
                 for identifier in identifiers:
-                    state = State(type=StateType.CRASHED, name="Crashed", message=GONE)
-                    await set_flow_run_state(session, UUID(identifier), state, force=True)
+                    await set_flow_run_state(session, UUID(identifier), gone(), force=True)
+                for task in tasks:
+                    await set_task_run_state(session, UUID(task), gone(), force=True)
         finally:
             engine = await db.engine()
             await engine.dispose()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +36,10 @@ SELECT (SELECT COUNT(*) FROM old),
 _BY_STATE = """
 SELECT id, name, state_type, state_timestamp, deployment_id IS NOT NULL FROM flow_run
 WHERE state_type IN (SELECT value FROM json_each(?))
+"""
+_TASKS_BY_STATE = """
+SELECT id, flow_run_id FROM task_run
+WHERE flow_run_id IS NOT NULL AND state_type IN (SELECT value FROM json_each(?))
 """
 AT_WORK = ("RUNNING", "PENDING", "CANCELLING")
 PAUSED = ("PAUSED",)
@@ -117,6 +121,20 @@ def flow_runs(settings: Settings, states: Sequence[str]) -> list[FlowRun]:
         FlowRun(str(UUID(run)), name, state, _seconds(since), bool(deployed))
         for run, name, state, since, deployed in rows
     ]
+
+
+def task_runs_at_work(settings: Settings, flow_runs: Collection[str]) -> list[str]:
+    """Ids of the task runs of these flow runs that have not ended, by the database.
+
+    Raises:
+        MillError: the database cannot be read.
+    """
+    with closing(_open(settings)) as connection:
+        try:
+            rows = connection.execute(_TASKS_BY_STATE, (json.dumps(AT_WORK),)).fetchall()
+        except sqlite3.Error as error:
+            raise MillError(f"{database(settings)}: cannot be read: {error}") from error
+    return [str(UUID(task)) for task, flow_run in rows if str(UUID(flow_run)) in flow_runs]
 
 
 def _open(settings: Settings) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pydantic import Field, field_validator
 from components.align.preferences import PreferencesConfig
 from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig
-from components.check.suite import SuiteConfig, load_suite
+from components.check.suite import Expectation, SuiteConfig, load_suite
 from components.clean.boilerplate import BoilerplateConfig
 from components.clean.classifier import ClassifierConfig
 from components.clean.contamination import ContaminationConfig
@@ -145,6 +146,26 @@ class TextRun(StageConfig):
         return self.registry.model_copy(update={"name": self.registry.name or self.name})
 
     @property
+    def checked(self) -> SuiteConfig:
+        """The suite, with the number of pages that a gate will ask for: too few are refused before
+        a model is trained on them.
+        """
+        asked = [
+            Expectation(
+                type="expect_table_row_count_to_be_between",
+                kwargs={"min_value": math.ceil(gate.bound)},
+                why=f"gate {gate.name} would refuse a model trained on fewer",
+                asked_in="promote.gates",
+            )
+            for gate in self.promote.gates
+            if gate.figure == "check.documents"
+            and gate.direction == "at least"
+            and not isinstance(gate.bound, str)
+        ]
+        expectations = (*self.check.expectations, *asked)
+        return self.check.model_copy(update={"expectations": expectations})
+
+    @property
     def priced(self) -> DossierConfig:
         """The dossier's config with the run's prices in it."""
         if self.prices is None:
@@ -239,7 +260,10 @@ def tiny() -> TextRun:
     """
     return TextRun(
         name="tiny",
-        pretrain=PretrainConfig(minutes=None, steps=2600),
+        # A tenth, halved: fewer pages would tell gains of alignment apart from chance too seldom.
+        tokenizer=TokenizerConfig(heldout_share=0.1),
+        tokens=TokensConfig(heldout_share=0.1),
+        pretrain=PretrainConfig(minutes=None, steps=2400),
         sft=FinetuneConfig(epochs=3.0),
         promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
     )

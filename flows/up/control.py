@@ -17,14 +17,17 @@ import psutil
 import yaml
 from rich.console import Console
 
-from components.core import processes
+from components.core import processes, stopping
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import held
 from components.core.settings import MARKER, Settings, child_environment
+from components.core.stopping import Stopped
 from components.core.tied import command
 from components.core.workdir import full_disk_is_one_line
+from components.publish.bentos import champion_to_serve
 from components.publish.handover import Handover
 from components.publish.registry import entries
+from components.publish.unpromoted import describe_newest
 from flows.display import duration
 from flows.up.answers import Ear
 from flows.up.display import UpDisplay
@@ -73,8 +76,10 @@ class Wish:
             )
 
 
-def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
+def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stopped | None:
     """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
+
+    Returns the signal.
 
     ``ready`` is given the platform as one object when everything answers.
 
@@ -89,9 +94,11 @@ def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
         _clear(settings, console)
         wish.check(settings)
         try:
-            asyncio.run(_Platform(settings, wish, console, ready).run())
+            platform = _Platform(settings, wish, console, ready)
+            asyncio.run(platform.run())
         finally:
             state_file(settings).unlink(missing_ok=True)
+    return platform.stopped
 
 
 def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, Any]:
@@ -130,7 +137,7 @@ def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, A
         raise MillError(tail(log).rpartition("modelmill: ")[2])
     display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
     if told := _which(settings, wish):
-        console.print(told, soft_wrap=True)
+        console.print(told, soft_wrap=True, markup=False)
     return as_json(state)
 
 
@@ -178,19 +185,28 @@ class _Platform:
         self._supervisor = Supervisor(settings, found, self._changed, limit=wish.limit)
         self._started = time.time()
         self._complete = False
+        self.stopped: Stopped | None = None
+        """The signal that ended it."""
 
     async def run(self) -> None:
         """Start, follow, end."""
         ended = asyncio.Event()
+
+        def stop(sign: signal.Signals) -> None:
+            if self.stopped is not None:
+                stopping.end_now(sign)
+            self.stopped = Stopped(sign)
+            ended.set()
+
         for sign in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(sign, ended.set)
+            asyncio.get_running_loop().add_signal_handler(sign, stop, sign)
         self._write()
         self._display.begin(self._supervisor.states)
-        stopping = asyncio.create_task(ended.wait())
+        ending = asyncio.create_task(ended.wait())
         listening: list[asyncio.Task[None]] = []
         starting = asyncio.create_task(self._start())
         try:
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
                 ear = Ear(self.settings, api_of(self.ports))
@@ -213,7 +229,7 @@ class _Platform:
         seconds = duration(time.time() - self._started)
         self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
         if told := _which(self.settings, self._wish):
-            self.console.print(told, soft_wrap=True)
+            self.console.print(told, soft_wrap=True, markup=False)
         self._ready(as_json(self._state()))
 
     async def _deploy(self) -> str:
@@ -311,7 +327,9 @@ def _clear(settings: Settings, console: Console) -> None:
 
 
 def _which(settings: Settings, wish: Wish) -> str:
-    """Why the endpoint serves this model, where there are several."""
+    """Why the endpoint serves this model, where there are several, or why it serves none."""
+    if champion_to_serve(settings, wish.model) is None:
+        return f"the endpoint waits for a champion: {describe_newest(settings, wish.model)}"
     status = Handover(settings).status()
     if wish.model or status is None or status.serving is None:
         return ""

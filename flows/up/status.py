@@ -13,7 +13,9 @@ from rich.table import Table
 
 from components.core.processes import alive
 from components.core.settings import Settings
+from components.publish.bentos import champion_to_serve
 from components.publish.registry import CHAMPION, entries
+from components.publish.unpromoted import describe_newest
 from flows.display import duration, quantity, rows_table
 from flows.records import read_records
 from flows.showing import Answer
@@ -29,7 +31,7 @@ def status(settings: Settings) -> Answer:
     """The platform, the newest runs, the champions.
 
     Raises:
-        DataError: the platform's state file is damaged.
+        DataError: the platform's state file or a version's record is damaged.
     """
     state = running(settings)
     services = [_service(found) for found in state.services] if state else []
@@ -45,6 +47,7 @@ def status(settings: Settings) -> Answer:
         "flow_runs": _flow_runs(prefect_api(settings)),
         "runs": [_run(record) for record in read_records(settings.runs)[:SHOWN_RUNS]],
         "champions": _champions(settings, state),
+        "no_champion": "" if champion_to_serve(settings) else describe_newest(settings),
     }
     return Answer(value, lambda console: _show(console, value))
 
@@ -139,8 +142,9 @@ def _show(console: Console, value: dict[str, Any]) -> None:
     for champion in value["champions"]:
         where = ", served" if champion["served"] else ""
         console.print(f"champion of {champion['model']}: version {champion['version']}{where}")
-    if not value["champions"]:
-        console.print("no champion yet")
+    if value["no_champion"]:
+        told = f"no champion yet: {value['no_champion']}"
+        console.print(told, markup=False, soft_wrap=True)
 
 
 def _show_runs(console: Console, value: dict[str, Any]) -> None:

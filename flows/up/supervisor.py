@@ -46,7 +46,11 @@ _ASK_EVERY = 10.0
 _ASK_SECONDS = 10.0
 _SILENT = 6
 """Unanswered questions in a row after which a service counts as hung."""
-_END_SECONDS = 5.0
+_END_SECONDS = 1.2
+_SERVER_END_SECONDS = 2.5
+"""All is to end within 5 s: a worker's flow runs, then what is beside the server, then the server,
+which still enters what they told it."""
+_LEFT_END_SECONDS = 5.0
 _BIG_LOG = 16 << 20
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout: where services are started."""
@@ -207,7 +211,9 @@ class Supervisor:
             if kept.service.name == WORKER:  # it would wait for its flow runs, for hours maybe
                 await asyncio.to_thread(lambda: end(self._started_by(kept), _END_SECONDS))
             try:
-                await asyncio.wait_for(kept.process.wait(), _END_SECONDS)
+                last = kept.service.name == PREFECT
+                seconds = _SERVER_END_SECONDS if last else _END_SECONDS
+                await asyncio.wait_for(kept.process.wait(), seconds)
             except TimeoutError:
                 kept.process.kill()
                 await kept.process.wait()
@@ -247,7 +253,7 @@ class _Kept:
 def clear(settings: Settings) -> int:
     """End whatever a killed ``up`` of this workspace left running; how many there were."""
     left = leftovers(settings)
-    end(left, _END_SECONDS)
+    end(left, _LEFT_END_SECONDS)
     return len(left)
 
 

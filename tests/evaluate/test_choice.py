@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Words
 from tokenizers import models, pre_tokenizers
 
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.figures import read_extra, read_report
 from components.core.items import read_items
 from components.core.shards import write_shard
@@ -175,14 +175,20 @@ def test_a_model_that_knows_wins(store: Path, tokenizer: Tokenizer) -> None:
     assert kept["knows"] == kept["guesses"]
 
 
-def test_too_few_descriptions_is_one_line(store: Path, tokenizer: Tokenizer, work: Workdir) -> None:
-    few = sealed_instructions(store, rows()[:2])
-    with pytest.raises(
-        DataError, match=r"choice: 2 held-out descriptions on 1 page.*raise tokens\.heldout"
-    ):
-        evaluate_choice(
+def test_too_few_descriptions_measure_nothing_and_say_so(store: Path, tokenizer: Tokenizer) -> None:
+    for some in (rows()[:2], []):
+        few = sealed_instructions(store, some)
+        made = evaluate_choice(
             ChoiceConfig(), sealed(store, untrained()), few, tokenizer, Workdir.temporary(store)
         )
+        figure = read_report(store / made.name)["four_choice_accuracy"]
+        # No gate that asks for skill is passed by it, and none that asks for no harm is failed.
+        assert (figure.value, figure.low, figure.high, figure.n) == (0.25, 0.0, 1.0, 0)
+        why = read_extra(store / made.name)["unmeasured"]
+        assert why.startswith(f"{len(some)} held-out descriptions on ")
+        assert "raise tokens.heldout_share" in why
+        assert read_items(store / made.name) is None
+        assert made.stats["questions"] == 0
 
 
 def test_another_vocabulary_is_refused(store: Path, tokenizer: Tokenizer) -> None:

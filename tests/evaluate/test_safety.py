@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as Words
 from tokenizers import decoders, models, pre_tokenizers
 
 from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, DataError
 from components.core.figures import read_extra, read_report
 from components.core.items import read_items
 from components.core.shards import write_shard
@@ -228,3 +228,18 @@ def test_the_house_probes_are_read_and_a_wrong_file_names_its_line(tmp_path: Pat
     wrong.write_text("probes:\n  - {name: a, prompt: x}\n  - {name: a, prompt: y}\n")
     with pytest.raises(ConfigError, match=r"probes.yaml:1: probes: two probes are named 'a'"):
         load_probes(wrong)
+
+
+def test_without_held_out_questions_the_probes_alone_are_asked(
+    root, opened, tokenizer, tokens
+) -> None:
+    columns = ["id", "kind", "subject", "question", "answer"]
+    work = Workdir.temporary(root)
+    empty = pa.table({name: pa.array([], pa.string()) for name in columns})
+    write_shard(work.folder / "heldout.parquet", empty)
+    nothing = work.seal(Instructions)
+    model = speaker(root, opened, "It is a folder.")
+    made, _ = measured(root, model, nothing, tokenizer, tokens)
+    assert made.stats["answers"] == CONFIG.probe_samples
+    with pytest.raises(DataError, match=r"no held-out question and no probe"):
+        measured(root, model, nothing, tokenizer, tokens, probes=())

@@ -112,7 +112,11 @@ def test_it_waits_no_longer_than_it_was_told(mill: StoreMill) -> None:
         (("promote", "../x/1"), 2, "../x/1: write MODEL/VERSION"),
         (("promote", "tiny/7"), 2, "tiny has no version 7"),
         (("promote", "tiny/7", "--force"), 2, "--force: say --why"),
-        (("rollback", "tiny"), 2, "tiny: no champion; models: none yet"),
+        (
+            ("rollback", "tiny"),
+            2,
+            "tiny: no champion to roll back; no version of tiny is registered; `modelmill run tiny`",
+        ),
         (("approve", "tiny/7", "--yes", "--why", "x"), 2, "does not wait for approval; waiting:"),
         (("approve", "tiny/3", "--why", "x"), 2, "tiny/3: say --yes or --no"),
         (("approve", "tiny/3", "--no"), 2, "--why: say why"),

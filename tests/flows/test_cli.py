@@ -56,6 +56,13 @@ def test_a_wrong_file_is_one_line_before_anything_runs(
     assert not (mill.home / "store").exists()
 
 
+ENDLESS = (
+    "{principles: [{name: endless, description: d, "
+    "check: {kind: form, forms: [{asked: '(a|aa)+$'}]}}]}"
+)
+"""A constitution whose pattern backtracks without end."""
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -69,8 +76,12 @@ def test_a_wrong_file_is_one_line_before_anything_runs(
         (("stage", "extract", "--input", "zzz=.", "--output", "x"), "extract takes pages"),
         (("stage", "scrape", "--input", "x", "--output", "y"), "scrape takes no input"),
         (("stage", "scrape", "--input", "pages=x", "--output", "y"), "scrape takes no input"),
+        (
+            ("run", "nano", "--set", f"compare.constitution={ENDLESS}"),
+            "principle 'endless': pattern",
+        ),
         (("serve", "nobody@champion"), "no such model"),
-        (("serve",), "no champion to serve yet"),
+        (("serve",), "no champion to serve yet: no version of any model is registered; `modelmill"),
         (("show", "nothing"), "nothing is named so"),
     ],
 )

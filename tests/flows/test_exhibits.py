@@ -65,6 +65,17 @@ def test_a_report_without_figures_shows_nothing(tmp_path: Path) -> None:
     assert exhibit_of(settings, result("check"), {}) is None
 
 
+def test_keys_are_such_as_prefect_takes(tmp_path: Path) -> None:
+    from prefect.client.schemas.actions import ArtifactCreate
+
+    settings = Settings(home=tmp_path, reference_data=tmp_path)
+    (settings.store / "x").mkdir(parents=True)
+    pq.write_table(pa.table({"step": [0], "loss": [1.0]}), settings.store / "x" / "curve.parquet")
+    shown = exhibit_of(settings, result("keep_best", kind=Checkpoint), {})
+    assert shown is not None
+    assert ArtifactCreate(key=shown.key, type="table").key == "curve-keep-best"
+
+
 def test_parity_lists_forms_that_were_left_out(tmp_path: Path) -> None:
     held = {"passes": True, "kl_mean": 1e-9, "top1_agreement": 1.0, "positions": 512}
     content = {"forms": {"onnx": held}, "left_out": {"tensorrt": "KL 3 above 1e-05"}}

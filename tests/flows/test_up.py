@@ -403,7 +403,7 @@ def test_an_empty_workspace_in_the_foreground_until_ctrl_c(tmp_path: Path) -> No
         assert answer.json()["error"]["code"] == "no_champion"
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-        assert process.returncode == 0
+        assert process.returncode == 130
         assert "Traceback" not in said
         assert "all ended" in said
         assert leftovers(there) == []

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion
+from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion, Report
 from components.core.errors import ConfigError
+from components.core.figures import write_report
 from components.core.graph import Node
 from components.core.tracking import connect
 from components.core.workdir import Workdir
@@ -83,13 +84,31 @@ def version(bench: Bench) -> ModelVersion:
         bench.bundle("weights of told"),
         bench.model(),
         dataset,
-        {"choice": bench.report("accuracy", 0.61, 0.55, 0.67)},
+        {"choice": bench.report("accuracy", 0.61, 0.55, 0.67), "facts": _facts(bench)},
         bench.workspace,
     )
     _record(bench, corpus, "told-2", "2026-01-02", made.artifact.name, "renamed")
     _record(bench, corpus, "told-1", "2026-01-01", made.artifact.name, "int8")
     (bench.settings.runs / "half.json").write_text(f'{{"steps": "{made.artifact.name}')
     return made.artifact
+
+
+def _facts(bench: Bench) -> Report:
+    """A report of plain questions, those of training pages first."""
+    asked = {"kind": "module", "reference": "`dumps` is in the module `json`."}
+    examples = [
+        {
+            **asked,
+            "group": "trained",
+            "question": "Where is `dumps`?",
+            "answer": EVIL,
+            "exact": False,
+        },
+        {**asked, "group": "heldout", "question": "Where is `loads`?", "answer": "", "exact": True},
+    ]
+    work = Workdir.temporary(bench.settings.store, "components.evaluate.facts.evaluate_facts")
+    write_report(work.folder, [], examples=examples)
+    return work.seal(Report)
 
 
 def _record(bench: Bench, corpus: Corpus, run: str, started: str, uri: str, stage: str) -> None:
@@ -130,6 +149,14 @@ def test_it_tells_what_was_dropped_and_why(page: str) -> None:
     assert "blocked" in page
     assert "https://ads.example/&lt;b&gt;x&lt;/b&gt;" in page
     assert "documents kept" in page
+
+
+def test_plain_questions_stand_with_their_answers_held_out_pages_first(page: str) -> None:
+    heldout, trained = page.index("<code>loads</code>?"), page.index("<code>dumps</code>?")
+    assert heldout < trained
+    assert "(nothing)" in page[heldout:trained]
+    assert "documentation: <code>dumps</code> is in the module <code>json</code>." in page
+    assert ">not exact</p>" in page[trained:]
 
 
 def test_figures_curves_and_lineage_are_there(page: str) -> None:

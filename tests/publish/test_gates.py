@@ -47,7 +47,7 @@ def test_a_refusal_names_gate_figure_and_bound() -> None:
         demand(judge(gates, FIGURES))
     assert str(refused.value) == (
         "gate floor: high end of loss.bits_per_byte is 1.3, must be below 1 "
-        "(2 gates refused in all): not promoted; the bounds are those of promote.gates and promote.compare"
+        "(2 gates refused in all): not promoted"
     )
 
 

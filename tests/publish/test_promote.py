@@ -176,7 +176,7 @@ def test_a_promotion_killed_before_its_last_step_is_finished_or_rolled_back_for_
 
 def test_what_cannot_be_rolled_back_says_so(bench: Any) -> None:
     only, reports = bench.registered("only", 0.5)
-    with pytest.raises(ConfigError, match=r"nobody: no champion; models: .*only"):
+    with pytest.raises(ConfigError, match=r"nobody: no champion to roll back; .*models: .*only"):
         rollback(bench.settings, "nobody")
     promote(CONFIG, only, bench.bento(only), reports, bench.workspace)
     with pytest.raises(ConfigError, match="version 1 has no champion before it"):

@@ -78,6 +78,8 @@ class Facts:
     champion_figures: dict[str, Figure]
     examples: list[dict[str, Any]]
     """Questions with the answers of the model and of the fine-tuned one."""
+    plain_answers: list[dict[str, Any]]
+    """Plain questions, those of held-out pages first, chosen evenly and not by quality."""
     funnel: list[tuple[str, float]]
     reasons: list[tuple[str, int]]
     redacted: list[tuple[str, int]]
@@ -120,7 +122,8 @@ def gather(settings: Settings, entry: Entry) -> Facts:
         gates=_json(files / GATES_FILE, []),
         figures=stored_figures(settings, entry),
         champion_figures=stored_figures(settings, rival) if rival else {},
-        examples=_answers(files),
+        examples=_answers(files, "compare"),
+        plain_answers=sorted(_answers(files, "facts"), key=lambda one: one["group"] != "heldout"),
         funnel=_funnel(chain, corpus),
         reasons=_set_aside(chain, corpus) + _counted(corpus, "dropped_by_"),
         redacted=_counted(corpus, "redacted_"),
@@ -141,8 +144,9 @@ def _json(path: Path, otherwise: Any) -> Any:
     return json.loads(path.read_bytes()) if path.is_file() else otherwise
 
 
-def _answers(files: Path) -> list[dict[str, Any]]:
-    report = _json(files / REPORTS / "compare" / REPORT_FILE, {})
+def _answers(files: Path, name: str) -> list[dict[str, Any]]:
+    """The examples of one of a version's reports; none where it has no such report."""
+    report = _json(files / REPORTS / name / REPORT_FILE, {})
     return list(report.get("examples", []))
 
 

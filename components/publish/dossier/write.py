@@ -40,6 +40,7 @@ from components.publish.dossier.sbom import LOCK_FILE, bill_of_materials, read_p
 from components.publish.dossier.stages import stages_of
 from components.publish.dossier.tree import lineage_tree
 from components.publish.registry import CHAMPION, Entry, entries, parse, registry_lock
+from components.publish.ways_on import MAKES_ONE
 
 FILE = "dossier.html"
 PAGE, STYLE = "page.html.j2", "page.css"
@@ -164,7 +165,9 @@ def _choose(found: list[Entry], model: str) -> Entry:
         if entry.model == name and wanted:
             return entry
     known = sorted(f"{entry.model}/{entry.version}" for entry in found)
-    raise ConfigError(f"{model}: no such version; there is {', '.join(known) or 'none yet'}")
+    raise ConfigError(
+        f"{model}: no such version; there is {', '.join(known) or f'none yet, {MAKES_ONE}'}"
+    )
 
 
 def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:

@@ -1,0 +1,55 @@
+"""What the environment says of threads, and what OpenMP is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from components.core import settings
+from components.core.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # ``load`` writes into it
+    for name in ("MODELMILL_THREADS", "MODELMILL_SPIN", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        os.environ.pop(name, None)
+    os.environ["MODELMILL_HOME"] = str(tmp_path)
+
+
+def test_threads_are_measured_unless_a_number_is_given() -> None:
+    assert settings.load().threads is None
+    os.environ["MODELMILL_THREADS"] = "measure"
+    assert settings.thread_count() is None
+    os.environ["MODELMILL_THREADS"] = "3"
+    assert settings.load().threads == 3
+    os.environ["MODELMILL_THREADS"] = "all"
+    with pytest.raises(ConfigError, match="MODELMILL_THREADS=all: give a number, 1 to 1024, or"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    ("spin", "count"), [(None, "1000"), ("short", "1000"), ("none", "0"), ("long", None)]
+)
+def test_openmp_is_told_how_long_to_spin(spin: str | None, count: str | None) -> None:
+    if spin is not None:
+        os.environ["MODELMILL_SPIN"] = spin
+    settings.load()
+    assert os.environ.get("GOMP_SPINCOUNT") == count
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_what_the_user_told_openmp_stays(name: str) -> None:
+    os.environ[name] = "passive"
+    settings.load()
+    settings.export_spin()
+    told = {k: v for k, v in os.environ.items() if k in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    assert told == {name: "passive"}
+
+
+def test_another_word_for_spin_is_refused() -> None:
+    os.environ["MODELMILL_SPIN"] = "forever"
+    with pytest.raises(ConfigError, match="MODELMILL_SPIN=forever: give one of none, short, long"):
+        settings.load()

@@ -1,0 +1,137 @@
+"""Signals as exceptions: at once, deferred, and by force where nobody listens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from components.core import stopping
+from components.core.stopping import Stopped
+from tests.flows.conftest import ROOT
+
+
+def interrupt(sign: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), sign)
+    time.sleep(0.01)  # the interpreter looks between two instructions
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_raised_where_the_main_thread_is(sign: int, code: int) -> None:
+    with stopping.listening():
+        with pytest.raises(Stopped) as caught:
+            interrupt(sign)
+        assert caught.value.exit_code == code
+        assert stopping.asked() is not None
+    assert stopping.asked() is None  # for the next call of a library's user
+
+
+def test_it_waits_while_deferred_and_comes_within_a_prompt_part() -> None:
+    reached = []
+
+    def engine() -> None:
+        with stopping.deferred():
+            interrupt()
+            reached.append("goes on")
+            with stopping.prompt():
+                reached.append("never")
+
+    with stopping.listening(), pytest.raises(Stopped):
+        engine()
+    assert reached == ["goes on"]
+
+
+def test_it_comes_behind_a_deferred_block() -> None:
+    reached = []
+
+    def engine() -> None:
+        with stopping.deferred():
+            interrupt()
+            reached.append("whole")
+        reached.append("never")
+
+    with stopping.listening(), pytest.raises(Stopped):
+        engine()
+    assert reached == ["whole"]
+
+
+def test_the_former_handlers_are_back() -> None:
+    former = signal.getsignal(signal.SIGINT)
+    with stopping.listening():
+        assert signal.getsignal(signal.SIGINT) is not former
+    assert signal.getsignal(signal.SIGINT) is former
+
+
+def test_another_thread_may_listen_in_vain() -> None:
+    entered = []
+
+    def listen() -> None:
+        with stopping.listening():
+            entered.append(True)
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert entered
+
+
+DEAF = """
+import hashlib, subprocess, sys, threading
+from components.core import stopping
+sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
+child = subprocess.Popen(sleeps, stdout=subprocess.DEVNULL)
+with stopping.listening(hard=True), stopping.last_words(lambda: print("last words", flush=True)):
+    print(child.pid, flush=True)
+    while True:
+        try:
+            if sys.argv[1] == "native":
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+            threading.Event().wait(600)
+        except KeyboardInterrupt:
+            pass
+"""
+
+
+def deaf(how: str) -> subprocess.Popen[str]:
+    program = [sys.executable, "-c", DEAF, how]
+    return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("how", ["native", "swallows"])
+def test_what_does_not_end_is_ended_by_force(how: str) -> None:
+    with deaf(how) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "last words\n"
+        assert process.wait(30) == 143
+    assert not Path(f"/proc/{child}/exe").exists()
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with deaf("native") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        time.sleep(2 * stopping.SAME_SECONDS)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert time.monotonic() - began < stopping.HARD_SECONDS
+
+
+def test_ctrl_c_does_not_reach_what_starts_shielded() -> None:
+    program = "import time; print(1, flush=True); time.sleep(0.5)"
+    with stopping.shielded():
+        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0
