@@ -24,6 +24,7 @@ from components.core.artifact import ASIDE, Checkpoint, Instructions, Report, To
 from components.core.errors import ConfigError
 from components.core.figures import Figure, exact, ratio_interval, write_report
 from components.core.items import Items, write_items
+from components.core.log import get_logger
 from components.core.paired import Pairs, pair_items
 from components.core.weights import load_model, same_weights
 from components.core.workdir import Workdir
@@ -40,6 +41,8 @@ from components.text.principles import Constitution
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
+
+log = get_logger(__name__)
 
 
 class CompareConfig(JudgingConfig):
@@ -96,7 +99,7 @@ UNKNOWN = (
     Figure(name="policy_reward", value=0.0, low=0.0, high=1.0, n=0),
     Figure(name="baseline_reward", value=0.0, low=0.0, high=1.0, n=0),
 )
-"""What is known where no answer could be judged: the figures' whole range."""
+"""What is known where no answer was judged: the figures' whole range."""
 
 
 def compare_policies(
@@ -111,7 +114,7 @@ def compare_policies(
 
     Raises:
         ConfigError: the two models are of different vocabularies, or ``max_new`` leaves no room.
-        DataError: an input cannot be read, or no held-out question fits.
+        DataError: an input cannot be read.
     """
     opened = open_tokenizer(work.path(tokenizer))
     models = load_model(work.path(policy)), load_model(work.path(baseline))
@@ -129,6 +132,7 @@ def compare_policies(
         limit=config.questions,
         seed=config.seed,
         half="reporting",
+        may_be_empty=True,
     )
     same = same_weights(work.path(policy), work.path(baseline))
     work.progress.start((1 if same else 2) * config.draws * len(asked), "answers")
@@ -142,8 +146,10 @@ def compare_policies(
         if ours and theirs
     ]
     if not compared:
-        write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, same_model=same)
-        return work.seal(Report, note=f"the judge failed on all {len(asked)} questions")
+        why = f"the judge failed on all {len(asked)} questions" if asked else "no held-out question"
+        log.warning("compare: not measured: %s", why)
+        write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, unmeasured=why)
+        return work.seal(Report, note=why)
     items = _items(config, compared)
     figures = [
         *_figures(config.constitution, compared),

@@ -148,4 +148,6 @@ class ReplayPlan:
         steps = int(answer_steps / (1.0 - self.share))
         while steps - self.replays_before(steps) < answer_steps:
             steps += 1
+        while steps > 1 and steps - 1 - self.replays_before(steps - 1) >= answer_steps:
+            steps -= 1
         return steps

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as BPE
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.figures import Figure, read_extra, read_report
 from components.core.items import read_items
 from components.core.shards import write_shard
@@ -195,9 +195,36 @@ def test_models_of_two_tokenizers_are_refused(root, good, instructions, tokenize
         compare(root, other, good, instructions, tokenizer)
 
 
-def test_no_question_that_fits_is_one_line(root, good, instructions, tokenizer):
-    with pytest.raises(
-        DataError,
-        match=r"none of 8 held-out questions has at most 6 tokens.*raise tokens\.heldout_share",
-    ):
-        compare(root, good, good, instructions, tokenizer, max_new=90)
+def test_no_question_that_fits_is_said_and_claims_nothing(root, good, instructions, tokenizer):
+    report, folder = compare(root, good, good, instructions, tokenizer, max_new=90)
+    assert report.note == "no held-out question"
+    difference = read_report(folder)["difference"]
+    assert (difference.low, difference.high, difference.n) == (-1.0, 1.0, 0)
+
+
+def test_a_judge_that_fails_on_some_sets_them_aside(
+    root, good, bad, instructions, tokenizer, monkeypatch
+):
+    check = type(CONFIG.constitution.principles[0].check)
+    score = check.score
+
+    def breaks(self, case):
+        if "kit.load" in case.question:
+            raise ZeroDivisionError("no words")
+        return score(self, case)
+
+    monkeypatch.setattr(check, "score", breaks)
+    report, folder = compare(root, good, bad, instructions, tokenizer)
+    assert report.stats["set_aside_judge_failed"] == 1
+    assert len(read_items(folder).keys) == 7
+    monkeypatch.setattr(check, "score", lambda self, case: float("nan"))
+    report, folder = compare(root, good, bad, instructions, tokenizer)
+    assert report.note == "the judge failed on all 8 questions"
+    assert read_report(folder)["policy_reward"].high == 1.0
+
+
+def test_what_could_be_detected_falls_with_the_spread(root, good, bad, instructions, tokenizer):
+    figures = read_report(compare(root, good, bad, instructions, tokenizer)[1])
+    assert 0 < figures["detectable"].value < figures["difference"].value
+    same = read_report(compare(root, good, good, instructions, tokenizer)[1])
+    assert same["detectable"].value == 0

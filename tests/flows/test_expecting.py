@@ -214,8 +214,8 @@ def test_where_no_speed_is_known_it_is_measured_first(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = measured_as(monkeypatch, STEP)
-    with pytest.raises(ConfigError, match=r"sft\.minutes: 0\.1 is 1 step of"):
-        refuse(settings, overlay(tiny(), {"sft": {"minutes": 0.1}}))
+    with pytest.raises(ConfigError, match=r"sft\.minutes: 0\.05 is 1 step of"):
+        refuse(settings, overlay(tiny(), {"sft": {"minutes": 0.05}}))
     refuse(settings, nano())
     assert len(calls) == 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.flows.conftest import AS_OF, Mill, Server, digests, free_port
+from tests.flows.conftest import AS_OF, ROOT, Mill, Server, digests, free_port
 from tests.flows.stoppable import CODES, LINE, Bench, Command, Way
 
 SECONDS = 5.0
@@ -76,6 +78,23 @@ def test_ctrl_c_in_a_crawl(nano: Whole, tmp_path: Path) -> None:
 def test_sigterm_in_a_training_under_prefect(nano: Whole, tmp_path: Path) -> None:
     bench = Bench.of(nano, "pretrain", tmp_path / "home")
     assert stopped(bench, "sigterm", "default", None) < ON_ANY_MACHINE
+
+
+def test_while_the_command_line_is_still_imported() -> None:
+    program = """
+import importlib.abc, sys
+class Pressed(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "flows.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+from flows.entry import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (130, "modelmill: stopped\n")
 
 
 @pytest.mark.slow
