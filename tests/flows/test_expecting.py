@@ -58,7 +58,9 @@ def setup_speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Settings) -> None:
     steps = {step.name: step for step in planned(settings, tiny(), speeds(500 * GIGA)).steps}
-    assert steps["pretrain"].seconds == pytest.approx((tiny().pretrain.steps or 0) * STEP / (500 * GIGA))
+    assert steps["pretrain"].seconds == pytest.approx(
+        (tiny().pretrain.steps or 0) * STEP / (500 * GIGA)
+    )
     assert steps["pretrain"].expected_from == "speed"
     for name in (
         "loss",
@@ -128,7 +130,9 @@ def test_history_wins_and_is_scaled_by_the_steps_that_were_taken(settings: Setti
     assert seconds["pretrain"] == pytest.approx((tiny().pretrain.steps or 0) * 2.0)
     epochs = tiny().sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / 0.8  # a fifth is replayed
     assert seconds["sft"] == pytest.approx(60.0 * epochs / (111 * config.batch), rel=0.01)
-    assert expected(store, tiny(), Speeds())["pretrain"] == pytest.approx((tiny().pretrain.steps or 0) * 2.0)
+    assert expected(store, tiny(), Speeds())["pretrain"] == pytest.approx(
+        (tiny().pretrain.steps or 0) * 2.0
+    )
     timed = overlay(tiny(), {"pretrain": {"minutes": 7}})
     assert expected(store, timed, speeds(GIGA))["pretrain"] == pytest.approx(350.0)
 
