@@ -63,8 +63,8 @@ LEAST_DEVIATION = 1e-6
 class RewardConfig(StageConfig):
     """How long and how fast the reward model learns."""
 
-    epochs: float = Field(default=3.0, gt=0, le=100, description="times each prompt is seen")
-    batch: int = Field(default=16, ge=1, description="prompts a step, with all their answers")
+    epochs: float = Field(default=1.0, gt=0, le=100, description="times each prompt is seen")
+    batch: int = Field(default=4, ge=1, description="prompts a step, with all their answers")
     level: float = Field(
         default=0.1,
         ge=0,
