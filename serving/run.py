@@ -92,11 +92,9 @@ def choose(settings: Settings, model: str) -> Entry:
     if mine and not version and alias in ("", CHAMPION):
         raise ConfigError(f"{model}: no champion to serve yet: {describe_newest(settings, name)}")
     if version:
-        there = ", ".join(f"{e.model}/{e.version}" for e in mine or known)
+        there = [f"{e.model}/{e.version}" for e in mine or known]
     else:
-        there = ", ".join(
-            sorted(f"{e.model}@{alias}" for e in mine or known for alias in e.aliases)
-        )
+        there = sorted(f"{e.model}@{alias}" for e in mine or known for alias in e.aliases)
     missing = "no such model"
     if mine:
         missing = f"{name} has no version {version}" if version else f"{name} has no such alias"

@@ -141,8 +141,8 @@ class Store:
     def _threads(self, request: Request, work: Workdir) -> AbstractContextManager[object]:
         """The number of threads for a stage that rests on torch; one that trains measures its own.
 
-        It is measured for each stage anew, in a tenth of a second or so: what a training chose
-        minutes ago says little of the neighbours there are now.
+        It is measured for each stage anew: what a training chose minutes ago says little of the
+        neighbours there are now.
         """
         if "torch" not in self.code.parts(request.component):
             return nullcontext()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from components.core.device import Device, device_of
 from components.core.precision import Precision
+from components.core.settings import export_spin
 from components.core.speed import AT_SETUP, TrainingSpeed, renew_speed, setup_file
 from components.train.flops import flops_per_token
 from models.presets import NANO, TINY
@@ -131,6 +132,7 @@ def _is_short(rounds: int, spent: float, seconds: float) -> bool:
 
 def main(file: Path | None = None) -> None:
     """Measure, write down, and say what was measured."""
+    export_spin()  # as in every run; before torch is imported
     place = file or setup_file()
     for speed in measure_speeds((NANO, TINY)):
         renew_speed(place, speed)

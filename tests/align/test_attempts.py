@@ -133,10 +133,11 @@ def test_answers_that_are_all_alike_give_no_pair_and_no_error(world, house_log):
 
 
 def test_a_judge_that_fails_ends_the_attempt_and_not_the_run(world, reward, house_log, monkeypatch):
-    def judge(*_args, **_kwargs):
+    def score(*_):
         raise ZeroDivisionError("words / 0")
 
-    monkeypatch.setattr("components.align.judging.judge", judge)
+    check = FEW.constitution.principles[0].check
+    monkeypatch.setattr(type(check), "score", score)
     preferences = make_preferences(
         FEW, world.policy, world.instructions, world.tokenizer, world.work()
     )

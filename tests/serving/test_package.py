@@ -195,7 +195,7 @@ def test_a_model_that_says_nothing_is_told_from_a_server_that_is_broken(
     monkeypatch.setattr(
         "openai.resources.chat.completions.Completions.create", lambda *_, **__: answer
     )
-    with pytest.raises(GateFailed, match=r"empty answer to 'Why\?' .*sft\.steps") as failed:
+    with pytest.raises(GateFailed, match=r"empty answer to 'Why\?' .*sft\.epochs") as failed:
         smoke(SmokeConfig(question="Why?"), built.artifact, workspace)
     assert "log" not in str(failed.value)
 
@@ -240,7 +240,7 @@ def test_serve_finds_the_bento_of_what_is_asked_for(
 ) -> None:  # fmt: skip
     registry(workspace.settings, bundle)
     calls: list[Any] = []
-    monkeypatch.setattr(running, "serve", lambda *given: calls.append(given))
+    monkeypatch.setattr(running, "become", lambda *given: calls.append(given))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
