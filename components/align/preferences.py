@@ -94,7 +94,7 @@ class PreferencesConfig(StageConfig):
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
     )
-    questions: int = Field(default=256, ge=1, description="training prompts, at most")
+    questions: int = Field(default=448, ge=1, description="training prompts, at most")
     heldout_questions: int = Field(default=96, ge=1, description="held-out prompts, at most")
     answers: int = Field(default=8, ge=2, le=64, description="answers sampled to a prompt")
     margin: float = Field(
