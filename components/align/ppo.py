@@ -31,6 +31,7 @@ from components.text.answering import read_questions
 from components.text.chat import open_tokenizer
 
 if TYPE_CHECKING:
+    from components.align.learning import Learning
     from components.align.rollout import RewardModel
 
 log = get_logger(__name__)
@@ -78,30 +79,40 @@ def ppo(
         longest=longest,
         limit=config.questions,
         seed=config.seed,
-        may_be_empty=True,
     )
     reference = load_model(work.path(policy)).requires_grad_(False)
     players = Players(model, reference, RewardModel.load(work.path(reward)))
     asked, apart = set_apart(prompts, config.judged)
     learning = Learning(config, players, asked, Jury(config, opened, apart), work)
     try:
-        if len(asked) < config.min_prompts:
-            raise AttemptFailed(
-                "too_few",
-                f"{len(asked)} alignment prompts, ppo.min_prompts is {config.min_prompts}: give "
-                "more pages with headings under scrape",
-            )
-        rewarded = _say_what_rewards(config, players.reward)
-        learning.run()
-        stats = learning.stats()
-        gain = f"{stats['judged_gain']:+.4f} judged, " if "judged_gain" in stats else ""
-        note = f"{gain}rewarded by {rewarded}"
+        stats, note = _attempt(config, players.reward, learning)
     except AttemptFailed as error:
         log.warning("ppo: %s; the policy it was given goes on", error)
         model, stats, note = reference, error.stats, f"the policy as it was: {error}"
     learning.write_curve()
     save_model(work.folder, model)
     return work.seal(Checkpoint, stats=stats, note=note)
+
+
+def _attempt(
+    config: PPOConfig, reward: RewardModel, learning: Learning
+) -> tuple[dict[str, float], str]:
+    """Learn to the end; (stats, the stage's line).
+
+    Raises:
+        AttemptFailed: there are too few prompts, or learning cannot go on.
+    """
+    if len(learning.asked) < config.min_prompts:
+        raise AttemptFailed(
+            "too_few",
+            f"{len(learning.asked)} alignment prompts, ppo.min_prompts is {config.min_prompts}: "
+            "give more pages with headings under scrape",
+        )
+    rewarded = _say_what_rewards(config, reward)
+    learning.run()
+    stats = learning.stats()
+    gain = f"{stats['judged_gain']:+.4f} judged, " if "judged_gain" in stats else ""
+    return stats, f"{gain}rewarded by {rewarded}"
 
 
 def _say_what_rewards(config: PPOConfig, reward: RewardModel) -> str:

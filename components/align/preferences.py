@@ -175,7 +175,6 @@ def read_prompts(
             limit=config.heldout_questions,
             seed=config.seed,
             half=half,
-            may_be_empty=True,
         )
         for half in ("choosing", None)
     }
@@ -186,7 +185,6 @@ def read_prompts(
         longest=longest,
         limit=config.questions,
         seed=config.seed,
-        may_be_empty=True,
     )
     return {"train": learnt, "heldout": measured["choosing"] or measured[None]}
 

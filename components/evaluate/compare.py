@@ -132,7 +132,6 @@ def compare_policies(
         limit=config.questions,
         seed=config.seed,
         half="reporting",
-        may_be_empty=True,
     )
     same = same_weights(work.path(policy), work.path(baseline))
     work.progress.start((1 if same else 2) * config.draws * len(asked), "answers")
@@ -150,25 +149,30 @@ def compare_policies(
         log.warning("compare: not measured: %s", why)
         write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, unmeasured=why)
         return work.seal(Report, note=why)
+    aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
+    return _report(config, compared, _kl(config, *models, compared), aside, work)
+
+
+def _report(
+    config: CompareConfig,
+    compared: Sequence[Compared],
+    kl: Figure,
+    aside: Mapping[str, float],
+    work: Workdir,
+) -> Report:
+    """Seal figures, items and examples; ``aside`` counts questions that were set aside."""
     items = _items(config, compared)
-    figures = [
-        *_figures(config.constitution, compared),
-        _detectable(items),
-        _kl(config, *models, compared),
-    ]
+    figures = [*_figures(config.constitution, compared), _detectable(items), kl]
     write_report(
         work.folder,
         figures,
         examples=_examples(compared, config.examples),
         kinds=_by_kind(compared),
         temperature=config.temperature,
-        same_model=same,
     )
     write_items(work.folder, items)
     shown = [figure for figure in figures if figure.name in (*MEASURES, "detectable")]
-    stats = {figure.name: figure.value for figure in shown}
-    aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
-    return work.seal(Report, stats={**stats, **aside})
+    return work.seal(Report, stats={**{figure.name: figure.value for figure in shown}, **aside})
 
 
 def _figures(constitution: Constitution, compared: Sequence[Compared]) -> list[Figure]:

@@ -180,7 +180,6 @@ def read_prompts(
         limit=config.questions,
         seed=config.seed,
         half=half,
-        may_be_empty=True,
     )
     asked = [Prompted(one.page, "", one.question, one.prompt) for one in held]
     # Greedy answers to one prompt are all the same.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from components.core.errors import DataError
 from components.core.shards import read_shard
 from components.text.chat import END_ID, prompt_ids
 from components.text.split import Half, rows_of_half
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
 
 Questions = Literal["train", "align", "heldout"]
 """Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
-_SPLITS: Mapping[Questions, str] = {
-    "train": "training",
-    "align": "alignment",
-    "heldout": "held-out",
-}
-_MENDS: Mapping[Questions, str] = {
-    "train": "give more pages with headings under scrape",
-    "align": "give more pages with headings under scrape",
-    "heldout": "raise tokens.heldout_share, give more pages with headings under scrape",
-}
 COLUMNS = ["id", "kind", "subject", "question", "answer"]
 
 
@@ -63,9 +52,8 @@ def read_questions(
     limit: int | None,
     seed: int,
     half: Half | None = None,
-    may_be_empty: bool = False,
 ) -> list[Asked]:
-    """At most ``limit`` instructions of a split, in an order drawn by digest.
+    """At most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
 
     Args:
         folder: that of ``Instructions``.
@@ -75,10 +63,9 @@ def read_questions(
         limit: most questions; None asks all.
         seed: of the order.
         half: only pages of this half of the held-out ones.
-        may_be_empty: no question left is no error.
 
     Raises:
-        DataError: the file or a column is missing, or no question is left.
+        DataError: the file or a column is missing.
     """
     rows = read_shard(folder / f"{split}.parquet", COLUMNS).to_pylist()
     if half is not None:
@@ -100,12 +87,6 @@ def read_questions(
                     prompt=prompt,
                 )
             )
-    if not chosen and not may_be_empty:
-        raise DataError(
-            f"instructions: none of {len(rows)} {_SPLITS[split]} questions has at most {longest} "
-            f"tokens, which is what the model's context leaves: {_MENDS[split]}, "
-            "or raise pretrain.shape.context"
-        )
     return chosen
 
 

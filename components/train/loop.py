@@ -2,8 +2,7 @@
 
 A job says what a step's micro-batches are and what they lose; the loop accumulates, clips, moves,
 records, saves and resumes. A killed run that is called again ends with the bytes of an unbroken
-one: the state holds weights, moments, generator and curve, and the data are a function of the step.
-"""
+one: the state holds weights, moments, generator and curve; the data are a function of the step."""
 
 from __future__ import annotations
 

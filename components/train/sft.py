@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from components.train.course import Course
-    from components.train.loop import Job
+    from components.train.loop import Job, Trained
     from components.train.micro import Micro
     from components.train.order import Order
     from models.decoder import Decoder
@@ -163,17 +163,19 @@ def finetune(
             job = for_minutes(job, wish, work, trial, most)
         trained = train(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
-    replayed = steps.plan.replays_before(trained.steps)
-    stats = {
-        "examples": conversations.count,
+    stats = _stats(trained, steps.plan.replays_before(trained.steps), batches.per_epoch)
+    return work.seal(Checkpoint, stats={"examples": conversations.count, **stats})
+
+
+def _stats(trained: Trained, replayed: int, steps_an_epoch: int) -> dict[str, float]:
+    return {
         "steps": trained.steps,
-        "epochs": round((trained.steps - replayed) / batches.per_epoch, 3),
+        "epochs": round((trained.steps - replayed) / steps_an_epoch, 3),
         "replayed_steps": replayed,
         "targets": trained.targets,
         "loss": round(trained.loss, 4),
         "skipped": trained.skipped,
     }
-    return work.seal(Checkpoint, stats=stats)
 
 
 def check_vocabulary(shape: DecoderShape, vocabulary: int) -> None:

@@ -135,7 +135,8 @@ def test_a_prefect_server_that_starts_too_slowly_is_one_line(
 
 def test_schema_and_plan_answer_without_a_workspace(mill: Mill) -> None:
     assert "pretrain" in mill.answer("schema")["properties"]
-    told = mill.answer("plan", "tiny", "--set", "prices.machine_hour=3.6")
+    minutes = ["--set", "pretrain.minutes=4"]
+    told = mill.answer("plan", "tiny", "--set", "prices.machine_hour=3.6", *minutes)
     first = told["plan"][0]
     assert (first["name"], first["state"], first["because"]) == (
         "scrape",

@@ -58,7 +58,9 @@ def setup_speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Settings) -> None:
     steps = {step.name: step for step in planned(settings, tiny(), speeds(500 * GIGA)).steps}
-    assert steps["pretrain"].seconds == pytest.approx(2600 * STEP / (500 * GIGA))
+    assert steps["pretrain"].seconds == pytest.approx(
+        (tiny().pretrain.steps or 0) * STEP / (500 * GIGA)
+    )
     assert steps["pretrain"].expected_from == "speed"
     for name in (
         "loss",
@@ -125,10 +127,12 @@ def test_history_wins_and_is_scaled_by_the_steps_that_were_taken(settings: Setti
     stats = {"seconds": 60.0, "steps": 111, "examples": 22_400}
     sealed(store, SFT, config, stats, model=base.digest)
     seconds = expected(store, tiny(), speeds(500 * GIGA))
-    assert seconds["pretrain"] == pytest.approx(2600 * 2.0)
+    assert seconds["pretrain"] == pytest.approx((tiny().pretrain.steps or 0) * 2.0)
     epochs = tiny().sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / 0.8  # a fifth is replayed
     assert seconds["sft"] == pytest.approx(60.0 * epochs / (111 * config.batch), rel=0.01)
-    assert expected(store, tiny(), Speeds())["pretrain"] == pytest.approx(2600 * 2.0)
+    assert expected(store, tiny(), Speeds())["pretrain"] == pytest.approx(
+        (tiny().pretrain.steps or 0) * 2.0
+    )
     timed = overlay(tiny(), {"pretrain": {"minutes": 7}})
     assert expected(store, timed, speeds(GIGA))["pretrain"] == pytest.approx(350.0)
 
@@ -145,7 +149,7 @@ def test_a_past_run_of_another_shape_is_scaled_by_its_operations(settings: Setti
         ]
     )
     seconds = expected(store, tiny(), known)
-    times = 2600 * STEP / (60 * small.step_operations)
+    times = (tiny().pretrain.steps or 0) * STEP / (60 * small.step_operations)
     assert seconds["pretrain"] == pytest.approx(6.0 * times / 4.0)
     assert (seconds["sft"] or 0) > 100.0
 

@@ -26,7 +26,7 @@ STEPS = [planned("pretrain", 240.0), planned("sft", 120.0), planned("ppo", 90.0)
 def line(display: Display) -> str:
     """What the live line shows."""
     assert display._live is not None
-    return re.sub(r" +", " ", str(display._live.renderable))
+    return re.sub(r" +", " ", str(display._live.get_renderable()))
 
 
 def on_terminal(forecast: Forecast) -> Display:
