@@ -52,7 +52,7 @@ POSITIONS = 64
 # 1.7 s for 500 questions, preferences 8.3 s for 2,176 answers, reward 8.0 s for 1,792, ppo 87.3 s
 # for 12 x 256 answers, compare 3.5 s for 2 x 384 answers, safety 1.3 s for 296 answers.
 LOSS_TOKENS, CHOICE_TOKENS, PREFERENCE_TOKENS = 0.64, 75.0, 84.0
-REWARD_TOKENS, PPO_TOKENS, COMPARE_TOKENS, SAFETY_TOKENS = 98.0, 625.0, 100.0, 97.0
+REWARD_TOKENS, PPO_TOKENS, COMPARE_TOKENS, SAFETY_TOKENS = 45.0, 625.0, 100.0, 97.0
 HALF_QUESTIONS = 790
 """Held-out questions of the embedded documentation that choose, and as many that report."""
 FACTS_A_QUESTION = 2 * 3
@@ -233,7 +233,7 @@ def _tokens(config: StageConfig, amounts: Amounts) -> float | None:
     if isinstance(config, PreferencesConfig):
         return PREFERENCE_TOKENS * config.answers * (config.questions + config.heldout_questions)
     if isinstance(config, RewardConfig):
-        return REWARD_TOKENS * config.epochs * amounts.answers
+        return REWARD_TOKENS * amounts.answers
     if isinstance(config, PPOConfig):
         return PPO_TOKENS * config.iterations * config.answers
     if isinstance(config, SafetyConfig):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
 class ScalarHead(nn.Module):
-    """One number a position: a value (PPO) or, read at the last position, a reward."""
+    """One number a vector: a value a position (PPO), or the reward of an answer's features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -19,9 +18,3 @@ class ScalarHead(nn.Module):
         """[b, t, c] -> [b, t]."""
         out: Tensor = self.out(hidden_btc.to(self.out.weight.dtype)).squeeze(-1)
         return out
-
-
-def last_position(values_bt: Tensor, lengths_b: Tensor) -> Tensor:
-    """The value at each row's last real position (rows padded on the right) -> [b]."""
-    rows = torch.arange(values_bt.shape[0], device=values_bt.device)
-    return values_bt[rows, lengths_b - 1]

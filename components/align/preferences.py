@@ -95,7 +95,7 @@ class PreferencesConfig(StageConfig):
         default_factory=house_constitution, description="the principles that judge"
     )
     questions: int = Field(default=448, ge=1, description="training prompts, at most")
-    heldout_questions: int = Field(default=128, ge=1, description="held-out prompts, at most")
+    heldout_questions: int = Field(default=96, ge=1, description="held-out prompts, at most")
     answers: int = Field(default=8, ge=2, le=64, description="answers sampled to a prompt")
     margin: float = Field(
         default=0.02, gt=0, le=1, description="least difference of two answers' judgements"

@@ -1,14 +1,15 @@
-"""The reward model: the fine-tuned decoder with a scalar head, trained on judged answers.
+"""The reward model: a linear head on what the fine-tuned decoder, frozen, sees in an answer.
 
     modelmill stage reward --input policy=PATH --input preferences=PATH \\
         --input tokenizer=PATH --output DIR
 
 It learns from the policy's own answers what PPO asks it later: which of several answers to one
-prompt is the better. Loss: the squared error of an answer's reward less the prompt's mean, against
-the judgement less the prompt's mean, in deviations; that is a regression of all pairs' margins,
-whatever their size, where Bradley-Terry (Ouyang et al. 2022, arXiv:2203.02155) sees only their
-sign. The reward is read at the answer's last token and scaled to mean 0 and within-prompt deviation
-1 over the training answers.
+prompt is the better. The head is fitted to the judgements of answers less the mean of their prompt,
+by ridge regression in closed form (Hoerl & Kennard 1970), on the features of
+``models/answer_features.py``: a regression of all pairs' margins, where Bradley-Terry (Ouyang et
+al. 2022, arXiv:2203.02155) sees only their sign. A few hundred prompts are too few to train the
+decoder itself on: that took four times as long and agreed less (``docs/log.md``). Rewards are
+scaled to mean 0 and within-prompt deviation 1 over the training answers.
 
 ``reward.json`` beside the weights holds the figure that says whether it may reward: the correlation
 of reward and judgement within a prompt, pooled over held-out prompts, on the policy's own answers.
@@ -16,7 +17,6 @@ of reward and judgement within a prompt, pooled over held-out prompts, on the po
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -36,7 +36,6 @@ from components.align.attempt import AttemptFailed
 from components.align.preferences import ANSWERS_FILE, Split, same_prompt
 from components.core.artifact import Checkpoint, Preferences, Tokenizer
 from components.core.config import StageConfig
-from components.core.errors import TrainingDiverged
 from components.core.figures import Figure, exact
 from components.core.log import get_logger
 from components.core.precision import Precision, computing
@@ -44,49 +43,34 @@ from components.core.shards import read_shard
 from components.core.weights import load_model, save_model, save_weights
 from components.core.workdir import Workdir
 from components.text.chat import open_tokenizer, prompt_ids
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     import tokenizers
     from torch import Tensor
 
-    from components.train.loop import Job
     from models.decoder import Decoder
     from models.heads import ScalarHead
 
 log = get_logger(__name__)
 HEAD_FILE = "head.safetensors"
 LEAST_DEVIATION = 1e-6
-"""Judgements, or rewards, closer than this are alike: float32 holds about seven digits."""
+"""Judgements, features or rewards closer than this are alike: float32 holds about seven digits."""
 
 
 class RewardConfig(StageConfig):
-    """How long and how fast the reward model learns."""
+    """How strongly the head is held, and how little is too little."""
 
-    epochs: float = Field(default=3.0, gt=0, le=100, description="times each prompt is seen")
-    batch: int = Field(default=16, ge=1, description="prompts a step, with all their answers")
-    level: float = Field(
-        default=0.1,
-        ge=0,
-        le=10,
-        description="weight of the error in a prompt's mean beside that within the prompt",
+    ridge: float = Field(
+        default=1.0, gt=0, le=1e6, description="penalty on the weights, an answer; features scaled"
     )
+    batch: int = Field(default=8, ge=1, description="prompts read at once, with all their answers")
     min_prompts: int = Field(
         default=8,
         ge=2,
         description="fewest prompts with answers judged apart, to learn from and to measure on; "
-        "with fewer the policy is kept as it is and rewards nothing",
+        "with fewer it rewards nothing",
     )
-    optim: OptimConfig = Field(
-        default=OptimConfig(kind="adamw", adam_lr=0.001, embedding_lr=0.001, beta2=0.98),
-        description="optimisers and their rates",
-    )
-    schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(warmup=0.1, decay=0.7), description="course of the rates"
-    )
-    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
     precision: Precision = Field(default="auto", description="dtype of activations")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the prompts")
 
 
 def train_reward(
@@ -96,12 +80,12 @@ def train_reward(
     tokenizer: Tokenizer,
     work: Workdir,
 ) -> Checkpoint:
-    """Train on the training prompts' answers, measure on the held-out prompts'.
+    """Fit the head to the training prompts' answers, measure on the held-out prompts'.
 
     Args:
         config: how it learns.
-        policy: what it starts from; sealed as it is, with a head that says 0 and a correlation of
-            0, where the attempt cannot go on (stat ``diverged`` or ``too_few``).
+        policy: the decoder, sealed as it is. Where the attempt cannot go on, the head says 0 and
+            the correlation is 0 (stat ``diverged`` or ``too_few``).
         preferences: its ``answers.parquet`` is read.
         tokenizer: the policy's.
         work: where it is written.
@@ -109,10 +93,11 @@ def train_reward(
     Raises:
         DataError: an input cannot be read.
     """
+    from models.answer_features import feature_width
     from models.heads import ScalarHead
 
     model = load_model(work.path(policy))
-    head = ScalarHead(model.shape.width)
+    head = ScalarHead(feature_width(model.shape))
     opened = open_tokenizer(work.path(tokenizer))
     folder = work.path(preferences)
     learnt = read_groups(folder, "train", opened, model.shape.context)
@@ -124,10 +109,10 @@ def train_reward(
             f"[{known.low:.2f}, {known.high:.2f}]"
         )
     except AttemptFailed as error:
-        log.warning("reward: %s; it is the policy it was given, and rewards nothing", error)
-        model, head = load_model(work.path(policy)), ScalarHead(model.shape.width)
+        log.warning("reward: %s; it rewards nothing", error)
+        head = ScalarHead(feature_width(model.shape))
         stats, known = error.stats, exact(CORRELATION, 0.0, n=0)
-        note = f"the policy as it was: {error}"
+        note = f"rewards nothing: {error}"
     save_model(work.folder, model)
     save_weights(work.folder, head, HEAD_FILE)
     write_correlation(work.folder, known)
@@ -142,13 +127,11 @@ def _attempt(
     unseen: Sequence[Group],
     work: Workdir,
 ) -> tuple[dict[str, float], Figure]:
-    """(stats, correlation) of a training to the end.
+    """Fit ``head``: (stats, correlation).
 
     Raises:
-        AttemptFailed: there are too few prompts, or the training broke.
+        AttemptFailed: there are too few prompts, or a weight is no number.
     """
-    from components.train.loop import train
-
     for groups, what in ((learnt, "training"), (unseen, "held-out")):
         if len(groups) < config.min_prompts:
             raise AttemptFailed(
@@ -156,15 +139,13 @@ def _attempt(
                 f"{len(groups)} {what} prompts have answers judged apart, reward.min_prompts is "
                 f"{config.min_prompts}",
             )
+    work.progress.start(len(learnt) + len(unseen), "prompts")
     with computing(model, config.precision):
-        try:
-            trained = train(_job(config, model, head, learnt), work)
-        except TrainingDiverged as error:
-            raise AttemptFailed("diverged", str(error)) from error
-        calibrate(model, head, learnt, config.batch)
-        rewards = _all_rewards(model, head, unseen, config.batch)
-    if not all(math.isfinite(reward) for group in rewards for reward in group):
-        raise AttemptFailed("diverged", "a reward is no number")
+        features = features_of_groups(config, model, learnt, work)
+        fit_head(head, learnt, features, config.ridge)
+        rewards = rewards_of_groups(head, features_of_groups(config, model, unseen, work))
+    if not all(bool(p.isfinite().all()) for p in head.parameters()):
+        raise AttemptFailed("diverged", "a weight of the head is no number")
     known = within_prompt_correlation(unseen, rewards)
     log.info(
         "reward: correlation with the judgement within a prompt %.3f [%.3f, %.3f], over %d "
@@ -178,9 +159,6 @@ def _attempt(
         "heldout_prompts": float(len(unseen)),
         "prompts": float(len(learnt)),
         "answers": float(sum(len(group.answers) for group in learnt)),
-        "steps": float(trained.steps),
-        "loss": round(trained.loss, 4),
-        "skipped": float(trained.skipped),
     }
     return stats, known
 
@@ -223,116 +201,76 @@ def _group(tokenizer: tokenizers.Tokenizer, rows: Sequence[dict[str, Any]]) -> G
     )
 
 
-def _job(
-    config: RewardConfig, model: Decoder, head: ScalarHead, learnt: Sequence[Group]
-) -> Job[list[Group]]:
+def features_of_groups(
+    config: RewardConfig, model: Decoder, groups: Sequence[Group], work: Workdir
+) -> list[Tensor]:
+    """Features [answers, f] of each group; prompts of like length are read together."""
     import torch
 
-    from components.train.course import Course
-    from components.train.loop import Job
+    from models.answer_features import answer_features
+    from models.sequences import join
 
-    deviation = within_deviation(learnt, [group.judgements for group in learnt])
-    every = [judgement for group in learnt for judgement in group.judgements]
-    mean = math.fsum(every) / len(every)
-
-    def batch(step: int) -> list[list[Group]]:
-        epoch, index = divmod(step, -(-len(learnt) // config.batch))
-        return [[learnt[at] for at in _batches(config, learnt, epoch)[index]]]
-
-    def loss(groups: list[Group], targets: float) -> Tensor:
-        rewards = rewards_of_groups(model, head, groups)
-        losses = [
-            group_loss(config, group, reward, mean, deviation)
-            for group, reward in zip(groups, rewards, strict=True)
-        ]
-        return torch.stack(losses).sum() / targets
-
-    return Job(
-        modules={"decoder": model, "head": head},
-        batch=batch,
-        weight=lambda groups: len(groups),
-        loss=loss,
-        course=Course.of(max(1, round(config.epochs * -(-len(learnt) // config.batch)))),
-        optim=config.optim,
-        schedule=config.schedule,
-        safety=config.safety,
-    )
+    order = sorted(range(len(groups)), key=lambda at: groups[at].length)
+    features: dict[int, Tensor] = {}
+    for start in range(0, len(order), config.batch):
+        numbers = order[start : start + config.batch]
+        some = [groups[at] for at in numbers]
+        sequences = join(
+            [group.prompt for group in some for _ in group.answers],
+            [answer for group in some for answer in group.answers],
+        )
+        together = answer_features(model, sequences)
+        parts = torch.split(together, [len(group.answers) for group in some])
+        features |= dict(zip(numbers, parts, strict=True))
+        work.progress.advance(len(some))
+    return [features[at] for at in range(len(groups))]
 
 
-def group_loss(
-    config: RewardConfig, group: Group, rewards_b: Tensor, mean: float, deviation: float
-) -> Tensor:
-    """Squared error within the prompt, and ``level`` times that of the prompt's mean.
+def fit_head(
+    head: ScalarHead, groups: Sequence[Group], features: Sequence[Tensor], ridge: float
+) -> None:
+    """Make ``head`` predict judgements within prompts: mean 0, within-prompt deviation 1.
+
+    A prompt's own level takes no part in the deviation: PPO clips rewards at a number of
+    deviations, and only what differs within a prompt teaches it anything.
 
     Args:
-        config: the weight of the level.
-        group: the prompt.
-        rewards_b: of its answers.
-        mean: of all judgements.
-        deviation: of all judgements within their prompts.
+        head: is filled.
+        groups: the prompts.
+        features: [answers, f] of each.
+        ridge: penalty, times the number of answers, on weights of features scaled to deviation 1.
     """
     import torch
 
-    shares_b = torch.tensor(group.counts) / sum(group.counts)
-    wanted_b = (torch.tensor(group.judgements) - mean) / deviation
-    errors_b = rewards_b - wanted_b.float()
-    level = (shares_b * errors_b).sum()
-    within: Tensor = (shares_b * (errors_b - level) ** 2).sum()
-    return within + config.level * level**2
+    every_af = torch.cat(list(features)).double()
+    counts_a = torch.tensor([n for group in groups for n in group.counts]).double()
+    wanted = [value for group in groups for value in group.centre(group.judgements)]
+    centred_af = torch.cat(
+        [_centre(some.double(), group) for some, group in zip(features, groups, strict=True)]
+    )
+    scale_f = ((counts_a[:, None] * centred_af**2).sum(0) / counts_a.sum()).sqrt()
+    scale_f = scale_f.clamp(min=LEAST_DEVIATION)
+    x_af = centred_af / scale_f * counts_a.sqrt()[:, None]
+    y_a = torch.tensor(wanted, dtype=torch.float64) * counts_a.sqrt()
+    penalty_ff = ridge * counts_a.sum() * torch.eye(x_af.shape[1], dtype=torch.float64)
+    weights_f = torch.linalg.solve(x_af.T @ x_af + penalty_ff, x_af.T @ y_a) / scale_f
+    rewards = [(some.double() @ weights_f).tolist() for some in features]
+    deviation = max(within_deviation(groups, rewards), LEAST_DEVIATION)
+    weights_f = weights_f / deviation
+    with torch.no_grad():
+        head.out.weight.copy_(weights_f[None])
+        head.out.bias.fill_(-float((every_af @ weights_f).mean()))
 
 
-def _batches(config: RewardConfig, learnt: Sequence[Group], epoch: int) -> list[list[int]]:
-    """An epoch's batches: prompts of like length together, in an order of its own."""
-    import torch
-
-    generator = torch.Generator().manual_seed((config.seed << 20) + epoch)
-    order: list[int] = torch.randperm(len(learnt), generator=generator).tolist()
-    order.sort(key=lambda index: learnt[index].length)  # equal lengths stay as drawn
-    batches = [order[at : at + config.batch] for at in range(0, len(order), config.batch)]
-    drawn: list[int] = torch.randperm(len(batches), generator=generator).tolist()
-    return [batches[index] for index in drawn]
+def _centre(values_af: Tensor, group: Group) -> Tensor:
+    """Features less their mean over the answers given."""
+    shares_a = values_af.new_tensor(group.counts) / sum(group.counts)
+    return values_af - shares_a @ values_af
 
 
-def rewards_of_groups(model: Decoder, head: ScalarHead, groups: Sequence[Group]) -> list[Tensor]:
+def rewards_of_groups(head: ScalarHead, features: Sequence[Tensor]) -> list[list[float]]:
     """Rewards of each group's answers."""
     import torch
 
-    from models.heads import last_position
-    from models.sequences import join
-
-    together = join(
-        [group.prompt for group in groups for _ in group.answers],
-        [answer for group in groups for answer in group.answers],
-    )
-    rewards_b = last_position(head(model.hidden(together.ids_bt)), together.lengths_b)
-    return list(torch.split(rewards_b, [len(group.answers) for group in groups]))
-
-
-def calibrate(model: Decoder, head: ScalarHead, groups: Sequence[Group], batch: int) -> None:
-    """Scale the head, so that rewards of these answers have mean 0 and, in a prompt, deviation 1.
-
-    A prompt's own level must not take part in the deviation: PPO clips rewards at a number of
-    deviations, and only what differs within a prompt teaches it anything.
-    """
-    import torch
-
-    rewards = _all_rewards(model, head, groups, batch)
-    every = [reward for group in rewards for reward in group]
-    mean = math.fsum(every) / len(every)
-    deviation = max(within_deviation(groups, rewards), LEAST_DEVIATION)
     with torch.no_grad():
-        head.out.bias.sub_(mean).div_(deviation)
-        head.out.weight.div_(deviation)
-
-
-def _all_rewards(
-    model: Decoder, head: ScalarHead, groups: Sequence[Group], batch: int
-) -> list[list[float]]:
-    import torch
-
-    with torch.no_grad():
-        return [
-            rewards.tolist()
-            for start in range(0, len(groups), batch)
-            for rewards in rewards_of_groups(model, head, groups[start : start + batch])
-        ]
+        return [head(some).tolist() for some in features]

@@ -25,9 +25,10 @@ from components.core.precision import computing
 from components.core.weights import load_model, load_weights
 from components.text.answering import Asked
 from components.text.chat import END_ID
+from models.answer_features import answer_features, feature_width
 from models.decoder import Decoder
 from models.generate import Sampled, generate
-from models.heads import ScalarHead, last_position
+from models.heads import ScalarHead
 from models.sequences import Sequences, answer_scores, entropies, join, taken
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RewardModel:
-    """The frozen trunk and head that score an answer at its last token."""
+    """The frozen trunk, and the head that scores an answer by the features it sees."""
 
     trunk: Decoder
     head: ScalarHead
@@ -46,7 +47,7 @@ class RewardModel:
     def load(cls, folder: Path) -> RewardModel:
         """The reward model saved in ``folder``."""
         trunk = load_model(folder).requires_grad_(False)
-        head = ScalarHead(trunk.shape.width).requires_grad_(False)
+        head = ScalarHead(feature_width(trunk.shape)).requires_grad_(False)
         load_weights(folder, head, HEAD_FILE)
         return cls(trunk, head, read_correlation(folder))
 
@@ -173,8 +174,9 @@ def rewards_of(
     prompts = [one.prompt for one in asked]
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]) + len(sampled[at].tokens))
     rows = join([prompts[at] for at in order], [sampled[at].tokens for at in order])
-    trunk = _each(config, reward.trunk, rows, lambda m, s: (m.hidden(s.ids_bt), s))
-    rewards_b = torch.cat([last_position(reward.head(h), s.lengths_b) for h, s in trunk])
+    rewards_b = torch.cat(
+        _each(config, reward.trunk, rows, lambda m, s: reward.head(answer_features(m, s)))
+    )
     clipped = rewards_b.clamp(-config.score_clip, config.score_clip).tolist()
     by_number = dict(zip(order, clipped, strict=True))
     return [by_number[at] for at in range(len(prompts))]

@@ -16,13 +16,14 @@ from components.align.agreement import (
 )
 from components.align.preferences import PreferencesConfig, make_pairs, read_prompts
 from components.align.recipe import PPOConfig
-from components.align.reward import RewardConfig, group_loss
+from components.align.reward import fit_head, rewards_of_groups
 from components.align.selection import Jury
 from components.core.figures import Figure, correlation_interval
 from components.core.shards import write_shard
 from components.text.answering import Asked
 from components.text.chat import open_tokenizer
 from components.text.split import is_heldout
+from models.heads import ScalarHead
 from tests.align.conftest import rows
 
 
@@ -58,13 +59,26 @@ def test_a_correlation_needs_units_of_equal_number() -> None:
         correlation_interval([1.0], [1.0, 2.0], [1.0])
 
 
-def test_the_loss_weighs_the_level_apart() -> None:
-    judged = group("a", [0.2, 0.4], [1, 1])
-    config = RewardConfig(level=0.5)
-    right = torch.tensor([-1.0, 1.0])
-    assert group_loss(config, judged, right, 0.3, 0.1).item() == pytest.approx(0.0)
-    assert group_loss(config, judged, right + 2, 0.3, 0.1).item() == pytest.approx(0.5 * 4)
-    assert group_loss(config, judged, -right, 0.3, 0.1).item() == pytest.approx(4.0)
+def test_the_head_finds_what_tells_answers_to_a_prompt_apart() -> None:
+    """Judgements are twice the first feature and a level of each prompt; the second is noise."""
+    generator = torch.Generator().manual_seed(0)
+    groups, features = [], []
+    for number in range(40):
+        x_af = torch.rand(5, 2, generator=generator)
+        judgements = (2 * x_af[:, 0] + number).tolist()
+        groups.append(group(f"{number}", judgements, [1, 2, 1, 1, 3]))
+        features.append(x_af)
+    head = ScalarHead(2)
+    fit_head(head, groups, features, ridge=1e-6)
+    told, noise = head.out.weight[0].tolist()
+    assert abs(noise) < 1e-3 * told
+    rewards = rewards_of_groups(head, features)
+    assert within_deviation(groups, rewards) == pytest.approx(1.0, abs=1e-5)
+    every = [reward for some in rewards for reward in some]
+    assert math.fsum(every) / len(every) == pytest.approx(0.0, abs=1e-5)
+    held = ScalarHead(2)
+    fit_head(held, groups[:2], features[:2], ridge=1e6)
+    assert math.isfinite(held.out.bias.item())
 
 
 def test_the_figure_comes_back_as_it_was_written(tmp_path) -> None:

@@ -19,7 +19,13 @@ from components.align.learning import Learning
 from components.align.ppo import ppo
 from components.align.preferences import PreferencesConfig, make_preferences
 from components.align.recipe import KLConfig, PPOConfig
-from components.align.reward import RewardConfig, read_groups, rewards_of_groups, train_reward
+from components.align.reward import (
+    RewardConfig,
+    features_of_groups,
+    read_groups,
+    rewards_of_groups,
+    train_reward,
+)
 from components.align.rollout import RewardModel
 from components.align.selection import Jury, set_apart
 from components.core.artifact import Checkpoint, Lineage, Preferences
@@ -56,13 +62,7 @@ PAIRS = PreferencesConfig(
     chunk=4,
     margin=0.15,
 )
-REWARD = RewardConfig(
-    epochs=20,
-    batch=4,
-    min_prompts=4,
-    optim=OptimConfig(kind="adamw", adam_lr=3e-3, embedding_lr=3e-3),
-    precision="float32",
-)
+REWARD = RewardConfig(ridge=0.01, batch=3, min_prompts=4, precision="float32")
 PPO = PPOConfig(
     constitution=PRINCIPLES,
     judged=2,
@@ -150,16 +150,18 @@ def test_pairs_resume_chunk_by_chunk_with_the_same_bytes(world, preferences):
 
 
 def test_reward_model_learns_the_planted_preference(world, preferences, reward):
-    assert reward.stats["within_prompt_correlation"] > 0.8
-    assert reward.stats["within_prompt_correlation_low"] > 0.5
+    assert reward.stats["within_prompt_correlation"] > 0.5
+    assert reward.stats["within_prompt_correlation_low"] > 0.2
     model = RewardModel.load(world.root / reward.name)
     assert model.correlation.value == pytest.approx(
         reward.stats["within_prompt_correlation"], abs=1e-4
     )
     opened = open_tokenizer(world.root / world.tokenizer.name)
     groups = read_groups(world.root / preferences.name, "train", opened, 96)
-    with torch.no_grad():
-        rewards = [some.tolist() for some in rewards_of_groups(model.trunk, model.head, groups)]
+    features = features_of_groups(REWARD, model.trunk, groups, world.work())
+    rewards = rewards_of_groups(model.head, features)
+    kept, first = (world.root / one.name / "model.safetensors" for one in (reward, world.policy))
+    assert kept.read_bytes() == first.read_bytes()
     assert abs(math.fsum(map(math.fsum, rewards))) < 1e-2
     assert within_deviation(groups, rewards) == pytest.approx(1.0, abs=1e-3)
 
