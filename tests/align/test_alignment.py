@@ -274,7 +274,7 @@ def _states(work: Workdir) -> list[Path]:
 
 
 def _wait_for_states(work: Workdir, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not _states(work):
         assert child.poll() is None, "the child ended before it could be killed"
         assert time.monotonic() < deadline
