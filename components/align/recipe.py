@@ -1,4 +1,4 @@
-"""What PPO can be told. Free of torch."""
+"""Settings of PPO. Free of torch."""
 
 from __future__ import annotations
 

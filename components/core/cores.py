@@ -1,4 +1,4 @@
-"""How many cores this process may use: by its affinity, and by the quota of its control group.
+"""Cores that this process may use: by its affinity, and by the quota of its control group.
 
 ``os.cpu_count()`` counts those of the machine, also where ``taskset`` or a container allows fewer.
 """

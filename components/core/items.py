@@ -1,4 +1,4 @@
-"""What a report's figures are made of, an item a row, in ``items.parquet`` beside ``report.json``.
+"""Items that a report's figures are made of, a row each in ``items.parquet``.
 
 An item is a page or a question. Its key names everything that was asked and how, so two models
 that hold one key were asked the same thing, and their values are a pair. A figure is the sum of

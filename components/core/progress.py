@@ -1,4 +1,4 @@
-"""How a stage says how far it is; whoever listens decides how to show it."""
+"""Progress of a stage; whoever listens decides how to show it."""
 
 from __future__ import annotations
 

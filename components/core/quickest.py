@@ -1,4 +1,4 @@
-"""Which number of threads is quickest, and when to measure it again; free of torch.
+"""Search for the quickest number of threads, and when to repeat it; free of torch.
 
 Beside a busy neighbour fewer threads than cores are often quicker, since each part of a step waits
 for the thread that must share its core. What is quickest is measured on the work itself.

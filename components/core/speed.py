@@ -1,4 +1,4 @@
-"""How quick this machine trains: measured at set-up, renewed by every training.
+"""Training speed of this machine: measured at set-up, renewed by every training.
 
 A speed is floating-point operations a second of whole training steps (forward, backward,
 optimiser), for a model of some size: small matrices reach a fraction of what large ones do. Set-up

@@ -1,4 +1,4 @@
-"""On how many threads torch computes: measured, journalled, walked again by a resume.
+"""Number of threads that torch computes on: measured, journalled, walked again by a resume.
 
 Threads wait for each other some hundred times a step. One that must share its core with another
 program holds up all of them, so beside a busy neighbour fewer are often quicker. What is quickest

@@ -1,4 +1,4 @@
-"""Where one stage works: its own folder, its inputs' folders, its shards, its way to seal."""
+"""Working folder of one stage: its own folder, its inputs' folders, its shards, its way to seal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the aligned model give away? Held-out questions and probing prompts, answered.
+"""Safety of the kept model: what it gives away. Held-out questions and probing prompts, answered.
 
 Three shares of answers, each with a 95 % interval, found by rules alone:
 

@@ -1,4 +1,4 @@
-"""On how many threads the served graph decodes: measured at the start, and while it serves.
+"""Number of threads that the served graph decodes on: measured at the start, and while it serves.
 
 An onnxruntime session has its number of threads for life, so another number is another session of
 the same file; a small model's is open within a tenth of a second. Once requests come, the program

@@ -1,4 +1,7 @@
-"""Which pages are held out: fixed by a page's address alone, so a page never changes sides."""
+"""Split of pages into trained and held out, and of those into halves.
+
+Fixed by a page's address or id alone, so a page never changes sides.
+"""
 
 from __future__ import annotations
 

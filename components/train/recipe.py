@@ -1,4 +1,4 @@
-"""What a training run can be told: learning rates, schedule, budget, checkpoints. Free of torch."""
+"""Settings that trainings share: learning rates, schedule, budget, checkpoints. Free of torch."""
 
 from __future__ import annotations
 

@@ -79,3 +79,4 @@ def test_a_damaged_file_counts_as_none_and_is_written_anew(tmp_path: Path, conte
 def test_a_folder_that_cannot_be_written_loses_the_speed_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     renew_speed(tmp_path / "file" / "speed.json", measured(100, 1.0))
+    assert not read_speeds(tmp_path / "file" / "speed.json")
