@@ -4,22 +4,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import torch
-from tokenizers import Tokenizer as BPE
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError
 from components.core.figures import Figure, read_extra, read_report
 from components.core.items import read_items
 from components.core.shards import write_shard
-from components.core.weights import save_model
 from components.core.workdir import Workdir
 from components.evaluate.compare import CompareConfig, compare_policies
-from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
-from models.decoder import Decoder
-from models.sequences import answer_scores, join, taken
-from models.shape import DecoderShape
+from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 
 NAMES = ["load", "dump", "walk", "join", "split", "merge", "count", "sort"]
 CONFIG = CompareConfig(max_new=24, batch=4, questions=8)
@@ -36,19 +29,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(root: Path) -> Tokenizer:
-    bpe = BPE(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator([question(name) + " Walks and sorts." for name in NAMES], trainer)
-    work = Workdir.temporary(root)
-    bpe.save(str(work.folder / "tokenizer.json"))
-    return work.seal(Tokenizer)
+    return seal_tokenizer(root, [question(name) + " Walks and sorts." for name in NAMES], 330)
 
 
 @pytest.fixture(scope="module")
@@ -70,33 +51,8 @@ def instructions(root: Path) -> Instructions:
 
 def speaker(root: Path, tokenizer: Tokenizer, answer: str, vocabulary: int = 0) -> Checkpoint:
     """A model that gives about the same answer to everything; ``{}`` is the name asked about."""
-    work = Workdir.temporary(root)
-    opened = open_tokenizer(work.path(tokenizer))
-    torch.manual_seed(0)
-    model = Decoder(
-        DecoderShape(
-            vocabulary=vocabulary or opened.get_vocab_size(),
-            width=48,
-            layers=2,
-            heads=2,
-            kv_heads=1,
-            head_width=16,
-            hidden=96,
-            context=96,
-        )
-    )
-    batch = join(
-        [prompt_ids(opened, [("user", question(name))]) for name in NAMES],
-        [answer_ids(opened, answer.format(name)) for name in NAMES],
-    )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
-    for _ in range(40):
-        loss = -taken(answer_scores(model, batch), batch.answers_n).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    save_model(work.folder, model)
-    return work.seal(Checkpoint)
+    turns = [(question(name), answer.format(name)) for name in NAMES]
+    return seal_speaker(root, tokenizer, turns, steps=40, vocabulary=vocabulary)
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +63,6 @@ def good(root: Path, tokenizer: Tokenizer) -> Checkpoint:
 @pytest.fixture(scope="module")
 def bad(root: Path, tokenizer: Tokenizer) -> Checkpoint:
     return speaker(root, tokenizer, "of | of | of | of")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def compare(root, policy, baseline, instructions, tokenizer, **fields):

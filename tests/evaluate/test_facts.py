@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
-from tokenizers import Tokenizer as BPE
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError, DataError
 from components.core.figures import read_extra, read_report
 from components.core.items import read_items
 from components.core.paired import pair_items
-from components.core.shards import write_shard
+from components.core.shards import read_shard, write_shard
 from components.core.weights import load_model, save_model
 from components.core.workdir import Workdir
 from components.evaluate.facts import (
@@ -30,11 +27,10 @@ from components.evaluate.facts import (
     exact_figures,
     is_exact,
 )
-from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from components.text.chat import open_tokenizer
 from components.text.wordings import word_question
 from models.decoder import Decoder
-from models.sequences import answer_scores, join, taken
-from models.shape import DecoderShape
+from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 
 CONFIG = FactsConfig(facts=8, max_new=40, batch=16)
 TAKEN = ("`a`", "`b` and `*args`", "", "`key`, `value` and `**kw`")
@@ -82,14 +78,6 @@ def sealed(root: Path, train: list[Row], heldout: list[Row]) -> Instructions:
     return work.seal(Instructions)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("facts") / "store"
@@ -103,54 +91,18 @@ def instructions(root: Path) -> Instructions:
 
 @pytest.fixture(scope="module")
 def tokenizer(root: Path, instructions: Instructions) -> Tokenizer:
-    bpe = BPE(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     texts = [row[key] for row in rows_of(0) + rows_of(1) for key in ("question", "answer")]
-    bpe.train_from_iterator(texts, trainer)
-    work = Workdir.temporary(root)
-    bpe.save(str(work.folder / "tokenizer.json"))
-    return work.seal(Tokenizer)
+    return seal_tokenizer(root, texts, 400)
 
 
 @pytest.fixture(scope="module")
 def learnt(root: Path, instructions: Instructions, tokenizer: Tokenizer) -> Checkpoint:
     """A model that knows by heart what the training pages' modules and first wordings are."""
-    work = Workdir.temporary(root)
-    opened = open_tokenizer(work.path(tokenizer))
-    torch.manual_seed(0)
-    model = Decoder(
-        DecoderShape(
-            vocabulary=opened.get_vocab_size(),
-            width=64,
-            layers=2,
-            heads=2,
-            kv_heads=1,
-            head_width=32,
-            hidden=128,
-            context=128,
-        )
-    )
     rows = [row for page in range(3) for row in rows_of(page)]
-    batch = join(
-        [prompt_ids(opened, [("user", row["question"])]) for row in rows],
-        [answer_ids(opened, row["answer"]) for row in rows],
-    )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
-    for _ in range(150):
-        loss = -taken(answer_scores(model, batch), batch.answers_n).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert loss.item() < 0.02
-    save_model(work.folder, model)
-    return work.seal(Checkpoint)
+    turns = [(row["question"], row["answer"]) for row in rows]
+    model = seal_speaker(root, tokenizer, turns, steps=150, width=66, context=128)
+    assert read_shard(root / model.name / "curve.parquet")["loss"].to_pylist()[-1] < 0.02
+    return model
 
 
 def evaluate(root, model, instructions, tokenizer, config=CONFIG):

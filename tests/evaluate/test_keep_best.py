@@ -12,8 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tokenizers import Tokenizer as BPE
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
 from components.core.errors import ConfigError
@@ -27,12 +25,10 @@ from components.core.workdir import Workdir
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best
 from components.evaluate.safety import SafetyConfig
 from components.evaluate.verdicts import compare_items, decide
-from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from components.text.chat import open_tokenizer
 from components.text.principles import Constitution, Principle
 from components.text.split import rows_of_half
-from models.decoder import Decoder
-from models.sequences import answer_scores, join, taken
-from models.shape import DecoderShape
+from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 
 NAMES = [f"{verb}{thing}" for verb in ("load", "dump", "walk", "join") for thing in "abcdefgh"]
 CONFIG = KeepBestConfig(
@@ -56,29 +52,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("keep") / "store"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def tokenizer(root: Path) -> Tokenizer:
-    bpe = BPE(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator([f"{question(n)} {reference(n)} It is bad." for n in NAMES], trainer)
-    work = Workdir.temporary(root)
-    bpe.save(str(work.folder / "tokenizer.json"))
-    return work.seal(Tokenizer)
+    texts = [f"{question(name)} {reference(name)} It is bad." for name in NAMES]
+    return seal_tokenizer(root, texts, 400)
 
 
 def some_instructions(root: Path, pages: int) -> Instructions:
@@ -117,35 +94,10 @@ def tokens(root: Path, tokenizer: Tokenizer) -> Tokens:
     return work.seal(Tokens)
 
 
-def speaker(root: Path, tokenizer: Tokenizer, answer: str, steps: int = 60) -> Checkpoint:
+def speaker(root: Path, tokenizer: Tokenizer, answer: str) -> Checkpoint:
     """A model that gives about the same answer to everything; ``{}`` is the name asked about."""
-    work = Workdir.temporary(root)
-    opened = open_tokenizer(work.path(tokenizer))
-    torch.manual_seed(0)
-    shape = DecoderShape(
-        vocabulary=opened.get_vocab_size(),
-        width=48,
-        layers=2,
-        heads=2,
-        kv_heads=1,
-        head_width=16,
-        hidden=96,
-        context=192,
-    )
-    model = Decoder(shape)
-    batch = join(
-        [prompt_ids(opened, [("user", question(name))]) for name in NAMES],
-        [answer_ids(opened, answer.format(name)) for name in NAMES],
-    )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
-    for _ in range(steps):
-        loss = -taken(answer_scores(model, batch), batch.answers_n).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    save_model(work.folder, model)
-    write_shard(work.folder / "curve.parquet", pa.table({"step": [0], "loss": [loss.item()]}))
-    return work.seal(Checkpoint)
+    turns = [(question(name), answer.format(name)) for name in NAMES]
+    return seal_speaker(root, tokenizer, turns, steps=60, context=192)
 
 
 @pytest.fixture(scope="module")
