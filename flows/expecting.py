@@ -109,7 +109,7 @@ class Expectation:
         """
         values = config.model_dump(mode="json")
         minutes = budget_seconds(values)
-        last = self._history.seconds(nearest)
+        last = self._history.seconds(nearest) if did_its_work(nearest) else None
         if last is not None and nearest is not None:
             times = None if minutes is not None else self._times_the_work(nearest, config)
             if times is not None:
@@ -169,6 +169,15 @@ class Expectation:
             return None
         device, precision = (getattr(config, name, "auto") for name in ("device", "precision"))
         return self.speeds.operations_per_second(shape.parameters, device, precision)
+
+
+def did_its_work(manifest: Mapping[str, Any] | None) -> bool:
+    """Whether an earlier result took the time that its stage takes: an attempt that returned its
+    start, and a comparison of a model with itself, tell nothing of the next one.
+    """
+    stats = {} if manifest is None else manifest["artifact"]["stats"]
+    idle = stats.keys() & {"too_few", "diverged", "judge_failed"}
+    return not idle and stats.get("examined", 1) > 0 and stats.get("models", COMPARED) == COMPARED
 
 
 def is_timed(config: Timed) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from components.core.progress import Progress
+
 if TYPE_CHECKING:
+    from components.core.speed import Speeds
     from flows.plan import Planned
+    from flows.step import StepResult
 
 
 class Forecast:
@@ -19,6 +23,10 @@ class Forecast:
     def expect(self, steps: Iterable[Planned]) -> None:
         """Count on ``steps``, in place of those before."""
         self._left = {step.name: step.seconds for step in steps}
+
+    def renew(self, steps: Iterable[Planned]) -> None:
+        """Take the expected seconds of ``steps`` for those that have not ended yet."""
+        self._left.update({step.name: step.seconds for step in steps if step.name in self._left})
 
     def of(self, name: str) -> float | None:
         """Seconds that a step is expected to take; None where nothing tells."""
@@ -45,3 +53,37 @@ class Forecast:
         if not known:
             return None
         return sum(known), len(known) == len(others) + 1
+
+
+class ForecastRenewal:
+    """Listener that expects what is left anew, once a training has shown the machine's speed.
+
+    Args:
+        forecast: is renewed.
+        speeds: what is known now.
+        plan: the steps as they would go now.
+    """
+
+    def __init__(
+        self,
+        forecast: Forecast,
+        speeds: Callable[[], Speeds],
+        plan: Callable[[], Iterable[Planned]],
+    ) -> None:
+        self._forecast, self._speeds, self._plan = forecast, speeds, plan
+        self._known = speeds().known
+
+    def started(self, name: str) -> None:
+        """Nothing is known yet."""
+
+    def progressed(self, name: str, progress: Progress) -> None:
+        """A speed is told at the end."""
+
+    def finished(self, result: StepResult) -> None:
+        known = self._speeds().known
+        if known != self._known:
+            self._known = known
+            self._forecast.renew(self._plan())
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """Nothing is left to expect."""

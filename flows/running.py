@@ -27,7 +27,7 @@ from components.lineage.orders import read_orders, split_targets
 from flows.budgets import known_speeds, refuse_few_steps
 from flows.display import Display, closing_table
 from flows.events import Events
-from flows.forecast import Forecast
+from flows.forecast import Forecast, ForecastRenewal
 from flows.history import History
 from flows.judges import try_judges
 from flows.model_answers import ModelAnswers, answers_of_run
@@ -246,7 +246,8 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
             outcome.ended = str(ended)
 
     events = Events(settings, config.name)
-    listeners: list[Listener] = [Display(console, forecast), record, events, silent]
+    renewal = _renewal(settings, config, store, resolve, forecast)
+    listeners: list[Listener] = [Display(console, forecast), record, events, silent, renewal]
     try:
         with _stoppable(record), closing(Pool()) as pool:
             forecast.expect(_looked_ahead(settings, options, config, store, resolve))
@@ -266,6 +267,20 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
     record.close("completed", outcome.ended)
     outcome.results = silent.results
     return outcome
+
+
+def _renewal(
+    settings: Settings,
+    config: TextRun,
+    store: Store,
+    resolve: Resolve[ScrapeConfig],
+    forecast: Forecast,
+) -> ForecastRenewal:
+    return ForecastRenewal(
+        forecast,
+        lambda: known_speeds(settings),
+        lambda: _planned(settings, config, store, resolve).steps,
+    )
 
 
 @contextmanager

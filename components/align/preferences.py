@@ -29,7 +29,7 @@ from components.core.log import get_logger
 from components.core.shards import read_shard, shard_name, write_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
-from components.text.answering import Answer, Asked, answer_all, read_questions
+from components.text.answering import Answer, Asked, answer_all, read_instructions, read_questions
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution, house_constitution
 
@@ -166,18 +166,16 @@ def read_prompts(
     Where the held-out pages are too few for halves, none of them reports on a choice among
     candidates, and all of them measure here.
     """
-    measured = {
-        half: read_questions(
-            folder,
-            "heldout",
-            tokenizer,
-            longest=longest,
-            limit=config.heldout_questions,
-            seed=config.seed,
-            half=half,
-        )
-        for half in ("choosing", None)
-    }
+    halved = bool(read_instructions(folder, "heldout", "choosing"))
+    measured = read_questions(
+        folder,
+        "heldout",
+        tokenizer,
+        longest=longest,
+        limit=config.heldout_questions,
+        seed=config.seed,
+        half="choosing" if halved else None,
+    )
     learnt = read_questions(
         folder,
         "align",
@@ -186,7 +184,7 @@ def read_prompts(
         limit=config.questions,
         seed=config.seed,
     )
-    return {"train": learnt, "heldout": measured["choosing"] or measured[None]}
+    return {"train": learnt, "heldout": measured}
 
 
 def _answers_of_split(

@@ -170,16 +170,26 @@ def scores_of(
 def rewards_of(
     config: PPOConfig, reward: RewardModel, asked: Sequence[Asked], sampled: Sequence[Sampled]
 ) -> list[float]:
-    """The reward model's clipped scores, in deviations."""
+    """The reward model's scores less their prompt's mean, clipped, in within-prompt deviations.
+
+    The level of a prompt says nothing of its answers (the head was fitted without it), and would
+    clip them all alike.
+
+    Args:
+        config: ``samples`` answers of a prompt stand one behind another.
+        reward: the model.
+        asked: the prompt of each answer.
+        sampled: the answers.
+    """
     prompts = [one.prompt for one in asked]
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]) + len(sampled[at].tokens))
     rows = join([prompts[at] for at in order], [sampled[at].tokens for at in order])
     rewards_b = torch.cat(
         _each(config, reward.trunk, rows, lambda m, s: reward.head(answer_features(m, s)))
     )
-    clipped = rewards_b.clamp(-config.score_clip, config.score_clip).tolist()
-    by_number = dict(zip(order, clipped, strict=True))
-    return [by_number[at] for at in range(len(prompts))]
+    rewards_ps = rewards_b[torch.tensor(order).argsort()].view(-1, config.samples)
+    centred_ps = rewards_ps - rewards_ps.mean(1, keepdim=True)
+    return centred_ps.clamp(-config.score_clip, config.score_clip).flatten().tolist()
 
 
 @torch.no_grad()

@@ -107,11 +107,19 @@ class Best:
 
 
 def set_apart(asked: Sequence[Asked], count: int) -> tuple[list[Asked], list[Asked]]:
-    """(questions for rollouts, questions for the jury): at most a quarter for the jury.
+    """(prompts for rollouts, at most ``count`` for the jury), apart by page where there are enough.
 
-    The jury's are the last: the first are those that preference pairs were made of, under an equal
-    seed, and what rewards looks better on what it has seen.
+    The jury's are of the last quarter of the pages, so that it judges pages that no rollout asks:
+    answers about one page resemble each other. Of fewer than four pages a quarter of the prompts is
+    taken, and no prompt that is equal to one of them is rolled out.
     """
-    at = len(asked) - min(count, len(asked) // 4)
-    known = {one.prompt for one in asked[at:]}
-    return [one for one in asked[:at] if one.prompt not in known], list(asked[at:])
+    pages = list(dict.fromkeys(one.page for one in asked))
+    apart = set(pages[len(pages) - len(pages) // 4 :])
+    if count and apart:
+        jury = [one for one in asked if one.page in apart][:count]
+        rest = [one for one in asked if one.page not in apart]
+    else:
+        at = len(asked) - min(count, len(asked) // 4)
+        jury, rest = list(asked[at:]), list(asked[:at])
+    known = {one.prompt for one in jury}
+    return [one for one in rest if one.prompt not in known], jury

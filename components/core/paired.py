@@ -52,13 +52,20 @@ class Pairs:
         return Figure(name=name, value=self._mean, low=float(low), high=float(high), n=self.count)
 
     def p_value(self, name: str) -> float:
-        """Two-sided p of no difference: twice the share of resampled differences beyond 0.
+        """Two-sided p of no difference, of the same expanded bootstrap as the interval.
 
-        One resample more on each side, so that it is never 0 (Davison & Hinkley 1997, section 4.2).
+        The share of resampled differences beyond 0 (one more on each side, so that it is never 0:
+        Davison & Hinkley 1997, section 4.2) is taken back through the expansion to Student's t,
+        and that to a normal deviate (Wallace 1959, doi 10.1214/aoms/1177706208).
         """
         resampled = self._resampled(name)
         beyond = min((resampled <= 0).sum(), (resampled >= 0).sum())
-        return min(1.0, 2.0 * (float(beyond) + 1.0) / (len(resampled) + 1.0))
+        share = min(0.5, (float(beyond) + 1.0) / (len(resampled) + 1.0))
+        freedom = self.pages - 1
+        student = NormalDist().inv_cdf(1.0 - share) * math.sqrt(freedom / self.pages)
+        deviate = math.sqrt(freedom * math.log1p(student**2 / freedom))
+        deviate *= (8 * freedom + 1) / (8 * freedom + 3)
+        return 2.0 * NormalDist().cdf(-deviate)
 
     def detectable(self, name: str) -> float:
         """Minimal detectable effect: the true difference that 80 % of such trials would show.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.artifact import canonical
+from components.core.cores import usable_cores
 from components.core.locking import locked
 from components.core.log import get_logger
 from components.core.workdir import write_durably
@@ -38,11 +38,6 @@ def processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or "unknown"
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on: fewer than there are where it is pinned."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_name() -> str:

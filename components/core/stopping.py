@@ -99,7 +99,8 @@ def listening(*, hard: bool = False) -> Iterator[None]:
 
     Args:
         hard: end the process by force where it does not end by itself, and at a second signal:
-            for a program, not for a library's caller. Once stopped it is watched to its very end.
+            for a program, not for a library's caller. Once stopped it is watched until the
+            interpreter ends, whose own end goes unwatched: see ``finish``.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -151,9 +152,9 @@ def prompt() -> Iterator[None]:
         Stopped: one came, maybe before.
     """
     former = _state.prompt
-    check()
     try:
         _state.prompt = True
+        check()  # behind it: one that came just before is noted, one that comes now is raised
         yield
     finally:
         _state.prompt = former

@@ -12,7 +12,7 @@ import hashlib
 from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,12 @@ from components.core.items import Items, item_keys, write_items
 from components.core.log import get_logger
 from components.core.precision import Precision, computing
 from components.core.progress import Progress
-from components.core.shards import read_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.evaluate.likelihood import Span, batches, log_likelihoods, span
+from components.text.answering import Row, read_instructions
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
-from components.text.split import Half, rows_of_half
+from components.text.split import Half
 
 if TYPE_CHECKING:
     import tokenizers
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 CHOICES = 4
 ACCURACY = "four_choice_accuracy"
 log = get_logger(__name__)
-Row = dict[str, Any]
 
 
 class ChoiceConfig(StageConfig):
@@ -117,9 +116,8 @@ def read_descriptions(folder: Path, half: Half) -> list[Row]:
     Raises:
         DataError: the file or a column is missing.
     """
-    columns = ["id", "kind", "subject", "question", "answer"]
-    rows: list[Row] = read_shard(folder / "heldout.parquet", columns).to_pylist()
-    return [row for row in rows_of_half(rows, half) if row["kind"] == "describe"]
+    rows = read_instructions(folder, "heldout", half)
+    return [row for row in rows if row["kind"] == "describe"]
 
 
 def measure_choice(

@@ -25,7 +25,7 @@ from components.core.errors import ConfigError
 from components.core.figures import Figure, exact, ratio_interval, write_report
 from components.core.items import Items, write_items
 from components.core.log import get_logger
-from components.core.paired import Pairs, pair_items
+from components.core.paired import Pairs
 from components.core.weights import load_model, same_weights
 from components.core.workdir import Workdir
 from components.evaluate.judged import (
@@ -150,19 +150,21 @@ def compare_policies(
         write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, unmeasured=why)
         return work.seal(Report, note=why)
     aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
-    return _report(config, compared, _kl(config, *models, compared), aside, work)
+    kl = _kl(config, *models, compared)
+    # Of a model beside itself no difference was looked for.
+    more = [kl] if same else [_detectable(compared), kl]
+    return _report(config, compared, more, {"models": float(len(judged)), **aside}, work)
 
 
 def _report(
     config: CompareConfig,
     compared: Sequence[Compared],
-    kl: Figure,
-    aside: Mapping[str, float],
+    more: Sequence[Figure],
+    counts: Mapping[str, float],
     work: Workdir,
 ) -> Report:
-    """Seal figures, items and examples; ``aside`` counts questions that were set aside."""
-    items = _items(config, compared)
-    figures = [*_figures(config.constitution, compared), _detectable(items), kl]
+    """Seal figures (those of rewards and ``more``), items and examples, with stats that count."""
+    figures = [*_figures(config.constitution, compared), *more]
     write_report(
         work.folder,
         figures,
@@ -170,9 +172,9 @@ def _report(
         kinds=_by_kind(compared),
         temperature=config.temperature,
     )
-    write_items(work.folder, items)
+    write_items(work.folder, _items(config, compared))
     shown = [figure for figure in figures if figure.name in (*MEASURES, "detectable")]
-    return work.seal(Report, stats={**{figure.name: figure.value for figure in shown}, **aside})
+    return work.seal(Report, stats={**{figure.name: figure.value for figure in shown}, **counts})
 
 
 def _figures(constitution: Constitution, compared: Sequence[Compared]) -> list[Figure]:
@@ -195,16 +197,13 @@ def _items(config: CompareConfig, compared: Sequence[Compared]) -> Items:
     )
 
 
-def _detectable(items: Items) -> Figure:
+def _detectable(compared: Sequence[Compared]) -> Figure:
     """The minimal detectable effect of the difference; 1, the whole scale, from a single page."""
-    pairs: Pairs = pair_items("difference", items, _zeros(items))
+    pages, numbers = np.unique([one.asked.page for one in compared], return_inverse=True)
+    gaps = np.bincount(numbers, weights=[one.difference for one in compared]).astype(np.float64)
+    pairs = Pairs(len(compared), gaps, np.bincount(numbers).astype(np.float64))
     effect = pairs.detectable("difference") if pairs.pages > 1 else 1.0
-    return exact("detectable", effect, n=pairs.pages)
-
-
-def _zeros(items: Items) -> Items:
-    nothing = {name: np.zeros(len(values)) for name, values in items.values.items()}
-    return Items(items.keys, items.pages, items.weights, nothing)
+    return exact("detectable", effect, n=len(pages))
 
 
 def _by_page(

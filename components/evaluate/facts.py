@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,15 +24,14 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.figures import Figure, ratio_interval, write_report
 from components.core.items import Items, item_keys, write_items
-from components.core.shards import read_shard
 from components.core.weights import load_model
 from components.core.workdir import Workdir
-from components.text.answering import COLUMNS, Answer, answer_all
+from components.text.answering import Answer, Row, answer_all, read_instructions
 from components.text.chat import open_tokenizer, prompt_ids
-from components.text.split import Half, rows_of_half
+from components.text.split import Half
 from components.text.wordings import Kind
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ Group = Literal["trained", "reworded", "heldout"]
 GROUPS: tuple[Group, ...] = ("trained", "reworded", "heldout")
 KINDS: tuple[Kind, ...] = ("module", "parameters", "describe")
 """In the order that examples show them; a description is never exact, so it has no figure."""
-Row = Mapping[str, Any]
 
 _MODULE = re.compile(r"\bmodule `([^`]+)`")
 _NO_PARAMETERS = re.compile(r"\btakes no parameters\b")
@@ -93,8 +91,8 @@ def evaluate_facts(
 ) -> Report:
     """Report the share of exact answers by group and kind, intervals over resampled pages.
 
-    A corpus that documents no module gives a report of examples without these figures. Of the
-    held-out pages, those of the half that reports are asked about.
+    A corpus that documents no module gives a report of examples without these figures. Pages of
+    the half that reports are asked about, trained and held out.
 
     Args:
         config: how many facts, and how they are answered.
@@ -152,18 +150,15 @@ def draw_facts(
         folder: that of ``Instructions``.
         tokenizer: makes the prompts.
         longest: questions of a longer prompt, in tokens, are left out.
-        half: only held-out pages of this half; None takes both.
+        half: only pages of this half, training pages too; None takes both.
 
     Raises:
         DataError: a file or a column is missing.
     """
-    heldout = _read(folder, "heldout")
-    if half is not None:
-        heldout = rows_of_half(heldout, half)
     facts: list[Fact] = []
     sides: list[tuple[Group, list[Row]]] = [
-        ("trained", _read(folder, "train")),
-        ("heldout", heldout),
+        ("trained", read_instructions(folder, "train", half)),
+        ("heldout", read_instructions(folder, "heldout", half)),
     ]
     for group, rows in sides:
         ranked = sorted(rows, key=lambda row: _rank(config.seed, row))
@@ -373,15 +368,6 @@ def _is_readable(row: Row) -> bool:
     if row["kind"] == "module":
         return module_named(row["answer"]) is not None
     return row["kind"] != "parameters" or parameters_listed(row["answer"]) is not None
-
-
-def _read(folder: Path, split: str) -> list[Row]:
-    path = folder / f"{split}.parquet"
-    rows: list[Row] = read_shard(path).to_pylist()
-    missing = [name for name in COLUMNS if rows and name not in rows[0]]
-    if missing:
-        raise DataError(f"{path.name}: column {missing[0]!r} is missing")
-    return rows
 
 
 def _rank(seed: int, row: Row) -> bytes:

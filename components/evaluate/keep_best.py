@@ -35,12 +35,10 @@ from components.core.errors import ConfigError
 from components.core.items import Items, read_items, write_items
 from components.core.log import get_logger
 from components.core.progress import Progress
-from components.core.shards import read_shard
 from components.core.weights import is_finite, load_model, read_shape, same_weights
 from components.core.workdir import Workdir, write_durably
 from components.evaluate.choice import (
     ChoiceConfig,
-    Row,
     draw_questions,
     measure_choice,
     read_descriptions,
@@ -62,9 +60,8 @@ from components.evaluate.safety import (
     read_prompts,
 )
 from components.evaluate.verdicts import Comparison, Verdict, compare_items, decide
-from components.text.answering import Asked, read_questions
+from components.text.answering import Asked, Row, read_instructions, read_questions
 from components.text.chat import open_tokenizer
-from components.text.split import rows_of_half
 from components.text.tokens import open_split
 
 if TYPE_CHECKING:
@@ -74,6 +71,8 @@ if TYPE_CHECKING:
     from models.decoder import Decoder
 
 VERDICTS_FILE = "verdicts.json"
+CHOOSING_SEED = 1
+"""Of the answers to probes, which both halves ask: those that choose report nothing."""
 log = get_logger(__name__)
 
 
@@ -95,7 +94,8 @@ class KeepBestConfig(JudgingConfig):
         default=FactsConfig(), description="exact facts, in which none may be worse"
     )
     safety: SafetyConfig = Field(
-        default_factory=SafetyConfig, description="safety, in which none may be worse"
+        default_factory=lambda: SafetyConfig(seed=CHOOSING_SEED),
+        description="safety, in which none may be worse",
     )
 
 
@@ -132,8 +132,7 @@ def keep_best(
         work: an earlier try's answers are found in its scratch folder.
 
     Raises:
-        ConfigError: a model has another vocabulary than the tokenizer, or ``max_new`` leaves no
-            room.
+        ConfigError: a model has another vocabulary than the tokenizer.
         DataError: an input cannot be read.
     """
     models = {config.incumbent: incumbent, **candidates}
@@ -156,7 +155,8 @@ def keep_best(
     _write_verdicts(config, kept, ordered, models, work.folder)
     note = f"{kept} ({'; '.join(map(str, ordered)) or 'nothing to compare'})"
     log.info("keep_best: %s", note)
-    stats = {"kept_candidate": float(kept != config.incumbent)}
+    examined = sum(verdict.reward is not None for verdict in ordered)
+    stats = {"kept_candidate": float(kept != config.incumbent), "examined": float(examined)}
     return work.seal(Checkpoint, stats={**stats, **_figures(ordered)}, note=note)
 
 
@@ -171,7 +171,7 @@ def _examined(
     if not candidates:
         return []
     instructions, tokenizer, tokens = (work.path(artifact) for artifact in inputs)
-    if not rows_of_half(_heldout(instructions), "choosing"):
+    if not read_instructions(instructions, "heldout", "choosing"):
         return [Verdict(name, reason="too few to compare") for name in candidates]
     exam = _draw_exam(config, folders, instructions, tokenizer, tokens)
     names = [config.incumbent, *candidates]
@@ -183,11 +183,6 @@ def _examined(
         work.progress.advance(1, note=name)
     before = measured[config.incumbent]
     return compare_items({name: (measured[name], before) for name in candidates})
-
-
-def _heldout(instructions: Path) -> list[Row]:
-    rows: list[Row] = read_shard(instructions / "heldout.parquet", ["id"]).to_pylist()
-    return rows
 
 
 def _draw_exam(

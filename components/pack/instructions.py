@@ -23,7 +23,7 @@ from components.core.errors import DataError
 from components.core.shards import map_shards, read_all, write_shard
 from components.core.workdir import Workdir
 from components.pack.questions import questions
-from components.text.split import is_heldout
+from components.text.split import is_heldout, page_of
 from components.text.wordings import Kind
 
 ROW = pa.schema(
@@ -125,11 +125,13 @@ def split_for_alignment(
     config: InstructionsConfig, train: list[Row]
 ) -> tuple[list[Row], list[Row]]:
     """(rows to fine-tune on, rows to align on), apart by page where there are enough of both."""
-    apart = {row["id"] for row in train if is_heldout(row["id"], config.align_share, ALIGN_SEED)}
-    aligned = [row for row in train if row["id"] in apart]
-    if len(aligned) < config.min_align or len(aligned) > len(train) // 2:
+    sides: dict[bool, list[Row]] = {True: [], False: []}
+    for row in train:
+        sides[is_heldout(page_of(row), config.align_share, ALIGN_SEED)].append(row)
+    aligned, tuned = sides[True], sides[False]
+    if len(aligned) < config.min_align or len(aligned) > len(tuned):
         return train, train
-    return [row for row in train if row["id"] not in apart], aligned
+    return tuned, aligned
 
 
 def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: set[str]) -> str:

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from components.core.errors import DataError
 from components.core.shards import read_shard
 from components.text.chat import END_ID, prompt_ids
 from components.text.split import Half, rows_of_half
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Questions = Literal["train", "align", "heldout"]
 """Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
+Row = dict[str, Any]
 COLUMNS = ["id", "kind", "subject", "question", "answer"]
 
 
@@ -41,6 +43,25 @@ class Answer:
     text: str
     tokens: tuple[int, ...]
     finished: bool
+
+
+def read_instructions(folder: Path, split: Questions, half: Half | None = None) -> list[Row]:
+    """Rows of a split with all their columns, in the order of the file.
+
+    Args:
+        folder: that of ``Instructions``.
+        split: which of its files.
+        half: only pages of this half.
+
+    Raises:
+        DataError: the file or a column is missing.
+    """
+    table = read_shard(folder / f"{split}.parquet")
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise DataError(f"{split}.parquet: column {missing[0]!r} is missing")
+    rows: list[Row] = table.to_pylist()
+    return rows if half is None else rows_of_half(rows, half)
 
 
 def read_questions(
@@ -67,9 +88,7 @@ def read_questions(
     Raises:
         DataError: the file or a column is missing.
     """
-    rows = read_shard(folder / f"{split}.parquet", COLUMNS).to_pylist()
-    if half is not None:
-        rows = rows_of_half(rows, half)
+    rows = read_instructions(folder, split, half)
     rows.sort(key=lambda row: _rank(seed, row["id"], row["question"], row["answer"]))
     chosen: list[Asked] = []
     for row in rows:

@@ -45,15 +45,22 @@ def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[st
     return frozenset(sorted(distinct, key=lambda page: position(page, seed))[:least])
 
 
-def rows_of_half(rows: Sequence[R], half: Half) -> list[R]:
-    """Held-out rows (``id`` is their page) that choose, or those that report on the choice.
+def page_of(row: Mapping[str, Any]) -> str:
+    """The page that a row comes from: its address, which an edit of the page leaves as it is."""
+    return str(row.get("url") or row["id"])
 
-    Fixed by a page's id alone, so a page never changes halves. Where either half has fewer than
-    ``MIN_HALF_PAGES`` pages or ``MIN_HALF_PROMPTS`` rows, nothing chooses and all rows report.
+
+def rows_of_half(rows: Sequence[R], half: Half) -> list[R]:
+    """Rows whose pages choose, or those that report on the choice.
+
+    Fixed by a page's address alone, so a page never changes halves. Where either half has fewer
+    than ``MIN_HALF_PAGES`` pages or ``MIN_HALF_PROMPTS`` rows, nothing chooses and all rows report.
     """
-    choosing = [row for row in rows if is_heldout(row["id"], 0.5, HALF_SEED)]
-    reporting = [row for row in rows if not is_heldout(row["id"], 0.5, HALF_SEED)]
-    pages = [len({row["id"] for row in part}) for part in (choosing, reporting)]
-    if min(pages) < MIN_HALF_PAGES or min(len(choosing), len(reporting)) < MIN_HALF_PROMPTS:
+    sides: dict[bool, list[R]] = {True: [], False: []}
+    for row in rows:
+        sides[is_heldout(page_of(row), 0.5, HALF_SEED)].append(row)
+    choosing, reporting = sides[True], sides[False]
+    pages = min(len({page_of(row) for row in side}) for side in sides.values())
+    if pages < MIN_HALF_PAGES or min(len(choosing), len(reporting)) < MIN_HALF_PROMPTS:
         choosing, reporting = [], list(rows)
     return choosing if half == "choosing" else reporting

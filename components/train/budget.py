@@ -193,7 +193,8 @@ def for_minutes(
     def phases() -> list[Phase]:
         return [(1.0, _undrawn(trial_step(trial())))]
 
-    budget = time_budget(wish, work.scratch, phases, most, threads=Threads(work))
+    threads = job.ranks.threads(nn.ModuleDict(dict(job.modules)), work)
+    budget = time_budget(wish, work.scratch, phases, most, threads=threads)
     return dataclasses.replace(job, course=budget.course, budget=budget)
 
 

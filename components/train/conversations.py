@@ -52,7 +52,8 @@ class Conversations:
         rows = [row for row in table.to_pylist() if not kinds or row["kind"] in kinds]
         self._wordings = [row.get("wordings") or [row["question"]] for row in rows]
         self._answers = [answer_ids(self._tokenizer, row["answer"]) for row in rows]
-        self.count = len(self.of_epoch(0))
+        self._first = self._word(0)  # what is counted is learnt from next
+        self.count = len(self._first)
         if not self.count:
             raise DataError(
                 f"sft: {path.name} holds no instruction of at most {longest} tokens"
@@ -62,6 +63,9 @@ class Conversations:
 
     def of_epoch(self, epoch: int) -> list[Example]:
         """Every question once, as it is worded in ``epoch``; its answer is the same in all."""
+        return self._word(epoch) if epoch else self._first
+
+    def _word(self, epoch: int) -> list[Example]:
         examples: list[Example] = []
         for wordings, answer in zip(self._wordings, self._answers, strict=True):
             question = wordings[epoch % len(wordings)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -141,9 +141,8 @@ def train(job: Job[M], work: Workdir) -> Trained:
     keep_freed_memory()
     everything = nn.ModuleDict(dict(job.modules))
     with Live(job, work) as live, Loader(job.batch) as loader, ExitStack() as leaving:
-        on_cpu = all(p.device.type == "cpu" for p in everything.parameters())
-        alone = job.ranks.world == 1 and on_cpu
-        threads = leaving.enter_context(Threads(work)) if alone else None
+        threads = job.ranks.threads(everything, work)
+        leaving.enter_context(threads or nullcontext())
         optimiser = job.ranks.optimiser(everything, job.optim)
         run = _Run(job, work, everything, optimiser, loader, live, threads)
         run.resume()

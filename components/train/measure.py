@@ -9,14 +9,17 @@ the figures go and what they are good for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core.device import Device, device_of
 from components.core.precision import Precision
-from components.core.settings import export_spin
+from components.core.quickest import counts_to_try, fewest_quick, thread_limit, time_counts
+from components.core.settings import export_spin, thread_count
 from components.core.speed import AT_SETUP, TrainingSpeed, renew_speed, setup_file
+from components.core.threads import use_threads
 from components.train.flops import flops_per_token
 from models.presets import NANO, TINY
 from models.shape import DecoderShape
@@ -92,20 +95,22 @@ def measure_speeds(
 ) -> list[TrainingSpeed]:
     """The speed of training each of ``shapes``, for about ``seconds`` in all.
 
-    Sizes take turns, so that a busy moment hits all. The quickest step counts: beside other
-    programs the others say how busy it is now, and the next training says that of its own time.
+    Sizes take turns, so that a busy moment hits all, on the number of threads that is quickest
+    now, as trainings choose theirs. The quickest step counts: beside other programs the others say
+    how busy it is now, and the next training says that of its own time.
 
     Raises:
         ConfigError: a GPU is asked for and there is none.
     """
     steps = [training_step(shape, POSITIONS, precision, device) for shape in shapes]
     took: list[list[float]] = [[] for _ in shapes]
-    began = time.perf_counter()
-    while _is_short(len(took[-1]), time.perf_counter() - began, seconds):
-        for step, times in zip(steps, took, strict=True):
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
+    with quickest_threads(steps[-1]):
+        began = time.perf_counter()
+        while _is_short(len(took[-1]), time.perf_counter() - began, seconds):
+            for step, times in zip(steps, took, strict=True):
+                start = time.perf_counter()
+                step()
+                times.append(time.perf_counter() - start)
     measured = []
     for shape, times in zip(shapes, took, strict=True):
         length = min(POSITIONS, shape.context)
@@ -123,9 +128,23 @@ def measure_speeds(
     return measured
 
 
+@contextmanager
+def quickest_threads(trial: Callable[[], None]) -> Iterator[None]:
+    """Compute on the number of threads that a trial is quickest on, or that is set."""
+    import torch
+
+    before = torch.get_num_threads()
+    counts = counts_to_try(thread_limit())
+    use_threads(thread_count() or fewest_quick(time_counts(trial, counts, use_threads)))
+    try:
+        yield
+    finally:
+        use_threads(before)
+
+
 def _is_short(rounds: int, spent: float, seconds: float) -> bool:
     """Whether another round is worth its time."""
-    if rounds == 0:
+    if rounds < 2:  # the first step allocates
         return True
     return spent < seconds if rounds > LEAST_ROUNDS else spent < PATIENCE * seconds
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.core.errors import ConfigError
-from components.core.threads import Threads
 from components.core.workdir import Workdir
 from components.train.budget import Budget, Wish, time_budget, trial_step
 from components.train.compiling import compile_if_quicker, compile_layers
@@ -118,13 +117,12 @@ class Pretraining:
             return self.job(self.model, Course.of(steps))
         assert self.config.minutes is not None
         wish = Wish("pretrain", self.config.minutes, self.config.min_steps)
-        alone = self.ranks.world == 1 and self.device.type == "cpu"
         budget = time_budget(
             wish,
             self.work.scratch,
             self._phases,
             agreed=self.ranks.agreed,
-            threads=Threads(self.work) if alone else None,
+            threads=self.ranks.threads(self.model, self.work),
         )
         return self.job(self.model, budget.course, budget)
 

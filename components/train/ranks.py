@@ -14,7 +14,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from components.core.threads import Threads
 from components.core.weights import save_model
+from components.core.workdir import Workdir
 from components.train.checkpoint import Checkpoints, Saved
 from components.train.optim import Optimiser
 from components.train.recipe import OptimConfig
@@ -47,6 +49,11 @@ class Ranks:
     data_rank: int = 0
     """Which of the shares of a step's rows this rank takes."""
     data_world: int = 1
+
+    def threads(self, module: nn.Module, work: Workdir) -> Threads | None:
+        """The choice of a number of threads; None where ranks share out the cores, or on a GPU."""
+        on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
+        return Threads(work) if on_cpu and self.world == 1 else None
 
     def evenly(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:
         """(micro-batch, whether it counts): as many on every rank, so none waits for ever."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from components.align.preferences import PreferencesConfig
 from components.align.recipe import PPOConfig
@@ -139,6 +139,27 @@ class TextRun(StageConfig):
                     f"{', '.join(REPORTS)}"
                 )
         return promote
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> TextRun:
+        """Hours before a stage would find out: an answer leaves room for a question."""
+        context = self.pretrain.shape.context
+        limits = {
+            "preferences": self.preferences.max_new,
+            "ppo": self.ppo.max_new,
+            "keep_best": self.keep_best.max_new,
+            "keep_best.facts": self.keep_best.facts.max_new,
+            "keep_best.safety": self.keep_best.safety.max_new,
+            "facts": self.facts.max_new,
+            "compare": self.compare.max_new,
+            "safety": self.safety.max_new,
+        }
+        for stage, tokens in limits.items():
+            if tokens >= context:
+                raise ValueError(
+                    f"{stage}.max_new ({tokens}) must be below pretrain.shape.context ({context})"
+                )
+        return self
 
     @property
     def registered(self) -> RegisterConfig:

@@ -41,8 +41,8 @@ class World:
 def rows(names: list[str], page: str) -> list[dict[str, str]]:
     return [
         {
-            "id": f"{page}{index % 4}",
-            "url": f"http://docs/{page}",
+            "id": f"{page}{index % 8}",
+            "url": f"http://docs/{page}{index % 8}",
             "kind": "describe",
             "subject": f"kit.{name}",
             "question": f"What is `kit.{name}`?",

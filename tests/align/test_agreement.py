@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import math
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from components.core.figures import Figure, correlation_interval
 from components.core.shards import write_shard
 from components.text.answering import Asked
 from components.text.chat import open_tokenizer
-from components.text.split import is_heldout
+from components.text.split import HALF_SEED, is_heldout
 from models.heads import ScalarHead
 from tests.align.conftest import rows
 
@@ -126,7 +125,7 @@ def test_prompts_that_report_are_never_asked(world, tmp_path) -> None:
     """The reward model's figure decides what rewards, so its prompts are of the choosing half."""
     names = [f"name{index}" for index in range(120)]
     heldout = [
-        {**row, "id": hashlib.sha256(row["id"].encode()).hexdigest()[:2] + str(index % 40)}
+        {**row, "id": f"{index % 40}", "url": f"http://docs/{index % 40}"}
         for index, row in enumerate(rows(names, "heldout"))
     ]
     for split, some in (("align", rows(names[:9], "align")), ("heldout", heldout)):
@@ -136,8 +135,11 @@ def test_prompts_that_report_are_never_asked(world, tmp_path) -> None:
     assert len(prompts["train"]) == 9
     pages = {prompt.page for prompt in prompts["heldout"]}
     assert pages
-    assert all(is_heldout(page, 0.5, 1 << 21) for page in pages)
-    few = [{**row, "id": f"{index % 3}"} for index, row in enumerate(heldout)]
+    assert all(is_heldout(f"http://docs/{page}", 0.5, HALF_SEED) for page in pages)
+    few = [
+        {**row, "id": f"{index % 3}", "url": f"http://docs/{index % 3}"}
+        for index, row in enumerate(heldout)
+    ]
     write_shard(tmp_path / "heldout.parquet", pa.Table.from_pylist(few))
     assert {p.page for p in read_prompts(PreferencesConfig(), tmp_path, opened, 90)["heldout"]} == {
         "0",

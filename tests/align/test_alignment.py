@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,7 +27,7 @@ from components.align.reward import (
     rewards_of_groups,
     train_reward,
 )
-from components.align.rollout import RewardModel
+from components.align.rollout import RewardModel, rewards_of
 from components.align.selection import Jury, set_apart
 from components.core.artifact import Checkpoint, Lineage, Preferences
 from components.core.errors import ConfigError
@@ -34,10 +35,11 @@ from components.core.progress import Progress
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.text.answering import answer_all, read_questions
-from components.text.chat import open_tokenizer, prompt_ids
+from components.text.chat import answer_ids, open_tokenizer, prompt_ids
 from components.text.principles import Constitution
 from components.train.recipe import OptimConfig
 from models.decoder import Decoder
+from models.generate import Sampled
 
 PRINCIPLES = Constitution.model_validate(
     {
@@ -329,13 +331,43 @@ def test_the_best_policy_outlives_a_kill(world, reward, monkeypatch):
     assert torch.equal(kept.norm.weight, first.norm.weight)
 
 
+def test_the_level_of_a_prompt_clips_none_of_its_answers(world, reward):
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    folder = world.root / world.instructions.name
+    prompts = read_questions(folder, "align", opened, longest=70, limit=2, seed=0)
+    asked = [one for one in prompts for _ in range(3)]
+    answers = ["The helper is good.", "It is bad.", "is is is"]
+    said = [Sampled(answer_ids(opened, text), [], True) for _ in prompts for text in answers]
+    model = RewardModel.load(world.root / reward.name)
+    config = PPO.model_copy(update={"samples": 3})
+    scores = rewards_of(config, model, asked, said)
+    assert sum(scores[:3]) == pytest.approx(0, abs=1e-5)
+    assert len({round(score, 4) for score in scores[:3]}) == 3
+    with torch.no_grad():
+        model.head.out.bias.add_(100.0)
+    assert rewards_of(config, model, asked, said) == pytest.approx(scores, abs=1e-3)
+
+
 def test_the_jury_asks_what_no_rollout_asks(world):
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / world.instructions.name
     found = read_questions(folder, "align", opened, longest=70, limit=8, seed=0)
-    rollouts, apart = set_apart([found[-1], *found], 256)
-    assert apart == found[-2:]
-    assert rollouts == found[:-2]
+    rollouts, apart = set_apart(found, 256)
+    assert len({one.page for one in apart}) == 2  # of eight
+    assert not {one.page for one in apart} & {one.page for one in rollouts}
+    assert sorted([*rollouts, *apart], key=found.index) == found
+    assert len(set_apart(found, 1)[1]) == 1
+    assert set_apart(found, 0) == (found, [])
+
+
+def test_of_few_pages_the_jury_takes_prompts_and_their_copies_are_not_rolled_out(world):
+    opened = open_tokenizer(world.root / world.tokenizer.name)
+    folder = world.root / world.instructions.name
+    found = read_questions(folder, "align", opened, longest=70, limit=8, seed=0)
+    same = [replace(one, page=f"{at % 3}") for at, one in enumerate(found)]
+    rollouts, apart = set_apart([same[-1], *same], 256)
+    assert apart == same[-2:]
+    assert rollouts == same[:-2]
 
 
 def test_questions_go_round(world, reward):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.core import speed
 from components.core.speed import MOST, Speeds, TrainingSpeed, read_speeds, renew_speed
+from components.train.measure import quickest_threads
 
 
 def measured(parameters: int, rate: float, **over: str) -> TrainingSpeed:
@@ -80,3 +82,18 @@ def test_a_folder_that_cannot_be_written_loses_the_speed_alone(tmp_path: Path) -
     (tmp_path / "file").write_text("no folder")
     renew_speed(tmp_path / "file" / "speed.json", measured(100, 1.0))
     assert not read_speeds(tmp_path / "file" / "speed.json")
+
+
+def test_a_speed_is_measured_on_the_threads_that_are_set_and_leaves_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[int] = []
+    monkeypatch.setenv("MODELMILL_THREADS", "3")
+    monkeypatch.setattr("components.train.measure.use_threads", used.append)
+    with quickest_threads(lambda: None):
+        assert used == [3]
+    monkeypatch.setenv("MODELMILL_THREADS", "measure")
+    monkeypatch.setattr("components.train.measure.time_counts", lambda *_: {4: 1.0, 2: 0.5, 1: 0.8})
+    with quickest_threads(lambda: None):
+        assert used[-1] == 2
+    assert used[-1] == torch.get_num_threads()

@@ -174,5 +174,12 @@ def test_a_judge_that_fails_on_some_sets_them_aside(
 def test_what_could_be_detected_falls_with_the_spread(root, good, bad, instructions, tokenizer):
     figures = read_report(compare(root, good, bad, instructions, tokenizer)[1])
     assert 0 < figures["detectable"].value < figures["difference"].value
-    same = read_report(compare(root, good, good, instructions, tokenizer)[1])
-    assert same["detectable"].value == 0
+
+
+def test_of_a_model_beside_itself_nothing_is_said_to_be_detectable(
+    root, good, bad, instructions, tokenizer
+):
+    same, folder = compare(root, good, good, instructions, tokenizer)
+    assert "detectable" not in read_report(folder)
+    assert same.stats["models"] == 1
+    assert compare(root, good, bad, instructions, tokenizer)[0].stats["models"] == 2

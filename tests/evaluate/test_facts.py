@@ -240,6 +240,7 @@ def test_instructions_that_somebody_else_wrote(root, learnt, tokenizer):
     assert "It lives in kit." not in {fact.reference for fact in facts}
     answers = answer_facts(CONFIG, load_model(root / learnt.name), opened, facts)
     assert len(answers) == len(facts)
+    write_shard(work.folder / "train.parquet", pa.Table.from_pylist(plain))
     write_shard(work.folder / "heldout.parquet", pa.table({"question": ["?"], "id": ["p"]}))
     with pytest.raises(DataError, match=r"heldout\.parquet: column 'kind' is missing"):
         draw_facts(CONFIG, work.folder, opened, longest=90, half=None)

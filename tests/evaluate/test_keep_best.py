@@ -17,13 +17,15 @@ from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenize
 from components.core.errors import ConfigError
 from components.core.graph import ArtifactGraph
 from components.core.items import Items, item_keys
-from components.core.paired import holm
+from components.core.paired import holm, pair_items
 from components.core.shards import read_shard, write_shard
 from components.core.store import Store
 from components.core.weights import load_model, same_weights, save_model
 from components.core.workdir import Workdir
+from components.evaluate.choice import read_descriptions
+from components.evaluate.facts import draw_facts
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best
-from components.evaluate.safety import SafetyConfig
+from components.evaluate.safety import SafetyConfig, read_prompts
 from components.evaluate.verdicts import compare_items, decide
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution, Principle
@@ -183,6 +185,22 @@ def test_only_the_choosing_half_is_asked(root, keep, good, bad, instructions) ->
     assert reward["pages"] == len({row["id"] for row in choosing})
 
 
+def test_no_task_asks_what_is_reported_on(root, instructions, tokenizer) -> None:
+    folder, opened = root / instructions.name, open_tokenizer(root / tokenizer.name)
+    drawn = {
+        half: [
+            {one.page for one in draw_facts(CONFIG.facts, folder, opened, longest=150, half=half)},
+            {row["id"] for row in read_descriptions(folder, half)},
+            {one.page for one in read_prompts(CONFIG.safety, folder, opened, 150, half)},
+        ]
+        for half in ("choosing", "reporting")
+    }
+    for choosing, reporting in zip(*drawn.values(), strict=True):
+        assert choosing
+        assert not choosing & reporting
+    assert KeepBestConfig().safety.seed != SafetyConfig().seed  # probes are asked by both
+
+
 def test_a_killed_try_goes_on_from_its_answers(
     root, good, bad, keep, instructions, tokenizer, tokens, monkeypatch
 ) -> None:
@@ -277,6 +295,21 @@ def test_many_candidates_of_pure_noise_are_seldom_kept() -> None:
         }
         kept += decide(compare_items(noisy)) is not None
     assert kept <= 6  # 5 % of 60 are expected at most, half of that on the better side
+
+
+@pytest.mark.parametrize("pages", [8, 12, 40])
+def test_a_p_value_says_what_its_interval_says(pages: int) -> None:
+    draw = np.random.default_rng(pages)
+    apart = []
+    for _ in range(200):
+        values = draw.normal(0.05, 0.15, pages * 4)
+        pairs = pair_items("x", items(values, pages, "x"), items(0 * values, pages, "x"))
+        interval, p = pairs.difference("x"), pairs.p_value("x")
+        outside = interval.low > 0 or interval.high < 0
+        if outside != (p < 0.05):
+            apart.append(p)
+    assert all(abs(p - 0.05) < 0.004 for p in apart), apart
+    assert len(apart) <= 8
 
 
 def test_holm_adjusts_the_smallest_most_and_keeps_the_order() -> None:

@@ -20,7 +20,14 @@ from components.train.pretrain import PretrainConfig, pretrain
 from components.train.sft import FinetuneConfig
 from flows import budgets
 from flows.budgets import refuse_few_steps, refuse_stage
-from flows.expecting import EMBEDDED_EXAMPLES, EXAMPLE_TOKENS, Amounts, Expectation, operations
+from flows.expecting import (
+    EMBEDDED_EXAMPLES,
+    EXAMPLE_TOKENS,
+    Amounts,
+    Expectation,
+    did_its_work,
+    operations,
+)
 from flows.history import History
 from flows.plan import PlanMill
 from flows.planned import Plan
@@ -265,3 +272,29 @@ def test_a_speed_is_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("stats", "tells"),
+    [
+        ({}, True),
+        ({"diverged": 1.0}, False),
+        ({"too_few": 1.0}, False),
+        ({"examined": 0.0}, False),
+        ({"examined": 1.0, "models": 2.0}, True),
+        ({"models": 1.0}, False),
+    ],
+)
+def test_a_stage_that_had_nothing_to_do_tells_nothing_of_the_next(
+    stats: dict[str, float], tells: bool
+) -> None:
+    assert did_its_work({"artifact": {"stats": stats}}) is tells
+
+
+def test_answers_that_leave_no_room_for_a_question_are_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match=r"facts\.max_new \(128\) must be below .*\(128\)"):
+        overlay(
+            tiny(),
+            {},
+            ["pretrain.shape.context=128", "pretrain.positions=128", "pretrain.short_positions=64"],
+        )

@@ -10,8 +10,9 @@ from rich.console import Console
 from components.core.artifact import Artifact, Lineage
 from components.core.config import StageConfig
 from components.core.progress import Progress
+from components.core.speed import Speeds, TrainingSpeed
 from flows.display import Display
-from flows.forecast import Forecast
+from flows.forecast import Forecast, ForecastRenewal
 from flows.plan import RUNS, Planned
 from flows.step import COMPLETED, StepResult
 
@@ -80,3 +81,15 @@ def test_what_nothing_tells_stays_open() -> None:
     unknown.started("adapt")
     assert line(unknown) == "… adapt ETA ?"
     unknown._stop()
+
+
+def test_a_measured_speed_renews_what_is_left_and_nothing_that_ended() -> None:
+    forecast, known = Forecast(STEPS), [Speeds()]
+    slower = [planned("pretrain", 0.0), planned("sft", 240.0), planned("ppo", 180.0)]
+    renewal = ForecastRenewal(forecast, lambda: known[0], lambda: slower)
+    renewal.finished(result("scrape"))
+    assert forecast.of("sft") == 120.0
+    forecast.end("pretrain")
+    known[0] = Speeds([TrainingSpeed(parameters=3, operations_per_second=1.0)])
+    renewal.finished(result("pretrain"))
+    assert (forecast.of("pretrain"), forecast.of("sft"), forecast.of("ppo")) == (None, 240.0, 180.0)

@@ -23,6 +23,14 @@ def test_a_page_keeps_its_half_when_others_come() -> None:
     assert before == {page for page in after if int(page[1:]) < 60}
 
 
+def test_an_edited_page_keeps_its_half() -> None:
+    """An id names one version of a page; its address names the page."""
+    before = [{**row, "url": f"https://docs/{row['id']}"} for row in rows(60, 2)]
+    after = [{**row, "id": f"{row['id']}-edited"} for row in before]
+    urls = [{row["url"] for row in rows_of_half(some, "choosing")} for some in (before, after)]
+    assert urls[0] == urls[1]
+
+
 def test_too_few_pages_or_prompts_all_report() -> None:
     for given in (rows(MIN_HALF_PAGES, 20), rows(40, 1)[: MIN_HALF_PROMPTS + 1], rows(0, 0)):
         assert rows_of_half(given, "choosing") == []
