@@ -35,6 +35,9 @@ ROUND_STEPS, ROUNDS = 8, 2
 """Steps on one session before the next one's turn comes, and turns of each."""
 MOST_OTHERS = 500
 """Steps of other numbers of rows, after which a comparison is given up: its kind comes no more."""
+MOST_OPEN_SECONDS = 0.5
+"""To open a session in; a larger model keeps the number it began with, since every stream would
+wait for two more sessions, which hold its weights again."""
 log = get_logger(__name__)
 Clock = Callable[[], float]
 
@@ -90,20 +93,18 @@ class DecodingThreads:
         self._comparison: _Comparison | None = None
         self._steps, self._opened_seconds = 0, 0.0
         self.threads = self._counts[0]
+        self._opened: int | None = None
+        """Threads of the session at work, where it was opened here."""
 
     def start(self) -> None:
         """Open the session that decodes quickest while nothing else goes on."""
         if len(self._counts) == 1:
-            self._model.use(self._model.open(self._counts[0]))
+            self._use(self._counts[0])
             return
-        sessions = {count: self._model.open(count) for count in self._counts}
         rows = min(ROWS, self._slots)
         batch = RaggedBatch(self._model, rows)
         for _ in range(rows):
             batch.join()
-
-        def use(count: int) -> None:
-            self._model.use(sessions[count])
 
         def trial() -> None:
             if not batch.room(0):
@@ -113,8 +114,10 @@ class DecodingThreads:
                     batch.join()
             batch.step([0] * rows)
 
-        seconds = time_counts(trial, self._counts, use, self._clock)
-        self._take(fewest_quick(seconds), sessions, seconds, "at the start")
+        # One session at a time, since each holds the weights: the one before closes.
+        seconds = time_counts(trial, self._counts, self._use, self._clock)
+        self._use(fewest_quick(seconds))
+        self._say(seconds, "at the start")
 
     def step(self, rows: int, decode: Callable[[], Logits]) -> Logits:
         """Decode one token for ``rows`` rows, on the threads whose turn it is."""
@@ -122,7 +125,7 @@ class DecodingThreads:
             return decode()
         self._steps += 1
         watch = self._watches.setdefault(rows, Watch(self._clock))
-        if self._comparison is None and (self._steps == FIRST_STEPS or watch.due()):
+        if self._is_quick and (self._steps == FIRST_STEPS or watch.due()):
             self._compare(rows)
         comparison = self._comparison
         if comparison is not None and comparison.rows == rows:
@@ -139,6 +142,20 @@ class DecodingThreads:
         logits, seconds = self._timed(decode)
         watch.note(seconds)
         return logits
+
+    def _use(self, count: int) -> None:
+        """Open a session in place of the present one, unless it is the same."""
+        if count == self._opened:
+            return
+        began = self._clock()
+        self._model.use(self._model.open(count))
+        self._opened_seconds = self._clock() - began
+        self._opened = self.threads = count
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether a comparison may begin: none goes on, and opening a session stalls nobody."""
+        return self._comparison is None and self._opened_seconds <= MOST_OPEN_SECONDS
 
     def _timed(self, decode: Callable[[], Logits]) -> tuple[Logits, float]:
         began = self._clock()
@@ -169,9 +186,12 @@ class DecodingThreads:
     ) -> None:
         """Go on with one session; the others close as they are forgotten."""
         self._model.use(sessions[count])
-        self.threads = count
+        self._opened = self.threads = count
+        self._say(seconds, when)
+
+    def _say(self, seconds: dict[int, float], when: str) -> None:
         timed = ", ".join(f"{taken * 1e3:.3g} ms on {n}" for n, taken in sorted(seconds.items()))
-        log.info("%s: %d threads (a step: %s)", when, count, timed)
+        log.info("%s: %d threads (a step: %s)", when, self.threads, timed)
 
 
 class SteeredBatch(RaggedBatch):
