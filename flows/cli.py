@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -27,14 +28,15 @@ TOLD = ("components.train.autopilot_settle", "components.train.budget")
 def main() -> None:
     """The console script."""
     as_json = "--json" in sys.argv
-    log.configure(told=() if as_json else TOLD)
 
     def say_stopped() -> None:
         stop = stopping.asked() or Stopped()
         _refuse(stopping.line(), "Stopped", stop.exit_code, as_json=as_json)
 
+    code: Any = 1
     with stopping.listening(hard=True):
-        with stopping.last_words(say_stopped):
+        with suppress(KeyboardInterrupt), stopping.last_words(say_stopped):
+            log.configure(told=() if as_json else TOLD)
             code = _answer(as_json)
         stop = stopping.asked()
         if stop is not None:

@@ -10,15 +10,14 @@ makes of these signatures, else by one line.
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from prefect import flow
-from prefect._internal.control_listener import get_intent
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import Field
@@ -26,7 +25,6 @@ from rich.console import Console
 
 from components.core import settings, stopping
 from components.core.errors import MillError
-from components.core.stopping import Stopped
 from flows.orchestrate import cancelled, refused
 from flows.running import Outcome, RunOptions, run_text
 
@@ -35,8 +33,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Minutes = Annotated[float, Field(gt=0, le=100_000)]
 Pages = Annotated[int, Field(ge=1, le=10_000_000)]
 Name = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9-]{0,62})?$")]
-_SUPERVISED = frozenset({"reschedule", "relinquish"})
-"""What `prefect flow-run execute` intends with a run that it ends: the next state is its own."""
 YamlFile = Annotated[str, Field(pattern=r"^(.*\.ya?ml)?$")]
 
 
@@ -119,7 +115,7 @@ def assignments(fields: Mapping[str, Any]) -> list[str]:
 
 
 def _run(options: RunOptions) -> State[str]:
-    """The chain within this flow run; how it ended, as its state.
+    """The chain within this flow run; how it ended, as its state: Cancelled where it was stopped.
 
     Its console is silent: Prefect's own log has a line for each step.
     """
@@ -129,8 +125,9 @@ def _run(options: RunOptions) -> State[str]:
     except MillError as error:
         return refused(error)
     except KeyboardInterrupt as stop:
-        if get_intent() in _SUPERVISED and isinstance(stop, Stopped):
-            raise TerminationSignal(stop.sign) from stop
+        # Once Prefect has the state, the interpreter's own end takes seconds, and unwatched. With
+        # another code than 0 its runner would take a run that is cancelled for a crashed one.
+        atexit.register(stopping.finish, 0)
         return cancelled(stop)
     return Completed(message=_said(outcome))
 

@@ -7,10 +7,13 @@ or a run refuses is the message of its failed state: one line, without a traceba
 
 from __future__ import annotations
 
+import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -18,7 +21,7 @@ import psutil
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, PrefectException, TerminationSignal
@@ -85,10 +88,12 @@ class PrefectMill(StoreMill):
                 name=result.state, message=result.said or None, data=result.artifact.digest
             )
 
-        # Prefect's engine is not cut between two states.
-        with stopping.deferred():
-            state = run_step(return_state=True)
-        self.running = None
+        try:
+            # Prefect's engine is not cut between two states.
+            with stopping.deferred():
+                state = run_step(return_state=True)
+        finally:
+            self.running = None  # it has its state, which an end by force must not change
         if refusals:
             raise refusals[0]
         if not results:
@@ -139,12 +144,18 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
     refusals: list[BaseException] = []
     begun: list[str] = []
 
-    @flow(name=name, flow_run_name=run_name, log_prints=False, persist_result=False)
+    @flow(
+        name=name,
+        flow_run_name=run_name,
+        log_prints=False,
+        persist_result=False,
+        on_crashed=[cancel_stopped],
+    )
     def modelmill() -> State[str]:
         begun.append(run_name)
         try:
             # Prefect has put a handler of SIGTERM of its own into place.
-            with stopping.listening(), stopping.prompt(), telling_by_force(mill):
+            with stopping.listening(), stopping.prompt():
                 body(mill)
         except MillError as error:
             refusals.append(error)
@@ -198,6 +209,19 @@ def _see_cancelled(mill: PrefectMill, stop: KeyboardInterrupt) -> None:
             except (httpx.HTTPError, PrefectException) as error:
                 log.warning("Prefect was not told that a step is cancelled: %s", error)
                 return
+
+
+def cancel_stopped(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+    """Hook: a signal that came between Prefect's handler and ours has stopped the run too.
+
+    Prefect says Crashed of it, before anything of ours hears of the signal.
+    """
+    aborted = re.search(r"aborted by an? (interrupt|termination) signal", state.message or "")
+    if aborted is None:
+        return
+    sign = signal.SIGINT if aborted[1] == "interrupt" else signal.SIGTERM
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run.id, cancelled(Stopped(sign)), force=True)
 
 
 @contextmanager

@@ -350,14 +350,14 @@ def _under_prefect(
 ) -> None:
     """Steps as task runs: of the flow run around this call, or of one of their own."""
     use_running_server(settings)
-    from flows.orchestrate import PrefectMill, end_orphans, run_flow
+    from flows.orchestrate import PrefectMill, end_orphans, run_flow, telling_by_force
     from flows.posting import Poster
 
     poster = Poster(settings, record)
     mill = _mill(PrefectMill, store, settings, options, pool, [*listeners, poster])
 
-    def shown(mill: Mill) -> None:
-        with poster:
+    def shown(_: Mill) -> None:
+        with telling_by_force(mill), poster:
             body(mill)
 
     if options.within:

@@ -30,6 +30,7 @@ from components.core.log import get_logger
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HARD_SECONDS = 3.5
 """From the first signal to the end by force: of the 5 s promised to a user, 1.5 s remain for it."""
+BY_FORCE = "ended by force"
 RESUMES = "stopped; the same command goes on from here"
 SAME_SECONDS = 0.2
 """A wrapper may pass on the signal that its process group got too; so soon it counts as one."""
@@ -202,6 +203,7 @@ def end_now(sign: int) -> None:
     if not _state.ending.acquire(blocking=False):
         return
     _state.sign = _state.sign or sign
+    log.warning(BY_FORCE)
     # Side by side: a server that hangs must not keep the record from being written.
     speakers = [threading.Thread(target=_speak, args=(say,), daemon=True) for say in _state.words]
     for speaker in speakers:

@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,7 +134,8 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
     finally:
         if stopping.asked() is None:
             server.terminate()
-            server.wait(30)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(30)
         kill_tree(server.pid)
         server.wait()
 

@@ -35,6 +35,10 @@ _BUSY_SECONDS = (0.5, 1.0, 2.0)
 log = get_logger(__name__)
 
 
+class UnknownRun(MillError):
+    """A flow run that a server does not keep (any more)."""
+
+
 class _Owners:
     """Which processes are at which flow runs."""
 
@@ -201,6 +205,8 @@ def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
                 if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait is None:
                     break
                 time.sleep(wait)
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                raise UnknownRun(f"Prefect's server at {api} knows no {path}")
             answer.raise_for_status()
             return answer.json()
     except (httpx.HTTPError, ValueError) as error:

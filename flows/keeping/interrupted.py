@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from components.core.errors import MillError
@@ -42,6 +43,8 @@ def close_interrupted(settings: Settings) -> int:
     except MillError as error:
         log.warning("flow runs without a process were left as they are: %s", error)
         lost = []
+        # Their records stay as they are too, so that the next command tries again.
+        dead = [path for path in dead if not (read_record(path) or {}).get("flow_run")]
     for path in dead:
         close_dead(path)
     return max(len(dead), len(lost))
@@ -77,7 +80,7 @@ def _elsewhere(settings: Settings, dead: Sequence[Path], here: set[str]) -> list
 
 
 def _crash(settings: Settings, lost: Sequence[FlowRun], elsewhere: Sequence[str]) -> None:
-    from flows.keeping.crashed import ask, crash, crash_on_server
+    from flows.keeping.crashed import UnknownRun, ask, crash, crash_on_server
 
     if lost:
         crash(settings, lost)
@@ -85,5 +88,6 @@ def _crash(settings: Settings, lost: Sequence[FlowRun], elsewhere: Sequence[str]
     if api is None:
         return
     for identifier in elsewhere:
-        if ask(api, f"flow_runs/{identifier}")["state_type"] in AT_WORK:
-            crash_on_server(api, identifier)
+        with suppress(UnknownRun):  # somebody deleted it
+            if ask(api, f"flow_runs/{identifier}")["state_type"] in AT_WORK:
+                crash_on_server(api, identifier)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from components.core.stopping import BY_FORCE
 from tests.flows.conftest import AS_OF, ROOT, Mill, Server, digests, free_port
 from tests.flows.stoppable import CODES, LINE, Bench, Command, Way
 
@@ -60,6 +61,7 @@ def stopped(bench: Bench, way: Way, mode: str, server: Server | None) -> float:
         last = command.said.strip().splitlines()[-1]
         assert last.removeprefix("^C") == LINE, command.said
         assert "Traceback" not in command.said
+        assert BY_FORCE not in command.said
     record = bench.record()
     assert record["state"] == "stopped", record
     if mode != "plain":
@@ -150,6 +152,8 @@ def test_a_deployments_run_is_cancelled(nano: Whole, server: Server, tmp_path: P
         command.wait_until(bench.at_work)
         assert command.end("sigterm") < SECONDS
         assert command.survivors() == []
+        assert command.process.returncode == 0  # for its runner, which has the state
+        assert BY_FORCE not in command.said
     finally:
         command.close()
     assert bench.record()["state"] == "stopped"
