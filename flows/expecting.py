@@ -39,21 +39,22 @@ from models.shape import DecoderShape
 Origin = Literal["history", "minutes", "speed"]
 Timed = PretrainConfig | FinetuneConfig | AdaptConfig | DistillConfig
 
-EXAMPLE_TOKENS = 41.0
-"""Tokens of an example of fine-tuning, padding included: an epoch of 22,386 examples of the
-embedded documentation was 222 steps of 4,096."""
-EMBEDDED_EXAMPLES = 22_400
+EXAMPLE_TOKENS = 39.0
+"""Tokens of an example of fine-tuning, padding included: three epochs of 21,519 examples of the
+embedded documentation were 1,206 steps of 2,048."""
+EMBEDDED_EXAMPLES = 21_500
 """Examples of fine-tuning that the whole embedded documentation gives."""
 POSITIONS = 64
 """Positions of an example of fine-tuning or of an answer, for its attention."""
 
-# What else uses the model, as tokens of its training that take as long. From one run of `tiny` on
-# two idle cores, which pretrained on 22,000 tokens a second: loss 5.8 s for 200,000 tokens, choice
-# 1.7 s for 500 questions, preferences 8.3 s for 2,176 answers, reward 8.0 s for 1,792, ppo 87.3 s
-# for 12 x 256 answers, compare 3.5 s for 2 x 384 answers, safety 1.3 s for 296 answers.
-LOSS_TOKENS, CHOICE_TOKENS, PREFERENCE_TOKENS = 0.64, 75.0, 84.0
-REWARD_TOKENS, PPO_TOKENS, COMPARE_TOKENS, SAFETY_TOKENS = 45.0, 625.0, 100.0, 97.0
-HALF_QUESTIONS = 790
+# What else uses the model, as tokens of its training that take as long: a token read, a question
+# with four choices, an answer sampled, one that PPO learns from (an epoch), one that the reward
+# model is fitted to. From two whole runs of `tiny`, on two cores each. Native bfloat16 speeds up a
+# training more than a decoding: an answer cost 24 to 30 tokens without it and 84 to 100 with it, so
+# these are the means of both.
+LOSS_TOKENS, CHOICE_TOKENS, ANSWER_TOKENS = 0.5, 55.0, 45.0
+LEARNT_TOKENS, REWARD_TOKENS = 120.0, 25.0
+HALF_QUESTIONS = 1040
 """Held-out questions of the embedded documentation that choose, and as many that report."""
 FACTS_A_QUESTION = 2 * 3
 """Kinds of fact and groups of pages, each of which is asked for the config's number of facts."""
@@ -240,23 +241,29 @@ def _tokens(config: StageConfig, amounts: Amounts) -> float | None:
     if isinstance(config, ChoiceConfig):
         return CHOICE_TOKENS * config.questions
     if isinstance(config, PreferencesConfig):
-        return PREFERENCE_TOKENS * config.answers * (config.questions + config.heldout_questions)
+        return ANSWER_TOKENS * config.answers * (config.questions + config.heldout_questions)
     if isinstance(config, RewardConfig):
         return REWARD_TOKENS * amounts.answers
     if isinstance(config, PPOConfig):
-        return PPO_TOKENS * config.iterations * config.answers
+        return config.iterations * _iteration_tokens(config)
     if isinstance(config, SafetyConfig):
-        return SAFETY_TOKENS * (config.questions + config.probe_samples * len(config.probes))
+        return ANSWER_TOKENS * (config.questions + config.probe_samples * len(config.probes))
     if isinstance(config, FactsConfig):
-        return SAFETY_TOKENS * FACTS_A_QUESTION * config.facts  # answered alike
+        return ANSWER_TOKENS * FACTS_A_QUESTION * config.facts
     if isinstance(config, CompareConfig | KeepBestConfig):
-        judged = COMPARE_TOKENS * config.draws * (config.questions or HALF_QUESTIONS)
+        judged = ANSWER_TOKENS * config.draws * (config.questions or HALF_QUESTIONS)
         if isinstance(config, CompareConfig):
             return COMPARED * judged
         others = (config.choice, config.facts, config.safety)
         asked = [_tokens(other, amounts) or 0.0 for other in others]
         return COMPARED * (judged + sum(asked))
     return None
+
+
+def _iteration_tokens(config: PPOConfig) -> float:
+    sampled = config.answers * config.samples / config.kept
+    judged = config.judged * config.judged_draws / config.judge_every
+    return ANSWER_TOKENS * (sampled + judged) + LEARNT_TOKENS * config.answers * config.epochs
 
 
 def _whole_site(config: ScrapeConfig) -> bool:

@@ -92,6 +92,19 @@ def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Setting
     assert "scrape" in told["totals"]["unknown"]
 
 
+def test_more_samples_and_judgements_make_ppo_longer(settings: Settings) -> None:
+    def seconds(**ppo: int) -> float:
+        run = overlay(tiny(), {"ppo": ppo})
+        steps = {step.name: step for step in planned(settings, run, speeds(GIGA)).steps}
+        return steps["ppo"].seconds or 0.0
+
+    base = seconds()
+    assert seconds(iterations=24) == pytest.approx(2 * base)
+    assert seconds(samples=16) > base
+    assert base > seconds(judged_draws=1) > seconds(judged=0) == seconds(judged=0, judged_draws=8)
+    assert seconds(epochs=4) > base
+
+
 def test_without_a_speed_nothing_is_made_up(settings: Settings) -> None:
     assert all(step.seconds is None for step in planned(settings, tiny(), Speeds()).steps)
 

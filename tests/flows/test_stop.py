@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -158,6 +159,31 @@ def test_a_deployments_run_is_cancelled(nano: Whole, server: Server, tmp_path: P
         command.close()
     assert bench.record()["state"] == "stopped"
     expect_cancelled(bench, server)
+
+
+@pytest.mark.slow
+def test_a_run_that_waits_for_a_person(nano: Whole, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(nano[0].home, home, symlinks=True)
+    for name in ("mlflow", "bentos", "runs"):
+        shutil.rmtree(home / name)
+    for name in ("audit.jsonl", "audit.head.json"):
+        (home / name).unlink()
+    bench = Bench(Mill(home), "promote", "", "")
+    arguments = ["run", "nano", "--set", AS_OF, "--set", "promote.approve=human"]
+    command = Command(bench.mill, arguments, {}, terminal=True)
+    try:
+        command.wait_until(lambda: "modelmill approve" in command.said)
+        time.sleep(1.0)
+        assert command.end("ctrl-c") < SECONDS
+        assert command.survivors() == []
+        assert command.process.returncode == CODES["ctrl-c"], command.said
+        assert command.said.strip().endswith(LINE)
+        assert BY_FORCE not in command.said
+    finally:
+        command.close()
+    assert bench.record()["state"] == "stopped"
+    assert bench.own_states()["flow"] == "CANCELLED"
 
 
 @pytest.mark.slow
