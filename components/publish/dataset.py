@@ -92,7 +92,8 @@ def look_for_dataset(
         },
     )
     changed = not _holds(root, version, remote, sizes)
-    return Change(dataset, changed=changed, note=f"{version} in {mask(remote)}")
+    where = mask(config.remote) if config.remote else f"{root.name}/remote"  # of the workspace
+    return Change(dataset, changed=changed, note=f"{version} in {where}")
 
 
 def _remote(config: DatasetConfig, root: Path) -> str:
