@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.util import _run_finalizers  # type: ignore[attr-defined]
 from types import FrameType
 from typing import Any, NoReturn
@@ -191,6 +192,8 @@ def shielded() -> Iterator[None]:
     Ctrl+C goes to every process of the terminal's group. Those that we end ourselves must not see
     it, nor while they still import, before they could ignore it.
     """
+    # Started by the first process of ours that multiprocessing spawns, it would unblock the signal.
+    resource_tracker.ensure_running()
     former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -252,8 +255,38 @@ def _handle(sign: int, frame: FrameType | None) -> None:
     if _state.sign and _state.watched:
         return  # again: the watch ends this process
     _state.sign = _state.sign or sign
-    if _state.prompt:
+    if not _state.prompt:
+        return
+    importer = _importer(frame)
+    if importer is None:
         raise Stopped(sign)
+    _raise_in(importer)
+
+
+def _importer(frame: FrameType | None) -> FrameType | None:
+    """The frame that waits for all imports under way; None where there is none.
+
+    Native code that is loaded ends the process where an exception meets it (torch's does).
+    """
+    found = None
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            found = frame.f_back
+        frame = frame.f_back
+    return found
+
+
+def _raise_in(frame: FrameType) -> None:
+    """Raise the stop as soon as ``frame`` goes on: by its own line, or where it returns."""
+
+    def trace(_frame: FrameType, _event: str, _value: Any) -> Any:
+        sys.settrace(None)
+        frame.f_trace = None
+        if _state.prompt:
+            check()
+
+    frame.f_trace = trace
+    sys.settrace(lambda *_: None)  # frames are traced at all; those that begin now are not
 
 
 class _Watch:

@@ -61,6 +61,34 @@ def test_it_comes_behind_a_deferred_block() -> None:
     assert reached == ["whole"]
 
 
+SLOW = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+for _ in range(3):
+    time.sleep(0.01)
+whole = True
+"""
+
+
+def test_no_import_is_cut_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code that is being loaded does not bear an exception."""
+    (tmp_path / "loads_slowly.py").write_text(SLOW)
+    (tmp_path / "loads_another.py").write_text("import loads_slowly\nwhole = loads_slowly.whole\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reached = []
+
+    def load() -> None:
+        import loads_another  # type: ignore[import-not-found]
+
+        reached.append(loads_another.whole)
+
+    with stopping.listening(), pytest.raises(Stopped):
+        load()
+    assert reached == []
+    assert sys.modules["loads_another"].whole
+    assert sys.gettrace() is None
+
+
 def test_the_former_handlers_are_back() -> None:
     former = signal.getsignal(signal.SIGINT)
     with stopping.listening():
@@ -130,6 +158,29 @@ def test_a_second_signal_ends_at_once() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert time.monotonic() - began < stopping.HARD_SECONDS
+
+
+SPAWNS = """
+import multiprocessing, signal, sys
+from components.core import stopping
+def masked(): sys.exit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=masked)
+    with stopping.shielded():
+        child.start()
+    child.join()
+    print(child.exitcode)
+"""
+
+
+def test_the_first_process_that_is_spawned_is_shielded_too(tmp_path: Path) -> None:
+    program = tmp_path / "spawns.py"
+    program.write_text(SPAWNS)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 def test_ctrl_c_does_not_reach_what_starts_shielded() -> None:
