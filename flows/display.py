@@ -99,7 +99,7 @@ class Display:
         return [f"run: {'about' if whole else 'more than'} {minutes} left"]
 
     def finished(self, result: StepResult) -> None:
-        self._stop()
+        self.stop()
         self._forecast.end(result.name)
         self.results.append(result)
         mark, colour = _MARKS.get(result.state, _OTHER)
@@ -113,11 +113,12 @@ class Display:
         self.console.print(line, soft_wrap=True)
 
     def failed(self, name: str, error: BaseException) -> None:
-        self._stop()
+        self.stop()
         if not isinstance(error, KeyboardInterrupt):  # a stop has a line of its own
             self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Show no live line any more."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -247,9 +247,10 @@ def run_text(settings: Settings, options: RunOptions, console: Console) -> Outco
 
     events = Events(settings, config.name)
     renewal = _renewal(settings, config, store, resolve, forecast)
-    listeners: list[Listener] = [Display(console, forecast), record, events, silent, renewal]
+    display = Display(console, forecast)
+    listeners: list[Listener] = [display, record, events, silent, renewal]
     try:
-        with _stoppable(record), closing(Pool()) as pool:
+        with _stoppable(record, display), closing(Pool()) as pool:
             forecast.expect(_looked_ahead(settings, options, config, store, resolve))
             if options.plain:
                 body(_mill(StoreMill, store, settings, options, pool, listeners))
@@ -284,9 +285,14 @@ def _renewal(
 
 
 @contextmanager
-def _stoppable(record: Record) -> Iterator[None]:
+def _stoppable(record: Record, display: Display) -> Iterator[None]:
     """Ctrl+C and SIGTERM end the run in order; its record says so even where by force."""
-    with stopping.listening(), stopping.last_words(record.stop), stopping.resumable():
+    with (
+        stopping.listening(),
+        stopping.last_words(record.stop),
+        stopping.last_words(display.stop),
+        stopping.resumable(),
+    ):
         yield
 
 

@@ -83,7 +83,7 @@ class _StageDisplay(Display):
     """Of a stage that failed nothing is left but the line that says why."""
 
     def failed(self, name: str, error: BaseException) -> None:
-        self._stop()
+        self.stop()
 
 
 def _find(settings: Settings, name: str, preset: str) -> Planned:

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -35,8 +35,12 @@ BY_FORCE = "ended by force"
 RESUMES = "stopped; the same command goes on from here"
 SAME_SECONDS = 0.2
 """A wrapper may pass on the signal that its process group got too; so soon it counts as one."""
+FRAGILE = "torch"
+"""The package whose import is not cut in the middle."""
 _WORDS_SECONDS = 1.0
 """What the last words of an end by force may take together."""
+_LINE_SECONDS = 0.2
+"""What is left for the command's own line in any case."""
 _TRACKER = "multiprocessing.resource_tracker"
 """Ends with the process that it tidies up after."""
 _SHOW_CURSOR = "\x1b[?25h"
@@ -206,14 +210,12 @@ def end_now(sign: int) -> None:
     if not _state.ending.acquire(blocking=False):
         return
     _state.sign = _state.sign or sign
-    log.warning(BY_FORCE)
-    # Side by side: a server that hangs must not keep the record from being written.
-    speakers = [threading.Thread(target=_speak, args=(say,), daemon=True) for say in _state.words]
-    for speaker in speakers:
-        speaker.start()
     deadline = time.monotonic() + _WORDS_SECONDS
-    for speaker in speakers:
-        speaker.join(max(0.0, deadline - time.monotonic()))
+    # Side by side: a server that hangs must not keep the record from being written. The command's
+    # own, which began first, are the last to be said.
+    _speak_all(_state.words[1:], deadline)
+    log.warning(BY_FORCE)
+    _speak_all(_state.words[:1], max(deadline, time.monotonic() + _LINE_SECONDS))
     kill_descendants()
     if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)  # a live line hides it
@@ -244,6 +246,14 @@ def kill_descendants(spare: str = "") -> None:
             continue  # it has ended meanwhile
 
 
+def _speak_all(words: Sequence[Callable[[], None]], deadline: float) -> None:
+    speakers = [threading.Thread(target=_speak, args=(say,), daemon=True) for say in words]
+    for speaker in speakers:
+        speaker.start()
+    for speaker in speakers:
+        speaker.join(max(0.0, deadline - time.monotonic()))
+
+
 def _speak(say: Callable[[], None]) -> None:
     try:
         say()
@@ -264,16 +274,17 @@ def _handle(sign: int, frame: FrameType | None) -> None:
 
 
 def _importer(frame: FrameType | None) -> FrameType | None:
-    """The frame that waits for all imports under way; None where there is none.
+    """The frame that waits for an import of torch under way; None where none is.
 
-    Native code that is loaded ends the process where an exception meets it (torch's does).
+    Native code that is being loaded ends the process where an exception meets it, as torch's does.
     """
-    found = None
+    found, is_fragile = None, False
     while frame is not None:
+        is_fragile |= str(frame.f_globals.get("__name__")).partition(".")[0] == FRAGILE
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             found = frame.f_back
         frame = frame.f_back
-    return found
+    return found if is_fragile else None
 
 
 def _raise_in(frame: FrameType) -> None:
