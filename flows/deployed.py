@@ -1,4 +1,4 @@
-"""What the deployments in ``prefect.yaml`` run: the chain on a schedule, and from a form.
+"""Entry points of the deployments in ``prefect.yaml``: the chain on a schedule, and from a form.
 
 A worker's flow run is the run: its steps are the task runs of that one. Parameters are small, so
 that ``prefect.yaml`` and the UI can hold them; a wrong one is refused by the schema that Prefect

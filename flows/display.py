@@ -1,4 +1,4 @@
-"""How a run looks on a terminal: a live line for the stage at work, a line for each done."""
+"""Terminal display of a run: a live line for the stage at work, a line for each done."""
 
 from __future__ import annotations
 

@@ -153,20 +153,7 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
     )
     def modelmill() -> State[str]:
         begun.append(run_name)
-        try:
-            # Prefect has put a handler of SIGTERM of its own into place.
-            with stopping.listening(), stopping.prompt():
-                body(mill)
-        except MillError as error:
-            refusals.append(error)
-            return refused(error)
-        except KeyboardInterrupt as stop:
-            refusals.append(stop)
-            return cancelled(stop)
-        except Exception as error:  # a bug: Prefect would keep it in the state it returns
-            refusals.append(error)
-            raise
-        return Completed()
+        return _run_body(lambda: body(mill), refusals)
 
     own = OwnServer() if PREFECT_API_URL.value() is None else None
     try:
@@ -188,6 +175,24 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
     finally:
         if own is not None and stopping.asked():
             own.end()
+
+
+def _run_body(body: Callable[[], None], refusals: list[BaseException]) -> State[str]:
+    """Run ``body`` within a flow run; the state of its end, and what it raised in ``refusals``."""
+    try:
+        # Prefect has put a handler of SIGTERM of its own into place.
+        with stopping.listening(), stopping.prompt():
+            body()
+    except MillError as error:
+        refusals.append(error)
+        return refused(error)
+    except KeyboardInterrupt as stop:
+        refusals.append(stop)
+        return cancelled(stop)
+    except Exception as error:  # a bug: Prefect would keep it in the state it returns
+        refusals.append(error)
+        raise
+    return Completed()
 
 
 def _see_cancelled(mill: PrefectMill, stop: KeyboardInterrupt) -> None:

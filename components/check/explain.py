@@ -55,7 +55,8 @@ def _said(expectation: Expectation, found: Mapping[str, Any], read: int | None) 
     figure = f"{observed:.6g}" if isinstance(observed, float) else f"{observed}"
     if expectation.type == ROWS:
         gone = "" if read is None or read == observed else f" of {read} that select judged"
-        return f"{figure} pages are left{gone}, {bounds} are needed"
+        left = "1 page is left" if observed == 1 else f"{figure} pages are left"
+        return f"{left}{gone}, {bounds} are needed"
     if measure:
         name = _MEASURES.get(measure[1], f"the {measure[1]}")
         return f"{name} of {column} over all pages is {figure}, must be {bounds}"

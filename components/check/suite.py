@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from components.check.explain import explain
+from components.check.explain import ROWS, explain
 from components.check.frame import FRAME, frame_of_shard, to_pandas
 from components.core.artifact import Corpus, Report
 from components.core.config import StageConfig, read_yaml
@@ -109,7 +109,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
         if not result["success"]
     ]
     if failed:
-        first, result = failed[0]
+        first, result = max(failed, key=_least_rows)  # else who gives so many meets the next
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         read = _documents_read(work.path(corpus))
         said = explain(first, result, frame, config.examples, read)
@@ -202,6 +202,12 @@ def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
         exact("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
         exact("twin_share", twins / read, n=len(reasons)),
     ]
+
+
+def _least_rows(failed: tuple[Expectation, Mapping[str, Any]]) -> float:
+    """Pages that an expectation asks for; too few of them explain most else that fails."""
+    expectation = failed[0]
+    return float(expectation.kwargs.get("min_value") or 0) if expectation.type == ROWS else 0.0
 
 
 def _documents_read(corpus: Path) -> int | None:

@@ -35,8 +35,6 @@ BY_FORCE = "ended by force"
 RESUMES = "stopped; the same command goes on from here"
 SAME_SECONDS = 0.2
 """A wrapper may pass on the signal that its process group got too; so soon it counts as one."""
-FRAGILE = "torch"
-"""The package whose import is not cut in the middle."""
 _WORDS_SECONDS = 1.0
 """What the last words of an end by force may take together."""
 _LINE_SECONDS = 0.2
@@ -205,6 +203,31 @@ def shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
+def uncut(load: Callable[[], None]) -> None:
+    """Run ``load``, which loads native code, in a thread of its own, and wait for it.
+
+    Signals are raised in the main thread. One that meets torch while it is being loaded ends the
+    process by abort; here it cuts the waiting, and the thread ends with the process.
+
+    Raises:
+        Stopped: a signal came.
+        BaseException: what ``load`` raised.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            load()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="uncut", daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
 def end_now(sign: int) -> None:
     """End this process by force, with all that it started. Does not return."""
     if not _state.ending.acquire(blocking=False):
@@ -265,39 +288,8 @@ def _handle(sign: int, frame: FrameType | None) -> None:
     if _state.sign and _state.watched:
         return  # again: the watch ends this process
     _state.sign = _state.sign or sign
-    if not _state.prompt:
-        return
-    importer = _importer(frame)
-    if importer is None:
+    if _state.prompt:
         raise Stopped(sign)
-    _raise_in(importer)
-
-
-def _importer(frame: FrameType | None) -> FrameType | None:
-    """The frame that waits for an import of torch under way; None where none is.
-
-    Native code that is being loaded ends the process where an exception meets it, as torch's does.
-    """
-    found, is_fragile = None, False
-    while frame is not None:
-        is_fragile |= str(frame.f_globals.get("__name__")).partition(".")[0] == FRAGILE
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            found = frame.f_back
-        frame = frame.f_back
-    return found if is_fragile else None
-
-
-def _raise_in(frame: FrameType) -> None:
-    """Raise the stop as soon as ``frame`` goes on: by its own line, or where it returns."""
-
-    def trace(_frame: FrameType, _event: str, _value: Any) -> Any:
-        sys.settrace(None)
-        frame.f_trace = None
-        if _state.prompt:
-            check()
-
-    frame.f_trace = trace
-    sys.settrace(lambda *_: None)  # frames are traced at all; those that begin now are not
 
 
 class _Watch:

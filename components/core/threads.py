@@ -21,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
+from components.core import stopping
 from components.core.artifact import canonical
 from components.core.errors import DataError
 from components.core.log import get_logger
@@ -80,6 +81,7 @@ class Threads:
         self._watch = Watch(clock)
 
     def __enter__(self) -> Threads:
+        stopping.uncut(_load_torch)  # seconds, at the first stage that needs it
         import torch
 
         self._before = torch.get_num_threads()
@@ -184,6 +186,10 @@ class StageThreads(Threads):
         super().__enter__()
         self.settle(0)
         return self
+
+
+def _load_torch() -> None:
+    import torch  # noqa: F401
 
 
 def use_threads(count: int) -> None:

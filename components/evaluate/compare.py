@@ -15,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,12 +118,7 @@ def compare_policies(
         DataError: an input cannot be read.
     """
     opened = open_tokenizer(work.path(tokenizer))
-    models = load_model(work.path(policy)), load_model(work.path(baseline))
-    if models[0].shape.vocabulary != models[1].shape.vocabulary:
-        raise ConfigError(
-            f"compare: the policy's vocabulary is {models[0].shape.vocabulary}, the baseline's "
-            f"{models[1].shape.vocabulary}: compare models of one tokenizer"
-        )
+    models = load_pair(work.path(policy), work.path(baseline))
     longest = min(model.shape.context for model in models) - config.max_new
     asked = read_questions(
         work.path(instructions),
@@ -154,6 +150,22 @@ def compare_policies(
     # Of a model beside itself no difference was looked for.
     more = [kl] if same else [_detectable(compared), kl]
     return _report(config, compared, more, {"models": float(len(judged)), **aside}, work)
+
+
+def load_pair(policy: Path, baseline: Path) -> tuple[Decoder, Decoder]:
+    """Both models.
+
+    Raises:
+        ConfigError: they are of different vocabularies.
+    """
+    models = load_model(policy), load_model(baseline)
+    ours, theirs = (model.shape.vocabulary for model in models)
+    if ours != theirs:
+        raise ConfigError(
+            f"compare: the policy's vocabulary is {ours}, the baseline's {theirs}: compare models "
+            "of one tokenizer"
+        )
+    return models
 
 
 def _report(

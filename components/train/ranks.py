@@ -1,4 +1,4 @@
-"""What the training loop asks of the processes that train together, answered by one that is alone.
+"""Collectives of the training loop, as a protocol, and their single-process implementation.
 
 ``components/train/company.py`` answers for many. Whatever decides where training goes (targets,
 losses, clocks) passes through here, so that all ranks decide alike.

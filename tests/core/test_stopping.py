@@ -61,34 +61,27 @@ def test_it_comes_behind_a_deferred_block() -> None:
     assert reached == ["whole"]
 
 
-SLOW = """
-import os, signal, time
-os.kill(os.getpid(), signal.SIGINT)
-for _ in range(3):
-    time.sleep(0.01)
-whole = True
-"""
-
-
-def test_an_import_of_native_code_is_not_cut_in_the_middle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stopping, "FRAGILE", "loads_another")
-    (tmp_path / "loads_slowly.py").write_text(SLOW)
-    (tmp_path / "loads_another.py").write_text("import loads_slowly\nwhole = loads_slowly.whole\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_what_loads_native_code_is_not_cut_and_the_waiting_is() -> None:
     reached = []
 
     def load() -> None:
-        import loads_another  # type: ignore[import-not-found]
-
-        reached.append(loads_another.whole)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        reached.append("whole")
 
     with stopping.listening(), pytest.raises(Stopped):
-        load()
-    assert reached == []
-    assert sys.modules["loads_another"].whole
-    assert sys.gettrace() is None
+        stopping.uncut(load)
+    assert reached == []  # nobody waited
+    time.sleep(1.0)
+    assert reached == ["whole"]
+
+
+def test_what_it_raises_is_raised() -> None:
+    def load() -> None:
+        raise ImportError("no such library")
+
+    with pytest.raises(ImportError, match="no such library"):
+        stopping.uncut(load)
 
 
 def test_the_former_handlers_are_back() -> None:

@@ -154,8 +154,6 @@ class Bench:
         scratch = self.mill.home / "store" / "partial" / self.key / "scratch"
         if self.record().get("at") != self.stage or not (scratch / "stage.json").exists():
             return False
-        if self.stage == "pretrain":  # behind the import of torch, which is not cut
-            return (scratch / "stage_threads.json").exists()
         return self.stage != "scrape" or self.answers() > 3
 
     def answers(self) -> int:

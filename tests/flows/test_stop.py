@@ -62,8 +62,7 @@ def stopped(bench: Bench, way: Way, mode: str, server: Server | None) -> float:
         last = command.said.strip().splitlines()[-1]
         assert last.removeprefix("^C") == LINE, command.said
         assert "Traceback" not in command.said
-        # PPO of `nano` is too short for a signal behind its import of torch, which is not cut.
-        assert BY_FORCE not in command.said or bench.stage == "ppo"
+        assert BY_FORCE not in command.said
     record = bench.record()
     assert record["state"] == "stopped", record
     if mode != "plain":

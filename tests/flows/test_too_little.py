@@ -26,6 +26,8 @@ def test_pages_that_a_gate_asks_for_are_asked_for_before_training(
         r"\[gate dataset would refuse .*\]: give more pages under scrape, or change promote.gates$",
     ):
         check_corpus(PRESETS["tiny"]().checked, five, again())
+    with pytest.raises(GateFailed, match=r"check: 1 page is left, at least 10 are needed \["):
+        check_corpus(PRESETS["nano"]().checked, corpus_of([PROSE * 8]), again())
 
 
 @pytest.mark.parametrize(("preset", "pages"), [("nano", 10), ("tiny", 50), ("small", 50)])
