@@ -203,7 +203,7 @@ def shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def uncut(load: Callable[[], None]) -> None:
+def load_uninterrupted(load: Callable[[], None]) -> None:
     """Run ``load``, which loads native code, in a thread of its own, and wait for it.
 
     Signals are raised in the main thread. One that meets torch while it is being loaded ends the
@@ -221,7 +221,7 @@ def uncut(load: Callable[[], None]) -> None:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=run, name="uncut", daemon=True)
+    thread = threading.Thread(target=run, name="load", daemon=True)
     thread.start()
     thread.join()
     if raised:

@@ -81,7 +81,7 @@ class Threads:
         self._watch = Watch(clock)
 
     def __enter__(self) -> Threads:
-        stopping.uncut(_load_torch)  # seconds, at the first stage that needs it
+        stopping.load_uninterrupted(_load_torch)  # seconds, at the first stage that needs it
         import torch
 
         self._before = torch.get_num_threads()

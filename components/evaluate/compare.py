@@ -153,7 +153,7 @@ def compare_policies(
 
 
 def load_pair(policy: Path, baseline: Path) -> tuple[Decoder, Decoder]:
-    """Both models.
+    """Load two models of one tokenizer.
 
     Raises:
         ConfigError: they are of different vocabularies.

@@ -70,7 +70,7 @@ def test_what_loads_native_code_is_not_cut_and_the_waiting_is() -> None:
         reached.append("whole")
 
     with stopping.listening(), pytest.raises(Stopped):
-        stopping.uncut(load)
+        stopping.load_uninterrupted(load)
     assert reached == []  # nobody waited
     time.sleep(1.0)
     assert reached == ["whole"]
@@ -81,7 +81,7 @@ def test_what_it_raises_is_raised() -> None:
         raise ImportError("no such library")
 
     with pytest.raises(ImportError, match="no such library"):
-        stopping.uncut(load)
+        stopping.load_uninterrupted(load)
 
 
 def test_the_former_handlers_are_back() -> None:
