@@ -48,7 +48,7 @@ def test_before_a_rate_is_known_the_expectation_tells() -> None:
     assert "0/100 steps 0/s ETA 3:59 run: about 7 min left" in line(display) or (
         "ETA 4:00 run: about 8 min left" in line(display)
     )
-    display._stop()
+    display.stop()
 
 
 def test_then_its_own_rate_and_the_rest_of_the_run() -> None:
@@ -65,22 +65,22 @@ def test_then_its_own_rate_and_the_rest_of_the_run() -> None:
     display.finished(result("sft"))
     display.started("ppo")
     assert line(display) == "… ppo ETA 90.0 s run: about 2 min left"
-    display._stop()
+    display.stop()
 
 
 def test_what_nothing_tells_stays_open() -> None:
     display = on_terminal(Forecast([planned("scrape", None), *STEPS]))
     display.started("scrape")
     assert line(display) == "… scrape ETA ? run: more than 8 min left"
-    display._stop()
+    display.stop()
     display = on_terminal(Forecast([planned("scrape", None)]))
     display.started("scrape")
     assert line(display) == "… scrape ETA ?"
-    display._stop()
+    display.stop()
     unknown = Display(Console(file=io.StringIO(), force_terminal=True, width=200))
     unknown.started("adapt")
     assert line(unknown) == "… adapt ETA ?"
-    unknown._stop()
+    unknown.stop()
 
 
 def test_a_measured_speed_renews_what_is_left_and_nothing_that_ended() -> None:
