@@ -89,7 +89,7 @@ def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row
     stamp = 0
     for number in range(len(offsets) - 1):
         start, stop = offsets[number], offsets[number + 1]
-        if stop - start + 8 > len(room.outside):
+        if stop - start > len(room.outside):
             room = _room(stop - start)
         row = rows[number]
         row[:] = 0.0
@@ -115,7 +115,7 @@ def _room(size: int) -> Room:
     """For documents of ``size`` bytes; every second one may begin a word or a line."""
     most = size // 2 + 2
     return Room(
-        np.empty(size + 8, np.uint8),  # kernels read eight bytes at once
+        np.empty(size, np.uint8),
         np.empty(most, np.uint64),
         np.empty(most + 1, np.int64),
         np.empty(most, np.uint64),
@@ -243,8 +243,13 @@ def _bare(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int
 
 @compiled
 def _first_eight(text: Bytes, start: int, stop: int) -> np.uint64:
-    """At most eight bytes of a word, as a number; reads memory behind the text, uses none of it."""
-    return eight(text, start) & (_ALL >> np.uint64(max(0, 64 - 8 * (stop - start))))
+    """At most eight bytes of a word, as a number."""
+    if start + 8 <= len(text):
+        return eight(text, start) & (_ALL >> np.uint64(max(0, 64 - 8 * (stop - start))))
+    value = np.uint64(0)
+    for at in range(min(stop, start + 8) - 1, start - 1, -1):  # the text's last word
+        value = value << np.uint64(8) | np.uint64(text[at])
+    return value
 
 
 @compiled
