@@ -25,6 +25,7 @@ from components.clean.passages import score_passages
 from components.clean.pii import score_pii
 from components.clean.quality import score_quality
 from components.clean.select import select
+from components.clean.site_lines import score_site_lines
 from components.collect.extract import extract
 from components.collect.scrape import ScrapeConfig, scrape
 from components.core.artifact import (
@@ -132,6 +133,7 @@ def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
         "boilerplate": mill.step(
             "boilerplate", score_boilerplate, run.boilerplate, corpus=raw, classifier=classifier
         ),
+        "site_lines": mill.step("site_lines", score_site_lines, run.site_lines, corpus=raw),
         "contamination": mill.step(
             "contamination", score_contamination, run.contamination, corpus=raw
         ),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from components.clean.rules import DuplicateRules, Finding, PiiRules
+from components.clean.rules import DuplicateRules, Finding, PiiRules, SiteLineRules
 from components.clean.twins import PASSAGES, Twin
 
 RULE = pa.struct(
@@ -24,7 +24,7 @@ MARKED = pa.struct(
         pa.field("start", pa.int64()),  # offsets in characters of the text before redaction
         pa.field("end", pa.int64()),
         pa.field("kind", pa.string()),
-        pa.field("action", pa.string()),  # redact, keep or drop
+        pa.field("action", pa.string()),  # redact, keep, drop or cut
     ]
 )
 SCHEMA = pa.schema(
@@ -45,13 +45,13 @@ SCHEMA = pa.schema(
 
 
 def ledger_table(
-    pii: PiiRules,
     duplicates: DuplicateRules,
     table: pa.Table,
     scores: Mapping[str, pa.Table],
     findings: list[Finding],
     reasons: Mapping[int, list[str]],
     twins: Mapping[str, Twin],
+    spans: list[list[dict[str, object]]],
 ) -> pa.Table:
     """One row for every document of a shard, in its order."""
     identifiers = table["id"].to_pylist()
@@ -63,7 +63,7 @@ def ledger_table(
             "kept": [at not in reasons for at in range(len(table))],
             "reasons": [reasons.get(at, []) for at in range(len(table))],
             "rules": _rules(findings, len(table)),
-            "spans": _spans(pii, scores, len(table)),
+            "spans": spans,
             "twin": [twin.id if twin else None for twin in found],
             "similarity": [twin.similarity if twin else None for twin in found],
             "max_similarity": [
@@ -102,12 +102,20 @@ def _named(
     return [name or None for name in scores[role][column].to_pylist()]
 
 
-def _spans(
-    pii: PiiRules, scores: Mapping[str, pa.Table], documents: int
+def marked_spans(
+    pii: PiiRules, site_lines: SiteLineRules, table: pa.Table, scores: Mapping[str, pa.Table]
 ) -> list[list[dict[str, object]]]:
-    if "pii" not in scores:
-        return [[] for _ in range(documents)]
-    return [
-        [{**span, "action": pii.action(span["kind"])} for span in spans]
-        for spans in scores["pii"]["spans"].to_pylist()
-    ]
+    """For every document, personal data with what happens to it, and lines that are cut."""
+    marked: list[list[dict[str, object]]] = [[] for _ in range(len(table))]
+    if "pii" in scores:
+        for spans, found in zip(marked, scores["pii"]["spans"].to_pylist(), strict=True):
+            spans += [{**span, "action": pii.action(span["kind"])} for span in found]
+    if "site_lines" in scores:
+        rows = scores["site_lines"].to_pylist()
+        for spans, text, row in zip(marked, table["text"].to_pylist(), rows, strict=True):
+            cuts = site_lines.cuts(text, row)
+            spans += [
+                {"start": start, "end": end, "kind": "site_line", "action": "cut"}
+                for start, end in cuts
+            ]
+    return marked

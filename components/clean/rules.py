@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -143,6 +143,45 @@ class BoilerplateRules(StageConfig):
     max_mean_probability: float = Field(default=0.8, ge=0, le=1, description="mean over lines")
     max_line_share: float = Field(default=0.85, ge=0, le=1, description="lines that are")
     max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
+
+
+class SiteLineRules(StageConfig):
+    """Which lines count as a site's own frame, and are cut out of its pages."""
+
+    min_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="of a site's pages that have the line in their head or foot; above 1/2 none of "
+        "a page's own words is likely to",
+    )
+    min_documents: int = Field(
+        default=10, ge=2, description="a site has at least so many pages; fewer say nothing"
+    )
+    max_cut: float = Field(
+        default=0.5, ge=0, le=1, description="of a page's text; where more recurs, nothing is cut"
+    )
+
+    def cuts(self, text: str, scores: Mapping[str, Any]) -> list[tuple[int, int]]:
+        """(start, end) of the lines of ``text`` to cut, each with the line ends after it.
+
+        Args:
+            text: A document's text.
+            scores: Its row of ``site_lines``.
+        """
+        if scores["site_documents"] < self.min_documents:
+            return []
+        found = [line for line in scores["lines"] if line["share"] >= self.min_share]
+        if sum(line["end"] - line["start"] for line in found) > self.max_cut * len(text):
+            return []
+        return [(line["start"], _next_line(text, line["end"])) for line in found]
+
+
+def _next_line(text: str, at: int) -> int:
+    """Where the next line that is not empty begins."""
+    while text.startswith("\n", at):
+        at += 1
+    return at
 
 
 class JudgedRules(StageConfig):

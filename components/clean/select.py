@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.ledger import ledger_table
+from components.clean.ledger import ledger_table, marked_spans
 from components.clean.pii import named_beside
 from components.clean.rules import (
     BoilerplateRules,
@@ -27,6 +28,7 @@ from components.clean.rules import (
     LicenceRules,
     PiiRules,
     QualityRules,
+    SiteLineRules,
     ToxicityRules,
     failing,
     judge_blocked,
@@ -39,7 +41,6 @@ from components.clean.rules import (
     redacted_kinds,
     word_counts,
 )
-from components.clean.sources import AlarmConfig, Sources
 from components.clean.twins import find_twins
 from components.core.artifact import Corpus, Scores
 from components.core.config import StageConfig
@@ -47,9 +48,10 @@ from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
 from components.core.rows import DOCUMENT
 from components.core.shards import write_shard, zip_shards
+from components.core.sources import AlarmConfig, Sources
 from components.core.workdir import Workdir
 from components.text.redact import Redactor
-from components.text.spans import Span
+from components.text.spans import Span, cut
 
 ROLES = (
     "language",
@@ -60,6 +62,7 @@ ROLES = (
     "duplicates",
     "passages",
     "boilerplate",
+    "site_lines",
     "contamination",
     "licence",
 )
@@ -80,6 +83,9 @@ class SelectConfig(StageConfig):
     pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
     duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
     boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
+    site_lines: SiteLineRules = Field(
+        default=SiteLineRules(), description="lines of a site's own frame, which are cut"
+    )
     contamination: ContaminationRules = Field(
         default=ContaminationRules(), description="evaluation items that a page may hold"
     )
@@ -104,6 +110,7 @@ class Tally:
     characters: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
+    lines_cut: int = 0
 
     def count(self, documents: int, reasons: Mapping[int, list[str]]) -> None:
         """Add one shard's verdicts."""
@@ -116,6 +123,7 @@ class Tally:
             "kept": float(self.kept),
             "dropped": float(self.dropped),
             "kept_characters": float(self.characters),
+            "site_lines_cut": float(self.lines_cut),
             **{f"dropped_by_{rule}": float(n) for rule, n in sorted(self.reasons.items())},
             **{f"redacted_{kind}": float(n) for kind, n in sorted(self.redacted.items())},
         }
@@ -152,14 +160,13 @@ def select(
         tally.count(len(table), reasons)
         sources.count(table["url"].to_pylist(), reasons)
         write_shard(work.folder / name, _kept_documents(config, table, of_role, kept, tally))
-        ledger = ledger_table(
-            config.pii, config.duplicates, table, of_role, findings, reasons, twins
-        )
+        spans = marked_spans(config.pii, config.site_lines, table, of_role)
+        ledger = ledger_table(config.duplicates, table, of_role, findings, reasons, twins, spans)
         write_shard(work.folder / "ledger" / name, ledger)
         work.progress.advance(len(table), note=f"{tally.kept} kept")
     if not tally.kept:
         raise DataError(_nothing_left(tally))
-    alarms = sources.write(work.folder, config.alarm)
+    alarms = sources.write(work.folder, config.alarm, "select")
     for line in alarms:
         log.warning("%s", line)
     return work.seal(Corpus, stats={**tally.stats(), "alarms": float(len(alarms))})
@@ -197,15 +204,40 @@ def _kept_documents(
     tally: Tally,
 ) -> pa.Table:
     documents = table.take(pa.array(kept, type=pa.int64())).to_pylist()
-    if "pii" in scores:
-        kinds = redacted_kinds(config.pii)
-        found, beside = scores["pii"]["spans"], scores["pii"]["names_beside"]
-        for at, document in zip(kept, documents, strict=True):
-            spans = [Span(**span) for span in found[at].as_py()]
+    kinds = redacted_kinds(config.pii)
+    site_lines = scores["site_lines"].to_pylist() if "site_lines" in scores else None
+    for at, document in zip(kept, documents, strict=True):
+        spans: list[Span] = []
+        if "pii" in scores:
+            spans = [Span(**span) for span in scores["pii"]["spans"][at].as_py()]
             tally.redacted.update(span.kind for span in spans if span.kind in kinds)
-            _redact(document, spans, named_beside(beside[at].as_py()), Redactor(kinds))
+        if site_lines is not None:
+            cuts = config.site_lines.cuts(document["text"], site_lines[at])
+            tally.lines_cut += len(cuts)
+            spans = _cut_lines(document, cuts, spans)
+        if "pii" in scores:
+            beside = named_beside(scores["pii"]["names_beside"][at].as_py())
+            _redact(document, spans, beside, Redactor(kinds))
     tally.characters += sum(len(document["text"]) for document in documents)
     return pa.Table.from_pylist(documents, schema=DOCUMENT)
+
+
+def _cut_lines(
+    document: dict[str, Any], cuts: list[tuple[int, int]], spans: list[Span]
+) -> list[Span]:
+    """Take a site's own lines out of a document's text and headings; where its spans stand now."""
+    text = document["text"]
+    for start, end in cuts:
+        heading = text[start:end].strip().lstrip("#").strip()
+        if heading in document["headings"]:
+            document["headings"].remove(heading)
+    left, spans = cut(text, cuts, spans)
+    if cuts:
+        blank = len(left) - len(left.lstrip("\n"))
+        left = left.strip("\n")
+        spans = [Span(s.start - blank, s.end - blank, s.kind) for s in spans]
+    document["text"] = left
+    return spans
 
 
 def _redact(

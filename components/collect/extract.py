@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.collect.maintext import main_text
+from components.collect.extraction.main_text import main_text
 from components.collect.textbytes import decode
 from components.collect.warc import WebPage, read_pages
 from components.core.artifact import ASIDE, Corpus, Pages
@@ -28,10 +28,13 @@ from components.core.config import StageConfig
 from components.core.errors import DataError
 from components.core.executor import WorkerLost
 from components.core.inhand import InHand, Losses
+from components.core.log import get_logger
 from components.core.rows import DOCUMENT, QUARANTINE, document_id, shard_of
 from components.core.shards import shard_name, write_shard
+from components.core.sources import AlarmConfig, Sources
 from components.core.workdir import Workdir
 
+log = get_logger(__name__)
 _ROUTED = DOCUMENT.append(pa.field("shard", pa.int32()))
 _REFUSED = QUARANTINE.append(pa.field("bad", pa.bool_()))
 
@@ -54,6 +57,13 @@ class ExtractConfig(StageConfig):
         gt=0,
         le=10**6,
         description="longest work on one page, in processor time; a page that takes more is bad",
+    )
+    forums: tuple[str, ...] = Field(
+        default=(),
+        description="hosts, with their subdomains, whose readers' comments are their text",
+    )
+    alarm: AlarmConfig = Field(
+        default=AlarmConfig(share=0.5), description="when a source's losses are told aloud"
     )
     shard_seconds: float = Field(
         default=3600, gt=0, le=10**6, description="longest work on one WARC file"
@@ -93,9 +103,13 @@ def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
     seconds = config.shard_seconds
     for _ in work.executor.map(extract_file, tasks, seconds=seconds, again=_without_the_lost):
         work.progress.advance()
-    lost = _quarantine(config, targets, work)
-    stats = _gather(config, targets, work)
-    return work.seal(Corpus, stats={**stats, **lost})
+    hosts = Sources()
+    lost = _quarantine(config, targets, work, hosts)
+    stats = _gather(config, targets, work, hosts)
+    alarms = hosts.write(work.folder, config.alarm, "extract")
+    for line in alarms:
+        log.warning("%s", line)
+    return work.seal(Corpus, stats={**stats, **lost, "alarms": float(len(alarms))})
 
 
 def extract_file(task: _Task) -> str:
@@ -141,7 +155,8 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
     text = decode(page.body, page.content_type)
     if len(text) > config.max_chars:
         raise ValueError(f"longer than {config.max_chars} characters")
-    found = main_text(text, page.content_type, _name(page.url), url=page.url)
+    comments = bool(config.forums) and _is_forum(page.url, config.forums)
+    found = main_text(text, page.content_type, _name(page.url), page.url, comments=comments)
     if len(found.text) < config.min_chars:
         raise _TooShort(f"shorter than {config.min_chars} characters")
     body, headings = found.text, found.headings
@@ -161,6 +176,11 @@ def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
         **asdict(found.about),
         "shard": shard_of(identifier, config.shards),
     }
+
+
+def _is_forum(url: str, forums: tuple[str, ...]) -> bool:
+    host = urlsplit(url).hostname or ""
+    return any(host == forum or host.endswith(f".{forum}") for forum in forums)
 
 
 def _moment(date: str) -> int:
@@ -192,7 +212,9 @@ def _in_hand_beside(target: Path) -> Path:
     return target.with_name(target.name + ".inhand")
 
 
-def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[str, float]:
+def _quarantine(
+    config: ExtractConfig, targets: list[Path], work: Workdir, sources: Sources
+) -> dict[str, float]:
     """Write all refused pages with their reasons; how many there are, in all and of each kind."""
     tables = [pq.ParquetFile(_refused_beside(target)).read() for target in targets]
     table = pa.concat_tables(tables).sort_by([("url", "ascending"), ("reason", "ascending")])
@@ -204,6 +226,8 @@ def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> di
             f"{bad.num_rows} of {pages} pages gave no text (extract.max_bad_share "
             f"{config.max_bad_share:g}), the first {first['url']}: {first['reason']}"
         )
+    reasons = {at: [reason] for at, reason in enumerate(table["reason"].to_pylist())}
+    sources.count(table["url"].to_pylist(), reasons)
     write_shard(work.folder / "quarantine.parquet", table.select(QUARANTINE.names))
     return {
         "quarantined": table.num_rows,
@@ -212,7 +236,9 @@ def _quarantine(config: ExtractConfig, targets: list[Path], work: Workdir) -> di
     }
 
 
-def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[str, float]:
+def _gather(
+    config: ExtractConfig, targets: list[Path], work: Workdir, sources: Sources
+) -> dict[str, float]:
     """Write the corpus' shards from the files' rows.
 
     Raises:
@@ -227,6 +253,7 @@ def _gather(config: ExtractConfig, targets: list[Path], work: Workdir) -> dict[s
         ranks = np.searchsorted(moments, table["ordinal"].to_numpy())
         table = table.set_column(DOCUMENT.names.index("ordinal"), "ordinal", pa.array(ranks))
         documents += table.num_rows
+        sources.count(table["url"].to_pylist(), {})
         twins += rows - table.num_rows
         characters += sum(len(text.as_py()) for text in table["text"])
         write_shard(work.folder / shard_name(index), table.cast(DOCUMENT))

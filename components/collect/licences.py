@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from components.collect.dom import Element
+from components.collect.extraction.html_tree import Element
 from components.collect.optout import MAX_EVIDENCE, Signal, Verdict
 
 MAX_LICENCES = 20

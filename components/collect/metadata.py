@@ -15,8 +15,7 @@ from typing import Any
 
 from lxml import etree
 
-from components.collect.dom import Element
-from components.collect.features import Said
+from components.collect.extraction.html_tree import Element
 from components.collect.licences import (
     Stated,
     is_deed,
@@ -32,8 +31,6 @@ MAX_JSON = 500_000
 _MAX_NODES = 10_000
 _DATE = re.compile(r"\b((?:19|20)\d\d)[-/.]?(0[1-9]|1[0-2])[-/.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}|[A-Za-z]{2}|\d{3}))?\b")
-_TITLE = ("og:title", "twitter:title", "dc.title")
-_DESCRIPTION = ("og:description", "description", "twitter:description")
 _AUTHOR = ("author", "article:author", "dc.creator", "parsely-author", "sailthru.author")
 _DATES = (
     *("article:published_time", "datepublished", "dc.date", "dc.date.issued", "date", "pubdate"),
@@ -82,13 +79,6 @@ class Facts:
         shared = ("og:", "twitter:", "article:")
         return bool(self.things) or any(name.startswith(shared) for name in self.meta)
 
-    def said(self) -> Said:
-        """What its text may agree with."""
-        bodies = [thing.get("articleBody") for thing in self.things]
-        body = max((text for text in bodies if isinstance(text, str)), key=len, default="")
-        title = _first(self.meta, _TITLE) or self.title
-        return Said(title, _first(self.meta, _DESCRIPTION), body)
-
 
 def read_facts(root: Element) -> Facts:
     """All that the page's head and its JSON-LD say."""
@@ -106,11 +96,6 @@ def read_facts(root: Element) -> Facts:
         elif "ld+json" in (element.get("type") or "") and len(element.text or "") <= MAX_JSON:
             things += _things(element.text or "")
     return Facts(meta, things, title)
-
-
-def read_said(root: Element) -> Said:
-    """Title, description and body that the page claims."""
-    return read_facts(root).said()
 
 
 def read_metadata(root: Element, facts: Facts, url: str) -> Metadata:

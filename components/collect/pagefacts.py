@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.collect.directives import directives_for, forbids_following, forbids_indexing
-from components.collect.dom import Element, parse_html
+from components.collect.extraction.html_tree import Element, parse_html
 from components.collect.optout import OptoutConfig, Signal
 from components.collect.pagesignals import read_signals
 from components.collect.textbytes import decode
@@ -43,7 +43,7 @@ def read_page(
     kind = headers.get("content-type", "")
     text = decode(body, kind)
     plain = not _is_html(kind)
-    root = None if plain else parse_html(text)
+    root = None if plain else _tree(text, kind)
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
     signals = read_signals(root, headers, url, optouts)
     if root is None:
@@ -65,8 +65,16 @@ def read_page(
 def signals_of(page: WebPage, optouts: OptoutConfig) -> list[Signal]:
     """What a page says of its use; for one that was not crawled."""
     kind = page.content_type
-    root = parse_html(decode(page.body, kind)) if _is_html(kind) else None
+    root = _tree(decode(page.body, kind), kind) if _is_html(kind) else None
     return read_signals(root, dict(page.headers), page.url, optouts)
+
+
+def _tree(text: str, content_type: str) -> Element | None:
+    """A page's tree; None for one built to be slow to read, which extraction refuses by name."""
+    try:
+        return parse_html(text, is_xhtml="xhtml" in content_type.lower())
+    except ValueError:
+        return None
 
 
 def _is_html(content_type: str) -> bool:

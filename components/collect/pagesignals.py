@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from components.collect.directives import directives_for
-from components.collect.dom import Element
+from components.collect.extraction.html_tree import Element
 from components.collect.licences import read_licences, written
 from components.collect.optout import OptoutConfig, Signal, reservation
 from components.collect.preferences import KEYS, read_preferences, split_path

@@ -33,6 +33,7 @@ FRAME = Template("""\
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="pdoc">
 <title>$title</title>
 <style>
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: #222; }

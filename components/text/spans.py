@@ -23,6 +23,31 @@ def marked(at: tuple[int, int], kind: str, example: bool) -> Span:
     return Span(*at, kind + EXAMPLE if example else kind)
 
 
+def cut(
+    text: str, cuts: Iterable[tuple[int, int]], spans: Iterable[Span]
+) -> tuple[str, list[Span]]:
+    """``text`` without ``cuts``, and the spans that touch none of them where they now stand.
+
+    Args:
+        text: Any text.
+        cuts: (start, end), in order and apart.
+        spans: In order and apart.
+    """
+    pieces: list[str] = []
+    moved: list[Span] = []
+    waiting = list(spans)
+    at = gone = 0
+    for start, end in [*cuts, (len(text), len(text))]:
+        pieces.append(text[at:start])
+        while waiting and waiting[0].start < end:
+            span = waiting.pop(0)
+            if span.start >= at and span.end <= start:
+                moved.append(Span(span.start - gone, span.end - gone, span.kind))
+        gone += end - start
+        at = end
+    return "".join(pieces), moved
+
+
 def claim(taken: list[Span], more: Iterable[Span]) -> None:
     """Put each of ``more`` into ``taken``, sorted, where it overlaps none that came before."""
     for span in more:

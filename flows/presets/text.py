@@ -25,6 +25,7 @@ from components.clean.passages import PassagesConfig
 from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
 from components.clean.select import SelectConfig
+from components.clean.site_lines import SiteLinesConfig
 from components.collect.extract import ExtractConfig
 from components.collect.scrape import ScrapeConfig
 from components.collect.site import SiteConfig
@@ -88,6 +89,7 @@ class TextRun(StageConfig):
     duplicates: DuplicatesConfig = DuplicatesConfig()
     passages: PassagesConfig = PassagesConfig()
     boilerplate: BoilerplateConfig = BoilerplateConfig()
+    site_lines: SiteLinesConfig = SiteLinesConfig()
     contamination: ContaminationConfig = ContaminationConfig()
     licence: LicenceConfig = LicenceConfig()
     select: SelectConfig = SelectConfig()

@@ -17,10 +17,10 @@ from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.rules import DuplicateRules, PiiRules, QualityRules
 from components.clean.select import SelectConfig, select
-from components.clean.sources import FILE, AlarmConfig
 from components.core.artifact import Corpus, Scores
 from components.core.errors import ConfigError, DataError
 from components.core.shards import read_all, shard_paths
+from components.core.sources import FILE, AlarmConfig
 from components.core.workdir import Workdir
 from components.text.pii import find_spans
 from components.text.redact import Redactor
@@ -296,7 +296,9 @@ def test_a_source_that_loses_too_much_is_told_aloud(
     chosen = select(config, corpus, scored(corpus, again, "quality"), again())
     assert chosen.stats["alarms"] == 1
     (line,) = [record.message for record in caplog.records]
-    assert line.startswith("bad.example lost 5 of 5 documents, most of them to quality.words")
+    assert line.startswith(
+        "bad.example lost 5 of 5 documents in select, most of them to quality.words"
+    )
     rows = json.loads((again().path(chosen) / FILE).read_text())
     assert [(row["source"], row["dropped"], row["alarm"]) for row in rows] == [
         ("bad.example", 5, True),

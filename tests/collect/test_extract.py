@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from components.collect import extract as extract_module
 from components.collect.extract import ExtractConfig, extract, extract_file
-from components.collect.maintext import main_text, outline
+from components.collect.extraction.main_text import main_text, outline
+from components.collect.optout import OptoutConfig
+from components.collect.pagefacts import read_page
 from components.collect.textbytes import decode
 from components.collect.warc import WebPage, write_shards
 from components.core.artifact import Corpus, Pages
@@ -19,6 +22,7 @@ from components.core.errors import DataError
 from components.core.executor import Pool
 from components.core.rows import DOCUMENT, document_id, shard_of
 from components.core.shards import read_shard, shard_paths
+from components.core.sources import FILE, AlarmConfig
 from components.core.workdir import Workdir
 from flows.display import figure
 
@@ -88,14 +92,14 @@ def test_page_of_a_documentation_site() -> None:
     ("source", "expected"),
     [
         ("<ul><li>a<li>b<ol><li>c</li></ol></ul>", "- a\n- b\n  1. c"),
-        ("<ol start='3'><li><p>a</p><p>b</p></li><li>c</li></ol>", "3. a\n\n   b\n4. c"),
+        ("<ol start='3'><li><p>a</p><p>b</p></li><li>c</li></ol>", "3. a\n\n   b\n\n4. c"),
         (
             "<table><tr><th>k</th><th>v</th></tr><tr><td>a|b</td><td>1</td></tr></table>",
             "| k | v |\n| --- | --- |\n| a\\|b | 1 |",
         ),
         (
             "<table><tr><td><div>one</div></td><td><pre>two</pre></td></tr></table>",
-            "one\n\n```\ntwo\n```",
+            "| one | `two` |\n| --- | --- |",
         ),
         ("<blockquote><p>a</p><p>b</p></blockquote>", "> a\n>\n> b"),
         ("<p>a<br>b <b>c</b> <i> d </i>e</p>", "a\nb **c** *d* e"),
@@ -113,8 +117,11 @@ def test_page_of_a_documentation_site() -> None:
             "<dd><p>Does.</p></dd></dl>",
             "## a.f\n\n```python\na.f(x)\n```\n\nDoes.",
         ),
-        ("<p>seen</p><p hidden>not</p><script>no()</script><style>p{}</style>", "seen"),
-        ("<p>open <b>bold <i>both</b> end", "open bold *both* end"),
+        (
+            "<p>seen by those who read</p><p hidden>not</p><script>no()</script><style>p{}</style>",
+            "seen by those who read",
+        ),
+        ("<p>open <b>bold <i>both</b> end", "open **bold *both*** end"),
         ("<h2></h2><p> &nbsp; </p><p>x&nbsp;y</p>", "x y"),
     ],
 )
@@ -136,9 +143,10 @@ def test_page_without_a_marked_main_part() -> None:
 
 
 def test_an_articles_marked_part_loses_what_is_no_text() -> None:
+    paragraphs = "".join(f"<p>{n} {PROSE.replace('page', f'page {n}')}</p>" for n in "abcd")
     teasers = "".join(f'<li><a href="/{n}">Some other story, {n}</a></li>' for n in range(9))
     related = f'<div class="related"><h4>Read more</h4><ul>{teasers}</ul></div>'
-    article = f'<div class="post"><h1>A post</h1>{f"<p>{PROSE}</p>" * 4}</div>'
+    article = f'<div class="post"><h1>A post</h1>{paragraphs}</div>'
     text = html(f"<main>{article}{related}</main>")
     assert text.count("something to read") == 24
     assert "Some other story" not in text
@@ -213,6 +221,23 @@ def test_text_and_markdown_pass_through() -> None:
     assert (plain.text, plain.title) == ("just words\nand more", "notes.txt")
     with pytest.raises(ValueError, match="no page: application/pdf"):
         main_text("%PDF", "application/pdf", "n")
+
+
+@pytest.mark.parametrize(
+    ("source", "title", "text"),
+    [
+        ('---\ntitle: "A page"\ntags: [x]\n---\n# Own\n\nText.', "A page", "# Own\n\nText."),
+        ("+++\ntitle = 'T'\n+++\nText.", "T", "Text."),
+        ("---\nJust a rule.\n---\nText.", "Just a rule.", "---\n## Just a rule.\nText."),
+        ("Big\n===\n\nSmall\n---\n\nText.", "Big", "# Big\n\n## Small\n\nText."),
+        ("- item\n---\n\n| a |\n---\n\n---", "n", "- item\n---\n\n| a |\n---\n\n---"),
+        ("a <!-- no --> b\n<!-- x\ny -->\nc", "n", "a  b\nc"),
+        ("```\n<!-- kept -->\nx\n---\n```", "n", "```\n<!-- kept -->\nx\n---\n```"),
+    ],
+)
+def test_markdown_of_others(source: str, title: str, text: str) -> None:
+    found = main_text(source, "text/markdown", "n")
+    assert (found.title, found.text) == (title, text)
 
 
 def test_outline_takes_code_out_of_lists_without_their_indent() -> None:
@@ -298,6 +323,56 @@ def test_bad_pages_are_set_aside_and_too_many_are_an_error(tmp_path: Path) -> No
     strict = ExtractConfig(max_chars=4000, max_bad_share=0.1)
     with pytest.raises(DataError, match=r"2 of 7 pages gave no text .* http://a\.example/empty"):
         extract(strict, pages, Workdir.temporary(tmp_path / "store"))
+
+
+def test_a_source_that_loses_many_pages_is_told_aloud(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies: dict[str, bytes | str] = {
+        f"http://{host}.example/{n}": f"<main>{n} {words}</main>"
+        for host, words in (("good", PROSE), ("bad", "too short"))
+        for n in range(6)
+    }
+    work = Workdir.temporary(tmp_path / "store")
+    config = ExtractConfig(alarm=AlarmConfig(share=0.5, documents=6))
+    corpus = extract(config, pages_of(tmp_path, bodies), work)
+    assert corpus.stats["alarms"] == 1
+    (line,) = [record.message for record in caplog.records]
+    assert line == (
+        "bad.example lost 6 of 6 documents in extract, most of them to shorter than 200 "
+        "characters; extract.alarm says when this is told"
+    )
+    rows = json.loads((work.path(corpus) / FILE).read_text())
+    assert [(row["source"], row["dropped"]) for row in rows] == [
+        ("bad.example", 6),
+        ("good.example", 0),
+    ]
+
+
+def test_comments_are_text_on_hosts_named_as_forums(tmp_path: Path) -> None:
+    posts = "".join(
+        f'<div class="comment" id="comment-{n}"><p>{n} I think that this is so. {PROSE * 2}</p></div>'
+        for n in range(4)
+    )
+    story = "".join(f"<p>{n} It began with {n} things. {PROSE}</p>" for n in range(8))
+    page = f"<body><article>{story}</article><div id='comments'>{posts}</div></body>"
+    bodies: dict[str, bytes | str] = {"http://talk.a.example/": page, "http://b.example/": page}
+    work = Workdir.temporary(tmp_path / "store")
+    config = ExtractConfig(forums=("a.example",))
+    rows = documents(work, extract(config, pages_of(tmp_path, bodies), work))
+    counts = {row["source"]: row["text"].count("I think that") for row in rows}
+    assert counts == {"talk.a.example": 4, "b.example": 0}
+
+
+def test_a_page_built_to_be_slow_is_set_aside_at_once(tmp_path: Path) -> None:
+    slow = f"<p {' '.join(f'a{n}' for n in range(300_000))}>{PROSE}</p>"
+    bodies: dict[str, bytes | str] = {"http://a.example/1": slow, "http://a.example/2": PROSE}
+    work = Workdir.temporary(tmp_path / "store")
+    corpus = extract(ExtractConfig(max_bad_share=0.5), pages_of(tmp_path, bodies), work)
+    assert corpus.stats["documents"] == 1
+    (row,) = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
+    assert row["reason"] == "an element with more than 5000 attributes"
+    assert read_page(slow.encode(), row["url"], {}, "bot", OptoutConfig()).links == []
 
 
 def test_no_document_left_is_an_error(tmp_path: Path) -> None:

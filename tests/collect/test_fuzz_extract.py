@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.collect.maintext import MainText, main_text
+from components.collect.extraction.main_text import MainText, main_text
 from components.collect.textbytes import decode
 
 fixed = settings(

@@ -18,6 +18,7 @@ from components.clean.passages import PassagesConfig, score_passages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
+from components.clean.site_lines import SiteLinesConfig, score_site_lines
 from components.collect.extract import ExtractConfig, extract
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
@@ -61,6 +62,7 @@ def curate(root: Path, files: list[str], **given: Any) -> Curated:
         "duplicates": score_duplicates(DuplicatesConfig(), raw, work()),
         "passages": score_passages(PassagesConfig(), raw, work()),
         "boilerplate": score_boilerplate(BoilerplateConfig(), raw, classifier, work()),
+        "site_lines": score_site_lines(SiteLinesConfig(), raw, work()),
         "contamination": score_contamination(ContaminationConfig(), raw, work()),
         "licence": score_licence(LicenceConfig(), raw, work()),
     }

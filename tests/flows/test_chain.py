@@ -23,6 +23,7 @@ SCORERS = (
     "duplicates",
     "passages",
     "boilerplate",
+    "site_lines",
     "contamination",
     "licence",
 )

@@ -33,6 +33,8 @@ def _kept() -> bool:
 
     numba looks at the file of the compiled function alone, not at what that calls in others.
     """
+    if numba.config.BOUNDSCHECK is not None:  # type: ignore[attr-defined]
+        return False  # NUMBA_BOUNDSCHECK=1: what is checked is not kept in place of what is not
     here = Path(__file__).parent
     sources = hashlib.sha256()
     for path in sorted(here.glob("*.py")):

@@ -8,10 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from components.text.kernels import boxes, forest, runtext
-from components.text.kernels.characters import classes
-from components.text.kernels.classwords import named
-from components.text.kernels.markup import read_markup
 from components.text.kernels.pairs import pairs_of_buckets
 from components.text.kernels.passages import covered, shared
 from components.text.passages import fingerprints
@@ -32,27 +28,6 @@ def main() -> None:
     prints, at, owner, _ = fingerprints(texts, length=8, guarantee=1)
     found, _ = shared(prints, owner, np.lexsort((owner, prints)), 8)
     covered(at[found], np.zeros(len(found), dtype=np.int64), 1, 8)
-    _pages()
-
-
-def _pages() -> None:
-    """What finds the text of a page."""
-    raw = np.frombuffer(b"<p class='a'>one two</p>", dtype=np.uint8)
-    page = read_markup(raw, classes(), *(named({"p": 1}),) * 3)
-    _, name, _, parent, cues, depth, first, last, _ = page.boxes
-    run, *counts, start, stop = page.runs
-    one, two, none = (np.frombuffer(text, dtype=np.uint8) for text in (b"one", b"two", b""))
-    table = runtext.describe_texts(
-        *(page.text, start, stop, np.stack(counts), classes()), *runtext.cases(), one, two, none
-    )
-    marked = boxes.inherited(parent, np.zeros(1, dtype=bool))
-    boxes.repeats(parent, name, depth, marked)
-    boxes.tables(parent, marked, marked, last - first)
-    boxes.context(parent, cues, cues, 0)
-    boxes.outlines(parent, cues, cues, first, last)
-    boxes.kinship(run, parent, name, name, counts[0])
-    node, leaf = np.zeros(1, dtype=np.int32), np.zeros(1, dtype=np.float32)
-    forest.forest(table, node, node, leaf, node, node, leaf)
 
 
 if __name__ == "__main__":

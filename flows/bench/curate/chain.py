@@ -22,6 +22,7 @@ from components.clean.passages import PassagesConfig, score_passages
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
+from components.clean.site_lines import SiteLinesConfig, score_site_lines
 from components.collect.extract import ExtractConfig, extract
 from components.collect.site import DocumentationSite, SiteConfig
 from components.collect.warc import WebPage, write_shards
@@ -100,6 +101,7 @@ def _run(setting: Setting, pages: list[WebPage]) -> Taken:
         "boilerplate": stage(
             score_boilerplate, BoilerplateConfig(), corpus=raw, classifier=classifier
         ),
+        "site_lines": stage(score_site_lines, SiteLinesConfig(), corpus=raw),
     }
     stage(select, SelectConfig(), corpus=raw, scores=scores)
     seconds = time.perf_counter() - began

@@ -1,7 +1,7 @@
-"""What each source lost, and an alarm where that is more than it should be.
+"""What each source of documents lost in a stage, and an alarm where that is more than it should be.
 
-A rule that takes nearly all pages of one site is more often a fault (a changed template, a broken
-encoding) than a verdict on the site.
+A stage that takes nearly all pages of one site is more often at fault (a changed template, a broken
+encoding) than it is right about the site.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sources:
         self._dropped: Counter[str] = Counter()
 
     def count(self, urls: Sequence[str], reasons: Mapping[int, Sequence[str]]) -> None:
-        """Add one shard's verdicts."""
+        """Add documents; ``reasons`` holds why, for the places of those that were dropped."""
         for at, url in enumerate(urls):
             source = source_of(url)
             self._documents[source] += 1
@@ -43,8 +43,8 @@ class Sources:
                 self._dropped[source] += 1
                 self._reasons.setdefault(source, Counter()).update(reasons[at])
 
-    def write(self, folder: Path, config: AlarmConfig) -> list[str]:
-        """Write ``sources.json``; a line for every source that lost too much."""
+    def write(self, folder: Path, config: AlarmConfig, stage: str) -> list[str]:
+        """Write ``sources.json``; a line for every source that lost too much in ``stage``."""
         rows, lines = [], []
         for source, documents in sorted(self._documents.items()):
             dropped = self._dropped[source]
@@ -55,8 +55,8 @@ class Sources:
             rows.append({**row, "main_reason": main, "alarm": alarm})
             if alarm:
                 lines.append(
-                    f"{source} lost {dropped} of {documents} documents, most of them to {main}; "
-                    "select.alarm says when this is told"
+                    f"{source} lost {dropped} of {documents} documents in {stage}, most of them to "
+                    f"{main}; {stage}.alarm says when this is told"
                 )
         (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return lines

@@ -1,0 +1,168 @@
+"""HTML and XHTML as one kind of tree, bounded in attributes and in depth.
+
+lxml's parser mends broken pages, and walking its tree is quick. A page that says it is XML is read
+by the XML parser, which alone knows CDATA, prefixes and elements that close themselves; where it
+is not well-formed it is read as HTML after all, as browsers do with what servers call HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from html.entities import name2codepoint
+from typing import Any
+
+from lxml import etree
+from lxml import html as lxml_html
+
+Element = Any
+"""An lxml element. ``tag`` is a string for elements alone, not for comments."""
+MAX_ATTRIBUTES = 5_000
+"""Of one element: libxml2 holds each one against all before it, 300,000 take it minutes."""
+MAX_DEPTH = 900
+"""Elements in one another; html-to-markdown reads 1,024 and leaves the rest out in silence."""
+_FLAT_DEPTH = 200
+"""From here on, elements that only dress text are unwrapped."""
+_LOST_DEPTH = 2_040
+"""libxml2 drops in silence what stands deeper than 2,048."""
+_OPEN_FONTS = 50
+"""An old page that opens so many ``<font>`` and closes none nests each line in the one before."""
+_DRESS = ("font", "span", "b", "i", "u", "em", "strong", "big", "small", "tt", "center", "a")
+_ATTRIBUTE = (
+    r"[\s/]*+=?+[^\s/>=]++(?:\s*+=\s*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^\s>\"'][^\s>]*+)?+)?+"
+)
+_START_TAG = re.compile(
+    r"<!--(?:[^-]++|-(?!->))*+|"
+    rf"<(?:(script|style|textarea|title|xmp)(?=[\s/>])|[a-z][^\s/>]*+)((?:{_ATTRIBUTE})*+)"
+    r"(?(1)(?:[\s/]*+>(?:[^<]++|<(?!/\1))*+)?+)",
+    re.IGNORECASE,
+)
+"""A comment; or a start tag with its attributes, and what it holds where that is no markup."""
+_ONE_ATTRIBUTE = re.compile(_ATTRIBUTE)
+_CLASSES = etree.ElementDefaultClassLookup(element=lxml_html.HtmlElement)
+"""One class for all elements: lxml.html's own looks each one's class up in Python."""
+_TEXT_SCRIPTS = ("application/ld+json", "math/tex", "math/mml", "syntaxhighlighter")
+_XML_DECLARATION = re.compile(r"\s*<\?xml\b[^<>]{0,500}\?>")
+_ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
+_OPEN_ENTITY = re.compile(r"&([A-Za-z]{2,8}[0-9]{0,2})(?![A-Za-z0-9;=])")
+"""A named character without its semicolon; not in an address's ``?a=1&copy=2``."""
+_XML_ENTITIES = frozenset({"amp", "apos", "gt", "lt", "quot"})
+_IS_DEEP: Any = etree.XPath("boolean(" + "/*" * _FLAT_DEPTH + ")")
+_IS_TOO_DEEP: Any = etree.XPath("boolean(" + "/*" * MAX_DEPTH + ")")
+_IS_CUT: Any = etree.XPath("boolean(" + "/*" * _LOST_DEPTH + ")")
+_FONT = re.compile(r"</?font\b[^<>]*+>", re.IGNORECASE)
+
+
+def parse_html(text: str, *, is_xhtml: bool = False) -> Element | None:
+    """The document's root; None where there is nothing at all.
+
+    Args:
+        text: The page.
+        is_xhtml: Its content type says XML; an XML declaration says so too.
+
+    Raises:
+        ValueError: An element has more than ``MAX_ATTRIBUTES``, or elements stand in one another
+            deeper than ``MAX_DEPTH``.
+    """
+    refuse_attributes(text)
+    declaration = _XML_DECLARATION.match(text)
+    root = None
+    if is_xhtml or declaration:
+        root = _parse_xml(text[declaration.end() :] if declaration else text)
+    if root is None:
+        fonts = [tag[1] for tag in _FONT.findall(text)]
+        is_open = len(fonts) - 2 * fonts.count("/") > _OPEN_FONTS
+        text = _OPEN_ENTITY.sub(_html4_character, _FONT.sub("", text) if is_open else text)
+        root = _parse_html(text)
+    if root is not None and _IS_DEEP(root):
+        if _IS_CUT(root):
+            raise ValueError("nested too deeply")
+        _flatten(root)
+        if _IS_TOO_DEEP(root):
+            raise ValueError("nested too deeply")
+    return root
+
+
+def refuse_attributes(text: str) -> None:
+    """Raises:
+    ValueError: An element has more than ``MAX_ATTRIBUTES``.
+    """
+    for tag in _START_TAG.finditer(text):
+        begin, end = tag.span(2)
+        # An attribute is two characters at least, its blank included.
+        if end - begin > 2 * MAX_ATTRIBUTES:
+            count = sum(1 for _ in _ONE_ATTRIBUTE.finditer(text, begin, end))
+            if count > MAX_ATTRIBUTES:
+                raise ValueError(f"an element with more than {MAX_ATTRIBUTES} attributes")
+
+
+def drop_programs(root: Element) -> None:
+    """Take out what is for the browser alone: scripts, styles, drawings.
+
+    Scripts that hold text (structured data, formulas, code) stay. Extraction reads the tree many
+    times over, and in half of today's pages this is most of it.
+    """
+    for element in list(root.iter("script", "style", "svg")):
+        kind = element.get("type") or ""
+        if element.tag == "script" and element.get("src"):
+            continue  # empty, and a sign of what the page was made with
+        if element.tag != "script" or not kind.startswith(_TEXT_SCRIPTS):
+            element.drop_tree()
+
+
+def _parse_html(text: str) -> Element | None:
+    # Without `huge_tree`, what is nested deeper than 256 elements would be lost in silence.
+    parser = etree.HTMLParser(
+        encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True
+    )
+    parser.set_element_class_lookup(_CLASSES)
+    try:
+        return etree.fromstring(text.encode(errors="replace"), parser=parser)
+    except (etree.LxmlError, ValueError):
+        return None
+
+
+def _parse_xml(text: str) -> Element | None:
+    """The root with tags of no namespace; None where the text is no XML with ``html`` as root."""
+    if "<!ENTITY" in text:  # a document's own entities may grow without end
+        return None
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        remove_comments=True,
+        remove_pis=True,
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+    )
+    parser.set_element_class_lookup(_CLASSES)
+    try:
+        root = etree.fromstring(_ENTITY.sub(_character, text).encode("utf-8", "replace"), parser)
+    except (etree.LxmlError, ValueError):
+        return None
+    for element in root.iter(etree.Element):
+        element.tag = etree.QName(element).localname.lower()
+    return root if root.tag == "html" else None
+
+
+def _character(entity: re.Match[str]) -> str:
+    """HTML's named characters, which XML knows only by a DTD that nobody may fetch."""
+    return entity[0] if entity[1] in _XML_ENTITIES else html.unescape(entity[0])
+
+
+def _html4_character(entity: re.Match[str]) -> str:
+    code = name2codepoint.get(entity[1]) if entity[1] not in _XML_ENTITIES else None
+    return chr(code) if code is not None else entity[0]
+
+
+def _flatten(root: Element) -> None:
+    """Unwrap dress, and lift a paragraph out of the paragraph that was never closed before it."""
+    for element in list(root.iter(*_DRESS)):
+        element.drop_tag()
+    for paragraph in list(root.iter("p")):
+        parent = paragraph.getparent()
+        if parent is not None and parent.tag == "p":
+            rest = paragraph.tail
+            paragraph.tail = None
+            parent.addnext(paragraph)
+            if rest and rest.strip():
+                paragraph.tail = rest

@@ -1,0 +1,243 @@
+"""A page's main text as Markdown, with title, headings, code and what was left out.
+
+In this order: the container of a known documentation generator; all of a short page with few
+links; what trafilatura takes for the main text, found again in the page's own tree and written
+from there. Where tree and text part too far, trafilatura's own Markdown stands.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from lxml import etree
+
+from components.collect.extraction.html_tree import Element, drop_programs, parse_html
+from components.collect.extraction.manuals import find_manual, leave_out_links
+from components.collect.extraction.markdown_source import read_markdown
+from components.collect.extraction.markdown_writer import tidy, write_markdown
+from components.collect.extraction.projection import Projection, project
+from components.collect.extraction.runs import Run, link_share, read_runs, words_of
+from components.collect.extraction.trafilatura_text import choose_text
+from components.collect.extraction.tree_edits import clean_text
+from components.collect.metadata import Facts, Metadata, read_facts, read_metadata
+
+SHORT_CHARS = 900
+"""A page with less text than this gives an extractor nothing to weigh."""
+FEW_LINKS = 0.4
+"""A short page with a larger share of its words in links is a menu, a teaser or an error."""
+NO_LINKS = 0.06
+LEAST_CHOSEN, MOST_CHOSEN = 0.1, 0.8
+"""A page with so few of its words in links has no menus to leave out. Where trafilatura leaves out
+more than a fifth of it, all of it is text; where it takes next to nothing, most is data."""
+LEAST, MOST = 0.7, 1.25
+"""Of the words that trafilatura chose: a projection with fewer or more went wrong."""
+_MOST = 0.5
+_LEAST_BODY = 200
+"""Characters of ``articleBody`` in a page's JSON-LD that say it is no teaser."""
+_SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
+_HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*$")
+_FENCE = re.compile(r"( *)(`{3,}|~{3,})")
+_APART = ("|", "-", "–", "—", "·", "•", "»", "::")
+"""What stands between a page's own title and its site's name."""
+
+
+@dataclass
+class MainText:
+    """What a page says."""
+
+    title: str
+    text: str
+    """Markdown."""
+    headings: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
+    """Fenced blocks, word for word."""
+    navigation: str = ""
+    about: Metadata = field(default_factory=Metadata)
+    headline: str = ""
+    """The page's first heading, where it is no part of what the extractor chose."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A page's text, and what it was not taken from."""
+
+    markdown: str
+    left_out: str = ""
+    headline: str = ""
+
+
+def main_text(
+    text: str, content_type: str, name: str, url: str = "", *, comments: bool = False
+) -> MainText:
+    """The main text of a page.
+
+    Args:
+        text: The page, decoded.
+        content_type: As its server said; empty where it said nothing.
+        name: The page's title where it has none of its own.
+        url: Its address, which may hold the date of a page without one.
+        comments: Take readers' comments too, as for a forum.
+
+    Raises:
+        ValueError: The page holds no text, is of a kind that is not read, or is built to be slow
+            to read; says which.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown"):
+        raise ValueError(f"no page: {kind}")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    if "html" in kind or (not kind and _SIGNS_OF_HTML.search(text[:65536])):
+        found = _of_html(text, name, url, is_xhtml="xhtml" in kind, comments=comments)
+    else:
+        found = _of_text(text, name, is_markdown=kind == "text/markdown")
+    if not found.text.strip():
+        raise ValueError("holds no text")
+    return found
+
+
+def _of_text(text: str, name: str, *, is_markdown: bool) -> MainText:
+    title = ""
+    if is_markdown:
+        title, text = read_markdown(text)
+    headings, code = outline(text)
+    return MainText(title or next(iter(headings), name), text.strip("\n"), headings, code)
+
+
+def _of_html(text: str, name: str, url: str, *, is_xhtml: bool, comments: bool) -> MainText:
+    root = parse_html(text, is_xhtml=is_xhtml)
+    if root is None:
+        raise ValueError("holds no text")
+    facts = read_facts(root)
+    about = read_metadata(root, facts, url)
+    drop_programs(root)
+    body = root.find("body")
+    body = root if body is None else body
+    manual = find_manual(root, text, facts.meta.get("generator", ""))
+    if manual is not None:
+        written = _write_manual(manual, read_runs(body))
+    else:
+        written = _write(root, body, facts, comments=comments)
+    headings, code = outline(written.markdown)
+    headline = written.headline
+    if written.markdown.lstrip("#*_ ").casefold().startswith(headline.casefold()):
+        headline = ""  # it stands there as a paragraph
+    title = facts.title or headline or next(iter(headings), name)
+    return MainText(title, written.markdown, headings, code, written.left_out, about, headline)
+
+
+def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Written:
+    runs = read_runs(body)
+    links = _link_share(runs)
+    if links <= FEW_LINKS and sum(len(run.text) for run in runs) < SHORT_CHARS:
+        part = _marked_main(body)
+        left_out = _outside(part, runs)
+        return _Written(write_markdown(part) or _article_body(facts), left_out)
+    chosen = choose_text(root, comments=comments)
+    if chosen is None:
+        return _Written(_article_body(facts) or write_markdown(body))
+    projection = project(runs, chosen.text)
+    count = len(words_of(chosen.text))
+    share = count / max(1, sum(len(run.words) for run in runs))
+    if links <= NO_LINKS and LEAST_CHOSEN <= share <= MOST_CHOSEN:
+        return _Written(write_markdown(body))
+    if projection is None or not LEAST * count <= projection.word_count <= MOST * count:
+        markdown = tidy(clean_text(chosen.as_markdown()))
+        return _Written(markdown, headline=_headline(runs, None, markdown, facts.title))
+    left_out = projection.left_out()
+    headline = _headline(runs, projection, "", facts.title)
+    projection.cut(body)
+    return _Written(write_markdown(body, is_chosen=True), left_out, headline)
+
+
+def _write_manual(manual: Element, runs: list[Run]) -> _Written:
+    leave_out_links(manual)
+    left_out = _outside(manual, runs)
+    return _Written(write_markdown(manual), left_out)
+
+
+def _outside(part: Element, runs: list[Run]) -> str:
+    """Runs that do not stand in the part, or in a menu inside it, a line each."""
+    inside = set(part.iter())
+    for placed in part.iter("nav", "footer", "menu"):
+        inside.difference_update(placed.iter())
+    return "\n".join(" ".join(run.text.split()) for run in runs if run.element not in inside)
+
+
+def _marked_main(body: Element) -> Element:
+    """A short page's ``main``, where it has one that holds most of its text; else all of it."""
+    marked = body.xpath(".//main | .//*[@role='main']")
+    if len(marked) == 1 and len(marked[0].text_content()) >= _MOST * len(body.text_content()):
+        return marked[0]
+    return body
+
+
+def _link_share(runs: list[Run]) -> float:
+    """The share of a page's words that stand in links."""
+    words = sum(len(run.words) for run in runs)
+    return sum(link_share(run) * len(run.words) for run in runs) / max(1, words)
+
+
+def _article_body(facts: Facts) -> str:
+    """The text in a page's structured data, for a page that a script fills."""
+    bodies = (thing.get("articleBody") for thing in facts.things)
+    longest = max((b for b in bodies if isinstance(b, str)), key=len, default="")
+    return tidy(clean_text(longest)) if len(longest) >= _LEAST_BODY else ""
+
+
+def _headline(runs: list[Run], projection: Projection | None, markdown: str, title: str) -> str:
+    """The page's first ``h1`` that stands before the text and is no part of it; else empty.
+
+    Not the site's name: a link as a whole, which leads home, or the end of the page's ``title``,
+    as in "Old bridge to close | The Paper".
+    """
+    kept = projection.kept if projection is not None else [False] * len(runs)
+    first = kept.index(True) if True in kept else len(runs)
+    is_h1 = [_is_h1(run.element) for run in runs]
+    if any(k and h for k, h in zip(kept, is_h1, strict=True)) or markdown.startswith("# "):
+        return ""
+    for index, run in enumerate(runs[:first]):
+        line = " ".join(run.text.split())
+        if is_h1[index] and link_share(run) < 1 and not _is_site(line, title):
+            return clean_text(line)
+    return ""
+
+
+_IS_ASIDE: Any = etree.XPath("boolean(ancestor::nav or ancestor::footer or ancestor::aside)")
+
+
+def _is_h1(element: Element) -> bool:
+    headings = [element, *list(element.iterancestors())[:3]]
+    return any(outer.tag == "h1" for outer in headings) and not _IS_ASIDE(element)
+
+
+def _is_site(line: str, title: str) -> bool:
+    """Whether a page's title ends in ``line``, set apart from more than as much again."""
+    rest = title.casefold().removesuffix(line.casefold()).rstrip()
+    return len(rest) > len(line) and len(rest) < len(title) and rest.endswith(_APART)
+
+
+def outline(markdown: str) -> tuple[list[str], list[str]]:
+    """(headings, fenced code without its fences) of a Markdown text."""
+    headings: list[str] = []
+    code: list[str] = []
+    fence, indent = "", 0
+    block: list[str] = []
+    for line in markdown.split("\n"):
+        opened = _FENCE.match(line)
+        if not fence and opened:
+            fence, indent, block = opened[2], len(opened[1]), []
+        elif fence and line.strip().startswith(fence) and not line.strip(" `~"):
+            code.append("\n".join(block))
+            fence = ""
+        elif fence:
+            blank = len(line) - len(line.lstrip(" "))
+            block.append(line[min(blank, indent) :])
+        else:
+            heading = _HEADING.match(line)
+            if heading:
+                headings.append(heading[1])
+    if fence:
+        code.append("\n".join(block))
+    return headings, code

@@ -1,0 +1,89 @@
+"""A page's text as runs: the words of each block that stand in no block inside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from components.collect.extraction.html_tree import Element
+from components.collect.extraction.markdown_writer import NEVER_TEXT
+
+_BLOCKS = (
+    *("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details"),
+    *("dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form"),
+    *("h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr", "li", "listing", "main"),
+    *("menu", "nav", "ol", "p", "pre", "search", "section", "summary", "table", "tbody", "td"),
+    *("tfoot", "th", "thead", "tr", "ul", "xmp"),
+)
+_UNREAD = frozenset({*NEVER_TEXT, "template"})
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]|"
+    r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+"
+)
+"""A word; in scripts that set no blanks between words a character stands for one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Text of one block, without that of blocks inside it."""
+
+    element: Element
+    text: str
+    words: tuple[str, ...]
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of ``text``, in lower case."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+def read_runs(body: Element) -> list[Run]:
+    """All runs under ``body`` that hold a word, in the page's order."""
+    around = set()
+    """Elements that hold a block, or what is never text: their pieces are gathered one by one."""
+    for element in body.iter(*_BLOCKS, *_UNREAD):
+        for outer in element.iterancestors():
+            if outer in around:
+                break
+            around.add(outer)
+    unread: set[Element] = set()
+    for element in body.iter(*_UNREAD):
+        if element.tag != "template" or element.get("shadowrootmode") is None:
+            unread.update(element.iter())
+    runs = []
+    for element in body.iter():
+        is_block = element in around or element.tag in _BLOCKS
+        if not is_block or element in unread or element.tag in _UNREAD:
+            continue
+        pieces = _pieces(element, around) if element in around else element.itertext()
+        text = _joined(element, pieces)
+        words = words_of(text)
+        if words:
+            runs.append(Run(element, text, words))
+    return runs
+
+
+def _joined(element: Element, pieces: Iterator[str]) -> str:
+    # A line break parts words as a blank does; `itertext` has no word of it.
+    has_break = next(element.iter("br"), None) is not None
+    return (" " if has_break else "").join(pieces)
+
+
+def _pieces(element: Element, around: set[Element]) -> Iterator[str]:
+    yield element.text or ""
+    for child in element:
+        if child not in around and child.tag not in _BLOCKS and child.tag not in _UNREAD:
+            yield from child.itertext()
+        else:
+            yield " "
+        yield child.tail or ""
+
+
+def link_share(run: Run) -> float:
+    """The share of the run's words that stand in links."""
+    element = run.element
+    if element.tag == "a" or any(outer.tag == "a" for outer in element.iterancestors()):
+        return 1.0
+    linked = sum(len(words_of("".join(link.itertext()))) for link in element.iter("a"))
+    return min(linked / len(run.words), 1.0)
