@@ -31,9 +31,10 @@ NO_LINKS = 0.06
 LEAST_CHOSEN, MOST_CHOSEN = 0.1, 0.8
 """A page with so few of its words in links has no menus to leave out. Where trafilatura leaves out
 more than a fifth of it, all of it is text; where it takes next to nothing, most is data."""
-LEAST, MOST = 0.7, 1.25
+LEAST_FOUND, MOST_FOUND = 0.7, 1.25
 """Of the words that trafilatura chose: a projection with fewer or more went wrong."""
-_MOST = 0.5
+_MOST_OF_SHORT = 0.5
+"""Of a short page's text, which its ``main`` holds; with less it marks something else."""
 _LEAST_BODY = 200
 """Characters of ``articleBody`` in a page's JSON-LD that say it is no teaser."""
 _SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
@@ -41,6 +42,7 @@ _HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*$")
 _FENCE = re.compile(r"( *)(`{3,}|~{3,})")
 _APART = ("|", "-", "–", "—", "·", "•", "»", "::")
 """What stands between a page's own title and its site's name."""
+_IS_ASIDE: Any = etree.XPath("boolean(ancestor::nav or ancestor::footer or ancestor::aside)")
 
 
 @dataclass
@@ -142,7 +144,7 @@ def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Wr
     share = count / max(1, sum(len(run.words) for run in runs))
     if links <= NO_LINKS and LEAST_CHOSEN <= share <= MOST_CHOSEN:
         return _Written(write_markdown(body))
-    if projection is None or not LEAST * count <= projection.word_count <= MOST * count:
+    if projection is None or not LEAST_FOUND * count <= projection.word_count <= MOST_FOUND * count:
         markdown = tidy(clean_text(chosen.as_markdown()))
         return _Written(markdown, headline=_headline(runs, None, markdown, facts.title))
     left_out = projection.left_out()
@@ -168,7 +170,9 @@ def _outside(part: Element, runs: list[Run]) -> str:
 def _marked_main(body: Element) -> Element:
     """A short page's ``main``, where it has one that holds most of its text; else all of it."""
     marked = body.xpath(".//main | .//*[@role='main']")
-    if len(marked) == 1 and len(marked[0].text_content()) >= _MOST * len(body.text_content()):
+    if len(marked) == 1 and len(marked[0].text_content()) >= _MOST_OF_SHORT * len(
+        body.text_content()
+    ):
         return marked[0]
     return body
 
@@ -202,9 +206,6 @@ def _headline(runs: list[Run], projection: Projection | None, markdown: str, tit
         if is_h1[index] and link_share(run) < 1 and not _is_site(line, title):
             return clean_text(line)
     return ""
-
-
-_IS_ASIDE: Any = etree.XPath("boolean(ancestor::nav or ancestor::footer or ancestor::aside)")
 
 
 def _is_h1(element: Element) -> bool:

@@ -179,6 +179,7 @@ def _keep_headings(runs: Sequence[Run], kept: list[bool], long: Sequence[int]) -
             continue
         following = [runs[index + 1].element, *runs[index + 1].element.iterancestors()][:3]
         if any(e in following for e in [heading, *heading.iterancestors()][:3]):
+            # A link alone is a teaser's title, unless the whole heading links to itself.
             kept[index] = link_share(runs[index]) < 1 or runs[index].element.tag in _HEADINGS
 
 

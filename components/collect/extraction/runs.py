@@ -17,10 +17,8 @@ _BLOCKS = (
     *("tfoot", "th", "thead", "tr", "ul", "xmp"),
 )
 _UNREAD = frozenset({*NEVER_TEXT, "template"})
-_WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]|"
-    r"[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+"
-)
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 """A word; in scripts that set no blanks between words a character stands for one."""
 
 
