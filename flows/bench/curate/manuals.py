@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.collect.extraction.main_text import MainText, main_text
+from components.collect.extraction.tree_edits import INVISIBLE
 from components.collect.textbytes import decode
 from flows.bench.curate.peers import rates_in_turn
 from flows.bench.curate.setting import Setting
@@ -54,7 +55,7 @@ GENERATORS = {
 }
 _FRAME = re.compile(
     r"(?:^|\s)(?:nav(?:header|footer)|docnav|toc|contents|breadcrumbs?|pagination-nav|rightside|"
-    r"lineno(?:s|div)?|synthetic-implementations\S*|blanket-implementations\S*)(?:\s|$)"
+    r"jb-print-toc|lineno(?:s|div)?|synthetic-implementations\S*|blanket-implementations\S*)(?:\s|$)"
 )
 """Elements inside a container that lead elsewhere, by class or id."""
 _KINDS = {"pre": "code blocks", "td": "cells", "th": "cells", "dt": "terms"} | {
@@ -178,11 +179,13 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag not in {name for name, _, _ in self._open}:
             return
+        if tag == "div" and self._parts and self._parts[-1][0] == "pre":
+            self.handle_data("\n")  # a block ends its line
         while self._open:
             name, _, framed = self._open.pop()
             if self._parts and self._parts[-1][0] == name and not framed:
                 kind, pieces = self._parts.pop()
-                text = "".join(pieces).replace("\xa0", " ")
+                text = INVISIBLE.sub("", "".join(pieces)).replace("\xa0", " ")
                 is_code = kind == "pre"
                 self.things.append(
                     (_KINDS[kind], text.strip("\n") if is_code else " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""What other extractors make of the same pages, and how long they take for it."""
+"""What other extractors make of the same pages, and how much processor time they take for it."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def ask_peers(
 def rates_in_turn(
     setting: Setting, pages: Mapping[str, str], extract: Callable[[str], str]
 ) -> tuple[float, float | None]:
-    """Pages a second, ours and trafilatura's: medians of passes that take turns.
+    """Pages a second of processor time, ours and trafilatura's: medians of passes in turn.
 
     Returns:
         (ours, trafilatura's or None where it is absent)
     """
 
     def seconds() -> float:
-        began = time.perf_counter()
+        began = time.process_time()
         for page in pages.values():
             extract(page)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     seconds()
     ours: list[float] = []
