@@ -12,7 +12,8 @@ import pytest
 
 from components.collect import extract as extract_module
 from components.collect.extract import ExtractConfig, extract, extract_file
-from components.collect.extraction.main_text import main_text, outline
+from components.collect.extraction.main_text import main_text
+from components.collect.extraction.outline import outline
 from components.collect.optout import OptoutConfig
 from components.collect.pagefacts import read_page
 from components.collect.textbytes import decode
@@ -243,6 +244,8 @@ def test_markdown_of_others(source: str, title: str, text: str) -> None:
 def test_outline_takes_code_out_of_lists_without_their_indent() -> None:
     text = "# one\n- item\n\n  ```sh\n  # no heading\n    ls\n  ```\n## two ##\n~~~\nopen"
     assert outline(text) == (["one", "two"], ["# no heading\n  ls", "open"])
+    quoted = "> ```\n> > a\n>\n> b\n> ```\n```\n> ```\n```"
+    assert outline(quoted) == ([], ["> a\n\nb", "> ```"])
 
 
 def test_corpus_is_sharded_sorted_and_the_same_on_any_executor(tmp_path: Path) -> None:

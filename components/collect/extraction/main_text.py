@@ -17,6 +17,7 @@ from components.collect.extraction.html_tree import Element, drop_programs, pars
 from components.collect.extraction.manuals import find_manual, leave_out_links
 from components.collect.extraction.markdown_source import read_markdown
 from components.collect.extraction.markdown_writer import tidy, write_markdown
+from components.collect.extraction.outline import outline
 from components.collect.extraction.projection import Projection, project
 from components.collect.extraction.runs import Run, link_share, read_runs, words_of
 from components.collect.extraction.trafilatura_text import choose_text
@@ -38,8 +39,7 @@ _MOST_OF_SHORT = 0.5
 _LEAST_BODY = 200
 """Characters of ``articleBody`` in a page's JSON-LD that say it is no teaser."""
 _SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
-_HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*$")
-_FENCE = re.compile(r"( *)(`{3,}|~{3,})")
+_COMMENTS = re.compile(r"\b(?:comments?|disqus|respond|replies)(?:\b|[_-])", re.IGNORECASE)
 _APART = ("|", "-", "–", "—", "·", "•", "»", "::")
 """What stands between a page's own title and its site's name."""
 _IS_ASIDE: Any = etree.XPath("boolean(ancestor::nav or ancestor::footer or ancestor::aside)")
@@ -142,7 +142,8 @@ def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Wr
     projection = project(runs, chosen.text)
     count = len(words_of(chosen.text))
     share = count / max(1, sum(len(run.words) for run in runs))
-    if links <= NO_LINKS and LEAST_CHOSEN <= share <= MOST_CHOSEN:
+    is_partial = links <= NO_LINKS and LEAST_CHOSEN <= share <= MOST_CHOSEN
+    if is_partial and (comments or not _has_comments(body)):
         return _Written(write_markdown(body))
     if projection is None or not LEAST_FOUND * count <= projection.word_count <= MOST_FOUND * count:
         markdown = tidy(clean_text(chosen.as_markdown()))
@@ -175,6 +176,14 @@ def _marked_main(body: Element) -> Element:
     ):
         return marked[0]
     return body
+
+
+def _has_comments(body: Element) -> bool:
+    """Whether readers' words stand on the page, which trafilatura leaves out with good reason."""
+    return any(
+        _COMMENTS.search(f"{element.get('class') or ''} {element.get('id') or ''}")
+        for element in body.iter("div", "section", "ol", "ul", "aside", "article", "li")
+    )
 
 
 def _link_share(runs: list[Run]) -> float:
@@ -217,28 +226,3 @@ def _is_site(line: str, title: str) -> bool:
     """Whether a page's title ends in ``line``, set apart from more than as much again."""
     rest = title.casefold().removesuffix(line.casefold()).rstrip()
     return len(rest) > len(line) and len(rest) < len(title) and rest.endswith(_APART)
-
-
-def outline(markdown: str) -> tuple[list[str], list[str]]:
-    """(headings, fenced code without its fences) of a Markdown text."""
-    headings: list[str] = []
-    code: list[str] = []
-    fence, indent = "", 0
-    block: list[str] = []
-    for line in markdown.split("\n"):
-        opened = _FENCE.match(line)
-        if not fence and opened:
-            fence, indent, block = opened[2], len(opened[1]), []
-        elif fence and line.strip().startswith(fence) and not line.strip(" `~"):
-            code.append("\n".join(block))
-            fence = ""
-        elif fence:
-            blank = len(line) - len(line.lstrip(" "))
-            block.append(line[min(blank, indent) :])
-        else:
-            heading = _HEADING.match(line)
-            if heading:
-                headings.append(heading[1])
-    if fence:
-        code.append("\n".join(block))
-    return headings, code

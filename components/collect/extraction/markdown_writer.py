@@ -15,6 +15,7 @@ from components.collect.extraction.code_blocks import restore_code
 from components.collect.extraction.formulas import restore_formulas
 from components.collect.extraction.html_tree import Element
 from components.collect.extraction.inline import restore_inline
+from components.collect.extraction.outline import read_lines
 from components.collect.extraction.structure import HEADINGS, restore_structure
 from components.collect.extraction.tree_edits import drop, is_inside
 
@@ -45,7 +46,6 @@ _APART: Any = etree.XPath(
 )
 _WRAPPERS = ("noscript", "button", "form", "template", "marquee", "fieldset", "label", "legend")
 _PLACED = ("nav", "footer", "menu", "dialog", "button")
-_FENCE = re.compile(r"\s*(`{3,}|~{3,})")
 _LENGTH: Any = etree.XPath("string-length(.)")
 
 
@@ -107,17 +107,8 @@ def _unwrap(wrapper: Element) -> None:
 def tidy(markdown: str) -> str:
     """Markdown without blanks at the ends of lines and double empty lines; code as it is."""
     lines: list[str] = []
-    fence = ""
-    for line in markdown.split("\n"):
-        mark = _FENCE.match(line)
-        if fence:
-            lines.append(line)
-            if mark and mark[1].startswith(fence) and not line.strip(" `~"):
-                fence = ""
-            continue
-        if mark:
-            fence = mark[1]
-        plain = line.rstrip()
-        if plain or (lines and lines[-1]):
-            lines.append(plain if not mark else line)
+    for line in read_lines(markdown):
+        text = line.text.rstrip() if line.part == "prose" else line.text
+        if text or line.part == "code" or (lines and lines[-1]):
+            lines.append(text)
     return "\n".join(lines).strip("\n")
