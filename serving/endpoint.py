@@ -16,7 +16,7 @@ from components.core.errors import DataError
 from components.core.settings import thread_count
 from components.shrink.decoding import DecodingThreads, SteeredBatch
 from components.shrink.runtime import OnnxModel
-from components.text.chat import SPECIALS, open_tokenizer
+from components.text.chat import STOP_IDS, open_tokenizer
 from serving.api import Served
 from serving.detokenize import token_bytes
 from serving.engine import Engine
@@ -75,7 +75,7 @@ def open_endpoint(folder: Path) -> Served:
     engine = Engine(
         partial(SteeredBatch, model, threads),
         model.context,
-        frozenset(range(len(SPECIALS))),  # no answer goes on into somebody's next turn
+        frozenset(STOP_IDS),
         endpoint.limits,
     )
     return Served(

@@ -34,7 +34,7 @@ from components.shrink.parity import (
     reference_model,
     write_parity,
 )
-from components.text.chat import END, END_ID, EOS, EOS_ID, JINJA, SPECIALS
+from components.text.chat import END, EOS, EOS_ID, JINJA, SPECIALS, STOP_IDS
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -94,11 +94,22 @@ def save_hf(folder: Path, model: Decoder, precision: Precision = "float32") -> i
     save_file(hf_state(model, kind), beside, {"format": "pt"})
     beside.replace(folder / WEIGHTS_FILE)
     _write(folder / CONFIG_FILE, config)
-    stops = {"bos_token_id": EOS_ID, "eos_token_id": [END_ID, EOS_ID], "pad_token_id": EOS_ID}
-    _write(folder / "generation_config.json", stops)
+    _write(folder / "generation_config.json", _generation_config(model.shape))
     _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
     (folder / "chat_template.jinja").write_text(JINJA, encoding="utf-8")
     return (folder / WEIGHTS_FILE).stat().st_size
+
+
+def _generation_config(shape: DecoderShape) -> dict[str, Any]:
+    """The endpoint's defaults, for ``generate`` and for servers that read this file."""
+    return {
+        "bos_token_id": EOS_ID,
+        "eos_token_id": list(STOP_IDS),
+        "pad_token_id": EOS_ID,
+        # Not max_length, which counts the padding: in a batch it would cut the shorter prompts'
+        # answers before their end. Without either, transformers stops after 20 tokens.
+        "max_new_tokens": shape.context,
+    }
 
 
 def _tokenizer_config(shape: DecoderShape) -> dict[str, Any]:
@@ -108,6 +119,8 @@ def _tokenizer_config(shape: DecoderShape) -> dict[str, Any]:
         "bos_token": EOS,
         "eos_token": END,
         "pad_token": EOS,
+        # Answers are written behind the prompt: padding between the two would be read as text.
+        "padding_side": "left",
         "additional_special_tokens": list(SPECIALS),
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,

@@ -22,6 +22,8 @@ END = "<|end|>"
 SPECIALS = (EOS, USER, ASSISTANT, SYSTEM, END)
 """Their ids are 0, 1, 2, 3, 4 in every tokenizer trained here."""
 EOS_ID, END_ID = SPECIALS.index(EOS), SPECIALS.index(END)
+STOP_IDS = (END_ID, *(index for index in range(len(SPECIALS)) if index != END_ID))
+"""Tokens that end an answer, so that none goes on into somebody's next turn."""
 
 JINJA = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"

@@ -1,0 +1,71 @@
+"""The transformers folder as its users load it: by transformers' defaults, nothing set by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.core.artifact import Checkpoint, Tokenizer, Tokens
+from components.core.workdir import Workdir
+from components.shrink.export_hf import HfConfig, export_hf
+from components.shrink.parity import ParityConfig
+from components.text.chat import EOS_ID, STOP_IDS
+
+transformers = pytest.importorskip("transformers", reason="a development dependency")
+
+SMALL = ParityConfig(positions=200, batch=3, steps=4, kl_max=1e-10)
+New = Callable[[], Workdir]
+RAGGED = [
+    [{"role": "user", "content": "Why?"}],
+    [{"role": "user", "content": "What does dumps write?"}],
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which file is it?"}],
+]
+
+
+@pytest.fixture
+def folder(model: Checkpoint, tokens: Tokens, tokenizer: Tokenizer, fresh: New) -> Path:
+    made = export_hf(HfConfig(parity=SMALL), model, tokenizer, tokens, fresh())
+    return fresh().path(made)
+
+
+@pytest.fixture
+def fast(folder: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def generation_config(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "generation_config.json").read_text())
+    return content
+
+
+def test_a_ragged_batch_is_answered_as_each_prompt_alone(folder: Path, fast: Any) -> None:
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+
+    def answers(conversations: list[list[dict[str, str]]]) -> list[list[int]]:
+        batch = fast.apply_chat_template(
+            conversations, add_generation_prompt=True, padding=True, return_tensors="pt"
+        )
+        written = loaded.generate(**batch, do_sample=False)[:, batch["input_ids"].shape[1] :]
+        return [trim_stopped(row) for row in written.tolist()]
+
+    alone = [answers([conversation])[0] for conversation in RAGGED]
+    assert answers(RAGGED) == alone
+    assert len({tuple(answer) for answer in alone}) == 3
+    assert max(map(len, alone)) > 20  # transformers' own limit
+
+
+def trim_stopped(ids: list[int]) -> list[int]:
+    """Ids before the first stop: what follows is padding."""
+    ends = [index for index, token in enumerate(ids) if token in STOP_IDS]
+    return ids[: ends[0]] if ends else ids
+
+
+def test_padding_and_stops_are_those_of_the_endpoint(folder: Path, fast: Any) -> None:
+    assert (fast.padding_side, fast.pad_token_id) == ("left", EOS_ID)
+    written = generation_config(folder)
+    assert sorted(written["eos_token_id"]) == sorted(STOP_IDS)
+    assert written["pad_token_id"] == EOS_ID
