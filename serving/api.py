@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from components.text.chat import EOS_ID, plain_ids, prompt_ids
+from components.text.chat import EOS_ID, chat_ids, plain_ids
 from serving.answers import Answer, Shape, chat_shape, completion_shape
 from serving.auth import Guard
 from serving.detokenize import TextStream
@@ -63,8 +63,7 @@ def create_app(served: Served, api_key: str | None) -> ASGIApp:
 
     @app.post("/chat/completions")
     async def chat(request: ChatRequest, http: HttpRequest) -> Response:
-        turns = [message.turn for message in request.messages]
-        prompt = await asyncio.to_thread(prompt_ids, served.tokenizer, turns)
+        prompt = await asyncio.to_thread(chat_ids, served.tokenizer, request.messages)
         return await _answer(served, request, prompt, request.limit, chat_shape, http)
 
     @app.post("/completions")

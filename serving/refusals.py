@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from components.core.log import get_logger
+from components.text.chat import ChatFormatError
 
 log = get_logger(__name__)
 
@@ -74,6 +75,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> JSONResponse:
         return error.response()
+
+    @app.exception_handler(ChatFormatError)
+    async def not_in_template(_: Request, error: ChatFormatError) -> JSONResponse:
+        place = str(error).partition(":")[0]
+        return Refusal(400, str(error), param=place, code="invalid_value").response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

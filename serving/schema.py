@@ -6,7 +6,7 @@ may send (``user``, ``metadata`` ...) are ignored.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -32,33 +32,9 @@ NOT_SERVED: dict[str, tuple[Any, ...]] = {
 }
 """Field -> values that ask for nothing beyond what is served."""
 
-Content = str | list["TextPart"]
-
 
 class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
-
-class TextPart(_Lenient):
-    """A part of a message; only text is served."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(_Lenient):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-
-    @property
-    def turn(self) -> tuple[str, str]:
-        """(role, text) as the chat template takes them."""
-        role = "system" if self.role == "developer" else self.role
-        if isinstance(self.content, str):
-            return role, self.content
-        return role, "".join(part.text for part in self.content)
 
 
 class StreamOptions(_Lenient):
@@ -110,7 +86,8 @@ class Request(_Lenient):
 class ChatRequest(Request):
     """POST /chat/completions."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    """The chat template says which roles, parts and fields they may have."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
 
     @property

@@ -7,7 +7,6 @@ parity.json     how far it is from the torch model
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,15 +66,16 @@ def export_onnx(
 
 
 def copy_tokenizer(source: Path, target: Path, shape: DecoderShape) -> None:
-    """Copy ``tokenizer.json`` beside an exported model.
+    """Write ``tokenizer.json`` beside an exported model, with the chat template's rules.
 
     Raises:
         ConfigError: it knows tokens that the model does not.
     """
-    size = open_tokenizer(source).get_vocab_size()
+    tokenizer = open_tokenizer(source)
+    size = tokenizer.get_vocab_size()
     if size > shape.vocabulary:
         raise ConfigError(
             f"a tokenizer of {size} tokens does not fit a model of {shape.vocabulary}: "
             "give the tokenizer it was trained with"
         )
-    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    tokenizer.save(str(target / "tokenizer.json"))

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from components.core.errors import DataError
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from tokenizers import Tokenizer
 
 EOS = "<|endoftext|>"
@@ -25,12 +28,55 @@ EOS_ID, END_ID = SPECIALS.index(EOS), SPECIALS.index(END)
 STOP_IDS = (END_ID, *(index for index in range(len(SPECIALS)) if index != END_ID))
 """Tokens that end an answer, so that none goes on into somebody's next turn."""
 
+_GUARD = "\ufdd0"
+"""Stands inside a special token's spelling that is ordinary text: ``<|`` guard ``user|>``. The
+tokenizer drops it, yet reads no special token. Unicode keeps it for such uses: no text has it."""
+_GUARDED = {_GUARD: "", **{token: f"{token[:2]}{_GUARD}{token[2:]}" for token in SPECIALS}}
+_GUARD_FILTERS = "".join(f"|replace('{old}', '{new}')" for old, new in _GUARDED.items())
+
 JINJA = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if tools %}{{ raise_exception('tools: this model was trained without them') }}{% endif %}"
+    "{% for message in messages %}"
+    "{% set place = 'messages.' ~ loop.index0 %}"
+    "{% set role = 'system' if message['role'] == 'developer' else message['role'] %}"
+    "{% if role not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception(place ~ \".role: must be 'user', 'assistant', 'system' or 'developer', \""
+    " ~ 'the roles this model was trained on, is ' ~ ((role|string)[:40]|tojson)) }}"
+    "{% endif %}"
+    "{% if message['tool_calls'] %}"
+    "{{ raise_exception(place ~ '.tool_calls: this model was trained without them') }}"
+    "{% endif %}"
+    "{% set content = message['content'] %}"
+    "{% set turn = namespace(text='') %}"
+    "{% if content is string %}"
+    "{% set turn.text = content %}"
+    "{% elif content is defined and content is not none %}"
+    "{% if content is mapping or content is not iterable %}"
+    "{{ raise_exception(place ~ '.content: must be text, a list of text parts or null') }}"
+    "{% endif %}"
+    "{% for part in content %}"
+    "{% if part is not mapping or part['type'] != 'text' or part['text'] is not string %}"
+    "{{ raise_exception(place ~ '.content.' ~ loop.index0 ~ ': must be a text part, '"
+    ' ~ \'{"type": "text", "text": "..."}\') }}'
+    "{% endif %}"
+    "{% set turn.text = turn.text ~ part['text'] %}"
+    "{% endfor %}"
+    "{% endif %}"
+    "{{ '<|' ~ role ~ '|>' }}"
+    "{{ turn.text" + _GUARD_FILTERS + " }}"
+    "{% if role == 'assistant' %}{{ '<|end|>' }}{% endif %}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-"""The same template for programs that read a tokenizer_config.json."""
+"""The chat template, rendered here and by programs that read a transformers folder.
+
+``developer`` is ``system``, text parts are joined, null is empty text, special tokens spelled in a
+text stay text; roles, parts and tools that the model never saw are refused by name.
+"""
+
+
+class ChatFormatError(DataError):
+    """A conversation that the chat template refuses; its line begins with the place."""
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
@@ -48,48 +94,56 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     for index, token in enumerate(SPECIALS):
         if tokenizer.token_to_id(token) != index:
             raise DataError(f"{path.name}: {token} must be token {index}")
+    return drop_guards(tokenizer)
+
+
+def drop_guards(tokenizer: Tokenizer) -> Tokenizer:
+    """Make a tokenizer drop the guards in special tokens' spellings; it may do so already."""
+    from tokenizers.pre_tokenizers import Sequence as Steps
+    from tokenizers.pre_tokenizers import Split
+
+    known = tokenizer.pre_tokenizer
+    if known is None or known.pre_tokenize_str(_GUARD):
+        rest = [] if known is None else [known]
+        tokenizer.pre_tokenizer = Steps([Split(_GUARD, "removed"), *rest])
     return tokenizer
 
 
 def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of a user's text, in which the special tokens' spellings are ordinary text."""
-    ids: list[int] = []
-    for part, special in split_specials(text):
-        # A spelled-out special token is cut in two, so that no text can forge a turn.
-        pieces = (part[:2], part[2:]) if special else (part,)
-        for piece in pieces:
-            ids.extend(tokenizer.encode(piece, add_special_tokens=False).ids)
-    return ids
+    for old, new in _GUARDED.items():
+        text = text.replace(old, new)
+    return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-def split_specials(text: str) -> list[tuple[str, bool]]:
-    """``text`` cut at special tokens' spellings: (part, whether it is one)."""
-    parts = [(text, False)]
-    for token in SPECIALS:
-        cut: list[tuple[str, bool]] = []
-        for part, special in parts:
-            if special or token not in part:
-                cut.append((part, special))
-                continue
-            for index, piece in enumerate(part.split(token)):
-                if index:
-                    cut.append((token, True))
-                if piece:
-                    cut.append((piece, False))
-        parts = cut
-    return parts
+@cache
+def _template() -> Template:
+    """The compiled chat template, under the rules of transformers' environment."""
+    from jinja2 import Environment
+
+    def raise_exception(message: str) -> NoReturn:
+        raise ChatFormatError(message)
+
+    # Plain text, not HTML: nothing is escaped.
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)  # jinja's is for HTML
+    environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(JINJA)
 
 
-def prompt_ids(tokenizer: Tokenizer, messages: Sequence[tuple[str, str]]) -> list[int]:
-    """Ids of (role, content) turns up to and with the assistant's opening token."""
-    ids: list[int] = []
-    for role, content in messages:
-        ids.append(SPECIALS.index(f"<|{role}|>"))
-        ids.extend(plain_ids(tokenizer, content))
-        if role == "assistant":
-            ids.append(END_ID)
-    ids.append(SPECIALS.index(ASSISTANT))
-    return ids
+def chat_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Ids of a conversation, OpenAI's messages, up to and with the assistant's opening token.
+
+    Raises:
+        ChatFormatError: a role, a part or a field that the model was not trained on.
+    """
+    text = _template().render(messages=messages, add_generation_prompt=True)
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def prompt_ids(tokenizer: Tokenizer, turns: Sequence[tuple[str, str]]) -> list[int]:
+    """Ids of (role, text) turns up to and with the assistant's opening token."""
+    return chat_ids(tokenizer, [{"role": role, "content": text} for role, text in turns])
 
 
 def answer_ids(tokenizer: Tokenizer, answer: str) -> list[int]:

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from components.text.chat import SPECIALS
+from components.text.chat import SPECIALS, drop_guards
 from serving.api import Served, create_app
 from serving.detokenize import token_bytes
 from serving.endpoint import Endpoint
@@ -38,7 +38,7 @@ def tokenizer() -> Tokenizer:
         show_progress=False,
     )
     made.train_from_iterator(TEXT, trainer)
-    return made
+    return drop_guards(made)
 
 
 MakeServed = Callable[..., Served]
