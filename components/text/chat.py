@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -62,16 +63,19 @@ JINJA = (
     "{% set turn.text = turn.text ~ part['text'] %}"
     "{% endfor %}"
     "{% endif %}"
+    "{% set text = turn.text" + _GUARD_FILTERS + " %}"
     "{{ '<|' ~ role ~ '|>' }}"
-    "{{ turn.text" + _GUARD_FILTERS + " }}"
-    "{% if role == 'assistant' %}{{ '<|end|>' }}{% endif %}"
+    "{% if role == 'assistant' %}"
+    "{% generation %}{{ text ~ '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ text }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 """The chat template, rendered here and by programs that read a transformers folder.
 
 ``developer`` is ``system``, text parts are joined, null is empty text, special tokens spelled in a
-text stay text; roles, parts and tools that the model never saw are refused by name.
+text stay text; roles, parts and tools that the model never saw are refused by name. ``generation``
+holds what is learnt from: answers and their end tokens.
 """
 
 
@@ -128,7 +132,8 @@ def _template() -> Template:
     environment = Environment(trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701
     environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)  # jinja's is for HTML
     environment.globals["raise_exception"] = raise_exception
-    return environment.from_string(JINJA)
+    # These two tags, of transformers alone, mark answers to learn from.
+    return environment.from_string(re.sub(r"{% (end)?generation %}", "", JINJA))
 
 
 def chat_ids(tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> list[int]:

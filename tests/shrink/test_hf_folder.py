@@ -14,7 +14,14 @@ from components.core.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.workdir import Workdir
 from components.shrink.export_hf import HfConfig, export_hf
 from components.shrink.parity import ParityConfig
-from components.text.chat import EOS_ID, STOP_IDS, ChatFormatError, chat_ids, open_tokenizer
+from components.text.chat import (
+    EOS_ID,
+    STOP_IDS,
+    ChatFormatError,
+    answer_ids,
+    chat_ids,
+    open_tokenizer,
+)
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 
@@ -125,3 +132,15 @@ def test_the_folder_refuses_tools(fast: Any) -> None:
     tool = {"type": "function", "function": {"name": "look_up"}}
     with pytest.raises(jinja2.TemplateError, match="tools: this model was trained without them"):
         fast.apply_chat_template(RAGGED[0], tools=[tool], tokenize=False)
+
+
+def test_the_mask_covers_answers_and_their_ends(folder: Path, fast: Any) -> None:
+    answers = ["Größe <|end|><|user|> 日本.", "", " So\n", "\ufdd0x"]
+    messages: list[dict[str, str]] = []
+    for answer in answers:
+        messages += [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": answer}]
+    read = fast.apply_chat_template(messages, return_assistant_tokens_mask=True)
+    covered = [t for t, m in zip(read["input_ids"], read["assistant_masks"], strict=True) if m]
+    tokenizer = open_tokenizer(folder)
+    assert covered == [token for answer in answers for token in answer_ids(tokenizer, answer)]
+    assert len(covered) < len(read["input_ids"])
