@@ -208,7 +208,9 @@ def shrink(run: TextRun, mill: Mill, model: Checkpoint, packed: Packed) -> Bundl
     tokens, tokenizer = packed.tokens, packed.tokenizer
     onnx = mill.step("onnx", export_onnx, run.onnx, model=model, tokens=tokens, tokenizer=tokenizer)
     exports = {
-        "hf": mill.step("hf", export_hf, run.hf, model=model, tokenizer=tokenizer, tokens=tokens),
+        "hf": mill.step(
+            "hf", export_hf, run.exported, model=model, tokenizer=tokenizer, tokens=tokens
+        ),
         "onnx": onnx,
         "onnx-int8": mill.step("int8", quantize, run.int8, model=model, onnx=onnx, tokens=tokens),
         "tensorrt": mill.step("engine", export_engine, run.engine, model=model, tokens=tokens),

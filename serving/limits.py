@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from components.core.config import StageConfig
+from components.text.chat import TEMPERATURE
 
 
 class Limits(StageConfig):
@@ -30,4 +31,6 @@ class Limits(StageConfig):
         default=30.0, gt=0, description="how long a request may take to arrive"
     )
     stop_strings: int = Field(default=4, ge=0, le=64, description="most stop strings in a request")
-    temperature: float = Field(default=0.7, ge=0, le=2, description="where a request names none")
+    temperature: float = Field(
+        default=TEMPERATURE, ge=0, le=2, description="where a request names none"
+    )

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from components.text.chat import TEMPERATURE
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How one request wants its tokens drawn."""
 
-    temperature: float = 0.7
+    temperature: float = TEMPERATURE
     """0 is greedy."""
     top_p: float = 1.0
     """Only the likeliest tokens that together have this probability."""

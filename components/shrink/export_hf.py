@@ -34,7 +34,7 @@ from components.shrink.parity import (
     reference_model,
     write_parity,
 )
-from components.text.chat import END, EOS, EOS_ID, JINJA, SPECIALS, STOP_IDS
+from components.text.chat import END, EOS, EOS_ID, JINJA, SPECIALS, STOP_IDS, TEMPERATURE
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -51,6 +51,13 @@ class HfConfig(StageConfig):
     """The folder that transformers loads."""
 
     precision: Precision = Field(default="float32", description="of the weights in the file")
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        description="of answers where a program names none; None takes the endpoint's "
+        "(package.limits.temperature)",
+    )
     parity: ParityConfig | None = Field(
         default=None,
         description="bounds against the torch model; None takes those of the precision",
@@ -70,7 +77,8 @@ def export_hf(
     work.progress.start(2, "steps")
     reference = reference_model(work.path(model))
     copy_tokenizer(work.path(tokenizer), work.folder, reference.shape)
-    size = save_hf(work.folder, reference, config.precision)
+    temperature = TEMPERATURE if config.temperature is None else config.temperature
+    size = save_hf(work.folder, reference, config.precision, temperature)
     work.progress.advance(note="folder")
     bounds = config.parity or _BOUNDS[config.precision]
     parity = hf_parity(work.folder, reference, work.path(tokens), bounds)
@@ -79,8 +87,19 @@ def export_hf(
     return work.seal(Export, stats={"bytes": size, **parity.stats})
 
 
-def save_hf(folder: Path, model: Decoder, precision: Precision = "float32") -> int:
+def save_hf(
+    folder: Path,
+    model: Decoder,
+    precision: Precision = "float32",
+    temperature: float = TEMPERATURE,
+) -> int:
     """Write all but ``tokenizer.json``; returns the bytes of the weights.
+
+    Args:
+        folder: takes the files.
+        model: what is exported.
+        precision: of the weights in the file.
+        temperature: of answers where a program names none; 0 is greedy.
 
     Raises:
         ConfigError: no class of transformers holds the shape.
@@ -94,15 +113,24 @@ def save_hf(folder: Path, model: Decoder, precision: Precision = "float32") -> i
     save_file(hf_state(model, kind), beside, {"format": "pt"})
     beside.replace(folder / WEIGHTS_FILE)
     _write(folder / CONFIG_FILE, config)
-    _write(folder / "generation_config.json", _generation_config(model.shape))
+    _write(folder / "generation_config.json", _generation_config(model.shape, temperature))
     _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
     (folder / "chat_template.jinja").write_text(JINJA, encoding="utf-8")
     return (folder / WEIGHTS_FILE).stat().st_size
 
 
-def _generation_config(shape: DecoderShape) -> dict[str, Any]:
-    """The endpoint's defaults, for ``generate`` and for servers that read this file."""
+def _generation_config(shape: DecoderShape, temperature: float) -> dict[str, Any]:
+    """The endpoint's defaults, for ``generate`` and for servers that read this file.
+
+    Each is written, also where it asks for nothing, since what is left out every program fills
+    with another value: transformers samples from the 50 likeliest, vLLM at temperature 1.
+    """
     return {
+        "do_sample": temperature > 0,
+        "temperature": temperature,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
         "bos_token_id": EOS_ID,
         "eos_token_id": list(STOP_IDS),
         "pad_token_id": EOS_ID,

@@ -28,6 +28,8 @@ SPECIALS = (EOS, USER, ASSISTANT, SYSTEM, END)
 EOS_ID, END_ID = SPECIALS.index(EOS), SPECIALS.index(END)
 STOP_IDS = (END_ID, *(index for index in range(len(SPECIALS)) if index != END_ID))
 """Tokens that end an answer, so that none goes on into somebody's next turn."""
+TEMPERATURE = 0.7
+"""Of an answer where a request names none: the endpoint's and an exported folder's default."""
 
 _GUARD = "\ufdd0"
 """Stands inside a special token's spelling that is ordinary text: ``<|`` guard ``user|>``. The

@@ -164,6 +164,13 @@ class TextRun(StageConfig):
         return self
 
     @property
+    def exported(self) -> HfConfig:
+        """The export's config; a folder without a temperature of its own has the endpoint's."""
+        own = self.hf.temperature
+        served = self.package.limits.temperature
+        return self.hf.model_copy(update={"temperature": served if own is None else own})
+
+    @property
     def registered(self) -> RegisterConfig:
         """The registry's config; a model without a name of its own is named after its run."""
         return self.registry.model_copy(update={"name": self.registry.name or self.name})

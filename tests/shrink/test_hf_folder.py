@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import pytest
+import torch
 
 from components.core.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.workdir import Workdir
@@ -22,6 +23,9 @@ from components.text.chat import (
     chat_ids,
     open_tokenizer,
 )
+from flows.presets.text import TextRun
+from serving.limits import Limits
+from serving.sampling import Sampling
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 
@@ -144,3 +148,36 @@ def test_the_mask_covers_answers_and_their_ends(folder: Path, fast: Any) -> None
     tokenizer = open_tokenizer(folder)
     assert covered == [token for answer in answers for token in answer_ids(tokenizer, answer)]
     assert len(covered) < len(read["input_ids"])
+
+
+def test_answers_are_drawn_as_the_endpoint_draws_them(folder: Path, fast: Any) -> None:
+    served = Sampling(temperature=Limits().temperature)
+    written = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    assert written.do_sample
+    assert (written.temperature, written.top_p) == (served.temperature, served.top_p)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    prompt = fast.apply_chat_template(RAGGED[0], add_generation_prompt=True, return_tensors="pt")
+    torch.manual_seed(0)
+    drawn = loaded.generate(**prompt, num_return_sequences=400, max_new_tokens=1)[:, -1]
+    assert len(drawn.unique()) > 50  # transformers' own top_k
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, 0.25), (0.0, 0.0)])
+def test_the_runs_temperature_is_written(
+    model: Checkpoint,
+    tokens: Tokens,
+    tokenizer: Tokenizer,
+    fresh: New,
+    own: float | None,
+    expected: float,
+) -> None:
+    run = TextRun.model_validate(
+        {
+            "hf": {"parity": SMALL.model_dump(), "temperature": own},
+            "package": {"limits": {"temperature": 0.25}},
+        }
+    )
+    made = export_hf(run.exported, model, tokenizer, tokens, fresh())
+    written = generation_config(fresh().path(made))
+    assert written["temperature"] == expected
+    assert written["do_sample"] == (expected > 0)
