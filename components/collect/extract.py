@@ -6,6 +6,8 @@ to the shard its id names, so the corpus is the same whatever the pages were sto
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -18,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from components.collect.extraction.main_text import main_text
 from components.collect.textbytes import decode
@@ -31,7 +33,7 @@ from components.core.inhand import InHand, Losses
 from components.core.log import get_logger
 from components.core.rows import DOCUMENT, QUARANTINE, document_id, shard_of
 from components.core.shards import shard_name, write_shard
-from components.core.sources import AlarmConfig, Sources
+from components.core.sources import AlarmConfig, Sources, source_of
 from components.core.workdir import Workdir
 
 log = get_logger(__name__)
@@ -68,6 +70,14 @@ class ExtractConfig(StageConfig):
     shard_seconds: float = Field(
         default=3600, gt=0, le=10**6, description="longest work on one WARC file"
     )
+
+    @field_validator("forums")
+    @classmethod
+    def _are_hosts(cls, forums: tuple[str, ...]) -> tuple[str, ...]:
+        for forum in forums:
+            if not re.fullmatch(r"[\w-]+(?:\.[\w-]+)*", forum):
+                raise ValueError(f"{forum!r} is no host; forum.example is one")
+        return tuple(forum.lower() for forum in forums)
 
 
 @dataclass(frozen=True)
@@ -222,9 +232,11 @@ def _quarantine(
     pages = table.num_rows + sum(pq.ParquetFile(t).metadata.num_rows for t in targets)
     if bad.num_rows > config.max_bad_share * pages:
         first = bad.slice(0, 1).to_pylist()[0]
+        (source, lost), *_ = Counter(map(source_of, bad["url"].to_pylist())).most_common(1)
         raise DataError(
             f"{bad.num_rows} of {pages} pages gave no text (extract.max_bad_share "
-            f"{config.max_bad_share:g}), the first {first['url']}: {first['reason']}"
+            f"{config.max_bad_share:g}), most of them of {source} ({lost}), the first "
+            f"{first['url']}: {first['reason']}"
         )
     reasons = {at: [reason] for at, reason in enumerate(table["reason"].to_pylist())}
     sources.count(table["url"].to_pylist(), reasons)

@@ -55,8 +55,8 @@ class Sources:
             rows.append({**row, "main_reason": main, "alarm": alarm})
             if alarm:
                 lines.append(
-                    f"{source} lost {dropped} of {documents} documents in {stage}, most of them to "
-                    f"{main}; {stage}.alarm says when this is told"
+                    f"{source} lost {dropped} of {documents} documents in {stage}, mostly by "
+                    f"'{main}'; {stage}.alarm says when this is told"
                 )
         (folder / FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         return lines

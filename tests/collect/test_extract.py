@@ -173,6 +173,8 @@ def test_small_marked_part_is_not_the_main_part() -> None:
         ('<meta charset="koi8-r">наука'.encode("koi8-r"), "", '<meta charset="koi8-r">наука'),
         ("été".encode("utf-16"), "text/html", "été"),
         ("\ufeffx".encode(), "", "x"),
+        ("東京へ".encode("iso-2022-jp"), "text/html; charset=iso-2022-jp", "東京へ"),
+        ("plain text".encode("utf-16-le"), "text/html; charset=utf-16le", "plain text"),
         ("cut é".encode()[:-1], "text/html", "cut \ufffd"),
     ],
 )
@@ -324,7 +326,10 @@ def test_bad_pages_are_set_aside_and_too_many_are_an_error(tmp_path: Path) -> No
     ]
     assert figure(corpus) == "documents 4; set aside: 1 too short, 2 unreadable"
     strict = ExtractConfig(max_chars=4000, max_bad_share=0.1)
-    with pytest.raises(DataError, match=r"2 of 7 pages gave no text .* http://a\.example/empty"):
+    with pytest.raises(
+        DataError,
+        match=r"2 of 7 pages gave no text .* of a\.example \(2\), the first http://a\.example/empty",
+    ):
         extract(strict, pages, Workdir.temporary(tmp_path / "store"))
 
 
@@ -342,8 +347,8 @@ def test_a_source_that_loses_many_pages_is_told_aloud(
     assert corpus.stats["alarms"] == 1
     (line,) = [record.message for record in caplog.records]
     assert line == (
-        "bad.example lost 6 of 6 documents in extract, most of them to shorter than 200 "
-        "characters; extract.alarm says when this is told"
+        "bad.example lost 6 of 6 documents in extract, mostly by 'shorter than 200 "
+        "characters'; extract.alarm says when this is told"
     )
     rows = json.loads((work.path(corpus) / FILE).read_text())
     assert [(row["source"], row["dropped"]) for row in rows] == [
@@ -365,6 +370,8 @@ def test_comments_are_text_on_hosts_named_as_forums(tmp_path: Path) -> None:
     rows = documents(work, extract(config, pages_of(tmp_path, bodies), work))
     counts = {row["source"]: row["text"].count("I think that") for row in rows}
     assert counts == {"talk.a.example": 4, "b.example": 0}
+    with pytest.raises(ValueError, match="'https://a.example/' is no host"):
+        ExtractConfig(forums=("https://a.example/",))
 
 
 def test_a_page_built_to_be_slow_is_set_aside_at_once(tmp_path: Path) -> None:

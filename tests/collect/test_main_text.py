@@ -110,7 +110,7 @@ def test_the_headline_is_told_apart_from_the_text(before: str, headline: str) ->
             '<div class="vp-doc"><h1>A <a class="header-anchor">#</a></h1><div class="language-js">'
             '<button class="copy"></button><span class="lang">js</span><pre><code>x</code></pre>'
             "</div></div><aside>O</aside>",
-            "# A\n\njs\n\n```js\nx\n```",
+            "# A\n\n```js\nx\n```",
         ),
         (
             '<meta name="generator" content="pdoc 16"><nav>N</nav><main class="pdoc"><h1>m</h1>'
@@ -147,6 +147,115 @@ def test_a_short_page_is_whole_and_a_short_menu_is_not() -> None:
         "<form action=x><input type=hidden><h2>Hours</h2><p>We open at nine every day.</p></form>"
     )
     assert main_text(form, "text/html", "n").text == "## Hours\n\nWe open at nine every day."
+
+
+MENU = "".join(f"<a href='/{n}'>Menu entry {n}</a> " for n in range(12))
+
+
+def in_article(part: str) -> str:
+    """The text of an article that holds ``part``, on a page with a menu and a footer."""
+    body = f"<nav>{MENU}</nav><article><h1>Bridge</h1>{PARAGRAPHS}{part}{MORE}</article>"
+    page = f"<body>{body}<footer>All rights reserved.</footer></body>"
+    return main_text(page, "text/html", "n").text
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("<p>A bell &#7;rings \x1bhere for all the people of the town.</p>", "bell rings here for"),
+        (
+            "<p>Ships that carry the wo&shy;rd leave the port before sunrise.</p>",
+            "carry the word leave",
+        ),
+        (
+            "<p><ruby>東京<rt>とうきょう</rt></ruby>に行く人はとても多い。</p>",
+            "東京(とうきょう)に行く",
+        ),
+        (
+            "<p>On <time>1 May</time> the quay opens to all of the visitors again.</p>",
+            "1 May the quay",
+        ),
+        (
+            "<p>So <math><mi>x</mi><mo>=</mo><mn>2</mn></math> holds for each wave.</p>",
+            "So $x=2$ holds",
+        ),
+        ('<div class="katex-display"><math><mi>a</mi><mo>+</mo><mi>b</mi></math></div>', "$$a+b$$"),
+        (
+            '<p>Its height is <span class="mwe-math-element"><span style="display: none"><math '
+            'alttext="{\\displaystyle h^{2}}"><mi>h</mi></math></span><img alt="h"></span>, they say.</p>',
+            "Its height is $h^{2}$, they say.",
+        ),
+        (
+            '<p>It is <img src="https://a.example/gif.latex?x%5E2" alt=""> metres long each day.</p>',
+            "It is $x^2$ metres",
+        ),
+        (
+            r"<p>So \(\sum_i f(x)\,dx\) is the area that is used by ships.</p>",
+            r"So $\sum_i f(x)\,dx$ is",
+        ),
+        (
+            "<table><tr><th>Op</th><th>Use</th></tr><tr><td><code>a|b</code></td><td>or | pipe</td>"
+            "</tr></table>",
+            r"or \| pipe",
+        ),
+        (
+            '<aside class="admonition warning"><p>Never tie a boat to the wall.</p></aside>',
+            "Never tie",
+        ),
+        (
+            '<div class="syntaxhighlighter"><table><tr><td class="gutter"><div class="line">1</div></td>'
+            '<td class="code"><div class="container"><div class="line"><code>def</code> <code>f():'
+            "</code></div><div class='line'><code>    return 1</code></div></div></td></tr></table></div>",
+            "```\ndef f():\n    return 1\n```",
+        ),
+        (
+            "<h3><button>How do I dock here?</button></h3><p>Call the master first.</p>",
+            "### How do I",
+        ),
+    ],
+)
+def test_what_stands_in_an_article_is_not_lost(part: str, text: str) -> None:
+    assert text in in_article(part)
+
+
+@pytest.mark.parametrize(
+    ("part", "lacks"),
+    [
+        (
+            '<div class="mw-heading"><h2>Past</h2><span class="mw-editsection">[edit]</span></div>',
+            "[edit]",
+        ),
+        ('<ol><li>A note on the stones. <a href="#r" class="footnote-back">↩︎</a></li></ol>', "↩"),
+    ],
+)
+def test_marks_that_lead_elsewhere_go(part: str, lacks: str) -> None:
+    assert lacks not in in_article(part)
+
+
+def test_a_short_page_loses_what_its_own_names_call_no_text() -> None:
+    frame = (
+        '<div id="cookie-banner">We use cookies.</div><div class="sidebar">Archives</div>'
+        '<section id="comments"><p>I disagree.</p></section><div class="footer">© 2024</div>'
+    )
+    page = f"<body><h1>Hours</h1><p>We open at nine on every day of the year.</p>{frame}</body>"
+    found = main_text(page, "text/html", "n")
+    assert found.text == "# Hours\n\nWe open at nine on every day of the year."
+    assert "Archives" in found.navigation
+    assert "I disagree." in main_text(page, "text/html", "n", comments=True).text
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<p>" + '<a href="/x">abc</a> ' * 20_000,
+        "<p>" + "<b>x</b><i>y</i>" * 20_000,
+        "<ul>" + "<ul><li>a</ul>" * 5_000,
+        "<table><tr>" + "<td>a" * 1000 + "<tr><td>b" * 3000 + "</table>",
+    ],
+)
+def test_no_page_takes_the_square_of_its_length(page: str) -> None:
+    """What goes over all for each would outlast the test's time, or fill memory with blanks."""
+    assert len(main_text(page, "text/html", "n").text) < 2 * len(page)
 
 
 def test_a_page_without_links_has_no_menu_to_leave_out() -> None:

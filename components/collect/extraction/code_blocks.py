@@ -23,13 +23,15 @@ from components.collect.extraction.tree_edits import (
 
 _LANGUAGE = re.compile(
     r"(?:^|[\s;])(?:mw-highlight-lang-|language[-:]|lang[-:]|highlight-source-|source-|src-|"
-    r"highlight-|brush:\s*|sourcecode\s+|hljs\s+|programlisting\s+)([a-z0-9+#_.-]+)"
+    r"highlight-|brush:\s*|sourcecode\s+|hljs\s+|programlisting\s+|hl-|sh_)"
+    r"(?!language-|lang-|hljs)([a-z0-9+#_.-]+)"
 )
 """How highlighters name a language in a class."""
 _NO_LANGUAGE = word_set(
     "code default hljs language-none line-numbers literal-block nohighlight none notranslate "
     "plain plaintext text wrap wrapper copy example"
 )
+_LANGUAGE_KEYS = ("data-lang", "data-language", "data-enlighter-language", "data-code-lang")
 _ALIASES = {"py": "python", "python3": "python", "py3": "python", "ipython3": "python"}
 _KNOWN = word_set(
     "bash c clojure cpp csharp css diff elixir erlang fortran go haskell html ini java javascript "
@@ -76,18 +78,19 @@ def language_of(block: Element) -> str:
     for element in [*block.iter("code"), block, *list(block.iterancestors())[:3]]:
         if element.tag in ("body", "main", "article", "section"):
             break
-        for key in ("data-lang", "data-language", "data-enlighter-language"):
+        for key in _LANGUAGE_KEYS:
             named = (element.get(key) or "").strip().lower()
             if re.fullmatch(r"[a-z0-9+#_.-]+", named) and named not in _NO_LANGUAGE:
                 return _ALIASES.get(named, named)
-        names = (element.get("class") or "").lower()
+        brush = element.get("data-syntaxhighlighter-params") or ""
+        names = f"{element.get('class') or ''} {brush}".lower()
         for found in _LANGUAGE.findall(names):
             named = str(found).rstrip(";.")
             if named and named not in _NO_LANGUAGE:
                 return _ALIASES.get(named, named)
-        bare = [name for name in names.split() if name in _KNOWN]
+        bare = [name for name in (*names.split(), element.get("lang")) if name in _KNOWN]
         if bare and (element.tag in ("pre", "code") or "src" in names.split()):
-            return bare[0]
+            return str(bare[0])
     return ""
 
 
@@ -120,16 +123,18 @@ def _is_numbers(element: Element) -> bool:
 
 def _is_bare_block(block: Element) -> bool:
     """Lines of code without a ``pre`` around them: Doxygen's fragments, a ``code`` with breaks."""
-    if (
-        any(outer.tag == "pre" for outer in block.iterancestors())
-        or block.find(".//pre") is not None
-    ):
-        return False
     if block.tag == "div":
-        return "fragment" in class_names(block) and any(
+        has_lines = "fragment" in class_names(block) and any(
             _LINE.search(child.get("class") or "") for child in block
         )
-    return sum(1 for _ in block.iter("br")) >= 2 or any(True for _ in block.iter("div", "p"))
+    else:
+        breaks = sum(1 for _ in block.iter("br"))
+        has_lines = breaks >= 2 or next(block.iter("div", "p"), None) is not None
+    return (
+        has_lines
+        and next(block.iter("pre"), None) is None
+        and not any(outer.tag == "pre" for outer in block.iterancestors())
+    )
 
 
 def _restore_pre(pre: Element) -> None:

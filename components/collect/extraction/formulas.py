@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote_plus
 
 from lxml import etree
 
 from components.collect.extraction.html_tree import Element
-from components.collect.extraction.tree_edits import drop, is_inside, put_text
+from components.collect.extraction.tree_edits import BACKSLASH, drop, is_inside, put_text
 
 
 def _has_class(name: str) -> str:
@@ -36,23 +37,45 @@ _RENDERED: Any = etree.XPath(
 )
 _STYLED = re.compile(r"\{\\(?:display|text)style\s+(.*)\}", re.DOTALL)
 _DELIMITED = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$\$?", re.DOTALL)
+_INLINE = re.compile(r"\\\(([^\n]{1,2000}?)\\\)")
+_DISPLAY = re.compile(r"\\\[(.{1,4000}?)\\\]", re.DOTALL)
+_TEX_ADDRESS = re.compile(r"latex|mimetex|/tex\b|\.latex", re.IGNORECASE)
 _NAMED_TEX = re.compile(r"latex|\btex\b|math|equation", re.IGNORECASE)
 
 
 def restore_formulas(root: Element) -> None:
     """Write every formula under ``root`` as ``$…$``, or ``$$…$$`` where it is set apart."""
-    if next(root.iter("math", "script", "img", "mjx-container"), None) is None:
-        return
-    for script in _SCRIPTS(root):
+    scripts = _SCRIPTS(root)
+    for script in scripts:
         put_text(script, _delimited(script.text or "", "display" in script.get("type")))
+    for image in list(root.iter("img")):
+        _restore_image(image)
+    if not scripts and next(root.iter("math", "mjx-container"), None) is None:
+        return  # what follows walks the page several times
     for container in _CONTAINERS(root):
         if is_inside(container, root):
             _restore(container)
     for rendered in _RENDERED(root):
         if is_inside(rendered, root):
             drop(rendered)
-    for image in list(root.iter("img")):
-        _restore_image(image)
+
+
+def restore_delimited(root: Element) -> None:
+    r"""Write formulas that stand as ``\(…\)`` and ``\[…\]`` in the text with dollar signs."""
+    code = {e for block in root.iter("pre", "code", "kbd", "samp", "tt") for e in block.iter()}
+    for element in root.iter():
+        if element not in code:
+            element.text = _with_dollars(element.text)
+        if element.getparent() not in code:
+            element.tail = _with_dollars(element.tail)
+
+
+def _with_dollars(text: str | None) -> str | None:
+    r"""Formulas that stand as ``\(…\)`` and ``\[…\]`` in the text, for a script to find."""
+    if not text or "\\" not in text:
+        return text
+    text = _INLINE.sub(lambda found: _delimited(found[1], False), text)
+    return _DISPLAY.sub(lambda found: _delimited(found[1], True), text)
 
 
 def _restore(container: Element) -> None:
@@ -84,12 +107,14 @@ def _restore_image(image: Element) -> None:
         put_text(image, _delimited(next(filter(None, delimited.groups()), ""), False))
     elif "\\" in alt and _NAMED_TEX.search(named):
         put_text(image, _delimited(alt, False))
+    elif not alt and "?" in (image.get("src") or "") and _TEX_ADDRESS.search(image.get("src")):
+        put_text(image, _delimited(unquote_plus(image.get("src").partition("?")[2]), False))
     elif 0 < len(alt) < 8 and not re.search(r"[\w\s]", alt):  # emoji, of one glyph or several
         put_text(image, alt)
 
 
 def _delimited(tex: str, is_apart: bool) -> str:
-    tex = tex.strip()
+    tex = tex.strip().replace("\\", BACKSLASH)
     mark = "$$" if is_apart else "$"
     return f"{mark}{tex}{mark}" if tex else ""
 

@@ -46,6 +46,14 @@ _XML_DECLARATION = re.compile(r"\s*<\?xml\b[^<>]{0,500}\?>")
 _ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
 _OPEN_ENTITY = re.compile(r"&([A-Za-z]{2,8}[0-9]{0,2})(?![A-Za-z0-9;=])")
 """A named character without its semicolon; not in an address's ``?a=1&copy=2``."""
+_NO_CHARACTER = re.compile(
+    "&#(?:0*(?:[1-8]|1[124-9]|2[0-9]|3[01])|[xX]0*(?:[1-8b-cB-CeEfF]|1[0-9a-fA-F]|[fF]{3}[eEfF]))"
+    "(?:;|(?![0-9a-fA-F]))"
+)
+"""Numbers of control characters and of what Unicode calls no character: no tree holds them."""
+_FORM_FEED, _CONTROLS = b"\x0c", bytes([*range(9), 11, *range(14, 32)])
+_NO_UTF8 = re.compile(b"\xef\xb7[\x90-\xaf]|\xef\xbf[\xbe\xbf]")
+"""Unicode's noncharacters of the first plane."""
 _XML_ENTITIES = frozenset({"amp", "apos", "gt", "lt", "quot"})
 _IS_DEEP: Any = etree.XPath("boolean(" + "/*" * _FLAT_DEPTH + ")")
 _IS_TOO_DEEP: Any = etree.XPath("boolean(" + "/*" * MAX_DEPTH + ")")
@@ -65,6 +73,8 @@ def parse_html(text: str, *, is_xhtml: bool = False) -> Element | None:
             deeper than ``MAX_DEPTH``.
     """
     refuse_attributes(text)
+    if "&#" in text:
+        text = _NO_CHARACTER.sub("", text.replace("&#12;", " "))
     declaration = _XML_DECLARATION.match(text)
     root = None
     if is_xhtml or declaration:
@@ -110,6 +120,12 @@ def drop_programs(root: Element) -> None:
             element.drop_tree()
 
 
+def _tree_bytes(text: str) -> bytes:
+    """``text`` in UTF-8, without what no tree holds."""
+    raw = text.encode("utf-8", "replace").replace(_FORM_FEED, b" ").translate(None, _CONTROLS)
+    return _NO_UTF8.sub(b"", raw)
+
+
 def _parse_html(text: str) -> Element | None:
     # Without `huge_tree`, what is nested deeper than 256 elements would be lost in silence.
     parser = etree.HTMLParser(
@@ -117,7 +133,7 @@ def _parse_html(text: str) -> Element | None:
     )
     parser.set_element_class_lookup(_CLASSES)
     try:
-        return etree.fromstring(text.encode(errors="replace"), parser=parser)
+        return etree.fromstring(_tree_bytes(text), parser=parser)
     except (etree.LxmlError, ValueError):
         return None
 
@@ -136,7 +152,7 @@ def _parse_xml(text: str) -> Element | None:
     )
     parser.set_element_class_lookup(_CLASSES)
     try:
-        root = etree.fromstring(_ENTITY.sub(_character, text).encode("utf-8", "replace"), parser)
+        root = etree.fromstring(_tree_bytes(_ENTITY.sub(_character, text)), parser)
     except (etree.LxmlError, ValueError):
         return None
     for element in root.iter(etree.Element):
@@ -156,8 +172,7 @@ def _html4_character(entity: re.Match[str]) -> str:
 
 def _flatten(root: Element) -> None:
     """Unwrap dress, and lift a paragraph out of the paragraph that was never closed before it."""
-    for element in list(root.iter(*_DRESS)):
-        element.drop_tag()
+    etree.strip_tags(root, *_DRESS)
     for paragraph in list(root.iter("p")):
         parent = paragraph.getparent()
         if parent is not None and parent.tag == "p":

@@ -13,13 +13,14 @@ from typing import Any
 
 from lxml import etree
 
+from components.collect.extraction.boilerplate import has_comments, leave_out_boilerplate
 from components.collect.extraction.html_tree import Element, drop_programs, parse_html
 from components.collect.extraction.manuals import find_manual, leave_out_links
 from components.collect.extraction.markdown_source import read_markdown
-from components.collect.extraction.markdown_writer import tidy, write_markdown
+from components.collect.extraction.markdown_writer import repair_tree, tidy, write_markdown
 from components.collect.extraction.outline import outline
 from components.collect.extraction.projection import Projection, project
-from components.collect.extraction.runs import Run, link_share, read_runs, words_of
+from components.collect.extraction.runs import Run, read_runs, words_of
 from components.collect.extraction.trafilatura_text import choose_text
 from components.collect.extraction.tree_edits import clean_text
 from components.collect.metadata import Facts, Metadata, read_facts, read_metadata
@@ -38,8 +39,9 @@ _MOST_OF_SHORT = 0.5
 """Of a short page's text, which its ``main`` holds; with less it marks something else."""
 _LEAST_BODY = 200
 """Characters of ``articleBody`` in a page's JSON-LD that say it is no teaser."""
+_HTML_KINDS = ("text/html", "application/xhtml+xml")
+_MARKDOWN_KINDS = ("text/markdown", "text/x-markdown")
 _SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
-_COMMENTS = re.compile(r"\b(?:comments?|disqus|respond|replies)(?:\b|[_-])", re.IGNORECASE)
 _APART = ("|", "-", "–", "—", "·", "•", "»", "::")
 """What stands between a page's own title and its site's name."""
 _IS_ASIDE: Any = etree.XPath("boolean(ancestor::nav or ancestor::footer or ancestor::aside)")
@@ -87,13 +89,13 @@ def main_text(
             to read; says which.
     """
     kind = content_type.partition(";")[0].strip().lower()
-    if kind not in ("", "text/html", "application/xhtml+xml", "text/plain", "text/markdown"):
+    if kind not in ("", *_HTML_KINDS, "text/plain", *_MARKDOWN_KINDS):
         raise ValueError(f"no page: {kind}")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     if "html" in kind or (not kind and _SIGNS_OF_HTML.search(text[:65536])):
         found = _of_html(text, name, url, is_xhtml="xhtml" in kind, comments=comments)
     else:
-        found = _of_text(text, name, is_markdown=kind == "text/markdown")
+        found = _of_text(text, name, is_markdown=kind in _MARKDOWN_KINDS)
     if not found.text.strip():
         raise ValueError("holds no text")
     return found
@@ -118,7 +120,7 @@ def _of_html(text: str, name: str, url: str, *, is_xhtml: bool, comments: bool) 
     body = root if body is None else body
     manual = find_manual(root, text, facts.meta.get("generator", ""))
     if manual is not None:
-        written = _write_manual(manual, read_runs(body))
+        written = _write_manual(manual, body)
     else:
         written = _write(root, body, facts, comments=comments)
     headings, code = outline(written.markdown)
@@ -130,22 +132,22 @@ def _of_html(text: str, name: str, url: str, *, is_xhtml: bool, comments: bool) 
 
 
 def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Written:
+    repair_tree(body)
     runs = read_runs(body)
     links = _link_share(runs)
     if links <= FEW_LINKS and sum(len(run.text) for run in runs) < SHORT_CHARS:
-        part = _marked_main(body)
-        left_out = _outside(part, runs)
-        return _Written(write_markdown(part) or _article_body(facts), left_out)
+        return _write_whole(_marked_main(body), runs, facts, comments=comments)
     chosen = choose_text(root, comments=comments)
     if chosen is None:
-        return _Written(_article_body(facts) or write_markdown(body))
-    projection = project(runs, chosen.text)
+        return _write_whole(body, runs, facts, comments=comments)
     count = len(words_of(chosen.text))
     share = count / max(1, sum(len(run.words) for run in runs))
     is_partial = links <= NO_LINKS and LEAST_CHOSEN <= share <= MOST_CHOSEN
-    if is_partial and (comments or not _has_comments(body)):
-        return _Written(write_markdown(body))
-    if projection is None or not LEAST_FOUND * count <= projection.word_count <= MOST_FOUND * count:
+    if is_partial and (comments or not has_comments(body)):
+        return _write_whole(body, runs, facts, comments=comments)
+    projection = project(runs, chosen.text)
+    found = projection.word_count if projection is not None else 0
+    if projection is None or not LEAST_FOUND * count <= found <= MOST_FOUND * count:
         markdown = tidy(clean_text(chosen.as_markdown()))
         return _Written(markdown, headline=_headline(runs, None, markdown, facts.title))
     left_out = projection.left_out()
@@ -154,10 +156,19 @@ def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Wr
     return _Written(write_markdown(body, is_chosen=True), left_out, headline)
 
 
-def _write_manual(manual: Element, runs: list[Run]) -> _Written:
+def _write_manual(manual: Element, body: Element) -> _Written:
     leave_out_links(manual)
-    left_out = _outside(manual, runs)
-    return _Written(write_markdown(manual), left_out)
+    repair_tree(body)
+    return _Written(write_markdown(manual), _outside(manual, read_runs(body)))
+
+
+def _write_whole(part: Element, runs: list[Run], facts: Facts, *, comments: bool) -> _Written:
+    """A page, or its ``main``, less what its own names call no text."""
+    leave_out_boilerplate(part, comments=comments)
+    left_out = _outside(part, runs)
+    structured = _article_body(facts)
+    markdown = write_markdown(part)
+    return _Written(structured if len(structured) > 2 * len(markdown) else markdown, left_out)
 
 
 def _outside(part: Element, runs: list[Run]) -> str:
@@ -178,18 +189,10 @@ def _marked_main(body: Element) -> Element:
     return body
 
 
-def _has_comments(body: Element) -> bool:
-    """Whether readers' words stand on the page, which trafilatura leaves out with good reason."""
-    return any(
-        _COMMENTS.search(f"{element.get('class') or ''} {element.get('id') or ''}")
-        for element in body.iter("div", "section", "ol", "ul", "aside", "article", "li")
-    )
-
-
 def _link_share(runs: list[Run]) -> float:
     """The share of a page's words that stand in links."""
     words = sum(len(run.words) for run in runs)
-    return sum(link_share(run) * len(run.words) for run in runs) / max(1, words)
+    return sum(run.link_share * len(run.words) for run in runs) / max(1, words)
 
 
 def _article_body(facts: Facts) -> str:
@@ -212,7 +215,7 @@ def _headline(runs: list[Run], projection: Projection | None, markdown: str, tit
         return ""
     for index, run in enumerate(runs[:first]):
         line = " ".join(run.text.split())
-        if is_h1[index] and link_share(run) < 1 and not _is_site(line, title):
+        if is_h1[index] and run.link_share < 1 and not _is_site(line, title):
             return clean_text(line)
     return ""
 

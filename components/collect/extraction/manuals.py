@@ -72,12 +72,13 @@ _GENERATORS = (
     _generator("vitepress", {"vp-doc": _VITEPRESS}, _VITEPRESS),
     _generator("pdoc", {}, f"//main[{_has('pdoc')}]", "//main"),
     _generator("javadoc", {}, "//main", f"//div[{_has('contentContainer')}]"),
-    _generator("doxygen", {}, f"//div[{_has('contents')}]"),
+    _generator("doxygen", {}, '//div[@id="doc-content"]', f"//div[{_has('contents')}]"),
     _generator("makeinfo texi2any", {}, "//body"),
     _generator("antora", {}, f"//article[{_has('doc')}]"),
     _generator("asciidoctor", {}, "//body"),
     _generator("starlight", {}, f"//div[{_has('sl-markdown-content')}]"),
     _generator("typedoc", {}, f"//div[{_has('col-content')}]"),
+    _generator("docfx", {}, '//article[@id="_content"]', "//article"),
 )
 _NEVER = ("nav", "footer", "button", "form")
 _ALWAYS_KEPT = frozenset({"body", "code", "main", "pre", "section", "table", *HEADINGS})
@@ -88,10 +89,11 @@ _LEFT_OUT = word_set(
     "test-arrow hideme out-of-band rightside sphinxsidebar related navbox nav-panel source-link "
     "md-source-file md-content__button md-tags wy-breadcrumbs rst-footer-buttons rst-versions "
     "headertitle-nav view-source-button view-source-toggle-button view-source-toggle-state "
-    "copybtn line-block-nav bd-toc"
+    "copybtn bd-toc copiable-link node permalink nav-path memlabels search-results feedback "
+    "improve-doc contribution sidetoc tsd-page-toolbar sl-anchor-link"
 )
 _LEFT_OUT_IDS = word_set(
-    "toc table-of-contents copy-path banner searchbox indices-and-tables search "
+    "toc table-of-contents copy-path banner footer searchbox indices-and-tables search "
     "synthetic-implementations synthetic-implementations-list blanket-implementations "
     "blanket-implementations-list"
 )
@@ -141,8 +143,12 @@ def _is_left_out(element: Element) -> bool:
         return not any(outer.tag in ("pre", "code") for outer in element.iterancestors())
     if element.tag == "aside":
         return not any(_KEPT_ASIDES.search(name) for name in names)
-    if element.tag == "a" and "src" in names:
+    if element.tag == "a" and ("src" in names or element.text_content().strip() in ("¶", "§")):
         return True
+    if element.tag == "span" and "lang" in names and element.getnext() is not None:
+        return bool(
+            element.getnext().tag == "pre"
+        )  # VitePress' name of the language, over the code
     if element.get("role") in ("navigation", "search", "doc-toc"):
         return True
     if "contents" in names and "topic" in names:  # docutils' contents of one page

@@ -58,7 +58,7 @@ def _without_comments(line: str, in_comment: bool) -> tuple[str, bool]:
             at, in_comment = end + 3, False
         else:
             begin = line.find("<!--", at)
-            if begin < 0:
+            if begin < 0 or line.count("`", 0, begin) % 2:  # in a span of code
                 shown.append(line[at:])
                 break
             shown.append(line[at:begin])

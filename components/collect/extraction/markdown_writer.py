@@ -12,12 +12,12 @@ from html_to_markdown import ConversionOptions, PreprocessingOptions, convert
 from lxml import etree
 
 from components.collect.extraction.code_blocks import restore_code
-from components.collect.extraction.formulas import restore_formulas
+from components.collect.extraction.formulas import restore_delimited, restore_formulas
 from components.collect.extraction.html_tree import Element
-from components.collect.extraction.inline import restore_inline
+from components.collect.extraction.inline import restore_inline, write_inline
 from components.collect.extraction.outline import read_lines
 from components.collect.extraction.structure import HEADINGS, restore_structure
-from components.collect.extraction.tree_edits import drop, is_inside
+from components.collect.extraction.tree_edits import BACKSLASH, drop, is_inside
 
 _OPTIONS = ConversionOptions(
     autolinks=False,
@@ -44,27 +44,32 @@ _APART: Any = etree.XPath(
     './/*[@hidden or @aria-hidden="true" or @style or self::nav or self::footer or self::menu or '
     'self::dialog or self::button or self::template or @role="navigation" or @role="search"]'
 )
-_WRAPPERS = ("noscript", "button", "form", "template", "marquee", "fieldset", "label", "legend")
 _PLACED = ("nav", "footer", "menu", "dialog", "button")
 _LENGTH: Any = etree.XPath("string-length(.)")
 
 
+def repair_tree(root: Element) -> None:
+    """Say in plain HTML what the tree means: formulas, code, structure, signs inside a line."""
+    restore_formulas(root)
+    restore_code(root)
+    restore_delimited(root)
+    restore_structure(root)
+    restore_inline(root)
+
+
 def write_markdown(element: Element, *, is_chosen: bool = False) -> str:
-    """The element's content as Markdown, blocks set apart by an empty line; changes the tree.
+    """A repaired element's content as Markdown, blocks set apart by an empty line.
 
     Args:
-        element: A page's part.
+        element: A page's part, which is changed.
         is_chosen: It holds nothing but text by now, so that menus and what is hidden stay too: an
             open panel is hidden until a reader asks for it.
     """
-    restore_formulas(element)
-    restore_code(element)
     _leave_out(element, is_chosen=is_chosen)
-    restore_structure(element)
-    restore_inline(element)
+    write_inline(element)
     element.tail = None
     html = etree.tostring(element, encoding="unicode", method="html")
-    return tidy(convert(html, _OPTIONS).content or "")
+    return tidy(convert(html, _OPTIONS).content or "").replace(BACKSLASH, "\\")
 
 
 def _leave_out(element: Element, *, is_chosen: bool) -> None:
@@ -76,9 +81,10 @@ def _leave_out(element: Element, *, is_chosen: bool) -> None:
         is_template = part.tag == "template" and part.get("shadowrootmode") is None
         if is_template or (not is_chosen and _is_apart(part) and _LENGTH(part) <= least):
             drop(part)
-    for wrapper in list(element.iter(*_WRAPPERS)):
-        if wrapper is not element:
-            _unwrap(wrapper)
+    for wrapper in list(element.iter("form", "fieldset", "noscript", "template")):
+        wrapper.tag = "div"
+        wrapper.attrib.clear()
+    etree.strip_tags(element, "button", "marquee", "label", "legend")
     for placed in element.iter(*_PLACED):
         placed.tag = "div"
 
@@ -94,14 +100,6 @@ def _is_apart(part: Element) -> bool:
         or part.get("role") in ("navigation", "search")
         or _HIDDEN.search(part.get("style") or "")
     )
-
-
-def _unwrap(wrapper: Element) -> None:
-    if wrapper.tag in ("form", "fieldset", "noscript", "template"):
-        wrapper.tag = "div"
-        wrapper.attrib.clear()
-    else:
-        wrapper.drop_tag()
 
 
 def tidy(markdown: str) -> str:

@@ -7,14 +7,14 @@ heading right before what is kept comes along.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from components.collect.extraction.boilerplate import is_boilerplate
 from components.collect.extraction.html_tree import Element
-from components.collect.extraction.runs import Run, link_share, words_of
+from components.collect.extraction.runs import Run, words_of
 from components.collect.extraction.tree_edits import drop
 
 _SEQUENCE = 4
@@ -23,14 +23,9 @@ _LEAST_SHARE = 0.7
 """Of a run's sequences that stand in the text. Of 0.5 to 0.9 the best on pages of one half."""
 _NEAR = 6
 """A short run is kept within so many runs of a long one: ``Share`` in a footer is a line too."""
+_CELLS = ("td", "th")
 _UNITS = ("table", "pre", "ul", "ol", "dl")
 _HEADINGS = frozenset({"h2", "h3", "h4", "h5", "h6", "dt", "summary", "caption"})
-_NO_TEXT = re.compile(
-    r"(?:^|[\s_-])(?:nav|navbar|menu|breadcrumbs?|footer|shar(?:e|ing)|social|cookie|related|"
-    r"newsletter|subscribe|sidebar|toc|pagination|pager|advert|promo|edit|editsection|"
-    r"headerlink|hash-link)(?:$|[\s_-])",
-    re.IGNORECASE,
-)
 _MAX_ADDED = {"table": 300, "ul": 120, "ol": 120, "dl": 120}
 """Words that come along when a unit is taken whole, at most."""
 _LEAST_IN_UNIT = {"table": 0.5, "ul": 0.7, "ol": 0.7, "dl": 0.7}
@@ -86,6 +81,10 @@ def project(runs: Sequence[Run], text: str) -> Projection | None:
     ]
     _keep_once(runs, kept, text)
     _keep_units(runs, kept, found, long)
+    for index in range(long[0], long[-1]):
+        text = runs[index].text.strip()
+        if text.startswith("$$") and text.endswith("$$"):  # a formula between paragraphs
+            kept[index] = True
     _keep_headings(runs, kept, long)
     return Projection(runs, kept)
 
@@ -103,13 +102,18 @@ def _lines(text: str) -> list[str]:
 def _stand_in(runs: Sequence[Run], text: str) -> list[bool]:
     sequences = set(_sequences(words_of(text)))
     lines = set(_lines(text))
+    rows = "".join(f" {' '.join(words_of(line))} \n" for line in text.split("\n") if "|" in line)
     found = []
     for run in runs:
         if len(run.words) < _SEQUENCE:
-            found.append(" ".join(run.words) in lines)
+            words = " ".join(run.words)
+            found.append(words in lines or (run.element.tag in _CELLS and f" {words} " in rows))
         else:
             own = list(_sequences(run.words))
-            found.append(sum(one in sequences for one in own) >= _LEAST_SHARE * len(own))
+            missed = sum(one not in sequences for one in own)
+            # One word that the text lacks breaks as many sequences as it stands in.
+            tolerated = max((1 - _LEAST_SHARE) * len(own), min(_SEQUENCE, len(own) // 2))
+            found.append(missed <= tolerated)
     return found
 
 
@@ -161,7 +165,7 @@ def _keep_units(
             is_whole = (
                 standing >= _LEAST_IN_UNIT[unit.tag] * words
                 and words - standing <= _MAX_ADDED[unit.tag]
-                and not _is_named_no_text(unit)
+                and not is_boilerplate(unit)
             )
         if is_whole:
             for at in places:
@@ -175,17 +179,12 @@ def _keep_headings(runs: Sequence[Run], kept: list[bool], long: Sequence[int]) -
             continue
         around = [runs[index].element, *runs[index].element.iterancestors()]
         heading = next((e for e in around[:3] if e.tag in _HEADINGS), None)
-        if heading is None or any(map(_is_named_no_text, around[:5])):
+        if heading is None or any(map(is_boilerplate, around[:5])):
             continue
         following = [runs[index + 1].element, *runs[index + 1].element.iterancestors()][:3]
         if any(e in following for e in [heading, *heading.iterancestors()][:3]):
             # A link alone is a teaser's title, unless the whole heading links to itself.
-            kept[index] = link_share(runs[index]) < 1 or runs[index].element.tag in _HEADINGS
-
-
-def _is_named_no_text(element: Element) -> bool:
-    names = f"{element.get('class') or ''} {element.get('id') or ''}"
-    return element.tag in ("nav", "footer") or _NO_TEXT.search(names) is not None
+            kept[index] = runs[index].link_share < 1 or runs[index].element.tag in _HEADINGS
 
 
 def _empty(element: Element, stay: set[Element]) -> None:

@@ -18,6 +18,8 @@ _BLOCKS = (
 )
 _UNREAD = frozenset({*NEVER_TEXT, "template"})
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_JOINERS = re.compile("[\u200c\u200d]")
+"""Zero-width joiners, which some programs drop and others keep."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 """A word; in scripts that set no blanks between words a character stands for one."""
 
@@ -29,11 +31,13 @@ class Run:
     element: Element
     text: str
     words: tuple[str, ...]
+    link_share: float
+    """Of its characters, those that stand in links."""
 
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of ``text``, in lower case."""
-    return tuple(_WORD.findall(text.lower()))
+    return tuple(_WORD.findall(_JOINERS.sub("", text.lower())))
 
 
 def read_runs(body: Element) -> list[Run]:
@@ -49,6 +53,9 @@ def read_runs(body: Element) -> list[Run]:
     for element in body.iter(*_UNREAD):
         if element.tag != "template" or element.get("shadowrootmode") is None:
             unread.update(element.iter())
+    linked: set[Element] = set()
+    for link in body.iter("a"):
+        linked.update(link.iter())
     runs = []
     for element in body.iter():
         is_block = element in around or element.tag in _BLOCKS
@@ -58,7 +65,8 @@ def read_runs(body: Element) -> list[Run]:
         text = _joined(element, pieces)
         words = words_of(text)
         if words:
-            runs.append(Run(element, text, words))
+            share = 1.0 if element in linked else _link_share(element, text, around)
+            runs.append(Run(element, text, words, share))
     return runs
 
 
@@ -78,10 +86,10 @@ def _pieces(element: Element, around: set[Element]) -> Iterator[str]:
         yield child.tail or ""
 
 
-def link_share(run: Run) -> float:
-    """The share of the run's words that stand in links."""
-    element = run.element
-    if element.tag == "a" or any(outer.tag == "a" for outer in element.iterancestors()):
-        return 1.0
-    linked = sum(len(words_of("".join(link.itertext()))) for link in element.iter("a"))
-    return min(linked / len(run.words), 1.0)
+def _link_share(element: Element, text: str, around: set[Element]) -> float:
+    """The share of an element's own text that stands in links inside it."""
+    parts = [element]
+    if element in around:
+        parts = [c for c in element if c not in around and c.tag not in _BLOCKS]
+    links = (link for part in parts for link in part.iter("a"))
+    return min(sum(len("".join(link.itertext())) for link in links) / len(text), 1.0)

@@ -8,7 +8,13 @@ from typing import Any
 from lxml import etree
 
 from components.collect.extraction.html_tree import Element
-from components.collect.extraction.tree_edits import class_names, drop, is_inside, put_code
+from components.collect.extraction.tree_edits import (
+    class_names,
+    drop,
+    is_inside,
+    put_code,
+    put_text,
+)
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _LISTS = ("ul", "ol", "menu", "dir")
@@ -16,8 +22,15 @@ _ANCHOR_TEXT = re.compile(
     r"[\s#¶§🔗\[\]|]*(?:edit|edit source|link|copy link|permalink)?[\s\[\]]*", re.IGNORECASE
 )
 
-_EDIT_LINKS: Any = etree.XPath('.//*[contains(@class, "mw-editsection")]')
+_EDIT_LINKS: Any = etree.XPath(
+    './/*[contains(@class, "mw-editsection") or contains(@class, "sl-anchor-link")]'
+)
+ADMONITION = re.compile(
+    r"admonition|note|warning|tip|caution|danger|important|alert|callout", re.IGNORECASE
+)
 _PARTS = ("caption", "colgroup", "thead", "tbody", "tfoot", "tr", "td", "th")
+_SPARSE = 8
+"""Cells of the grid for each that is there: Markdown fills every row up to the longest."""
 _LAYOUT_CHARS = 1_000
 """A cell with more text than this in several blocks is a column of the page, not a value."""
 _SIGNATURES: Any = etree.XPath('.//dt[contains(concat(" ", @class, " "), " sig ")]')
@@ -25,8 +38,20 @@ _SIGNATURES: Any = etree.XPath('.//dt[contains(concat(" ", @class, " "), " sig "
 
 def restore_structure(root: Element) -> None:
     """Mend headings, lists, tables and signatures under ``root``."""
+    for unwanted in [*_EDIT_LINKS(root)]:
+        if is_inside(unwanted, root):
+            drop(unwanted)
     for heading in list(root.iter(*HEADINGS)):
         _restore_heading(heading)
+    for box in list(root.iter("input")):
+        if box.get("type") == "checkbox" and any(e.tag == "li" for e in box.iterancestors()):
+            put_text(box, "[x] " if box.get("checked") is not None else "[ ] ")
+    for aside in root.iter("aside"):
+        if ADMONITION.search(aside.get("class") or ""):
+            aside.tag = "div"
+    for footer in list(root.iter("footer")):
+        if any(outer.tag == "blockquote" for outer in footer.iterancestors()):
+            footer.tag = "p"
     for summary in root.iter("summary"):
         if next(summary.iter(*HEADINGS), None) is not None:
             summary.tag = "div"  # else it would be a line in bold, marks of a heading in it
@@ -39,15 +64,13 @@ def restore_structure(root: Element) -> None:
 
 def _restore_heading(heading: Element) -> None:
     """Its words alone, on one line: no sign that links to it, no button around it."""
-    unwanted = [*_EDIT_LINKS(heading)]
-    unwanted += [link for link in heading.iter("a") if _ANCHOR_TEXT.fullmatch(link.text_content())]
-    for element in unwanted:
-        if is_inside(element, heading):
-            drop(element)
-    for wrapper in list(heading.iter("button", "summary", "div", "p", "br", *HEADINGS)):
-        if wrapper is not heading:
-            wrapper.tail = " " + (wrapper.tail or "")
-            wrapper.drop_tag()
+    for link in list(heading.iter("a", "button")):
+        if _ANCHOR_TEXT.fullmatch(link.text_content()) and is_inside(link, heading):
+            drop(link)
+    wrappers = ("button", "summary", "div", "p", "br", *HEADINGS)
+    for wrapper in heading.iterdescendants(*wrappers):
+        wrapper.tail = " " + (wrapper.tail or "")
+    etree.strip_tags(heading, *wrappers)
 
 
 def _restore_signature(term: Element) -> None:
@@ -71,10 +94,8 @@ def _restore_lists(root: Element) -> None:
         parent = item.getparent()
         if parent is not None and parent.tag not in _LISTS:
             _restore_item(item, parent, root)
-    for inner in list(root.iter("ul", "ol")):
-        parent = inner.getparent()
-        if parent is not None and parent.tag in ("ul", "ol"):
-            _hang(inner)
+    for outer in list(root.iter("ul", "ol")):
+        _hang_lists(outer)
     for ordered in list(root.iter("ol")):
         _number(ordered)
 
@@ -95,15 +116,15 @@ def _restore_item(item: Element, parent: Element, root: Element) -> None:
     made.append(item)
 
 
-def _hang(inner: Element) -> None:
+def _hang_lists(outer: Element) -> None:
     """A list that stands between items belongs to the item before it."""
-    before = inner.getprevious()
-    while before is not None and before.tag != "li":
-        before = before.getprevious()
-    if before is None:
-        return
-    inner.tail = None
-    before.append(inner)
+    item = None
+    for child in list(outer):
+        if child.tag == "li":
+            item = child
+        elif child.tag in ("ul", "ol") and item is not None:
+            child.tail = None
+            item.append(child)
 
 
 def _number(ordered: Element) -> None:
@@ -158,7 +179,10 @@ def _is_layout(table: Element, cells: list[list[Element]]) -> bool:
     if table.get("role") in ("presentation", "none"):
         return True
     filled = [sum(1 for cell in row if cell.text_content().strip()) for row in cells]
-    if max(map(len, cells), default=0) < 2 or max(filled, default=0) == 0:
+    width = max(map(len, cells), default=0)
+    if width < 2 or max(filled, default=0) == 0:
+        return True
+    if width * len(cells) > _SPARSE * sum(map(len, cells)) + _LAYOUT_CHARS:
         return True
     for row in cells:
         for cell in row:

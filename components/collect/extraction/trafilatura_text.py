@@ -11,6 +11,7 @@ from trafilatura.settings import Document
 from trafilatura.xml import xmltotxt
 
 from components.collect.extraction.html_tree import Element
+from components.collect.extraction.tree_edits import BACKSLASH
 
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # a page without text is no event
 
@@ -25,7 +26,8 @@ class ChosenText:
 
     def as_markdown(self) -> str:
         """trafilatura's own Markdown of what it chose."""
-        return str(xmltotxt(self.body, include_formatting=True)).strip()
+        markdown = str(xmltotxt(self.body, include_formatting=True))
+        return markdown.replace(BACKSLASH, "\\").strip()
 
 
 def choose_text(root: Element, *, comments: bool) -> ChosenText | None:

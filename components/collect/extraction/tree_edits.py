@@ -8,8 +8,12 @@ from components.collect.extraction.html_tree import Element
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
-"""Soft hyphen, zero-width space, word joiner, byte order mark: a reader sees none of them."""
+INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+"""Soft hyphen, zero-width space, word joiner, marks of direction, byte order mark: a reader sees
+none of them."""
+BACKSLASH = "\ufdd1"
+"""Stands for a formula's backslash until the page is written: Markdown's writer would double it.
+Unicode keeps it for such uses: no text has it."""
 
 
 def word_set(text: str) -> frozenset[str]:
