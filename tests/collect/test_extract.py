@@ -370,7 +370,7 @@ def test_comments_are_text_on_hosts_named_as_forums(tmp_path: Path) -> None:
     rows = documents(work, extract(config, pages_of(tmp_path, bodies), work))
     counts = {row["source"]: row["text"].count("I think that") for row in rows}
     assert counts == {"talk.a.example": 4, "b.example": 0}
-    with pytest.raises(ValueError, match="'https://a.example/' is no host"):
+    with pytest.raises(ValueError, match=r"'https://a\.example/' is no host"):
         ExtractConfig(forums=("https://a.example/",))
 
 
