@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import ConfigError
 from components.core.mistakes import Location, Source, problems_of
+from components.core.yaml12 import FileLoader, ValueLoader, checked_key
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -36,20 +37,6 @@ class StageConfig(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.aside))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe types, but a date stays the text that was typed."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _load(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
-
-
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """A YAML mapping and the line each field stands on.
 
@@ -62,10 +49,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     lines: dict[Location, int] = {}
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=FileLoader)
         if node is not None:
             _collect_lines(node, (), lines)
-        values = _load(text)
+        values = yaml.load(text, Loader=FileLoader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -87,7 +74,7 @@ def _problem(error: Exception) -> str:
 def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*at, str(key.value))
+            here = (*at, checked_key(key))
             if here in lines:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{'.'.join(map(str, here))} is given twice", key.start_mark
@@ -106,7 +93,7 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
     if not equals or not field.strip():
         raise ConfigError(f"--set {assignment}: write it as field=value, e.g. pretrain.minutes=5")
     try:
-        value = _load(given)
+        value = yaml.load(given, Loader=ValueLoader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         shown = f"{given[:80]!r} is not a value: {_problem(error)}"
         raise ConfigError(f"--set {field.strip()}: {shown}") from error

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
-import yaml
 from rich.console import Console
 
 from components.core import processes, stopping
+from components.core.config import read_yaml
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import held
 from components.core.settings import MARKER, Settings, child_environment
@@ -295,13 +295,11 @@ def deployments() -> int:
     Raises:
         ConfigError: it is not YAML, or no list of them.
     """
-    try:
-        found = yaml.safe_load((ROOT / MARKER).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{MARKER}: not YAML: {' '.join(str(error).split())}") from error
-    listed = found.get("deployments") if isinstance(found, dict) else None
+    values, lines = read_yaml(ROOT / MARKER)
+    listed = values.get("deployments")
     if not isinstance(listed, list | None):
-        raise ConfigError(f"{MARKER}: deployments: a list is needed")
+        line = lines[("deployments",)]
+        raise ConfigError(f"{ROOT / MARKER}:{line}: deployments: a list is needed")
     return len(listed or ())
 
 

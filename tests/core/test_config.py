@@ -59,7 +59,11 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
             "pretrain:\n  minutes: true\n",
             "acme.yaml:2: pretrain.minutes: given true or false: must be a number",
         ),
-        ("pretrain: {steps: yes}\n", "acme.yaml:1: pretrain.steps: given true or false"),
+        ("pretrain: {steps: yes}\n", "acme.yaml:1: pretrain.steps: given 'yes': must be a whole"),
+        ("name: a\n1: b\n", "acme.yaml:2: 1: unknown field"),
+        ("name: a\npretrain:\n  null: b\n", "acme.yaml:3: pretrain.null: unknown field"),
+        ("name: a\n[b]: c\n", "acme.yaml:2: not valid YAML: the name of a field must be text"),
+        ("name: a\n1: b\n0x1: c\n1: d\n", "acme.yaml:4: not valid YAML: 1 is given twice"),
         (
             "pretrain: 5\n",
             "acme.yaml:1: pretrain: given 5: must be a group of fields (minutes, seeds, steps",
@@ -103,6 +107,30 @@ def test_all_mistakes_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
 
 def test_true_is_a_switch(tmp_path: Path) -> None:
     assert lay(tmp_path, "pretrain: {research: true}\n").pretrain.research
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("on", "on"),
+        ("[en, no, yes, off, y]", ["en", "no", "yes", "off", "y"]),
+        ("[true, False, TRUE]", [True, False, True]),
+        ("[0100, 0o17, 0x1F, -7, +7]", [100, 15, 31, -7, 7]),
+        ("[1:40, 1_000, 0b1, =]", ["1:40", "1_000", "0b1", "="]),
+        ("[1e2, 1E-2, .5, 1., -1.5e+1]", [100.0, 0.01, 0.5, 1.0, -15.0]),
+        ("[null, Null, ~, '']", [None, None, None, ""]),
+        ("{on: low, 1: a, null: b, <<: {c: d}}", {"on": "low", "1": "a", "null": "b", "c": "d"}),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(tmp_path: Path, written: str, read: object) -> None:
+    path = tmp_path / "acme.yaml"
+    path.write_text(f"value: {written}\n")
+    assert read_yaml(path)[0] == {"value": read}
+    assert parse_assignment(f"value={written}") == {"value": read}
+
+
+def test_a_number_with_an_exponent_is_a_whole_number_where_it_is_whole(tmp_path: Path) -> None:
+    assert lay(tmp_path, "pretrain: {steps: 1e2}\n").pretrain.steps == 100
 
 
 def test_a_date_stays_text(tmp_path: Path) -> None:

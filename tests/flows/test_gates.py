@@ -47,6 +47,9 @@ def test_a_gate_on_no_report_is_refused_before_anything_runs(tmp_path: Path) -> 
     own.write_text(own.read_text().replace("los.bits", "0.1"))
     (gate,) = read_target(str(own), [], here).promote.gates
     assert (gate.figure, gate.bound) == ("safety.leaking", 0.1)
+    own.write_text(own.read_text().replace("bound: 0.1", "bound: 1e-1, on: low"))
+    (gate,) = read_target(str(own), [], here).promote.gates
+    assert (gate.on, gate.bound) == ("low", 0.1)
 
 
 def shown(gate: dict[str, Any]) -> str:

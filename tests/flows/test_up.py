@@ -298,7 +298,7 @@ def test_deployments_are_counted(
     (tmp_path / "prefect.yaml").write_text(content)
     assert control.deployments() == count
     (tmp_path / "prefect.yaml").write_text("deployments: 3")
-    with pytest.raises(ConfigError, match=r"prefect.yaml: deployments: a list is needed"):
+    with pytest.raises(ConfigError, match=r"prefect.yaml:1: deployments: a list is needed"):
         control.deployments()
 
 
