@@ -30,7 +30,10 @@ class StageConfig(BaseModel):
     """Fields that say how work is split and not what is made: no part of a stage's key."""
 
     displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
-    """A field that a user writes -> fields of a preset that are then null, as other budgets are."""
+    """A field that a user writes -> fields of a preset that are then null, as other budgets are.
+
+    A user who writes both is told so: one of them would be ignored.
+    """
 
     def identity(self) -> dict[str, Any]:
         """The fields that a stage's key is made of."""
@@ -88,7 +91,10 @@ def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) ->
 
 
 def parse_assignment(assignment: str) -> dict[str, Any]:
-    """``pretrain.minutes=5`` as ``{"pretrain": {"minutes": 5}}``; the value is read as YAML."""
+    """``pretrain.minutes=5`` as ``{"pretrain": {"minutes": 5}}``.
+
+    The value is read as YAML in which nothing is a comment.
+    """
     field, equals, given = assignment.partition("=")
     if not equals or not field.strip():
         raise ConfigError(f"--set {assignment}: write it as field=value, e.g. pretrain.minutes=5")
@@ -97,10 +103,13 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         shown = f"{given[:80]!r} is not a value: {_problem(error)}"
         raise ConfigError(f"--set {field.strip()}: {shown}") from error
-    for name in reversed(field.strip().split(".")):
-        value = {name: value}
-    assert isinstance(value, dict)
-    return value
+    return _nested(tuple(field.strip().split(".")), value)
+
+
+def _nested(at: Location, value: Any) -> dict[str, Any]:
+    """``value`` at its place in mappings of their own."""
+    outer, *inner = at
+    return {str(outer): _nested(tuple(inner), value) if inner else value}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,9 +146,10 @@ def overlay(
     for assignment in assignments:
         assigned = _inside(parse_assignment(assignment), type(base), within)
         merged, written = merge(merged, assigned), merge(written, assigned)
-    merged = merge(merged, _displaced(type(base), written))
+    merged, problems = _settled(type(base), merged, written)
+    truths = _truths(type(base), merged)
+    problems |= dict.fromkeys(truths, "given true or false: must be a number")
     source = Source(file, lines, assignments, within)
-    problems = dict.fromkeys(_truths(type(base), merged), "given true or false: must be a number")
     try:
         made = type(base).model_validate(merged)
     except ValidationError as error:
@@ -156,20 +166,33 @@ def _inside(assigned: dict[str, Any], model: type[BaseModel], within: str) -> di
     return inner if isinstance(inner, dict) and within not in model.model_fields else assigned
 
 
-def _displaced(model: type[BaseModel], written: Mapping[str, Any]) -> dict[str, Any]:
-    """Null for each field of a preset that a user's displaces and that the user did not write."""
-    nulls: dict[str, Any] = {}
+def _settled(
+    model: type[BaseModel], merged: dict[str, Any], written: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[Location, str]]:
+    """``merged`` with one budget a stage, and each that a user wrote beside another."""
+    problems: dict[Location, str] = {}
+    for at, other, given in _displaced(model, written):
+        if (*at[:-1], other) in problems:
+            continue  # of two that displace each other, the one that was written first holds
+        merged = merge(merged, _nested(at, None))
+        if given is not None:
+            problems[at] = f"given beside {other}: one of them counts; leave out the other"
+    return merged, problems
+
+
+def _displaced(
+    model: type[BaseModel], written: Mapping[str, Any], at: Location = ()
+) -> Iterator[tuple[Location, str, Any]]:
+    """Each field that one of a user's displaces, that one, and what the user wrote for it."""
     for name, value in written.items():
         if value is not None and issubclass(model, StageConfig):
-            others = model.displaces.get(name, ())
-            nulls |= {other: None for other in others if other not in written}
+            for other in model.displaces.get(name, ()):
+                yield (*at, other), name, written.get(other)
         field = model.model_fields.get(name)
         if isinstance(value, Mapping) and field is not None:
             for kind in _kinds(field.annotation):
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
-                    inner = _displaced(kind, value)
-                    nulls |= {name: inner} if inner else {}
-    return nulls
+                    yield from _displaced(kind, value, (*at, name))
 
 
 def _truths(model: type, values: Mapping[str, Any], at: Location = ()) -> Iterator[Location]:

@@ -10,8 +10,8 @@ from pydantic import Field
 from components.core.config import StageConfig
 from components.core.precision import Precision
 
-MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",)})
-"""What is displaced where steps stand in place of minutes: those take nothing away."""
+MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",)})
+"""What is displaced where steps stand in place of minutes, which epochs bound."""
 ONE_BUDGET = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",), "steps": ("minutes",)})
 """What is displaced where minutes or steps may stand in place of epochs, which bound minutes."""
 

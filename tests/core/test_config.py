@@ -148,6 +148,15 @@ def test_a_wrong_set_names_itself(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_set_s_value_is_taken_whole() -> None:
+    for given in ("a #b", "#b", "a  # b", "5 #b"):
+        assert parse_assignment(f"name={given}") == {"name": given}
+    assert parse_assignment("x=[a #b, '#c']") == {"x": ["a #b", "#c"]}
+    assert parse_assignment("x.y={a: b #c}") == {"x": {"y": {"a": "b #c"}}}
+    with pytest.raises(ConfigError, match=r"--set name: '\"a\" #b' is not a value"):
+        parse_assignment('name="a" #b')
+
+
 def test_a_stage_s_own_name_may_stand_before_its_fields() -> None:
     for given in ("minutes=5", "pretrain.minutes=5"):
         assert overlay(Inner(), {}, [given], within="pretrain").minutes == 5

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -169,9 +170,43 @@ def test_a_budget_that_is_written_displaces_the_preset_s() -> None:
     assert overlay(stepped, {}, ["minutes=0.1"]).counted_steps is None
     assert overlay(stepped, {"tokens": 1e6}).steps is None
     assert overlay(stepped, {"tokens": 1e6, "steps": None}).counted_steps == 488
-    with pytest.raises(ConfigError, match=r"tokens and steps are given: set all but one .* null"):
+    with pytest.raises(ConfigError, match=r"^--set steps=7: steps: given beside tokens: one of"):
         overlay(preset, {"tokens": 1e6}, ["steps=7"])
     assert pretraining(tokens=1e6).minutes is None
+
+
+PAIRS = [
+    *((PretrainConfig, pair) for pair in combinations(("minutes", "tokens", "flops", "steps"), 2)),
+    *((FinetuneConfig, pair) for pair in (("minutes", "steps"), ("epochs", "steps"))),
+    *((AdaptConfig, pair) for pair in (("minutes", "steps"), ("epochs", "steps"))),
+    (DistillConfig, ("minutes", "steps")),
+]
+
+
+@pytest.mark.parametrize(("config", "pair"), PAIRS)
+def test_two_budgets_of_which_one_would_be_ignored_are_one_line(
+    config: type[StageConfig], pair: tuple[str, str]
+) -> None:
+    given = {kind: 5000 if kind in ("tokens", "flops") else 50 for kind in pair}
+    first, second = pair
+    with pytest.raises(ConfigError) as caught:
+        overlay(config(), given, within="train")
+    told = f"given beside {first}: one of them counts; leave out the other"
+    assert str(caught.value) == f"train.{second}: {told}"
+
+
+def test_the_place_of_the_second_budget_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^--set pretrain.minutes=3: pretrain.minutes: given be"):
+        overlay(tiny(), {"pretrain": {"steps": 50}}, ["pretrain.minutes=3"])
+    timed = overlay(tiny(), {"pretrain": {"steps": 50}}, ["pretrain.minutes=3", "pretrain.steps="])
+    assert (timed.pretrain.minutes, timed.pretrain.steps) == (3, None)
+
+
+def test_epochs_bound_minutes() -> None:
+    both = overlay(
+        tiny(), {"sft": {"minutes": 2, "epochs": 1}, "adapt": {"minutes": 2, "epochs": 1}}
+    )
+    assert (both.sft.minutes, both.sft.epochs, both.adapt.epochs) == (2, 1, 1)
 
 
 def step() -> None:
