@@ -20,12 +20,14 @@ from components.core.artifact import Bento, ModelVersion
 from components.core.config import overlay, read_yaml
 from components.core.errors import ConfigError
 from components.core.executor import Pool
+from components.core.mistakes import Source
 from components.core.settings import Settings, export
 from components.core.store import Store
 from components.core.workdir import full_disk_is_one_line
 from components.lineage.orders import read_orders, split_targets
 from flows.budgets import known_speeds, refuse_few_steps
 from flows.display import Display, closing_table
+from flows.environment import check_secret_fields, with_environment
 from flows.events import Events
 from flows.forecast import Forecast, ForecastRenewal
 from flows.history import History
@@ -148,13 +150,16 @@ def with_orders(config: TextRun, settings: Settings) -> TextRun:
 
 def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     if target in PRESETS:
-        return with_own_files(overlay(PRESETS[target](), {}, sets), sets)
+        run = overlay(PRESETS[target](), {}, sets)
+        check_secret_fields(run, Source(assignments=sets))
+        return with_own_files(run, sets)
     path = Path(target)
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(
             f"{target}: neither a preset ({', '.join(PRESETS)}) nor a YAML file over one"
         )
     values, lines = read_yaml(path)
+    values = with_environment(values, Source(path, lines))
     preset = values.pop("preset", None)
     if not isinstance(preset, str) or preset not in PRESETS:
         line = lines.get(("preset",), 1)
@@ -164,6 +169,7 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
         )
     named = {"name": path.stem.lower().replace("_", "-"), **values}
     run = overlay(PRESETS[preset](), named, sets, file=path, lines=lines)
+    check_secret_fields(run, Source(path, lines, sets))
     return with_own_files(run, sets, file=path, values=values, lines=lines)
 
 

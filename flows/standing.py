@@ -13,6 +13,7 @@ from components.core.action import Change, Workspace
 from components.core.artifact import Artifact
 from components.core.config import StageConfig
 from components.core.errors import MillError
+from components.core.references import resolve_references
 from components.publish.change import measure_change
 from components.publish.dataset import look_for_dataset, push_dataset
 from components.publish.dossier.write import look_for_dossier, write_dossier
@@ -39,7 +40,7 @@ def look(
 def _dataset(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:
     found = look_for_dataset(config, inputs["corpus"], workspace)
     # What another machine's remote holds would have to be asked over the network.
-    return None if "://" in (config.remote or "") else found
+    return None if "://" in resolve_references(config.remote or "") else found
 
 
 def _register(config: Any, inputs: Mapping[str, Any], workspace: Workspace) -> Change[Any] | None:

@@ -43,6 +43,8 @@ class StageConfig(BaseModel):
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """A YAML mapping and the line each field stands on.
 
+    Top-level fields that begin with ``x-`` are left out: they are there to hold anchors.
+
     Raises:
         ConfigError: the file is missing, is no YAML, or is no mapping.
     """
@@ -64,7 +66,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
         raise ConfigError(f"{path}: not usable YAML: {_problem(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected a mapping of fields, not {type(values).__name__}")
-    return values, lines
+    return {key: value for key, value in values.items() if not key.startswith("x-")}, lines
 
 
 def _problem(error: Exception) -> str:

@@ -15,10 +15,22 @@ _SECRET = re.compile(
     r"([^\s\"',;&]+)"
 )
 _URL_LOGIN = re.compile(r"(://)([^/\s:@]+):([^/\s@]+)@")
+_concealed: dict[str, str] = {}
+"""Secrets that were read from the environment -> what is shown of each."""
+
+
+def conceal(secret: str, shown: str) -> None:
+    """Let ``mask`` show ``shown`` in place of ``secret`` from now on."""
+    if secret:
+        _concealed[secret] = shown
 
 
 def mask(text: str) -> str:
-    """``text`` with bearer tokens, keys, passwords and logins in addresses replaced by ``***``."""
+    """``text`` with bearer tokens, keys, passwords and logins in addresses replaced by ``***``,
+    and secrets of the environment by their names.
+    """
+    for secret, shown in _concealed.items():
+        text = text.replace(secret, shown)
     return _URL_LOGIN.sub(r"\1***@", _SECRET.sub(r"\1***", text))
 
 

@@ -213,6 +213,11 @@ def export(values: dict[str, str]) -> None:
     os.environ.update(values)
 
 
+def environment_variable(name: str) -> str | None:
+    """What a config's ``${NAME}`` stands for; None where it is not set."""
+    return os.environ.get(name)
+
+
 def endpoint_key() -> str | None:
     """The endpoint's key alone: a Bento is served where there is no workspace."""
     return os.environ.get("MODELMILL_API_KEY") or None

@@ -27,6 +27,7 @@ from components.core.artifact import MANIFEST, VOLATILE, Corpus, Dataset
 from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError, TransientError
 from components.core.log import get_logger, mask
+from components.core.references import resolve_references
 from components.core.workdir import write_durably
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ class DatasetConfig(StageConfig):
     remote: str | None = Field(
         default=None,
         min_length=1,
-        description="a folder or an address DVC knows (s3://, ssh://); default: datasets/remote",
+        description="a folder or an address DVC knows (s3://, ssh://), in which ${NAME} is a "
+        "variable of the environment; default: datasets/remote",
     )
     attempts: int = Field(
         default=6, ge=1, le=20, description="tries while another process holds DVC's lock"
@@ -97,7 +99,7 @@ def look_for_dataset(
 
 
 def _remote(config: DatasetConfig, root: Path) -> str:
-    return config.remote or str(root / "remote")
+    return resolve_references(config.remote) if config.remote else str(root / "remote")
 
 
 def _sizes(source: Path) -> dict[str, int]:

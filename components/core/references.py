@@ -1,0 +1,45 @@
+"""``${NAME}`` in a config: a variable of the environment. ``$${NAME}`` is that very text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from components.core import log
+from components.core.errors import ConfigError
+from components.core.settings import environment_variable
+
+_REFERENCE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_SECRET_NAME = re.compile(
+    r"(?i)(^|_)(api)?(keys?|tokens?|secrets?|pass|passwords?|passwd|credentials?|login|auth)(_|$)"
+)
+
+
+def referenced_names(text: str) -> Iterator[str]:
+    """Names of the variables that ``text`` refers to."""
+    return (match[2] for match in _REFERENCE.finditer(text) if not match[1])
+
+
+def resolve_references(text: str) -> str:
+    """``text`` with the values of its variables, which logs and messages then show as ``${NAME}``.
+
+    Raises:
+        ConfigError: one is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[0][1:]
+        resolved = environment_variable(match[2])
+        if resolved is None:
+            raise ConfigError(f"{match[0]} is not set in the environment")
+        if is_secret(match[2], resolved):
+            log.conceal(resolved, match[0])
+        return resolved
+
+    return _REFERENCE.sub(value, text)
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Whether a variable holds a secret: its name says so, or its value has a login in it."""
+    return bool(_SECRET_NAME.search(name)) or log.mask(value) != value
