@@ -122,10 +122,18 @@ def checkout(start: Path | None = None) -> Path:
     raise ConfigError(f"no {MARKER} in {here} or above: run from a checkout, or set MODELMILL_HOME")
 
 
+def _own_checkout() -> Path:
+    """The checkout of the current folder; outside of any, the one that this code is run from."""
+    try:
+        return checkout()
+    except ConfigError:
+        return checkout(Path(__file__).parent)
+
+
 def load() -> Settings:
     """The settings of this process; also exports what the packages below read themselves."""
     given = os.environ.get("MODELMILL_HOME")
-    home = Path(given).expanduser().resolve() if given else checkout() / ".modelmill"
+    home = Path(given).expanduser().resolve() if given else _own_checkout() / ".modelmill"
     if home.exists() and not home.is_dir():
         raise ConfigError(f"MODELMILL_HOME={given}: is a file; name a folder")
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")

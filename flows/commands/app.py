@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
 from components.core import settings
 from components.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from typer._click import Context
+
+PANELS = {
+    "Every day": ("run", "plan", "serve", "up", "down", "status", "show", "init"),
+    "Models": ("models", "promote", "rollback", "approve", "audit", "dossier"),
+    "Pages": ("trace", "forget"),
+    "Stages and budgets": ("stage", "autopilot", "schema"),
+    "Upkeep": ("gc", "doctor", "bench"),
+}
+"""Commands as ``--help`` shows them, in this order."""
+
+
+class _Panels(TyperGroup):
+    """Its help has the commands in their panels, whichever module was imported first."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        for panel, names in PANELS.items():
+            for name in names:
+                command = self.commands[name]
+                assert isinstance(command, TyperCommand)
+                command.rich_help_panel = panel
+        return [name for names in PANELS.values() for name in names]
+
+
 app = typer.Typer(
     name="modelmill",
+    cls=_Panels,
     help="Train, align and serve your own models from raw pages, on your own machines.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -29,12 +56,24 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard 
 Model = Annotated[str, typer.Argument(help="a registered model's name")]
 
 
-_LOOK_AT_NOTHING = ("schema",)
+_LOOK_AT_NOTHING = ("schema", "init")
 """Commands that need no workspace."""
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"modelmill {importlib.metadata.version('modelmill')}")
+        raise typer.Exit
+
+
 @app.callback()
-def close_interrupted_runs(context: typer.Context) -> None:
+def close_interrupted_runs(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="say which this is"),
+    ] = False,
+) -> None:
     """Train, align and serve your own models from raw pages, on your own machines."""
     if context.invoked_subcommand in _LOOK_AT_NOTHING or {"--help", "-h"} & set(sys.argv):
         return

@@ -33,17 +33,27 @@ def trace(
 def forget(
     target: Annotated[str, typer.Argument(help="a page's address (with all below it) or a domain")],
     why: Annotated[str, typer.Option(help="the reason, for the record")] = "",
-    rebuild: Annotated[bool, typer.Option(help="run the affected chains again without it")] = False,
-    purge: Annotated[bool, typer.Option(help="delete every affected copy for good")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="run the affected chains again without it")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="delete every affected copy for good")
+    ] = False,
     force: Annotated[
-        bool, typer.Option(help="purge a champion that no clean version took the place of")
+        bool,
+        typer.Option("--force", help="purge a champion that no clean version took the place of"),
     ] = False,
-    dry_run: Annotated[bool, typer.Option(help="only list what is affected")] = False,
-    yes: Annotated[bool, typer.Option(help="do not ask before deleting")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list what is affected")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before deleting")] = False,
     verify: Annotated[
-        bool, typer.Option(help="look whether this page, domain or TEXT is anywhere; exit 1 if so")
+        bool,
+        typer.Option(
+            "--verify", help="look whether this page, domain or TEXT is anywhere; exit 1 if so"
+        ),
     ] = False,
-    plain: Annotated[bool, typer.Option(help="rebuild without a Prefect server")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="rebuild without a Prefect server")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Take a page or a domain out: of all runs to come, and with --purge of all that is here."""

@@ -1,7 +1,8 @@
-"""Making things: ``run``, ``plan``, ``autopilot``, ``stage``, ``schema``."""
+"""Making things: ``run``, ``plan``, ``autopilot``, ``stage``, ``init``, ``schema``."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,10 @@ def run(
     target: Target,
     set_: Sets = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage")] = None,
-    refresh: Annotated[bool, typer.Option(help="crawl again instead of using the last")] = False,
-    plain: Annotated[bool, typer.Option(help="without a Prefect server")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="crawl again instead of using the last")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="without a Prefect server")] = False,
     as_json: Json = False,
 ) -> None:
     """Run the chain: what the store holds is taken from there, the rest is made."""
@@ -113,9 +116,25 @@ def stage(
 
 
 @app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="the file to write; must not exist")] = Path(
+        "run.yaml"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Write a commented YAML file for a run over your own pages."""
+    from flows.run_file import write_run_file
+
+    write_run_file(file)
+    following = f"modelmill plan {shlex.quote(str(file))}"
+    told = f"wrote {file}; next: [bold]{following}[/bold]"
+    emit(as_json, {"file": str(file), "next": following}, lambda console: console.print(told))
+
+
+@app.command()
 def schema(as_json: Json = False) -> None:
     """JSON Schema of a run's YAML, for editors."""
-    from flows.presets.text import TextRun
+    from flows.run_file import file_schema
 
-    value = TextRun.model_json_schema()
+    value = file_schema()
     emit(as_json, value, lambda console: console.print_json(data=value))
