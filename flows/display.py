@@ -12,17 +12,20 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.core.artifact import ASIDE, Artifact
+from components.core.artifact import ASIDE, DROPPED_BY, Artifact
 from components.core.progress import Progress
 from flows.forecast import Forecast
 from flows.step import COMPLETED, StepResult
 
 _MARKS = {COMPLETED: ("✓", "green")}
 _OTHER = ("=", "cyan")
+SHOWN_RULES = 3
 
 
 def figure(artifact: Artifact) -> str:
-    """A stage's key figure, the first stat beside its seconds; what it set aside, and why."""
+    """A stage's key figure, the first stat beside its seconds; what it set aside or dropped, and
+    the rules that dropped most.
+    """
     aside = [
         f"{value:,.0f} {name.removeprefix(ASIDE).replace('_', ' ')}"
         for name, value in artifact.stats.items()
@@ -32,8 +35,23 @@ def figure(artifact: Artifact) -> str:
         if name != "seconds":
             shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
             lost = f"; set aside: {', '.join(aside)}" if aside else ""
-            return f"{name.replace('_', ' ')} {shown}{lost}"
+            return f"{name.replace('_', ' ')} {shown}{lost}{_dropped(artifact.stats)}"
     return ""
+
+
+def _dropped(stats: Mapping[str, float]) -> str:
+    """``; dropped 60: min_words 40, language 15, twin 9`` by the most frequent rules."""
+    rules = {
+        name.removeprefix(DROPPED_BY): count
+        for name, count in stats.items()
+        if name.startswith(DROPPED_BY) and count
+    }
+    if not rules:
+        return ""
+    most = sorted(rules.items(), key=lambda rule: (-rule[1], rule[0]))[:SHOWN_RULES]
+    told = ", ".join(f"{rule} {count:,.0f}" for rule, count in most)
+    more = ", ..." if len(rules) > SHOWN_RULES else ""
+    return f"; dropped {stats.get('dropped', 0.0):,.0f}: {told}{more}"
 
 
 def outcome(result: StepResult) -> str:

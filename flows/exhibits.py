@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import Bento, Bundle, Checkpoint, Corpus, Dataset, ModelVersion
+from components.core.artifact import (
+    DROPPED_BY,
+    Bento,
+    Bundle,
+    Checkpoint,
+    Corpus,
+    Dataset,
+    ModelVersion,
+)
 from components.core.figures import REPORT_FILE, read_report
 from components.core.settings import Settings
 from flows.display import duration, outcome
@@ -21,7 +29,6 @@ CURVE_FILE, BUNDLE_FILE = "curve.parquet", "bundle.json"
 POINTS = 12
 """Rows of a training curve; its last step is always among them."""
 _CURVE_COLUMNS = ("loss", "reward", "kl", "entropy", "length", "rate", "grad_norm")
-_DROPPED = "dropped_by_"
 
 Row = dict[str, Any]
 
@@ -81,9 +88,9 @@ def funnel(select: StepResult, earlier: Mapping[str, StepResult]) -> list[Row]:
         if stat in stats:
             rows.append({"stage": stage, "what": says, "documents": int(stats[stat])})
     stats = select.artifact.stats
-    dropped = {name: int(n) for name, n in stats.items() if name.startswith(_DROPPED)}
+    dropped = {name: int(n) for name, n in stats.items() if name.startswith(DROPPED_BY)}
     for name, count in sorted(dropped.items(), key=lambda pair: (-pair[1], pair[0])):
-        says = f"dropped by {name.removeprefix(_DROPPED)}"
+        says = f"dropped by {name.removeprefix(DROPPED_BY)}"
         rows.append({"stage": select.name, "what": says, "documents": count})
     for stat, says in (("dropped", "dropped in all"), ("kept", "kept")):
         if stat in stats:

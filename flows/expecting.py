@@ -1,4 +1,5 @@
-"""Expected time of a stage: from its own past, else from the measured speed of this machine.
+"""Expected time of a stage: from its own past, else from the measured speed of this machine,
+and of a crawl from the pauses between its requests.
 
 A past run is scaled by the operations that both come to, so that other steps, another batch or
 another shape count. Where there is none, operations are divided by the speed that set-up measured
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from components.align.preferences import PreferencesConfig
 from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig
-from components.collect.scrape import ScrapeConfig
+from components.collect.scrape import WEB_DELAY_SECONDS, ScrapeConfig
 from components.collect.site import SiteConfig
 from components.core.artifact import Instructions
 from components.core.config import StageConfig
@@ -36,7 +37,7 @@ from components.train.sft import FinetuneConfig
 from flows.history import UNKNOWN, History, budget_seconds, scaled
 from models.shape import DecoderShape
 
-Origin = Literal["history", "minutes", "speed"]
+Origin = Literal["history", "minutes", "speed", "pauses"]
 Timed = PretrainConfig | FinetuneConfig | AdaptConfig | DistillConfig
 
 EXAMPLE_TOKENS = 39.0
@@ -118,6 +119,9 @@ class Expectation:
             return scaled(last, nearest.get("config", {}), values), "history"
         if minutes is not None:
             return minutes, "minutes"
+        if isinstance(config, ScrapeConfig):
+            least = _crawl_pauses(config)
+            return least, None if least is None else "pauses"
         expected = self._at_speed(config, self.amounts)
         return expected, None if expected is None else "speed"
 
@@ -170,6 +174,17 @@ class Expectation:
             return None
         device, precision = (getattr(config, name, "auto") for name in ("device", "precision"))
         return self.speeds.operations_per_second(shape.parameters, device, precision)
+
+
+def _crawl_pauses(config: ScrapeConfig) -> float | None:
+    """Seconds that the pauses between requests take if there are ``max_pages``.
+
+    None where no pause is kept, or an earlier crawl tells of the pages.
+    """
+    delay = WEB_DELAY_SECONDS if config.delay_seconds is None else config.delay_seconds
+    if config.source != "web" or not delay or config.previous or config.repeats:
+        return None
+    return delay * min(config.max_pages / len(config.web_hosts), config.max_pages_per_host)
 
 
 def did_its_work(manifest: Mapping[str, Any] | None) -> bool:

@@ -92,7 +92,9 @@ class Planned:
     like: str | None = None
     """Key of the earlier result that it is compared with."""
     expected_from: Origin | None = None
-    """What ``seconds`` rest on: past runs, a budget of minutes, or the measured speed."""
+    """What ``seconds`` rest on: past runs, a budget of minutes, the measured speed, or a crawl's
+    pauses, which are the least it takes.
+    """
     minutes_budget: MinutesBudget | None = None
     """Of a training for so many minutes: the steps that they come to here."""
     begun: bool = False

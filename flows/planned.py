@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from components.collect.scrape import ScrapeConfig
 from flows.display import duration
 from flows.plan import ACTION, CACHED, RUNS, WAITS, Planned, Reason
 from flows.prices import Prices
@@ -98,6 +99,14 @@ class Plan:
         ]
         if any(step.expected_from == "speed" for step in self.steps):
             lines.append("stages that never ran here: expected from this machine's measured speed")
+        lines += [
+            f"{step.name}: at least {duration(step.seconds)} if there are "
+            f"{step.config.max_pages:,} pages, for the pauses between requests to a host"
+            for step in self.steps
+            if step.expected_from == "pauses"
+            and step.seconds is not None
+            and isinstance(step.config, ScrapeConfig)
+        ]
         return [*lines, *(f"the run would be refused: {line}" for line in self.refusals)]
 
 

@@ -23,6 +23,7 @@ from flows.model_answers import answers_of_run
 from flows.records import read_records
 
 SHOWN_RUNS = 10
+SHOWN_KEY = 12
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def overview(settings: Settings) -> Answer:
             rows_table(
                 ("key", "component", "kind", "size", "made in"),
                 [
-                    (a["key"][:12], a["component"], a["format"], a["size"], a["made in"])
+                    (a["key"][:SHOWN_KEY], a["component"], a["format"], a["size"], a["made in"])
                     for a in artifacts
                 ],
             )
@@ -233,10 +234,16 @@ def _describe_run(settings: Settings, run: dict[str, Any]) -> Answer:
 def _show_run(console: Console, run: dict[str, Any]) -> None:
     console.print(f"[bold]{run['run']}[/bold]  {run['state']} {escape(run.get('note', ''))}")
     rows = [
-        (step["stage"], step["state"], f"{step['seconds']:.1f}", step["digest"][:12], step["note"])
+        (step["stage"], step["state"], f"{step['seconds']:.1f}", _shown_key(step), step["note"])
         for step in run["steps"]
     ]
-    console.print(rows_table(("stage", "state", "seconds", "digest", "note"), rows))
+    console.print(rows_table(("stage", "state", "seconds", "key", "note"), rows))
+
+
+def _shown_key(step: dict[str, Any]) -> str:
+    """What ``show`` finds the step's result by; empty of an action, which left it elsewhere."""
+    name = Path(step["artifact"])
+    return name.name[:SHOWN_KEY] if name.parent.name == "sealed" else ""
 
 
 def _show_versions(console: Console, versions: list[dict[str, Any]]) -> None:

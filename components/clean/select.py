@@ -42,7 +42,7 @@ from components.clean.rules import (
     word_counts,
 )
 from components.clean.twins import find_twins
-from components.core.artifact import Corpus, Scores
+from components.core.artifact import DROPPED_BY, Corpus, Scores
 from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
@@ -124,7 +124,7 @@ class Tally:
             "dropped": float(self.dropped),
             "kept_characters": float(self.characters),
             "site_lines_cut": float(self.lines_cut),
-            **{f"dropped_by_{rule}": float(n) for rule, n in sorted(self.reasons.items())},
+            **{f"{DROPPED_BY}{rule}": float(n) for rule, n in sorted(self.reasons.items())},
             **{f"redacted_{kind}": float(n) for kind, n in sorted(self.redacted.items())},
         }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fastwarc.stream_io import BrotliReader, ZstdReader
 
-from components.collect.fetch import KEPT, Decoder, is_page_type, joined_headers
+from components.collect.fetch import KEPT, Decoder, is_page_type, joined_headers, too_large
 from components.collect.records import Damage, Record, read_records
 from components.collect.revisits import Revisits
 from components.collect.unpack import open_stream
@@ -95,7 +95,7 @@ def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
     if not is_page_type(kind):
         return NoPage(record.url, record.at, f"no page: {kind.partition(';')[0].strip()}", False)
     if len(body) > max_bytes or not record.is_whole:
-        return NoPage(record.url, record.at, f"larger than {max_bytes} bytes", True)
+        return NoPage(record.url, record.at, too_large(max_bytes), True)
     kept = tuple((name, headers[name]) for name in KEPT if name in headers)
     digest = hashlib.sha256(body).hexdigest()
     return WebPage(record.url, body, kind, digest, kept, _moment(record))

@@ -188,9 +188,14 @@ class Fetcher:
             page.reason = f"its encoding is broken: {error}"
             return
         if decoder.full and not text_limit:
-            page.reason = f"larger than {limit} bytes"
+            page.reason = too_large(limit)
             return
         page.body = bytes(decoder.body[:limit])
+
+
+def too_large(max_bytes: int) -> str:
+    """Why a page is none whose bytes are more, with the field that holds the bound."""
+    return f"larger than {max_bytes} bytes (scrape.max_bytes)"
 
 
 def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -246,7 +251,7 @@ def _judge(
     elif not is_page_type(kind):
         fetched.reason = f"no page: {kind}"
     elif _number(headers.get("content-length", "")) > max_bytes:
-        fetched.reason = f"larger than {max_bytes} bytes"
+        fetched.reason = too_large(max_bytes)
     return fetched
 
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from components.collect.archive import NoPage, read_archive
 from components.collect.archivedsites import is_about_a_site
-from components.collect.fetch import is_binary
+from components.collect.fetch import is_binary, too_large
 from components.collect.ledger import Entry
 from components.collect.revisits import Revisits, Unresolved
 from components.collect.urls import MAX_LENGTH
@@ -135,7 +135,7 @@ def _moment(place: int) -> str:
 def _judged(page: WebPage, max_bytes: int) -> Found:
     """The page, or why it is set aside."""
     if len(page.body) > max_bytes:
-        return Entry(page.url, reason=f"larger than {max_bytes} bytes", failed=True)
+        return Entry(page.url, reason=too_large(max_bytes), failed=True)
     if not page.body.strip():
         return Entry(page.url, reason="an empty page")
     if is_binary(page.body):
@@ -201,7 +201,8 @@ def _json_lines(name: str, path: Path, max_bytes: int, _: Revisits) -> Iterator[
             if len(line) == longest:
                 while (rest := file.readline(longest)) and not rest.endswith(b"\n"):
                     pass
-                yield _bad_row(place, f"its line is longer than {longest} bytes")
+                bound = f"{longest} bytes (six times scrape.max_bytes)"
+                yield _bad_row(place, f"its line is longer than {bound}")
             elif line.strip():
                 yield _json_row(place, line)
 

@@ -39,6 +39,8 @@ from components.core.config import StageConfig
 from components.core.errors import DataError, MillError
 from components.core.workdir import Workdir
 
+WEB_DELAY_SECONDS = 1.0
+"""Pause between requests to a host of the web where nothing else is said."""
 Source = Literal["embedded", "web", "files"]
 NO_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of files, where only contents count."""
@@ -162,6 +164,12 @@ class ScrapeConfig(StageConfig):
             return self.sources
         return "files" if self.files else "web" if self.seeds else "embedded"
 
+    @property
+    def web_hosts(self) -> set[str]:
+        """Hosts that a web crawl may enter."""
+        seeds = (normalise(seed) for seed in self.seeds)
+        return {host_of(seed) for seed in seeds if seed} | {host.lower() for host in self.hosts}
+
 
 def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
     """Fetch all pages into WARC shards, with their index (``index.cdxj``) and a ledger of every
@@ -252,8 +260,8 @@ def _crawl(
     with ExitStack() as stack:
         if config.source == "web":
             seeds = [url for seed in config.seeds if (url := normalise(seed)) is not None]
-            hosts = {host_of(url) for url in seeds} | {host.lower() for host in config.hosts}
-            target = _Target(seeds, hosts, {}, 1.0)
+            hosts = config.web_hosts
+            target = _Target(seeds, hosts, {}, WEB_DELAY_SECONDS)
         else:
             folder = work.scratch / "site"
             folder.mkdir(exist_ok=True)

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 MANIFEST = "artifact.json"
 ASIDE = "set_aside_"
 """Begins the names of stats that count what a stage left out, by reason."""
+DROPPED_BY = "dropped_by_"
+"""Begins the names of stats that count documents dropped, by rule."""
 VOLATILE = "volatile"
 
 

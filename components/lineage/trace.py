@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.core.artifact import Checkpoint, Corpus, Instructions, Pages, Tokenizer, Tokens
+from components.core.artifact import (
+    DROPPED_BY,
+    Checkpoint,
+    Corpus,
+    Instructions,
+    Pages,
+    Tokenizer,
+    Tokens,
+)
 from components.core.errors import ConfigError, DataError
 from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
@@ -209,7 +217,7 @@ def _losses(chain: Sequence[Node]) -> dict[str, Any]:
         elif node.format == Corpus.format and "kept" in node.stats:
             losses["kept"] = int(node.stats["kept"])
             losses["dropped"] = int(node.stats.get("dropped", 0))
-            losses["by rule"] = _prefixed(node, "dropped_by_")
+            losses["by rule"] = _prefixed(node, DROPPED_BY)
             losses["redacted"] = _prefixed(node, "redacted_")
     return losses
 

@@ -161,7 +161,7 @@ def test_bombs_cost_their_record_alone(tmp_path: Path, monkeypatch: pytest.Monke
         "Content-Encoding: gzip",
     )
     pages, reasons = found(tmp_path, packed(inner, A), "x.warc.gz")
-    assert (pages, reasons) == (["a"], [f"larger than {MB} bytes"])
+    assert (pages, reasons) == (["a"], [f"larger than {MB} bytes (scrape.max_bytes)"])
     monkeypatch.setattr(unpack, "_BOMB_BYTES", 10 * MB)
     outer = warc("resource", "http://a.example/x", b"\0" * 50 * MB, "text/html")
     pages, reasons = found(tmp_path, packed(outer, A), "y.warc.gz")

@@ -129,7 +129,12 @@ def test_bad_pages_are_entered_with_their_reason_and_the_rest_goes_on(
     reasons = {name: row["reason"] for name, row in ledger(work, pages).items()}
     assert reasons["good"] == ""
     assert reasons["hang"] == "took more than 2.5 s"
-    assert reasons["huge"] == reasons["said"] == reasons["bomb"] == "larger than 20000 bytes"
+    assert (
+        reasons["huge"]
+        == reasons["said"]
+        == reasons["bomb"]
+        == "larger than 20000 bytes (scrape.max_bytes)"
+    )
     assert len(sent) < 60  # hung up on long before its 100 MB
     assert reasons["image"] == "no page: image/png"
     assert reasons["pdf"] == "no page: its content is binary"

@@ -135,7 +135,7 @@ def test_a_single_line_of_fifty_megabytes_is_set_aside(name: str, tmp_path: Path
     files = plain_pages(tmp_path / "in", 6)
     write_large(tmp_path / "in", name)
     found = curate(tmp_path / "store", files)
-    assert found.aside == {f"file:///in/{name}": "larger than 8000000 bytes"}
+    assert found.aside == {f"file:///in/{name}": "larger than 8000000 bytes (scrape.max_bytes)"}
     assert len(found.kept) == 6
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from components.core import speed as speeds_module
 from components.core.artifact import Checkpoint, Lineage
@@ -90,6 +92,28 @@ def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Setting
     assert told["plan"][0]["expected_from"] is None
     assert told["totals"]["certain"]["seconds"] > 100
     assert "scrape" in told["totals"]["unknown"]
+
+
+def test_a_first_crawl_takes_its_pauses_at_least(settings: Settings) -> None:
+    def crawl(**scrape: Any) -> PlanMill:
+        seeds = ["https://a.example/", "https://b.example/x", "https://b.example/y"]
+        return planned(settings, overlay(tiny(), {"scrape": {"seeds": seeds, **scrape}}), Speeds())
+
+    def seconds(**scrape: Any) -> float | None:
+        return crawl(**scrape).steps[0].seconds
+
+    assert seconds(max_pages=3000) == 1500.0  # two hosts, a second each
+    assert seconds(max_pages=3000, hosts=["c.example"], delay_seconds=2) == 2000.0
+    assert seconds(max_pages=3000, max_pages_per_host=200) == 200.0
+    assert seconds(delay_seconds=0) is None
+    mill = crawl(max_pages=3000)
+    assert mill.steps[0].as_json()["expected_from"] == "pauses"
+    out = io.StringIO()
+    Plan(mill.steps).show(Console(file=out, width=120))
+    told = (
+        "scrape: at least 25:00 if there are 3,000 pages, for the pauses between requests to a host"
+    )
+    assert told in out.getvalue()
 
 
 def test_more_samples_and_judgements_make_ppo_longer(settings: Settings) -> None:

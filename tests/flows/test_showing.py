@@ -12,8 +12,9 @@ from rich.console import Console
 
 from components.core.settings import Settings
 from components.publish import audit
-from flows.showing import Answer, audit_log
+from flows.showing import Answer, audit_log, describe
 from flows.up import status as looking
+from tests.workspace import Hand
 
 
 @pytest.fixture
@@ -46,6 +47,20 @@ def record(settings: Settings, **facts: Any) -> None:
     whole = {"run": "tiny-1", "preset": "tiny", "state": "completed", "process": 1, "steps": []}
     whole |= {"started": "2026-01-02T03:04:05+00:00", **facts}
     (settings.runs / f"{whole['run']}.json").write_text(json.dumps(whole))
+
+
+def test_a_run_s_keys_are_what_show_takes(tmp_path: Path) -> None:
+    """Two artifacts of equal content have one digest, and an action's result is not in the store."""
+    hand = Hand(tmp_path)
+    made = {stage: hand.seal("same", stage=stage) for stage in ("first", "second")}
+    hand.record("tiny-1", made, named={"register": "models:/tiny/1"})
+    run = shown(describe(hand.settings, "tiny-1"))
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.splitlines()]
+    keys = {row[0]: row[3] for row in rows if len(row) == 5}
+    assert keys.pop("register") == ""
+    for stage, key in keys.items():
+        assert describe(hand.settings, key).value["artifact"]["name"] == made[stage].name
+    assert sorted(keys) == ["first", "second"]
 
 
 def test_status_has_no_empty_column(settings: Settings) -> None:

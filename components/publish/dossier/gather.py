@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
-from components.core.artifact import ASIDE, Checkpoint, Corpus, Pages, Tokens
+from components.core.artifact import ASIDE, DROPPED_BY, Checkpoint, Corpus, Pages, Tokens
 from components.core.figures import REPORT_FILE, Figure
 from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
@@ -125,7 +125,7 @@ def gather(settings: Settings, entry: Entry) -> Facts:
         examples=_answers(files, "compare"),
         plain_answers=sorted(_answers(files, "facts"), key=lambda one: one["group"] != "heldout"),
         funnel=_funnel(chain, corpus),
-        reasons=_set_aside(chain, corpus) + _counted(corpus, "dropped_by_"),
+        reasons=_set_aside(chain, corpus) + _counted(corpus, DROPPED_BY),
         redacted=_counted(corpus, "redacted_"),
         hosts=_hosts(settings.store, corpus),
         kept=kept,
