@@ -1,13 +1,14 @@
 """The command line: ``modelmill run tiny``, ``plan``, ``stage``, ``show``, ``serve`` ...
 
 Every command takes ``--json`` (one object on standard output, everything else on standard error)
-and exits 0, 1 (failed) or 2 (bad input), never with a traceback for a user's mistake.
+and exits 0, 1 (failed) or 2 (bad input), never with a traceback for a user's mistake. The object of
+a failure holds ``error``, ``kind`` and ``exit_code``.
 """
 
 from __future__ import annotations
 
-import json
 import sys
+import traceback
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ import typer
 
 from components.core import log, stopping
 from components.core.errors import MillError
+from components.core.failure import tell_failure
 from components.core.stopping import Stopped
 from flows.commands import bench, housekeeping, lineage, looking, machine, models, platform, runs
 from flows.commands.app import app
@@ -31,9 +33,10 @@ def main() -> None:
 
     def say_stopped() -> None:
         stop = stopping.asked() or Stopped()
-        _refuse(stopping.line(), "Stopped", stop.exit_code, as_json=as_json)
+        tell_failure(stopping.line(), "Stopped", stop.exit_code, as_json=as_json)
 
-    code: Any = 1
+    interrupted = Stopped().exit_code  # typer's too, which says nothing
+    code: Any = interrupted
     with stopping.listening(hard=True):
         with suppress(KeyboardInterrupt), stopping.last_words(say_stopped):
             log.configure(told=() if as_json else TOLD)
@@ -42,6 +45,8 @@ def main() -> None:
         if stop is not None:
             say_stopped()
             stopping.finish(stop.exit_code)
+    if code == interrupted:  # a KeyboardInterrupt that no signal of ours caused
+        code = tell_failure("stopped", "Stopped", interrupted, as_json=as_json)
     sys.exit(code)
 
 
@@ -52,11 +57,18 @@ def _answer(as_json: bool) -> Any:
     except SystemExit as ended:  # how typer gives its exit code to a user
         return ended.code
     except typer.Abort:
-        return _refuse("stopped before an answer", "Stopped", 1, as_json=as_json)
+        return tell_failure("stopped before an answer", "Stopped", 1, as_json=as_json)
     except MillError as error:
-        return _refuse(str(error), type(error).__name__, error.exit_code, as_json=as_json)
+        return tell_failure(str(error), type(error).__name__, error.exit_code, as_json=as_json)
     except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
-        return _refuse(_usage(error), "UsageError", 2, as_json=as_json)
+        return tell_failure(_usage(error), "UsageError", 2, as_json=as_json)
+    except Exception as error:  # a bug, or what no stage foresaw: its traceback is for a report
+        if stopping.asked() is not None:
+            return None  # a library made another error of the stop, which is told of
+        sys.stderr.write(log.mask(traceback.format_exc()))
+        kind = type(error).__name__
+        said = " ".join(str(error).split())
+        return tell_failure(f"{kind}: {said}" if said else kind, kind, 1, as_json=as_json)
 
 
 def _usage(error: typer.TyperException) -> str:
@@ -64,16 +76,6 @@ def _usage(error: typer.TyperException) -> str:
     said = " ".join(error.format_message().split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{said}; see `{context.command_path if context else 'modelmill'} --help`"
-
-
-def _refuse(error: str, kind: str, exit_code: int, *, as_json: bool) -> int:
-    """One line on standard error and, for a program, one object on standard output."""
-    message = log.mask(error)
-    sys.stderr.write(f"{message}\n" if kind == "Stopped" else f"modelmill: {message}\n")
-    if as_json:
-        told = {"error": message, "kind": kind, "exit_code": exit_code}
-        sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
-    return exit_code
 
 
 if __name__ == "__main__":

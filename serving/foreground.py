@@ -1,4 +1,5 @@
-"""Keeps a Bento's server in the foreground: ``python -m serving.foreground FOLDER HOST PORT``.
+"""Keeps a Bento's server in the foreground: ``python -m serving.foreground FOLDER HOST PORT
+[--json]``.
 
 The server is a process of its own, in a session of its own: Ctrl+C reaches this one alone, which
 ends the server with all its workers and says so in its exit code (130, and 143 for SIGTERM).
@@ -14,21 +15,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from components.core import stopping
+from components.core.failure import tell_failure
 from components.core.processes import kill, marked
 from components.core.settings import child_environment
 from serving.launch import command
 
+_JSON = "--json"
 _MARK = "MODELMILL_SERVER"
 _STOP_SECONDS = 2.0
 """Longer than a request in hand of a small model; then it is killed."""
 
 
-def become(folder: Path, host: str, port: int) -> None:
+def become(folder: Path, host: str, port: int, *, as_json: bool = False) -> None:
     """Turn this process, which holds all that found the model, into a small one that waits."""
-    os.execv(  # noqa: S606
-        sys.executable,
-        [sys.executable, "-m", "serving.foreground", str(folder.resolve()), host, str(port)],
-    )
+    words = [str(folder.resolve()), host, str(port), *([_JSON] if as_json else [])]
+    os.execv(sys.executable, [sys.executable, "-m", "serving.foreground", *words])  # noqa: S606
 
 
 def keep(folder: Path, host: str, port: int) -> int:
@@ -56,13 +57,18 @@ def keep(folder: Path, host: str, port: int) -> int:
 
 def main() -> None:
     """The program."""
+    as_json = _JSON in sys.argv[4:]
     with stopping.listening(hard=True):
         try:
             code = keep(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
         except stopping.Stopped as stop:
-            sys.stderr.write("stopped\n")
+            tell_failure("stopped", "Stopped", stop.exit_code, as_json=as_json)
             stopping.finish(stop.exit_code)
-    sys.exit(code if code >= 0 else 128 - code)
+    code = code if code >= 0 else 128 - code
+    if code:
+        told = f"serve: the server ended by itself (exit {code}); what it said is above"
+        tell_failure(told, "ServerEnded", code, as_json=as_json)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

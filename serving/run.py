@@ -51,7 +51,7 @@ def serve_forever(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    become(folder, host, port)
+    become(folder, host, port, as_json=as_json)
 
 
 def champion_of(settings: Settings) -> Entry:

@@ -164,7 +164,7 @@ class _TooShort(ValueError):
 def _document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
     text = decode(page.body, page.content_type)
     if len(text) > config.max_chars:
-        raise ValueError(f"longer than {config.max_chars} characters")
+        raise ValueError(f"longer than {config.max_chars} characters (extract.max_chars)")
     comments = bool(config.forums) and _is_forum(page.url, config.forums)
     found = main_text(text, page.content_type, _name(page.url), page.url, comments=comments)
     if len(found.text) < config.min_chars:

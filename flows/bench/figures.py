@@ -109,9 +109,10 @@ class Bench:
     figures: Sequence[Measured]
 
     @property
-    def holds(self) -> bool:
-        """Whether no figure fails its demand."""
-        return all(figure.holds is not False for figure in self.figures)
+    def failure(self) -> str:
+        """Which figures fail their demands, in a line; empty where none does."""
+        failing = [figure.name for figure in self.figures if figure.holds is False]
+        return f"bench {self.bench}: not as it must be: {', '.join(failing)}" if failing else ""
 
     def as_json(self) -> dict[str, Any]:
         return {

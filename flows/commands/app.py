@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from components.core import settings
 from components.core.errors import ConfigError
+from components.core.failure import failure_object
 
 if TYPE_CHECKING:
     from typer._click import Context
@@ -87,9 +88,19 @@ def close_interrupted_runs(
         close_interrupted(home)
 
 
-def emit(as_json: bool, value: dict[str, Any], show: Callable[[Console], None]) -> None:
-    """The answer: one JSON object, or whatever ``show`` prints."""
+def emit(
+    as_json: bool, value: dict[str, Any], show: Callable[[Console], None], *, failed: str = ""
+) -> None:
+    """The answer: one JSON object, or whatever ``show`` prints.
+
+    Args:
+        failed: why the command ends with exit code 1 although it has an answer.
+    """
+    if failed:
+        value = value | failure_object(failed, "CheckFailed", 1)
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
     else:
         show(Console())
+    if failed:
+        raise typer.Exit(1)

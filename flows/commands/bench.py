@@ -73,6 +73,4 @@ def _show(found: Bench, as_json: bool) -> None:
 
     value = found.as_json()
     table = rows_table(COLUMNS, rows(value["figures"]))
-    emit(as_json, value, lambda console: console.print(table))
-    if not found.holds:
-        raise typer.Exit(1)
+    emit(as_json, value, lambda console: console.print(table), failed=found.failure)

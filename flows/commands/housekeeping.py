@@ -64,8 +64,7 @@ def doctor(
     from flows.doctor.examine import examine
 
     diagnosis = examine(settings.load(), deep=deep, mend=mend)
-    emit(as_json, diagnosis.as_json(), diagnosis.show)
-    raise typer.Exit(diagnosis.exit_code)
+    emit(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 
 def _ask(planned: Collection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -62,8 +63,10 @@ def forget(
     found = settings.load()
     if verify:
         value = forgetting.verify(found, target)
-        emit(as_json, value, lambda console: forgetting.show_verified(console, value))
-        raise typer.Exit(0 if value["clean"] else 1)
+        left = "" if value["clean"] else f"{target}: it is not proven to be gone"
+        show = partial(forgetting.show_verified, value=value)
+        emit(as_json, value, show, failed=left)
+        return
     if as_json and purge and not (yes or dry_run):
         raise ConfigError("--json cannot ask before deleting: say --yes, or --dry-run to list")
     options = forgetting.ForgetOptions(

@@ -60,9 +60,10 @@ class Diagnosis:
         return sum(finding.state == state for finding in self.findings)
 
     @property
-    def exit_code(self) -> int:
-        """1 where something is broken; a warning is none."""
-        return 1 if self.count("broken") else 0
+    def failure(self) -> str:
+        """What is broken, in a line; empty where nothing is. A warning is no failure."""
+        broken = [finding.check for finding in self.findings if finding.state == "broken"]
+        return f"broken: {', '.join(dict.fromkeys(broken))}" if broken else ""
 
     def as_json(self) -> dict[str, Any]:
         return {

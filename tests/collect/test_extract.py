@@ -321,7 +321,7 @@ def test_bad_pages_are_set_aside_and_too_many_are_an_error(tmp_path: Path) -> No
     refused = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
     assert [row["reason"] for row in refused] == [
         "holds no text",
-        "longer than 4000 characters",
+        "longer than 4000 characters (extract.max_chars)",
         "shorter than 200 characters",
     ]
     assert figure(corpus) == "documents 4; set aside: 1 too short, 2 unreadable"

@@ -29,8 +29,9 @@ def test_verdicts() -> None:
     json.dumps(asdict(Measured.beside("d", np.float64(1), "s", "x", np.float64(2), must_win=True)))
     absent = Measured.beside("b", 4.0, "s", "peer", None, must_win=True)
     assert (absent.peer_value, absent.ratio, absent.holds) == (None, None, None)
-    assert not Bench("x", {}, [won, Measured.against_target("a", 2.0, "s", 1.0)]).holds
-    assert Bench("x", {}, [won, absent]).holds
+    lost = Bench("x", {}, [won, Measured.against_target("a", 2.0, "s", 1.0)])
+    assert lost.failure == "bench x: not as it must be: a"
+    assert Bench("x", {}, [won, absent]).failure == ""
 
 
 def test_page_is_made_of_objects(tmp_path: Path) -> None:
