@@ -97,7 +97,7 @@ main()
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (130, "modelmill: stopped\n")
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
 
 
 @pytest.mark.slow
