@@ -99,11 +99,13 @@ class Decoder(nn.Module):
     ``recompute`` keeps only the input of each layer for the gradient and computes the layer again
     on the way back (arXiv:1604.06174): equal numbers, a third more work, far less memory.
     ``flexible`` takes FlexAttention for masks of documents and windows; None: where it pays.
+    ``tokenizer`` is the digest of the tokenizer whose ids it reads; empty where it is not known.
     """
 
     compute: torch.dtype = torch.float32
     recompute: bool = False
     flexible: bool | None = None
+    tokenizer: str = ""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()

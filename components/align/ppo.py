@@ -29,6 +29,11 @@ from components.core.weights import load_model, save_model
 from components.core.workdir import Workdir
 from components.text.answering import read_questions
 from components.text.chat import open_tokenizer
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+)
 
 if TYPE_CHECKING:
     from components.align.learning import Learning
@@ -57,14 +62,22 @@ def ppo(
         work: where it is written.
 
     Raises:
-        ConfigError: ``max_new`` leaves no room for a question in the model's context.
+        ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves no room for a
+            question in the model's context.
         DataError: an input cannot be read.
     """
     from components.align.learning import Learning
     from components.align.rollout import Players, RewardModel
     from components.align.selection import Jury, set_apart
 
+    digest = check_one_tokenizer(
+        "ppo",
+        record_of_model(work.path(policy), "policy"),
+        record_of_model(work.path(reward), "reward model"),
+        record_of_tokenizer(work.path(tokenizer)),
+    )
     model = load_model(work.path(policy))
+    model.tokenizer = digest
     longest = model.shape.context - config.max_new
     if longest < 1:
         raise ConfigError(

@@ -32,6 +32,12 @@ from components.core.workdir import Workdir
 from components.text.answering import Answer, Asked, answer_all, read_instructions, read_questions
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution, house_constitution
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+    write_tokenizer_digest,
+)
 
 if TYPE_CHECKING:
     import tokenizers
@@ -123,8 +129,14 @@ def make_preferences(
         work: where it is written.
 
     Raises:
+        ConfigError: the policy is of another tokenizer.
         DataError: an input cannot be read.
     """
+    digest = check_one_tokenizer(
+        "preferences",
+        record_of_model(work.path(policy), "policy"),
+        record_of_tokenizer(work.path(tokenizer)),
+    )
     model = load_model(work.path(policy))
     opened = open_tokenizer(work.path(tokenizer))
     longest = model.shape.context - config.max_new
@@ -145,6 +157,7 @@ def make_preferences(
         write_shard(
             work.folder / f"{split}.parquet", pa.Table.from_pylist(pairs[split], schema=PAIR)
         )
+    write_tokenizer_digest(work.folder, digest)
     if not pairs["train"] and not failed:
         note = (
             f"nothing to prefer: {len(prompts['train'])} prompts, and no two answers to one are "

@@ -43,6 +43,12 @@ from components.core.shards import read_shard
 from components.core.weights import load_model, save_model, save_weights
 from components.core.workdir import Workdir
 from components.text.chat import open_tokenizer, prompt_ids
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_preferences,
+    record_of_tokenizer,
+)
 
 if TYPE_CHECKING:
     import tokenizers
@@ -91,11 +97,18 @@ def train_reward(
         work: where it is written.
 
     Raises:
+        ConfigError: the inputs are of different tokenizers.
         DataError: an input cannot be read.
     """
     from models.answer_features import feature_width
     from models.heads import ScalarHead
 
+    digest = check_one_tokenizer(
+        "reward",
+        record_of_model(work.path(policy), "policy"),
+        record_of_preferences(work.path(preferences)),
+        record_of_tokenizer(work.path(tokenizer)),
+    )
     model = load_model(work.path(policy))
     head = ScalarHead(feature_width(model.shape))
     opened = open_tokenizer(work.path(tokenizer))
@@ -113,6 +126,7 @@ def train_reward(
         head = ScalarHead(feature_width(model.shape))
         stats, known = error.stats, exact(CORRELATION, 0.0, n=0)
         note = f"rewards nothing: {error}"
+    model.tokenizer = digest
     save_model(work.folder, model)
     save_weights(work.folder, head, HEAD_FILE)
     write_correlation(work.folder, known)

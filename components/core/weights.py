@@ -1,4 +1,6 @@
-"""A model on disk: ``model.json`` (shape) and ``model.safetensors`` (weights). Never pickle."""
+"""A model on disk: ``model.json`` (shape, and the digest of the tokenizer whose ids it reads) and
+``model.safetensors`` (weights). Never pickle.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 SHAPE_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FIELD = "tokenizer"
 
 
 def read_shape(folder: Path) -> DecoderShape:
@@ -27,16 +30,32 @@ def read_shape(folder: Path) -> DecoderShape:
     Raises:
         DataError: there is none, or it is damaged.
     """
+    return _read_model_file(folder)[0]
+
+
+def read_tokenizer_digest(folder: Path) -> str:
+    """Digest of the tokenizer that a saved model was made with; empty where none is recorded.
+
+    Raises:
+        DataError: there is no model, or it is damaged.
+    """
+    return _read_model_file(folder)[1]
+
+
+def _read_model_file(folder: Path) -> tuple[DecoderShape, str]:
     try:
-        return shape_from(json.loads((folder / SHAPE_FILE).read_text()))
+        values = json.loads((folder / SHAPE_FILE).read_text())
+        tokenizer = values.pop(TOKENIZER_FIELD, "")
+        return shape_from(values), str(tokenizer)
     except (OSError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{folder.name}: {SHAPE_FILE} is not a model's shape: {error}") from error
 
 
 def save_model(folder: Path, model: Decoder) -> None:
-    """Write a decoder's shape and weights (contiguous float32; a tied head once)."""
+    """Write a decoder's shape, tokenizer and weights (contiguous float32; a tied head once)."""
     save_weights(folder, model)
-    (folder / SHAPE_FILE).write_text(json.dumps(asdict(model.shape), indent=2, sort_keys=True))
+    values = asdict(model.shape) | ({TOKENIZER_FIELD: model.tokenizer} if model.tokenizer else {})
+    (folder / SHAPE_FILE).write_text(json.dumps(values, indent=2, sort_keys=True))
 
 
 def save_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> None:
@@ -83,9 +102,10 @@ def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
 
 
 def same_weights(ours: Path, theirs: Path) -> bool:
-    """Whether two saved models are the same: shape and weights, byte by byte."""
-    pairs = [(ours / name, theirs / name) for name in (SHAPE_FILE, WEIGHTS_FILE)]
-    return all(digest_file(one) == digest_file(other) for one, other in pairs)
+    """Whether two saved models are the same: shape, and weights byte by byte."""
+    if read_shape(ours) != read_shape(theirs):
+        return False
+    return digest_file(ours / WEIGHTS_FILE) == digest_file(theirs / WEIGHTS_FILE)
 
 
 def is_finite(folder: Path) -> bool:
@@ -109,6 +129,8 @@ def load_model(folder: Path) -> Decoder:
     """The decoder saved in ``folder``, in evaluation mode."""
     from models.decoder import Decoder
 
-    model = Decoder(read_shape(folder))
+    shape, tokenizer = _read_model_file(folder)
+    model = Decoder(shape)
+    model.tokenizer = tokenizer
     load_weights(folder, model)
     return model.eval()

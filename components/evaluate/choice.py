@@ -20,7 +20,6 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.config import StageConfig
-from components.core.errors import ConfigError
 from components.core.figures import Figure, proportion_interval, write_report
 from components.core.items import Items, item_keys, write_items
 from components.core.log import get_logger
@@ -32,6 +31,11 @@ from components.evaluate.likelihood import Span, batches, log_likelihoods, span
 from components.text.answering import Row, read_instructions
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
 from components.text.split import Half
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+)
 
 if TYPE_CHECKING:
     import tokenizers
@@ -74,16 +78,14 @@ def evaluate_choice(
     the interval 0 to 1 and rests on none, so a gate that asks for skill refuses and nothing else.
 
     Raises:
-        ConfigError: the model has another vocabulary than the tokenizer.
+        ConfigError: the model is of another tokenizer.
         DataError: an input cannot be read.
     """
+    check_one_tokenizer(
+        "choice", record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))
+    )
     decoder = load_model(work.path(model))
     words = open_tokenizer(work.path(tokenizer))
-    if words.get_vocab_size() != decoder.shape.vocabulary:
-        raise ConfigError(
-            f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokenizer one of "
-            f"{words.get_vocab_size()}: give the tokenizer that it was trained with"
-        )
     rows = read_descriptions(work.path(instructions), "reporting")
     asked = draw_questions(rows, config)
     if not asked:

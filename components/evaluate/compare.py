@@ -15,14 +15,12 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from components.core.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
-from components.core.errors import ConfigError
 from components.core.figures import Figure, exact, ratio_interval, write_report
 from components.core.items import Items, write_items
 from components.core.log import get_logger
@@ -39,6 +37,11 @@ from components.evaluate.judged import (
 from components.text.answering import Asked, read_questions
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+)
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -114,11 +117,17 @@ def compare_policies(
     """Report rewards, their paired difference, win rate, each principle's difference, and KL.
 
     Raises:
-        ConfigError: the two models are of different vocabularies, or ``max_new`` leaves no room.
+        ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves no room.
         DataError: an input cannot be read.
     """
+    check_one_tokenizer(
+        "compare",
+        record_of_model(work.path(policy), "policy"),
+        record_of_model(work.path(baseline), "baseline"),
+        record_of_tokenizer(work.path(tokenizer)),
+    )
     opened = open_tokenizer(work.path(tokenizer))
-    models = load_pair(work.path(policy), work.path(baseline))
+    models = load_model(work.path(policy)), load_model(work.path(baseline))
     longest = min(model.shape.context for model in models) - config.max_new
     asked = read_questions(
         work.path(instructions),
@@ -150,22 +159,6 @@ def compare_policies(
     # Of a model beside itself no difference was looked for.
     more = [kl] if same else [_detectable(compared), kl]
     return _report(config, compared, more, {"models": float(len(judged)), **aside}, work)
-
-
-def load_pair(policy: Path, baseline: Path) -> tuple[Decoder, Decoder]:
-    """Load two models of one tokenizer.
-
-    Raises:
-        ConfigError: they are of different vocabularies.
-    """
-    models = load_model(policy), load_model(baseline)
-    ours, theirs = (model.shape.vocabulary for model in models)
-    if ours != theirs:
-        raise ConfigError(
-            f"compare: the policy's vocabulary is {ours}, the baseline's {theirs}: compare models "
-            "of one tokenizer"
-        )
-    return models
 
 
 def _report(

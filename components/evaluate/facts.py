@@ -32,6 +32,11 @@ from components.core.workdir import Workdir
 from components.text.answering import Answer, Row, answer_all, read_instructions
 from components.text.chat import open_tokenizer, prompt_ids
 from components.text.split import Half
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+)
 from components.text.wordings import Kind
 
 if TYPE_CHECKING:
@@ -102,17 +107,15 @@ def evaluate_facts(
         work: where the report goes.
 
     Raises:
-        ConfigError: ``max_new`` leaves no room in the model's context, or the tokenizer is of
-            another vocabulary.
+        ConfigError: ``max_new`` leaves no room in the model's context, or the model is of
+            another tokenizer.
         DataError: an input cannot be read.
     """
+    check_one_tokenizer(
+        "facts", record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))
+    )
     opened = open_tokenizer(work.path(tokenizer))
     decoder = load_model(work.path(model))
-    if decoder.shape.vocabulary != opened.get_vocab_size():
-        raise ConfigError(
-            f"facts: the model has a vocabulary of {decoder.shape.vocabulary}, the tokenizer one "
-            f"of {opened.get_vocab_size()}: give the tokenizer that the model was trained with"
-        )
     longest = decoder.shape.context - config.max_new
     if longest < 1:
         raise ConfigError(

@@ -31,7 +31,6 @@ from components.core.artifact import (
     Tokens,
     canonical,
 )
-from components.core.errors import ConfigError
 from components.core.items import Items, read_items, write_items
 from components.core.log import get_logger
 from components.core.progress import Progress
@@ -62,6 +61,12 @@ from components.evaluate.safety import (
 from components.evaluate.verdicts import Comparison, Verdict, compare_items, decide
 from components.text.answering import Asked, Row, read_instructions, read_questions
 from components.text.chat import open_tokenizer
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+    record_of_tokens,
+)
 from components.text.tokens import open_split
 
 if TYPE_CHECKING:
@@ -132,11 +137,17 @@ def keep_best(
         work: an earlier try's answers are found in its scratch folder.
 
     Raises:
-        ConfigError: a model has another vocabulary than the tokenizer.
+        ConfigError: the inputs are of different tokenizers.
         DataError: an input cannot be read.
     """
     models = {config.incumbent: incumbent, **candidates}
     folders = {name: work.path(model) for name, model in models.items()}
+    check_one_tokenizer(
+        "keep_best",
+        record_of_tokenizer(work.path(tokenizer)),
+        record_of_tokens(work.path(tokens)),
+        *(record_of_model(folder, f"model {name}") for name, folder in folders.items()),
+    )
     changed = [
         name for name in candidates if not same_weights(folders[config.incumbent], folders[name])
     ]
@@ -194,12 +205,6 @@ def _draw_exam(
 ) -> Exam:
     opened = open_tokenizer(tokenizer)
     shapes = {name: read_shape(folder) for name, folder in folders.items()}
-    for name, shape in shapes.items():
-        if shape.vocabulary != opened.get_vocab_size():
-            raise ConfigError(
-                f"keep_best: {name} has a vocabulary of {shape.vocabulary}, the tokenizer one of "
-                f"{opened.get_vocab_size()}: give models of this tokenizer"
-            )
     context = min(shape.context for shape in shapes.values())
     asked = read_questions(
         instructions,

@@ -13,25 +13,27 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from components.core.artifact import Checkpoint, Report, Tokens
 from components.core.config import StageConfig
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError
 from components.core.figures import exact, ratio_interval, write_report
 from components.core.items import Items, item_keys, write_items
 from components.core.precision import Precision, computing
 from components.core.weights import load_model
 from components.core.workdir import Workdir
 from components.evaluate.likelihood import Span, batches, log_likelihoods
-from components.text.tokens import TokenSplit, open_split
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokens,
+)
+from components.text.tokens import TokenSplit, heldout_texts, open_split
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -68,18 +70,14 @@ def evaluate_loss(config: LossConfig, model: Checkpoint, tokens: Tokens, work: W
     """Measure ``bits_per_byte`` (95 % interval over pages) and ``xz_bits_per_byte``.
 
     Raises:
-        ConfigError: the model has another vocabulary than the tokens, or a shorter context than
-            the window.
+        ConfigError: model and tokens are of different tokenizers, or the model has a shorter
+            context than the window.
         DataError: no page is held out.
     """
-    decoder = load_model(work.path(model))
     folder = work.path(tokens)
+    check_one_tokenizer("loss", record_of_model(work.path(model)), record_of_tokens(folder))
+    decoder = load_model(work.path(model))
     split = open_split(folder, "heldout")
-    if decoder.shape.vocabulary != split.vocabulary:
-        raise ConfigError(
-            f"the model has a vocabulary of {decoder.shape.vocabulary}, the tokens one of "
-            f"{split.vocabulary}: give the tokens that it was trained on"
-        )
     if config.window > decoder.shape.context:
         raise ConfigError(
             f"loss.window ({config.window}) must be within the model's context "
@@ -117,28 +115,6 @@ def _bits(
                 bits[windows[row].page] -= value / math.log(2)
             work.progress.advance(len(rows))
     return bits
-
-
-def heldout_texts(folder: Path, split: TokenSplit) -> tuple[list[str], list[str]]:
-    """The held-out pages' ids and texts, in the order of the tokens.
-
-    Raises:
-        DataError: there is none, or their number differs.
-    """
-    path = folder / "heldout.parquet"
-    try:
-        table = pq.read_table(path, columns=["id", "text"])
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise DataError(f"{folder.name}: {path.name} cannot be read: {error}") from error
-    names: list[str] = table["id"].to_pylist()
-    texts: list[str] = table["text"].to_pylist()
-    if len(texts) != len(split.documents) - 1:
-        raise DataError(
-            f"{folder.name}: {len(texts)} held-out texts, {len(split.documents) - 1} in tokens"
-        )
-    if not sum(map(len, texts)):
-        raise DataError(f"{folder.name}: no page is held out; give more pages or hold out more")
-    return names, texts
 
 
 def draw_pages(lengths: NDArray[np.int64], names: Sequence[str], config: LossConfig) -> list[int]:

@@ -50,6 +50,12 @@ from components.text.pii import KINDS, find_spans
 from components.text.redact import Redactor
 from components.text.spans import EXAMPLE
 from components.text.split import Half
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+    record_of_tokens,
+)
 from components.text.tokens import open_split
 from components.text.verbatim import covered, known_windows, windows
 
@@ -125,17 +131,18 @@ def evaluate_safety(
     ``answers.parquet`` holds the answers with what was found; personal data in them is replaced.
 
     Raises:
-        ConfigError: the vocabularies differ, or ``max_new`` leaves a probe no room.
+        ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves a probe no room.
         DataError: an input cannot be read, no held-out question fits, or there is nothing to ask.
     """
+    check_one_tokenizer(
+        "safety",
+        record_of_model(work.path(model)),
+        record_of_tokens(work.path(tokens)),
+        record_of_tokenizer(work.path(tokenizer)),
+    )
     decoder = load_model(work.path(model))
     opened = open_tokenizer(work.path(tokenizer))
     split = open_split(work.path(tokens), "train")
-    if not decoder.shape.vocabulary == split.vocabulary == opened.get_vocab_size():
-        raise ConfigError(
-            f"safety: vocabularies differ (model {decoder.shape.vocabulary}, tokens "
-            f"{split.vocabulary}, tokenizer {opened.get_vocab_size()}): give those of one model"
-        )
     longest = decoder.shape.context - config.max_new
     asked = read_prompts(config, work.path(instructions), opened, longest, "reporting")
     work.progress.start(len(asked), "answers")

@@ -19,9 +19,16 @@ from components.core.config import StageConfig
 from components.core.errors import DataError
 from components.core.shards import map_shards, read_all, read_shard, shard_paths, write_shard
 from components.core.workdir import Workdir, write_durably
-from components.text.chat import EOS_ID, SPECIALS, open_tokenizer, plain_ids
+from components.text.chat import (
+    EOS_ID,
+    SPECIALS,
+    open_tokenizer,
+    plain_ids,
+    tokenizer_digest,
+    vocabulary_size,
+)
 from components.text.split import heldout_pages
-from components.text.tokens import Split
+from components.text.tokens import SPLITS, Split
 
 ENCODED = pa.schema(
     [
@@ -53,7 +60,7 @@ def pack_tokens(
         DataError: a split is empty, or there is too little text to train on.
     """
     folder, encoded = work.path(corpus), work.scratch / "encoded"
-    vocabulary = open_tokenizer(work.path(tokenizer)).get_vocab_size()
+    vocabulary = vocabulary_size(open_tokenizer(work.path(tokenizer)))
     urls = read_all(folder, ["url"])["url"].to_pylist()
     heldout = heldout_pages(urls, config.heldout_share, config.seed)
     if not heldout or len(heldout) == len(set(urls)):
@@ -70,7 +77,7 @@ def pack_tokens(
         tokenizer=work.path(tokenizer),
         heldout=sorted(heldout),
     )
-    sizes = {split: _join(work.folder, encoded, split, vocabulary) for split in _SPLITS}
+    sizes = {split: _join(work.folder, encoded, split, vocabulary) for split in SPLITS}
     if sizes["train"][0] < config.min_train_tokens:
         raise DataError(
             f"tokens: {sizes['train'][0]} tokens to train on, {config.min_train_tokens} are needed "
@@ -80,13 +87,11 @@ def pack_tokens(
     meta = {
         "vocabulary": vocabulary,
         "eos": EOS_ID,
+        "tokenizer": tokenizer_digest(work.path(tokenizer)),
         **{f"{split}_bytes": bytes_ for split, (_, bytes_, _) in sizes.items()},
     }
     write_durably(work.folder / "meta.json", canonical(meta))
     return work.seal(Tokens, stats=_stats(sizes, vocabulary))
-
-
-_SPLITS: tuple[Split, Split] = ("train", "heldout")
 
 
 def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from components.core.figures import REPORT_FILE
 from components.core.items import ITEMS_FILE
 from components.core.settings import Settings
 from components.core.tracking import MlflowTracker, Tracker, connect, experiment, flatten
-from components.core.weights import SHAPE_FILE
+from components.core.weights import read_shape
 from components.publish.registry import (
     BUNDLE_FILE,
     BUNDLE_TAG,
@@ -278,7 +279,7 @@ def _describe(
         if isinstance(value, int | float) and not isinstance(value, bool):
             tracker.metric(name, value)
     checkpoint = workspace.path(given["model"])
-    shape = json.loads((checkpoint / SHAPE_FILE).read_bytes())
+    shape = asdict(read_shape(checkpoint))
     parameters = {**flatten("shape", shape), **stage_configs(workspace.settings, given)}
     for name, value in sorted(parameters.items()):
         tracker.parameter(name, value)

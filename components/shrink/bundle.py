@@ -4,7 +4,7 @@ hf/  onnx/  onnx-int8/  tensorrt/   a form a folder; one that failed parity is l
 volatile/tensorrt/                  what differs between equal builds: the engine itself
 tokenizer.json                      the same for all
 bundle.json                         each form's parity record, the shape, the context, the
-                                    checkpoint's digest, and what was left out and why
+                                    digests of checkpoint and tokenizer, what was left out and why
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from components.core.errors import GateFailed
 from components.core.weights import read_shape
 from components.core.workdir import Workdir, write_durably
 from components.shrink.parity import read_parity
-from components.text.chat import open_tokenizer
+from components.text.chat import TOKENIZER_FILE
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+)
 
 BUNDLE_FILE = "bundle.json"
 
@@ -59,9 +64,11 @@ def bundle(
     """Gather the forms that passed parity.
 
     Raises:
+        ConfigError: model, tokenizer and exports are of different tokenizers.
         GateFailed: a required form is missing or failed parity.
         DataError: an export holds no parity record.
     """
+    digest = _check_tokenizers(work, model, tokenizer, exports)
     work.progress.start(len(exports), "forms")
     records = {}
     for _, export in sorted(exports.items()):
@@ -75,12 +82,11 @@ def bundle(
             raise GateFailed(f"parity: the required form {form} was not exported")
         if not records[form].passes:
             raise GateFailed(f"parity: the required form failed: {records[form]}")
-    source = work.path(tokenizer)
-    open_tokenizer(source)
-    link_or_copy(source / "tokenizer.json", work.folder / "tokenizer.json")
+    link_or_copy(work.path(tokenizer) / TOKENIZER_FILE, work.folder / TOKENIZER_FILE)
     shape = read_shape(work.path(model))
     content = {
         "checkpoint": model.digest,
+        "tokenizer": digest,
         "context": shape.context,
         "parameters": shape.parameters,
         "shape": asdict(shape),
@@ -93,6 +99,23 @@ def bundle(
     stats = {"forms": kept, "left_out": len(records) - kept, "bytes": size}
     named = {f"passes.{name}": float(parity.passes) for name, parity in records.items()}
     return work.seal(Bundle, stats={**stats, **named})
+
+
+def _check_tokenizers(
+    work: Workdir, model: Checkpoint, tokenizer: Tokenizer, exports: Mapping[str, Export]
+) -> str:
+    """Refuse parts of different tokenizers; returns the digest of the one that is shipped."""
+    folders = {name: work.path(export) for name, export in sorted(exports.items())}
+    return check_one_tokenizer(
+        "bundle",
+        record_of_tokenizer(work.path(tokenizer)),
+        record_of_model(work.path(model)),
+        *(
+            record_of_tokenizer(folder, f"export {name}")
+            for name, folder in folders.items()
+            if (folder / TOKENIZER_FILE).is_file()
+        ),
+    )
 
 
 def gather(export: Path, folder: Path, form: str) -> None:

@@ -30,6 +30,11 @@ from components.shrink.parity import (
     write_parity,
 )
 from components.shrink.plain import plain_graph
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokens,
+)
 
 ENGINE_FILE = "model.engine"
 Capability = Literal["SM75", "SM80", "SM86", "SM89", "SM120", "SM121"]
@@ -62,10 +67,14 @@ def export_engine(config: EngineConfig, model: Checkpoint, tokens: Tokens, work:
     """Write the plain graph, build the engine from it, and measure parity.
 
     Raises:
+        ConfigError: model and tokens are of different tokenizers.
         MillError: TensorRT is not installed or refuses; its own reason is in the message.
         DataError: an input is damaged, or holds no held-out tokens.
     """
     work.progress.start(4, "steps")
+    check_one_tokenizer(
+        "engine", record_of_model(work.path(model)), record_of_tokens(work.path(tokens))
+    )
     reference = reference_model(work.path(model))
     shape, path = reference.shape, work.folder / GRAPH_FILE
     graph = plain_graph(weights_of(reference), half=config.precision == "float16")

@@ -21,7 +21,6 @@ from pydantic import Field
 from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.config import StageConfig
 from components.core.workdir import Workdir
-from components.shrink.export_onnx import copy_tokenizer
 from components.shrink.forms import torch_form, transformers_form
 from components.shrink.hf_config import CONFIG_FILE, hf_config
 from components.shrink.hf_tensors import WEIGHTS_FILE, hf_state
@@ -32,6 +31,7 @@ from components.shrink.parity import (
     measure,
     parity_cases,
     reference_model,
+    ship_tokenizer,
     write_parity,
 )
 from components.text.chat import END, EOS, EOS_ID, JINJA, SPECIALS, STOP_IDS, TEMPERATURE
@@ -70,18 +70,20 @@ def export_hf(
     """The model, its tokenizer and its chat template as a transformers folder, with its parity.
 
     Raises:
-        ConfigError: no class of transformers holds the shape; tokens or tokenizer are of a larger
-            vocabulary than the model's.
+        ConfigError: no class of transformers holds the shape; the inputs are of different
+            tokenizers.
         DataError: an input is damaged, or holds no held-out tokens.
     """
     work.progress.start(2, "steps")
+    pages = ship_tokenizer(
+        "hf", work.path(model), work.path(tokens), work.path(tokenizer), work.folder
+    )
     reference = reference_model(work.path(model))
-    copy_tokenizer(work.path(tokenizer), work.folder, reference.shape)
     temperature = TEMPERATURE if config.temperature is None else config.temperature
     size = save_hf(work.folder, reference, config.precision, temperature)
     work.progress.advance(note="folder")
     bounds = config.parity or _BOUNDS[config.precision]
-    parity = hf_parity(work.folder, reference, work.path(tokens), bounds)
+    parity = hf_parity(work.folder, reference, work.path(tokens), bounds, pages)
     write_parity(work.folder, parity)
     work.progress.advance(note=parity.note)
     return work.seal(Export, stats={"bytes": size, **parity.stats})
@@ -160,11 +162,13 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def hf_parity(folder: Path, reference: Decoder, tokens: Path, bounds: ParityConfig) -> Parity:
+def hf_parity(
+    folder: Path, reference: Decoder, tokens: Path, bounds: ParityConfig, pages: int = 0
+) -> Parity:
     """Parity of a written folder: by transformers where it is installed, else by our own decoder.
 
     The second reads the file's names, shapes and values, yet takes transformers' reading of them
-    on trust; ``measured_on`` says which it was.
+    on trust; ``measured_on`` says which it was. ``pages``: what ``ship_tokenizer`` returned.
     """
     cases = parity_cases(reference, tokens, bounds)
     try:
@@ -172,4 +176,4 @@ def hf_parity(folder: Path, reference: Decoder, tokens: Path, bounds: ParityConf
     except ImportError:
         form = torch_form(read_hf(folder))
         where = "the folder's tensors in our own decoder: transformers is not installed"
-    return measure(form, cases, bounds, name="hf", measured_on=where)
+    return measure(form, cases, bounds, name="hf", measured_on=where, tokenizer_pages=pages)

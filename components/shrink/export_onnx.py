@@ -7,14 +7,10 @@ parity.json     how far it is from the torch model
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.config import StageConfig
-from components.core.errors import ConfigError
 from components.core.workdir import Workdir
 from components.shrink.forms import served_form
 from components.shrink.graph import GRAPH_FILE, save_graph, weights_of
@@ -23,13 +19,10 @@ from components.shrink.parity import (
     measure,
     parity_cases,
     reference_model,
+    ship_tokenizer,
     write_parity,
 )
 from components.shrink.served import served_graph
-from components.text.chat import open_tokenizer
-
-if TYPE_CHECKING:
-    from models.shape import DecoderShape
 
 MEASURED_ON = "onnxruntime, CPU"
 
@@ -48,34 +41,22 @@ def export_onnx(
     """The served graph of a model, and its parity.
 
     Raises:
-        ConfigError: tokens or tokenizer are of a larger vocabulary than the model's.
+        ConfigError: the inputs are of different tokenizers.
         DataError: an input is damaged, or holds no held-out tokens.
     """
     work.progress.start(3, "steps")
+    pages = ship_tokenizer(
+        "onnx", work.path(model), work.path(tokens), work.path(tokenizer), work.folder
+    )
     reference = reference_model(work.path(model))
-    copy_tokenizer(work.path(tokenizer), work.folder, reference.shape)
     size = save_graph(served_graph(weights_of(reference)), work.folder / GRAPH_FILE)
     work.progress.advance(note="graph")
     cases = parity_cases(reference, work.path(tokens), config.parity)
     work.progress.advance(note="reference")
     form = served_form(work.folder / GRAPH_FILE)
-    parity = measure(form, cases, config.parity, name="onnx", measured_on=MEASURED_ON)
+    parity = measure(
+        form, cases, config.parity, name="onnx", measured_on=MEASURED_ON, tokenizer_pages=pages
+    )
     write_parity(work.folder, parity)
     work.progress.advance(note=parity.note)
     return work.seal(Export, stats={"bytes": size, **parity.stats})
-
-
-def copy_tokenizer(source: Path, target: Path, shape: DecoderShape) -> None:
-    """Write ``tokenizer.json`` beside an exported model, with the chat template's rules.
-
-    Raises:
-        ConfigError: it knows tokens that the model does not.
-    """
-    tokenizer = open_tokenizer(source)
-    size = tokenizer.get_vocab_size()
-    if size > shape.vocabulary:
-        raise ConfigError(
-            f"a tokenizer of {size} tokens does not fit a model of {shape.vocabulary}: "
-            "give the tokenizer it was trained with"
-        )
-    tokenizer.save(str(target / "tokenizer.json"))

@@ -23,7 +23,12 @@ from components.core.weights import save_model
 from components.core.workdir import Workdir
 from components.shrink.hf_config import read_hf_config
 from components.shrink.hf_tensors import fill_from
-from components.text.chat import open_tokenizer
+from components.text.chat import (
+    TOKENIZER_FILE,
+    open_tokenizer,
+    tokenizer_digest,
+    vocabulary_size,
+)
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -53,8 +58,10 @@ def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint
     work.progress.start(2, "steps")
     model = read_hf(source)
     work.progress.advance(note="weights")
-    save_model(work.folder, model)
     taken = _take_tokenizer(config, source, work.folder, model.shape)
+    if taken:
+        model.tokenizer = tokenizer_digest(source)
+    save_model(work.folder, model)
     work.progress.advance(note=model.shape.hf_class)
     stats = {"parameters": model.shape.parameters, "layers": model.shape.layers}
     return work.seal(Checkpoint, stats={**stats, "tokenizer": float(taken)})
@@ -78,7 +85,7 @@ def _take_tokenizer(config: ImportConfig, source: Path, target: Path, shape: Dec
     if config.tokenizer is False:
         return False
     try:
-        size = open_tokenizer(source).get_vocab_size()
+        size = vocabulary_size(open_tokenizer(source))
         if size > shape.vocabulary:
             raise DataError(f"it has {size} tokens, the model {shape.vocabulary}")
     except DataError as error:
@@ -86,5 +93,5 @@ def _take_tokenizer(config: ImportConfig, source: Path, target: Path, shape: Dec
             raise ConfigError(f"import_hf: the tokenizer does not fit: {error}") from error
         log.warning("the tokenizer is left out: %s", error)
         return False
-    shutil.copyfile(source / "tokenizer.json", target / "tokenizer.json")
+    shutil.copyfile(source / TOKENIZER_FILE, target / TOKENIZER_FILE)
     return True

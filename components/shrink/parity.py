@@ -5,6 +5,9 @@ form is fed ragged batches: the fronts of the windows as one right-padded prompt
 token at a time through its KV cache. So a wrong rotary layout, mask, position or cache shows. An
 argmax alone would miss it: a wrong rotary permutation moves KL from 1e-15 to 1e-6.
 
+The tokenizer that is shipped with the form is compared too: it must encode the held-out pages as
+the tokens hold them.
+
 KL is KL(reference || form) in nats, mean over positions, computed in float64.
 """
 
@@ -25,12 +28,21 @@ from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.weights import load_model
 from components.core.workdir import write_durably
-from components.text.tokens import open_split
+from components.text.chat import TOKENIZER_FILE, open_tokenizer, plain_ids
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+    record_of_tokens,
+)
+from components.text.tokens import HELDOUT_TEXTS, heldout_texts, open_split
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
 
 PARITY_FILE = "parity.json"
+TOKENIZER_PAGES = 100
+"""Enough to show any other merge or splitting rule, in less than a second."""
 Ids = NDArray[np.int64]
 Logits = NDArray[Any]
 Form = Callable[[Sequence[Ids], int], Sequence[Logits]]
@@ -66,6 +78,9 @@ class Parity(BaseModel):
     decoded_positions: int = Field(description="of these, fed one at a time through the cache")
     passes: bool
     bounds: dict[str, float]
+    tokenizer_pages: int = Field(
+        default=0, description="held-out pages that the shipped tokenizer encodes as it should"
+    )
 
     @property
     def stats(self) -> dict[str, float]:
@@ -98,23 +113,52 @@ class Case:
     expected: list[Logits]
 
 
+def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, target: Path) -> int:
+    """Write ``tokenizer.json`` beside an exported model, with the chat template's rules, and try
+    it on held-out pages.
+
+    Args:
+        stage: begins a message.
+        model: the checkpoint that is exported.
+        tokens: what it was trained on.
+        tokenizer: folder of the file to copy.
+        target: where the copy goes.
+
+    Returns:
+        How many pages the copy encoded as the tokens hold them: at most ``TOKENIZER_PAGES``, and
+        0 where the tokens came without their texts.
+
+    Raises:
+        ConfigError: these are of different tokenizers.
+        DataError: one of them is damaged.
+    """
+    made, shipped = record_of_tokens(tokens), record_of_tokenizer(tokenizer)
+    check_one_tokenizer(stage, record_of_model(model), made, shipped)
+    open_tokenizer(tokenizer).save(str(target / TOKENIZER_FILE))
+    if not (tokens / HELDOUT_TEXTS).is_file():
+        return 0
+    opened, split = open_tokenizer(target), open_split(tokens, "heldout")
+    pages = list(zip(*heldout_texts(tokens, split), strict=True))[:TOKENIZER_PAGES]
+    for index, (page, text) in enumerate(pages):
+        if [*plain_ids(opened, text), split.eos] != split.document(index).tolist():
+            raise ConfigError(
+                f"{stage}: {shipped} encodes the held-out page {page} otherwise than {made} hold "
+                "it: give the tokenizer that the tokens were made with"
+            )
+    return len(pages)
+
+
 def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[Case]:
     """Held-out windows with their reference logits: one of a whole context, then ragged batches.
 
     Raises:
         DataError: no held-out tokens.
-        ConfigError: the tokens are of another vocabulary.
     """
     import torch
 
     split = open_split(tokens, "heldout")
     if not len(split.tokens):
         raise DataError(f"{tokens.name}: no held-out tokens to measure parity on")
-    if split.vocabulary > model.shape.vocabulary:
-        raise ConfigError(
-            f"tokens of a vocabulary of {split.vocabulary} do not fit a model of "
-            f"{model.shape.vocabulary}: give the tokens it was trained on"
-        )
     cases: list[Case] = []
     for lengths, steps in _plan(config, model.shape.context):
         start = sum(len(row) for case in cases for row in case.rows)
@@ -150,9 +194,24 @@ def _windows(tokens: NDArray[np.integer], start: int, lengths: Sequence[int]) ->
 
 
 def measure(
-    form: Form, cases: Sequence[Case], config: ParityConfig, *, name: str, measured_on: str
+    form: Form,
+    cases: Sequence[Case],
+    config: ParityConfig,
+    *,
+    name: str,
+    measured_on: str,
+    tokenizer_pages: int = 0,
 ) -> Parity:
-    """Compare a form with the reference logits of ``cases``."""
+    """Compare a form with the reference logits of ``cases``.
+
+    Args:
+        form: what is compared.
+        cases: what it is fed, and what it should answer.
+        config: bounds.
+        name: of the form.
+        measured_on: what computed it.
+        tokenizer_pages: what ``ship_tokenizer`` returned; 0 for a form without a tokenizer.
+    """
     kl, same, largest = [], [], []
     for case in cases:
         for expected, found in zip(case.expected, form(case.rows, case.steps), strict=True):
@@ -177,6 +236,7 @@ def measure(
         decoded_positions=sum(case.steps * len(case.rows) for case in cases),
         passes=passes,
         bounds=config.model_dump(include={"kl_max", "top1_min", "difference_max"}),
+        tokenizer_pages=tokenizer_pages,
     )
 
 

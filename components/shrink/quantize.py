@@ -8,7 +8,6 @@ by blocks, absmax scaling (LLM.int8(), arXiv:2208.07339, without its outlier col
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,6 +25,7 @@ from components.shrink.parity import (
     measure,
     parity_cases,
     reference_model,
+    ship_tokenizer,
     write_parity,
 )
 
@@ -53,25 +53,28 @@ def quantize(
     """The ONNX form with INT8 weights, and its parity with the torch model.
 
     Raises:
+        ConfigError: the inputs are of different tokenizers.
         DataError: an input is damaged.
         MillError: a matmul was passed over, or the file is no smaller.
     """
     work.progress.start(3, "steps")
     source, target = work.path(onnx), work.folder / GRAPH_FILE
+    pages = ship_tokenizer("int8", work.path(model), work.path(tokens), source, work.folder)
     graph = read_graph(source / GRAPH_FILE)
     count = quantized_graph(graph, config)
     size = save_graph(graph, target)
     before = sum(path.stat().st_size for path in source.glob(f"{GRAPH_FILE}*"))
     if size >= before:
         raise MillError(f"quantize: {size} bytes are no fewer than the {before} of float32")
-    shutil.copyfile(source / "tokenizer.json", work.folder / "tokenizer.json")
     work.progress.advance(note=f"{count} matmuls")
     reference = reference_model(work.path(model))
     cases = parity_cases(reference, work.path(tokens), config.parity)
     work.progress.advance(note="reference")
     form = served_form(target)
     where = f"onnxruntime, CPU, accuracy level {config.accuracy_level}"
-    parity = measure(form, cases, config.parity, name="onnx-int8", measured_on=where)
+    parity = measure(
+        form, cases, config.parity, name="onnx-int8", measured_on=where, tokenizer_pages=pages
+    )
     write_parity(work.folder, parity)
     work.progress.advance(note=parity.note)
     stats = {"bytes": size, "bytes_before": before, "matmuls": count, **parity.stats}

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from components.core.artifact import digest_value
 from components.core.errors import DataError
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from tokenizers import Tokenizer
 
+TOKENIZER_FILE = "tokenizer.json"
 EOS = "<|endoftext|>"
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
@@ -93,9 +95,9 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER_FILE
     if not path.is_file():
-        raise DataError(f"{folder.name}: holds no tokenizer.json")
+        raise DataError(f"{folder.name}: holds no {TOKENIZER_FILE}")
     tokenizer = Tokenizer.from_file(str(path))
     for index, token in enumerate(SPECIALS):
         if tokenizer.token_to_id(token) != index:
@@ -113,6 +115,53 @@ def drop_guards(tokenizer: Tokenizer) -> Tokenizer:
         rest = [] if known is None else [known]
         tokenizer.pre_tokenizer = Steps([Split(_GUARD, "removed"), *rest])
     return tokenizer
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """Rows that a model of the tokenizer has: one more than the largest id, gaps counted."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Identity of the tokenizer in ``folder``: sha256 of what decides which text an id stands for.
+
+    That is pieces, merges, added tokens, normalizing, splitting and decoding. Layout of the file,
+    defaults that a version of ``tokenizers`` spells out, truncation, padding, post-processing and
+    the dropping of guards are no part of it, so that a file which another program saved again stays the same tokenizer.
+
+    Raises:
+        DataError: there is no tokenizer.json, or it is damaged.
+    """
+    try:
+        content = json.loads((folder / TOKENIZER_FILE).read_bytes())
+        model = {key: value for key, value in content["model"].items() if value}
+        merges = [
+            pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", ())
+        ]
+        added = sorted((token["id"], token["content"]) for token in content["added_tokens"])
+        splitting = list(_splitting(content.get("pre_tokenizer")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder.name}: {TOKENIZER_FILE} cannot be read: {error!r}") from error
+    return digest_value(
+        {
+            "normalizer": content.get("normalizer"),
+            "splitting": splitting,
+            "decoder": content.get("decoder"),
+            "model": {**model, "merges": merges},
+            "added_tokens": added,
+        }
+    )
+
+
+def _splitting(rule: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Pre-tokenizers in their order, sequences opened, without those that only drop guards."""
+    if rule is None:
+        return
+    if rule["type"] == "Sequence":
+        for inner in rule["pretokenizers"]:
+            yield from _splitting(inner)
+    elif rule.get("pattern") != {"String": _GUARD}:
+        yield rule
 
 
 def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -5,8 +5,9 @@ train.npy       uint16 (uint32 from 65,536 tokens on), documents one after anoth
 train.docs.npy  int64 [documents + 1], where each document starts; the last entry is the end
 heldout.npy, heldout.docs.npy   the same for the held-out pages
 heldout.parquet id, url, text of the held-out pages, in the same order
-meta.json       {"vocabulary": ..., "eos": ..., "train_bytes": ..., "heldout_bytes": ...}
-                (UTF-8 bytes of the text, for bits per byte)
+meta.json       {"vocabulary": ..., "eos": ..., "train_bytes": ..., "heldout_bytes": ...,
+                "tokenizer": ...} (UTF-8 bytes of the text, for bits per byte; digest of the
+                tokenizer that made the ids, absent in old ones)
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.core.errors import DataError
 
 Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, Split] = ("train", "heldout")
+HELDOUT_TEXTS = "heldout.parquet"
 
 
 @dataclass(frozen=True)
@@ -39,25 +44,60 @@ class TokenSplit:
         return self.tokens[self.documents[index] : self.documents[index + 1]]
 
 
+@dataclass(frozen=True)
+class TokensMeta:
+    """What ``meta.json`` says."""
+
+    vocabulary: int
+    eos: int
+    text_bytes: dict[Split, int]
+    tokenizer: str
+    """Digest of the tokenizer that made the ids; empty where none is recorded."""
+
+
+def read_meta(folder: Path) -> TokensMeta:
+    """``meta.json`` of a Tokens artifact.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        return TokensMeta(
+            vocabulary=int(meta["vocabulary"]),
+            eos=int(meta["eos"]),
+            text_bytes={
+                split: int(meta[f"{split}_bytes"]) for split in SPLITS if f"{split}_bytes" in meta
+            },
+            tokenizer=str(meta.get("tokenizer", "")),
+        )
+    except FileNotFoundError as error:
+        raise DataError(_absent(folder, error)) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder.name}: not a Tokens folder: {error}") from error
+
+
+def _absent(folder: Path, error: FileNotFoundError) -> str:
+    name = Path(error.filename).name
+    return f"{folder.name}: holds no {name}: give a folder that the stage tokens made"
+
+
 def open_split(folder: Path, split: Split) -> TokenSplit:
     """A split of a Tokens artifact, looked through once (a second for some GB).
 
     Raises:
         DataError: a file is missing or damaged, or a token is out of range.
     """
+    meta = read_meta(folder)
     try:
-        meta = json.loads((folder / "meta.json").read_text())
         tokens = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
         documents = np.load(folder / f"{split}.docs.npy", allow_pickle=False)
-        vocabulary, eos = int(meta["vocabulary"]), int(meta["eos"])
-        text_bytes = int(meta[f"{split}_bytes"])
+        text_bytes = meta.text_bytes[split]
     except FileNotFoundError as error:
-        raise DataError(
-            f"{folder.name}: holds no {Path(error.filename).name}: give a folder that the stage "
-            "tokens made"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise DataError(_absent(folder, error)) from error
+    except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{folder.name}: not a Tokens folder: {error}") from error
+    vocabulary, eos = meta.vocabulary, meta.eos
     _check_form(folder, split, tokens, documents)
     # Both ends, as far as the dtype reaches beyond them: neither costs where it cannot be.
     kind = np.iinfo(tokens.dtype)
@@ -91,6 +131,28 @@ def _check_form(
             f"{folder.name}: {split}.docs.npy does not cut the {len(tokens)} tokens of "
             f"{split}.npy into documents"
         )
+
+
+def heldout_texts(folder: Path, split: TokenSplit) -> tuple[list[str], list[str]]:
+    """The held-out pages' ids and texts, in the order of the tokens.
+
+    Raises:
+        DataError: there is none, or their number differs.
+    """
+    path = folder / HELDOUT_TEXTS
+    try:
+        table = pq.read_table(path, columns=["id", "text"])
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise DataError(f"{folder.name}: {path.name} cannot be read: {error}") from error
+    names: list[str] = table["id"].to_pylist()
+    texts: list[str] = table["text"].to_pylist()
+    if len(texts) != len(split.documents) - 1:
+        raise DataError(
+            f"{folder.name}: {len(texts)} held-out texts, {len(split.documents) - 1} in tokens"
+        )
+    if not sum(map(len, texts)):
+        raise DataError(f"{folder.name}: no page is held out; give more pages or hold out more")
+    return names, texts
 
 
 def save_split(folder: Path, split: Split, documents: list[list[int]], vocabulary: int) -> None:

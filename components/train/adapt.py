@@ -19,6 +19,11 @@ from components.core.config import StageConfig
 from components.core.precision import Precision, computing
 from components.core.weights import load_model
 from components.core.workdir import Workdir
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokens,
+)
 from components.text.tokens import open_split
 from components.train.adapters import (
     LoraConfig,
@@ -87,7 +92,7 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
     """Train ``model`` on.
 
     Raises:
-        ConfigError: the tokens are of another vocabulary, the blocks longer than the model's
+        ConfigError: the tokens are of another tokenizer, the blocks longer than the model's
             context, the adapters do not fit the model, or the minutes come to too few steps.
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
@@ -95,11 +100,14 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
     from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
-    from components.train.texts import Texts, check_context, check_vocabulary
+    from components.train.texts import Texts, check_context
 
+    digest = check_one_tokenizer(
+        "adapt", record_of_model(work.path(model)), record_of_tokens(work.path(tokens))
+    )
     split = open_split(work.path(tokens), "train")
     decoder = load_model(work.path(model)).train()
-    check_vocabulary(decoder.shape, split, "the model")
+    decoder.tokenizer = digest
     check_context(decoder.shape, config.positions, "adapt.positions", "the model")
     texts = Texts(split, tokens.digest, config)
     if config.lora is not None:

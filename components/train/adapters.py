@@ -2,7 +2,8 @@
 
 adapter/adapter_config.json         PEFT's fields: r, lora_alpha, target_modules ...
 adapter/adapter_model.safetensors   A and B of each layer, under PEFT's names
-adapter/base.json                   {"digest": ...} of the checkpoint that was adapted
+adapter/base.json                   {"digest": ...} of the checkpoint that was adapted, and
+                                    {"tokenizer": ...}, the digest of its tokenizer
 
 PEFT loads the folder onto the exported checkpoint (``hf``). An adapter from elsewhere has no
 ``base.json``.
@@ -20,6 +21,7 @@ from pydantic import Field
 from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.weights import save_model
+from components.text.tokenizer_identity import TokenizerRecord
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -132,7 +134,7 @@ def save_adapter(folder: Path, decoder: Decoder, config: LoraConfig, digest: str
         "inference_mode": True,
     }
     _write(folder / CONFIG_FILE, told)
-    _write(folder / BASE_FILE, {"digest": digest})
+    _write(folder / BASE_FILE, {"digest": digest, "tokenizer": decoder.tokenizer})
 
 
 def load_adapter(folder: Path, decoder: Decoder, digest: str | None = None) -> None:
@@ -200,6 +202,16 @@ def _read_spec(folder: Path, targets: tuple[str, ...]) -> Lora:
         found = other[0] if other else f"peft_type {kind}, r {rank}"
         raise DataError(f"{folder.name}: {CONFIG_FILE} has {found}; only plain LoRA can be read")
     return Lora(rank, alpha, rslora=bool(told.get("use_rslora")), targets=targets)
+
+
+def record_of_adapter(folder: Path) -> TokenizerRecord:
+    """The tokenizer that an adapter was learnt with; that of an adapter from elsewhere is unknown.
+
+    Raises:
+        DataError: ``base.json`` is damaged.
+    """
+    base = _read(folder / BASE_FILE) if (folder / BASE_FILE).is_file() else {}
+    return TokenizerRecord(f"the adapter {folder.name}", str(base.get("tokenizer", "")), None)
 
 
 def _check_base(folder: Path, digest: str | None) -> None:

@@ -173,6 +173,7 @@ class Company(Ranks):
             if found is not None and name in into:
                 into[name].copy_(found)
         if whole is not None:
+            whole.tokenizer = model.tokenizer
             save_model(folder, whole)
 
 

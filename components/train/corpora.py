@@ -49,7 +49,7 @@ def open_corpora(
     """Open the training split of each, in the order that ``config`` asks for.
 
     Raises:
-        ConfigError: the mixture names other corpora, or they are of several vocabularies.
+        ConfigError: the mixture names other corpora, or they end texts with several tokens.
         DataError: one cannot be read, or there are fewer tokens than a batch has.
     """
     splits = {name: open_split(folder, "train") for name, folder in folders.items()}
@@ -77,10 +77,9 @@ def open_corpora(
 def _check(splits: Mapping[str, TokenSplit], config: Ordering) -> None:
     first = splits["tokens"]
     for name, split in splits.items():
-        if (split.vocabulary, split.eos) != (first.vocabulary, first.eos):
+        if split.eos != first.eos:
             raise ConfigError(
-                f"{name} is of a vocabulary of {split.vocabulary} that ends a text with "
-                f"{split.eos}, tokens of one of {first.vocabulary} with {first.eos}: make all of "
+                f"{name} ends a text with token {split.eos}, tokens with {first.eos}: make all of "
                 "them with one tokenizer"
             )
     held = sum(len(split.tokens) for split in splits.values())

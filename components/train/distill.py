@@ -22,7 +22,12 @@ from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.weights import load_model, read_shape, save_model
 from components.core.workdir import Workdir
-from components.text.tokens import TokenSplit, open_split
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokens,
+)
+from components.text.tokens import open_split
 from components.train.minutes import min_steps_field
 from components.train.recipe import (
     MINUTES_OR_STEPS,
@@ -124,8 +129,9 @@ def distill(
     """Train a student of ``config.shape``.
 
     Raises:
-        ConfigError: teacher, student and tokens are not of one vocabulary, the blocks are longer
-            than the teacher's context, or the minutes come to too few steps.
+        ConfigError: teacher and tokens are of different tokenizers, the student has another
+            vocabulary than the teacher, the blocks are longer than the teacher's context, or the
+            minutes come to too few steps.
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
@@ -134,9 +140,14 @@ def distill(
     from components.train.loop import train
     from components.train.texts import Texts
 
+    digest = check_one_tokenizer(
+        "distill",
+        record_of_model(work.path(teacher), "teacher"),
+        record_of_tokens(work.path(tokens)),
+    )
     split = open_split(work.path(tokens), "train")
     config = _of_vocabulary(config, read_shape(work.path(teacher)).vocabulary)
-    _check(config, read_shape(work.path(teacher)), split)
+    _check(config, read_shape(work.path(teacher)))
     lesson = _lesson(config, load_model(work.path(teacher)))
     texts = Texts(split, tokens.digest, config)
     with computing(lesson.student, config.precision), computing(lesson.teacher, config.precision):
@@ -149,6 +160,7 @@ def distill(
             wish = Wish("distill", config.minutes, config.min_steps)
             job = for_minutes(job, wish, work, trial)
         trained = train(job, work)
+    lesson.student.tokenizer = digest
     save_model(work.folder, lesson.student)
     stats = {
         "loss": round(trained.loss, 4),
@@ -169,10 +181,9 @@ def _of_vocabulary(config: DistillConfig, vocabulary: int) -> DistillConfig:
     return config.model_copy(update={"shape": shape})
 
 
-def _check(config: DistillConfig, teacher: DecoderShape, split: TokenSplit) -> None:
-    from components.train.texts import check_context, check_vocabulary
+def _check(config: DistillConfig, teacher: DecoderShape) -> None:
+    from components.train.texts import check_context
 
-    check_vocabulary(teacher, split, "the teacher")
     if config.shape.vocabulary != teacher.vocabulary:
         raise ConfigError(
             f"distill.shape.vocabulary is {config.shape.vocabulary}, the teacher's "

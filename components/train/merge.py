@@ -14,7 +14,8 @@ from components.core.artifact import Adapter, Checkpoint
 from components.core.config import StageConfig
 from components.core.weights import load_model, save_model
 from components.core.workdir import Workdir
-from components.train.adapters import load_adapter
+from components.text.tokenizer_identity import check_one_tokenizer, record_of_model
+from components.train.adapters import load_adapter, record_of_adapter
 
 
 class MergeConfig(StageConfig):
@@ -29,12 +30,16 @@ def merge(config: MergeConfig, model: Checkpoint, adapter: Adapter, work: Workdi
     """The adapted model as a plain one.
 
     Raises:
-        ConfigError: the adapter is of another model.
+        ConfigError: the adapter is of another model or tokenizer.
         DataError: a file is missing or damaged, or holds another kind of adapter.
     """
     from models.lora import adapters, bake
 
+    digest = check_one_tokenizer(
+        "merge", record_of_model(work.path(model)), record_of_adapter(work.path(adapter))
+    )
     decoder = load_model(work.path(model))
+    decoder.tokenizer = digest
     load_adapter(work.path(adapter), decoder, model.digest if config.same_base else None)
     layers = len(adapters(decoder))
     bake(decoder)

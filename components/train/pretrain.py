@@ -9,7 +9,8 @@ weight: ``--input more.code=PATH --set mixture={tokens: 0.8, code: 0.2}``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -21,7 +22,13 @@ from components.core.device import Device, device_of
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.workdir import Workdir
-from components.train.autopilot_settle import settle
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_tokenizer,
+    record_of_tokens,
+)
+from components.text.tokens import read_meta
+from components.train.autopilot_settle import fixed_fields, settle
 from components.train.corpora import Corpora, Packing, open_corpora
 from components.train.flops import flops_per_token
 from components.train.mesh import ParallelConfig
@@ -198,6 +205,8 @@ class Inputs(BaseModel):
     tokens: Tokens
     more: dict[str, Tokens] = {}
     tokenizer: Tokenizer | None = None
+    tokenizer_digest: str = ""
+    """Of the one tokenizer of all of these; empty where none of them records it."""
 
 
 def pretrain(
@@ -214,14 +223,16 @@ def pretrain(
         tokenizer: that of the tokens; with it, samples of text are recorded on the way.
 
     Raises:
-        ConfigError: the shape's vocabulary is not that of the tokens or the tokenizer, the
+        ConfigError: the inputs are of different tokenizers, the shape has another vocabulary, the
             mixture names other corpora, a GPU is missing, a step does not fit into memory, the
             minutes come to fewer steps than ``config.min_steps``, or the autopilot cannot plan.
         DataError: the tokens cannot be read, or are less than a batch.
         MillError: the loss was not finite, or spiked, too often, or a rank died.
     """
-    inputs = Inputs(tokens=tokens, more=dict(more), tokenizer=tokenizer)
-    config = settle(config, [work.path(one) for one in (tokens, *more.values())], work)
+    folders = [work.path(one) for one in (tokens, *more.values())]
+    digest = _check_tokenizer(config, folders, None if tokenizer is None else work.path(tokenizer))
+    inputs = Inputs(tokens=tokens, more=dict(more), tokenizer=tokenizer, tokenizer_digest=digest)
+    config = settle(config, folders, work)
     if config.parallel.ranks > 1:
         from components.train.launch import train_on_ranks
 
@@ -252,10 +263,9 @@ def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -
         {name: one.digest for name, one in given.items()},
         config,
     )
-    if corpora.vocabulary != config.shape.vocabulary:
-        raise ConfigError(_other_vocabulary(config.shape.vocabulary, corpora.vocabulary))
     torch.manual_seed(config.seed)
     model = Decoder(config.shape).to(device)
+    model.tokenizer = inputs.tokenizer_digest
     model.recompute = config.recompute
     if config.float8:
         from components.train.float8 import check_float8, use_float8
@@ -269,6 +279,31 @@ def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -
         trained = run.train()
     ranks.save(work.folder, model)
     return _stats(trained, model, corpora.bits_per_loss)
+
+
+def _check_tokenizer(
+    config: PretrainConfig, corpora: Sequence[Path], tokenizer: Path | None
+) -> str:
+    """Refuse corpora of different tokenizers, and a shape of another vocabulary, before any probe.
+
+    Args:
+        corpora: folders of the tokens to train on, the first the one that all others must match.
+
+    Returns:
+        The tokenizer's digest; empty where nothing records it.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    records = [record_of_tokens(folder) for folder in corpora]
+    if tokenizer is not None:
+        records.append(record_of_tokenizer(tokenizer))
+    digest = check_one_tokenizer("pretrain", *records)
+    left_to_autopilot = config.autopilot and "shape" not in fixed_fields(config)
+    vocabulary = read_meta(corpora[0]).vocabulary
+    if vocabulary != config.shape.vocabulary and not left_to_autopilot:
+        raise ConfigError(_other_vocabulary(config.shape.vocabulary, vocabulary))
+    return digest
 
 
 def _other_vocabulary(shape: int, tokenizer: int) -> str:
@@ -286,23 +321,13 @@ def _other_vocabulary(shape: int, tokenizer: int) -> str:
 def _sampler(
     model: Decoder, corpora: Corpora, work: Workdir, tokenizer: Tokenizer | None, ranks: Ranks
 ) -> Callable[[], str] | None:
-    """What gives samples of the model's text; None without a tokenizer, and on many ranks.
-
-    Raises:
-        ConfigError: the tokenizer is not that of the tokens.
-    """
+    """What gives samples of the model's text; None without a tokenizer, and on many ranks."""
     if tokenizer is None or ranks.world > 1:  # one rank cannot write without the others
         return None
     from components.text.chat import open_tokenizer
     from components.train.samples import Sampler
 
-    opened = open_tokenizer(work.path(tokenizer))
-    if opened.get_vocab_size() != corpora.vocabulary:
-        raise ConfigError(
-            f"the tokens are of a vocabulary of {corpora.vocabulary}, the tokenizer has "
-            f"{opened.get_vocab_size()} pieces: give the one that the tokens were made with"
-        )
-    return Sampler(model, opened, corpora.eos)
+    return Sampler(model, open_tokenizer(work.path(tokenizer)), corpora.eos)
 
 
 def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, float]:

@@ -20,11 +20,15 @@ from pydantic import Field
 
 from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.config import StageConfig
-from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.weights import load_model
 from components.core.workdir import Workdir
-from components.text.chat import open_tokenizer
+from components.text.tokenizer_identity import (
+    check_one_tokenizer,
+    record_of_model,
+    record_of_tokenizer,
+    record_of_tokens,
+)
 from components.text.tokens import open_split
 from components.train.adapters import (
     LoraConfig,
@@ -41,7 +45,6 @@ from components.train.recipe import (
     SafetyConfig,
     ScheduleConfig,
 )
-from models.shape import DecoderShape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,16 +133,20 @@ def finetune(
             step is over answers.
 
     Raises:
-        ConfigError: the model's vocabulary is not that of the tokenizer or the tokens, its weights
-            are of another shape, or the adapters do not fit it.
+        ConfigError: the inputs are of different tokenizers, the model's weights are of another
+            shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from, or the tokens cannot be read.
     """
     from components.train.budget import Wish, for_minutes
     from components.train.course import Course
     from components.train.loop import train
 
+    records = [record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))]
+    if tokens is not None:
+        records.append(record_of_tokens(work.path(tokens)))
+    digest = check_one_tokenizer("sft", *records)
     decoder = load_model(work.path(model)).train()
-    check_vocabulary(decoder.shape, open_tokenizer(work.path(tokenizer)).get_vocab_size())
+    decoder.tokenizer = digest
     conversations = Conversations(
         work.path(instructions) / "train.parquet",
         work.path(tokenizer),
@@ -178,19 +185,6 @@ def _stats(trained: Trained, replayed: int, steps_an_epoch: int) -> dict[str, fl
     }
 
 
-def check_vocabulary(shape: DecoderShape, vocabulary: int) -> None:
-    """Refuse a tokenizer that the model was not made for.
-
-    Raises:
-        ConfigError: the sizes differ.
-    """
-    if shape.vocabulary != vocabulary:
-        raise ConfigError(
-            f"the model has a vocabulary of {shape.vocabulary}, the tokenizer one of "
-            f"{vocabulary}: give the tokenizer that the model was trained with"
-        )
-
-
 class Steps:
     """The micro-batches of every step, answers or replayed text: a pure function of its number.
 
@@ -217,18 +211,12 @@ class Steps:
 def _replayed(
     config: FinetuneConfig, tokens: Tokens | None, decoder: Decoder, work: Workdir
 ) -> Order | None:
-    """Batches of page text, in blocks as long as the model's context and a batch allow.
-
-    Raises:
-        ConfigError: the tokens are of another vocabulary.
-    """
+    """Batches of page text, in blocks as long as the model's context and a batch allow."""
     if tokens is None or not config.replay:
         return None
-    from components.train import texts
     from components.train.order import Order, Stream
 
     split = open_split(work.path(tokens), "train")
-    texts.check_vocabulary(decoder.shape, split, "the model")
     positions = min(decoder.shape.context, config.batch)
     stream = Stream(split, positions=positions, seed=config.seed, digest=tokens.digest)
     return Order(stream, max(1, config.batch // stream.positions))

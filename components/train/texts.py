@@ -47,19 +47,6 @@ class Texts:
         return len(self._split.tokens) / max(1, self._split.text_bytes) / math.log(2)
 
 
-def check_vocabulary(shape: DecoderShape, split: TokenSplit, whose: str) -> None:
-    """Refuse tokens that the model was not made for.
-
-    Raises:
-        ConfigError: the vocabularies differ.
-    """
-    if shape.vocabulary != split.vocabulary:
-        raise ConfigError(
-            f"{whose} has a vocabulary of {shape.vocabulary}, the tokens one of "
-            f"{split.vocabulary}: pack the corpus with the tokenizer of that model"
-        )
-
-
 def check_context(shape: DecoderShape, positions: int, field: str, whose: str) -> None:
     """Refuse blocks longer than a model was made for.
 

@@ -227,7 +227,9 @@ def test_another_vocabulary_is_refused(root, keep, good) -> None:
     shape = json.loads((work.folder / "model.json").read_text())
     (work.folder / "model.json").chmod(0o644)
     (work.folder / "model.json").write_text(json.dumps({**shape, "vocabulary": 17}))
-    with pytest.raises(ConfigError, match="ppo has a vocabulary of 17"):
+    with pytest.raises(
+        ConfigError, match=r"model ppo .*\(vocabulary of 17, .* are of different tokenizers"
+    ):
         keep(good, ppo=work.seal(Checkpoint))
 
 

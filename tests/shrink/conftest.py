@@ -83,11 +83,15 @@ def tokens(work: Workdir) -> Tokens:
 
 @pytest.fixture
 def tokenizer(work: Workdir) -> Tokenizer:
-    """Byte-level, without merges: 5 special tokens and 256 bytes."""
+    """Byte-level: 5 special tokens, 256 bytes, and pairs of letters up to the model's size."""
     folder = _input(work, "tokenizer")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate((*SPECIALS, *alphabet))}
-    fast = FastTokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    letters = "abcdefghij"
+    merges = [(one, other) for one in letters for other in letters]
+    merges = merges[: SHAPE.vocabulary - len(vocabulary)]
+    vocabulary |= {one + other: len(vocabulary) + n for n, (one, other) in enumerate(merges)}
+    fast = FastTokenizer(models.BPE(vocab=vocabulary, merges=merges))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens(list(SPECIALS))

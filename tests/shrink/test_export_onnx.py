@@ -13,7 +13,7 @@ from components.core.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.errors import ConfigError
 from components.core.workdir import Workdir
 from components.shrink import graph
-from components.shrink.export_onnx import OnnxConfig, copy_tokenizer, export_onnx
+from components.shrink.export_onnx import OnnxConfig, export_onnx
 from components.shrink.forms import plain_form, served_form
 from components.shrink.graph import Weights, save_graph, weights_of
 from components.shrink.parity import ParityConfig, measure, parity_cases, read_parity
@@ -102,13 +102,6 @@ def test_large_weights_go_to_a_file_beside_the_graph(
     assert path.stat().st_size < data.stat().st_size
     assert size == path.stat().st_size + data.stat().st_size
     assert OnnxModel(path).context == 48
-
-
-def test_a_tokenizer_of_another_model_is_refused(
-    work: Workdir, tokenizer: Tokenizer, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="261 tokens does not fit a model of 64"):
-        copy_tokenizer(work.path(tokenizer), tmp_path, DecoderShape(64, 16, 1, 2, 1, 8, 16, 16))
 
 
 def test_a_head_that_the_operator_cannot_take_is_refused_before_anything_is_written(

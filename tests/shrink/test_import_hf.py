@@ -73,7 +73,7 @@ def test_an_export_is_imported_with_its_tokenizer(
     assert back.shape == decoder.shape
     for name, parameter in decoder.named_parameters():
         assert torch.equal(parameter, back.get_parameter(name)), name
-    assert open_tokenizer(fresh().path(made)).get_vocab_size() == 261
+    assert open_tokenizer(fresh().path(made)).get_vocab_size() == 320
 
 
 def test_shards_are_read_through_their_index(decoder: Decoder, folder: Path) -> None:

@@ -211,7 +211,7 @@ def test_adapters_that_do_not_fit_are_refused_before_the_first_step(
 def test_tokens_of_another_vocabulary_and_long_blocks_are_refused(
     store: Path, tokens: Tokens, model: Checkpoint
 ) -> None:
-    with pytest.raises(ConfigError, match="the model has a vocabulary of 261, the tokens one of"):
+    with pytest.raises(ConfigError, match=r"of 261, .*of 300, .* different tokenizers"):
         adapt(nano(), model, sealed_tokens(store, 5, 300), Workdir.temporary(store))
     config = nano(positions=128, batch=256)
     with pytest.raises(ConfigError, match=r"adapt.positions \(128\) must be within the context"):
@@ -220,7 +220,8 @@ def test_tokens_of_another_vocabulary_and_long_blocks_are_refused(
         nano(batch=100)
 
 
-def test_tokens_out_of_range_are_refused(store: Path, tokens: Tokens, model: Checkpoint) -> None:
+def test_tokens_out_of_range_are_refused(store: Path, tokens: Tokens) -> None:
+    model = sealed_model(store, DecoderShape(**{**NANO.__dict__, "vocabulary": 30}))
     work = Workdir.temporary(store)
     for path in (store / tokens.name).iterdir():
         if path.name != "artifact.json":

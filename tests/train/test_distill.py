@@ -178,8 +178,13 @@ def test_vocabularies_and_contexts_that_differ_are_refused(store: Path, tokens: 
     short = sealed_model(store, DecoderShape(**{**NANO.__dict__, "context": 16}))
     strange = nano(shape=DecoderShape(**{**STUDENT.__dict__, "vocabulary": 300}))
     for config, teacher, given, words in (
-        (nano(), other, tokens, f"the teacher has a vocabulary of 300, .* one of {VOCABULARY}"),
-        (nano(), sealed_model(store), sealed_tokens(store, 5, 300), "tokens one of 300"),
+        (nano(), other, tokens, f"teacher .*of 300, .*of {VOCABULARY}, .* different"),
+        (
+            nano(),
+            sealed_model(store),
+            sealed_tokens(store, 5, 300),
+            "the tokens .*of 300, .* different tokenizers",
+        ),
         (strange, sealed_model(store), tokens, f"vocabulary is 300, .* set it to {VOCABULARY}"),
         (nano(), short, tokens, r"distill.positions \(32\) must be within .* teacher \(16\)"),
     ):

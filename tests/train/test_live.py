@@ -21,7 +21,7 @@ from components.core.tracking import (
     connect,
     training_tracker,
 )
-from components.core.weights import load_model
+from components.core.weights import load_model, same_weights
 from components.core.workdir import Workdir
 from components.train import live
 from components.train.loop import LEAST_TIMED_STEPS
@@ -46,7 +46,7 @@ def test_figures_and_samples_change_nothing_in_the_training(
     notes: list[str] = []
     work.progress.listener = lambda progress: notes.append(progress.note)
     made = pretrain(nano(steps=9), tokens, work, tokenizer=tokenizer)
-    assert made.digest == silent.digest
+    assert same_weights(store / made.name, store / silent.name)
     found = losses(store / made.name)
     assert tracker.metrics["loss"] == list(enumerate(found))
     assert len(tracker.metrics["gradient_norm"]) == 9
@@ -89,7 +89,7 @@ def test_a_tokenizer_that_the_tokens_are_not_of_is_refused(
 
     other = sealed_tokens(store, 60, vocabulary=300)
     shape = dataclasses.replace(NANO, vocabulary=300)
-    with pytest.raises(ConfigError, match=r"vocabulary of 300, the tokenizer has 261 pieces"):
+    with pytest.raises(ConfigError, match=r"of 300, .*of 261, .* different tokenizers"):
         pretrain(nano(shape=shape), other, Workdir.temporary(store), tokenizer=tokenizer)
 
 

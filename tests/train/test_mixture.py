@@ -66,7 +66,7 @@ def test_weights_of_other_corpora_are_refused(store: Path, tokens: Tokens) -> No
 def test_a_corpus_of_another_tokenizer_is_refused(store: Path, tokens: Tokens) -> None:
     other = sealed_tokens(store, 60, vocabulary=300)
     config = nano(mixture={"tokens": 0.5, "code": 0.5})
-    with pytest.raises(ConfigError, match=r"code is of a vocabulary of 300 .* one tokenizer"):
+    with pytest.raises(ConfigError, match=r"vocabulary of 300, .* are of different tokenizers"):
         pretrain(config, tokens, Workdir.temporary(store), more={"code": other})
 
 

@@ -126,7 +126,7 @@ def test_another_vocabulary_is_refused(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
     shape = DecoderShape(**{**NANO.__dict__, "vocabulary": 300})
-    with pytest.raises(ConfigError, match="vocabulary of 300, the tokenizer one of 261"):
+    with pytest.raises(ConfigError, match=r"of 300, .*of 261, .* different tokenizers"):
         finetune(
             nano(),
             sealed_model(store, shape),
@@ -268,7 +268,7 @@ def test_tokens_of_another_vocabulary_are_refused(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
     other = sealed_tokens(store, 20, vocabulary=300)
-    with pytest.raises(ConfigError, match="vocabulary of 261, the tokens one of 300"):
+    with pytest.raises(ConfigError, match=r"of 261, .*of 300, .* different tokenizers"):
         finetune(
             nano(), sealed_model(store), instructions, tokenizer, Workdir.temporary(store), other
         )
