@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from components.text.chat import SPECIALS
+from components.text.chat import SPECIALS, vocabulary_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,7 +24,7 @@ def _byte_alphabet() -> dict[str, int]:
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     """The bytes each token stands for; none for the special ones."""
     alphabet = _byte_alphabet()
-    table = [b""] * tokenizer.get_vocab_size()
+    table = [b""] * vocabulary_size(tokenizer)
     for token, index in tokenizer.get_vocab().items():
         if token not in SPECIALS:
             table[index] = bytes(alphabet[character] for character in token)

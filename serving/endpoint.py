@@ -16,7 +16,7 @@ from components.core.errors import DataError
 from components.core.settings import thread_count
 from components.shrink.decoding import DecodingThreads, SteeredBatch
 from components.shrink.runtime import OnnxModel
-from components.text.chat import STOP_IDS, open_tokenizer
+from components.text.chat import STOP_IDS, TOKENIZER_FILE, open_tokenizer, tokenizer_digest
 from serving.api import Served
 from serving.detokenize import token_bytes
 from serving.engine import Engine
@@ -35,6 +35,8 @@ class Endpoint(BaseModel):
     version: str
     bundle: str
     """Digest of the bundle."""
+    tokenizer: str = ""
+    """Digest of the tokenizer that the model was trained with; empty where none was recorded."""
     form: str
     """``onnx-int8`` or ``onnx``."""
     created: int
@@ -59,11 +61,16 @@ def open_endpoint(folder: Path) -> Served:
 
     Raises:
         ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use.
-        DataError: a file is missing or damaged.
+        DataError: a file is missing or damaged, or the tokenizer is not that of the model.
     """
     endpoint = read_endpoint(folder)
     bundle = folder / BUNDLE_FOLDER
     tokenizer = open_tokenizer(bundle)
+    if endpoint.tokenizer and tokenizer_digest(bundle) != endpoint.tokenizer:
+        raise DataError(
+            f"{bundle}: {TOKENIZER_FILE} is not the tokenizer {endpoint.tokenizer[:12]} that "
+            f"{endpoint.model} version {endpoint.version} was trained with: package it again"
+        )
     model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
     threads = DecodingThreads(
         model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots

@@ -7,6 +7,7 @@ store whole. The tag ``latest`` is not touched: it moves with the champion.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from components.core.locking import locked
 from components.core.settings import Settings, child_environment
 from components.publish.bentos import NAME, bentos_folder
 from components.publish.registry import parse
+from components.text.chat import TOKENIZER_FILE, tokenizer_digest
 from serving.endpoint import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
 from serving.limits import Limits
 from serving.sources import ROOT, Sources, pinned, service_sources
@@ -106,6 +108,7 @@ def _contents(
         model=model,
         version=str(number),
         bundle=bundle.digest,
+        tokenizer=_tokenizer_of(folder),
         form=_choose(config.form, folder),
         created=int(time.time()),
         limits=config.limits,
@@ -118,6 +121,25 @@ def _contents(
         }
     )
     return _Contents(endpoint, folder, sources, requirements, digest)
+
+
+def _tokenizer_of(bundle: Path) -> str:
+    """Digest of the tokenizer that the bundled model was trained with; empty in old bundles.
+
+    Raises:
+        DataError: a file is missing or damaged, or the bundle ships another tokenizer.
+    """
+    try:
+        digest = str(json.loads((bundle / "bundle.json").read_bytes()).get("tokenizer", ""))
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{bundle.name}: bundle.json cannot be read: {error}") from error
+    shipped = tokenizer_digest(bundle)
+    if digest and shipped != digest:
+        raise DataError(
+            f"{bundle.name}: {TOKENIZER_FILE} is of tokenizer {shipped[:12]}, its model of "
+            f"{digest[:12]}: bundle it again"
+        )
+    return digest
 
 
 def _choose(form: str, bundle: Path) -> str:

@@ -127,7 +127,8 @@ def tokenizer_digest(folder: Path) -> str:
 
     That is pieces, merges, added tokens, normalizing, splitting and decoding. Layout of the file,
     defaults that a version of ``tokenizers`` spells out, truncation, padding, post-processing and
-    the dropping of guards are no part of it, so that a file which another program saved again stays the same tokenizer.
+    the dropping of guards are no part of it, so that a file which another program saved again stays
+    the same tokenizer.
 
     Raises:
         DataError: there is no tokenizer.json, or it is damaged.

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from pathlib import Path
 
 import pytest
 
 from components.core.errors import DataError
+from components.text.chat import tokenizer_digest
 from serving.endpoint import open_endpoint
 from serving.engine import Generation
 from serving.sampling import Sampling
@@ -49,6 +51,16 @@ def test_the_engine_agrees_with_the_torch_model(served: Path, decoder_folder: Pa
         return await all_of(open_endpoint(served).engine.submit(prompt, GREEDY, 10))
 
     assert asyncio.run(run()) == expected[:10]
+
+
+def test_a_tokenizer_of_another_model_is_not_served(served: Path) -> None:
+    path = served / "endpoint.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "tokenizer": tokenizer_digest(served / "bundle")}))
+    assert open_endpoint(served).model == "tiny"
+    path.write_text(json.dumps({**told, "tokenizer": "f00d" * 16}))
+    with pytest.raises(DataError, match="is not the tokenizer f00df00df00d that tiny version 1"):
+        open_endpoint(served)
 
 
 def test_a_folder_that_is_no_endpoint_is_one_line(tmp_path: Path, served: Path) -> None:

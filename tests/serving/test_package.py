@@ -17,11 +17,12 @@ import yaml
 
 from components.core.action import Change, Workspace
 from components.core.artifact import Bento, Bundle, Lineage, ModelVersion
-from components.core.errors import ConfigError, GateFailed, MillError
+from components.core.errors import ConfigError, DataError, GateFailed, MillError
 from components.core.figures import read_report
 from components.core.settings import Settings
 from components.core.workdir import Workdir
 from components.publish.bentos import bentos_folder
+from components.text.chat import tokenizer_digest
 from serving import package as packaging
 from serving import run as running
 from serving.limits import Limits
@@ -117,6 +118,21 @@ def test_what_changes_the_server_makes_another_bento_and_a_comment_does_not(
 def test_a_form_that_the_bundle_lacks_is_refused(workspace: Workspace, bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match=r"package.form onnx-int8: the bundle holds onnx"):
         package(PackageConfig(form="onnx-int8"), VERSION, bundle, workspace)
+
+
+def test_a_bundle_of_another_tokenizer_is_refused(
+    workspace: Workspace, bundle_files: Path, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    shutil.copytree(bundle_files, files)
+    record = json.loads((files / "bundle.json").read_text())
+    digest = tokenizer_digest(files)
+    (files / "bundle.json").write_text(json.dumps({**record, "tokenizer": digest}))
+    contents = packaging._contents(CONFIG, VERSION, sealed(workspace, files), workspace)
+    assert contents.endpoint.tokenizer == digest
+    (files / "bundle.json").write_text(json.dumps({**record, "tokenizer": "f00d" * 16}))
+    with pytest.raises(DataError, match=f"of tokenizer {digest[:12]}, its model of f00df00df00d"):
+        package(CONFIG, VERSION, sealed(workspace, files), workspace)
 
 
 def test_a_bento_needs_nothing_of_the_checkout(built: Change[Bento], workspace: Workspace) -> None:
