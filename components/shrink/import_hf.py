@@ -4,12 +4,15 @@
 
 Qwen3, Llama, Qwen3Moe and Mixtral are read, from safetensors in float32, bfloat16 or float16.
 Where the folder's tokenizer has our special tokens, ``tokenizer.json`` lies beside the
-weights, so that the output serves as the input ``tokenizer`` of other stages too.
+weights, so that the output serves as the input ``tokenizer`` of other stages too. Embeddings are
+often padded to a round number of rows; those beyond the tokenizer's ids are cut then, so that every
+stage finds a model of exactly its tokenizer's vocabulary.
 """
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,13 +61,20 @@ def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint
     work.progress.start(2, "steps")
     model = read_hf(source)
     work.progress.advance(note="weights")
-    taken = _take_tokenizer(config, source, work.folder, model.shape)
-    if taken:
+    padded = model.shape.vocabulary
+    size = _take_tokenizer(config, source, work.folder, model.shape)
+    if size is not None:
+        cut_vocabulary(model, size)
         model.tokenizer = tokenizer_digest(source)
     save_model(work.folder, model)
     work.progress.advance(note=model.shape.hf_class)
-    stats = {"parameters": model.shape.parameters, "layers": model.shape.layers}
-    return work.seal(Checkpoint, stats={**stats, "tokenizer": float(taken)})
+    stats = {
+        "parameters": model.shape.parameters,
+        "layers": model.shape.layers,
+        "tokenizer": float(size is not None),
+        "unused_rows": padded - model.shape.vocabulary,
+    }
+    return work.seal(Checkpoint, stats=stats)
 
 
 def read_hf(folder: Path) -> Decoder:
@@ -81,9 +91,24 @@ def read_hf(folder: Path) -> Decoder:
     return model.eval()
 
 
-def _take_tokenizer(config: ImportConfig, source: Path, target: Path, shape: DecoderShape) -> bool:
+def cut_vocabulary(model: Decoder, size: int) -> None:
+    """Keep the first ``size`` rows of embeddings and head: the others stand for no token."""
+    from torch import nn
+
+    tables = (model.embed_tokens, model.lm_head)
+    first, head = (nn.Parameter(table.weight[:size].detach().clone()) for table in tables)
+    model.embed_tokens.weight, model.embed_tokens.num_embeddings = first, size
+    model.lm_head.weight = first if model.shape.tied else head
+    model.lm_head.out_features = size
+    model.shape = replace(model.shape, vocabulary=size)
+
+
+def _take_tokenizer(
+    config: ImportConfig, source: Path, target: Path, shape: DecoderShape
+) -> int | None:
+    """Copy the folder's tokenizer where it fits; returns the rows that it uses, else None."""
     if config.tokenizer is False:
-        return False
+        return None
     try:
         size = vocabulary_size(open_tokenizer(source))
         if size > shape.vocabulary:
@@ -92,6 +117,6 @@ def _take_tokenizer(config: ImportConfig, source: Path, target: Path, shape: Dec
         if config.tokenizer:
             raise ConfigError(f"import_hf: the tokenizer does not fit: {error}") from error
         log.warning("the tokenizer is left out: %s", error)
-        return False
+        return None
     shutil.copyfile(source / TOKENIZER_FILE, target / TOKENIZER_FILE)
-    return True
+    return size

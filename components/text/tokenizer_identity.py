@@ -111,7 +111,7 @@ def check_one_tokenizer(stage: str, *records: TokenizerRecord) -> str:
         if not one.agrees(other):
             raise ConfigError(
                 f"{stage}: {one} and {other} are of different tokenizers: token ids of one mean "
-                "other text under the other, so give two of one tokenizer"
+                f"other text under the other, so give two of one tokenizer{_padding(one, other)}"
             )
     silent = [str(record) for record in records if not record.digest]
     if silent:
@@ -120,3 +120,10 @@ def check_one_tokenizer(stage: str, *records: TokenizerRecord) -> str:
             *(stage, ", ".join(silent)),
         )
     return next((record.digest for record in records if record.digest), "")
+
+
+def _padding(*records: TokenizerRecord) -> str:
+    """The way on where sizes alone differ, as those of a model with padded embeddings do."""
+    if all(record.digest for record in records):
+        return ""
+    return " (import_hf cuts a model's unused rows where its tokenizer.json lies beside it)"
