@@ -36,6 +36,7 @@ from flows.model_answers import ModelAnswers, answers_of_run
 from flows.own_files import with_own_files
 from flows.plan import PlanMill, Planned
 from flows.planned import Plan
+from flows.presets.agreement import check_exportable, check_heldout_shares
 from flows.presets.text import PRESETS, TextRun
 from flows.records import Record, Several, read_records, repeatable, step_json
 from flows.step import (
@@ -129,7 +130,9 @@ def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun
     Raises:
         ConfigError: neither, or a field in it is wrong.
     """
-    return with_orders(_read_target(target, sets), settings)
+    run = _read_target(target, sets)
+    check_heldout_shares(run)
+    return with_orders(run, settings)
 
 
 def with_orders(config: TextRun, settings: Settings) -> TextRun:
@@ -325,11 +328,12 @@ def _looked_ahead(
     """The steps to come, each with its expected time.
 
     Raises:
-        ConfigError: minutes of one of them come to too few steps.
+        ConfigError: minutes of one of them come to too few steps, or one cannot write the shape.
     """
     mill = _planned(settings, config, store, resolve)
     names = [step.name for step in mill.steps]
     last = len(names) if options.until is None else names.index(options.until) + 1
+    check_exportable(config, names[:last])
     refuse_few_steps(settings, mill.steps[:last], mill.expectation)
     return mill.steps[:last]
 

@@ -103,8 +103,9 @@ def _unmeasured(rows: Sequence[Row], config: ChoiceConfig, work: Workdir) -> Rep
     pages = len({row["id"] for row in rows})
     why = (
         f"{len(rows)} held-out descriptions on {pages} page(s) give no question with {CHOICES} "
-        f"choices (choice.wrong {config.wrong}): raise tokens.heldout_share, give more pages with "
-        "headings under scrape, or change choice.wrong"
+        f"choices (choice.wrong {config.wrong}): raise tokens.heldout_share and "
+        "tokenizer.heldout_share, give more pages with headings under scrape, or change "
+        "choice.wrong"
     )
     log.warning("choice: not measured: %s", why)
     nothing = Figure(name=ACCURACY, value=1 / CHOICES, low=0.0, high=1.0, n=0)

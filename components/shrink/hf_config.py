@@ -34,7 +34,7 @@ _PLAIN = {
 """Fields of which the decoder knows one meaning."""
 
 
-def hf_config(shape: DecoderShape, precision: str) -> dict[str, Any]:
+def hf_config(shape: DecoderShape, precision: str = "float32") -> dict[str, Any]:
     """What transformers needs to know.
 
     Raises:

@@ -17,8 +17,25 @@ from components.shrink.mixture import check_drawable, mixture
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from models.shape import DecoderShape
+
 _CONTRIB = "com.microsoft"
 _HEAD_STEP = 16
+
+
+def check_served(shape: DecoderShape) -> None:
+    """Refuse a shape that the graph cannot hold.
+
+    Raises:
+        ConfigError: onnxruntime's operator cannot take heads of this width, or the graphs lack
+            operators for the shape.
+    """
+    check_drawable(shape)
+    if shape.head_width % _HEAD_STEP:
+        raise ConfigError(
+            f"ONNX export: a head_width of {shape.head_width} is no multiple of {_HEAD_STEP}, "
+            "which onnxruntime's attention needs: choose another shape"
+        )
 
 
 def served_graph(weights: Weights) -> ModelProto:
@@ -29,12 +46,7 @@ def served_graph(weights: Weights) -> ModelProto:
             operators for the shape.
     """
     shape = weights.shape
-    check_drawable(shape)
-    if shape.head_width % _HEAD_STEP:
-        raise ConfigError(
-            f"ONNX export: a head_width of {shape.head_width} is no multiple of {_HEAD_STEP}, "
-            "which onnxruntime's attention needs: choose another shape"
-        )
+    check_served(shape)
     graph = GraphBuilder()
     lengths = _lengths(graph)
     past, present = cache_names(shape.layers)

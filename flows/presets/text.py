@@ -56,6 +56,7 @@ from components.train.distill import DistillConfig
 from components.train.merge import MergeConfig
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
+from flows.presets.agreement import disagreements
 from flows.prices import Prices
 from models.shape import DecoderShape
 from serving.package import PackageConfig
@@ -143,24 +144,9 @@ class TextRun(StageConfig):
         return promote
 
     @model_validator(mode="after")
-    def _answers_fit(self) -> TextRun:
-        """Hours before a stage would find out: an answer leaves room for a question."""
-        context = self.pretrain.shape.context
-        limits = {
-            "preferences": self.preferences.max_new,
-            "ppo": self.ppo.max_new,
-            "keep_best": self.keep_best.max_new,
-            "keep_best.facts": self.keep_best.facts.max_new,
-            "keep_best.safety": self.keep_best.safety.max_new,
-            "facts": self.facts.max_new,
-            "compare": self.compare.max_new,
-            "safety": self.safety.max_new,
-        }
-        for stage, tokens in limits.items():
-            if tokens >= context:
-                raise ValueError(
-                    f"{stage}.max_new ({tokens}) must be below pretrain.shape.context ({context})"
-                )
+    def _stages_agree(self) -> TextRun:
+        for disagreement in disagreements(self):
+            raise ValueError(disagreement)
         return self
 
     @property

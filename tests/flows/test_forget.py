@@ -289,6 +289,7 @@ def test_a_no_changes_nothing(mill: Mill, site: Site) -> None:
 
 
 SHORT = {
+    "tokenizer.heldout_share": 0.25,
     "tokens.heldout_share": 0.25,
     "pretrain.steps": 40,
     "sft.steps": 12,
