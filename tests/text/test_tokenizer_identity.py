@@ -85,3 +85,12 @@ def test_a_damaged_file_is_one_line(folder: Path) -> None:
     with pytest.raises(DataError, match=r"tokenizer\.json cannot be read") as told:
         tokenizer_digest(folder)
     assert "\n" not in str(told.value)
+
+
+def test_a_file_that_drops_guards_is_the_same_tokenizer(folder: Path, tmp_path: Path) -> None:
+    """An export writes the chat template's rules into its tokenizer.json."""
+    (tmp_path / "shipped").mkdir()
+    open_tokenizer(folder).save(str(tmp_path / "shipped" / "tokenizer.json"))
+    texts = [(one / "tokenizer.json").read_text() for one in (folder, tmp_path / "shipped")]
+    assert texts[0] != texts[1]
+    assert tokenizer_digest(tmp_path / "shipped") == tokenizer_digest(folder)
