@@ -132,10 +132,7 @@ def _own_checkout() -> Path:
 
 def load() -> Settings:
     """The settings of this process; also exports what the packages below read themselves."""
-    given = os.environ.get("MODELMILL_HOME")
-    home = Path(given).expanduser().resolve() if given else _own_checkout() / ".modelmill"
-    if home.exists() and not home.is_dir():
-        raise ConfigError(f"MODELMILL_HOME={given}: is a file; name a folder")
+    home = workspace_home(os.environ.get("MODELMILL_HOME"))
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")
     peers = os.environ.get("MODELMILL_PEERS_PYTHON")
     settings = Settings(
@@ -151,6 +148,33 @@ def load() -> Settings:
     )
     export(_exports(settings))
     return settings
+
+
+_UNFIT_IN_HOME = {"?": "a question mark", "\n": "a line break", "\r": "a line break"}
+"""SQLAlchemy takes what follows ``?`` for the options of a database, and knows no escape for it; so
+MLflow's and Prefect's databases would land in a folder of another name."""
+
+
+def workspace_home(given: str | None) -> Path:
+    """The workspace's folder, absolute; ``.modelmill`` of the checkout where none is given.
+
+    Raises:
+        ConfigError: it is a file, or its path cannot stand in the address of a database.
+    """
+    try:
+        home = Path(given).expanduser().resolve() if given else _own_checkout() / ".modelmill"
+    except RuntimeError as error:  # of ~user where there is no such user
+        raise ConfigError(f"MODELMILL_HOME={given}: {error}".rstrip(".")) from error
+    told = " ".join(f"MODELMILL_HOME={given}".split()) if given else str(home)
+    for character, name in _UNFIT_IN_HOME.items():
+        if character in str(home):
+            way_on = "name a folder" if given else "set MODELMILL_HOME to a folder"
+            raise ConfigError(
+                f"{told}: holds {name}, which no address of a database can; {way_on} without it"
+            )
+    if home.exists() and not home.is_dir():
+        raise ConfigError(f"{told}: is a file; name a folder")
+    return home
 
 
 def _history_days(given: str | None) -> int:

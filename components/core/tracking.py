@@ -211,6 +211,11 @@ _ADDRESSES = (
 """(table, column) of every absolute address that MLflow writes down."""
 
 
+_ROOT = re.compile(r"(.*/mlflow/artifacts)(?:/[^/]*)?")
+"""The root in an experiment's address, which has at most the experiment's id behind it. The last
+``/mlflow/artifacts`` counts: a workspace may itself lie below a folder of that name."""
+
+
 def _settle(settings: Settings) -> None:
     """Let the database of a workspace that was moved or copied name this place.
 
@@ -218,16 +223,21 @@ def _settle(settings: Settings) -> None:
     """
     root = artifact_root(settings)
     with closing(sqlite3.connect(settings.mlflow / "mlflow.db", timeout=PATIENCE)) as database:
-        found = database.execute("SELECT artifact_location FROM experiments").fetchall()
-        ends = "/mlflow/artifacts"
-        others = {at.partition(ends)[0] + ends for (at,) in found if ends in (at or "")} - {root}
+        places = database.execute("SELECT artifact_location FROM experiments").fetchall()
+        matches = [_ROOT.fullmatch(place or "") for (place,) in places]
+        others = {match[1] for match in matches if match} - {root}
         with database:
-            for old in others:
+            # The longest first, and what names this place already stays: one root may begin
+            # with another.
+            for old in sorted(others, key=len, reverse=True):
+                inside = root.startswith(f"{old}/")
                 for table, column in _ADDRESSES:
                     database.execute(
-                        f"UPDATE {table} SET {column} = ?1 || substr({column}, ?2) "  # noqa: S608
-                        f"WHERE substr({column}, 1, ?2 - 1) = ?3",
-                        (root, len(old) + 1, old),
+                        f"UPDATE {table} SET {column} = :root || substr({column}, :length + 1) "  # noqa: S608
+                        f"WHERE substr({column} || '/', 1, :length + 1) = :old || '/' "
+                        f"AND NOT (:inside AND substr({column} || '/', 1, length(:root) + 1) "
+                        "= :root || '/')",
+                        {"root": root, "old": old, "length": len(old), "inside": inside},
                     )
 
 

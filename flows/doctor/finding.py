@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ def examined(check: Callable[[Settings], Iterable[Finding]], settings: Settings)
         found.extend(check(settings))
     except MillError as error:
         name = check.__name__.removeprefix("check_")
-        found.append(broken(name, str(error), f"look at it, or set it aside: mv {settings.home} …"))
+        found.append(
+            broken(name, str(error), f"look at it, or set it aside: mv {near(settings.home)} …")
+        )
     return found
 
 
@@ -62,9 +65,9 @@ def python() -> str:
 
 
 def near(path: Path) -> str:
-    """A path from here, if it is below; else whole."""
+    """A path as one would type it: from here, if it is below, else whole; quoted if need be."""
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
 def first(names: Iterable[str], most: int = 3) -> str:

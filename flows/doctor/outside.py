@@ -65,7 +65,7 @@ def _lost(settings: Settings, entry: Entry) -> list[str]:
 
 def _mlflow(settings: Settings, call: str) -> str:
     import_ = f"from mlflow import MlflowClient as C; C().{call}"
-    return f'MLFLOW_TRACKING_URI={settings.mlflow_uri} {python()} -c "{import_}"'
+    return f'MLFLOW_TRACKING_URI={shlex.quote(settings.mlflow_uri)} {python()} -c "{import_}"'
 
 
 def _run_of(settings: Settings, name: str) -> str:

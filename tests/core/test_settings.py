@@ -53,3 +53,25 @@ def test_another_word_for_spin_is_refused() -> None:
     os.environ["MODELMILL_SPIN"] = "forever"
     with pytest.raises(ConfigError, match="MODELMILL_SPIN=forever: give one of none, short, long"):
         settings.load()
+
+
+@pytest.mark.parametrize("name", ["what?", "two\nlines"])
+def test_a_home_that_no_database_address_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name / "home"
+    os.environ["MODELMILL_HOME"] = str(home)
+    with pytest.raises(ConfigError, match=r"MODELMILL_HOME=.*: holds .*; name a folder") as told:
+        settings.load()
+    assert "\n" not in str(told.value)
+    assert not home.exists()
+
+
+def test_a_checkout_whose_path_cannot_be_used_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "what?"
+    checkout.mkdir()
+    (checkout / settings.MARKER).touch()
+    monkeypatch.chdir(checkout)
+    del os.environ["MODELMILL_HOME"]
+    with pytest.raises(ConfigError, match=r"what\?/.modelmill: holds .*; set MODELMILL_HOME to"):
+        settings.load()
