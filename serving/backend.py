@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.publish.bentos import bentos_folder
+from components.publish.bentos import bentos_folder, check_whole
 from components.publish.handover import Served
 from serving.endpoint import read_endpoint
 from serving.front import Target
@@ -72,9 +72,11 @@ def start(settings: Settings, served: Served) -> Backend:
     """Start the server of a packed model; it ends with this process.
 
     Raises:
-        MillError: there is no such Bento, or it holds another model.
+        DataError: there is no such Bento, or a file of it is gone or has another size.
+        MillError: it holds another model.
     """
     folder = bentos_folder(settings) / served.bento
+    check_whole(folder)
     endpoint = read_endpoint(folder / "src")
     if endpoint.model != served.model:
         raise MillError(f"Bento {served.bento} holds {endpoint.model}, not {served.model}")

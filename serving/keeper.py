@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components.core import log, settings
-from components.core.errors import MillError
+from components.core.errors import DataError, MillError
 from components.core.processes import create_time
 from components.core.settings import Settings
 from components.publish.bentos import champion_to_serve
@@ -219,7 +219,7 @@ class Keeper:
             look = given_up or self._kept is None
             served = await asyncio.to_thread(self._champion) if look else self._kept
         except MillError as error:
-            self.front.unserved = Unserved("failed", f"The champion cannot be served: {error}")
+            self._refuse(error)
             return
         if served is None:
             self.front.unserved = NO_CHAMPION
@@ -229,10 +229,21 @@ class Keeper:
             self._kept, self.failures, self.front.unserved = served, 0, STARTING
         try:
             self.serving = await self._raise(served)
+        except DataError as error:  # no start mends its files; whoever does is noticed
+            self._kept = None
+            self._refuse(error)
+            return
         except (MillError, OSError) as error:
             self._fail(served, str(error))
             return
         self._serve()
+
+    def _refuse(self, error: MillError) -> None:
+        """Answer why nothing is served, and say it once."""
+        unserved = Unserved("failed", f"The champion cannot be served: {error}")
+        if self.front.unserved != unserved:
+            _say(unserved.message)
+        self.front.unserved = unserved
 
     def _champion(self) -> Served | None:
         entry = champion_to_serve(self.settings, self.only)

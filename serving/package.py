@@ -26,7 +26,7 @@ from components.core.config import StageConfig
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.locking import locked
 from components.core.settings import Settings, child_environment
-from components.publish.bentos import NAME, bentos_folder
+from components.publish.bentos import NAME, bentos_folder, damaged_files, write_file_list
 from components.publish.registry import parse
 from components.text.chat import TOKENIZER_FILE, tokenizer_digest
 from serving.endpoint import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
@@ -71,7 +71,9 @@ def package(
     workspace: Workspace,
     only_look: bool = False,
 ) -> Change[Bento]:
-    """The Bento of one bundle, built where there is none yet; ``only_look`` builds nothing.
+    """The Bento of one bundle, built where there is none that is whole.
+
+    ``only_look`` builds nothing.
 
     Raises:
         ConfigError: the bundle does not hold the form asked for.
@@ -88,13 +90,17 @@ def package(
             "serving.package.package", {"version": version, "bundle": bundle}
         ),
     )
-    if target.is_dir() or only_look:
-        return Change(made, not target.is_dir(), note)
+    if _is_whole(target) or only_look:
+        return Change(made, not _is_whole(target), note)
     with locked(settings.bentos / "package.lock"):
-        if target.is_dir():
+        if _is_whole(target):
             return Change(made, False, note)
         _build(contents, target, settings, config.build_seconds)
     return Change(made, True, note)
+
+
+def _is_whole(target: Path) -> bool:
+    return target.is_dir() and not damaged_files(target)
 
 
 def _contents(
@@ -164,6 +170,8 @@ def _build(contents: _Contents, target: Path, settings: Settings, seconds: float
         _lay_out(contents, context)
         _run_build(contents, context, home, seconds)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():  # a damaged one; a server that was started from it has all in memory
+        target.rename(partial / "damaged")
     (home / "bentos" / NAME / contents.version).rename(target)
     shutil.rmtree(partial)
 
@@ -190,7 +198,7 @@ def _run_build(contents: _Contents, context: Path, home: Path, seconds: float) -
 
 
 def _lay_out(contents: _Contents, context: Path) -> None:
-    """Only what is needed: modules, bundle, endpoint.json, bentofile.yaml."""
+    """Only what is needed: modules, bundle, endpoint.json, files.json, bentofile.yaml."""
     for file in contents.sources.files:
         _copy(ROOT / file, context / file)
     bundle = context / BUNDLE_FOLDER
@@ -202,6 +210,7 @@ def _lay_out(contents: _Contents, context: Path) -> None:
             raise DataError(f"{contents.bundle.name}: the bundle holds no {name}")
         _copy(contents.bundle / name, bundle / name)
     (context / ENDPOINT_FILE).write_text(contents.endpoint.model_dump_json(indent=1))
+    write_file_list(context)
     (context / "bentofile.yaml").write_text(yaml.safe_dump(_bentofile(contents)))
 
 

@@ -32,6 +32,8 @@ GAVE_UP = b"Application startup failed"
 """Said by a worker that cannot start; its supervisor starts it again and again."""
 _FRAME = re.compile(r"\s|Traceback|The above exception|During handling|.*\[INFO\] \[cli\]")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:+]+ ")
+_REASON = re.compile(r"^components\.core\.errors\.\w+: (.+)", re.MULTILINE)
+"""The last line of a traceback that one of our own errors ends."""
 _POLL_SECONDS = 0.05
 
 
@@ -102,10 +104,17 @@ def tail(log: Path, begins: int = 0) -> str:
 
     ``begins``: the byte from which on it is looked at.
     """
-    text = log.read_bytes()[begins:].decode("utf-8", "replace")
+    return last_words(log.read_bytes()[begins:])
+
+
+def last_words(said: bytes) -> str:
+    """The same of what a server said; one of our own errors alone, where there is one."""
+    text = said.decode("utf-8", "replace")
+    if reasons := _REASON.findall(text):
+        return str(reasons[-1])
     lines = [line for line in text.splitlines() if line and not _FRAME.match(line)]
-    said = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in lines))
-    return " | ".join(said[-_TAIL_LINES:]) or "nothing"
+    told = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in lines))
+    return " | ".join(told[-_TAIL_LINES:]) or "nothing"
 
 
 def check(server: Server) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from components.core.errors import ConfigError
 from components.core.ports import refusal
 from components.core.settings import Settings
-from components.publish.bentos import bento_of, bentos_folder, champion_to_serve
+from components.publish.bentos import bento_of, bentos_folder, champion_to_serve, check_whole
 from components.publish.registry import CHAMPION, Entry, entries
 from components.publish.unpromoted import describe_newest
 from components.publish.ways_on import MAKES_ONE
@@ -31,6 +31,7 @@ def serve_forever(
 
     Raises:
         ConfigError: no such model, no Bento of it, a host without a key, a port in use.
+        DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
     entry = choose(settings, model) if model else champion_of(settings)
@@ -106,10 +107,13 @@ def find_bento(settings: Settings, entry: Entry) -> Path:
 
     Raises:
         ConfigError: there is none.
+        DataError: a file of it is gone or has another size.
     """
-    folder = bento_of(settings, entry)
-    if folder is not None:
-        return bentos_folder(settings) / folder
+    name = bento_of(settings, entry)
+    if name is not None:
+        folder = bentos_folder(settings) / name
+        check_whole(folder)
+        return folder
     raise ConfigError(
         f"{entry.model} version {entry.version} is not packed; run the preset or file that made it "
         "again, which packs it"

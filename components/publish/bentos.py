@@ -11,12 +11,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.core.artifact import digest_file
+from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.workdir import write_durably
 from components.publish.registry import BUNDLE_TAG, CHAMPION, Entry, entries
 
 NAME = "modelmill"
 LATEST = "latest"
+FILE_LIST = "files.json"
+"""name -> [bytes, sha256] of what was packed, beside it; Bentos of old have none."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,66 @@ def all_packed(settings: Settings) -> list[tuple[Path, Packed | None]]:
     """Every Bento's folder, newest first, with what it says it holds."""
     folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
     return [(folder, read_packed(folder)) for folder in folders]
+
+
+def write_file_list(source: Path) -> None:
+    """Write down what a folder that is to be packed holds, for ``damaged_files``."""
+    files = {
+        path.relative_to(source).as_posix(): [path.stat().st_size, digest_file(path)]
+        for path in sorted(source.rglob("*"))
+        if path.is_file()
+    }
+    (source / FILE_LIST).write_text(json.dumps(files, indent=1))
+
+
+def damaged_files(folder: Path, *, deep: bool = False) -> list[str]:
+    """What is wrong with the files of a Bento, a phrase each; empty where nothing is.
+
+    Args:
+        folder: the Bento's own, with ``src`` in it.
+        deep: read every file, too, and not only its size.
+    """
+    source = folder / "src"
+    try:
+        listed = json.loads((source / FILE_LIST).read_bytes())
+        files = {name: (int(size), str(digest)) for name, (size, digest) in listed.items()}
+    except FileNotFoundError:
+        return [f"{name} is gone" for name in _loaded(source) if not (source / name).is_file()]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return [f"{FILE_LIST} cannot be read"]
+    damaged = []
+    for name, (size, digest) in files.items():
+        path = source / name
+        if not path.is_file():
+            damaged.append(f"{name} is gone")
+        elif (now := path.stat().st_size) != size:
+            damaged.append(f"{name} has {now:,} bytes in place of {size:,}")
+        elif deep and digest_file(path) != digest:
+            damaged.append(f"{name} has another content than was packed")
+    return damaged
+
+
+def _loaded(source: Path) -> list[str]:
+    """What a server loads of a Bento without a list of its files."""
+    try:
+        form = str(json.loads((source / "endpoint.json").read_bytes())["form"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # ``read_packed`` tells of it
+    return [f"bundle/{form}/model.onnx", "bundle/tokenizer.json"]
+
+
+def check_whole(folder: Path) -> None:
+    """See that every file of a Bento is there, of the size it was packed with.
+
+    Raises:
+        DataError: one is not; names it and the way on.
+    """
+    if damaged := damaged_files(folder):
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise DataError(
+            f"the Bento {NAME}:{folder.name} is damaged: {damaged[0]}{more}; run the preset or "
+            "file that made it again, which packs it anew"
+        )
 
 
 def bento_of(settings: Settings, entry: Entry) -> str | None:

@@ -17,7 +17,7 @@ from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.figures import read_report
 from components.core.settings import Settings
 from components.publish.approvals import decision, withdraw
-from components.publish.bentos import bento_of
+from components.publish.bentos import bento_of, bentos_folder, check_whole
 from components.publish.gates import Verdict, demand, record
 from components.publish.moves import (
     PROMOTED_TAG,
@@ -161,6 +161,7 @@ def _packed(settings: Settings, entry: Entry) -> str:
             f"the Bento of {entry.model} version {entry.version} is not there (any more), so it "
             "cannot be served; run the preset that made it again, which packs it"
         )
+    check_whole(bentos_folder(settings) / folder)
     return folder
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from components.core.artifact import VOLATILE
 from components.core.graph import ArtifactGraph
 from components.core.settings import Settings
-from components.publish.bentos import all_packed
+from components.publish.bentos import NAME, all_packed, bento_of, damaged_files
 from components.publish.dataset import stored
 from components.publish.registry import (
     BUNDLE_TAG,
@@ -117,16 +118,17 @@ def _dataset(settings: Settings, pin: Pin) -> Iterator[Finding]:
 
 
 def check_bentos(settings: Settings) -> Iterator[Finding]:
-    """A champion that is not packed cannot be served, a previous one not be gone back to."""
+    """Every Bento has its files; a champion that is not packed cannot be served, a previous one
+    not be gone back to."""
     packed = all_packed(settings)
     there = {(bento.model, bento.bundle) for _, bento in packed if bento}
-    found = _bentos(settings, there)
+    found = chain(_bentos(settings, there), damaged_bentos(settings))
     what = f"{len(there)} packed, each champion among them" if there else "none yet"
     yield from or_ok(found, "bentos", what)
     for folder, bento in packed:
         if bento is None:
             mend = f"rm -r {near(folder)}"
-            yield warning("bentos", f"modelmill:{folder.name} cannot be read", mend)
+            yield warning("bentos", f"{NAME}:{folder.name} cannot be read", mend)
 
 
 def _bentos(settings: Settings, there: set[tuple[str, str]]) -> Iterator[Finding]:
@@ -136,3 +138,22 @@ def _bentos(settings: Settings, there: set[tuple[str, str]]) -> Iterator[Finding
             what = f"{entry.model} version {entry.version} ({min(roles)}) is not packed"
             say = broken if CHAMPION in roles else warning
             yield say("bentos", what, _run_of(settings, entry.uri))
+
+
+def damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
+    """Bentos that lack a file; with ``deep``, those that hold another content than was packed."""
+    needed = {bento_of(settings, e): e for e in entries(settings) if CHAMPION in e.aliases}
+    for folder, bento in all_packed(settings):
+        damaged = damaged_files(folder) if bento else []
+        if deep:
+            damaged = [each for each in damaged_files(folder, deep=True) if each not in damaged]
+        if not damaged:
+            continue
+        what = f"{NAME}:{folder.name} is damaged: {first(damaged)}"
+        removal = f"rm -r {near(folder)}"
+        champion = needed.get(folder.name)
+        if champion is None:
+            yield warning("deep" if deep else "bentos", what, removal)
+        else:
+            mend = f"{removal} && {_run_of(settings, champion.uri)}"
+            yield broken("deep" if deep else "bentos", what, mend)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from components.core.settings import Settings
 from components.core.sweep import DAY, Keeping
 from components.core.trash import newest_change, size_of
 from components.publish import audit
-from components.publish.bentos import all_packed
+from components.publish.bentos import FILE_LIST, all_packed
 from components.publish.registry import BUNDLE_TAG, entries
 from flows.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
+from flows.doctor.outside import damaged_bentos
 from flows.keeping.gc import trashes
 from flows.keeping.report import size
 from flows.records import read_records
@@ -85,9 +87,12 @@ def deep(settings: Settings, progress: Progress) -> Iterator[Finding]:
         for path in sorted((place / "files" / "md5").glob("*/*"))
     ]
     copies = list(_copies(settings))
-    total = size_of([*sealed, *objects, *(copy for copy, _ in copies)])
+    bentos = [folder for folder, _ in all_packed(settings)]
+    total = size_of([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
     progress.start(float(total), "bytes")
-    found = _deep(settings, sealed, objects, copies, progress)
+    found = chain(
+        _deep(settings, sealed, objects, copies, progress), damaged_bentos(settings, deep=True)
+    )
     yield from or_ok(found, "deep", f"{size(total)} read; every digest is as recorded")
 
 
@@ -139,7 +144,9 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
     }
     held = [(e.files(settings), e.tags.get(BUNDLE_TAG, "")) for e in entries(settings)]
     held += [
-        (folder / "src" / "bundle", bento.bundle) for folder, bento in all_packed(settings) if bento
+        (folder / "src" / "bundle", bento.bundle)
+        for folder, bento in all_packed(settings)
+        if bento and not (folder / "src" / FILE_LIST).is_file()  # else its own list is gone by
     ]
     for folder, digest in held:
         original = bundles.get(digest)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from flows.doctor import storing
+from components.core.progress import Progress
+from components.publish.bentos import write_file_list
+from flows.doctor import outside, storing
+from flows.doctor.finding import Finding
 from tests.workspace import Hand
 
 
@@ -17,3 +21,30 @@ def test_a_mend_is_quoted_for_the_shell(tmp_path: Path) -> None:
     (folder / "content.txt").unlink()
     [finding] = [f for f in storing.check_store(hand.settings) if f.state == "broken"]
     assert shlex.split(finding.mend)[-1] == str(folder)
+
+
+def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
+    hand = Hand(tmp_path / "home")
+    bento = hand.bento("abc", "b" * 64)
+    tokenizer = bento / "src" / "bundle" / "onnx" / "tokenizer.json"
+    tokenizer.parent.mkdir(parents=True)
+    tokenizer.write_text("{}")
+    write_file_list(bento / "src")
+    assert not told(outside.check_bentos(hand.settings))
+    tokenizer.write_text("[]")
+    assert not told(outside.check_bentos(hand.settings))
+    [finding] = told(storing.deep(hand.settings, Progress()))
+    assert "bundle/onnx/tokenizer.json has another content" in finding.what
+    for content, says in [(None, "tokenizer.json is gone"), ("{", "has 1 bytes in place of 2")]:
+        tokenizer.unlink()
+        if content is not None:
+            tokenizer.write_text(content)
+        [finding] = told(outside.check_bentos(hand.settings))
+        assert says in finding.what
+        assert finding.mend == f"rm -r {bento}"
+        assert not told(storing.deep(hand.settings, Progress()))
+        tokenizer.write_text("{}")
+
+
+def told(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.state in ("warning", "broken")]

@@ -26,6 +26,7 @@ from components.core.ports import free_port
 from components.core.processes import marked
 from components.core.settings import Settings
 from components.core.workdir import Workdir
+from components.publish.bentos import bentos_folder, check_whole, write_file_list
 from components.publish.handover import Handover, Served
 from serving import keeper as keeping
 from serving.backend import Backend, start
@@ -34,6 +35,7 @@ from serving.keeper import Keeper
 from serving.limits import Limits
 from serving.package import PackageConfig, package
 from serving.process import _MARK, Server
+from tests.workspace import Hand
 
 PROGRAM = """
 import sys, time
@@ -263,6 +265,41 @@ def champion(settings: Settings, bundle: str) -> None:
             INSERT INTO registered_model_aliases VALUES ('tiny', 1, 'champion');
             """
         )
+
+
+def test_a_champion_whose_files_are_gone_is_told_once_and_served_when_they_are_back(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    champion(settings, "b" * 64)
+    bento = Hand(settings.home).bento("abc", "b" * 64, model="tiny")
+    graph = bento / "src" / "bundle" / "onnx" / "model.onnx"
+    graph.parent.mkdir(parents=True)
+    graph.write_text("a graph")
+    write_file_list(bento / "src")
+    graph.unlink()
+
+    def checked(settings: Settings, served: Served) -> Backend:
+        check_whole(bentos_folder(settings) / served.bento)
+        return small(settings, served)
+
+    async def check() -> None:
+        async with keeping_up(settings, checked) as kept:
+            await kept.until("failed")
+            answer = (await kept.client.get("/")).json()["error"]["message"]
+            assert "modelmill:abc is damaged: bundle/onnx/model.onnx is gone; run the" in answer
+            await asyncio.sleep(1.0)
+            assert STARTED == []
+            graph.write_text("a graph")
+            await kept.until("abc")
+            graph.unlink()
+            STARTED[-1].server.process.kill()
+            await kept.until("failed")
+            assert len(STARTED) == 1
+            graph.write_text("a graph")
+            await kept.until("abc")
+
+    asyncio.run(check())
+    assert capsys.readouterr().err.count("is damaged") == 2  # a line each time it breaks
 
 
 async def ask_for_ever(client: httpx.AsyncClient, stream: bool, ended: asyncio.Event) -> list[str]:

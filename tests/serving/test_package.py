@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +20,14 @@ from components.core.action import Change, Workspace
 from components.core.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.errors import ConfigError, DataError, GateFailed, MillError
 from components.core.figures import read_report
-from components.core.settings import Settings
+from components.core.settings import Settings, child_environment
 from components.core.workdir import Workdir
-from components.publish.bentos import bentos_folder
+from components.publish.bentos import bentos_folder, damaged_files
+from components.publish.handover import Served
 from components.text.chat import tokenizer_digest
 from serving import package as packaging
 from serving import run as running
+from serving.backend import start
 from serving.limits import Limits
 from serving.package import PackageConfig, package
 from serving.smoke import SmokeConfig, smoke
@@ -139,6 +142,7 @@ def test_a_bento_needs_nothing_of_the_checkout(built: Change[Bento], workspace: 
     source = workspace.path(built.artifact).resolve() / "src"
     code = f"""
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
@@ -264,6 +268,68 @@ def test_serve_finds_the_bento_of_what_is_asked_for(
     assert calls == [(workspace.path(built.artifact).resolve(), "127.0.0.1", port)]
     told = json.loads(capsys.readouterr().out)
     assert told["address"] == f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.fixture
+def graph(built: Change[Bento], workspace: Workspace, bundle: Bundle) -> Iterator[Path]:
+    """The packed graph, to be meddled with."""
+    registry(workspace.settings, bundle)
+    path = workspace.path(built.artifact).resolve() / "src" / "bundle" / "onnx" / "model.onnx"
+    whole = path.read_bytes()
+    yield path
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("cut", [None, 0, 1000])
+def test_a_damaged_bento_is_refused_before_a_server_starts_and_packed_anew(
+    workspace: Workspace, bundle: Bundle, graph: Path, cut: int | None
+) -> None:
+    whole = graph.read_bytes()
+    graph.unlink()
+    if cut is not None:
+        graph.write_bytes(whole[:cut])
+    says = "is gone" if cut is None else f"has {cut:,} bytes in place of {len(whole):,}"
+    with pytest.raises(DataError, match=f"is damaged: bundle/onnx/model.onnx {says}; run ") as told:
+        running.serve_forever(workspace.settings)
+    assert "\n" not in str(told.value)
+    with pytest.raises(DataError, match="is damaged"):
+        start(workspace.settings, Served("tiny", "1", graph.parents[3].name))
+    assert package(CONFIG, VERSION, bundle, workspace, only_look=True).changed
+    assert package(CONFIG, VERSION, bundle, workspace).changed
+    assert graph.read_bytes() == whole
+    assert not package(CONFIG, VERSION, bundle, workspace).changed
+    assert not (workspace.settings.bentos / "partial").exists()
+
+
+def test_a_bento_without_a_list_of_its_files_is_looked_at_too(
+    workspace: Workspace, graph: Path
+) -> None:
+    listed = graph.parents[2] / "files.json"
+    kept = listed.read_bytes()
+    listed.unlink()
+    assert damaged_files(graph.parents[3]) == []
+    graph.unlink()
+    assert damaged_files(graph.parents[3]) == ["bundle/onnx/model.onnx is gone"]
+    listed.write_bytes(kept)
+
+
+def test_a_server_that_cannot_start_ends_with_one_line(workspace: Workspace, graph: Path) -> None:
+    graph.write_bytes(bytes(graph.stat().st_size))
+    folder = graph.parents[3]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "serving.foreground", str(folder), "127.0.0.1", str(port)],
+        capture_output=True, text=True, timeout=90,
+        env=child_environment({"BENTOML_HOME": str(workspace.settings.bentos)}),
+    )  # fmt: skip
+    lines = [line for line in done.stderr.splitlines() if "[INFO]" not in line]
+    assert done.returncode == 1
+    assert len(lines) == 1, done.stderr
+    assert "could not start; it said: model.onnx: onnxruntime cannot load it" in lines[0]
+    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", port)):
+        pass
 
 
 def test_what_cannot_be_served_says_why(
