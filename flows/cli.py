@@ -18,6 +18,7 @@ from components.core import log, stopping
 from components.core.errors import MillError
 from components.core.failure import tell_failure
 from components.core.stopping import Stopped
+from components.core.workdir import full_disk_is_one_line
 from flows.commands import bench, housekeeping, lineage, looking, machine, models, platform, runs
 from flows.commands.app import app
 
@@ -53,7 +54,8 @@ def main() -> None:
 def _answer(as_json: bool) -> Any:
     """Run the command; its exit code. For a program nothing but the answer is printed."""
     try:
-        return app(prog_name="modelmill", standalone_mode=not as_json)
+        with full_disk_is_one_line("the workspace"):
+            return app(prog_name="modelmill", standalone_mode=not as_json)
     except SystemExit as ended:  # how typer gives its exit code to a user
         return ended.code
     except typer.Abort:

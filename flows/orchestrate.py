@@ -34,15 +34,19 @@ from components.core.errors import MillError
 from components.core.log import get_logger, mask
 from components.core.settings import STARTUP
 from components.core.stopping import Stopped
+from components.core.workdir import free_bytes, no_space_left
 from components.publish import approvals
 from components.publish.approvals import NeedsApproval, Pending, decide, decision
 from flows.approval import Question, Word, ask, question_text
+from flows.keeping.report import size
 from flows.own_server import OwnServer
 from flows.step import Mill, StepResult, StoreMill
 
 _DRAIN_SECONDS = 0.5
 _SEEN_SECONDS = (0.1, 0.2, 0.4)
 """Between looks for a task run that the server has yet to enter."""
+_LITTLE = 16 << 20
+"""Bytes on a disk with which a Prefect server does not do its work: a new database takes some 3."""
 SERVER = "prefect.server.api.server:create_app"
 log = get_logger(__name__)
 
@@ -156,6 +160,7 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
         return _run_body(lambda: body(mill), refusals)
 
     own = OwnServer() if PREFECT_API_URL.value() is None else None
+    home = mill.workspace.settings.prefect
     try:
         if own is not None:
             own.start()
@@ -164,9 +169,9 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
         if refusals:
             raise refusals[0]
     except (RuntimeError, httpx.HTTPError, OSError) as error:
-        if begun:
+        if begun and free_bytes(home) > _LITTLE:
             raise
-        raise MillError(_no_server(error)) from error
+        raise MillError(_no_server(error, home)) from error
     except TerminationSignal as late:  # between Prefect's handler and ours
         raise Stopped(late.signal) from late
     except KeyboardInterrupt as stop:
@@ -251,11 +256,17 @@ def telling_by_force(mill: PrefectMill) -> Iterator[None]:
         yield
 
 
-def _no_server(error: Exception) -> str:
-    """What to do where a run could not begin: its own server is busy, or another is gone."""
+def _no_server(error: Exception, home: Path) -> str:
+    """What to do where a server does not answer: its own is busy or has no room, another is gone.
+
+    Args:
+        home: where its own server keeps its database.
+    """
     said = " ".join(str(error).split())[:200] or type(error).__name__
     own = PREFECT_API_URL.value() is None
     longer = f", set {STARTUP} to more seconds" if own else ""
+    if own and (free := free_bytes(home)) <= _LITTLE:
+        return str(no_space_left(f"{home} ({size(free)} are left)"))
     which = "Prefect's own server" if own else f"the Prefect server at {PREFECT_API_URL.value()}"
     return (
         f"{which} does not answer ({said}): run the same command again{longer}, or leave Prefect "

@@ -13,10 +13,11 @@ from pydantic import BaseModel
 
 from components.core import stopping
 from components.core.artifact import canonical
+from components.core.errors import MillError
 from components.core.log import mask
 from components.core.processes import alive_since
 from components.core.progress import Progress
-from components.core.workdir import write_durably
+from components.core.workdir import full_disk_is_one_line, write_durably
 from flows.step import Listener, StepResult
 
 
@@ -39,7 +40,8 @@ class Record:
             "process": os.getpid(),
             "steps": [],
         }
-        folder.mkdir(parents=True, exist_ok=True)
+        with full_disk_is_one_line(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._write()
 
     def started(self, name: str) -> None:
@@ -80,10 +82,16 @@ class Record:
         """The run's end: ``completed``, ``failed`` or ``stopped``."""
         self._content.update(state=state, note=note)
         self._content.pop("at", None)
-        self._write()
+        try:
+            self._write()
+        except MillError:
+            if state == "completed":
+                raise
+            # What ends the run is said by itself; the next command closes the record.
 
     def _write(self) -> None:
-        write_durably(self.path, canonical(self._content))
+        with full_disk_is_one_line(self.path.parent):
+            write_durably(self.path, canonical(self._content))
 
 
 def repeatable(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from components.core.progress import Progress
 from components.core.speed import renew_speed
 from components.core.store import Store
 from components.core.tracking import training_tracker
+from components.core.workdir import full_disk_is_one_line
 from components.publish.approvals import NeedsApproval, Pending, decision
 
 A = TypeVar("A", bound=Artifact)
@@ -170,7 +171,8 @@ class StoreMill:
         def body() -> StepResult:
             started = time.monotonic()
             workspace = Workspace(self.workspace.settings, self._progress(name))
-            change = action(config, **inputs, workspace=workspace)
+            with full_disk_is_one_line(workspace.settings.home):
+                change = action(config, **inputs, workspace=workspace)
             seconds = time.monotonic() - started
             state = COMPLETED if change.changed else UNCHANGED
             return StepResult(name, state, seconds, change.artifact, change.note, change.ends)

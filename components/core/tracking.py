@@ -150,14 +150,27 @@ class Forgiving:
         self._try(lambda: self._tracker.flush())
 
     def close(self, *, failed: bool) -> None:
-        self._try(lambda: self._tracker.close(failed=failed))
+        # Of a training that failed, what it failed of is told and not what that did to its record.
+        self._try(lambda: self._tracker.close(failed=failed), logging.DEBUG if failed else None)
 
-    def _try(self, call: Callable[[], None]) -> None:
+    def _try(self, call: Callable[[], None], level: int | None = None) -> None:
         try:
             call()
         except Exception as error:  # whatever a database or a full disk says
-            log.warning("the training is no longer recorded in MLflow: %s", error)
+            what = "the training is no longer recorded in MLflow: %s"
+            log.log(level or logging.WARNING, what, root_cause(error))
             self._tracker = NoTracker()
+
+
+def root_cause(error: BaseException) -> str:
+    """What a database or the system said, in a line, of an error that libraries made of it.
+
+    MLflow puts SQLAlchemy's statement, with all its parameters, around SQLite's five words.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, sqlite3.Error | OSError):
+        link = link.__cause__ or link.__context__
+    return " ".join(str(link or error).split()) or type(error).__name__
 
 
 def _allowed(name: str) -> str:
@@ -174,6 +187,8 @@ def connect(settings: Settings) -> MlflowClient:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It logs a database's error with its statement and stack, and raises it, too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     _initialise(settings)
     _settle(settings)
     # A registry looks the files of a version up in the process's default, whatever the client's.

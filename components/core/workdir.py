@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -27,6 +28,8 @@ from components.core.progress import Progress
 
 A = TypeVar("A", bound=Artifact)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
+"""What libraries in other languages, and SQLite, say of the same."""
 
 
 class Workdir:
@@ -132,17 +135,48 @@ def _made(folder: Path) -> Path:
 
 
 @contextmanager
-def full_disk_is_one_line(folder: Path) -> Iterator[None]:
-    """Turn the system's "no space left" into one line that says what to do."""
+def full_disk_is_one_line(folder: Path | str) -> Iterator[None]:
+    """Turn "no space left" into one line that says what to do, whoever says it.
+
+    The system's own error, SQLite's, and those that libraries make of them.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
+    except MillError:
+        raise
+    except Exception as error:
+        cause = _full_disk_of(error)
+        if cause is None:
             raise
-        raise MillError(
-            f"no space left while writing {error.filename or folder}: free some "
-            "(`modelmill show` lists what is there), then run the same command; it goes on"
-        ) from error
+        raise no_space_left(getattr(cause, "filename", None) or folder) from error
+
+
+def no_space_left(place: Path | str) -> MillError:
+    """The line of a disk that is full."""
+    return MillError(
+        f"no space left while writing {place}: free some "
+        "(`modelmill show` lists what is there), then run the same command; it goes on"
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """How much more may be written in a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def _full_disk_of(error: BaseException) -> BaseException | None:
+    """The error that says so, of a chain of errors."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, OSError) and link.errno is not None:
+            if link.errno in _FULL:
+                return link
+        elif _FULL_WORDS.search(str(link)):
+            return link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return None
 
 
 def write_durably(path: Path, content: bytes) -> None:
