@@ -5,7 +5,22 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components.core.artifact import MANIFEST, Adapter, Artifact, Checkpoint, Tokenizer, Tokens
+from components.core.artifact import (
+    MANIFEST,
+    Adapter,
+    Artifact,
+    Bundle,
+    Checkpoint,
+    Corpus,
+    Export,
+    Instructions,
+    Pages,
+    Preferences,
+    Report,
+    Scores,
+    Tokenizer,
+    Tokens,
+)
 from components.core.errors import ConfigError
 from components.shrink.import_hf import import_hf
 
@@ -16,6 +31,17 @@ FILES: dict[type[Artifact], tuple[str, ...]] = {
     Tokenizer: ("tokenizer.json",),
 }
 """What makes a folder such a one, whoever wrote it: a checkpoint may hold a tokenizer too."""
+NEEDED: dict[type[Artifact], tuple[str, ...]] = {
+    Pages: ("*.warc*",),
+    Corpus: ("00000.parquet",),
+    Scores: ("00000.parquet",),
+    Instructions: ("train.parquet", "heldout.parquet"),
+    Preferences: ("answers.parquet", "train.parquet", "heldout.parquet"),
+    Report: ("report.json",),
+    Export: ("parity.json",),
+    Bundle: ("bundle.json",),
+}
+"""What such a folder holds, too, and others may hold as well: it does not say which kind it is."""
 TRANSFORMERS = ("config.json",)
 
 
@@ -28,22 +54,30 @@ def check_kind(given: str, path: Path, role: str, stage: str, kind: type[Artifac
     Raises:
         ConfigError: says what is given, what is wanted, and where that lies if it is near.
     """
-    files = TRANSFORMERS if stage == import_hf.__name__ else FILES.get(kind, ())
+    telling = TRANSFORMERS if stage == import_hf.__name__ else FILES.get(kind, ())
+    files = telling or NEEDED.get(kind, ())
     missing = [name for name in files if not _holds(path, name)]
     held = _held(path)
-    if not missing and (files or held in (None, _named(kind))):
+    if not missing and (telling or held in (None, _named(kind))):
         return
-    is_what = f"is of kind {held}" if held else f"holds no {', no '.join(missing)}"
+    if path.is_file():
+        is_what = "is a single file"
+    elif held and held != _named(kind):
+        is_what = f"is of kind {held}"
+    else:
+        is_what = f"holds no {', no '.join(missing)}"
     wanted = "a model as transformers saves it" if files == TRANSFORMERS else _named(kind)
     by_files = f" ({', '.join(files)})" if files else ""
+    near = _near(path, files)
+    if not near and kind in NEEDED:
+        near = ", a folder that a run made: `modelmill show` lists them"
     raise ConfigError(
-        f"--input {given}: {path} {is_what}; {stage} takes {wanted}{by_files} as "
-        f"{role}{_near(path, files)}"
+        f"--input {given}: {path} {is_what}; {stage} takes {wanted}{by_files} as {role}{near}"
     )
 
 
 def _holds(path: Path, name: str) -> bool:
-    return path.name == name if path.is_file() else (path / name).is_file()
+    return path.match(name) if path.is_file() else any(one.is_file() for one in path.glob(name))
 
 
 def _named(kind: type[Artifact]) -> str:

@@ -137,7 +137,10 @@ def test_a_failing_stage_leaves_no_output(nano: Ran, tmp_path: Path) -> None:
     mill, _ = nano
     empty = tmp_path / "empty"
     empty.mkdir()
-    done = mill("stage", "tokenizer", "--input", str(empty), "--output", str(tmp_path / "out"))
+    call = ("stage", "tokenizer", "--input", str(empty), "--output", str(tmp_path / "out"))
+    assert mill(*call).returncode == 2
+    (empty / "00000.parquet").write_text("no Parquet")
+    done = mill(*call)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

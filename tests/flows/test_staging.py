@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from components.core import log
-from components.core.artifact import Tokenizer
+from components.core.artifact import Instructions, Tokenizer
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store import Store
@@ -119,19 +119,36 @@ def test_all_missing_inputs_are_named(given: Path) -> None:
         (
             "tokens",
             {"corpus": "tokens", "tokenizer": "model"},
-            "/given/tokens is of kind tokens; tokens takes corpus as corpus",
+            "/given/tokens is of kind tokens; tokens takes corpus (00000.parquet) as corpus",
         ),
         (
             "pretrain",
             {"tokens": "tokens", "tokenizer": "model"},
             "is of kind checkpoint; pretrain takes tokenizer (tokenizer.json) as tokenizer",
         ),
+        (
+            "sft",
+            {"model": "model", "tokenizer": "tokenizer.json", "instructions": "own.jsonl"},
+            "/given/own.jsonl is a single file; sft takes instructions (train.parquet, "
+            "heldout.parquet) as instructions, a folder that a run made: `modelmill show` lists",
+        ),
+        (
+            "sft",
+            {"model": "model", "tokenizer": "tokenizer.json", "instructions": "empty"},
+            "/given/empty holds no train.parquet, no heldout.parquet; sft takes instructions",
+        ),
+        ("adapt", {"model": "own.jsonl", "tokens": "tokens"}, "own.jsonl is a single file; adapt"),
+        ("quality", {"corpus": "own.jsonl"}, "is a single file; quality takes corpus (00000.parq"),
+        ("extract", {"pages": "own.jsonl"}, "is a single file; extract takes pages (*.warc*) as"),
+        ("bundle", {"model": "model", "exports.hf": "own.jsonl"}, "takes export (parity.json"),
     ],
 )
 def test_another_kind_of_input_is_named(
     given: Path, name: str, inputs: dict[str, str], told: str
 ) -> None:
     (given / "empty").mkdir()
+    (given / "own.jsonl").write_text('{"question": "Why?", "answer": "So."}')
+    (given / "tokenizer.json").write_text("{}")
     (given / "adapted" / "adapter").mkdir(parents=True)
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         (given / "adapted" / "adapter" / file).write_text("{}")
@@ -140,6 +157,16 @@ def test_another_kind_of_input_is_named(
     assert told.replace("{given}", str(given)) in str(refused.value)
     assert "\n" not in str(refused.value)
     assert not (given.parent / "home").exists()
+
+
+def test_instructions_of_ones_own_are_taken_by_their_files_alone(given: Path) -> None:
+    (given / "made").mkdir()
+    for name in ("train.parquet", "heldout.parquet"):
+        (given / "made" / name).touch()
+    check_kind("x", given / "made", "instructions", "sft", Instructions)
+    (given / "made" / "artifact.json").write_text('{"format": "preferences/1"}')
+    with pytest.raises(ConfigError, match="is of kind preferences; sft takes instructions"):
+        check_kind("x", given / "made", "instructions", "sft", Instructions)
 
 
 def test_a_checkpoint_that_holds_a_tokenizer_is_one_too(given: Path) -> None:
