@@ -18,7 +18,12 @@ SHORT = 12
 def show_page(console: Console, value: dict[str, Any]) -> None:
     """Crawls, verdicts, and what was made of the corpora that kept it."""
     say(console, value["page"], bold=True)
-    for crawls, lines in _together(_crawl(crawl) for crawl in value["crawls"]):
+    for order in value["orders"]:
+        say(console, f"to be forgotten since {order['time']} ({order['target']}): {order['why']}")
+    judged = {crawl for told in value["verdicts"] for crawl in told["crawls"]}
+    for crawls, lines in _together(
+        _crawl(crawl, crawl["crawl"] in judged) for crawl in value["crawls"]
+    ):
         _show(console, f"crawl {', '.join(crawls)}", lines)
     for corpora, lines in _together(_verdict(told) for told in value["verdicts"]):
         _show(console, f"\ncorpus {', '.join(corpora)}", lines)
@@ -48,7 +53,7 @@ def _kept(row: dict[str, Any]) -> str:
     return f"kept as it was before ({trouble})" if trouble else "kept"
 
 
-def _crawl(crawl: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+def _crawl(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:
     files = crawl["as_of"] == NO_DATE
     answered = "read from a file" if files else "answered {status}"
     lines = [
@@ -57,7 +62,16 @@ def _crawl(crawl: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         f"{row['bytes']:,} bytes"
         for row in crawl["fetched"]
     ]
-    lines += [f"  set aside at extraction: {row['reason']}" for row in crawl["set_aside"]]
+    lines += [
+        f"  set aside at extraction{'' if row['finished'] else ', which did not end well'}: "
+        f"{row['reason']}"
+        for row in crawl["set_aside"]
+    ]
+    kept = [row for row in crawl["fetched"] if not row["reason"]]
+    if kept and not crawl["documents"] and not crawl["set_aside"]:
+        lines.append("  no finished extraction of this crawl holds a text of it")
+    elif crawl["documents"] and not judged:
+        lines.append("  extracted, and not judged by `select` yet")
     when = "" if files else f" of {crawl['as_of'] or '?'}"
     return f"{crawl['crawl'][:SHORT]}{when}", tuple(dict.fromkeys(lines))
 
@@ -80,7 +94,8 @@ def _verdict(told: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     if "item" in told:
         lines.append(f"  holds the evaluation item {told['item']}")
     lines += [f"  {span['count']} × {span['kind']}: {span['action']}" for span in told["spans"]]
-    return told["corpus"][:SHORT], tuple(lines)
+    unfinished = "" if told["finished"] else " of a `select` that did not end well"
+    return f"{told['corpus'][:SHORT]}{unfinished}", tuple(lines)
 
 
 def _show(console: Console, title: str, lines: Iterable[str]) -> None:

@@ -229,6 +229,8 @@ def _quarantine(
     tables = [pq.ParquetFile(_refused_beside(target)).read() for target in targets]
     table = pa.concat_tables(tables).sort_by([("url", "ascending"), ("reason", "ascending")])
     bad = table.filter(table["bad"])
+    # Also where too many are refused: `trace` then says why of each.
+    write_shard(work.folder / "quarantine.parquet", table.select(QUARANTINE.names))
     pages = table.num_rows + sum(pq.ParquetFile(t).metadata.num_rows for t in targets)
     if bad.num_rows > config.max_bad_share * pages:
         first = bad.slice(0, 1).to_pylist()[0]
@@ -240,7 +242,6 @@ def _quarantine(
         )
     reasons = {at: [reason] for at, reason in enumerate(table["reason"].to_pylist())}
     sources.count(table["url"].to_pylist(), reasons)
-    write_shard(work.folder / "quarantine.parquet", table.select(QUARANTINE.names))
     return {
         "quarantined": table.num_rows,
         f"{ASIDE}too_short": table.num_rows - bad.num_rows,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.artifact import MANIFEST
+from components.core.workdir import STAGE_FILE
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class Node:
     """Name -> bytes."""
     made: float = 0.0
     """Seconds since 1970."""
+    finished: bool = True
+    """False for what a stage wrote that has failed, was stopped, or is at work."""
 
     @property
     def name(self) -> str:
         """Where it lies, relative to the store's root."""
-        return f"sealed/{self.key}"
+        return f"sealed/{self.key}" if self.finished else f"partial/{self.key}/out"
 
     @property
     def stage(self) -> str:
@@ -177,6 +180,32 @@ class ArtifactGraph:
             for parent in set(node.parents.values()):
                 found.setdefault(parent, []).append(node)
         return found
+
+
+def read_unfinished(store: Path) -> list[Node]:
+    """What unfinished stages have written so far; no part of a graph, since it has no digest."""
+    nodes = []
+    for path in sorted(store.glob(f"partial/*/scratch/{STAGE_FILE}")):
+        folder = path.parents[1]
+        try:
+            begun = json.loads(path.read_bytes())
+            files = [file for file in (folder / "out").rglob("*") if file.is_file()]
+            nodes.append(
+                Node(
+                    key=folder.name,
+                    format="",
+                    component=str(begun["component"]),
+                    digest="",
+                    code="",
+                    configured="",
+                    parents=dict(begun.get("parents", {})),
+                    files={f.relative_to(folder / "out").as_posix(): 0 for f in files},
+                    finished=False,
+                )
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue  # a run has just sealed it, or is making it anew
+    return nodes
 
 
 def _read(store: Path, unreadable: list[str]) -> list[Node]:

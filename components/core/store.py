@@ -42,7 +42,7 @@ from components.core.lease import Leases
 from components.core.log import get_logger
 from components.core.progress import Progress
 from components.core.threads import StageThreads
-from components.core.workdir import Workdir, full_disk_is_one_line, write_durably
+from components.core.workdir import STAGE_FILE, Workdir, full_disk_is_one_line, write_durably
 
 A = TypeVar("A", bound=Artifact)
 CODE_FILE = "code.json"
@@ -175,7 +175,8 @@ class Store:
                 progress=progress,
                 record=record,
             )
-            write_durably(work.scratch / "stage.json", canonical(record))
+            begun = {**record, "parents": dict(request.lineage.parents)}
+            write_durably(work.scratch / STAGE_FILE, canonical(begun))
         return work
 
     @contextmanager
@@ -215,7 +216,7 @@ class Store:
     def records(self, component: str) -> list[dict[str, Any]]:
         """Config records of a component's tries, sealed and unfinished, newest first."""
         found: list[tuple[float, dict[str, Any]]] = []
-        for pattern in ("sealed/*/" + MANIFEST, "partial/*/scratch/stage.json"):
+        for pattern in ("sealed/*/" + MANIFEST, f"partial/*/scratch/{STAGE_FILE}"):
             for path in self.root.glob(pattern):
                 try:
                     record, age = json.loads(path.read_bytes()), path.stat().st_mtime

@@ -27,6 +27,8 @@ from components.core.executor import Executor, Inline
 from components.core.progress import Progress
 
 A = TypeVar("A", bound=Artifact)
+STAGE_FILE = "stage.json"
+"""In the scratch of an unfinished stage: its component, config, code, and parents' digests."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
 """What libraries in other languages, and SQLite, say of the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,10 +17,12 @@ from components.core.artifact import (
     Tokenizer,
     Tokens,
 )
+from components.core.blocklist import Blocklist
 from components.core.errors import ConfigError, DataError
-from components.core.graph import ArtifactGraph, Node
+from components.core.graph import ArtifactGraph, Node, read_unfinished
 from components.core.settings import Settings
 from components.lineage.known import known_addresses, near
+from components.lineage.orders import Order, read_orders
 from components.lineage.pages import (
     PageTokens,
     Query,
@@ -57,12 +60,14 @@ def trace_page(settings: Settings, given: str) -> dict[str, Any]:
     raw = [node for node in raw if is_readable(store, node)]
     if query.id:
         query = _by_address(settings, raw, query)
-    crawls = [_crawl(settings, graph, node, query) for node in graph.of_format(Pages.format)]
+    unfinished = read_unfinished(store)
+    made = [*graph.of_format(Corpus.format), *unfinished]
+    crawls = [_crawl(settings, made, node, query) for node in graph.of_format(Pages.format)]
     seen = [crawl for crawl in crawls if crawl["fetched"] or crawl["set_aside"]]
     orphans = [n for n in raw if not graph.of(n.parents.get("pages", ""))]  # their crawl is gone
     verdicts = [
         told
-        for node in graph.of_format(Corpus.format)
+        for node in made
         if is_selected(node)
         for told in _verdicts(settings, graph, node, query)
     ]
@@ -71,11 +76,16 @@ def trace_page(settings: Settings, given: str) -> dict[str, Any]:
         raise ConfigError(f"{given}: no crawl of this workspace saw this page{near(given, known)}")
     return {
         "page": query.url or given,
+        "orders": [asdict(order) for order in _orders(settings, query)],
         "crawls": seen,
         "verdicts": verdicts,
         "reached": [
             _reached(settings, graph, graph.nodes[key], query)
-            for key in {told["corpus"]: told["key"] for told in verdicts if told["kept"]}.values()
+            for key in {
+                told["corpus"]: told["key"]
+                for told in verdicts
+                if told["kept"] and told["finished"]
+            }.values()
         ],
     }
 
@@ -88,16 +98,29 @@ def _by_address(settings: Settings, raw: Sequence[Node], query: Query) -> Query:
     raise ConfigError(f"{query.id}: no corpus of this workspace holds this document")
 
 
-def _crawl(settings: Settings, graph: ArtifactGraph, crawl: Node, query: Query) -> dict[str, Any]:
-    """What one crawl and its extractions say."""
+def _orders(settings: Settings, query: Query) -> list[Order]:
+    """Orders to forget the page."""
+    return [order for order in read_orders(settings) if Blocklist([order.target]).covers(query.url)]
+
+
+def _crawl(settings: Settings, made: Sequence[Node], crawl: Node, query: Query) -> dict[str, Any]:
+    """What one crawl and its extractions say, those that failed included."""
     store = settings.store
-    extracted = [n for n in graph.of_format(Corpus.format) if crawl.digest in n.parents.values()]
+    extracted = [n for n in made if crawl.digest in n.parents.values() and not is_selected(n)]
+    finished = [n for n in extracted if n.finished and is_readable(store, n)]
     return {
         "crawl": crawl.key,
         "digest": crawl.digest,
         "as_of": crawl.config.get("as_of", ""),
         "fetched": crawl_rows(store, crawl, query),
-        "set_aside": [row for n in extracted for row in quarantine_rows(store, n, query)],
+        "set_aside": [
+            {**row, "finished": n.finished}
+            for n in extracted
+            for row in quarantine_rows(store, n, query)
+        ],
+        "documents": sorted(
+            {row["id"] for n in finished for row in document_rows(store, n, query)}
+        ),
     }
 
 
@@ -106,12 +129,21 @@ def _verdicts(
 ) -> list[dict[str, Any]]:
     told = [verdict(row) for row in ledger_rows(settings.store, corpus, query)]
     twins = [found["twin"]["document"] for found in told if "twin" in found]
-    addresses = addresses_of(settings.store, corpus, twins) if twins else {}
+    holders = [corpus] if corpus.finished else graph.of(corpus.parents.get("corpus", ""))[:1]
+    addresses: dict[str, str] = {}
+    for holder in holders if twins else ():
+        addresses.update(addresses_of(settings.store, holder, twins))
     for found in told:
         if "twin" in found:
             found["twin"]["url"] = addresses.get(found["twin"]["document"], "")
-    crawls = [n.key for n in graph.chain([corpus.digest]) if n.format == Pages.format]
-    where = {"corpus": corpus.digest, "key": corpus.key, "crawls": crawls}
+    from_ = [corpus.digest] if corpus.finished else list(corpus.parents.values())
+    crawls = [n.key for n in graph.chain(from_) if n.format == Pages.format]
+    where = {
+        "corpus": corpus.digest or corpus.key,
+        "key": corpus.key,
+        "crawls": crawls,
+        "finished": corpus.finished,
+    }
     return [{**where, **found} for found in told]
 
 
