@@ -5,23 +5,28 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus, Dataset, Lineage, ModelVersion, Report
+from components.core.artifact import Bundle, Corpus, Dataset, Lineage, ModelVersion, Report
 from components.core.errors import ConfigError
 from components.core.figures import write_report
 from components.core.graph import Node
 from components.core.tracking import connect
 from components.core.workdir import Workdir
+from components.publish.described import described
 from components.publish.dossier import draw
 from components.publish.dossier.card import _gates
+from components.publish.dossier.tables import shape_rows
 from components.publish.dossier.tree import lineage_tree
 from components.publish.dossier.write import DossierConfig, dossier_of
 from components.publish.register import RegisterConfig, register
+from components.publish.registry import entries
+from models.shape import DecoderShape, Experts, Extras, RopeScaling
 from tests.conftest import _document
 from tests.publish.conftest import Bench
 
@@ -43,6 +48,63 @@ class Links(HTMLParser):
         for name, value in attrs:
             if name in ("src", "href", "action", "data", "poster", "srcset") and value:
                 self.addresses.append(value)
+
+
+def test_a_shape_is_told_in_words_and_what_it_lacks_is_not() -> None:
+    plain = DecoderShape(vocabulary=64, width=16, layers=1)
+    rows = dict(shape_rows(json.loads(json.dumps(asdict(plain)))))
+    assert rows["vocabulary"] == "64"
+    assert rows["rope base"] == "10,000"
+    assert rows["norm of queries and keys"] == "yes"
+    assert not [name for name in rows if name.startswith(("extras", "rope,", "window", "experts"))]
+    large = DecoderShape(
+        window=64,
+        full_layers=(1, 3),
+        experts=Experts(count=4),
+        rope=RopeScaling(kind="yarn", factor=4.0, original=512),
+        mode="research",
+        extras=Extras(logit_cap=30.0),
+    )
+    rows |= dict(shape_rows(json.loads(json.dumps(asdict(large)))))
+    assert rows["layers that see everything"] == "1, 3"
+    assert (rows["experts, count"], rows["experts, norm topk"]) == ("4", "yes")
+    assert (rows["rope, kind"], rows["rope, factor"]) == ("yarn", "4")
+    assert (rows["extras, logit cap"], rows["mode"]) == ("30", "research")
+    assert not [value for value in rows.values() if re.search(r"None|True|False|[{}\[\]]", value)]
+
+
+def test_a_dossier_and_its_description_print_no_python(bench: Bench) -> None:
+    """Of a version whose bundle says little, and of one whose bundle says all there is."""
+    for name, facts in (("bare", {}), ("whole", {"shape": asdict(DecoderShape()), "context": 64})):
+        work = Workdir.temporary(bench.settings.store, "components.shrink.bundle.bundle")
+        (work.folder / "bundle.json").write_text(json.dumps({"forms": {}, **facts}))
+        config = RegisterConfig(name=name)
+        bundle = work.seal(Bundle)
+        register(config, bundle, bench.model(), bench.dataset(), {}, bench.workspace)
+        path, _ = dossier_of(bench.settings, f"{name}/1")
+        text = " ".join(Texts(path.read_text()).texts)
+        assert not re.search(r"\bNone\b|\bTrue\b|\bFalse\b|\{'|\[\]", text), name
+        [entry] = entries(bench.settings, name)
+        card = described(bench.settings, entry).text
+        assert not re.search(r"None|True|False|\{'|\[\]|\b0 parameters|- tokens", card), name
+        assert "0 parameters" not in text
+
+
+class Texts(HTMLParser):
+    """What a reader of a page sees."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._hidden = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden = tag in ("style", "script")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.texts.append(data)
 
 
 def sealed_corpus(store: Path) -> Corpus:

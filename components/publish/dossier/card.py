@@ -51,11 +51,12 @@ def _marked(state: str) -> str:
 def _sizes(facts: Facts) -> str:
     tokens = facts.node(Tokens.format)
     told = [
-        f"{number(facts.bundle.get('parameters', 0))} parameters",
-        f"{number(facts.bundle.get('context', 0))} tokens of context",
+        f"{number(facts.bundle[name])} {unit}"
+        for name, unit in (("parameters", "parameters"), ("context", "tokens of context"))
+        if facts.bundle.get(name)
     ]
-    if tokens is not None:
-        told.append(f"trained on {number(tokens.stats.get('train_tokens'))} tokens")
+    if tokens is not None and "train_tokens" in tokens.stats:
+        told.append(f"trained on {number(tokens.stats['train_tokens'])} tokens")
     told += [f"{number(value)} {name}" for name, value in facts.funnel if name == "documents kept"]
     return " · ".join(told)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.core.figures import Figure
 from components.publish.dossier import draw
 from components.publish.dossier.gather import Facts
+from models.shape import Extras, RopeScaling
 
 HEADLINES = 4
 """Figures that stand at the top of the page."""
@@ -49,6 +50,47 @@ class Bar:
 def words(name: str) -> str:
     """``difference_faithful`` as one reads it."""
     return name.replace("_", " ")
+
+
+_NAMES = {
+    "kv_heads": "key and value heads",
+    "norm_eps": "epsilon of the norms",
+    "qk_norm": "norm of queries and keys",
+    "tied": "embedding and output tied",
+    "full_layers": "layers that see everything",
+    "window": "window, in positions",
+}
+"""Fields of a shape in other words than their own."""
+_USUAL = {"rope": asdict(RopeScaling()), "extras": asdict(Extras())}
+"""Parts of a shape of which only what is unusual is told."""
+
+
+def shape_rows(shape: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A model's shape as (name, value) in words; what it does not have is left out."""
+    rows: list[tuple[str, str]] = []
+    for name, value in shape.items():
+        if isinstance(value, Mapping):
+            usual = _USUAL.get(name, {})
+            rows += [
+                (words(f"{name}, {inner}"), _in_words(one))
+                for inner, one in value.items()
+                if not _is_absent(one) and (inner not in usual or one != usual[inner])
+            ]
+        elif not _is_absent(value):
+            rows.append((_NAMES.get(name, words(name)), _in_words(value)))
+    return rows
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or value in ("", "none", [], ())
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return draw.number(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def groups(facts: Facts) -> list[Group]:

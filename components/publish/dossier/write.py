@@ -190,6 +190,7 @@ def render(settings: Settings, facts: Facts, config: DossierConfig) -> str:
         bundle_digest=bundle_of(facts.entry),
         model=facts.node(Checkpoint.format),
         tokens=facts.node(Tokens.format),
+        shape=tables.shape_rows(facts.bundle.get("shape", {})),
         funnel=tables.bars(facts.funnel),
         curves=[(c, draw.curves(f"{c.stage}: {c.column}", [c.series])) for c in facts.curves],
         headlines=tables.headlines(facts.gates),
