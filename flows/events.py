@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PRODUCER = "urn:modelmill"
 TIMEOUT_SECONDS = 2.0
+_ENDPOINT = "api/v1/lineage"
 log = get_logger(__name__)
 
 
@@ -48,7 +49,7 @@ class Events:
     def __init__(self, settings: Settings, name: str) -> None:
         self._folder = settings.home / "lineage"
         self._name = name
-        self._url = settings.openlineage_url
+        self._url = base_address(settings.openlineage_url)
         self._run = str(uuid.uuid4())
         self._jobs: dict[str, _Job] = {}
         self._kinds: dict[str, str] = {}
@@ -160,6 +161,11 @@ class Events:
         self._warned = True
 
 
+def base_address(url: str | None) -> str | None:
+    """An address without the path that OpenLineage's client puts behind it by itself."""
+    return None if url is None else url.rstrip("/").removesuffix(_ENDPOINT).rstrip("/")
+
+
 def workspace_id(folder: Path) -> str:
     """What names this workspace to others; made once, and moves with it."""
     path = folder / "workspace"
@@ -178,7 +184,7 @@ def workspace_id(folder: Path) -> str:
 def _post(url: str, event: RunEvent) -> None:
     from openlineage.client.transport.http import HttpConfig, HttpTransport
 
-    config = HttpConfig(url=url, timeout=TIMEOUT_SECONDS, retry={"total": 0})
+    config = HttpConfig(url=url, endpoint=_ENDPOINT, timeout=TIMEOUT_SECONDS, retry={"total": 0})
     HttpTransport(config).emit(event)
 
 

@@ -36,6 +36,7 @@ from flows.model_answers import ModelAnswers, answers_of_run
 from flows.own_files import with_own_files
 from flows.plan import PlanMill, Planned
 from flows.planned import Plan
+from flows.prefect_address import check_prefect_api
 from flows.presets.agreement import check_exportable, check_heldout_shares
 from flows.presets.text import PRESETS, TextRun
 from flows.records import Record, Several, read_records, repeatable, step_json
@@ -221,8 +222,13 @@ def use_running_server(settings: Settings) -> None:
     """Send this process's flow runs to the server of ``modelmill up``, where one answers.
 
     To be called before Prefect is imported: it reads its environment then.
+
+    Raises:
+        ConfigError: the user named a server without the path of its API.
     """
     address = settings.prefect_api_url or prefect_api(settings)
+    if settings.prefect_api_url is not None:
+        check_prefect_api(settings.prefect_api_url)
     if address is not None:
         export({"PREFECT_API_URL": address})
 

@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from components.core.errors import ConfigError
+from components.core.log import get_logger
 
 MARKER = "prefect.yaml"
 
@@ -47,6 +49,10 @@ CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 """What Prefect (its server and worker too) writes to the terminal; a service may want INFO."""
 
 
+TRACKING, _DATABASE = "MLFLOW_TRACKING_URI", "/mlflow/mlflow.db"
+log = get_logger(__name__)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where everything lies. One workspace: delete it and nothing is left behind."""
@@ -81,7 +87,7 @@ class Settings:
 
     @property
     def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.mlflow / 'mlflow.db'}"
+        return f"sqlite:///{self.home}{_DATABASE}"
 
     @property
     def prefect(self) -> Path:
@@ -139,15 +145,52 @@ def load() -> Settings:
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
         api_key=endpoint_key(),
-        prefect_api_url=os.environ.get("PREFECT_API_URL"),
+        prefect_api_url=_address("PREFECT_API_URL", "/api"),
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
-        openlineage_url=os.environ.get("MODELMILL_OPENLINEAGE_URL") or None,
+        openlineage_url=_address("MODELMILL_OPENLINEAGE_URL"),
         threads=thread_count(),
         spin=spin(),
         peers_python=Path(peers).expanduser() if peers else None,
     )
+    _tell_of_another_mlflow(settings)
     export(_exports(settings))
     return settings
+
+
+def _address(name: str, path: str = "") -> str | None:
+    """The address that a variable holds; None where it is not set.
+
+    Args:
+        path: what its path usually is, for the way on.
+
+    Raises:
+        ConfigError: it is no http address.
+    """
+    given = os.environ.get(name)
+    if not given:
+        return None
+    try:
+        parts = urlsplit(given)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # a port that is no number, a bracket that does not close
+        whole = False
+    if not whole:
+        host = given.rpartition("://")[2].partition("/")[0] or "127.0.0.1"
+        likely = f"http://{host}{path}"
+        raise ConfigError(f"{name}={given}: not an address; give all of it, such as {likely}")
+    return given
+
+
+def _tell_of_another_mlflow(settings: Settings) -> None:
+    """Say once that MLflow's own variable is not heard: the registry lies in the workspace.
+
+    Processes that this one starts find the workspace's own address there.
+    """
+    given = os.environ.get(TRACKING)
+    if given and not given.endswith(_DATABASE):
+        log.warning(
+            "%s=%s is not used: runs and versions go to %s", TRACKING, given, settings.mlflow_uri
+        )
 
 
 _UNFIT_IN_HOME = {"?": "a question mark", "\n": "a line break", "\r": "a line break"}
@@ -273,7 +316,7 @@ def _exports(settings: Settings) -> dict[str, str]:
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
         "BENTOML_HOME": str(settings.bentos),
-        "MLFLOW_TRACKING_URI": settings.mlflow_uri,
+        TRACKING: settings.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TOKENIZERS_PARALLELISM": "false",

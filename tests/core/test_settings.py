@@ -14,6 +14,8 @@ from components.core.errors import ConfigError
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))  # ``load`` writes into it
+    for name in ("PREFECT_API_URL", "MODELMILL_OPENLINEAGE_URL", "MLFLOW_TRACKING_URI"):
+        os.environ.pop(name, None)
     for name in ("MODELMILL_THREADS", "MODELMILL_SPIN", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
         os.environ.pop(name, None)
     os.environ["MODELMILL_HOME"] = str(tmp_path)
@@ -75,3 +77,39 @@ def test_a_checkout_whose_path_cannot_be_used_names_the_variable(
     del os.environ["MODELMILL_HOME"]
     with pytest.raises(ConfigError, match=r"what\?/.modelmill: holds .*; set MODELMILL_HOME to"):
         settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "likely"),
+    [
+        ("PREFECT_API_URL", "127.0.0.1:4200", "http://127.0.0.1:4200/api"),
+        ("PREFECT_API_URL", "prefect.example:4200/api", "http://prefect.example:4200/api"),
+        ("PREFECT_API_URL", "http://", "http://127.0.0.1/api"),
+        ("MODELMILL_OPENLINEAGE_URL", "marquez:5000", "http://marquez:5000"),
+    ],
+)
+def test_an_address_that_is_none_names_the_likely_one(name: str, given: str, likely: str) -> None:
+    os.environ[name] = given
+    with pytest.raises(ConfigError) as told:
+        settings.load()
+    assert str(told.value) == f"{name}={given}: not an address; give all of it, such as {likely}"
+
+
+def test_an_address_stays_as_it_was_given() -> None:
+    os.environ["PREFECT_API_URL"] = "https://user:word@prefect.example:8443/x/api"
+    assert settings.load().prefect_api_url == os.environ["PREFECT_API_URL"]
+
+
+@pytest.mark.parametrize(
+    "given", ["http://mlflow.example:5000/", "mlflow.example", "sqlite:///other.db"]
+)
+def test_another_mlflow_is_said_once_not_to_be_used(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, given: str
+) -> None:
+    os.environ["MLFLOW_TRACKING_URI"] = given
+    settings.load()
+    settings.load()
+    assert caplog.messages == [
+        f"MLFLOW_TRACKING_URI={given} is not used: runs and versions go to "
+        f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    ]

@@ -132,6 +132,7 @@ def receiver(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            assert self.path == "/api/v1/lineage"
             taken.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(status)
             self.end_headers()
@@ -150,9 +151,11 @@ def receiver(status: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         thread.join()
 
 
-def test_events_go_to_an_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["", "/", "/api/v1/lineage", "/api/v1/lineage/"])
+def test_events_go_to_an_address(tmp_path: Path, path: str) -> None:
     with receiver(201) as (url, taken):
-        settings = Settings(home=tmp_path, reference_data=tmp_path, openlineage_url=url)
+        given = f"{url}{path}"
+        settings = Settings(home=tmp_path, reference_data=tmp_path, openlineage_url=given)
         run(settings)
     assert len(taken) == 6
     assert told(settings) == []
