@@ -260,12 +260,12 @@ def test_serve_finds_the_bento_of_what_is_asked_for(
 ) -> None:  # fmt: skip
     registry(workspace.settings, bundle)
     calls: list[Any] = []
-    monkeypatch.setattr(running, "become", lambda *given: calls.append(given))
+    monkeypatch.setattr(running, "become", lambda *given, as_json: calls.append((*given, as_json)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     running.serve_forever(workspace.settings, asked, port=port, as_json=True)
-    assert calls == [(workspace.path(built.artifact).resolve(), "127.0.0.1", port)]
+    assert calls == [(workspace.path(built.artifact).resolve(), "127.0.0.1", port, True)]
     told = json.loads(capsys.readouterr().out)
     assert told["address"] == f"http://127.0.0.1:{port}/v1"
 
