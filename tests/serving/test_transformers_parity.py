@@ -18,10 +18,9 @@ import torch
 from tokenizers import Tokenizer
 
 from components.shrink.export_hf import save_hf
-from components.shrink.export_onnx import copy_tokenizer
 from components.shrink.graph import save_graph, weights_of
 from components.shrink.served import served_graph
-from components.text.chat import answer_ids, chat_ids
+from components.text.chat import answer_ids, chat_ids, open_tokenizer
 from models.decoder import Decoder
 from models.shape import DecoderShape
 from serving.endpoint import Endpoint, open_endpoint
@@ -96,7 +95,7 @@ def hf_folder(taught: Decoder, tokenizer: Tokenizer, tmp_path_factory: Any) -> P
     """What ``export_hf`` writes of it, greedy."""
     source, folder = tmp_path_factory.mktemp("tokenizer"), tmp_path_factory.mktemp("hf")
     tokenizer.save(str(source / "tokenizer.json"))
-    copy_tokenizer(source, folder, taught.shape)
+    open_tokenizer(source).save(str(folder / "tokenizer.json"))
     save_hf(folder, taught, temperature=0.0)
     return folder
 
