@@ -112,6 +112,10 @@ class Expectation:
         values = config.model_dump(mode="json")
         minutes = budget_seconds(values)
         last = self._history.seconds(nearest) if did_its_work(nearest) else None
+        if isinstance(config, ScrapeConfig) and nearest is not None:
+            known = nearest.get("config", {})
+            if any(known.get(source) != values[source] for source in ("seeds", "files")):
+                last = None  # of other pages, which tells nothing of these
         if last is not None and nearest is not None:
             times = None if minutes is not None else self._times_the_work(nearest, config)
             if times is not None:

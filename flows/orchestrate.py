@@ -267,7 +267,10 @@ def _no_server(error: Exception, home: Path) -> str:
     longer = f", set {STARTUP} to more seconds" if own else ""
     if own and (free := free_bytes(home)) <= _LITTLE:
         return str(no_space_left(f"{home} ({size(free)} are left)"))
-    which = "Prefect's own server" if own else f"the Prefect server at {PREFECT_API_URL.value()}"
+    address = PREFECT_API_URL.value()
+    which = "Prefect's own server" if own else f"the Prefect server at {address}"
+    if not own and not str(address).rstrip("/").endswith("/api"):
+        which += ", whose address does not end in /api,"
     return (
         f"{which} does not answer ({said}): run the same command again{longer}, or leave Prefect "
         "out with --plain"

@@ -40,6 +40,10 @@ class StageConfig(BaseModel):
         return self.model_dump(mode="json", exclude=set(self.aside))
 
 
+MAX_FIELDS = 100_000
+"""Of one file: aliases of aliases multiply, and a few lines of them would hold billions."""
+
+
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     """A YAML mapping and the line each field stands on.
 
@@ -77,6 +81,8 @@ def _problem(error: Exception) -> str:
 
 
 def _collect_lines(node: yaml.Node, at: Location, lines: dict[Location, int]) -> None:
+    if len(lines) > MAX_FIELDS:
+        raise ValueError(f"more than {MAX_FIELDS:,} fields, those of each alias counted again")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             here = (*at, checked_key(key))

@@ -11,7 +11,7 @@ from components.core.settings import environment_variable
 
 _REFERENCE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_NAME = re.compile(
-    r"(?i)(^|_)(api)?(keys?|tokens?|secrets?|pass|passwords?|passwd|credentials?|login|auth)(_|$)"
+    r"(?i)(^|_)(api)?(keys?|tokens?|secrets?|pass|passwords?|passwd|passphrases?|pwd|pat|dsn|credentials?|login|auth)(_|$)"
 )
 
 

@@ -77,6 +77,14 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
         ("- a\n", "acme.yaml:1: expected a mapping of fields, not list"),
         ("name: a\nname: b\n", "acme.yaml:2: not valid YAML: name is given twice"),
         ("name: &a [*a]\n", "acme.yaml: not usable YAML: nested too deeply"),
+        (
+            "x-a: &a [1,1,1,1,1,1,1,1,1]\n"
+            + "".join(
+                f"x-{n}: &{n} [{','.join([f'*{o}'] * 9)}]\n"
+                for o, n in zip("abcdefg", "bcdefgh", strict=True)
+            ),
+            "acme.yaml: not usable YAML: more than 100,000 fields, those of each alias counted again",
+        ),
         ("name: " + "[" * 5000, "acme.yaml: not usable YAML: nested too deeply"),
         ("pretrain: {minutes: " + "9" * 5000 + "}", "acme.yaml: not usable YAML"),
         ("", "acme.yaml:1: expected a mapping of fields, not NoneType"),
