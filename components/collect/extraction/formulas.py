@@ -35,6 +35,7 @@ _RENDERED: Any = etree.XPath(
     f"{_has_class('MathJax')} or {_has_class('MathJax_SVG')} or {_has_class('MathJax_CHTML')} or "
     f"{_has_class('MJX_Assistive_MathML')}]"
 )
+_HAS_DELIMITERS: Any = etree.XPath(r'boolean(.//text()[contains(., "\(") or contains(., "\[")])')
 _STYLED = re.compile(r"\{\\(?:display|text)style\s+(.*)\}", re.DOTALL)
 _DELIMITED = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\$\$?([^$]*)\$\$?", re.DOTALL)
 _INLINE = re.compile(r"\\\(([^\n]{1,2000}?)\\\)")
@@ -62,6 +63,8 @@ def restore_formulas(root: Element) -> None:
 
 def restore_delimited(root: Element) -> None:
     r"""Write formulas that stand as ``\(…\)`` and ``\[…\]`` in the text with dollar signs."""
+    if not _HAS_DELIMITERS(root):
+        return
     code = {e for block in root.iter("pre", "code", "kbd", "samp", "tt") for e in block.iter()}
     for element in root.iter():
         if element not in code:

@@ -158,8 +158,9 @@ def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Wr
 
 def _write_manual(manual: Element, body: Element) -> _Written:
     leave_out_links(manual)
-    repair_tree(body)
-    return _Written(write_markdown(manual), _outside(manual, read_runs(body)))
+    left_out = _outside(manual, read_runs(body))
+    repair_tree(manual)
+    return _Written(write_markdown(manual), left_out)
 
 
 def _write_whole(part: Element, runs: list[Run], facts: Facts, *, comments: bool) -> _Written:

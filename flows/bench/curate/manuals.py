@@ -179,7 +179,8 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag not in {name for name, _, _ in self._open}:
             return
-        if tag == "div" and self._parts and self._parts[-1][0] == "pre":
+        in_pre = bool(self._parts) and self._parts[-1][0] == "pre"
+        if tag == "div" and in_pre and not "".join(self._parts[-1][1][-1:]).endswith("\n"):
             self.handle_data("\n")  # a block ends its line
         while self._open:
             name, _, framed = self._open.pop()
