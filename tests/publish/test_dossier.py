@@ -75,7 +75,7 @@ def test_a_shape_is_told_in_words_and_what_it_lacks_is_not() -> None:
 
 def test_a_dossier_and_its_description_print_no_python(bench: Bench) -> None:
     """Of a version whose bundle says little, and of one whose bundle says all there is."""
-    for name, facts in (("bare", {}), ("whole", {"shape": asdict(DecoderShape()), "context": 64})):
+    for name, facts in (("bare", {}), ("shaped", {"shape": asdict(DecoderShape()), "context": 64})):
         work = Workdir.temporary(bench.settings.store, "components.shrink.bundle.bundle")
         (work.folder / "bundle.json").write_text(json.dumps({"forms": {}, **facts}))
         config = RegisterConfig(name=name)
