@@ -1,4 +1,4 @@
-"""What each source of documents lost in a stage, and an alarm where that is more than it should be.
+"""Losses of each source of documents in a stage, and an alarm where they are too many.
 
 A stage that takes nearly all pages of one site is more often at fault (a changed template, a broken
 encoding) than it is right about the site.

@@ -1,4 +1,4 @@
-"""What marks inside a line mean, in characters: powers, footnotes, readings, signs nobody sees."""
+"""Inline marks as characters: powers, footnotes, readings, signs nobody sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs of a page's own tree stand in the text that an extractor chose.
+"""Projection of an extractor's text onto the page's own tree: the runs that stand in it.
 
 The extractor says what is main text; the page's tree says what it means. A run stands in the text
 where most of its four-word sequences do. Tables, lists and code stand or fall as a whole, and a

@@ -1,4 +1,4 @@
-"""What trafilatura takes for a page's main text."""
+"""Main text of a page as trafilatura chooses it."""
 
 from __future__ import annotations
 

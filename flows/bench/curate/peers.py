@@ -1,4 +1,4 @@
-"""What other extractors make of the same pages, and how much processor time they take for it."""
+"""Peer extractors on the same pages: their texts, and the processor time they take."""
 
 from __future__ import annotations
 
