@@ -20,9 +20,9 @@ from components.collect.extraction.markdown_source import read_markdown
 from components.collect.extraction.markdown_writer import repair_tree, tidy, write_markdown
 from components.collect.extraction.outline import outline
 from components.collect.extraction.projection import Projection, project
-from components.collect.extraction.runs import Run, read_runs, words_of
+from components.collect.extraction.runs import Run, join_runs, read_runs, words_of
 from components.collect.extraction.trafilatura_text import choose_text
-from components.collect.extraction.tree_edits import clean_text
+from components.collect.extraction.tree_edits import clean_text, drop
 from components.collect.metadata import Facts, Metadata, read_facts, read_metadata
 
 SHORT_CHARS = 900
@@ -158,9 +158,12 @@ def _write(root: Element, body: Element, facts: Facts, *, comments: bool) -> _Wr
 
 def _write_manual(manual: Element, body: Element) -> _Written:
     leave_out_links(manual)
-    left_out = _outside(manual, read_runs(body))
     repair_tree(manual)
-    return _Written(write_markdown(manual), left_out)
+    markdown = write_markdown(manual)
+    if manual is body:
+        return _Written(markdown)
+    drop(manual)
+    return _Written(markdown, join_runs(read_runs(body)))
 
 
 def _write_whole(part: Element, runs: list[Run], facts: Facts, *, comments: bool) -> _Written:
@@ -177,7 +180,7 @@ def _outside(part: Element, runs: list[Run]) -> str:
     inside = set(part.iter())
     for placed in part.iter("nav", "footer", "menu"):
         inside.difference_update(placed.iter())
-    return "\n".join(" ".join(run.text.split()) for run in runs if run.element not in inside)
+    return join_runs(run for run in runs if run.element not in inside)
 
 
 def _marked_main(body: Element) -> Element:

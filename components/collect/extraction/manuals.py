@@ -126,7 +126,7 @@ def find_manual(root: Element, source: str, generator: str) -> Element | None:
 def leave_out_links(container: Element) -> None:
     """Take out of a manual's container what leads to other pages and is no text."""
     for element in list(container.iter(etree.Element)):
-        if element is not container and is_inside(element, container) and _is_left_out(element):
+        if element is not container and _is_left_out(element) and is_inside(element, container):
             drop(element)
 
 

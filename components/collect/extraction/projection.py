@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from components.collect.extraction.boilerplate import is_boilerplate
 from components.collect.extraction.html_tree import Element
-from components.collect.extraction.runs import Run, words_of
+from components.collect.extraction.runs import Run, join_runs, words_of
 from components.collect.extraction.tree_edits import drop
 
 _SEQUENCE = 4
@@ -46,7 +46,7 @@ class Projection:
     def left_out(self) -> str:
         """Runs that are no text, a line each."""
         pairs = zip(self.runs, self.kept, strict=True)
-        return "\n".join(" ".join(run.text.split()) for run, keep in pairs if not keep)
+        return join_runs(run for run, keep in pairs if not keep)
 
     def cut(self, body: Element) -> None:
         """Take what is not kept out of the tree."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from components.collect.extraction.html_tree import Element
@@ -38,6 +38,11 @@ class Run:
 def words_of(text: str) -> tuple[str, ...]:
     """The words of ``text``, in lower case."""
     return tuple(_WORD.findall(_JOINERS.sub("", text.lower())))
+
+
+def join_runs(runs: Iterable[Run]) -> str:
+    """The texts of runs, a line each."""
+    return "\n".join(" ".join(run.text.split()) for run in runs)
 
 
 def read_runs(body: Element) -> list[Run]:
