@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from components.core.errors import MillError
@@ -42,11 +43,9 @@ class Backend:
         async with httpx.AsyncClient(trust_env=False, timeout=_ASK_SECONDS) as client:
             while time.monotonic() < deadline:
                 check(self.server)
-                try:
+                with suppress(httpx.TransportError):  # it does not listen yet
                     if (await client.get(self.server.ready_address)).is_success:
                         return
-                except httpx.TransportError:
-                    pass  # it does not listen yet
                 await asyncio.sleep(_POLL_SECONDS)
         raise late(self.server, seconds)
 
