@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from components.align.ppo import ppo
 from components.align.preferences import make_preferences
 from components.align.reward import train_reward
-from components.check.suite import check_corpus
 from components.clean.boilerplate import score_boilerplate
 from components.clean.classifier import train_classifier
 from components.clean.contamination import score_contamination
@@ -61,6 +60,7 @@ from components.shrink.export_onnx import export_onnx
 from components.shrink.quantize import quantize
 from components.train.pretrain import pretrain
 from components.train.sft import finetune
+from components.validate.check_corpus import check_corpus
 from flows.presets.text import TextRun
 from flows.step import Mill, Resolve
 from serving.package import package

@@ -11,7 +11,6 @@ from pydantic import Field, field_validator, model_validator
 from components.align.preferences import PreferencesConfig
 from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig
-from components.check.suite import Expectation, SuiteConfig, load_suite
 from components.clean.boilerplate import BoilerplateConfig
 from components.clean.classifier import ClassifierConfig
 from components.clean.contamination import ContaminationConfig
@@ -56,6 +55,7 @@ from components.train.distill import DistillConfig
 from components.train.merge import MergeConfig
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
+from components.validate.suite_config import Expectation, SuiteConfig, load_suite
 from flows.presets.agreement import disagreements
 from flows.prices import Prices
 from models.shape import DecoderShape

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from components.check.suite import check_corpus
 from components.core.artifact import Corpus
 from components.core.errors import GateFailed
 from components.core.workdir import Workdir
+from components.validate.check_corpus import check_corpus
 from flows.presets.text import PRESETS, TextRun
 
 PROSE = "The garden keeps its stones beside the river and opens its doors in the morning. "

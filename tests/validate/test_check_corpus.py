@@ -9,13 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.check.frame import frame_of_shard
-from components.check.suite import Expectation, SuiteConfig, check_corpus, load_suite
 from components.core.artifact import Corpus
 from components.core.errors import ConfigError, GateFailed
 from components.core.figures import read_extra, read_report
 from components.core.shards import read_shard, shard_paths, write_shard
 from components.core.workdir import Workdir
+from components.validate.check_corpus import check_corpus
+from components.validate.document_frame import frame_of_shard
+from components.validate.suite_config import Expectation, SuiteConfig, load_suite
 
 HOUSE = Path(__file__).parents[2] / "data" / "expectations" / "corpus.yaml"
 PAGES = [f"# Page {n}\n\n" + f"These are the words of page {n}. " * 20 for n in range(8)]

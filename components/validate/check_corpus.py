@@ -12,81 +12,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError, field_validator
-
-from components.check.explain import ROWS, explain
-from components.check.frame import FRAME, frame_of_shard, to_pandas
 from components.core.artifact import Corpus, Report
-from components.core.config import StageConfig, read_yaml
 from components.core.errors import ConfigError, GateFailed
 from components.core.figures import Figure, exact, proportion_interval, write_report
-from components.core.mistakes import Source, problems_of
 from components.core.shards import map_shards, read_all
 from components.core.workdir import Workdir
+from components.validate.document_frame import FRAME, frame_of_shard, to_pandas
+from components.validate.explain_failures import ROWS, explain
+from components.validate.suite_config import Expectation, SuiteConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REFUSED = ("expect_column_quantile_values_to_be_between",)
-"""Great Expectations 1.24 fails on these itself."""
 LEDGER, TWIN = "ledger", "duplicates"
 """Where ``select`` says of every document why it was dropped, and the rule that drops twins."""
-
-
-class Expectation(StageConfig):
-    """One expectation in Great Expectations' own terms."""
-
-    type: str = Field(
-        pattern=r"^expect_[a-z_]+$", description="its name: expect_column_mean_to_be_between ..."
-    )
-    kwargs: dict[str, Any] = Field(default={}, description="column, min_value, max_value, mostly")
-    why: str = Field(default="", description="what it protects from")
-    asked_in: str = Field(
-        default="check.expectations",
-        description="field of a run's config that asks for it; named when it fails",
-    )
-
-    @field_validator("type")
-    @classmethod
-    def _works(cls, name: str) -> str:
-        if name in REFUSED:
-            raise ValueError(f"{name} cannot be used; write two bounds on another figure")
-        return name
-
-    @field_validator("kwargs")
-    @classmethod
-    def _known_column(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
-        column = kwargs.get("column")
-        if column is not None and column not in FRAME.names:
-            raise ValueError(f"no column {column!r}; columns: {', '.join(FRAME.names)}")
-        return kwargs
-
-    @property
-    def column(self) -> str:
-        return str(self.kwargs.get("column", "table"))
-
-
-class SuiteConfig(StageConfig):
-    """The suite itself, as data."""
-
-    expectations: tuple[Expectation, ...] = Field(
-        min_length=1, description="what the corpus must hold to"
-    )
-    examples: int = Field(default=3, ge=0, le=20, description="pages named when one fails")
-
-
-def load_suite(path: Path) -> SuiteConfig:
-    """The suite of a YAML file: a mapping with the field ``expectations``.
-
-    Raises:
-        ConfigError: the file is missing or no suite; names file and line.
-    """
-    values, lines = read_yaml(path)
-    try:
-        return SuiteConfig.model_validate(values)
-    except ValidationError as error:
-        problems = problems_of(error, SuiteConfig, values)
-        raise ConfigError(Source(path, lines).tell(problems)) from error
 
 
 def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from components.check.suite import Expectation
+    from components.validate.suite_config import Expectation
 
 ROWS = "expect_table_row_count_to_be_between"
 _MEASURE = re.compile(r"expect_column_(mean|median|min|max|sum)_to_be_between")
