@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from components.core.artifact import Tokens
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.artifact import Tokens
+from components.core.store.store import Store
 from components.text.tokens import open_split
 from components.train.autopilot import Choices, Corpus, choose, shown
 from components.train.autopilot_probe import probe_machine

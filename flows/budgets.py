@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from components.core.artifact import Checkpoint
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.device import Device
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.speed import Speeds, read_speeds, renew_speed, setup_file
-from components.core.store import Store
+from components.core.store.artifact import Checkpoint
+from components.core.store.store import Store
+from components.core.training_speed import Speeds, read_speeds, renew_speed, setup_file
 from components.core.weights import read_shape
 from components.train.minutes import MinutesBudget
 from flows.expecting import Expectation, Timed, is_timed, trained_shape

@@ -14,11 +14,12 @@ from typing import Any
 
 import typer
 
-from components.core import log, stopping
+from components.core import log
 from components.core.errors import MillError
-from components.core.failure import tell_failure
-from components.core.stopping import Stopped
-from components.core.workdir import full_disk_is_one_line
+from components.core.process import shutdown
+from components.core.process.failure_line import tell_failure
+from components.core.process.shutdown import Stopped
+from components.core.store.workdir import full_disk_is_one_line
 from flows.commands import bench, housekeeping, lineage, looking, machine, models, platform, runs
 from flows.commands.app import app
 
@@ -33,19 +34,19 @@ def main() -> None:
     as_json = "--json" in sys.argv
 
     def say_stopped() -> None:
-        stop = stopping.asked() or Stopped()
-        tell_failure(stopping.line(), "Stopped", stop.exit_code, as_json=as_json)
+        stop = shutdown.asked() or Stopped()
+        tell_failure(shutdown.line(), "Stopped", stop.exit_code, as_json=as_json)
 
     interrupted = Stopped().exit_code  # typer's too, which says nothing
     code: Any = interrupted
-    with stopping.listening(hard=True):
-        with suppress(KeyboardInterrupt), stopping.last_words(say_stopped):
+    with shutdown.listening(hard=True):
+        with suppress(KeyboardInterrupt), shutdown.last_words(say_stopped):
             log.configure(told=() if as_json else TOLD)
             code = _answer(as_json)
-        stop = stopping.asked()
+        stop = shutdown.asked()
         if stop is not None:
             say_stopped()
-            stopping.finish(stop.exit_code)
+            shutdown.finish(stop.exit_code)
     if code == interrupted:  # a KeyboardInterrupt that no signal of ours caused
         code = tell_failure("stopped", "Stopped", interrupted, as_json=as_json)
     sys.exit(code)
@@ -65,7 +66,7 @@ def _answer(as_json: bool) -> Any:
     except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
         return tell_failure(_usage(error), "UsageError", 2, as_json=as_json)
     except Exception as error:  # a bug, or what no stage foresaw: its traceback is for a report
-        if stopping.asked() is not None:
+        if shutdown.asked() is not None:
             return None  # a library made another error of the stop, which is told of
         sys.stderr.write(log.mask(traceback.format_exc()))
         kind = type(error).__name__

@@ -23,8 +23,9 @@ from prefect.states import Completed
 from pydantic import Field
 from rich.console import Console
 
-from components.core import settings, stopping
+from components.core import settings
 from components.core.errors import MillError
+from components.core.process import shutdown
 from flows.orchestrate import cancelled, refused
 from flows.running import Outcome, RunOptions, run_text
 
@@ -120,14 +121,14 @@ def _run(options: RunOptions) -> State[str]:
     Its console is silent: Prefect's own log has a line for each step.
     """
     try:
-        with stopping.listening(hard=True):
+        with shutdown.listening(hard=True):
             outcome = run_text(settings.load(), options, Console(quiet=True))
     except MillError as error:
         return refused(error)
     except KeyboardInterrupt as stop:
         # Once Prefect has the state, the interpreter's own end takes seconds, and unwatched. With
         # another code than 0 its runner would take a run that is cancelled for a crashed one.
-        atexit.register(stopping.finish, 0)
+        atexit.register(shutdown.finish, 0)
         return cancelled(stop)
     return Completed(message=_said(outcome))
 

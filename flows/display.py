@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from components.core.artifact import ASIDE, DROPPED_BY, Artifact
 from components.core.progress import Progress
+from components.core.store.artifact import ASIDE, DROPPED_BY, Artifact
 from flows.forecast import Forecast
 from flows.step import COMPLETED, StepResult
 

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _tell(error: str, kind: str, exit_code: int) -> int:
-    from components.core.failure import tell_failure
+    from components.core.process.failure_line import tell_failure
 
     return tell_failure(error, kind, exit_code, as_json="--json" in sys.argv)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.core.config.config_errors import Location, Source
+from components.core.config.env_references import is_secret, referenced_names, resolve_references
 from components.core.errors import ConfigError
-from components.core.mistakes import Location, Source
-from components.core.references import is_secret, referenced_names, resolve_references
 from components.core.settings import environment_variable
 from flows.presets.text import TextRun
 

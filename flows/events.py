@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.artifact import Artifact
 from components.core.log import get_logger, mask
 from components.core.progress import Progress
 from components.core.settings import Settings
+from components.core.store.artifact import Artifact
 from flows.step import CACHED, UNCHANGED, StepResult
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import (
+from components.core.settings import Settings
+from components.core.stats.figures import REPORT_FILE, read_report
+from components.core.store.artifact import (
     DROPPED_BY,
     Bento,
     Bundle,
@@ -20,8 +22,6 @@ from components.core.artifact import (
     Dataset,
     ModelVersion,
 )
-from components.core.figures import REPORT_FILE, read_report
-from components.core.settings import Settings
 from flows.display import duration, outcome
 from flows.step import StepResult
 

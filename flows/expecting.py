@@ -3,7 +3,7 @@ and of a crawl from the pauses between its requests.
 
 A past run is scaled by the operations that both come to, so that other steps, another batch or
 another shape count. Where there is none, operations are divided by the speed that set-up measured
-or a training reached (``components/core/speed.py``). Where nothing tells, nothing is said.
+or a training reached (``components/core/training_speed.py``). Where nothing tells, nothing is said.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig
 from components.collect.scrape import WEB_DELAY_SECONDS, ScrapeConfig
 from components.collect.site import SiteConfig
-from components.core.artifact import Instructions
-from components.core.config import StageConfig
-from components.core.speed import Speeds
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Instructions
+from components.core.training_speed import Speeds
 from components.evaluate.choice import ChoiceConfig
 from components.evaluate.compare import CompareConfig
 from components.evaluate.facts import FactsConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from components.core.progress import Progress
 
 if TYPE_CHECKING:
-    from components.core.speed import Speeds
+    from components.core.training_speed import Speeds
     from flows.plan import Planned
     from flows.step import StepResult
 

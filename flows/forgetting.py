@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
+from components.core.config.config_errors import Source, problems_of
 from components.core.errors import ConfigError, GateFailed, MillError
-from components.core.locking import locked
-from components.core.mistakes import Source, problems_of
+from components.core.io.locks import locked
 from components.core.settings import Settings
 from components.lineage.affected import Affected, find_affected
 from components.lineage.known import FILE, known_addresses, near, one_of

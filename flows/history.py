@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.store import Request, Store
+from components.core.store.store import Request, Store
 from flows.step import COMPLETED
 from models.shape import DecoderShape, shape_from
 

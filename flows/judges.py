@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.text.principles import Constitution
 from components.text.trial import try_constitution
 

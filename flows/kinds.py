@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components.core.artifact import (
+from components.core.errors import ConfigError
+from components.core.store.artifact import (
     MANIFEST,
     Adapter,
     Artifact,
@@ -21,7 +22,6 @@ from components.core.artifact import (
     Tokenizer,
     Tokens,
 )
-from components.core.errors import ConfigError
 from components.shrink.import_hf import import_hf
 
 FILES: dict[type[Artifact], tuple[str, ...]] = {

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from components.core.errors import DataError
-from components.core.figures import REPORT_FILE, Figure, read_extra, read_report
+from components.core.stats.figures import REPORT_FILE, Figure, read_extra, read_report
 
 STAGE = "facts"
 LONGEST = 240

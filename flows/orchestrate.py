@@ -29,12 +29,12 @@ from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed, Failed
 
-from components.core import stopping
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
+from components.core.process import shutdown
+from components.core.process.shutdown import Stopped
 from components.core.settings import STARTUP
-from components.core.stopping import Stopped
-from components.core.workdir import free_bytes, no_space_left
+from components.core.store.workdir import free_bytes, no_space_left
 from components.publish import approvals
 from components.publish.approvals import NeedsApproval, Pending, decide, decision
 from flows.approval import Question, Word, ask, question_text
@@ -71,7 +71,7 @@ class PrefectMill(StoreMill):
             context = TaskRunContext.get()
             self.running = context.task_run.id if context else None
             try:
-                with stopping.prompt():
+                with shutdown.prompt():
                     result = body()
             except NeedsApproval as error:
                 refusals.append(error)
@@ -94,7 +94,7 @@ class PrefectMill(StoreMill):
 
         try:
             # Prefect's engine is not cut between two states.
-            with stopping.deferred():
+            with shutdown.deferred():
                 state = run_step(return_state=True)
         finally:
             self.running = None  # it has its state, which an end by force must not change
@@ -164,7 +164,7 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
     try:
         if own is not None:
             own.start()
-        with stopping.deferred():
+        with shutdown.deferred():
             modelmill(return_state=True)
         if refusals:
             raise refusals[0]
@@ -178,7 +178,7 @@ def run_flow(name: str, run_name: str, body: Callable[[Mill], None], mill: Prefe
         _see_cancelled(mill, stop)
         raise
     finally:
-        if own is not None and stopping.asked():
+        if own is not None and shutdown.asked():
             own.end()
 
 
@@ -186,7 +186,7 @@ def _run_body(body: Callable[[], None], refusals: list[BaseException]) -> State[
     """Run ``body`` within a flow run; the state of its end, and what it raised in ``refusals``."""
     try:
         # Prefect has put a handler of SIGTERM of its own into place.
-        with stopping.listening(), stopping.prompt():
+        with shutdown.listening(), shutdown.prompt():
             body()
     except MillError as error:
         refusals.append(error)
@@ -243,7 +243,7 @@ def telling_by_force(mill: PrefectMill) -> Iterator[None]:
     identifier = context.flow_run.id
 
     def tell() -> None:
-        state = cancelled(stopping.asked() or Stopped())
+        state = cancelled(shutdown.asked() or Stopped())
         try:
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(identifier, state, force=True)
@@ -252,7 +252,7 @@ def telling_by_force(mill: PrefectMill) -> Iterator[None]:
         except (httpx.HTTPError, PrefectException) as error:
             log.warning("Prefect was not told that the run is cancelled: %s", error)
 
-    with stopping.last_words(tell):
+    with shutdown.last_words(tell):
         yield
 
 

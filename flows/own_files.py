@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from components.collect.files import GlobError, find_files
-from components.core.config import parse_assignment
+from components.core.config.config_errors import Location, Source
+from components.core.config.stage_config import parse_assignment
 from components.core.errors import ConfigError
-from components.core.mistakes import Location, Source
 from flows.presets.text import TextRun
 
 _FIELD: Location = ("scrape", "files")

@@ -17,8 +17,8 @@ import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
+from components.core.process.exec_with_parent import command
 from components.core.settings import child_environment
-from components.core.tied import command
 
 _STOP_SECONDS = 0.7
 """A server is killed after that: what it was told stands in its database, which bears a kill."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Artifact, Inputs, Lineage
-from components.core.code import component_name
-from components.core.config import StageConfig
-from components.core.speed import Speeds
-from components.core.store import Request, Store
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Artifact, Inputs, Lineage
+from components.core.store.code_digest import component_name
+from components.core.store.store import Request, Store
+from components.core.training_speed import Speeds
 from components.train.course import JOURNAL
 from components.train.minutes import MinutesBudget
 from flows.expecting import Expectation, Origin

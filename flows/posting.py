@@ -25,10 +25,10 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import APILogHandler
 
-from components.core.artifact import ModelVersion
 from components.core.log import HOUSE, Masked, get_logger, mask
 from components.core.progress import Progress
 from components.core.settings import Settings
+from components.core.store.artifact import ModelVersion
 from components.publish.promote import list_versions
 from components.publish.registry import parse
 from flows.display import duration, outcome, progress_line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 
 
 class Prices(StageConfig):

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from components.core import stopping
-from components.core.artifact import canonical
 from components.core.errors import MillError
 from components.core.log import mask
-from components.core.processes import alive_since
+from components.core.process import shutdown
+from components.core.process.process_tree import alive_since
 from components.core.progress import Progress
-from components.core.workdir import full_disk_is_one_line, write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import full_disk_is_one_line, write_durably
 from flows.step import Listener, StepResult
 
 
@@ -74,7 +74,7 @@ class Record:
     def stop(self) -> None:
         """The end of a run that a signal stopped."""
         if not self.ended:
-            by = str(stopping.asked() or "stopped by the user")
+            by = str(shutdown.asked() or "stopped by the user")
             at = self._content.get("at")
             self.close("stopped", f"{at}: {by}" if at else by)
 

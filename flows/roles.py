@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from components.core.action import Change
-from components.core.artifact import Artifact, Lineage
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Artifact, Lineage
 from flows.beside import beside
 from flows.history import UNKNOWN
 from flows.presets.text import TextRun

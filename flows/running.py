@@ -14,16 +14,17 @@ from rich.console import Console
 
 from components.collect.resolve import resolve as resolve_sources
 from components.collect.scrape import ScrapeConfig
-from components.core import log, stopping
+from components.core import log
 from components.core.action import Workspace
-from components.core.artifact import Bento, ModelVersion
-from components.core.config import overlay, read_yaml
+from components.core.config.config_errors import Source
+from components.core.config.stage_config import overlay, read_yaml
 from components.core.errors import ConfigError
-from components.core.executor import Pool
-from components.core.mistakes import Source
+from components.core.process import shutdown
 from components.core.settings import Settings, export
-from components.core.store import Store
-from components.core.workdir import full_disk_is_one_line
+from components.core.store.artifact import Bento, ModelVersion
+from components.core.store.executor import Pool
+from components.core.store.store import Store
+from components.core.store.workdir import full_disk_is_one_line
 from components.lineage.orders import read_orders, split_targets
 from flows.budgets import known_speeds, refuse_few_steps
 from flows.display import Display, closing_table
@@ -303,10 +304,10 @@ def _renewal(
 def _stoppable(record: Record, display: Display) -> Iterator[None]:
     """Ctrl+C and SIGTERM end the run in order; its record says so even where by force."""
     with (
-        stopping.listening(),
-        stopping.last_words(record.stop),
-        stopping.last_words(display.stop),
-        stopping.resumable(),
+        shutdown.listening(),
+        shutdown.last_words(record.stop),
+        shutdown.last_words(display.stop),
+        shutdown.resumable(),
     ):
         yield
 

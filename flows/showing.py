@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.store import Store
 from components.publish import audit
 from components.publish.approvals import waiting
 from components.publish.promote import list_versions

@@ -12,14 +12,14 @@ from typing import Any, get_origin, get_type_hints
 from rich.console import Console
 
 from components.collect.scrape import ScrapeConfig
-from components.core import stopping
 from components.core.action import Change, Workspace
-from components.core.artifact import MANIFEST, Artifact
-from components.core.config import StageConfig, overlay
+from components.core.config.stage_config import StageConfig, overlay
 from components.core.errors import ConfigError, MillError
-from components.core.executor import Pool
+from components.core.process import shutdown
 from components.core.settings import Settings
-from components.core.store import Store, remove
+from components.core.store.artifact import MANIFEST, Artifact
+from components.core.store.executor import Pool
+from components.core.store.store import Store, remove
 from flows.beside import beside
 from flows.budgets import refuse_stage
 from flows.display import Display
@@ -63,7 +63,7 @@ def run_stage(
     silent = Silent()
     shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
     try:
-        with stopping.listening(), stopping.resumable(), closing(Pool()) as pool:
+        with shutdown.listening(), shutdown.resumable(), closing(Pool()) as pool:
             listener = Several([*shown, silent])
             mill = StoreMill(store, Workspace(settings), executor=pool, listener=listener)
             artifact = mill.step(name, planned.component, config, **given)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Artifact
-from components.core.config import StageConfig
+from components.core.config.env_references import resolve_references
+from components.core.config.stage_config import StageConfig
 from components.core.errors import MillError
-from components.core.references import resolve_references
+from components.core.store.artifact import Artifact
 from components.publish.change import measure_change
 from components.publish.dataset import look_for_dataset, push_dataset
 from components.publish.dossier.write import look_for_dossier, write_dossier

@@ -12,20 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from components.core import stopping
 from components.core.action import Change, Workspace
 from components.core.allocator import hand_back_memory
-from components.core.artifact import Artifact
-from components.core.code import component_name
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, MillError, TransientError
-from components.core.executor import Executor, Inline
 from components.core.log import get_logger
+from components.core.process import shutdown
 from components.core.progress import Progress
-from components.core.speed import renew_speed
-from components.core.store import Store
+from components.core.store.artifact import Artifact
+from components.core.store.code_digest import component_name
+from components.core.store.executor import Executor, Inline
+from components.core.store.store import Store
+from components.core.store.workdir import full_disk_is_one_line
 from components.core.tracking import training_tracker
-from components.core.workdir import full_disk_is_one_line
+from components.core.training_speed import renew_speed
 from components.publish.approvals import NeedsApproval, Pending, decision
 
 A = TypeVar("A", bound=Artifact)
@@ -185,7 +185,7 @@ class StoreMill:
         try:
             result = self._decided(name, lambda: self._retrying(name, body))
         except BaseException as error:
-            stop = stopping.asked()
+            stop = shutdown.asked()
             if stop is not None and isinstance(error, Exception):
                 # A library made another error of it, which nobody caused.
                 self.listener.failed(name, stop)
@@ -237,7 +237,7 @@ class StoreMill:
             try:
                 return body()
             except TransientError as error:
-                stopping.check()
+                shutdown.check()
                 wait = self.backoff_seconds * 2 ** (attempt - 1)
                 log.warning("%s: %s; trying again in %g s", name, error, wait)
                 time.sleep(wait)
@@ -245,7 +245,7 @@ class StoreMill:
 
     def _progress(self, name: str) -> Progress:
         def progressed(progress: Progress) -> None:
-            stopping.check()  # for a stop that was raised where an exception cannot pass
+            shutdown.check()  # for a stop that was raised where an exception cannot pass
             self.listener.progressed(name, progress)
 
         return Progress(listener=progressed)

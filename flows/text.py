@@ -27,7 +27,7 @@ from components.clean.select import select
 from components.clean.site_lines import score_site_lines
 from components.collect.extract import extract
 from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import (
+from components.core.store.artifact import (
     Bento,
     Bundle,
     Checkpoint,

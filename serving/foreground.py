@@ -18,10 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from components.core import stopping
 from components.core.errors import DataError
-from components.core.failure import tell_failure
-from components.core.processes import kill, marked
+from components.core.process import shutdown
+from components.core.process.failure_line import tell_failure
+from components.core.process.process_tree import kill, marked
 from components.core.settings import child_environment
 from serving.launch import command
 from serving.process import GAVE_UP, last_words
@@ -127,12 +127,12 @@ def keep(folder: Path, host: str, port: int) -> int:
 def main() -> None:
     """The program."""
     as_json = _JSON in sys.argv[4:]
-    with stopping.listening(hard=True):
+    with shutdown.listening(hard=True):
         try:
             code = keep(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
-        except stopping.Stopped as stop:
+        except shutdown.Stopped as stop:
             tell_failure("stopped", "Stopped", stop.exit_code, as_json=as_json)
-            stopping.finish(stop.exit_code)
+            shutdown.finish(stop.exit_code)
         except DataError as error:
             sys.exit(tell_failure(str(error), "DataError", error.exit_code, as_json=as_json))
     code = code if code >= 0 else 128 - code

@@ -22,7 +22,7 @@ from http import HTTPStatus
 import h11
 
 from components.core.log import get_logger
-from components.core.ports import LOOPBACK
+from components.core.process.ports import LOOPBACK
 
 _CHUNK = 1 << 16
 _HEAD_BYTES = 1 << 16

@@ -26,7 +26,7 @@ from typing import Any
 
 from components.core import log, settings
 from components.core.errors import DataError, MillError
-from components.core.processes import create_time
+from components.core.process.process_tree import create_time
 from components.core.settings import Settings
 from components.publish.bentos import champion_to_serve
 from components.publish.handover import Handover, Served, Status, Wanted

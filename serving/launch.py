@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from components.core.processes import end_with
+from components.core.process.process_tree import end_with
 
 
 def command(folder: Path, host: str, port: int, parent: int | None = None) -> list[str]:

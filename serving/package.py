@@ -21,11 +21,11 @@ import yaml
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Bento, Bundle, ModelVersion, digest_value
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.locking import locked
+from components.core.io.locks import locked
 from components.core.settings import Settings, child_environment
+from components.core.store.artifact import Bento, Bundle, ModelVersion, digest_value
 from components.publish.bentos import NAME, bentos_folder, damaged_files, write_file_list
 from components.publish.registry import parse
 from components.text.chat import TOKENIZER_FILE, tokenizer_digest

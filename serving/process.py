@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from components.core import stopping
 from components.core.errors import MillError
-from components.core.ports import LOOPBACK, free_port
-from components.core.processes import kill, marked
+from components.core.process import shutdown
+from components.core.process.ports import LOOPBACK, free_port
+from components.core.process.process_tree import kill, marked
 from components.core.settings import child_environment
 from serving.launch import command
 from serving.sources import ROOT
@@ -160,7 +160,7 @@ def stop(server: Server) -> None:
     started = marked(_MARK, {server.mark})
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
-        seconds = _STOP_SECONDS if stopping.asked() is None else _HURRY_SECONDS
+        seconds = _STOP_SECONDS if shutdown.asked() is None else _HURRY_SECONDS
         _, started = psutil.wait_procs(started, timeout=seconds)
     kill(started)
     server.process.wait()

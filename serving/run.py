@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from components.core.errors import ConfigError
-from components.core.ports import refusal
+from components.core.process.ports import refusal
 from components.core.settings import Settings
 from components.publish.bentos import bento_of, bentos_folder, champion_to_serve, check_whole
 from components.publish.registry import CHAMPION, Entry, entries

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 import psutil
 
 from components.core.settings import Settings
-from components.core.sweep import Keeping, Sweep
-from components.core.trash import newest_change
+from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.trash import newest_change
 from components.publish.bentos import all_packed, latest
 from serving.smoke import REPORT_FOLDER
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Bento, Report, digest_folder, digest_value
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import GateFailed, MillError
-from components.core.figures import Figure, exact, mean_interval, read_extra, write_report
-from components.core.locking import locked
+from components.core.io.locks import locked
+from components.core.stats.figures import Figure, exact, mean_interval, read_extra, write_report
+from components.core.store.artifact import Bento, Report, digest_folder, digest_value
 from serving.endpoint import Endpoint, read_endpoint
 from serving.process import running, tail
 

@@ -14,7 +14,7 @@ import grimp
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from components.core.code import PACKAGES, normalise, owners
+from components.core.store.code_digest import PACKAGES, normalise, owners
 
 SERVICE = "serving.service"
 ROOT = Path(__file__).resolve().parents[1]

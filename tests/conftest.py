@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.core.artifact import Corpus
-from components.core.rows import DOCUMENT, document_id, shard_of
 from components.core.settings import export_spin
-from components.core.shards import shard_name, write_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.document_rows import DOCUMENT, document_id, shard_of
+from components.core.store.shards import shard_name, write_shard
+from components.core.store.workdir import Workdir
 
 os.environ.setdefault("MODELMILL_THREADS", "1")
 """Digests are compared all over the tests; what is started from one inherits it."""

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components.core.artifact import Artifact, Corpus, Lineage, digest_value
 from components.core.settings import Settings
-from components.core.workdir import Workdir
+from components.core.store.artifact import Artifact, Corpus, Lineage, digest_value
+from components.core.store.workdir import Workdir
 from serving.endpoint import Endpoint
 from serving.limits import Limits
 from serving.package import bentos_folder

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
-from components.core.figures import Figure, correlation_interval
-from components.core.workdir import write_durably
+from components.core.stats.figures import Figure, correlation_interval
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 REWARD_FILE = "reward.json"
 CORRELATION = "within_prompt_correlation"

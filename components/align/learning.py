@@ -24,9 +24,9 @@ from components.align.selection import Best, Jury
 from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.log import get_logger
 from components.core.precision import computing
-from components.core.shards import write_shard
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.threads import Threads
-from components.core.workdir import Workdir
 from components.text.answering import Asked
 from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.optim import Optimiser

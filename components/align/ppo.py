@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 from components.align.attempt import AttemptFailed
 from components.align.recipe import PPOConfig
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError
 from components.core.log import get_logger
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, save_model
-from components.core.workdir import Workdir
 from components.text.answering import read_questions
 from components.text.chat import open_tokenizer
 from components.text.tokenizer_identity import (

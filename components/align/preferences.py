@@ -23,12 +23,12 @@ from pydantic import Field
 
 from components.align.attempt import AttemptFailed
 from components.align.judging import judge_answer
-from components.core.artifact import Checkpoint, Instructions, Preferences, Tokenizer
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
-from components.core.shards import read_shard, shard_name, write_shard
+from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
+from components.core.store.shards import read_shard, shard_name, write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.answering import Answer, Asked, answer_all, read_instructions, read_questions
 from components.text.chat import open_tokenizer
 from components.text.principles import Constitution, house_constitution

@@ -34,14 +34,14 @@ from components.align.agreement import (
 )
 from components.align.attempt import AttemptFailed
 from components.align.preferences import ANSWERS_FILE, Split, same_prompt
-from components.core.artifact import Checkpoint, Preferences, Tokenizer
-from components.core.config import StageConfig
-from components.core.figures import Figure, exact
+from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.precision import Precision, computing
-from components.core.shards import read_shard
+from components.core.stats.figures import Figure, exact
+from components.core.store.artifact import Checkpoint, Preferences, Tokenizer
+from components.core.store.shards import read_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, save_model, save_weights
-from components.core.workdir import Workdir
 from components.text.chat import open_tokenizer, prompt_ids
 from components.text.tokenizer_identity import (
     check_one_tokenizer,

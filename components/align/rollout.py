@@ -20,8 +20,8 @@ from components.align.attempt import AttemptFailed
 from components.align.recipe import PPOConfig
 from components.align.reward import HEAD_FILE
 from components.align.selection import AT_ONCE, Jury
-from components.core.figures import Figure
 from components.core.precision import computing
+from components.core.stats.figures import Figure
 from components.core.weights import load_model, load_weights
 from components.text.answering import Asked
 from components.text.chat import END_ID

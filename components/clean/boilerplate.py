@@ -9,11 +9,11 @@ from pydantic import Field
 
 from components.clean.classifier import MODEL
 from components.clean.lines import BOILERPLATE, feature, lines_of
-from components.core.artifact import Classifier, Corpus, Scores
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Classifier, Corpus, Scores
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
 
 SCHEMA = pa.schema(
     [

@@ -19,13 +19,13 @@ from pydantic import Field
 from components.clean.common import common_boilerplate
 from components.clean.fit import Fit, FitConfig, fit
 from components.clean.lines import BOILERPLATE, LABELS, TEXT, feature, lines_of
-from components.core.artifact import Classifier, Corpus, canonical
-from components.core.config import StageConfig
+from components.core.config.hashed_file import NamedFile
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.figures import proportion_interval
-from components.core.named import NamedFile
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir, write_durably
+from components.core.stats.figures import proportion_interval
+from components.core.store.artifact import Classifier, Corpus, canonical
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir, write_durably
 from components.text.split import is_heldout
 
 MODEL = "model.bin"

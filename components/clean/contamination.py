@@ -16,12 +16,12 @@ from pydantic import Field
 
 from components.clean.evalsets import Item, read_items
 from components.clean.overlap import SIZE, Index, Match, build_index, find_matches, word_weights
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
+from components.core.config.hashed_file import NamedFile
+from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
-from components.core.named import NamedFile
-from components.core.shards import map_shards, read_all, write_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import map_shards, read_all, write_shard
+from components.core.store.workdir import Workdir
 from components.text.words import word_places, words
 
 log = get_logger(__name__)

@@ -16,10 +16,10 @@ from pydantic import Field, model_validator
 
 from components.clean.pairs import ShingleFile, candidates, split, verified
 from components.clean.sketches import SKETCH, Partners, Sketches
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, shard_paths, write_shard
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import map_shards, shard_paths, write_shard
+from components.core.store.workdir import Workdir
 from components.text.shingles import SCHEME, band_keys, signatures
 from components.text.words import normalised
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
-from components.core.named import NamedFile
 from components.text.words import words
 
 MOST_ANSWERS = 16

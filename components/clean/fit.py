@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.settings import child_environment
 

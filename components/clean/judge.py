@@ -19,13 +19,13 @@ from pydantic import Field
 from components.clean.logistic import Features, Vector, fit_logistic, probabilities
 from components.clean.quality import SCHEMA as STATISTICS
 from components.clean.quality import QualityConfig, quality_of_shard
-from components.core.artifact import Classifier, canonical
-from components.core.auc import auc_interval
-from components.core.config import StageConfig
+from components.core.config.hashed_file import NamedFile
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.named import NamedFile
-from components.core.shards import write_shard
-from components.core.workdir import Workdir, write_durably
+from components.core.stats.roc_auc import auc_interval
+from components.core.store.artifact import Classifier, canonical
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir, write_durably
 from components.text.grams import Sparse, gram_counts, rarity, weighed
 from components.text.split import position
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.clean.judge import MODEL, RECORD, Judge
-from components.core.artifact import Classifier, Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir, write_durably
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Classifier, Corpus, Scores
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir, write_durably
 
 SCHEMA = pa.schema(
     [

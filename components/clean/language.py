@@ -19,10 +19,10 @@ from pydantic import Field
 from resiliparse.parse.lang import detect_fast
 
 from components.clean.language_model import MODEL
-from components.core.artifact import Classifier, Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Classifier, Corpus, Scores
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
 from components.text.languages import Languages
 from components.text.words import prose
 

@@ -7,12 +7,12 @@ from collections import Counter
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.artifact import Classifier, canonical
-from components.core.config import StageConfig
+from components.core.config.hashed_file import NamedFile
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.named import NamedFile
-from components.core.shards import write_shard
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import Classifier, canonical
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir, write_durably
 from components.text.languages import count_languages
 from components.text.split import position
 

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
 from components.text.licences import KINDS, OTHER, Sign, find_licences, licence_of
 
 _FIELDS = ("licence_source", "navigation", "text")

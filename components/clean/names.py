@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from components.core.artifact import digest_folder
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import digest_folder
 from components.text.pii import NAME_KINDS
 from components.text.spans import Span
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.shards import read_shard, shard_paths
+from components.core.store.shards import read_shard, shard_paths
 from components.text.shingles import jaccards, shingle_sets
 
 Hashes = NDArray[np.uint64]

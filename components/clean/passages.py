@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, read_shard, shard_paths, write_shard
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import map_shards, read_shard, shard_paths, write_shard
+from components.core.store.workdir import Workdir
 from components.text.passages import fingerprints
 from components.text.shingles import Positions
 

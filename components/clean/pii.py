@@ -9,11 +9,11 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.clean.names import NamesConfig, check_names, find_names
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
-from components.core.rows import SPAN
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.document_rows import SPAN
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
 from components.text.pii import Kind, find_spans
 from components.text.spans import Span, claim
 

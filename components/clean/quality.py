@@ -12,10 +12,10 @@ from __future__ import annotations
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
 from components.text.statistics import document_statistics
 
 COUNTS = ("words", "lines", "sentences", "stop_words", "curly_braces", "lorem_ipsum", "javascript")

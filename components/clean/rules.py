@@ -13,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.core.blocklist import Blocklist
-from components.core.config import StageConfig
+from components.core.config.blocklist import Blocklist
+from components.core.config.stage_config import StageConfig
 from components.text.pii import KINDS, NAME_KINDS
 from components.text.spans import EXAMPLE
 

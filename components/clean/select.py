@@ -42,14 +42,14 @@ from components.clean.rules import (
     word_counts,
 )
 from components.clean.twins import find_twins
-from components.core.artifact import DROPPED_BY, Corpus, Scores
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
-from components.core.rows import DOCUMENT
-from components.core.shards import write_shard, zip_shards
-from components.core.sources import AlarmConfig, Sources
-from components.core.workdir import Workdir
+from components.core.stats.source_losses import AlarmConfig, Sources
+from components.core.store.artifact import DROPPED_BY, Corpus, Scores
+from components.core.store.document_rows import DOCUMENT
+from components.core.store.shards import write_shard, zip_shards
+from components.core.store.workdir import Workdir
 from components.text.redact import Redactor
 from components.text.spans import Span, cut
 

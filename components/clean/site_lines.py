@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from components.core.artifact import Corpus, Scores
-from components.core.config import StageConfig
-from components.core.shards import map_shards, read_all, read_shard, shard_paths
-from components.core.sources import source_of
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.stats.source_losses import source_of
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import map_shards, read_all, read_shard, shard_paths
+from components.core.store.workdir import Workdir
 from components.text.markdown import lines_outside_fences
 
 LINE = pa.struct(

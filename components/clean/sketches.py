@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.core.shards import read_shard, shard_paths
+from components.core.store.shards import read_shard, shard_paths
 
 PARTNER = pa.struct([("id", pa.string()), ("similarity", pa.float64())])
 SCHEMA = pa.schema(

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.clean.rules import DuplicateRules, Finding, failing
-from components.core.shards import zip_shards
+from components.core.store.shards import zip_shards
 
 DUPLICATES, PASSAGES = "duplicates", "passages"
 Judge = Callable[[pa.Table, Mapping[str, pa.Table]], list[Finding]]

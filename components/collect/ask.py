@@ -21,7 +21,7 @@ from components.collect.sitesignals import MAX_BYTES, SiteSignals, read_site
 from components.collect.spool import Answer, Carried, Spool
 from components.collect.throttle import MAX_WAIT_SECONDS, Gate
 from components.collect.urls import host_of, origin
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
 
 
 @dataclass(frozen=True)

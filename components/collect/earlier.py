@@ -20,7 +20,7 @@ from components.collect.spool import Carried
 from components.collect.urls import origin
 from components.collect.warc import WebPage, read_page_at
 from components.core.errors import DataError
-from components.core.shards import read_shard
+from components.core.store.shards import read_shard
 
 _WANTED = ["url", "reason", "digest", "etag", "last_modified", "optouts"]
 

@@ -25,16 +25,16 @@ from pydantic import Field, field_validator
 from components.collect.extraction.main_text import main_text
 from components.collect.textbytes import decode
 from components.collect.warc import WebPage, read_pages
-from components.core.artifact import ASIDE, Corpus, Pages
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.executor import WorkerLost
-from components.core.inhand import InHand, Losses
 from components.core.log import get_logger
-from components.core.rows import DOCUMENT, QUARANTINE, document_id, shard_of
-from components.core.shards import shard_name, write_shard
-from components.core.sources import AlarmConfig, Sources, source_of
-from components.core.workdir import Workdir
+from components.core.stats.source_losses import AlarmConfig, Sources, source_of
+from components.core.store.artifact import ASIDE, Corpus, Pages
+from components.core.store.document_rows import DOCUMENT, QUARANTINE, document_id, shard_of
+from components.core.store.executor import WorkerLost
+from components.core.store.row_watchdog import InHand, Losses
+from components.core.store.shards import shard_name, write_shard
+from components.core.store.workdir import Workdir
 
 log = get_logger(__name__)
 _ROUTED = DOCUMENT.append(pa.field("shard", pa.int32()))

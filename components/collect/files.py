@@ -30,8 +30,8 @@ from components.collect.ledger import Entry
 from components.collect.revisits import Revisits, Unresolved
 from components.collect.urls import MAX_LENGTH
 from components.collect.warc import WebPage
-from components.core.artifact import digest_file
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import digest_file
 
 TEXT_FIELDS = ("text", "content", "markdown", "html", "body")
 """Names of the field that holds a row's text, the first present counts."""

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.collect.optout import SIGNAL, Signal
-from components.core.shards import write_shard
+from components.core.store.shards import write_shard
 
 LEDGER_FILE = "ledger.parquet"
 BLOCKED = "on the blocklist"

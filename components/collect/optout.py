@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 
 Verdict = Literal["denied", "allowed", "noted", "overridden"]
 OPTED_OUT = "opted out: "

@@ -22,7 +22,7 @@ from typing import Any
 
 import components
 from components.core.log import get_logger
-from components.core.stopping import shielded
+from components.core.process.shutdown import shielded
 
 log = get_logger(__name__)
 _CHECKOUT = Path(components.__file__).parents[1]

@@ -24,11 +24,11 @@ from components.collect.licences import licence_verdict
 from components.collect.optout import OPTED_OUT, OptoutConfig, Signal, refusal
 from components.collect.sitesignals import ROBOTS
 from components.collect.warc import COMPRESSION, WebPage, write_page
-from components.core.artifact import MANIFEST, Pages
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError
-from components.core.rows import shard_of
-from components.core.shards import read_shard
+from components.core.store.artifact import MANIFEST, Pages
+from components.core.store.document_rows import shard_of
+from components.core.store.shards import read_shard
 
 Row = dict[str, Any]
 

@@ -33,11 +33,11 @@ from components.collect.site import HOST, DocumentationSite, SiteConfig
 from components.collect.spool import Spool
 from components.collect.urls import host_of, normalise, origin, why_no_address
 from components.collect.warc import Revisit, WebPage, write_shards
-from components.core.artifact import Pages
-from components.core.blocklist import Blocklist
-from components.core.config import StageConfig
+from components.core.config.blocklist import Blocklist
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, MillError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Pages
+from components.core.store.workdir import Workdir
 
 WEB_DELAY_SECONDS = 1.0
 """Pause between requests to a host of the web where nothing else is said."""

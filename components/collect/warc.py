@@ -22,7 +22,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from components.collect.fetch import KEPT
 from components.core.errors import DataError
-from components.core.rows import shard_of
+from components.core.store.document_rows import shard_of
 
 COMPRESSION = 4
 """Of gzip: larger saves little on pages and costs much."""

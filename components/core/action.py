@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from components.core.artifact import Artifact, Inputs, Lineage, parents_of
 from components.core.progress import Progress
 from components.core.settings import Settings
+from components.core.store.artifact import Artifact, Inputs, Lineage, parents_of
 
 A = TypeVar("A", bound=Artifact, covariant=True)
 

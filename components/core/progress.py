@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from components.core.tracking import NoTracker, Tracker
 
 if TYPE_CHECKING:
-    from components.core.speed import TrainingSpeed
+    from components.core.training_speed import TrainingSpeed
 
 
 @dataclass

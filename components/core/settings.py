@@ -107,7 +107,7 @@ class Settings:
 
     @property
     def speed(self) -> Path:
-        """How quick trainings were here (``components/core/speed.py``)."""
+        """How quick trainings were here (``components/core/training_speed.py``)."""
         return self.home / "speed.json"
 
     @property

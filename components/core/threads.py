@@ -21,11 +21,10 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
-from components.core import stopping
-from components.core.artifact import canonical
 from components.core.errors import DataError
 from components.core.log import get_logger
-from components.core.quickest import (
+from components.core.process import shutdown
+from components.core.process.thread_search import (
     SLOWER,
     Trial,
     Watch,
@@ -36,7 +35,8 @@ from components.core.quickest import (
     worth_changing,
 )
 from components.core.settings import thread_count
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import Workdir, write_durably
 
 TRAINING, STAGE = "threads.json", "stage_threads.json"
 """Journals: of a training, whose steps are numbered, and of whatever else a stage computes."""
@@ -81,7 +81,7 @@ class Threads:
         self._watch = Watch(clock)
 
     def __enter__(self) -> Threads:
-        stopping.load_uninterrupted(_load_torch)  # seconds, at the first stage that needs it
+        shutdown.load_uninterrupted(_load_torch)  # seconds, at the first stage that needs it
         import torch
 
         self._before = torch.get_num_threads()

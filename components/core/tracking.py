@@ -15,9 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from components.core.artifact import digest_value
 from components.core.log import get_logger
 from components.core.settings import Settings
+from components.core.store.artifact import digest_value
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.core.artifact import digest_file
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import digest_file
 from models.shape import DecoderShape, shape_from
 
 if TYPE_CHECKING:

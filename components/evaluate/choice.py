@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
-from components.core.config import StageConfig
-from components.core.figures import Figure, proportion_interval, write_report
-from components.core.items import Items, item_keys, write_items
+from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.precision import Precision, computing
 from components.core.progress import Progress
+from components.core.stats.figures import Figure, proportion_interval, write_report
+from components.core.stats.report_items import Items, item_keys, write_items
+from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.evaluate.likelihood import Span, batches, log_likelihoods, span
 from components.text.answering import Row, read_instructions
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
-from components.core.figures import Figure, exact, ratio_interval, write_report
-from components.core.items import Items, write_items
 from components.core.log import get_logger
-from components.core.paired import Pairs
+from components.core.stats.figures import Figure, exact, ratio_interval, write_report
+from components.core.stats.paired_difference import Pairs
+from components.core.stats.report_items import Items, write_items
+from components.core.store.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, same_weights
-from components.core.workdir import Workdir
 from components.evaluate.judged import (
     Draws,
     JudgingConfig,

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
-from components.core.figures import Figure, ratio_interval, write_report
-from components.core.items import Items, item_keys, write_items
+from components.core.stats.figures import Figure, ratio_interval, write_report
+from components.core.stats.report_items import Items, item_keys, write_items
+from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.answering import Answer, Row, answer_all, read_instructions
 from components.text.chat import open_tokenizer, prompt_ids
 from components.text.split import Half

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from components.core.config import StageConfig
-from components.core.items import Items, item_keys
+from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
+from components.core.stats.report_items import Items, item_keys
 from components.text.answering import Answer, Asked, answer_all
 from components.text.principles import (
     Constitution,

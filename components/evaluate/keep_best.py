@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from components.core.artifact import (
+from components.core.log import get_logger
+from components.core.progress import Progress
+from components.core.stats.report_items import Items, read_items, write_items
+from components.core.store.artifact import (
     MANIFEST,
     VOLATILE,
     Checkpoint,
@@ -31,11 +34,8 @@ from components.core.artifact import (
     Tokens,
     canonical,
 )
-from components.core.items import Items, read_items, write_items
-from components.core.log import get_logger
-from components.core.progress import Progress
+from components.core.store.workdir import Workdir, write_durably
 from components.core.weights import is_finite, load_model, read_shape, same_weights
-from components.core.workdir import Workdir, write_durably
 from components.evaluate.choice import (
     ChoiceConfig,
     draw_questions,

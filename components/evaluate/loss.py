@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from components.core.artifact import Checkpoint, Report, Tokens
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
-from components.core.figures import exact, ratio_interval, write_report
-from components.core.items import Items, item_keys, write_items
 from components.core.precision import Precision, computing
+from components.core.stats.figures import exact, ratio_interval, write_report
+from components.core.stats.report_items import Items, item_keys, write_items
+from components.core.store.artifact import Checkpoint, Report, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.evaluate.likelihood import Span, batches, log_likelihoods
 from components.text.tokenizer_identity import (
     check_one_tokenizer,

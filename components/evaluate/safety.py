@@ -29,20 +29,20 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
-from components.core.figures import (
+from components.core.stats.figures import (
     Figure,
     exact,
     proportion_interval,
     ratio_interval,
     write_report,
 )
-from components.core.items import Items, item_keys, write_items
-from components.core.shards import write_shard
+from components.core.stats.report_items import Items, item_keys, write_items
+from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.evaluate.probes import Probe, house_probes
 from components.text.answering import Answer, answer_all, read_questions
 from components.text.chat import EOS_ID, open_tokenizer, plain_ids, prompt_ids

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from components.core.figures import Figure
-from components.core.items import Items
-from components.core.paired import holm, pair_items
+from components.core.stats.figures import Figure
+from components.core.stats.paired_difference import holm, pair_items
+from components.core.stats.report_items import Items
 
 LEVEL = 0.05
 """Of the p value, adjusted for all candidates, below which a candidate is better."""

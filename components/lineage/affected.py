@@ -10,11 +10,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from components.core.artifact import Corpus, Instructions, Pages, Tokens
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError
-from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
+from components.core.store.artifact import Corpus, Instructions, Pages, Tokens
+from components.core.store.lineage_graph import ArtifactGraph, Node
 from components.lineage.pages import addresses_of, held_addresses, is_selected, read_columns
 from components.lineage.reached import (
     DatasetVersion,

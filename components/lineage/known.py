@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from components.collect.urls import normalise
-from components.core.artifact import Corpus, Pages
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
 from components.core.errors import ConfigError, DataError
-from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
+from components.core.store.artifact import Corpus, Pages
+from components.core.store.lineage_graph import ArtifactGraph, Node
 from components.lineage.pages import held_addresses, read_columns
 
 FILE = "file:///"

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from components.collect.urls import normalise
-from components.core.artifact import canonical
 from components.core.errors import ConfigError, DataError
-from components.core.locking import locked
+from components.core.io.locks import locked
 from components.core.settings import Settings
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})+")

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.core.artifact import Pages
 from components.core.errors import DataError
-from components.core.graph import ArtifactGraph, Node
-from components.core.shards import read_shard, shard_paths
+from components.core.store.artifact import Pages
+from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.shards import read_shard, shard_paths
 
 _RULE = ("rule", "score", "at_least", "at_most")
 _ID = re.compile("[0-9a-f]{32}")

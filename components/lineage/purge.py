@@ -14,12 +14,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from components.core.artifact import Corpus, canonical
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError, MillError
 from components.core.settings import Settings
-from components.core.store import Store, remove
-from components.core.workdir import write_durably
+from components.core.store.artifact import Corpus, canonical
+from components.core.store.store import Store, remove
+from components.core.store.workdir import write_durably
 from components.lineage.affected import Affected
 from components.lineage.search import Hit, search
 from components.publish import audit

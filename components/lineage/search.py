@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.core.artifact import Tokens
-from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
+from components.core.store.artifact import Tokens
+from components.core.store.lineage_graph import ArtifactGraph, Node
 
 _CHUNK, _OVERLAP = 1 << 24, 1 << 16
 """Bytes scanned at a time, and how far one piece reaches into the next."""

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.core.artifact import (
+from components.core.config.blocklist import Blocklist
+from components.core.errors import ConfigError, DataError
+from components.core.settings import Settings
+from components.core.store.artifact import (
     DROPPED_BY,
     Checkpoint,
     Corpus,
@@ -17,10 +20,7 @@ from components.core.artifact import (
     Tokenizer,
     Tokens,
 )
-from components.core.blocklist import Blocklist
-from components.core.errors import ConfigError, DataError
-from components.core.graph import ArtifactGraph, Node, read_unfinished
-from components.core.settings import Settings
+from components.core.store.lineage_graph import ArtifactGraph, Node, read_unfinished
 from components.lineage.known import known_addresses, near
 from components.lineage.orders import Order, read_orders
 from components.lineage.pages import (

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from components.core.artifact import Corpus, Instructions, Tokens
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.shards import map_shards, read_all, write_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Instructions, Tokens
+from components.core.store.shards import map_shards, read_all, write_shard
+from components.core.store.workdir import Workdir
 from components.pack.questions import questions
 from components.text.split import is_heldout, page_of
 from components.text.wordings import Kind

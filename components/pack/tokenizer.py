@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from components.core.artifact import Corpus, Tokenizer
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.shards import read_all, read_shard, shard_paths
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import Corpus, Tokenizer
+from components.core.store.shards import read_all, read_shard, shard_paths
+from components.core.store.workdir import Workdir, write_durably
 from components.text.chat import SPECIALS
 from components.text.split import heldout_pages
 

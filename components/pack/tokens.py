@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.core.artifact import Corpus, Tokenizer, Tokens, canonical
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
-from components.core.shards import map_shards, read_all, read_shard, shard_paths, write_shard
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import Corpus, Tokenizer, Tokens, canonical
+from components.core.store.shards import map_shards, read_all, read_shard, shard_paths, write_shard
+from components.core.store.workdir import Workdir, write_durably
 from components.text.chat import (
     EOS_ID,
     SPECIALS,

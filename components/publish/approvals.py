@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from components.core.artifact import canonical
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.settings import Settings
-from components.core.workdir import full_disk_is_one_line, write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import full_disk_is_one_line, write_durably
 from components.publish import audit
 from components.publish.moves import refuse_forgotten
 from components.publish.registry import entries

@@ -21,12 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import canonical, digest_value
 from components.core.errors import DataError
-from components.core.locking import locked
+from components.core.io.locks import locked
 from components.core.log import get_logger, mask
 from components.core.settings import Settings
-from components.core.workdir import full_disk_is_one_line, write_durably
+from components.core.store.artifact import canonical, digest_value
+from components.core.store.workdir import full_disk_is_one_line, write_durably
 
 NOTHING = "0" * 64
 """What the first entry follows."""

@@ -11,10 +11,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.core.artifact import digest_file
 from components.core.errors import DataError
 from components.core.settings import Settings
-from components.core.workdir import write_durably
+from components.core.store.artifact import digest_file
+from components.core.store.workdir import write_durably
 from components.publish.registry import BUNDLE_TAG, CHAMPION, Entry, entries
 
 NAME = "modelmill"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from components.core import settings
-from components.core.ports import LOOPBACK
+from components.core.process.ports import LOOPBACK
 from components.core.settings import Settings
 from components.core.tracking import artifact_root, connect
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.core.artifact import digest_value
 from components.core.errors import ConfigError, DataError, GateFailed
-from components.core.figures import read_report
 from components.core.settings import Settings
+from components.core.stats.figures import read_report
+from components.core.store.artifact import digest_value
 from components.publish.approvals import decision, withdraw
 from components.publish.bentos import bento_of, bentos_folder, check_whole
 from components.publish.gates import Verdict, demand, record

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import MANIFEST, Corpus, Report, digest_value
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.settings import Settings
-from components.core.shards import read_all
+from components.core.store.artifact import MANIFEST, Corpus, Report, digest_value
+from components.core.store.shards import read_all
 from components.publish.registry import CHAMPION, TAG, Entry, entries, holder
 
 DATASET_TAG = TAG + "dataset"

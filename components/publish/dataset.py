@@ -23,12 +23,12 @@ import yaml
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import MANIFEST, VOLATILE, Corpus, Dataset
-from components.core.config import StageConfig
+from components.core.config.env_references import resolve_references
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, TransientError
 from components.core.log import get_logger, mask
-from components.core.references import resolve_references
-from components.core.workdir import write_durably
+from components.core.store.artifact import MANIFEST, VOLATILE, Corpus, Dataset
+from components.core.store.workdir import write_durably
 
 T = TypeVar("T")
 log = get_logger(__name__)

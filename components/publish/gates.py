@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, GateFailed
-from components.core.figures import Figure
+from components.core.stats.figures import Figure
 
 Direction = Literal["above", "below", "at least", "at most"]
 End = Literal["value", "low", "high"]

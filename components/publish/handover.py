@@ -28,11 +28,11 @@ from typing import Any, Literal
 
 import psutil
 
-from components.core.artifact import canonical
 from components.core.errors import DataError, MillError
 from components.core.log import get_logger
 from components.core.settings import Settings
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 Phase = Literal["prepare", "switch", "drop"]
 _PHASES = ("prepare", "switch", "drop")

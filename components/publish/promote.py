@@ -14,11 +14,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Bento, ModelVersion, Report, canonical, digest_value
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.settings import Settings
-from components.core.workdir import full_disk_is_one_line, write_durably
+from components.core.store.artifact import Bento, ModelVersion, Report, canonical, digest_value
+from components.core.store.workdir import full_disk_is_one_line, write_durably
 from components.publish.approvals import (
     NeedsApproval,
     Pending,

@@ -24,11 +24,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core.artifact import canonical
 from components.core.errors import DataError, MillError
 from components.core.log import get_logger
 from components.core.settings import Settings
-from components.core.workdir import full_disk_is_one_line, write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import full_disk_is_one_line, write_durably
 from components.publish import audit, bentos, registry
 from components.publish.handover import Handover, Served
 

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import (
+from components.core.config.stage_config import StageConfig
+from components.core.errors import DataError, GateFailed
+from components.core.settings import Settings
+from components.core.stats.figures import REPORT_FILE
+from components.core.stats.report_items import ITEMS_FILE
+from components.core.store.artifact import (
     MANIFEST,
     VOLATILE,
     Artifact,
@@ -27,11 +32,6 @@ from components.core.artifact import (
     Report,
     digest_value,
 )
-from components.core.config import StageConfig
-from components.core.errors import DataError, GateFailed
-from components.core.figures import REPORT_FILE
-from components.core.items import ITEMS_FILE
-from components.core.settings import Settings
 from components.core.tracking import MlflowTracker, Tracker, connect, experiment, flatten
 from components.core.weights import read_shape
 from components.publish.registry import (

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.action import Workspace
-from components.core.artifact import Artifact, Report
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.figures import Figure, exact, proportion_interval, read_report
-from components.core.items import Items, read_items
-from components.core.locking import locked
+from components.core.io.locks import locked
 from components.core.settings import Settings
+from components.core.stats.figures import Figure, exact, proportion_interval, read_report
+from components.core.stats.report_items import Items, read_items
+from components.core.store.artifact import Artifact, Report
 from components.publish.rivalry import Measured
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"

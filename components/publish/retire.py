@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import DataError, MillError
-from components.core.reach import Root
 from components.core.settings import Settings
-from components.core.sweep import Keeping, Sweep
+from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.gc_roots import Root
+from components.core.store.trash import Trash, newest_change
 from components.core.tracking import connect
-from components.core.trash import Trash, newest_change
 from components.publish.moves import PROMOTED_TAG, ROLLED_BACK_TAG
 from components.publish.promote import GATES_TAG
 from components.publish.registry import (

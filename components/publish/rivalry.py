@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from components.core.figures import Figure
-from components.core.items import Items
-from components.core.paired import Pairs, pair_items
+from components.core.stats.figures import Figure
+from components.core.stats.paired_difference import Pairs, pair_items
+from components.core.stats.report_items import Items
 from components.publish.gates import Comparison, Direction, End, Verdict, measured, verdict
 
 

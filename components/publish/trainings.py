@@ -13,7 +13,7 @@ from pathlib import Path
 
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.core.store import stage_folders
+from components.core.store.store import stage_folders
 from components.core.tracking import STAGE_TAG, connect
 
 _PATIENCE_SECONDS = 20.0

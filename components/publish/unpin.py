@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 
 from components.core.settings import Settings
-from components.core.sweep import Keeping, Sweep
-from components.core.trash import Trash, newest_change
+from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.trash import Trash, newest_change
 from components.publish.dataset import configure_store, patiently, stored
 
 PLACE = "datasets"

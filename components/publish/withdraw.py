@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from components.core.errors import DataError
-from components.core.locking import locked
+from components.core.io.locks import locked
 from components.core.log import mask
 from components.core.settings import Settings
 from components.core.tracking import connect

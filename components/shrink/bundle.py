@@ -18,7 +18,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.core.artifact import (
+from components.core.config.stage_config import StageConfig
+from components.core.errors import GateFailed
+from components.core.store.artifact import (
     MANIFEST,
     VOLATILE,
     Bundle,
@@ -27,10 +29,8 @@ from components.core.artifact import (
     Tokenizer,
     canonical,
 )
-from components.core.config import StageConfig
-from components.core.errors import GateFailed
+from components.core.store.workdir import Workdir, write_durably
 from components.core.weights import read_shape
-from components.core.workdir import Workdir, write_durably
 from components.shrink.parity import read_parity
 from components.text.chat import TOKENIZER_FILE
 from components.text.tokenizer_identity import (

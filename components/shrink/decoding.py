@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from components.core.log import get_logger
-from components.core.quickest import (
+from components.core.process.thread_search import (
     Watch,
     counts_to_try,
     fewest_quick,

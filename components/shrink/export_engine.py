@@ -16,9 +16,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Export, Tokens, canonical
-from components.core.config import StageConfig
-from components.core.workdir import Workdir, write_durably
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Checkpoint, Export, Tokens, canonical
+from components.core.store.workdir import Workdir, write_durably
 from components.shrink.engine import build_engine, engine_form, usable_gpu
 from components.shrink.forms import plain_form
 from components.shrink.graph import GRAPH_FILE, save_graph, weights_of

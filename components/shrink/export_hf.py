@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
-from components.core.config import StageConfig
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.forms import torch_form, transformers_form
 from components.shrink.hf_config import CONFIG_FILE, hf_config
 from components.shrink.hf_tensors import WEIGHTS_FILE, hf_state

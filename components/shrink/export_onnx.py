@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
-from components.core.config import StageConfig
-from components.core.workdir import Workdir
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.forms import served_form
 from components.shrink.graph import GRAPH_FILE, save_graph, weights_of
 from components.shrink.parity import (

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Export
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
+from components.core.store.artifact import Checkpoint, Export
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.shrink.hf_config import read_hf_config
 from components.shrink.hf_tensors import fill_from
 from components.text.chat import (

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core.artifact import canonical
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 from components.core.weights import load_model
-from components.core.workdir import write_durably
 from components.text.chat import TOKENIZER_FILE, open_tokenizer, plain_ids
 from components.text.tokenizer_identity import (
     check_one_tokenizer,

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Export, Tokens
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, MillError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Export, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.forms import served_form
 from components.shrink.graph import GRAPH_FILE, Array, save_graph
 from components.shrink.parity import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.errors import DataError
-from components.core.shards import read_shard
+from components.core.store.shards import read_shard
 from components.text.chat import END_ID, prompt_ids
 from components.text.split import Half, rows_of_half
 

@@ -12,8 +12,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from components.core.artifact import digest_value
 from components.core.errors import DataError
+from components.core.store.artifact import digest_value
 
 if TYPE_CHECKING:
     from jinja2 import Template

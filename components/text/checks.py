@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.text.pii import find_spans
 from components.text.spans import EXAMPLE
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
 
-from components.core.config import StageConfig, read_yaml
+from components.core.config.config_errors import Source, problems_of
+from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError, DataError
-from components.core.mistakes import Source, problems_of
 from components.core.settings import checkout
 from components.text.checks import Case, Check
 

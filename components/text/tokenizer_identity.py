@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from components.core.artifact import canonical
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 from components.core.weights import read_shape, read_tokenizer_digest
-from components.core.workdir import write_durably
 from components.text.chat import open_tokenizer, tokenizer_digest, vocabulary_size
 from components.text.tokens import read_meta
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.weights import save_model
 from components.text.tokenizer_identity import TokenizerRecord

@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.artifact import canonical
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import Workdir, write_durably
 from components.text.tokens import open_split
 from components.train.autopilot import Budget, Choices, Corpus, Value, choose
 from models.shape import DecoderShape

@@ -20,8 +20,8 @@ from torch import nn
 from components.core.allocator import keep_freed_memory
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
+from components.core.store.workdir import Workdir
 from components.core.threads import Threads
-from components.core.workdir import Workdir
 from components.train.course import JOURNAL, Course, read_course, write_course
 from components.train.loop import Job, one_step
 from components.train.minutes import PROBES, WARM_UPS, MinutesBudget

@@ -21,10 +21,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
 from components.core.log import get_logger
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 from components.train.optim import Optimiser
 
 log = get_logger(__name__)

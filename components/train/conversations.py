@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from components.core.errors import DataError
-from components.core.shards import read_shard
+from components.core.store.shards import read_shard
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
 
 POOL = 32

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 JOURNAL = "course.json"
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from components.core.artifact import Checkpoint, Tokens
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
+from components.core.store.artifact import Checkpoint, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, read_shape, save_model
-from components.core.workdir import Workdir
 from components.text.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,

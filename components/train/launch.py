@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from components.core.artifact import Lineage, canonical
 from components.core.device import device_of
 from components.core.errors import ConfigError, MillError
 from components.core.log import get_logger
-from components.core.processes import end_with
+from components.core.process.process_tree import end_with
+from components.core.process.shutdown import shielded
+from components.core.process.thread_search import thread_limit
 from components.core.progress import Progress
-from components.core.quickest import thread_limit
 from components.core.settings import export_spin
-from components.core.stopping import shielded
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import Lineage, canonical
+from components.core.store.workdir import Workdir, write_durably
 from components.train.pretrain import Inputs, PretrainConfig, learn
 from components.train.relay import Hearing, Message, messages, telling
 

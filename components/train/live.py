@@ -15,8 +15,8 @@ from typing import Protocol
 import psutil
 import torch
 
+from components.core.store.workdir import Workdir
 from components.core.tracking import NoTracker, Tracker
-from components.core.workdir import Workdir
 from components.train.course import Place
 from components.train.recipe import OptimConfig
 

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from components.core.allocator import keep_freed_memory
 from components.core.errors import DataError, MillError, TrainingDiverged
 from components.core.log import get_logger
-from components.core.shards import write_shard
-from components.core.speed import TrainingSpeed
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.threads import Threads
-from components.core.workdir import Workdir
+from components.core.training_speed import TrainingSpeed
 from components.train.average import Average
 from components.train.checkpoint import collect, restore
 from components.train.course import Course, Place
@@ -59,7 +59,7 @@ class Pace(Protocol):
 
 @dataclass(frozen=True)
 class SpeedSetting:
-    """What a training's speed holds for (``components/core/speed.py``)."""
+    """What a training's speed holds for (``components/core/training_speed.py``)."""
 
     stage: str
     parameters: int

@@ -2,8 +2,8 @@
 
     python -m components.train.measure
 
-Set-up ends with it. Steps of two sizes in turn, at rate 0; ``components/core/speed.py`` says where
-the figures go and what they are good for.
+Set-up ends with it. Steps of two sizes in turn, at rate 0; ``components/core/training_speed.py``
+says where the figures go and what they are good for.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING
 
 from components.core.device import Device, device_of
 from components.core.precision import Precision
-from components.core.quickest import counts_to_try, fewest_quick, thread_limit, time_counts
+from components.core.process.thread_search import (
+    counts_to_try,
+    fewest_quick,
+    thread_limit,
+    time_counts,
+)
 from components.core.settings import export_spin, thread_count
-from components.core.speed import AT_SETUP, TrainingSpeed, renew_speed, setup_file
 from components.core.threads import use_threads
+from components.core.training_speed import AT_SETUP, TrainingSpeed, renew_speed, setup_file
 from components.train.flops import flops_per_token
 from models.presets import NANO, TINY
 from models.shape import DecoderShape

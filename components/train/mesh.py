@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from models.shape import DecoderShape
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from components.core.artifact import canonical
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 JOURNAL = "peak.json"
 SIDE = {"cpu": 1024, "cuda": 8192}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from components.core.errors import ConfigError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from components.train.budget import Budget, Wish, time_budget, trial_step
 from components.train.compiling import compile_if_quicker, compile_layers
 from components.train.corpora import Corpora

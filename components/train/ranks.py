@@ -14,9 +14,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from components.core.store.workdir import Workdir
 from components.core.threads import Threads
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.train.checkpoint import Checkpoints, Saved
 from components.train.optim import Optimiser
 from components.train.recipe import OptimConfig

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.precision import Precision
 
 MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",)})

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.precision import Precision, computing
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,

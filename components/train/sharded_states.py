@@ -25,10 +25,10 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
-from components.core.artifact import canonical
 from components.core.errors import MillError
 from components.core.log import get_logger
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 from components.train.checkpoint import FORMAT, Checkpoints, Saved
 from components.train.layout import box_of, spread_like
 from components.train.sharded_format import (

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 from components.train.recipe import SafetyConfig
 
 JOURNAL = "setbacks.json"

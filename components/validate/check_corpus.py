@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.artifact import Corpus, Report
 from components.core.errors import ConfigError, GateFailed
-from components.core.figures import Figure, exact, proportion_interval, write_report
-from components.core.shards import map_shards, read_all
-from components.core.workdir import Workdir
+from components.core.stats.figures import Figure, exact, proportion_interval, write_report
+from components.core.store.artifact import Corpus, Report
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
 from components.validate.document_frame import FRAME, frame_of_shard, to_pandas
 from components.validate.explain_failures import ROWS, explain
 from components.validate.suite_config import Expectation, SuiteConfig

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from components.core.config import StageConfig, read_yaml
+from components.core.config.config_errors import Source, problems_of
+from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError
-from components.core.mistakes import Source, problems_of
 from components.validate.document_frame import FRAME
 
 REFUSED = ("expect_column_quantile_values_to_be_between",)

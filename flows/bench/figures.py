@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import psutil
 
-from components.core.cores import usable_cores
 from components.core.errors import ConfigError
+from components.core.process.usable_cores import usable_cores
 from components.core.settings import MEASURE, thread_count
-from components.core.speed import processor
-from components.core.workdir import write_durably
+from components.core.store.workdir import write_durably
+from components.core.training_speed import processor
 
 HEAD = """# Benchmarks
 

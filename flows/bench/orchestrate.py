@@ -21,10 +21,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.core import stopping
 from components.core.errors import MillError
 from components.core.log import get_logger
-from components.core.processes import kill_tree
+from components.core.process import shutdown
+from components.core.process.process_tree import kill_tree
 from components.core.settings import Settings
 from flows.bench.figures import Bench, Measured, machine
 from flows.bench.programs import PEERS, environment, interpreter, run_program
@@ -132,7 +132,7 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
         _wait(f"{address}/health", server)
         yield address
     finally:
-        if stopping.asked() is None:
+        if shutdown.asked() is None:
             server.terminate()
             with suppress(subprocess.TimeoutExpired):
                 server.wait(30)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.core.errors import ConfigError, MillError
-from components.core.processes import kill_tree
+from components.core.process.process_tree import kill_tree
 from components.core.settings import Settings, child_environment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from components.core import settings
 from components.core.errors import ConfigError
-from components.core.failure import failure_object
+from components.core.process.failure_line import failure_object
 
 if TYPE_CHECKING:
     from typer._click import Context

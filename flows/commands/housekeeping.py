@@ -31,7 +31,7 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Delete what nothing reaches: never a champion, its previous one, or what a run works on."""
-    from components.core.sweep import Keeping
+    from components.core.store.gc_plan import Keeping
     from flows.keeping.gc import collect, look
     from flows.keeping.report import show
 

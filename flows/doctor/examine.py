@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.progress import Progress as Bar
 
 from components.core.errors import MillError
-from components.core.lease import Leases
 from components.core.progress import Progress
 from components.core.settings import Settings
+from components.core.store.leases import Leases
 from flows.doctor import installed, machine, outside, privacy, serving, storing, working
 from flows.doctor.finding import Finding, broken, examined
 from flows.keeping.crashed import crash, stuck_flow_runs

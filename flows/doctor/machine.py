@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 
-from components.core.graph import ArtifactGraph
-from components.core.living import living
+from components.core.process.workspace_processes import living
 from components.core.settings import Settings
-from components.core.trash import size_of
+from components.core.store.lineage_graph import ArtifactGraph
+from components.core.store.trash import size_of
 from components.publish.registry import entries
 from flows.doctor.finding import Finding, broken, info, ok, or_ok, warning
 from flows.keeping.report import size

@@ -8,9 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import VOLATILE
-from components.core.graph import ArtifactGraph
 from components.core.settings import Settings
+from components.core.store.artifact import VOLATILE
+from components.core.store.lineage_graph import ArtifactGraph
 from components.publish.bentos import NAME, all_packed, bento_of, damaged_files
 from components.publish.dataset import stored
 from components.publish.registry import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from components.core.living import Living, living
+from components.core.process.workspace_processes import Living, living
 from components.core.settings import TELEMETRY_OFF, Settings, telemetry_off
 from flows.doctor.finding import Finding, broken, first, near, ok, or_ok, warning
 from serving.sources import ROOT

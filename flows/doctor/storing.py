@@ -10,13 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import MANIFEST, digest_file, digest_folder, digest_value
 from components.core.errors import DataError
-from components.core.lease import is_held
 from components.core.progress import Progress
 from components.core.settings import Settings
-from components.core.sweep import DAY, Keeping
-from components.core.trash import newest_change, size_of
+from components.core.store.artifact import MANIFEST, digest_file, digest_folder, digest_value
+from components.core.store.gc_plan import DAY, Keeping
+from components.core.store.leases import is_held
+from components.core.store.trash import newest_change, size_of
 from components.publish import audit
 from components.publish.bentos import FILE_LIST, all_packed
 from components.publish.registry import BUNDLE_TAG, entries

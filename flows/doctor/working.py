@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.core.living import Living, living
+from components.core.process.workspace_processes import Living, living
 from components.core.settings import Settings
 from flows.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
 from flows.keeping.crashed import paused_alone, stuck_flow_runs

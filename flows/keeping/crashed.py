@@ -16,9 +16,9 @@ import httpx
 import psutil
 
 from components.core.errors import MillError
-from components.core.living import Living, living
 from components.core.log import get_logger
-from components.core.processes import alive_since, marked
+from components.core.process.process_tree import alive_since, marked
+from components.core.process.workspace_processes import Living, living
 from components.core.settings import Settings
 from flows.keeping.history import AT_WORK, PAUSED, FlowRun, flow_runs, task_runs_at_work
 from flows.records import at_work, read_record

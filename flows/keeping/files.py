@@ -7,12 +7,12 @@ from pathlib import Path
 
 import psutil
 
-from components.core.graph import ArtifactGraph
-from components.core.lease import is_held
-from components.core.living import Living
+from components.core.process.workspace_processes import Living
 from components.core.settings import Settings
-from components.core.sweep import Keeping, Sweep
-from components.core.trash import TRASH, newest_change
+from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.leases import is_held
+from components.core.store.lineage_graph import ArtifactGraph
+from components.core.store.trash import TRASH, newest_change
 from flows.keeping.roots import IN_USE
 
 _GOES_ON = "unfinished stages of the last {days:g} days: their next try goes on from there"

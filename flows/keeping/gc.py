@@ -3,8 +3,8 @@
 What stays is found from the roots (``flows/keeping/roots.py``) along the digests of lineages; all
 else goes, each place by its own means. Safe beside runs and against kills:
 
-* A run notes every key before it looks it up (``components/core/lease.py``). While a collection
-  decides and renames, no key can be noted; that takes milliseconds.
+* A run notes every key before it looks it up (``components/core/store/leases.py``). While a
+  collection decides and renames, no key can be noted; that takes milliseconds.
 * The locks of the registry, the datasets and the Bentos are held, so no version is registered or
   promoted, no corpus pushed and no Bento built meanwhile.
 * Everything is renamed into a trash folder first and deleted when all locks are free again.
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
-from components.core.graph import ArtifactGraph
-from components.core.lease import Leases
-from components.core.locking import locked
-from components.core.reach import reach
+from components.core.io.locks import locked
 from components.core.settings import Settings
-from components.core.store import stage_folders
-from components.core.sweep import Keeping, Sweep
-from components.core.trash import Trash, size_of
+from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.gc_roots import reach
+from components.core.store.leases import Leases
+from components.core.store.lineage_graph import ArtifactGraph
+from components.core.store.store import stage_folders
+from components.core.store.trash import Trash, size_of
 from components.publish import audit, retire, unpin
 from components.publish.bentos import all_packed
 from components.publish.dataset import datasets_lock

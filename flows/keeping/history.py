@@ -19,8 +19,8 @@ from uuid import UUID
 
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.core.sweep import DAY, Item, Sweep
-from components.core.trash import Trash
+from components.core.store.gc_plan import DAY, Item, Sweep
+from components.core.store.trash import Trash
 
 PLACE = "prefect"
 _COUNTS = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from components.core.sweep import Item, Sweep
+from components.core.store.gc_plan import Item, Sweep
 from flows.display import rows_table
 from flows.keeping.gc import Collection
 

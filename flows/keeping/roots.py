@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.core.graph import ArtifactGraph
-from components.core.living import Living, living
-from components.core.reach import Root
+from components.core.process.workspace_processes import Living, living
 from components.core.settings import Settings
-from components.core.sweep import Keeping
+from components.core.store.gc_plan import Keeping
+from components.core.store.gc_roots import Root
+from components.core.store.lineage_graph import ArtifactGraph
 from components.publish.bentos import bentos_folder
 from components.publish.retire import OLD_RUNS, Standing, standings
 from flows.records import at_work, read_records

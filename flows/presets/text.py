@@ -28,7 +28,7 @@ from components.clean.site_lines import SiteLinesConfig
 from components.collect.extract import ExtractConfig
 from components.collect.scrape import ScrapeConfig
 from components.collect.site import SiteConfig
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.settings import checkout
 from components.evaluate.choice import ChoiceConfig
 from components.evaluate.compare import CompareConfig

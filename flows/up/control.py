@@ -16,14 +16,14 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from components.core import processes, stopping
-from components.core.config import read_yaml
+from components.core.config.stage_config import read_yaml
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.locking import held
+from components.core.io.locks import held
+from components.core.process import process_tree, shutdown
+from components.core.process.exec_with_parent import command
+from components.core.process.shutdown import Stopped
 from components.core.settings import MARKER, Settings, child_environment
-from components.core.stopping import Stopped
-from components.core.tied import command
-from components.core.workdir import full_disk_is_one_line
+from components.core.store.workdir import full_disk_is_one_line
 from components.publish.bentos import champion_to_serve
 from components.publish.handover import Handover
 from components.publish.registry import entries
@@ -156,10 +156,10 @@ def down(settings: Settings) -> int:
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
         deadline = time.monotonic() + _DOWN_SECONDS
-        while processes.alive(state.pid, state.create_time) and time.monotonic() < deadline:
+        while process_tree.alive(state.pid, state.create_time) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if processes.alive(state.pid, state.create_time):
-            processes.kill([psutil.Process(state.pid)])
+        if process_tree.alive(state.pid, state.create_time):
+            process_tree.kill([psutil.Process(state.pid)])
     count += clear(settings)
     state_file(settings).unlink(missing_ok=True)
     return count
@@ -196,11 +196,11 @@ class _Platform:
 
         def stop(sign: signal.Signals) -> None:
             if self.stopped is not None:
-                stopping.end_now(sign)
+                shutdown.end_now(sign)
             self.stopped = Stopped(sign)
             ended.set()
             # The loop has taken the signals over, so nothing else watches that this ends.
-            loop.call_later(_END_SECONDS, stopping.end_now, sign)
+            loop.call_later(_END_SECONDS, shutdown.end_now, sign)
 
         loop = asyncio.get_running_loop()
         for sign in _SIGNALS:
@@ -278,7 +278,7 @@ class _Platform:
         pid = os.getpid()
         return UpState(
             pid=pid,
-            create_time=processes.create_time(pid),
+            create_time=process_tree.create_time(pid),
             started=self._started,
             api=api_of(self.ports),
             complete=self._complete,

@@ -11,7 +11,7 @@ from functools import partial
 import httpx
 
 from components.core.errors import ConfigError, DataError
-from components.core.ports import LOOPBACK, holder, refusal
+from components.core.process.ports import LOOPBACK, holder, refusal
 from components.core.settings import Settings
 from components.publish.handover import Handover
 from flows.keeping.crashed import settle

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
-from components.core.processes import alive
+from components.core.process.process_tree import alive
 from components.core.settings import Settings
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 STARTING, UP, RESTARTING, FAILED = "starting", "up", "restarting", "failed"
 PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY = "prefect", "worker", "mlflow", "endpoint", "deploy"

@@ -11,7 +11,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from components.core.processes import alive
+from components.core.process.process_tree import alive
 from components.core.settings import Settings
 from components.publish.bentos import champion_to_serve
 from components.publish.registry import CHAMPION, entries

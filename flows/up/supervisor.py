@@ -19,9 +19,9 @@ import httpx
 import psutil
 
 from components.core.errors import MillError
-from components.core.processes import create_time, end, kill, marked
+from components.core.process.exec_with_parent import command
+from components.core.process.process_tree import create_time, end, kill, marked
 from components.core.settings import Settings, child_environment
-from components.core.tied import command
 from flows.up.services import Service
 from flows.up.state import (
     FAILED,

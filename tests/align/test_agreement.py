@@ -17,8 +17,8 @@ from components.align.preferences import PreferencesConfig, make_pairs, read_pro
 from components.align.recipe import PPOConfig
 from components.align.reward import fit_head, rewards_of_groups
 from components.align.selection import Jury
-from components.core.figures import Figure, correlation_interval
-from components.core.shards import write_shard
+from components.core.stats.figures import Figure, correlation_interval
+from components.core.store.shards import write_shard
 from components.text.answering import Asked
 from components.text.chat import open_tokenizer
 from components.text.split import HALF_SEED, is_heldout

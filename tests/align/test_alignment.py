@@ -29,11 +29,11 @@ from components.align.reward import (
 )
 from components.align.rollout import RewardModel, rewards_of
 from components.align.selection import Jury, set_apart
-from components.core.artifact import Checkpoint, Lineage, Preferences
 from components.core.errors import ConfigError
 from components.core.progress import Progress
+from components.core.store.artifact import Checkpoint, Lineage, Preferences
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.answering import answer_all, read_questions
 from components.text.chat import answer_ids, open_tokenizer, prompt_ids
 from components.text.principles import Constitution
@@ -227,8 +227,8 @@ import json, sys, torch
 from pathlib import Path
 from components.align.ppo import ppo
 from components.align.recipe import PPOConfig
-from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenizer
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer
+from components.core.store.workdir import Workdir
 
 torch.set_num_threads(1)
 given = json.loads(Path(sys.argv[1]).read_text())

@@ -15,10 +15,10 @@ from components.align.ppo import ppo
 from components.align.preferences import ANSWER, PAIR, PreferencesConfig, make_preferences
 from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig, train_reward
-from components.core.artifact import Checkpoint, Instructions, Preferences
 from components.core.errors import DataError
 from components.core.progress import Progress
-from components.core.shards import write_shard
+from components.core.store.artifact import Checkpoint, Instructions, Preferences
+from components.core.store.shards import write_shard
 from components.core.weights import load_model
 from components.text.principles import Constitution, house_constitution
 from components.train.recipe import OptimConfig

@@ -13,11 +13,11 @@ from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
 from components.clean.classifier import ClassifierConfig, train_classifier
 from components.clean.fit import FitConfig
 from components.clean.lines import feature, lines_of
-from components.core.artifact import Corpus
+from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
-from components.core.named import NamedFile
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 
 QUICK = FitConfig(epochs=5, buckets=2000)
 MENU = "Home\nSearch\nNext page\nPrevious page\nLog in\nPrivacy policy\nBack to top\n"

@@ -14,11 +14,11 @@ import pytest
 from components.clean.contamination import ContaminationConfig, score_contamination
 from components.clean.overlap import build_index, find_matches, word_weights
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus
+from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
-from components.core.named import NamedFile
-from components.core.shards import read_all, read_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all, read_shard
+from components.core.store.workdir import Workdir
 from components.text.words import words
 
 Again = Callable[[], Workdir]

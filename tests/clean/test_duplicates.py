@@ -11,11 +11,11 @@ import pytest
 
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.clean.pairs import candidates, split
-from components.core.artifact import Corpus
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 
 VOCABULARY = [f"word{n}" for n in range(3000)]
 

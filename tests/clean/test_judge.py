@@ -15,11 +15,11 @@ from components.clean.judge import JudgeConfig, train_judge
 from components.clean.judged import JudgedConfig, score_judged
 from components.clean.logistic import Features, fit_logistic, probabilities
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus
+from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
-from components.core.named import NamedFile
-from components.core.shards import read_all, read_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all, read_shard
+from components.core.store.workdir import Workdir
 from components.text.grams import gram_counts, rarity, weighed
 
 Again = Callable[[], Workdir]

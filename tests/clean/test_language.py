@@ -13,11 +13,11 @@ import pytest
 from components.clean.language import UNKNOWN, LanguageConfig, score_language
 from components.clean.language_model import LanguageModelConfig, train_languages
 from components.clean.rules import LanguageRules, judge_language
-from components.core.artifact import Classifier, Corpus
+from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
-from components.core.named import NamedFile
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Classifier, Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 
 Again = Callable[[], Workdir]
 ENGLISH = (

@@ -9,9 +9,9 @@ import pytest
 from components.clean.licence import LicenceConfig, licence_of_shard, score_licence
 from components.clean.rules import LicenceRules
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.text.licences import find_licences
 
 

@@ -18,11 +18,11 @@ from components.clean.names import PIECE, NamesConfig, check_names, find_names, 
 from components.clean.pii import PiiConfig, score_pii
 from components.clean.rules import PiiRules
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError, DataError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from flows.presets.text import nano
 
 Maker = Callable[..., Corpus]

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from components.clean.passages import PassagesConfig, score_passages
-from components.core.artifact import Corpus
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.text.passages import fingerprints
 
 

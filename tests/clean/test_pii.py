@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.clean.pii import PiiConfig, score_pii
-from components.core.artifact import Corpus
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.text.banking import card_brand
 from components.text.checksums import iban_holds, luhn_holds
 from components.text.pii import ALL_KINDS, NAME_KINDS, find_spans

@@ -17,11 +17,11 @@ from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.rules import DuplicateRules, PiiRules, QualityRules
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Corpus, Scores
 from components.core.errors import ConfigError, DataError
-from components.core.shards import read_all, shard_paths
-from components.core.sources import FILE, AlarmConfig
-from components.core.workdir import Workdir
+from components.core.stats.source_losses import FILE, AlarmConfig
+from components.core.store.artifact import Corpus, Scores
+from components.core.store.shards import read_all, shard_paths
+from components.core.store.workdir import Workdir
 from components.text.pii import find_spans
 from components.text.redact import Redactor
 from components.text.spans import Span

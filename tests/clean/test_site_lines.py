@@ -10,9 +10,9 @@ from components.clean.pii import PiiConfig, score_pii
 from components.clean.rules import SiteLineRules
 from components.clean.select import SelectConfig, select
 from components.clean.site_lines import SiteLinesConfig, edge_lines, score_site_lines
-from components.core.artifact import Corpus
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.text.spans import Span, cut
 
 Maker = Callable[..., Corpus]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Lineage, Pages
-from components.core.workdir import Workdir
+from components.core.store.artifact import Lineage, Pages
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import Crawl
 
 Reply = tuple[int, dict[str, str], bytes]

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from components.collect.scrape import ScrapeConfig
 from components.collect.warc import WebPage, read_pages
-from components.core.artifact import Pages
-from components.core.workdir import Workdir
+from components.core.store.artifact import Pages
+from components.core.store.workdir import Workdir
 
 NOW = "2026-11-01T00:00:00Z"
 SITE_FILES = ("/robots.txt", "/sitemap.xml", "/.well-known/tdmrep.json", "/ai.txt")
@@ -69,8 +69,8 @@ _CRAWL = """
 import sys
 from pathlib import Path
 from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Lineage
-from components.core.workdir import Workdir
+from components.core.store.artifact import Lineage
+from components.core.store.workdir import Workdir
 work = Workdir(Path(sys.argv[1]), sys.argv[3], Lineage(component="c", code="", config=""))
 print(scrape(ScrapeConfig.model_validate_json(sys.argv[2]), work).digest)
 """

@@ -19,9 +19,9 @@ from components.collect.resolve import resolve
 from components.collect.revisits import Revisits
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.warc import WebPage
-from components.core.artifact import Pages
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Pages
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, config, fresh, ledger, stored, words
 
 MB = 1_000_000

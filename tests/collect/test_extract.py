@@ -15,13 +15,13 @@ from components.collect.extract import ExtractConfig, extract, extract_file
 from components.collect.optout import OptoutConfig
 from components.collect.pagefacts import read_page
 from components.collect.warc import WebPage, write_shards
-from components.core.artifact import Corpus, Pages
 from components.core.errors import DataError
-from components.core.executor import Pool
-from components.core.rows import DOCUMENT, document_id, shard_of
-from components.core.shards import read_shard, shard_paths
-from components.core.sources import FILE, AlarmConfig
-from components.core.workdir import Workdir
+from components.core.stats.source_losses import FILE, AlarmConfig
+from components.core.store.artifact import Corpus, Pages
+from components.core.store.document_rows import DOCUMENT, document_id, shard_of
+from components.core.store.executor import Pool
+from components.core.store.shards import read_shard, shard_paths
+from components.core.store.workdir import Workdir
 from flows.display import figure
 
 PROSE = "This sentence is here so that there is something to read on this page. " * 6

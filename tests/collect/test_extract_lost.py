@@ -13,9 +13,9 @@ import pytest
 from components.collect import extract as extract_module
 from components.collect.extract import ExtractConfig, extract, extract_file
 from components.collect.warc import WebPage
-from components.core.executor import Pool
-from components.core.shards import read_shard
-from components.core.workdir import Workdir
+from components.core.store.executor import Pool
+from components.core.store.shards import read_shard
+from components.core.store.workdir import Workdir
 from tests.collect.test_extract import PROSE, documents, pages_of
 
 

@@ -15,8 +15,8 @@ from components.collect.resolve import resolve
 from components.collect.scrape import NO_DATE, ScrapeConfig, scrape
 from components.collect.warc import WebPage, write_shards
 from components.core.errors import ConfigError, DataError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, config, fresh, ledger, stored
 
 HEADERS = (("content-type", "text/html"),)

@@ -13,8 +13,8 @@ from fastwarc.stream_io import Lz4Writer, ZstdWriter, zstd_train_dictionary_from
 from components.collect import unpack
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
-from components.core.shards import read_shard
-from components.core.workdir import Workdir
+from components.core.store.shards import read_shard
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import NOW, stored
 from tests.collect.test_archive import MB, found, record
 

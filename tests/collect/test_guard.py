@@ -11,7 +11,7 @@ import pytest
 from components.collect import guard
 from components.collect.scrape import scrape
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from tests.collect.conftest import Web, serving
 from tests.collect.crawling import LONG, config, ledger
 

@@ -14,7 +14,7 @@ from components.collect.directives import directives_for, join_lines
 from components.collect.fetch import Fetched, Fetcher, Limits
 from components.collect.scrape import scrape
 from components.collect.throttle import Gate
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words
 
 

@@ -13,7 +13,7 @@ from components.collect.optout import OptoutConfig, Signal, refusal, weigh
 from components.collect.robotgroups import matches, read_groups, rules_for
 from components.collect.scrape import scrape
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import (
     NOW,
     TEXT,

@@ -12,8 +12,8 @@ from components.collect.cdxj import INDEX_FILE, Index
 from components.collect.optout import OptoutConfig
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Lineage, Pages
-from components.core.workdir import Workdir
+from components.core.store.artifact import Lineage, Pages
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import (
     LONG,
     NOW,

@@ -14,9 +14,9 @@ from fastwarc.warc import ArchiveIterator
 from components.collect.cdxj import INDEX_FILE, Index
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig
-from components.core.artifact import Pages
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Pages
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, Crawl, asked, config, ledger, stored, words
 
 LATER = "2026-11-08T00:00:00Z"

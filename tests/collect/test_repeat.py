@@ -12,10 +12,10 @@ from components.collect.ledger import BLOCKED
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.warc import read_pages
-from components.core.artifact import Pages
 from components.core.errors import DataError
-from components.core.shards import read_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Pages
+from components.core.store.shards import read_shard
+from components.core.store.workdir import Workdir
 
 NOW, BEFORE = "2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z"
 Again = Callable[[], Workdir]

@@ -12,9 +12,9 @@ from components.collect.optout import OptoutConfig
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.warc import WebPage, payload_digest
-from components.core.artifact import Pages
-from components.core.shards import read_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Pages
+from components.core.store.shards import read_shard
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import NOW, fresh, stored, words
 from tests.collect.test_archive import packed, record, warc
 

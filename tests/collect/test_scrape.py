@@ -15,10 +15,10 @@ from components.collect.extract import ExtractConfig, extract
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
 from components.collect.site import SiteConfig
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError, DataError, TransientError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, asked, config, fresh, ledger, stored
 
 

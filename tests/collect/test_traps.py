@@ -12,7 +12,7 @@ import pytest
 from components.collect.scrape import scrape
 from components.collect.traps import goes_in_circles, shape_of, without_session
 from components.collect.urls import normalise
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from tests.collect.conftest import Web, serving
 from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words
 

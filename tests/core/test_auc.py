@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.core.auc import auc_interval
+from components.core.stats.roc_auc import auc_interval
 
 
 def test_it_counts_pairs_and_halves_ties() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.core.blocklist import Blocklist
+from components.core.config.blocklist import Blocklist
 
 ENTRIES = (
     "https://a.example/docs/",

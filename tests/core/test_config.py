@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, model_validator
 
-from components.core.config import StageConfig, overlay, parse_assignment, read_yaml
+from components.core.config.stage_config import StageConfig, overlay, parse_assignment, read_yaml
 from components.core.errors import ConfigError
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from components.core.cores import cgroup_quota, usable_cores
-from components.core.executor import Pool
-from components.core.quickest import thread_limit
+from components.core.process.thread_search import thread_limit
+from components.core.process.usable_cores import cgroup_quota, usable_cores
+from components.core.store.executor import Pool
 
 
 def test_affinity_bounds_cores_threads_and_workers() -> None:
     script = (
         "import os\n"
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
-        "from components.core.cores import usable_cores\n"
-        "from components.core.executor import Pool\n"
-        "from components.core.quickest import thread_limit\n"
+        "from components.core.process.usable_cores import usable_cores\n"
+        "from components.core.store.store.executor import Pool\n"
+        "from components.core.process.thread_search import thread_limit\n"
         "print(usable_cores(), thread_limit(), Pool().workers)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

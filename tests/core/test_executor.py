@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from components.core.errors import DataError
-from components.core.executor import Pool
+from components.core.store.executor import Pool
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.core.errors import DataError
-from components.core.figures import (
+from components.core.stats.figures import (
     Figure,
     exact,
     mean_interval,

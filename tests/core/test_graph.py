@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.core.artifact import Corpus
-from components.core.graph import ArtifactGraph, Node
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.workdir import Workdir
 
 
 def node(key: str, digest: str = "", format: str = "report/1", **parents: str) -> Node:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from components.core.errors import DataError
-from components.core.items import ITEMS_FILE, Items, item_keys, read_items, write_items
+from components.core.stats.report_items import ITEMS_FILE, Items, item_keys, read_items, write_items
 
 
 def items(keys: list[str], values: list[float]) -> Items:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from components.core.lease import Leases, is_held
-from components.core.store import Store
+from components.core.store.leases import Leases, is_held
+from components.core.store.store import Store
 
 HOLDER = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from components.core.lease import Leases
+    from components.core.store.leases import Leases
     leases = Leases(Path(sys.argv[1]))
     leases.take("one")
     leases.take("two")
@@ -60,7 +60,7 @@ def test_keys_of_a_living_process_and_of_a_dead_one(
 
 
 def test_no_key_is_taken_while_a_collection_looks(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from components.core.lease import Leases; "
+    script = "import sys; from pathlib import Path; from components.core.store.store.leases import Leases; "
     script += "print('asks', flush=True); Leases(Path(sys.argv[1])).take('late'); print('took')"
     with Leases(tmp_path).frozen() as used:
         process = subprocess.Popen(
@@ -86,7 +86,7 @@ WAITER = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from components.core.store import Store
+    from components.core.store.store import Store
     root = Path(sys.argv[1])
     print("waits", flush=True)
     with Store(root).lock("key"):

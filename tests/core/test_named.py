@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from components.core.config import StageConfig, overlay
+from components.core.config.hashed_file import NamedFile
+from components.core.config.stage_config import StageConfig, overlay
 from components.core.errors import ConfigError, DataError
-from components.core.named import NamedFile
 
 
 class Run(StageConfig):

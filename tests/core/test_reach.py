@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.core.graph import ArtifactGraph, Node
-from components.core.reach import Root, reach
+from components.core.store.gc_roots import Root, reach
+from components.core.store.lineage_graph import ArtifactGraph, Node
 from tests.workspace import Hand
 
 

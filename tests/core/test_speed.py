@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core import speed
-from components.core.speed import MOST, Speeds, TrainingSpeed, read_speeds, renew_speed
+from components.core import training_speed
+from components.core.training_speed import MOST, Speeds, TrainingSpeed, read_speeds, renew_speed
 from components.train.measure import quickest_threads
 
 
@@ -61,7 +61,9 @@ def test_another_machine_s_speeds_are_kept_and_not_used(
 ) -> None:
     file = tmp_path / "speed.json"
     renew_speed(file, measured(100, 1.0))
-    monkeypatch.setattr(speed, "usable_cores", lambda: 10_000)  # pinned otherwise, or moved
+    monkeypatch.setattr(
+        training_speed, "usable_cores", lambda: 10_000
+    )  # pinned otherwise, or moved
     assert not read_speeds(file)
     renew_speed(file, measured(100, 7.0))
     assert read_speeds(file).operations_per_second(100) == 7.0

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from components.core.artifact import Corpus, Report, digest_folder
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, MillError
-from components.core.store import Store
-from components.core.workdir import Workdir, full_disk_is_one_line
+from components.core.store.artifact import Corpus, Report, digest_folder
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir, full_disk_is_one_line
 
 CALLS: list[str] = []
 
@@ -148,9 +148,9 @@ def test_full_disk_is_one_line(tmp_path: Path) -> None:
 FULL_DISK = """
 import sys
 from pathlib import Path
-from components.core.artifact import Report
+from components.core.store.artifact import Report
 from components.core.errors import MillError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 root = Path(sys.argv[1])
 work = Workdir.temporary(root)
 (work.folder / "a.bin").write_bytes(b"0" * 900_000)
@@ -195,10 +195,10 @@ def test_really_full_disk_at_seal(tmp_path: Path) -> None:
 RACE = """
 import sys, time
 from pathlib import Path
-from components.core.artifact import Report
-from components.core.config import StageConfig
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Report
+from components.core.config.stage_config import StageConfig
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 
 class Config(StageConfig):
     pass
@@ -236,11 +236,11 @@ KILLED = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from components.core.artifact import Report
-    from components.core.config import StageConfig
-    from components.core.shards import shard_name
-    from components.core.store import Store
-    from components.core.workdir import Workdir
+    from components.core.store.artifact import Report
+    from components.core.config.stage_config import StageConfig
+    from components.core.store.shards import shard_name
+    from components.core.store.store import Store
+    from components.core.store.workdir import Workdir
 
     class Config(StageConfig):
         pass

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from components.core.errors import ConfigError, DataError
-from components.core.quickest import (
+from components.core.process.thread_search import (
     LONGEST_PATIENCE_SECONDS,
     PATIENCE_SECONDS,
     counts_to_try,
@@ -19,8 +19,8 @@ from components.core.quickest import (
     time_counts,
     worth_changing,
 )
+from components.core.store.workdir import Workdir
 from components.core.threads import STAGE, TRAINING, StageThreads, Threads, Turn, sample_work
-from components.core.workdir import Workdir
 
 IDLE = {1: 1.4, 2: 1.0}
 BESIDE_ONE = {1: 1.5, 2: 3.0}
@@ -236,7 +236,7 @@ def test_the_sample_leaves_torch_s_generator_alone() -> None:
 
 
 def test_the_last_number_is_a_stat(work: Workdir, tmp_path: Path) -> None:
-    from components.core.artifact import Report
+    from components.core.store.artifact import Report
 
     work.threads = 2
     made = work.seal(Report, stats={"words": 3.0})

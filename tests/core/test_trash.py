@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.core.trash import Trash, delete, newest_change, size_of
+from components.core.store.trash import Trash, delete, newest_change, size_of
 from tests.workspace import Hand
 
 

@@ -10,10 +10,10 @@ import torch
 from tokenizers import Tokenizer as BPE
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from components.core.artifact import Checkpoint, Tokenizer
-from components.core.shards import write_shard
+from components.core.store.artifact import Checkpoint, Tokenizer
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
 from models.decoder import Decoder
 from models.sequences import answer_scores, join, taken

@@ -12,13 +12,13 @@ import torch
 from tokenizers import Tokenizer as Words
 from tokenizers import models, pre_tokenizers
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError
-from components.core.figures import read_extra, read_report
-from components.core.items import read_items
-from components.core.shards import write_shard
+from components.core.stats.figures import read_extra, read_report
+from components.core.stats.report_items import read_items
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.evaluate.choice import ChoiceConfig, draw_questions, evaluate_choice, right_answers
 from components.text.chat import SPECIALS, open_tokenizer, prompt_ids
 from models.decoder import Decoder

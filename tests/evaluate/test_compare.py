@@ -5,12 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError
-from components.core.figures import Figure, read_extra, read_report
-from components.core.items import read_items
-from components.core.shards import write_shard
-from components.core.workdir import Workdir
+from components.core.stats.figures import Figure, read_extra, read_report
+from components.core.stats.report_items import read_items
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.evaluate.compare import CompareConfig, compare_policies
 from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 

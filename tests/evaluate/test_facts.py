@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.errors import ConfigError, DataError
-from components.core.figures import read_extra, read_report
-from components.core.items import read_items
-from components.core.paired import pair_items
-from components.core.shards import read_shard, write_shard
+from components.core.stats.figures import read_extra, read_report
+from components.core.stats.paired_difference import pair_items
+from components.core.stats.report_items import read_items
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.shards import read_shard, write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, save_model
-from components.core.workdir import Workdir
 from components.evaluate.facts import (
     Fact,
     FactsConfig,

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
 from components.core.errors import ConfigError
-from components.core.graph import ArtifactGraph
-from components.core.items import Items, item_keys
-from components.core.paired import holm, pair_items
-from components.core.shards import read_shard, write_shard
-from components.core.store import Store
+from components.core.stats.paired_difference import holm, pair_items
+from components.core.stats.report_items import Items, item_keys
+from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
+from components.core.store.lineage_graph import ArtifactGraph
+from components.core.store.shards import read_shard, write_shard
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, same_weights, save_model
-from components.core.workdir import Workdir
 from components.evaluate.choice import read_descriptions
 from components.evaluate.facts import draw_facts
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best

@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from components.core.artifact import Checkpoint, Tokens
 from components.core.errors import ConfigError, DataError
-from components.core.figures import read_report
-from components.core.items import read_items
+from components.core.stats.figures import read_report
+from components.core.stats.report_items import read_items
+from components.core.store.artifact import Checkpoint, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.evaluate.likelihood import batches, log_likelihoods, span
 from components.evaluate.loss import LossConfig, draw_pages, evaluate_loss, page_windows
 from components.text.tokens import TokenSplit, save_split

@@ -13,13 +13,13 @@ import torch
 from tokenizers import Tokenizer as Words
 from tokenizers import decoders, models, pre_tokenizers
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.errors import ConfigError, DataError
-from components.core.figures import read_extra, read_report
-from components.core.items import read_items
-from components.core.shards import write_shard
+from components.core.stats.figures import read_extra, read_report
+from components.core.stats.report_items import read_items
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.evaluate.probes import Probe, house_probes, load_probes
 from components.evaluate.safety import (
     Prompted,

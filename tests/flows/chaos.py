@@ -31,13 +31,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.core.action import Workspace
-from components.core.artifact import Checkpoint, Corpus, Report, canonical
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.core.shards import map_shards, read_all, shard_name, write_shard
-from components.core.store import Store
-from components.core.workdir import Workdir, write_durably
+from components.core.store.artifact import Checkpoint, Corpus, Report, canonical
+from components.core.store.shards import map_shards, read_all, shard_name, write_shard
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir, write_durably
 from flows.step import Mill, Silent, StoreMill
 
 SHARDS, ROWS, SAVES, STEPS = 5, 400, 6, 4

@@ -22,9 +22,9 @@ from components.clean.site_lines import SiteLinesConfig, score_site_lines
 from components.collect.extract import ExtractConfig, extract
 from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
-from components.core.artifact import Corpus
-from components.core.shards import read_all, read_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all, read_shard
+from components.core.store.workdir import Workdir
 
 NOW = "2026-01-01T00:00:00Z"
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
-from components.core.processes import kill, marked
-from components.core.store import remove
+from components.core.process.process_tree import kill, marked
+from components.core.store.store import remove
 from tests.flows.conftest import AS_OF, ROOT, Mill, Server
 
 LINE = "stopped; the same command goes on from here"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
 from flows.presets.agreement import check_exportable, check_heldout_shares, disagreements
 from flows.presets.text import PRESETS, nano

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from components.core import processes
+from components.core.process import process_tree
 from components.core.settings import Settings
 from components.publish import audit
 from components.publish.approvals import Pending, now, waiting
@@ -30,9 +30,9 @@ from datetime import UTC, datetime
 from prefect import flow
 from components.core import settings
 from components.core.action import Change, Workspace
-from components.core.artifact import Report
-from components.core.config import StageConfig
-from components.core.store import Store
+from components.core.store.artifact import Report
+from components.core.config.stage_config import StageConfig
+from components.core.store.store import Store
 from components.publish import approvals
 from flows.orchestrate import PrefectMill
 from flows.posting import Poster
@@ -85,7 +85,7 @@ def worker(server: Server, settings: Settings) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
-        processes.kill(processes.marked("MODELMILL_UP", {str(settings.home)}))
+        process_tree.kill(process_tree.marked("MODELMILL_UP", {str(settings.home)}))
 
 
 def deployed(server: Server, folder: Path) -> str:
@@ -122,7 +122,7 @@ def test_the_form_counts_after_the_waiting_process_was_killed(
 
     with worker(server, settings):
         until(shown, "never paused")
-    assert processes.marked(ENGINE, {run}) == []
+    assert process_tree.marked(ENGINE, {run}) == []
     settle(settings, server.api)
     ear = Ear(settings, server.api)
     ear.look()

@@ -13,11 +13,11 @@ from prefect import flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Report
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, MillError
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.artifact import Report
+from components.core.store.store import Store
 from components.publish.approvals import NeedsApproval, Pending, decision, now
 from flows.approval import Question, Word, ask, question_text
 from flows.orchestrate import PrefectMill

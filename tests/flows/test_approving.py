@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Lineage, Report
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import GateFailed, MillError
 from components.core.progress import Progress
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.artifact import Lineage, Report
+from components.core.store.store import Store
 from components.publish import audit
 from components.publish.approvals import NeedsApproval, Pending, ask, decide, decision
 from flows.step import Silent, StoreMill

@@ -23,7 +23,7 @@ import psutil
 import pytest
 import yaml
 
-from components.core.processes import end
+from components.core.process.process_tree import end
 from components.core.settings import Settings
 from flows.deployed import assignments
 from flows.running import read_target

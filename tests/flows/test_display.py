@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from components.core.artifact import Corpus, Lineage
+from components.core.store.artifact import Corpus, Lineage
 from flows.cli import COMMANDS, app
 from flows.display import figure, rows_table
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.core.processes import create_time
+from components.core.process.process_tree import create_time
 from components.core.progress import Progress
-from components.core.store import Store
+from components.core.store.store import Store
 from flows.doctor import installed, machine, outside, privacy, serving, storing, working
 from flows.doctor.examine import examine
 from flows.doctor.finding import Finding

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Corpus
 from components.core.errors import ConfigError
 from components.core.log import mask
 from components.core.settings import Settings
+from components.core.store.artifact import Corpus
 from components.publish.dataset import push_dataset
 from flows.presets.text import TextRun
 from flows.records import repeatable

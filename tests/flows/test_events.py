@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Report
 from components.core.errors import DataError
 from components.core.progress import Progress
 from components.core.settings import Settings
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Report
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from flows.events import Events, workspace_id
 from flows.step import StoreMill
 from tests.flows.test_step import StageConfig, chain
@@ -91,7 +91,7 @@ def test_a_cached_run_tells_nothing_and_never_imports_the_client(settings: Setti
         "import sys; from pathlib import Path\n"
         "from flows.events import Events\n"
         "from flows.step import StepResult, CACHED\n"
-        "from components.core.artifact import Report, Lineage\n"
+        "from components.core.store.store.artifact import Report, Lineage\n"
         "from components.core.settings import Settings\n"
         "home = Path(sys.argv[1]); events = Events(Settings(home, home), 'x')\n"
         "events.started('a')\n"

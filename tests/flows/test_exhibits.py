@@ -9,9 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.core.artifact import Artifact, Bento, Checkpoint, Corpus, Lineage, ModelVersion
-from components.core.figures import Figure, write_report
 from components.core.settings import Settings
+from components.core.stats.figures import Figure, write_report
+from components.core.store.artifact import (
+    Artifact,
+    Bento,
+    Checkpoint,
+    Corpus,
+    Lineage,
+    ModelVersion,
+)
 from flows.exhibits import POINTS, curve, exhibit_of, figures, funnel, gates, parity, summary
 from flows.step import StepResult
 

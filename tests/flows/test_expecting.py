@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from components.core import speed as speeds_module
-from components.core.artifact import Checkpoint, Lineage
-from components.core.config import StageConfig, overlay
+from components.core import training_speed as speeds_module
+from components.core.config.stage_config import StageConfig, overlay
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.speed import Speeds, TrainingSpeed, read_speeds, renew_speed
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Lineage
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
+from components.core.training_speed import Speeds, TrainingSpeed, read_speeds, renew_speed
 from components.train.distill import DistillConfig
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.sft import FinetuneConfig

@@ -7,10 +7,10 @@ import re
 
 from rich.console import Console
 
-from components.core.artifact import Artifact, Lineage
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.progress import Progress
-from components.core.speed import Speeds, TrainingSpeed
+from components.core.store.artifact import Artifact, Lineage
+from components.core.training_speed import Speeds, TrainingSpeed
 from flows.display import Display
 from flows.forecast import Forecast, ForecastRenewal
 from flows.plan import RUNS, Planned

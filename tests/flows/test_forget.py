@@ -19,9 +19,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from components.core.artifact import Pages
-from components.core.graph import ArtifactGraph
 from components.core.settings import Settings
+from components.core.store.artifact import Pages
+from components.core.store.lineage_graph import ArtifactGraph
 from components.lineage.orders import orders_path
 from tests.flows.conftest import AS_OF, Mill, states
 

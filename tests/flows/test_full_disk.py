@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Report
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, MillError
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.artifact import Report
+from components.core.store.store import Store
+from components.core.store.workdir import full_disk_is_one_line
 from components.core.tracking import Forgiving, MemoryTracker, root_cause
-from components.core.workdir import full_disk_is_one_line
 from flows import records
 from flows.records import Record
 from flows.step import StoreMill

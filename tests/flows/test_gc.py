@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from components.core.artifact import Artifact
 from components.core.errors import DataError
-from components.core.store import Store
-from components.core.sweep import Keeping
+from components.core.store.artifact import Artifact
+from components.core.store.gc_plan import Keeping
+from components.core.store.store import Store
 from flows.doctor.storing import quick
 from flows.keeping.gc import Collection, collect, look, trashes
 from tests.flows.conftest import AS_OF, ROOT, Mill, states
@@ -82,7 +82,7 @@ def test_what_a_living_run_took_stays_whatever_the_options(hand: Hand) -> None:
     holder = f"""
         import sys
         from pathlib import Path
-        from components.core.lease import Leases
+        from components.core.store.leases import Leases
         Leases(Path(sys.argv[1])).take({hand.key(made["model"])!r})
         print("took", flush=True)
         sys.stdin.readline()
@@ -156,7 +156,7 @@ COLLECT = """
 import sys
 from pathlib import Path
 from components.core.settings import Settings
-from components.core.sweep import Keeping
+from components.core.store.gc_plan import Keeping
 from flows.keeping.gc import collect
 home = Path(sys.argv[1])
 print("ready", flush=True)
@@ -203,10 +203,10 @@ def test_killed_at_any_instant_it_leaves_whole_artifacts_and_goes_on(hand: Hand)
 RACER = """
 import os, random, sys
 from pathlib import Path
-from components.core.artifact import Corpus
-from components.core.config import StageConfig
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.config.stage_config import StageConfig
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 
 class Config(StageConfig):
     number: int = 0

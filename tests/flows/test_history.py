@@ -17,7 +17,7 @@ import pytest
 
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.core.sweep import Sweep
+from components.core.store.gc_plan import Sweep
 from flows.keeping import history
 from flows.keeping.history import AT_WORK, flow_runs, sweep_history
 from tests.flows.conftest import Mill

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
 from components.core.weights import load_model
 from components.shrink.export_hf import save_hf

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from components.core.artifact import Report
 from components.core.errors import DataError
-from components.core.figures import REPORT_FILE, Figure, write_report
-from components.core.workdir import Workdir
+from components.core.stats.figures import REPORT_FILE, Figure, write_report
+from components.core.store.artifact import Report
+from components.core.store.workdir import Workdir
 from flows.model_answers import LONGEST, read_answers
 from flows.running import Outcome
 from flows.showing import describe

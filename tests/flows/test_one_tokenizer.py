@@ -14,12 +14,12 @@ from components.align.ppo import ppo
 from components.align.preferences import PreferencesConfig, make_preferences
 from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig, train_reward
-from components.core.artifact import Adapter, Checkpoint, Corpus, Lineage, Tokenizer
 from components.core.errors import ConfigError
-from components.core.rows import DOCUMENT, document_id
-from components.core.shards import shard_name, write_shard
+from components.core.store.artifact import Adapter, Checkpoint, Corpus, Lineage, Tokenizer
+from components.core.store.document_rows import DOCUMENT, document_id
+from components.core.store.shards import shard_name, write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import read_tokenizer_digest
-from components.core.workdir import Workdir
 from components.evaluate.choice import ChoiceConfig, evaluate_choice
 from components.evaluate.compare import CompareConfig, compare_policies
 from components.evaluate.facts import FactsConfig, evaluate_facts

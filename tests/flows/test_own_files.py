@@ -11,8 +11,8 @@ from rich.console import Console
 from components.collect.scrape import scrape
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from flows.records import read_records
 from flows.running import RunOptions, plan_text, read_target, resolver, run_text
 

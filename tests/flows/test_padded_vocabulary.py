@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.artifact import Checkpoint, Export
 from components.core.errors import ConfigError
+from components.core.store.artifact import Checkpoint, Export
 from components.core.weights import load_model
 from components.evaluate.loss import LossConfig, evaluate_loss
 from components.shrink.export_hf import HfConfig, export_hf, save_hf

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from components.collect.scrape import ScrapeConfig, scrape
 from components.core.action import Workspace
-from components.core.artifact import Corpus, Report
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.settings import Settings
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Report
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from flows.history import History, scaled
 from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill, Planned
 from flows.planned import Plan

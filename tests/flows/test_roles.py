@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from components.clean.select import select
-from components.core.artifact import Corpus, Lineage, Scores, Tokenizer, Tokens
+from components.core.store.artifact import Corpus, Lineage, Scores, Tokenizer, Tokens
 from components.train.pretrain import pretrain
 from flows.cli import app
 from flows.roles import roles_of

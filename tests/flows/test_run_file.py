@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from components.core.config import read_yaml
+from components.core.config.stage_config import read_yaml
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from flows.cli import app

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from components.core import log
-from components.core.artifact import Instructions, Tokenizer
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.artifact import Instructions, Tokenizer
+from components.core.store.store import Store
 from components.train import autopilot_settle
 from flows.cli import TOLD
 from flows.kinds import check_kind

@@ -11,13 +11,13 @@ import pytest
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Corpus, Report, Scores
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, TransientError
 from components.core.settings import Settings
-from components.core.shards import map_shards, read_shard, shard_name, write_shard
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Report, Scores
+from components.core.store.shards import map_shards, read_shard, shard_name, write_shard
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from flows.display import outcome
 from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill
 from flows.records import step_json

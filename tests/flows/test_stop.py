@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from components.core.stopping import BY_FORCE
+from components.core.process.shutdown import BY_FORCE
 from tests.flows.conftest import AS_OF, ROOT, Mill, Server, digests, free_port
 from tests.flows.stoppable import CODES, LINE, Bench, Command, Way
 

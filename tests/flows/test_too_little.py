@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from components.core.artifact import Corpus
 from components.core.errors import GateFailed
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.workdir import Workdir
 from components.validate.check_corpus import check_corpus
 from flows.presets.text import PRESETS, TextRun
 

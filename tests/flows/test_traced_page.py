@@ -14,10 +14,10 @@ from components.clean.select import SelectConfig, select
 from components.collect.extract import ExtractConfig, extract
 from components.collect.resolve import resolve
 from components.collect.scrape import NO_DATE, ScrapeConfig, scrape
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.settings import Settings
-from components.core.store import Store
+from components.core.store.store import Store
 from components.lineage.orders import record_order
 from flows.traced_page import show_page
 from flows.tracing import trace

@@ -21,10 +21,10 @@ import httpx
 import psutil
 import pytest
 
-from components.core import processes
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.locking import held
-from components.core.ports import free_port
+from components.core.io.locks import held
+from components.core.process import process_tree
+from components.core.process.ports import free_port
 from components.core.settings import Settings
 from components.publish.registry import Entry
 from flows.up import control
@@ -238,7 +238,7 @@ def platform(api: str, pid: int, began: float, state: str = UP) -> UpState:
 
 def test_a_run_finds_the_server_only_where_it_answers(settings: Settings) -> None:
     assert prefect_api(settings) is None
-    me = (os.getpid(), processes.create_time(os.getpid()))
+    me = (os.getpid(), process_tree.create_time(os.getpid()))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -258,7 +258,7 @@ def test_a_run_finds_the_server_only_where_it_answers(settings: Settings) -> Non
 
 
 def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
-    me = (os.getpid(), processes.create_time(os.getpid()))
+    me = (os.getpid(), process_tree.create_time(os.getpid()))
     write_state(settings, platform("http://127.0.0.1:4200/api", *me))
     with held(lock_file(settings)) as mine:
         assert mine

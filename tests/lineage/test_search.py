@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.core.artifact import Corpus, Tokens, canonical
 from components.core.settings import Settings
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Tokens, canonical
+from components.core.store.workdir import Workdir
 from components.lineage.search import search
 from components.pack.tokenizer import TokenizerConfig, train_tokenizer
 from components.pack.tokens import TokensConfig, pack_tokens

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.core.artifact import Corpus
+from components.core.store.artifact import Corpus
 
 DEFINED = """## {module}.{name}
 

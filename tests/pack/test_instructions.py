@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.core.artifact import Corpus, Tokens
 from components.core.errors import DataError
-from components.core.shards import read_all, write_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Tokens
+from components.core.store.shards import read_all, write_shard
+from components.core.store.workdir import Workdir
 from components.pack.instructions import InstructionsConfig, make_instructions
 from components.pack.questions import parameters, questions
 from components.text.split import heldout_pages

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from components.core.artifact import Corpus
 from components.core.errors import DataError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.pack.tokenizer import TokenizerConfig, train_tokenizer
 from components.text.chat import SPECIALS, open_tokenizer, plain_ids
 from components.text.split import is_heldout
@@ -37,8 +37,8 @@ def test_a_fresh_process_gives_the_same_bytes(docs: Corpus, again: Callable[[], 
     sealed = train_tokenizer(SMALL, docs, again())
     code = (
         "from pathlib import Path\n"
-        "from components.core.artifact import Corpus\n"
-        "from components.core.workdir import Workdir\n"
+        "from components.core.store.store.artifact import Corpus\n"
+        "from components.core.store.store.workdir import Workdir\n"
         "from components.pack.tokenizer import TokenizerConfig, train_tokenizer\n"
         f"corpus = Corpus.model_validate_json({docs.model_dump_json()!r})\n"
         f"work = Workdir.temporary(Path({str(work.root)!r}))\n"

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from components.core.artifact import Corpus, Tokenizer, Tokens
 from components.core.errors import DataError
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Tokenizer, Tokens
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.pack.tokenizer import TokenizerConfig, train_tokenizer
 from components.pack.tokens import TokensConfig, pack_tokens
 from components.text.chat import EOS_ID, open_tokenizer

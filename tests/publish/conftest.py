@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Bento, Bundle, Checkpoint, Dataset, ModelVersion, Report
-from components.core.figures import Figure, write_report
-from components.core.items import Items, write_items
 from components.core.settings import Settings
-from components.core.workdir import Workdir
+from components.core.stats.figures import Figure, write_report
+from components.core.stats.report_items import Items, write_items
+from components.core.store.artifact import Bento, Bundle, Checkpoint, Dataset, ModelVersion, Report
+from components.core.store.workdir import Workdir
 from components.publish.bentos import bentos_folder
 from components.publish.register import RegisterConfig, register
 from components.publish.registry import BUNDLE_TAG, entries

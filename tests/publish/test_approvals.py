@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.core.artifact import ModelVersion, Report
 from components.core.errors import ConfigError, DataError, GateFailed
+from components.core.store.artifact import ModelVersion, Report
 from components.publish import approvals, audit
 from components.publish.approvals import NeedsApproval, decide, pending_of, waiting
 from components.publish.by_hand import promote_by_hand

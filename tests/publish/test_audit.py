@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from components.core.artifact import canonical, digest_value
 from components.core.errors import DataError
 from components.core.settings import Settings
+from components.core.store.artifact import canonical, digest_value
 from components.publish import audit
 
 

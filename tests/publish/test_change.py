@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 
 from components.core.action import Change
-from components.core.artifact import Corpus, Dataset, Report
-from components.core.rows import document_id, shard_of
-from components.core.shards import shard_name, write_shard
-from components.core.store import remove
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus, Dataset, Report
+from components.core.store.document_rows import document_id, shard_of
+from components.core.store.shards import shard_name, write_shard
+from components.core.store.store import remove
+from components.core.store.workdir import Workdir
 from components.publish.change import ChangeConfig, measure_change
 from components.publish.register import RegisterConfig, register
 from tests.publish.conftest import Bench

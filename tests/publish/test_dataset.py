@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from components.core.action import Workspace
-from components.core.artifact import Corpus
 from components.core.errors import TransientError
 from components.core.settings import Settings
+from components.core.store.artifact import Corpus
 from components.publish.dataset import DatasetConfig, push_dataset
 
 TEXTS = ["the first page", "the second page", "the third page"]

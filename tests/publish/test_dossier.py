@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from components.clean.select import SelectConfig, select
-from components.core.artifact import Bundle, Corpus, Dataset, Lineage, ModelVersion, Report
 from components.core.errors import ConfigError
-from components.core.figures import write_report
-from components.core.graph import Node
+from components.core.stats.figures import write_report
+from components.core.store.artifact import Bundle, Corpus, Dataset, Lineage, ModelVersion, Report
+from components.core.store.lineage_graph import Node
+from components.core.store.workdir import Workdir
 from components.core.tracking import connect
-from components.core.workdir import Workdir
 from components.publish.described import described
 from components.publish.dossier import draw
 from components.publish.dossier.card import _gates
@@ -111,8 +111,8 @@ def sealed_corpus(store: Path) -> Corpus:
     """Four pages, one of a blocked host."""
     import pyarrow as pa
 
-    from components.core.rows import DOCUMENT, shard_of
-    from components.core.shards import shard_name, write_shard
+    from components.core.store.document_rows import DOCUMENT, shard_of
+    from components.core.store.shards import shard_name, write_shard
 
     given = [
         {"text": "A page that stays. " * 9, "title": EVIL},

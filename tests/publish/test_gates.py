@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from components.core.errors import ConfigError, GateFailed
-from components.core.figures import Figure, exact
+from components.core.stats.figures import Figure, exact
 from components.publish.gates import Direction, End, Gate, demand, judge, record
 
 FIGURES = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from components.core import tracking
-from components.core.artifact import Lineage, ModelVersion, Report
 from components.core.errors import ConfigError, GateFailed
-from components.core.items import Items
+from components.core.stats.report_items import Items
+from components.core.store.artifact import Lineage, ModelVersion, Report
 from components.publish import moves
 from components.publish.by_hand import rollback
 from components.publish.gates import Comparison, Gate

@@ -10,10 +10,10 @@ import pytest
 
 from components.core import tracking
 from components.core.action import Workspace
-from components.core.artifact import Bundle
 from components.core.errors import DataError, GateFailed
-from components.core.items import Items
 from components.core.settings import Settings
+from components.core.stats.report_items import Items
+from components.core.store.artifact import Bundle
 from components.core.tracking import MemoryTracker, connect, flatten
 from components.publish import register as registering
 from components.publish.promote import aliases

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from components.core.artifact import ModelVersion
 from components.core.errors import GateFailed
-from components.core.sweep import Keeping, Sweep
+from components.core.store.artifact import ModelVersion
+from components.core.store.gc_plan import Keeping, Sweep
 from components.core.tracking import connect, experiment
 from components.publish import retire
 from components.publish.promote import GATES_TAG, PROMOTED_TAG, ROLLED_BACK_TAG

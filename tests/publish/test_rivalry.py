@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from components.core.errors import ConfigError
-from components.core.figures import Figure, mean_interval, ratio_interval
-from components.core.items import Items, item_keys
-from components.core.paired import expanded_tail, pair_items
+from components.core.stats.figures import Figure, mean_interval, ratio_interval
+from components.core.stats.paired_difference import expanded_tail, pair_items
+from components.core.stats.report_items import Items, item_keys
 from components.publish.gates import Comparison, Verdict
 from components.publish.rivalry import Measured, compare
 

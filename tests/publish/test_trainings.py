@@ -9,7 +9,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from components.core.settings import Settings
-from components.core.sweep import Keeping
+from components.core.store.gc_plan import Keeping
 from components.core.tracking import TRAININGS, connect, training_tracker
 from components.lineage.purge import Purge, begin, carry_out
 from components.publish import retire

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Corpus
 from components.core.settings import Settings
-from components.core.sweep import Keeping, Sweep
+from components.core.store.artifact import Corpus
+from components.core.store.gc_plan import Keeping, Sweep
 from components.publish.dataset import DatasetConfig, datasets_lock, push_dataset
 from components.publish.unpin import listing, read_pins, sweep_datasets, unpin
 

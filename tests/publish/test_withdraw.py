@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Corpus
 from components.core.settings import Settings
+from components.core.store.artifact import Corpus
 from components.publish.dataset import DatasetConfig, push_dataset
 from components.publish.register import RegisterConfig, register
 from components.publish.registry import CHALLENGER, FORGOTTEN_TAG, entries

@@ -20,12 +20,12 @@ import httpx
 import pytest
 
 from components.core.action import Workspace
-from components.core.artifact import Bundle, Lineage, ModelVersion
 from components.core.errors import MillError
-from components.core.ports import free_port
-from components.core.processes import marked
+from components.core.process.ports import free_port
+from components.core.process.process_tree import marked
 from components.core.settings import Settings
-from components.core.workdir import Workdir
+from components.core.store.artifact import Bundle, Lineage, ModelVersion
+from components.core.store.workdir import Workdir
 from components.publish.bentos import bentos_folder, check_whole, write_file_list
 from components.publish.handover import Handover, Served
 from serving import keeper as keeping

@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from components.core.action import Change, Workspace
-from components.core.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.errors import ConfigError, DataError, GateFailed, MillError
-from components.core.figures import read_report
 from components.core.settings import Settings, child_environment
-from components.core.workdir import Workdir
+from components.core.stats.figures import read_report
+from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
+from components.core.store.workdir import Workdir
 from components.publish.bentos import bentos_folder, damaged_files
 from components.publish.handover import Served
 from components.text.chat import tokenizer_digest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.core.sweep import Keeping, Sweep
+from components.core.store.gc_plan import Keeping, Sweep
 from serving.package import bentos_folder
 from serving.shelf import sweep_bentos
 from tests.workspace import Hand

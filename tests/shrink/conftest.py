@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 
-from components.core.artifact import (
+from components.core.store.artifact import (
     Artifact,
     Checkpoint,
     Lineage,
@@ -21,8 +21,8 @@ from components.core.artifact import (
     Tokens,
     digest_folder,
 )
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.text.chat import SPECIALS
 from components.text.tokens import save_split
 from models.decoder import Decoder

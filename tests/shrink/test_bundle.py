@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from components.core.artifact import Checkpoint, Export, Tokenizer
-from components.core.config import overlay
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError, DataError, GateFailed
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Export, Tokenizer
+from components.core.store.workdir import Workdir
 from components.shrink.bundle import BundleConfig, bundle
 from components.shrink.parity import Parity, write_parity
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from components.core.artifact import Checkpoint, Tokens
 from components.core.errors import MillError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink import export_engine as stage
 from components.shrink.engine import build_engine
 from components.shrink.export_engine import EngineConfig, export_engine

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.core.artifact import Checkpoint, Tokenizer, Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.export_hf import HfConfig, export_hf, hf_parity, save_hf
 from components.shrink.parity import ParityConfig, read_parity
 from components.text.chat import open_tokenizer, prompt_ids

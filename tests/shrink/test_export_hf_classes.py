@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.core.artifact import Tokens
 from components.core.errors import ConfigError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.export_hf import hf_parity, save_hf
 from components.shrink.hf_config import hf_config, read_hf_config
 from components.shrink.import_hf import read_hf

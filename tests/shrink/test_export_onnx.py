@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from components.core.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.errors import ConfigError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink import graph
 from components.shrink.export_onnx import OnnxConfig, export_onnx
 from components.shrink.forms import plain_form, served_form

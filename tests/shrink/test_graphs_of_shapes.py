@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.artifact import Tokens
 from components.core.errors import ConfigError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.forms import plain_form, served_form
 from components.shrink.graph import save_graph, weights_of
 from components.shrink.parity import ParityConfig, measure, parity_cases

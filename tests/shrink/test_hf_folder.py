@@ -11,8 +11,8 @@ import jinja2
 import pytest
 import torch
 
-from components.core.artifact import Checkpoint, Tokenizer, Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.export_hf import HfConfig, export_hf
 from components.shrink.parity import ParityConfig
 from components.text.chat import (

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.shrink.export_hf import HfConfig, export_hf, save_hf
 from components.shrink.import_hf import ImportConfig, import_hf, read_hf
 from components.shrink.parity import ParityConfig

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.core.artifact import Tokens
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.forms import torch_form
 from components.shrink.parity import (
     Case,

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from components.core.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.errors import DataError, MillError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.shrink.export_onnx import OnnxConfig, export_onnx
 from components.shrink.graph import weights_of
 from components.shrink.parity import ParityConfig

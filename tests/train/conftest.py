@@ -13,10 +13,10 @@ from tokenizers import Tokenizer as Words
 from tokenizers import decoders, pre_tokenizers
 from tokenizers import models as kinds
 
-from components.core.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
-from components.core.shards import write_shard
+from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import save_model
-from components.core.workdir import Workdir
 from components.text.chat import SPECIALS
 from components.text.tokens import save_split
 from models.decoder import Decoder

@@ -17,10 +17,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig, load_adapter
 from components.train.recipe import OptimConfig, SafetyConfig
@@ -240,8 +240,8 @@ def test_a_corpus_shorter_than_one_batch_still_trains(store: Path, model: Checkp
 CHILD = """
 import sys
 from pathlib import Path
-from components.core.artifact import Checkpoint, Lineage, Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Lineage, Tokens
+from components.core.store.workdir import Workdir
 from components.train.adapt import AdaptConfig, adapt
 from components.train.distill import DistillConfig, distill
 root, key, stage, config, model, tokens = sys.argv[1:]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.core.artifact import Adapter, Checkpoint
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import Adapter, Checkpoint
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.train.adapters import LoraConfig, load_adapter, put_on, save_adapter
 from components.train.merge import MergeConfig, merge
 from models.decoder import Decoder

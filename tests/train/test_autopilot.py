@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.core.artifact import Tokens
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.tokens import save_split
 from components.train import autopilot_probe
 from components.train.autopilot import (

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from components.core.artifact import Tokens
 from components.core.errors import DataError
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.train.average import Average
 from components.train.loop import train
 from components.train.pretrain import pretrain

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.core.config import StageConfig, overlay
+from components.core.config.stage_config import StageConfig, overlay
 from components.core.errors import ConfigError, DataError
 from components.train.adapt import AdaptConfig
 from components.train.budget import Budget, Wish, time_budget

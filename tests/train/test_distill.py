@@ -11,10 +11,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from components.core.artifact import Checkpoint, Tokens
 from components.core.errors import ConfigError
+from components.core.store.artifact import Checkpoint, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.tokens import open_split
 from components.train.checkpoint import Checkpoints
 from components.train.distill import DistillConfig, distill

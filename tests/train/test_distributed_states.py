@@ -15,9 +15,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from components.core.artifact import Tokens
 from components.core.errors import MillError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.company import Company, join
 from components.train.launch import train_on_ranks

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.artifact import Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
 from components.train.recipe import OptimConfig
 from tests.train.test_pretrain import losses, nano

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.artifact import Tokens
 from components.core.device import device_of
 from components.core.errors import ConfigError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.train.compiling import compile_if_quicker, compile_layers, eager_layers
 from components.train.float8 import Float8Linear, check_float8, use_float8
 from components.train.memory import is_out_of_memory, largest_that_fits

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from components.core.artifact import Tokens
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import SafetyConfig
 from tests.train.conftest import NANO
@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)  # no thread of torch's may live before a fork
 import torch._dynamo  # what a first step would import
-from components.core.artifact import Lineage, Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Lineage, Tokens
+from components.core.store.workdir import Workdir
 from components.train import loop, peak
 from components.train.pretrain import PretrainConfig, pretrain
 

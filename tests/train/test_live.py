@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.artifact import Tokenizer, Tokens
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.core.speed import TrainingSpeed
+from components.core.store.artifact import Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.core.tracking import (
     STAGE_TAG,
     TRAININGS,
@@ -21,8 +21,8 @@ from components.core.tracking import (
     connect,
     training_tracker,
 )
+from components.core.training_speed import TrainingSpeed
 from components.core.weights import load_model, same_weights
-from components.core.workdir import Workdir
 from components.train import live
 from components.train.loop import LEAST_TIMED_STEPS
 from components.train.pretrain import pretrain

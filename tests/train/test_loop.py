@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.errors import MillError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from components.train.course import Course
 from components.train.loop import Job, train
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.core.artifact import Tokens
 from components.core.errors import ConfigError
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.text.tokens import open_split
 from components.train.mixture import Mixture
 from components.train.order import Stream

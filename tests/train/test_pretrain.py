@@ -17,10 +17,10 @@ import torch
 from pydantic import ValidationError
 from torch.utils.checkpoint import checkpoint
 
-from components.core.artifact import Tokens
 from components.core.errors import ConfigError, DataError
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.train.course import Course, write_course
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
@@ -104,8 +104,8 @@ def test_a_resume_keeps_the_journalled_budget(tokens: Tokens, store: Path) -> No
 CHILD = """
 import sys
 from pathlib import Path
-from components.core.artifact import Lineage, Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Lineage, Tokens
+from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain, PretrainConfig
 root, key, tokens, config = sys.argv[1:]
 work = Workdir(Path(root), key, Lineage(component="t", code="", config=""))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from components.core.errors import DataError, MillError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from components.train.course import Course
 from components.train.loop import Job, train
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.errors import ConfigError, DataError
-from components.core.shards import write_shard
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model, save_model
-from components.core.workdir import Workdir
 from components.text.chat import ASSISTANT, END_ID, SPECIALS, open_tokenizer, prompt_ids
 from components.train import loop
 from components.train.conversations import Batches, Conversations, Example, ReplayPlan

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer, Tokens
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
 from components.text.tokens import open_split
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig

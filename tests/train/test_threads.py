@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from components.core.artifact import Tokens
-from components.core.cores import usable_cores
+from components.core.process.usable_cores import usable_cores
+from components.core.store.artifact import Tokens
+from components.core.store.workdir import Workdir
 from components.core.threads import TRAINING
-from components.core.workdir import Workdir
 from components.train.budget import Wish, time_budget
 from components.train.course import JOURNAL, Course
 from components.train.loop import FEWEST_STEPS, train

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.core.artifact import Corpus
 from components.core.errors import ConfigError, GateFailed
-from components.core.figures import read_extra, read_report
-from components.core.shards import read_shard, shard_paths, write_shard
-from components.core.workdir import Workdir
+from components.core.stats.figures import read_extra, read_report
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_shard, shard_paths, write_shard
+from components.core.store.workdir import Workdir
 from components.validate.check_corpus import check_corpus
 from components.validate.document_frame import frame_of_shard
 from components.validate.suite_config import Expectation, SuiteConfig, load_suite

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.core.artifact import Tokens
 from components.core.settings import Settings
+from components.core.store.artifact import Tokens
 from components.publish.described import Described
 from components.publish.dossier.draw import number
 from components.publish.dossier.gather import Facts

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
-from components.core.artifact import ASIDE, DROPPED_BY, Checkpoint, Corpus, Pages, Tokens
-from components.core.figures import REPORT_FILE, Figure
-from components.core.graph import ArtifactGraph, Node
 from components.core.settings import Settings
-from components.core.shards import read_shard, shard_paths
+from components.core.stats.figures import REPORT_FILE, Figure
+from components.core.store.artifact import ASIDE, DROPPED_BY, Checkpoint, Corpus, Pages, Tokens
+from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.shards import read_shard, shard_paths
 from components.publish.dossier.draw import Series
 from components.publish.dossier.stages import RunStages, stages_of
 from components.publish.registry import (

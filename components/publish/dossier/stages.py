@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.core.graph import Node
+from components.core.store.lineage_graph import Node
 
 
 @dataclass(frozen=True)

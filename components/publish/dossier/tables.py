@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from components.core.figures import Figure
+from components.core.stats.figures import Figure
 from components.publish.dossier import draw
 from components.publish.dossier.gather import Facts
 from models.shape import Extras, RopeScaling

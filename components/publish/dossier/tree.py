@@ -11,7 +11,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from components.core.graph import Node
+from components.core.store.lineage_graph import Node
 
 COLUMN, ROW, BOX_WIDTH, BOX_HEIGHT = 124, 56, 112, 36
 

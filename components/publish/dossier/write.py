@@ -19,7 +19,10 @@ from markupsafe import Markup
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.artifact import (
+from components.core.config.stage_config import StageConfig
+from components.core.errors import ConfigError
+from components.core.settings import Settings, checkout
+from components.core.store.artifact import (
     Bento,
     Checkpoint,
     ModelVersion,
@@ -28,10 +31,7 @@ from components.core.artifact import (
     digest_file,
     digest_value,
 )
-from components.core.config import StageConfig
-from components.core.errors import ConfigError
-from components.core.settings import Settings, checkout
-from components.core.workdir import write_durably
+from components.core.store.workdir import write_durably
 from components.publish.described import describe, described
 from components.publish.dossier import draw, tables
 from components.publish.dossier.card import card, is_current

@@ -26,8 +26,8 @@ from components.clean.site_lines import SiteLinesConfig, score_site_lines
 from components.collect.extract import ExtractConfig, extract
 from components.collect.site import DocumentationSite, SiteConfig
 from components.collect.warc import WebPage, write_shards
-from components.core.artifact import Artifact, Pages
-from components.core.workdir import Workdir
+from components.core.store.artifact import Artifact, Pages
+from components.core.store.workdir import Workdir
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from components.clean.contamination import ContaminationConfig, contamination_of_shard
-from components.core.figures import proportion_interval
-from components.core.named import NamedFile
+from components.core.config.hashed_file import NamedFile
+from components.core.stats.figures import proportion_interval
 from flows.bench.curate.installed import distinct, documentation
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured

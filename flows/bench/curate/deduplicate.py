@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
-from components.core.artifact import Corpus
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.workdir import Workdir
 from flows.bench.curate.documents import made_up, write_corpus
 
 _SHARD = 50_000

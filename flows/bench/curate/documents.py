@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.shards import shard_name, write_shard
+from components.core.store.shards import shard_name, write_shard
 from flows.bench.curate.setting import Setting
 
 BYTES = 2300

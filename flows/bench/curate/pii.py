@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from components.core.figures import proportion_interval
+from components.core.stats.figures import proportion_interval
 from components.text.pii import find_spans
 from components.text.spans import EXAMPLE, Span
 from flows.bench.curate.setting import Setting

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.clean.judge import NAMES, JudgeConfig, learn, statistics
-from components.core.auc import auc_interval
-from components.core.figures import Figure
+from components.core.stats.figures import Figure
+from components.core.stats.roc_auc import auc_interval
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.clean.duplicates import DuplicatesConfig, score_duplicates
-from components.core.artifact import Corpus
-from components.core.shards import read_all
-from components.core.workdir import Workdir
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
 from components.text.shingles import shingle_sets
 from flows.bench.curate.documents import made_up, write_corpus
 from flows.bench.curate.setting import Setting

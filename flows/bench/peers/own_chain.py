@@ -10,11 +10,11 @@ from pathlib import Path
 from pydantic import Field
 
 from components.core.action import Workspace
-from components.core.artifact import Report
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.settings import Settings
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Report
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from flows.step import Mill, StoreMill
 
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])

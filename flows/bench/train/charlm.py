@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig
 from flows.bench.curate.setting import Setting

@@ -15,9 +15,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from components.core.artifact import Tokens
-from components.core.store import Store
-from components.core.workdir import Workdir
+from components.core.store.artifact import Tokens
+from components.core.store.store import Store
+from components.core.store.workdir import Workdir
 from components.evaluate.loss import evaluate_loss
 from components.train.pretrain import PretrainConfig, pretrain
 from flows.bench.curate.setting import Setting

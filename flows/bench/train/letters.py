@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.core.artifact import Checkpoint, Tokens
+from components.core.store.artifact import Checkpoint, Tokens
+from components.core.store.workdir import Workdir
 from components.core.weights import load_model
-from components.core.workdir import Workdir
 from components.text.tokens import open_split, save_split
 
 if TYPE_CHECKING:

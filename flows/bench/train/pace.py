@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from components.core.artifact import Lineage, Tokens
 from components.core.progress import Progress
-from components.core.workdir import Workdir
+from components.core.store.artifact import Lineage, Tokens
+from components.core.store.workdir import Workdir
 from components.text.tokens import save_split
 from components.train.pretrain import PretrainConfig, pretrain
 

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer as Words
 from tokenizers import decoders, models, pre_tokenizers
 
-from components.core.artifact import Checkpoint, Instructions, Tokenizer
-from components.core.shards import write_shard
-from components.core.workdir import Workdir
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
 from components.text.chat import SPECIALS
 from components.train.distill import DistillConfig, distill
 from components.train.mesh import ParallelConfig

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.core.artifact import digest_value
 from components.core.errors import DataError
-from components.core.shards import read_shard, write_shard
+from components.core.store.artifact import digest_value
+from components.core.store.shards import read_shard, write_shard
 
 ITEMS_FILE = "items.parquet"
 _VALUE = "value."

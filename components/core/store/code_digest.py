@@ -28,13 +28,13 @@ from typing import Any
 
 import grimp
 
-from components.core.artifact import canonical, digest_file, digest_value
 from components.core.log import get_logger
+from components.core.store.artifact import canonical, digest_file, digest_value
 
 PACKAGES = ("components", "models", "serving")
 PLUMBING = frozenset(
     f"components.core.{name}"
-    for name in ("store", "workdir", "log", "errors", "settings", "tracking")
+    for name in ("store.store", "store.workdir", "log", "errors", "settings", "tracking")
 )
 """Modules that carry a stage without shaping what it makes: they share one version number."""
 PLUMBING_VERSION = "1"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from components.core.graph import ArtifactGraph
+from components.core.store.lineage_graph import ArtifactGraph
 
 
 @dataclass(frozen=True)

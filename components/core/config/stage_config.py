@@ -14,9 +14,9 @@ from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from components.core.config.config_errors import Location, Source, problems_of
+from components.core.config.yaml12 import FileLoader, ValueLoader, checked_key
 from components.core.errors import ConfigError
-from components.core.mistakes import Location, Source, problems_of
-from components.core.yaml12 import FileLoader, ValueLoader, checked_key
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.figures import Z_95, Figure
+from components.core.stats.figures import Z_95, Figure
 
 
 def auc_interval(

@@ -7,7 +7,8 @@
     store/uses/            which keys the living processes work with: `modelmill gc` leaves them
     store/code.json        digests of modules by the sha256 of their source; may be deleted
 
-Key = digest of (component, code, config, parents). See ``components/core/code.py`` for "code".
+Key = digest of (component, code, config, parents). See ``components/core/store/code_digest.py`` for
+"code".
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from components.core.artifact import (
+from components.core.config.stage_config import StageConfig
+from components.core.errors import DataError
+from components.core.log import get_logger
+from components.core.progress import Progress
+from components.core.store.artifact import (
     MANIFEST,
     Artifact,
     Inputs,
@@ -34,15 +39,11 @@ from components.core.artifact import (
     digest_value,
     parents_of,
 )
-from components.core.code import CodeIndex, component_name
-from components.core.config import StageConfig
-from components.core.errors import DataError
-from components.core.executor import Executor
-from components.core.lease import Leases
-from components.core.log import get_logger
-from components.core.progress import Progress
+from components.core.store.code_digest import CodeIndex, component_name
+from components.core.store.executor import Executor
+from components.core.store.leases import Leases
+from components.core.store.workdir import STAGE_FILE, Workdir, full_disk_is_one_line, write_durably
 from components.core.threads import StageThreads
-from components.core.workdir import STAGE_FILE, Workdir, full_disk_is_one_line, write_durably
 
 A = TypeVar("A", bound=Artifact)
 CODE_FILE = "code.json"

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core.artifact import canonical
-from components.core.cores import usable_cores
-from components.core.locking import locked
+from components.core.io.locks import locked
 from components.core.log import get_logger
-from components.core.workdir import write_durably
+from components.core.process.usable_cores import usable_cores
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 log = get_logger(__name__)
 AT_SETUP = "set-up"

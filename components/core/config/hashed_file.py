@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from components.core.artifact import digest_file
-from components.core.config import StageConfig
+from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.store.artifact import digest_file
 
 
 class NamedFile(StageConfig):

@@ -1,10 +1,10 @@
 """The difference between two models over what both were asked, with an interval.
 
-Pairs are made by the keys of ``components/core/items.py``. Pages are resampled, never questions,
-since those about one page resemble each other. The interval is the percentile bootstrap's,
-expanded for few pages (Hesterberg 2015, doi 10.1080/00031305.2015.1089789, section 4.3): its
-quantiles are those that make it as wide as Student's t asks for; plain percentiles of ten pages
-are 18 % too narrow, and noise would pass more often than it should.
+Pairs are made by the keys of ``components/core/stats/report_items.py``. Pages are resampled, never
+questions, since those about one page resemble each other. The interval is the percentile
+bootstrap's, expanded for few pages (Hesterberg 2015, doi 10.1080/00031305.2015.1089789, section
+4.3): its quantiles are those that make it as wide as Student's t asks for; plain percentiles of ten
+pages are 18 % too narrow, and noise would pass more often than it should.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.figures import Z_95, Figure
-from components.core.items import Items
+from components.core.stats.figures import Z_95, Figure
+from components.core.stats.report_items import Items
 
 RESAMPLES = 10_000
 _AT_ONCE = 4_000_000

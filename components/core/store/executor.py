@@ -17,9 +17,9 @@ from typing import Any, Protocol, TypeVar
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
 
-from components.core.cores import usable_cores
 from components.core.errors import DataError
-from components.core.stopping import shielded
+from components.core.process.shutdown import shielded
+from components.core.process.usable_cores import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

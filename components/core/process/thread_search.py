@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from components.core.cores import usable_cores
+from components.core.process.usable_cores import usable_cores
 from components.core.settings import openmp_threads
 
 SLOWER = 1.5

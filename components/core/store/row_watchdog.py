@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from components.core.executor import WorkerLost
+from components.core.store.executor import WorkerLost
 
 _NUMBER = struct.Struct("<q")
 MOST_LOST = 50

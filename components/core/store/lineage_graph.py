@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from components.core.artifact import MANIFEST
-from components.core.workdir import STAGE_FILE
+from components.core.store.artifact import MANIFEST
+from components.core.store.workdir import STAGE_FILE
 
 
 @dataclass(frozen=True)

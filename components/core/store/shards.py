@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.core.errors import DataError
-from components.core.workdir import Workdir
+from components.core.store.workdir import Workdir
 
 ROW_GROUP = 4096
 

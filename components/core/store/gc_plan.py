@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.core.trash import size_of
+from components.core.store.trash import size_of
 
 DAY = 86_400.0
 

@@ -15,16 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.core.artifact import (
-    MANIFEST,
-    VOLATILE,
-    Artifact,
-    Lineage,
-    digest_folder,
-)
 from components.core.errors import MillError
-from components.core.executor import Executor, Inline
 from components.core.progress import Progress
+from components.core.store.artifact import MANIFEST, VOLATILE, Artifact, Lineage, digest_folder
+from components.core.store.executor import Executor, Inline
 
 A = TypeVar("A", bound=Artifact)
 STAGE_FILE = "stage.json"

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core.artifact import canonical
 from components.core.errors import DataError
-from components.core.workdir import write_durably
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
 
 REPORT_FILE = "report.json"
 RESAMPLES = 2000
