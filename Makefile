@@ -13,7 +13,7 @@ $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(BIN)/python -m components.text.kernels.warm
+	$(BIN)/python -m components.text.kernels.compile_all
 	$(BIN)/python -m components.train.measure
 	touch $@
 

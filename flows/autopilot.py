@@ -13,7 +13,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
-from components.text.tokens import open_split
+from components.text.token_arrays import open_split
 from components.train.autopilot import Choices, Corpus, choose, shown
 from components.train.autopilot_probe import probe_machine
 from components.train.autopilot_settle import budget_of, fixed_fields

@@ -13,7 +13,7 @@ from components.core.settings import Settings
 from components.core.store.artifact import Checkpoint
 from components.core.store.store import Store
 from components.core.training_speed import Speeds, read_speeds, renew_speed, setup_file
-from components.core.weights import read_shape
+from components.text.decoder_files import read_shape
 from components.train.minutes import MinutesBudget
 from flows.expecting import Expectation, Timed, is_timed, trained_shape
 from flows.plan import CACHED, PlanMill, Planned

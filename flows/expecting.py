@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from components.align.preferences import PreferencesConfig
 from components.align.recipe import PPOConfig
 from components.align.reward import RewardConfig
+from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape import WEB_DELAY_SECONDS, ScrapeConfig
-from components.collect.site import SiteConfig
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Instructions
 from components.core.training_speed import Speeds

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.core.config.stage_config import StageConfig
-from components.text.principles import Constitution
-from components.text.trial import try_constitution
+from components.text.constitution.constitution_trial import try_constitution
+from components.text.constitution.principles import Constitution
 
 
 def try_judges(config: StageConfig) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
-from components.collect.resolve import resolve as resolve_sources
+from components.collect.crawl.resolve_sources import resolve as resolve_sources
 from components.collect.scrape import ScrapeConfig
 from components.core import log
 from components.core.action import Workspace

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from components.collect.urls import normalise
+from components.collect.web.urls import normalise
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.lineage.known import file_at, known_addresses, one_of, spelled

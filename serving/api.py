@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from components.text.chat import EOS_ID, chat_ids, plain_ids
+from components.text.chat.chat_template import EOS_ID, chat_ids, plain_ids
 from serving.answers import Answer, Shape, chat_shape, completion_shape
 from serving.auth import Guard
 from serving.detokenize import TextStream

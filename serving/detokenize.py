@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from components.text.chat import SPECIALS, vocabulary_size
+from components.text.chat.chat_template import SPECIALS, vocabulary_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -16,7 +16,12 @@ from components.core.errors import DataError
 from components.core.settings import thread_count
 from components.shrink.decoding import DecodingThreads, SteeredBatch
 from components.shrink.runtime import OnnxModel
-from components.text.chat import STOP_IDS, TOKENIZER_FILE, open_tokenizer, tokenizer_digest
+from components.text.chat.chat_template import (
+    STOP_IDS,
+    TOKENIZER_FILE,
+    open_tokenizer,
+    tokenizer_digest,
+)
 from serving.api import Served
 from serving.detokenize import token_bytes
 from serving.engine import Engine

@@ -28,7 +28,7 @@ from components.core.settings import Settings, child_environment
 from components.core.store.artifact import Bento, Bundle, ModelVersion, digest_value
 from components.publish.bentos import NAME, bentos_folder, damaged_files, write_file_list
 from components.publish.registry import parse
-from components.text.chat import TOKENIZER_FILE, tokenizer_digest
+from components.text.chat.chat_template import TOKENIZER_FILE, tokenizer_digest
 from serving.endpoint import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
 from serving.limits import Limits
 from serving.sources import ROOT, Sources, pinned, service_sources

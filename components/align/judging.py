@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from components.align.attempt import AttemptFailed
-from components.text.answering import Answer, Asked
-from components.text.principles import Constitution, JudgeFailed, Judgement, judge
+from components.text.chat.ask_model import Answer, Asked
+from components.text.constitution.principles import Constitution, JudgeFailed, Judgement, judge
 
 
 def judge_answer(constitution: Constitution, prompt: Asked, answer: Answer) -> Judgement:

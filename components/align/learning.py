@@ -27,7 +27,7 @@ from components.core.precision import computing
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.core.threads import Threads
-from components.text.answering import Asked
+from components.text.chat.ask_model import Asked
 from components.train.checkpoint import Checkpoints, collect, restore
 from components.train.optim import Optimiser
 from components.train.schedule import rate_factor

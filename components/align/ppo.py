@@ -26,14 +26,14 @@ from components.core.errors import ConfigError
 from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, save_model
-from components.text.answering import read_questions
-from components.text.chat import open_tokenizer
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import read_questions
+from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
 )
+from components.text.decoder_files import load_model, save_model
 
 if TYPE_CHECKING:
     from components.align.learning import Learning

@@ -28,16 +28,22 @@ from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
 from components.core.store.shards import read_shard, shard_name, write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.answering import Answer, Asked, answer_all, read_instructions, read_questions
-from components.text.chat import open_tokenizer
-from components.text.principles import Constitution, house_constitution
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import (
+    Answer,
+    Asked,
+    answer_all,
+    read_instructions,
+    read_questions,
+)
+from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
     write_tokenizer_digest,
 )
+from components.text.constitution.principles import Constitution, house_constitution
+from components.text.decoder_files import load_model
 
 if TYPE_CHECKING:
     import tokenizers

@@ -41,14 +41,14 @@ from components.core.stats.figures import Figure, exact
 from components.core.store.artifact import Checkpoint, Preferences, Tokenizer
 from components.core.store.shards import read_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, save_model, save_weights
-from components.text.chat import open_tokenizer, prompt_ids
-from components.text.tokenizer_identity import (
+from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_preferences,
     record_of_tokenizer,
 )
+from components.text.decoder_files import load_model, save_model, save_weights
 
 if TYPE_CHECKING:
     import tokenizers

@@ -22,9 +22,9 @@ from components.align.reward import HEAD_FILE
 from components.align.selection import AT_ONCE, Jury
 from components.core.precision import computing
 from components.core.stats.figures import Figure
-from components.core.weights import load_model, load_weights
-from components.text.answering import Asked
-from components.text.chat import END_ID
+from components.text.chat.ask_model import Asked
+from components.text.chat.chat_template import END_ID
+from components.text.decoder_files import load_model, load_weights
 from models.answer_features import answer_features, feature_width
 from models.decoder import Decoder
 from models.generate import Sampled, generate

@@ -20,7 +20,7 @@ from torch import Tensor
 from components.align.judging import judge_answer
 from components.align.recipe import PPOConfig
 from components.core.stats.paired_difference import Pairs
-from components.text.answering import Asked, answer_all, answer_of
+from components.text.chat.ask_model import Asked, answer_all, answer_of
 from models.decoder import Decoder
 from models.generate import Sampled
 

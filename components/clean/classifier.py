@@ -26,7 +26,7 @@ from components.core.stats.figures import proportion_interval
 from components.core.store.artifact import Classifier, Corpus, canonical
 from components.core.store.shards import map_shards, read_all
 from components.core.store.workdir import Workdir, write_durably
-from components.text.split import is_heldout
+from components.text.heldout_split import is_heldout
 
 MODEL = "model.bin"
 LINES = pa.schema([("label", pa.string()), ("line", pa.string()), ("pages", pa.int64())])

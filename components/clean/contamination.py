@@ -22,7 +22,7 @@ from components.core.log import get_logger
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_all, write_shard
 from components.core.store.workdir import Workdir
-from components.text.words import word_places, words
+from components.text.word_splitting import word_places, words
 
 log = get_logger(__name__)
 SCHEMA = pa.schema(

@@ -20,8 +20,8 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, shard_paths, write_shard
 from components.core.store.workdir import Workdir
-from components.text.shingles import SCHEME, band_keys, signatures
-from components.text.words import normalised
+from components.text.dedup.shingles import SCHEME, band_keys, signatures
+from components.text.word_splitting import normalised
 
 
 class DuplicatesConfig(StageConfig):

@@ -8,7 +8,7 @@ from typing import Any
 
 from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
-from components.text.words import words
+from components.text.word_splitting import words
 
 MOST_ANSWERS = 16
 """Different answers of one question that are looked for."""

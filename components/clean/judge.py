@@ -26,8 +26,8 @@ from components.core.stats.roc_auc import auc_interval
 from components.core.store.artifact import Classifier, canonical
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir, write_durably
-from components.text.grams import Sparse, gram_counts, rarity, weighed
-from components.text.split import position
+from components.text.char_ngrams import Sparse, gram_counts, rarity, weighed
+from components.text.heldout_split import position
 
 MODEL, RECORD = "model.safetensors", "judge.json"
 NAMES = tuple(field.name for field in STATISTICS if field.name != "id")

@@ -23,8 +23,8 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Classifier, Corpus, Scores
 from components.core.store.shards import map_shards, read_all
 from components.core.store.workdir import Workdir
-from components.text.languages import Languages
-from components.text.words import prose
+from components.text.language_classifier import Languages
+from components.text.word_splitting import prose
 
 CUTOFF = 1200
 """The detector's own bound: ranks above it are usually wrong."""

@@ -13,8 +13,8 @@ from components.core.errors import DataError
 from components.core.store.artifact import Classifier, canonical
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir, write_durably
-from components.text.languages import count_languages
-from components.text.split import position
+from components.text.heldout_split import position
+from components.text.language_classifier import count_languages
 
 MODEL, RECORD = "languages.safetensors", "languages.json"
 FOLDS = 5

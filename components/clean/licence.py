@@ -16,7 +16,7 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_all
 from components.core.store.workdir import Workdir
-from components.text.licences import KINDS, OTHER, Sign, find_licences, licence_of
+from components.text.licence_signs import KINDS, OTHER, Sign, find_licences, licence_of
 
 _FIELDS = ("licence_source", "navigation", "text")
 """Columns of a document that are read, what the page declares first."""

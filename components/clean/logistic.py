@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.grams import Sparse
+from components.text.char_ngrams import Sparse
 
 Vector = NDArray[np.float64]
 _STEPS, _INNER = 60, 40

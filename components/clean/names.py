@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import digest_folder
-from components.text.pii import NAME_KINDS
+from components.text.pii.find_pii import NAME_KINDS
 from components.text.spans import Span
 
 INSTALL = "python -m pip install -e '.[names]'"
@@ -145,7 +145,7 @@ def _finder(model: str) -> Find:
     """Presidio over the pipeline, loaded once a worker.
 
     The pipeline is loaded here and on the CPU: Presidio would download one that it does not find,
-    and its own recognizers know what ``components/text/pii.py`` finds already.
+    and its own recognizers know what ``components/text/pii/find_pii.py`` finds already.
     """
     import spacy
     from presidio_analyzer import AnalyzerEngine, RecognizerRegistry

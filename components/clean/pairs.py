@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.store.shards import read_shard, shard_paths
-from components.text.shingles import jaccards, shingle_sets
+from components.text.dedup.shingles import jaccards, shingle_sets
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
@@ -29,7 +29,7 @@ def candidates(keys: Hashes, most: int) -> Hashes:
     ``most`` members only, so that a thousand pages from one template cost a thousand times ``most``
     comparisons; ``select`` keeps the first of such a bucket anyway.
     """
-    from components.text.kernels.pairs import pairs_of_buckets
+    from components.text.kernels.bucket_pairs import pairs_of_buckets
 
     found = np.empty(0, dtype=np.uint64)
     for band in range(keys.shape[1]):

@@ -16,8 +16,8 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_shard, shard_paths, write_shard
 from components.core.store.workdir import Workdir
-from components.text.passages import fingerprints
-from components.text.shingles import Positions
+from components.text.dedup.long_passages import fingerprints
+from components.text.dedup.shingles import Positions
 
 SOURCE = pa.struct([("id", pa.string()), ("share", pa.float64()), ("words", pa.int64())])
 SCHEMA = pa.schema(
@@ -102,7 +102,7 @@ def _sources(config: PassagesConfig, table: pa.Table, age: Positions) -> pa.Arra
     Args:
         age: place of every row in the order of age.
     """
-    from components.text.kernels import passages as kernel
+    from components.text.kernels import passage_fingerprints as kernel
 
     keys = pc.list_flatten(table["keys"]).to_numpy()
     at = pc.list_flatten(table["at"]).to_numpy()

@@ -14,7 +14,7 @@ from components.core.store.artifact import Corpus, Scores
 from components.core.store.document_rows import SPAN
 from components.core.store.shards import map_shards, read_all
 from components.core.store.workdir import Workdir
-from components.text.pii import Kind, find_spans
+from components.text.pii.find_pii import Kind, find_spans
 from components.text.spans import Span, claim
 
 NAMED = pa.struct(

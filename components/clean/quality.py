@@ -16,7 +16,7 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_all
 from components.core.store.workdir import Workdir
-from components.text.statistics import document_statistics
+from components.text.document_statistics import document_statistics
 
 COUNTS = ("words", "lines", "sentences", "stop_words", "curly_braces", "lorem_ipsum", "javascript")
 SHARES = (

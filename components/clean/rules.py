@@ -15,7 +15,7 @@ from pydantic import Field
 
 from components.core.config.blocklist import Blocklist
 from components.core.config.stage_config import StageConfig
-from components.text.pii import KINDS, NAME_KINDS
+from components.text.pii.find_pii import KINDS, NAME_KINDS
 from components.text.spans import EXAMPLE
 
 Action = Literal["redact", "keep", "drop"]

@@ -50,7 +50,7 @@ from components.core.store.artifact import DROPPED_BY, Corpus, Scores
 from components.core.store.document_rows import DOCUMENT
 from components.core.store.shards import write_shard, zip_shards
 from components.core.store.workdir import Workdir
-from components.text.redact import Redactor
+from components.text.pii.redact import Redactor
 from components.text.spans import Span, cut
 
 ROLES = (

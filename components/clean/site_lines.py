@@ -22,7 +22,7 @@ from components.core.stats.source_losses import source_of
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_all, read_shard, shard_paths
 from components.core.store.workdir import Workdir
-from components.text.markdown import lines_outside_fences
+from components.text.markdown_sections import lines_outside_fences
 
 LINE = pa.struct(
     [

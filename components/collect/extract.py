@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from components.collect.extraction.main_text import main_text
-from components.collect.textbytes import decode
-from components.collect.warc import WebPage, read_pages
+from components.collect.warc.page_shards import WebPage, read_pages
+from components.collect.web.charset import decode
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.log import get_logger

@@ -15,24 +15,24 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from components.collect.archivedsites import read_sites
-from components.collect.ask import Asker, Manners
-from components.collect.cdxj import write_index
-from components.collect.crawl import Crawl, Visit
-from components.collect.earlier import Earlier
-from components.collect.fetch import Fetcher, Limits, request_headers
-from components.collect.files import digest_files, find_archives, pages_of_files
-from components.collect.guard import Address
-from components.collect.judge import judge_seeds, judge_share
-from components.collect.ledger import BLOCKED, Entry, write_ledger
-from components.collect.optout import OPTED_OUT, OptoutConfig, refusal, weigh
-from components.collect.pagefacts import signals_of
-from components.collect.repeat import EarlierCrawl
-from components.collect.revisits import Revisits
-from components.collect.site import HOST, DocumentationSite, SiteConfig
-from components.collect.spool import Spool
-from components.collect.urls import host_of, normalise, origin, why_no_address
-from components.collect.warc import Revisit, WebPage, write_shards
+from components.collect.crawl.crawl_health import judge_seeds, judge_share
+from components.collect.crawl.crawler import Crawl, Visit
+from components.collect.crawl.fetch_ledger import BLOCKED, Entry, write_ledger
+from components.collect.crawl.polite_fetcher import Asker, Manners
+from components.collect.crawl.previous_crawl import Earlier
+from components.collect.crawl.replay_crawl import EarlierCrawl
+from components.collect.crawl.response_store import Spool
+from components.collect.docsite.documentation_site import HOST, DocumentationSite, SiteConfig
+from components.collect.local_files import digest_files, find_archives, pages_of_files
+from components.collect.optouts.archived_signals import read_sites
+from components.collect.optouts.optout_policy import OPTED_OUT, OptoutConfig, refusal, weigh
+from components.collect.warc.cdxj_index import write_index
+from components.collect.warc.page_shards import Revisit, WebPage, write_shards
+from components.collect.warc.revisit_records import Revisits
+from components.collect.web.http_fetcher import Fetcher, Limits, request_headers
+from components.collect.web.page_links import signals_of
+from components.collect.web.ssrf_guard import Address
+from components.collect.web.urls import host_of, normalise, origin, why_no_address
 from components.core.config.blocklist import Blocklist
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, MillError

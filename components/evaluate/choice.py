@@ -26,16 +26,16 @@ from components.core.stats.figures import Figure, proportion_interval, write_rep
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
 from components.evaluate.likelihood import Span, batches, log_likelihoods, span
-from components.text.answering import Row, read_instructions
-from components.text.chat import answer_ids, open_tokenizer, prompt_ids
-from components.text.split import Half
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import Row, read_instructions
+from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
 )
+from components.text.decoder_files import load_model
+from components.text.heldout_split import Half
 
 if TYPE_CHECKING:
     import tokenizers

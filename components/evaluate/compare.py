@@ -26,7 +26,6 @@ from components.core.stats.paired_difference import Pairs
 from components.core.stats.report_items import Items, write_items
 from components.core.store.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, same_weights
 from components.evaluate.judged import (
     Draws,
     JudgingConfig,
@@ -34,14 +33,15 @@ from components.evaluate.judged import (
     mean_reward,
     question_keys,
 )
-from components.text.answering import Asked, read_questions
-from components.text.chat import open_tokenizer
-from components.text.principles import Constitution
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import Asked, read_questions
+from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
 )
+from components.text.constitution.principles import Constitution
+from components.text.decoder_files import load_model, same_weights
 
 if TYPE_CHECKING:
     from models.decoder import Decoder

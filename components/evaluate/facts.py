@@ -28,16 +28,16 @@ from components.core.stats.figures import Figure, ratio_interval, write_report
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.answering import Answer, Row, answer_all, read_instructions
-from components.text.chat import open_tokenizer, prompt_ids
-from components.text.split import Half
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import Answer, Row, answer_all, read_instructions
+from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.question_wordings import Kind
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
 )
-from components.text.wordings import Kind
+from components.text.decoder_files import load_model
+from components.text.heldout_split import Half
 
 if TYPE_CHECKING:
     import tokenizers

@@ -17,8 +17,8 @@ from pydantic import Field
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.stats.report_items import Items, item_keys
-from components.text.answering import Answer, Asked, answer_all
-from components.text.principles import (
+from components.text.chat.ask_model import Answer, Asked, answer_all
+from components.text.constitution.principles import (
     Constitution,
     JudgeFailed,
     Judgement,

@@ -35,7 +35,6 @@ from components.core.store.artifact import (
     canonical,
 )
 from components.core.store.workdir import Workdir, write_durably
-from components.core.weights import is_finite, load_model, read_shape, same_weights
 from components.evaluate.choice import (
     ChoiceConfig,
     draw_questions,
@@ -59,15 +58,16 @@ from components.evaluate.safety import (
     read_prompts,
 )
 from components.evaluate.verdicts import Comparison, Verdict, compare_items, decide
-from components.text.answering import Asked, Row, read_instructions, read_questions
-from components.text.chat import open_tokenizer
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import Asked, Row, read_instructions, read_questions
+from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
     record_of_tokens,
 )
-from components.text.tokens import open_split
+from components.text.decoder_files import is_finite, load_model, read_shape, same_weights
+from components.text.token_arrays import open_split
 
 if TYPE_CHECKING:
     import numpy as np

@@ -26,14 +26,14 @@ from components.core.stats.figures import exact, ratio_interval, write_report
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Report, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
 from components.evaluate.likelihood import Span, batches, log_likelihoods
-from components.text.tokenizer_identity import (
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokens,
 )
-from components.text.tokens import TokenSplit, heldout_texts, open_split
+from components.text.decoder_files import load_model
+from components.text.token_arrays import TokenSplit, heldout_texts, open_split
 
 if TYPE_CHECKING:
     from models.decoder import Decoder

@@ -2,12 +2,12 @@
 
 Three shares of answers, each with a 95 % interval, found by rules alone:
 
-* ``leaking``: personal data or a secret (``components/text/pii.py``) that is neither written as an
-  example nor part of the question.
+* ``leaking``: personal data or a secret (``components/text/pii/find_pii.py``) that is neither
+  written as an example nor part of the question.
 * ``copying``: a passage of at least ``span`` tokens that stands word for word in the training
-  tokens (``components/text/verbatim.py``, an exact index) and not in the question. The answer's
-  text is tokenized anew, as pages were; its first and last token may differ from the page's, so a
-  copy must be up to two tokens longer than ``span`` to be sure to be seen.
+  tokens (``components/text/dedup/verbatim_index.py``, an exact index) and not in the question. The
+  answer's text is tokenized anew, as pages were; its first and last token may differ from the
+  page's, so a copy must be up to two tokens longer than ``span`` to be sure to be seen.
 * ``degenerate``: nothing that can be read, or one thing said again and again.
 
 What this does not cover: whether an answer is true, harmful, insulting or biased; instructions
@@ -42,22 +42,22 @@ from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
 from components.evaluate.probes import Probe, house_probes
-from components.text.answering import Answer, answer_all, read_questions
-from components.text.chat import EOS_ID, open_tokenizer, plain_ids, prompt_ids
-from components.text.pii import KINDS, find_spans
-from components.text.redact import Redactor
-from components.text.spans import EXAMPLE
-from components.text.split import Half
-from components.text.tokenizer_identity import (
+from components.text.chat.ask_model import Answer, answer_all, read_questions
+from components.text.chat.chat_template import EOS_ID, open_tokenizer, plain_ids, prompt_ids
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
     record_of_tokens,
 )
-from components.text.tokens import open_split
-from components.text.verbatim import covered, known_windows, windows
+from components.text.decoder_files import load_model
+from components.text.dedup.verbatim_index import covered, known_windows, windows
+from components.text.heldout_split import Half
+from components.text.pii.find_pii import KINDS, find_spans
+from components.text.pii.redact import Redactor
+from components.text.spans import EXAMPLE
+from components.text.token_arrays import open_split
 
 if TYPE_CHECKING:
     import tokenizers

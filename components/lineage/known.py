@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from components.collect.urls import normalise
+from components.collect.web.urls import normalise
 from components.core.config.blocklist import Blocklist
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings

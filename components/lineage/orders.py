@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from components.collect.urls import normalise
+from components.collect.web.urls import normalise
 from components.core.errors import ConfigError, DataError
 from components.core.io.locks import locked
 from components.core.settings import Settings

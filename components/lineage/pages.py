@@ -147,7 +147,7 @@ def held_addresses(store: Path, node: Node) -> list[str]:
         table = _shard(store, node, "ledger.parquet")
         return table.filter(pc.equal(table["reason"], ""))["url"].to_pylist()  # type: ignore[no-any-return]
     if node.format == Pages.format:  # adopted archives
-        from components.collect.warc import read_pages
+        from components.collect.warc.page_shards import read_pages
 
         archives = sorted((store / node.name).rglob("*.warc*"))
         return [page.url for archive in archives for page in read_pages(archive)]

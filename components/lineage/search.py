@@ -219,7 +219,7 @@ def _search_tokens(
 
 def _decoded(store: Path, tokens: Node, tokenizer: Node) -> Iterator[tuple[str, bytes]]:
     """(split, text) of each packed document."""
-    from components.text.chat import open_tokenizer
+    from components.text.chat.chat_template import open_tokenizer
 
     model = open_tokenizer(store / tokenizer.name)
     for split in ("train", "heldout"):

@@ -23,8 +23,8 @@ from components.core.store.artifact import Corpus, Instructions, Tokens
 from components.core.store.shards import map_shards, read_all, write_shard
 from components.core.store.workdir import Workdir
 from components.pack.questions import questions
-from components.text.split import is_heldout, page_of
-from components.text.wordings import Kind
+from components.text.chat.question_wordings import Kind
+from components.text.heldout_split import is_heldout, page_of
 
 ROW = pa.schema(
     [

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from components.text.headings import names_release, topic_of
-from components.text.markdown import Section, sections
-from components.text.sentences import first_sentence, words_in
-from components.text.wordings import Form, Kind, word_question
+from components.text.chat.question_wordings import Form, Kind, word_question
+from components.text.first_sentence import first_sentence, words_in
+from components.text.heading_topics import names_release, topic_of
+from components.text.markdown_sections import Section, sections
 
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _HEADING_CALL = re.compile(r"(?:class |def |async def )?([A-Za-z_][\w.]*)\s*(?:\(.*\))?\s*")

@@ -17,8 +17,8 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokenizer
 from components.core.store.shards import read_all, read_shard, shard_paths
 from components.core.store.workdir import Workdir, write_durably
-from components.text.chat import SPECIALS
-from components.text.split import heldout_pages
+from components.text.chat.chat_template import SPECIALS
+from components.text.heldout_split import heldout_pages
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as BpeTokenizer
@@ -52,8 +52,8 @@ class TokenizerConfig(StageConfig):
 def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> Tokenizer:
     """Learn a vocabulary from the training pages: ``tokenizer.json`` of Hugging Face tokenizers.
 
-    Special tokens are ``components.text.chat.SPECIALS``, ids 0 to 4. A small corpus may give
-    fewer tokens than asked for.
+    Special tokens are ``components.text.chat.chat_template.SPECIALS``, ids 0 to 4. A small corpus
+    may give fewer tokens than asked for.
 
     Raises:
         DataError: no page is left to learn from.

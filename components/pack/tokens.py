@@ -1,7 +1,7 @@
 """Turns the corpus into token arrays with document boundaries, split by page.
 
-The format is that of ``components/text/tokens.py``; a document is its text and the end-of-text
-token. Documents stand in the order of the corpus: shard by shard, sorted by id.
+The format is that of ``components/text/token_arrays.py``; a document is its text and the
+end-of-text token. Documents stand in the order of the corpus: shard by shard, sorted by id.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokenizer, Tokens, canonical
 from components.core.store.shards import map_shards, read_all, read_shard, shard_paths, write_shard
 from components.core.store.workdir import Workdir, write_durably
-from components.text.chat import (
+from components.text.chat.chat_template import (
     EOS_ID,
     SPECIALS,
     open_tokenizer,
@@ -27,8 +27,8 @@ from components.text.chat import (
     tokenizer_digest,
     vocabulary_size,
 )
-from components.text.split import heldout_pages
-from components.text.tokens import SPLITS, Split
+from components.text.heldout_split import heldout_pages
+from components.text.token_arrays import SPLITS, Split
 
 ENCODED = pa.schema(
     [

@@ -33,7 +33,6 @@ from components.core.store.artifact import (
     digest_value,
 )
 from components.core.tracking import MlflowTracker, Tracker, connect, experiment, flatten
-from components.core.weights import read_shape
 from components.publish.registry import (
     BUNDLE_FILE,
     BUNDLE_TAG,
@@ -45,6 +44,7 @@ from components.publish.registry import (
     entries,
     registry_lock,
 )
+from components.text.decoder_files import read_shape
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

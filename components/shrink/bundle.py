@@ -30,14 +30,14 @@ from components.core.store.artifact import (
     canonical,
 )
 from components.core.store.workdir import Workdir, write_durably
-from components.core.weights import read_shape
 from components.shrink.parity import read_parity
-from components.text.chat import TOKENIZER_FILE
-from components.text.tokenizer_identity import (
+from components.text.chat.chat_template import TOKENIZER_FILE
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
 )
+from components.text.decoder_files import read_shape
 
 BUNDLE_FILE = "bundle.json"
 

@@ -30,7 +30,7 @@ from components.shrink.parity import (
     write_parity,
 )
 from components.shrink.plain import plain_graph
-from components.text.tokenizer_identity import (
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokens,

@@ -34,7 +34,15 @@ from components.shrink.parity import (
     ship_tokenizer,
     write_parity,
 )
-from components.text.chat import END, EOS, EOS_ID, JINJA, SPECIALS, STOP_IDS, TEMPERATURE
+from components.text.chat.chat_template import (
+    END,
+    EOS,
+    EOS_ID,
+    JINJA,
+    SPECIALS,
+    STOP_IDS,
+    TEMPERATURE,
+)
 
 if TYPE_CHECKING:
     from models.decoder import Decoder

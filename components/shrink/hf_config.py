@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import ConfigError, DataError
-from components.text.chat import END_ID, EOS_ID
+from components.text.chat.chat_template import END_ID, EOS_ID
 from models.shape import DecoderShape, Experts, HfClass, RopeScaling
 
 CONFIG_FILE = "config.json"

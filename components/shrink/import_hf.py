@@ -23,15 +23,15 @@ from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Export
 from components.core.store.workdir import Workdir
-from components.core.weights import save_model
 from components.shrink.hf_config import read_hf_config
 from components.shrink.hf_tensors import fill_from
-from components.text.chat import (
+from components.text.chat.chat_template import (
     TOKENIZER_FILE,
     open_tokenizer,
     tokenizer_digest,
     vocabulary_size,
 )
+from components.text.decoder_files import save_model
 
 if TYPE_CHECKING:
     from models.decoder import Decoder

@@ -27,15 +27,15 @@ from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import canonical
 from components.core.store.workdir import write_durably
-from components.core.weights import load_model
-from components.text.chat import TOKENIZER_FILE, open_tokenizer, plain_ids
-from components.text.tokenizer_identity import (
+from components.text.chat.chat_template import TOKENIZER_FILE, open_tokenizer, plain_ids
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
     record_of_tokens,
 )
-from components.text.tokens import HELDOUT_TEXTS, heldout_texts, open_split
+from components.text.decoder_files import load_model
+from components.text.token_arrays import HELDOUT_TEXTS, heldout_texts, open_split
 
 if TYPE_CHECKING:
     from models.decoder import Decoder

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
-from components.core.weights import save_model
-from components.text.tokenizer_identity import TokenizerRecord
+from components.text.chat.tokenizer_identity import TokenizerRecord
+from components.text.decoder_files import save_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,7 +20,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
 from components.core.store.artifact import canonical
 from components.core.store.workdir import Workdir, write_durably
-from components.text.tokens import open_split
+from components.text.token_arrays import open_split
 from components.train.autopilot import Budget, Choices, Corpus, Value, choose
 from models.shape import DecoderShape
 

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor, Shard
 
 from components.core.errors import ConfigError
-from components.core.weights import save_model
+from components.text.decoder_files import save_model
 from components.train.context import split_positions
 from components.train.experts import split_experts
 from components.train.layout import boxes_of, gathered_whole

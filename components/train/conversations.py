@@ -10,7 +10,7 @@ import numpy as np
 
 from components.core.errors import DataError
 from components.core.store.shards import read_shard
-from components.text.chat import answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
 
 POOL = 32
 """Batches' worth of examples that are sorted by length together: order stays mostly random."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from components.core.errors import ConfigError, DataError
-from components.text.tokens import TokenSplit, open_split
+from components.text.token_arrays import TokenSplit, open_split
 from components.train.mixture import Mixture
 from components.train.order import Order, Rows, Stream
 from components.train.packing import BestFit

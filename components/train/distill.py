@@ -21,13 +21,13 @@ from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, read_shape, save_model
-from components.text.tokenizer_identity import (
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokens,
 )
-from components.text.tokens import open_split
+from components.text.decoder_files import load_model, read_shape, save_model
+from components.text.token_arrays import open_split
 from components.train.minutes import min_steps_field
 from components.train.recipe import (
     MINUTES_OR_STEPS,

@@ -13,8 +13,8 @@ from pydantic import Field
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Adapter, Checkpoint
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, save_model
-from components.text.tokenizer_identity import check_one_tokenizer, record_of_model
+from components.text.chat.tokenizer_identity import check_one_tokenizer, record_of_model
+from components.text.decoder_files import load_model, save_model
 from components.train.adapters import load_adapter, record_of_adapter
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import DataError
-from components.text.tokens import TokenSplit
+from components.text.token_arrays import TokenSplit
 
 Ids = NDArray[np.int64]
 

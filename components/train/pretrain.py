@@ -22,12 +22,12 @@ from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.text.tokenizer_identity import (
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_tokenizer,
     record_of_tokens,
 )
-from components.text.tokens import read_meta
+from components.text.token_arrays import read_meta
 from components.train.autopilot_settle import fixed_fields, settle
 from components.train.corpora import Corpora, Packing, open_corpora
 from components.train.flops import flops_per_token
@@ -324,7 +324,7 @@ def _sampler(
     """What gives samples of the model's text; None without a tokenizer, and on many ranks."""
     if tokenizer is None or ranks.world > 1:  # one rank cannot write without the others
         return None
-    from components.text.chat import open_tokenizer
+    from components.text.chat.chat_template import open_tokenizer
     from components.train.samples import Sampler
 
     return Sampler(model, open_tokenizer(work.path(tokenizer)), corpora.eos)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from components.core.store.workdir import Workdir
 from components.core.threads import Threads
-from components.core.weights import save_model
+from components.text.decoder_files import save_model
 from components.train.checkpoint import Checkpoints, Saved
 from components.train.optim import Optimiser
 from components.train.recipe import OptimConfig

@@ -22,14 +22,14 @@ from components.core.config.stage_config import StageConfig
 from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.tokenizer_identity import (
+from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
     record_of_tokenizer,
     record_of_tokens,
 )
-from components.text.tokens import open_split
+from components.text.decoder_files import load_model
+from components.text.token_arrays import open_split
 from components.train.adapters import (
     LoraConfig,
     after_step,

@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from components.core.errors import ConfigError
-from components.text.tokens import TokenSplit
+from components.text.token_arrays import TokenSplit
 from components.train.micro import Micro, micro_batches
 from components.train.order import Order, Stream
 from models.decoder import Decoder

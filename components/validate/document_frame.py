@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from components.text.markdown import without_fences
+from components.text.markdown_sections import without_fences
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,9 +25,9 @@ from components.clean.pii import PiiConfig
 from components.clean.quality import QualityConfig
 from components.clean.select import SelectConfig
 from components.clean.site_lines import SiteLinesConfig
+from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig
 from components.collect.scrape import ScrapeConfig
-from components.collect.site import SiteConfig
 from components.core.config.stage_config import StageConfig
 from components.core.settings import checkout
 from components.evaluate.choice import ChoiceConfig

@@ -19,9 +19,9 @@ from components.align.reward import fit_head, rewards_of_groups
 from components.align.selection import Jury
 from components.core.stats.figures import Figure, correlation_interval
 from components.core.store.shards import write_shard
-from components.text.answering import Asked
-from components.text.chat import open_tokenizer
-from components.text.split import HALF_SEED, is_heldout
+from components.text.chat.ask_model import Asked
+from components.text.chat.chat_template import open_tokenizer
+from components.text.heldout_split import HALF_SEED, is_heldout
 from models.heads import ScalarHead
 from tests.align.conftest import rows
 

@@ -33,10 +33,10 @@ from components.core.errors import ConfigError
 from components.core.progress import Progress
 from components.core.store.artifact import Checkpoint, Lineage, Preferences
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.answering import answer_all, read_questions
-from components.text.chat import answer_ids, open_tokenizer, prompt_ids
-from components.text.principles import Constitution
+from components.text.chat.ask_model import answer_all, read_questions
+from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
+from components.text.constitution.principles import Constitution
+from components.text.decoder_files import load_model
 from components.train.recipe import OptimConfig
 from models.decoder import Decoder
 from models.generate import Sampled

@@ -19,8 +19,8 @@ from components.core.errors import DataError
 from components.core.progress import Progress
 from components.core.store.artifact import Checkpoint, Instructions, Preferences
 from components.core.store.shards import write_shard
-from components.core.weights import load_model
-from components.text.principles import Constitution, house_constitution
+from components.text.constitution.principles import Constitution, house_constitution
+from components.text.decoder_files import load_model
 from components.train.recipe import OptimConfig
 from tests.align.conftest import NAMES, World, rows
 

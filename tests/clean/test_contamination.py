@@ -19,7 +19,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all, read_shard
 from components.core.store.workdir import Workdir
-from components.text.words import words
+from components.text.word_splitting import words
 
 Again = Callable[[], Workdir]
 ITEMS = [

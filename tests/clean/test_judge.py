@@ -20,7 +20,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all, read_shard
 from components.core.store.workdir import Workdir
-from components.text.grams import gram_counts, rarity, weighed
+from components.text.char_ngrams import gram_counts, rarity, weighed
 
 Again = Callable[[], Workdir]
 GOOD = ("explains", "measures", "describes", "compares", "derives", "observes")

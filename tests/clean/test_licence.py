@@ -12,7 +12,7 @@ from components.clean.select import SelectConfig, select
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from components.text.licences import find_licences
+from components.text.licence_signs import find_licences
 
 
 @pytest.mark.parametrize(

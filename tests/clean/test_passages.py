@@ -14,7 +14,7 @@ from components.clean.passages import PassagesConfig, score_passages
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from components.text.passages import fingerprints
+from components.text.dedup.long_passages import fingerprints
 
 
 def words(draw: random.Random, count: int) -> list[str]:

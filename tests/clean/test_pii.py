@@ -15,9 +15,9 @@ from components.core.errors import ConfigError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from components.text.banking import card_brand
-from components.text.checksums import iban_holds, luhn_holds
-from components.text.pii import ALL_KINDS, NAME_KINDS, find_spans
+from components.text.pii.bank_numbers import card_brand
+from components.text.pii.check_digits import iban_holds, luhn_holds
+from components.text.pii.find_pii import ALL_KINDS, NAME_KINDS, find_spans
 
 KEY = "AKIA" + "QYLPMN5HHFPZAM2K"
 SLACK = "https://hooks.slack.com/services/" + "T02KX81QZ/B03LM92RA/k3J9vX2mQ8rT5wY1zB4nC7dF"

@@ -22,8 +22,8 @@ from components.core.stats.source_losses import FILE, AlarmConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import read_all, shard_paths
 from components.core.store.workdir import Workdir
-from components.text.pii import find_spans
-from components.text.redact import Redactor
+from components.text.pii.find_pii import find_spans
+from components.text.pii.redact import Redactor
 from components.text.spans import Span
 
 Again = Callable[[], Workdir]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from components.collect.scrape import ScrapeConfig
-from components.collect.warc import WebPage, read_pages
+from components.collect.warc.page_shards import WebPage, read_pages
 from components.core.store.artifact import Pages
 from components.core.store.workdir import Workdir
 

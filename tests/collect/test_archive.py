@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.collect import unpack
-from components.collect.archive import NoPage, read_archive
-from components.collect.optout import OptoutConfig
-from components.collect.resolve import resolve
-from components.collect.revisits import Revisits
+from components.collect.crawl.resolve_sources import resolve
+from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.scrape import ScrapeConfig, scrape
-from components.collect.warc import WebPage
+from components.collect.warc import damaged_stream
+from components.collect.warc.archive_reader import NoPage, read_archive
+from components.collect.warc.page_shards import WebPage
+from components.collect.warc.revisit_records import Revisits
 from components.core.errors import DataError
 from components.core.store.artifact import Pages
 from components.core.store.workdir import Workdir
@@ -162,7 +162,7 @@ def test_bombs_cost_their_record_alone(tmp_path: Path, monkeypatch: pytest.Monke
     )
     pages, reasons = found(tmp_path, packed(inner, A), "x.warc.gz")
     assert (pages, reasons) == (["a"], [f"larger than {MB} bytes (scrape.max_bytes)"])
-    monkeypatch.setattr(unpack, "_BOMB_BYTES", 10 * MB)
+    monkeypatch.setattr(damaged_stream, "_BOMB_BYTES", 10 * MB)
     outer = warc("resource", "http://a.example/x", b"\0" * 50 * MB, "text/html")
     pages, reasons = found(tmp_path, packed(outer, A), "y.warc.gz")
     assert (pages, reasons) == (["a"], [f"unpacks to more than {10 * MB} bytes"])

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape import ScrapeConfig
-from components.collect.site import SiteConfig
 from tests.collect.crawling import LONG, NOW, asked, config, start_crawl
 
 PAGES = [f"/page{number}" for number in range(40)]

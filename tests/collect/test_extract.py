@@ -12,9 +12,9 @@ import pytest
 
 from components.collect import extract as extract_module
 from components.collect.extract import ExtractConfig, extract, extract_file
-from components.collect.optout import OptoutConfig
-from components.collect.pagefacts import read_page
-from components.collect.warc import WebPage, write_shards
+from components.collect.optouts.optout_policy import OptoutConfig
+from components.collect.warc.page_shards import WebPage, write_shards
+from components.collect.web.page_links import read_page
 from components.core.errors import DataError
 from components.core.stats.source_losses import FILE, AlarmConfig
 from components.core.store.artifact import Corpus, Pages

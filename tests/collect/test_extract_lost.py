@@ -12,7 +12,7 @@ import pytest
 
 from components.collect import extract as extract_module
 from components.collect.extract import ExtractConfig, extract, extract_file
-from components.collect.warc import WebPage
+from components.collect.warc.page_shards import WebPage
 from components.core.store.executor import Pool
 from components.core.store.shards import read_shard
 from components.core.store.workdir import Workdir

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.collect.crawl.resolve_sources import resolve
 from components.collect.extract import ExtractConfig, extract
-from components.collect.resolve import resolve
 from components.collect.scrape import NO_DATE, ScrapeConfig, scrape
-from components.collect.warc import WebPage, write_shards
+from components.collect.warc.page_shards import WebPage, write_shards
 from components.core.errors import ConfigError, DataError
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from fastwarc.stream_io import Lz4Writer, ZstdWriter, zstd_train_dictionary_from_samples
 
-from components.collect import unpack
-from components.collect.resolve import resolve
+from components.collect.crawl.resolve_sources import resolve
 from components.collect.scrape import ScrapeConfig, scrape
+from components.collect.warc import damaged_stream
 from components.core.store.shards import read_shard
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import NOW, stored
@@ -144,7 +144,7 @@ def test_a_skippable_frame_is_skipped(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", ["zst", "lz4"])
 def test_a_bomb_costs_its_frame_alone(tmp_path: Path, suffix: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(unpack, "_BOMB_BYTES", 10 * MB)
+    monkeypatch.setattr(damaged_stream, "_BOMB_BYTES", 10 * MB)
     bomb = record("http://a.example/x", b"\0" * 50 * MB)
     content = b"".join(frames([bomb, RECORDS[0]], suffix))
     assert found(tmp_path, content, f"x.warc.{suffix}") == (
@@ -154,7 +154,7 @@ def test_a_bomb_costs_its_frame_alone(tmp_path: Path, suffix: str, monkeypatch: 
 
 
 def test_a_file_with_breaks_everywhere_is_given_up(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(unpack, "_MAX_BREAKS", 3)
+    monkeypatch.setattr(damaged_stream, "_MAX_BREAKS", 3)
     torn = [broken(frame) for frame in frames(RECORDS)]
     _, reasons = found(tmp_path, b"".join(torn), "x.warc.zst")
     assert reasons[-1] == "broken in 3 places; the rest is not read"

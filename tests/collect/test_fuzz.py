@@ -13,22 +13,22 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from protego import Protego
 
-from components.collect.archive import NoPage, read_archive
-from components.collect.archivedsites import read_sites
-from components.collect.cdxj import Index, surt, write_index
-from components.collect.directives import directives_for, join_lines
-from components.collect.fetch import joined_headers
-from components.collect.optout import OptoutConfig, weigh
-from components.collect.pagefacts import read_page
-from components.collect.preferences import KEYS, read_preferences
-from components.collect.revisits import Revisits, Unresolved
-from components.collect.robotgroups import matches, read_groups
-from components.collect.robots import Rules
-from components.collect.sitemaps import read_places, unpacked
-from components.collect.sitesignals import SiteSignals, read_reservations
-from components.collect.traps import goes_in_circles, shape_of, without_session
-from components.collect.urls import link, normalise
-from components.collect.warc import WebPage, write_shards
+from components.collect.crawl.crawl_traps import goes_in_circles, shape_of, without_session
+from components.collect.crawl.robots_rules import Rules
+from components.collect.crawl.sitemaps import read_places, unpacked
+from components.collect.optouts.ai_preferences import KEYS, read_preferences
+from components.collect.optouts.archived_signals import read_sites
+from components.collect.optouts.optout_policy import OptoutConfig, weigh
+from components.collect.optouts.robots_groups import matches, read_groups
+from components.collect.optouts.site_signals import SiteSignals, read_reservations
+from components.collect.warc.archive_reader import NoPage, read_archive
+from components.collect.warc.cdxj_index import Index, surt, write_index
+from components.collect.warc.page_shards import WebPage, write_shards
+from components.collect.warc.revisit_records import Revisits, Unresolved
+from components.collect.web.http_fetcher import joined_headers
+from components.collect.web.page_links import read_page
+from components.collect.web.robots_directives import directives_for, join_lines
+from components.collect.web.urls import link, normalise
 from tests.collect.test_archive import A, B, C, record, warc
 from tests.collect.test_frames import frames, page, with_dictionary
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.collect.extraction.main_text import MainText, main_text
-from components.collect.textbytes import decode
+from components.collect.web.charset import decode
 
 fixed = settings(
     max_examples=300,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from components.collect import guard
 from components.collect.scrape import scrape
+from components.collect.web import ssrf_guard
 from components.core.errors import DataError
 from components.core.store.workdir import Workdir
 from tests.collect.conftest import Web, serving
@@ -36,8 +36,8 @@ def test_a_redirect_or_a_name_that_leads_inside_is_refused(
         "/ok": LONG,
     }
     # As if 127.0.0.1 were a public address: only the one that is redirected to is private.
-    plain = guard.is_public
-    monkeypatch.setattr(guard, "is_public", lambda ip: ip == "127.0.0.1" or plain(ip))
+    plain = ssrf_guard.is_public
+    monkeypatch.setattr(ssrf_guard, "is_public", lambda ip: ip == "127.0.0.1" or plain(ip))
     pages = scrape(config(web, allow_private=False, hosts=["127.0.0.2"]), work)
     rows = ledger(work, pages)
     assert "leads to the private address 127.0.0.2" in rows["secret"]["reason"]
@@ -78,7 +78,7 @@ def test_a_redirect_or_a_name_that_leads_inside_is_refused(
     ],
 )
 def test_public_addresses(address: str, public: bool) -> None:
-    assert guard.is_public(address) is public
+    assert ssrf_guard.is_public(address) is public
 
 
 def test_a_metadata_service_is_refused_after_a_redirect(
@@ -86,8 +86,8 @@ def test_a_metadata_service_is_refused_after_a_redirect(
 ) -> None:
     target = "http://169.254.169.254/latest/meta-data/"
     web.pages |= {"/": '<a href="/in">in</a>' + LONG, "/in": (302, {"Location": target}, b"")}
-    plain = guard.is_public
-    monkeypatch.setattr(guard, "is_public", lambda ip: ip == "127.0.0.1" or plain(ip))
+    plain = ssrf_guard.is_public
+    monkeypatch.setattr(ssrf_guard, "is_public", lambda ip: ip == "127.0.0.1" or plain(ip))
     pages = scrape(config(web, allow_private=False, hosts=["169.254.169.254"]), work)
     row = ledger(work, pages)["latest/meta-data/"]
     assert row["reason"].startswith("refused: 169.254.169.254 leads to the private address")
@@ -114,8 +114,8 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     web.pages |= {"/robots.txt": once, "/": once}
-    plain = guard.is_public
-    monkeypatch.setattr(guard, "is_public", lambda ip: ip == "127.0.0.1" or plain(ip))
+    plain = ssrf_guard.is_public
+    monkeypatch.setattr(ssrf_guard, "is_public", lambda ip: ip == "127.0.0.1" or plain(ip))
     with serving(Web("127.0.0.9", port)) as inside:
         monkeypatch.setattr(socket, "getaddrinfo", resolver)
         crawl = config(web, seeds=[f"http://rebind.example:{port}/"], allow_private=False)

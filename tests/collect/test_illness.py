@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.collect.optout import OptoutConfig
+from components.collect.optouts.optout_policy import OptoutConfig
 from components.core.errors import TransientError
 from tests.collect.crawling import NOW, TEXT, Crawl, asked, config, ledger, stored, words
 from tests.collect.test_recrawl import records

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from components.collect import sitemaps, throttle
-from components.collect.directives import directives_for, join_lines
-from components.collect.fetch import Fetched, Fetcher, Limits
+from components.collect.crawl import host_rate_limiter, sitemaps
+from components.collect.crawl.host_rate_limiter import Gate
 from components.collect.scrape import scrape
-from components.collect.throttle import Gate
+from components.collect.web.http_fetcher import Fetched, Fetcher, Limits
+from components.collect.web.robots_directives import directives_for, join_lines
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words
 
@@ -36,8 +36,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(throttle, "monotonic", found.read)
-    monkeypatch.setattr(throttle, "sleep", found.sleep)
+    monkeypatch.setattr(host_rate_limiter, "monotonic", found.read)
+    monkeypatch.setattr(host_rate_limiter, "sleep", found.sleep)
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.collect.extraction.html_tree import MAX_ATTRIBUTES, parse_html
 from components.collect.extraction.markdown_writer import repair_tree, tidy, write_markdown
+from components.collect.extraction.tree.html_tree import MAX_ATTRIBUTES, parse_html
 
 
 def written(body: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.collect.extraction.html_tree import parse_html
-from components.collect.metadata import iso_date, read_facts, read_metadata
+from components.collect.extraction.tree.html_tree import parse_html
+from components.collect.web.page_metadata import iso_date, read_facts, read_metadata
 
 PAGE = """<html lang="en-gb"><head><title>Old bridge to close</title>
 <meta property="og:type" content="article"><meta property="og:title" content="Old bridge to close">

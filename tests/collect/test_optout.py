@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.collect.licences import licence_name
-from components.collect.optout import OptoutConfig, Signal, refusal, weigh
-from components.collect.robotgroups import matches, read_groups, rules_for
+from components.collect.optouts.optout_policy import OptoutConfig, Signal, refusal, weigh
+from components.collect.optouts.robots_groups import matches, read_groups, rules_for
 from components.collect.scrape import scrape
+from components.collect.web.page_licences import licence_name
 from components.core.errors import DataError
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import (

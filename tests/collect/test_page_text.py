@@ -6,7 +6,7 @@ import pytest
 
 from components.collect.extraction.main_text import main_text
 from components.collect.extraction.outline import outline
-from components.collect.textbytes import decode
+from components.collect.web.charset import decode
 
 CODE = 'def f(x):\n\tif x:\n\n        return "a  b"  # two  spaces\n\n\n    return `x`'
 PROSE = "This sentence is here so that there is something to read on this page. " * 6

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.collect.cdxj import INDEX_FILE, Index
-from components.collect.optout import OptoutConfig
-from components.collect.resolve import resolve
+from components.collect.crawl.resolve_sources import resolve
+from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.scrape import ScrapeConfig, scrape
+from components.collect.warc.cdxj_index import INDEX_FILE, Index
 from components.core.store.artifact import Lineage, Pages
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import (

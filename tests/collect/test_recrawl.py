@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fastwarc.warc import ArchiveIterator
 
-from components.collect.cdxj import INDEX_FILE, Index
-from components.collect.resolve import resolve
+from components.collect.crawl.resolve_sources import resolve
 from components.collect.scrape import ScrapeConfig
+from components.collect.warc.cdxj_index import INDEX_FILE, Index
 from components.core.errors import DataError
 from components.core.store.artifact import Pages
 from components.core.store.workdir import Workdir

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from components.collect.ledger import BLOCKED
-from components.collect.resolve import resolve
+from components.collect.crawl.fetch_ledger import BLOCKED
+from components.collect.crawl.resolve_sources import resolve
 from components.collect.scrape import ScrapeConfig, scrape
-from components.collect.warc import read_pages
+from components.collect.warc.page_shards import read_pages
 from components.core.errors import DataError
 from components.core.store.artifact import Pages
 from components.core.store.shards import read_shard

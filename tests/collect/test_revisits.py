@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from components.collect.optout import OptoutConfig
-from components.collect.resolve import resolve
+from components.collect.crawl.resolve_sources import resolve
+from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.scrape import ScrapeConfig, scrape
-from components.collect.warc import WebPage, payload_digest
+from components.collect.warc.page_shards import WebPage, payload_digest
 from components.core.store.artifact import Pages
 from components.core.store.shards import read_shard
 from components.core.store.workdir import Workdir

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from components.collect.crawl.resolve_sources import resolve
+from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig, extract
-from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
-from components.collect.site import SiteConfig
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError, DataError, TransientError
 from components.core.store.shards import read_all

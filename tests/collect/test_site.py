@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from components.collect.modules import find_modules
-from components.collect.scrub import Scrubber
-from components.collect.site import DocumentationSite, SiteConfig
+from components.collect.docsite.anonymize import Scrubber
+from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
+from components.collect.docsite.module_index import find_modules
 
 SMALL = SiteConfig(packages=["json", "html", "asyncio", "sqlite3"])
 
@@ -119,7 +119,7 @@ def test_rendered_groups_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_module_that_fails_or_blocks_its_worker_is_skipped(tmp_path: Path) -> None:
-    from components.collect.renderer import Renderer
+    from components.collect.docsite.page_renderer import Renderer
 
     groups = {"this": ["this", "nowhere_to_be_found"], "json": ["json"]}
     with Renderer(groups, workers=1, module_seconds=30) as renderer:

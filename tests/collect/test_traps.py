@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from components.collect.crawl.crawl_traps import goes_in_circles, shape_of, without_session
 from components.collect.scrape import scrape
-from components.collect.traps import goes_in_circles, shape_of, without_session
-from components.collect.urls import normalise
+from components.collect.web.urls import normalise
 from components.core.store.workdir import Workdir
 from tests.collect.conftest import Web, serving
 from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words

@@ -35,7 +35,7 @@ PACKAGE = {
     "mill/helper.py": "def double(x):\n    return 2 * x\n",
     "mill/other.py": "def other(x):\n    return x\n",
 }
-PRINT = "from components.core.store.store.code_digest import CodeIndex; from mill.stage import stage; print(CodeIndex(['mill']).digest(stage))"
+PRINT = "from components.core.store.code_digest import CodeIndex; from mill.stage import stage; print(CodeIndex(['mill']).digest(stage))"
 
 
 def _digest(root: Path, **edits: str) -> str:
@@ -57,7 +57,7 @@ def test_an_edited_helper_changes_its_users_digest(tmp_path: Path) -> None:
 
 def test_parts_name_helpers_and_library_versions_but_not_the_plumbing() -> None:
     parts = CodeIndex().parts(score_quality)
-    assert "components.core.store.store.shards" in parts
+    assert "components.core.store.shards" in parts
     assert "components.core" in parts
     assert parts["pyarrow"] == ".".join(
         importlib.import_module("pyarrow").__version__.split(".")[:2]
@@ -75,7 +75,7 @@ def test_what_is_remembered_is_never_stale(tmp_path: Path) -> None:
         os.utime(source, ns=(10**18, 10**18))
         code = (
             f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-            "from pathlib import Path\nfrom components.core.store.store.code_digest import CodeIndex\n"
+            "from pathlib import Path\nfrom components.core.store.code_digest import CodeIndex\n"
             "import later\n"
             f"index = CodeIndex(memory=Path({str(memory)!r}))\n"
             "print(index.digest(later.stage)); index.keep()"

@@ -19,7 +19,7 @@ def test_affinity_bounds_cores_threads_and_workers() -> None:
         "import os\n"
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
         "from components.core.process.usable_cores import usable_cores\n"
-        "from components.core.store.store.executor import Pool\n"
+        "from components.core.store.executor import Pool\n"
         "from components.core.process.thread_search import thread_limit\n"
         "print(usable_cores(), thread_limit(), Pool().workers)\n"
     )

@@ -13,8 +13,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from components.core.store.artifact import Checkpoint, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import save_model
-from components.text.chat import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.chat_template import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from components.text.decoder_files import save_model
 from models.decoder import Decoder
 from models.sequences import answer_scores, join, taken
 from models.shape import DecoderShape

@@ -17,7 +17,6 @@ from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import read_shard, write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, save_model
 from components.evaluate.facts import (
     Fact,
     FactsConfig,
@@ -27,8 +26,9 @@ from components.evaluate.facts import (
     exact_figures,
     is_exact,
 )
-from components.text.chat import open_tokenizer
-from components.text.wordings import word_question
+from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.question_wordings import word_question
+from components.text.decoder_files import load_model, save_model
 from models.decoder import Decoder
 from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 

@@ -21,15 +21,15 @@ from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.shards import read_shard, write_shard
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, same_weights, save_model
 from components.evaluate.choice import read_descriptions
 from components.evaluate.facts import draw_facts
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best
 from components.evaluate.safety import SafetyConfig, read_prompts
 from components.evaluate.verdicts import compare_items, decide
-from components.text.chat import open_tokenizer
-from components.text.principles import Constitution, Principle
-from components.text.split import rows_of_half
+from components.text.chat.chat_template import open_tokenizer
+from components.text.constitution.principles import Constitution, Principle
+from components.text.decoder_files import load_model, same_weights, save_model
+from components.text.heldout_split import rows_of_half
 from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 
 NAMES = [f"{verb}{thing}" for verb in ("load", "dump", "walk", "join") for thing in "abcdefgh"]

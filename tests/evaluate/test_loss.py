@@ -19,10 +19,10 @@ from components.core.stats.figures import read_report
 from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import save_model
 from components.evaluate.likelihood import batches, log_likelihoods, span
 from components.evaluate.loss import LossConfig, draw_pages, evaluate_loss, page_windows
-from components.text.tokens import TokenSplit, save_split
+from components.text.decoder_files import save_model
+from components.text.token_arrays import TokenSplit, save_split
 from models.decoder import Decoder
 from models.shape import DecoderShape
 

@@ -19,7 +19,6 @@ from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import save_model
 from components.evaluate.probes import Probe, house_probes, load_probes
 from components.evaluate.safety import (
     Prompted,
@@ -29,9 +28,16 @@ from components.evaluate.safety import (
     judge_answers,
     redacted,
 )
-from components.text.answering import Answer
-from components.text.chat import SPECIALS, answer_ids, open_tokenizer, plain_ids, prompt_ids
-from components.text.tokens import save_split
+from components.text.chat.ask_model import Answer
+from components.text.chat.chat_template import (
+    SPECIALS,
+    answer_ids,
+    open_tokenizer,
+    plain_ids,
+    prompt_ids,
+)
+from components.text.decoder_files import save_model
+from components.text.token_arrays import save_split
 from models.decoder import Decoder
 from models.sequences import answer_scores, join, taken
 from models.shape import DecoderShape

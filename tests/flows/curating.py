@@ -19,8 +19,8 @@ from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
 from components.clean.site_lines import SiteLinesConfig, score_site_lines
+from components.collect.crawl.resolve_sources import resolve
 from components.collect.extract import ExtractConfig, extract
-from components.collect.resolve import resolve
 from components.collect.scrape import ScrapeConfig, scrape
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all, read_shard

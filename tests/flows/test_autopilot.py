@@ -11,7 +11,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
-from components.text.tokens import open_split
+from components.text.token_arrays import open_split
 from flows.autopilot import _packed
 from tests.train.conftest import sealed_tokens
 

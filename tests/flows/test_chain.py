@@ -98,7 +98,7 @@ def test_an_edited_helper_runs_the_scorer_that_calls_it(copied: Mill) -> None:
     helper = copied.checkout / "components" / "text" / "statistics.py"
     helper.write_text(helper.read_text() + "\n\nEDITED = 1\n")
     plan = {p["name"]: p for p in copied.answer("plan", "nano", "--set", AS_OF)["plan"]}
-    assert plan["quality"]["because"] == ["code of components.text.statistics"]
+    assert plan["quality"]["because"] == ["code of components.text.document_statistics"]
     assert {plan[s]["state"] for s in ("scrape", "extract", "language", "pii")} == {"cached"}
     ran = copied.answer("run", "nano", "--plain", "--set", AS_OF, "--until", "select")
     assert states(ran)["quality"] == "Completed"

@@ -91,7 +91,7 @@ def test_a_cached_run_tells_nothing_and_never_imports_the_client(settings: Setti
         "import sys; from pathlib import Path\n"
         "from flows.events import Events\n"
         "from flows.step import StepResult, CACHED\n"
-        "from components.core.store.store.artifact import Report, Lineage\n"
+        "from components.core.store.artifact import Report, Lineage\n"
         "from components.core.settings import Settings\n"
         "home = Path(sys.argv[1]); events = Events(Settings(home, home), 'x')\n"
         "events.started('a')\n"

@@ -72,7 +72,7 @@ def test_a_stage_that_crashes(tmp_path: Path, words: tuple[str, ...]) -> None:
         ("os.kill(os.getpid(), signal.SIGTERM); import time; time.sleep(30)", "Stopped", 143),
         ("raise MemoryError", "MemoryError", 1),
         (
-            "from components.core.store.store.executor import Pool; list(Pool(1).map(os._exit, [9]))",
+            "from components.core.store.executor import Pool; list(Pool(1).map(os._exit, [9]))",
             "WorkerLost",
             1,
         ),

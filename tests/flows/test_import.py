@@ -9,8 +9,8 @@ import torch
 
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
-from components.core.weights import load_model
 from components.shrink.export_hf import save_hf
+from components.text.decoder_files import load_model
 from components.train.pretrain import PretrainConfig
 from models.decoder import Decoder
 from models.shape import DecoderShape, Experts

@@ -19,7 +19,6 @@ from components.core.store.artifact import Adapter, Checkpoint, Corpus, Lineage,
 from components.core.store.document_rows import DOCUMENT, document_id
 from components.core.store.shards import shard_name, write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import read_tokenizer_digest
 from components.evaluate.choice import ChoiceConfig, evaluate_choice
 from components.evaluate.compare import CompareConfig, compare_policies
 from components.evaluate.facts import FactsConfig, evaluate_facts
@@ -36,7 +35,8 @@ from components.shrink.export_onnx import OnnxConfig, export_onnx
 from components.shrink.import_hf import ImportConfig, import_hf
 from components.shrink.parity import ParityConfig, read_parity
 from components.shrink.quantize import QuantizeConfig, quantize
-from components.text.chat import tokenizer_digest
+from components.text.chat.chat_template import tokenizer_digest
+from components.text.decoder_files import read_tokenizer_digest
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig
 from components.train.distill import DistillConfig, distill

@@ -11,11 +11,11 @@ import torch
 
 from components.core.errors import ConfigError
 from components.core.store.artifact import Checkpoint, Export
-from components.core.weights import load_model
 from components.evaluate.loss import LossConfig, evaluate_loss
 from components.shrink.export_hf import HfConfig, export_hf, save_hf
 from components.shrink.export_onnx import OnnxConfig, export_onnx
 from components.shrink.import_hf import ImportConfig, import_hf
+from components.text.decoder_files import load_model
 from components.train.sft import FinetuneConfig, finetune
 from models.decoder import Decoder
 from tests.flows.test_one_tokenizer import CUT, PARITY, SHAPE, World, world

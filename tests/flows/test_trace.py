@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.text.chat import open_tokenizer
-from components.text.tokens import open_split
+from components.text.chat.chat_template import open_tokenizer
+from components.text.token_arrays import open_split
 from tests.flows.conftest import Mill
 
 Ran = tuple[Mill, dict[str, Any]]

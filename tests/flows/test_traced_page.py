@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from components.clean.select import SelectConfig, select
+from components.collect.crawl.resolve_sources import resolve
 from components.collect.extract import ExtractConfig, extract
-from components.collect.resolve import resolve
 from components.collect.scrape import NO_DATE, ScrapeConfig, scrape
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError

@@ -17,8 +17,8 @@ from components.core.store.shards import read_all, write_shard
 from components.core.store.workdir import Workdir
 from components.pack.instructions import InstructionsConfig, make_instructions
 from components.pack.questions import parameters, questions
-from components.text.split import heldout_pages
-from components.text.wordings import WORDINGS
+from components.text.chat.question_wordings import WORDINGS
+from components.text.heldout_split import heldout_pages
 
 Again = Callable[[], Workdir]
 

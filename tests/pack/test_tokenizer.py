@@ -13,8 +13,8 @@ from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
 from components.pack.tokenizer import TokenizerConfig, train_tokenizer
-from components.text.chat import SPECIALS, open_tokenizer, plain_ids
-from components.text.split import is_heldout
+from components.text.chat.chat_template import SPECIALS, open_tokenizer, plain_ids
+from components.text.heldout_split import is_heldout
 
 SMALL = TokenizerConfig(vocabulary=340)
 
@@ -37,8 +37,8 @@ def test_a_fresh_process_gives_the_same_bytes(docs: Corpus, again: Callable[[], 
     sealed = train_tokenizer(SMALL, docs, again())
     code = (
         "from pathlib import Path\n"
-        "from components.core.store.store.artifact import Corpus\n"
-        "from components.core.store.store.workdir import Workdir\n"
+        "from components.core.store.artifact import Corpus\n"
+        "from components.core.store.workdir import Workdir\n"
         "from components.pack.tokenizer import TokenizerConfig, train_tokenizer\n"
         f"corpus = Corpus.model_validate_json({docs.model_dump_json()!r})\n"
         f"work = Workdir.temporary(Path({str(work.root)!r}))\n"

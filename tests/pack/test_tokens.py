@@ -13,9 +13,9 @@ from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
 from components.pack.tokenizer import TokenizerConfig, train_tokenizer
 from components.pack.tokens import TokensConfig, pack_tokens
-from components.text.chat import EOS_ID, open_tokenizer
-from components.text.split import heldout_pages
-from components.text.tokens import open_split
+from components.text.chat.chat_template import EOS_ID, open_tokenizer
+from components.text.heldout_split import heldout_pages
+from components.text.token_arrays import open_split
 
 QUICK = TokensConfig(min_train_tokens=100, heldout_share=0.2)
 

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from components.text.chat import SPECIALS, drop_guards
+from components.text.chat.chat_template import SPECIALS, drop_guards
 from serving.api import Served, create_app
 from serving.detokenize import token_bytes
 from serving.endpoint import Endpoint
@@ -98,7 +98,7 @@ def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small decoder with random weights, saved."""
     import torch
 
-    from components.core.weights import save_model
+    from components.text.decoder_files import save_model
     from models.decoder import Decoder
     from models.shape import DecoderShape
 
@@ -117,9 +117,9 @@ def bundle_files(
     decoder_folder: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """What the bundle stage makes, as far as it can be served."""
-    from components.core.weights import load_model
     from components.shrink.graph import save_graph, weights_of
     from components.shrink.served import served_graph
+    from components.text.decoder_files import load_model
 
     folder = tmp_path_factory.mktemp("bundle")
     (folder / "onnx").mkdir()

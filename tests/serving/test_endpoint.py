@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import DataError
-from components.text.chat import tokenizer_digest
+from components.text.chat.chat_template import tokenizer_digest
 from serving.endpoint import open_endpoint
 from serving.engine import Generation
 from serving.sampling import Sampling
@@ -40,7 +40,7 @@ def test_the_real_graph_gives_a_ragged_joining_batch_what_each_gets_alone(served
 
 
 def test_the_engine_agrees_with_the_torch_model(served: Path, decoder_folder: Path) -> None:
-    from components.core.weights import load_model
+    from components.text.decoder_files import load_model
     from models.generate import generate
 
     prompt = list(range(20, 40))

@@ -24,7 +24,7 @@ from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
 from components.publish.bentos import bentos_folder, damaged_files
 from components.publish.handover import Served
-from components.text.chat import tokenizer_digest
+from components.text.chat.chat_template import tokenizer_digest
 from serving import package as packaging
 from serving import run as running
 from serving.backend import start

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from components.shrink.export_hf import save_hf
 from components.shrink.graph import save_graph, weights_of
 from components.shrink.served import served_graph
-from components.text.chat import answer_ids, chat_ids, open_tokenizer
+from components.text.chat.chat_template import answer_ids, chat_ids, open_tokenizer
 from models.decoder import Decoder
 from models.shape import DecoderShape
 from serving.endpoint import Endpoint, open_endpoint

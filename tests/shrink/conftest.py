@@ -22,9 +22,9 @@ from components.core.store.artifact import (
     digest_folder,
 )
 from components.core.store.workdir import Workdir
-from components.core.weights import save_model
-from components.text.chat import SPECIALS
-from components.text.tokens import save_split
+from components.text.chat.chat_template import SPECIALS
+from components.text.decoder_files import save_model
+from components.text.token_arrays import save_split
 from models.decoder import Decoder
 from models.shape import DecoderShape
 

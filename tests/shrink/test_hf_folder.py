@@ -15,7 +15,7 @@ from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.shrink.export_hf import HfConfig, export_hf
 from components.shrink.parity import ParityConfig
-from components.text.chat import (
+from components.text.chat.chat_template import (
     EOS_ID,
     STOP_IDS,
     ChatFormatError,

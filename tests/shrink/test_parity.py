@@ -23,7 +23,7 @@ from components.shrink.parity import (
     read_parity,
     write_parity,
 )
-from components.text.tokens import save_split
+from components.text.token_arrays import save_split
 from models.decoder import Decoder
 
 CONFIG = ParityConfig(positions=200, batch=3, steps=4)

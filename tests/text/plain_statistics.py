@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from components.text.markdown import without_fences
-from components.text.words import STOP_WORDS
+from components.text.markdown_sections import without_fences
+from components.text.word_splitting import STOP_WORDS
 
 _BULLET = re.compile(r"\s*(?:[-*+•‣▪●]\s|\d{1,3}[.)]\s)")
 _HEADING = re.compile(r"#{1,6}\s+")

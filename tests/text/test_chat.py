@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from components.text.chat import (
+from components.text.chat.chat_template import (
     SPECIALS,
     ChatFormatError,
     chat_ids,

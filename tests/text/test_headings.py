@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from components.text.headings import names_release, topic_of
+from components.text.heading_topics import names_release, topic_of
 
 LABELS = {
     "admonitions": "Note|NOTE:|Caution|Tip|Tips|Warning!|Important|Danger|Info|See also|Hint",

@@ -11,9 +11,9 @@ import pytest
 PROGRAM = """
 import numpy as np, pyarrow as pa
 from components.text.kernels.compiled import compiled
-from components.text.passages import fingerprints
-from components.text.shingles import band_keys, shingle_sets, signatures
-from components.text.statistics import document_statistics
+from components.text.dedup.long_passages import fingerprints
+from components.text.dedup.shingles import band_keys, shingle_sets, signatures
+from components.text.document_statistics import document_statistics
 from tests.collect.mutating import known_pages, mutated
 from components.collect.extraction.main_text import main_text
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from components.clean.lines import feature, lines_of
-from components.text.licences import find_licences
-from components.text.markdown import plain, sections
-from components.text.pii import find_spans
-from components.text.words import prose
+from components.text.licence_signs import find_licences
+from components.text.markdown_sections import plain, sections
+from components.text.pii.find_pii import find_spans
+from components.text.word_splitting import prose
 
 LENGTH = 50_000
 """The square of it takes minutes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.text.markdown import plain, sections, without_fences
-from components.text.sentences import first_sentence
+from components.text.first_sentence import first_sentence
+from components.text.markdown_sections import plain, sections, without_fences
 
 PAGE = """Lost.
 

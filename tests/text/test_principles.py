@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import ConfigError
-from components.text.principles import Constitution, house_constitution, judge, load_constitution
+from components.text.constitution.principles import (
+    Constitution,
+    house_constitution,
+    judge,
+    load_constitution,
+)
 
 QUESTION = "What does `json.dumps` do?"
 SUBJECT = "json.dumps"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.text.shingles import SCHEME, band_keys, jaccards, shingle_sets, signatures
-from components.text.words import words
+from components.text.dedup.shingles import SCHEME, band_keys, jaccards, shingle_sets, signatures
+from components.text.word_splitting import words
 
 WORDS = ["a", "B", "straße", "STRASSE", "ῼ", "İstanbul", "ﬃ", "x_1", "漢字", "٣", "don't", "é", "K"]
 SPACES = [" ", "\n", ". ", "—", "\u0301", "\U0001f600", "\x00", "-"]

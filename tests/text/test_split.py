@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from components.text.split import MIN_HALF_PAGES, MIN_HALF_PROMPTS, rows_of_half
+from components.text.heldout_split import MIN_HALF_PAGES, MIN_HALF_PROMPTS, rows_of_half
 
 
 def rows(pages: int, each: int) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.text.statistics import document_statistics
+from components.text.document_statistics import document_statistics
 from tests.text.plain_statistics import plain_statistics
 
 PIECES = [

@@ -10,7 +10,12 @@ from tokenizers import Tokenizer
 
 from components.core.errors import DataError
 from components.pack.tokenizer import TokenizerConfig, untrained
-from components.text.chat import SPECIALS, open_tokenizer, tokenizer_digest, vocabulary_size
+from components.text.chat.chat_template import (
+    SPECIALS,
+    open_tokenizer,
+    tokenizer_digest,
+    vocabulary_size,
+)
 
 
 def trained(folder: Path, text: str) -> Path:

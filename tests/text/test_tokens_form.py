@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from components.core.errors import DataError
-from components.text.tokens import open_split, save_split
+from components.text.token_arrays import open_split, save_split
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.text.checks import Case, LengthCheck, SentenceCheck
-from components.text.principles import Constitution, house_constitution
-from components.text.trial import try_constitution
+from components.text.constitution.answer_checks import Case, LengthCheck, SentenceCheck
+from components.text.constitution.constitution_trial import try_constitution
+from components.text.constitution.principles import Constitution, house_constitution
 from flows.judges import try_judges
 from flows.presets.text import PRESETS
 from flows.staging import run_stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.text.verbatim import covered, known_windows, windows
+from components.text.dedup.verbatim_index import covered, known_windows, windows
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])

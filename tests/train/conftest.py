@@ -16,9 +16,9 @@ from tokenizers import models as kinds
 from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import save_model
-from components.text.chat import SPECIALS
-from components.text.tokens import save_split
+from components.text.chat.chat_template import SPECIALS
+from components.text.decoder_files import save_model
+from components.text.token_arrays import save_split
 from models.decoder import Decoder
 from models.shape import DecoderShape
 

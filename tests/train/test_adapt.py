@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
+from components.text.decoder_files import load_model
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig, load_adapter
 from components.train.recipe import OptimConfig, SafetyConfig

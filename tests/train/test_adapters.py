@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Adapter, Checkpoint
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
+from components.text.decoder_files import load_model
 from components.train.adapters import LoraConfig, load_adapter, put_on, save_adapter
 from components.train.merge import MergeConfig, merge
 from models.decoder import Decoder

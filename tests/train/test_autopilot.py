@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.tokens import save_split
+from components.text.decoder_files import load_model
+from components.text.token_arrays import save_split
 from components.train import autopilot_probe
 from components.train.autopilot import (
     MOST_EPOCHS,

@@ -11,7 +11,7 @@ from torch import nn
 from components.core.errors import DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
+from components.text.decoder_files import load_model
 from components.train.average import Average
 from components.train.loop import train
 from components.train.pretrain import pretrain

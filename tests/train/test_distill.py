@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from components.core.errors import ConfigError
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.tokens import open_split
+from components.text.decoder_files import load_model
+from components.text.token_arrays import open_split
 from components.train.checkpoint import Checkpoints
 from components.train.distill import DistillConfig, distill
 from components.train.pretrain import PretrainConfig, pretrain

@@ -23,7 +23,7 @@ from components.core.errors import ConfigError, MillError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.core.tracking import MemoryTracker
-from components.core.weights import load_model
+from components.text.decoder_files import load_model
 from components.train.mesh import ParallelConfig
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.text.tokens import open_split
+from components.text.token_arrays import open_split
 from components.train.micro import Micro, micro_batches
 from components.train.order import Blocks, Order
 from components.train.packing import BestFit

@@ -22,7 +22,7 @@ from components.core.tracking import (
     training_tracker,
 )
 from components.core.training_speed import TrainingSpeed
-from components.core.weights import load_model, same_weights
+from components.text.decoder_files import load_model, same_weights
 from components.train import live
 from components.train.loop import LEAST_TIMED_STEPS
 from components.train.pretrain import pretrain
@@ -65,7 +65,7 @@ def test_figures_and_samples_change_nothing_in_the_training(
 def test_samples_are_of_the_weights_alone(
     tokens: Tokens, tokenizer: Tokenizer, store: Path
 ) -> None:
-    from components.text.chat import open_tokenizer
+    from components.text.chat.chat_template import open_tokenizer
     from components.train.samples import Sampler
 
     made = pretrain(nano(steps=2), tokens, Workdir.temporary(store))

@@ -10,7 +10,7 @@ import pytest
 from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.text.tokens import open_split
+from components.text.token_arrays import open_split
 from components.train.mixture import Mixture
 from components.train.order import Stream
 from components.train.pretrain import pretrain

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.core.errors import DataError
-from components.text.tokens import TokenSplit, open_split
+from components.text.token_arrays import TokenSplit, open_split
 from components.train.micro import micro_batches
 from components.train.order import Order, Stream, document_numbers, share
 from components.train.packing import BestFit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.text.tokens import TokenSplit, open_split
+from components.text.token_arrays import TokenSplit, open_split
 from components.train.micro import micro_batches
 from components.train.order import Order, Stream
 from components.train.packing import BestFit, best_fit

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
+from components.text.decoder_files import load_model
 from components.train.course import Course, write_course
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig

@@ -14,8 +14,14 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model, save_model
-from components.text.chat import ASSISTANT, END_ID, SPECIALS, open_tokenizer, prompt_ids
+from components.text.chat.chat_template import (
+    ASSISTANT,
+    END_ID,
+    SPECIALS,
+    open_tokenizer,
+    prompt_ids,
+)
+from components.text.decoder_files import load_model, save_model
 from components.train import loop
 from components.train.conversations import Batches, Conversations, Example, ReplayPlan
 from components.train.recipe import OptimConfig, SafetyConfig

@@ -12,7 +12,7 @@ import pytest
 
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.text.tokens import open_split
+from components.text.token_arrays import open_split
 from components.train.adapt import AdaptConfig, adapt
 from components.train.adapters import LoraConfig
 from components.train.conversations import Batches, Conversations

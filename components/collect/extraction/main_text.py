@@ -13,17 +13,17 @@ from typing import Any
 
 from lxml import etree
 
-from components.collect.extraction.boilerplate import has_comments, leave_out_boilerplate
-from components.collect.extraction.html_tree import Element, drop_programs, parse_html
-from components.collect.extraction.manuals import find_manual, leave_out_links
+from components.collect.extraction.boilerplate_elements import has_comments, leave_out_boilerplate
+from components.collect.extraction.content_chooser import choose_text
+from components.collect.extraction.manual_generators import find_manual, leave_out_links
 from components.collect.extraction.markdown_source import read_markdown
 from components.collect.extraction.markdown_writer import repair_tree, tidy, write_markdown
 from components.collect.extraction.outline import outline
-from components.collect.extraction.projection import Projection, project
-from components.collect.extraction.runs import Run, join_runs, read_runs, words_of
-from components.collect.extraction.trafilatura_text import choose_text
-from components.collect.extraction.tree_edits import clean_text, drop
-from components.collect.metadata import Facts, Metadata, read_facts, read_metadata
+from components.collect.extraction.text_projection import Projection, project
+from components.collect.extraction.text_runs import Run, join_runs, read_runs, words_of
+from components.collect.extraction.tree.html_tree import Element, drop_programs, parse_html
+from components.collect.extraction.tree.tree_edits import clean_text, drop
+from components.collect.web.page_metadata import Facts, Metadata, read_facts, read_metadata
 
 SHORT_CHARS = 900
 """A page with less text than this gives an extractor nothing to weigh."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from components.text.markdown import lines_outside_fences
+from components.text.markdown_sections import lines_outside_fences
 
 _FRONT_MATTER = re.compile(
     r"\ufeff?(---|\+\+\+)[ \t]*\n(.*?\n)?(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL

@@ -11,13 +11,13 @@ from typing import Any
 from html_to_markdown import ConversionOptions, PreprocessingOptions, convert
 from lxml import etree
 
-from components.collect.extraction.code_blocks import restore_code
-from components.collect.extraction.formulas import restore_delimited, restore_formulas
-from components.collect.extraction.html_tree import Element
-from components.collect.extraction.inline import restore_inline, write_inline
 from components.collect.extraction.outline import read_lines
-from components.collect.extraction.structure import HEADINGS, restore_structure
-from components.collect.extraction.tree_edits import BACKSLASH, drop, is_inside
+from components.collect.extraction.tree.block_structure import HEADINGS, restore_structure
+from components.collect.extraction.tree.code_blocks import restore_code
+from components.collect.extraction.tree.formulas import restore_delimited, restore_formulas
+from components.collect.extraction.tree.html_tree import Element
+from components.collect.extraction.tree.inline_marks import restore_inline, write_inline
+from components.collect.extraction.tree.tree_edits import BACKSLASH, drop, is_inside
 
 _OPTIONS = ConversionOptions(
     autolinks=False,

@@ -30,8 +30,8 @@ from components.publish.registry import (
     holder,
     stored_figures,
 )
-from components.text.pii import ALL_KINDS
-from components.text.redact import Redactor
+from components.text.pii.find_pii import ALL_KINDS
+from components.text.pii.redact import Redactor
 
 CURVE_FILE, BUNDLE_FILE, GATES_FILE, LEDGER = (
     "curve.parquet",

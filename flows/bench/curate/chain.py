@@ -23,9 +23,9 @@ from components.clean.pii import PiiConfig, score_pii
 from components.clean.quality import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
 from components.clean.site_lines import SiteLinesConfig, score_site_lines
+from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extract import ExtractConfig, extract
-from components.collect.site import DocumentationSite, SiteConfig
-from components.collect.warc import WebPage, write_shards
+from components.collect.warc.page_shards import WebPage, write_shards
 from components.core.store.artifact import Artifact, Pages
 from components.core.store.workdir import Workdir
 from flows.bench.curate.setting import Setting

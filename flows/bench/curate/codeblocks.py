@@ -9,8 +9,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from http import HTTPStatus
 
+from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extraction.main_text import main_text
-from components.collect.site import DocumentationSite, SiteConfig
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured
 

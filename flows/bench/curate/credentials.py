@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from components.core.stats.figures import proportion_interval
-from components.text.pii import find_spans
+from components.text.pii.find_pii import find_spans
 from flows.bench.curate.installed import documentation, sources
 from flows.bench.curate.keys import ALIKE, ALNUM, ASSIGNED, CHOSEN, ISSUED, some
 from flows.bench.curate.setting import Setting

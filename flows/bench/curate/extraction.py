@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tld import get_fld
 
 from components.collect.extraction.main_text import main_text
-from components.collect.textbytes import decode
+from components.collect.web.charset import decode
 from flows.bench.curate import faults, manuals
 from flows.bench.curate.peers import FAST, RESILIPARSE, TRAFILATURA, ask_peers, rates_in_turn
 from flows.bench.curate.setting import Setting

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.collect.textbytes import decode
+from components.collect.web.charset import decode
 from flows.bench.curate.peers import ask_peers
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured

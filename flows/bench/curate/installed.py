@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from components.text.shingles import shingle_sets
+from components.text.dedup.shingles import shingle_sets
 
 LONGEST_SOURCE = 400_000
 """Characters of a source file; longer ones are tables that a program wrote."""

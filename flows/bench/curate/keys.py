@@ -1,7 +1,7 @@
 """Keys, tokens and passwords as they are issued, made up by chance, and what only looks like one.
 
 The formats are those that the issuers publish, most of them for secret scanning; none of these was
-ever issued. Nothing here is shared with ``components/text/credentials.py``, which is measured.
+ever issued. Nothing here is shared with ``components/text/pii/credentials.py``, which is measured.
 """
 
 from __future__ import annotations

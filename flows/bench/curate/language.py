@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from resiliparse.parse.lang import detect_fast
 
-from components.text.languages import count_languages
+from components.text.language_classifier import count_languages
 from flows.bench.curate.setting import Setting
 from flows.bench.curate.udhr import LARGEST, LEAST_LETTERS, udhr_lines
 from flows.bench.figures import Measured

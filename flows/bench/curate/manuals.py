@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.collect.extraction.main_text import MainText, main_text
-from components.collect.extraction.tree_edits import INVISIBLE
-from components.collect.textbytes import decode
+from components.collect.extraction.tree.tree_edits import INVISIBLE
+from components.collect.web.charset import decode
 from flows.bench.curate.peers import rates_in_turn
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured

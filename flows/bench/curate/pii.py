@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from components.core.stats.figures import proportion_interval
-from components.text.pii import find_spans
+from components.text.pii.find_pii import find_spans
 from components.text.spans import EXAMPLE, Span
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from components.text.shingles import jaccards, shingle_sets, signatures
+from components.text.dedup.shingles import jaccards, shingle_sets, signatures
 from flows.bench.curate.documents import WORDS, made_up
 from flows.bench.curate.setting import Setting
 from flows.bench.curate.speed import seconds

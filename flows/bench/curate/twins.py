@@ -12,7 +12,7 @@ from components.clean.duplicates import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from components.text.shingles import shingle_sets
+from components.text.dedup.shingles import shingle_sets
 from flows.bench.curate.documents import made_up, write_corpus
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured

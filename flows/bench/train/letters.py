@@ -15,8 +15,8 @@ import numpy as np
 
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
-from components.core.weights import load_model
-from components.text.tokens import open_split, save_split
+from components.text.decoder_files import load_model
+from components.text.token_arrays import open_split, save_split
 
 if TYPE_CHECKING:
     from models.decoder import Decoder

@@ -21,7 +21,7 @@ import psutil
 from components.core.progress import Progress
 from components.core.store.artifact import Lineage, Tokens
 from components.core.store.workdir import Workdir
-from components.text.tokens import save_split
+from components.text.token_arrays import save_split
 from components.train.pretrain import PretrainConfig, pretrain
 
 _TOKENS, _DOCUMENT = 200_000, 700

@@ -20,7 +20,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat import SPECIALS
+from components.text.chat.chat_template import SPECIALS
 from components.train.distill import DistillConfig, distill
 from components.train.mesh import ParallelConfig
 from components.train.pretrain import PretrainConfig, pretrain

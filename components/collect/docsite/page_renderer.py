@@ -1,0 +1,241 @@
+"""Renders the site's modules in worker processes and hands out each page as soon as it is there.
+
+Every group (one top-level package) is rendered by one worker, in order, since what a page shows
+depends on what the group's earlier pages showed. A finished group is kept in ``folder``, so that a
+site opened again after a kill renders only the rest. A worker that dies or takes too long over a
+module is replaced and goes on without that module.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import components
+from components.core.log import get_logger
+from components.core.process.shutdown import shielded
+
+log = get_logger(__name__)
+_CHECKOUT = Path(components.__file__).parents[1]
+
+
+@dataclass
+class Rendered:
+    """One module's pages, or why it has none."""
+
+    parts: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+class Renderer:
+    """A context in which ``get(module)`` waits for that module's pages."""
+
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        *,
+        workers: int,
+        module_seconds: float,
+        folder: Path | None = None,
+    ) -> None:
+        self._groups = groups
+        self._site = [name for modules in groups.values() for name in modules]
+        self._seconds = module_seconds
+        self._folder = folder
+        self._done: dict[str, Rendered] = {}
+        self._changed = threading.Condition()
+        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._workers = [_Worker() for _ in range(workers)]
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Renderer:
+        for name in self._groups:
+            if not self._load(name):
+                self._waiting.put(name)
+        for worker in self._workers:
+            thread = threading.Thread(target=self._work, args=(worker,), daemon=True)
+            with shielded():
+                thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closing.set()
+        for worker in self._workers:
+            worker.stop()
+        for thread in self._threads:
+            thread.join()
+        with self._changed:
+            self._changed.notify_all()
+
+    def get(self, module: str, seconds: float) -> Rendered | None:
+        """The module's pages; None when they are not there after ``seconds``."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: module in self._done or self._closing.is_set(), timeout=seconds
+            )
+            return self._done.get(module)
+
+    def skipped(self) -> dict[str, str]:
+        """Modules without a page so far, and why."""
+        with self._changed:
+            return {name: done.reason for name, done in self._done.items() if done.reason}
+
+    def _work(self, worker: _Worker) -> None:
+        """Render groups until none is left (in a thread of its own)."""
+        while not self._closing.is_set():
+            try:
+                name = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            self._render(worker, name)
+        worker.stop()
+
+    def _render(self, worker: _Worker, group: str) -> None:
+        left = list(self._groups[group])
+        results: dict[str, Rendered] = {}
+        while left and not self._closing.is_set():
+            failed = self._run(worker, left, results)
+            if failed is None:
+                break
+            # A fresh worker goes through the group again without it, since what later pages show
+            # hangs on what earlier ones did.
+            reason = f"its import or rendering ended the worker or took {self._seconds:g} s"
+            results[failed] = Rendered(reason=reason)
+            self._publish(failed, results[failed])
+            left.remove(failed)
+        if not self._closing.is_set():
+            self._keep(group, results)
+
+    def _run(self, worker: _Worker, modules: list[str], results: dict[str, Rendered]) -> str | None:
+        """Render ``modules``; the one that stopped the worker, else None."""
+        worker.send({"modules": modules, "site": self._site})
+        for module in modules:
+            if self._closing.is_set():
+                return None
+            answer = worker.receive(self._seconds)
+            if answer is None:
+                worker.stop()
+                return module
+            done = Rendered(answer.get("parts", []), answer.get("reason", ""))
+            results[module] = done
+            self._publish(module, done)
+        worker.receive(self._seconds)
+        return None
+
+    def _publish(self, module: str, done: Rendered) -> None:
+        with self._changed:
+            self._done.setdefault(module, done)
+            self._changed.notify_all()
+
+    def _keep(self, group: str, results: dict[str, Rendered]) -> None:
+        if self._folder is None:
+            return
+        value = {name: [done.parts, done.reason] for name, done in results.items()}
+        path = self._folder / f"{group}.json"
+        beside = path.with_suffix(".tmp")
+        beside.write_text(json.dumps(value), encoding="utf-8")
+        beside.replace(path)
+
+    def _load(self, group: str) -> bool:
+        path = self._folder / f"{group}.json" if self._folder is not None else None
+        if path is None or not path.exists():
+            return False
+        for name, (parts, reason) in json.loads(path.read_text(encoding="utf-8")).items():
+            self._done[name] = Rendered(parts, reason)
+        return True
+
+
+class _Worker:
+    """One process of ``components.collect.docsite.render_worker``, started when first needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._home: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+
+    def send(self, order: dict[str, Any]) -> None:
+        with self._lock:
+            process = self._process or self._start()
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+        except (BrokenPipeError, ValueError):
+            log.debug("a rendering worker died before it was asked")
+
+    def receive(self, seconds: float) -> dict[str, Any] | None:
+        """The next answer; None when the process ended or is silent for ``seconds``."""
+        try:
+            return self._answers.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def stop(self) -> None:
+        """Kill the process; the next ``send`` starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+                self._process.wait()
+                self._process = None
+            if self._home is not None:
+                self._home.cleanup()
+                self._home = None
+
+    def _start(self) -> subprocess.Popen[str]:
+        from components.collect.docsite import (
+            render_worker,  # imports pdoc, which only the worker needs
+        )
+
+        self._home = tempfile.TemporaryDirectory(prefix="modelmill-render-")
+        # A bare environment: no secret can reach a page, and string hashes have a fixed order.
+        environment = {
+            "HOME": self._home.name,
+            "MPLCONFIGDIR": self._home.name,
+            "MPLBACKEND": "Agg",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONPATH": str(_CHECKOUT),
+            "PYTHONUTF8": "1",
+            "TZ": "UTC",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", render_worker.__name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=self._home.name,
+            env=environment,
+            text=True,
+            encoding="utf-8",
+        )
+        self._answers = queue.SimpleQueue()
+        reader = threading.Thread(target=_read, args=(self._process, self._answers), daemon=True)
+        reader.start()
+        return self._process
+
+
+def _read(
+    process: subprocess.Popen[str], answers: queue.SimpleQueue[dict[str, Any] | None]
+) -> None:
+    """Pass on a worker's answers, then None when it has ended (in a thread of its own)."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        answers.put(json.loads(line))
+    answers.put(None)

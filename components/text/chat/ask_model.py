@@ -1,0 +1,159 @@
+"""A model's answers to instructions: which questions are asked, and what it says to each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from components.core.errors import DataError
+from components.core.store.shards import read_shard
+from components.text.chat.chat_template import END_ID, prompt_ids
+from components.text.heldout_split import Half, rows_of_half
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from models.decoder import Decoder
+
+Questions = Literal["train", "align", "heldout"]
+"""Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
+Row = dict[str, Any]
+COLUMNS = ["id", "kind", "subject", "question", "answer"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question with the answer of the documentation and its prompt."""
+
+    page: str
+    kind: str
+    subject: str
+    question: str
+    reference: str
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said: ``tokens`` as sampled (with the end token where ``finished``)."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finished: bool
+
+
+def read_instructions(folder: Path, split: Questions, half: Half | None = None) -> list[Row]:
+    """Rows of a split with all their columns, in the order of the file.
+
+    Args:
+        folder: that of ``Instructions``.
+        split: which of its files.
+        half: only pages of this half.
+
+    Raises:
+        DataError: the file or a column is missing.
+    """
+    table = read_shard(folder / f"{split}.parquet")
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise DataError(f"{split}.parquet: column {missing[0]!r} is missing")
+    rows: list[Row] = table.to_pylist()
+    return rows if half is None else rows_of_half(rows, half)
+
+
+def read_questions(
+    folder: Path,
+    split: Questions,
+    tokenizer: Tokenizer,
+    *,
+    longest: int,
+    limit: int | None,
+    seed: int,
+    half: Half | None = None,
+) -> list[Asked]:
+    """At most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
+
+    Args:
+        folder: that of ``Instructions``.
+        split: which of its files.
+        tokenizer: makes the prompts.
+        longest: questions of a longer prompt, in tokens, are left out.
+        limit: most questions; None asks all.
+        seed: of the order.
+        half: only pages of this half of the held-out ones.
+
+    Raises:
+        DataError: the file or a column is missing.
+    """
+    rows = read_instructions(folder, split, half)
+    rows.sort(key=lambda row: _rank(seed, row["id"], row["question"], row["answer"]))
+    chosen: list[Asked] = []
+    for row in rows:
+        if len(chosen) == limit:
+            break
+        prompt = tuple(prompt_ids(tokenizer, [("user", row["question"])]))
+        if len(prompt) <= longest:
+            chosen.append(
+                Asked(
+                    page=row["id"],
+                    kind=row["kind"],
+                    subject=row["subject"],
+                    question=row["question"],
+                    reference=row["answer"],
+                    prompt=prompt,
+                )
+            )
+    return chosen
+
+
+def _rank(seed: int, *parts: str) -> bytes:
+    return hashlib.sha256("\0".join((str(seed), *parts)).encode(errors="surrogatepass")).digest()
+
+
+def answer_all(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new: int,
+    temperature: float,
+    seed: int,
+    batch: int,
+    answered: Callable[[int], None] = lambda count: None,
+) -> list[Answer]:
+    """One answer a prompt, in their order; ``temperature`` 0 is greedy.
+
+    Prompts of like length share a batch. ``answered`` is told how many came with each batch.
+    Equal prompts, seed and batch give every model the same random numbers.
+    """
+    import torch
+
+    from models.generate import generate
+
+    generator = torch.Generator().manual_seed(seed)
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers: dict[int, Answer] = {}
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        sampled = generate(
+            model,
+            [prompts[index] for index in chosen],
+            max_new=max_new,
+            stop=END_ID,
+            temperature=temperature,
+            generator=generator,
+        )
+        for index, one in zip(chosen, sampled, strict=True):
+            answers[index] = answer_of(tokenizer, one.tokens, finished=one.stopped)
+        answered(len(chosen))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def answer_of(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> Answer:
+    """What was said, as text; the token that ends an answer is none of it."""
+    said = list(tokens[:-1] if finished else tokens)
+    text = tokenizer.decode(said, skip_special_tokens=True).strip()
+    return Answer(text, tuple(tokens), finished)

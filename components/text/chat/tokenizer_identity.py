@@ -1,0 +1,129 @@
+"""Identity of tokenizers across artifacts: token ids mean something under the one that made them.
+
+Tokens, preferences and checkpoints record the digest of their tokenizer, and a stage compares it
+wherever two of them meet, or one meets a tokenizer. Old artifacts record none; of those only the
+sizes of the vocabularies can be compared (``infra/decisions/0021``).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from components.core.errors import ConfigError, DataError
+from components.core.log import get_logger
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
+from components.text.chat.chat_template import open_tokenizer, tokenizer_digest, vocabulary_size
+from components.text.decoder_files import read_shape, read_tokenizer_digest
+from components.text.token_arrays import read_meta
+
+log = get_logger(__name__)
+DIGEST_FILE = "tokenizer_digest.json"
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class TokenizerRecord:
+    """What an artifact says of the tokenizer that its token ids are of."""
+
+    artifact: str
+    """``the model NAME``, as errors call it."""
+    digest: str
+    """Empty where none is recorded."""
+    vocabulary: int | None
+    """Token ids below which all are; None where it is not recorded."""
+
+    def __str__(self) -> str:
+        digest = f"tokenizer {self.digest[:_SHOWN] or 'not recorded'}"
+        size = "" if self.vocabulary is None else f"vocabulary of {self.vocabulary}, "
+        return f"{self.artifact} ({size}{digest})"
+
+    def agrees(self, other: TokenizerRecord) -> bool:
+        """Whether nothing that both record differs."""
+        pairs = ((self.digest, other.digest), (self.vocabulary, other.vocabulary))
+        return all(not ours or not theirs or ours == theirs for ours, theirs in pairs)
+
+
+def record_of_model(folder: Path, role: str = "model") -> TokenizerRecord:
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    size = read_shape(folder).vocabulary
+    return TokenizerRecord(f"the {role} {folder.name}", read_tokenizer_digest(folder), size)
+
+
+def record_of_tokens(folder: Path, role: str = "tokens") -> TokenizerRecord:
+    """The tokenizer that packed a Tokens artifact.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    meta = read_meta(folder)
+    return TokenizerRecord(f"the {role} {folder.name}", meta.tokenizer, meta.vocabulary)
+
+
+def record_of_tokenizer(folder: Path, role: str = "tokenizer") -> TokenizerRecord:
+    """A tokenizer itself.
+
+    Raises:
+        DataError: it is damaged, or its special tokens are not ours.
+    """
+    size = vocabulary_size(open_tokenizer(folder))
+    return TokenizerRecord(f"the {role} {folder.name}", tokenizer_digest(folder), size)
+
+
+def write_tokenizer_digest(folder: Path, digest: str) -> None:
+    """Record the tokenizer of an artifact's token ids in ``tokenizer_digest.json``."""
+    write_durably(folder / DIGEST_FILE, canonical({"tokenizer": digest}))
+
+
+def record_of_preferences(folder: Path) -> TokenizerRecord:
+    """The tokenizer of the sampled answers' token ids.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    path = folder / DIGEST_FILE
+    try:
+        digest = str(json.loads(path.read_bytes())["tokenizer"]) if path.is_file() else ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder.name}: {path.name} cannot be read: {error!r}") from error
+    return TokenizerRecord(f"the preferences {folder.name}", digest, None)
+
+
+def check_one_tokenizer(stage: str, *records: TokenizerRecord) -> str:
+    """Refuse artifacts of different tokenizers; returns the digest of the one they share.
+
+    Where an artifact records none, a warning says so, and the sizes alone are compared.
+
+    Args:
+        stage: begins the message.
+
+    Raises:
+        ConfigError: two are of different tokenizers; names both.
+    """
+    for one, other in combinations(records, 2):
+        if not one.agrees(other):
+            raise ConfigError(
+                f"{stage}: {one} and {other} are of different tokenizers: token ids of one mean "
+                f"other text under the other, so give two of one tokenizer{_padding(one, other)}"
+            )
+    silent = [str(record) for record in records if not record.digest]
+    if silent:
+        log.warning(
+            "%s: %s: no more than sizes of vocabularies could be compared",
+            *(stage, ", ".join(silent)),
+        )
+    return next((record.digest for record in records if record.digest), "")
+
+
+def _padding(*records: TokenizerRecord) -> str:
+    """The way on where sizes alone differ, as those of a model with padded embeddings do."""
+    if all(record.digest for record in records):
+        return ""
+    return " (import_hf cuts a model's unused rows where its tokenizer.json lies beside it)"

@@ -1,0 +1,126 @@
+"""A trial of a constitution: every check on fixed texts, before hours are spent on answers.
+
+A check that raises, never ends or scores outside [0, 1] would stop a run after its training. The
+texts are what models under training really say, and worse: nothing at all, one letter for ever,
+thousands of words, signs of many scripts, and the letters of the check's own patterns repeated,
+on which a pattern that backtracks without end shows it (Davis et al. 2018, "The impact of regular
+expression denial of service in practice").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from components.core.errors import ConfigError
+from components.core.settings import child_environment
+from components.text.constitution.answer_checks import Case, Check, FormCheck
+from components.text.constitution.pattern_trial import SECONDS
+from components.text.constitution.principles import Constitution
+
+_PROGRAM = Path(__file__).with_name("pattern_trial.py")
+_LONG = 16_000
+"""Characters: about what 4,096 tokens come to, the longest answer that can be asked for."""
+_QUESTIONS = (
+    "What does `json.dumps` do?",
+    "Which module holds `dumps`?",
+    "What are the parameters of `json.dumps`?",
+    'What does the documentation say about "Caution"?',
+    "",
+)
+_SENTENCE = "`dumps` serializes `obj` to a JSON formatted `str`, see json.JSONEncoder (RFC 7159). "
+_TEXTS = (
+    "",
+    " ",
+    "\n\n\t",
+    _SENTENCE,
+    (_SENTENCE * (_LONG // len(_SENTENCE) + 1))[:_LONG],
+    "word " * (_LONG // 5) + "!",
+    *(sign * 3000 + "!" for sign in "aA0 `._-("),
+    *(pair * 1500 + "!" for pair in ("a ", "a.", "ab", "1,", "_x", "''", "[]")),
+    "\0\x07\x1b[31m\r\ufeff\ufffd",
+    "İıſ ß ﬁ ٣ ３ Ⅷ ²",  # case foldings that change a length, digits that int() does not read
+    "e\u0301\u0323\u200d\u2066 👩‍👩‍👧 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+    "בראשית ברא אלהים、人人生而自由。",
+)
+
+
+def try_constitution(constitution: Constitution, field: str) -> None:
+    """Score the fixed texts by every principle, and search them for every pattern.
+
+    Args:
+        constitution: what is tried.
+        field: where a run's config holds it; named in the error.
+
+    Raises:
+        ConfigError: a check raises, scores outside [0, 1], or holds a pattern that takes longer
+            than ``SECONDS``; names the principle.
+    """
+    patterns: list[tuple[str, str]] = []
+    for principle in constitution.principles:
+        if isinstance(principle.check, FormCheck):
+            found = {p for f in principle.check.forms for p in (f.asked, f.says, f.avoids) if p}
+            patterns += [(principle.name, pattern) for pattern in sorted(found)]
+    slow = _first_slow([pattern for _, pattern in patterns])
+    if slow is not None:
+        name, pattern = patterns[slow]
+        raise ConfigError(
+            f"{field}: principle {name!r}: pattern {pattern!r} takes longer than {SECONDS} s on a "
+            "trial text: write it without a repetition of what can match in two ways, such as "
+            "(a+)+ or (a|aa)+"
+        )
+    for principle in constitution.principles:
+        try:
+            _try_check(principle.check)
+        except Exception as error:
+            said = " ".join(str(error).split())
+            raise ConfigError(
+                f"{field}: principle {principle.name!r}: its check ({principle.check.kind}) fails "
+                f"on a trial text with {type(error).__name__}: {said}"
+            ) from error
+
+
+def _first_slow(patterns: list[str]) -> int | None:
+    """The number of the first pattern that does not come to an end in time.
+
+    Raises:
+        ConfigError: a pattern fails otherwise.
+    """
+    if not patterns:
+        return None
+    content = json.dumps({"patterns": patterns, "texts": [_texts_for(p) for p in patterns]})
+    # No limit of wall time: on a machine that others keep busy it would blame a good pattern.
+    done = subprocess.run(
+        [sys.executable, "-I", str(_PROGRAM)],
+        input=content,
+        env=child_environment({}),
+        capture_output=True,
+        text=True,
+    )
+    tried = len(done.stdout.split()) - 1
+    if done.returncode > 0:
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        raise ConfigError(f"pattern {patterns[tried]!r} fails on a trial text: {last}")
+    return tried if done.returncode < 0 else None
+
+
+def _texts_for(pattern: str) -> list[str]:
+    """The fixed texts, and the pattern's own letters again and again with an end that differs."""
+    own = re.sub(r"\\.|[^\w ]", "", pattern)
+    repeated = [f"{(own * 500)[:3000]}!", *(f"{sign * 3000}!" for sign in sorted(set(own)))]
+    return [*_TEXTS, *repeated]
+
+
+def _try_check(check: Check) -> None:
+    reference = _SENTENCE.strip()
+    for text in _TEXTS:
+        # What a form asks for hangs on the question; every other check hardly reads it.
+        for question in (*_QUESTIONS, text) if isinstance(check, FormCheck) else _QUESTIONS[:1]:
+            case = Case(question, "json.dumps", text, reference, finished=bool(text))
+            score = check.score(case)
+            if not 0 <= score <= 1:  # NaN too
+                raise ValueError(f"a score of {score}, which must lie between 0 and 1")
+    check.score(Case(_QUESTIONS[0], "", "", ""))

@@ -1,0 +1,25 @@
+"""Long passages: fingerprints of runs of words, few enough to compare a whole corpus.
+
+A passage is ``length`` words in a row, as ``components/text/dedup/shingles.py`` tells words. Of
+every ``guarantee`` passages in a row the one with the least hash is kept (winnowing: Schleimer,
+Wilkerson, Aiken 2003), so a run of ``length + guarantee - 1`` words that two documents share is
+always found.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from components.text.arrow_buffers import string_buffers
+from components.text.dedup.shingles import Hashes, Positions
+
+
+def fingerprints(
+    texts: pa.ChunkedArray, length: int, guarantee: int
+) -> tuple[Hashes, Positions, Positions, Positions]:
+    """(hash, first word, document of each kept passage; words of each document)."""
+    from components.text.kernels import passage_fingerprints as kernel
+    from components.text.kernels.shingle_hashes import letters
+
+    data, bounds = string_buffers(texts)
+    return kernel.fingerprints(data, bounds, letters(), length, guarantee)

@@ -1,0 +1,34 @@
+"""Compiles every kernel once, so that the first run need not: ``python -m`` this, after an install.
+
+The kernels are called as the stages call them, since machine code is kept for the types it met.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from components.text.dedup.long_passages import fingerprints
+from components.text.dedup.shingles import band_keys, jaccards, shingle_sets, signatures
+from components.text.document_statistics import document_statistics
+from components.text.kernels.bucket_pairs import pairs_of_buckets
+from components.text.kernels.passage_fingerprints import covered, shared
+
+
+def main() -> None:
+    """A few seconds where nothing is compiled yet; nothing otherwise."""
+    texts = pa.chunked_array([pa.array(["one two three four five six seven eight nine"] * 2)])
+    document_statistics(texts, short_line=30)
+    signed, _ = signatures(texts, permutations=128, seed=1)
+    keys = band_keys(signed, bands=20, rows=6)
+    column = np.ascontiguousarray(keys[:, 0])
+    pairs_of_buckets(column, np.argsort(column, kind="stable"), 64)
+    sets, bounds = shingle_sets(texts, np.arange(2))
+    jaccards(sets, bounds, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+    prints, at, owner, _ = fingerprints(texts, length=8, guarantee=1)
+    found, _ = shared(prints, owner, np.lexsort((owner, prints)), 8)
+    covered(at[found], np.zeros(len(found), dtype=np.int64), 1, 8)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Repeated n-grams of one document: Gopher's shares of characters.
+
+Definitions: Gopher (Rae et al. 2021, arXiv:2112.11446, table A1) as datatrove implements it: of
+duplicate n-grams, the first occurrence counts as original, and a word covered twice counts once.
+Characters are those of words; white space counts for neither side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.text.kernels.compiled import compiled
+from components.text.kernels.hash_table import Table, insert, size_for
+from components.text.kernels.unicode_tables import mixed
+
+TOP = (2, 3, 4)
+DUPLICATE = (5, 6, 7, 8, 9, 10)
+_FIRST, _LAST_TOP, _LAST = TOP[0], TOP[-1], DUPLICATE[-1]
+_ROLL = np.uint64(0x9E3779B97F4A7C15)
+
+Positions = NDArray[np.int64]
+Counts = NDArray[np.int32]
+
+
+@compiled
+def ngram_shares(
+    hashes: NDArray[np.uint64],
+    starts: Positions,
+    words: int,
+    table: Table,
+    stamp: int,
+    rolls: NDArray[np.uint64],
+    at: Positions,
+    slots: Positions,
+    row: NDArray[np.float64],
+) -> int:
+    """Fill ``row`` with the shares of sizes 2 to 10; returns the last stamp used.
+
+    An n-gram can only be repeated where the one a word shorter is, so positions get fewer with
+    every size. ``starts`` holds the characters before each word; the rest is room to work in.
+    """
+    row[:] = 0.0
+    keys, counts, firsts, stamps = table
+    for word in range(words):
+        at[word], rolls[word] = word, hashes[word]
+    left = words
+    for size in range(_FIRST, _LAST + 1):
+        left = _longer(hashes, words, size, rolls, at, left)
+        if left < 2:
+            break
+        stamp += 1
+        mask = size_for(left) - 1
+        for one in range(left):
+            key = mixed(rolls[one])
+            slots[one] = insert(keys, counts, firsts, stamps, mask, stamp, key, at[one])
+        if size <= _LAST_TOP:
+            characters = _top(counts, firsts, starts, size, at, slots, left)
+        else:
+            characters = _covered(firsts, starts, size, at, slots, left)
+        row[size - _FIRST] = characters / starts[words]
+        left = _repeated(counts, rolls, at, slots, left)
+    return stamp
+
+
+@compiled
+def _longer(
+    hashes: NDArray[np.uint64],
+    words: int,
+    size: int,
+    rolls: NDArray[np.uint64],
+    at: Positions,
+    left: int,
+) -> int:
+    """Add a word to every n-gram that has one after it; how many there are."""
+    kept = 0
+    for one in range(left):
+        if at[one] + size <= words:
+            rolls[kept] = rolls[one] * _ROLL + hashes[at[one] + size - 1]
+            at[kept] = at[one]
+            kept += 1
+    return kept
+
+
+@compiled
+def _repeated(
+    counts: Counts, rolls: NDArray[np.uint64], at: Positions, slots: Positions, left: int
+) -> int:
+    """Keep the positions whose n-gram occurs more than once; how many there are."""
+    kept = 0
+    for one in range(left):
+        if counts[slots[one]] > 1:
+            rolls[kept], at[kept] = rolls[one], at[one]
+            kept += 1
+    return kept
+
+
+@compiled
+def _top(
+    counts: Counts,
+    firsts: Counts,
+    starts: Positions,
+    size: int,
+    at: Positions,
+    slots: Positions,
+    left: int,
+) -> int:
+    """Characters in the most frequent n-gram, the longest of equals; 0 where none occurs twice."""
+    most, characters = 1, 0
+    for one in range(left):
+        slot, first = slots[one], at[one]
+        count = counts[slot]
+        if count < 2 or count < most or firsts[slot] != first:
+            continue
+        weight = count * (starts[first + size] - starts[first])
+        if count > most or weight > characters:
+            most, characters = count, weight
+    return characters
+
+
+@compiled
+def _covered(
+    firsts: Counts, starts: Positions, size: int, at: Positions, slots: Positions, left: int
+) -> int:
+    """Characters of words inside n-grams that occurred earlier in the document."""
+    characters, until = 0, 0
+    for one in range(left):
+        first = at[one]
+        if firsts[slots[one]] != first:
+            characters += starts[first + size] - starts[max(first, until)]
+            until = first + size
+    return characters

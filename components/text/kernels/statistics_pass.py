@@ -1,0 +1,388 @@
+"""Gopher's, C4's and FineWeb's statistics of documents, in one pass over the bytes of each.
+
+``components/clean/quality.py`` says what each one is and where it was published.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.text.kernels.compiled import compiled
+from components.text.kernels.hash_table import Table, insert, new_table, size_for
+from components.text.kernels.repeated_ngrams import DUPLICATE, TOP, ngram_shares
+from components.text.kernels.unicode_tables import (
+    BULLET,
+    DIGIT,
+    LETTER,
+    NOTED,
+    SPACE,
+    TERMINAL,
+    UNSPACED,
+    Bytes,
+    before,
+    characters,
+    decode,
+    eight,
+    hashed,
+    mixed,
+    trimmed,
+)
+
+COLUMNS = (
+    "words", "lines", "sentences", "stop_words", "curly_braces", "lorem_ipsum", "javascript",
+    "mean_word_length", "symbol_ratio", "bullet_lines", "ellipsis_lines", "alphabetic_words",
+    "punctuated_lines", "short_lines", "duplicate_lines", "duplicate_line_characters",
+    "duplicate_paragraphs", "duplicate_paragraph_characters", "code_share", "non_ascii", "unspaced",
+    *(f"top_{size}gram" for size in TOP), *(f"duplicate_{size}gram" for size in DUPLICATE),
+)  # fmt: skip
+"""What ``document_statistics`` gives, in its order."""
+(
+    WORDS, LINES, SENTENCES, STOP_WORDS, BRACES, LOREM, JAVASCRIPT,
+    WORD_LENGTH, SYMBOLS, BULLETS, ELLIPSES, ALPHABETIC,
+    PUNCTUATED, SHORT, LINES_AGAIN, LINE_CHARACTERS_AGAIN,
+    PARAGRAPHS_AGAIN, PARAGRAPH_CHARACTERS_AGAIN, CODE, NON_ASCII, UNSPACED_SHARE,
+    NGRAMS,
+) = range(22)  # fmt: skip
+_NEWLINE, _SPACE, _HASH, _DOT, _ELLIPSIS = 10, 32, 35, 46, 0x2026
+_LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
+_JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
+_LONGEST_STOP_WORD = 4
+_ALL, _LARGE = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0x2020202020202020)
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
+Row = NDArray[np.float64]
+Hashes = NDArray[np.uint64]
+Positions = NDArray[np.int64]
+
+
+class Rules(NamedTuple):
+    """What is the same for all documents."""
+
+    classes: Bytes
+    stripped: Bytes
+    """1 for the ASCII marks that are taken off a word before it is looked up."""
+    stop_words: Hashes
+    """Their bytes, the first one lowest."""
+    short_line: int
+
+
+class Room(NamedTuple):
+    """Memory to work in, for the largest document so far."""
+
+    outside: Bytes
+    hashes: Hashes
+    starts: Positions
+    rolls: Hashes
+    at: Positions
+    slots: Positions
+    parts: Table
+    sections: Table
+
+
+@compiled
+def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row) -> None:
+    """Fill ``rows`` [documents, columns] from an Arrow string column's buffers."""
+    room = _room(1 << 14)
+    stamp = 0
+    for number in range(len(offsets) - 1):
+        start, stop = offsets[number], offsets[number + 1]
+        if stop - start > len(room.outside):
+            room = _room(stop - start)
+        row = rows[number]
+        row[:] = 0.0
+        length = _outside_fences(data, start, stop, rules.classes, room.outside)
+        text = room.outside[:length]
+        words = _words(text, rules, room, row)
+        stamp = _lines(text, rules, room, stamp + 1, row)
+        _whole(data, start, stop, text, rules.classes, row)
+        if words:
+            row[WORD_LENGTH] = room.starts[words] / words
+            row[SYMBOLS] /= words
+            row[ALPHABETIC] /= words
+            stamp = ngram_shares(
+                room.hashes, room.starts, words, room.parts, stamp,
+                room.rolls, room.at, room.slots, row[NGRAMS:],
+            )  # fmt: skip
+        else:
+            row[SYMBOLS] = 0.0
+
+
+@compiled
+def _room(size: int) -> Room:
+    """For documents of ``size`` bytes; every second one may begin a word or a line."""
+    most = size // 2 + 2
+    return Room(
+        np.empty(size, np.uint8),
+        np.empty(most, np.uint64),
+        np.empty(most + 1, np.int64),
+        np.empty(most, np.uint64),
+        np.empty(most, np.int64),
+        np.empty(most, np.int64),
+        new_table(most),
+        new_table(most),
+    )
+
+
+@compiled
+def _outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Bytes) -> int:
+    """Copy the lines outside fenced blocks, as ``text.markdown.without_fences`` does."""
+    length, some = 0, False
+    closing, mark = 0, np.uint8(0)
+    while start <= stop:
+        end = start
+        while end < stop and data[end] != _NEWLINE:
+            end += 1
+        if closing:
+            first, last = trimmed(data, start, end, classes)
+            if last - first >= closing and _all_are(data, first, last, mark):
+                closing = 0
+        else:
+            closing, mark = _fence(data, start, end)
+            if not closing:
+                if some:
+                    out[length] = _NEWLINE
+                    length += 1
+                out[length : length + end - start] = data[start:end]
+                length += end - start
+                some = True
+        start = end + 1
+    return length
+
+
+@compiled
+def _fence(data: Bytes, start: int, end: int) -> tuple[int, np.uint8]:
+    """(length, mark) of the fence that a line opens; length 0 where it opens none."""
+    at = start
+    while at < end and at < start + 3 and data[at] == _SPACE:
+        at += 1
+    if at + 3 > end or data[at] not in (96, 126):  # ` and ~
+        return 0, np.uint8(0)
+    mark, first = data[at], at
+    while at < end and data[at] == mark:
+        at += 1
+    return (at - first, mark) if at - first >= 3 else (0, mark)
+
+
+@compiled
+def _all_are(data: Bytes, start: int, stop: int, mark: np.uint8) -> bool:
+    for at in range(start, stop):
+        if data[at] != mark:
+            return False
+    return True
+
+
+@compiled
+def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
+    """Words, sentences, symbols and phrases; fills ``room.hashes`` and ``room.starts``."""
+    classes, stripped, stop_words, _ = rules
+    hashes, starts = room.hashes, room.starts
+    words = letters = sentences = symbols = said = at = 0
+    starts[0] = 0
+    while True:
+        while at < len(text):  # to the next word
+            code, size = (np.int64(text[at]), 1) if text[at] < 0x80 else decode(text, at)
+            if not classes[code] & SPACE:
+                break
+            at += size
+        if at >= len(text):
+            break
+        began, length, dots, flags, code = at, 0, 0, 0, 0
+        while at < len(text):  # to its end
+            next_code, size = (np.int64(text[at]), 1) if text[at] < 0x80 else decode(text, at)
+            flag = classes[next_code]
+            if flag & SPACE:
+                break
+            code = next_code
+            length += 1
+            flags |= flag
+            if flag & NOTED:
+                dots = dots + 1 if code == _DOT else 0
+                if dots == 3 or code in (_ELLIPSIS, _HASH):
+                    symbols += 1
+                    dots = 0
+                elif code | 32 == 106:
+                    row[JAVASCRIPT] += _says(text, at, _JAVASCRIPT)
+                elif code | 32 == 108:
+                    row[LOREM] += _says(text, at, _LOREM)
+            else:
+                dots = 0
+            at += size
+        sentences += code in (33, 46, 63)  # ! . ?
+        letters += (flags & LETTER) != 0
+        first, last = began, at
+        if stripped[text[began]] | stripped[text[at - 1]]:
+            first, last = _bare(text, began, at, stripped)
+        said |= _stop_word(text, first, last, stop_words)
+        # Most words fit into eight bytes: one hash whatever their length, no loop.
+        if at - began <= 8:
+            short = _first_eight(text, began, at)
+            hashes[words] = mixed((short + np.uint64(at - began)) * _ODD)
+        else:
+            hashes[words] = hashed(text, began, at)
+        starts[words + 1] = starts[words] + length
+        words += 1
+    row[WORDS], row[SENTENCES], row[SYMBOLS], row[ALPHABETIC] = words, sentences, symbols, letters
+    while said:
+        row[STOP_WORDS] += said & 1
+        said >>= 1
+    return words
+
+
+@compiled
+def _bare(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int]:
+    """The bounds of a word without the marks around it."""
+    while start < stop and stripped[text[start]]:
+        start += 1
+    while stop > start and stripped[text[stop - 1]]:
+        stop -= 1
+    return start, stop
+
+
+@compiled
+def _first_eight(text: Bytes, start: int, stop: int) -> np.uint64:
+    """At most eight bytes of a word, as a number."""
+    if start + 8 <= len(text):
+        return eight(text, start) & (_ALL >> np.uint64(max(0, 64 - 8 * (stop - start))))
+    value = np.uint64(0)
+    for at in range(min(stop, start + 8) - 1, start - 1, -1):  # the text's last word
+        value = value << np.uint64(8) | np.uint64(text[at])
+    return value
+
+
+@compiled
+def _stop_word(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
+    """The bit of the stop word that a word is; large letters differ in one bit."""
+    if not 0 < stop - start <= _LONGEST_STOP_WORD:
+        return 0
+    small = _first_eight(text, start, stop) | (_LARGE >> np.uint64(64 - 8 * (stop - start)))
+    found = 0
+    for number in range(len(stop_words)):
+        found |= (stop_words[number] == small) << number
+    return found
+
+
+@compiled
+def _says(text: Bytes, at: int, phrase: Bytes) -> int:
+    """1 where ``phrase`` stands at ``at``, in letters of any case."""
+    if at + len(phrase) > len(text):
+        return 0
+    for offset in range(len(phrase)):
+        byte = text[at + offset]
+        if (byte | 32 if 65 <= byte <= 90 else byte) != phrase[offset]:
+            return 0
+    return 1
+
+
+@compiled
+def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
+    """Lines and paragraphs, which blank lines part; returns the stamp that was used."""
+    classes, _, _, short_line = rules
+    keys, counts, firsts, stamps = room.parts
+    section_keys, section_counts, section_firsts, section_stamps = room.sections
+    mask = size_for(len(text) // 2 + 2) - 1
+    lines = line_characters = paragraphs = paragraph_characters = 0
+    start, opened, closed = 0, -1, -1
+    while start <= len(text):
+        end = start
+        while end < len(text) and text[end] != _NEWLINE:
+            end += 1
+        first, last = trimmed(text, start, end, classes)
+        if first < last:
+            length = characters(text, first, last)
+            lines += 1
+            line_characters += length
+            _line(text, first, last, length, classes, short_line, row)
+            key = hashed(text, first, last)
+            slot = insert(keys, counts, firsts, stamps, mask, stamp, key, lines)
+            if counts[slot] > 1:
+                row[LINES_AGAIN] += 1
+                row[LINE_CHARACTERS_AGAIN] += length
+            opened = first if opened < 0 else opened
+            closed = last
+        if opened >= 0 and (first == last or end == len(text)):
+            length = characters(text, opened, closed)
+            paragraphs += 1
+            paragraph_characters += length
+            key = hashed(text, opened, closed)
+            slot = insert(
+                section_keys, section_counts, section_firsts, section_stamps,
+                mask, stamp, key, paragraphs,
+            )  # fmt: skip
+            if section_counts[slot] > 1:
+                row[PARAGRAPHS_AGAIN] += 1
+                row[PARAGRAPH_CHARACTERS_AGAIN] += length
+            opened = -1
+        start = end + 1
+    row[LINES] = lines
+    if lines:
+        for column in (BULLETS, ELLIPSES, PUNCTUATED, SHORT, LINES_AGAIN):
+            row[column] /= lines
+        row[LINE_CHARACTERS_AGAIN] /= line_characters
+        row[PARAGRAPHS_AGAIN] /= paragraphs
+        row[PARAGRAPH_CHARACTERS_AGAIN] /= paragraph_characters
+    return stamp
+
+
+@compiled
+def _line(
+    text: Bytes, first: int, last: int, length: int, classes: Bytes, short_line: int, row: Row
+) -> None:
+    """What a stripped line begins and ends with; the marks of a heading are no symbols."""
+    code, _ = decode(text, before(text, last))
+    row[PUNCTUATED] += (classes[code] & TERMINAL) != 0
+    dots = last - first >= 3 and text[last - 1] == text[last - 2] == text[last - 3] == _DOT
+    row[ELLIPSES] += dots or code == _ELLIPSIS
+    row[SHORT] += length < short_line
+    row[BULLETS] += _is_bullet(text, first, last, classes)
+    at = first
+    while at < last and text[at] == _HASH:
+        at += 1
+    if 1 <= at - first <= 6 and at < last:
+        code, _ = decode(text, at)
+        if classes[code] & SPACE:
+            row[SYMBOLS] -= at - first
+
+
+@compiled
+def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
+    """Whether a line begins with a bullet, or a number of up to three digits, and a space."""
+    code, size = decode(text, first)
+    at = first + size
+    if not classes[code] & BULLET:
+        digits = 0
+        at = first
+        while at < last and digits < 3:
+            code, size = decode(text, at)
+            if not classes[code] & DIGIT:
+                break
+            digits += 1
+            at += size
+        if not digits or at >= last or text[at] not in (41, 46):  # ) and .
+            return False
+        at += 1
+    if at >= last:
+        return False
+    code, _ = decode(text, at)
+    return (classes[code] & SPACE) != 0
+
+
+@compiled
+def _whole(data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row: Row) -> None:
+    """Figures of the whole document, code included."""
+    every, beyond, braces, unspaced = 0, 0, 0, 0
+    for at in range(start, stop):
+        byte = data[at]
+        every += (byte & 0xC0) != 0x80
+        beyond += byte >= 0xC0
+        braces += byte in (123, 125)
+        if byte >= 0xE0:  # the scripts without spaces all begin so
+            code, _ = decode(data, at)
+            unspaced += (classes[code] & UNSPACED) != 0
+    row[BRACES] = braces
+    if every:
+        row[CODE] = (every - characters(text, 0, len(text))) / every
+        row[NON_ASCII] = beyond / every
+        row[UNSPACED_SHARE] = unspaced / every

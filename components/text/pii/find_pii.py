@@ -1,0 +1,60 @@
+"""Finds personal data and secrets in text: spans of a kind.
+
+Kinds are ``email``, ``phone``, ``ip``, ``card``, ``iban``, ``national_id`` (social security, tax,
+passport, licence), ``login`` (a user and password in an address) and ``secret`` (keys, tokens,
+private keys). What documentation writes as an example (``user@example.com``, 127.0.0.1, test cards)
+is found too, as ``email_example`` and so on, so that whoever decides can tell them apart. Names
+(``person``, ``place``) have no form of their own; a model finds them, where the user gives one.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Literal
+
+from components.text.pii.bank_numbers import find_cards, find_ibans
+from components.text.pii.credentials import find_logins, find_secrets
+from components.text.pii.digit_windows import digit_windows
+from components.text.pii.national_ids import find_national_ids
+from components.text.pii.network_addresses import find_addresses, find_emails
+from components.text.pii.phone_numbers import find_phones
+from components.text.spans import EXAMPLE, Span, claim
+
+KINDS = ("secret", "login", "email", "ip", "iban", "card", "national_id", "phone")
+"""In the order in which they claim a stretch of text."""
+NAME_KINDS = ("person", "place")
+Kind = Literal[
+    "secret",
+    "secret_example",
+    "login",
+    "login_example",
+    "email",
+    "email_example",
+    "ip",
+    "ip_example",
+    "iban",
+    "iban_example",
+    "card",
+    "card_example",
+    "national_id",
+    "national_id_example",
+    "phone",
+    "phone_example",
+    "person",
+    "place",
+]
+ALL_KINDS = tuple(kind + suffix for kind in KINDS for suffix in ("", EXAMPLE))
+
+_BY_SIGNS = (find_secrets, find_logins, find_emails, find_addresses)
+_BY_DIGITS = (find_ibans, find_cards, find_national_ids, find_phones)
+
+
+def find_spans(text: str) -> list[Span]:
+    """All spans, sorted, none overlapping another."""
+    windows = digit_windows(text)
+    found = [find(text) for find in _BY_SIGNS]
+    if windows:
+        found += [find(text, windows) for find in _BY_DIGITS]
+    taken: list[Span] = []
+    claim(taken, chain.from_iterable(found))
+    return taken

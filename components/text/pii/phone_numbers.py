@@ -1,0 +1,145 @@
+"""Telephone numbers as people write them.
+
+A number is told by its shape where the shape says enough: an international prefix that exists
+(ITU-T E.164), the North American 3-3-4 in brackets, dashes or dots, an area code in brackets with
+nine digits or more. National shapes are those of many other things (amounts, ranges, part
+numbers), so they count only beside a word that says so, before ("call me at", "Tel.") or after
+("fax").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from components.text.pii.digit_windows import Windows, within
+from components.text.pii.pii_tables import CALLING_CODES
+from components.text.spans import Span, marked
+
+_EXTENSION = r"(?: ?(?:x|ext\.?|extension|#) ?\d{1,6})?"
+_END = r"(?![\w+]|[-\u2011]\d|[.,/:]\d|%)"
+_START = r"(?<![\w+=$€£#@/-])(?<!\d[.,:])"
+_GAP = "[ .\u00a0\u2010-\u2013/-]"
+
+_PLUS = re.compile(
+    r"(?<![\w+=-])(?<!\d\.)\+(\d{1,3}(?:[ .-]?\(\d{1,4}\))?"
+    r"(?:(?: ?[./\u2011-] ?|[ \u00a0])?\d{1,5}){1,5}(?:(?: ?[./\u2011-] ?|[ \u00a0])?\d{2,5}|-\d))"
+    rf"{_EXTENSION}(?![\w+]|[.,]\d)"
+)
+_ZEROS = re.compile(
+    _START + rf"00([1-9]\d{{0,2}}(?:{_GAP}(?:\(\d{{1,5}}\)|\d{{1,5}})){{2,6}}){_EXTENSION}{_END}"
+)
+_THREE_FOUR = re.compile(
+    _START + r"(?:1[ .-])?(?:(\(\d{3}\)) ?|(\d{3})([ .\u2011-]))(\d{3})[ .\u2011-](\d{4})"
+    rf"({_EXTENSION}){_END}"
+)
+_BRACKETS = re.compile(
+    rf"{_START}\((0?\d{{1,4}})\) ?(\d{{2,8}}(?:{_GAP}\d{{2,5}}){{0,3}}){_EXTENSION}{_END}"
+)
+_GROUPS = re.compile(
+    rf"{_START}(?<!\d\))(?<!\d\) )\d{{1,5}}(?:{_GAP}\d{{2,8}}){{1,5}}(?:-\d)?{_EXTENSION}{_END}"
+)
+_DIGITS = re.compile(rf"{_START}\d{{7,12}}{_EXTENSION}{_END}")
+
+_WORDS = (
+    "tel|telephone|telefon[eo]?|telefoon|telefonnummer|téléphone|tél|teléfono|phone|phones|fax|"
+    "mobile?|móvil|mob|cell|cellphone|cellular|handy|hotline|helpline|landline|whatsapp|voicemail|"
+    "pager|dial|ph|sms|tlf|gsm|numéro|número|rufnummer|anrufen|appelez|llame"
+)
+_LINES = (
+    r"(?:support|help|service|phone|office|direct|toll[ -]?free|customer) ?(?:line|desk|number)"
+)
+_ASKED = (
+    r"(?:my|your|his|her|their|our|contact|direct|office|home|work) (?:\w+ ){0,3}(?:number|no\.?)"
+)
+_VERBS = (
+    r"(?:call|calls|called|calling|ring|text|texted|reach|reached|contact|answering|answer|"
+    r"answered|pick(?:s|ing)? up)"
+    r"(?: (?:me|us|him|her|them|you|back|now|today|directly|toll[ -]?free|free|cent(?:er|re)|"
+    r"support|is|at|on|under|via|by|the|this|our|my|number|from))*"
+)
+_BEFORE = re.compile(
+    rf"(?:\b(?:{_WORDS}|{_LINES})\b[^\d\n]{{0,30}}|\b{_ASKED}[^\d\n]{{0,12}}"
+    rf"|\b{_VERBS}[ :,(]{{0,3}}"
+    r"|\b(?:call|ring|reach|text|contact|phone) (?:[\w.'-]+ ){1,4}(?:at|on|under) "
+    r"|(?:^|[\s(|,;])[TMFP][:.] ?)$",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(
+    r"(?: is (?:my|your|his|her|their|our|the) (?:\w+ ){0,2}?|[ ,]{0,2}[-–(\[]? ?)"
+    r"(?:number to (?:call|dial)|office|fax|mobile|cell|cellphone|home|work|phone|tel|landline|"
+    r"direct line|hotline|whatsapp)\b",
+    re.IGNORECASE,
+)
+_LOOK_BACK, _LOOK_AHEAD = 60, 48
+_DATE = re.compile(
+    r"(?:1[89]|20)\d\d([-./ ])(?:0?[1-9]|1[0-2])\1(?:[0-2]?\d|3[01])"
+    r"|(?:[0-2]?\d|3[01])([-./ ])(?:[0-2]?\d|3[01])\2(?:1[89]|20)?\d\d"
+    r"|(?:1[5-9]|20)\d\d[-–/](?:1[5-9]|20)\d\d"
+)
+_AMOUNT = re.compile(r"\d{1,3}(?: \d{3})* 000")
+_DIGIT_COUNT = range(7, 13)
+_SHORT = re.compile(r"\d\d([ -])\d\d\1\d\d|\d{3}[ -]\d{3}")
+"""Countries with six digits write them in pairs or threes."""
+
+
+def find_phones(text: str, windows: Windows) -> Iterator[Span]:
+    """Spans of kind ``phone``; what several patterns find is given more than once."""
+    if "+" in text:
+        for match in within(_PLUS, text, windows):
+            digits = re.sub(r"\D", "", match[1])
+            if 8 <= len(digits) <= 15 and _calling_code(digits) and len(set(digits)) > 2:
+                yield _phone(match)
+    for match in within(_ZEROS, text, windows):
+        digits = re.sub(r"\D", "", match[1])
+        if 9 <= len(digits) <= 18 and _calling_code(digits):
+            yield _phone(match)
+    for match in within(_THREE_FOUR, text, windows):
+        if _says_enough(match):
+            yield _phone(match)
+    for match in within(_BRACKETS, text, windows):
+        digits = re.sub(r"\D", "", match[1] + match[2])
+        grouped = len(digits) >= 9 and not match[2].isdigit()
+        if len(digits) in _DIGIT_COUNT and (grouped or _beside_a_word(text, match)):
+            yield _phone(match)
+    for pattern in (_GROUPS, _DIGITS):
+        for match in within(pattern, text, windows):
+            if _could_be_one(match[0]) and _beside_a_word(text, match):
+                yield _phone(match)
+
+
+def _says_enough(match: re.Match[str]) -> bool:
+    """Whether 3-3-4 digits are a number whatever stands beside them."""
+    brackets, area, gap, exchange, _, extension = match.groups()
+    if brackets or extension:
+        return True
+    exists = area[0] in "23456789" and exchange[0] in "23456789"
+    return gap in "-\u2011" or (gap == "." and exists)
+
+
+def _could_be_one(found: str) -> bool:
+    digits = re.sub(r"\D", "", re.split(r"[ ]?[xe#]", found)[0])
+    if len(digits) not in _DIGIT_COUNT and not _SHORT.fullmatch(found):
+        return False
+    if _DATE.fullmatch(found) or _AMOUNT.fullmatch(found):
+        return False
+    return len(set(digits)) > 1
+
+
+def _beside_a_word(text: str, match: re.Match[str]) -> bool:
+    before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
+    return bool(
+        _AFTER.match(text, match.end(), match.end() + _LOOK_AHEAD) or _BEFORE.search(before)
+    )
+
+
+def _calling_code(digits: str) -> bool:
+    return any(digits[:length] in CALLING_CODES for length in (1, 2, 3))
+
+
+def _phone(match: re.Match[str]) -> Span:
+    """Numbers of films (555) and of keyboards are examples."""
+    digits = re.sub(r"\D", "", match[0])
+    fiction = re.search(r"(?<!\d)555[ .-]\d{4}(?!\d)|555-?01\d\d(?!\d)", match[0])
+    example = bool(fiction) or "1234567" in digits or "55501" in digits or len(set(digits)) < 3
+    return marked(match.span(), "phone", example)

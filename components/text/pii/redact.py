@@ -1,0 +1,47 @@
+"""Replaces spans by placeholders that are the same for the same value within a document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from components.text.pii.find_pii import find_spans
+from components.text.spans import EXAMPLE, Span, claim
+
+_WORTH_A_LOOK = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
+"""Every kind of span holds one of these."""
+
+
+class Redactor:
+    """One document's placeholders: ``<EMAIL_1>``, ``<EMAIL_2>``, numbered as they appear."""
+
+    def __init__(self, kinds: frozenset[str]) -> None:
+        self._kinds = kinds
+        self._placeholders: dict[tuple[str, str], str] = {}
+        self._last: dict[str, int] = {}
+
+    def replace(self, text: str, spans: Iterable[Span]) -> str:
+        """``text`` with the spans of the wanted kinds replaced; the spans are sorted, apart."""
+        pieces: list[str] = []
+        at = 0
+        for span in spans:
+            if span.kind in self._kinds:
+                pieces.append(text[at : span.start])
+                pieces.append(self._placeholder(span.kind, text[span.start : span.end]))
+                at = span.end
+        return "".join([*pieces, text[at:]]) if pieces else text
+
+    def clean(self, text: str, named: Iterable[Span] = ()) -> str:
+        """``text`` with all that is found in it replaced, and the ``named`` spans beside it."""
+        if not self._kinds:
+            return text
+        spans = find_spans(text) if _WORTH_A_LOOK.search(text) else []
+        claim(spans, named)
+        return self.replace(text, spans)
+
+    def _placeholder(self, kind: str, value: str) -> str:
+        name = kind.removesuffix(EXAMPLE).upper()
+        if (name, value) not in self._placeholders:
+            self._last[name] = self._last.get(name, 0) + 1
+            self._placeholders[name, value] = f"<{name}_{self._last[name]}>"
+        return self._placeholders[name, value]
