@@ -14,7 +14,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(BIN)/python -m components.text.kernels.compile_all
-	$(BIN)/python -m components.train.measure
+	$(BIN)/python -m components.train.budget.speed_probe
 	touch $@
 
 run: setup

@@ -14,9 +14,9 @@ from components.core.settings import Settings
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.text.token_arrays import open_split
-from components.train.autopilot import Choices, Corpus, choose, shown
-from components.train.autopilot_probe import probe_machine
-from components.train.autopilot_settle import budget_of, fixed_fields
+from components.train.autopilot.apply_choices import budget_of, fixed_fields
+from components.train.autopilot.compute_optimal import Choices, Corpus, choose, shown
+from components.train.autopilot.throughput_probe import probe_machine
 from flows.display import rows_table
 from flows.running import read_target
 

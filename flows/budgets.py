@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from components.core.config.stage_config import StageConfig
-from components.core.device import Device
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.artifact import Checkpoint
 from components.core.store.store import Store
 from components.core.training_speed import Speeds, read_speeds, renew_speed, setup_file
 from components.text.decoder_files import read_shape
-from components.train.minutes import MinutesBudget
+from components.train.budget.minutes_budget import MinutesBudget
+from components.train.device import Device
 from flows.expecting import Expectation, Timed, is_timed, trained_shape
 from flows.plan import CACHED, PlanMill, Planned
 
@@ -80,7 +80,7 @@ def _refuse(settings: Settings, stage: str, config: Timed, expected: Expectation
 def _measured_now(
     settings: Settings, stage: str, config: Timed, expected: Expectation
 ) -> MinutesBudget | None:
-    from components.train.measure import measure_speeds
+    from components.train.budget.speed_probe import measure_speeds
 
     shape = trained_shape(config, expected.amounts.shape)
     if shape is None or shape.parameters > MOST_PARAMETERS:

@@ -25,7 +25,7 @@ from flows.commands.app import app
 
 COMMANDS = (runs, looking, lineage, models, machine, platform, housekeeping, bench)
 """Importing a module adds its commands to ``app``."""
-TOLD = ("components.train.autopilot_settle", "components.train.budget")
+TOLD = ("components.train.autopilot.apply_choices", "components.train.budget.time_budget")
 """Modules that log what the autopilot chose, and what minutes come to: read before it trains."""
 
 

@@ -29,9 +29,9 @@ from components.evaluate.keep_best import KeepBestConfig
 from components.evaluate.loss import LossConfig
 from components.evaluate.safety import SafetyConfig
 from components.train.adapt import AdaptConfig
+from components.train.budget.flop_count import flops_per_token
+from components.train.budget.minutes_budget import PROBES, WARM_UPS, MinutesBudget
 from components.train.distill import DistillConfig
-from components.train.flops import flops_per_token
-from components.train.minutes import PROBES, WARM_UPS, MinutesBudget
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
 from flows.history import UNKNOWN, History, budget_seconds, scaled

@@ -12,8 +12,8 @@ from components.core.store.artifact import Artifact, Inputs, Lineage
 from components.core.store.code_digest import component_name
 from components.core.store.store import Request, Store
 from components.core.training_speed import Speeds
-from components.train.course import JOURNAL
-from components.train.minutes import MinutesBudget
+from components.train.budget.minutes_budget import MinutesBudget
+from components.train.budget.step_plan import JOURNAL
 from flows.expecting import Expectation, Origin
 from flows.history import (
     UNKNOWN,

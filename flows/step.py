@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from components.core.action import Change, Workspace
-from components.core.allocator import hand_back_memory
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, MillError, TransientError
 from components.core.log import get_logger
@@ -27,6 +26,7 @@ from components.core.store.workdir import full_disk_is_one_line
 from components.core.tracking import training_tracker
 from components.core.training_speed import renew_speed
 from components.publish.approvals import NeedsApproval, Pending, decision
+from components.train.budget.memory_reuse import hand_back_memory
 
 A = TypeVar("A", bound=Artifact)
 C = TypeVar("C", bound=StageConfig)

@@ -21,16 +21,16 @@ from components.align.objective import policy_loss, value_loss
 from components.align.recipe import PPOConfig
 from components.align.rollout import Players, Rollout, roll_out
 from components.align.selection import Best, Jury
-from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.log import get_logger
 from components.core.precision import computing
+from components.core.process.thread_tuning import Threads
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.core.threads import Threads
 from components.text.chat.ask_model import Asked
-from components.train.checkpoint import Checkpoints, collect, restore
-from components.train.optim import Optimiser
-from components.train.schedule import rate_factor
+from components.train.budget.memory_reuse import hand_back_memory, keep_freed_memory
+from components.train.trainer.learning_rate import rate_factor
+from components.train.trainer.optimizer import Optimiser
+from components.train.trainer.training_state import Checkpoints, collect, restore
 from models.heads import ScalarHead
 from models.sequences import answer_scores, entropies, taken
 

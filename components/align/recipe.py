@@ -9,7 +9,7 @@ from pydantic import Field
 from components.core.config.stage_config import StageConfig
 from components.core.precision import Precision
 from components.text.constitution.principles import Constitution, house_constitution
-from components.train.recipe import OptimConfig, ScheduleConfig
+from components.train.training_config import OptimConfig, ScheduleConfig
 
 
 class KLConfig(StageConfig):

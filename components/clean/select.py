@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.ledger import ledger_table, marked_spans
-from components.clean.pii import named_beside
+from components.clean.duplicates.dedup_decision import find_twins
+from components.clean.pii.score import named_beside
 from components.clean.rules import (
     BoilerplateRules,
     ContaminationRules,
@@ -41,7 +41,7 @@ from components.clean.rules import (
     redacted_kinds,
     word_counts,
 )
-from components.clean.twins import find_twins
+from components.clean.verdict_ledger import ledger_table, marked_spans
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger

@@ -2,9 +2,9 @@
 
 A speed is floating-point operations a second of whole training steps (forward, backward,
 optimiser), for a model of some size: small matrices reach a fraction of what large ones do. Set-up
-writes beside the interpreter (``components/train/measure.py``), so that the first plan of a fresh
-workspace finds it; trainings write into their workspace. Speeds of another processor, or of another
-number of cores, are passed over.
+writes beside the interpreter (``components/train/budget/speed_probe.py``), so that the first plan
+of a fresh workspace finds it; trainings write into their workspace. Speeds of another processor, or
+of another number of cores, are passed over.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ _STRIPPED = "#*_`()[]{}<>.,:;!?\"'"
 
 
 def document_statistics(texts: pa.ChunkedArray, short_line: int) -> dict[str, NDArray[np.float64]]:
-    """Name -> one value a document; ``components/clean/quality.py`` says what each is."""
+    """Name -> one value a document; ``components/clean/quality/score.py`` says what each is."""
     from components.text.kernels import statistics_pass as kernel
     from components.text.kernels.unicode_tables import classes
 

@@ -25,15 +25,15 @@ from components.text.chat.tokenizer_identity import (
 )
 from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
-from components.train.adapters import (
+from components.train.budget.minutes_budget import min_steps_field
+from components.train.trainer.adapter_training import (
     LoraConfig,
     after_step,
     learning,
     put_on,
     save_trained,
 )
-from components.train.minutes import min_steps_field
-from components.train.recipe import (
+from components.train.training_config import (
     MINUTES_OR_STEPS,
     OptimConfig,
     SafetyConfig,
@@ -41,10 +41,10 @@ from components.train.recipe import (
 )
 
 if TYPE_CHECKING:
-    from components.train.course import Course
-    from components.train.loop import Job
-    from components.train.micro import Micro
-    from components.train.texts import Texts
+    from components.train.budget.step_plan import Course
+    from components.train.data.micro_batch import Micro
+    from components.train.data.packed_texts import Texts
+    from components.train.trainer.training_loop import Job
     from models.decoder import Decoder
 
 
@@ -97,10 +97,10 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
-    from components.train.budget import Wish, for_minutes
-    from components.train.course import Course
-    from components.train.loop import train
-    from components.train.texts import Texts, check_context
+    from components.train.budget.step_plan import Course
+    from components.train.budget.time_budget import Wish, for_minutes
+    from components.train.data.packed_texts import Texts, check_context
+    from components.train.trainer.training_loop import train
 
     digest = check_one_tokenizer(
         "adapt", record_of_model(work.path(model)), record_of_tokens(work.path(tokens))
@@ -143,8 +143,8 @@ def _job(
     texts: Texts,
     course: Course,
 ) -> Job[Micro]:
-    from components.train.loop import Job
-    from components.train.texts import text_loss
+    from components.train.data.packed_texts import text_loss
+    from components.train.trainer.training_loop import Job
 
     return Job(
         modules=learning(model),

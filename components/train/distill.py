@@ -28,8 +28,8 @@ from components.text.chat.tokenizer_identity import (
 )
 from components.text.decoder_files import load_model, read_shape, save_model
 from components.text.token_arrays import open_split
-from components.train.minutes import min_steps_field
-from components.train.recipe import (
+from components.train.budget.minutes_budget import min_steps_field
+from components.train.training_config import (
     MINUTES_OR_STEPS,
     OptimConfig,
     SafetyConfig,
@@ -40,10 +40,10 @@ from models.shape import DecoderShape
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from components.train.course import Course
-    from components.train.loop import Job
-    from components.train.micro import Micro
-    from components.train.texts import Texts
+    from components.train.budget.step_plan import Course
+    from components.train.data.micro_batch import Micro
+    from components.train.data.packed_texts import Texts
+    from components.train.trainer.training_loop import Job
     from models.decoder import Decoder
     from models.distillation import Projections
 
@@ -135,10 +135,10 @@ def distill(
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
-    from components.train.budget import Wish, for_minutes
-    from components.train.course import Course
-    from components.train.loop import train
-    from components.train.texts import Texts
+    from components.train.budget.step_plan import Course
+    from components.train.budget.time_budget import Wish, for_minutes
+    from components.train.data.packed_texts import Texts
+    from components.train.trainer.training_loop import train
 
     digest = check_one_tokenizer(
         "distill",
@@ -182,7 +182,7 @@ def _of_vocabulary(config: DistillConfig, vocabulary: int) -> DistillConfig:
 
 
 def _check(config: DistillConfig, teacher: DecoderShape) -> None:
-    from components.train.texts import check_context
+    from components.train.data.packed_texts import check_context
 
     if config.shape.vocabulary != teacher.vocabulary:
         raise ConfigError(
@@ -237,7 +237,7 @@ def _job(
     texts: Texts,
     course: Course,
 ) -> Job[Micro]:
-    from components.train.loop import Job
+    from components.train.trainer.training_loop import Job
 
     return Job(
         modules=lesson.learning,

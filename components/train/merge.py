@@ -15,7 +15,7 @@ from components.core.store.artifact import Adapter, Checkpoint
 from components.core.store.workdir import Workdir
 from components.text.chat.tokenizer_identity import check_one_tokenizer, record_of_model
 from components.text.decoder_files import load_model, save_model
-from components.train.adapters import load_adapter, record_of_adapter
+from components.train.trainer.adapter_training import load_adapter, record_of_adapter
 
 
 class MergeConfig(StageConfig):

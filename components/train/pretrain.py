@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.core.config.stage_config import StageConfig
-from components.core.device import Device, device_of
 from components.core.errors import ConfigError
 from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
@@ -28,18 +27,19 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokens,
 )
 from components.text.token_arrays import read_meta
-from components.train.autopilot_settle import fixed_fields, settle
-from components.train.corpora import Corpora, Packing, open_corpora
-from components.train.flops import flops_per_token
-from components.train.mesh import ParallelConfig
-from components.train.minutes import min_steps_field
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.autopilot.apply_choices import fixed_fields, settle
+from components.train.budget.flop_count import flops_per_token
+from components.train.budget.minutes_budget import min_steps_field
+from components.train.data.training_corpora import Corpora, Packing, open_corpora
+from components.train.device import Device, device_of
+from components.train.distributed.parallel_config import ParallelConfig
+from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.presets import TINY
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
-    from components.train.loop import Trained
-    from components.train.ranks import Ranks
+    from components.train.distributed.single_process import Ranks
+    from components.train.trainer.training_loop import Trained
     from models.decoder import Decoder
 
 
@@ -234,11 +234,11 @@ def pretrain(
     inputs = Inputs(tokens=tokens, more=dict(more), tokenizer=tokenizer, tokenizer_digest=digest)
     config = settle(config, folders, work)
     if config.parallel.ranks > 1:
-        from components.train.launch import train_on_ranks
+        from components.train.distributed.launch_ranks import train_on_ranks
 
         stats = train_on_ranks(config, inputs, work)
     else:
-        from components.train.ranks import ALONE
+        from components.train.distributed.single_process import ALONE
 
         stats = learn(config, inputs, work, ALONE)
     return work.seal(Checkpoint, stats=stats)
@@ -252,7 +252,7 @@ def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -
     """
     import torch
 
-    from components.train.pretraining import Pretraining
+    from components.train.trainer.pretraining_call import Pretraining
     from models.decoder import Decoder
 
     device = ranks.device or device_of(config.device)
@@ -268,7 +268,7 @@ def learn(config: PretrainConfig, inputs: Inputs, work: Workdir, ranks: Ranks) -
     model.tokenizer = inputs.tokenizer_digest
     model.recompute = config.recompute
     if config.float8:
-        from components.train.float8 import check_float8, use_float8
+        from components.train.trainer.float8 import check_float8, use_float8
 
         check_float8(device)
         use_float8(model.layers)
@@ -325,7 +325,7 @@ def _sampler(
     if tokenizer is None or ranks.world > 1:  # one rank cannot write without the others
         return None
     from components.text.chat.chat_template import open_tokenizer
-    from components.train.samples import Sampler
+    from components.train.trainer.text_samples import Sampler
 
     return Sampler(model, open_tokenizer(work.path(tokenizer)), corpora.eos)
 

@@ -30,29 +30,24 @@ from components.text.chat.tokenizer_identity import (
 )
 from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
-from components.train.adapters import (
+from components.train.budget.minutes_budget import min_steps_field
+from components.train.data.conversations import Batches, Conversations, Example, ReplayPlan
+from components.train.trainer.adapter_training import (
     LoraConfig,
     after_step,
     learning,
     put_on,
     save_trained,
 )
-from components.train.conversations import Batches, Conversations, Example, ReplayPlan
-from components.train.minutes import min_steps_field
-from components.train.recipe import (
-    ONE_BUDGET,
-    OptimConfig,
-    SafetyConfig,
-    ScheduleConfig,
-)
+from components.train.training_config import ONE_BUDGET, OptimConfig, SafetyConfig, ScheduleConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.train.course import Course
-    from components.train.loop import Job, Trained
-    from components.train.micro import Micro
-    from components.train.order import Order
+    from components.train.budget.step_plan import Course
+    from components.train.data.data_order import Order
+    from components.train.data.micro_batch import Micro
+    from components.train.trainer.training_loop import Job, Trained
     from models.decoder import Decoder
 
 
@@ -137,9 +132,9 @@ def finetune(
             shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from, or the tokens cannot be read.
     """
-    from components.train.budget import Wish, for_minutes
-    from components.train.course import Course
-    from components.train.loop import train
+    from components.train.budget.step_plan import Course
+    from components.train.budget.time_budget import Wish, for_minutes
+    from components.train.trainer.training_loop import train
 
     records = [record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))]
     if tokens is not None:
@@ -202,7 +197,7 @@ class Steps:
         """At most ``micro_batch`` positions each, and a row at least."""
         replayed = self.plan.replays_before(step)
         if self._text is not None and self.plan.is_replay(step):
-            from components.train import micro
+            from components.train.data import micro_batch as micro
 
             return micro.micro_batches(self._text.batch(replayed), self._micro_batch)
         return micro_batches(self._batches.batch(step - replayed), self._micro_batch)
@@ -214,7 +209,7 @@ def _replayed(
     """Batches of page text, in blocks as long as the model's context and a batch allow."""
     if tokens is None or not config.replay:
         return None
-    from components.train.order import Order, Stream
+    from components.train.data.data_order import Order, Stream
 
     split = open_split(work.path(tokens), "train")
     positions = min(decoder.shape.context, config.batch)
@@ -248,8 +243,8 @@ def _job(
     steps: Steps,
     course: Course,
 ) -> Job[AnswerMicro | Micro]:
-    from components.train.loop import Job
-    from components.train.texts import text_loss
+    from components.train.data.packed_texts import text_loss
+    from components.train.trainer.training_loop import Job
 
     def loss(micro: AnswerMicro | Micro, targets: float) -> Tensor:
         if not isinstance(micro, AnswerMicro):

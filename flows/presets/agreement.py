@@ -12,7 +12,7 @@ from components.core.errors import ConfigError
 from components.shrink.hf_config import hf_config
 from components.shrink.mixture import check_drawable
 from components.shrink.served import check_served
-from components.train.autopilot_settle import fixed_fields
+from components.train.autopilot.apply_choices import fixed_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -37,7 +37,7 @@ from components.text.chat.ask_model import answer_all, read_questions
 from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
 from components.text.constitution.principles import Constitution
 from components.text.decoder_files import load_model
-from components.train.recipe import OptimConfig
+from components.train.training_config import OptimConfig
 from models.decoder import Decoder
 from models.generate import Sampled
 

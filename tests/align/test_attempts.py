@@ -21,7 +21,7 @@ from components.core.store.artifact import Checkpoint, Instructions, Preferences
 from components.core.store.shards import write_shard
 from components.text.constitution.principles import Constitution, house_constitution
 from components.text.decoder_files import load_model
-from components.train.recipe import OptimConfig
+from components.train.training_config import OptimConfig
 from tests.align.conftest import NAMES, World, rows
 
 FEW = PreferencesConfig(

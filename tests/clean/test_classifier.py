@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
-from components.clean.classifier import ClassifierConfig, train_classifier
-from components.clean.fit import FitConfig
-from components.clean.lines import feature, lines_of
+from components.clean.boilerplate.fasttext_process import FitConfig
+from components.clean.boilerplate.page_lines import feature, lines_of
+from components.clean.boilerplate.score import BoilerplateConfig, score_boilerplate
+from components.clean.boilerplate.train_classifier import ClassifierConfig, train_classifier
 from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError
 from components.core.store.artifact import Corpus

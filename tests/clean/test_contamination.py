@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from components.clean.contamination import ContaminationConfig, score_contamination
-from components.clean.overlap import build_index, find_matches, word_weights
+from components.clean.contamination.approximate_match import build_index, find_matches, word_weights
+from components.clean.contamination.score import ContaminationConfig, score_contamination
 from components.clean.select import SelectConfig, select
 from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError

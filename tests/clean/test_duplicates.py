@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from components.clean.duplicates import DuplicatesConfig, score_duplicates
-from components.clean.pairs import candidates, split
+from components.clean.duplicates.candidate_pairs import candidates, split
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
 from components.core.store.artifact import Corpus

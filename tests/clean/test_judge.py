@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.clean.judge import JudgeConfig, train_judge
-from components.clean.judged import JudgedConfig, score_judged
-from components.clean.logistic import Features, fit_logistic, probabilities
+from components.clean.quality_classifier.logistic_regression import (
+    Features,
+    fit_logistic,
+    probabilities,
+)
+from components.clean.quality_classifier.score import JudgedConfig, score_judged
+from components.clean.quality_classifier.train_judge import JudgeConfig, train_judge
 from components.clean.select import SelectConfig, select
 from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError

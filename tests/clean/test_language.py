@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from components.clean.language import UNKNOWN, LanguageConfig, score_language
-from components.clean.language_model import LanguageModelConfig, train_languages
+from components.clean.language.score import UNKNOWN, LanguageConfig, score_language
+from components.clean.language.train_languages import LanguageModelConfig, train_languages
 from components.clean.rules import LanguageRules, judge_language
 from components.core.config.hashed_file import NamedFile
 from components.core.errors import DataError

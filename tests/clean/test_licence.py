@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from components.clean.licence import LicenceConfig, licence_of_shard, score_licence
+from components.clean.licence.score import LicenceConfig, licence_of_shard, score_licence
 from components.clean.rules import LicenceRules
 from components.clean.select import SelectConfig, select
 from components.core.store.artifact import Corpus

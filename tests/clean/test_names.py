@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from components.clean.names import PIECE, NamesConfig, check_names, find_names, pieces
-from components.clean.pii import PiiConfig, score_pii
+from components.clean.pii.named_entities import PIECE, NamesConfig, check_names, find_names, pieces
+from components.clean.pii.score import PiiConfig, score_pii
 from components.clean.rules import PiiRules
 from components.clean.select import SelectConfig, select
 from components.core.config.stage_config import overlay
@@ -91,7 +91,7 @@ def test_without_a_model_nothing_is_needed(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def with_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at before a pipeline is loaded needs to know that the extra is there."""
-    monkeypatch.setattr("components.clean.names.missing_extra", lambda: "")
+    monkeypatch.setattr("components.clean.pii.named_entities.missing_extra", lambda: "")
 
 
 @pytest.mark.usefixtures("with_extra")

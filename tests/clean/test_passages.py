@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from components.clean.passages import PassagesConfig, score_passages
+from components.clean.passages.score import PassagesConfig, score_passages
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir

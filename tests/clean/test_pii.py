@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.clean.pii import PiiConfig, score_pii
+from components.clean.pii.score import PiiConfig, score_pii
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
 from components.core.store.artifact import Corpus

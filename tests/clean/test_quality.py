@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from components.clean.quality import SCHEMA, quality_of_shard
+from components.clean.quality.score import SCHEMA, quality_of_shard
 
 
 def statistics(text: str) -> dict[str, float]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from components.clean.duplicates import DuplicatesConfig, score_duplicates
-from components.clean.language import LanguageConfig, score_language
-from components.clean.language_model import LanguageModelConfig, train_languages
-from components.clean.passages import PassagesConfig, score_passages
-from components.clean.pii import PiiConfig, score_pii
-from components.clean.quality import QualityConfig, score_quality
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
+from components.clean.language.score import LanguageConfig, score_language
+from components.clean.language.train_languages import LanguageModelConfig, train_languages
+from components.clean.passages.score import PassagesConfig, score_passages
+from components.clean.pii.score import PiiConfig, score_pii
+from components.clean.quality.score import QualityConfig, score_quality
 from components.clean.rules import DuplicateRules, PiiRules, QualityRules
 from components.clean.select import SelectConfig, select
 from components.core.errors import ConfigError, DataError

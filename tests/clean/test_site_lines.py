@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from components.clean.pii import PiiConfig, score_pii
+from components.clean.pii.score import PiiConfig, score_pii
 from components.clean.rules import SiteLineRules
 from components.clean.select import SelectConfig, select
-from components.clean.site_lines import SiteLinesConfig, edge_lines, score_site_lines
+from components.clean.site_lines.score import SiteLinesConfig, edge_lines, score_site_lines
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.clean.quality import score_quality
+from components.clean.quality.score import score_quality
 from components.core.store.code_digest import PLUMBING, CodeIndex, installed, normalise
 
 

@@ -60,7 +60,9 @@ def test_keys_of_a_living_process_and_of_a_dead_one(
 
 
 def test_no_key_is_taken_while_a_collection_looks(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from components.core.store.leases import Leases; "
+    script = (
+        "import sys; from pathlib import Path; from components.core.store.leases import Leases; "
+    )
     script += "print('asks', flush=True); Leases(Path(sys.argv[1])).take('late'); print('took')"
     with Leases(tmp_path).frozen() as used:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ import torch
 
 from components.core import training_speed
 from components.core.training_speed import MOST, Speeds, TrainingSpeed, read_speeds, renew_speed
-from components.train.measure import quickest_threads
+from components.train.budget.speed_probe import quickest_threads
 
 
 def measured(parameters: int, rate: float, **over: str) -> TrainingSpeed:
@@ -91,11 +91,13 @@ def test_a_speed_is_measured_on_the_threads_that_are_set_and_leaves_them(
 ) -> None:
     used: list[int] = []
     monkeypatch.setenv("MODELMILL_THREADS", "3")
-    monkeypatch.setattr("components.train.measure.use_threads", used.append)
+    monkeypatch.setattr("components.train.budget.speed_probe.use_threads", used.append)
     with quickest_threads(lambda: None):
         assert used == [3]
     monkeypatch.setenv("MODELMILL_THREADS", "measure")
-    monkeypatch.setattr("components.train.measure.time_counts", lambda *_: {4: 1.0, 2: 0.5, 1: 0.8})
+    monkeypatch.setattr(
+        "components.train.budget.speed_probe.time_counts", lambda *_: {4: 1.0, 2: 0.5, 1: 0.8}
+    )
     with quickest_threads(lambda: None):
         assert used[-1] == 2
     assert used[-1] == torch.get_num_threads()

@@ -19,8 +19,15 @@ from components.core.process.thread_search import (
     time_counts,
     worth_changing,
 )
+from components.core.process.thread_tuning import (
+    STAGE,
+    TRAINING,
+    StageThreads,
+    Threads,
+    Turn,
+    sample_work,
+)
 from components.core.store.workdir import Workdir
-from components.core.threads import STAGE, TRAINING, StageThreads, Threads, Turn, sample_work
 
 IDLE = {1: 1.4, 2: 1.0}
 BESIDE_ONE = {1: 1.5, 2: 3.0}

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
-from components.clean.classifier import ClassifierConfig, train_classifier
-from components.clean.contamination import ContaminationConfig, score_contamination
-from components.clean.duplicates import DuplicatesConfig, score_duplicates
-from components.clean.language import LanguageConfig, score_language
-from components.clean.language_model import LanguageModelConfig, train_languages
-from components.clean.licence import LicenceConfig, score_licence
-from components.clean.passages import PassagesConfig, score_passages
-from components.clean.pii import PiiConfig, score_pii
-from components.clean.quality import QualityConfig, score_quality
+from components.clean.boilerplate.score import BoilerplateConfig, score_boilerplate
+from components.clean.boilerplate.train_classifier import ClassifierConfig, train_classifier
+from components.clean.contamination.score import ContaminationConfig, score_contamination
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
+from components.clean.language.score import LanguageConfig, score_language
+from components.clean.language.train_languages import LanguageModelConfig, train_languages
+from components.clean.licence.score import LicenceConfig, score_licence
+from components.clean.passages.score import PassagesConfig, score_passages
+from components.clean.pii.score import PiiConfig, score_pii
+from components.clean.quality.score import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
-from components.clean.site_lines import SiteLinesConfig, score_site_lines
+from components.clean.site_lines.score import SiteLinesConfig, score_site_lines
 from components.collect.crawl.resolve_sources import resolve
 from components.collect.extract import ExtractConfig, extract
 from components.collect.scrape import ScrapeConfig, scrape

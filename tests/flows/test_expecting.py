@@ -215,7 +215,7 @@ def refuse(settings: Settings, run: TextRun) -> None:
 
 def measured_as(monkeypatch: pytest.MonkeyPatch, rate: float) -> list[Any]:
     """This machine is measured to be so quick; the calls."""
-    from components.train import measure
+    from components.train.budget import speed_probe
 
     calls: list[Any] = []
 
@@ -226,7 +226,7 @@ def measured_as(monkeypatch: pytest.MonkeyPatch, rate: float) -> list[Any]:
             for shape in shapes
         ]
 
-    monkeypatch.setattr(measure, "measure_speeds", measured)
+    monkeypatch.setattr(speed_probe, "measure_speeds", measured)
     return calls
 
 

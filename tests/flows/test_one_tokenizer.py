@@ -25,9 +25,6 @@ from components.evaluate.facts import FactsConfig, evaluate_facts
 from components.evaluate.keep_best import KeepBestConfig, keep_best
 from components.evaluate.loss import LossConfig, evaluate_loss
 from components.evaluate.safety import SafetyConfig, evaluate_safety
-from components.pack.instructions import InstructionsConfig, make_instructions
-from components.pack.tokenizer import TokenizerConfig, train_tokenizer
-from components.pack.tokens import TokensConfig, pack_tokens
 from components.shrink.bundle import BundleConfig, bundle
 from components.shrink.export_engine import EngineConfig, export_engine
 from components.shrink.export_hf import HfConfig, export_hf
@@ -37,12 +34,15 @@ from components.shrink.parity import ParityConfig, read_parity
 from components.shrink.quantize import QuantizeConfig, quantize
 from components.text.chat.chat_template import tokenizer_digest
 from components.text.decoder_files import read_tokenizer_digest
+from components.tokenize.instructions import InstructionsConfig, make_instructions
+from components.tokenize.pack_tokens import TokensConfig, pack_tokens
+from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 from components.train.adapt import AdaptConfig, adapt
-from components.train.adapters import LoraConfig
 from components.train.distill import DistillConfig, distill
 from components.train.merge import MergeConfig, merge
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.sft import FinetuneConfig, finetune
+from components.train.trainer.adapter_training import LoraConfig
 from models.shape import DecoderShape
 from tests.pack.conftest import page
 

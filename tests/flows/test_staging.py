@@ -16,7 +16,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.artifact import Instructions, Tokenizer
 from components.core.store.store import Store
-from components.train import autopilot_settle
+from components.train.autopilot import apply_choices
 from flows.cli import TOLD
 from flows.kinds import check_kind
 from flows.staging import _as_given, run_stage
@@ -65,13 +65,13 @@ def test_a_stage_is_shown_at_work_and_as_cached(given: Path) -> None:
 
 
 def test_what_the_autopilot_chose_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert autopilot_settle.__name__ in TOLD
+    assert apply_choices.__name__ in TOLD
     try:
         log.configure(told=TOLD)
-        autopilot_settle.log.info("autopilot: batch: 512")
+        apply_choices.log.info("autopilot: batch: 512")
         log.get_logger("components.other").info("of no interest")
     finally:  # other tests listen to the house's log
-        autopilot_settle.log.setLevel(logging.NOTSET)
+        apply_choices.log.setLevel(logging.NOTSET)
         house = logging.getLogger(log.HOUSE)
         house.handlers.clear()
         house.propagate = True

@@ -18,8 +18,8 @@ from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Tokens, canonical
 from components.core.store.workdir import Workdir
 from components.lineage.search import search
-from components.pack.tokenizer import TokenizerConfig, train_tokenizer
-from components.pack.tokens import TokensConfig, pack_tokens
+from components.tokenize.pack_tokens import TokensConfig, pack_tokens
+from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 
 SENTENCE = 'The vermilion heron counted eleven brass umbrellas "before" breakfast & tea.'
 OTHER = "Nothing of interest happened on the second morning, as far as anybody knows."

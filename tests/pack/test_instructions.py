@@ -15,10 +15,10 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokens
 from components.core.store.shards import read_all, write_shard
 from components.core.store.workdir import Workdir
-from components.pack.instructions import InstructionsConfig, make_instructions
-from components.pack.questions import parameters, questions
 from components.text.chat.question_wordings import WORDINGS
 from components.text.heldout_split import heldout_pages
+from components.tokenize.instructions import InstructionsConfig, make_instructions
+from components.tokenize.page_questions import parameters, questions
 
 Again = Callable[[], Workdir]
 

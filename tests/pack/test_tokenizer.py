@@ -12,9 +12,9 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from components.pack.tokenizer import TokenizerConfig, train_tokenizer
 from components.text.chat.chat_template import SPECIALS, open_tokenizer, plain_ids
 from components.text.heldout_split import is_heldout
+from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 
 SMALL = TokenizerConfig(vocabulary=340)
 
@@ -39,7 +39,7 @@ def test_a_fresh_process_gives_the_same_bytes(docs: Corpus, again: Callable[[], 
         "from pathlib import Path\n"
         "from components.core.store.artifact import Corpus\n"
         "from components.core.store.workdir import Workdir\n"
-        "from components.pack.tokenizer import TokenizerConfig, train_tokenizer\n"
+        "from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer\n"
         f"corpus = Corpus.model_validate_json({docs.model_dump_json()!r})\n"
         f"work = Workdir.temporary(Path({str(work.root)!r}))\n"
         "print(train_tokenizer(TokenizerConfig(vocabulary=340), corpus, work).digest)\n"

@@ -11,11 +11,11 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokenizer, Tokens
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from components.pack.tokenizer import TokenizerConfig, train_tokenizer
-from components.pack.tokens import TokensConfig, pack_tokens
 from components.text.chat.chat_template import EOS_ID, open_tokenizer
 from components.text.heldout_split import heldout_pages
 from components.text.token_arrays import open_split
+from components.tokenize.pack_tokens import TokensConfig, pack_tokens
+from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 
 QUICK = TokensConfig(min_train_tokens=100, heldout_share=0.2)
 

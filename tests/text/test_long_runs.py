@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from components.clean.lines import feature, lines_of
+from components.clean.boilerplate.page_lines import feature, lines_of
 from components.text.licence_signs import find_licences
 from components.text.markdown_sections import plain, sections
 from components.text.pii.find_pii import find_spans

@@ -9,13 +9,13 @@ import pytest
 from tokenizers import Tokenizer
 
 from components.core.errors import DataError
-from components.pack.tokenizer import TokenizerConfig, untrained
 from components.text.chat.chat_template import (
     SPECIALS,
     open_tokenizer,
     tokenizer_digest,
     vocabulary_size,
 )
+from components.tokenize.train_tokenizer import TokenizerConfig, untrained
 
 
 def trained(folder: Path, text: str) -> Path:

@@ -22,10 +22,10 @@ from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, 
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.train.adapt import AdaptConfig, adapt
-from components.train.adapters import LoraConfig, load_adapter
-from components.train.recipe import OptimConfig, SafetyConfig
+from components.train.data.packed_texts import Texts
 from components.train.sft import FinetuneConfig, finetune
-from components.train.texts import Texts
+from components.train.trainer.adapter_training import LoraConfig, load_adapter
+from components.train.training_config import OptimConfig, SafetyConfig
 from models.lora import merge
 from models.quantized import quantize_linears
 from models.shape import DecoderShape, Experts
@@ -145,7 +145,7 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
 def test_saved_states_hold_no_frozen_weights(
     store: Path, tokens: Tokens, model: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.train.checkpoint import Checkpoints
+    from components.train.trainer.training_state import Checkpoints
 
     names: set[str] = set()
     whole = Checkpoints.save

@@ -13,8 +13,8 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Adapter, Checkpoint
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
-from components.train.adapters import LoraConfig, load_adapter, put_on, save_adapter
 from components.train.merge import MergeConfig, merge
+from components.train.trainer.adapter_training import LoraConfig, load_adapter, put_on, save_adapter
 from models.decoder import Decoder
 from models.lora import adapters
 from models.shape import DecoderShape

@@ -13,8 +13,9 @@ from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.text.token_arrays import save_split
-from components.train import autopilot_probe
-from components.train.autopilot import (
+from components.train.autopilot import throughput_probe
+from components.train.autopilot.apply_choices import JOURNAL, settle
+from components.train.autopilot.compute_optimal import (
     MOST_EPOCHS,
     REPEATS,
     Budget,
@@ -24,7 +25,6 @@ from components.train.autopilot import (
     effective_tokens,
     ladder,
 )
-from components.train.autopilot_settle import JOURNAL, settle
 from components.train.pretrain import PretrainConfig, pretrain
 from models.shape import DecoderShape
 
@@ -138,8 +138,8 @@ def test_one_budget_above_nothing(budget: tuple[float | None, float | None]) -> 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe of two small sizes: what is tested is what becomes of its figures."""
-    monkeypatch.setattr(autopilot_probe, "SIZES", (0, 1))
-    monkeypatch.setattr(autopilot_probe, "TOKENS", 128)
+    monkeypatch.setattr(throughput_probe, "SIZES", (0, 1))
+    monkeypatch.setattr(throughput_probe, "TOKENS", 128)
 
 
 def counted(root: Path, tokens: int, vocabulary: int = 261) -> Path:
@@ -186,7 +186,7 @@ def test_a_resume_takes_the_journal_and_measures_nothing(
     corpus = [counted(store / "corpus", 5000)]
     first = settle(config(), corpus, work)
     assert first.autopilot is False
-    monkeypatch.setattr(autopilot_probe, "probe_machine", None)  # a call would fail
+    monkeypatch.setattr(throughput_probe, "probe_machine", None)  # a call would fail
     assert settle(config(), corpus, work) == first
     (work.scratch / JOURNAL).write_text("{}")
     with pytest.raises(DataError, match="damaged"):

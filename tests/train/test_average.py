@@ -12,10 +12,10 @@ from components.core.errors import DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
-from components.train.average import Average
-from components.train.loop import train
 from components.train.pretrain import pretrain
-from components.train.recipe import SafetyConfig
+from components.train.trainer.ema import Average
+from components.train.trainer.training_loop import train
+from components.train.training_config import SafetyConfig
 from tests.train.test_loop import fresh, job, rows, some_model
 from tests.train.test_pretrain import losses, nano
 

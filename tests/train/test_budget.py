@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from components.core.config.stage_config import StageConfig, overlay
 from components.core.errors import ConfigError, DataError
 from components.train.adapt import AdaptConfig
-from components.train.budget import Budget, Wish, time_budget
-from components.train.course import Course, Leg, read_course
+from components.train.budget.flop_count import flops_per_token
+from components.train.budget.minutes_budget import MinutesBudget
+from components.train.budget.step_plan import Course, Leg, read_course
+from components.train.budget.time_budget import Budget, Wish, time_budget
 from components.train.distill import DistillConfig
-from components.train.flops import flops_per_token
-from components.train.minutes import MinutesBudget
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
 from flows.presets.text import nano, tiny

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from components.core.errors import DataError
-from components.train.checkpoint import Checkpoints, collect, restore
-from components.train.optim import Optimiser
-from components.train.recipe import OptimConfig
+from components.train.trainer.optimizer import Optimiser
+from components.train.trainer.training_state import Checkpoints, collect, restore
+from components.train.training_config import OptimConfig
 
 
 def saved(folder: Path, steps: int = 3) -> Checkpoints:

@@ -16,11 +16,11 @@ from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
-from components.train.checkpoint import Checkpoints
+from components.train.data.packed_texts import Texts
 from components.train.distill import DistillConfig, distill
 from components.train.pretrain import PretrainConfig, pretrain
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
-from components.train.texts import Texts
+from components.train.trainer.training_state import Checkpoints
+from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import Balance, DecoderShape, Experts, Mode
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 

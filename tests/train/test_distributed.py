@@ -24,9 +24,9 @@ from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.core.tracking import MemoryTracker
 from components.text.decoder_files import load_model
-from components.train.mesh import ParallelConfig
+from components.train.distributed.parallel_config import ParallelConfig
 from components.train.pretrain import PretrainConfig, pretrain
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import Balance, Experts
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import run_child
@@ -198,7 +198,7 @@ def test_torchrun_trains_what_the_stage_then_seals(tokens: Tokens, store: Path) 
     with pytest.raises(ConfigError, match="torchrun"):
         pretrain(config, tokens, work)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ranks = ["--nproc-per-node", "2", "-m", "components.train.launch"]
+    ranks = ["--nproc-per-node", "2", "-m", "components.train.distributed.launch_ranks"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     subprocess.run(
         [*torchrun, *ranks, str(work.scratch / "muster.json")], check=True, env=environment

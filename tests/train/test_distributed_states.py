@@ -18,14 +18,14 @@ from torch.distributed.tensor import DTensor
 from components.core.errors import MillError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.train.checkpoint import Checkpoints, collect, restore
-from components.train.company import Company, join
-from components.train.launch import train_on_ranks
-from components.train.mesh import ParallelConfig
+from components.train.distributed.launch_ranks import train_on_ranks
+from components.train.distributed.parallel_config import ParallelConfig
+from components.train.distributed.process_group import Company, join
+from components.train.distributed.sharded_states import ShardedStates
+from components.train.distributed.single_process import ALONE
 from components.train.pretrain import Inputs, PretrainConfig, learn, pretrain
-from components.train.ranks import ALONE
-from components.train.recipe import SafetyConfig
-from components.train.sharded_states import ShardedStates
+from components.train.trainer.training_state import Checkpoints, collect, restore
+from components.train.training_config import SafetyConfig
 from models.decoder import Decoder
 from models.shape import Experts
 from tests.train.test_distributed import EXPERTS, MUON, SHAPE, curve, nano

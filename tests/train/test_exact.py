@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from components.text.token_arrays import open_split
-from components.train.micro import Micro, micro_batches
-from components.train.order import Blocks, Order
-from components.train.packing import BestFit
+from components.train.data.best_fit_packing import BestFit
+from components.train.data.data_order import Blocks, Order
+from components.train.data.micro_batch import Micro, micro_batches
 from models.decoder import Decoder
 from tests.train.conftest import NANO, sealed_tokens
 

@@ -17,7 +17,7 @@ import torch
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
-from components.train.recipe import OptimConfig
+from components.train.training_config import OptimConfig
 from tests.train.test_pretrain import losses, nano
 
 ADAMW = [

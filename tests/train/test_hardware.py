@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.core.device import device_of
 from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.train.compiling import compile_if_quicker, compile_layers, eager_layers
-from components.train.float8 import Float8Linear, check_float8, use_float8
-from components.train.memory import is_out_of_memory, largest_that_fits
-from components.train.peak import measured_peak
+from components.train.budget.peak_flops import measured_peak
+from components.train.device import device_of
 from components.train.pretrain import pretrain
+from components.train.trainer.float8 import Float8Linear, check_float8, use_float8
+from components.train.trainer.layer_compile import compile_if_quicker, compile_layers, eager_layers
+from components.train.trainer.oom_probe import is_out_of_memory, largest_that_fits
 from models.decoder import Decoder
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import losses, nano
@@ -103,7 +103,7 @@ def test_a_compiled_training_follows_the_eager_one(
     def eagerly(layers: object, backend: str = "") -> None:
         compile_layers(layers, "eager")  # type: ignore[arg-type]
 
-    monkeypatch.setattr("components.train.pretraining.compile_layers", eagerly)
+    monkeypatch.setattr("components.train.trainer.pretraining_call.compile_layers", eagerly)
     found = [
         losses(store / pretrain(nano(steps=2, compile=how), tokens, Workdir.temporary(store)).name)
         for how in ("never", "always")

@@ -15,7 +15,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.train.pretrain import PretrainConfig, pretrain
-from components.train.recipe import SafetyConfig
+from components.train.training_config import SafetyConfig
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import nano
 
@@ -30,7 +30,8 @@ torch.set_num_threads(1)  # no thread of torch's may live before a fork
 import torch._dynamo  # what a first step would import
 from components.core.store.artifact import Lineage, Tokens
 from components.core.store.workdir import Workdir
-from components.train import loop, peak
+from components.train.budget import peak_flops
+from components.train.trainer import training_loop
 from components.train.pretrain import PretrainConfig, pretrain
 
 root, tokens, config, kills = sys.argv[1:]
@@ -113,9 +114,9 @@ def test_a_harmed_newest_state_is_passed_over_and_the_end_is_the_same(
 
 
 def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    from components.train import loop
+    from components.train.trainer import training_loop
 
-    one_step, seen = loop.one_step, [0]
+    one_step, seen = training_loop.one_step, [0]
 
     def counted(*given: object) -> tuple[float, float, float]:
         if seen[0] == step:
@@ -123,7 +124,7 @@ def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         seen[0] += 1
         return one_step(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "one_step", counted)
+    monkeypatch.setattr(training_loop, "one_step", counted)
 
 
 def test_another_model_s_state_is_refused_in_one_line(

@@ -23,9 +23,9 @@ from components.core.tracking import (
 )
 from components.core.training_speed import TrainingSpeed
 from components.text.decoder_files import load_model, same_weights
-from components.train import live
-from components.train.loop import LEAST_TIMED_STEPS
 from components.train.pretrain import pretrain
+from components.train.trainer import training_monitor
+from components.train.trainer.training_loop import LEAST_TIMED_STEPS
 from tests.train.conftest import sealed_tokens
 from tests.train.test_pretrain import losses, nano
 
@@ -39,7 +39,7 @@ def followed(work: Workdir) -> MemoryTracker:
 def test_figures_and_samples_change_nothing_in_the_training(
     tokens: Tokens, tokenizer: Tokenizer, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(training_monitor, "NOTE_SECONDS", 0.0)
     silent = pretrain(nano(steps=9), tokens, Workdir.temporary(store))
     work = Workdir.temporary(store)
     tracker = followed(work)
@@ -55,7 +55,7 @@ def test_figures_and_samples_change_nothing_in_the_training(
     assert bits[3] / found[3] == pytest.approx(bits[5] / found[5])
     assert 0 < tracker.metrics["utilisation"][-1][1] < 1
     assert tracker.metrics["memory_mb"][-1][1] > 50
-    assert len(tracker.texts) == live.SAMPLES
+    assert len(tracker.texts) == training_monitor.SAMPLES
     assert all("[1]\n" in text and "[3]\n" in text for text in tracker.texts.values())
     assert tracker.ended == "FINISHED"
     line = r"loss \d\.\d+ · \d\.\d+ bits/byte · [\d,]+ tokens/s · MFU \d+ % · \d+\.\d GB"
@@ -66,7 +66,7 @@ def test_samples_are_of_the_weights_alone(
     tokens: Tokens, tokenizer: Tokenizer, store: Path
 ) -> None:
     from components.text.chat.chat_template import open_tokenizer
-    from components.train.samples import Sampler
+    from components.train.trainer.text_samples import Sampler
 
     made = pretrain(nano(steps=2), tokens, Workdir.temporary(store))
     model = load_model(store / made.name)
@@ -139,7 +139,7 @@ def test_a_training_lies_in_mlflow_and_a_later_try_goes_on_there(
     assert runs[0].info.status == "FINISHED"
     history = client.get_metric_history(runs[0].info.run_id, "loss")
     assert sorted(point.step for point in history) == sorted([*range(9)] * 2)
-    assert len(client.list_artifacts(runs[0].info.run_id, "samples")) == live.SAMPLES
+    assert len(client.list_artifacts(runs[0].info.run_id, "samples")) == training_monitor.SAMPLES
 
 
 def test_a_training_tells_how_quick_it_was(tokens: Tokens, store: Path) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components.train.loader import AHEAD, Loader
+from components.train.data.batch_loader import AHEAD, Loader
 
 
 def test_the_next_batches_are_ready_when_they_are_asked_for() -> None:

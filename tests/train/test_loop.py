@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.core.allocator import hand_back_memory, keep_freed_memory
 from components.core.errors import MillError
 from components.core.store.workdir import Workdir
-from components.train.course import Course
-from components.train.loop import Job, train
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
-from components.train.spikes import SPARE
+from components.train.budget.memory_reuse import hand_back_memory, keep_freed_memory
+from components.train.budget.step_plan import Course
+from components.train.trainer.loss_spikes import SPARE
+from components.train.trainer.training_loop import Job, train
+from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 
 Micro = tuple[Tensor, Tensor]
 

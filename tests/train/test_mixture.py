@@ -11,8 +11,8 @@ from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.token_arrays import open_split
-from components.train.mixture import Mixture
-from components.train.order import Stream
+from components.train.data.corpus_mixture import Mixture
+from components.train.data.data_order import Stream
 from components.train.pretrain import pretrain
 from tests.train.conftest import sealed_tokens
 from tests.train.test_pretrain import nano

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from components.core.errors import DataError
-from components.train.optim import Optimiser, orthogonalise
-from components.train.recipe import OptimConfig
+from components.train.trainer.optimizer import Optimiser, orthogonalise
+from components.train.training_config import OptimConfig
 from models.decoder import Decoder
 from models.heads import ScalarHead
 from models.shape import DecoderShape

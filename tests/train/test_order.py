@@ -10,9 +10,9 @@ import pytest
 
 from components.core.errors import DataError
 from components.text.token_arrays import TokenSplit, open_split
-from components.train.micro import micro_batches
-from components.train.order import Order, Stream, document_numbers, share
-from components.train.packing import BestFit
+from components.train.data.best_fit_packing import BestFit
+from components.train.data.data_order import Order, Stream, document_numbers, share
+from components.train.data.micro_batch import micro_batches
 from tests.train.conftest import VOCABULARY, sealed_tokens
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from components.text.token_arrays import TokenSplit, open_split
-from components.train.micro import micro_batches
-from components.train.order import Order, Stream
-from components.train.packing import BestFit, best_fit
+from components.train.data.best_fit_packing import BestFit, best_fit
+from components.train.data.data_order import Order, Stream
+from components.train.data.micro_batch import micro_batches
 from models.decoder import Decoder
 from tests.train.conftest import NANO, sealed_tokens
 

@@ -21,9 +21,9 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
-from components.train.course import Course, write_course
+from components.train.budget.step_plan import Course, write_course
 from components.train.pretrain import PretrainConfig, pretrain
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
+from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape, Experts
 from tests.train.conftest import NANO, VOCABULARY, sealed_tokens
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from components.train.recipe import ScheduleConfig
-from components.train.schedule import rate_factor
+from components.train.trainer.learning_rate import rate_factor
+from components.train.training_config import ScheduleConfig
 
 
 def test_rises_stays_and_falls_to_the_floor() -> None:

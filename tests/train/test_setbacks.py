@@ -13,10 +13,10 @@ from torch import Tensor
 
 from components.core.errors import DataError, MillError
 from components.core.store.workdir import Workdir
-from components.train.course import Course
-from components.train.loop import Job, train
-from components.train.recipe import OptimConfig, SafetyConfig, ScheduleConfig
-from components.train.spikes import SPARE, Setbacks, spike_bound
+from components.train.budget.step_plan import Course
+from components.train.trainer.loss_spikes import SPARE, Setbacks, spike_bound
+from components.train.trainer.training_loop import Job, train
+from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from tests.train.test_loop import Micro, fresh, rows, some_model
 
 CAREFUL = SafetyConfig(checkpoint_seconds=1e-6, keep=8, spike=10, spike_window=16, spike_span=3)

@@ -22,10 +22,10 @@ from components.text.chat.chat_template import (
     prompt_ids,
 )
 from components.text.decoder_files import load_model, save_model
-from components.train import loop
-from components.train.conversations import Batches, Conversations, Example, ReplayPlan
-from components.train.recipe import OptimConfig, SafetyConfig
+from components.train.data.conversations import Batches, Conversations, Example, ReplayPlan
 from components.train.sft import FinetuneConfig, finetune, micro_batches
+from components.train.trainer import training_loop
+from components.train.training_config import OptimConfig, SafetyConfig
 from models.decoder import Decoder
 from models.generate import generate
 from models.shape import DecoderShape
@@ -255,15 +255,15 @@ def test_a_killed_fine_tuning_with_replay_ends_with_the_same_bytes(
     model = sealed_model(store)
     whole = finetune(config, model, instructions, tokenizer, Workdir.temporary(store), tokens)
     work = Workdir.temporary(store)
-    advance = loop._Run.advance
+    advance = training_loop._Run.advance
 
-    def killed(run: loop._Run[object]) -> None:
+    def killed(run: training_loop._Run[object]) -> None:
         if run.step == 5:
             raise KeyboardInterrupt
         advance(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop._Run, "advance", killed)
+        patched.setattr(training_loop._Run, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             finetune(config, model, instructions, tokenizer, work, tokens)
     resumed = finetune(config, model, instructions, tokenizer, work, tokens)

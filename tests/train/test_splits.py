@@ -14,12 +14,12 @@ from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, 
 from components.core.store.workdir import Workdir
 from components.text.token_arrays import open_split
 from components.train.adapt import AdaptConfig, adapt
-from components.train.adapters import LoraConfig
-from components.train.conversations import Batches, Conversations
+from components.train.data.conversations import Batches, Conversations
+from components.train.data.packed_texts import Texts
 from components.train.distill import DistillConfig, distill
-from components.train.recipe import OptimConfig
 from components.train.sft import FinetuneConfig, finetune, micro_batches
-from components.train.texts import Texts
+from components.train.trainer.adapter_training import LoraConfig
+from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 from tests.train.conftest import NANO, sealed_model
 

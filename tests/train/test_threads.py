@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
+from components.core.process.thread_tuning import TRAINING
 from components.core.process.usable_cores import usable_cores
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.core.threads import TRAINING
-from components.train.budget import Wish, time_budget
-from components.train.course import JOURNAL, Course
-from components.train.loop import FEWEST_STEPS, train
+from components.train.budget.step_plan import JOURNAL, Course
+from components.train.budget.time_budget import Wish, time_budget
 from components.train.pretrain import pretrain
-from components.train.recipe import SafetyConfig
+from components.train.trainer.training_loop import FEWEST_STEPS, train
+from components.train.training_config import SafetyConfig
 from tests.train.test_killed import stop_before
 from tests.train.test_loop import Micro, job, rows, some_model
 from tests.train.test_pretrain import nano
@@ -48,7 +48,7 @@ def test_measuring_leaves_no_trace(
     work = Workdir.temporary(store)
     tried = list[int]()
     monkeypatch.setattr(
-        "components.core.threads.time_counts",
+        "components.core.process.thread_tuning.time_counts",
         lambda trial, counts, use, clock: (
             ([trial() for _ in counts] and tried.extend(counts)) or {1: 1.0, 2: 2.0}
         ),
@@ -99,7 +99,7 @@ def test_each_step_is_taken_on_the_threads_of_the_journal(work: Workdir) -> None
 
 
 def test_the_first_choice_is_journalled_before_a_budget_is_made(work: Workdir) -> None:
-    from components.core.threads import Threads
+    from components.core.process.thread_tuning import Threads
 
     order: list[list[str]] = []
 

@@ -43,7 +43,7 @@ log = get_logger(__name__)
 
 
 def component_name(component: Callable[..., Any]) -> str:
-    """Dotted name of a component: ``components.clean.quality.score_quality``."""
+    """Dotted name of a component: ``components.clean.quality.score.score_quality``."""
     return f"{component.__module__}.{component.__qualname__}"
 
 

@@ -28,6 +28,7 @@ from typing import Any, TypeVar, get_type_hints
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.log import get_logger
+from components.core.process.thread_tuning import StageThreads
 from components.core.progress import Progress
 from components.core.store.artifact import (
     MANIFEST,
@@ -43,7 +44,6 @@ from components.core.store.code_digest import CodeIndex, component_name
 from components.core.store.executor import Executor
 from components.core.store.leases import Leases
 from components.core.store.workdir import STAGE_FILE, Workdir, full_disk_is_one_line, write_durably
-from components.core.threads import StageThreads
 
 A = TypeVar("A", bound=Artifact)
 CODE_FILE = "code.json"

@@ -49,7 +49,7 @@ class Workdir:
         self.executor: Executor = executor or Inline()
         self.progress = progress or Progress()
         self.threads: int | None = None
-        """On how many threads torch computed (``components/core/threads.py``); then a stat."""
+        """Threads that torch computed on (``core/process/thread_tuning.py``); sealed as a stat."""
         self._record = record or {}
         self._opened = time.monotonic()
         _made(self.folder)

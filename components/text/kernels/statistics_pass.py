@@ -1,6 +1,6 @@
 """Gopher's, C4's and FineWeb's statistics of documents, in one pass over the bytes of each.
 
-``components/clean/quality.py`` says what each one is and where it was published.
+``components/clean/quality/score.py`` says what each one is and where it was published.
 """
 
 from __future__ import annotations

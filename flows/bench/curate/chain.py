@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from components.clean.boilerplate import BoilerplateConfig, score_boilerplate
-from components.clean.classifier import ClassifierConfig, train_classifier
-from components.clean.duplicates import DuplicatesConfig, score_duplicates
-from components.clean.language import LanguageConfig, score_language
-from components.clean.language_model import LanguageModelConfig, train_languages
-from components.clean.passages import PassagesConfig, score_passages
-from components.clean.pii import PiiConfig, score_pii
-from components.clean.quality import QualityConfig, score_quality
+from components.clean.boilerplate.score import BoilerplateConfig, score_boilerplate
+from components.clean.boilerplate.train_classifier import ClassifierConfig, train_classifier
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
+from components.clean.language.score import LanguageConfig, score_language
+from components.clean.language.train_languages import LanguageModelConfig, train_languages
+from components.clean.passages.score import PassagesConfig, score_passages
+from components.clean.pii.score import PiiConfig, score_pii
+from components.clean.quality.score import QualityConfig, score_quality
 from components.clean.select import SelectConfig, select
-from components.clean.site_lines import SiteLinesConfig, score_site_lines
+from components.clean.site_lines.score import SiteLinesConfig, score_site_lines
 from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extract import ExtractConfig, extract
 from components.collect.warc.page_shards import WebPage, write_shards

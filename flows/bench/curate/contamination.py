@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from components.clean.contamination import ContaminationConfig, contamination_of_shard
+from components.clean.contamination.score import ContaminationConfig, contamination_of_shard
 from components.core.config.hashed_file import NamedFile
 from components.core.stats.figures import proportion_interval
 from flows.bench.curate.installed import distinct, documentation

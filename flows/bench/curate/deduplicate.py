@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from components.clean.duplicates import DuplicatesConfig, score_duplicates
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
 from components.core.store.workdir import Workdir
 from flows.bench.curate.documents import made_up, write_corpus

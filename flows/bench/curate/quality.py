@@ -14,7 +14,7 @@ import statistics as st
 import numpy as np
 from numpy.typing import NDArray
 
-from components.clean.judge import NAMES, JudgeConfig, learn, statistics
+from components.clean.quality_classifier.train_judge import NAMES, JudgeConfig, learn, statistics
 from components.core.stats.figures import Figure
 from components.core.stats.roc_auc import auc_interval
 from flows.bench.curate.setting import Setting

@@ -6,7 +6,7 @@ import json
 
 import pyarrow as pa
 
-from components.clean.quality import quality_of_shard
+from components.clean.quality.score import quality_of_shard
 from flows.bench.curate.documents import prose
 from flows.bench.curate.setting import Setting
 from flows.bench.curate.speed import seconds

@@ -6,7 +6,7 @@ import time
 
 from components.core.store.workdir import Workdir
 from components.train.pretrain import PretrainConfig, pretrain
-from components.train.recipe import OptimConfig
+from components.train.training_config import OptimConfig
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured
 from flows.bench.train.letters import DATA, heldout_loss, pack_letters

@@ -60,7 +60,7 @@ def step_seconds(config: PretrainConfig, tokens: Tokens, root: Path, warm_ups: i
 def main() -> None:
     import torch  # noqa: F401 - its own memory is not the training's
 
-    import components.train.loop  # noqa: F401
+    import components.train.trainer.training_loop  # noqa: F401
 
     config = PretrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
     with tempfile.TemporaryDirectory() as folder:

@@ -22,10 +22,10 @@ from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS
 from components.train.distill import DistillConfig, distill
-from components.train.mesh import ParallelConfig
+from components.train.distributed.parallel_config import ParallelConfig
 from components.train.pretrain import PretrainConfig, pretrain
-from components.train.recipe import OptimConfig
 from components.train.sft import FinetuneConfig, finetune
+from components.train.training_config import OptimConfig
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured
 from flows.bench.train.pace import drawn_tokens

@@ -1,0 +1,91 @@
+"""fastText training in a fresh process: this module run by ``python -m`` with a JSON config.
+
+In a used process with few threads fastText leaves a part of its input matrix uninitialised
+(fastText issue 1061). A fresh process, one thread and large blocks straight from the system
+(``MALLOC_MMAP_THRESHOLD_``), which come zeroed, give the same good model each time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from components.core.config.stage_config import StageConfig
+from components.core.errors import DataError
+from components.core.settings import child_environment
+
+FRESH = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+NOT_FINITE = 3
+"""Exit status of a training that came out with NaN."""
+ATTEMPTS = 3
+
+
+class FitConfig(StageConfig):
+    """fastText's settings for a supervised model (Joulin et al. 2017, arXiv:1607.01759)."""
+
+    dimensions: int = Field(default=16, ge=2, le=300, description="width of a word's vector")
+    epochs: int = Field(default=8, ge=1, le=200, description="passes over the lines")
+    rate: float = Field(default=0.5, gt=0, le=5, description="learning rate")
+    word_ngrams: int = Field(default=2, ge=1, le=5, description="longest word n-gram")
+    buckets: int = Field(default=50_000, ge=100, le=5_000_000, description="hash slots of n-grams")
+    seed: int = Field(default=0, ge=0, description="of the initial vectors")
+
+
+class Fit(FitConfig):
+    """One training: what the child process is told."""
+
+    lines: Path = Field(description="__label__name and a line, one a row")
+    model: Path = Field(description="where the model goes")
+
+
+def fit(training: Fit) -> None:
+    """Train in a fresh process; the model appears whole or not at all.
+
+    Raises:
+        DataError: fastText failed, or gave NaN each time.
+    """
+    command = [sys.executable, "-m", __name__, training.model_dump_json()]
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(
+            command, env=child_environment(FRESH), capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            return
+        if done.returncode != NOT_FINITE:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise DataError(f"classifier: fastText failed: {last}")
+    raise DataError(f"classifier: fastText gave a model with NaN {ATTEMPTS} times")
+
+
+def train(training: Fit) -> int:
+    """Train here and save; the exit status."""
+    import fasttext
+    import numpy as np
+
+    model = fasttext.train_supervised(
+        input=str(training.lines),
+        dim=training.dimensions,
+        epoch=training.epochs,
+        lr=training.rate,
+        wordNgrams=training.word_ngrams,
+        minn=2,
+        maxn=4,
+        bucket=training.buckets,
+        seed=training.seed,
+        thread=1,
+        verbose=0,
+    )
+    matrices = (model.get_input_matrix(), model.get_output_matrix())
+    if not all(np.isfinite(matrix).all() for matrix in matrices):
+        return NOT_FINITE
+    beside = training.model.with_name(training.model.name + ".tmp")
+    model.save_model(str(beside))
+    beside.replace(training.model)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(train(Fit.model_validate_json(sys.argv[1])))

@@ -1,0 +1,171 @@
+"""Scores the languages of each document, as a whole and segment by segment.
+
+By default with resiliparse's fast detector, which ranks 101 languages by the out-of-place distance
+of byte n-gram profiles (after Cavnar & Trenkle 1994); the lower the rank, the closer. A model that
+learnt from the user's lines (``language_model.py``) takes its place where there is one. Both see
+the sentences of a page, not its code and identifiers.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+from resiliparse.parse.lang import detect_fast
+
+from components.clean.language.train_languages import MODEL
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Classifier, Corpus, Scores
+from components.core.store.shards import map_shards, read_all
+from components.core.store.workdir import Workdir
+from components.text.language_classifier import Languages
+from components.text.word_splitting import prose
+
+CUTOFF = 1200
+"""The detector's own bound: ranks above it are usually wrong."""
+UNKNOWN = "unknown"
+CANDIDATE = pa.struct([("language", pa.string()), ("confidence", pa.float64())])
+SHARE = pa.struct([("language", pa.string()), ("share", pa.float64())])
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("confidence", pa.float64(), nullable=False),  # 1 - rank / 1200, or probability
+        pa.field("letters", pa.int64(), nullable=False),  # of prose: how much there was to go by
+        pa.field("candidates", pa.list_(CANDIDATE), nullable=False),  # best first
+        pa.field("shares", pa.list_(SHARE), nullable=False),  # of letters, by segment, most first
+    ]
+)
+
+
+class LanguageConfig(StageConfig):
+    """How much is looked at, and how many candidates are kept."""
+
+    candidates: int = Field(default=5, ge=1, le=101, description="best languages a document")
+    max_characters: int = Field(
+        default=200_000, ge=100, description="of one document's prose that are looked at"
+    )
+    segment_letters: int = Field(
+        default=200, ge=20, description="lines are taken together until they hold so many letters"
+    )
+    max_segments: int = Field(
+        default=40, ge=1, description="segments of one document that are told apart, spread over it"
+    )
+
+
+def score_language(
+    config: LanguageConfig, corpus: Corpus, languages: Classifier, work: Workdir
+) -> Scores:
+    """The best languages of every document with their confidence, and each one's share of it."""
+    model = work.path(languages) / MODEL
+    map_shards(
+        work,
+        work.path(corpus),
+        language_of_shard,
+        config=config,
+        model=model if model.is_file() else None,
+    )
+    found = read_all(work.folder, ["language"])["language"].to_pylist()
+    return work.seal(
+        Scores,
+        stats={
+            "languages": float(len(set(found) - {UNKNOWN})),
+            "unknown": float(found.count(UNKNOWN)),
+            "documents": float(len(found)),
+        },
+    )
+
+
+def language_of_shard(table: pa.Table, config: LanguageConfig, model: Path | None) -> pa.Table:
+    """Scores of one shard (in a worker)."""
+    learnt = Languages.unpacked(model.read_bytes()) if model else None
+    rows = []
+    for identifier, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
+        sample = unicodedata.normalize("NFC", prose(text)[: config.max_characters])
+        rows.append({"id": identifier, **_found(config, sample, learnt)})
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _found(config: LanguageConfig, sample: str, learnt: Languages | None) -> dict[str, object]:
+    segments = _segments(sample, config)
+    if learnt is None:
+        candidates, shares = _detected(config, sample, segments)
+    else:
+        candidates, shares = _judged(config, learnt, segments)
+    return {
+        "language": candidates[0][0] if candidates else UNKNOWN,
+        "confidence": candidates[0][1] if candidates else 0.0,
+        "letters": sum(map(str.isalpha, sample)),
+        "candidates": [{"language": code, "confidence": value} for code, value in candidates],
+        "shares": [{"language": code, "share": value} for code, value in shares],
+    }
+
+
+def _segments(sample: str, config: LanguageConfig) -> list[tuple[int, str]]:
+    """(letters, text) of lines taken together; a short rest goes to the last."""
+    segments: list[tuple[int, str]] = []
+    held: list[str] = []
+    letters = 0
+    for line in sample.split("\n"):
+        held.append(line)
+        letters += sum(map(str.isalpha, line))
+        if letters >= config.segment_letters:
+            segments.append((letters, "\n".join(held)))
+            held, letters = [], 0
+    if letters:
+        before, text = segments.pop() if segments else (0, "")
+        segments.append((before + letters, "\n".join([text, *held])))
+    step = -(-len(segments) // config.max_segments) if segments else 1
+    return segments[::step]
+
+
+Ranking = list[tuple[str, float]]
+
+
+def _detected(
+    config: LanguageConfig, sample: str, segments: list[tuple[int, str]]
+) -> tuple[Ranking, Ranking]:
+    """(candidates, shares) by the built-in detector."""
+    if not segments:
+        return [], []
+    ranked = [
+        (code, round(1 - rank / CUTOFF, 4)) for rank, code in _ranked(sample, config.candidates)
+    ]
+    letters: Counter[str] = Counter()
+    for count, text in segments:
+        best = _ranked(text, 1)
+        letters[best[0][1] if best else UNKNOWN] += count
+    return ranked, _shares(letters)
+
+
+def _judged(
+    config: LanguageConfig, learnt: Languages, segments: list[tuple[int, str]]
+) -> tuple[Ranking, Ranking]:
+    """(candidates, shares) by the model; a document's chances are its letters' mean."""
+    if not segments:
+        return [], []
+    letters: Counter[str] = Counter()
+    chances = np.zeros(len(learnt.codes))
+    for count, text in segments:
+        found = learnt.chances(text)
+        letters[learnt.codes[int(found.argmax())]] += count
+        chances += found * count
+    chances /= letters.total()
+    order = np.lexsort((np.arange(len(chances)), -chances))[: config.candidates]
+    return [(learnt.codes[at], round(float(chances[at]), 4)) for at in order], _shares(letters)
+
+
+def _shares(letters: Counter[str]) -> Ranking:
+    ordered = sorted(letters.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(code, round(count / letters.total(), 4)) for code, count in ordered]
+
+
+def _ranked(sample: str, most: int) -> list[tuple[int, str]]:
+    """(rank, language), best first; ties by the language's code."""
+    given: Any = detect_fast(sample, cutoff=CUTOFF, n_results=max(2, most))  # one gives no list
+    return sorted((int(rank), str(language)) for language, rank in given)[:most]

@@ -1,0 +1,261 @@
+"""Makes instructions from documentation: questions with reference answers, split by page.
+
+Held-out instructions come from exactly the pages held out in ``Tokens``; one that a training page
+also answers, in the same words, is no test of anything and is left out. A share of the training
+pages is kept out of fine-tuning for alignment: on questions whose answers a policy has learnt by
+heart its samples hardly differ, so there is nothing to prefer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from components.core.config.stage_config import StageConfig
+from components.core.errors import DataError
+from components.core.store.artifact import Corpus, Instructions, Tokens
+from components.core.store.shards import map_shards, read_all, write_shard
+from components.core.store.workdir import Workdir
+from components.text.chat.question_wordings import Kind
+from components.text.heldout_split import is_heldout, page_of
+from components.tokenize.page_questions import questions
+
+ROW = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # of the page
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        # the question in the wordings to train on, and in those never trained on
+        pa.field("wordings", pa.list_(pa.string()), nullable=False),
+        pa.field("reworded", pa.list_(pa.string()), nullable=False),
+    ]
+)
+Row = dict[str, Any]
+ALIGN_SEED = 1 << 20
+"""Of the draw of pages for alignment: another than any draw of held-out pages."""
+
+
+class InstructionsConfig(StageConfig):
+    """Which questions are asked, and how many a page gives."""
+
+    kinds: tuple[Kind, ...] = Field(
+        default=("describe", "module", "parameters"), min_length=1, description="kinds to make"
+    )
+    max_per_page: int = Field(
+        default=64, ge=1, le=100_000, description="most training rows of one kind from one page"
+    )
+    max_shared: int = Field(
+        default=4,
+        ge=1,
+        description="subjects that may share one description, more is an inherited docstring; and "
+        "descriptions of one subject, more is a label that many pages have as a heading",
+    )
+    max_answer_words: int = Field(
+        default=40, ge=5, le=1000, description="longer answers are left out, never cut"
+    )
+    align_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="share of training pages whose questions are for alignment, not fine-tuning",
+    )
+    min_align: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="fewest questions for alignment; where the share gives fewer, no page is kept "
+        "out of fine-tuning and alignment asks what was fine-tuned on",
+    )
+    min_heldout: int = Field(
+        default=4,
+        ge=0,
+        le=100_000,
+        description="fewest held-out questions, on two pages or more; fewer is an error here, "
+        "before a model is trained that cannot be measured",
+    )
+
+
+def make_instructions(
+    config: InstructionsConfig, corpus: Corpus, tokens: Tokens, work: Workdir
+) -> Instructions:
+    """Read every page and write ``train``, ``align`` and ``heldout.parquet`` (``ROW``).
+
+    Raises:
+        DataError: no page gives an instruction to train on, or too few are held out.
+    """
+    found = work.scratch / "found"
+    map_shards(
+        work,
+        work.path(corpus),
+        questions_of_shard,
+        into=found,
+        max_words=config.max_answer_words,
+        kinds=list(config.kinds),
+    )
+    heldout_ids = set(
+        pq.read_table(work.path(tokens) / "heldout.parquet", columns=["id"])["id"].to_pylist()
+    )
+    rows = _telling(_unambiguous(read_all(found).to_pylist()), config.max_shared)
+    train = _distinct(row for row in rows if row["id"] not in heldout_ids)
+    train = _capped(train, config.max_per_page)
+    heldout = _distinct(row for row in rows if row["id"] in heldout_ids)
+    unseen = _without_known(heldout, train)
+    pages = read_all(work.path(corpus), ["id", "headings"])
+    if not train:
+        raise DataError(_nothing_to_train_on(config, pages, heldout_ids))
+    if len(unseen) < config.min_heldout or (config.min_heldout and _pages(unseen) < 2):
+        raise DataError(_too_few_held_out(config, unseen, len(pages), len(heldout_ids)))
+    tuned, aligned = split_for_alignment(config, train)
+    for split, rows in (("train", tuned), ("align", aligned), ("heldout", unseen)):
+        write_shard(work.folder / f"{split}.parquet", pa.Table.from_pylist(rows, schema=ROW))
+    stats = _stats(config, tuned, unseen, len(heldout))
+    return work.seal(Instructions, stats={**stats, "align": float(len(aligned))})
+
+
+def split_for_alignment(
+    config: InstructionsConfig, train: list[Row]
+) -> tuple[list[Row], list[Row]]:
+    """(rows to fine-tune on, rows to align on), apart by page where there are enough of both."""
+    sides: dict[bool, list[Row]] = {True: [], False: []}
+    for row in train:
+        sides[is_heldout(page_of(row), config.align_share, ALIGN_SEED)].append(row)
+    aligned, tuned = sides[True], sides[False]
+    if len(aligned) < config.min_align or len(aligned) > len(tuned):
+        return train, train
+    return tuned, aligned
+
+
+def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: set[str]) -> str:
+    """What was found, what is needed and the field to set."""
+    mine = [row for row in pages.to_pylist() if row["id"] not in heldout]
+    headed = sum(bool(row["headings"]) for row in mine)
+    found = f"instructions: {headed} of {len(mine)} training pages have a heading"
+    if headed:
+        return (
+            f"{found}, none with a full sentence of at most {config.max_answer_words} words below "
+            "it that tells of it: raise instructions.max_answer_words, or give other pages "
+            "under scrape"
+        )
+    return (
+        f"{found}; questions are made of headings and the sentence below each: under scrape, give "
+        "Markdown with # headings or HTML with <h1> (plain text has none)"
+    )
+
+
+def _too_few_held_out(config: InstructionsConfig, rows: list[Row], pages: int, heldout: int) -> str:
+    return (
+        f"instructions: {heldout} of {pages} pages are held out and give {len(rows)} questions on "
+        f"{_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: raise "
+        "tokens.heldout_share and tokenizer.heldout_share, give more pages with headings under "
+        "scrape, or, for a run --until sft, set instructions.min_heldout to 0"
+    )
+
+
+def _pages(rows: list[Row]) -> int:
+    return len({row["id"] for row in rows})
+
+
+def questions_of_shard(table: pa.Table, max_words: int, kinds: list[str]) -> pa.Table:
+    """Instructions of one shard's pages (in a worker)."""
+    rows: list[Row] = []
+    for page in table.select(["id", "url", "title", "text"]).to_pylist():
+        asked = questions(page["text"], page["title"], max_words)
+        rows.extend(
+            {"id": page["id"], "url": page["url"], **one._asdict()}
+            for one in asked
+            if one.kind in kinds
+        )
+    return pa.Table.from_pylist(rows, schema=ROW)
+
+
+def _capped(rows: Iterable[Row], most: int) -> list[Row]:
+    """At most ``most`` rows of one kind from one page, drawn by digest, order kept."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["id"], row["kind"]].append(row)
+    kept: list[Row] = []
+    for group in groups.values():
+        ranked = sorted(range(len(group)), key=lambda index: _rank(group[index]))
+        kept.extend(group[index] for index in sorted(ranked[:most]))
+    return kept
+
+
+def _rank(row: Row) -> bytes:
+    return hashlib.sha256(f"{row['subject']}\0{row['answer']}".encode()).digest()
+
+
+def _unambiguous(rows: list[Row]) -> list[Row]:
+    """Without ``module`` questions that have several right answers (``dumps``: json, pickle)."""
+    answers: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["kind"] == "module":
+            answers[row["subject"].rpartition(".")[2]].add(row["answer"])
+    return [
+        row
+        for row in rows
+        if row["kind"] != "module" or len(answers[row["subject"].rpartition(".")[2]]) == 1
+    ]
+
+
+def _telling(rows: list[Row], most: int) -> list[Row]:
+    """Without descriptions that many subjects share and that tell none of them from another.
+
+    Nor those of a subject that has many: a heading of many pages is a label, in any language.
+    """
+    subjects: dict[str, set[str]] = defaultdict(set)
+    answers: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row["kind"] == "describe":
+            subjects[row["answer"]].add(row["subject"])
+            answers[row["subject"]].add(row["answer"])
+    return [
+        row
+        for row in rows
+        if row["kind"] != "describe"
+        or max(len(subjects[row["answer"]]), len(answers[row["subject"]])) <= most
+    ]
+
+
+def _distinct(rows: Iterable[Row]) -> list[Row]:
+    """The first of each (kind, subject, answer)."""
+    first: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        first.setdefault((row["kind"], row["subject"], row["answer"]), row)
+    return list(first.values())
+
+
+def _without_known(heldout: list[Row], train: list[Row]) -> list[Row]:
+    """Held-out rows that training does not already give away.
+
+    Known is an answer of the same kind to a subject of the same last name: an inherited method is
+    documented, word for word, on the page of every class that inherits it.
+    """
+    known = {_gist(row) for row in train}
+    return [row for row in heldout if _gist(row) not in known]
+
+
+def _gist(row: Row) -> tuple[str, str, str]:
+    return row["kind"], row["subject"].rpartition(".")[2], row["answer"]
+
+
+def _stats(
+    config: InstructionsConfig, train: list[Row], heldout: list[Row], before: int
+) -> dict[str, float]:
+    stats = {
+        "train": float(len(train)),
+        "heldout": float(len(heldout)),
+        "heldout_known": float(before - len(heldout)),
+    }
+    for kind in config.kinds:
+        stats[f"train_{kind}"] = float(sum(row["kind"] == kind for row in train))
+        stats[f"heldout_{kind}"] = float(sum(row["kind"] == kind for row in heldout))
+    return stats

@@ -1,0 +1,157 @@
+"""The state of an unfinished training, in a stage's scratch: written whole, or absent.
+
+    state-00000120.safetensors   every tensor: weights, moments, generator
+    state-00000120.json          step, the file's sha256, and whatever else the loop must recall
+
+The JSON is written last, and a state counts only if its digest holds: the newest broken one is
+passed over for the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from components.core.errors import DataError
+from components.core.log import get_logger
+from components.core.store.artifact import canonical
+from components.core.store.workdir import write_durably
+from components.train.trainer.optimizer import Optimiser
+
+log = get_logger(__name__)
+FORMAT = "state/1"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A state read back: ``step`` steps are done."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """The last ``keep`` states of one training."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = folder, keep
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Write the state after ``step`` steps, then forget all but the last ``keep``."""
+        content = save({name: t.detach().contiguous() for name, t in tensors.items()})
+        write_durably(self._weights(step), content)
+        digest = hashlib.sha256(content).hexdigest()
+        record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
+        write_durably(self._record(step), canonical(record))
+        for old in self._steps()[self.keep :]:
+            self._forget(old)
+
+    def finish(self) -> None:
+        """Nothing is left to be written: ``save`` did it."""
+
+    def latest(self) -> Saved | None:
+        """The newest state whose bytes are as they were written; None where there is none."""
+        for step in self._steps():
+            saved = self._tried(step)
+            if saved is not None:
+                return saved
+        return None
+
+    def forget_after(self, step: int) -> bool:
+        """Forget the states of more than ``step`` steps; False where no good one is older."""
+        steps = self._steps()
+        if not any(self._tried(one) for one in steps if one <= step):
+            return False
+        for one in steps:
+            if one > step:
+                self._forget(one)
+        return True
+
+    def _tried(self, step: int) -> Saved | None:
+        """A state, or None and a warning where it is broken."""
+        try:
+            return self._read(step)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("state of step %d is broken and passed over: %s", step, error)
+        return None
+
+    def _read(self, step: int) -> Saved:
+        record = json.loads(self._record(step).read_bytes())
+        if record.get("format") != FORMAT:
+            raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
+        if (
+            "files" in record
+        ):  # many ranks wrote it (components/train/distributed/sharded_states.py)
+            from components.train.distributed.sharded_files import (
+                check_shards,
+                read_shards,
+                shards_of,
+            )
+
+            shards = shards_of(self.folder, step)
+            check_shards(shards, record["files"])
+            return Saved(step, read_shards(shards, record["scalars"]), record["meta"])
+        content = self._weights(step).read_bytes()
+        if hashlib.sha256(content).hexdigest() != record["sha256"]:
+            raise ValueError("its digest does not hold")
+        return Saved(int(record["step"]), load(content), record["meta"])
+
+    def _forget(self, step: int) -> None:
+        self._record(step).unlink(missing_ok=True)
+        self._weights(step).unlink(missing_ok=True)
+        shutil.rmtree(self._weights(step).with_suffix(""), ignore_errors=True)  # of many ranks
+
+    def _steps(self) -> list[int]:
+        """Steps of all states with a record, newest first."""
+        names = (path.stem.removeprefix("state-") for path in self.folder.glob("state-*.json"))
+        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+    def _weights(self, step: int) -> Path:
+        return self.folder / f"state-{step:08d}.safetensors"
+
+    def _record(self, step: int) -> Path:
+        return self.folder / f"state-{step:08d}.json"
+
+
+def collect(modules: Mapping[str, nn.Module], optimiser: Optimiser) -> dict[str, Tensor]:
+    """Every tensor that decides how training goes on; a shared parameter once."""
+    tensors = {f"optim/{name}": tensor for name, tensor in optimiser.tensors().items()}
+    for role, module in modules.items():
+        tensors.update({f"{role}/{name}": p for name, p in module.named_parameters()})
+    tensors["generator"] = torch.get_rng_state()
+    return tensors
+
+
+@torch.no_grad()
+def restore(
+    tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimiser: Optimiser
+) -> None:
+    """Put back what ``collect`` gave, into modules of the same shapes.
+
+    Raises:
+        DataError: it is the state of another model.
+    """
+    for role, module in modules.items():
+        for name, parameter in module.named_parameters():
+            saved = tensors.get(f"{role}/{name}")
+            if saved is None or saved.shape != parameter.shape:
+                raise DataError(f"the saved state is of another model: {role}/{name}")
+            parameter.copy_(saved)
+    prefix = "optim/"
+    place = next((p.device for m in modules.values() for p in m.parameters()), None)
+    moments = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+    optimiser.load({name: tensor.to(place) for name, tensor in moments.items()})
+    if "generator" not in tensors:
+        raise DataError("the saved state is of another format: it holds no generator")
+    torch.set_rng_state(tensors["generator"])
