@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from components.core.store.artifact import Adapter, Artifact, Checkpoint, Export, Lineage, Tokens
-from components.shrink.import_hf import ImportConfig, import_hf
+from components.export.hf.import_hf import ImportConfig, import_hf
 from components.train.adapt import adapt
 from components.train.distill import distill
 from components.train.merge import merge

@@ -14,19 +14,19 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from components.align.ppo_config import PPOConfig
 from components.align.preferences import PreferencesConfig
-from components.align.recipe import PPOConfig
-from components.align.reward import RewardConfig
+from components.align.reward_model import RewardConfig
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape import WEB_DELAY_SECONDS, ScrapeConfig
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Instructions
 from components.core.training_speed import Speeds
-from components.evaluate.choice import ChoiceConfig
-from components.evaluate.compare import CompareConfig
-from components.evaluate.facts import FactsConfig
+from components.evaluate.bits_per_byte import LossConfig
+from components.evaluate.compare_policies import CompareConfig
+from components.evaluate.exact_facts import FactsConfig
+from components.evaluate.four_choice import ChoiceConfig
 from components.evaluate.keep_best import KeepBestConfig
-from components.evaluate.loss import LossConfig
 from components.evaluate.safety import SafetyConfig
 from components.train.adapt import AdaptConfig
 from components.train.budget.flop_count import flops_per_token

@@ -17,9 +17,9 @@ from components.core.config.config_errors import Source, problems_of
 from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.io.locks import locked
 from components.core.settings import Settings
-from components.lineage.affected import Affected, find_affected
-from components.lineage.known import FILE, known_addresses, near, one_of
-from components.lineage.orders import normalise_target, read_orders, record_order
+from components.lineage.affected_copies import Affected, find_affected
+from components.lineage.forget_orders import normalise_target, read_orders, record_order
+from components.lineage.known_addresses import FILE, known_addresses, near, one_of
 from components.lineage.purge import (
     begin,
     carry_out,
@@ -28,11 +28,11 @@ from components.lineage.purge import (
     remotes_of,
     unfinished,
 )
-from components.lineage.search import Hit, search
-from components.publish import audit
-from components.publish.promotion import recover
-from components.publish.registry import CHAMPION, Entry
-from components.publish.withdraw import mark_forgotten
+from components.lineage.text_search import Hit, search
+from components.publish.promotion import audit_log
+from components.publish.promotion.promotion_record import recover
+from components.publish.registry.delete_versions import mark_forgotten
+from components.publish.registry.model_registry import CHAMPION, Entry
 from flows.presets.text import TextRun
 from flows.records import read_records
 from flows.running import RunOptions, run_text, with_orders
@@ -129,7 +129,7 @@ def forget(
     mark_forgotten(settings, affected.versions, target)
     if new:
         facts = {"target": target, "why": options.why, "pages": len(affected.pages)}
-        audit.append(settings, "forget", **facts, versions=[v.uri for v in affected.versions])
+        audit_log.append(settings, "forget", **facts, versions=[v.uri for v in affected.versions])
     done = Forgotten(order.target, new, False, affected, runs, repeats)
     if options.rebuild:
         _rebuild(settings, done, options, console)
@@ -258,7 +258,7 @@ def _purge(
         raise MillError(_no_successor(standing, done, options))
     with locked(settings.home / "purge.lock"):
         purge, texts = plan_purge(settings, [done.target], affected, remotes)
-        audit.check_end(settings)
+        audit_log.check_end(settings)
         begin(settings, purge)
         carry_out(settings, purge)
     done.purged = purge.counts()

@@ -22,7 +22,7 @@ from components.core.store.artifact import (
     Tokenizer,
     Tokens,
 )
-from components.shrink.import_hf import import_hf
+from components.export.hf.import_hf import import_hf
 
 FILES: dict[type[Artifact], tuple[str, ...]] = {
     Checkpoint: ("model.json", "model.safetensors"),

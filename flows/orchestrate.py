@@ -35,8 +35,8 @@ from components.core.process import shutdown
 from components.core.process.shutdown import Stopped
 from components.core.settings import STARTUP
 from components.core.store.workdir import free_bytes, no_space_left
-from components.publish import approvals
-from components.publish.approvals import NeedsApproval, Pending, decide, decision
+from components.publish.promotion import approvals
+from components.publish.promotion.approvals import NeedsApproval, Pending, decide, decision
 from flows.approval import Question, Word, ask, question_text
 from flows.keeping.report import size
 from flows.own_server import OwnServer

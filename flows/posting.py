@@ -29,8 +29,8 @@ from components.core.log import HOUSE, Masked, get_logger, mask
 from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import ModelVersion
-from components.publish.promote import list_versions
-from components.publish.registry import parse
+from components.publish.promotion.promote import list_versions
+from components.publish.registry.model_registry import parse
 from flows.display import duration, outcome, progress_line
 from flows.exhibits import Exhibit, exhibit_of, gates, summary
 from flows.records import Record

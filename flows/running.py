@@ -25,7 +25,7 @@ from components.core.store.artifact import Bento, ModelVersion
 from components.core.store.executor import Pool
 from components.core.store.store import Store
 from components.core.store.workdir import full_disk_is_one_line
-from components.lineage.orders import read_orders, split_targets
+from components.lineage.forget_orders import read_orders, split_targets
 from flows.budgets import known_speeds, refuse_few_steps
 from flows.display import Display, closing_table
 from flows.environment import check_secret_fields, with_environment

@@ -14,10 +14,10 @@ from rich.markup import escape
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store.store import Store
-from components.publish import audit
-from components.publish.approvals import waiting
-from components.publish.promote import list_versions
-from components.publish.registry import CHAMPION
+from components.publish.promotion import audit_log
+from components.publish.promotion.approvals import waiting
+from components.publish.promotion.promote import list_versions
+from components.publish.registry.model_registry import CHAMPION
 from flows.display import duration, gates_table, quantity, rows_table
 from flows.model_answers import answers_of_run
 from flows.records import read_records
@@ -103,13 +103,13 @@ def approvals_waiting(settings: Settings) -> Answer:
     return Answer({"waiting": [pending.model_dump(mode="json") for pending in found]}, show)
 
 
-def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> Answer:
+def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> Answer:
     """The audit log, its chain checked.
 
     Raises:
         DataError: it is broken, or ``head`` is in no entry; names where.
     """
-    entries = audit.read(settings)
+    entries = audit_log.read(settings)
     newest = entries[-1].sha256 if entries else ""
     if head and head not in {entry.sha256 for entry in entries}:
         raise DataError(
@@ -136,7 +136,7 @@ def audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> An
     return Answer(value, show)
 
 
-def _told(entry: audit.Entry) -> str:
+def _told(entry: audit_log.Entry) -> str:
     """The facts in a line: what is about which version first, what is for machines left out.
 
     Whose word it was is told where that is another than whose process wrote the entry.
@@ -160,7 +160,7 @@ def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer
     Raises:
         ConfigError: there is no such version, or ``output`` cannot be written.
     """
-    from components.publish.dossier.write import dossier_of
+    from components.publish.dossier.write_dossier import dossier_of
 
     path, changed = dossier_of(settings, model)
     if output is not None:

@@ -14,14 +14,14 @@ from components.core.config.env_references import resolve_references
 from components.core.config.stage_config import StageConfig
 from components.core.errors import MillError
 from components.core.store.artifact import Artifact
-from components.publish.change import measure_change
-from components.publish.dataset import look_for_dataset, push_dataset
-from components.publish.dossier.write import look_for_dossier, write_dossier
-from components.publish.promote import promote
-from components.publish.register import REGISTERED_TAG, find, reference, register
-from components.publish.registry import TAG, entries, parse
-from serving.package import package
-from serving.smoke import smoke, was_asked
+from components.publish.dataset.corpus_drift import measure_change
+from components.publish.dataset.push_dataset import look_for_dataset, push_dataset
+from components.publish.dossier.write_dossier import look_for_dossier, write_dossier
+from components.publish.promotion.promote import promote
+from components.publish.registry.model_registry import TAG, entries, parse
+from components.publish.registry.register import REGISTERED_TAG, find, reference, register
+from serving.bento.build_bento import package
+from serving.smoke_test import smoke, was_asked
 
 Look = Callable[[Any, Mapping[str, Any], Workspace], "Change[Any] | None"]
 

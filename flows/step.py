@@ -25,7 +25,7 @@ from components.core.store.store import Store
 from components.core.store.workdir import full_disk_is_one_line
 from components.core.tracking import training_tracker
 from components.core.training_speed import renew_speed
-from components.publish.approvals import NeedsApproval, Pending, decision
+from components.publish.promotion.approvals import NeedsApproval, Pending, decision
 from components.train.budget.memory_reuse import hand_back_memory
 
 A = TypeVar("A", bound=Artifact)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from components.align.ppo import ppo
 from components.align.preferences import make_preferences
-from components.align.reward import train_reward
+from components.align.reward_model import train_reward
 from components.clean.boilerplate.score import score_boilerplate
 from components.clean.boilerplate.train_classifier import train_classifier
 from components.clean.contamination.score import score_contamination
@@ -39,22 +39,22 @@ from components.core.store.artifact import (
     Tokenizer,
     Tokens,
 )
-from components.evaluate.choice import evaluate_choice
-from components.evaluate.compare import compare_policies
-from components.evaluate.facts import evaluate_facts
+from components.evaluate.bits_per_byte import evaluate_loss
+from components.evaluate.compare_policies import compare_policies
+from components.evaluate.exact_facts import evaluate_facts
+from components.evaluate.four_choice import evaluate_choice
 from components.evaluate.keep_best import keep_best
-from components.evaluate.loss import evaluate_loss
 from components.evaluate.safety import evaluate_safety
-from components.publish.change import measure_change
-from components.publish.dataset import push_dataset
-from components.publish.dossier.write import write_dossier
-from components.publish.promote import promote
-from components.publish.register import register
-from components.shrink.bundle import bundle
-from components.shrink.export_engine import export_engine
-from components.shrink.export_hf import export_hf
-from components.shrink.export_onnx import export_onnx
-from components.shrink.quantize import quantize
+from components.export.bundle import bundle
+from components.export.hf.export_hf import export_hf
+from components.export.onnx.export_onnx import export_onnx
+from components.export.quantize import quantize
+from components.export.tensorrt.export_engine import export_engine
+from components.publish.dataset.corpus_drift import measure_change
+from components.publish.dataset.push_dataset import push_dataset
+from components.publish.dossier.write_dossier import write_dossier
+from components.publish.promotion.promote import promote
+from components.publish.registry.register import register
 from components.tokenize.instructions import make_instructions
 from components.tokenize.pack_tokens import pack_tokens
 from components.tokenize.train_tokenizer import train_tokenizer
@@ -63,8 +63,8 @@ from components.train.sft import finetune
 from components.validate.check_corpus import check_corpus
 from flows.presets.text import TextRun
 from flows.step import Mill, Resolve
-from serving.package import package
-from serving.smoke import smoke
+from serving.bento.build_bento import package
+from serving.smoke_test import smoke
 
 
 @dataclass(frozen=True)

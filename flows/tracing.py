@@ -10,10 +10,10 @@ from rich.console import Console
 from components.collect.web.urls import normalise
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.lineage.known import file_at, known_addresses, one_of, spelled
+from components.lineage.known_addresses import file_at, known_addresses, one_of, spelled
 from components.lineage.trace import LARGEST, trace_model, trace_page
-from components.publish.registry import CHAMPION, Entry, entries
-from components.publish.ways_on import MAKES_ONE
+from components.publish.promotion.next_commands import MAKES_ONE
+from components.publish.registry.model_registry import CHAMPION, Entry, entries
 from flows.display import rows_table
 from flows.showing import Answer
 from flows.traced_page import SHORT, say, show_page, standing

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.answer_sequences import Sequences, entropies, taken
 from models.decoder import Decoder
-from models.sequences import Sequences, entropies, taken
 from models.shape import DecoderShape
 
 LIKELIHOODS = 6

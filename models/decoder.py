@@ -4,7 +4,8 @@ Module names are those of ``Qwen3Model`` (``LlamaModel``, ``Qwen3MoeModel``, ``M
 state dict loads there under a ``model.`` prefix. Sources stand in the modules of the parts.
 
 Weights are float32; activations take ``Decoder.compute``. In bfloat16 on a CPU, without a
-cache, the layers take the passes of ``models/fused.py``, which compute the same at less cost.
+cache, the layers take the passes of ``models/fused_autograd.py``, which compute the same at less
+cost.
 
 Shapes in names: b batch, t new positions, s all positions, h heads, k kv heads, d head width,
 c model width, v vocabulary.
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from models import flex, fused
-from models.attention import Attention, Cache, Context
+from models import fused_autograd
+from models.attention import block_masks
+from models.attention.attention import Attention, Cache, Context
+from models.attention.attention_masks import Seen, document_mask, seen, seen_blocks
+from models.attention.rotary import rotary_angles, rotate
 from models.layers import MLP, Linear, RMSNorm, soft_cap
-from models.masks import Seen, document_mask, seen, seen_blocks
 from models.moe import ExpertStack, MoE, Router, Routing
-from models.rotary import rotary_angles, rotate
 from models.shape import DecoderShape
 
 __all__ = [
@@ -198,7 +200,7 @@ class Decoder(nn.Module):
         windows = (None, shape.window)
         flexible = self.flexible
         if flexible is None:
-            flexible = whole and flex.pays(device, like.dtype, new, shape.head_width)
+            flexible = whole and block_masks.pays(device, like.dtype, new, shape.head_width)
         if whole and mask is None and flexible:
             full, near = (seen_blocks(documents_bt, (batch, new), w, device) for w in windows)
         else:
@@ -245,7 +247,7 @@ class Decoder(nn.Module):
             losses = F.cross_entropy(logits, targets_bt.flatten(), reduction="none")
             total = (losses * share_bt.flatten()).sum()
         else:
-            total = fused.linear_cross_entropy(
+            total = fused_autograd.linear_cross_entropy(
                 self._scaled(hidden_btc).flatten(0, 1),
                 self.lm_head.weight,
                 targets_bt.flatten(),
@@ -298,4 +300,4 @@ def _biased(one: Seen, length: int, like: Tensor) -> Seen:
     """What the fused passes take in place of a mask."""
     if one.blocks is not None:
         return one
-    return Seen(bias=fused.mask_bias(one.mask, length, like))
+    return Seen(bias=fused_autograd.mask_bias(one.mask, length, like))

@@ -3,7 +3,7 @@
     y = W x + scale B A x    scale: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)
 
 Only A and B learn. B begins at zero, so an adapted model begins as the model it was made of. What
-is wrapped may be a plain layer or one in four bits (``models/quantized.py``).
+is wrapped may be a plain layer or one in four bits (``models/quantized_linear.py``).
 
 Shapes in names: r rank, o outputs, i inputs.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.quantized import Nf4Linear, widen_linears
+from models.quantized_linear import Nf4Linear, widen_linears
 
 ALL_LINEAR = "all-linear"
 """The target that means every linear layer but the head, as PEFT has it."""

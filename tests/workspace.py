@@ -12,9 +12,9 @@ from pathlib import Path
 from components.core.settings import Settings
 from components.core.store.artifact import Artifact, Corpus, Lineage, digest_value
 from components.core.store.workdir import Workdir
-from serving.endpoint import Endpoint
-from serving.limits import Limits
-from serving.package import bentos_folder
+from serving.api.limits import Limits
+from serving.bento.build_bento import bentos_folder
+from serving.engine.served_folder import Endpoint
 
 DAY = 86_400.0
 

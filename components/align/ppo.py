@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.align.attempt import AttemptFailed
-from components.align.recipe import PPOConfig
+from components.align.ppo_config import PPOConfig
 from components.core.errors import ConfigError
 from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
@@ -36,7 +36,7 @@ from components.text.chat.tokenizer_identity import (
 from components.text.decoder_files import load_model, save_model
 
 if TYPE_CHECKING:
-    from components.align.learning import Learning
+    from components.align.ppo_loop import Learning
     from components.align.rollout import RewardModel
 
 log = get_logger(__name__)
@@ -66,9 +66,9 @@ def ppo(
             question in the model's context.
         DataError: an input cannot be read.
     """
-    from components.align.learning import Learning
+    from components.align.ppo_loop import Learning
     from components.align.rollout import Players, RewardModel
-    from components.align.selection import Jury, set_apart
+    from components.align.rule_judge import Jury, set_apart
 
     digest = check_one_tokenizer(
         "ppo",

@@ -22,7 +22,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.align.attempt import AttemptFailed
-from components.align.judging import judge_answer
+from components.align.judge_samples import judge_answer
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer

@@ -15,21 +15,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from components.align.agreement import read_correlation
 from components.align.attempt import AttemptFailed
-from components.align.recipe import PPOConfig
-from components.align.reward import HEAD_FILE
-from components.align.selection import AT_ONCE, Jury
-from components.core.precision import computing
+from components.align.ppo_config import PPOConfig
+from components.align.reward_agreement import read_correlation
+from components.align.reward_model import HEAD_FILE
+from components.align.rule_judge import AT_ONCE, Jury
 from components.core.stats.figures import Figure
 from components.text.chat.ask_model import Asked
 from components.text.chat.chat_template import END_ID
 from components.text.decoder_files import load_model, load_weights
 from models.answer_features import answer_features, feature_width
+from models.answer_sequences import Sequences, answer_scores, entropies, join, taken
 from models.decoder import Decoder
 from models.generate import Sampled, generate
-from models.heads import ScalarHead
-from models.sequences import Sequences, answer_scores, entropies, join, taken
+from models.precision import computing
+from models.scalar_head import ScalarHead
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@
     ├── DataError        what was read is wrong; names shard and row    exit 1
     ├── TrainingDiverged a loss is no number or rose for good           exit 1
     ├── GateFailed       a gate said no; names gate, figure and bound   exit 1
-    ├── NeedsApproval    a person has the last word (components/publish/approvals.py)
+    ├── NeedsApproval    a person has the last word (components/publish/promotion/approvals.py)
     └── TransientError   may pass when tried again: the only one that is retried
 
 A message is one line that names the thing and the mend. Invariants of our own are asserts.

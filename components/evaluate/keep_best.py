@@ -35,13 +35,8 @@ from components.core.store.artifact import (
     canonical,
 )
 from components.core.store.workdir import Workdir, write_durably
-from components.evaluate.choice import (
-    ChoiceConfig,
-    draw_questions,
-    measure_choice,
-    read_descriptions,
-)
-from components.evaluate.facts import (
+from components.evaluate.candidate_verdicts import Comparison, Verdict, compare_items, decide
+from components.evaluate.exact_facts import (
     Fact,
     FactsConfig,
     answer_facts,
@@ -49,7 +44,13 @@ from components.evaluate.facts import (
     fact_items,
     is_exact,
 )
-from components.evaluate.judged import JudgingConfig, answer_and_judge, reward_items
+from components.evaluate.four_choice import (
+    ChoiceConfig,
+    draw_questions,
+    measure_choice,
+    read_descriptions,
+)
+from components.evaluate.judged_answers import JudgingConfig, answer_and_judge, reward_items
 from components.evaluate.safety import (
     Prompted,
     SafetyConfig,
@@ -57,7 +58,6 @@ from components.evaluate.safety import (
     finding_items,
     read_prompts,
 )
-from components.evaluate.verdicts import Comparison, Verdict, compare_items, decide
 from components.text.chat.ask_model import Asked, Row, read_instructions, read_questions
 from components.text.chat.chat_template import open_tokenizer
 from components.text.chat.tokenizer_identity import (

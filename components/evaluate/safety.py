@@ -42,7 +42,7 @@ from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.evaluate.probes import Probe, house_probes
+from components.evaluate.probing_prompts import Probe, house_probes
 from components.text.chat.ask_model import Answer, answer_all, read_questions
 from components.text.chat.chat_template import EOS_ID, open_tokenizer, plain_ids, prompt_ids
 from components.text.chat.tokenizer_identity import (

@@ -20,16 +20,16 @@ from components.core.settings import Settings
 from components.core.store.artifact import Corpus, canonical
 from components.core.store.store import Store, remove
 from components.core.store.workdir import write_durably
-from components.lineage.affected import Affected
-from components.lineage.search import Hit, search
-from components.publish import audit
-from components.publish.trainings import withdraw_trainings
-from components.publish.withdraw import (
+from components.lineage.affected_copies import Affected
+from components.lineage.text_search import Hit, search
+from components.publish.promotion import audit_log
+from components.publish.registry.delete_versions import (
     dataset_objects,
     known_remotes,
     withdraw_dataset,
     withdraw_version,
 )
+from components.publish.registry.training_runs import withdraw_trainings
 
 _KNOWN = ("store/", "datasets/", "mlflow/", "bentos/", "prefect/", "blocklist.", "audit.", "runs/")
 """Places whose copies are found by lineage, or that no file is deleted from one by one."""
@@ -173,7 +173,7 @@ def carry_out(settings: Settings, purge: Purge) -> None:
         dossier.unlink()
     withdraw_trainings(settings)
     _untag(settings)
-    audit.append(settings, "purge", targets=purge.targets, **purge.counts())
+    audit_log.append(settings, "purge", targets=purge.targets, **purge.counts())
     journal_path(settings).unlink()
 
 

@@ -21,9 +21,15 @@ from components.core.store.artifact import (
     Tokens,
 )
 from components.core.store.lineage_graph import ArtifactGraph, Node, read_unfinished
-from components.lineage.known import known_addresses, near
-from components.lineage.orders import Order, read_orders
-from components.lineage.pages import (
+from components.lineage.forget_orders import Order, read_orders
+from components.lineage.known_addresses import known_addresses, near
+from components.lineage.outside_copies import (
+    bentos,
+    dataset_versions,
+    describe_version,
+    versions_of,
+)
+from components.lineage.page_history import (
     PageTokens,
     Query,
     addresses_of,
@@ -37,13 +43,7 @@ from components.lineage.pages import (
     quarantine_rows,
     verdict,
 )
-from components.lineage.reached import (
-    bentos,
-    dataset_versions,
-    describe_version,
-    versions_of,
-)
-from components.publish.registry import BUNDLE_TAG, Entry
+from components.publish.registry.model_registry import BUNDLE_TAG, Entry
 
 LARGEST = 10
 """Pages and hosts of a model that are listed one by one."""

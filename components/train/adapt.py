@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, model_validator
 
 from components.core.config.stage_config import StageConfig
-from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
 from components.text.chat.tokenizer_identity import (
@@ -39,6 +38,7 @@ from components.train.training_config import (
     SafetyConfig,
     ScheduleConfig,
 )
+from models.precision import Precision, computing
 
 if TYPE_CHECKING:
     from components.train.budget.step_plan import Course

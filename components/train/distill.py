@@ -18,7 +18,6 @@ from pydantic import Field, model_validator
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
-from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
 from components.text.chat.tokenizer_identity import (
@@ -35,6 +34,7 @@ from components.train.training_config import (
     SafetyConfig,
     ScheduleConfig,
 )
+from models.precision import Precision, computing
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from components.train.data.packed_texts import Texts
     from components.train.trainer.training_loop import Job
     from models.decoder import Decoder
-    from models.distillation import Projections
+    from models.distillation_loss import Projections
 
 
 class DistillConfig(StageConfig):
@@ -196,7 +196,7 @@ def _lesson(config: DistillConfig, teacher: Decoder) -> Lesson:
     import torch
 
     from models.decoder import Decoder
-    from models.distillation import Projections, paired_layers
+    from models.distillation_loss import Projections, paired_layers
 
     torch.manual_seed(config.seed)
     student = Decoder(config.shape)
@@ -209,7 +209,7 @@ def lesson_loss(config: DistillConfig, lesson: Lesson, micro: Micro, targets: fl
     """The sum of a micro-batch's losses over the targets of the whole batch."""
     import torch
 
-    from models.distillation import logit_loss, watching
+    from models.distillation_loss import logit_loss, watching
 
     pairs, share_bt = lesson.projections.pairs, micro.share(targets)
     with torch.no_grad(), watching(lesson.teacher, list(pairs.values())) as told:

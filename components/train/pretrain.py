@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
-from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.text.chat.tokenizer_identity import (
@@ -34,8 +33,9 @@ from components.train.data.training_corpora import Corpora, Packing, open_corpor
 from components.train.device import Device, device_of
 from components.train.distributed.parallel_config import ParallelConfig
 from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
-from models.presets import TINY
+from models.precision import Precision, computing
 from models.shape import DecoderShape
+from models.shape_presets import TINY
 
 if TYPE_CHECKING:
     from components.train.distributed.single_process import Ranks

@@ -19,7 +19,6 @@ import numpy as np
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.core.precision import Precision, computing
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.text.chat.tokenizer_identity import (
@@ -40,6 +39,7 @@ from components.train.trainer.adapter_training import (
     save_trained,
 )
 from components.train.training_config import ONE_BUDGET, OptimConfig, SafetyConfig, ScheduleConfig
+from models.precision import Precision, computing
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.core.precision import Precision
+from models.precision import Precision
 
 MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",)})
 """What is displaced where steps stand in place of minutes, which epochs bound."""

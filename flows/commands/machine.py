@@ -23,6 +23,6 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Serve a model: an endpoint for the `openai` client."""
-    from serving.run import serve_forever
+    from serving.serve_model import serve_forever
 
     serve_forever(settings.load(), model, host=host, port=port, as_json=as_json)

@@ -31,7 +31,7 @@ Why = Annotated[
 @app.command()
 def models(as_json: Json = False) -> None:
     """Model versions with their aliases and gates."""
-    from components.publish.promotion import recover
+    from components.publish.promotion.promotion_record import recover
     from flows.showing import model_versions
 
     found = settings.load()
@@ -50,7 +50,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion: alias, Bento tag and running endpoint, or none of them."""
-    from components.publish.by_hand import parse_named, promote_by_hand
+    from components.publish.promotion.manual_promotion import parse_named, promote_by_hand
 
     model, number = parse_named(version)
     moved = promote_by_hand(settings.load(), model, number, why=why, force=force)
@@ -68,7 +68,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Put a former champion back; it is served when this is done."""
-    from components.publish.by_hand import rollback as put_back
+    from components.publish.promotion.manual_promotion import rollback as put_back
 
     moved = put_back(settings.load(), name, to, why=why)
     emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
@@ -85,8 +85,8 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Say yes or no to a version that waits for a person."""
-    from components.publish.approvals import decide, pending_of
-    from components.publish.by_hand import parse_named
+    from components.publish.promotion.approvals import decide, pending_of
+    from components.publish.promotion.manual_promotion import parse_named
     from flows.showing import approvals_waiting
     from flows.up.answers import what_follows
 
@@ -119,9 +119,9 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Who changed what is served, when and why; every look checks the chain of hashes."""
-    from flows.showing import audit_log
+    from flows.showing import show_audit_log
 
-    answer = audit_log(settings.load(), verify=verify, head=head)
+    answer = show_audit_log(settings.load(), verify=verify, head=head)
     emit(as_json, answer.value, answer.show)
 
 

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from components.core.settings import Settings
 from flows.doctor.finding import Finding, broken, first, ok, python, warning
-from serving.sources import LOCK_FILE, ROOT
+from serving.bento.bento_sources import LOCK_FILE, ROOT
 
 OLDEST, NEWEST = (3, 11), (3, 12)
 

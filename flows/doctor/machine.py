@@ -17,7 +17,7 @@ from components.core.process.workspace_processes import living
 from components.core.settings import Settings
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.trash import size_of
-from components.publish.registry import entries
+from components.publish.registry.model_registry import entries
 from flows.doctor.finding import Finding, broken, info, ok, or_ok, warning
 from flows.keeping.report import size
 from flows.records import read_records

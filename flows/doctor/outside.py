@@ -11,9 +11,10 @@ from typing import Any
 from components.core.settings import Settings
 from components.core.store.artifact import VOLATILE
 from components.core.store.lineage_graph import ArtifactGraph
-from components.publish.bentos import NAME, all_packed, bento_of, damaged_files
-from components.publish.dataset import stored
-from components.publish.registry import (
+from components.publish.bento_folders import NAME, all_packed, bento_of, damaged_files
+from components.publish.dataset.dataset_gc import Pin, listing, read_pins
+from components.publish.dataset.push_dataset import stored
+from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
     PREVIOUS,
@@ -21,7 +22,6 @@ from components.publish.registry import (
     dangling_aliases,
     entries,
 )
-from components.publish.unpin import Pin, listing, read_pins
 from flows.doctor.finding import Finding, broken, first, near, or_ok, python, warning
 from flows.records import read_records
 

@@ -13,7 +13,7 @@ import psutil
 from components.core.process.workspace_processes import Living, living
 from components.core.settings import TELEMETRY_OFF, Settings, telemetry_off
 from flows.doctor.finding import Finding, broken, first, near, ok, or_ok, warning
-from serving.sources import ROOT
+from serving.bento.bento_sources import ROOT
 
 _SERVERS = ("prefect", "mlflow", "bentoml", "uvicorn")
 _ON = re.compile(r"(?im)^[ \t]*[\w.]*analytics(?:_enabled)?\s*=\s*[\"']?(true|1|yes|on)\b")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx
 
 from components.core.settings import Settings
-from components.publish.unpromoted import describe_newest
+from components.publish.promotion.unpromoted_version import describe_newest
 from flows.doctor.finding import Finding, broken, info, ok, warning
 from flows.up.services import serving
 from flows.up.state import ENDPOINT, running, service

@@ -17,9 +17,9 @@ from components.core.store.artifact import MANIFEST, digest_file, digest_folder,
 from components.core.store.gc_plan import DAY, Keeping
 from components.core.store.leases import is_held
 from components.core.store.trash import newest_change, size_of
-from components.publish import audit
-from components.publish.bentos import FILE_LIST, all_packed
-from components.publish.registry import BUNDLE_TAG, entries
+from components.publish.bento_folders import FILE_LIST, all_packed
+from components.publish.promotion import audit_log
+from components.publish.registry.model_registry import BUNDLE_TAG, entries
 from flows.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
 from flows.doctor.outside import damaged_bentos
 from flows.keeping.gc import trashes
@@ -186,7 +186,7 @@ def _leftovers(settings: Settings) -> Iterator[Finding]:
 def check_audit(settings: Settings) -> Iterator[Finding]:
     """The chain of the audit log."""
     try:
-        entries_ = audit.read(settings)
+        entries_ = audit_log.read(settings)
     except DataError as error:
         yield broken("audit", str(error), _new_log(settings))
     else:

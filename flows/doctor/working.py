@@ -15,7 +15,7 @@ from flows.up.state import prefect_api
 _INIT = 1
 _OWN = ("flows.cli", "modelmill")
 """Commands of ours may be started in the background; what they start may not outlive them."""
-_SERVERS = ("prefect", "mlflow", "bentoml", "serving.launch", "multiprocessing.spawn")
+_SERVERS = ("prefect", "mlflow", "bentoml", "serving.gateway.exec_server", "multiprocessing.spawn")
 
 
 def check_runs(settings: Settings) -> Iterator[Finding]:

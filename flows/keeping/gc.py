@@ -28,14 +28,16 @@ from components.core.store.leases import Leases
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.store import stage_folders
 from components.core.store.trash import Trash, size_of
-from components.publish import audit, retire, unpin
-from components.publish.bentos import all_packed
-from components.publish.dataset import datasets_lock
-from components.publish.registry import registry_lock
+from components.publish.bento_folders import all_packed
+from components.publish.dataset import dataset_gc
+from components.publish.dataset.push_dataset import datasets_lock
+from components.publish.promotion import audit_log
+from components.publish.registry import registry_gc
+from components.publish.registry.model_registry import registry_lock
 from flows.keeping import history
 from flows.keeping.files import free_locks, sweep_logs, sweep_store
 from flows.keeping.roots import find_needs
-from serving import shelf
+from serving.bento import bento_gc
 
 
 @dataclass
@@ -87,10 +89,10 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
         with _held(settings):
             with Leases(settings.store).frozen() as used:
                 found = _look(settings, keeping, used, time.time())
-                for name in ("store", shelf.PLACE, "logs"):
+                for name in ("store", bento_gc.PLACE, "logs"):
                     _throw_away(found.place(name))
-            retire.retire(settings, found.place(retire.PLACE))
-            unpin.unpin(settings, found.place(unpin.PLACE))
+            registry_gc.retire(settings, found.place(registry_gc.PLACE))
+            dataset_gc.unpin(settings, found.place(dataset_gc.PLACE))
         history.forget_history(settings, found.place(history.PLACE))
         for trash in trashes(settings):
             trash.empty()
@@ -101,9 +103,11 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
 def _tell(settings: Settings, found: Collection) -> None:
     """An entry in the audit log."""
     if not found.empty:
-        versions = [item.name for item in found.place(retire.PLACE).items if item.kind == "version"]
+        versions = [
+            item.name for item in found.place(registry_gc.PLACE).items if item.kind == "version"
+        ]
         counts = {sweep.place: len(sweep.items) for sweep in found.sweeps if sweep.items}
-        audit.append(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
+        audit_log.append(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
 
 
 def clear_locks(settings: Settings, used: frozenset[str]) -> int:
@@ -147,15 +151,17 @@ def _look(settings: Settings, keeping: Keeping, used: frozenset[str], now: float
     kept = reach(graph, needs.roots)
     digests = {graph.nodes[key].digest for key in kept}
     digests |= {digest for root in needs.roots for digest in root.digests}
-    bentos = shelf.sweep_bentos(settings, needs.versions, needs.named, needs.served, keeping, now)
+    bentos = bento_gc.sweep_bentos(
+        settings, needs.versions, needs.named, needs.served, keeping, now
+    )
     dropped = {path for item in bentos.items for path in item.paths}
     staying = {f.name for f, _ in all_packed(settings) if f not in dropped}
     store = sweep_store(settings, graph, kept, used, keeping, now)
     removed = {path for item in store.items for path in item.paths}
     sweeps = [
         store,
-        retire.sweep_registry(settings, needs.standings, keeping, now, removed),
-        unpin.sweep_datasets(settings, digests, needs.named, keeping, now),
+        registry_gc.sweep_registry(settings, needs.standings, keeping, now, removed),
+        dataset_gc.sweep_datasets(settings, digests, needs.named, keeping, now),
         bentos,
         history.sweep_history(settings, now),
         sweep_logs(settings, needs.processes, staying, keeping, now),

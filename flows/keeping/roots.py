@@ -13,8 +13,8 @@ from components.core.settings import Settings
 from components.core.store.gc_plan import Keeping
 from components.core.store.gc_roots import Root
 from components.core.store.lineage_graph import ArtifactGraph
-from components.publish.bentos import bentos_folder
-from components.publish.retire import OLD_RUNS, Standing, standings
+from components.publish.bento_folders import bentos_folder
+from components.publish.registry.registry_gc import OLD_RUNS, Standing, standings
 from flows.records import at_work, read_records
 
 IN_USE = "in use by a living process"
@@ -36,7 +36,7 @@ class Needs:
     @property
     def versions(self) -> dict[tuple[str, str], str]:
         """(model, digest of its bundle) of versions that stay -> why."""
-        from components.publish.registry import BUNDLE_TAG
+        from components.publish.registry.model_registry import BUNDLE_TAG
 
         return {
             (one.entry.model, one.entry.tags.get(BUNDLE_TAG, "")): one.why

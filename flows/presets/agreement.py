@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError
-from components.shrink.hf_config import hf_config
-from components.shrink.mixture import check_drawable
-from components.shrink.served import check_served
+from components.export.hf.hf_config import hf_config
+from components.export.onnx.expert_graph import check_drawable
+from components.export.onnx.served_graph import check_served
 from components.train.autopilot.apply_choices import fixed_fields
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from components.align.ppo_config import PPOConfig
 from components.align.preferences import PreferencesConfig
-from components.align.recipe import PPOConfig
-from components.align.reward import RewardConfig
+from components.align.reward_model import RewardConfig
 from components.clean.boilerplate.score import BoilerplateConfig
 from components.clean.boilerplate.train_classifier import ClassifierConfig
 from components.clean.contamination.score import ContaminationConfig
@@ -30,23 +30,23 @@ from components.collect.extract import ExtractConfig
 from components.collect.scrape import ScrapeConfig
 from components.core.config.stage_config import StageConfig
 from components.core.settings import checkout
-from components.evaluate.choice import ChoiceConfig
-from components.evaluate.compare import CompareConfig
-from components.evaluate.facts import FactsConfig
+from components.evaluate.bits_per_byte import LossConfig
+from components.evaluate.compare_policies import CompareConfig
+from components.evaluate.exact_facts import FactsConfig
+from components.evaluate.four_choice import ChoiceConfig
 from components.evaluate.keep_best import KeepBestConfig
-from components.evaluate.loss import LossConfig
 from components.evaluate.safety import SafetyConfig
-from components.publish.change import ChangeConfig
-from components.publish.dataset import DatasetConfig
-from components.publish.dossier.write import DossierConfig
-from components.publish.gates import Comparison, Gate
-from components.publish.promote import PromoteConfig
-from components.publish.register import RegisterConfig
-from components.shrink.bundle import BundleConfig
-from components.shrink.export_engine import EngineConfig
-from components.shrink.export_hf import HfConfig
-from components.shrink.export_onnx import OnnxConfig
-from components.shrink.quantize import QuantizeConfig
+from components.export.bundle import BundleConfig
+from components.export.hf.export_hf import HfConfig
+from components.export.onnx.export_onnx import OnnxConfig
+from components.export.quantize import QuantizeConfig
+from components.export.tensorrt.export_engine import EngineConfig
+from components.publish.dataset.corpus_drift import ChangeConfig
+from components.publish.dataset.push_dataset import DatasetConfig
+from components.publish.dossier.write_dossier import DossierConfig
+from components.publish.promotion.gates import Comparison, Gate
+from components.publish.promotion.promote import PromoteConfig
+from components.publish.registry.register import RegisterConfig
 from components.tokenize.instructions import InstructionsConfig
 from components.tokenize.pack_tokens import TokensConfig
 from components.tokenize.train_tokenizer import TokenizerConfig
@@ -59,8 +59,8 @@ from components.validate.suite_config import Expectation, SuiteConfig, load_suit
 from flows.presets.agreement import disagreements
 from flows.prices import Prices
 from models.shape import DecoderShape
-from serving.package import PackageConfig
-from serving.smoke import SmokeConfig
+from serving.bento.build_bento import PackageConfig
+from serving.smoke_test import SmokeConfig
 
 
 def house_suite() -> SuiteConfig:

@@ -18,7 +18,7 @@ from typing import Any
 from components.core.errors import MillError
 from components.core.log import get_logger, mask
 from components.core.settings import Settings
-from components.publish.approvals import Pending, decide, waiting
+from components.publish.promotion.approvals import Pending, decide, waiting
 from flows.keeping.crashed import ask, crashed, is_lost, paused_alone, rescheduled, set_state
 from flows.records import at_work, read_records
 from flows.up.state import prefect_api

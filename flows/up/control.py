@@ -24,10 +24,10 @@ from components.core.process.exec_with_parent import command
 from components.core.process.shutdown import Stopped
 from components.core.settings import MARKER, Settings, child_environment
 from components.core.store.workdir import full_disk_is_one_line
-from components.publish.bentos import champion_to_serve
-from components.publish.handover import Handover
-from components.publish.registry import entries
-from components.publish.unpromoted import describe_newest
+from components.publish.bento_folders import champion_to_serve
+from components.publish.promotion.endpoint_swap import Handover
+from components.publish.promotion.unpromoted_version import describe_newest
+from components.publish.registry.model_registry import entries
 from flows.display import duration
 from flows.up.answers import Ear
 from flows.up.display import UpDisplay
@@ -43,8 +43,8 @@ from flows.up.state import (
     write_state,
 )
 from flows.up.supervisor import ROOT, Supervisor, clear
-from serving.process import tail
-from serving.run import other_champions
+from serving.gateway.server_process import tail
+from serving.serve_model import other_champions
 
 LIMIT = 120.0
 """Seconds within which each service must answer."""

@@ -13,7 +13,7 @@ import httpx
 from components.core.errors import ConfigError, DataError
 from components.core.process.ports import LOOPBACK, holder, refusal
 from components.core.settings import Settings
-from components.publish.handover import Handover
+from components.publish.promotion.endpoint_swap import Handover
 from flows.keeping.crashed import settle
 from flows.up.state import ENDPOINT, MLFLOW, PREFECT, WORKER
 
@@ -125,7 +125,7 @@ def _mlflow(ports: Ports) -> Service:
         MLFLOW,
         "MLflow",
         address,
-        _module("components.publish.browse", str(ports.mlflow)),
+        _module("components.publish.registry.registry_ui", str(ports.mlflow)),
         partial(_answers, f"{address}/health"),
     )
 
@@ -136,7 +136,9 @@ def _endpoint(settings: Settings, ports: Ports, model: str | None) -> Service:
         ENDPOINT,
         "endpoint",
         f"{address}/v1",
-        _module("serving.keeper", str(ports.endpoint), *([model] if model else [])),
+        _module(
+            "serving.gateway.endpoint_manager", str(ports.endpoint), *([model] if model else [])
+        ),
         partial(_serves, f"{address}/readyz", settings),
     )
 

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from components.core.process.process_tree import alive
 from components.core.settings import Settings
-from components.publish.bentos import champion_to_serve
-from components.publish.registry import CHAMPION, entries
-from components.publish.unpromoted import describe_newest
+from components.publish.bento_folders import champion_to_serve
+from components.publish.promotion.unpromoted_version import describe_newest
+from components.publish.registry.model_registry import CHAMPION, entries
 from flows.display import duration, quantity, rows_table
 from flows.records import read_records
 from flows.showing import Answer

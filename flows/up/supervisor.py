@@ -35,7 +35,7 @@ from flows.up.state import (
     ServiceState,
     mark_of,
 )
-from serving.process import tail
+from serving.gateway.server_process import tail
 
 RESTARTS = 5
 _STEADY_SECONDS = 300.0

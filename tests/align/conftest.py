@@ -18,8 +18,8 @@ from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS, answer_ids, open_tokenizer, prompt_ids
 from components.text.decoder_files import save_model
+from models.answer_sequences import answer_scores, join, taken
 from models.decoder import Decoder
-from models.sequences import answer_scores, join, taken
 from models.shape import DecoderShape
 
 NAMES = ["load", "dump", "walk", "join", "split", "merge", "count", "sort"]

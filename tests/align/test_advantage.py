@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from components.align.advantage import KLController, against_others, gae, token_rewards, whiten
-from components.align.recipe import KLConfig
+from components.align.advantages import KLController, against_others, gae, token_rewards, whiten
+from components.align.ppo_config import KLConfig
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 

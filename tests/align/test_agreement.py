@@ -6,23 +6,23 @@ import pyarrow as pa
 import pytest
 import torch
 
-from components.align.agreement import (
+from components.align.ppo_config import PPOConfig
+from components.align.preferences import PreferencesConfig, make_pairs, read_prompts
+from components.align.reward_agreement import (
     Group,
     read_correlation,
     within_deviation,
     within_prompt_correlation,
     write_correlation,
 )
-from components.align.preferences import PreferencesConfig, make_pairs, read_prompts
-from components.align.recipe import PPOConfig
-from components.align.reward import fit_head, rewards_of_groups
-from components.align.selection import Jury
+from components.align.reward_model import fit_head, rewards_of_groups
+from components.align.rule_judge import Jury
 from components.core.stats.figures import Figure, correlation_interval
 from components.core.store.shards import write_shard
 from components.text.chat.ask_model import Asked
 from components.text.chat.chat_template import open_tokenizer
 from components.text.heldout_split import HALF_SEED, is_heldout
-from models.heads import ScalarHead
+from models.scalar_head import ScalarHead
 from tests.align.conftest import rows
 
 

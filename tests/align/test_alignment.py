@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.align.agreement import within_deviation
-from components.align.learning import Learning
 from components.align.ppo import ppo
+from components.align.ppo_config import KLConfig, PPOConfig
+from components.align.ppo_loop import Learning
 from components.align.preferences import PreferencesConfig, make_preferences
-from components.align.recipe import KLConfig, PPOConfig
-from components.align.reward import (
+from components.align.reward_agreement import within_deviation
+from components.align.reward_model import (
     RewardConfig,
     features_of_groups,
     read_groups,
@@ -28,7 +28,7 @@ from components.align.reward import (
     train_reward,
 )
 from components.align.rollout import RewardModel, rewards_of
-from components.align.selection import Jury, set_apart
+from components.align.rule_judge import Jury, set_apart
 from components.core.errors import ConfigError
 from components.core.progress import Progress
 from components.core.store.artifact import Checkpoint, Lineage, Preferences
@@ -226,7 +226,7 @@ CHILD = """
 import json, sys, torch
 from pathlib import Path
 from components.align.ppo import ppo
-from components.align.recipe import PPOConfig
+from components.align.ppo_config import PPOConfig
 from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer
 from components.core.store.workdir import Workdir
 

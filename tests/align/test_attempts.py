@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from components.align.agreement import read_correlation
-from components.align.learning import Learning
 from components.align.ppo import ppo
+from components.align.ppo_config import PPOConfig
+from components.align.ppo_loop import Learning
 from components.align.preferences import ANSWER, PAIR, PreferencesConfig, make_preferences
-from components.align.recipe import PPOConfig
-from components.align.reward import RewardConfig, train_reward
+from components.align.reward_agreement import read_correlation
+from components.align.reward_model import RewardConfig, train_reward
 from components.core.errors import DataError
 from components.core.progress import Progress
 from components.core.store.artifact import Checkpoint, Instructions, Preferences
@@ -145,7 +145,7 @@ def test_a_judge_that_fails_ends_the_attempt_and_not_the_run(world, reward, hous
 
 def test_a_loss_that_is_no_number_returns_the_start(world, reward, house_log, monkeypatch):
     monkeypatch.setattr(
-        "components.align.learning.policy_loss",
+        "components.align.ppo_loop.policy_loss",
         lambda logprobs, *rest: (logprobs.sum() * float("nan"), 0.0),
     )
     aligned = align(world, reward)

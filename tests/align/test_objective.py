@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from components.align.objective import policy_loss, value_loss
+from components.align.ppo_objective import policy_loss, value_loss
 
 
 def test_clip_takes_the_gradient_of_a_ratio_that_gained_enough() -> None:

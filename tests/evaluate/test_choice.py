@@ -18,7 +18,12 @@ from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.evaluate.choice import ChoiceConfig, draw_questions, evaluate_choice, right_answers
+from components.evaluate.four_choice import (
+    ChoiceConfig,
+    draw_questions,
+    evaluate_choice,
+    right_answers,
+)
 from components.text.chat.chat_template import SPECIALS, open_tokenizer, prompt_ids
 from components.text.decoder_files import save_model
 from models.decoder import Decoder

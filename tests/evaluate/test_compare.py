@@ -11,7 +11,7 @@ from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.evaluate.compare import CompareConfig, compare_policies
+from components.evaluate.compare_policies import CompareConfig, compare_policies
 from tests.evaluate.speakers import seal_speaker, seal_tokenizer
 
 NAMES = ["load", "dump", "walk", "join", "split", "merge", "count", "sort"]

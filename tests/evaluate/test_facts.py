@@ -17,7 +17,7 @@ from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import read_shard, write_shard
 from components.core.store.workdir import Workdir
-from components.evaluate.facts import (
+from components.evaluate.exact_facts import (
     Fact,
     FactsConfig,
     answer_facts,

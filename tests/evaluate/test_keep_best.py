@@ -21,11 +21,11 @@ from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.shards import read_shard, write_shard
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from components.evaluate.choice import read_descriptions
-from components.evaluate.facts import draw_facts
+from components.evaluate.candidate_verdicts import compare_items, decide
+from components.evaluate.exact_facts import draw_facts
+from components.evaluate.four_choice import read_descriptions
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best
 from components.evaluate.safety import SafetyConfig, read_prompts
-from components.evaluate.verdicts import compare_items, decide
 from components.text.chat.chat_template import open_tokenizer
 from components.text.constitution.principles import Constitution, Principle
 from components.text.decoder_files import load_model, same_weights, save_model

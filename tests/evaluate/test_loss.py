@@ -19,8 +19,8 @@ from components.core.stats.figures import read_report
 from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
-from components.evaluate.likelihood import batches, log_likelihoods, span
-from components.evaluate.loss import LossConfig, draw_pages, evaluate_loss, page_windows
+from components.evaluate.bits_per_byte import LossConfig, draw_pages, evaluate_loss, page_windows
+from components.evaluate.sequence_likelihood import batches, log_likelihoods, span
 from components.text.decoder_files import save_model
 from components.text.token_arrays import TokenSplit, save_split
 from models.decoder import Decoder

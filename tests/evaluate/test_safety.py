@@ -19,7 +19,7 @@ from components.core.stats.report_items import read_items
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.evaluate.probes import Probe, house_probes, load_probes
+from components.evaluate.probing_prompts import Probe, house_probes, load_probes
 from components.evaluate.safety import (
     Prompted,
     SafetyConfig,
@@ -38,8 +38,8 @@ from components.text.chat.chat_template import (
 )
 from components.text.decoder_files import save_model
 from components.text.token_arrays import save_split
+from models.answer_sequences import answer_scores, join, taken
 from models.decoder import Decoder
-from models.sequences import answer_scores, join, taken
 from models.shape import DecoderShape
 
 VOCABULARY = 256 + len(SPECIALS)

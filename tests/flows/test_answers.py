@@ -16,9 +16,9 @@ import pytest
 
 from components.core.process import process_tree
 from components.core.settings import Settings
-from components.publish import audit
-from components.publish.approvals import Pending, now, waiting
-from components.publish.approvals import ask as write_pending
+from components.publish.promotion import audit_log
+from components.publish.promotion.approvals import Pending, now, waiting
+from components.publish.promotion.approvals import ask as write_pending
 from flows.keeping.crashed import ENGINE, paused_alone, settle
 from flows.up import answers
 from flows.up.answers import Ear, what_follows
@@ -33,7 +33,7 @@ from components.core.action import Change, Workspace
 from components.core.store.artifact import Report
 from components.core.config.stage_config import StageConfig
 from components.core.store.store import Store
-from components.publish import approvals
+from components.publish.promotion import approvals
 from flows.orchestrate import PrefectMill
 from flows.posting import Poster
 from flows.records import Record
@@ -130,17 +130,17 @@ def test_the_form_counts_after_the_waiting_process_was_killed(
     assert [found.identifier for found in paused_alone(settings)] == [run]
     said = {"decision": "yes", "why": "reads well", "who": "Bob"}
     assert server.ask(f"flow_runs/{run}/resume", {"run_input": said})["status"] == "ACCEPT"
-    assert audit.read(settings) == []
+    assert audit_log.read(settings) == []
     settle(settings, server.api)  # what the start of `up` would do in between
     ear.look()
-    (entry,) = audit.read(settings)
+    (entry,) = audit_log.read(settings)
     assert (entry.event, entry.facts["by"], entry.facts["why"]) == ("approved", "Bob", "reads well")
     assert waiting(settings) == []
     assert state() == "SCHEDULED"
     with worker(server, settings):
         until(lambda: state() == "COMPLETED", f"it did not go on: {state()}")
     ear.look()
-    assert len(audit.read(settings)) == 1
+    assert len(audit_log.read(settings)) == 1
 
 
 PENDING = Pending(
@@ -192,7 +192,7 @@ def test_an_answer_to_an_earlier_version_does_not_count(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     settings, _ = heard(monkeypatch, tmp_path, Api("2020-01-01T00:00:00Z"), lost=True)
-    assert audit.read(settings) == []
+    assert audit_log.read(settings) == []
 
 
 def test_a_process_that_lives_hears_its_form_first(
@@ -200,10 +200,10 @@ def test_a_process_that_lives_hears_its_form_first(
 ) -> None:
     api = Api(now())
     settings, ear = heard(monkeypatch, tmp_path, api, lost=False)
-    assert audit.read(settings) == []
+    assert audit_log.read(settings) == []
     monkeypatch.setattr(answers, "_PATIENCE_SECONDS", 0.0)
     ear.look()
-    assert [entry.event for entry in audit.read(settings)] == ["approved"]
+    assert [entry.event for entry in audit_log.read(settings)] == ["approved"]
     assert api.told == [], "the process goes on itself"
 
 

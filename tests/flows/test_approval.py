@@ -18,7 +18,7 @@ from components.core.errors import ConfigError, MillError
 from components.core.settings import Settings
 from components.core.store.artifact import Report
 from components.core.store.store import Store
-from components.publish.approvals import NeedsApproval, Pending, decision, now
+from components.publish.promotion.approvals import NeedsApproval, Pending, decision, now
 from flows.approval import Question, Word, ask, question_text
 from flows.orchestrate import PrefectMill
 from flows.step import Silent

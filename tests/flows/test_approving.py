@@ -17,8 +17,8 @@ from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import Lineage, Report
 from components.core.store.store import Store
-from components.publish import audit
-from components.publish.approvals import NeedsApproval, Pending, ask, decide, decision
+from components.publish.promotion import audit_log
+from components.publish.promotion.approvals import NeedsApproval, Pending, ask, decide, decision
 from flows.step import Silent, StoreMill
 from tests.flows.conftest import Mill
 
@@ -152,7 +152,7 @@ def test_the_log_is_shown_verified_and_its_harm_named(tmp_path: Path) -> None:
         "head": shown["head"],
         "missing": False,
     }
-    log = audit.log_path(settings)
+    log = audit_log.log_path(settings)
     log.write_bytes(log.read_bytes().replace(b"reads well", b"reads ill!"))
     done = command("audit", "--verify", "--json")
     assert done.returncode == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.core.progress import Progress
-from components.publish.bentos import write_file_list
+from components.publish.bento_folders import write_file_list
 from flows.doctor import outside, storing
 from flows.doctor.finding import Finding
 from tests.workspace import Hand

@@ -12,7 +12,7 @@ from components.core.errors import ConfigError
 from components.core.log import mask
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
-from components.publish.dataset import push_dataset
+from components.publish.dataset.push_dataset import push_dataset
 from flows.presets.text import TextRun
 from flows.records import repeatable
 from flows.running import read_target

@@ -36,7 +36,7 @@ from flows.planned import Plan
 from flows.presets.text import TextRun, nano, tiny
 from flows.running import resolver
 from flows.text import text
-from models.presets import TINY
+from models.shape_presets import TINY
 
 GIGA = 1e9
 STEP = PretrainConfig().step_operations

@@ -121,7 +121,15 @@ def test_a_server_that_ends_by_itself(tmp_path: Path) -> None:
     """What ``serve --json`` becomes; this folder holds no Bento."""
     mill = Mill(tmp_path / "home")
     done = subprocess.run(
-        [sys.executable, "-m", "serving.foreground", str(tmp_path), "127.0.0.1", "0", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "serving.gateway.foreground",
+            str(tmp_path),
+            "127.0.0.1",
+            "0",
+            "--json",
+        ],
         cwd=mill.checkout,
         env=mill.environment(),
         capture_output=True,

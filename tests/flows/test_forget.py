@@ -22,7 +22,7 @@ import pytest
 from components.core.settings import Settings
 from components.core.store.artifact import Pages
 from components.core.store.lineage_graph import ArtifactGraph
-from components.lineage.orders import orders_path
+from components.lineage.forget_orders import orders_path
 from tests.flows.conftest import AS_OF, Mill, states
 
 SENTENCE = "The vermilion heron of Lake Quorvane counted eleven brass umbrellas before breakfast."

@@ -9,7 +9,7 @@ import torch
 
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
-from components.shrink.export_hf import save_hf
+from components.export.hf.export_hf import save_hf
 from components.text.decoder_files import load_model
 from components.train.pretrain import PretrainConfig
 from models.decoder import Decoder

@@ -47,7 +47,7 @@ SHARES = [
 def sealed(
     store: Path, examples: list[dict[str, Any]], figures: list[Figure], **extra: Any
 ) -> Report:
-    work = Workdir.temporary(store, "components.evaluate.facts.evaluate_facts")
+    work = Workdir.temporary(store, "components.evaluate.exact_facts.evaluate_facts")
     write_report(work.folder, figures, examples=examples, **extra)
     return work.seal(Report, stats={"trained": 0.702})
 

@@ -11,27 +11,27 @@ import pytest
 import torch
 
 from components.align.ppo import ppo
+from components.align.ppo_config import PPOConfig
 from components.align.preferences import PreferencesConfig, make_preferences
-from components.align.recipe import PPOConfig
-from components.align.reward import RewardConfig, train_reward
+from components.align.reward_model import RewardConfig, train_reward
 from components.core.errors import ConfigError
 from components.core.store.artifact import Adapter, Checkpoint, Corpus, Lineage, Tokenizer
 from components.core.store.document_rows import DOCUMENT, document_id
 from components.core.store.shards import shard_name, write_shard
 from components.core.store.workdir import Workdir
-from components.evaluate.choice import ChoiceConfig, evaluate_choice
-from components.evaluate.compare import CompareConfig, compare_policies
-from components.evaluate.facts import FactsConfig, evaluate_facts
+from components.evaluate.bits_per_byte import LossConfig, evaluate_loss
+from components.evaluate.compare_policies import CompareConfig, compare_policies
+from components.evaluate.exact_facts import FactsConfig, evaluate_facts
+from components.evaluate.four_choice import ChoiceConfig, evaluate_choice
 from components.evaluate.keep_best import KeepBestConfig, keep_best
-from components.evaluate.loss import LossConfig, evaluate_loss
 from components.evaluate.safety import SafetyConfig, evaluate_safety
-from components.shrink.bundle import BundleConfig, bundle
-from components.shrink.export_engine import EngineConfig, export_engine
-from components.shrink.export_hf import HfConfig, export_hf
-from components.shrink.export_onnx import OnnxConfig, export_onnx
-from components.shrink.import_hf import ImportConfig, import_hf
-from components.shrink.parity import ParityConfig, read_parity
-from components.shrink.quantize import QuantizeConfig, quantize
+from components.export.bundle import BundleConfig, bundle
+from components.export.hf.export_hf import HfConfig, export_hf
+from components.export.hf.import_hf import ImportConfig, import_hf
+from components.export.onnx.export_onnx import OnnxConfig, export_onnx
+from components.export.parity import ParityConfig, read_parity
+from components.export.quantize import QuantizeConfig, quantize
+from components.export.tensorrt.export_engine import EngineConfig, export_engine
 from components.text.chat.chat_template import tokenizer_digest
 from components.text.decoder_files import read_tokenizer_digest
 from components.tokenize.instructions import InstructionsConfig, make_instructions

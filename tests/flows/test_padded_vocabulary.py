@@ -11,10 +11,10 @@ import torch
 
 from components.core.errors import ConfigError
 from components.core.store.artifact import Checkpoint, Export
-from components.evaluate.loss import LossConfig, evaluate_loss
-from components.shrink.export_hf import HfConfig, export_hf, save_hf
-from components.shrink.export_onnx import OnnxConfig, export_onnx
-from components.shrink.import_hf import ImportConfig, import_hf
+from components.evaluate.bits_per_byte import LossConfig, evaluate_loss
+from components.export.hf.export_hf import HfConfig, export_hf, save_hf
+from components.export.hf.import_hf import ImportConfig, import_hf
+from components.export.onnx.export_onnx import OnnxConfig, export_onnx
 from components.text.decoder_files import load_model
 from components.train.sft import FinetuneConfig, finetune
 from models.decoder import Decoder

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from components.core.settings import Settings
-from components.publish import audit
-from flows.showing import Answer, audit_log, describe
+from components.publish.promotion import audit_log
+from flows.showing import Answer, describe, show_audit_log
 from flows.up import status as looking
 from tests.workspace import Hand
 
@@ -29,17 +29,17 @@ def shown(answer: Answer) -> str:
 
 
 def test_the_audit_log_says_who_once_and_another_person_beside(settings: Settings) -> None:
-    audit.append(settings, "promoted", model="tiny", version=1, by=audit.whoami())
-    audit.append(settings, "approved", model="tiny", version=2, by="Ada")
-    for who in (audit.whoami(), "Ada"):
-        audit.append(settings, "promoted", model="tiny", version=2, said=f"approved by {who}")
-    answer = audit_log(settings)
+    audit_log.append(settings, "promoted", model="tiny", version=1, by=audit_log.whoami())
+    audit_log.append(settings, "approved", model="tiny", version=2, by="Ada")
+    for who in (audit_log.whoami(), "Ada"):
+        audit_log.append(settings, "promoted", model="tiny", version=2, said=f"approved by {who}")
+    answer = show_audit_log(settings)
     said = shown(answer)
-    assert said.count(audit.whoami()) == 4
+    assert said.count(audit_log.whoami()) == 4
     assert "said approved by Ada" in said
-    assert f"by {audit.whoami()}" not in said
+    assert f"by {audit_log.whoami()}" not in said
     assert "by Ada" in said
-    assert answer.value["log"][0]["facts"]["by"] == audit.whoami()
+    assert answer.value["log"][0]["facts"]["by"] == audit_log.whoami()
 
 
 def record(settings: Settings, **facts: Any) -> None:

@@ -18,7 +18,7 @@ from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.store.store import Store
-from components.lineage.orders import record_order
+from components.lineage.forget_orders import record_order
 from flows.traced_page import show_page
 from flows.tracing import trace
 from tests.flows.test_bad_input import prose

@@ -26,7 +26,7 @@ from components.core.io.locks import held
 from components.core.process import process_tree
 from components.core.process.ports import free_port
 from components.core.settings import Settings
-from components.publish.registry import Entry
+from components.publish.registry.model_registry import Entry
 from flows.up import control
 from flows.up.services import Ports, Service, _answers, services
 from flows.up.state import (

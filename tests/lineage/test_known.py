@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import ConfigError
-from components.lineage.known import file_at, near, one_of
+from components.lineage.known_addresses import file_at, near, one_of
 
 KNOWN = [
     "file:///notes/a.md",

@@ -8,7 +8,7 @@ import pytest
 
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
-from components.lineage.orders import (
+from components.lineage.forget_orders import (
     normalise_target,
     orders_path,
     read_orders,

@@ -17,7 +17,7 @@ import pytest
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Tokens, canonical
 from components.core.store.workdir import Workdir
-from components.lineage.search import search
+from components.lineage.text_search import search
 from components.tokenize.pack_tokens import TokensConfig, pack_tokens
 from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 

@@ -10,8 +10,8 @@ from models.answer_features import (
     feature_width,
     mean_over,
 )
+from models.answer_sequences import answer_scores, join, taken
 from models.decoder import Decoder
-from models.sequences import answer_scores, join, taken
 from models.shape import DecoderShape
 
 SHAPE = DecoderShape(

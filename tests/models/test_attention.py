@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import flex
-from models.attention import capped_attention
+from models.attention import block_masks
+from models.attention.attention import capped_attention
+from models.attention.attention_masks import seen
+from models.attention.rotary import frequencies
 from models.decoder import Cache, Decoder, document_mask
 from models.generate import generate
-from models.masks import seen
-from models.rotary import frequencies
 from models.shape import RopeScaling
 from tests.models.variants import SHAPE, VARIANTS, random_decoder, some_ids
 
@@ -158,14 +158,14 @@ def test_flex_attention_gives_the_same_numbers(name: str) -> None:
 
 def test_flex_attention_is_taken_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    monkeypatch.setattr(flex, "_works", lambda *_: True)
-    assert flex.pays(cuda, torch.bfloat16, 1024, 64)
-    assert not flex.pays(cpu, torch.bfloat16, 1024, 64)
-    assert not flex.pays(cuda, torch.float32, 1024, 64)
-    assert not flex.pays(cuda, torch.bfloat16, 256, 64)
+    monkeypatch.setattr(block_masks, "_works", lambda *_: True)
+    assert block_masks.pays(cuda, torch.bfloat16, 1024, 64)
+    assert not block_masks.pays(cpu, torch.bfloat16, 1024, 64)
+    assert not block_masks.pays(cuda, torch.float32, 1024, 64)
+    assert not block_masks.pays(cuda, torch.bfloat16, 256, 64)
     calls = []
-    monkeypatch.setattr(flex, "pays", lambda *_: True)
-    monkeypatch.setattr(flex, "attend", lambda q, *_: calls.append(1) or q)
+    monkeypatch.setattr(block_masks, "pays", lambda *_: True)
+    monkeypatch.setattr(block_masks, "attend", lambda q, *_: calls.append(1) or q)
     model, ids = random_decoder(), some_ids()
     model.hidden(ids)
     assert not calls  # plain causal attention is SDPA's

@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import distillation
+from models import distillation_loss
 from models.decoder import Decoder
-from models.distillation import (
-    Projections,
-    logit_loss,
-    paired_layers,
-    softened_loss,
-    watching,
-)
+from models.distillation_loss import Projections, logit_loss, paired_layers, softened_loss, watching
 from models.shape import DecoderShape
 
 TEACHER = DecoderShape(
@@ -82,7 +76,7 @@ def test_chunks_give_the_loss_and_gradient_of_all_logits_at_once(
         held.append(whole_logits(hidden).numel())
         return whole_logits(hidden)
 
-    monkeypatch.setattr(distillation, "CHUNK_LOGITS", 5 * 61)
+    monkeypatch.setattr(distillation_loss, "CHUNK_LOGITS", 5 * 61)
     monkeypatch.setattr(student, "logits", counted)
     hidden = student.hidden(INPUTS), teacher.hidden(INPUTS)
     given = (hidden, TARGETS, share)

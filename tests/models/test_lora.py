@@ -22,7 +22,7 @@ from models.lora import (
     merge,
     unmerge,
 )
-from models.quantized import quantize_linears
+from models.quantized_linear import quantize_linears
 from models.shape import DecoderShape
 
 SHAPE = DecoderShape(

@@ -10,7 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.decoder import Linear
-from models.quantized import BLOCK, NF4, Nf4Linear, pack, quantize_linears, unpack, widen_linears
+from models.quantized_linear import (
+    BLOCK,
+    NF4,
+    Nf4Linear,
+    pack,
+    quantize_linears,
+    unpack,
+    widen_linears,
+)
 
 OFFSET = 0.9677083
 """The outermost quantile of the published code book."""

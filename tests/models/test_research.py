@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.attention.rotary import rotary_angles, rotate
 from models.decoder import Decoder
-from models.presets import GROK1
-from models.rotary import rotary_angles, rotate
 from models.shape import DecoderShape, Experts
+from models.shape_presets import GROK1
 from tests.models.variants import VARIANTS, random_decoder, some_ids
 
 GROK = replace(

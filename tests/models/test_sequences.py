@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
+from models.answer_sequences import answer_scores, entropies, join, taken
 from models.decoder import Decoder
-from models.sequences import answer_scores, entropies, join, taken
 from models.shape import DecoderShape
 
 PROMPTS, ANSWERS = [[1, 2, 3], [4]], [[5, 6], [7, 8, 9, 10]]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from models.decoder import Decoder
-from models.presets import PRESETS, PUBLISHED
 from models.shape import DecoderShape, Experts, Extras, RopeScaling, shape_from
+from models.shape_presets import PRESETS, PUBLISHED
 from tests.models.variants import EXPERTS, VARIANTS
 
 

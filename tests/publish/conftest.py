@@ -17,9 +17,9 @@ from components.core.stats.figures import Figure, write_report
 from components.core.stats.report_items import Items, write_items
 from components.core.store.artifact import Bento, Bundle, Checkpoint, Dataset, ModelVersion, Report
 from components.core.store.workdir import Workdir
-from components.publish.bentos import bentos_folder
-from components.publish.register import RegisterConfig, register
-from components.publish.registry import BUNDLE_TAG, entries
+from components.publish.bento_folders import bentos_folder
+from components.publish.registry.model_registry import BUNDLE_TAG, entries
+from components.publish.registry.register import RegisterConfig, register
 from models.shape import DecoderShape
 
 PARITY = {"passes": True, "kl_mean": 1e-9, "top1_agreement": 1.0, "positions": 512}
@@ -39,7 +39,7 @@ class Bench:
         return Workdir.temporary(self.settings.store, component)
 
     def bundle(self, content: str, parity: Mapping[str, object] = PARITY) -> Bundle:
-        work = self._work("components.shrink.bundle.bundle")
+        work = self._work("components.export.bundle.bundle")
         (work.folder / "onnx").mkdir()
         (work.folder / "onnx" / "model.onnx").write_text(content)
         facts = {"forms": {"onnx": dict(parity)}, "context": 64}
@@ -57,7 +57,7 @@ class Bench:
         return work.seal(Checkpoint)
 
     def dataset(self) -> Dataset:
-        work = self._work("components.publish.dataset.push_dataset")
+        work = self._work("components.publish.dataset.push_dataset.push_dataset")
         (work.folder / "corpus.dvc").write_text("outs: []")
         return work.seal(Dataset, {"documents": 12.0})
 
@@ -73,7 +73,9 @@ class Bench:
         return Bento(
             name=f"../bentos/bentos/modelmill/{folder.name}",
             digest=folder.name,
-            lineage=self.workspace.lineage("serving.package.package", {"version": version}),
+            lineage=self.workspace.lineage(
+                "serving.bento.build_bento.package", {"version": version}
+            ),
         )
 
     def registered(
@@ -94,7 +96,7 @@ class Bench:
     def report(
         self, name: str, value: float, low: float, high: float, items: Items | None = None
     ) -> Report:
-        work = self._work("components.evaluate.choice.evaluate_choice")
+        work = self._work("components.evaluate.four_choice.evaluate_choice")
         write_report(work.folder, [Figure(name=name, value=value, low=low, high=high, n=40)])
         if items is not None:
             write_items(work.folder, items)

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from components.core.settings import Settings
-from components.publish.bentos import bentos_folder
-from components.publish.handover import Handover, Served, Status, Wanted
+from components.publish.bento_folders import bentos_folder
+from components.publish.promotion.endpoint_swap import Handover, Served, Status, Wanted
 
 
 class Answering(BaseHTTPRequestHandler):

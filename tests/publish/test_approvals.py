@@ -9,12 +9,12 @@ import pytest
 
 from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.store.artifact import ModelVersion, Report
-from components.publish import approvals, audit
-from components.publish.approvals import NeedsApproval, decide, pending_of, waiting
-from components.publish.by_hand import promote_by_hand
-from components.publish.gates import Gate
-from components.publish.promote import PromoteConfig, aliases, promote
-from components.publish.registry import FORGOTTEN_TAG, write
+from components.publish.promotion import approvals, audit_log
+from components.publish.promotion.approvals import NeedsApproval, decide, pending_of, waiting
+from components.publish.promotion.gates import Gate
+from components.publish.promotion.manual_promotion import promote_by_hand
+from components.publish.promotion.promote import PromoteConfig, aliases, promote
+from components.publish.registry.model_registry import FORGOTTEN_TAG, write
 
 GATE = Gate(name="floor", figure="choice.accuracy", direction="above", bound=0.25, on="low")
 CONFIG = PromoteConfig(gates=(GATE,), approve="human", approve_hours=1.0)
@@ -48,7 +48,7 @@ def test_yes_lets_it_through(bench: Any) -> None:
     assert change.changed
     assert "approved by Ada" in change.note
     assert aliases(bench.settings, "human-yes") == {"champion": "1"}
-    said, moved = audit.read(bench.settings)[-2:]
+    said, moved = audit_log.read(bench.settings)[-2:]
     assert (said.event, said.facts["by"], said.facts["why"]) == ("approved", "Ada", "reads well")
     assert said.facts["bundle"] == pending.bundle
     assert (moved.event, moved.facts["said"]) == ("promoted", "approved by Ada")
@@ -59,7 +59,9 @@ def test_no_is_a_refusal_that_names_who_and_why(bench: Any) -> None:
     version = bench.registered("human-no", 0.5)
     decide(bench.settings, asked(bench, version), False, "", "too curt")
     for _ in range(2):
-        with pytest.raises(GateFailed, match=rf"{audit.whoami()} said no to human-no/1 .*too curt"):
+        with pytest.raises(
+            GateFailed, match=rf"{audit_log.whoami()} said no to human-no/1 .*too curt"
+        ):
             try_to(bench, version)
     assert aliases(bench.settings, "human-no") == {"challenger": "1"}
     with pytest.raises(GateFailed, match=r"said no: too curt; .*--force --why "):

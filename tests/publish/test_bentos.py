@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.publish.bentos import champion_to_serve, latest, tag_latest
-from components.publish.registry import CHAMPION, write
-from serving.run import other_champions
+from components.publish.bento_folders import champion_to_serve, latest, tag_latest
+from components.publish.registry.model_registry import CHAMPION, write
+from serving.serve_model import other_champions
 from tests.publish.conftest import Bench
 
 

@@ -11,8 +11,8 @@ from components.core.store.document_rows import document_id, shard_of
 from components.core.store.shards import shard_name, write_shard
 from components.core.store.store import remove
 from components.core.store.workdir import Workdir
-from components.publish.change import ChangeConfig, measure_change
-from components.publish.register import RegisterConfig, register
+from components.publish.dataset.corpus_drift import ChangeConfig, measure_change
+from components.publish.registry.register import RegisterConfig, register
 from tests.publish.conftest import Bench
 
 
@@ -31,7 +31,7 @@ def registered(bench: Bench, name: str, trained_on: Corpus) -> None:
     dataset = Dataset(
         name="corpus-x",
         digest=trained_on.digest,
-        lineage=bench.workspace.lineage("components.publish.dataset.push_dataset", {}),
+        lineage=bench.workspace.lineage("components.publish.dataset.push_dataset.push_dataset", {}),
     )
     register(
         RegisterConfig(name=name),

@@ -14,7 +14,7 @@ from components.core.action import Workspace
 from components.core.errors import TransientError
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
-from components.publish.dataset import DatasetConfig, push_dataset
+from components.publish.dataset.push_dataset import DatasetConfig, push_dataset
 
 TEXTS = ["the first page", "the second page", "the third page"]
 

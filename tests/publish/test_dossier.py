@@ -18,14 +18,14 @@ from components.core.store.artifact import Bundle, Corpus, Dataset, Lineage, Mod
 from components.core.store.lineage_graph import Node
 from components.core.store.workdir import Workdir
 from components.core.tracking import connect
-from components.publish.described import described
-from components.publish.dossier import draw
-from components.publish.dossier.card import _gates
-from components.publish.dossier.tables import shape_rows
-from components.publish.dossier.tree import lineage_tree
-from components.publish.dossier.write import DossierConfig, dossier_of
-from components.publish.register import RegisterConfig, register
-from components.publish.registry import entries
+from components.publish.dossier import svg_charts
+from components.publish.dossier.dossier_tables import shape_rows
+from components.publish.dossier.lineage_tree import lineage_tree
+from components.publish.dossier.model_card import _gates
+from components.publish.dossier.write_dossier import DossierConfig, dossier_of
+from components.publish.registry.model_registry import entries
+from components.publish.registry.register import RegisterConfig, register
+from components.publish.registry.version_description import described
 from models.shape import DecoderShape, Experts, Extras, RopeScaling
 from tests.conftest import _document
 from tests.publish.conftest import Bench
@@ -76,7 +76,7 @@ def test_a_shape_is_told_in_words_and_what_it_lacks_is_not() -> None:
 def test_a_dossier_and_its_description_print_no_python(bench: Bench) -> None:
     """Of a version whose bundle says little, and of one whose bundle says all there is."""
     for name, facts in (("bare", {}), ("shaped", {"shape": asdict(DecoderShape()), "context": 64})):
-        work = Workdir.temporary(bench.settings.store, "components.shrink.bundle.bundle")
+        work = Workdir.temporary(bench.settings.store, "components.export.bundle.bundle")
         (work.folder / "bundle.json").write_text(json.dumps({"forms": {}, **facts}))
         config = RegisterConfig(name=name)
         bundle = work.seal(Bundle)
@@ -168,7 +168,7 @@ def _facts(bench: Bench) -> Report:
         },
         {**asked, "group": "heldout", "question": "Where is `loads`?", "answer": "", "exact": True},
     ]
-    work = Workdir.temporary(bench.settings.store, "components.evaluate.facts.evaluate_facts")
+    work = Workdir.temporary(bench.settings.store, "components.evaluate.exact_facts.evaluate_facts")
     write_report(work.folder, [], examples=examples)
     return work.seal(Report)
 
@@ -306,17 +306,19 @@ def test_a_version_that_is_not_there_is_one_line(
 
 def test_a_noisy_curve_is_drawn_within_its_frame() -> None:
     ys = [float("nan"), *(5.0 + (-1) ** x for x in range(999))]
-    svg = draw.curves("loss", [draw.Series("loss", range(1000), ys)])
+    svg = svg_charts.curves("loss", [svg_charts.Series("loss", range(1000), ys)])
     assert svg.count("<polyline") == 2
     points = [
         p.split(",") for part in svg.split('points="')[1:] for p in part.split('"')[0].split()
     ]
-    assert all(0 <= float(x) <= draw.WIDTH and 0 <= float(y) <= draw.HEIGHT for x, y in points)
-    assert draw.curves("none", [draw.Series("loss", [], [])]) == ""
+    assert all(
+        0 <= float(x) <= svg_charts.WIDTH and 0 <= float(y) <= svg_charts.HEIGHT for x, y in points
+    )
+    assert svg_charts.curves("none", [svg_charts.Series("loss", [], [])]) == ""
 
 
 def test_two_steps_have_two_whole_ticks() -> None:
-    svg = draw.curves("loss", [draw.Series("loss", [0, 1], [3.25, 3.5])])
+    svg = svg_charts.curves("loss", [svg_charts.Series("loss", [0, 1], [3.25, 3.5])])
     assert re.findall(r'text-anchor="middle">([^<]*)<', svg) == ["0", "1"]
     assert svg.count("<circle") == 2
     ticks = re.findall(r'text-anchor="end">([^<]*)<', svg)
@@ -324,7 +326,7 @@ def test_two_steps_have_two_whole_ticks() -> None:
 
 
 def test_an_interval_stands_on_the_side_of_its_bound() -> None:
-    svg = draw.against("accuracy", draw.Span(0.6, 0.5, 0.7), 0.25, upwards=True)
+    svg = svg_charts.against("accuracy", svg_charts.Span(0.6, 0.5, 0.7), 0.25, upwards=True)
     bound, dot = (float(re.findall(rf'{at}="([0-9.]+)"', svg)[0]) for at in ("x1", "cx"))
     shade = float(re.findall(r'<rect class="allowed" x="([0-9.]+)"', svg)[0])
     assert bound == shade < dot
@@ -342,6 +344,6 @@ def test_a_line_is_drawn_once_where_an_input_came_through_another() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 9.1), (1e-9, 4e-9), (5.0, 5.0)])
 def test_ticks_are_round_and_within(low: float, high: float) -> None:
-    found = draw.ticks(low, high)
+    found = svg_charts.ticks(low, high)
     assert found
     assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in found)

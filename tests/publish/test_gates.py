@@ -4,7 +4,7 @@ import pytest
 
 from components.core.errors import ConfigError, GateFailed
 from components.core.stats.figures import Figure, exact
-from components.publish.gates import Direction, End, Gate, demand, judge, record
+from components.publish.promotion.gates import Direction, End, Gate, demand, judge, record
 
 FIGURES = {
     "loss.bits_per_byte": Figure(name="bits_per_byte", value=1.2, low=1.1, high=1.3),

@@ -15,7 +15,7 @@ import pytest
 
 from components.core.errors import DataError, MillError
 from components.core.settings import Settings
-from components.publish.handover import Handover, Served, Status
+from components.publish.promotion.endpoint_swap import Handover, Served, Status
 
 ONE, TWO = Served("tiny", "1", "aaa"), Served("tiny", "2", "bbb")
 

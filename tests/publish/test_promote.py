@@ -9,11 +9,11 @@ from components.core import tracking
 from components.core.errors import ConfigError, GateFailed
 from components.core.stats.report_items import Items
 from components.core.store.artifact import Lineage, ModelVersion, Report
-from components.publish import moves
-from components.publish.by_hand import rollback
-from components.publish.gates import Comparison, Gate
-from components.publish.promote import PromoteConfig, aliases, list_versions, promote
-from components.publish.register import RegisterConfig, register
+from components.publish.promotion import alias_moves
+from components.publish.promotion.gates import Comparison, Gate
+from components.publish.promotion.manual_promotion import rollback
+from components.publish.promotion.promote import PromoteConfig, aliases, list_versions, promote
+from components.publish.registry.register import RegisterConfig, register
 
 ABOVE_CHANCE = Gate(
     name="better than chance", figure="choice.accuracy", direction="above", bound=0.25, on="low"
@@ -164,11 +164,11 @@ def test_a_promotion_killed_before_its_last_step_is_finished_or_rolled_back_for_
         promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
     second, figures = versions[1]
     client = connect(bench.settings)
-    client.delete_model_version_tag("half", "2", moves.PROMOTED_TAG)
+    client.delete_model_version_tag("half", "2", alias_moves.PROMOTED_TAG)
     promote(CONFIG, second, bench.bento(second), figures, bench.workspace)
     assert aliases(bench.settings, "half") == {"champion": "2", "previous": "1"}
 
-    client.delete_model_version_tag("half", "2", moves.PROMOTED_TAG)
+    client.delete_model_version_tag("half", "2", alias_moves.PROMOTED_TAG)
     rollback(bench.settings, "half")
     promote(CONFIG, second, bench.bento(second), figures, bench.workspace)
     assert aliases(bench.settings, "half") == {"champion": "1", "previous": "2"}

@@ -19,12 +19,14 @@ from typing import Any
 import pytest
 
 from components.core.errors import DataError, GateFailed, MillError
-from components.publish import audit, bentos, promotion, registry
-from components.publish.by_hand import promote_by_hand, rollback
-from components.publish.gates import Gate
-from components.publish.handover import Handover
-from components.publish.promote import PromoteConfig, aliases, promote
-from components.publish.promotion import recover
+from components.publish import bento_folders
+from components.publish.promotion import audit_log, promotion_record
+from components.publish.promotion.endpoint_swap import Handover
+from components.publish.promotion.gates import Gate
+from components.publish.promotion.manual_promotion import promote_by_hand, rollback
+from components.publish.promotion.promote import PromoteConfig, aliases, promote
+from components.publish.promotion.promotion_record import recover
+from components.publish.registry import model_registry
 
 MODEL = "served"
 ABOVE_CHANCE = Gate(
@@ -69,14 +71,14 @@ class World:
     def be_champion(self, number: int) -> None:
         """Whatever came before, this version is champion now, and nothing is under way."""
         for flaw in ("broken", "hangs", "stuck"):
-            for folder in bentos.bentos_folder(self.settings).glob("*/"):
+            for folder in bento_folders.bentos_folder(self.settings).glob("*/"):
                 (folder / flaw).unlink(missing_ok=True)
         recover(self.settings)
         promote_by_hand(self.settings, MODEL, number)
         assert self.agreed() == number
 
     def flaw(self, number: int, name: str) -> Path:
-        path = bentos.bentos_folder(self.settings) / f"{MODEL}-{number}-a" / name
+        path = bento_folders.bentos_folder(self.settings) / f"{MODEL}-{number}-a" / name
         path.touch()
         return path
 
@@ -84,7 +86,7 @@ class World:
         """The version that all three places name; fails where they differ."""
         champion = aliases(self.settings, MODEL)["champion"]
         folder = f"{MODEL}-{champion}-a"
-        assert bentos.latest(self.settings) == folder
+        assert bento_folders.latest(self.settings) == folder
         if self.process is not None:
             until(lambda: self.answer() == folder)
             status = Handover(self.settings).status()
@@ -127,7 +129,7 @@ def killed_at(step: str, action: Callable[[], object]) -> None:
     """Run ``action`` in a child that ends itself, without any cleaning up, after ``step``."""
     child = os.fork()
     if child == 0:
-        promotion._reached = lambda name: os._exit(9) if name == step else None
+        promotion_record._reached = lambda name: os._exit(9) if name == step else None
         with contextlib.suppress(BaseException):
             action()
         os._exit(1)
@@ -144,7 +146,7 @@ def do(world: World, action: str) -> None:
 
 
 def told_since(world: World, count: int) -> list[tuple[str, Any, Any]]:
-    entries = audit.read(world.settings)[count:]
+    entries = audit_log.read(world.settings)[count:]
     return [(e.event, e.facts["version"], e.facts["former"]) for e in entries]
 
 
@@ -160,7 +162,7 @@ def test_killed_after_a_step_it_is_completed_or_taken_back(
     old, new = (1, 2) if action == "promote" else (2, 1)
     world.be_champion(old)
     before = aliases(world.settings, MODEL)
-    count = len(audit.read(world.settings))
+    count = len(audit_log.read(world.settings))
     if not keeper:
         world.stop()
     killed_at(step, lambda: do(world, action))
@@ -185,7 +187,7 @@ def test_killed_while_it_is_taken_back_that_is_completed(
     old, new = (1, 2) if action == "promote" else (2, 1)
     world.be_champion(old)
     before = aliases(world.settings, MODEL)
-    count = len(audit.read(world.settings))
+    count = len(audit_log.read(world.settings))
     flaw = world.flaw(new, "stuck")
     killed_at(step, lambda: do(world, action))
     flaw.unlink()  # it could be completed now, and is taken back all the same
@@ -198,20 +200,20 @@ def test_killed_while_it_is_taken_back_that_is_completed(
 @pytest.mark.parametrize("following", ["promote", "rollback"])
 def test_the_next_command_completes_it_first(world: World, following: str) -> None:
     killed_at("aliases", lambda: do(world, "promote"))
-    assert bentos.latest(world.settings) == "served-1-a"
+    assert bento_folders.latest(world.settings) == "served-1-a"
     if following == "promote":
         assert not promote_by_hand(world.settings, MODEL, 2).changed
         assert world.agreed() == 2
     else:
         assert rollback(world.settings, MODEL).champion == 1
         assert world.agreed() == 1
-    events = [entry.event for entry in audit.read(world.settings)]
+    events = [entry.event for entry in audit_log.read(world.settings)]
     assert events[-1 if following == "promote" else -2] == "promoted"
 
 
 def test_killed_outright_while_it_waits_nothing_has_moved(world: World) -> None:
     flaw = world.flaw(2, "hangs")
-    count = len(audit.read(world.settings))
+    count = len(audit_log.read(world.settings))
     child = os.fork()
     if child == 0:
         do(world, "promote")
@@ -230,7 +232,7 @@ def test_killed_outright_while_it_waits_nothing_has_moved(world: World) -> None:
 def test_what_does_not_get_ready_moves_nothing(
     world: World, flaw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(promotion, "READY_SECONDS", 0.3)
+    monkeypatch.setattr(promotion_record, "READY_SECONDS", 0.3)
     before = aliases(world.settings, MODEL)
     mark = world.flaw(2, flaw)
     said = "it is broken" if flaw == "broken" else "within 0.3 s"
@@ -240,7 +242,7 @@ def test_what_does_not_get_ready_moves_nothing(
         do(world, "promote")
     assert world.agreed() == 1
     assert aliases(world.settings, MODEL) == before
-    last = audit.read(world.settings)[-1]
+    last = audit_log.read(world.settings)[-1]
     assert (last.event, last.facts["attempt"]) == ("abandoned", "promoted")
     assert said in last.facts["reason"]
 
@@ -278,17 +280,17 @@ def test_a_champion_packed_again_is_exchanged(world: World) -> None:
     again = world.bench.bento(version, "b")
     before = aliases(world.settings, MODEL)
     assert promote(CONFIG, version, again, reports, world.bench.workspace).changed
-    assert bentos.latest(world.settings) == world.answer() == "served-1-b"
+    assert bento_folders.latest(world.settings) == world.answer() == "served-1-b"
     assert aliases(world.settings, MODEL) == before
     assert not promote(CONFIG, version, again, reports, world.bench.workspace).changed
     first = world.bench.bento(version)
     assert promote(CONFIG, version, first, reports, world.bench.workspace).changed
-    shutil.rmtree(bentos.bentos_folder(world.settings) / "served-1-b")
+    shutil.rmtree(bento_folders.bentos_folder(world.settings) / "served-1-b")
     assert world.agreed() == 1
 
 
 def test_a_broken_audit_log_lets_nothing_move(world: World) -> None:
-    path = audit.log_path(world.settings)
+    path = audit_log.log_path(world.settings)
     good = path.read_bytes()
     path.write_bytes(good[:-4] + b'?"}\n')
     with pytest.raises(DataError, match=r"audit\.jsonl: "):
@@ -306,7 +308,7 @@ def test_a_journal_that_cannot_be_read_is_one_line(world: World) -> None:
 
 
 def test_one_at_work_is_left_to_it(world: World) -> None:
-    from components.publish.registry import registry_lock
+    from components.publish.registry.model_registry import registry_lock
 
     killed_at("aliases", lambda: do(world, "promote"))
     with registry_lock(world.settings):
@@ -316,7 +318,7 @@ def test_one_at_work_is_left_to_it(world: World) -> None:
 
 def test_a_version_without_its_bento_is_not_promoted_and_not_rolled_back_to(world: World) -> None:
     world.be_champion(2)
-    folder = bentos.bentos_folder(world.settings) / "served-1-a" / "src"
+    folder = bento_folders.bentos_folder(world.settings) / "served-1-a" / "src"
     folder.rename(folder.with_name("hidden"))
     for action in (
         lambda: rollback(world.settings, MODEL),
@@ -348,7 +350,7 @@ def test_mlflow_sees_what_was_written(world: World) -> None:
 def test_neither_way_imports_mlflow(world: World) -> None:
     code = (
         "import sys; from pathlib import Path; from components.core.settings import Settings\n"
-        "from components.publish.by_hand import promote_by_hand, rollback\n"
+        "from components.publish.promotion.manual_promotion import promote_by_hand, rollback\n"
         "home = Path(sys.argv[1]); given = Settings(home=home, reference_data=home)\n"
         "promote_by_hand(given, 'served', 2); rollback(given, 'served')\n"
         "sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)\n"
@@ -373,10 +375,10 @@ def test_gates_hold_back_by_hand_too_and_force_is_kept(world: World) -> None:
     assert world.agreed() == 1
     moved = promote_by_hand(world.settings, MODEL, number, why="a demonstration", force=True)
     assert (moved.champion, moved.previous, moved.changed) == (number, 1, True)
-    facts = audit.read(world.settings)[-1].facts
+    facts = audit_log.read(world.settings)[-1].facts
     assert (facts["forced"], facts["why"]) == (True, "a demonstration")
     assert "better than chance" in facts["refused"]
-    assert facts["by"] == audit.whoami()
+    assert facts["by"] == audit_log.whoami()
     assert rollback(world.settings, MODEL).champion == 1
 
 
@@ -400,9 +402,9 @@ def forgotten(world: World) -> Iterator[int]:
     world.be_champion(2)
     world.be_champion(1)
     marked = "bad.example, https://a.example/x"
-    registry.write(world.settings, MODEL, {}, {(2, registry.FORGOTTEN_TAG): marked})
+    model_registry.write(world.settings, MODEL, {}, {(2, model_registry.FORGOTTEN_TAG): marked})
     yield 2
-    registry.write(world.settings, MODEL, {}, {(2, registry.FORGOTTEN_TAG): None})
+    model_registry.write(world.settings, MODEL, {}, {(2, model_registry.FORGOTTEN_TAG): None})
 
 
 def test_nobody_brings_back_what_is_to_be_forgotten(world: World, forgotten: int) -> None:
@@ -416,9 +418,9 @@ def test_nobody_brings_back_what_is_to_be_forgotten(world: World, forgotten: int
         lambda: promote_by_hand(world.settings, MODEL, forgotten),
         lambda: promote_by_hand(world.settings, MODEL, forgotten, why="I insist", force=True),
     )
-    before = audit.read(world.settings)
+    before = audit_log.read(world.settings)
     for attempt in attempts:
         with pytest.raises(GateFailed, match=says):
             attempt()
         assert world.agreed() == 1
-    assert audit.read(world.settings) == before
+    assert audit_log.read(world.settings) == before

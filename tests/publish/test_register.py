@@ -15,10 +15,10 @@ from components.core.settings import Settings
 from components.core.stats.report_items import Items
 from components.core.store.artifact import Bundle
 from components.core.tracking import MemoryTracker, connect, flatten
-from components.publish import register as registering
-from components.publish.promote import aliases
-from components.publish.register import RegisterConfig, register
-from components.publish.registry import entries, measured_before, stored_figures
+from components.publish.promotion.promote import aliases
+from components.publish.registry import register as registering
+from components.publish.registry.model_registry import entries, measured_before, stored_figures
+from components.publish.registry.register import RegisterConfig, register
 from tests.publish.conftest import Bench
 
 
@@ -164,7 +164,7 @@ def test_a_form_that_failed_parity_is_not_registered(bench: Any) -> None:
 def test_a_form_left_out_of_the_bundle_stays_out_and_a_volatile_engine_comes_along(
     bench: Any,
 ) -> None:
-    work = bench._work("components.shrink.bundle.bundle")
+    work = bench._work("components.export.bundle.bundle")
     for place in ("hf", "tensorrt", "volatile/tensorrt"):
         (work.folder / place).mkdir(parents=True)
         (work.folder / place / "file").write_text(place)

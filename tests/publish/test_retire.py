@@ -15,10 +15,10 @@ from components.core.errors import GateFailed
 from components.core.store.artifact import ModelVersion
 from components.core.store.gc_plan import Keeping, Sweep
 from components.core.tracking import connect, experiment
-from components.publish import retire
-from components.publish.promote import GATES_TAG, PROMOTED_TAG, ROLLED_BACK_TAG
-from components.publish.register import RegisterConfig, register
-from components.publish.registry import BUNDLE_TAG, dangling_aliases, entries
+from components.publish.promotion.promote import GATES_TAG, PROMOTED_TAG, ROLLED_BACK_TAG
+from components.publish.registry import registry_gc
+from components.publish.registry.model_registry import BUNDLE_TAG, dangling_aliases, entries
+from components.publish.registry.register import RegisterConfig, register
 from tests.publish.conftest import Bench
 
 NOTHING = Keeping(runs=0, days=0)
@@ -33,7 +33,7 @@ def own(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     mine = Bench(tmp_path_factory.mktemp("retire"))
     mine.settings.mlflow.mkdir()
     shutil.copy(bench.settings.mlflow / "mlflow.db", mine.settings.mlflow)
-    retire.retire(mine.settings, swept(mine))
+    registry_gc.retire(mine.settings, swept(mine))
     return mine
 
 
@@ -63,8 +63,8 @@ def alias(bench: Bench, name: str, **aliases: str) -> None:
 
 def swept(bench: Bench, keeping: Keeping = NOTHING, now: float = LATER, **named: str) -> Sweep:
     settings = bench.settings
-    standing = retire.standings(settings, named, keeping, now)
-    return retire.sweep_registry(settings, standing, keeping, now)
+    standing = registry_gc.standings(settings, named, keeping, now)
+    return registry_gc.sweep_registry(settings, standing, keeping, now)
 
 
 def goes(sweep: Sweep, name: str) -> set[str]:
@@ -88,7 +88,7 @@ def test_only_what_nobody_needs_goes_whatever_the_options(bench: Bench) -> None:
     before = {
         entry.version: entry.files(bench.settings) for entry in entries(bench.settings, "many")
     }
-    retire.retire(bench.settings, sweep)
+    registry_gc.retire(bench.settings, sweep)
     left = entries(bench.settings, "many")
     assert {entry.version for entry in left} == {2, 3, 4, 5, 7}
     assert all((entry.files(bench.settings) / "bundle.json").is_file() for entry in left)
@@ -109,7 +109,7 @@ def test_what_is_rolled_back_stays_but_not_what_it_came_from(bench: Bench) -> No
     client = connect(bench.settings)
     client.set_model_version_tag("back", "1", ROLLED_BACK_TAG, "true")
     alias(bench, "back", champion="2")
-    found = {one.entry.version: one for one in retire.standings(bench.settings, {}, NOTHING, LATER)
+    found = {one.entry.version: one for one in registry_gc.standings(bench.settings, {}, NOTHING, LATER)
              if one.entry.model == "back"}  # fmt: skip
     assert found[1].why
     assert found[1].root().digests == frozenset()
@@ -124,7 +124,7 @@ def test_young_named_and_asked_versions_stay(bench: Bench) -> None:
     alias(bench, "some", champion="3")
     assert goes(swept(bench), "some") == {"some/1", "some/2"}
     assert goes(swept(bench, Keeping(0, 1), time.time()), "some") == set()
-    named = retire.standings(bench.settings, {"models:/some/1": "a run"}, NOTHING, LATER)
+    named = registry_gc.standings(bench.settings, {"models:/some/1": "a run"}, NOTHING, LATER)
     assert {one.entry.uri: one.why for one in named}["models:/some/1"] == "a run"
     waiting = bench.settings.home / "approvals" / "some-2.json"
     waiting.parent.mkdir()
@@ -154,7 +154,7 @@ def test_a_registration_that_was_killed_is_cleared(
     sweep = swept(bench)
     kinds = [item.kind for item in sweep.items if item.kind != "version"]
     assert sorted(kinds) == ["files", "logged model", "logged model", "run"]
-    retire.retire(bench.settings, sweep)
+    registry_gc.retire(bench.settings, sweep)
     assert not stray.exists()
     client = connect(bench.settings)
     place = experiment(client, bench.settings, "killed")
@@ -174,7 +174,7 @@ def test_a_copied_workspace_deletes_nothing_of_the_one_it_was_copied_from(
     copy = Bench(tmp_path)
     sweep = swept(copy)
     assert goes(sweep, "twin") == {"twin/1"}
-    retire.retire(copy.settings, sweep)
+    registry_gc.retire(copy.settings, sweep)
     assert [entry.version for entry in entries(copy.settings, "twin")] == [2]
     originals = entries(bench.settings, "twin")
     assert [entry.version for entry in originals] == [2, 1]

@@ -12,8 +12,8 @@ from components.core.errors import ConfigError
 from components.core.stats.figures import Figure, mean_interval, ratio_interval
 from components.core.stats.paired_difference import expanded_tail, pair_items
 from components.core.stats.report_items import Items, item_keys
-from components.publish.gates import Comparison, Verdict
-from components.publish.rivalry import Measured, compare
+from components.publish.promotion.champion_comparison import Measured, compare
+from components.publish.promotion.gates import Comparison, Verdict
 
 FIGURE = "choice.accuracy"
 NO_WORSE = Comparison(figure=FIGURE, better="higher")

@@ -12,8 +12,8 @@ from components.core.settings import Settings
 from components.core.store.gc_plan import Keeping
 from components.core.tracking import TRAININGS, connect, training_tracker
 from components.lineage.purge import Purge, begin, carry_out
-from components.publish import retire
-from components.publish.trainings import files_of, withdraw_trainings, without_stage
+from components.publish.registry import registry_gc
+from components.publish.registry.training_runs import files_of, withdraw_trainings, without_stage
 
 
 def recorded(settings: Settings, key: str, place: str) -> str:
@@ -70,9 +70,9 @@ def test_a_collection_takes_them_with_their_stages(settings: Settings) -> None:
     client = connect(settings)
     client.delete_run(runs[goes])  # by hand: named once all the same
     removed = {settings.store / "sealed" / goes}
-    sweep = retire.sweep_registry(settings, [], Keeping(days=0), time.time() + 60, removed)
+    sweep = registry_gc.sweep_registry(settings, [], Keeping(days=0), time.time() + 60, removed)
     assert [(item.name, item.kind) for item in sweep.items] == [(runs[goes], "run")]
-    retire.retire(settings, sweep)
+    registry_gc.retire(settings, sweep)
     assert not files_of(settings, runs[goes]).exists()
     assert files_of(settings, runs[stays]).exists()
     with pytest.raises(MlflowException, match="not found"):

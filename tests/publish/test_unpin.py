@@ -13,8 +13,8 @@ from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
 from components.core.store.gc_plan import Keeping, Sweep
-from components.publish.dataset import DatasetConfig, datasets_lock, push_dataset
-from components.publish.unpin import listing, read_pins, sweep_datasets, unpin
+from components.publish.dataset.dataset_gc import listing, read_pins, sweep_datasets, unpin
+from components.publish.dataset.push_dataset import DatasetConfig, datasets_lock, push_dataset
 
 TEXTS = ["the first page", "the second page", "the third page"]
 LATER = time.time() + 3600

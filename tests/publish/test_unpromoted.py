@@ -10,13 +10,13 @@ import pytest
 
 from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.settings import Settings
-from components.publish.approvals import Pending, ask, withdraw
-from components.publish.by_hand import promote_by_hand, rollback
-from components.publish.gates import Comparison, Gate
-from components.publish.promote import GATES_FILE, PromoteConfig, promote
-from components.publish.registry import FORGOTTEN_TAG, Entry, entries, write
-from components.publish.unpromoted import describe_newest
-from serving.run import champion_of, choose
+from components.publish.promotion.approvals import Pending, ask, withdraw
+from components.publish.promotion.gates import Comparison, Gate
+from components.publish.promotion.manual_promotion import promote_by_hand, rollback
+from components.publish.promotion.promote import GATES_FILE, PromoteConfig, promote
+from components.publish.promotion.unpromoted_version import describe_newest
+from components.publish.registry.model_registry import FORGOTTEN_TAG, Entry, entries, write
+from serving.serve_model import champion_of, choose
 
 IMPOSSIBLE = Gate(name="high bar", figure="choice.accuracy", direction="above", bound=0.9, on="low")
 CONFIG = PromoteConfig(

@@ -10,10 +10,8 @@ import pytest
 from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
-from components.publish.dataset import DatasetConfig, push_dataset
-from components.publish.register import RegisterConfig, register
-from components.publish.registry import CHALLENGER, FORGOTTEN_TAG, entries
-from components.publish.withdraw import (
+from components.publish.dataset.push_dataset import DatasetConfig, push_dataset
+from components.publish.registry.delete_versions import (
     _delete_through_dvc,
     dataset_objects,
     known_remotes,
@@ -21,6 +19,8 @@ from components.publish.withdraw import (
     withdraw_dataset,
     withdraw_version,
 )
+from components.publish.registry.model_registry import CHALLENGER, FORGOTTEN_TAG, entries
+from components.publish.registry.register import RegisterConfig, register
 from tests.publish.conftest import Bench
 
 REPORT = ("accuracy", 0.5, 0.4, 0.6)

@@ -16,11 +16,11 @@ from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from components.text.chat.chat_template import SPECIALS, drop_guards
-from serving.api import Served, create_app
-from serving.detokenize import token_bytes
-from serving.endpoint import Endpoint
-from serving.engine import Batch, Engine, MemoryBatch
-from serving.limits import Limits
+from serving.api.limits import Limits
+from serving.api.openai_endpoint import Served, create_app
+from serving.engine.batching_engine import Batch, Engine, MemoryBatch
+from serving.engine.detokenize import token_bytes
+from serving.engine.served_folder import Endpoint
 
 TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
 
@@ -117,8 +117,8 @@ def bundle_files(
     decoder_folder: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """What the bundle stage makes, as far as it can be served."""
-    from components.shrink.graph import save_graph, weights_of
-    from components.shrink.served import served_graph
+    from components.export.onnx.graph_builder import save_graph, weights_of
+    from components.export.onnx.served_graph import served_graph
     from components.text.decoder_files import load_model
 
     folder = tmp_path_factory.mktemp("bundle")

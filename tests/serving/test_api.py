@@ -14,9 +14,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from components.core.errors import ConfigError
-from serving.api import Served
-from serving.auth import check_host
-from serving.engine import Logits, MemoryBatch
+from serving.api.auth import check_host
+from serving.api.openai_endpoint import Served
+from serving.engine.batching_engine import Logits, MemoryBatch
 
 MakeServed = Callable[..., Served]
 Listen = Callable[..., AbstractContextManager[str]]

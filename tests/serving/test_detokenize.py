@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import Tokenizer
 
-from serving.detokenize import TextStream, token_bytes
+from serving.engine.detokenize import TextStream, token_bytes
 
 TEXT = "naïve 日本語 🦊 end"
 

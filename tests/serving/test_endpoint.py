@@ -9,9 +9,9 @@ import pytest
 
 from components.core.errors import DataError
 from components.text.chat.chat_template import tokenizer_digest
-from serving.endpoint import open_endpoint
-from serving.engine import Generation
-from serving.sampling import Sampling
+from serving.engine.batching_engine import Generation
+from serving.engine.sampling import Sampling
+from serving.engine.served_folder import open_endpoint
 
 GREEDY = Sampling(temperature=0)
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from serving.engine import Broken, Engine, Generation, MemoryBatch
-from serving.limits import Limits
-from serving.sampling import Sampling
-from serving.scheduler import QueueFull
+from serving.api.limits import Limits
+from serving.engine.batching_engine import Broken, Engine, Generation, MemoryBatch
+from serving.engine.sampling import Sampling
+from serving.engine.scheduler import QueueFull
 
 VOCABULARY, CONTEXT, STOPS = 50, 40, frozenset({0, 4})
 GREEDY = Sampling(temperature=0)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from serving.front import Front, Target, Unserved
+from serving.gateway.reverse_proxy import Front, Target, Unserved
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GET = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from serving.service import Model, WithoutPage
+from serving.bento.service import Model, WithoutPage
 
 
 def answer(path: str) -> tuple[int | str, bytes]:

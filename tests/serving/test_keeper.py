@@ -26,15 +26,15 @@ from components.core.process.process_tree import marked
 from components.core.settings import Settings
 from components.core.store.artifact import Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
-from components.publish.bentos import bentos_folder, check_whole, write_file_list
-from components.publish.handover import Handover, Served
-from serving import keeper as keeping
-from serving.backend import Backend, start
-from serving.front import Front, Target
-from serving.keeper import Keeper
-from serving.limits import Limits
-from serving.package import PackageConfig, package
-from serving.process import _MARK, Server
+from components.publish.bento_folders import bentos_folder, check_whole, write_file_list
+from components.publish.promotion.endpoint_swap import Handover, Served
+from serving.api.limits import Limits
+from serving.bento.build_bento import PackageConfig, package
+from serving.gateway import endpoint_manager as keeping
+from serving.gateway.backend import Backend, start
+from serving.gateway.endpoint_manager import Keeper
+from serving.gateway.reverse_proxy import Front, Target
+from serving.gateway.server_process import _MARK, Server
 from tests.workspace import Hand
 
 PROGRAM = """
@@ -325,7 +325,7 @@ async def ask_for_ever(client: httpx.AsyncClient, stream: bool, ended: asyncio.E
 def test_no_request_is_lost_while_real_bentos_are_switched(
     settings: Settings, bundle_files: Path
 ) -> None:
-    work = Workdir.temporary(settings.store, "components.shrink.bundle.bundle")
+    work = Workdir.temporary(settings.store, "components.export.bundle.bundle")
     shutil.copytree(bundle_files, work.folder, dirs_exist_ok=True)
     bundle = work.seal(Bundle)
     nobody = Lineage(component="x", code="", config="")

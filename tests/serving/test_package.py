@@ -22,16 +22,16 @@ from components.core.settings import Settings, child_environment
 from components.core.stats.figures import read_report
 from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
-from components.publish.bentos import bentos_folder, damaged_files
-from components.publish.handover import Served
+from components.publish.bento_folders import bentos_folder, damaged_files
+from components.publish.promotion.endpoint_swap import Served
 from components.text.chat.chat_template import tokenizer_digest
-from serving import package as packaging
-from serving import run as running
-from serving.backend import start
-from serving.limits import Limits
-from serving.package import PackageConfig, package
-from serving.smoke import SmokeConfig, smoke
-from serving.sources import Sources, pinned, service_sources
+from serving import serve_model as running
+from serving.api.limits import Limits
+from serving.bento import build_bento as packaging
+from serving.bento.bento_sources import Sources, pinned, service_sources
+from serving.bento.build_bento import PackageConfig, package
+from serving.gateway.backend import start
+from serving.smoke_test import SmokeConfig, smoke
 
 CONFIG = PackageConfig(limits=Limits(slots=4, threads=1))
 VERSION = ModelVersion(
@@ -40,7 +40,7 @@ VERSION = ModelVersion(
 
 
 def sealed(workspace: Workspace, files: Path) -> Bundle:
-    work = Workdir.temporary(workspace.settings.store, "components.shrink.bundle.bundle")
+    work = Workdir.temporary(workspace.settings.store, "components.export.bundle.bundle")
     shutil.copytree(files, work.folder, dirs_exist_ok=True)
     return work.seal(Bundle)
 
@@ -72,7 +72,11 @@ def test_a_bento_holds_what_it_needs_and_no_more(
     assert folder.is_relative_to(workspace.settings.bentos)
     source = folder / "src"
     files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
-    assert {"serving/service.py", "serving/engine.py", "components/shrink/runtime.py"} <= files
+    assert {
+        "serving/bento/service.py",
+        "serving/engine/batching_engine.py",
+        "components/export/onnx/ragged_runtime.py",
+    } <= files
     assert {"bundle/onnx/model.onnx", "bundle/tokenizer.json", "endpoint.json"} <= files
     strangers = ("flows", "tests", "components/train", "components/publish", "models", ".")
     assert not [name for name in files if name.startswith(strangers)]
@@ -147,9 +151,9 @@ from pathlib import Path
 from types import SimpleNamespace
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
 sys.path[:] = [{str(source)!r}, *(p for p in sys.path if p not in ("", {str(packaging.ROOT)!r}))]
-import serving.service
-from serving.endpoint import open_endpoint
-from serving.api import create_app
+import serving.bento.service
+from serving.engine.served_folder import open_endpoint
+from serving.api.openai_endpoint import create_app
 create_app(open_endpoint(Path({str(source)!r})), None)
 own = [m for n, m in sys.modules.items() if n.split(".")[0] in ("serving", "components", "models")]
 assert len(own) > 15
@@ -168,7 +172,7 @@ def copied_sources(target: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
     for file in sources.files:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(packaging.ROOT / file, target / file)
-    monkeypatch.setattr("serving.sources.ROOT", target)
+    monkeypatch.setattr("serving.bento.bento_sources.ROOT", target)
     monkeypatch.setattr(packaging, "ROOT", target)
     monkeypatch.setattr(packaging, "service_sources", lambda: sources)
     return sources
@@ -199,7 +203,7 @@ def test_smoke_asks_the_packed_server_once_and_keeps_the_outcome(
     def refuse(*_: object) -> None:
         raise AssertionError("asked again although nothing changed")
 
-    monkeypatch.setattr("serving.smoke._ask_all", refuse)
+    monkeypatch.setattr("serving.smoke_test._ask_all", refuse)
     again = smoke(config, built.artifact, workspace)
     assert (again.changed, again.artifact) == (False, first.artifact)
     with pytest.raises(AssertionError, match="asked again"):
@@ -320,7 +324,7 @@ def test_a_server_that_cannot_start_ends_with_one_line(workspace: Workspace, gra
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-m", "serving.foreground", str(folder), "127.0.0.1", str(port)],
+        [sys.executable, "-m", "serving.gateway.foreground", str(folder), "127.0.0.1", str(port)],
         capture_output=True, text=True, timeout=90,
         env=child_environment({"BENTOML_HOME": str(workspace.settings.bentos)}),
     )  # fmt: skip

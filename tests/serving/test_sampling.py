@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.sampling import Sampler, Sampling
+from serving.engine.sampling import Sampler, Sampling
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.scheduler import IDLE, Job, QueueFull, Scheduler
+from serving.engine.scheduler import IDLE, Job, QueueFull, Scheduler
 
 
 def scheduler(slots: int = 2, queue: int = 2, prefill: int = 4) -> Scheduler:

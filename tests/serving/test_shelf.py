@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.core.store.gc_plan import Keeping, Sweep
-from serving.package import bentos_folder
-from serving.shelf import sweep_bentos
+from serving.bento.bento_gc import sweep_bentos
+from serving.bento.build_bento import bentos_folder
 from tests.workspace import Hand
 
 NOTHING = Keeping(runs=0, days=0)

@@ -17,14 +17,14 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from components.shrink.export_hf import save_hf
-from components.shrink.graph import save_graph, weights_of
-from components.shrink.served import served_graph
+from components.export.hf.export_hf import save_hf
+from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.served_graph import served_graph
 from components.text.chat.chat_template import answer_ids, chat_ids, open_tokenizer
 from models.decoder import Decoder
 from models.shape import DecoderShape
-from serving.endpoint import Endpoint, open_endpoint
-from serving.limits import Limits
+from serving.api.limits import Limits
+from serving.engine.served_folder import Endpoint, open_endpoint
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 

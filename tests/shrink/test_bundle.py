@@ -11,8 +11,8 @@ from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.store.artifact import Checkpoint, Export, Tokenizer
 from components.core.store.workdir import Workdir
-from components.shrink.bundle import BundleConfig, bundle
-from components.shrink.parity import Parity, write_parity
+from components.export.bundle import BundleConfig, bundle
+from components.export.parity import Parity, write_parity
 
 New = Callable[[], Workdir]
 

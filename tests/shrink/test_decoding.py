@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.shrink import decoding
-from components.shrink.decoding import FIRST_STEPS, DecodingThreads, SteeredBatch
-from components.shrink.graph import save_graph, weights_of
-from components.shrink.runtime import OnnxModel, RaggedBatch
-from components.shrink.served import served_graph
+from components.export.onnx import decoding_threads
+from components.export.onnx.decoding_threads import FIRST_STEPS, DecodingThreads, SteeredBatch
+from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.ragged_runtime import OnnxModel, RaggedBatch
+from components.export.onnx.served_graph import served_graph
 from models.decoder import Decoder
 
 IDLE = {1: 1.4, 2: 1.0}
@@ -117,8 +117,8 @@ def test_served_beside_others_it_goes_on_with_fewer_and_back(machine: Machine) -
 def test_a_comparison_whose_rows_come_no_more_is_given_up(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "FIRST_STEPS", 3)
-    monkeypatch.setattr(decoding, "MOST_OTHERS", 5)
+    monkeypatch.setattr(decoding_threads, "FIRST_STEPS", 3)
+    monkeypatch.setattr(decoding_threads, "MOST_OTHERS", 5)
     threads = steered(machine)
     batch = SteeredBatch(machine.model, threads, slots=2)
     batch.prefill([[5, 6], [7, 8]])
@@ -135,7 +135,7 @@ def test_a_comparison_whose_rows_come_no_more_is_given_up(
 def test_more_cores_are_compared_by_neighbouring_numbers(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "FIRST_STEPS", 2)
+    monkeypatch.setattr(decoding_threads, "FIRST_STEPS", 2)
     machine.seconds = {4: 1.0, 3: 1.2, 2: 1.5, 1: 3.0}
     threads = steered(machine, limit=4)
     assert threads.threads == 4
@@ -150,8 +150,8 @@ def test_more_cores_are_compared_by_neighbouring_numbers(
 def test_a_change_in_mid_flight_leaves_the_answers(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "FIRST_STEPS", 3)
-    monkeypatch.setattr(decoding, "ROUND_STEPS", 2)
+    monkeypatch.setattr(decoding_threads, "FIRST_STEPS", 3)
+    monkeypatch.setattr(decoding_threads, "ROUND_STEPS", 2)
 
     def answers(batch: RaggedBatch) -> list[list[int]]:
         logits = batch.prefill([[5, 6, 7], [9, 8]])

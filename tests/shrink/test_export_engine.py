@@ -13,13 +13,13 @@ import pytest
 from components.core.errors import MillError
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
-from components.shrink import export_engine as stage
-from components.shrink.engine import build_engine
-from components.shrink.export_engine import EngineConfig, export_engine
-from components.shrink.graph import save_graph, weights_of
-from components.shrink.parity import ParityConfig, read_parity
-from components.shrink.plain import plain_graph
-from components.shrink.served import served_graph
+from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.plain_graph import plain_graph
+from components.export.onnx.served_graph import served_graph
+from components.export.parity import ParityConfig, read_parity
+from components.export.tensorrt import export_engine as stage
+from components.export.tensorrt.build_engine import build_engine
+from components.export.tensorrt.export_engine import EngineConfig, export_engine
 from models.decoder import Decoder
 
 SMALL = ParityConfig(

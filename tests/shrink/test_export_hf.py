@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.export_hf import HfConfig, export_hf, hf_parity, save_hf
-from components.shrink.parity import ParityConfig, read_parity
+from components.export.hf.export_hf import HfConfig, export_hf, hf_parity, save_hf
+from components.export.parity import ParityConfig, read_parity
 from components.text.chat.chat_template import open_tokenizer, prompt_ids
 from models.decoder import Decoder
 from models.shape import DecoderShape

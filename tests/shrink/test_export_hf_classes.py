@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.export_hf import hf_parity, save_hf
-from components.shrink.hf_config import hf_config, read_hf_config
-from components.shrink.import_hf import read_hf
-from components.shrink.parity import ParityConfig
+from components.export.hf.export_hf import hf_parity, save_hf
+from components.export.hf.hf_config import hf_config, read_hf_config
+from components.export.hf.import_hf import read_hf
+from components.export.parity import ParityConfig
 from models.decoder import Decoder
-from models.presets import GROK1, PRESETS
 from models.shape import DecoderShape, Experts, Extras, HfClass, RopeScaling
+from models.shape_presets import GROK1, PRESETS
 
 CLASSES: tuple[HfClass, ...] = (
     "Qwen3ForCausalLM",

@@ -12,14 +12,14 @@ import pytest
 from components.core.errors import ConfigError
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.shrink import graph
-from components.shrink.export_onnx import OnnxConfig, export_onnx
-from components.shrink.forms import plain_form, served_form
-from components.shrink.graph import Weights, save_graph, weights_of
-from components.shrink.parity import ParityConfig, measure, parity_cases, read_parity
-from components.shrink.plain import plain_graph
-from components.shrink.runtime import OnnxModel
-from components.shrink.served import served_graph
+from components.export.onnx import graph_builder
+from components.export.onnx.export_onnx import OnnxConfig, export_onnx
+from components.export.onnx.graph_builder import Weights, save_graph, weights_of
+from components.export.onnx.plain_graph import plain_graph
+from components.export.onnx.ragged_runtime import OnnxModel
+from components.export.onnx.served_graph import served_graph
+from components.export.parity import ParityConfig, measure, parity_cases, read_parity
+from components.export.parity_forms import plain_form, served_form
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
@@ -95,7 +95,7 @@ def test_an_untied_head_and_a_single_kv_head(work: Workdir, tokens: Tokens, tmp_
 def test_large_weights_go_to_a_file_beside_the_graph(
     decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph, "_INLINE_BYTES", 1000)
+    monkeypatch.setattr(graph_builder, "_INLINE_BYTES", 1000)
     path = tmp_path / "model.onnx"
     size = save_graph(served_graph(weights_of(decoder)), path)
     data = tmp_path / "model.onnx.data"

@@ -11,14 +11,14 @@ import torch
 from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.forms import plain_form, served_form
-from components.shrink.graph import save_graph, weights_of
-from components.shrink.parity import ParityConfig, measure, parity_cases
-from components.shrink.plain import plain_graph
-from components.shrink.served import served_graph
+from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.plain_graph import plain_graph
+from components.export.onnx.served_graph import served_graph
+from components.export.parity import ParityConfig, measure, parity_cases
+from components.export.parity_forms import plain_form, served_form
 from models.decoder import Decoder
-from models.presets import GROK1
 from models.shape import DecoderShape, Experts, Extras, RopeScaling
+from models.shape_presets import GROK1
 
 SHAPE = DecoderShape(320, 48, 2, 4, 2, 16, 96, 48)
 EXPERTS = Experts(count=4, active=2, hidden=40)

@@ -13,8 +13,8 @@ import torch
 
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.export_hf import HfConfig, export_hf
-from components.shrink.parity import ParityConfig
+from components.export.hf.export_hf import HfConfig, export_hf
+from components.export.parity import ParityConfig
 from components.text.chat.chat_template import (
     EOS_ID,
     STOP_IDS,
@@ -24,8 +24,8 @@ from components.text.chat.chat_template import (
     open_tokenizer,
 )
 from flows.presets.text import TextRun
-from serving.limits import Limits
-from serving.sampling import Sampling
+from serving.api.limits import Limits
+from serving.engine.sampling import Sampling
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 

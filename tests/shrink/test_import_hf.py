@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.export_hf import HfConfig, export_hf, save_hf
-from components.shrink.import_hf import ImportConfig, import_hf, read_hf
-from components.shrink.parity import ParityConfig
+from components.export.hf.export_hf import HfConfig, export_hf, save_hf
+from components.export.hf.import_hf import ImportConfig, import_hf, read_hf
+from components.export.parity import ParityConfig
 from components.text.chat.chat_template import open_tokenizer
 from components.text.decoder_files import load_model
 from models.decoder import Decoder

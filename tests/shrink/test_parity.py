@@ -11,8 +11,7 @@ import pytest
 from components.core.errors import DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.forms import torch_form
-from components.shrink.parity import (
+from components.export.parity import (
     Case,
     Ids,
     Logits,
@@ -23,6 +22,7 @@ from components.shrink.parity import (
     read_parity,
     write_parity,
 )
+from components.export.parity_forms import torch_form
 from components.text.token_arrays import save_split
 from models.decoder import Decoder
 

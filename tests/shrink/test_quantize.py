@@ -11,17 +11,17 @@ import pytest
 from components.core.errors import DataError, MillError
 from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.shrink.export_onnx import OnnxConfig, export_onnx
-from components.shrink.graph import weights_of
-from components.shrink.parity import ParityConfig
-from components.shrink.quantize import (
+from components.export.onnx.export_onnx import OnnxConfig, export_onnx
+from components.export.onnx.graph_builder import weights_of
+from components.export.onnx.served_graph import served_graph
+from components.export.parity import ParityConfig
+from components.export.quantize import (
     QuantizeConfig,
     quantize,
     quantize_blocks,
     quantized_graph,
     read_graph,
 )
-from components.shrink.served import served_graph
 from models.decoder import Decoder
 
 SMALL = ParityConfig(positions=200, batch=3, steps=4)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from components.core.errors import DataError
-from components.shrink.graph import save_graph, weights_of
-from components.shrink.runtime import IDLE, OnnxModel, RaggedBatch
-from components.shrink.served import served_graph
+from components.export.onnx.graph_builder import save_graph, weights_of
+from components.export.onnx.ragged_runtime import IDLE, OnnxModel, RaggedBatch
+from components.export.onnx.served_graph import served_graph
 from models.decoder import Decoder
 
 Ids = NDArray[np.int64]

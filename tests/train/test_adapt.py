@@ -27,7 +27,7 @@ from components.train.sft import FinetuneConfig, finetune
 from components.train.trainer.adapter_training import LoraConfig, load_adapter
 from components.train.training_config import OptimConfig, SafetyConfig
 from models.lora import merge
-from models.quantized import quantize_linears
+from models.quantized_linear import quantize_linears
 from models.shape import DecoderShape, Experts
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 

@@ -66,7 +66,7 @@ def test_names_and_config_are_peft_s(saved: Path) -> None:
 def test_peft_computes_the_same(saved: Path, store: Path, model: Checkpoint) -> None:
     peft = pytest.importorskip("peft")
     transformers = pytest.importorskip("transformers")
-    from components.shrink.export_hf import save_hf
+    from components.export.hf.export_hf import save_hf
 
     folder = store.parent / "hf"
     folder.mkdir()

@@ -10,7 +10,7 @@ from components.core.errors import DataError
 from components.train.trainer.optimizer import Optimiser, orthogonalise
 from components.train.training_config import OptimConfig
 from models.decoder import Decoder
-from models.heads import ScalarHead
+from models.scalar_head import ScalarHead
 from models.shape import DecoderShape
 
 SHAPE = DecoderShape(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import statistics
 import time
 
-from components.core.precision import Precision
 from components.train.autopilot.compute_optimal import Corpus, Probe, ladder
 from components.train.budget.speed_probe import TOKENS, training_step
+from models.precision import Precision
 
 SECONDS = 10.0
 SIZES = (0, 1, 3, 5)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.core.precision import Precision
 from components.core.process.thread_search import (
     counts_to_try,
     fewest_quick,
@@ -26,8 +25,9 @@ from components.core.settings import export_spin, thread_count
 from components.core.training_speed import AT_SETUP, TrainingSpeed, renew_speed, setup_file
 from components.train.budget.flop_count import flops_per_token
 from components.train.device import Device, device_of
-from models.presets import NANO, TINY
+from models.precision import Precision
 from models.shape import DecoderShape
+from models.shape_presets import NANO, TINY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,11 +61,11 @@ def training_step(
     """
     import torch
 
-    from components.core.precision import dtype_of
     from components.train.budget.memory_reuse import keep_freed_memory
     from components.train.trainer.optimizer import Optimiser
     from components.train.training_config import OptimConfig
     from models.decoder import Decoder
+    from models.precision import dtype_of
 
     keep_freed_memory()
     place = device_of(device)

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from models.attention.attention_masks import document_mask
 from models.decoder import Cache, Decoder
-from models.masks import document_mask
 
 
 def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: int) -> None:

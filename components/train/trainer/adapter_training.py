@@ -72,7 +72,7 @@ def put_on(decoder: Decoder, config: LoraConfig, seed: int, field: str) -> None:
     import torch
 
     from models.lora import Lora, adapt, check
-    from models.quantized import quantize_linears
+    from models.quantized_linear import quantize_linears
 
     spec = Lora(config.rank, config.alpha, config.dropout, config.rslora, config.targets)
     try:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import DataError
-from components.core.precision import dtype_of
 from components.train.training_config import OptimConfig
+from models.precision import dtype_of
 
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from components.evaluate.loss import evaluate_loss
+from components.evaluate.bits_per_byte import evaluate_loss
 from components.train.pretrain import PretrainConfig, pretrain
 from flows.bench.curate.setting import Setting
 from flows.bench.figures import Measured

@@ -1,0 +1,187 @@
+"""A folder that transformers, vLLM and others load without custom code.
+
+The class follows from the shape: ``Qwen3ForCausalLM`` with QK-norm, ``LlamaForCausalLM`` without;
+with experts ``Qwen3MoeForCausalLM`` and ``MixtralForCausalLM``.
+
+config.json  model.safetensors  generation_config.json
+tokenizer.json  tokenizer_config.json  chat_template.jinja
+parity.json
+
+What no class holds is refused before anything is written: see ``DecoderShape.unexportable``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from components.core.config.stage_config import StageConfig
+from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
+from components.export.hf.hf_config import CONFIG_FILE, hf_config
+from components.export.hf.hf_tensors import WEIGHTS_FILE, hf_state
+from components.export.hf.import_hf import read_hf
+from components.export.parity import (
+    Parity,
+    ParityConfig,
+    measure,
+    parity_cases,
+    reference_model,
+    ship_tokenizer,
+    write_parity,
+)
+from components.export.parity_forms import torch_form, transformers_form
+from components.text.chat.chat_template import (
+    END,
+    EOS,
+    EOS_ID,
+    JINJA,
+    SPECIALS,
+    STOP_IDS,
+    TEMPERATURE,
+)
+
+if TYPE_CHECKING:
+    from models.decoder import Decoder
+    from models.shape import DecoderShape
+
+Precision = Literal["float32", "bfloat16"]
+_BOUNDS = {
+    "float32": ParityConfig(kl_max=1e-10),
+    "bfloat16": ParityConfig(kl_max=1e-2, top1_min=0.97, difference_max=2.0),
+}
+
+
+class HfConfig(StageConfig):
+    """The folder that transformers loads."""
+
+    precision: Precision = Field(default="float32", description="of the weights in the file")
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        description="of answers where a program names none; None takes the endpoint's "
+        "(package.limits.temperature)",
+    )
+    parity: ParityConfig | None = Field(
+        default=None,
+        description="bounds against the torch model; None takes those of the precision",
+    )
+
+
+def export_hf(
+    config: HfConfig, model: Checkpoint, tokenizer: Tokenizer, tokens: Tokens, work: Workdir
+) -> Export:
+    """The model, its tokenizer and its chat template as a transformers folder, with its parity.
+
+    Raises:
+        ConfigError: no class of transformers holds the shape; the inputs are of different
+            tokenizers.
+        DataError: an input is damaged, or holds no held-out tokens.
+    """
+    work.progress.start(2, "steps")
+    pages = ship_tokenizer(
+        "hf", work.path(model), work.path(tokens), work.path(tokenizer), work.folder
+    )
+    reference = reference_model(work.path(model))
+    temperature = TEMPERATURE if config.temperature is None else config.temperature
+    size = save_hf(work.folder, reference, config.precision, temperature)
+    work.progress.advance(note="folder")
+    bounds = config.parity or _BOUNDS[config.precision]
+    parity = hf_parity(work.folder, reference, work.path(tokens), bounds, pages)
+    write_parity(work.folder, parity)
+    work.progress.advance(note=parity.note)
+    return work.seal(Export, stats={"bytes": size, **parity.stats})
+
+
+def save_hf(
+    folder: Path,
+    model: Decoder,
+    precision: Precision = "float32",
+    temperature: float = TEMPERATURE,
+) -> int:
+    """Write all but ``tokenizer.json``; returns the bytes of the weights.
+
+    Args:
+        folder: takes the files.
+        model: what is exported.
+        precision: of the weights in the file.
+        temperature: of answers where a program names none; 0 is greedy.
+
+    Raises:
+        ConfigError: no class of transformers holds the shape.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    kind = torch.float32 if precision == "float32" else torch.bfloat16
+    config = hf_config(model.shape, precision)
+    beside = folder / f"{WEIGHTS_FILE}.tmp"
+    save_file(hf_state(model, kind), beside, {"format": "pt"})
+    beside.replace(folder / WEIGHTS_FILE)
+    _write(folder / CONFIG_FILE, config)
+    _write(folder / "generation_config.json", _generation_config(model.shape, temperature))
+    _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
+    (folder / "chat_template.jinja").write_text(JINJA, encoding="utf-8")
+    return (folder / WEIGHTS_FILE).stat().st_size
+
+
+def _generation_config(shape: DecoderShape, temperature: float) -> dict[str, Any]:
+    """The endpoint's defaults, for ``generate`` and for servers that read this file.
+
+    Each is written, also where it asks for nothing, since what is left out every program fills
+    with another value: transformers samples from the 50 likeliest, vLLM at temperature 1.
+    """
+    return {
+        "do_sample": temperature > 0,
+        "temperature": temperature,
+        "top_k": 0,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
+        "bos_token_id": EOS_ID,
+        "eos_token_id": list(STOP_IDS),
+        "pad_token_id": EOS_ID,
+        # Not max_length, which counts the padding: in a batch it would cut the shorter prompts'
+        # answers before their end. Without either, transformers stops after 20 tokens.
+        "max_new_tokens": shape.context,
+    }
+
+
+def _tokenizer_config(shape: DecoderShape) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": shape.context,
+        "bos_token": EOS,
+        "eos_token": END,
+        "pad_token": EOS,
+        # Answers are written behind the prompt: padding between the two would be read as text.
+        "padding_side": "left",
+        "additional_special_tokens": list(SPECIALS),
+        "add_bos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": JINJA,
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def hf_parity(
+    folder: Path, reference: Decoder, tokens: Path, bounds: ParityConfig, pages: int = 0
+) -> Parity:
+    """Parity of a written folder: by transformers where it is installed, else by our own decoder.
+
+    The second reads the file's names, shapes and values, yet takes transformers' reading of them
+    on trust; ``measured_on`` says which it was. ``pages``: what ``ship_tokenizer`` returned.
+    """
+    cases = parity_cases(reference, tokens, bounds)
+    try:
+        form, where = transformers_form(folder), "transformers, CPU"
+    except ImportError:
+        form = torch_form(read_hf(folder))
+        where = "the folder's tensors in our own decoder: transformers is not installed"
+    return measure(form, cases, bounds, name="hf", measured_on=where, tokenizer_pages=pages)

@@ -1,0 +1,122 @@
+"""A transformers folder as a checkpoint to train on, to measure or to serve.
+
+    modelmill stage import_hf --input PATH --output DIR
+
+Qwen3, Llama, Qwen3Moe and Mixtral are read, from safetensors in float32, bfloat16 or float16.
+Where the folder's tokenizer has our special tokens, ``tokenizer.json`` lies beside the
+weights, so that the output serves as the input ``tokenizer`` of other stages too. Embeddings are
+often padded to a round number of rows; those beyond the tokenizer's ids are cut then, so that every
+stage finds a model of exactly its tokenizer's vocabulary.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from components.core.config.stage_config import StageConfig
+from components.core.errors import ConfigError, DataError
+from components.core.log import get_logger
+from components.core.store.artifact import Checkpoint, Export
+from components.core.store.workdir import Workdir
+from components.export.hf.hf_config import read_hf_config
+from components.export.hf.hf_tensors import fill_from
+from components.text.chat.chat_template import (
+    TOKENIZER_FILE,
+    open_tokenizer,
+    tokenizer_digest,
+    vocabulary_size,
+)
+from components.text.decoder_files import save_model
+
+if TYPE_CHECKING:
+    from models.decoder import Decoder
+    from models.shape import DecoderShape
+
+log = get_logger(__name__)
+
+
+class ImportConfig(StageConfig):
+    """What an imported folder must hold."""
+
+    tokenizer: bool | None = Field(
+        default=None,
+        description="whether its tokenizer is taken too; None: where it has our special tokens",
+    )
+
+
+def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint:
+    """The model of a transformers folder, its weights in float32.
+
+    Raises:
+        ConfigError: a class, field or tensor that the decoder cannot hold, or a tokenizer that is
+            asked for and does not fit; names it.
+        DataError: a file is missing or damaged.
+    """
+    source = work.path(folder)
+    work.progress.start(2, "steps")
+    model = read_hf(source)
+    work.progress.advance(note="weights")
+    padded = model.shape.vocabulary
+    size = _take_tokenizer(config, source, work.folder, model.shape)
+    if size is not None:
+        cut_vocabulary(model, size)
+        model.tokenizer = tokenizer_digest(source)
+    save_model(work.folder, model)
+    work.progress.advance(note=model.shape.hf_class)
+    stats = {
+        "parameters": model.shape.parameters,
+        "layers": model.shape.layers,
+        "tokenizer": float(size is not None),
+        "unused_rows": padded - model.shape.vocabulary,
+    }
+    return work.seal(Checkpoint, stats=stats)
+
+
+def read_hf(folder: Path) -> Decoder:
+    """The decoder in a transformers folder, float32, in evaluation mode.
+
+    Raises:
+        ConfigError: a class, field or tensor that the decoder cannot hold; names it.
+        DataError: a file is missing or damaged.
+    """
+    from models.decoder import Decoder
+
+    model = Decoder(read_hf_config(folder))
+    fill_from(folder, model)
+    return model.eval()
+
+
+def cut_vocabulary(model: Decoder, size: int) -> None:
+    """Keep the first ``size`` rows of embeddings and head: the others stand for no token."""
+    from torch import nn
+
+    tables = (model.embed_tokens, model.lm_head)
+    first, head = (nn.Parameter(table.weight[:size].detach().clone()) for table in tables)
+    model.embed_tokens.weight, model.embed_tokens.num_embeddings = first, size
+    model.lm_head.weight = first if model.shape.tied else head
+    model.lm_head.out_features = size
+    model.shape = replace(model.shape, vocabulary=size)
+
+
+def _take_tokenizer(
+    config: ImportConfig, source: Path, target: Path, shape: DecoderShape
+) -> int | None:
+    """Copy the folder's tokenizer where it fits; returns the rows that it uses, else None."""
+    if config.tokenizer is False:
+        return None
+    try:
+        size = vocabulary_size(open_tokenizer(source))
+        if size > shape.vocabulary:
+            raise DataError(f"it has {size} tokens, the model {shape.vocabulary}")
+    except DataError as error:
+        if config.tokenizer:
+            raise ConfigError(f"import_hf: the tokenizer does not fit: {error}") from error
+        log.warning("the tokenizer is left out: %s", error)
+        return None
+    shutil.copyfile(source / TOKENIZER_FILE, target / TOKENIZER_FILE)
+    return size

@@ -1,0 +1,189 @@
+"""The graph that onnxruntime serves: GroupQueryAttention, fused norms, one matmul for q, k and v.
+
+``GroupQueryAttention`` (com.microsoft) turns the positions, writes the new keys and values into
+the cache and attends, each row at its own length. So a batch may be ragged, and rows may join and
+leave between two steps. The calling convention is that of
+``components.export.onnx.ragged_runtime``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from components.core.errors import ConfigError
+from components.export.onnx.expert_graph import check_drawable, mixture
+from components.export.onnx.graph_builder import Array, GraphBuilder, Weights, assemble, cache_names
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from models.shape import DecoderShape
+
+_CONTRIB = "com.microsoft"
+_HEAD_STEP = 16
+
+
+def check_served(shape: DecoderShape) -> None:
+    """Refuse a shape that the graph cannot hold.
+
+    Raises:
+        ConfigError: onnxruntime's operator cannot take heads of this width, or the graphs lack
+            operators for the shape.
+    """
+    check_drawable(shape)
+    if shape.head_width % _HEAD_STEP:
+        raise ConfigError(
+            f"ONNX export: a head_width of {shape.head_width} is no multiple of {_HEAD_STEP}, "
+            "which onnxruntime's attention needs: choose another shape"
+        )
+
+
+def served_graph(weights: Weights) -> ModelProto:
+    """The float32 graph with a ragged KV cache.
+
+    Raises:
+        ConfigError: onnxruntime's operator cannot take heads of this width, or the graphs lack
+            operators for the shape.
+    """
+    shape = weights.shape
+    check_served(shape)
+    graph = GraphBuilder()
+    lengths = _lengths(graph)
+    past, present = cache_names(shape.layers)
+    table = graph.constant("embed_tokens.weight", weights.arrays["embed_tokens.weight"])
+    x = graph.add("Gather", table, "input_ids")
+    normed = _first_norm(graph, weights, x)
+    for layer in range(shape.layers):
+        cache = slice(2 * layer, 2 * layer + 2)
+        mixed = _attention(graph, weights, layer, normed, lengths, past[cache], present[cache])
+        place = f"layers.{layer}"
+        x, normed = _add_norm(graph, weights, x, mixed, f"{place}.post_attention_layernorm")
+        after = f"layers.{layer + 1}.input_layernorm" if layer + 1 < shape.layers else "norm"
+        x, normed = _add_norm(graph, weights, x, _mlp(graph, weights, place, normed), after)
+    head = graph.constant("lm_head.weight", weights.head)
+    graph.at("lm_head")
+    graph.many("MatMul", normed, head, outputs=["logits"])
+    return assemble(graph, shape, opsets={"": 23, _CONTRIB: 1}, present="present")
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Values that say where each row stands, int32."""
+
+    last: str
+    """[b]: position of the row's last token after this call."""
+    total: str
+    """[]: width of the mask, no less than any row's length."""
+    new: str
+    """[b]: how many tokens of the row are new."""
+
+
+def _lengths(graph: GraphBuilder) -> Lengths:
+    graph.at("lengths")
+    int32 = 6
+    counted = graph.add("ReduceSum", "attention_mask", graph.ints(1), keepdims=0)
+    last = graph.add("Sub", counted, graph.ints(1))
+    width = graph.add("Squeeze", graph.add("Shape", "attention_mask", start=1, end=2))
+    real = graph.add("GreaterOrEqual", "input_ids", graph.ints(0))
+    given = graph.add("ReduceSum", graph.add("Cast", real, to=7), graph.ints(1), keepdims=0)
+    new = graph.add("Min", given, counted)
+    return Lengths(*(graph.add("Cast", value, to=int32) for value in (last, width, new)))
+
+
+def _first_norm(graph: GraphBuilder, weights: Weights, x: str) -> str:
+    name = "layers.0.input_layernorm"
+    graph.at(name)
+    scale = graph.constant(f"{name}.weight", weights.vector(name))
+    return graph.add("RMSNormalization", x, scale, axis=-1, epsilon=weights.shape.norm_eps)
+
+
+def _add_norm(
+    graph: GraphBuilder, weights: Weights, x: str, change: str, name: str
+) -> tuple[str, str]:
+    """(x + change, its norm), in one operator."""
+    graph.at(name)
+    normed, total = f"{name}.normed", f"{name}.residual"
+    graph.many(
+        "SkipSimplifiedLayerNormalization",
+        x,
+        change,
+        graph.constant(f"{name}.weight", weights.vector(name)),
+        outputs=[normed, "", "", total],
+        domain=_CONTRIB,
+        epsilon=weights.shape.norm_eps,
+    )
+    return total, normed
+
+
+def _attention(
+    graph: GraphBuilder,
+    weights: Weights,
+    layer: int,
+    x: str,
+    lengths: Lengths,
+    past: list[str],
+    present: list[str],
+) -> str:
+    shape, place = weights.shape, f"layers.{layer}.self_attn"
+    graph.at(place)
+    names = [f"{place}.{part}_proj" for part in "qkv"]
+    joined = graph.linear(x, f"{place}.qkv_proj.weight", weights.linear(*names))
+    q_width, k_width = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    sizes = graph.ints(q_width, k_width, k_width)
+    q, k, v = graph.many("Split", joined, sizes, outputs=3, axis=-1)
+    if shape.qk_norm:
+        q = _head_norm(graph, weights, q, f"{place}.q_norm", shape.heads)
+        k = _head_norm(graph, weights, k, f"{place}.k_norm", shape.kv_heads)
+    near = {"local_window_size": shape.window} if shape.windowed(layer) else {}
+    output = f"{place}.mixed"
+    graph.many(
+        "GroupQueryAttention",
+        *(q, k, v, *past, lengths.last, lengths.total),
+        *(graph.constant("cos", weights.cos), graph.constant("sin", weights.sin)),
+        *("", "", "", "", "", "", "", lengths.new),  # query_seqlens is the 17th input
+        outputs=[output, *present],
+        domain=_CONTRIB,
+        num_heads=shape.heads,
+        kv_num_heads=shape.kv_heads,
+        do_rotary=1,
+        **near,
+    )
+    return graph.linear(output, f"{place}.o_proj.weight", weights.linear(f"{place}.o_proj"))
+
+
+def _head_norm(graph: GraphBuilder, weights: Weights, x: str, name: str, heads: int) -> str:
+    """RMSNorm of each head of x [b, t, h*d]."""
+    width = weights.shape.head_width
+    split = graph.add("Reshape", x, graph.ints(0, 0, heads, width))
+    scale = graph.constant(f"{name}.weight", weights.vector(name))
+    eps = weights.shape.norm_eps
+    normed = graph.add("RMSNormalization", split, scale, axis=-1, epsilon=eps)
+    return graph.add("Reshape", normed, graph.ints(0, 0, heads * width))
+
+
+def _mlp(graph: GraphBuilder, weights: Weights, place: str, x: str) -> str:
+    """down(silu(gate(x)) * up(x)), or the mixture of such."""
+    place, experts = f"{place}.mlp", weights.shape.experts
+    graph.at(place)
+    if experts is None:
+        pair = weights.linear(f"{place}.gate_proj", f"{place}.up_proj")
+        return _gated(graph, x, place, pair, weights.linear(f"{place}.down_proj"))
+
+    def expert(index: int) -> str:
+        stack = f"{place}.experts"
+        pair = weights.expert(f"{stack}.gate_up_proj", index)
+        down = weights.expert(f"{stack}.down_proj", index)
+        return _gated(graph, x, f"{stack}.{index}", pair, down)
+
+    scores = graph.linear(x, f"{place}.gate.weight", weights.linear(f"{place}.gate"))
+    return mixture(graph, experts, scores, expert)
+
+
+def _gated(graph: GraphBuilder, x: str, place: str, pair: Array, down: Array) -> str:
+    """One gated MLP; ``pair`` holds gate and up side by side."""
+    joined = graph.linear(x, f"{place}.gate_up_proj.weight", pair)
+    gate, up = graph.many("Split", joined, outputs=2, axis=-1, num_outputs=2)
+    silu = graph.many("QuickGelu", gate, outputs=1, domain=_CONTRIB, alpha=1.0)[0]
+    product = graph.add("Mul", silu, up)
+    return graph.linear(product, f"{place}.down_proj.weight", down)

@@ -1,0 +1,142 @@
+"""INT8 weights for the served graph: ``MatMulNBits``, 8 bits, symmetric, a scale a block.
+
+Every matmul with a constant weight is quantized, the language-model head among them; embeddings
+and norms stay float32. Activations are quantized inside the kernel (``accuracy_level`` 4), which
+can flip an argmax, so parity is measured on what comes out. Method: weight-only round-to-nearest
+by blocks, absmax scaling (LLM.int8(), arXiv:2208.07339, without its outlier columns).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from components.core.config.stage_config import StageConfig
+from components.core.errors import DataError, MillError
+from components.core.store.artifact import Checkpoint, Export, Tokens
+from components.core.store.workdir import Workdir
+from components.export.onnx.graph_builder import GRAPH_FILE, Array, save_graph
+from components.export.parity import (
+    ParityConfig,
+    measure,
+    parity_cases,
+    reference_model,
+    ship_tokenizer,
+    write_parity,
+)
+from components.export.parity_forms import served_form
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+class QuantizeConfig(StageConfig):
+    """INT8 weight-only quantization of the ONNX form."""
+
+    block: Literal[16, 32, 64, 128] = Field(default=32, description="weights that share a scale")
+    accuracy_level: Literal[0, 4] = Field(
+        default=4,
+        description="4 multiplies in int8 (fast); 0 multiplies in float32 (exact activations)",
+    )
+    parity: ParityConfig = Field(
+        default=ParityConfig(kl_max=2e-3, top1_min=0.97, difference_max=1.0),
+        description="bounds against the torch model",
+    )
+
+
+def quantize(
+    config: QuantizeConfig, model: Checkpoint, onnx: Export, tokens: Tokens, work: Workdir
+) -> Export:
+    """The ONNX form with INT8 weights, and its parity with the torch model.
+
+    Raises:
+        ConfigError: the inputs are of different tokenizers.
+        DataError: an input is damaged.
+        MillError: a matmul was passed over, or the file is no smaller.
+    """
+    work.progress.start(3, "steps")
+    source, target = work.path(onnx), work.folder / GRAPH_FILE
+    pages = ship_tokenizer("int8", work.path(model), work.path(tokens), source, work.folder)
+    graph = read_graph(source / GRAPH_FILE)
+    count = quantized_graph(graph, config)
+    size = save_graph(graph, target)
+    before = sum(path.stat().st_size for path in source.glob(f"{GRAPH_FILE}*"))
+    if size >= before:
+        raise MillError(f"quantize: {size} bytes are no fewer than the {before} of float32")
+    work.progress.advance(note=f"{count} matmuls")
+    reference = reference_model(work.path(model))
+    cases = parity_cases(reference, work.path(tokens), config.parity)
+    work.progress.advance(note="reference")
+    form = served_form(target)
+    where = f"onnxruntime, CPU, accuracy level {config.accuracy_level}"
+    parity = measure(
+        form, cases, config.parity, name="onnx-int8", measured_on=where, tokenizer_pages=pages
+    )
+    write_parity(work.folder, parity)
+    work.progress.advance(note=parity.note)
+    stats = {"bytes": size, "bytes_before": before, "matmuls": count, **parity.stats}
+    return work.seal(Export, stats=stats)
+
+
+def read_graph(path: Path) -> ModelProto:
+    """A saved graph with its weights.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise DataError(f"{path.parent.name}: {path.name} cannot be read: {error}") from error
+
+
+def quantized_graph(graph: ModelProto, config: QuantizeConfig) -> int:
+    """Replace the weight of every matmul by INT8 blocks, in place; returns how many there were.
+
+    Raises:
+        MillError: a matmul multiplies by something else than a weight, and would stay as it is.
+    """
+    from onnx import helper, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
+    matmuls = [node for node in graph.graph.node if node.op_type == "MatMul"]
+    for node in matmuls:
+        name = node.input[1]
+        if name not in weights:
+            raise MillError(f"quantize: {node.name} multiplies by {name}, which is no weight")
+        weight = numpy_helper.to_array(weights[name])
+        values, scales = quantize_blocks(weight, config.block)
+        graph.graph.initializer.remove(weights.pop(name))
+        parts = {f"{name}.int8": values, f"{name}.scales": scales}
+        graph.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in parts.items())
+        node.op_type, node.domain = "MatMulNBits", "com.microsoft"
+        node.input[1:] = parts
+        size = {"K": weight.shape[0], "N": weight.shape[1], "bits": 8, "block_size": config.block}
+        kernel = {"accuracy_level": config.accuracy_level} if config.accuracy_level else {}
+        node.attribute.extend(
+            helper.make_attribute(key, value) for key, value in {**size, **kernel}.items()
+        )
+    return len(matmuls)
+
+
+def quantize_blocks(weight: Array, block: int) -> tuple[Array, Array]:
+    """[in, out] float32 -> (uint8 [out, blocks, block] around 128, float32 scales [out, blocks]).
+
+    A weight is (value - 128) * scale, with scale = largest magnitude of the block / 127.
+    """
+    inputs, outputs = weight.shape
+    count = -(-inputs // block)
+    padded = np.zeros((outputs, count * block), dtype=np.float32)
+    padded[:, :inputs] = weight.T
+    blocks = padded.reshape(outputs, count, block)
+    scales = np.abs(blocks).max(-1) / np.float32(127)
+    steps = np.divide(
+        blocks, scales[..., None], out=np.zeros_like(blocks), where=scales[..., None] > 0
+    )
+    return (np.rint(steps) + 128).astype(np.uint8), scales

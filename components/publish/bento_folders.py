@@ -1,0 +1,156 @@
+"""The Bentos of the workspace, as folders: which one holds a version, which one is ``latest``.
+
+BentoML's store is files: a folder a version below ``bentos/modelmill`` and a text file ``latest``
+that names one. That file is what ``bentoml serve modelmill:latest`` goes by, and a promotion moves
+it; building a Bento does not.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.core.errors import DataError
+from components.core.settings import Settings
+from components.core.store.artifact import digest_file
+from components.core.store.workdir import write_durably
+from components.publish.registry.model_registry import BUNDLE_TAG, CHAMPION, Entry, entries
+
+NAME = "modelmill"
+LATEST = "latest"
+FILE_LIST = "files.json"
+"""name -> [bytes, sha256] of what was packed, beside it; Bentos of old have none."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a Bento says it holds."""
+
+    folder: str
+    """Its name below ``bentos_folder``."""
+    model: str
+    version: str
+    bundle: str
+    """Digest of the bundle."""
+
+
+def bentos_folder(settings: Settings) -> Path:
+    """Where BentoML's store keeps ours, a version a folder."""
+    return settings.bentos / "bentos" / NAME
+
+
+def read_packed(folder: Path) -> Packed | None:
+    """What a Bento's ``endpoint.json`` tells; None where it is no Bento of ours or damaged."""
+    try:
+        told = json.loads((folder / "src" / "endpoint.json").read_bytes())
+        return Packed(folder.name, str(told["model"]), str(told["version"]), str(told["bundle"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def all_packed(settings: Settings) -> list[tuple[Path, Packed | None]]:
+    """Every Bento's folder, newest first, with what it says it holds."""
+    folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
+    return [(folder, read_packed(folder)) for folder in folders]
+
+
+def write_file_list(source: Path) -> None:
+    """Write down what a folder that is to be packed holds, for ``damaged_files``."""
+    files = {
+        path.relative_to(source).as_posix(): [path.stat().st_size, digest_file(path)]
+        for path in sorted(source.rglob("*"))
+        if path.is_file()
+    }
+    (source / FILE_LIST).write_text(json.dumps(files, indent=1))
+
+
+def damaged_files(folder: Path, *, deep: bool = False) -> list[str]:
+    """What is wrong with the files of a Bento, a phrase each; empty where nothing is.
+
+    Args:
+        folder: the Bento's own, with ``src`` in it.
+        deep: read every file, too, and not only its size.
+    """
+    source = folder / "src"
+    try:
+        listed = json.loads((source / FILE_LIST).read_bytes())
+        files = {name: (int(size), str(digest)) for name, (size, digest) in listed.items()}
+    except FileNotFoundError:
+        return [f"{name} is gone" for name in _loaded(source) if not (source / name).is_file()]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return [f"{FILE_LIST} cannot be read"]
+    damaged = []
+    for name, (size, digest) in files.items():
+        path = source / name
+        if not path.is_file():
+            damaged.append(f"{name} is gone")
+        elif (now := path.stat().st_size) != size:
+            damaged.append(f"{name} has {now:,} bytes in place of {size:,}")
+        elif deep and digest_file(path) != digest:
+            damaged.append(f"{name} has another content than was packed")
+    return damaged
+
+
+def _loaded(source: Path) -> list[str]:
+    """What a server loads of a Bento without a list of its files."""
+    try:
+        form = str(json.loads((source / "endpoint.json").read_bytes())["form"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # ``read_packed`` tells of it
+    return [f"bundle/{form}/model.onnx", "bundle/tokenizer.json"]
+
+
+def check_whole(folder: Path) -> None:
+    """See that every file of a Bento is there, of the size it was packed with.
+
+    Raises:
+        DataError: one is not; names it and the way on.
+    """
+    if damaged := damaged_files(folder):
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise DataError(
+            f"the Bento {NAME}:{folder.name} is damaged: {damaged[0]}{more}; run the preset or "
+            "file that made it again, which packs it anew"
+        )
+
+
+def bento_of(settings: Settings, entry: Entry) -> str | None:
+    """The newest Bento that holds a version's bundle."""
+    wanted = (entry.model, entry.tags.get(BUNDLE_TAG))
+    for folder, packed in all_packed(settings):
+        if packed and (packed.model, packed.bundle) == wanted:
+            return folder.name
+    return None
+
+
+def latest(settings: Settings) -> str | None:
+    """The folder that the tag ``latest`` names; None where there is no tag."""
+    try:
+        return (bentos_folder(settings) / LATEST).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def champion_to_serve(settings: Settings, model: str | None = None) -> Entry | None:
+    """The champion of ``model``, else of the model whose champion moved last; None without one.
+
+    A promotion or rollback leaves ``latest`` at what it serves, so that names the model; one that
+    moves a champion beside an endpoint which serves another model does not. Where the Bento is
+    gone, or its model has no champion any more, the newest champion stands in.
+    """
+    champions = [entry for entry in entries(settings, model) if CHAMPION in entry.aliases]
+    folder = latest(settings)
+    packed = read_packed(bentos_folder(settings) / folder) if folder else None
+    if packed is not None:
+        champions.sort(key=lambda entry: entry.model != packed.model)  # stable: newest first
+    return champions[0] if champions else None
+
+
+def tag_latest(settings: Settings, folder: str | None) -> None:
+    """Let ``latest`` name a folder, or nothing."""
+    path = bentos_folder(settings) / LATEST
+    if folder is None:
+        path.unlink(missing_ok=True)
+    elif latest(settings) != folder:
+        write_durably(path, folder.encode())

@@ -1,0 +1,284 @@
+"""Everything a dossier tells of one version, read from the registry and the store. No MLflow."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+
+from components.core.settings import Settings
+from components.core.stats.figures import REPORT_FILE, Figure
+from components.core.store.artifact import ASIDE, DROPPED_BY, Checkpoint, Corpus, Pages, Tokens
+from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.shards import read_shard, shard_paths
+from components.publish.dossier.run_stages import RunStages, stages_of
+from components.publish.dossier.svg_charts import Series
+from components.publish.registry.model_registry import (
+    BUNDLE_TAG,
+    CHAMPION,
+    REPORTS,
+    TAG,
+    Entry,
+    entries,
+    holder,
+    stored_figures,
+)
+from components.text.pii.find_pii import ALL_KINDS
+from components.text.pii.redact import Redactor
+
+CURVE_FILE, BUNDLE_FILE, GATES_FILE, LEDGER = (
+    "curve.parquet",
+    "bundle.json",
+    "gates.json",
+    "ledger/",
+)
+EXCERPT_CHARACTERS = 320
+KEPT_EXAMPLES, DROPPED_EXAMPLES, HOSTS = 3, 8, 12
+PLOTTED = ("loss", "reward", "kl", "entropy")
+"""Columns of a curve that are worth a picture, each with a scale of its own."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as an example, personal data replaced."""
+
+    url: str
+    title: str
+    excerpt: str
+    reasons: tuple[str, ...] = ()
+    """``rule: score, bound`` of every rule that failed."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What one training wrote down on its way."""
+
+    stage: str
+    column: str
+    series: Series
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One version, whole."""
+
+    entry: Entry
+    champion: Entry | None
+    chain: list[Node]
+    bundle: dict[str, Any]
+    gates: list[dict[str, Any]]
+    figures: dict[str, Figure]
+    champion_figures: dict[str, Figure]
+    examples: list[dict[str, Any]]
+    """Questions with the answers of the model and of the fine-tuned one."""
+    plain_answers: list[dict[str, Any]]
+    """Plain questions, those of held-out pages first, chosen evenly and not by quality."""
+    funnel: list[tuple[str, float]]
+    reasons: list[tuple[str, int]]
+    redacted: list[tuple[str, int]]
+    hosts: list[tuple[str, int]]
+    kept: list[Page]
+    dropped: list[Page]
+    curves: list[Curves]
+    made: RunStages
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """(stage, its note) of each stage that had one: how ``keep_best`` chose."""
+        return [(self.made.of(node), node.note) for node in self.chain if node.note]
+
+    def node(self, format_: str) -> Node | None:
+        """The last made of a format in the chain."""
+        return next((node for node in reversed(self.chain) if node.format == format_), None)
+
+
+def gather(settings: Settings, entry: Entry) -> Facts:
+    """Read it all; what is gone (collected, purged) is left out of the dossier.
+
+    Raises:
+        DataError: a shard or report that is there cannot be read.
+    """
+    graph = ArtifactGraph.read(settings.store)
+    digests = [v for k, v in sorted(entry.tags.items()) if k.startswith(TAG) and graph.of(v)]
+    chain = graph.chain(digests)
+    files = entry.files(settings)
+    champion = holder(entries(settings, entry.model), CHAMPION)
+    rival = champion if champion is not None and champion != entry else None
+    corpus = _selected(chain)
+    kept, dropped = _examples(settings.store, graph, corpus)
+    made = stages_of(settings.runs, entry.uri)
+    return Facts(
+        entry=entry,
+        champion=rival,
+        chain=chain,
+        bundle=_json(files / BUNDLE_FILE, {}),
+        gates=_json(files / GATES_FILE, []),
+        figures=stored_figures(settings, entry),
+        champion_figures=stored_figures(settings, rival) if rival else {},
+        examples=_answers(files, "compare"),
+        plain_answers=sorted(_answers(files, "facts"), key=lambda one: one["group"] != "heldout"),
+        funnel=_funnel(chain, corpus),
+        reasons=_set_aside(chain, corpus) + _counted(corpus, DROPPED_BY),
+        redacted=_counted(corpus, "redacted_"),
+        hosts=_hosts(settings.store, corpus),
+        kept=kept,
+        dropped=dropped,
+        curves=_curves(settings.store, chain, made),
+        made=made,
+    )
+
+
+def bundle_of(entry: Entry) -> str:
+    """Digest of the bundle that a version holds."""
+    return entry.tags.get(BUNDLE_TAG, "")
+
+
+def _json(path: Path, otherwise: Any) -> Any:
+    return json.loads(path.read_bytes()) if path.is_file() else otherwise
+
+
+def _answers(files: Path, name: str) -> list[dict[str, Any]]:
+    """The examples of one of a version's reports; none where it has no such report."""
+    report = _json(files / REPORTS / name / REPORT_FILE, {})
+    return list(report.get("examples", []))
+
+
+def _selected(chain: Sequence[Node]) -> Node | None:
+    """The corpus that the model was trained on: one with a ledger."""
+    corpora = (node for node in reversed(chain) if node.format == Corpus.format)
+    return next((c for c in corpora if any(name.startswith(LEDGER) for name in c.files)), None)
+
+
+def _funnel(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, float]]:
+    """Pages at every narrowing, from what was fetched to what was trained on."""
+    rows: list[tuple[str, float]] = []
+    crawls = [node for node in chain if node.format == Pages.format]
+    if crawls:
+        rows.append(("pages fetched", sum(node.stats.get("pages", 0.0) for node in crawls)))
+    if corpus is not None:
+        kept, dropped = corpus.stats.get("kept", 0.0), corpus.stats.get("dropped", 0.0)
+        rows += [("documents extracted", kept + dropped), ("documents kept", kept)]
+    for node in chain:
+        if node.format == Tokens.format:
+            rows += [
+                ("pages trained on", node.stats.get("train_pages", 0.0)),
+                ("pages held out", node.stats.get("heldout_pages", 0.0)),
+            ]
+    return rows
+
+
+def _set_aside(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, int]]:
+    """Fetched pages that gave no document: what ``extract`` counted, by reason."""
+    parents = set(corpus.parents.values()) if corpus is not None else set()
+    raw = next((node for node in chain if node.digest in parents), None)
+    found = _counted(raw if raw is not None and raw.format == Corpus.format else None, ASIDE)
+    return [(f"set aside: {reason.replace('_', ' ')}", count) for reason, count in found if count]
+
+
+def _counted(corpus: Node | None, prefix: str) -> list[tuple[str, int]]:
+    stats = corpus.stats if corpus is not None else {}
+    found = [(k.removeprefix(prefix), int(v)) for k, v in stats.items() if k.startswith(prefix)]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _hosts(store: Path, corpus: Node | None) -> list[tuple[str, int]]:
+    """Sources of the kept pages by characters of text, the largest first."""
+    if corpus is None:
+        return []
+    sizes: Counter[str] = Counter()
+    for path in shard_paths(store / corpus.name):
+        for row in read_shard(path, ["url", "text"]).to_pylist():
+            sizes[_place(row["url"])] += len(row["text"])
+    return sizes.most_common(HOSTS)
+
+
+def _place(url: str) -> str:
+    """A page's host and, below it, the first part of its path: a section of a site."""
+    parts = urlsplit(url)
+    first = parts.path.strip("/").partition("/")[0]
+    return (
+        f"{parts.hostname or parts.scheme}/{first}"
+        if "/" in parts.path.strip("/")
+        else (parts.hostname or parts.scheme)
+    )
+
+
+def _examples(
+    store: Path, graph: ArtifactGraph, corpus: Node | None
+) -> tuple[list[Page], list[Page]]:
+    """Pages kept, and pages dropped for as many different reasons as there are."""
+    if corpus is None:
+        return [], []
+    names = sorted(name for name in corpus.files if name.startswith(LEDGER))
+    rows = [row for name in names for row in read_shard(store / corpus.name / name).to_pylist()]
+    dropped, seen = [], Counter[tuple[str, ...]]()
+    for row in sorted((row for row in rows if not row["kept"]), key=lambda row: row["id"]):
+        reasons = tuple(row["reasons"])
+        seen[reasons] += 1
+        dropped.append((seen[reasons], row))
+    dropped.sort(key=lambda pair: pair[0])
+    chosen = [row for _, row in dropped[:DROPPED_EXAMPLES]]
+    kept = [row for row in sorted(rows, key=lambda row: row["id"]) if row["kept"]][:KEPT_EXAMPLES]
+    raw = next(iter(graph.of(corpus.parents.get("corpus", ""))), None)
+    wanted = {row["id"] for row in (*chosen, *kept)}
+    texts = _texts(store, raw or corpus, wanted)
+    return (
+        [_page(row, texts) for row in kept],
+        [_page(row, texts) for row in chosen],
+    )
+
+
+def _texts(store: Path, corpus: Node, wanted: set[str]) -> dict[str, tuple[str, str]]:
+    """Document id -> (title, text)."""
+    found: dict[str, tuple[str, str]] = {}
+    for path in shard_paths(store / corpus.name):
+        for row in read_shard(path, ["id", "title", "text"]).to_pylist():
+            if row["id"] in wanted:
+                found[row["id"]] = (row["title"], row["text"])
+    return found
+
+
+def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> Page:
+    title, text = texts.get(row["id"], ("", ""))
+    lines = (" ".join(line.split()) for line in text[: 4 * EXCERPT_CHARACTERS].splitlines())
+    clean = Redactor(frozenset(ALL_KINDS)).clean("\n".join(line for line in lines if line))
+    failed = [rule for rule in row["rules"] if not rule["passed"]]
+    reasons = [f"{rule['rule']}: {_bound(rule)}" for rule in failed]
+    if row["twin"]:
+        how = "of it stands in" if "passages" in row["reasons"] else "like"
+        reasons.append(f"{row['reasons'][0]}: {row['similarity']:.3f} {how} a page that is kept")
+    if row.get("item"):
+        reasons.append(f"contamination: holds {row['item']}")
+    excerpt = clean[:EXCERPT_CHARACTERS] + ("…" if len(clean) > EXCERPT_CHARACTERS else "")
+    return Page(row["url"], title, excerpt, tuple(reasons))
+
+
+def _bound(rule: dict[str, Any]) -> str:
+    least, most = rule["at_least"], rule["at_most"]
+    told = f"{rule['score']:.4g}"
+    if least is not None and not math.isnan(least):
+        told += f", at least {least:.4g}"
+    if most is not None and not math.isnan(most):
+        told += f", at most {most:.4g}"
+    return told
+
+
+def _curves(store: Path, chain: Sequence[Node], made: RunStages) -> list[Curves]:
+    """Every column worth a picture of every training in the chain."""
+    found = []
+    for node in chain:
+        if node.format != Checkpoint.format or CURVE_FILE not in node.files:
+            continue
+        table = pq.read_table(store / node.name / CURVE_FILE).to_pydict()
+        for column in PLOTTED:
+            if column in table and len(table[column]) > 1:
+                series = Series(column, table["step"], table[column])
+                found.append(Curves(made.of(node), column, series))
+    return found

@@ -1,0 +1,53 @@
+"""What the run that registered a version called its stages: ``int8``, where a manifest has only
+``components.export.quantize.quantize``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from components.core.store.lineage_graph import Node
+
+
+@dataclass(frozen=True)
+class RunStages:
+    """The run behind a version, as its record tells; empty where no record is left."""
+
+    run: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Place and digest of a sealed artifact -> the stage that made or found it."""
+
+    def of(self, node: Node) -> str:
+        """The run's name for a stage, else its function's."""
+        # Two stages may come to one content; another run may have found it in another place.
+        return self.names.get(node.name) or self.names.get(node.digest, node.stage)
+
+
+def stages_of(runs: Path, uri: str) -> RunStages:
+    """The first run that came to the version ``uri``; what later runs do changes nothing here."""
+    found = sorted(_registered(runs, uri), key=lambda pair: pair[0])
+    return found[0][1] if found else RunStages()
+
+
+def _registered(runs: Path, uri: str) -> Iterator[tuple[str, RunStages]]:
+    """(start, stages) of every run that came to a version."""
+    named = uri.encode()
+    for path in runs.glob("*.json"):
+        try:
+            content = path.read_bytes()
+            if named not in content:
+                continue
+            record = json.loads(content)
+            steps = record["steps"]
+            if not any(step["stage"] == "register" and step["artifact"] == uri for step in steps):
+                continue
+            names: dict[str, str] = {}
+            for step in steps:
+                if step["artifact"].startswith("sealed/"):
+                    names.setdefault(step["artifact"], step["stage"])
+                    names.setdefault(step["digest"], step["stage"])
+            yield str(record["started"]), RunStages(str(record["run"]), names)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # deleted meanwhile, or no record of a run; `modelmill doctor` tells of it

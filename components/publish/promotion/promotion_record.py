@@ -1,0 +1,300 @@
+"""A promotion as one record: registry, Bento tag and running endpoint move together or not at all.
+
+``<home>/promotion.json`` is the journal of the one promotion (or rollback) that is under way:
+
+    1. journal      what moves, from where to where, who and why; on the disk before anything else
+    2. prepare      the keeper of a running endpoint starts the new server and says it is ready
+    3. aliases      champion, previous, challenger and the tags, in one transaction of the registry
+    4. tag          the Bento tag ``latest``
+    5. switch       the endpoint's requests go to the new server
+    6. audit        one entry
+    7. the journal is removed
+
+Killed before 3, nothing has moved, and the next command takes it back; killed after it, the next
+command completes it (``recover``). Every step may be done twice. A step that fails is taken back
+in the same way, from the journal.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.core.errors import DataError, MillError
+from components.core.log import get_logger
+from components.core.settings import Settings
+from components.core.store.artifact import canonical
+from components.core.store.workdir import full_disk_is_one_line, write_durably
+from components.publish import bento_folders
+from components.publish.promotion import audit_log
+from components.publish.promotion.endpoint_swap import Handover, Served
+from components.publish.registry import model_registry
+
+TOKEN_TAG = model_registry.TAG + "promotion"
+"""On a version that was moved to: which journal moved it there last."""
+PROMOTED, ROLLED_BACK, REPACKED, ABANDONED = "promoted", "rolled back", "repacked", "abandoned"
+"""Events of the audit log."""
+READY_SECONDS, SWITCH_SECONDS = 60.0, 30.0
+log = get_logger(__name__)
+_CUT_OFF = "it was cut off before anything had moved"
+
+
+class AliasMove(BaseModel):
+    """One alias, from one version to another; None is no version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alias: str
+    before: int | None
+    after: int | None
+
+
+class TagMove(BaseModel):
+    """One tag of one version, from one value to another; None is no tag."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    key: str
+    before: str | None
+    after: str | None
+
+
+class Intent(BaseModel):
+    """The journal: all that is needed to complete a promotion or to take it back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    event: str
+    model: str
+    version: int
+    """The champion-to-be."""
+    bento: str
+    """Folder of its Bento."""
+    former: int | None
+    """The champion before."""
+    former_bento: str | None
+    latest_before: str | None
+    """What the Bento tag named before."""
+    endpoint: bool
+    """Whether tag and endpoint move along: not while the endpoint serves another model."""
+    aliases: tuple[AliasMove, ...]
+    tags: tuple[TagMove, ...]
+    by: str
+    why: str
+    facts: dict[str, Any] = Field(default_factory=dict)
+    """More for the audit log: the gates' digest, an approval."""
+    back: str = ""
+    """Why it is being taken back; empty while it goes forward."""
+
+    @property
+    def served(self) -> Served:
+        """What the endpoint is to serve."""
+        return Served(self.model, str(self.version), self.bento)
+
+    @property
+    def served_before(self) -> Served | None:
+        """What it served."""
+        if self.former is None or self.former_bento is None:
+            return None
+        return Served(self.model, str(self.former), self.former_bento)
+
+    @property
+    def noun(self) -> str:
+        """As a sentence names it."""
+        action = "rollback" if self.event == ROLLED_BACK else "promotion"
+        return f"{action} of {self.model} to version {self.version}"
+
+
+def moves_endpoint(settings: Settings, model: str) -> bool:
+    """Whether tag and endpoint go along: a running endpoint of another model is left alone."""
+    status = Handover(settings).status()
+    return status is None or status.takes(model)
+
+
+def carry_out(settings: Settings, intent: Intent) -> None:
+    """All steps. The caller holds the registry's lock and has called ``finish_earlier``.
+
+    Raises:
+        MillError: a step could not be done; nothing has moved, or all of it was moved back.
+    """
+    audit_log.check_end(settings)
+    with full_disk_is_one_line(settings.home):
+        _write(settings, intent)
+        _reached("journal")
+        try:
+            if intent.endpoint and Handover(settings).running():
+                Handover(settings).prepare(intent.served, READY_SECONDS)
+            _reached("prepare")
+        except MillError as error:
+            _take_back(settings, intent, str(error))
+            raise type(error)(f"{error}; nothing has moved") from error
+        _go_forward(settings, intent)
+
+
+def recover(settings: Settings, *, wait: bool = True) -> str | None:
+    """Finish what a kill cut off; what was done, in a line, or None where there was nothing.
+
+    Call it before the endpoint's keeper begins, or from another process: it asks the keeper.
+    Without ``wait``, a promotion that another process is at work on is left to it.
+
+    Raises:
+        DataError: the journal or the audit log is damaged.
+        MillError: it could be neither completed nor taken back; the message says why.
+    """
+    if not _path(settings).exists():
+        return None
+    if wait:
+        with model_registry.registry_lock(settings):
+            return finish_earlier(settings)
+    with model_registry.registry_lock_if_free(settings) as free:
+        return finish_earlier(settings) if free else None
+
+
+def finish_earlier(settings: Settings) -> str | None:
+    """``recover`` for whoever holds the registry's lock."""
+    intent = _read(settings)
+    if intent is None:
+        return None
+    done = _finish(settings, intent)
+    log.warning("%s", done)
+    return done
+
+
+def _finish(settings: Settings, intent: Intent) -> str:
+    with full_disk_is_one_line(settings.home):
+        if intent.back or not _has_moved(settings, intent):
+            _take_back(settings, intent, intent.back or _CUT_OFF)
+            return f"the {intent.noun}, which was cut off, is taken back"
+        try:
+            _go_forward(settings, intent, completed=True)
+        except MillError as error:
+            if _path(settings).exists():
+                raise
+            return str(error)
+    return f"the {intent.noun}, which was cut off, is completed"
+
+
+def _go_forward(settings: Settings, intent: Intent, *, completed: bool = False) -> None:
+    """From the aliases on; a step that cannot be done takes everything back.
+
+    Raises:
+        MillError: it was taken back.
+    """
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("aliases", lambda: _move_aliases(settings, intent)),
+        ("tag", lambda: _move_tag(settings, intent)),
+        ("switch", lambda: _switch(settings, intent)),
+    )
+    for name, step in steps:
+        try:
+            step()
+        except MillError as error:
+            _take_back(settings, intent, str(error))
+            raise type(error)(f"{error}; the {intent.noun} is taken back") from error
+        _reached(name)
+    told = {"completed_later": True} if completed else {}
+    _tell(settings, intent, intent.event, **intent.facts, **told)
+    _reached("audit")
+    _path(settings).unlink()
+    _reached("end")
+
+
+def _take_back(settings: Settings, intent: Intent, reason: str) -> None:
+    """Undo whatever was done, journalled too: killed, the next command goes on taking it back."""
+    intent = intent.model_copy(update={"back": reason})
+    _write(settings, intent)
+    _reached("back")
+    if _has_moved(settings, intent):
+        model_registry.write(
+            settings,
+            intent.model,
+            {move.alias: move.before for move in intent.aliases},
+            {(move.version, move.key): move.before for move in intent.tags},
+        )
+    _reached("aliases back")
+    if intent.endpoint:
+        if bento_folders.latest(settings) != intent.latest_before:
+            bento_folders.tag_latest(settings, intent.latest_before)
+        _reached("tag back")
+        _endpoint_back(settings, intent)
+    _reached("endpoint back")
+    _tell(settings, intent, ABANDONED, attempt=intent.event, reason=reason)
+    _reached("audit back")
+    _path(settings).unlink(missing_ok=True)
+
+
+def _endpoint_back(settings: Settings, intent: Intent) -> None:
+    """The former server takes the requests again; the new one is stopped."""
+    handover = Handover(settings)
+    if not handover.running():
+        return
+    former, status = intent.served_before, handover.status()
+    if former is not None and status is not None and status.serving == intent.served:
+        handover.switch(former, READY_SECONDS)
+    if former != intent.served:
+        handover.drop(intent.served)
+
+
+def _has_moved(settings: Settings, intent: Intent) -> bool:
+    found = model_registry.entries(settings, intent.model)
+    return any(
+        entry.version == intent.version and entry.tags.get(TOKEN_TAG) == intent.token
+        for entry in found
+    )
+
+
+def _move_aliases(settings: Settings, intent: Intent) -> None:
+    model_registry.write(
+        settings,
+        intent.model,
+        {move.alias: move.after for move in intent.aliases},
+        {(move.version, move.key): move.after for move in intent.tags},
+    )
+
+
+def _move_tag(settings: Settings, intent: Intent) -> None:
+    if intent.endpoint:
+        bento_folders.tag_latest(settings, intent.bento)
+
+
+def _switch(settings: Settings, intent: Intent) -> None:
+    if intent.endpoint:
+        Handover(settings).switch(intent.served, SWITCH_SECONDS)
+
+
+def _tell(settings: Settings, intent: Intent, event: str, /, **facts: Any) -> None:
+    about = {"model": intent.model, "version": intent.version, "bento": intent.bento}
+    from_where = {"former": intent.former, "former_bento": intent.former_bento}
+    said = {"by": intent.by, "why": intent.why}
+    audit_log.append_once(settings, intent.token, event, **about, **from_where, **said, **facts)
+
+
+def _reached(step: str) -> None:
+    """Called after each step: where a test ends the process."""
+
+
+def _path(settings: Settings) -> Path:
+    return settings.home / "promotion.json"
+
+
+def _write(settings: Settings, intent: Intent) -> None:
+    write_durably(_path(settings), canonical(intent.model_dump(mode="json")))
+
+
+def _read(settings: Settings) -> Intent | None:
+    path = _path(settings)
+    try:
+        return Intent.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise DataError(
+            f"{path}: the journal of a promotion cannot be read; see what is champion with "
+            "`modelmill models`, then delete the file"
+        ) from error

@@ -1,0 +1,50 @@
+"""MLflow's UI over the workspace's registry, run by ``python -m`` with the PORT.
+
+``mlflow server`` is a process that starts another one and waits for it; here the same application
+runs in one process, which takes half the memory and dies as a whole.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from components.core import settings
+from components.core.process.ports import LOOPBACK
+from components.core.settings import Settings
+from components.core.tracking import artifact_root, connect
+
+
+def browse(found: Settings, port: int) -> None:
+    """Serve the UI on a loopback port until SIGTERM; other host names than its own are refused."""
+    settings.export(
+        {
+            "MLFLOW_SERVER_ALLOWED_HOSTS": f"{LOOPBACK}:{port},localhost:{port}",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "_MLFLOW_SGI_NAME": "uvicorn",
+        }
+    )
+    connect(found)  # makes the database whole where there is none
+    from mlflow.server import constants
+    from mlflow.server.handlers import initialize_backend_stores
+
+    settings.export(
+        {
+            constants.BACKEND_STORE_URI_ENV_VAR: found.mlflow_uri,
+            constants.REGISTRY_STORE_URI_ENV_VAR: found.mlflow_uri,
+            constants.ARTIFACT_ROOT_ENV_VAR: artifact_root(found),
+        }
+    )
+    initialize_backend_stores(found.mlflow_uri, found.mlflow_uri, artifact_root(found))
+    import uvicorn
+
+    uvicorn.run(
+        "mlflow.server.fastapi_app:app",
+        host=LOOPBACK,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+
+
+if __name__ == "__main__":
+    browse(settings.load(), int(sys.argv[1]))

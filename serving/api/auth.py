@@ -1,0 +1,139 @@
+"""Stands before every route: who may ask, from where, and how much.
+
+With a key, ``Authorization: Bearer`` must carry it. Without one, only this machine is answered,
+and only under a loopback name, so that no web page can reach the endpoint through a browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from components.core.errors import ConfigError
+from serving.api.error_responses import Refusal
+from serving.api.limits import Limits
+
+_LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]", ""}
+_DRAINED_BYTES = 16 << 20
+"""Read on and forgotten, so that a client which sent too much still reads the refusal."""
+
+
+def check_host(host: str, api_key: str | None) -> None:
+    """Refuse to listen beyond this machine without a key.
+
+    Raises:
+        ConfigError: names the mend.
+    """
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise ConfigError(f"--host {host}: not an address; give 127.0.0.1 or 0.0.0.0") from None
+    if not loopback and not api_key:
+        raise ConfigError(
+            f"--host {host}: others could reach the model; set MODELMILL_API_KEY, "
+            "or listen on 127.0.0.1"
+        )
+
+
+def check_key(headers: Headers, api_key: str) -> None:
+    """Compare the bearer token in constant time.
+
+    Raises:
+        Refusal: 401.
+    """
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+    wanted = hashlib.sha256(api_key.encode()).digest()
+    if not hmac.compare_digest(given, wanted) or scheme.lower() != "bearer":
+        raise Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def check_local(scope: Scope, headers: Headers) -> None:
+    """Without a key: the caller and the name it called must be of this machine.
+
+    Raises:
+        Refusal: 403.
+    """
+    client = scope.get("client")
+    name = headers.get("host", "")
+    if not name.endswith("]"):
+        name = name.rpartition(":")[0] or name
+    try:
+        loopback = client is None or ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback or name.lower() not in _LOOPBACK_NAMES:
+        raise Refusal(
+            403,
+            "Without MODELMILL_API_KEY this endpoint answers its own machine alone.",
+            code="forbidden",
+        )
+
+
+class Guard:
+    """ASGI middleware: checks the caller, then reads the whole body within bounds."""
+
+    def __init__(self, app: ASGIApp, limits: Limits, api_key: str | None) -> None:
+        self.app, self.limits, self.api_key = app, limits, api_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            if self.api_key:
+                check_key(headers, self.api_key)
+            else:
+                check_local(scope, headers)
+            body = await self._read(headers, receive)
+        except Refusal as refusal:
+            await refusal.response()(scope, receive, send)
+            return
+        await self.app(scope, _replay(body, receive), send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body.
+
+        Raises:
+            Refusal: 413 or 408.
+        """
+        most = self.limits.body_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                while True:
+                    message = await receive()
+                    chunk = message.get("body", b"")
+                    size += len(chunk)
+                    if size <= most:
+                        chunks.append(chunk)
+                    if not message.get("more_body", False) or size > _DRAINED_BYTES + most:
+                        break
+        except TimeoutError:
+            raise Refusal(408, "The request took too long to arrive.", code="timeout") from None
+        if size > most:
+            raise Refusal(
+                413, f"The request is larger than {most} bytes.", code="request_too_large"
+            )
+        return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """``receive`` with the body given once more; then whatever the client does next."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

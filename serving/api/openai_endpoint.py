@@ -1,0 +1,198 @@
+"""The endpoint, in OpenAI's schema: models, chat completions and completions, streamed or whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+
+from components.text.chat.chat_template import EOS_ID, chat_ids, plain_ids
+from serving.api.auth import Guard
+from serving.api.disconnect import EventStream, until_hangup
+from serving.api.error_responses import Refusal, install, model_failed, queue_full, too_long
+from serving.api.limits import Limits
+from serving.api.request_schema import ChatRequest, CompletionRequest, Request, Usage
+from serving.api.response_format import Answer, Shape, chat_shape, completion_shape
+from serving.engine.batching_engine import Broken, Engine, Generation
+from serving.engine.detokenize import TextStream
+from serving.engine.scheduler import QueueFull
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model, ready to answer."""
+
+    model: str
+    """The name that requests ask for."""
+    created: int
+    """Unix seconds."""
+    fingerprint: str
+    """Names the very weights: equal seeds give equal answers under one fingerprint."""
+    tokenizer: Tokenizer
+    table: Sequence[bytes]
+    """The bytes of each token."""
+    engine: Engine
+    limits: Limits
+
+
+def create_app(served: Served, api_key: str | None) -> ASGIApp:
+    """The routes below ``/v1``, behind the guard."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    install(app)
+
+    @app.get("/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_card(served)]}
+
+    @app.get("/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        _check_model(served, name)
+        return _card(served)
+
+    @app.post("/chat/completions")
+    async def chat(request: ChatRequest, http: HttpRequest) -> Response:
+        prompt = await asyncio.to_thread(chat_ids, served.tokenizer, request.messages)
+        return await _answer(served, request, prompt, request.limit, chat_shape, http)
+
+    @app.post("/completions")
+    async def complete(request: CompletionRequest, http: HttpRequest) -> Response:
+        text = await asyncio.to_thread(plain_ids, served.tokenizer, request.prompt)
+        shape = completion_shape
+        return await _answer(served, request, [EOS_ID, *text], request.limit, shape, http)
+
+    return Guard(app, served.limits, api_key)
+
+
+def _card(served: Served) -> dict[str, Any]:
+    return {
+        "id": served.model,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "modelmill",
+        "context_length": served.engine.context,
+    }
+
+
+def _check_model(served: Served, name: str) -> None:
+    if name != served.model:
+        raise Refusal(
+            404,
+            f"The model '{name}' does not exist; this endpoint serves '{served.model}'.",
+            code="model_not_found",
+            param="model",
+        )
+
+
+def _start(
+    served: Served, request: Request, prompt: Sequence[int], limit: int | None
+) -> Generation:
+    """Give a request to the engine.
+
+    Raises:
+        Refusal: unknown model, too long, too many stop strings, queue full.
+    """
+    _check_model(served, request.model)
+    most = served.limits.stop_strings
+    if len(request.stops) > most:
+        raise Refusal(400, f"stop: at most {most} strings", param="stop", code="invalid_value")
+    engine = served.engine
+    if len(prompt) >= engine.context:
+        raise too_long(engine.context, len(prompt))
+    sampling = request.sampling(served.limits.temperature)
+    try:
+        return engine.submit(prompt, sampling, limit or engine.context)
+    except QueueFull:
+        raise queue_full() from None
+
+
+async def _answer(
+    served: Served,
+    request: Request,
+    prompt: Sequence[int],
+    limit: int | None,
+    shape: Shape,
+    http: HttpRequest,
+) -> Response:
+    """Answer at once or as a stream; the engine is told when nobody listens any more."""
+    generation = _start(served, request, prompt, limit)
+    answer = Answer(
+        identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
+        created=int(time.time()),
+        model=served.model,
+        fingerprint=served.fingerprint,
+        shape=shape,
+    )
+    text = TextStream(served.table, request.stops)
+    if request.stream:
+        return EventStream(_events(answer, generation, text, request.wants_usage))
+    whole = await until_hangup(http.receive, _collect(generation, text))
+    if whole is None:
+        return Response(status_code=499)
+    return JSONResponse(answer.whole(whole, _finish(generation, text), _usage(generation)))
+
+
+async def _collect(generation: Generation, text: TextStream) -> str:
+    try:
+        return "".join([piece async for piece in _pieces(generation, text)])
+    except Broken:
+        raise model_failed() from None
+
+
+async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[str, None]:
+    """Text as it can be shown; frees the engine's row however it ends."""
+    try:
+        async for token in generation:
+            piece = text.push(token)
+            if piece:
+                yield piece
+            if text.stopped:
+                return
+        if rest := text.finish():
+            yield rest
+    finally:
+        generation.cancel()
+
+
+async def _events(
+    answer: Answer, generation: Generation, text: TextStream, wants_usage: bool
+) -> AsyncGenerator[str, None]:
+    """The payloads of a stream, ``[DONE]`` last."""
+    pieces = _pieces(generation, text)
+    try:
+        if opening := answer.opening():
+            yield _json(opening)
+        async for piece in pieces:
+            yield _json(answer.piece(piece))
+        yield _json(answer.closing(_finish(generation, text)))
+        if wants_usage:
+            yield _json(answer.usage(_usage(generation)))
+        yield "[DONE]"
+    except Broken:
+        yield _json(model_failed().body)
+    finally:
+        generation.cancel()
+        await pieces.aclose()
+
+
+def _finish(generation: Generation, text: TextStream) -> str:
+    return "stop" if text.stopped else generation.finish or "stop"
+
+
+def _usage(generation: Generation) -> Usage:
+    return Usage(prompt_tokens=len(generation.prompt), completion_tokens=generation.count)
+
+
+def _json(payload: dict[str, Any]) -> str:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,97 @@
+"""How an answer is written down: whole, or as the chunks of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from serving.api.request_schema import Usage
+
+Choice = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What differs between chat and plain completions."""
+
+    prefix: str
+    whole: str
+    """``object`` of a whole answer."""
+    chunk: str
+    """``object`` of a stream's chunks."""
+    text: Callable[[str], Choice]
+    """The part of a whole answer's choice that holds the text."""
+    delta: Callable[[str | None], Choice]
+    """The part of a chunk's choice that holds a piece; None in the closing chunk."""
+    opens: bool
+    """The stream begins with a chunk that names the role."""
+
+
+chat_shape = Shape(
+    prefix="chatcmpl",
+    whole="chat.completion",
+    chunk="chat.completion.chunk",
+    text=lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+    delta=lambda piece: {"delta": {} if piece is None else {"content": piece}},
+    opens=True,
+)
+completion_shape = Shape(
+    prefix="cmpl",
+    whole="text_completion",
+    chunk="text_completion",
+    text=lambda text: {"text": text},
+    delta=lambda piece: {"text": piece or ""},
+    opens=False,
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The envelope of one answer."""
+
+    identifier: str
+    created: int
+    model: str
+    fingerprint: str
+    shape: Shape
+
+    def whole(self, text: str, finish: str, usage: Usage) -> dict[str, Any]:
+        """The answer in one piece."""
+        choice = _choice(self.shape.text(text), finish)
+        return {**self._envelope(self.shape.whole, [choice]), "usage": usage.counted()}
+
+    def opening(self) -> dict[str, Any] | None:
+        """The first chunk of a stream, if its shape has one."""
+        if not self.shape.opens:
+            return None
+        return self._chunk({"delta": {"role": "assistant", "content": ""}}, None)
+
+    def piece(self, text: str) -> dict[str, Any]:
+        """A chunk with some text."""
+        return self._chunk(self.shape.delta(text), None)
+
+    def closing(self, finish: str) -> dict[str, Any]:
+        """The chunk that says why the text ended."""
+        return self._chunk(self.shape.delta(None), finish)
+
+    def usage(self, usage: Usage) -> dict[str, Any]:
+        """The chunk with the usage, for those who asked."""
+        return {**self._envelope(self.shape.chunk, []), "usage": usage.counted()}
+
+    def _chunk(self, content: Choice, finish: str | None) -> dict[str, Any]:
+        return self._envelope(self.shape.chunk, [_choice(content, finish)])
+
+    def _envelope(self, kind: str, choices: list[Choice]) -> dict[str, Any]:
+        return {
+            "id": self.identifier,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.fingerprint,
+            "choices": choices,
+        }
+
+
+def _choice(content: Choice, finish: str | None) -> Choice:
+    return {"index": 0, **content, "logprobs": None, "finish_reason": finish}

@@ -1,0 +1,86 @@
+"""The Bentos of a workspace: which are needed, and what building and serving left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import psutil
+
+from components.core.settings import Settings
+from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.trash import newest_change
+from components.publish.bento_folders import all_packed, latest
+from serving.smoke_test import REPORT_FOLDER
+
+PLACE = "bentos"
+_NEWEST = "the newest Bento of a version that stays"
+_SERVED = "served by a living process"
+_TAGGED = "modelmill:latest"
+
+
+def sweep_bentos(
+    settings: Settings,
+    versions: Mapping[tuple[str, str], str],
+    named: Mapping[str, str],
+    served: Collection[str],
+    keeping: Keeping,
+    now: float,
+) -> Sweep:
+    """What goes of Bentos, smoke reports and leftovers.
+
+    Args:
+        versions: (model, digest of its bundle) of every version that stays -> why.
+        named: Bento -> why, of those that something else keeps.
+        served: Bentos that a living process serves.
+    """
+    sweep = Sweep(PLACE, settings.bentos)
+    staying: set[str] = set()
+    covered: set[tuple[str, str]] = set()
+    tagged = latest(settings)
+    for folder, packed in all_packed(settings):
+        name = folder.name
+        holds = (packed.model, packed.bundle) if packed else ("", "")
+        why = ""
+        if name in served:
+            why = _SERVED
+        elif holds in versions and holds not in covered:
+            why = _NEWEST
+        elif name == tagged:
+            why = _TAGGED
+        elif name in named:
+            why = named[name]
+        elif newest_change(folder / "bento.yaml") >= keeping.cutoff(now):
+            why = keeping.recent
+        covered.add(holds)
+        if why:
+            sweep.keep(why, [folder])
+            staying.add(name)
+        else:
+            of = f"of {packed.model}/{packed.version}" if packed else "that cannot be read"
+            newer = ", which has a newer one" if holds in versions else ", which does not stay"
+            sweep.drop(f"modelmill:{name}", f"{of}{newer if packed else ''}", [folder])
+    _reports(settings, sweep, staying)
+    _leftovers(settings, sweep, keeping.cutoff(now))
+    return sweep
+
+
+def _reports(settings: Settings, sweep: Sweep, staying: Collection[str]) -> None:
+    for report in sorted((settings.bentos / REPORT_FOLDER).glob("*/")):
+        if report.name not in staying:
+            sweep.drop(f"{REPORT_FOLDER}/{report.name}", "its Bento does not stay", [report])
+
+
+def _leftovers(settings: Settings, sweep: Sweep, cutoff: float) -> None:
+    """Of builds and servers that are gone; the lock of packaging must be held to delete them."""
+    old = (p for p in (settings.bentos / "tmp").glob("*") if newest_change(p) < cutoff)
+    for path in (settings.bentos / "partial", *old):
+        if path.exists():
+            sweep.drop(f"bentos/{path.name}", "left by a build that was killed", [path])
+    metrics = settings.bentos / "prometheus_multiproc_dir"
+    dead = [path for path in metrics.glob("*_*.db") if not _runs(path.stem.rpartition("_")[2])]
+    if dead:
+        sweep.drop(f"{len(dead)} metrics files", "of servers that have ended", dead)
+
+
+def _runs(pid: str) -> bool:
+    return pid.isdecimal() and psutil.pid_exists(int(pid))

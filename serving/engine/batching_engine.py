@@ -1,0 +1,242 @@
+"""Continuous batching: one model, many requests, each at its own place, on one event loop.
+
+Every turn is schedule -> run -> postprocess. Scheduling and handing out happen on the event loop;
+the model runs in one thread, which leaves Python's lock while it computes. A request that joins,
+finishes or hangs up changes the batch at the next turn, not at the end of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.log import get_logger
+from serving.api.limits import Limits
+from serving.engine.sampling import Sampler, Sampling
+from serving.engine.scheduler import Job, Plan, Scheduler
+
+log = get_logger(__name__)
+
+Finish = Literal["stop", "length"]
+Logits = NDArray[np.float32]
+
+
+class Batch(Protocol):
+    """What the engine needs of a model: rows that grow, join and leave (``RaggedBatch``)."""
+
+    def join(self) -> int: ...
+
+    def leave(self, row: int) -> int | None: ...
+
+    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]: ...
+
+    def step(self, tokens: Sequence[int]) -> Logits: ...
+
+
+class Broken(Exception):
+    """The model failed; whoever was being answered is told so."""
+
+
+class Generation(Job):
+    """The tokens of one request, as they come; ``finish`` says why they ended."""
+
+    def __init__(
+        self, prompt: Sequence[int], sampler: Sampler, limit: int, stops: frozenset[int]
+    ) -> None:
+        super().__init__(prompt)
+        self.sampler, self.limit, self.stops = sampler, limit, stops
+        self.count = 0
+        self.finish: Finish | None = None
+        self._arrived: asyncio.Queue[int | Exception | None] = asyncio.Queue()
+
+    def __aiter__(self) -> Generation:
+        return self
+
+    async def __anext__(self) -> int:
+        arrived = await self._arrived.get()
+        if arrived is None:
+            raise StopAsyncIteration
+        if isinstance(arrived, Exception):
+            raise arrived
+        return arrived
+
+    def cancel(self) -> None:
+        """Nobody waits any more: the row is free at the next turn. Harmless when finished."""
+        self.over = True
+
+    def take(self, token: int) -> None:
+        """One more token was drawn."""
+        if self.over:
+            return
+        if token in self.stops:
+            self._end("stop")
+            return
+        self.last = token
+        self.count += 1
+        self._arrived.put_nowait(token)
+        if self.count == self.limit:
+            self._end("length")
+
+    def fail(self, error: Exception) -> None:
+        """It cannot go on."""
+        self.over = True
+        self._arrived.put_nowait(error)
+
+    def _end(self, finish: Finish) -> None:
+        self.finish, self.over = finish, True
+        self._arrived.put_nowait(None)
+
+
+@dataclass
+class Counts:
+    """What an engine has done since it started."""
+
+    requests: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Engine:
+    """Serves one model.
+
+    Args:
+        make_batch: an empty batch of this many slots; called again if the model fails.
+        context: most tokens in a row.
+        stops: tokens that end an answer.
+    """
+
+    def __init__(
+        self,
+        make_batch: Callable[[int], Batch],
+        context: int,
+        stops: frozenset[int],
+        limits: Limits,
+    ) -> None:
+        self.context, self.stops, self.limits = context, stops, limits
+        self.counts = Counts()
+        self._make_batch = make_batch
+        self._batch = make_batch(limits.slots)
+        self._scheduler = self._new_scheduler()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._turns: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> tuple[int, int]:
+        """(rows in use, requests waiting)."""
+        return len(self._scheduler.rows), len(self._scheduler.waiting)
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling, limit: int) -> Generation:
+        """Start answering (from a coroutine of the event loop that serves).
+
+        Raises:
+            QueueFull: try again later.
+            ValueError: the prompt is empty or leaves no room for an answer.
+        """
+        room = self.context - len(prompt)
+        if not prompt or room < 1 or limit < 1:
+            raise ValueError(f"a prompt of {len(prompt)} tokens in a context of {self.context}")
+        generation = Generation(prompt, Sampler(sampling), min(limit, room), self.stops)
+        try:
+            self._scheduler.submit(generation)
+        except Exception:
+            self.counts.refused += 1
+            raise
+        self.counts.requests += 1
+        self.counts.prompt_tokens += len(prompt)
+        if self._turns is None or self._turns.done():
+            self._turns = asyncio.get_running_loop().create_task(self._take_turns())
+        return generation
+
+    async def _take_turns(self) -> None:
+        """Turn after turn, until there is nothing left to do."""
+        loop = asyncio.get_running_loop()
+        while not (plan := self._scheduler.plan()).empty:
+            try:
+                drawn = await loop.run_in_executor(self._thread, execute, self._batch, plan)
+            except Exception as error:
+                log.exception("the model failed")
+                self._start_over(error)
+                return
+            for generation, token in drawn:
+                generation.take(token)
+            self.counts.completion_tokens += len(drawn)
+
+    def _start_over(self, error: Exception) -> None:
+        for job in self._scheduler.clear():
+            assert isinstance(job, Generation)
+            job.fail(Broken(str(error)))
+        self._batch = self._make_batch(self.limits.slots)
+
+    def _new_scheduler(self) -> Scheduler:
+        return Scheduler(self.limits.slots, self.limits.queue, self.limits.prefill_tokens)
+
+
+def execute(batch: Batch, plan: Plan) -> list[tuple[Generation, int]]:
+    """Run one turn on the model and draw a token for every row that got logits."""
+    for row in plan.leaves:
+        batch.leave(row)
+    for _ in range(plan.joins):
+        batch.join()
+    drawn: list[tuple[Generation, int]] = []
+    for piece in plan.pieces:
+        logits = batch.feed(piece.row, [piece.tokens])[0]
+        if piece.last:
+            drawn.append(_draw(piece.job, logits[-1]))
+    if plan.decodes:
+        stepped = batch.step(plan.tokens)
+        rows = zip(plan.rows, plan.tokens, stepped, strict=True)
+        drawn += [_draw(job, logits) for job, token, logits in rows if token >= 0]
+    return drawn
+
+
+def _draw(job: Job, logits: Logits) -> tuple[Generation, int]:
+    assert isinstance(job, Generation)
+    return job, job.sampler.draw(logits)
+
+
+@dataclass
+class MemoryBatch:
+    """The twin for tests: its next token depends on every token so far, and on nothing else."""
+
+    vocabulary: int
+    slots: int
+    rows: list[list[int]] = field(default_factory=list)
+
+    def join(self) -> int:
+        assert len(self.rows) < self.slots
+        self.rows.append([])
+        return len(self.rows) - 1
+
+    def leave(self, row: int) -> int | None:
+        last = self.rows.pop()
+        if row == len(self.rows):
+            return None
+        self.rows[row] = last
+        return len(self.rows)
+
+    def feed(self, first: int, pieces: Sequence[Sequence[int]]) -> list[Logits]:
+        return [
+            np.stack([self._grow(first + offset, token) for token in piece])
+            for offset, piece in enumerate(pieces)
+        ]
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        assert len(tokens) == len(self.rows)
+        nothing = np.zeros(self.vocabulary, dtype=np.float32)
+        return np.stack(
+            [self._grow(r, token) if token >= 0 else nothing for r, token in enumerate(tokens)]
+        )
+
+    def _grow(self, row: int, token: int) -> Logits:
+        self.rows[row].append(token)
+        digest = zlib.crc32(repr(self.rows[row]).encode())
+        logits = np.random.default_rng(digest).normal(size=self.vocabulary) * 3
+        return logits.astype(np.float32)

@@ -1,0 +1,101 @@
+"""A folder that can be served, and how it is opened.
+
+endpoint.json        what is served: name, form, digests, limits
+bundle/<form>/       the ONNX graph
+bundle/tokenizer.json
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.core.errors import DataError
+from components.core.settings import thread_count
+from components.export.onnx.decoding_threads import DecodingThreads, SteeredBatch
+from components.export.onnx.ragged_runtime import OnnxModel
+from components.text.chat.chat_template import (
+    STOP_IDS,
+    TOKENIZER_FILE,
+    open_tokenizer,
+    tokenizer_digest,
+)
+from serving.api.limits import Limits
+from serving.api.openai_endpoint import Served
+from serving.engine.batching_engine import Engine
+from serving.engine.detokenize import token_bytes
+
+ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onnx"
+
+
+class Endpoint(BaseModel):
+    """What ``endpoint.json`` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    """The registered model's name; requests ask for it."""
+    version: str
+    bundle: str
+    """Digest of the bundle."""
+    tokenizer: str = ""
+    """Digest of the tokenizer that the model was trained with; empty where none was recorded."""
+    form: str
+    """``onnx-int8`` or ``onnx``."""
+    created: int
+    """Unix seconds."""
+    limits: Limits
+
+
+def read_endpoint(folder: Path) -> Endpoint:
+    """What a folder serves.
+
+    Raises:
+        DataError: it is not one that ``package`` made.
+    """
+    try:
+        return Endpoint.model_validate_json((folder / ENDPOINT_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DataError(f"{folder}: {ENDPOINT_FILE} cannot be read: {error}") from error
+
+
+def open_endpoint(folder: Path) -> Served:
+    """Load graph and tokenizer (half a second for a small model).
+
+    Raises:
+        ConfigError: MODELMILL_THREADS or MODELMILL_SPIN says nothing of use.
+        DataError: a file is missing or damaged, or the tokenizer is not that of the model.
+    """
+    endpoint = read_endpoint(folder)
+    bundle = folder / BUNDLE_FOLDER
+    tokenizer = open_tokenizer(bundle)
+    if endpoint.tokenizer and tokenizer_digest(bundle) != endpoint.tokenizer:
+        raise DataError(
+            f"{bundle}: {TOKENIZER_FILE} is not the tokenizer {endpoint.tokenizer[:12]} that "
+            f"{endpoint.model} version {endpoint.version} was trained with: package it again"
+        )
+    model = OnnxModel(bundle / endpoint.form / GRAPH_FILE, 1)
+    threads = DecodingThreads(
+        model, endpoint.limits.threads or thread_count(), slots=endpoint.limits.slots
+    )
+    threads.start()
+    # A vocabulary may be padded beyond the tokenizer's; those tokens have no text.
+    table = token_bytes(tokenizer)
+    table += [b""] * (model.vocabulary - len(table))
+    engine = Engine(
+        partial(SteeredBatch, model, threads),
+        model.context,
+        frozenset(STOP_IDS),
+        endpoint.limits,
+    )
+    return Served(
+        model=endpoint.model,
+        created=endpoint.created,
+        fingerprint=endpoint.bundle[:12],
+        tokenizer=tokenizer,
+        table=table,
+        engine=engine,
+        limits=endpoint.limits,
+    )

@@ -1,0 +1,126 @@
+"""``modelmill serve``: finds what to serve and becomes its server, in the foreground."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from components.core.errors import ConfigError
+from components.core.process.ports import refusal
+from components.core.settings import Settings
+from components.publish.bento_folders import bento_of, bentos_folder, champion_to_serve, check_whole
+from components.publish.promotion.next_commands import MAKES_ONE
+from components.publish.promotion.unpromoted_version import describe_newest
+from components.publish.registry.model_registry import CHAMPION, Entry, entries
+from serving.api.auth import check_host
+from serving.gateway.foreground import become
+
+
+def serve_forever(
+    settings: Settings,
+    model: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    as_json: bool = False,
+) -> None:
+    """Serve MODEL@ALIAS, MODEL/VERSION or, without one, the champion that moved last.
+
+    Does not return.
+
+    Raises:
+        ConfigError: no such model, no Bento of it, a host without a key, a port in use.
+        DataError: the Bento is damaged.
+    """
+    check_host(host, settings.api_key)
+    entry = choose(settings, model) if model else champion_of(settings)
+    folder = find_bento(settings, entry)
+    _check_port(host, port)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    if as_json:
+        told = {"model": entry.model, "version": str(entry.version), "address": address}
+        sys.stdout.write(json.dumps({**told, "bento": str(folder)}) + "\n")
+        sys.stdout.flush()
+    else:
+        key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
+        named = f"{entry.model} version {entry.version}"
+        sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
+        others = other_champions(settings, entry.model)
+        if model is None and others:
+            sys.stderr.write(
+                f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
+                f"another ({', '.join(others)})\n"
+            )
+    become(folder, host, port, as_json=as_json)
+
+
+def champion_of(settings: Settings) -> Entry:
+    """The champion that moved last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    entry = champion_to_serve(settings)
+    if entry is None:
+        raise ConfigError(f"no champion to serve yet: {describe_newest(settings)}")
+    return entry
+
+
+def other_champions(settings: Settings, model: str) -> list[str]:
+    """The other models that have a champion."""
+    found = {entry.model for entry in entries(settings) if CHAMPION in entry.aliases}
+    return sorted(found - {model})
+
+
+def choose(settings: Settings, model: str) -> Entry:
+    """The version that MODEL@ALIAS or MODEL/VERSION names; MODEL alone is its champion.
+
+    Raises:
+        ConfigError: there is none; names what there is or, of a model without a champion, what
+            keeps its newest version back.
+    """
+    name, at, alias = model.partition("@")
+    name, _, version = name.partition("/")
+    known = entries(settings)
+    mine = [entry for entry in known if entry.model == name]
+    for entry in mine:
+        wanted = str(entry.version) == version if version else (alias or CHAMPION) in entry.aliases
+        if wanted and not (at and version):
+            return entry
+    if not known:
+        raise ConfigError(f"{model}: no such model; none is registered yet, {MAKES_ONE}")
+    if mine and not version and alias in ("", CHAMPION):
+        raise ConfigError(f"{model}: no champion to serve yet: {describe_newest(settings, name)}")
+    if version:
+        there = [f"{e.model}/{e.version}" for e in mine or known]
+    else:
+        there = sorted(f"{e.model}@{alias}" for e in mine or known for alias in e.aliases)
+    missing = "no such model"
+    if mine:
+        missing = f"{name} has no version {version}" if version else f"{name} has no such alias"
+    raise ConfigError(f"{model}: {missing}; there is {', '.join(there) or 'none yet'}")
+
+
+def find_bento(settings: Settings, entry: Entry) -> Path:
+    """The newest Bento that holds a version's bundle.
+
+    Raises:
+        ConfigError: there is none.
+        DataError: a file of it is gone or has another size.
+    """
+    name = bento_of(settings, entry)
+    if name is not None:
+        folder = bentos_folder(settings) / name
+        check_whole(folder)
+        return folder
+    raise ConfigError(
+        f"{entry.model} version {entry.version} is not packed; run the preset or file that made it "
+        "again, which packs it"
+    )
+
+
+def _check_port(host: str, port: int) -> None:
+    reason = refusal(host, port)
+    if reason is not None:
+        raise ConfigError(f"--port {port}: {reason}; give another --port")
