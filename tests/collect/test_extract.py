@@ -22,7 +22,7 @@ from components.core.store.document_rows import DOCUMENT, document_id, shard_of
 from components.core.store.executor import Pool
 from components.core.store.shards import read_shard, shard_paths
 from components.core.store.workdir import Workdir
-from flows.display import figure
+from flows.runner.progress_display import figure
 
 PROSE = "This sentence is here so that there is something to read on this page. " * 6
 

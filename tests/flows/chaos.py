@@ -38,7 +38,7 @@ from components.core.store.artifact import Checkpoint, Corpus, Report, canonical
 from components.core.store.shards import map_shards, read_all, shard_name, write_shard
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir, write_durably
-from flows.step import Mill, Silent, StoreMill
+from flows.runner.runner import Mill, Silent, StoreMill
 
 SHARDS, ROWS, SAVES, STEPS = 5, 400, 6, 4
 UNITS = {"write": SHARDS, "shout": SHARDS, "learn": SAVES, "measure": 1}

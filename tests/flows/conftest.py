@@ -38,7 +38,7 @@ class Mill:
         }
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "flows.cli", *arguments]
+        return [sys.executable, "-m", "flows.cli.main", *arguments]
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -9,8 +9,8 @@ import pytest
 
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
-from flows.presets.agreement import check_exportable, check_heldout_shares, disagreements
-from flows.presets.text import PRESETS, nano
+from flows.configs.field_agreement import check_exportable, check_heldout_shares, disagreements
+from flows.configs.text_run import PRESETS, nano
 from tests.flows.conftest import Mill
 
 EXPORTS = ("hf", "onnx", "engine")

@@ -19,9 +19,9 @@ from components.core.settings import Settings
 from components.publish.promotion import audit_log
 from components.publish.promotion.approvals import Pending, now, waiting
 from components.publish.promotion.approvals import ask as write_pending
-from flows.keeping.crashed import ENGINE, paused_alone, settle
-from flows.up import answers
-from flows.up.answers import Ear, what_follows
+from flows.runner.prefect import prefect_approvals
+from flows.runner.prefect.prefect_approvals import Ear, what_follows
+from flows.runner.prefect.prefect_recovery import ENGINE, paused_alone, settle
 from tests.flows.conftest import ROOT, Server
 
 BUNDLE = "b" * 64
@@ -34,9 +34,9 @@ from components.core.store.artifact import Report
 from components.core.config.stage_config import StageConfig
 from components.core.store.store import Store
 from components.publish.promotion import approvals
-from flows.orchestrate import PrefectMill
-from flows.posting import Poster
-from flows.records import Record
+from flows.runner.prefect.prefect_runner import PrefectMill
+from flows.runner.prefect.prefect_reporter import Poster
+from flows.runner.run_records import Record
 
 def promote(config: StageConfig, workspace: Workspace) -> Change[Report]:
     pending = approvals.Pending(
@@ -180,9 +180,9 @@ def heard(
 ) -> tuple[Settings, Ear]:
     settings = Settings(home=home, reference_data=home)
     write_pending(settings, PENDING)
-    monkeypatch.setattr(answers, "ask", api.ask)
-    monkeypatch.setattr(answers, "set_state", api.set_state)
-    monkeypatch.setattr(answers, "is_lost", lambda *_: lost)
+    monkeypatch.setattr(prefect_approvals, "ask", api.ask)
+    monkeypatch.setattr(prefect_approvals, "set_state", api.set_state)
+    monkeypatch.setattr(prefect_approvals, "is_lost", lambda *_: lost)
     ear = Ear(settings, "http://api")
     ear.look()
     return settings, ear
@@ -201,7 +201,7 @@ def test_a_process_that_lives_hears_its_form_first(
     api = Api(now())
     settings, ear = heard(monkeypatch, tmp_path, api, lost=False)
     assert audit_log.read(settings) == []
-    monkeypatch.setattr(answers, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(prefect_approvals, "_PATIENCE_SECONDS", 0.0)
     ear.look()
     assert [entry.event for entry in audit_log.read(settings)] == ["approved"]
     assert api.told == [], "the process goes on itself"

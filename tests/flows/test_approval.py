@@ -19,9 +19,9 @@ from components.core.settings import Settings
 from components.core.store.artifact import Report
 from components.core.store.store import Store
 from components.publish.promotion.approvals import NeedsApproval, Pending, decision, now
-from flows.approval import Question, Word, ask, question_text
-from flows.orchestrate import PrefectMill
-from flows.step import Silent
+from flows.runner.prefect.approval_pause import Question, Word, ask, question_text
+from flows.runner.prefect.prefect_runner import PrefectMill
+from flows.runner.runner import Silent
 from tests.flows.conftest import Server
 
 YES = {"decision": "yes", "who": "Ada", "why": "better answers"}

@@ -19,7 +19,7 @@ from components.core.store.artifact import Lineage, Report
 from components.core.store.store import Store
 from components.publish.promotion import audit_log
 from components.publish.promotion.approvals import NeedsApproval, Pending, ask, decide, decision
-from flows.step import Silent, StoreMill
+from flows.runner.runner import Silent, StoreMill
 from tests.flows.conftest import Mill
 
 PENDING = Pending(

@@ -12,7 +12,7 @@ from components.core.settings import Settings
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.text.token_arrays import open_split
-from flows.autopilot import _packed
+from flows.cli.show_autopilot import _packed
 from tests.train.conftest import sealed_tokens
 
 

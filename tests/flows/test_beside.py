@@ -10,7 +10,7 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.staging import run_stage
+from flows.pipelines.run_stage import run_stage
 from models.shape import DecoderShape
 from tests.train.conftest import NANO, sealed_model, sealed_tokens
 

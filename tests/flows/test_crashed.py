@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from components.core.settings import Settings
-from flows.doctor import working
-from flows.keeping import crashed
-from flows.keeping.crashed import ENGINE, paused_alone, settle, stuck_flow_runs
-from flows.keeping.history import FlowRun
+from flows.operations.doctor import process_checks
+from flows.runner.prefect import prefect_recovery
+from flows.runner.prefect.history_retention import FlowRun
+from flows.runner.prefect.prefect_recovery import ENGINE, paused_alone, settle, stuck_flow_runs
 from tests.flows.conftest import Server
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -118,12 +118,12 @@ def test_doctor_finds_and_mends_it_while_a_worker_lives(
     lost = begun(server, deployment)
     record(settings, lost)
     with living(settings, "prefect", "worker"):
-        (finding,) = working.check_flow_runs(settings)
+        (finding,) = process_checks.check_flow_runs(settings)
         assert (finding.state, finding.mend) == ("warning", "modelmill doctor --mend")
         assert lost["name"] in finding.what
-        monkeypatch.setattr(crashed, "prefect_api", lambda found: server.api)
-        crashed.crash(settings, stuck_flow_runs(settings))
-        assert [finding.state for finding in working.check_flow_runs(settings)] == ["ok"]
+        monkeypatch.setattr(prefect_recovery, "prefect_api", lambda found: server.api)
+        prefect_recovery.crash(settings, stuck_flow_runs(settings))
+        assert [finding.state for finding in process_checks.check_flow_runs(settings)] == ["ok"]
     assert (state(server, lost), slots(server, deployment)) == ("CRASHED", 0)
 
 
@@ -136,7 +136,7 @@ def test_a_run_that_waits_for_a_person_is_never_crashed(
     settle(settings, server.api)
     assert state(server, run) == "PAUSED"
     assert [found.identifier for found in paused_alone(settings)] == [run["id"]]
-    (finding,) = working.check_flow_runs(settings)
+    (finding,) = process_checks.check_flow_runs(settings)
     assert (finding.state, finding.mend) == ("warning", "modelmill up")
     assert run["name"] in finding.what
     server.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
@@ -146,6 +146,6 @@ def test_a_server_that_is_gone_is_a_warning(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = FlowRun(str(uuid.uuid4()), "lost", "RUNNING", 0.0)
-    monkeypatch.setattr(crashed, "stuck_flow_runs", lambda *_, **__: [run])
+    monkeypatch.setattr(prefect_recovery, "stuck_flow_runs", lambda *_, **__: [run])
     settle(settings, "http://127.0.0.1:9/api")
     assert "were left as they are" in caplog.text

@@ -25,8 +25,8 @@ import yaml
 
 from components.core.process.process_tree import end
 from components.core.settings import Settings
-from flows.deployed import assignments
-from flows.running import read_target
+from flows.pipelines.deployments import assignments
+from flows.runner.run_pipeline import read_target
 from tests.flows.conftest import ROOT, Mill, Server
 
 Ran = tuple[Mill, dict[str, Any]]
@@ -249,7 +249,7 @@ def in_process(server: Server, home: Path, call: str) -> dict[str, Any]:
     """Call a deployed flow without a worker; its state as an object."""
     code = f"""
 import json
-from flows.deployed import on_demand, scheduled
+from flows.pipelines.deployments import on_demand, scheduled
 state = {call}
 print(json.dumps([state.name, state.message]))
 """

@@ -9,8 +9,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from components.core.store.artifact import Corpus, Lineage
-from flows.cli import COMMANDS, app
-from flows.display import figure, rows_table
+from flows.cli.main import COMMANDS, app
+from flows.runner.progress_display import figure, rows_table
 
 NAMES = sorted(
     (command.name or getattr(command.callback, "__name__", "")).replace("_", "-")

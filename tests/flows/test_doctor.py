@@ -20,11 +20,19 @@ import yaml
 from components.core.process.process_tree import create_time
 from components.core.progress import Progress
 from components.core.store.store import Store
-from flows.doctor import installed, machine, outside, privacy, serving, storing, working
-from flows.doctor.examine import examine
-from flows.doctor.finding import Finding
-from flows.records import read_records
-from flows.up.state import ServiceState, UpState, write_state
+from flows.operations.doctor import (
+    endpoint_check,
+    machine_checks,
+    package_checks,
+    privacy_checks,
+    process_checks,
+    registry_checks,
+    store_checks,
+)
+from flows.operations.doctor.diagnosis import examine
+from flows.operations.doctor.finding import Finding
+from flows.operations.up.platform_state import ServiceState, UpState, write_state
+from flows.runner.run_records import read_records
 from tests.flows.conftest import Mill
 from tests.workspace import Hand
 
@@ -47,7 +55,7 @@ def writable(hand: Hand, artifact: Any) -> Path:
 
 
 def deep(hand: Hand) -> list[Finding]:
-    return bad(storing.deep(hand.settings, Progress()))
+    return bad(store_checks.deep(hand.settings, Progress()))
 
 
 # --- the endpoint ----------------------------------------------------------------------------
@@ -101,7 +109,7 @@ def endpoint(hand: Hand) -> Iterator[TalkServer]:
 
 
 def test_an_endpoint_is_asked_a_question(hand: Hand, endpoint: TalkServer) -> None:
-    (fine,) = serving.check_endpoint(hand.settings)
+    (fine,) = endpoint_check.check_endpoint(hand.settings)
     assert (fine.state, "answered after" in fine.what) == ("ok", True)
     assert endpoint.asked[0]["model"] == "tiny"
     assert endpoint.asked[0]["max_tokens"] == 1
@@ -121,7 +129,7 @@ def test_an_endpoint_that_refuses(
     hand: Hand, endpoint: TalkServer, status: int, code: str, state: str
 ) -> None:
     endpoint.answer = (status, {"error": {"code": code, "message": "the reason"}})
-    (found,) = serving.check_endpoint(hand.settings)
+    (found,) = endpoint_check.check_endpoint(hand.settings)
     assert found.state == state
     assert bool(found.mend) is (state != "info")
 
@@ -129,14 +137,14 @@ def test_an_endpoint_that_refuses(
 def test_an_endpoint_that_is_gone_though_up_runs(hand: Hand, endpoint: TalkServer) -> None:
     endpoint.shutdown()
     endpoint.server_close()
-    (found,) = serving.check_endpoint(hand.settings)
+    (found,) = endpoint_check.check_endpoint(hand.settings)
     assert found.state == "broken"
     assert "does not answer" in found.what
     assert found.mend.startswith("modelmill down")
 
 
 def test_no_endpoint_is_looked_for_where_up_does_not_run(hand: Hand) -> None:
-    (found,) = serving.check_endpoint(hand.settings)
+    (found,) = endpoint_check.check_endpoint(hand.settings)
     assert (found.state, found.mend) == ("info", "")
 
 
@@ -147,14 +155,14 @@ def test_a_lock_that_names_what_is_not_installed(tmp_path: Path) -> None:
     rich = importlib.metadata.version("rich")
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# a comment\nrich=={rich}\n")
-    (fine,) = installed.against_lock(lock)
+    (fine,) = package_checks.against_lock(lock)
     assert (fine.state, fine.what) == ("ok", "all 1 as in requirements.lock")
     lock.write_text("rich==1.0\nno-such-package==2.0 ; python_version < '3'\nnor-this==3.1\n")
-    missing, other = installed.against_lock(lock)
+    missing, other = package_checks.against_lock(lock)
     assert (missing.state, missing.what) == ("broken", "not installed: nor-this 3.1")
     assert (other.state, other.what) == ("warning", f"rich is {rich}, the lock says 1.0")
     assert missing.mend.endswith("-m pip install -r requirements.lock")
-    (gone,) = installed.against_lock(tmp_path / "nowhere.lock")
+    (gone,) = package_checks.against_lock(tmp_path / "nowhere.lock")
     assert gone.state == "broken"
 
 
@@ -163,11 +171,11 @@ def test_a_taken_port_and_who_took_it(hand: Hand) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        (finding,) = machine.ports(hand.settings, {port: "the endpoint"})
+        (finding,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
     assert finding.state == "warning"
     assert f"(process {os.getpid()})" in finding.what
     assert finding.mend.startswith(f"kill {os.getpid()}")
-    (free,) = machine.ports(hand.settings, {port: "the endpoint"})
+    (free,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
     assert free.state == "ok"
 
 
@@ -183,7 +191,7 @@ def test_a_port_that_this_workspace_took_is_no_finding(hand: Hand) -> None:
     )
     assert process.stdout is not None
     port = int(process.stdout.readline())
-    (finding,) = machine.ports(hand.settings, {port: "the endpoint"})
+    (finding,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
     process.communicate("\n")
     assert finding.state == "ok"
     assert f"of this workspace (process {process.pid})" in finding.what
@@ -192,19 +200,19 @@ def test_a_port_that_this_workspace_took_is_no_finding(hand: Hand) -> None:
 def test_a_disk_that_the_next_run_would_fill(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     made = hand.seal("x" * 5000)
     hand.record("run", {"made": made})
-    need = machine.size_of_last_run(hand.settings)
+    need = machine_checks.size_of_last_run(hand.settings)
     assert need == 5000
-    (fine,) = machine.check_disk(hand.settings)
+    (fine,) = machine_checks.check_disk(hand.settings)
     assert "writes up to 5.0 kB" in fine.what
-    monkeypatch.setattr(machine, "LEAST_DISK", 1e18)
-    (full,) = machine.check_disk(hand.settings)
+    monkeypatch.setattr(machine_checks, "LEAST_DISK", 1e18)
+    (full,) = machine_checks.check_disk(hand.settings)
     assert (full.state, full.mend) == ("broken", "modelmill gc --dry-run")
 
 
 def test_things_from_the_future(hand: Hand) -> None:
-    assert bad(machine.check_clock(hand.settings)) == []
+    assert bad(machine_checks.check_clock(hand.settings)) == []
     hand.seal("later", days=-1)
-    (finding,) = machine.check_clock(hand.settings)
+    (finding,) = machine_checks.check_clock(hand.settings)
     assert "from the future" in finding.what
 
 
@@ -221,7 +229,7 @@ def test_a_server_without_the_switches_and_a_file_that_turns_them_on(hand: Hand)
     profiles.parent.mkdir(parents=True)
     profiles.write_text('[profiles.x]\nPREFECT_SERVER_ANALYTICS_ENABLED = "true"\n')
     try:
-        found = bad(privacy.check_telemetry(hand.settings))
+        found = bad(privacy_checks.check_telemetry(hand.settings))
     finally:
         process.kill()
         process.wait()
@@ -244,7 +252,7 @@ def test_an_open_server_without_a_key(hand: Hand) -> None:
         )
         assert process.stdout is not None
         process.stdout.readline()
-        found = bad(privacy.check_access(hand.settings))
+        found = bad(privacy_checks.check_access(hand.settings))
         process.communicate("\n")
         assert [finding.state for finding in found] == states
         assert "secret" not in str(found)
@@ -252,9 +260,9 @@ def test_an_open_server_without_a_key(hand: Hand) -> None:
 
 def test_a_workspace_that_anybody_may_write(hand: Hand) -> None:
     hand.settings.home.mkdir(mode=0o755)
-    assert bad(privacy.check_permissions(hand.settings)) == []
+    assert bad(privacy_checks.check_permissions(hand.settings)) == []
     hand.settings.home.chmod(0o777)
-    (finding,) = privacy.check_permissions(hand.settings)
+    (finding,) = privacy_checks.check_permissions(hand.settings)
     assert finding.mend.startswith("chmod -R o-w")
 
 
@@ -266,11 +274,11 @@ def test_a_flipped_byte_is_found_by_reading_everything(hand: Hand) -> None:
     hand.record("run", {"made": made})
     assert deep(hand) == []
     (writable(hand, made) / "content.txt").write_text("c0ntent")
-    assert bad(storing.check_store(hand.settings)) == []  # the same size
+    assert bad(store_checks.check_store(hand.settings)) == []  # the same size
     (finding,) = deep(hand)
     assert "its content is not what was sealed" in finding.what
     _mend(finding)  # all but the run, which the next line of it would start
-    assert bad(storing.check_store(hand.settings)) == []
+    assert bad(store_checks.check_store(hand.settings)) == []
     assert deep(hand) == []
 
 
@@ -307,7 +315,7 @@ def test_damage_is_found_without_reading_everything(hand: Hand, fault: str, told
         content = json.loads(manifest.read_text())
         content["artifact"]["lineage"]["parents"] = {"corpus": "0" * 64}
         manifest.write_text(json.dumps(content))
-    (finding,) = bad(storing.check_store(hand.settings))
+    (finding,) = bad(store_checks.check_store(hand.settings))
     assert finding.state == "broken"
     assert told in finding.what
     assert "modelmill run nano" in finding.mend
@@ -328,13 +336,15 @@ def test_stale_stages_trash_and_what_is_at_work(hand: Hand) -> None:
     partial.mkdir(parents=True)
     hand.age(partial, 30)
     (hand.store / ".trash" / "x").mkdir(parents=True)
-    stale, trash = bad(storing.check_leftovers(hand.settings))
+    stale, trash = bad(store_checks.check_leftovers(hand.settings))
     assert "unfinished for more than 7 days: old" in stale.what
     assert "trash" in trash.what
     assert stale.mend == trash.mend == "modelmill gc"
     with Store(hand.store).lock("old"):
-        assert [f.check for f in bad(storing.check_leftovers(hand.settings))] == ["leftovers"]
-        assert any("at work now: old" in f.what for f in storing.check_leftovers(hand.settings))
+        assert [f.check for f in bad(store_checks.check_leftovers(hand.settings))] == ["leftovers"]
+        assert any(
+            "at work now: old" in f.what for f in store_checks.check_leftovers(hand.settings)
+        )
 
 
 # --- beside the store ------------------------------------------------------------------------
@@ -345,21 +355,21 @@ def test_a_pin_whose_files_are_gone(hand: Hand) -> None:
     root.mkdir(parents=True)
     pin = {"outs": [{"md5": "ab" + "0" * 30 + ".dir", "path": "corpus-0"}], "meta": {"corpus": "1"}}
     (root / "corpus-0.dvc").write_text(yaml.safe_dump(pin))
-    (finding,) = bad(outside.check_datasets(hand.settings))
+    (finding,) = bad(registry_checks.check_datasets(hand.settings))
     assert "DVC holds no listing of its files" in finding.what
     listing = root / "remote" / "files" / "md5" / "ab" / ("0" * 30 + ".dir")
     listing.parent.mkdir(parents=True)
     listing.write_text(json.dumps([{"relpath": "a.parquet", "md5": "cd" + "0" * 30}]))
-    (finding,) = bad(outside.check_datasets(hand.settings))
+    (finding,) = bad(registry_checks.check_datasets(hand.settings))
     assert "neither cache nor remote holds a.parquet" in finding.what
     stored = root / "remote" / "files" / "md5" / "cd" / ("0" * 30)
     stored.parent.mkdir()
     stored.write_text("x")
-    (finding,) = bad(outside.check_datasets(hand.settings))
+    (finding,) = bad(registry_checks.check_datasets(hand.settings))
     assert finding.state == "warning"
     assert "dvc pull corpus-0.dvc" in finding.mend
     (root / "corpus-0.dvc").write_text("- nonsense")
-    (finding,) = bad(outside.check_datasets(hand.settings))
+    (finding,) = bad(registry_checks.check_datasets(hand.settings))
     assert "cannot be read" in finding.what
 
 
@@ -380,11 +390,11 @@ def test_a_run_whose_process_is_gone_is_found_and_closed(hand: Hand) -> None:
     hand.record("dead", {}, state="running", process=999_999_999)
     hand.record("reused", {}, state="running", process=os.getpid(), days=3000)
     hand.record("mine", {}, state="running", process=os.getpid())
-    (finding,) = bad(working.check_runs(hand.settings))
+    (finding,) = bad(process_checks.check_runs(hand.settings))
     assert "dead, reused" in finding.what
     assert finding.mend == "modelmill doctor --mend"
     assert len(examine(hand.settings, mend=True).mended) == 2
-    assert bad(working.check_runs(hand.settings)) == []
+    assert bad(process_checks.check_runs(hand.settings)) == []
     told = {record["run"]: record["state"] for record in read_records(hand.settings.runs)}
     assert told == {"dead": "interrupted", "reused": "interrupted", "mine": "running"}
 
@@ -392,7 +402,7 @@ def test_a_run_whose_process_is_gone_is_found_and_closed(hand: Hand) -> None:
 def test_a_record_that_cannot_be_read(hand: Hand) -> None:
     hand.record("fine", {})
     (hand.settings.runs / "half.json").write_text('{"run": "half"')
-    (finding,) = bad(working.check_runs(hand.settings))
+    (finding,) = bad(process_checks.check_runs(hand.settings))
     assert "half.json" in finding.what
     assert [record["run"] for record in read_records(hand.settings.runs)] == ["fine"]
 
@@ -407,7 +417,7 @@ def test_a_server_that_outlived_its_run(hand: Hand) -> None:
     )
     orphan = int(done.stdout)
     try:
-        found = bad(working.check_processes(hand.settings))
+        found = bad(process_checks.check_processes(hand.settings))
     finally:
         os.kill(orphan, 9)
     if not found:
@@ -447,7 +457,7 @@ def test_the_command_says_what_is_broken_by_its_exit_code(hand: Hand) -> None:
 def test_it_imports_nothing_heavy(hand: Hand) -> None:
     script = (
         "import sys; from pathlib import Path; from components.core.settings import Settings; "
-        "from flows.doctor.examine import examine; home = Path(sys.argv[1]); "
+        "from flows.operations.doctor.diagnosis import examine; home = Path(sys.argv[1]); "
         "examine(Settings(home=home, reference_data=home), deep=True); "
         "print([m for m in ('torch', 'mlflow', 'prefect', 'bentoml', 'dvc') if m in sys.modules])"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from components.core.progress import Progress
 from components.publish.bento_folders import write_file_list
-from flows.doctor import outside, storing
-from flows.doctor.finding import Finding
+from flows.operations.doctor import registry_checks, store_checks
+from flows.operations.doctor.finding import Finding
 from tests.workspace import Hand
 
 
@@ -19,7 +19,7 @@ def test_a_mend_is_quoted_for_the_shell(tmp_path: Path) -> None:
     for path in (folder, *folder.iterdir()):
         path.chmod(0o755)
     (folder / "content.txt").unlink()
-    [finding] = [f for f in storing.check_store(hand.settings) if f.state == "broken"]
+    [finding] = [f for f in store_checks.check_store(hand.settings) if f.state == "broken"]
     assert shlex.split(finding.mend)[-1] == str(folder)
 
 
@@ -30,19 +30,19 @@ def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
     tokenizer.parent.mkdir(parents=True)
     tokenizer.write_text("{}")
     write_file_list(bento / "src")
-    assert not told(outside.check_bentos(hand.settings))
+    assert not told(registry_checks.check_bentos(hand.settings))
     tokenizer.write_text("[]")
-    assert not told(outside.check_bentos(hand.settings))
-    [finding] = told(storing.deep(hand.settings, Progress()))
+    assert not told(registry_checks.check_bentos(hand.settings))
+    [finding] = told(store_checks.deep(hand.settings, Progress()))
     assert "bundle/onnx/tokenizer.json has another content" in finding.what
     for content, says in [(None, "tokenizer.json is gone"), ("{", "has 1 bytes in place of 2")]:
         tokenizer.unlink()
         if content is not None:
             tokenizer.write_text(content)
-        [finding] = told(outside.check_bentos(hand.settings))
+        [finding] = told(registry_checks.check_bentos(hand.settings))
         assert says in finding.what
         assert finding.mend == f"rm -r {bento}"
-        assert not told(storing.deep(hand.settings, Progress()))
+        assert not told(store_checks.deep(hand.settings, Progress()))
         tokenizer.write_text("{}")
 
 

@@ -13,9 +13,9 @@ from components.core.log import mask
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
 from components.publish.dataset.push_dataset import push_dataset
-from flows.presets.text import TextRun
-from flows.records import repeatable
-from flows.running import read_target
+from flows.configs.text_run import TextRun
+from flows.runner.run_pipeline import read_target
+from flows.runner.run_records import repeatable
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from components.core.settings import Settings
 from components.core.store.artifact import Report
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from flows.events import Events, workspace_id
-from flows.step import StoreMill
+from flows.runner.openlineage import Events, workspace_id
+from flows.runner.runner import StoreMill
 from tests.flows.test_step import StageConfig, chain
 
 
@@ -89,8 +89,8 @@ def test_a_cached_run_tells_nothing_and_never_imports_the_client(settings: Setti
     assert len(told(settings)) == before
     program = (
         "import sys; from pathlib import Path\n"
-        "from flows.events import Events\n"
-        "from flows.step import StepResult, CACHED\n"
+        "from flows.runner.openlineage import Events\n"
+        "from flows.runner.runner import StepResult, CACHED\n"
         "from components.core.store.artifact import Report, Lineage\n"
         "from components.core.settings import Settings\n"
         "home = Path(sys.argv[1]); events = Events(Settings(home, home), 'x')\n"

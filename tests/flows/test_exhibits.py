@@ -19,8 +19,17 @@ from components.core.store.artifact import (
     Lineage,
     ModelVersion,
 )
-from flows.exhibits import POINTS, curve, exhibit_of, figures, funnel, gates, parity, summary
-from flows.step import StepResult
+from flows.runner.run_tables import (
+    POINTS,
+    curve,
+    exhibit_of,
+    figures,
+    funnel,
+    gates,
+    parity,
+    summary,
+)
+from flows.runner.runner import StepResult
 
 LINEAGE = Lineage(component="c", code="", config="")
 

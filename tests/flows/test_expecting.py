@@ -20,9 +20,15 @@ from components.core.training_speed import Speeds, TrainingSpeed, read_speeds, r
 from components.train.distill import DistillConfig
 from components.train.pretrain import PretrainConfig, pretrain
 from components.train.sft import FinetuneConfig
-from flows import budgets
-from flows.budgets import refuse_few_steps, refuse_stage
-from flows.expecting import (
+from flows.configs import budget_checks
+from flows.configs.budget_checks import refuse_few_steps, refuse_stage
+from flows.configs.text_run import TextRun, nano, tiny
+from flows.pipelines.text import text
+from flows.runner.past_runs import History
+from flows.runner.plan_runner import PlanMill
+from flows.runner.plan_view import Plan
+from flows.runner.run_pipeline import resolver
+from flows.runner.stage_time import (
     EMBEDDED_EXAMPLES,
     EXAMPLE_TOKENS,
     Amounts,
@@ -30,12 +36,6 @@ from flows.expecting import (
     did_its_work,
     operations,
 )
-from flows.history import History
-from flows.plan import PlanMill
-from flows.planned import Plan
-from flows.presets.text import TextRun, nano, tiny
-from flows.running import resolver
-from flows.text import text
 from models.shape_presets import TINY
 
 GIGA = 1e9
@@ -61,7 +61,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def setup_speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of set-up, empty, and not this environment's own."""
-    monkeypatch.setattr(budgets, "setup_file", lambda: tmp_path / "setup.json")
+    monkeypatch.setattr(budget_checks, "setup_file", lambda: tmp_path / "setup.json")
     return tmp_path / "setup.json"
 
 
@@ -209,7 +209,7 @@ def test_a_teacher_that_only_answers_counts_a_third() -> None:
 
 
 def refuse(settings: Settings, run: TextRun) -> None:
-    mill = planned(settings, run, budgets.known_speeds(settings))
+    mill = planned(settings, run, budget_checks.known_speeds(settings))
     refuse_few_steps(settings, mill.steps, mill.expectation)
 
 

@@ -16,14 +16,14 @@ from tests.workspace import Hand
 BREAK = """
 import os, signal, sys
 from components.collect import scrape
-from flows import cli, entry
+from flows.cli import entry, main
 
 def broken(*_, **__):
     {how}
 
 {where} = broken
 sys.argv = ["modelmill", *{words}]
-cli.main()
+main.main()
 """
 """The command line of a program with a fault in it."""
 
@@ -89,8 +89,8 @@ def test_a_command_that_is_broken_off(
 
 def test_an_installation_that_is_not_whole(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['flows.cli'] = None; sys.argv = ['modelmill', 'show', '--json']\n"
-        "from flows import entry; entry.main()"
+        "import sys; sys.modules['flows.cli.main'] = None; sys.argv = ['modelmill', 'show', '--json']\n"
+        "from flows.cli import entry; entry.main()"
     )
     mill = Mill(tmp_path / "home")
     done = subprocess.run(

@@ -11,10 +11,10 @@ from components.core.config.stage_config import StageConfig
 from components.core.progress import Progress
 from components.core.store.artifact import Artifact, Lineage
 from components.core.training_speed import Speeds, TrainingSpeed
-from flows.display import Display
-from flows.forecast import Forecast, ForecastRenewal
-from flows.plan import RUNS, Planned
-from flows.step import COMPLETED, StepResult
+from flows.runner.plan_runner import RUNS, Planned
+from flows.runner.progress_display import Display
+from flows.runner.remaining_time import Forecast, ForecastRenewal
+from flows.runner.runner import COMPLETED, StepResult
 
 
 def planned(name: str, seconds: float | None) -> Planned:

@@ -20,9 +20,9 @@ from components.core.store.artifact import Report
 from components.core.store.store import Store
 from components.core.store.workdir import full_disk_is_one_line
 from components.core.tracking import Forgiving, MemoryTracker, root_cause
-from flows import records
-from flows.records import Record
-from flows.step import StoreMill
+from flows.runner import run_records
+from flows.runner.run_records import Record
+from flows.runner.runner import StoreMill
 
 
 def fill_a_database(folder: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_why_the_run_failed(
 ) -> None:
     record = Record(tmp_path / "runs", "nano", "nano", datetime.now(UTC))
     written = record.path.read_bytes()
-    monkeypatch.setattr(records, "write_durably", lambda path, content: by_number(tmp_path))
+    monkeypatch.setattr(run_records, "write_durably", lambda path, content: by_number(tmp_path))
     record.failed("pretrain", MillError("no space left"))
     assert record.ended
     assert record.path.read_bytes() == written  # `running`: the next command closes it

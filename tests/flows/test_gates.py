@@ -11,9 +11,9 @@ from rich.console import Console
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.display import gates_table
-from flows.presets.text import PRESETS
-from flows.running import read_target
+from flows.configs.text_run import PRESETS
+from flows.runner.progress_display import gates_table
+from flows.runner.run_pipeline import read_target
 from tests.flows.conftest import Mill
 
 Ran = tuple[Mill, dict[str, Any]]

@@ -19,8 +19,8 @@ from components.core.errors import DataError
 from components.core.store.artifact import Artifact
 from components.core.store.gc_plan import Keeping
 from components.core.store.store import Store
-from flows.doctor.storing import quick
-from flows.keeping.gc import Collection, collect, look, trashes
+from flows.operations.doctor.store_checks import quick
+from flows.operations.retention.collect_garbage import Collection, collect, look, trashes
 from tests.flows.conftest import AS_OF, ROOT, Mill, states
 from tests.workspace import Hand
 
@@ -157,7 +157,7 @@ import sys
 from pathlib import Path
 from components.core.settings import Settings
 from components.core.store.gc_plan import Keeping
-from flows.keeping.gc import collect
+from flows.operations.retention.collect_garbage import collect
 home = Path(sys.argv[1])
 print("ready", flush=True)
 while True:

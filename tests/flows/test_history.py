@@ -18,8 +18,8 @@ import pytest
 from components.core.errors import MillError
 from components.core.settings import Settings
 from components.core.store.gc_plan import Sweep
-from flows.keeping import history
-from flows.keeping.history import AT_WORK, flow_runs, sweep_history
+from flows.runner.prefect import history_retention
+from flows.runner.prefect.history_retention import AT_WORK, flow_runs, sweep_history
 from tests.flows.conftest import Mill
 from tests.workspace import DAY
 
@@ -122,18 +122,20 @@ def test_a_server_is_told_the_same_number(mill: Mill) -> None:
 def test_a_database_in_use_is_compacted_the_next_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(history_retention, "_PATIENCE_SECONDS", 0.1)
     (tmp_path / "prefect").mkdir()
     mine = Settings(home=tmp_path, reference_data=tmp_path)
     sweep = Sweep("prefect", tmp_path / "prefect")
-    with closing(sqlite3.connect(history.database(mine), isolation_level=None)) as connection:
+    with closing(
+        sqlite3.connect(history_retention.database(mine), isolation_level=None)
+    ) as connection:
         connection.execute("CREATE TABLE held (x)")
         connection.execute("BEGIN IMMEDIATE")
-        history.compact(mine, sweep)
+        history_retention.compact(mine, sweep)
         connection.execute("ROLLBACK")
     assert "was not compacted" in sweep.notes[0]
     sweep.notes.clear()
-    history.compact(mine, sweep)
+    history_retention.compact(mine, sweep)
     assert sweep.notes == []
 
 

@@ -13,8 +13,8 @@ from uuid import UUID
 import pytest
 
 from components.core.settings import Settings
-from flows.keeping.interrupted import close_interrupted
-from flows.records import read_record
+from flows.operations.retention.interrupted_runs import close_interrupted
+from flows.runner.run_records import read_record
 from tests.flows.conftest import Mill, Server
 from tests.flows.stoppable import Bench, Command, read_states
 from tests.flows.test_crashed import begun, deployment, record, state  # noqa: F401
@@ -44,8 +44,10 @@ def test_record_flow_run_and_task_run_are_closed(
     deployment: str,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("flows.keeping.crashed.prefect_api", lambda settings: server.api)
-    monkeypatch.setattr("flows.keeping.interrupted._BEGINNING_SECONDS", 0.0)
+    monkeypatch.setattr(
+        "flows.runner.prefect.prefect_recovery.prefect_api", lambda settings: server.api
+    )
+    monkeypatch.setattr("flows.operations.retention.interrupted_runs._BEGINNING_SECONDS", 0.0)
     lost, alive = begun(server, deployment), server.ask("flow_runs/", _own_flow(server))
     server.ask(f"flow_runs/{alive['id']}/set_state", {"state": {"type": "RUNNING"}, "force": True})
     record(settings, lost)
@@ -81,7 +83,7 @@ def test_nothing_is_imported_where_nothing_is_open(tmp_path: Path) -> None:
         hand.record(f"run-{number}", {})
     program = (
         "import sys; from components.core.settings import Settings; from pathlib import Path;"
-        "from flows.keeping.interrupted import close_interrupted as close;"
+        "from flows.operations.retention.interrupted_runs import close_interrupted as close;"
         f"home = Path({str(tmp_path)!r}); assert close(Settings(home, home)) == 0;"
         "assert not {'prefect', 'httpx', 'torch', 'mlflow'} & set(sys.modules)"
     )

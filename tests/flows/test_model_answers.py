@@ -13,10 +13,10 @@ from components.core.errors import DataError
 from components.core.stats.figures import REPORT_FILE, Figure, write_report
 from components.core.store.artifact import Report
 from components.core.store.workdir import Workdir
-from flows.model_answers import LONGEST, read_answers
-from flows.running import Outcome
-from flows.showing import describe
-from flows.step import CACHED, StepResult
+from flows.cli.show_workspace import describe
+from flows.runner.run_pipeline import Outcome
+from flows.runner.runner import CACHED, StepResult
+from flows.runner.sample_answers import LONGEST, read_answers
 from tests.workspace import Hand
 
 

@@ -13,8 +13,8 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from flows.records import read_records
-from flows.running import RunOptions, plan_text, read_target, resolver, run_text
+from flows.runner.run_pipeline import RunOptions, plan_text, read_target, resolver, run_text
+from flows.runner.run_records import read_records
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Report
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from flows.history import History, scaled
-from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill, Planned
-from flows.planned import Plan
-from flows.prices import Prices
-from flows.running import resolver
-from flows.step import Mill, StoreMill
+from flows.configs.prices import Prices
+from flows.runner.past_runs import History, scaled
+from flows.runner.plan_runner import ACTION, CACHED, RUNS, WAITS, PlanMill, Planned
+from flows.runner.plan_view import Plan
+from flows.runner.run_pipeline import resolver
+from flows.runner.runner import Mill, StoreMill
 
 
 class Words(StageConfig):

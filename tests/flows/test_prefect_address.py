@@ -9,8 +9,8 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.prefect_address import check_prefect_api
-from flows.running import use_running_server
+from flows.runner.prefect.server_address import check_prefect_api
+from flows.runner.run_pipeline import use_running_server
 from tests.flows.conftest import Mill, Server, free_port
 
 

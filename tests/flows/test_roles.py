@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from components.clean.select import select
 from components.core.store.artifact import Corpus, Lineage, Scores, Tokenizer, Tokens
 from components.train.pretrain import pretrain
-from flows.cli import app
-from flows.roles import roles_of
+from flows.cli.main import app
+from flows.pipelines.stage_roles import roles_of
 
 SOME = {"name": "x", "digest": "0" * 64, "lineage": Lineage(component="t", code="", config="")}
 

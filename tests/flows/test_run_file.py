@@ -16,12 +16,12 @@ from typer.core import TyperCommand, TyperGroup
 from components.core.config.stage_config import read_yaml
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.cli import app
-from flows.commands.app import PANELS
-from flows.presets.text import PRESETS
-from flows.prices import Prices
-from flows.run_file import commented_file, file_schema, write_run_file
-from flows.running import read_target
+from flows.cli.app import PANELS
+from flows.cli.main import app
+from flows.configs.prices import Prices
+from flows.configs.run_file import commented_file, file_schema, write_run_file
+from flows.configs.text_run import PRESETS
+from flows.runner.run_pipeline import read_target
 from tests.flows.conftest import ROOT
 
 
@@ -29,7 +29,7 @@ def modelmill(folder: Path, *words: str, **variables: str) -> subprocess.Complet
     """The command in a folder of nobody's, without a workspace of its own."""
     environment = {key: value for key, value in os.environ.items() if key != "MODELMILL_HOME"}
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words],
+        [sys.executable, "-m", "flows.cli.main", *words],
         cwd=folder,
         env=environment | {"PYTHONPATH": str(ROOT)} | variables,
         capture_output=True,

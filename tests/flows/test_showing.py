@@ -12,8 +12,8 @@ from rich.console import Console
 
 from components.core.settings import Settings
 from components.publish.promotion import audit_log
-from flows.showing import Answer, describe, show_audit_log
-from flows.up import status as looking
+from flows.cli.show_workspace import Answer, describe, show_audit_log
+from flows.operations.up import platform_status as looking
 from tests.workspace import Hand
 
 

@@ -17,9 +17,9 @@ from components.core.settings import Settings
 from components.core.store.artifact import Instructions, Tokenizer
 from components.core.store.store import Store
 from components.train.autopilot import apply_choices
-from flows.cli import TOLD
-from flows.kinds import check_kind
-from flows.staging import _as_given, run_stage
+from flows.cli.main import TOLD
+from flows.pipelines.input_kinds import check_kind
+from flows.pipelines.run_stage import _as_given, run_stage
 from tests.train.conftest import sealed_model, sealed_tokens
 
 SMALL = ("positions=32", "batch=64", "steps=3", "precision=float32")

@@ -18,10 +18,10 @@ from components.core.store.artifact import Corpus, Report, Scores
 from components.core.store.shards import map_shards, read_shard, shard_name, write_shard
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from flows.display import outcome
-from flows.plan import ACTION, CACHED, RUNS, WAITS, PlanMill
-from flows.records import step_json
-from flows.step import Ended, Mill, Reached, Silent, StoreMill
+from flows.runner.plan_runner import ACTION, CACHED, RUNS, WAITS, PlanMill
+from flows.runner.progress_display import outcome
+from flows.runner.run_records import step_json
+from flows.runner.runner import Ended, Mill, Reached, Silent, StoreMill
 
 
 class Words(StageConfig):

@@ -88,10 +88,10 @@ def test_while_the_command_line_is_still_imported() -> None:
 import importlib.abc, sys
 class Pressed(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == "flows.cli":
+        if name == "flows.cli.main":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Pressed())
-from flows.entry import main
+from flows.cli.entry import main
 main()
 """
     done = subprocess.run(
@@ -145,7 +145,7 @@ def test_an_endpoint(nano: Whole, way: Way) -> None:
 def test_a_deployments_run_is_cancelled(nano: Whole, server: Server, tmp_path: Path) -> None:
     bench = Bench.of(nano, "pretrain", tmp_path / "home")
     program = (
-        "from flows.deployed import on_demand;"
+        "from flows.pipelines.deployments import on_demand;"
         f"on_demand(preset='nano', until='pretrain', set=[{AS_OF!r}], return_state=True)"
     )
     command = Command(bench.mill, [], {"PREFECT_API_URL": server.api}, True, ["-c", program])

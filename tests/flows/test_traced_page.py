@@ -19,8 +19,8 @@ from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.store.store import Store
 from components.lineage.forget_orders import record_order
-from flows.traced_page import show_page
-from flows.tracing import trace
+from flows.cli.show_page import show_page
+from flows.cli.show_trace import trace
 from tests.flows.test_bad_input import prose
 
 

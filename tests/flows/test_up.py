@@ -27,9 +27,8 @@ from components.core.process import process_tree
 from components.core.process.ports import free_port
 from components.core.settings import Settings
 from components.publish.registry.model_registry import Entry
-from flows.up import control
-from flows.up.services import Ports, Service, _answers, services
-from flows.up.state import (
+from flows.operations.up import run_platform
+from flows.operations.up.platform_state import (
     FAILED,
     MARK,
     RESTARTING,
@@ -43,8 +42,9 @@ from flows.up.state import (
     state_file,
     write_state,
 )
-from flows.up.status import status
-from flows.up.supervisor import Supervisor, clear, leftovers
+from flows.operations.up.platform_status import status
+from flows.operations.up.services import Ports, Service, _answers, services
+from flows.operations.up.supervisor import Supervisor, clear, leftovers
 from tests.flows.conftest import ROOT, Mill
 
 LIVES = """
@@ -163,7 +163,7 @@ def test_services_die_with_a_killed_supervisor_and_the_rest_is_cleared(settings:
     import asyncio, sys
     from pathlib import Path
     from components.core.settings import Settings
-    from flows.up.supervisor import Supervisor
+    from flows.operations.up.supervisor import Supervisor
     from tests.flows.test_up import service
     home = Path({str(settings.home)!r})
     async def run():
@@ -221,12 +221,15 @@ def test_a_model_that_is_not_there_is_not_kept(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = Entry("tiny", 1, "models:/m-1", {}, ())
-    monkeypatch.setattr(control, "entries", lambda found: [entry])
+    monkeypatch.setattr(run_platform, "entries", lambda found: [entry])
     ports = Ports(free_port(), free_port(), free_port())
     with pytest.raises(ConfigError, match="--model teny: no such model; there is tiny"):
-        control.Wish(ports, model="teny").check(settings)
-    control.Wish(ports, model="tiny").check(settings)
-    assert control._command(control.Wish(ports, model="tiny"))[-4:-2] == ["--model", "tiny"]
+        run_platform.Wish(ports, model="teny").check(settings)
+    run_platform.Wish(ports, model="tiny").check(settings)
+    assert run_platform._command(run_platform.Wish(ports, model="tiny"))[-4:-2] == [
+        "--model",
+        "tiny",
+    ]
     *_, endpoint = services(settings, ports, "tiny")
     assert endpoint.command[-1] == "tiny"
 
@@ -265,14 +268,16 @@ def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
         with pytest.raises(
             ConfigError, match=f"runs already .process {os.getpid()}.: Prefect http"
         ):
-            control.up_detached(settings, control.Wish(limit=1), control.Console())
+            run_platform.up_detached(settings, run_platform.Wish(limit=1), run_platform.Console())
 
 
 def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "home"
     with pytest.raises(ConfigError, match=r"MODELMILL_HOME .*/home: not a directory; name another"):
-        control.up_detached(Settings(home, home), control.Wish(limit=1), control.Console())
+        run_platform.up_detached(
+            Settings(home, home), run_platform.Wish(limit=1), run_platform.Console()
+        )
 
 
 def test_status_of_what_is_not_there_and_of_what_was_killed(settings: Settings) -> None:
@@ -282,10 +287,10 @@ def test_status_of_what_is_not_there_and_of_what_was_killed(settings: Settings) 
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
     left = subprocess.Popen(sleeper, env={MARK: mark_of(settings, "worker")})
     assert status(settings).value["left_behind"] == 1
-    assert control.down(settings) == 1
+    assert run_platform.down(settings) == 1
     assert left.poll() is not None
     assert not state_file(settings).exists()
-    assert control.down(settings) == 0
+    assert run_platform.down(settings) == 0
 
 
 @pytest.mark.parametrize(
@@ -294,12 +299,12 @@ def test_status_of_what_is_not_there_and_of_what_was_killed(settings: Settings) 
 def test_deployments_are_counted(
     content: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "ROOT", tmp_path)
+    monkeypatch.setattr(run_platform, "ROOT", tmp_path)
     (tmp_path / "prefect.yaml").write_text(content)
-    assert control.deployments() == count
+    assert run_platform.deployments() == count
     (tmp_path / "prefect.yaml").write_text("deployments: 3")
     with pytest.raises(ConfigError, match=r"prefect.yaml:1: deployments: a list is needed"):
-        control.deployments()
+        run_platform.deployments()
 
 
 # What follows is the real thing.

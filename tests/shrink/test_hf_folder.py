@@ -23,7 +23,7 @@ from components.text.chat.chat_template import (
     chat_ids,
     open_tokenizer,
 )
-from flows.presets.text import TextRun
+from flows.configs.text_run import TextRun
 from serving.api.limits import Limits
 from serving.engine.sampling import Sampling
 

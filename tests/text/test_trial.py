@@ -13,9 +13,9 @@ from components.core.settings import Settings
 from components.text.constitution.answer_checks import Case, LengthCheck, SentenceCheck
 from components.text.constitution.constitution_trial import try_constitution
 from components.text.constitution.principles import Constitution, house_constitution
-from flows.judges import try_judges
-from flows.presets.text import PRESETS
-from flows.staging import run_stage
+from flows.configs.constitution_checks import try_judges
+from flows.configs.text_run import PRESETS
+from flows.pipelines.run_stage import run_stage
 
 FIELD = "preferences.constitution"
 

@@ -24,7 +24,7 @@ from components.train.budget.time_budget import Budget, Wish, time_budget
 from components.train.distill import DistillConfig
 from components.train.pretrain import PretrainConfig
 from components.train.sft import FinetuneConfig
-from flows.presets.text import nano, tiny
+from flows.configs.text_run import nano, tiny
 from models.shape import DecoderShape, Experts
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.pii import planted_credentials
+from benchmarks.curate.pii.generated_keys import ALIKE, ASSIGNED, ISSUED
+from benchmarks.curate.pii.planted_credentials import EACH, Planted, found, plant, secrets
 from components.core.settings import Settings
-from flows.bench.curate import credentials
-from flows.bench.curate.credentials import EACH, Planted, found, plant, secrets
-from flows.bench.curate.keys import ALIKE, ASSIGNED, ISSUED
-from flows.bench.curate.setting import Setting
 
 PIECES = ["First line.\nSecond line, of a page.\n", "def count(words):\n    return len(words)\n"]
 
@@ -42,9 +42,9 @@ def test_what_only_looks_like_a_key_is_none() -> None:
 
 
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials, "PIECES", 40)
+    monkeypatch.setattr(planted_credentials, "PIECES", 40)
     setting = Setting(Settings(tmp_path, tmp_path), tmp_path, 1, lambda line: None)
-    recall, precision, alike, chosen = credentials.measure(setting)
+    recall, precision, alike, chosen = planted_credentials.measure(setting)
     assert (recall.holds, precision.holds, alike.holds, chosen.holds) == (True, True, True, None)
     assert recall.value != precision.value
     assert f"of {EACH * (len(ISSUED) + len(ASSIGNED))}" in recall.note

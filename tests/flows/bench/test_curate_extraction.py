@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.bench.curate.codeblocks import pre_texts
-from flows.bench.curate.shingles import interval, page_scores, score_pages, summary
+from benchmarks.curate.extraction.code_verbatim import pre_texts
+from benchmarks.curate.extraction.shingle_f1 import interval, page_scores, score_pages, summary
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.curate import planted_contamination
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.installed_documentation import distinct, documentation
 from components.core.settings import Settings
-from flows.bench.curate import contamination
-from flows.bench.curate.installed import distinct, documentation
-from flows.bench.curate.setting import Setting
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference-data"
 
@@ -42,11 +42,13 @@ def test_what_is_said_before_is_left_out() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (REFERENCE / contamination.SETS).exists(), reason="no reference data")
+@pytest.mark.skipif(
+    not (REFERENCE / planted_contamination.SETS).exists(), reason="no reference data"
+)
 def test_clean_documents_are_enough_for_the_bound(tmp_path: Path) -> None:
     setting = Setting(Settings(tmp_path, REFERENCE), tmp_path, 1, lambda line: None)
-    figures = {figure.name: figure for figure in contamination.measure(setting)}
+    figures = {figure.name: figure for figure in planted_contamination.measure(setting)}
     false = figures["contamination: clean documents taken for contaminated, upper end"]
     assert false.value is not None
-    assert 0 < false.value < contamination.FALSE  # an upper end; a share of none would be 0
+    assert 0 < false.value < planted_contamination.FALSE  # an upper end; a share of none would be 0
     assert all(figure.holds is not False for figure in figures.values())

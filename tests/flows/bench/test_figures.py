@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.bench_report import Bench, Measured, machine, rows, write_page
 from components.core.errors import ConfigError
-from flows.bench.figures import Bench, Measured, machine, rows, write_page
 
 
 def test_verdicts() -> None:

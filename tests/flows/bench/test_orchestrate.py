@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.orchestrate import TOOLS
+from benchmarks.peer_programs import PEERS, interpreter
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.bench.orchestrate import TOOLS
-from flows.bench.programs import PEERS, interpreter
 
 ROOT = Path(__file__).parents[3]
 

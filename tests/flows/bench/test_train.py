@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.peer_programs import PEERS
+from benchmarks.peers import nanogpt_char
+from benchmarks.train import batch_splits, charlm, documentation_loss, gpu, growth, trainer_speed
+from benchmarks.train.bench_train import bench_train
+from benchmarks.train.letters import block_loss, pack_letters
+from benchmarks.train.step_time import drawn_tokens, step_seconds
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.bench.curate.setting import Setting
-from flows.bench.peers import nanogpt_char
-from flows.bench.programs import PEERS
-from flows.bench.train import charlm, documentation, gpu, growth, splits, trainer
-from flows.bench.train.letters import block_loss, pack_letters
-from flows.bench.train.pace import drawn_tokens, step_seconds
-from flows.bench.train.whole import bench_train
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
@@ -99,18 +99,18 @@ def test_the_peer_program_learns(tmp_path: Path) -> None:
 
 
 def test_intervals_that_meet_hold_no_promise() -> None:
-    apart = documentation.verdict([1.10, 1.11, 1.12], [1.20, 1.21, 1.22])
+    apart = documentation_loss.verdict([1.10, 1.11, 1.12], [1.20, 1.21, 1.22])
     assert [figure.holds for figure in apart] == [True, True]
-    meeting = documentation.verdict([1.10, 1.11, 1.12], [1.13, 1.14, 1.15])
+    meeting = documentation_loss.verdict([1.10, 1.11, 1.12], [1.13, 1.14, 1.15])
     assert [figure.holds for figure in meeting] == [True, False]
-    assert documentation.kept_time([0.01, -0.03]).holds
-    assert not documentation.kept_time([0.01, -0.06]).holds
-    low, high = documentation.interval([1.0, 2.0, 3.0])
+    assert documentation_loss.kept_time([0.01, -0.03]).holds
+    assert not documentation_loss.kept_time([0.01, -0.06]).holds
+    low, high = documentation_loss.interval([1.0, 2.0, 3.0])
     assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
 
 
 def test_the_other_recipe_differs_in_recipe_alone() -> None:
-    own, other = documentation.own_recipe(), documentation.adamw_recipe()
+    own, other = documentation_loss.own_recipe(), documentation_loss.adamw_recipe()
     assert (other.optim.kind, other.schedule.kind, other.autopilot) == ("adamw", "cosine", False)
     assert (own.minutes, own.seed) == (other.minutes, other.seed)
 
@@ -120,18 +120,20 @@ def test_exponents() -> None:
 
 
 def test_differences_are_relative_and_of_the_worst_step() -> None:
-    assert splits.largest_difference([[2.0, 4.0], [2.0, 4.0], [2.0, 4.4]]) == pytest.approx(0.1)
+    assert batch_splits.largest_difference([[2.0, 4.0], [2.0, 4.0], [2.0, 4.4]]) == pytest.approx(
+        0.1
+    )
 
 
 @pytest.mark.timeout(300)
 def test_losses_do_not_hang_on_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "_RANKS", splits._RANKS[:2])
-    figures = splits.measure(setting(tmp_path))
+    monkeypatch.setattr(batch_splits, "_RANKS", batch_splits._RANKS[:2])
+    figures = batch_splits.measure(setting(tmp_path))
     assert [figure.holds for figure in figures] == [True] * 4
 
 
 def test_a_step_is_timed_behind_its_warm_ups(tmp_path: Path) -> None:
-    config = trainer.timed_recipe().model_copy(
+    config = trainer_speed.timed_recipe().model_copy(
         update={
             "shape": SMALL,
             "positions": 16,
@@ -156,7 +158,9 @@ def test_transformers_trainer_runs(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) > 0
 
 
-@pytest.mark.parametrize("part", [charlm.measure_time, charlm.measure_free, documentation.measure])
+@pytest.mark.parametrize(
+    "part", [charlm.measure_time, charlm.measure_free, documentation_loss.measure]
+)
 def test_without_the_data_nothing_is_demanded(part: object, tmp_path: Path) -> None:
     (figure,) = part(setting(tmp_path))  # type: ignore[operator]
     assert (figure.value, figure.holds) == (None, None)

@@ -1,0 +1,83 @@
+"""Command line of the benchmarks: what ``modelmill bench`` hands over to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from components.core import settings
+from components.core.errors import ConfigError
+from flows.cli.app import Json, emit
+from flows.cli.main import run_app
+
+if TYPE_CHECKING:
+    from benchmarks.bench_report import Bench
+
+BENCHES = ("orchestrate", "curate", "train")
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help=f"which: {', '.join(BENCHES)}")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="with --write: objects of earlier benches")
+    ] = None,
+    write: Annotated[Path | None, typer.Option(help="make the page of these objects")] = None,
+    steps: Annotated[int, typer.Option(min=2, max=500, help="length of the no-op chain")] = 30,
+    only: Annotated[
+        list[str] | None, typer.Option(help="a part of `curate` or `train`; again for more")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="medians of so many")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Figures beside the peers; exit code 1 where one is not as it must be."""
+    if write is not None:
+        from benchmarks.bench_report import write_page
+
+        given = [*([Path(name)] if name else []), *(files or [])]
+        if not given:
+            raise ConfigError("bench --write: name the files that hold the benches' objects")
+        count = write_page(write, given)
+        told = {"written": str(write), "benches": count}
+        emit(as_json, told, lambda console: console.print(f"written: {write}"))
+        return
+    if name not in BENCHES or files:
+        raise ConfigError(f"bench {name or ''}: say which one: {', '.join(BENCHES)}")
+    _show(_measured(name, steps, only or [], repeats), as_json)
+
+
+def _measured(name: str, steps: int, only: list[str], repeats: int) -> Bench:
+    aside = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        aside.print(f"… {line}", highlight=False)
+
+    if name == "curate":
+        from benchmarks.curate.bench_curate import bench_curate
+
+        return bench_curate(settings.load(), only, repeats, tell)
+    if name == "train":
+        from benchmarks.train.bench_train import bench_train
+
+        return bench_train(settings.load(), only, repeats, tell)
+    from benchmarks.orchestrate import bench_orchestrate
+
+    return bench_orchestrate(settings.load(), steps, repeats, tell)
+
+
+def _show(found: Bench, as_json: bool) -> None:
+    from benchmarks.bench_report import COLUMNS, rows
+    from flows.runner.progress_display import rows_table
+
+    value = found.as_json()
+    table = rows_table(COLUMNS, rows(value["figures"]))
+    emit(as_json, value, lambda console: console.print(table), failed=found.failure)
+
+
+if __name__ == "__main__":
+    run_app(app, "modelmill bench")

@@ -1,0 +1,76 @@
+"""The parts in their order, on one core."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.bench_report import Bench, Measured, machine
+from benchmarks.curate import (
+    curation_chain,
+    language_detection,
+    planted_contamination,
+    quality_ranking,
+    statistics_speed,
+)
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
+from benchmarks.curate.extraction import code_verbatim, main_text_f1
+from benchmarks.curate.pii import pii_spans, planted_credentials
+from components.core.errors import ConfigError
+from components.core.settings import Settings
+
+NAME = "curate"
+PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+    "extraction": main_text_f1.measure,
+    "code": code_verbatim.measure,
+    "statistics": statistics_speed.measure,
+    "signatures": minhash_signatures.measure,
+    "twins": planted_duplicates.measure,
+    "scale": million_documents.measure,
+    "pii": pii_spans.measure,
+    "secrets": planted_credentials.measure,
+    "quality": quality_ranking.measure,
+    "language": language_detection.measure,
+    "contamination": planted_contamination.measure,
+    "chain": curation_chain.measure,
+}
+
+
+def bench_curate(
+    settings: Settings, only: Sequence[str], repeats: int, tell: Callable[[str], None]
+) -> Bench:
+    """Measure all parts, or ``only`` some.
+
+    Raises:
+        ConfigError: there is no such part.
+        MillError: a peer's program failed.
+    """
+    unknown = sorted(set(only) - PARTS.keys())
+    if unknown:
+        raise ConfigError(f"bench curate: no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
+    described, figures = machine(), list[Measured]()
+    with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder, _one_core():
+        for name in only or PARTS:
+            tell(name)
+            scratch = Path(folder) / name
+            scratch.mkdir()
+            figures += PARTS[name](Setting(settings, scratch, repeats, tell))
+    return Bench(NAME, described, figures)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """This process and what it starts, on one core; where the system cannot, on all."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

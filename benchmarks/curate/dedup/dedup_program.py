@@ -1,0 +1,53 @@
+"""One size of the scale bench, as a program: ``make`` the corpus, then ``score`` it and tell.
+
+python deduplicate.py make|score FOLDER DOCUMENTS
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.curate.sample_documents import made_up, write_corpus
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
+from components.core.store.artifact import Corpus
+from components.core.store.workdir import Workdir
+
+_SHARD = 50_000
+
+
+def make(folder: Path, count: int) -> None:
+    """Shards of made-up documents, and the reference to them."""
+    work = Workdir.temporary(folder)
+    for shard, first in enumerate(range(0, count, _SHARD)):
+        size = min(_SHARD, count - first)
+        write_corpus(work.folder, made_up(size, seed=shard, twins=0.1), first, shard)
+    (folder / "corpus.json").write_text(work.seal(Corpus).model_dump_json())
+
+
+def score(folder: Path) -> dict[str, float]:
+    """Seconds of the stage, most bytes of this process."""
+    corpus = Corpus.model_validate_json((folder / "corpus.json").read_text())
+    warm = Workdir.temporary(folder)
+    write_corpus(warm.folder, made_up(10, seed=0, twins=0.5), 0, 0)
+    config = DuplicatesConfig()
+    score_duplicates(config, warm.seal(Corpus), Workdir.temporary(folder))  # loads the kernels
+    began = time.perf_counter()
+    score_duplicates(config, corpus, Workdir.temporary(folder))
+    seconds = time.perf_counter() - began
+    return {
+        "seconds": seconds,
+        "bytes": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+if __name__ == "__main__":
+    place, documents = Path(sys.argv[2]), int(sys.argv[3])
+    place.mkdir(parents=True, exist_ok=True)
+    if sys.argv[1] == "make":
+        make(place, documents)
+    else:
+        print(json.dumps(score(place)))

@@ -1,0 +1,46 @@
+"""A million documents de-duplicated: memory, and how time grows from ten thousand on.
+
+Each size runs in a process of its own, so that memory is that run's alone. Made-up documents, one
+in ten a twin of one before it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.peer_programs import environment, run_program
+
+SIZES = (10_000, 100_000, 1_000_000)
+MEMORY_GB, EXPONENT = 4.0, 1.1
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """Peak memory at the largest size, and the exponent of time over size."""
+    told = []
+    for size in SIZES:
+        setting.tell(f"scale: {size:,} documents")
+        folder = setting.scratch / str(size)
+        program = str(Path(__file__).with_name("dedup_program.py"))
+        for part in ("make", "score"):
+            _, said = run_program(
+                [sys.executable, program, part, str(folder), str(size)], environment()
+            )
+        told.append(json.loads(said.strip().splitlines()[-1]))
+    largest, least = told[-1], told[0]
+    grown = math.log(largest["seconds"] / least["seconds"]) / math.log(SIZES[-1] / SIZES[0])
+    rates = ", ".join(f"{s:,}: {t['seconds']:.1f} s" for s, t in zip(SIZES, told, strict=True))
+    name = f"{SIZES[-1]:,} documents de-duplicated"
+    gigabytes = largest["bytes"] / 1e9
+    return [
+        Measured.against_target(f"{name}: memory", gigabytes, "GB", MEMORY_GB),
+        Measured.against_target(
+            f"{name}: growth of time, n to the power of", grown, "", EXPONENT, note=f"({rates})"
+        ),
+        Measured(f"{name}: documents a second", SIZES[-1] / largest["seconds"], "/s/core",
+                 better="higher"),
+    ]  # fmt: skip

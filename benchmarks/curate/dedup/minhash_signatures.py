@@ -1,0 +1,55 @@
+"""MinHash signatures from text, beside datasketch, rensa and datatrove; and their bias."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.median_seconds import seconds
+from benchmarks.curate.sample_documents import WORDS, made_up
+from components.text.dedup.shingles import jaccards, shingle_sets, signatures
+
+PERMUTATIONS, SEED = 128, 1
+NAME = f"MinHash signatures, {PERMUTATIONS} permutations, {WORDS - 4} shingles, from text"
+UNIT, TARGET, PAIRS = "/s/core", 80_000.0, 1000
+_DOCUMENTS, _PEER_DOCUMENTS = 5000, 500
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """Documents a second, and the estimates' mean error in its standard errors."""
+    texts = made_up(_DOCUMENTS, seed=1, twins=0)
+    column = pa.chunked_array([pa.array(texts)])
+    taken = seconds(lambda: signatures(column, PERMUTATIONS, SEED), setting.repeats)
+    rate = len(texts) / taken
+    sample = setting.scratch / "documents.json"
+    sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
+    figures = [Measured.against_target(NAME, rate, UNIT, TARGET, better="higher")]
+    for peer in ("datasketch", "rensa", "datatrove"):
+        found = setting.peer("minhash", peer, peer, str(sample), str(PERMUTATIONS))
+        figures.append(
+            Measured.beside(NAME, rate, UNIT, peer, found, must_win=True, better="higher")
+        )
+    return [*figures, _bias()]
+
+
+def _bias() -> Measured:
+    draw = np.random.default_rng(2)
+    texts = made_up(PAIRS, seed=3, twins=0)
+    twins = []
+    for text in texts:
+        words = np.array(text.split(), dtype=object)
+        words[draw.choice(WORDS, int(draw.integers(1, 60)), replace=False)] = "changed"
+        twins.append(" ".join(words))
+    column = pa.chunked_array([pa.array(texts + twins)])
+    signed, _ = signatures(column, PERMUTATIONS, SEED)
+    estimates = (signed[:PAIRS] == signed[PAIRS:]).mean(axis=1)
+    sets, bounds = shingle_sets(column, np.arange(2 * PAIRS))
+    error = estimates - jaccards(sets, bounds, np.arange(PAIRS), np.arange(PAIRS, 2 * PAIRS))
+    standard = error.std(ddof=1) / np.sqrt(PAIRS)
+    name = f"bias of the estimates over {PAIRS:,} pairs, in standard errors"
+    note = f"mean error {error.mean():+.5f}"
+    return Measured.against_target(name, abs(error.mean()) / standard, "", 3.0, note=note)

@@ -1,0 +1,90 @@
+"""Near duplicates among documents with planted edits, against all pairs compared exactly."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.sample_documents import made_up, write_corpus
+from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
+from components.core.store.artifact import Corpus
+from components.core.store.shards import read_all
+from components.core.store.workdir import Workdir
+from components.text.dedup.shingles import shingle_sets
+
+SIMILARITY, COUNT = 0.8, 10_000
+NAME = f"near duplicates at Jaccard {SIMILARITY} among {COUNT:,} documents"
+PEER = "datasketch's LSH, which verifies none"
+Pairs = set[tuple[int, int]]
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """Precision and recall of pairs, ours and datasketch's index without verification."""
+    texts = made_up(COUNT, seed=5, twins=0.3)
+    exact = _all_pairs(texts)
+    found = _ours(setting, texts)
+    sample = setting.scratch / "documents.json"
+    sample.write_text(json.dumps(texts))
+    precision, recall = _share(found, exact, found), _share(found, exact, exact)
+    figures = [
+        Measured.against_target(f"{NAME}: precision", precision, "", 0.99, better="higher"),
+        Measured.against_target(f"{NAME}: recall", recall, "", 0.95, better="higher"),
+    ]
+    told = setting.peer("lsh", "datasketch", str(sample), str(SIMILARITY))
+    if told is not None:
+        theirs = {(left, right) for left, right in told}
+        for name, ours, peer in (
+            ("precision", precision, _share(theirs, exact, theirs)),
+            ("recall", recall, _share(theirs, exact, exact)),
+        ):
+            figures.append(
+                Measured.beside(f"{NAME}: {name}", ours, "", PEER, peer, False, better="higher")
+            )
+    return figures
+
+
+def _share(found: Pairs, exact: Pairs, of: Pairs) -> float:
+    return len(found & exact) / len(of)
+
+
+def _ours(setting: Setting, texts: list[str]) -> Pairs:
+    work = Workdir.temporary(setting.scratch)
+    write_corpus(work.folder, texts, first=0, shard=0)
+    corpus = work.seal(Corpus)
+    scoring = Workdir.temporary(setting.scratch)
+    scores = score_duplicates(DuplicatesConfig(min_similarity=SIMILARITY), corpus, scoring)
+    table = read_all(scoring.path(scores)).to_pylist()
+    members: dict[str, list[int]] = {}
+    for row in table:
+        members.setdefault(row["exact_group"], []).append(int(row["id"], 16))
+    pairs: Pairs = set()
+    for row in table:
+        one = int(row["id"], 16)
+        near = [m for partner in row["partners"] for m in members[partner["id"]]]
+        pairs |= {(one, other) for other in near + members[row["exact_group"]] if one < other}
+    return pairs
+
+
+def _all_pairs(texts: list[str]) -> Pairs:
+    """Every pair that shares a shingle, its similarity counted exactly; others have none."""
+    column = pa.chunked_array([pa.array(texts)])
+    sets, bounds = shingle_sets(column, np.arange(len(texts)))
+    sizes = np.diff(bounds)
+    owners = np.repeat(np.arange(len(texts)), sizes)
+    order = np.argsort(sets, kind="stable")
+    values, owners = sets[order], owners[order]
+    edges = np.flatnonzero(np.diff(values)) + 1
+    shared: list[NDArray[np.int64]] = []
+    for group in np.split(owners, edges):
+        if len(group) > 1:
+            left, right = np.triu_indices(len(group), 1)
+            shared.append(group[left] * len(texts) + group[right])
+    pairs, common = np.unique(np.concatenate(shared), return_counts=True)
+    left, right = pairs // len(texts), pairs % len(texts)
+    similar = common / (sizes[left] + sizes[right] - common) >= SIMILARITY
+    return set(zip(left[similar].tolist(), right[similar].tolist(), strict=True))

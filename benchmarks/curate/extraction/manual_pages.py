@@ -1,0 +1,200 @@
+"""Manuals of documentation generators: code word for word, cells, headings, terms.
+
+The pages are those of ``MODELMILL_MANUALS``, a folder of built documentation such as Debian's
+packages bring (Sphinx, DocBook, rustdoc, mdBook) or a generator writes. What stands in the part
+that the generator marks as its text is read by the standard library's parser, and not by ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.extraction.peer_extractors import rates_in_turn
+from components.collect.extraction.main_text import MainText, main_text
+from components.collect.extraction.tree.tree_edits import INVISIBLE
+from components.collect.web.charset import decode
+
+FOLDER = "MODELMILL_MANUALS"
+PAGES = 150
+"""Of each generator, drawn by the hashes of their paths."""
+LEAST_SHARE = 0.99
+LEAST_SPEED = 2.0
+"""Of trafilatura's pages a second: a manual's container has not to be searched for."""
+
+
+class _Marks(NamedTuple):
+    """How pages of one generator are known, and the element that holds their text."""
+
+    sign: re.Pattern[str]
+    container: tuple[str, str, str]
+    """(tag, attribute, a word of its value); an empty tag is any."""
+
+
+GENERATORS = {
+    "Sphinx": _Marks(
+        re.compile(r"documentation_options\.js|_static/doctools\.js"), ("", "role", "main")
+    ),
+    "DocBook": _Marks(
+        re.compile(r'generator" content="(?:DocBook|publican)', re.IGNORECASE), ("body", "", "")
+    ),
+    "rustdoc": _Marks(re.compile(r'generator" content="rustdoc'), ("", "id", "main-content")),
+    "mdBook": _Marks(re.compile(r'id="menu-bar'), ("main", "", "")),
+    "MkDocs": _Marks(re.compile(r"md-content__inner"), ("article", "class", "md-content__inner")),
+    "Docusaurus": _Marks(re.compile(r'id="__docusaurus"'), ("", "class", "theme-doc-markdown")),
+    "VitePress": _Marks(re.compile(r"vp-doc"), ("", "class", "vp-doc")),
+}
+_FRAME = re.compile(
+    r"(?:^|\s)(?:nav(?:header|footer)|docnav|toc|contents|breadcrumbs?|pagination-nav|rightside|"
+    r"jb-print-toc|lineno(?:s|div)?|synthetic-implementations\S*|blanket-implementations\S*)(?:\s|$)"
+)
+"""Elements inside a container that lead elsewhere, by class or id."""
+_KINDS = {"pre": "code blocks", "td": "cells", "th": "cells", "dt": "terms"} | {
+    f"h{level}": "headings" for level in range(1, 7)
+}
+_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta"})
+_SIGNS = frozenset({"headerlink", "header-anchor", "hash-link", "src", "srclink", "viewcode-link"})
+"""Classes of links that are a sign beside a heading."""
+_IGNORED = frozenset({"script", "style", "button", "nav", "footer", "svg"})
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """The share kept of each kind of thing, by generator, and the speed beside trafilatura."""
+    named = os.environ.get(FOLDER)
+    if not named:
+        return [Measured.absent("extraction, manuals", "", f"no folder in {FOLDER}")]
+    setting.tell("extraction: manuals")
+    drawn = _drawn(Path(named))
+    figures = [figure for name, pages in drawn.items() for figure in _kept(name, pages)]
+    mixed = {f"{name}/{at}": page for name, pages in drawn.items() for at, page in pages.items()}
+    if not mixed:
+        return [Measured.absent("extraction, manuals", "", f"{named} holds none")]
+    ours, theirs = rates_in_turn(setting, mixed, lambda page: main_text(page, "text/html", "").text)
+    speed = "extraction speed, manuals"
+    figures.append(
+        Measured.beside(speed, ours, "pages/s", "trafilatura", theirs, False, better="higher")
+    )
+    if theirs:
+        times = f"{speed}, times trafilatura's"
+        figures.append(
+            Measured.against_target(times, ours / theirs, "x", LEAST_SPEED, better="higher")
+        )
+    return figures
+
+
+def _drawn(folder: Path) -> dict[str, dict[str, str]]:
+    """Generator -> path -> page, for up to ``PAGES`` pages of each."""
+    paths = [path for kind in ("*.html", "*.htm") for path in folder.rglob(kind)]
+    paths.sort(key=lambda path: hashlib.sha256(str(path.relative_to(folder)).encode()).digest())
+    drawn: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for path in paths:
+        if not path.is_file() or path.stat().st_size > 2_000_000:
+            continue
+        page = decode(path.read_bytes())
+        name = next((n for n, marks in GENERATORS.items() if marks.sign.search(page)), None)
+        if name is not None and len(drawn[name]) < PAGES:
+            drawn[name][str(path.relative_to(folder))] = page
+        if len(drawn) == len(GENERATORS) and all(len(p) == PAGES for p in drawn.values()):
+            break
+    return dict(drawn)
+
+
+def _kept(name: str, pages: dict[str, str]) -> Iterator[Measured]:
+    known: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for page in pages.values():
+        truth = read_things(page, GENERATORS[name].container)
+        try:
+            found = main_text(page, "text/html", "")
+        except ValueError:
+            found = MainText("", "")
+        text, headings = plain(found.text), {plain(heading) for heading in found.headings}
+        for kind, content in truth:
+            known[kind] += 1
+            kept[kind] += _is_kept(kind, content, found, text, headings)
+    for kind in sorted(known):
+        share, note = kept[kind] / known[kind], f"{kept[kind]} of {known[kind]}, {len(pages)} pages"
+        title = f"extraction, {name}, {kind} kept"
+        yield Measured.against_target(title, share, "", LEAST_SHARE, better="higher", note=note)
+
+
+def _is_kept(kind: str, content: str, found: MainText, text: str, headings: set[str]) -> bool:
+    if kind == "code blocks":
+        return content in found.code or content in found.text
+    if kind == "headings":
+        return plain(content) in headings
+    return plain(content) in text
+
+
+def plain(text: str) -> str:
+    """Letters and digits alone, in lower case, so that marks and blanks do not count."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).lower()
+
+
+def read_things(page: str, container: tuple[str, str, str]) -> list[tuple[str, str]]:
+    """(kind, text) of every block of code, cell, heading and term in a page's container."""
+    reader = _Reader(container)
+    reader.feed(page)
+    reader.close()
+    return [(kind, text) for kind, text in reader.things if plain(text)]
+
+
+class _Reader(HTMLParser):
+    def __init__(self, container: tuple[str, str, str]) -> None:
+        super().__init__(convert_charrefs=True)
+        self.things: list[tuple[str, str]] = []
+        self._container = container
+        self._open: list[tuple[str, bool, bool]] = []
+        """(tag, is in the container, is of the frame) of the elements around."""
+        self._parts: list[tuple[str, list[str]]] = []
+        """Things that are open: their tag, and their text so far."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _VOID:
+            if tag == "br":
+                self.handle_data("\n")
+            return
+        values = {name: value or "" for name, value in attrs}
+        inside, framed = self._open[-1][1:] if self._open else (False, False)
+        wanted, attribute, word = self._container
+        is_container = (not wanted or tag == wanted) and (
+            not attribute or word in values.get(attribute, "").split()
+        )
+        named = f"{values.get('class', '')} {values.get('id', '')}"
+        is_sign = tag == "a" and not _SIGNS.isdisjoint(values.get("class", "").split())
+        framed = framed or is_sign or tag in _IGNORED or _FRAME.search(named) is not None
+        self._open.append((tag, inside or is_container, framed))
+        if (inside or is_container) and not framed and tag in _KINDS:
+            self._parts.append((tag, []))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in {name for name, _, _ in self._open}:
+            return
+        in_pre = bool(self._parts) and self._parts[-1][0] == "pre"
+        if tag == "div" and in_pre and not "".join(self._parts[-1][1][-1:]).endswith("\n"):
+            self.handle_data("\n")  # a block ends its line
+        while self._open:
+            name, _, framed = self._open.pop()
+            if self._parts and self._parts[-1][0] == name and not framed:
+                kind, pieces = self._parts.pop()
+                text = INVISIBLE.sub("", "".join(pieces)).replace("\xa0", " ")
+                is_code = kind == "pre"
+                self.things.append(
+                    (_KINDS[kind], text.strip("\n") if is_code else " ".join(text.split()))
+                )
+            if name == tag:
+                return
+
+    def handle_data(self, data: str) -> None:
+        if self._open and not self._open[-1][2]:
+            for _, pieces in self._parts:
+                pieces.append(data)

@@ -1,0 +1,58 @@
+"""Peer extractors on the same pages: their texts, and the processor time they take."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks.curate.bench_setting import Setting
+
+TRAFILATURA, FAST, RESILIPARSE = "trafilatura", "trafilatura, fast", "resiliparse"
+_PROGRAMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    TRAFILATURA: ("trafilatura_extract", "trafilatura", ("default",)),
+    FAST: ("trafilatura_extract", "trafilatura", ("fast",)),
+    RESILIPARSE: ("resiliparse_extract", "resiliparse", ()),
+}
+"""Peer -> its program, the package that needs, its mode."""
+
+
+def ask_peers(
+    setting: Setting, pages: Mapping[str, str], peers: tuple[str, ...] = tuple(_PROGRAMS)
+) -> dict[str, Any]:
+    """Each peer's ``texts`` by page and its ``seconds`` for one pass; absent ones left out."""
+    source = setting.scratch / "pages.json"
+    source.write_text(json.dumps(pages), encoding="utf-8")
+    answers = {}
+    for peer in peers:
+        program, needs, mode = _PROGRAMS[peer]
+        answers[peer] = setting.peer(program, needs, str(source), *mode, "1")
+    return {peer: answer for peer, answer in answers.items() if answer is not None}
+
+
+def rates_in_turn(
+    setting: Setting, pages: Mapping[str, str], extract: Callable[[str], str]
+) -> tuple[float, float | None]:
+    """Pages a second of processor time, ours and trafilatura's: medians of passes in turn.
+
+    Returns:
+        (ours, trafilatura's or None where it is absent)
+    """
+
+    def seconds() -> float:
+        began = time.process_time()
+        for page in pages.values():
+            extract(page)
+        return time.process_time() - began
+
+    seconds()
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(setting.repeats):
+        ours.append(seconds())
+        answer = ask_peers(setting, pages, (TRAFILATURA,)).get(TRAFILATURA)
+        theirs += answer["seconds"] if answer else []
+    rate = len(pages) / statistics.median(ours)
+    return rate, len(pages) / statistics.median(theirs) if theirs else None

@@ -1,0 +1,58 @@
+"""Situations of public bug reports, a small page each: what its text must and must not hold.
+
+``faults/`` beside the reference data writes the pages and says what is expected of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.extraction.peer_extractors import ask_peers
+from benchmarks.peer_programs import environment, run_program
+from components.collect.web.charset import decode
+
+NAME = "extraction, situations of bug reports that come out right"
+
+
+def measure(setting: Setting, extract: Callable[[str, str], str]) -> list[Measured]:
+    """The share of situations that come out right, ours and the peers'."""
+    folder = setting.settings.reference_data.parent / "faults"
+    if not (folder / "pages.py").is_file():
+        return [Measured.absent(NAME, "", "no faults beside the reference data")]
+    setting.tell("extraction: situations of bug reports")
+    written = setting.scratch / "faults"
+    run_program([sys.executable, str(folder / "pages.py"), str(written)], environment())
+    expected: dict[str, Any] = json.loads((folder / "expected.json").read_bytes())
+    files = {path.stem: path for path in sorted(written.iterdir()) if path.stem in expected}
+    pages = {name: decode(path.read_bytes()) for name, path in files.items()}
+    ours = {name: extract(page, _kind(files[name])) for name, page in pages.items()}
+    share, failed = _passed(expected, ours)
+    note = f"not: {', '.join(failed)}" if failed else f"all {len(expected)}"
+    figures = [Measured.against_target(NAME, share, "", 1.0, better="higher", note=note)]
+    for peer, answer in ask_peers(setting, pages).items():
+        theirs, _ = _passed(expected, answer["texts"])
+        figures.append(Measured.beside(NAME, share, "", peer, theirs, False, better="higher"))
+    return figures
+
+
+def _kind(path: Path) -> str:
+    return "application/xhtml+xml" if path.suffix == ".xhtml" else "text/html"
+
+
+def _passed(
+    expected: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str]
+) -> tuple[float, list[str]]:
+    """(share of situations that are right, names of the others)."""
+    failed = [
+        name
+        for name, wanted in expected.items()
+        if any(words not in texts.get(name, "") for words in wanted.get("has", ()))
+        or any(words in texts.get(name, "") for words in wanted.get("lacks", ()))
+    ]
+    return 1 - len(failed) / len(expected), failed

@@ -1,0 +1,91 @@
+"""How well a judge learnt from half of the labelled documents ranks the other half.
+
+Data: web documents with a majority label of people (DCLM). The rival is the single best published
+statistic: its name and direction are chosen on the learning half. All halves are drawn by chance,
+a label's documents evenly; the AUC's interval is DeLong's on the middle half's documents, and a
+judge must win in the mean over halves by more than chance (paired, two standard errors).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics as st
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from components.clean.quality_classifier.train_judge import NAMES, JudgeConfig, learn, statistics
+from components.core.stats.figures import Figure
+from components.core.stats.roc_auc import auc_interval
+
+DATA = "quality/majority_data.jsonl"
+HALVES = 5
+Rows = NDArray[np.int64]
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """The judge's AUC beside the best single statistic's, over several halves."""
+    path = setting.reference(DATA)
+    if path is None:
+        return [Measured.absent("quality: AUC", "", f"no reference data {DATA}")]
+    documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    texts = [document["text"] for document in documents]
+    good = np.array([document["label"] == 1 for document in documents])
+    singles = statistics(texts)
+    ours, theirs, names = list[Figure](), list[float](), list[str]()
+    for seed in range(HALVES):
+        setting.tell(f"half {seed + 1} of {HALVES}")
+        train, test = _half(good, seed)
+        judge = learn(JudgeConfig(), [texts[at] for at in train.tolist()], good[train])
+        scored = judge.probabilities([texts[at] for at in test.tolist()])
+        ours.append(auc_interval(scored, good[test]))
+        name, value = _best_single(singles, good, train, test)
+        theirs.append(value)
+        names.append(name)
+    wins = [figure.value - value for figure, value in zip(ours, theirs, strict=True)]
+    middle = sorted(ours, key=lambda figure: figure.value)[HALVES // 2]
+    value, rival = st.fmean(figure.value for figure in ours), st.fmean(theirs)
+    note = f"mean of {HALVES} halves; the middle one {middle.value:.3f} "
+    note += f"[{middle.low:.3f}, {middle.high:.3f}] of {middle.n} documents"
+    error = st.stdev(wins) / HALVES**0.5
+    peer = f"best single statistic ({', '.join(sorted(set(names)))})"
+    return [
+        Measured.beside(
+            "quality: AUC on the other half",
+            value,
+            "",
+            peer,
+            rival,
+            True,
+            better="higher",
+            note=note,
+        ),
+        Measured.against_target(
+            "quality: AUC above the best single statistic, less two standard errors",
+            st.fmean(wins) - 2 * error,
+            "",
+            0.0,
+            better="higher",
+            note=f"of {HALVES} halves",
+        ),
+    ]
+
+
+def _half(good: NDArray[np.bool_], seed: int) -> tuple[Rows, Rows]:
+    """(learning, other) rows, half of each label's."""
+    draw = np.random.default_rng(seed)
+    train = [draw.permutation(np.flatnonzero(good == which)) for which in (False, True)]
+    chosen = np.sort(np.concatenate([rows[: len(rows) // 2] for rows in train]))
+    return chosen, np.setdiff1d(np.arange(len(good)), chosen)
+
+
+def _best_single(
+    singles: NDArray[np.float64], good: NDArray[np.bool_], train: Rows, test: Rows
+) -> tuple[str, float]:
+    """(name, AUC on the other half) of the statistic that is best on the learning half."""
+    learnt = [auc_interval(column[train], good[train]).value for column in singles.T]
+    best = max(range(len(learnt)), key=lambda at: abs(learnt[at] - 0.5))
+    value = auc_interval(singles[test, best], good[test]).value
+    return NAMES[best], value if learnt[best] >= 0.5 else 1 - value

@@ -1,0 +1,64 @@
+"""Documents that the parts measure on: real prose in pieces, made-up ones with planted twins."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.curate.bench_setting import Setting
+from components.core.store.shards import shard_name, write_shard
+
+BYTES = 2300
+"""Of one document: what the published figures of the peers were measured on."""
+WORDS = 337
+"""Of one made-up document: 333 shingles of five words."""
+_VOCABULARY = 20_000
+
+
+def prose(setting: Setting) -> list[str] | None:
+    """Speeches and web pages of the reference data, cut into ``BYTES``; None where it is absent."""
+    speeches, pages = setting.reference("prose"), setting.reference("quality/majority_data.jsonl")
+    if speeches is None or pages is None:
+        return None
+    texts = [json.loads(line)["text"] for line in pages.read_text().splitlines()]
+    for path in sorted(speeches.glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(name for name in archive.namelist() if name.endswith(".txt"))
+            texts += [archive.read(name).decode("utf-8", "ignore") for name in names]
+    whole = "\n\n".join(texts).encode()
+    cuts = range(0, len(whole) - BYTES, BYTES)
+    return [whole[at : at + BYTES].decode("utf-8", "ignore") for at in cuts]
+
+
+def made_up(count: int, seed: int, twins: float) -> list[str]:
+    """Documents of random words; a share of them is an earlier one with up to 20 words changed."""
+    draw = np.random.default_rng(seed)
+    letters = draw.integers(97, 123, (_VOCABULARY, 8), dtype=np.uint8)
+    sizes = draw.integers(3, 9, _VOCABULARY)
+    words = np.array([bytes(row[:size]).decode() for row, size in zip(letters, sizes, strict=True)])
+    found: list[NDArray[np.int64]] = []
+    texts: list[str] = []
+    for number in range(count):
+        if found and draw.random() < twins:
+            chosen = found[int(draw.integers(max(0, number - 1000), number)) - number].copy()
+            at = draw.choice(WORDS, int(draw.integers(0, 21)), replace=False)
+            chosen[at] = draw.integers(0, _VOCABULARY, len(at))
+        else:
+            chosen = draw.integers(0, _VOCABULARY, WORDS)
+        found = [*found[-999:], chosen] if len(found) >= 1000 else [*found, chosen]
+        texts.append(" ".join(words[chosen].tolist()))
+    return texts
+
+
+def write_corpus(folder: Path, texts: list[str], first: int, shard: int) -> None:
+    """One shard of a corpus: what the duplicate scorer reads."""
+    import pyarrow as pa
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = [f"{first + number:064x}" for number in range(len(texts))]
+    columns = {"id": ids, "ordinal": pa.array([0] * len(texts), type=pa.int64()), "text": texts}
+    write_shard(folder / shard_name(shard), pa.table(columns))

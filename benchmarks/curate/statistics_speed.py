@@ -1,0 +1,33 @@
+"""All quality statistics of a document together, beside datatrove's filters that use the same."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.median_seconds import seconds
+from benchmarks.curate.sample_documents import prose
+from components.clean.quality.score import quality_of_shard
+
+NAME, UNIT, TARGET = "quality statistics, documents of 2.3 kB", "/s/core", 25_000.0
+PEER = "datatrove's Gopher, C4 and FineWeb filters"
+_PEER_DOCUMENTS = 300
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """Documents a second."""
+    texts = prose(setting)
+    if texts is None:
+        return [Measured.absent(NAME, UNIT, "the reference data is absent")]
+    table = pa.table({"id": [str(n) for n in range(len(texts))], "text": texts})
+    rate = len(texts) / seconds(lambda: quality_of_shard(table, short_line=30), setting.repeats)
+    sample = setting.scratch / "documents.json"
+    sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
+    peer = setting.peer("datatrove_quality", "datatrove", str(sample))
+    return [
+        Measured.against_target(NAME, rate, UNIT, TARGET, better="higher"),
+        Measured.beside(NAME, rate, UNIT, PEER, peer, must_win=True, better="higher"),
+    ]

@@ -1,0 +1,177 @@
+"""How much a training's losses change with how its batch is cut: they must not.
+
+Whole trainings of a small model in float32, with the batch as one micro-batch and as many, and by
+one process and by several (gloo). The steps are plain momentum steps (an AdamW whose epsilon is far
+above the gradients), in which a difference of gradients shows as it is, and is not blown up as by a
+sign.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer as Words
+from tokenizers import decoders, models, pre_tokenizers
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.train.step_time import drawn_tokens
+from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.shards import write_shard
+from components.core.store.workdir import Workdir
+from components.text.chat.chat_template import SPECIALS
+from components.train.distill import DistillConfig, distill
+from components.train.distributed.parallel_config import ParallelConfig
+from components.train.pretrain import PretrainConfig, pretrain
+from components.train.sft import FinetuneConfig, finetune
+from components.train.training_config import OptimConfig
+from models.shape import DecoderShape
+
+TARGET = 1e-6
+STEPS = 6
+_BATCH = 512
+_CUTS = (_BATCH, _BATCH // 2, _BATCH // 4, 64)
+_PLAIN = OptimConfig(kind="adamw", adam_lr=1.0, embedding_lr=1.0, adam_eps=1.0)
+_VOCABULARY = 256 + len(SPECIALS)
+_SHAPE = DecoderShape(
+    vocabulary=_VOCABULARY,
+    width=32,
+    layers=2,
+    heads=2,
+    kv_heads=2,
+    head_width=16,
+    hidden=64,
+    context=64,
+)
+_STUDENT = dataclasses.replace(_SHAPE, layers=1)
+_RANKS = (
+    ParallelConfig(),
+    ParallelConfig(data=2),
+    ParallelConfig(data=4),
+    ParallelConfig(data=2, tensor=2),
+    ParallelConfig(data=2, context=2),
+)
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """The largest relative difference of a step's loss from that of the uncut batch."""
+    root = setting.scratch
+    tokens = drawn_tokens(root, _VOCABULARY)
+    base = pretrain(_pretraining(_BATCH), tokens, Workdir.temporary(root))
+    taught = bytes_tokenizer(root), drawn_instructions(root)
+
+    def tuned(cut: int) -> Checkpoint:
+        tokenizer, instructions = taught
+        return finetune(_tuning(cut), base, instructions, tokenizer, Workdir.temporary(root))
+
+    def grown(cut: int) -> Checkpoint:
+        return pretrain(_pretraining(cut), tokens, Workdir.temporary(root))
+
+    def distilled(cut: int) -> Checkpoint:
+        return distill(_distillation(cut), base, tokens, Workdir.temporary(root))
+
+    def shared_out(ranks: ParallelConfig) -> Checkpoint:
+        setting.tell(f"{ranks.ranks} ranks")
+        config = _pretraining(_BATCH).model_copy(update={"parallel": ranks})
+        return pretrain(config, tokens, Workdir.temporary(root))
+
+    return [
+        _figure("pretraining", "micro-batches", root, map(grown, _CUTS)),
+        _figure("fine-tuning", "micro-batches", root, map(tuned, _CUTS)),
+        _figure("distillation", "micro-batches", root, map(distilled, _CUTS)),
+        _figure("pretraining", "1, 2 and 4 ranks", root, map(shared_out, _RANKS)),
+    ]
+
+
+def _figure(training: str, cut: str, root: Path, made: Iterable[Checkpoint]) -> Measured:
+    difference = largest_difference([losses(root / one.name) for one in made])
+    name = f"{training}: loss over {cut}, relative difference"
+    return Measured.against_target(name, difference, "", TARGET)
+
+
+def losses(folder: Path) -> list[float]:
+    """The loss of every step of a sealed training."""
+    found: list[float] = pq.read_table(folder / "curve.parquet")["loss"].to_pylist()
+    return found
+
+
+def largest_difference(curves: Sequence[Sequence[float]]) -> float:
+    """Of any step of any curve from the first curve, relative to the first."""
+    return max(
+        abs(value / wanted - 1.0)
+        for curve in curves[1:]
+        for value, wanted in zip(curve, curves[0], strict=True)
+    )
+
+
+def _pretraining(cut: int) -> PretrainConfig:
+    return PretrainConfig(
+        shape=_SHAPE,
+        steps=STEPS,
+        positions=64,
+        short_positions=32,
+        batch=_BATCH,
+        micro_batch=cut,
+        precision="float32",
+        optim=_PLAIN,
+    )
+
+
+def _tuning(cut: int) -> FinetuneConfig:
+    return FinetuneConfig(
+        steps=STEPS,
+        batch=_BATCH,
+        micro_batch=cut,
+        precision="float32",
+        optim=_PLAIN,
+        longest=64,
+    )
+
+
+def _distillation(cut: int) -> DistillConfig:
+    return DistillConfig(
+        shape=_STUDENT,
+        hidden_layers=(0,),
+        steps=STEPS,
+        positions=64,
+        batch=_BATCH,
+        micro_batch=cut,
+        precision="float32",
+        optim=_PLAIN,
+    )
+
+
+def bytes_tokenizer(root: Path) -> Tokenizer:
+    """One piece a byte."""
+    work = Workdir.temporary(root, component="bench.splits")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = {token: index for index, token in enumerate([*SPECIALS, *letters])}
+    words = Words(models.BPE(pieces, []))
+    words.add_special_tokens(list(SPECIALS))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    words.save(str(work.folder / "tokenizer.json"))
+    return work.seal(Tokenizer)
+
+
+def drawn_instructions(root: Path) -> Instructions:
+    """Questions with answers of many lengths, so that every cut holds another number of targets."""
+    work = Workdir.temporary(root, component="bench.splits")
+    rows = [
+        {
+            "id": f"{index:032x}",
+            "url": f"https://docs.example/{index}",
+            "kind": "describe",
+            "subject": f"f{index}",
+            "question": f"What is f{index}?",
+            "answer": "It is f" + str(index) * (1 + index % 7),
+        }
+        for index in range(80)
+    ]
+    write_shard(work.folder / "train.parquet", pa.Table.from_pylist(rows))
+    write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(rows[:8]))
+    return work.seal(Instructions)

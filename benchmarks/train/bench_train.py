@@ -1,0 +1,48 @@
+"""The parts in their order."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.bench_report import Bench, Measured, machine
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.train import batch_splits, charlm, documentation_loss, gpu, growth, trainer_speed
+from components.core.errors import ConfigError
+from components.core.settings import Settings
+
+NAME = "train"
+PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+    "charlm": charlm.measure_time,
+    "free": charlm.measure_free,
+    "trainer": trainer_speed.measure,
+    "splits": batch_splits.measure,
+    "growth": growth.measure,
+    "gpu": gpu.measure,
+    "documentation": documentation_loss.measure,
+}
+ASIDE = frozenset({"documentation"})
+"""Measured only when asked for by name: half an hour."""
+
+
+def bench_train(
+    settings: Settings, only: Sequence[str], repeats: int, tell: Callable[[str], None]
+) -> Bench:
+    """Measure all parts but those aside, or ``only`` some.
+
+    Raises:
+        ConfigError: there is no such part.
+        MillError: a peer's program failed.
+    """
+    unknown = sorted(set(only) - PARTS.keys())
+    if unknown:
+        raise ConfigError(f"bench train: no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
+    described, figures = machine(), list[Measured]()
+    with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder:
+        for name in only or (part for part in PARTS if part not in ASIDE):
+            tell(name)
+            scratch = Path(folder) / name
+            scratch.mkdir()
+            figures += PARTS[name](Setting(settings, scratch, repeats, tell))
+    return Bench(NAME, described, figures)

@@ -1,0 +1,111 @@
+"""Letters of Shakespeare: how soon nanoGPT's published loss is reached, how low 70 s lead.
+
+nanoGPT's own recipe runs beside ours, on the same split, read by the same protocol: every held-out
+position once, in blocks of the context. Our time is that of the whole stage, saving included.
+"""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.train.letters import DATA, Letters, heldout_loss, pack_letters
+from components.core.store.workdir import Workdir
+from components.train.pretrain import PretrainConfig, pretrain
+from components.train.training_config import OptimConfig
+from models.shape import DecoderShape
+
+LOSS, SHARE = 1.88, 0.25
+PEER_STEPS = 2000
+BUDGET_SECONDS, FREE_LOSS, FREE_PARAMETERS = 70.0, 1.57, 1_000_000
+PEER = "nanoGPT's CPU setting"
+
+
+def quick_recipe(vocabulary: int) -> PretrainConfig:
+    """nanoGPT's shape and context: 4 layers, 4 heads, 128 wide, as many parameters, 64 letters."""
+    shape = DecoderShape(
+        vocabulary=vocabulary,
+        width=128,
+        layers=4,
+        heads=4,
+        kv_heads=4,
+        head_width=32,
+        hidden=344,
+        context=64,
+    )
+    return PretrainConfig(
+        shape=shape,
+        steps=90,
+        positions=64,
+        short_positions=32,
+        short=0.5,
+        batch=3072,
+        optim=OptimConfig(muon_lr=0.02, momentum=0.9),
+    )
+
+
+def free_recipe(vocabulary: int) -> PretrainConfig:
+    """The best that was found for 70 s on two cores, with less than a million parameters."""
+    shape = DecoderShape(
+        vocabulary=vocabulary,
+        width=128,
+        layers=4,
+        heads=4,
+        kv_heads=4,
+        head_width=32,
+        hidden=344,
+        context=256,
+    )
+    return PretrainConfig(
+        shape=shape,
+        minutes=BUDGET_SECONDS / 60,
+        positions=256,
+        short_positions=64,
+        short=0.5,
+        batch=4096,
+        optim=OptimConfig(muon_lr=0.02, momentum=0.9),
+    )
+
+
+def measure_time(setting: Setting) -> list[Measured]:
+    """Seconds to the published loss, beside nanoGPT's; the loss that was reached."""
+    name, unit = f"charlm: time to a held-out loss of {LOSS}", "s"
+    path = setting.reference(DATA)
+    if path is None:
+        return [Measured.absent(name, unit, f"no reference data {DATA}")]
+    letters = pack_letters(path, setting.scratch)
+    seconds, loss = _trained(letters, quick_recipe(letters.vocabulary))
+    setting.tell(f"loss {loss:.4f} after {seconds:.1f} s; now {PEER}")
+    files = [str(letters.folder / f"{split}.npy") for split in ("train", "heldout")]
+    told = [str(letters.vocabulary), str(LOSS), str(PEER_STEPS)]
+    peer: list[float] = setting.peer("nanogpt_char", "torch", *files, *told)
+    note = f"the peer's loss {peer[2]:.4f} after {peer[1]:,.0f} steps"
+    return [
+        Measured.against_target(f"charlm: loss after {seconds:.1f} s", loss, "nats", LOSS),
+        Measured.against_target(f"{name}, share of {PEER}", seconds / peer[0], "", SHARE),
+        Measured.beside(name, seconds, unit, PEER, peer[0], must_win=True, note=note),
+    ]
+
+
+def measure_free(setting: Setting) -> list[Measured]:
+    """The loss after 70 s of training, the shape free up to a million parameters."""
+    name, unit = f"charlm: held-out loss after {BUDGET_SECONDS:g} s, 1 M parameters", "nats"
+    path = setting.reference(DATA)
+    if path is None:
+        return [Measured.absent(name, unit, f"no reference data {DATA}")]
+    letters = pack_letters(path, setting.scratch)
+    recipe = free_recipe(letters.vocabulary)
+    assert recipe.shape.parameters <= FREE_PARAMETERS
+    seconds, loss = _trained(letters, recipe)
+    note = f"({recipe.shape.parameters:,} parameters, {seconds:.1f} s)"
+    return [Measured.against_target(name, loss, unit, FREE_LOSS, note=note)]
+
+
+def _trained(letters: Letters, recipe: PretrainConfig) -> tuple[float, float]:
+    """(seconds of the whole stage, loss on the held-out part)."""
+    work = Workdir.temporary(letters.root, component="bench.charlm")
+    began = time.perf_counter()
+    made = pretrain(recipe, letters.tokens, work)
+    seconds = time.perf_counter() - began
+    return seconds, heldout_loss(letters, made, recipe.positions)

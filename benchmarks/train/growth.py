@@ -1,0 +1,110 @@
+"""How a step's time and memory grow with the model and with the block, with measured exponents.
+
+The exponent is the slope of the logarithms, by least squares. Models grow in width at an equal
+number of layers and of tokens; blocks grow one to a step, so their tokens grow with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.peer_programs import environment, run_program
+from components.train.pretrain import PretrainConfig
+from flows.configs.text_run import tiny
+from models.shape import DecoderShape
+
+WIDTHS = (128, 256, 384, 512)
+LENGTHS = (256, 512, 1024, 2048)
+BLOCK, TOKENS = 256, 1024
+STEPS, WARM_UPS = 8, 3
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measured training."""
+
+    size: int
+    seconds: float
+    megabytes: float
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """A figure a point, then the exponents."""
+    models = [
+        _point(setting, shape, shape.parameters, BLOCK, TOKENS) for shape in map(_wide, WIDTHS)
+    ]
+    blocks = [_point(setting, _long(length), length, length, length) for length in LENGTHS]
+    figures: list[Measured] = []
+    for point in models:
+        figures += _shown(f"{point.size / 1e6:.1f} M parameters", point)
+    for point in blocks:
+        figures += _shown(f"block of {point.size}", point)
+    return figures + _exponents("parameters", models) + _exponents("block", blocks)
+
+
+def _exponents(what: str, points: Sequence[Point]) -> list[Measured]:
+    sizes = [point.size for point in points]
+    return [
+        Measured(
+            f"growth of time with {what}: exponent",
+            exponent(sizes, [p.seconds for p in points]),
+            "",
+        ),
+        Measured(
+            f"growth of memory with {what}: exponent",
+            exponent(sizes, [p.megabytes for p in points]),
+            "",
+        ),
+    ]
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The power of the size that the values grow with."""
+    logs = [math.log(size) for size in sizes], [math.log(value) for value in values]
+    return float(np.polyfit(*logs, 1)[0])
+
+
+def _shown(name: str, point: Point) -> list[Measured]:
+    return [
+        Measured(f"step: {name}", point.seconds * 1000, "ms"),
+        Measured(f"peak memory: {name}", point.megabytes, "MB"),
+    ]
+
+
+def _wide(width: int) -> DecoderShape:
+    heads = width // 64
+    return dataclasses.replace(
+        tiny().pretrain.shape, width=width, heads=heads, kv_heads=heads // 2, hidden=3 * width
+    )
+
+
+def _long(length: int) -> DecoderShape:
+    return dataclasses.replace(tiny().pretrain.shape, context=length)
+
+
+def _point(setting: Setting, shape: DecoderShape, size: int, positions: int, tokens: int) -> Point:
+    """Measured in a process of its own."""
+    config = PretrainConfig(
+        shape=shape,
+        steps=STEPS,
+        positions=positions,
+        short_positions=positions,
+        batch=tokens,
+        micro_batch=tokens,
+    )
+    setting.tell(f"{shape.parameters / 1e6:.1f} M parameters, blocks of {positions}")
+    path = setting.scratch / "config.json"
+    path.write_text(config.model_dump_json())
+    command = [sys.executable, "-m", "benchmarks.train.step_time", str(path), str(WARM_UPS)]
+    _, said = run_program(command, environment())
+    seconds, megabytes = json.loads(said.strip().splitlines()[-1])
+    return Point(size, seconds, megabytes)

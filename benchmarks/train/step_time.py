@@ -1,0 +1,76 @@
+"""How long a step of the trainer takes: the stage itself, on documents that are drawn.
+
+    python -m benchmarks.train.step_time CONFIG.json WARM_UPS
+
+prints [seconds a step, megabytes at the peak beyond what the imports took], measured in a process
+of its own, since a peak is a process's.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from components.core.progress import Progress
+from components.core.store.artifact import Lineage, Tokens
+from components.core.store.workdir import Workdir
+from components.text.token_arrays import save_split
+from components.train.pretrain import PretrainConfig, pretrain
+
+_TOKENS, _DOCUMENT = 200_000, 700
+
+
+def drawn_tokens(root: Path, vocabulary: int) -> Tokens:
+    """Random documents of documentation's length: for a measure of speed any will do."""
+    draw = np.random.default_rng(0)
+    documents: list[list[int]] = []
+    while sum(map(len, documents)) < _TOKENS:
+        length = int(draw.exponential(_DOCUMENT)) + 1
+        documents.append([*draw.integers(1, vocabulary, length).tolist(), 0])
+    work = Workdir.temporary(root, component="bench.drawn")
+    save_split(work.folder, "train", documents, vocabulary)
+    save_split(work.folder, "heldout", documents[:2], vocabulary)
+    told = {"vocabulary": vocabulary, "eos": 0, "train_bytes": _TOKENS, "heldout_bytes": _TOKENS}
+    (work.folder / "meta.json").write_text(json.dumps(told))
+    return work.seal(Tokens)
+
+
+def step_seconds(config: PretrainConfig, tokens: Tokens, root: Path, warm_ups: int) -> float:
+    """Mean seconds of a step of ``config.steps``, the first ``warm_ups`` left out."""
+    ends: list[float] = []
+
+    def listen(progress: Progress) -> None:
+        if progress.done:
+            ends.append(time.perf_counter())
+
+    key = Workdir.temporary(root).key
+    lineage = Lineage(component="bench.pace", code="", config="")
+    pretrain(config, tokens, Workdir(root, key, lineage, progress=Progress(listener=listen)))
+    assert len(ends) == config.steps
+    return (ends[-1] - ends[warm_ups - 1]) / (len(ends) - warm_ups)
+
+
+def main() -> None:
+    import torch  # noqa: F401 - its own memory is not the training's
+
+    import components.train.trainer.training_loop  # noqa: F401
+
+    config = PretrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        tokens = drawn_tokens(root, config.shape.vocabulary)
+        before = psutil.Process().memory_info().rss
+        seconds = step_seconds(config, tokens, root, int(sys.argv[2]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(json.dumps([seconds, (peak - before) / 2**20]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Tokens a second at the shape of ``tiny``, beside transformers' Trainer on the same tokens.
+
+Equal shape, batch, block and precision (bfloat16); each trains as it does by default, so ours moves
+by Muon and keeps documents apart, theirs by AdamW without a document mask. The rounds alternate,
+since a machine's speed drifts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+
+from benchmarks.bench_report import Measured
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.train.step_time import drawn_tokens, step_seconds
+from components.train.pretrain import PretrainConfig
+from flows.configs.text_run import tiny
+
+NAME, UNIT, TARGET = "tokens/s at the shape of tiny", "/s", 1.5
+PEER = "transformers' Trainer"
+STEPS, WARM_UPS = 16, 4
+
+
+def measure(setting: Setting) -> list[Measured]:
+    """The rate, and how many times the peer's it is."""
+    config = timed_recipe()
+    tokens = drawn_tokens(setting.scratch, config.shape.vocabulary)
+    shape = setting.scratch / "shape.json"
+    shape.write_text(json.dumps(dataclasses.asdict(config.shape)))
+    rows = str(config.batch // config.positions)
+    told = [rows, str(config.positions), str(STEPS), str(WARM_UPS)]
+    file = setting.scratch / tokens.name / "train.npy"
+    ours, theirs, ratios = list[float](), list[float](), list[float]()
+    for number in range(setting.repeats):
+        setting.tell(f"round {number + 1} of {setting.repeats}")
+        ours.append(config.batch / step_seconds(config, tokens, setting.scratch, WARM_UPS))
+        peer = setting.peer("hf_trainer", "accelerate", str(file), str(shape), *told)
+        if peer is None:
+            return [Measured.absent(NAME, UNIT, "transformers' Trainer needs accelerate")]
+        theirs.append(peer)
+        ratios.append(ours[-1] / peer)
+    rate, other = statistics.median(ours), statistics.median(theirs)
+    return [
+        Measured.against_target(
+            f"{NAME}, times {PEER}", statistics.median(ratios), "", TARGET, better="higher"
+        ),
+        Measured.beside(NAME, rate, UNIT, PEER, other, must_win=True, better="higher"),
+    ]
+
+
+def timed_recipe() -> PretrainConfig:
+    """The recipe of ``tiny`` with blocks of one length, in bfloat16, for some steps."""
+    given = tiny().pretrain.model_dump()
+    over = {"short": 0.0, "minutes": 4.0, "steps": STEPS, "precision": "bfloat16"}
+    return PretrainConfig.model_validate({**given, **over})

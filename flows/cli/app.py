@@ -1,0 +1,106 @@
+"""The command line's application, and what its commands share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
+
+from components.core import settings
+from components.core.errors import ConfigError
+from components.core.process.failure_line import failure_object
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+PANELS = {
+    "Every day": ("run", "plan", "serve", "up", "down", "status", "show", "init"),
+    "Models": ("models", "promote", "rollback", "approve", "audit", "dossier"),
+    "Pages": ("trace", "forget"),
+    "Stages and budgets": ("stage", "autopilot", "schema"),
+    "Upkeep": ("gc", "doctor", "bench"),
+}
+"""Commands as ``--help`` shows them, in this order."""
+
+
+class _Panels(TyperGroup):
+    """Its help has the commands in their panels, whichever module was imported first."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        for panel, names in PANELS.items():
+            for name in names:
+                command = self.commands[name]
+                assert isinstance(command, TyperCommand)
+                command.rich_help_panel = panel
+        return [name for names in PANELS.values() for name in names]
+
+
+app = typer.Typer(
+    name="modelmill",
+    cls=_Panels,
+    help="Train, align and serve your own models from raw pages, on your own machines.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Target = Annotated[str, typer.Argument(help="a preset (nano, tiny, small) or a YAML file over one")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="field=value, e.g. pretrain.minutes=5")
+]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
+Model = Annotated[str, typer.Argument(help="a registered model's name")]
+
+
+_LOOK_AT_NOTHING = ("schema", "init")
+"""Commands that need no workspace."""
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"modelmill {importlib.metadata.version('modelmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def close_interrupted_runs(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="say which this is"),
+    ] = False,
+) -> None:
+    """Train, align and serve your own models from raw pages, on your own machines."""
+    if context.invoked_subcommand in _LOOK_AT_NOTHING or {"--help", "-h"} & set(sys.argv):
+        return
+    try:
+        home = settings.load()
+    except ConfigError:
+        return  # outside a checkout: the command itself says so, where it needs a workspace
+    if home.runs.is_dir():
+        from flows.operations.retention.interrupted_runs import close_interrupted
+
+        close_interrupted(home)
+
+
+def emit(
+    as_json: bool, value: dict[str, Any], show: Callable[[Console], None], *, failed: str = ""
+) -> None:
+    """The answer: one JSON object, or whatever ``show`` prints.
+
+    Args:
+        failed: why the command ends with exit code 1 although it has an answer.
+    """
+    if failed:
+        value = value | failure_object(failed, "CheckFailed", 1)
+    if as_json:
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    else:
+        show(Console())
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,37 @@
+"""``modelmill bench``: hand over to the benchmarks, which lie in a checkout alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from components.core import settings
+from components.core.errors import ConfigError
+from flows.cli.app import app
+
+PROGRAM = "benchmarks"
+"""The package at the checkout's root whose ``__main__`` reads the rest of the command line."""
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],  # `bench --help` is answered there, where the options are
+    }
+)
+def bench(context: typer.Context) -> None:
+    """Figures beside the peers; exit code 1 where one is not as it must be."""
+    root = settings.checkout(Path(__file__).parent)
+    if not (root / PROGRAM / "__main__.py").is_file():
+        raise ConfigError(f"bench: {root} holds no {PROGRAM}/: run it in a checkout of Modelmill")
+    path = os.pathsep.join(filter(None, [str(root), settings.environment_variable("PYTHONPATH")]))
+    # The benchmark is the command from here on: its output, its signals, its exit code.
+    os.execve(  # noqa: S606 - fixed words, and what the user typed
+        sys.executable,
+        [sys.executable, "-m", PROGRAM, *context.args],
+        settings.child_environment({"PYTHONPATH": path}),
+    )

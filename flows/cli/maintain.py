@@ -1,0 +1,76 @@
+"""Keeping the workspace in order: ``gc``, ``doctor``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from components.core import settings
+from components.core.errors import ConfigError
+from flows.cli.app import Json, app, emit
+
+if TYPE_CHECKING:
+    from flows.operations.retention.collect_garbage import Collection
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would go; delete nothing")
+    ] = False,
+    keep_runs: Annotated[
+        int, typer.Option(min=0, help="keep what so many of the newest completed runs used")
+    ] = 10,
+    keep_days: Annotated[
+        float, typer.Option(min=0, help="keep what was made or used in so many days")
+    ] = 7.0,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete what nothing reaches: never a champion, its previous one, or what a run works on."""
+    from components.core.store.gc_plan import Keeping
+    from flows.operations.retention.collect_garbage import collect, look
+    from flows.operations.retention.gc_report import show
+
+    found, keeping = settings.load(), Keeping(keep_runs, keep_days)
+    if dry_run:
+        planned = look(found, keeping)
+        value = {"deleted": False, **planned.as_json()}
+        emit(as_json, value, lambda console: show(console, planned, "would go"))
+        return
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise ConfigError("nobody can be asked here: give --yes, or --dry-run to look first")
+        _ask(look(found, keeping))
+    deleted = collect(found, keeping)
+    value = {"deleted": True, **deleted.as_json()}
+    emit(as_json, value, lambda console: show(console, deleted, "deleted"))
+
+
+@app.command()
+def doctor(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="read every byte and compare its digest")
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="first make the mends that lose nothing")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What is wrong with machine and workspace, and the command that mends it; 1 if broken."""
+    from flows.operations.doctor.diagnosis import examine
+
+    diagnosis = examine(settings.load(), deep=deep, mend=mend)
+    emit(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
+
+
+def _ask(planned: Collection) -> None:
+    from flows.operations.retention.gc_report import show, size
+
+    console = Console()
+    show(console, planned, "would go")
+    if planned.empty or not typer.confirm(f"delete {size(planned.size)}?"):
+        raise typer.Exit(0)

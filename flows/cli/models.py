@@ -1,0 +1,142 @@
+"""The registry: ``models``, ``promote``, ``rollback``, ``approve``, ``audit``, ``dossier``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.core import settings
+from components.core.errors import ConfigError
+from flows.cli.app import Json, Model, app, emit
+
+Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists them")]
+_LONGEST_WHY = 2000
+
+
+def _short_enough(why: str) -> str:
+    """The audit log keeps it for ever, and Prefect's form takes no more."""
+    if len(why) > _LONGEST_WHY:
+        raise ConfigError(f"--why: {len(why)} characters; at most {_LONGEST_WHY}")
+    return why
+
+
+Why = Annotated[
+    str, typer.Option(help="the reason; the audit log keeps it", callback=_short_enough)
+]
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """Model versions with their aliases and gates."""
+    from components.publish.promotion.promotion_record import recover
+    from flows.cli.show_workspace import model_versions
+
+    found = settings.load()
+    recover(found, wait=False)
+    answer = model_versions(found)
+    emit(as_json, answer.value, answer.show)
+
+
+@app.command()
+def promote(
+    version: Version,
+    why: Why = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="although its gates refused; needs --why")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion: alias, Bento tag and running endpoint, or none of them."""
+    from components.publish.promotion.manual_promotion import parse_named, promote_by_hand
+
+    model, number = parse_named(version)
+    moved = promote_by_hand(settings.load(), model, number, why=why, force=force)
+    emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
+
+
+@app.command()
+def rollback(
+    name: Model,
+    to: Annotated[
+        int | None,
+        typer.Option(min=1, help="a version that was champion; the last one if left out"),
+    ] = None,
+    why: Why = "",
+    as_json: Json = False,
+) -> None:
+    """Put a former champion back; it is served when this is done."""
+    from components.publish.promotion.manual_promotion import rollback as put_back
+
+    moved = put_back(settings.load(), name, to, why=why)
+    emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
+
+
+@app.command()
+def approve(
+    version: Annotated[
+        str | None, typer.Argument(help="MODEL/VERSION; without one, what waits is listed")
+    ] = None,
+    yes: Annotated[bool | None, typer.Option("--yes/--no", help="let it through, or not")] = None,
+    why: Why = "",
+    who: Annotated[str, typer.Option(help="whose word it is; yours if left out")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say yes or no to a version that waits for a person."""
+    from components.publish.promotion.approvals import decide, pending_of
+    from components.publish.promotion.manual_promotion import parse_named
+    from flows.cli.show_workspace import approvals_waiting
+    from flows.runner.prefect.prefect_approvals import what_follows
+
+    found = settings.load()
+    if version is None:
+        answer = approvals_waiting(found)
+        emit(as_json, answer.value, answer.show)
+        return
+    pending = pending_of(found, *parse_named(version))
+    if yes is None:
+        raise ConfigError(f"{version}: say --yes or --no")
+    decision = decide(found, pending, yes, who, why)
+    said = "approved" if decision.yes else "rejected"
+    told: dict[str, Any] = {"version": version, "decision": said, "who": decision.who}
+    following = what_follows(found, pending, decision.yes)
+    line = "; ".join(part for part in (f"{version} {said} by {decision.who}", following) if part)
+    emit(
+        as_json,
+        told | {"why": decision.why, "next": following},
+        lambda console: console.print(line, soft_wrap=True, markup=False),
+    )
+
+
+@app.command()
+def audit(
+    verify: Annotated[bool, typer.Option("--verify", help="only say whether it is whole")] = False,
+    head: Annotated[
+        str, typer.Option(help="with --verify: a sha256 noted earlier that must be in it")
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Who changed what is served, when and why; every look checks the chain of hashes."""
+    from flows.cli.show_workspace import show_audit_log
+
+    answer = show_audit_log(settings.load(), verify=verify, head=head)
+    emit(as_json, answer.value, answer.show)
+
+
+@app.command()
+def dossier(
+    model: Annotated[str, typer.Argument(help="MODEL/VERSION, MODEL@ALIAS, or MODEL: its newest")],
+    output: Annotated[Path | None, typer.Option(help="also write a copy there")] = None,
+    as_json: Json = False,
+) -> None:
+    """One offline HTML file that tells all there is to know of a version."""
+    from flows.cli.show_workspace import write_dossier
+
+    answer = write_dossier(settings.load(), model, output)
+    emit(as_json, answer.value, answer.show)
+
+
+def _say(console: Console, note: str, changed: bool) -> None:
+    console.print(note if changed else f"unchanged: {note}", soft_wrap=True)

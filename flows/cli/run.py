@@ -1,0 +1,140 @@
+"""Making things: ``run``, ``plan``, ``autopilot``, ``stage``, ``init``, ``schema``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from components.core import settings
+from flows.cli.app import Json, Sets, Target, app, emit
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+_WORDS = "modelmill.words"
+"""What was typed behind ``stage``."""
+
+
+@app.command()
+def run(
+    target: Target,
+    set_: Sets = None,
+    until: Annotated[str | None, typer.Option(help="stop after this stage")] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="crawl again instead of using the last")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="without a Prefect server")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the chain: what the store holds is taken from there, the rest is made."""
+    from flows.runner.run_pipeline import RunOptions, run_text
+
+    console = Console(stderr=as_json)
+    options = RunOptions(target=target, sets=set_ or [], until=until, refresh=refresh, plain=plain)
+    outcome = run_text(settings.load(), options, console)
+    emit(as_json, outcome.as_json(), outcome.show)
+
+
+@app.command()
+def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
+    """What a run would do, and why; runs nothing."""
+    from flows.runner.run_pipeline import plan_text
+
+    planned = plan_text(settings.load(), target, set_ or [])
+    emit(as_json, planned.as_json(), planned.show)
+
+
+@app.command()
+def autopilot(
+    target: Target,
+    set_: Sets = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=2, help="distinct tokens; left out: those packed last")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="length of the probe")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """What shape, batch and rates a budget is best spent on here, and why; trains nothing."""
+    from flows.cli.show_autopilot import advise
+
+    advice = advise(settings.load(), target, set_ or [], tokens, seconds)
+    emit(as_json, advice.as_json(), advice.show)
+
+
+class _StageHelp(TyperCommand):
+    """Its help ends with the inputs of the stage that is named, or of all of them."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        ctx.meta[_WORDS] = list(args)  # --help is answered before any other word is read
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        from flows.pipelines.stage_roles import catalogue
+
+        super().format_help(ctx, formatter)
+        stages = catalogue()
+        named = [word for word in ctx.meta.get(_WORDS, ()) if word in stages]
+        typer.echo("Inputs, ROLE by ROLE:\n")
+        for name in named or stages:
+            typer.echo(f"  {name}: {stages[name].named or 'no input'}")
+
+
+@app.command(cls=_StageHelp)
+def stage(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge, "
+            "import_hf"
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="field=value of the stage, e.g. minutes=5 or, as in a run, pretrain.minutes=5",
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="where the stage's config starts from")] = "tiny",
+    as_json: Json = False,
+) -> None:
+    """One stage on your own files; the result is copied to OUTPUT whole or not at all."""
+    from flows.pipelines.run_stage import run_stage
+
+    shown = None if as_json else Console(stderr=True)
+    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset, shown)
+    emit(as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}"))
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="the file to write; must not exist")] = Path(
+        "run.yaml"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Write a commented YAML file for a run over your own pages."""
+    from flows.configs.run_file import write_run_file
+
+    write_run_file(file)
+    following = f"modelmill plan {shlex.quote(str(file))}"
+    told = f"wrote {file}; next: [bold]{following}[/bold]"
+    emit(as_json, {"file": str(file), "next": following}, lambda console: console.print(told))
+
+
+@app.command()
+def schema(as_json: Json = False) -> None:
+    """JSON Schema of a run's YAML, for editors."""
+    from flows.configs.run_file import file_schema
+
+    value = file_schema()
+    emit(as_json, value, lambda console: console.print_json(data=value))

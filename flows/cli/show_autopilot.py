@@ -1,0 +1,98 @@
+"""What the autopilot would choose for a run, without training: the view behind ``autopilot``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from components.core.errors import ConfigError, DataError
+from components.core.settings import Settings
+from components.core.store.artifact import Tokens
+from components.core.store.store import Store
+from components.text.token_arrays import open_split
+from components.train.autopilot.apply_choices import budget_of, fixed_fields
+from components.train.autopilot.compute_optimal import Choices, Corpus, choose, shown
+from components.train.autopilot.throughput_probe import probe_machine
+from flows.runner.progress_display import rows_table
+from flows.runner.run_pipeline import read_target
+
+COLUMNS = ("field", "value", "reason")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Choices for a run, and what they rest on."""
+
+    corpus: Corpus
+    rates: Sequence[tuple[int, float]]
+    choices: Choices
+
+    def as_json(self) -> dict[str, Any]:
+        made = [
+            {"field": one.field, "value": shown(one.value), "reason": one.reason}
+            for one in self.choices.made
+        ]
+        rates = [{"parameters": size, "tokens_per_second": rate} for size, rate in self.rates]
+        return {
+            "tokens": self.corpus.tokens,
+            "epochs": self.choices.epochs,
+            "probe": rates,
+            "choices": made,
+        }
+
+    def show(self, console: Console) -> None:
+        rows = [(one.field, shown(one.value), one.reason) for one in self.choices.made]
+        console.print(rows_table(COLUMNS, rows))
+        probed = ", ".join(f"{size / 1e6:.1f} M {rate:,.0f}/s" for size, rate in self.rates)
+        console.print(f"measured here: {probed}; {self.choices.epochs:.2f} epochs", highlight=False)
+
+
+def advise(
+    settings: Settings, target: str, sets: Sequence[str], tokens: int | None, seconds: float
+) -> Advice:
+    """Probe this machine for ``seconds`` and choose what the run left open.
+
+    ``tokens`` None takes the number of those that the workspace packed last.
+
+    Raises:
+        ConfigError: the target or its budget is no good, or there are no tokens to count.
+    """
+    run = read_target(target, sets, settings)
+    config = run.pretrain
+    over: dict[str, Any] = {} if config.autopilot else {"autopilot": True}
+    if config.minutes is None and config.flops is None and config.counted_steps is not None:
+        # What so many steps of the config's own shape cost is spent as well as can be.
+        spent = config.counted_steps * config.step_operations
+        over |= {"flops": spent, "steps": None, "tokens": None}
+    given = config.model_copy(update=over)
+    budget = budget_of(given)
+    corpus = Corpus(tokens or _packed(settings), config.shape.vocabulary, config.positions)
+    probe = probe_machine(corpus, config.precision, seconds)
+    return Advice(corpus, probe.rates, choose(corpus, budget, probe, fixed_fields(given)))
+
+
+def _packed(settings: Settings) -> int:
+    """Training tokens of the newest artifact that holds any."""
+    store = Store(settings.store)
+    manifests = store.sealed() if settings.store.is_dir() else []
+    for manifest in reversed(manifests):
+        if manifest["format"] == Tokens.format:
+            artifact = Tokens.model_validate(manifest["artifact"])
+            tokens = artifact.stats.get("train_tokens") or _counted(store.root / artifact.name)
+            if tokens:
+                return int(tokens)
+    raise ConfigError(
+        "autopilot: the workspace holds no tokens: say --tokens N, or run the target --until tokens"
+    )
+
+
+def _counted(folder: Path) -> int:
+    """Training tokens of a folder that a user gave; 0 where it holds none, whatever it is."""
+    try:
+        return len(open_split(folder, "train").tokens)
+    except DataError:
+        return 0

@@ -1,0 +1,263 @@
+"""``modelmill show`` and ``modelmill models``: what is in the workspace."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from components.core.errors import ConfigError, DataError
+from components.core.settings import Settings
+from components.core.store.store import Store
+from components.publish.promotion import audit_log
+from components.publish.promotion.approvals import waiting
+from components.publish.promotion.promote import list_versions
+from components.publish.registry.model_registry import CHAMPION
+from flows.runner.progress_display import duration, gates_table, quantity, rows_table
+from flows.runner.run_records import read_records
+from flows.runner.sample_answers import answers_of_run
+
+SHOWN_RUNS = 10
+SHOWN_KEY = 12
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One object for ``--json``, and how a person sees it."""
+
+    value: dict[str, Any]
+    show: Callable[[Console], None]
+
+
+def overview(settings: Settings) -> Answer:
+    """Runs, sealed artifacts and models."""
+    runs = read_records(settings.runs)
+    artifacts = [_artifact_line(manifest) for manifest in Store(settings.store).sealed()]
+    versions = list_versions(settings)
+
+    def show(console: Console) -> None:
+        if not runs:
+            console.print("nothing here yet; next: [bold]modelmill run tiny[/bold]")
+            return
+        console.print("[bold]runs[/bold] (newest first)")
+        console.print(
+            rows_table(
+                ("run", "preset", "state", "steps", "seconds"),
+                [_run_row(run) for run in runs[:SHOWN_RUNS]],
+            )
+        )
+        console.print(f"\n[bold]artifacts[/bold] in {settings.store}")
+        console.print(
+            rows_table(
+                ("key", "component", "kind", "size", "made in"),
+                [
+                    (a["key"][:SHOWN_KEY], a["component"], a["format"], a["size"], a["made in"])
+                    for a in artifacts
+                ],
+            )
+        )
+        _show_versions(console, versions)
+
+    return Answer({"runs": runs, "artifacts": artifacts, "models": versions}, show)
+
+
+def model_versions(settings: Settings) -> Answer:
+    """Registered versions with their aliases and, of each that was judged, its gates."""
+    versions = list_versions(settings)
+
+    def show(console: Console) -> None:
+        _show_versions(console, versions)
+        for version in versions:
+            aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+            console.print(
+                f"\n[bold]{version['model']} version {version['version']}[/bold]{aliases}: "
+                f"{version['state']}"
+            )
+            if version["gates"]:
+                console.print(gates_table(version["gates"]))
+
+    return Answer({"models": versions}, show)
+
+
+def approvals_waiting(settings: Settings) -> Answer:
+    """Versions whose gates have passed and that wait for a person."""
+    found = waiting(settings)
+
+    def show(console: Console) -> None:
+        if not found:
+            console.print("nothing waits for approval")
+            return
+        rows = [
+            (p.named, p.since, "none" if p.champion is None else str(p.champion)) for p in found
+        ]
+        console.print(rows_table(("version", "since", "present champion"), rows))
+        for pending in found:
+            console.print(f"\n[bold]{pending.named}[/bold]")
+            console.print(gates_table(pending.verdicts))
+
+    return Answer({"waiting": [pending.model_dump(mode="json") for pending in found]}, show)
+
+
+def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> Answer:
+    """The audit log, its chain checked.
+
+    Raises:
+        DataError: it is broken, or ``head`` is in no entry; names where.
+    """
+    entries = audit_log.read(settings)
+    newest = entries[-1].sha256 if entries else ""
+    if head and head not in {entry.sha256 for entry in entries}:
+        raise DataError(
+            f"no entry has the sha256 {head}: this is another log than the one it was in"
+        )
+    served = any(CHAMPION in version["aliases"] for version in list_versions(settings))
+    value: dict[str, Any] = {
+        "entries": len(entries),
+        "whole": True,
+        "head": newest,
+        "missing": served and not entries,
+    }
+    if not verify:
+        value["log"] = [asdict(entry) for entry in entries]
+
+    def show(console: Console) -> None:
+        if entries and not verify:
+            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e)) for e in entries]
+            console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
+        console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
+        if value["missing"]:
+            console.print("but models are served: the log that told of it is not here")
+
+    return Answer(value, show)
+
+
+def _told(entry: audit_log.Entry) -> str:
+    """The facts in a line: what is about which version first, what is for machines left out.
+
+    Whose word it was is told where that is another than whose process wrote the entry.
+    """
+    own = (entry.who, f"approved by {entry.who}")
+    facts = {key: value for key, value in entry.facts.items() if value not in own}
+    machine = {"token", "bundle", "gates", "model", "version", "former_bento"}
+    version = facts.get("version")
+    named = f"{facts.get('model', '')}{f'/{version}' if version is not None else ''}"
+    rest = (
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in facts.items()
+        if key not in machine and value
+    )
+    return "; ".join(part for part in (named, *rest) if part)
+
+
+def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer:
+    """A version's dossier, and where it lies.
+
+    Raises:
+        ConfigError: there is no such version, or ``output`` cannot be written.
+    """
+    from components.publish.dossier.write_dossier import dossier_of
+
+    path, changed = dossier_of(settings, model)
+    if output is not None:
+        try:
+            shutil.copyfile(path, output)
+        except OSError as error:
+            raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
+    shown = output or path
+    value = {"dossier": str(shown), "changed": changed}
+    return Answer(value, lambda console: console.print(str(shown), soft_wrap=True))
+
+
+def describe(settings: Settings, what: str) -> Answer:
+    """One run by its name, or one artifact by the beginning of its key or digest.
+
+    Raises:
+        ConfigError: nothing, or more than one thing, is named so.
+    """
+    if not what:
+        raise ConfigError("say which: `modelmill show` lists what there is")
+    runs = [run for run in read_records(settings.runs) if run["run"].startswith(what)]
+    if runs:
+        return _describe_run(settings, runs[0])
+    found = [
+        manifest
+        for manifest in Store(settings.store).sealed()
+        if _key(manifest).startswith(what) or manifest["artifact"]["digest"].startswith(what)
+    ]
+    if len(found) != 1:
+        problem = "nothing is" if not found else f"{len(found)} artifacts are"
+        raise ConfigError(f"{what}: {problem} named so; `modelmill show` lists what there is")
+    manifest = found[0]
+    folder = settings.store / manifest["artifact"]["name"]
+    value = {**manifest, "folder": str(folder)}
+    return Answer(value, lambda console: console.print_json(data=value))
+
+
+def _key(manifest: dict[str, Any]) -> str:
+    return Path(manifest["artifact"]["name"]).name
+
+
+def _artifact_line(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "key": _key(manifest),
+        "component": manifest["component"].rpartition(".")[2],
+        "format": manifest["format"],
+        "digest": manifest["artifact"]["digest"],
+        "size": quantity(float(sum(manifest["files"].values()))) + "B",
+        "made in": duration(manifest["artifact"]["stats"].get("seconds", 0.0)),
+        "stats": manifest["artifact"]["stats"],
+    }
+
+
+def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
+    seconds = sum(step["seconds"] for step in run["steps"])
+    state = run["state"] + (f": {run['note']}" if run.get("note") else "")
+    return run["run"], run["preset"], state, str(len(run["steps"])), f"{seconds:.1f}"
+
+
+def _describe_run(settings: Settings, run: dict[str, Any]) -> Answer:
+    steps = ((step["stage"], step["artifact"]) for step in run["steps"])
+    answers = answers_of_run(settings.store, steps)
+
+    def show(console: Console) -> None:
+        _show_run(console, run)
+        answers.show(console)
+
+    return Answer({**run, "answers": answers.as_json()}, show)
+
+
+def _show_run(console: Console, run: dict[str, Any]) -> None:
+    console.print(f"[bold]{run['run']}[/bold]  {run['state']} {escape(run.get('note', ''))}")
+    rows = [
+        (step["stage"], step["state"], f"{step['seconds']:.1f}", _shown_key(step), step["note"])
+        for step in run["steps"]
+    ]
+    console.print(rows_table(("stage", "state", "seconds", "key", "note"), rows))
+
+
+def _shown_key(step: dict[str, Any]) -> str:
+    """What ``show`` finds the step's result by; empty of an action, which left it elsewhere."""
+    name = Path(step["artifact"])
+    return name.name[:SHOWN_KEY] if name.parent.name == "sealed" else ""
+
+
+def _show_versions(console: Console, versions: list[dict[str, Any]]) -> None:
+    if not versions:
+        console.print("\nno model is registered yet")
+        return
+    console.print("\n[bold]models[/bold]")
+    rows = [
+        (v["model"], v["version"], ", ".join(v["aliases"]), v.get("digest", "")[:12])
+        for v in versions
+    ]
+    console.print(rows_table(("model", "version", "aliases", "bundle"), rows))
+    for version in versions:
+        if version["forgotten"]:
+            named = f"{version['model']} version {version['version']}"
+            told = f"{named} was made of what is to be forgotten: {version['forgotten']}"
+            console.print(told, markup=False)

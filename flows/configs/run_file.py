@@ -1,0 +1,114 @@
+"""A run's YAML file: its JSON Schema for editors, and a commented one to begin with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from components.core.errors import ConfigError
+from flows.configs.prices import Prices
+from flows.configs.text_run import PRESETS, TextRun
+
+PRESET = "tiny"
+"""What a new file lies over."""
+SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "scrape",
+        "Your pages: addresses to crawl from, or files. Without either, the documentation on this "
+        "machine.",
+        ("seeds", "hosts", "max_pages", "delay_seconds", "files"),
+    ),
+    ("select", "Which pages stay, and what is taken out of them.", ("quality", "language", "pii")),
+    (
+        "contamination",
+        "Evaluation sets of your own, whose items stay out of what is trained on.",
+        ("sets",),
+    ),
+    (
+        "pretrain",
+        "Training. Write minutes, tokens or flops in place of steps.",
+        ("steps", "minutes", "autopilot"),
+    ),
+    ("sft", "Fine-tuning on questions and answers.", ("epochs",)),
+    ("promote", "Who has the last word before a model is served.", ("approve",)),
+    ("dataset", "Where versions of the corpus go.", ("remote",)),
+    (
+        "prices",
+        "What this machine costs; the plan then says what a run will.",
+        ("currency", "machine_hour", "gpu_hour", "gpus", "watts", "kilowatt_hour"),
+    ),
+)
+"""Fields that a first run is likely to change; all of them stand in the schema."""
+SHOWN = {"quality": ("min_words",), "language": ("allowed", "min_share"), "pii": ("email", "phone")}
+"""Of groups inside a section, the fields that are shown."""
+HEAD = """\
+# A run over your own pages. A line that begins with `#` and a field shows what holds anyway: take
+# the `#` away (of the line of its group too) to change it. `modelmill schema` has every field.
+#
+#   modelmill plan {name}     what would run, how long it takes; runs nothing
+#   modelmill run {name}
+
+preset: {preset}  # what holds where this file says nothing: {presets}
+name: my-pages  # {description}
+"""
+
+
+def file_schema() -> dict[str, Any]:
+    """JSON Schema of a file: the run's, the preset below it, and a place for anchors."""
+    schema = TextRun.model_json_schema()
+    preset = {"enum": list(PRESETS), "description": "what holds where the file says nothing"}
+    return {
+        **schema,
+        "properties": {"preset": preset, **schema["properties"]},
+        "patternProperties": {"^x-": {"description": "ignored, as a place for anchors"}},
+        "required": ["preset"],
+    }
+
+
+def write_run_file(path: Path) -> None:
+    """Write a commented file over a preset.
+
+    Raises:
+        ConfigError: there is a file already, it cannot be written, or is not named as YAML.
+    """
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ConfigError(f"{path}: name it .yaml, as a run's file is")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(commented_file(path.name))
+    except FileExistsError as error:
+        told = "is there already and stays as it is; name another: `modelmill init OTHER.yaml`"
+        raise ConfigError(f"{path}: {told}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def commented_file(name: str) -> str:
+    """The text of a file that changes nothing but the run's name."""
+    description = TextRun.model_fields["name"].description
+    head = HEAD.format(
+        name=name, preset=PRESET, presets=", ".join(PRESETS), description=description
+    )
+    run = PRESETS[PRESET]()
+    lines: list[str] = []
+    for stage, title, fields in SECTIONS:
+        config = getattr(run, stage) or Prices()  # the one group that no preset has
+        lines += ["", f"# {title}", f"#{stage}:", *_fields(config, fields, 1)]
+    return head + "\n".join(lines) + "\n"
+
+
+def _fields(config: BaseModel, names: tuple[str, ...], depth: int) -> Iterator[str]:
+    values = config.model_dump(mode="json")
+    for name in names:
+        value, indent = getattr(config, name), "  " * depth
+        description = type(config).model_fields[name].description
+        if isinstance(value, BaseModel):
+            yield f"#{indent}{name}:  # {description}"
+            yield from _fields(value, SHOWN[name], depth + 1)
+        else:
+            shown = json.dumps(values[name], ensure_ascii=False)
+            yield f"#{indent}{name}: {shown}  # {description}"

@@ -1,0 +1,143 @@
+"""``modelmill doctor``: every check, and the mends that are safe to make without asking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress as Bar
+
+from components.core.errors import MillError
+from components.core.progress import Progress
+from components.core.settings import Settings
+from components.core.store.leases import Leases
+from flows.operations.doctor import (
+    endpoint_check,
+    machine_checks,
+    package_checks,
+    privacy_checks,
+    process_checks,
+    registry_checks,
+    store_checks,
+)
+from flows.operations.doctor.finding import Finding, broken, examined
+from flows.operations.retention.collect_garbage import clear_locks
+from flows.runner.prefect.prefect_recovery import crash, stuck_flow_runs
+from flows.runner.run_records import close_dead
+
+CHECKS = (
+    package_checks.check_python,
+    package_checks.check_packages,
+    machine_checks.check_ports,
+    machine_checks.check_disk,
+    machine_checks.check_memory,
+    machine_checks.check_clock,
+    machine_checks.check_accelerator,
+    privacy_checks.check_telemetry,
+    privacy_checks.check_access,
+    privacy_checks.check_permissions,
+    store_checks.check_store,
+    store_checks.check_leftovers,
+    store_checks.check_audit,
+    registry_checks.check_registry,
+    registry_checks.check_datasets,
+    registry_checks.check_bentos,
+    process_checks.check_runs,
+    process_checks.check_flow_runs,
+    process_checks.check_processes,
+    endpoint_check.check_endpoint,
+)
+_MARKS = {
+    "ok": "[green]✓[/]",
+    "info": "[cyan]·[/]",
+    "warning": "[yellow]![/]",
+    "broken": "[red]✗[/]",
+}
+
+
+@dataclass
+class Diagnosis:
+    """Everything that was found."""
+
+    findings: list[Finding] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
+
+    def count(self, state: str) -> int:
+        return sum(finding.state == state for finding in self.findings)
+
+    @property
+    def failure(self) -> str:
+        """What is broken, in a line; empty where nothing is. A warning is no failure."""
+        broken = [finding.check for finding in self.findings if finding.state == "broken"]
+        return f"broken: {', '.join(dict.fromkeys(broken))}" if broken else ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "broken": self.count("broken"),
+            "warnings": self.count("warning"),
+            "mended": self.mended,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+    def show(self, console: Console) -> None:
+        """A line a finding, its mend below."""
+        for done in self.mended:
+            console.print(f"[green]mended[/] {escape(done)}", soft_wrap=True)
+        for finding in self.findings:
+            mark, what = _MARKS[finding.state], escape(finding.what)
+            console.print(f"{mark} {finding.check:<12} {what}", soft_wrap=True)
+            if finding.mend:
+                console.print(f"  {'':<12} → {escape(finding.mend)}", style="bold", soft_wrap=True)
+        console.print(f"{self.count('broken')} broken, {self.count('warning')} warnings")
+
+
+def examine(settings: Settings, *, deep: bool = False, mend: bool = False) -> Diagnosis:
+    """Look at machine and workspace; ``deep`` reads every byte of the store.
+
+    With ``mend``, first does what loses nothing: closes the records of dead runs here and in
+    Prefect's database, ends servers whose run was killed, clears lock files that nobody needs.
+    """
+    diagnosis = Diagnosis()
+    if mend:
+        diagnosis.mended = mends(settings)
+    for check in CHECKS:
+        diagnosis.findings += examined(check, settings)
+    if deep:
+        diagnosis.findings += _deep(settings)
+    return diagnosis
+
+
+def _deep(settings: Settings) -> list[Finding]:
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+
+        def listen(progress: Progress) -> None:
+            bar.update(task, total=progress.total, completed=progress.done)
+
+        try:
+            return list(store_checks.deep(settings, Progress(listener=listen)))
+        except (MillError, OSError) as error:
+            return [broken("deep", str(error), "modelmill doctor")]
+
+
+def mends(settings: Settings) -> list[str]:
+    """Make the safe mends; returns what was done."""
+    done = []
+    for path in process_checks.dead_records(settings):
+        close_dead(path)
+        done.append(f"{path.stem}: recorded as interrupted")
+    stuck = stuck_flow_runs(settings)
+    if stuck:
+        from flows.runner.prefect.prefect_runner import end_orphans
+
+        end_orphans(settings.prefect)
+        crash(settings, stuck)
+        done += [f"{run.name}: crashed, in Prefect's database" for run in stuck]
+    if settings.store.is_dir():
+        with Leases(settings.store).frozen() as used:
+            cleared = clear_locks(settings, used)
+        if cleared:
+            done.append(f"{cleared} lock files that nothing is left for")
+    return done

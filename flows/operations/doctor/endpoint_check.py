@@ -1,0 +1,72 @@
+"""The endpoint of a running ``modelmill up``: whether it answers a question, and as which model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from components.core.settings import Settings
+from components.publish.promotion.unpromoted_version import describe_newest
+from flows.operations.doctor.finding import Finding, broken, info, ok, warning
+from flows.operations.up.platform_state import ENDPOINT, running, service
+from flows.operations.up.services import serving
+
+ANSWER_SECONDS = 10.0
+_NO_CHAMPION = "no_champion"
+
+
+def check_endpoint(settings: Settings) -> Iterator[Finding]:
+    """Asks it for one token, as an application would; the process being there is not enough."""
+    state = running(settings)
+    found = service(state.services, ENDPOINT) if state else None
+    if found is None:
+        yield info("endpoint", "`modelmill up` does not run")
+        return
+    mend = "modelmill down, then modelmill up --detach with the options it had"
+    began = time.monotonic()
+    try:
+        answer = _ask(settings, found.address)
+    except httpx.HTTPError as error:
+        problem = str(error) or type(error).__name__
+        yield broken("endpoint", f"{found.address} does not answer: {problem}", mend)
+        return
+    seconds = time.monotonic() - began
+    if answer.is_success:
+        yield ok("endpoint", f"{serving(settings)} answered after {1000 * seconds:.0f} ms")
+        return
+    code, message = _refusal(answer)
+    if code == _NO_CHAMPION:
+        yield info("endpoint", f"waits for a champion: {describe_newest(settings)}")
+    elif answer.status_code == httpx.codes.UNAUTHORIZED:
+        what = "it asks for another MODELMILL_API_KEY than this shell has, so it was not tried"
+        yield warning("endpoint", what, "export MODELMILL_API_KEY=…")
+    elif answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        yield warning("endpoint", f"it is busy and refused: {message}", "modelmill doctor")
+    else:
+        yield broken("endpoint", f"it refuses ({answer.status_code}): {message}", mend)
+
+
+def _ask(settings: Settings, address: str) -> httpx.Response:
+    """One token of an answer, from whichever model is served."""
+    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+    with httpx.Client(trust_env=False, timeout=ANSWER_SECONDS, headers=headers) as client:
+        models = client.get(f"{address}/models")
+        if not models.is_success:
+            return models
+        request = {
+            "model": models.json()["data"][0]["id"],
+            "messages": [{"role": "user", "content": "Are you there?"}],
+            "max_tokens": 1,
+        }
+        return client.post(f"{address}/chat/completions", json=request)
+
+
+def _refusal(answer: httpx.Response) -> tuple[str, str]:
+    """(code, message) of an error in OpenAI's shape."""
+    try:
+        error = answer.json()["error"]
+        return str(error.get("code")), str(error["message"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "", answer.text[:200] or answer.reason_phrase

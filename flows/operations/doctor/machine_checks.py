@@ -1,0 +1,182 @@
+"""The machine: ports, disk, memory, clock, GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from components.core.process.workspace_processes import living
+from components.core.settings import Settings
+from components.core.store.lineage_graph import ArtifactGraph
+from components.core.store.trash import size_of
+from components.publish.registry.model_registry import entries
+from flows.operations.doctor.finding import Finding, broken, info, ok, or_ok, warning
+from flows.operations.retention.gc_report import size
+from flows.runner.run_records import read_records
+
+PORTS = {4200: "the Prefect server", 5000: "the MLflow UI", 3000: "the endpoint"}
+LEAST_DISK, LITTLE_DISK = 0.5e9, 5e9
+LITTLE_MEMORY = 1e9
+_AHEAD_SECONDS = 120.0
+_DATASET_COPIES = 2  # DVC's cache and its remote; the folder is links
+_GPU_SECONDS = 2.0
+
+
+def check_ports(settings: Settings) -> Iterator[Finding]:
+    """Whether what ``modelmill up`` and ``serve`` listen on is free, or taken by this workspace."""
+    yield from ports(settings, PORTS)
+
+
+def ports(settings: Settings, wanted: dict[int, str]) -> Iterator[Finding]:
+    """The same for given ports -> what they are for."""
+    owners = listeners()
+    mine = {one.pid: one for one in living(settings)}
+    for port, purpose in wanted.items():
+        if port not in owners:
+            yield ok("ports", f"{port} ({purpose}) is free")
+            continue
+        pid = owners[port]
+        if pid in mine:
+            yield ok("ports", f"{port}: {purpose} of this workspace (process {pid})")
+        else:
+            who = _named(pid) if pid else "a process of another user"
+            mend = f"kill {pid}" if pid else f"sudo ss -ltnp 'sport = :{port}'"
+            other = f"; or `modelmill serve --port {port + 1}`" if port == 3000 else ""
+            yield warning("ports", f"{port}, for {purpose}, is taken by {who}", mend + other)
+
+
+def listeners() -> dict[int, int | None]:
+    """Port -> process that listens on it on this machine; None where that may not be seen."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return {port: None for port in PORTS if _answers(port)}
+    found: dict[int, int | None] = {}
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr:
+            found.setdefault(connection.laddr.port, connection.pid)
+    return found
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} (process {pid})"
+    except psutil.Error:
+        return f"process {pid}"
+
+
+def check_disk(settings: Settings) -> Iterator[Finding]:
+    """What is free, and what the next run of the last one's size writes."""
+    place = next(p for p in (settings.home, *settings.home.parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    need = size_of_last_run(settings)
+    what = f"{size(free)} free"
+    if need:
+        what += f"; a run of the last one's size writes up to {size(need)}"
+    mend = "modelmill gc --dry-run"
+    if free < max(need, LEAST_DISK):
+        yield broken("disk", what, mend)
+    elif free < max(2 * need, LITTLE_DISK):
+        yield warning("disk", what, mend)
+    else:
+        yield ok("disk", what)
+
+
+def size_of_last_run(settings: Settings) -> int:
+    """Bytes that the newest completed run left: artifacts, version, Bento, dataset."""
+    done = (r for r in read_records(settings.runs) if r["state"] == "completed" and r["steps"])
+    last = next(done, None)
+    if last is None:
+        return 0
+    graph = ArtifactGraph.read(settings.store)
+    versions = {entry.uri: entry for entry in entries(settings)}
+    total = 0
+    for name in {str(step["artifact"]) for step in last["steps"]}:
+        if name in versions:
+            total += size_of([versions[name].files(settings)])
+        elif Path(name).name in graph.nodes:
+            total += graph.nodes[Path(name).name].bytes
+        elif name.startswith("../"):
+            total += size_of([settings.store / name])
+        else:
+            total += _DATASET_COPIES * size_of([settings.datasets / Path(name).name])
+    return total
+
+
+def check_memory(settings: Settings) -> Iterator[Finding]:
+    """What is there and what is free."""
+    memory = psutil.virtual_memory()
+    what = f"{size(memory.available)} of {size(memory.total)} available"
+    if memory.available < LITTLE_MEMORY:
+        yield warning("memory", what, "ps aux --sort=-rss | head")
+    else:
+        yield ok("memory", what)
+
+
+def check_clock(settings: Settings) -> Iterator[Finding]:
+    """Runs and artifacts of the future make schedules, retention and "the newest" wrong."""
+    yield from or_ok(
+        _clock(settings), "clock", datetime.now().astimezone().isoformat("T", "seconds")
+    )
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    now = time.time()
+    ahead = [
+        node.key[:12]
+        for node in ArtifactGraph.read(settings.store).nodes.values()
+        if node.made > now + _AHEAD_SECONDS
+    ]
+    ahead += [
+        str(record["run"])
+        for record in read_records(settings.runs)
+        if datetime.fromisoformat(record["started"]).timestamp() > now + _AHEAD_SECONDS
+    ]
+    if ahead:
+        yield warning(
+            "clock",
+            f"{len(ahead)} things are from the future ({ahead[0]}): the clock went back",
+            "timedatectl set-ntp true",
+        )
+
+
+def check_accelerator(settings: Settings) -> Iterator[Finding]:
+    """Only told: nothing needs one."""
+    yield info("accelerator", _gpus() or "no NVIDIA GPU; everything runs on the CPU")
+    there = [
+        f"{name} {version}" for name in ("tensorrt", "tensorrt-rtx") if (version := _version(name))
+    ]
+    yield info("accelerator", ", ".join(there) or "no TensorRT: engines are not built")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _gpus() -> str:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    try:
+        asked = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=_GPU_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return "nvidia-smi does not answer"
+    return "; ".join(done.stdout.strip().splitlines()) if done.returncode == 0 else ""

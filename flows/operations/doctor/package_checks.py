@@ -1,0 +1,74 @@
+"""Python, and every package against the lock."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from components.core.settings import Settings
+from flows.operations.doctor.finding import Finding, broken, first, ok, python, warning
+from serving.bento.bento_sources import LOCK_FILE, ROOT
+
+OLDEST, NEWEST = (3, 11), (3, 12)
+
+
+def check_python(settings: Settings) -> Iterator[Finding]:
+    """The versions that the lock is resolved for."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if OLDEST <= sys.version_info[:2] <= NEWEST:
+        yield ok("python", version)
+    else:
+        yield broken("python", f"{version}; 3.11 or 3.12 is needed", "make setup PYTHON=python3.11")
+
+
+def check_packages(settings: Settings) -> Iterator[Finding]:
+    """What is installed, against ``requirements.lock``."""
+    yield from against_lock(ROOT / LOCK_FILE)
+
+
+def against_lock(lock: Path) -> Iterator[Finding]:
+    """Missing packages and other versions than a lock's."""
+    if not lock.is_file():
+        yield broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")
+        return
+    wanted: dict[str, str] = dict(_pins(lock))
+    there: dict[str, str] = {
+        canonicalize_name(name): distribution.version
+        for distribution in importlib.metadata.distributions()
+        if (name := distribution.metadata["Name"])
+    }
+    missing = [f"{name} {version}" for name, version in wanted.items() if name not in there]
+    other = [
+        f"{name} is {there[name]}, the lock says {version}"
+        for name, version in wanted.items()
+        if name in there and not _same(there[name], version)
+    ]
+    mend = f"{python()} -m pip install -r {LOCK_FILE}"
+    if missing:
+        yield broken("packages", f"not installed: {first(missing)}", mend)
+    if other:
+        yield warning("packages", first(other), mend)
+    if not missing and not other:
+        yield ok("packages", f"all {len(wanted)} as in {LOCK_FILE}")
+
+
+def _pins(lock: Path) -> Iterator[tuple[str, str]]:
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        try:
+            wanted = Requirement(line.partition(" #")[0])
+        except InvalidRequirement:
+            continue  # a comment or an option
+        versions = [part.version for part in wanted.specifier if part.operator == "=="]
+        if versions and (wanted.marker is None or wanted.marker.evaluate()):
+            yield canonicalize_name(wanted.name), versions[0]
+
+
+def _same(installed: str, pinned: str) -> bool:
+    """Equal, a local build's suffix (``+cpu``) left out."""
+    return Version(installed).public == Version(pinned).public

@@ -1,0 +1,200 @@
+"""The store: manifests, files, sizes; deep, every byte of it and of what was copied out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import DataError
+from components.core.progress import Progress
+from components.core.settings import Settings
+from components.core.store.artifact import MANIFEST, digest_file, digest_folder, digest_value
+from components.core.store.gc_plan import DAY, Keeping
+from components.core.store.leases import is_held
+from components.core.store.trash import newest_change, size_of
+from components.publish.bento_folders import FILE_LIST, all_packed
+from components.publish.promotion import audit_log
+from components.publish.registry.model_registry import BUNDLE_TAG, entries
+from flows.operations.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
+from flows.operations.doctor.registry_checks import damaged_bentos
+from flows.operations.retention.collect_garbage import trashes
+from flows.operations.retention.gc_report import size
+from flows.runner.run_records import read_records
+
+_KEY = 64
+_COPIED = ("*/model.onnx*", "tokenizer.json", "bundle.json")
+"""What of a bundle a Bento and a registered version hold as it is."""
+
+
+def check_store(settings: Settings) -> Iterator[Finding]:
+    """Every sealed folder: its manifest is its own, its files are there, of the size it says."""
+    folders = sorted((settings.store / "sealed").glob("*/"))
+    found = (damage for folder in folders for damage in quick(settings, folder))
+    yield from or_ok(found, "store", f"{len(folders)} artifacts, files and sizes as sealed")
+
+
+def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
+    """What is wrong with one sealed folder, without reading its files."""
+    short = f"sealed/{folder.name[:12]}"
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        artifact, files = manifest["artifact"], dict(manifest["files"])
+        lineage = digest_value(artifact["lineage"])
+        what = f"{short} ({artifact['lineage']['component'].rpartition('.')[2]})"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # A run takes it for absent and makes it again.
+        yield broken("store", f"{short}: artifact.json cannot be read", _again(settings, folder))
+        return
+    if len(folder.name) == _KEY and lineage != folder.name:
+        mend = f"{removal(folder)} && {_again(settings, folder)}"
+        yield broken(
+            "store", f"{what}: artifact.json was edited: its lineage has another key", mend
+        )
+    gone = [name for name in files if not (folder / name).is_file()]
+    if gone:
+        yield broken("store", f"{what}: gone: {first(gone)}", _again(settings, folder))
+    other = [
+        name for name in files if name not in gone and (folder / name).stat().st_size != files[name]
+    ]
+    if other:
+        yield broken("store", f"{what}: of another size: {first(other)}", _again(settings, folder))
+
+
+def removal(folder: Path) -> str:
+    return f"chmod -R u+w {near(folder)} && rm -r {near(folder)}"
+
+
+def _again(settings: Settings, folder: Path) -> str:
+    """The run that makes an artifact again; its removal where no run is known."""
+    name = f"sealed/{folder.name}"
+    for record in read_records(settings.runs):
+        if any(step["artifact"] == name for step in record["steps"]):
+            return f"modelmill run {record['preset']}"
+    return removal(folder)
+
+
+def deep(settings: Settings, progress: Progress) -> Iterator[Finding]:
+    """Read everything: artifacts, DVC's objects, the copies in the registry and in Bentos."""
+    sealed = sorted(p.parent for p in (settings.store / "sealed").glob(f"*/{MANIFEST}"))
+    objects = [
+        path
+        for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote")
+        for path in sorted((place / "files" / "md5").glob("*/*"))
+    ]
+    copies = list(_copies(settings))
+    bentos = [folder for folder, _ in all_packed(settings)]
+    total = size_of([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
+    progress.start(float(total), "bytes")
+    found = chain(
+        _deep(settings, sealed, objects, copies, progress), damaged_bentos(settings, deep=True)
+    )
+    yield from or_ok(found, "deep", f"{size(total)} read; every digest is as recorded")
+
+
+def _deep(
+    settings: Settings,
+    sealed: list[Path],
+    objects: list[Path],
+    copies: list[tuple[Path, Path]],
+    progress: Progress,
+) -> Iterator[Finding]:
+    for folder in sealed:
+        manifest = _manifest(folder)
+        if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
+            stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
+            what = f"sealed/{folder.name[:12]} ({stage}): its content is not what was sealed"
+            yield broken("deep", what, f"{removal(folder)} && {_again(settings, folder)}")
+        progress.advance(float(size_of([folder])))
+    for path in objects:
+        if path.is_file() and _md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
+            mend = f"rm -f {near(path)} && modelmill doctor"  # which then names the run
+            yield broken("deep", f"{near(path)}: DVC's object is damaged", mend)
+        progress.advance(float(size_of([path])))
+    for copy, original in copies:
+        if digest_file(copy) != digest_file(original):
+            mend = f"cp {near(original)} {near(copy)}"
+            yield broken("deep", f"{near(copy)} differs from the bundle it came from", mend)
+        progress.advance(float(size_of([copy])))
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return manifest if manifest["artifact"]["digest"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # the quick check has told
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
+    """(copy, original) of what the registry and the Bentos hold of bundles in the store."""
+    bundles = {
+        str(manifest["artifact"]["digest"]): path.parent
+        for path in (settings.store / "sealed").glob(f"*/{MANIFEST}")
+        if (manifest := _manifest(path.parent)) and manifest["format"] == "bundle/1"
+    }
+    held = [(e.files(settings), e.tags.get(BUNDLE_TAG, "")) for e in entries(settings)]
+    held += [
+        (folder / "src" / "bundle", bento.bundle)
+        for folder, bento in all_packed(settings)
+        if bento and not (folder / "src" / FILE_LIST).is_file()  # else its own list is gone by
+    ]
+    for folder, digest in held:
+        original = bundles.get(digest)
+        if original is not None:
+            for copy in sorted(path for pattern in _COPIED for path in folder.glob(pattern)):
+                source = original / copy.relative_to(folder)
+                if source.is_file() and copy.is_file():
+                    yield copy, source
+
+
+def check_leftovers(settings: Settings) -> Iterator[Finding]:
+    """Unfinished stages that nobody goes on with, trash of a killed collection, held locks."""
+    yield from or_ok(_leftovers(settings), "leftovers", "no stale stage, no trash")
+    held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_held(path)]
+    if held:
+        yield info("leftovers", f"at work now: {first(held)}")
+
+
+def _leftovers(settings: Settings) -> Iterator[Finding]:
+    days = Keeping().days
+    oldest = time.time() - days * DAY
+    stale = [
+        folder
+        for folder in (settings.store / "partial").glob("*")
+        if newest_change(folder) < oldest and not is_held(settings.store / "locks" / folder.name)
+    ]
+    if stale:
+        names = first(path.name[:12] for path in stale)
+        what = f"unfinished for more than {days:g} days: {names} ({size(size_of(stale))})"
+        yield warning("leftovers", what, "modelmill gc")
+    trash = [path for one in trashes(settings) for path in one.contents()]
+    if trash:
+        what = f"a collection was killed: {size(size_of(trash))} of trash"
+        yield warning("leftovers", what, "modelmill gc")
+
+
+def check_audit(settings: Settings) -> Iterator[Finding]:
+    """The chain of the audit log."""
+    try:
+        entries_ = audit_log.read(settings)
+    except DataError as error:
+        yield broken("audit", str(error), _new_log(settings))
+    else:
+        yield ok("audit", f"{len(entries_)} entries, the chain holds")
+
+
+def _new_log(settings: Settings) -> str:
+    """Where no copy can be put back: the broken one is set aside, as evidence."""
+    files = " ".join(near(settings.home / name) for name in ("audit.jsonl", "audit.head.json"))
+    aside = near(settings.home / "audit-broken")
+    return f"mkdir {aside} && mv {files} {aside}"

@@ -1,0 +1,383 @@
+"""``modelmill forget``: an order, what it reaches, the rebuild without it, the purge, the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from components.core.config.blocklist import Blocklist
+from components.core.config.config_errors import Source, problems_of
+from components.core.errors import ConfigError, GateFailed, MillError
+from components.core.io.locks import locked
+from components.core.settings import Settings
+from components.lineage.affected_copies import Affected, find_affected
+from components.lineage.forget_orders import normalise_target, read_orders, record_order
+from components.lineage.known_addresses import FILE, known_addresses, near, one_of
+from components.lineage.purge import (
+    begin,
+    carry_out,
+    left_over,
+    plan_purge,
+    remotes_of,
+    unfinished,
+)
+from components.lineage.text_search import Hit, search
+from components.publish.promotion import audit_log
+from components.publish.promotion.promotion_record import recover
+from components.publish.registry.delete_versions import mark_forgotten
+from components.publish.registry.model_registry import CHAMPION, Entry
+from flows.configs.text_run import TextRun
+from flows.runner.run_pipeline import RunOptions, run_text, with_orders
+from flows.runner.run_records import read_records
+
+_MOST = 20
+"""Pages that are listed one by one."""
+Confirm = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class ForgetOptions:
+    """What ``modelmill forget`` was told."""
+
+    target: str
+    why: str = ""
+    rebuild: bool = False
+    purge: bool = False
+    force: bool = False
+    dry_run: bool = False
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A run that is to be made again without what is forgotten."""
+
+    run: str
+    name: str
+    target: str
+    folder: Path
+    config: TextRun | None
+    """None where its record does not hold it."""
+
+
+@dataclass
+class Forgotten:
+    """What an order came to."""
+
+    target: str
+    new: bool
+    dry_run: bool
+    affected: Affected
+    runs: list[str]
+    """Runs that made or used something affected."""
+    repeats: list[Repeat]
+    rebuilt: list[str] = field(default_factory=list)
+    refused: str = ""
+    """Why a rebuilt version was not promoted."""
+    purged: dict[str, int] | None = None
+    left: list[Hit] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "new": self.new,
+            "dry_run": self.dry_run,
+            "affected": self.affected.as_json(),
+            "runs": self.runs,
+            "rebuild": [
+                {"run": r.run, "name": r.name, "repeatable": r.config is not None}
+                for r in self.repeats
+            ],
+            "rebuilt": self.rebuilt,
+            "refused": self.refused,
+            "purged": self.purged,
+            "left": [asdict(hit) for hit in self.left],
+        }
+
+
+def forget(
+    settings: Settings, options: ForgetOptions, confirm: Confirm, console: Console
+) -> Forgotten:
+    """Record the order; rebuild and purge where that is asked for.
+
+    Raises:
+        ConfigError: the target is no address and no domain, or a run cannot be repeated.
+        MillError: a champion would be deleted that nothing takes the place of, or a run is at work.
+    """
+    target = _target(settings, options.target)
+    if options.purge and not options.dry_run:
+        _finish_earlier(settings, console)
+    affected = find_affected(settings, [target])
+    records = read_records(settings.runs)
+    repeats = list(_repeats(records, affected))
+    runs = [record["run"] for record in records if _touched(record, affected)]
+    if options.dry_run:
+        new = target not in {order.target for order in read_orders(settings)}
+        return Forgotten(target, new, True, affected, runs, repeats)
+    if options.purge and affected:
+        _refuse_beside_a_run(records)
+        if not confirm(_question(target, affected, options)):
+            raise MillError("nothing was deleted and no order was recorded")
+    order, new = record_order(settings, target, options.why)
+    mark_forgotten(settings, affected.versions, target)
+    if new:
+        facts = {"target": target, "why": options.why, "pages": len(affected.pages)}
+        audit_log.append(settings, "forget", **facts, versions=[v.uri for v in affected.versions])
+    done = Forgotten(order.target, new, False, affected, runs, repeats)
+    if options.rebuild:
+        _rebuild(settings, done, options, console)
+    if options.purge:
+        _purge(settings, done, options, remotes_of(records))
+    return done
+
+
+def _target(settings: Settings, given: str) -> str:
+    """The page or domain that is meant, in the one spelling that orders have.
+
+    ``host/path`` and ``folder/file`` are looked for among what this workspace has seen.
+
+    Raises:
+        ConfigError: nothing is meant, or nothing known is; names what is near.
+    """
+    text = given.strip()
+    if "://" in text or not text:
+        return normalise_target(text)
+    known = known_addresses(settings)
+    if "/" in text:
+        return one_of(text, known, below=True)
+    domain = normalise_target(text)
+    files = [address for address in known if address.startswith(FILE)]
+    same = [address for address in files if address.endswith(f"/{text}")]
+    if same and not any(Blocklist([domain]).covers(address) for address in known):
+        raise ConfigError(f"{text}: no domain of this workspace{near(text, same)}")
+    return domain
+
+
+def _finish_earlier(settings: Settings, console: Console) -> None:
+    """Carry out a purge that was cut short, whatever it was of."""
+    with locked(settings.home / "purge.lock"):
+        before = unfinished(settings)
+        if before is not None:
+            told = f"a purge of {', '.join(before.targets)} was cut short; it goes on"
+            console.print(told, markup=False)
+            carry_out(settings, before)
+
+
+def _refuse_beside_a_run(records: Sequence[dict[str, Any]]) -> None:
+    for record in records:
+        if record["state"] == "running":
+            raise MillError(f"run {record['run']} is at work: wait for it or stop it, then repeat")
+
+
+def _question(target: str, affected: Affected, options: ForgetOptions) -> str:
+    parts = [
+        f"{len(affected.nodes)} artifacts",
+        f"{len(affected.datasets)} dataset versions",
+        f"{len(affected.versions)} model versions",
+        f"{len(affected.bentos)} Bentos",
+    ]
+    after = " after the rebuild" if options.rebuild else ""
+    return f"Delete {', '.join(parts)} that hold or were made of {target}{after}, for good?"
+
+
+def _repeats(records: Sequence[dict[str, Any]], affected: Affected) -> Iterator[Repeat]:
+    """For each name the run that made its champion, else the newest that came to a version."""
+    champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
+    chosen: dict[str, dict[str, Any]] = {}
+    for record in records:  # newest first
+        made = _made(record)
+        if not made or not _touched(record, affected):
+            continue
+        name = str(record["name"])
+        if name not in chosen or (made & champions and not _made(chosen[name]) & champions):
+            chosen[name] = record
+    for name, record in sorted(chosen.items()):
+        kept = record.get("repeat") or {}
+        folder = Path(kept.get("folder", "."))
+        yield Repeat(record["run"], name, str(record["preset"]), folder, _config(record, kept))
+
+
+def _touched(record: dict[str, Any], affected: Affected) -> bool:
+    return bool({step["digest"] for step in record["steps"]} & affected.digests)
+
+
+def _made(record: dict[str, Any]) -> set[str]:
+    return {step["artifact"] for step in record["steps"] if step["stage"] == "register"}
+
+
+def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
+    if not kept.get("config"):
+        return None
+    try:
+        config = TextRun.model_validate(kept["config"])
+    except ValidationError as error:
+        told = Source().tell(problems_of(error, TextRun, kept["config"])).replace("\n", "; ")
+        raise ConfigError(
+            f"run {record['run']}: its config no longer fits this version ({told}); "
+            "run its target yourself, then `modelmill forget … --purge`"
+        ) from error
+    scrape = config.scrape.model_copy(update={"folder": kept.get("files_folder", "")})
+    return config.model_copy(update={"scrape": scrape})
+
+
+def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, console: Console) -> None:
+    """Run each chain again. A gate that refuses ends neither the others nor the order."""
+    for repeat in done.repeats:
+        if repeat.config is None:
+            raise ConfigError(
+                f"run {repeat.run} cannot be repeated: its record holds no config (it was made "
+                f"before records did, or holds a secret); `modelmill run {repeat.target}` with its "
+                "settings, then `modelmill forget … --purge`"
+            )
+        config = with_orders(repeat.config, settings)
+        told = f"rebuilding {repeat.name} as in run {repeat.run}, without {done.target}"
+        console.print(told, markup=False)
+        run = RunOptions(repeat.target, plain=options.plain, config=config)
+        try:
+            with chdir(repeat.folder if repeat.folder.is_dir() else Path.cwd()):
+                done.rebuilt.append(run_text(settings, run, console).run)
+        except GateFailed as refusal:
+            done.refused = str(refusal)
+
+
+def _purge(
+    settings: Settings, done: Forgotten, options: ForgetOptions, remotes: Sequence[str]
+) -> None:
+    _refuse_beside_a_run(read_records(settings.runs))
+    recover(settings)
+    affected = find_affected(settings, [done.target])
+    standing = [entry for entry in affected.versions if CHAMPION in entry.aliases]
+    if standing and not options.force:
+        raise MillError(_no_successor(standing, done, options))
+    with locked(settings.home / "purge.lock"):
+        purge, texts = plan_purge(settings, [done.target], affected, remotes)
+        audit_log.check_end(settings)
+        begin(settings, purge)
+        carry_out(settings, purge)
+    done.purged = purge.counts()
+    done.left = left_over(settings, texts)
+
+
+def _no_successor(standing: Sequence[Entry], done: Forgotten, options: ForgetOptions) -> str:
+    named = ", ".join(f"{entry.model} version {entry.version}" for entry in standing)
+    why = f" ({done.refused})" if done.refused else "" if options.rebuild else "; add --rebuild"
+    return (
+        f"nothing was deleted: {named} is champion, was made of {done.target}, and no clean "
+        f"version took its place{why}; --force deletes it all the same and leaves no champion"
+    )
+
+
+def verify(settings: Settings, what: str) -> dict[str, Any]:
+    """Whether a page, a domain or a text is anywhere in the workspace.
+
+    An address or domain is looked for in all that holds pages; anything else, as a text, in every
+    file, unpacked. ``clean`` says that nothing was found and everything could be read.
+
+    Raises:
+        ConfigError: there is nothing to look for.
+    """
+    if not what.strip():
+        raise ConfigError("--verify: say which page, domain or text to look for")
+    try:
+        target = _target(settings, what)
+    except ConfigError:
+        findings = search(settings, [what])
+        clean = not findings.hits and not findings.unread
+        return {"looked_for": "text", "clean": clean, **findings.as_json()}
+    affected = find_affected(settings, [target])
+    held = [f"store/{node.name}" for node in affected.nodes]
+    held += [f"datasets/{dataset.name}" for dataset in affected.datasets]
+    held += [version.uri for version in affected.versions]
+    held += [f"bentos/{bento.name}" for bento in affected.bentos]
+    unread = [f"store/partial/{key}: a stage that did not finish" for key in affected.unfinished]
+    return {
+        "looked_for": target,
+        "clean": not held and not unread,
+        "found": [{"path": name, "where": "made of it or holds it"} for name in held],
+        "unread": unread,
+        "named": [hit.path for hit in search(settings, [target]).hits],
+    }
+
+
+def show_verified(console: Console, value: dict[str, Any]) -> None:
+    """Where it still is."""
+    for hit in value["found"]:
+        console.print(f"found: {hit['path']} ({hit['where']})", markup=False, soft_wrap=True)
+    for name in value["unread"]:
+        console.print(f"could not be read: {name}", markup=False, soft_wrap=True)
+    if value.get("named") and not value["found"]:
+        console.print(f"only its address is named, in {len(value['named'])} files")
+    console.print("nothing of it is left" if value["clean"] else "it is not proven to be gone")
+
+
+def show_forgotten(console: Console, done: Forgotten) -> None:
+    """What the order reaches, what was done, what must still be."""
+    _show_affected(console, done.affected)
+    if done.runs:
+        console.print(f"runs: {', '.join(done.runs)}", soft_wrap=True)
+    for repeat in done.repeats:
+        if repeat.name and not done.rebuilt:
+            console.print(f"to be rebuilt: {repeat.name} (run {repeat.run})", soft_wrap=True)
+    if done.dry_run:
+        console.print("a dry run: nothing was recorded, rebuilt or deleted")
+        return
+    console.print(
+        f"{'recorded' if done.new else 'stands already'}: forget {done.target}; "
+        "every run from now on leaves it out",
+        markup=False,
+        soft_wrap=True,
+    )
+    for run in done.rebuilt:
+        console.print(f"rebuilt without it: run {run}")
+    if done.refused:
+        console.print(f"not promoted: {done.refused}", markup=False, soft_wrap=True)
+    if done.purged is not None:
+        parts = ", ".join(f"{count} {what}" for what, count in done.purged.items())
+        console.print(f"deleted for good: {parts}")
+        for hit in done.left:
+            console.print(f"  still in {hit.path} ({hit.where})", markup=False, soft_wrap=True)
+        if not done.left:
+            console.print("its sentences are found nowhere in the workspace any more")
+        if done.target.startswith("file:"):
+            console.print("the file it was read from is yours, outside the workspace: delete it")
+        if done.affected.served:
+            console.print("the endpoint may still hold the old model: start it again")
+    elif done.affected:
+        console.print(
+            f"next: [bold]modelmill forget {escape(done.target)} --rebuild --purge[/bold]",
+            soft_wrap=True,
+        )
+
+
+def _show_affected(console: Console, affected: Affected) -> None:
+    told = affected.as_json()
+    if not affected:
+        console.print("nothing in this workspace holds it or was made of it")
+    for url in affected.pages[:_MOST]:
+        console.print(f"page {url}", markup=False, soft_wrap=True)
+    if len(affected.pages) > _MOST:
+        console.print(f"and {len(affected.pages) - _MOST} more pages")
+    for kind, count in told["kinds"].items():
+        console.print(f"{count:>4} × {kind}")
+    for name in told["datasets"]:
+        console.print(f"dataset {name} in DVC's cache, remote and workspace")
+    for version in told["versions"]:
+        aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+        console.print(f"model {version['model']} version {version['version']}{aliases}")
+    for name in told["bentos"]:
+        console.print(f"Bento modelmill:{name} with its smoke report and log")
+    if told["unfinished"]:
+        console.print(f"{len(told['unfinished'])} unfinished stages, of unknown content")
+    for url in told["twins"][:_MOST]:
+        console.print(
+            f"outside the order, with (nearly) the same text: {url}", markup=False, soft_wrap=True
+        )
+    if told["untold"]:
+        console.print(f"{len(told['untold'])} artifacts, unreadable or of a gone corpus: unknown")

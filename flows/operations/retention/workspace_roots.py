@@ -1,0 +1,120 @@
+"""What must stay, and why: versions, runs, what living processes work on, what is young."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from components.core.process.workspace_processes import Living, living
+from components.core.settings import Settings
+from components.core.store.gc_plan import Keeping
+from components.core.store.gc_roots import Root
+from components.core.store.lineage_graph import ArtifactGraph
+from components.publish.bento_folders import bentos_folder
+from components.publish.registry.registry_gc import OLD_RUNS, Standing, standings
+from flows.runner.run_records import at_work, read_records
+
+IN_USE = "in use by a living process"
+_VERSION, _SEALED = "models:/", "sealed/"
+
+
+@dataclass
+class Needs:
+    """What stays outside the store, and the roots of what stays in it."""
+
+    roots: list[Root] = field(default_factory=list)
+    standings: list[Standing] = field(default_factory=list)
+    named: dict[str, str] = field(default_factory=dict)
+    """Name (of a dataset, a Bento, a version's address) -> why."""
+    processes: list[Living] = field(default_factory=list)
+    served: frozenset[str] = frozenset()
+    """Bentos that living processes serve."""
+
+    @property
+    def versions(self) -> dict[tuple[str, str], str]:
+        """(model, digest of its bundle) of versions that stay -> why."""
+        from components.publish.registry.model_registry import BUNDLE_TAG
+
+        return {
+            (one.entry.model, one.entry.tags.get(BUNDLE_TAG, "")): one.why
+            for one in self.standings
+            if one.why
+        }
+
+
+def find_needs(
+    settings: Settings, graph: ArtifactGraph, used: frozenset[str], keeping: Keeping, now: float
+) -> Needs:
+    """Everything that must stay.
+
+    Args:
+        used: keys that living processes work with.
+    """
+    records = read_records(settings.runs)
+    needs = Needs(processes=living(settings))
+    needs.served = _served(settings, needs.processes)
+    runs = _kept_runs(records, keeping, now)
+    for record, why in runs:
+        _name(needs, record, why)
+    needs.standings = standings(settings, needs.named, keeping, now)
+    for one in needs.standings:
+        if one.why and one.rooted:
+            needs.roots.append(one.root())
+            _name_maker(needs, records, one)
+    needs.roots += [Root(why, keys=_keys(record)) for record, why in runs]
+    needs.roots.append(Root(IN_USE, keys=used))
+    young = frozenset(k for k, node in graph.nodes.items() if node.made >= keeping.cutoff(now))
+    needs.roots.append(Root(keeping.recent, keys=young))
+    return needs
+
+
+def _kept_runs(
+    records: Sequence[dict[str, Any]], keeping: Keeping, now: float
+) -> list[tuple[dict[str, Any], str]]:
+    """Runs at work, the newest ones until enough have completed, and the young ones."""
+    kept, completed = [], 0
+    last = OLD_RUNS.format(runs=keeping.runs)
+    for record in records:
+        if at_work(record):
+            kept.append((record, IN_USE))
+        elif completed < keeping.runs:
+            kept.append((record, last))
+        elif datetime.fromisoformat(record["started"]).timestamp() >= keeping.cutoff(now):
+            kept.append((record, keeping.recent))
+        completed += record["state"] == "completed"
+    return kept
+
+
+def _name_maker(needs: Needs, records: Sequence[dict[str, Any]], one: Standing) -> None:
+    """The newest run that ended in a version stays with all its stages, so it stays cached."""
+    for record in records:
+        if any(step["artifact"] == one.entry.uri for step in record["steps"]):
+            needs.roots.append(Root(one.why, keys=_keys(record)))
+            _name(needs, record, one.why, versions=False)
+            return
+
+
+def _keys(record: dict[str, Any]) -> frozenset[str]:
+    names = (str(step["artifact"]) for step in record["steps"])
+    return frozenset(name.removeprefix(_SEALED) for name in names if name.startswith(_SEALED))
+
+
+def _name(needs: Needs, record: dict[str, Any], why: str, *, versions: bool = True) -> None:
+    """Names of what a run's actions left: dataset, version, Bento."""
+    for step in record["steps"]:
+        name = str(step["artifact"])
+        if name.startswith(_SEALED) or (name.startswith(_VERSION) and not versions):
+            continue
+        # A Bento is named by its path from the store.
+        short = name if name.startswith(_VERSION) else Path(name).name
+        needs.named.setdefault(short, why)
+
+
+def _served(settings: Settings, processes: Sequence[Living]) -> frozenset[str]:
+    folder = str(bentos_folder(settings)) + "/"
+    places = (place for one in processes for place in (one.folder, *one.command))
+    found = (place.partition(folder)[2] for place in places if place.startswith(folder))
+    return frozenset(rest.partition("/")[0] for rest in found)

@@ -1,0 +1,83 @@
+"""How ``up`` looks: a live line for each service, then a table, then a line for each event."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flows.operations.up.platform_state import FAILED, RESTARTING, STARTING, UP, ServiceState
+from flows.runner.progress_display import duration, rows_table
+
+_MARKS = {UP: ("✓", "green"), FAILED: ("✗", "red"), RESTARTING: ("↻", "yellow")}
+_WAITING = ("…", "cyan")
+
+
+class UpDisplay:
+    """Told of every change; on a terminal the lines live until all answer."""
+
+    def __init__(self, console: Console, limit: float) -> None:
+        self.console = console
+        self._limit = limit
+        self._states: dict[str, ServiceState] = {}
+        self._complete = False
+        self._live: Live | None = None
+
+    def begin(self, states: Sequence[ServiceState]) -> None:
+        """Show what is to come."""
+        self._states = {state.name: state for state in states}
+        if self.console.is_terminal:
+            self._live = Live(self, console=self.console, refresh_per_second=4)
+            self._live.start()
+
+    def changed(self, state: ServiceState) -> None:
+        """A service began, answered, died or was given up."""
+        known = self._states.get(state.name)
+        self._states[state.name] = state
+        if self._live is not None or state == known:
+            return
+        if self._complete and state.state != STARTING:
+            now = datetime.now().astimezone().strftime("%H:%M:%S")
+            self.console.print(Text.assemble((f"{now} ", "dim"), self._line(state)), soft_wrap=True)
+        elif state.state == UP and (known is None or known.state != UP):
+            self.console.print(self._line(state), soft_wrap=True)
+
+    def stop(self) -> None:
+        """The live lines stay as they are now."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def complete(self, note: str) -> None:
+        """Everything answers: the table of addresses."""
+        self.stop()
+        self._complete = True
+        self.console.print()
+        self.console.print(addresses(list(self._states.values())))
+        self.console.print(note, soft_wrap=True)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from (self._line(state) for state in self._states.values())
+
+    def _line(self, state: ServiceState) -> Text:
+        mark, colour = _MARKS.get(state.state, _WAITING)
+        if state.state == STARTING:
+            waited = f"{time.time() - state.since:.0f} s of {self._limit:.0f} s"
+            said = f"starting, {waited}" if state.pid else "waits"
+        elif state.state == UP:
+            said = f"{duration(state.seconds):>8}  {state.address}  {state.note}"
+        else:
+            said = f"{state.state}: {state.note}"
+        return Text.assemble((f"{mark} ", colour), f"{state.title:<10}", said)
+
+
+def addresses(states: Sequence[ServiceState]) -> Table:
+    """Service, address, what it serves."""
+    return rows_table(
+        ("service", "address", ""), [(state.title, state.address, state.note) for state in states]
+    )

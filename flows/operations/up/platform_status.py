@@ -1,0 +1,193 @@
+"""``modelmill status``: what runs, since when, with how much memory; runs and champions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from components.core.process.process_tree import alive
+from components.core.settings import Settings
+from components.publish.bento_folders import champion_to_serve
+from components.publish.promotion.unpromoted_version import describe_newest
+from components.publish.registry.model_registry import CHAMPION, entries
+from flows.cli.show_workspace import Answer
+from flows.operations.up.platform_state import (
+    ENDPOINT,
+    ServiceState,
+    UpState,
+    prefect_api,
+    running,
+    service,
+)
+from flows.operations.up.services import serving
+from flows.operations.up.supervisor import leftovers
+from flows.runner.progress_display import duration, quantity, rows_table
+from flows.runner.run_records import read_records
+
+SHOWN_RUNS = 5
+_ASK_SECONDS = 3.0
+
+
+def status(settings: Settings) -> Answer:
+    """The platform, the newest runs, the champions.
+
+    Raises:
+        DataError: the platform's state file or a version's record is damaged.
+    """
+    state = running(settings)
+    services = [_service(found) for found in state.services] if state else []
+    own = _memory(state.pid, alone=True) if state else 0
+    left = 0 if state else len(leftovers(settings))
+    value = {
+        "running": state is not None,
+        "pid": state.pid if state else None,
+        "since": _moment(state.started) if state else None,
+        "memory": sum(found["memory"] for found in services) + own,
+        "services": services,
+        "left_behind": left,
+        "flow_runs": _flow_runs(prefect_api(settings)),
+        "runs": [_run(record) for record in read_records(settings.runs)[:SHOWN_RUNS]],
+        "champions": _champions(settings, state),
+        "no_champion": "" if champion_to_serve(settings) else describe_newest(settings),
+    }
+    return Answer(value, lambda console: _show(console, value))
+
+
+def _service(state: ServiceState) -> dict[str, Any]:
+    lives = alive(state.pid, state.create_time)
+    return {
+        "name": state.name,
+        "state": state.state,
+        "address": state.address,
+        "pid": state.pid if lives else None,
+        "since": _moment(state.since) if lives else None,
+        "memory": _memory(state.pid) if lives else 0,
+        "restarts": state.restarts,
+        "note": state.note,
+    }
+
+
+def _memory(pid: int, *, alone: bool = False) -> int:
+    """Bytes of a process and, unless ``alone``, of all it started; what is shared counts once."""
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *([] if alone else parent.children(recursive=True))]:
+            total += int(process.memory_full_info().pss)
+    except psutil.Error:
+        return total  # one of them ended meanwhile
+    return total
+
+
+def _moment(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
+
+
+def _flow_runs(api: str | None) -> list[dict[str, Any]]:
+    """The newest flow runs that Prefect's server knows of; none where none runs."""
+    if api is None:
+        return []
+    asked = {"sort": "START_TIME_DESC", "limit": SHOWN_RUNS}
+    started = {"flow_runs": {"start_time": {"is_null_": False}}}
+    try:
+        with httpx.Client(trust_env=False, timeout=_ASK_SECONDS) as client:
+            answer = client.post(f"{api}/flow_runs/filter", json={**asked, **started})
+            answer.raise_for_status()
+            found = answer.json()
+    except (httpx.HTTPError, ValueError):
+        return []
+    return [
+        {
+            "name": run["name"],
+            "state": run["state_name"],
+            "started": run["start_time"],
+            "seconds": run["total_run_time"],
+        }
+        for run in found
+    ]
+
+
+def _run(record: dict[str, Any]) -> dict[str, Any]:
+    kept = ("run", "preset", "state", "started", "at", "note")
+    return {key: record[key] for key in kept if record.get(key)}
+
+
+def _champions(settings: Settings, state: UpState | None) -> list[dict[str, Any]]:
+    endpoint = service(state.services, ENDPOINT) if state else None
+    served = serving(settings) if endpoint else ""
+    return [
+        {
+            "model": entry.model,
+            "version": str(entry.version),
+            "served": served == f"{entry.model} version {entry.version}",
+        }
+        for entry in entries(settings)
+        if CHAMPION in entry.aliases
+    ]
+
+
+def _show(console: Console, value: dict[str, Any]) -> None:
+    if value["running"]:
+        memory = quantity(value["memory"])
+        console.print(f"up since {value['since']} (process {value['pid']}), {memory}B in all")
+        console.print(_services_table(value["services"]))
+        for found in value["services"]:
+            if found["note"]:
+                console.print(f"{found['name']}: {found['note']}", markup=False, soft_wrap=True)
+    elif value["left_behind"]:
+        count = value["left_behind"]
+        console.print(f"a killed `modelmill up` left {count} processes; `modelmill down` ends them")
+    else:
+        console.print("nothing runs; next: [bold]modelmill up[/bold]")
+    _show_runs(console, value)
+    for champion in value["champions"]:
+        where = ", served" if champion["served"] else ""
+        console.print(f"champion of {champion['model']}: version {champion['version']}{where}")
+    if value["no_champion"]:
+        told = f"no champion yet: {value['no_champion']}"
+        console.print(told, markup=False, soft_wrap=True)
+
+
+def _show_runs(console: Console, value: dict[str, Any]) -> None:
+    """What Prefect's server knows of, else the workspace's own records."""
+    if value["flow_runs"]:
+        rows = [
+            (r["name"], r["state"], _clock(r["started"]), duration(r["seconds"]))
+            for r in value["flow_runs"]
+        ]
+        console.print(rows_table(("flow run", "state", "started (UTC)", "took"), rows))
+    elif value["runs"]:
+        at_work = any(r.get("at") for r in value["runs"])
+        columns = ["run", "state", "started (UTC)"] + (["at"] if at_work else [])
+        told = [
+            (r["run"], r["state"], _clock(r["started"]), r.get("at", "")) for r in value["runs"]
+        ]
+        console.print(rows_table(columns, [row[: len(columns)] for row in told]))
+
+
+def _clock(moment: str) -> str:
+    return moment[:19].replace("T", " ")
+
+
+def _services_table(services: Sequence[dict[str, Any]]) -> Table:
+    """Fits a terminal of 80 columns: no address is cut."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("service", "state", "address", "pid", "since (UTC)", "memory"):
+        table.add_column(column, no_wrap=column != "state")
+    for found in services:
+        restarts = found["restarts"]
+        table.add_row(
+            found["name"],
+            found["state"] + (f", restarted {restarts}x" if restarts else ""),
+            found["address"],
+            str(found["pid"] or ""),
+            (found["since"] or "")[11:19],
+            f"{quantity(found['memory'])}B",
+        )
+    return table

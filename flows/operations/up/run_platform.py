@@ -1,0 +1,372 @@
+"""``modelmill up`` and ``down``: one platform a workspace, in the foreground or detached."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from components.core.config.stage_config import read_yaml
+from components.core.errors import ConfigError, DataError, MillError
+from components.core.io.locks import held
+from components.core.process import process_tree, shutdown
+from components.core.process.exec_with_parent import command
+from components.core.process.shutdown import Stopped
+from components.core.settings import MARKER, Settings, child_environment
+from components.core.store.workdir import full_disk_is_one_line
+from components.publish.bento_folders import champion_to_serve
+from components.publish.promotion.endpoint_swap import Handover
+from components.publish.promotion.unpromoted_version import describe_newest
+from components.publish.registry.model_registry import entries
+from flows.operations.up.platform_display import UpDisplay
+from flows.operations.up.platform_state import (
+    DEPLOY,
+    ServiceState,
+    UpState,
+    lock_file,
+    read_state,
+    running,
+    state_file,
+    write_state,
+)
+from flows.operations.up.services import Ports, api_of, services
+from flows.operations.up.supervisor import ROOT, Supervisor, clear
+from flows.runner.prefect.prefect_approvals import Ear
+from flows.runner.progress_display import duration
+from serving.gateway.server_process import tail
+from serving.serve_model import other_champions
+
+LIMIT = 120.0
+"""Seconds within which each service must answer."""
+_DEPLOY_SECONDS = 120.0
+_DOWN_SECONDS = 20.0
+_END_SECONDS = 4.5
+"""From a signal to the end by force; its services have 1.2 to 2.5 s each before they are killed."""
+_POLL_SECONDS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+Ready = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line of ``up`` asks for."""
+
+    ports: Ports = field(default_factory=Ports)
+    limit: float = LIMIT
+    model: str | None = None
+    """The one model that the endpoint keeps; None for the champion that moved last."""
+
+    def check(self, settings: Settings) -> None:
+        """Raises:
+        ConfigError: a port is taken, or there is no such model.
+        """
+        self.ports.check()
+        known = {entry.model for entry in entries(settings)}
+        if self.model and known and self.model not in known:
+            raise ConfigError(
+                f"--model {self.model}: no such model; there is {', '.join(sorted(known))}"
+            )
+
+
+def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stopped | None:
+    """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
+
+    Returns the signal.
+
+    ``ready`` is given the platform as one object when everything answers.
+
+    Raises:
+        ConfigError: one runs already, or a port is taken; nothing was started.
+        MillError: a service did not come up; all were ended.
+    """
+    _make_home(settings)
+    with full_disk_is_one_line(settings.home), held(lock_file(settings)) as mine:
+        if not mine:
+            raise ConfigError(_where(settings))
+        _clear(settings, console)
+        wish.check(settings)
+        try:
+            platform = _Platform(settings, wish, console, ready)
+            asyncio.run(platform.run())
+        finally:
+            state_file(settings).unlink(missing_ok=True)
+    return platform.stopped
+
+
+def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, Any]:
+    """Run it in a process of its own; returns when everything answers.
+
+    Raises:
+        ConfigError, MillError: as ``up``; nothing runs then.
+    """
+    _make_home(settings)
+    with held(lock_file(settings)) as mine:
+        if not mine:
+            raise ConfigError(_where(settings))
+        _clear(settings, console)
+        wish.check(settings)
+    log = settings.logs / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            _command(wish),
+            cwd=ROOT,
+            env=child_environment({"MODELMILL_HOME": str(settings.home)}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    display = UpDisplay(console, wish.limit)
+    try:
+        state = _watch(settings, process, display)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        display.stop()
+    if state is None:
+        raise MillError(tail(log).rpartition("modelmill: ")[2])
+    display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
+    if told := _which(settings, wish):
+        console.print(told, soft_wrap=True, markup=False)
+    return as_json(state)
+
+
+def down(settings: Settings) -> int:
+    """End the platform of this workspace; how many processes there were.
+
+    Raises:
+        DataError: its state file is damaged.
+    """
+    state = running(settings)
+    count = 0
+    if state is not None:
+        count = 1 + len(state.services)
+        with suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _DOWN_SECONDS
+        while process_tree.alive(state.pid, state.create_time) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        if process_tree.alive(state.pid, state.create_time):
+            process_tree.kill([psutil.Process(state.pid)])
+    count += clear(settings)
+    state_file(settings).unlink(missing_ok=True)
+    return count
+
+
+def as_json(state: UpState) -> dict[str, Any]:
+    """The platform as one object."""
+    return {
+        "pid": state.pid,
+        "started": state.started,
+        "prefect_api_url": state.api,
+        "services": [asdict(service) for service in state.services],
+    }
+
+
+class _Platform:
+    """One ``up``: its services, its state file, its display."""
+
+    def __init__(self, settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
+        self.settings, self.ports, self.console = settings, wish.ports, console
+        self._ready = ready
+        self._wish = wish
+        self._display = UpDisplay(console, wish.limit)
+        found = services(settings, wish.ports, wish.model)
+        self._supervisor = Supervisor(settings, found, self._changed, limit=wish.limit)
+        self._started = time.time()
+        self._complete = False
+        self.stopped: Stopped | None = None
+        """The signal that ended it."""
+
+    async def run(self) -> None:
+        """Start, follow, end."""
+        ended = asyncio.Event()
+
+        def stop(sign: signal.Signals) -> None:
+            if self.stopped is not None:
+                shutdown.end_now(sign)
+            self.stopped = Stopped(sign)
+            ended.set()
+            # The loop has taken the signals over, so nothing else watches that this ends.
+            loop.call_later(_END_SECONDS, shutdown.end_now, sign)
+
+        loop = asyncio.get_running_loop()
+        for sign in _SIGNALS:
+            loop.add_signal_handler(sign, stop, sign)
+        self._write()
+        self._display.begin(self._supervisor.states)
+        ending = asyncio.create_task(ended.wait())
+        listening: list[asyncio.Task[None]] = []
+        starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                ear = Ear(self.settings, api_of(self.ports))
+                listening = [asyncio.create_task(ear.listen())]
+                await ended.wait()
+        finally:
+            for task in (starting, *listening):
+                task.cancel()
+            await asyncio.gather(starting, *listening, return_exceptions=True)
+            self._display.stop()
+            began = time.monotonic()
+            await self._supervisor.end()
+        self.console.print(f"stopped; all ended after {duration(time.monotonic() - began)}")
+
+    async def _start(self) -> None:
+        await self._supervisor.start()
+        deployed = await self._deploy()
+        self._complete = True
+        self._write()
+        seconds = duration(time.time() - self._started)
+        self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
+        if told := _which(self.settings, self._wish):
+            self.console.print(told, soft_wrap=True, markup=False)
+        self._ready(as_json(self._state()))
+
+    async def _deploy(self) -> str:
+        """Bring the deployments of ``prefect.yaml`` to the server.
+
+        Raises:
+            MillError: Prefect refused; with its last words.
+        """
+        count = deployments()
+        if not count:
+            return ""
+        log = self.settings.logs / f"{DEPLOY}.log"
+        environment = self._supervisor.environment(DEPLOY, {"PREFECT_API_URL": api_of(self.ports)})
+        arguments = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *command(os.getpid(), arguments),
+                cwd=ROOT,
+                env=child_environment(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            code = await asyncio.wait_for(process.wait(), _DEPLOY_SECONDS)
+        except TimeoutError:
+            raise MillError(f"deploying took more than {_DEPLOY_SECONDS:g} s ({log})") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if code != 0:
+            raise MillError(f"{MARKER} cannot be deployed; it said: {tail(log)} ({log})")
+        return f"{count} deployments of {MARKER}; "
+
+    def _changed(self, state: ServiceState) -> None:
+        self._write()
+        self._display.changed(state)
+
+    def _state(self) -> UpState:
+        pid = os.getpid()
+        return UpState(
+            pid=pid,
+            create_time=process_tree.create_time(pid),
+            started=self._started,
+            api=api_of(self.ports),
+            complete=self._complete,
+            services=self._supervisor.states,
+        )
+
+    def _write(self) -> None:
+        write_state(self.settings, self._state())
+
+
+def deployments() -> int:
+    """How many ``prefect.yaml`` holds.
+
+    Raises:
+        ConfigError: it is not YAML, or no list of them.
+    """
+    values, lines = read_yaml(ROOT / MARKER)
+    listed = values.get("deployments")
+    if not isinstance(listed, list | None):
+        line = lines[("deployments",)]
+        raise ConfigError(f"{ROOT / MARKER}:{line}: deployments: a list is needed")
+    return len(listed or ())
+
+
+def _where(settings: Settings) -> str:
+    with suppress(DataError):
+        state = running(settings)
+        if state is not None:
+            places = ", ".join(f"{s.title} {s.address}" for s in state.services)
+            return (
+                f"it runs already (process {state.pid}): {places}; "
+                "`modelmill status` tells more, `modelmill down` ends it"
+            )
+    return f"another `modelmill up` or `down` of {settings.home} is at work; try again"
+
+
+def _make_home(settings: Settings) -> None:
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"MODELMILL_HOME {settings.home}: {reason}; name another") from error
+
+
+def _clear(settings: Settings, console: Console) -> None:
+    count = clear(settings)
+    if count:
+        console.print(f"ended {count} processes that a killed `modelmill up` left")
+
+
+def _which(settings: Settings, wish: Wish) -> str:
+    """Why the endpoint serves this model, where there are several, or why it serves none."""
+    if champion_to_serve(settings, wish.model) is None:
+        return f"the endpoint waits for a champion: {describe_newest(settings, wish.model)}"
+    status = Handover(settings).status()
+    if wish.model or status is None or status.serving is None:
+        return ""
+    others = other_champions(settings, status.serving.model)
+    if not others:
+        return ""
+    return (
+        f"the endpoint serves {status.serving.model}, whose champion moved last; "
+        f"`modelmill up --model {others[0]}` serves another ({', '.join(others)})"
+    )
+
+
+def _command(wish: Wish) -> list[str]:
+    ports = wish.ports
+    places = (("--port", ports.endpoint), ("--prefect-port", ports.prefect))
+    options = [str(part) for pair in (*places, ("--mlflow-port", ports.mlflow)) for part in pair]
+    options += ["--model", wish.model] if wish.model else []
+    return [sys.executable, "-m", "flows.cli.main", "up", *options, "--wait", f"{wish.limit:g}"]
+
+
+def _watch(
+    settings: Settings, process: subprocess.Popen[bytes], display: UpDisplay
+) -> UpState | None:
+    """Follow a detached start; its state when everything answers, None when it ended before."""
+    begun = False
+    while process.poll() is None:
+        state = read_state(settings)
+        if state is not None and state.pid == process.pid:
+            if not begun:
+                display.begin(state.services)
+                begun = True
+            for service in state.services:
+                display.changed(service)
+            if state.complete:
+                return state
+        time.sleep(_POLL_SECONDS)
+    return None

@@ -1,0 +1,266 @@
+"""Starts services, sees that they answer, starts one again that dies, ends them all.
+
+A service dies with this process, however that ends; what it started itself is found by a mark in
+the environment. Circus and supervisor would do this with a daemon, a configuration and a control
+socket of their own; this needs none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psutil
+
+from components.core.errors import MillError
+from components.core.process.exec_with_parent import command
+from components.core.process.process_tree import create_time, end, kill, marked
+from components.core.settings import Settings, child_environment
+from flows.operations.up.platform_state import (
+    FAILED,
+    MARK,
+    NAMES,
+    PREFECT,
+    RESTARTING,
+    STARTING,
+    UP,
+    WORKER,
+    ServiceState,
+    mark_of,
+)
+from flows.operations.up.services import Service
+from serving.gateway.server_process import tail
+
+RESTARTS = 5
+_STEADY_SECONDS = 300.0
+"""A service that stayed up this long is not one that dies again and again."""
+_LONGEST_PAUSE = 30.0
+_POLL_SECONDS = 0.1
+_ASK_EVERY = 10.0
+_ASK_SECONDS = 10.0
+_SILENT = 6
+"""Unanswered questions in a row after which a service counts as hung."""
+_END_SECONDS = 1.2
+_SERVER_END_SECONDS = 2.5
+"""All is to end within 5 s: a worker's flow runs, then what is beside the server, then the server,
+which still enters what they told it."""
+_LEFT_END_SECONDS = 5.0
+_BIG_LOG = 16 << 20
+ROOT = Path(__file__).resolve().parents[3]
+"""The checkout: where services are started."""
+Changed = Callable[[ServiceState], None]
+
+
+class Supervisor:
+    """Keeps a list of services; tells ``changed`` each time one's state changes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        services: Sequence[Service],
+        changed: Changed,
+        *,
+        limit: float,
+        restarts: int = RESTARTS,
+        first_pause: float = 1.0,
+    ) -> None:
+        self.settings, self._changed = settings, changed
+        self._kept = {service.name: _Kept(service) for service in services}
+        self._limit, self._restarts, self._first_pause = limit, restarts, first_pause
+        self._tasks: list[asyncio.Task[None]] = []
+        self._client = httpx.AsyncClient(trust_env=False, timeout=_ASK_SECONDS)
+
+    @property
+    def states(self) -> tuple[ServiceState, ...]:
+        """All services as they are now."""
+        return tuple(kept.state for kept in self._kept.values())
+
+    async def start(self) -> None:
+        """Start all; returns when each answers.
+
+        Raises:
+            MillError: one ended or did not answer in time; with its last words.
+        """
+        self._tasks = [asyncio.create_task(self._keep(kept)) for kept in self._kept.values()]
+        answered = asyncio.create_task(self._all_answered())
+        done, _ = await asyncio.wait({answered, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        answered.cancel()
+
+    async def _all_answered(self) -> None:
+        for kept in self._kept.values():
+            await kept.answered.wait()
+
+    async def end(self) -> None:
+        """End all: the server last, so that the others can still tell it; nothing is left."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.aclose()
+        last = [kept for name, kept in self._kept.items() if name == PREFECT]
+        first = [kept for name, kept in self._kept.items() if name != PREFECT]
+        for group in (first, last):
+            await asyncio.gather(*(self._finish(kept) for kept in group))
+        await asyncio.to_thread(clear, self.settings)
+
+    async def _keep(self, kept: _Kept) -> None:
+        """One service, for as long as the supervisor runs."""
+        if kept.service.after in self._kept:
+            await self._kept[kept.service.after].answered.wait()
+        failures = 0
+        while True:
+            began = time.monotonic()
+            why = await self._once(kept)
+            await self._finish(kept)
+            said = " ".join(why.split())
+            if not kept.answered.is_set():
+                raise MillError(f"{kept.service.title}: {said}")
+            failures = 1 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
+            if failures > self._restarts:
+                self._set(kept, state=FAILED, pid=0, note=f"{said}; given up")
+                return
+            pause = min(self._first_pause * 2.0 ** (failures - 1), _LONGEST_PAUSE)
+            again = f"{said}; again in {pause:g} s ({failures} of {self._restarts})"
+            self._set(kept, state=RESTARTING, pid=0, note=again, restarts=kept.state.restarts + 1)
+            await asyncio.sleep(pause)
+
+    async def _once(self, kept: _Kept) -> str:
+        """Start a service and stay with it; why it ended."""
+        await self._settle(kept)  # the last end of it may have found no server to tell
+        await self._spawn(kept)
+        since = time.time()
+        began = time.monotonic()
+        while time.monotonic() - began < self._limit:
+            if kept.ended:
+                return self._last_words(kept)
+            with suppress(httpx.HTTPError):
+                note = await kept.service.probe(self._client, since)
+                if note is not None:
+                    seconds = round(time.monotonic() - began, 2)
+                    self._set(kept, state=UP, note=note, seconds=seconds)
+                    kept.answered.set()
+                    return await self._stay(kept, since)
+            await asyncio.sleep(_POLL_SECONDS)
+        log = self._log(kept.service.name)
+        return f"did not answer within {self._limit:g} s; it said: {tail(log)} ({log})"
+
+    async def _stay(self, kept: _Kept, since: float) -> str:
+        """Until a service that answered ends, or answers no more."""
+        silent, ask_at = 0, time.monotonic() + _ASK_EVERY
+        while not kept.ended:
+            await asyncio.sleep(_POLL_SECONDS)
+            if time.monotonic() < ask_at:
+                continue
+            try:
+                note = await kept.service.probe(self._client, since)
+            except httpx.HTTPError:
+                note = None
+            silent = silent + 1 if note is None else 0
+            if note is not None and note != kept.state.note:
+                self._set(kept, note=note)
+            if silent >= _SILENT:
+                return f"did not answer {_SILENT} times in a row"
+            ask_at = time.monotonic() + _ASK_EVERY
+        return self._last_words(kept)
+
+    async def _spawn(self, kept: _Kept) -> None:
+        service = kept.service
+        log = self._log(service.name)
+        with log.open("wb" if _is_big(log) else "ab") as output:
+            kept.log_begins = output.tell()
+            kept.process = await asyncio.create_subprocess_exec(
+                *command(os.getpid(), service.command),
+                cwd=ROOT,
+                env=child_environment(self.environment(service.name, service.environment)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        pid = kept.process.pid
+        started = create_time(pid)
+        self._set(kept, state=STARTING, note="", pid=pid, create_time=started, since=time.time())
+
+    def environment(self, name: str, extra: dict[str, str]) -> dict[str, str]:
+        """What is laid over this process's environment for a service."""
+        home = {"MODELMILL_HOME": str(self.settings.home)}
+        return {**home, **extra, MARK: mark_of(self.settings, name)}
+
+    def _log(self, name: str) -> Path:
+        self.settings.logs.mkdir(parents=True, exist_ok=True)
+        return self.settings.logs / f"{name}.log"
+
+    def _last_words(self, kept: _Kept) -> str:
+        log = self._log(kept.service.name)
+        code = None if kept.process is None else kept.process.returncode
+        return f"ended ({code}); it said: {tail(log, kept.log_begins)} ({log})"
+
+    async def _finish(self, kept: _Kept) -> None:
+        """End one service with all that it started."""
+        if kept.process is None:
+            return
+        if not kept.ended:
+            kept.process.terminate()
+            if kept.service.name == WORKER:  # it would wait for its flow runs, for hours maybe
+                await asyncio.to_thread(lambda: end(self._started_by(kept), _END_SECONDS))
+            try:
+                last = kept.service.name == PREFECT
+                seconds = _SERVER_END_SECONDS if last else _END_SECONDS
+                await asyncio.wait_for(kept.process.wait(), seconds)
+            except TimeoutError:
+                kept.process.kill()
+                await kept.process.wait()
+        await asyncio.to_thread(lambda: kill(self._started_by(kept)))
+        await self._settle(kept)
+
+    async def _settle(self, kept: _Kept) -> None:
+        if kept.service.settle is not None:
+            await asyncio.to_thread(kept.service.settle)
+
+    def _started_by(self, kept: _Kept) -> list[psutil.Process]:
+        """What a service started; itself is waited for by asyncio alone."""
+        own = None if kept.process is None else kept.process.pid
+        mark = {mark_of(self.settings, kept.service.name)}
+        return [process for process in marked(MARK, mark) if process.pid != own]
+
+    def _set(self, kept: _Kept, **changes: object) -> None:
+        kept.state = replace(kept.state, **changes)  # type: ignore[arg-type]
+        self._changed(kept.state)
+
+
+class _Kept:
+    """A service and its process of the moment."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.state = ServiceState(service.name, service.title, service.address)
+        self.process: asyncio.subprocess.Process | None = None
+        self.answered = asyncio.Event()
+        self.log_begins = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.process is not None and self.process.returncode is not None
+
+
+def clear(settings: Settings) -> int:
+    """End whatever a killed ``up`` of this workspace left running; how many there were."""
+    left = leftovers(settings)
+    end(left, _LEFT_END_SECONDS)
+    return len(left)
+
+
+def leftovers(settings: Settings) -> list[psutil.Process]:
+    """Processes that carry the mark of this workspace's services."""
+    return marked(MARK, {mark_of(settings, name) for name in NAMES})
+
+
+def _is_big(log: Path) -> bool:
+    return log.exists() and log.stat().st_size > _BIG_LOG

@@ -1,0 +1,149 @@
+"""Entry points of the deployments in ``prefect.yaml``: the chain on a schedule, and from a form.
+
+A worker's flow run is the run: its steps are the task runs of that one. Parameters are small, so
+that ``prefect.yaml`` and the UI can hold them; a wrong one is refused by the schema that Prefect
+makes of these signatures, else by one line.
+
+    prefect --no-prompt deploy --all
+    prefect worker start --pool modelmill --type process
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from pydantic import Field
+from rich.console import Console
+
+from components.core import settings
+from components.core.errors import MillError
+from components.core.process import shutdown
+from flows.runner.prefect.prefect_runner import cancelled, refused
+from flows.runner.run_pipeline import Outcome, RunOptions, run_text
+
+Preset = Literal["nano", "tiny", "small"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Minutes = Annotated[float, Field(gt=0, le=100_000)]
+Pages = Annotated[int, Field(ge=1, le=10_000_000)]
+Name = Annotated[str, Field(pattern="^([a-z0-9][a-z0-9-]{0,62})?$")]
+YamlFile = Annotated[str, Field(pattern=r"^(.*\.ya?ml)?$")]
+
+
+# A list as a default is Prefect's way to say which fields a form may leave empty: it validates a
+# copy of each call's parameters. What a field means stands in ``Args``, which the form shows.
+@flow(name="text", log_prints=False, persist_result=False)
+def scheduled(
+    target: str = "tiny",
+    least_change: Share = 0.0,
+    set: list[str] = [],  # noqa: B006
+) -> State[str]:
+    """Crawl again, as of the schedule's date, and run the chain on what came.
+
+    Args:
+        target: A preset (nano, tiny, small) or a YAML file over one, on the worker's machine.
+        least_change: End after curation where a smaller share of documents was added or removed
+            since the newest registered version. 0 never ends a run there.
+        set: Further fields, each as field=value, such as select.quality.min_words=80.
+    """
+    sets = [f"change.least_change={least_change}", *set]
+    return _run(RunOptions(target, sets, refresh=True, within=True, as_of=_date()))
+
+
+@flow(name="text-form", log_prints=False, persist_result=False)
+def on_demand(
+    preset: Preset = "tiny",
+    yaml: YamlFile = "",
+    name: Name = "",
+    seeds: list[str] = [],  # noqa: B006
+    max_pages: Pages | None = None,
+    crawl_again: bool = False,
+    pretrain_minutes: Minutes | None = None,
+    sft_minutes: Minutes | None = None,
+    least_change: Share = 0.0,
+    until: str = "",
+    set: list[str] = [],  # noqa: B006
+) -> State[str]:
+    """Run the chain with what is typed here; what is left empty stays as the preset has it.
+
+    Args:
+        preset: Where the run's config starts from.
+        yaml: A YAML file over a preset, on the worker's machine; in place of the preset above.
+        name: Names the run, its dataset and its model. Empty: the preset's or the file's name.
+        seeds: Addresses to crawl from. None: what the config says.
+        max_pages: Pages to ask for, at most.
+        crawl_again: Ask the sites again; else the last crawl is used.
+        pretrain_minutes: Budget of pretraining.
+        sft_minutes: Budget of supervised fine-tuning.
+        least_change: End after curation where a smaller share of documents was added or removed
+            since the newest registered version. 0 never ends a run there.
+        until: Stop after this step (modelmill plan lists them). Empty: go on to the end.
+        set: Further fields, each as field=value, such as select.quality.min_words=80.
+    """
+    fields = {
+        "name": name or None,
+        "scrape.seeds": seeds or None,
+        "scrape.max_pages": max_pages,
+        "change.least_change": least_change or None,
+        "pretrain.minutes": pretrain_minutes,
+        "sft.minutes": sft_minutes,
+    }
+    options = RunOptions(
+        target=yaml or preset,
+        sets=[*assignments(fields), *set],
+        until=until or None,
+        refresh=crawl_again,
+        within=True,
+        as_of=_date(),
+    )
+    return _run(options)
+
+
+def assignments(fields: Mapping[str, Any]) -> list[str]:
+    """What a form was given, as ``field=value``; what was left empty (None) is not among it."""
+    given = {field: value for field, value in fields.items() if value is not None}
+    sets = [f"{field}={json.dumps(value)}" for field, value in given.items()]
+    # A preset that counts steps would not look at minutes.
+    budgets = [field.removesuffix(".minutes") for field in given if field.endswith(".minutes")]
+    return sets + [f"{stage}.steps=null" for stage in budgets]
+
+
+def _run(options: RunOptions) -> State[str]:
+    """The chain within this flow run; how it ended, as its state: Cancelled where it was stopped.
+
+    Its console is silent: Prefect's own log has a line for each step.
+    """
+    try:
+        with shutdown.listening(hard=True):
+            outcome = run_text(settings.load(), options, Console(quiet=True))
+    except MillError as error:
+        return refused(error)
+    except KeyboardInterrupt as stop:
+        # Once Prefect has the state, the interpreter's own end takes seconds, and unwatched. With
+        # another code than 0 its runner would take a run that is cancelled for a crashed one.
+        atexit.register(shutdown.finish, 0)
+        return cancelled(stop)
+    return Completed(message=_said(outcome))
+
+
+def _said(outcome: Outcome) -> str:
+    """One line on how a run ended."""
+    if outcome.ended:
+        return outcome.ended
+    if outcome.reached is not None:
+        return f"stopped after {outcome.reached}, as asked"
+    notes = [result.note for result in outcome.results if result.name in ("register", "promote")]
+    return "; ".join(note for note in notes if note) or "every step is done"
+
+
+def _date() -> datetime | None:
+    """When this flow run was due."""
+    due = flow_run.scheduled_start_time
+    return due if isinstance(due, datetime) else None
