@@ -64,7 +64,9 @@ def questions(root: Path = ROOT) -> list[str]:
 
 def undocumented_modules(root: Path = ROOT) -> list[str]:
     """Modules without a docstring, packages too: a folder says what lies in it."""
-    return [f"{path}:1: no docstring" for path, tree in sources(root) if not ast.get_docstring(tree)]
+    return [
+        f"{path}:1: no docstring" for path, tree in sources(root) if not ast.get_docstring(tree)
+    ]
 
 
 def repeated_names(root: Path = ROOT) -> list[str]:
@@ -107,7 +109,9 @@ def parameters(function: Function) -> list[str]:
 
 def _is_typed_command(function: Function) -> bool:
     """A command of the command line: each parameter carries its own help."""
-    return any("command" in ast.unparse(d) or "callback" in ast.unparse(d) for d in function.decorator_list)
+    return any(
+        "command" in ast.unparse(d) or "callback" in ast.unparse(d) for d in function.decorator_list
+    )
 
 
 def _is_override(function: Function) -> bool:
@@ -168,7 +172,9 @@ def one_word_functions(root: Path = ROOT) -> tuple[list[str], float]:
     """Shared functions of one word, and their share of all shared functions."""
     shared = shared_functions(root)
     short = [name for name in shared if "_" not in name.rpartition(".")[2].strip("_")]
-    return [f"{shared[name]}: {name.rpartition('.')[2]}" for name in short], len(short) / len(shared)
+    return [f"{shared[name]}: {name.rpartition('.')[2]}" for name in short], len(short) / len(
+        shared
+    )
 
 
 def crowded_folders(root: Path = ROOT) -> list[str]:
@@ -206,7 +212,9 @@ if __name__ == "__main__":
         "crowded folder": crowded_folders(),
         "circle": import_circles(),
     }.items():
-        here = [line for line in broken if line.startswith(prefix) or prefix.replace("/", ".") in line]
+        here = [
+            line for line in broken if line.startswith(prefix) or prefix.replace("/", ".") in line
+        ]
         print(f"== {rule}: {len(here)} (of {len(broken)})")
         if prefix:
             print("\n".join(here))

@@ -72,7 +72,7 @@ def test_the_workflow_checks_and_tests_with_every_supported_python() -> None:
 def test_the_version_stands_in_one_place() -> None:
     version = PROJECT["project"]["version"]
     shown = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "--version"],
+        [sys.executable, "-m", "flows.cli.main", "--version"],
         cwd=ROOT,
         capture_output=True,
         text=True,
