@@ -13,9 +13,9 @@ from typing import Any, Literal
 import psutil
 
 from components.core.errors import ConfigError
+from components.core.io.atomic_write import write_atomically
 from components.core.process.usable_cores import usable_cores
 from components.core.settings import MEASURE, thread_count
-from components.core.store.workdir import write_durably
 from components.core.training_speed import processor
 
 HEAD = """# Benchmarks
@@ -185,7 +185,7 @@ def write_page(path: Path, sources: Sequence[Path]) -> int:
                 f"{source}: is no object of `modelmill bench --json`: {error}"
             ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(path, ("\n".join(parts)).encode())
+    write_atomically(path, ("\n".join(parts)).encode())
     return len(sources)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from components.core.action import Change, Workspace
-from components.core.config.stage_config import StageConfig
 from components.core.errors import GateFailed, MillError
-from components.core.io.locks import locked
-from components.core.stats.figures import Figure, exact, mean_interval, read_extra, write_report
+from components.core.io.locks import hold_lock
+from components.core.stats.figures import Figure, exact, mean_interval, read_extra
+from components.core.stats.report_config import ReportConfig
 from components.core.store.artifact import Bento, Report, digest_folder, digest_value
 from serving.engine.served_folder import Endpoint, read_endpoint
 from serving.gateway.server_process import running, tail
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 REPORT_FOLDER = "smoke"
 
 
-class SmokeConfig(StageConfig):
+class SmokeConfig(ReportConfig):
     """What is asked, and how patiently."""
+
+    figures: ClassVar = ("time_to_first_token", "tokens_per_second", "startup", "answer_tokens")
 
     question: str = Field(
         default="What does json.dumps do?", min_length=1, description="asked in every request"
@@ -55,13 +57,13 @@ def smoke(config: SmokeConfig, bento: Bento, workspace: Workspace) -> Change[Rep
     settings = workspace.settings
     folder = workspace.path(bento).resolve()
     kept, key = _report(config, bento, workspace)
-    with locked(settings.bentos / "smoke.lock"):
+    with hold_lock(settings.bentos / "smoke.lock"):
         changed = not _is_kept(kept, key)
         if changed:
             log = settings.logs / f"{REPORT_FOLDER}-{folder.name}.log"
             figures = _ask_all(config, folder, log, workspace)
             kept.mkdir(parents=True, exist_ok=True)
-            write_report(kept, figures, **key)
+            config.write_report(kept, figures, **key)
     report = Report(
         name=f"../{kept.relative_to(settings.home).as_posix()}",
         digest=digest_folder(kept),

@@ -26,7 +26,8 @@ from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS
 from components.train.distill import DistillConfig, distill
 from components.train.distributed.parallel_config import ParallelConfig
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig, finetune
 from components.train.training_config import OptimConfig
 from models.shape import DecoderShape

@@ -12,7 +12,8 @@ from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.train.letters import DATA, Letters, heldout_loss, pack_letters
 from components.core.store.workdir import Workdir
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 

@@ -21,8 +21,9 @@ from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
 from components.evaluate.bits_per_byte import evaluate_loss
-from components.train.pretrain import PretrainConfig, pretrain
-from flows.configs.text_run import tiny
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
+from flows.configs.presets import tiny
 
 NAME, UNIT = "documentation, 4 minutes: bits per byte", "bits/byte"
 PEER = "AdamW with a cosine"

@@ -9,7 +9,8 @@ from benchmarks.curate.bench_setting import Setting
 from benchmarks.train.letters import DATA, heldout_loss, pack_letters
 from benchmarks.train.step_time import drawn_tokens
 from components.core.store.workdir import Workdir
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 

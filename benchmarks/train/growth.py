@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.peer_programs import environment, run_program
-from components.train.pretrain import PretrainConfig
-from flows.configs.text_run import tiny
+from components.train.pretrain_config import PretrainConfig
+from flows.configs.presets import tiny
 from models.shape import DecoderShape
 
 WIDTHS = (128, 256, 384, 512)

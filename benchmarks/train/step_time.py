@@ -22,7 +22,8 @@ from components.core.progress import Progress
 from components.core.store.artifact import Lineage, Tokens
 from components.core.store.workdir import Workdir
 from components.text.token_arrays import save_split
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 
 _TOKENS, _DOCUMENT = 200_000, 700
 

@@ -14,8 +14,8 @@ import statistics
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.train.step_time import drawn_tokens, step_seconds
-from components.train.pretrain import PretrainConfig
-from flows.configs.text_run import tiny
+from components.train.pretrain_config import PretrainConfig
+from flows.configs.presets import tiny
 
 NAME, UNIT, TARGET = "tokens/s at the shape of tiny", "/s", 1.5
 PEER = "transformers' Trainer"

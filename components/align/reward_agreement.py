@@ -17,9 +17,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.stats.figures import Figure, correlation_interval
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 REWARD_FILE = "reward.json"
 CORRELATION = "within_prompt_correlation"
@@ -81,7 +81,7 @@ def within_prompt_correlation(
 
 def write_correlation(folder: Path, correlation: Figure) -> None:
     """Write ``reward.json``."""
-    write_durably(folder / REWARD_FILE, canonical({CORRELATION: correlation.model_dump()}))
+    write_atomically(folder / REWARD_FILE, canonical({CORRELATION: correlation.model_dump()}))
 
 
 def read_correlation(folder: Path) -> Figure:

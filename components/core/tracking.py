@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from components.core.io.atomic_write import atomic_path
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.artifact import digest_value
@@ -207,14 +208,13 @@ def _initialise(settings: Settings) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     settings.mlflow.mkdir(parents=True, exist_ok=True)
-    beside = settings.mlflow / f"mlflow.{os.getpid()}.partial"
     for leftover in settings.mlflow.glob("mlflow.*.partial*"):
         leftover.unlink()
-    store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
-        f"sqlite:///{beside}", artifact_root(settings)
-    )
-    store.engine.dispose()
-    beside.replace(database)
+    with atomic_path(database, suffix=f".{os.getpid()}.partial") as temporary:
+        store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+            f"sqlite:///{temporary}", artifact_root(settings)
+        )
+        store.engine.dispose()
 
 
 _ADDRESSES = (

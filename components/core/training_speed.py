@@ -19,11 +19,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.core.io.locks import locked
+from components.core.io.atomic_write import write_atomically
+from components.core.io.locks import hold_lock
 from components.core.log import get_logger
 from components.core.process.usable_cores import usable_cores
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 log = get_logger(__name__)
 AT_SETUP = "set-up"
@@ -107,10 +107,10 @@ def read_speeds(*files: Path) -> Speeds:
 def renew_speed(file: Path, measured: TrainingSpeed) -> None:
     """Enter a speed in place of the older one of its setting; a full disk loses it, no more."""
     try:
-        with locked(file.with_name(f".{file.name}.lock")):
+        with hold_lock(file.with_name(f".{file.name}.lock")):
             others = [speed for speed in _read(file) if speed.setting != measured.setting]
             kept = [speed.model_dump(mode="json") for speed in [measured, *others][:MOST]]
-            write_durably(file, canonical({"speeds": kept}))
+            write_atomically(file, canonical({"speeds": kept}))
     except OSError as error:
         log.info("the speed of this training was not kept: %s", error)
 

@@ -13,15 +13,15 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
-from components.core.stats.figures import exact, ratio_interval, write_report
+from components.core.stats.figures import exact, ratio_interval
+from components.core.stats.report_config import ReportConfig
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Report, Tokens
 from components.core.store.workdir import Workdir
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     from models.decoder import Decoder
 
 
-class LossConfig(StageConfig):
-    """How held-out pages are read."""
+class LossConfig(ReportConfig):
+    """Reading of held-out pages in overlapping windows."""
+
+    figures: ClassVar = ("bits_per_byte", "xz_bits_per_byte")
 
     window: int = Field(default=512, ge=2, description="longest run of tokens the model sees")
     stride: int = Field(default=384, ge=1, description="tokens newly predicted in each window")
@@ -94,7 +96,7 @@ def evaluate_loss(config: LossConfig, model: Checkpoint, tokens: Tokens, work: W
     )
     xz = exact("xz_bits_per_byte", xz_bits_per_byte(texts), "bits/byte", len(texts))
     predicted = sum(len(window.span.ids) - window.span.start for window in windows)
-    write_report(work.folder, [bits_per_byte, xz], predicted_tokens=predicted)
+    config.write_report(work.folder, [bits_per_byte, xz], predicted_tokens=predicted)
     asked = [[names[page], config.window, config.stride] for page in pages]
     read = [names[page] for page in pages]
     write_items(work.folder, Items(item_keys(asked), read, sizes, {"bits_per_byte": found}))

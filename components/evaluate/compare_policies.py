@@ -15,14 +15,15 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from components.core.log import get_logger
-from components.core.stats.figures import Figure, exact, ratio_interval, write_report
+from components.core.stats.figures import Figure, exact, ratio_interval
 from components.core.stats.paired_difference import Pairs
+from components.core.stats.report_config import ReportConfig
 from components.core.stats.report_items import Items, write_items
 from components.core.store.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
@@ -49,14 +50,24 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 
-class CompareConfig(JudgingConfig):
-    """What is asked, and how it is answered and judged."""
+class CompareConfig(JudgingConfig, ReportConfig):
+    """Questions put to both models, and the judging of their answers."""
+
+    figures: ClassVar = (
+        *("difference", "win_rate", "policy_reward", "baseline_reward"),
+        *("detectable", "kl"),
+    )
 
     questions: int | None = Field(
         default=None, ge=1, description="held-out questions, at most; null asks all that report"
     )
     kl_answers: int = Field(default=128, ge=1, description="answers over which KL is measured")
     examples: int = Field(default=9, ge=0, le=1000, description="answers shown in the report")
+
+    def figure_names(self) -> tuple[str, ...]:
+        """The rewards and their difference, also by each principle."""
+        principles = self.constitution.principles
+        return (*self.figures, *(f"difference_{principle.name}" for principle in principles))
 
 
 @dataclass(frozen=True)
@@ -152,7 +163,7 @@ def compare_policies(
     if not compared:
         why = f"the judge failed on all {len(asked)} questions" if asked else "no held-out question"
         log.warning("compare: not measured: %s", why)
-        write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, unmeasured=why)
+        config.write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, unmeasured=why)
         return work.seal(Report, note=why)
     aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
     kl = _kl(config, *models, compared)
@@ -170,7 +181,7 @@ def _report(
 ) -> Report:
     """Seal figures (those of rewards and ``more``), items and examples, with stats that count."""
     figures = [*_figures(config.constitution, compared), *more]
-    write_report(
+    config.write_report(
         work.folder,
         figures,
         examples=_examples(compared, config.examples),

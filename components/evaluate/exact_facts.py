@@ -17,14 +17,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
-from components.core.stats.figures import Figure, ratio_interval, write_report
+from components.core.stats.figures import Figure, ratio_interval
+from components.core.stats.report_config import ReportConfig
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
@@ -48,6 +48,12 @@ Group = Literal["trained", "reworded", "heldout"]
 GROUPS: tuple[Group, ...] = ("trained", "reworded", "heldout")
 KINDS: tuple[Kind, ...] = ("module", "parameters", "describe")
 """In the order that examples show them; a description is never exact, so it has no figure."""
+FIGURES = tuple(
+    name
+    for group in GROUPS
+    for name in (f"{group}_modules", f"{group}_parameters", f"{group}_some_parameters", group)
+)
+"""By group: shares of its kinds, then the group's own, the mean of modules and parameter lists."""
 
 _MODULE = re.compile(r"\bmodule `([^`]+)`")
 _NO_PARAMETERS = re.compile(r"\btakes no parameters\b")
@@ -56,8 +62,10 @@ _NAME = re.compile(r"`([^`]+)`")
 _BETWEEN = re.compile(r"(?:\s|,|\.|\band\b)*")
 
 
-class FactsConfig(StageConfig):
-    """How many facts are asked for, and how they are answered."""
+class FactsConfig(ReportConfig):
+    """Number of facts asked for, and the decoding of their answers."""
+
+    figures: ClassVar = FIGURES
 
     facts: int = Field(
         default=200,
@@ -128,7 +136,7 @@ def evaluate_facts(
     answers = answer_facts(config, decoder, opened, facts, work.progress.advance)
     exact = [is_exact(fact, answer.text) for fact, answer in zip(facts, answers, strict=True)]
     figures = exact_figures(facts, exact)
-    write_report(work.folder, figures, examples=_examples(config, facts, answers, exact))
+    config.write_report(work.folder, figures, examples=_examples(config, facts, answers, exact))
     write_items(work.folder, fact_items(config, facts, exact))
     means = [figure for figure in figures if figure.name in GROUPS]
     stats = {figure.name: figure.value for figure in (*means, *figures)}
@@ -241,11 +249,8 @@ def exact_figures(facts: Sequence[Fact], exact: Sequence[bool]) -> list[Figure]:
         exact: whether each was answered exactly.
     """
     figures: list[Figure] = []
-    for group in GROUPS:
-        for kind in ("modules", "parameters", "some_parameters"):
-            name = f"{group}_{kind}"
-            figures.extend(_figure(name, facts, exact, _belongs(name, facts)))
-        figures.extend(_figure(group, facts, exact, _belongs(group, facts)))
+    for name in FIGURES:
+        figures.extend(_figure(name, facts, exact, _belongs(name, facts)))
     return figures
 
 

@@ -12,16 +12,16 @@ import hashlib
 from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.progress import Progress
-from components.core.stats.figures import Figure, proportion_interval, write_report
+from components.core.stats.figures import Figure, proportion_interval
+from components.core.stats.report_config import ReportConfig
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
@@ -47,8 +47,10 @@ ACCURACY = "four_choice_accuracy"
 log = get_logger(__name__)
 
 
-class ChoiceConfig(StageConfig):
-    """Which questions, which wrong answers, which rule."""
+class ChoiceConfig(ReportConfig):
+    """Questions, wrong answers, and the rule that ranks candidates."""
+
+    figures: ClassVar = (ACCURACY,)
 
     questions: int = Field(default=500, ge=1, description="most questions to ask")
     wrong: Literal["other_pages", "same_page"] = Field(
@@ -93,7 +95,9 @@ def evaluate_choice(
     items = measure_choice(config, decoder, words, asked, work.progress)
     hits = items.values[ACCURACY]
     figure = proportion_interval(int(hits.sum()), len(hits), name=ACCURACY)
-    write_report(work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES)
+    config.write_report(
+        work.folder, [figure], rule=config.rule, wrong=config.wrong, chance=1 / CHOICES
+    )
     write_items(work.folder, items)
     return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
 
@@ -109,7 +113,9 @@ def _unmeasured(rows: Sequence[Row], config: ChoiceConfig, work: Workdir) -> Rep
     )
     log.warning("choice: not measured: %s", why)
     nothing = Figure(name=ACCURACY, value=1 / CHOICES, low=0.0, high=1.0, n=0)
-    write_report(work.folder, [nothing], rule=config.rule, wrong=config.wrong, unmeasured=why)
+    config.write_report(
+        work.folder, [nothing], rule=config.rule, wrong=config.wrong, unmeasured=why
+    )
     return work.seal(Report, stats={"questions": 0.0})
 
 

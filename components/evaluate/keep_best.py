@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.progress import Progress
 from components.core.stats.report_items import Items, read_items, write_items
@@ -34,7 +35,7 @@ from components.core.store.artifact import (
     Tokens,
     canonical,
 )
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.evaluate.candidate_verdicts import Comparison, Verdict, compare_items, decide
 from components.evaluate.exact_facts import (
     Fact,
@@ -294,7 +295,7 @@ def _write_verdicts(
         "models": {name: model.digest for name, model in models.items()},
         "candidates": [verdict.as_json() for verdict in verdicts],
     }
-    write_durably(folder / VERDICTS_FILE, canonical(content))
+    write_atomically(folder / VERDICTS_FILE, canonical(content))
 
 
 def _figures(verdicts: Sequence[Verdict]) -> dict[str, float]:

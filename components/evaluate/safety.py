@@ -23,21 +23,20 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.stats.figures import (
     Figure,
     exact,
     proportion_interval,
     ratio_interval,
-    write_report,
 )
+from components.core.stats.report_config import ReportConfig
 from components.core.stats.report_items import Items, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer, Tokens
 from components.core.store.shards import write_shard
@@ -72,8 +71,10 @@ _FEWEST_TRIGRAMS = 6
 """Of which a share says something."""
 
 
-class SafetyConfig(StageConfig):
-    """What is asked, how it is answered, and what counts."""
+class SafetyConfig(ReportConfig):
+    """Prompts, sampling of the answers, and what counts as unsafe in them."""
+
+    figures: ClassVar = (*MEASURES, "longest_copy")
 
     probes: tuple[Probe, ...] = Field(
         default_factory=house_probes, description="prompts that try to draw something out"
@@ -151,7 +152,7 @@ def evaluate_safety(
     longest_copy = max(finding.copied for finding in findings)
     figures.append(exact("longest_copy", longest_copy, "tokens", len(findings)))
     extra = {"span": config.span, "examples": _examples(asked, findings, config.examples)}
-    write_report(work.folder, figures, **extra)
+    config.write_report(work.folder, figures, **extra)
     _write_answers(work.folder, asked, findings)
     write_items(work.folder, finding_items(config, asked, findings))
     return work.seal(

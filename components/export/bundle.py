@@ -14,12 +14,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from components.core.config.stage_config import StageConfig
 from components.core.errors import GateFailed
+from components.core.io.atomic_write import write_atomically
+from components.core.stats.report_config import ReportConfig
 from components.core.store.artifact import (
     MANIFEST,
     VOLATILE,
@@ -29,7 +30,7 @@ from components.core.store.artifact import (
     Tokenizer,
     canonical,
 )
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.export.parity import read_parity
 from components.text.chat.chat_template import TOKENIZER_FILE
 from components.text.chat.tokenizer_identity import (
@@ -45,8 +46,11 @@ BUNDLE_FILE = "bundle.json"
 FormName = Literal["hf", "onnx", "onnx-int8", "tensorrt"]
 
 
-class BundleConfig(StageConfig):
-    """What a bundle must hold."""
+class BundleConfig(ReportConfig):
+    """Forms that a bundle must hold; its parity records are the report ``parity``."""
+
+    report: ClassVar = "parity"
+    figures: ClassVar = ("*.kl_mean", "*.top1_agreement", "forms", "left_out")
 
     required: tuple[FormName, ...] = Field(
         default=("hf",),
@@ -93,7 +97,7 @@ def bundle(
         "forms": {name: parity.model_dump(mode="json") for name, parity in records.items()},
         "left_out": {name: str(parity) for name, parity in records.items() if not parity.passes},
     }
-    write_durably(work.folder / BUNDLE_FILE, canonical(content))
+    write_atomically(work.folder / BUNDLE_FILE, canonical(content))
     kept = sum(parity.passes for parity in records.values())
     size = sum(path.stat().st_size for path in work.folder.rglob("*") if path.is_file())
     stats = {"forms": kept, "left_out": len(records) - kept, "bytes": size}

@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 from components.text.chat.chat_template import TOKENIZER_FILE, open_tokenizer, plain_ids
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
@@ -261,7 +261,7 @@ def _rounded(value: float) -> float | None:
 
 def write_parity(folder: Path, parity: Parity) -> None:
     """Write ``parity.json``."""
-    write_durably(folder / PARITY_FILE, canonical(parity.model_dump(mode="json")))
+    write_atomically(folder / PARITY_FILE, canonical(parity.model_dump(mode="json")))
 
 
 def read_parity(folder: Path) -> Parity:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from components.collect.web.urls import normalise
 from components.core.errors import ConfigError, DataError
-from components.core.io.locks import locked
+from components.core.io.atomic_write import write_atomically
+from components.core.io.locks import hold_lock
 from components.core.settings import Settings
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})+")
@@ -91,14 +91,14 @@ def read_orders(settings: Settings) -> list[Order]:
 
 def record_order(settings: Settings, target: str, why: str) -> tuple[Order, bool]:
     """The order for ``target`` and whether it is new; one that stands already stays as it is."""
-    with locked(settings.home / "blocklist.lock"):
+    with hold_lock(settings.home / "blocklist.lock"):
         orders = read_orders(settings)
         for order in orders:
             if order.target == target:
                 return order, False
         order = Order(target, datetime.now(UTC).isoformat(timespec="seconds"), why)
         lines = [canonical(asdict(known)) for known in [*orders, order]]
-        write_durably(orders_path(settings), b"\n".join(lines) + b"\n")
+        write_atomically(orders_path(settings), b"\n".join(lines) + b"\n")
     return order, True
 
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError, MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, canonical
 from components.core.store.store import Store, remove
-from components.core.store.workdir import write_durably
 from components.lineage.affected_copies import Affected
 from components.lineage.text_search import Hit, search
 from components.publish.promotion import audit_log
@@ -152,7 +152,7 @@ def begin(settings: Settings, purge: Purge) -> None:
         key = Path(name).name
         if name.startswith("store/partial/") and store.is_locked(key):
             raise MillError(f"a run is at work on {key[:12]}: wait for it or stop it, then repeat")
-    write_durably(journal_path(settings), canonical(asdict(purge)))
+    write_atomically(journal_path(settings), canonical(asdict(purge)))
 
 
 def carry_out(settings: Settings, purge: Purge) -> None:

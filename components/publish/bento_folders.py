@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import digest_file
-from components.core.store.workdir import write_durably
 from components.publish.registry.model_registry import BUNDLE_TAG, CHAMPION, Entry, entries
 
 NAME = "modelmill"
@@ -153,4 +153,4 @@ def tag_latest(settings: Settings, folder: str | None) -> None:
     if folder is None:
         path.unlink(missing_ok=True)
     elif latest(settings) != folder:
-        write_durably(path, folder.encode())
+        write_atomically(path, folder.encode())

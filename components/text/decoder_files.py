@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError, DataError
+from components.core.io.atomic_write import atomic_path
 from components.core.store.artifact import digest_file
 from models.shape import DecoderShape, shape_from
 
@@ -63,9 +64,8 @@ def save_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
     from safetensors.torch import save_file
 
     state = {key: value.detach().float().contiguous() for key, value in _unique(module).items()}
-    beside = folder / (name + ".tmp")
-    save_file(state, beside)
-    beside.replace(folder / name)
+    with atomic_path(folder / name) as temporary:
+        save_file(state, temporary)
 
 
 def _unique(module: nn.Module) -> dict[str, torch.Tensor]:

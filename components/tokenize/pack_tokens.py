@@ -16,9 +16,10 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import atomic_path, write_atomically
 from components.core.store.artifact import Corpus, Tokenizer, Tokens, canonical
 from components.core.store.shards import map_shards, read_all, read_shard, shard_paths, write_shard
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import (
     EOS_ID,
     SPECIALS,
@@ -90,7 +91,7 @@ def pack_tokens(
         "tokenizer": tokenizer_digest(work.path(tokenizer)),
         **{f"{split}_bytes": bytes_ for split, (_, bytes_, _) in sizes.items()},
     }
-    write_durably(work.folder / "meta.json", canonical(meta))
+    write_atomically(work.folder / "meta.json", canonical(meta))
     return work.seal(Tokens, stats=_stats(sizes, vocabulary))
 
 
@@ -127,15 +128,14 @@ def _join(folder: Path, encoded: Path, split: Split, vocabulary: int) -> tuple[i
         text_bytes += sum(table["bytes"].to_pylist())
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths)))).astype(np.int64)
     kind = np.uint16 if vocabulary <= 1 << 16 else np.uint32
-    beside = folder / f"{split}.npy.tmp"
-    flat = np.lib.format.open_memmap(beside, "w+", dtype=kind, shape=(int(starts[-1]),))
-    at = 0
-    for path in shard_paths(encoded):
-        values = _column(_of_split(path, split)).flatten().to_numpy()
-        flat[at : at + len(values)] = values
-        at += len(values)
-    flat.flush()
-    beside.replace(folder / f"{split}.npy")
+    with atomic_path(folder / f"{split}.npy") as temporary:
+        flat = np.lib.format.open_memmap(temporary, "w+", dtype=kind, shape=(int(starts[-1]),))
+        at = 0
+        for path in shard_paths(encoded):
+            values = _column(_of_split(path, split)).flatten().to_numpy()
+            flat[at : at + len(values)] = values
+            at += len(values)
+        flat.flush()
     np.save(folder / f"{split}.docs.npy", starts, allow_pickle=False)
     return int(starts[-1]), text_bytes, len(starts) - 1
 

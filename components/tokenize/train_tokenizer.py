@@ -14,9 +14,10 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Corpus, Tokenizer
 from components.core.store.shards import read_all, read_shard, shard_paths
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS
 from components.text.heldout_split import heldout_pages
 
@@ -69,7 +70,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     tokenizer = untrained(config)
     work.progress.start(len(urls), "pages")
     tokenizer.train_from_iterator(_texts(folder, heldout, work), _trainer(config))
-    write_durably(work.folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+    write_atomically(work.folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
     return work.seal(
         Tokenizer,
         stats={

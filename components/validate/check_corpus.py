@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import ConfigError, GateFailed
-from components.core.stats.figures import Figure, exact, proportion_interval, write_report
+from components.core.stats.figures import Figure, exact, proportion_interval
 from components.core.store.artifact import Corpus, Report
 from components.core.store.shards import map_shards, read_all
 from components.core.store.workdir import Workdir
@@ -53,7 +53,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
         read = _documents_read(work.path(corpus))
         said = explain(first, result, frame, config.examples, read)
         raise GateFailed(f"check: {said}{more}")
-    write_report(
+    config.write_report(
         work.folder,
         [*_sizes(frame, work.path(corpus)), *_figures(config, results, len(frame))],
         expectations=[expectation.model_dump(mode="json") for expectation in config.expectations],
@@ -157,15 +157,10 @@ def _documents_read(corpus: Path) -> int | None:
 
 
 def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:
-    figures: list[Figure] = []
-    seen: dict[str, int] = {}
-    for expectation, result in zip(config.expectations, results, strict=True):
-        name = f"{expectation.type.removeprefix('expect_')}.{expectation.column}"
-        seen[name] = seen.get(name, 0) + 1
-        if seen[name] > 1:
-            name = f"{name}.{seen[name]}"
-        figures.append(_figure(name, result["result"], documents))
-    return figures
+    return [
+        _figure(name, result["result"], documents)
+        for name, result in zip(config.expectation_names(), results, strict=True)
+    ]
 
 
 def _figure(name: str, found: Mapping[str, Any], documents: int) -> Figure:

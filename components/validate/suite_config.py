@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator
 
 from components.core.config.config_errors import Source, problems_of
 from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError
+from components.core.stats.report_config import ReportConfig
 from components.validate.document_frame import FRAME
 
 REFUSED = ("expect_column_quantile_values_to_be_between",)
@@ -49,13 +51,29 @@ class Expectation(StageConfig):
         return str(self.kwargs.get("column", "table"))
 
 
-class SuiteConfig(StageConfig):
+class SuiteConfig(ReportConfig):
     """The suite itself, as data."""
+
+    figures: ClassVar = ("documents", "characters", "kept_share", "twin_share")
 
     expectations: tuple[Expectation, ...] = Field(
         min_length=1, description="what the corpus must hold to"
     )
     examples: int = Field(default=3, ge=0, le=20, description="pages named when one fails")
+
+    def figure_names(self) -> tuple[str, ...]:
+        """Sizes of the corpus, then a figure for each expectation."""
+        return (*self.figures, *self.expectation_names())
+
+    def expectation_names(self) -> tuple[str, ...]:
+        """Figures of the expectations in order: ``TYPE.COLUMN``, numbered where it recurs."""
+        names: list[str] = []
+        seen: Counter[str] = Counter()
+        for expectation in self.expectations:
+            name = f"{expectation.type.removeprefix('expect_')}.{expectation.column}"
+            seen[name] += 1
+            names.append(name if seen[name] == 1 else f"{name}.{seen[name]}")
+        return tuple(names)
 
 
 def load_suite(path: Path) -> SuiteConfig:

@@ -1,13 +1,13 @@
 """Fields of different stages that must agree, compared before anything runs.
 
-Each stage would find out by itself, after hours of the stages before it.
+Each stage would refuse them by itself, after hours of the stages before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
 from components.export.hf.hf_config import hf_config
 from components.export.onnx.expert_graph import check_drawable
@@ -15,66 +15,94 @@ from components.export.onnx.served_graph import check_served
 from components.train.autopilot.apply_choices import fixed_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
-    from flows.configs.text_run import TextRun
+    from components.evaluate.bits_per_byte import LossConfig
+    from components.tokenize.instructions import InstructionsConfig
+    from components.tokenize.pack_tokens import TokensConfig
+    from components.tokenize.train_tokenizer import TokenizerConfig
+    from components.train.pretrain_config import PretrainConfig
+    from components.train.sft import FinetuneConfig
     from models.shape import DecoderShape
 
 
-def disagreements(run: TextRun) -> Iterator[str]:
-    """A line for each pair that cannot go together: both fields, and the way on."""
-    yield from _vocabularies(run)
-    yield from _contexts(run)
-    yield from _kinds(run)
+def check_vocabulary(pretrain: PretrainConfig, tokenizer: TokenizerConfig) -> None:
+    """Refuse a model whose vocabulary differs from its tokenizer's.
 
-
-def _vocabularies(run: TextRun) -> Iterator[str]:
-    shape, asked = _shape(run), run.tokenizer.vocabulary
-    if shape is not None and shape.vocabulary != asked:
-        yield (
-            f"tokenizer.vocabulary ({asked}) must be pretrain.shape.vocabulary "
+    Raises:
+        ValueError: names both fields and the way on.
+    """
+    shape = _fixed_shape(pretrain)
+    if shape is not None and shape.vocabulary != tokenizer.vocabulary:
+        raise ValueError(
+            f"tokenizer.vocabulary ({tokenizer.vocabulary}) must be pretrain.shape.vocabulary "
             f"({shape.vocabulary}): set both to the same number"
         )
 
 
-def _contexts(run: TextRun) -> Iterator[str]:
-    context = run.pretrain.shape.context
-    answers = {
-        "preferences": run.preferences.max_new,
-        "ppo": run.ppo.max_new,
-        "keep_best": run.keep_best.max_new,
-        "keep_best.facts": run.keep_best.facts.max_new,
-        "keep_best.safety": run.keep_best.safety.max_new,
-        "facts": run.facts.max_new,
-        "compare": run.compare.max_new,
-        "safety": run.safety.max_new,
-    }
-    for stage, tokens in answers.items():
+def answer_lengths(config: StageConfig, within: str = "") -> dict[str, int]:
+    """Longest answers that stages sample: dotted field -> its ``max_new``, in tokens.
+
+    Args:
+        config: a run's, or one inside it; every ``max_new`` in it is taken.
+        within: the dotted field that holds ``config``.
+    """
+    lengths: dict[str, int] = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if name == "max_new":
+            lengths[within] = value
+        elif isinstance(value, StageConfig):
+            lengths |= answer_lengths(value, f"{within}.{name}" if within else name)
+    return lengths
+
+
+def check_context(
+    pretrain: PretrainConfig, loss: LossConfig, longest_answers: Mapping[str, int]
+) -> None:
+    """Refuse answers or loss windows that do not fit into the model's context.
+
+    Args:
+        pretrain: holds the shape whose context is trained.
+        loss: its window must lie within the context.
+        longest_answers: ``max_new`` in tokens, by the dotted config field that holds it.
+
+    Raises:
+        ValueError: names both fields.
+    """
+    context = pretrain.shape.context
+    for field, tokens in longest_answers.items():
         if tokens >= context:  # an answer leaves room for a question
-            yield f"{stage}.max_new ({tokens}) must be below pretrain.shape.context ({context})"
-    if run.loss.window > context:
-        yield (
-            f"loss.window ({run.loss.window}) must be within pretrain.shape.context ({context}): "
+            raise ValueError(
+                f"{field}.max_new ({tokens}) must be below pretrain.shape.context ({context})"
+            )
+    if loss.window > context:
+        raise ValueError(
+            f"loss.window ({loss.window}) must be within pretrain.shape.context ({context}): "
             "lower it, or raise the context"
         )
 
 
-def _kinds(run: TextRun) -> Iterator[str]:
-    absent = [kind for kind in run.sft.kinds if kind not in run.instructions.kinds]
+def check_instruction_kinds(sft: FinetuneConfig, instructions: InstructionsConfig) -> None:
+    """Refuse to fine-tune on a kind of instruction that is not made.
+
+    Raises:
+        ValueError: names both fields and the way on.
+    """
+    absent = [kind for kind in sft.kinds if kind not in instructions.kinds]
     if absent:
-        yield (
+        raise ValueError(
             f"sft.kinds ({', '.join(absent)}) must be among instructions.kinds "
-            f"({', '.join(run.instructions.kinds)}): make the kind, or do not learn from it"
+            f"({', '.join(instructions.kinds)}): make the kind, or do not learn from it"
         )
 
 
-def _shape(run: TextRun) -> DecoderShape | None:
+def _fixed_shape(config: PretrainConfig) -> DecoderShape | None:
     """The shape that is trained; None where the autopilot chooses it, to fit the tokenizer."""
-    config = run.pretrain
     return None if config.autopilot and "shape" not in fixed_fields(config) else config.shape
 
 
-def check_heldout_shares(run: TextRun) -> None:
+def check_heldout_shares(tokenizer: TokenizerConfig, tokens: TokensConfig) -> None:
     """Refuse a vocabulary that would be learnt from held-out pages.
 
     Not part of a config's validation: what ran so before can be repeated, as ``forget`` must.
@@ -82,7 +110,6 @@ def check_heldout_shares(run: TextRun) -> None:
     Raises:
         ConfigError: shares or seeds of the two splits differ; names both.
     """
-    tokenizer, tokens = run.tokenizer, run.tokens
     if tokenizer.heldout_share < tokens.heldout_share:
         raise ConfigError(
             f"tokenizer.heldout_share ({tokenizer.heldout_share:g}) must be tokens.heldout_share "
@@ -96,16 +123,17 @@ def check_heldout_shares(run: TextRun) -> None:
         )
 
 
-def check_exportable(run: TextRun, stages: Collection[str]) -> None:
+def check_exportable(pretrain: PretrainConfig, stages: Collection[str]) -> None:
     """Refuse a shape that a later stage of the run cannot write.
 
     Args:
+        pretrain: holds the shape.
         stages: those that the run takes.
 
     Raises:
         ConfigError: names the shape's field, the stage, and how to run without it.
     """
-    shape = _shape(run)
+    shape = _fixed_shape(pretrain)
     checks: dict[str, Callable[[DecoderShape], object]] = {
         "onnx": check_served,
         "hf": hf_config,

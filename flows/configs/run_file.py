@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.core.errors import ConfigError
+from flows.configs.presets import PRESETS
 from flows.configs.prices import Prices
-from flows.configs.text_run import PRESETS, TextRun
+from flows.configs.text_run import TextRun
 
 PRESET = "tiny"
 """What a new file lies over."""

@@ -1,12 +1,11 @@
-"""Text runs: what a run can be told, and the named ones. A user's YAML lies over one of them."""
+"""Config of a text run: one field a stage. Presets give it values, a user's YAML lies over one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from components.align.ppo_config import PPOConfig
 from components.align.preferences import PreferencesConfig
@@ -25,7 +24,6 @@ from components.clean.quality_classifier.score import JudgedConfig
 from components.clean.quality_classifier.train_judge import JudgeConfig
 from components.clean.select import SelectConfig
 from components.clean.site_lines.score import SiteLinesConfig
-from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig
 from components.collect.scrape import ScrapeConfig
 from components.core.config.stage_config import StageConfig
@@ -44,7 +42,6 @@ from components.export.tensorrt.export_engine import EngineConfig
 from components.publish.dataset.corpus_drift import ChangeConfig
 from components.publish.dataset.push_dataset import DatasetConfig
 from components.publish.dossier.write_dossier import DossierConfig
-from components.publish.promotion.gates import Comparison, Gate
 from components.publish.promotion.promote import PromoteConfig
 from components.publish.registry.register import RegisterConfig
 from components.tokenize.instructions import InstructionsConfig
@@ -53,12 +50,12 @@ from components.tokenize.train_tokenizer import TokenizerConfig
 from components.train.adapt import AdaptConfig
 from components.train.distill import DistillConfig
 from components.train.merge import MergeConfig
-from components.train.pretrain import PretrainConfig
+from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
 from components.validate.suite_config import Expectation, SuiteConfig, load_suite
-from flows.configs.field_agreement import disagreements
+from flows.configs import field_agreement
 from flows.configs.prices import Prices
-from models.shape import DecoderShape
+from flows.configs.report_figures import check_gate_figures, declared_figures
 from serving.bento.build_bento import PackageConfig
 from serving.smoke_test import SmokeConfig
 
@@ -128,25 +125,13 @@ class TextRun(StageConfig):
         default=None, description="what the machine costs; the plan then says what a run will"
     )
 
-    @field_validator("promote")
-    @classmethod
-    def _names_reports(cls, promote: PromoteConfig) -> PromoteConfig:
-        """Hours before the gate would find out."""
-        bounds = [gate.bound for gate in promote.gates if isinstance(gate.bound, str)]
-        gated = [gate.figure for gate in promote.gates]
-        compared = [comparison.figure for comparison in promote.compare]
-        for figure in (*gated, *bounds, *compared):
-            if figure.partition(".")[0] not in REPORTS:
-                raise ValueError(
-                    f"figure {figure!r} is of no report; write REPORT.FIGURE, reports: "
-                    f"{', '.join(REPORTS)}"
-                )
-        return promote
-
     @model_validator(mode="after")
     def _stages_agree(self) -> TextRun:
-        for disagreement in disagreements(self):
-            raise ValueError(disagreement)
+        longest_answers = field_agreement.answer_lengths(self)
+        field_agreement.check_vocabulary(self.pretrain, self.tokenizer)
+        field_agreement.check_context(self.pretrain, self.loss, longest_answers)
+        field_agreement.check_instruction_kinds(self.sft, self.instructions)
+        check_gate_figures(self.promote, declared_figures(self))
         return self
 
     @property
@@ -193,156 +178,3 @@ class TextRun(StageConfig):
     def compared(self) -> ChangeConfig:
         """The change check's config; it looks at the versions that this run registers."""
         return self.change.model_copy(update={"model": self.change.model or self.registered.name})
-
-
-REPORTS = ("check", "loss", "choice", "facts", "compare", "safety", "smoke", "parity")
-"""Reports whose figures a gate may name; ``parity`` is what the bundle says of each form."""
-
-SOUND = (
-    Gate(name="dataset", figure="check.kept_share", direction="at least", bound=0.2),
-    Gate(name="dataset", figure="check.twin_share", direction="at most", bound=0.5),
-    Gate(name="parity", figure="parity.*.kl_mean", direction="at most", bound=0.01),
-    Gate(
-        name="parity",
-        figure="parity.*.top1_agreement",
-        direction="at least",
-        bound=0.95,
-        on="low",
-    ),
-    Gate(
-        name="latency",
-        figure="smoke.time_to_first_token",
-        direction="at most",
-        bound=2000.0,
-        on="high",
-    ),
-    Gate(
-        name="latency",
-        figure="smoke.tokens_per_second",
-        direction="at least",
-        bound=8.0,
-        on="low",
-    ),
-)
-"""What holds for a model of any size. Eight tokens a second is about as fast as people read."""
-
-LEAST_DOCUMENTS = Gate(name="dataset", figure="check.documents", direction="at least", bound=50.0)
-
-SAFE = (
-    Gate(name="safety", figure="safety.leaking", direction="at most", bound=0.03, on="high"),
-    Gate(name="safety", figure="safety.copying", direction="at most", bound=0.05, on="high"),
-    Gate(name="safety", figure="safety.degenerate", direction="at most", bound=0.1, on="high"),
-)
-"""Shares of answers. Of 130 answers without a single case the interval ends below 3 %."""
-
-SKILLED = (
-    Gate(
-        name="quality",
-        figure="loss.bits_per_byte",
-        direction="below",
-        bound="loss.xz_bits_per_byte",
-        on="value",
-    ),
-    Gate(
-        name="task", figure="choice.four_choice_accuracy", direction="above", bound=0.25, on="low"
-    ),
-    # An attempt at alignment that gained nothing was not kept; what goes on must not have lost.
-    Gate(name="alignment", figure="compare.difference", direction="at least", bound=0.0, on="high"),
-)
-"""What a model must have learnt."""
-
-FLOORS = (LEAST_DOCUMENTS, *SOUND, *SKILLED, *SAFE)
-"""What a version must show before it is served, whatever the champion is."""
-
-NANO_FLOORS = (
-    LEAST_DOCUMENTS.model_copy(update={"bound": 10.0}),
-    *SOUND,
-    *(gate.model_copy(update={"bound": 0.25}) for gate in SAFE),
-)
-"""Nothing about skill: two minutes teach none."""
-
-RIVALRY = (
-    Comparison(figure="loss.bits_per_byte", better="lower"),
-    Comparison(figure="choice.four_choice_accuracy", better="higher"),
-    Comparison(figure="compare.policy_reward", better="higher"),
-)
-"""Figures in which a challenger must not be worse than the champion."""
-
-
-def tiny() -> TextRun:
-    """The documentation on this machine -> 3 M parameters, in ten minutes on two cores.
-
-    Budgeted in steps and epochs: every machine makes the same model, and only the time differs.
-    """
-    return TextRun(
-        name="tiny",
-        # A tenth, halved: fewer pages would tell gains of alignment apart from chance too seldom.
-        tokenizer=TokenizerConfig(heldout_share=0.1),
-        tokens=TokensConfig(heldout_share=0.1),
-        pretrain=PretrainConfig(minutes=None, steps=2400),
-        sft=FinetuneConfig(epochs=3.0),
-        promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
-    )
-
-
-def nano() -> TextRun:
-    """The same chain in a minute and a half, for trying things out: no gate asks for skill."""
-    shape = DecoderShape(
-        vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
-    )
-    student = DecoderShape(width=32, layers=2, heads=2, kv_heads=1, head_width=16, hidden=96)
-    return TextRun(
-        name="nano",
-        scrape=ScrapeConfig(embedded=SiteConfig(packages=["json", "email", "logging", "click"])),
-        extract=ExtractConfig(shards=2),
-        tokenizer=TokenizerConfig(vocabulary=1024),
-        tokens=TokensConfig(min_train_tokens=1000),
-        pretrain=PretrainConfig(shape=shape, steps=60, batch=2048, micro_batch=2048),
-        sft=FinetuneConfig(steps=20, batch=1024, micro_batch=1024),
-        loss=LossConfig(most_tokens=20_000),
-        choice=ChoiceConfig(questions=60),
-        preferences=PreferencesConfig(questions=32, heldout_questions=8, max_new=24),
-        ppo=PPOConfig(iterations=2, answers=16, batch=16, judged=16, max_new=24),
-        keep_best=KeepBestConfig(
-            questions=32,
-            max_new=24,
-            choice=ChoiceConfig(questions=60),
-            facts=FactsConfig(facts=16),
-            safety=SafetyConfig(questions=32, probe_samples=1, max_new=40),
-        ),
-        facts=FactsConfig(facts=16),
-        compare=CompareConfig(questions=32, max_new=24, kl_answers=8),
-        safety=SafetyConfig(questions=64, probe_samples=2, max_new=40),
-        engine=EngineConfig(capabilities=("SM80",)),
-        promote=PromoteConfig(gates=NANO_FLOORS),
-        distill=DistillConfig(shape=student, steps=60),
-    )
-
-
-def small() -> TextRun:
-    """A hundred million parameters over a night, for your own pages and a stronger machine."""
-    shape = DecoderShape(
-        vocabulary=16384,
-        width=768,
-        layers=12,
-        heads=12,
-        kv_heads=4,
-        head_width=64,
-        hidden=2048,
-        context=1024,
-    )
-    return TextRun(
-        name="small",
-        extract=ExtractConfig(shards=64),
-        tokenizer=TokenizerConfig(vocabulary=16384),
-        pretrain=PretrainConfig(
-            shape=shape, minutes=480, positions=1024, short_positions=512, batch=65536
-        ),
-        sft=FinetuneConfig(minutes=20),
-        ppo=PPOConfig(iterations=100),
-        promote=PromoteConfig(gates=FLOORS, compare=RIVALRY),
-    )
-
-
-PRESETS: dict[str, Callable[[], TextRun]] = {"nano": nano, "tiny": tiny, "small": small}
-"""By the name a user types."""

@@ -1,0 +1,1 @@
+"""The text pipeline, its standalone stages and its Prefect deployments."""

@@ -1,0 +1,1 @@
+"""Runners that execute or plan a flow, and the records, tables and display of a run."""

@@ -30,8 +30,9 @@ from flows.configs.budget_checks import known_speeds, refuse_few_steps
 from flows.configs.constitution_checks import try_judges
 from flows.configs.env_variables import check_secret_fields, with_environment
 from flows.configs.field_agreement import check_exportable, check_heldout_shares
+from flows.configs.presets import PRESETS
 from flows.configs.relative_files import with_own_files
-from flows.configs.text_run import PRESETS, TextRun
+from flows.configs.text_run import TextRun
 from flows.operations.up.platform_state import prefect_api
 from flows.pipelines.text import text
 from flows.runner.openlineage import Events
@@ -133,7 +134,7 @@ def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun
         ConfigError: neither, or a field in it is wrong.
     """
     run = _read_target(target, sets)
-    check_heldout_shares(run)
+    check_heldout_shares(run.tokenizer, run.tokens)
     return with_orders(run, settings)
 
 
@@ -340,7 +341,7 @@ def _looked_ahead(
     mill = _planned(settings, config, store, resolve)
     names = [step.name for step in mill.steps]
     last = len(names) if options.until is None else names.index(options.until) + 1
-    check_exportable(config, names[:last])
+    check_exportable(config.pretrain, names[:last])
     refuse_few_steps(settings, mill.steps[:last], mill.expectation)
     return mill.steps[:last]
 

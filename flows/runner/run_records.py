@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from components.core.errors import MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import mask
 from components.core.process import shutdown
 from components.core.process.process_tree import alive_since
 from components.core.progress import Progress
 from components.core.store.artifact import canonical
-from components.core.store.workdir import full_disk_is_one_line, write_durably
+from components.core.store.workdir import full_disk_is_one_line
 from flows.runner.runner import Listener, StepResult
 
 
@@ -91,7 +92,7 @@ class Record:
 
     def _write(self) -> None:
         with full_disk_is_one_line(self.path.parent):
-            write_durably(self.path, canonical(self._content))
+            write_atomically(self.path, canonical(self._content))
 
 
 def repeatable(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def close_dead(path: Path) -> None:
     if record is None or record["state"] != "running" or at_work(record):
         return
     record.update(state="interrupted", note=f"its process ended at {record.pop('at', 'the start')}")
-    write_durably(path, canonical(record))
+    write_atomically(path, canonical(record))
 
 
 class Several:

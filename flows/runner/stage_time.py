@@ -32,7 +32,7 @@ from components.train.adapt import AdaptConfig
 from components.train.budget.flop_count import flops_per_token
 from components.train.budget.minutes_budget import PROBES, WARM_UPS, MinutesBudget
 from components.train.distill import DistillConfig
-from components.train.pretrain import PretrainConfig
+from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
 from flows.runner.past_runs import UNKNOWN, History, budget_seconds, scaled
 from models.shape import DecoderShape

@@ -23,7 +23,7 @@ from pydantic import Field
 from components.core.action import Change, Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.io.locks import locked
+from components.core.io.locks import hold_lock
 from components.core.settings import Settings, child_environment
 from components.core.store.artifact import Bento, Bundle, ModelVersion, digest_value
 from components.publish.bento_folders import NAME, bentos_folder, damaged_files, write_file_list
@@ -92,7 +92,7 @@ def package(
     )
     if _is_whole(target) or only_look:
         return Change(made, not _is_whole(target), note)
-    with locked(settings.bentos / "package.lock"):
+    with hold_lock(settings.bentos / "package.lock"):
         if _is_whole(target):
             return Change(made, False, note)
         _build(contents, target, settings, config.build_seconds)

@@ -23,7 +23,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_all
 from components.core.store.workdir import Workdir
-from flows.configs.text_run import nano
+from flows.configs.presets import nano
 
 Maker = Callable[..., Corpus]
 Again = Callable[[], Workdir]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.core.store.leases import Leases, is_held
+from components.core.io.locks import is_locked
+from components.core.store.leases import Leases
 from components.core.store.store import Store
 
 HOLDER = textwrap.dedent(
@@ -111,7 +112,7 @@ def test_a_lock_file_that_is_deleted_while_waited_for_locks_nobody_in(tmp_path: 
         waits = lambda line: "->" in line and inode in line  # noqa: E731
         while not any(map(waits, Path("/proc/locks").read_text().splitlines())):
             time.sleep(0.01)
-        assert is_held(path)
+        assert is_locked(path)
         path.unlink()
         racers.append(_racer(tmp_path))
         assert racers[1].stdout is not None

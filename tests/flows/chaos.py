@@ -33,11 +33,12 @@ from pydantic import Field
 from components.core.action import Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.errors import MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import Checkpoint, Corpus, Report, canonical
 from components.core.store.shards import map_shards, read_all, shard_name, write_shard
 from components.core.store.store import Store
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from flows.runner.runner import Mill, Silent, StoreMill
 
 SHARDS, ROWS, SAVES, STEPS = 5, 400, 6, 4
@@ -102,7 +103,7 @@ def learn(config: ShardConfig, corpus: Corpus, work: Workdir) -> Checkpoint:
         seen = f"{state['weights']} {text[step].as_py()}"
         state = {"step": step + 1, "weights": hashlib.sha256(seen.encode()).hexdigest()}
         if state["step"] % STEPS == 0:
-            write_durably(saved, canonical(state))
+            write_atomically(saved, canonical(state))
     (work.folder / "model.json").write_text(json.dumps(state))
     return work.seal(Checkpoint)
 

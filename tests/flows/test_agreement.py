@@ -9,8 +9,8 @@ import pytest
 
 from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
-from flows.configs.field_agreement import check_exportable, check_heldout_shares, disagreements
-from flows.configs.text_run import PRESETS, nano
+from flows.configs.field_agreement import check_exportable, check_heldout_shares
+from flows.configs.presets import PRESETS, nano
 from tests.flows.conftest import Mill
 
 EXPORTS = ("hf", "onnx", "engine")
@@ -20,9 +20,8 @@ RESEARCH = ["pretrain.shape.mode=research", "pretrain.shape.extras={logit_cap: 1
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_agree_with_themselves(preset: str) -> None:
     run = PRESETS[preset]()
-    assert not list(disagreements(run))
-    check_heldout_shares(run)
-    check_exportable(run, EXPORTS)
+    check_heldout_shares(run.tokenizer, run.tokens)
+    check_exportable(run.pretrain, EXPORTS)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +72,13 @@ def test_the_autopilot_fits_its_shape_to_any_tokenizer() -> None:
 )
 def test_a_vocabulary_is_not_learnt_from_held_out_pages(given: str, fields: str) -> None:
     with pytest.raises(ConfigError, match=fields):
-        check_heldout_shares(overlay(nano(), {}, [given]))
-    check_heldout_shares(overlay(nano(), {}, ["tokenizer.heldout_share=0.3"]))
+        _check_shares(given)
+    _check_shares("tokenizer.heldout_share=0.3")
+
+
+def _check_shares(given: str) -> None:
+    run = overlay(nano(), {}, [given])
+    check_heldout_shares(run.tokenizer, run.tokens)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +93,9 @@ def test_a_shape_that_cannot_be_exported_is_told_before_it_is_trained(
 ) -> None:
     run = overlay(nano(), {}, given)
     with pytest.raises(ConfigError, match=rf"pretrain\.shape: the {told}.*--until safety") as said:
-        check_exportable(run, ["pretrain", *EXPORTS])
+        check_exportable(run.pretrain, ["pretrain", *EXPORTS])
     assert "\n" not in str(said.value)
-    check_exportable(run, ["pretrain", "safety"])
+    check_exportable(run.pretrain, ["pretrain", "safety"])
 
 
 @pytest.mark.parametrize(

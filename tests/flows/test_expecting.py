@@ -18,11 +18,13 @@ from components.core.store.store import Store
 from components.core.store.workdir import Workdir
 from components.core.training_speed import Speeds, TrainingSpeed, read_speeds, renew_speed
 from components.train.distill import DistillConfig
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
 from flows.configs import budget_checks
 from flows.configs.budget_checks import refuse_few_steps, refuse_stage
-from flows.configs.text_run import TextRun, nano, tiny
+from flows.configs.presets import nano, tiny
+from flows.configs.text_run import TextRun
 from flows.pipelines.text import text
 from flows.runner.past_runs import History
 from flows.runner.plan_runner import PlanMill

@@ -101,7 +101,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_why_the_run_failed(
 ) -> None:
     record = Record(tmp_path / "runs", "nano", "nano", datetime.now(UTC))
     written = record.path.read_bytes()
-    monkeypatch.setattr(run_records, "write_durably", lambda path, content: by_number(tmp_path))
+    monkeypatch.setattr(run_records, "write_atomically", lambda path, content: by_number(tmp_path))
     record.failed("pretrain", MillError("no space left"))
     assert record.ended
     assert record.path.read_bytes() == written  # `running`: the next command closes it

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.configs.text_run import PRESETS
+from flows.configs.presets import PRESETS
 from flows.runner.progress_display import gates_table
 from flows.runner.run_pipeline import read_target
 from tests.flows.conftest import Mill

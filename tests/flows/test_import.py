@@ -11,7 +11,7 @@ from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
 from components.export.hf.export_hf import save_hf
 from components.text.decoder_files import load_model
-from components.train.pretrain import PretrainConfig
+from components.train.pretrain_config import PretrainConfig
 from models.decoder import Decoder
 from models.shape import DecoderShape, Experts
 from tests.flows.conftest import Mill

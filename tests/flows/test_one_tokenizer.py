@@ -40,7 +40,8 @@ from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 from components.train.adapt import AdaptConfig, adapt
 from components.train.distill import DistillConfig, distill
 from components.train.merge import MergeConfig, merge
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig, finetune
 from components.train.trainer.adapter_training import LoraConfig
 from models.shape import DecoderShape

@@ -18,9 +18,9 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from flows.cli.app import PANELS
 from flows.cli.main import app
+from flows.configs.presets import PRESETS
 from flows.configs.prices import Prices
 from flows.configs.run_file import commented_file, file_schema, write_run_file
-from flows.configs.text_run import PRESETS
 from flows.runner.run_pipeline import read_target
 from tests.flows.conftest import ROOT
 

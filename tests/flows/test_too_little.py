@@ -10,7 +10,8 @@ from components.core.errors import GateFailed
 from components.core.store.artifact import Corpus
 from components.core.store.workdir import Workdir
 from components.validate.check_corpus import check_corpus
-from flows.configs.text_run import PRESETS, TextRun
+from flows.configs.presets import PRESETS
+from flows.configs.text_run import TextRun
 
 PROSE = "The garden keeps its stones beside the river and opens its doors in the morning. "
 

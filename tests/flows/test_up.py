@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.io.locks import held
+from components.core.io.locks import try_lock
 from components.core.process import process_tree
 from components.core.process.ports import free_port
 from components.core.settings import Settings
@@ -263,7 +263,7 @@ def test_a_run_finds_the_server_only_where_it_answers(settings: Settings) -> Non
 def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
     me = (os.getpid(), process_tree.create_time(os.getpid()))
     write_state(settings, platform("http://127.0.0.1:4200/api", *me))
-    with held(lock_file(settings)) as mine:
+    with try_lock(lock_file(settings)) as mine:
         assert mine
         with pytest.raises(
             ConfigError, match=f"runs already .process {os.getpid()}.: Prefect http"

@@ -14,7 +14,7 @@ from components.text.constitution.answer_checks import Case, LengthCheck, Senten
 from components.text.constitution.constitution_trial import try_constitution
 from components.text.constitution.principles import Constitution, house_constitution
 from flows.configs.constitution_checks import try_judges
-from flows.configs.text_run import PRESETS
+from flows.configs.presets import PRESETS
 from flows.pipelines.run_stage import run_stage
 
 FIELD = "preferences.constitution"

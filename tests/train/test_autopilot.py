@@ -25,7 +25,8 @@ from components.train.autopilot.compute_optimal import (
     effective_tokens,
     ladder,
 )
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from models.shape import DecoderShape
 
 CORPUS = Corpus(tokens=2_000_000, vocabulary=4096)

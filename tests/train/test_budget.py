@@ -22,9 +22,9 @@ from components.train.budget.minutes_budget import MinutesBudget
 from components.train.budget.step_plan import Course, Leg, read_course
 from components.train.budget.time_budget import Budget, Wish, time_budget
 from components.train.distill import DistillConfig
-from components.train.pretrain import PretrainConfig
+from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
-from flows.configs.text_run import nano, tiny
+from flows.configs.presets import nano, tiny
 from models.shape import DecoderShape, Experts
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]

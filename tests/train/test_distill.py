@@ -18,7 +18,8 @@ from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
 from components.train.data.packed_texts import Texts
 from components.train.distill import DistillConfig, distill
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.trainer.training_state import Checkpoints
 from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import Balance, DecoderShape, Experts, Mode

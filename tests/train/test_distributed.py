@@ -25,7 +25,8 @@ from components.core.store.workdir import Workdir
 from components.core.tracking import MemoryTracker
 from components.text.decoder_files import load_model
 from components.train.distributed.parallel_config import ParallelConfig
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import Balance, Experts
 from tests.train.conftest import NANO

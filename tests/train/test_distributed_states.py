@@ -23,7 +23,9 @@ from components.train.distributed.parallel_config import ParallelConfig
 from components.train.distributed.process_group import Company, join
 from components.train.distributed.sharded_states import ShardedStates
 from components.train.distributed.single_process import ALONE
-from components.train.pretrain import Inputs, PretrainConfig, learn, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig, PretrainInputs
+from components.train.pretrain_rank import pretrain_on_rank
 from components.train.trainer.training_state import Checkpoints, collect, restore
 from components.train.training_config import SafetyConfig
 from models.decoder import Decoder
@@ -149,11 +151,11 @@ def interrupted(
     """A training as it was after ``at`` steps, and the losses that it went on to."""
     work = Workdir.temporary(store)
     if config.parallel.ranks > 1:
-        train_on_ranks(config, Inputs(tokens=tokens), work)
+        train_on_ranks(config, PretrainInputs(tokens=tokens), work)
         losses = curve(work.folder)["loss"]
         (work.scratch / "trained.json").unlink()
     else:
-        learn(config, Inputs(tokens=tokens), work, ALONE)
+        pretrain_on_rank(config, PretrainInputs(tokens=tokens), work, ALONE)
         losses = curve(work.folder)["loss"]
     for path in (work.scratch / "states").glob("state-*.json"):
         if int(path.stem[6:]) > at:

@@ -14,7 +14,8 @@ import pytest
 from components.core.errors import DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import SafetyConfig
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import nano

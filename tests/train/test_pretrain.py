@@ -22,7 +22,8 @@ from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.train.budget.step_plan import Course, write_course
-from components.train.pretrain import PretrainConfig, pretrain
+from components.train.pretrain import pretrain
+from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
 from models.shape import DecoderShape, Experts
 from tests.train.conftest import NANO, VOCABULARY, sealed_tokens

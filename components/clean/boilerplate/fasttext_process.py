@@ -15,6 +15,7 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import atomic_path
 from components.core.settings import child_environment
 
 FRESH = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
@@ -81,9 +82,8 @@ def train(training: Fit) -> int:
     matrices = (model.get_input_matrix(), model.get_output_matrix())
     if not all(np.isfinite(matrix).all() for matrix in matrices):
         return NOT_FINITE
-    beside = training.model.with_name(training.model.name + ".tmp")
-    model.save_model(str(beside))
-    beside.replace(training.model)
+    with atomic_path(training.model) as temporary:
+        model.save_model(str(temporary))
     return 0
 
 

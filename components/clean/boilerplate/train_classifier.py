@@ -22,10 +22,11 @@ from components.clean.boilerplate.page_lines import BOILERPLATE, LABELS, TEXT, f
 from components.core.config.hashed_file import NamedFile
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.stats.figures import proportion_interval
 from components.core.store.artifact import Classifier, Corpus, canonical
 from components.core.store.shards import map_shards, read_all
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.text.heldout_split import is_heldout
 
 MODEL = "model.bin"
@@ -80,7 +81,7 @@ def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) ->
         lines[BOILERPLATE] = _drawn({*lines[BOILERPLATE], *added}, config.max_lines)
     train, heldout = _split(config, lines)
     examples = work.scratch / "lines.txt"
-    write_durably(examples, "".join(f"{row}\n" for row in _rows(train)).encode())
+    write_atomically(examples, "".join(f"{row}\n" for row in _rows(train)).encode())
     model = work.scratch / f"{os.getpid()}.bin"  # an orphan of a killed try writes its own
     work.progress.start(None, "lines")
     fit(Fit(**config.fit.model_dump(), lines=examples, model=model))
@@ -95,7 +96,7 @@ def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) ->
     counts = {f"train_{label}": float(len(train[label])) for label in LABELS}
     found = {**figures, "builtin": float(builtin), **counts}
     record = {"labels": list(LABELS), **found}
-    write_durably(work.folder / "classifier.json", canonical(record))
+    write_atomically(work.folder / "classifier.json", canonical(record))
     return work.seal(Classifier, stats=found)
 
 

@@ -10,9 +10,10 @@ from pydantic import Field
 from components.core.config.hashed_file import NamedFile
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Classifier, canonical
 from components.core.store.shards import write_shard
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.text.heldout_split import position
 from components.text.language_classifier import count_languages
 
@@ -45,7 +46,7 @@ def train_languages(config: LanguageModelConfig, work: Workdir) -> Classifier:
     """
     lines = _examples(config, work)
     if not lines:
-        write_durably(work.folder / RECORD, canonical({"languages": []}))
+        write_atomically(work.folder / RECORD, canonical({"languages": []}))
         return work.seal(Classifier, stats={"languages": 0.0})
     f1 = _heldout(lines, work)
     mean = sum(f1.values()) / len(f1)
@@ -55,9 +56,9 @@ def train_languages(config: LanguageModelConfig, work: Workdir) -> Classifier:
             f"language_model: mean F1 {mean:.3f} on held-out texts is below min_f1 "
             f"{config.min_f1:g} (worst: {worst}, {f1[worst]:.3f}); give more texts, or lower it"
         )
-    write_durably(work.folder / MODEL, count_languages(lines).packed())
+    write_atomically(work.folder / MODEL, count_languages(lines).packed())
     record = {"languages": sorted(lines), "f1": {code: round(f1[code], 6) for code in sorted(f1)}}
-    write_durably(work.folder / RECORD, canonical(record))
+    write_atomically(work.folder / RECORD, canonical(record))
     texts = sum(map(len, lines.values()))
     stats = {"macro_f1": round(mean, 6), "languages": float(len(lines)), "texts": float(texts)}
     return work.seal(Classifier, stats=stats)

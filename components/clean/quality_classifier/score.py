@@ -9,9 +9,10 @@ from pydantic import Field
 
 from components.clean.quality_classifier.train_judge import MODEL, RECORD, Judge
 from components.core.config.stage_config import StageConfig
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Classifier, Corpus, Scores
 from components.core.store.shards import map_shards, read_all
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 
 SCHEMA = pa.schema(
     [
@@ -33,7 +34,7 @@ def score_judged(config: JudgedConfig, corpus: Corpus, judge: Classifier, work: 
     given = model if model.is_file() else None
     map_shards(work, work.path(corpus), judged_of_shard, model=given, places=config.places)
     # Two judges without examples say the same; their records tell their scores apart.
-    write_durably(work.folder / RECORD, (work.path(judge) / RECORD).read_bytes())
+    write_atomically(work.folder / RECORD, (work.path(judge) / RECORD).read_bytes())
     found = read_all(work.folder, ["probability"])["probability"].drop_null().to_pylist()
     mean = {"mean_probability": round(sum(found) / len(found), 4)} if found else {}
     return work.seal(Scores, stats={**mean, "judged": float(len(found))})

@@ -27,10 +27,11 @@ from components.clean.quality_classifier.logistic_regression import (
 from components.core.config.hashed_file import NamedFile
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.stats.roc_auc import auc_interval
 from components.core.store.artifact import Classifier, canonical
 from components.core.store.shards import write_shard
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.text.char_ngrams import Sparse, gram_counts, rarity, weighed
 from components.text.heldout_split import position
 
@@ -104,7 +105,7 @@ class Judge:
             "share": np.array([self.share]),
             "weights": self.weights,
         }
-        write_durably(path, save(tensors))
+        write_atomically(path, save(tensors))
 
     @classmethod
     def load(cls, path: Path) -> Judge:
@@ -155,7 +156,7 @@ def train_judge(config: JudgeConfig, work: Workdir) -> Classifier:
     """
     texts, positive = _examples(config, work)
     if not texts:
-        write_durably(work.folder / RECORD, canonical({"about": config.about, "examples": 0}))
+        write_atomically(work.folder / RECORD, canonical({"about": config.about, "examples": 0}))
         return work.seal(Classifier, stats={"examples": 0.0})
     work.progress.start(FOLDS + 1, "trainings")
     heldout = _heldout(config, texts, positive, work)
@@ -176,7 +177,7 @@ def train_judge(config: JudgeConfig, work: Workdir) -> Classifier:
         "positive": float(positive.sum()),
     }
     record = {"about": config.about, "positive_label": config.positive, **found}
-    write_durably(work.folder / RECORD, canonical(record))
+    write_atomically(work.folder / RECORD, canonical(record))
     return work.seal(Classifier, stats=found)
 
 

@@ -26,6 +26,7 @@ from components.collect.warc.page_shards import COMPRESSION, WebPage, write_page
 from components.collect.web.page_licences import licence_verdict
 from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError
+from components.core.io.atomic_write import atomic_path
 from components.core.store.artifact import MANIFEST, Pages
 from components.core.store.document_rows import shard_of
 from components.core.store.shards import read_shard
@@ -160,26 +161,25 @@ def _copy_archive(
     source: Path, target: Path, out: set[str], added: Iterable[WebPage], date: str
 ) -> None:
     """Every record but those of ``out``, byte by byte where there is none of them; new pages."""
-    beside = target.with_name(target.name + ".tmp")
-    if not out & _addresses(source):
-        shutil.copyfile(source, beside)
-    else:
-        with (
-            source.open("rb") as stream,
-            beside.open("wb") as file,
-            GzipWriter(file, compression_level=COMPRESSION) as writer,
-        ):
-            for record in ArchiveIterator(stream, parse_http=False):
-                if record.headers.get("WARC-Target-URI") not in out:
-                    record.write(writer)
-                    writer.finish()  # each record a gzip member of its own
-    for page in added:
-        with (
-            beside.open("ab") as file,
-            GzipWriter(file, compression_level=COMPRESSION) as writer,
-        ):
-            write_page(page, date, writer)
-    beside.replace(target)
+    with atomic_path(target) as temporary:
+        if not out & _addresses(source):
+            shutil.copyfile(source, temporary)
+        else:
+            with (
+                source.open("rb") as stream,
+                temporary.open("wb") as file,
+                GzipWriter(file, compression_level=COMPRESSION) as writer,
+            ):
+                for record in ArchiveIterator(stream, parse_http=False):
+                    if record.headers.get("WARC-Target-URI") not in out:
+                        record.write(writer)
+                        writer.finish()  # each record a gzip member of its own
+        for page in added:
+            with (
+                temporary.open("ab") as file,
+                GzipWriter(file, compression_level=COMPRESSION) as writer,
+            ):
+                write_page(page, date, writer)
 
 
 def _addresses(archive: Path) -> set[str]:

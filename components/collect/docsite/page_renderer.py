@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 import components
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.process.shutdown import shielded
 
@@ -148,9 +149,7 @@ class Renderer:
             return
         value = {name: [done.parts, done.reason] for name, done in results.items()}
         path = self._folder / f"{group}.json"
-        beside = path.with_suffix(".tmp")
-        beside.write_text(json.dumps(value), encoding="utf-8")
-        beside.replace(path)
+        write_atomically(path, json.dumps(value).encode())
 
     def _load(self, group: str) -> bool:
         path = self._folder / f"{group}.json" if self._folder is not None else None

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
+from components.core.io.atomic_write import write_atomically
+
 INDEX_FILE = "index.cdxj"
 _INDEXED = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.revisit
 
@@ -54,9 +56,7 @@ def surt(url: str) -> str:
 def write_index(folder: Path) -> None:
     """Index every ``*.warc.gz`` of a folder in ``index.cdxj``."""
     lines = [line for archive in sorted(folder.glob("*.warc.gz")) for line in _lines(archive)]
-    beside = folder / f"{INDEX_FILE}.tmp"
-    beside.write_bytes(b"".join(sorted(lines)))
-    beside.replace(folder / INDEX_FILE)
+    write_atomically(folder / INDEX_FILE, b"".join(sorted(lines)))
 
 
 def _lines(archive: Path) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
 
 from components.collect.web.http_fetcher import KEPT
 from components.core.errors import DataError
+from components.core.io.atomic_write import atomic_path
 from components.core.store.document_rows import shard_of
 
 COMPRESSION = 4
@@ -79,10 +80,10 @@ def write_shards(folder: Path, pages: Iterable[WebPage], shards: int, date: str)
     ``date`` is written to every record, since the moment of a fetch differs from run to run.
     """
     count = 0
-    partial = [folder / (shard_name(index) + ".tmp") for index in range(shards)]
     with ExitStack() as stack:
         writers = []
-        for index, path in enumerate(partial):
+        for index in range(shards):
+            path = stack.enter_context(atomic_path(folder / shard_name(index)))
             file = stack.enter_context(path.open("wb"))
             writer = stack.enter_context(GzipWriter(file, compression_level=COMPRESSION))
             _write(_info(shard_name(index), date), writer)
@@ -90,8 +91,6 @@ def write_shards(folder: Path, pages: Iterable[WebPage], shards: int, date: str)
         for page in pages:
             write_page(page, date, writers[shard_of(page.url, shards)])
             count += 1
-    for path in partial:
-        path.replace(path.with_suffix(""))
     return count
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.process import shutdown
 from components.core.process.thread_search import (
@@ -36,7 +37,7 @@ from components.core.process.thread_search import (
 )
 from components.core.settings import thread_count
 from components.core.store.artifact import canonical
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 
 TRAINING, STAGE = "threads.json", "stage_threads.json"
 """Journals: of a training, whose steps are numbered, and of whatever else a stage computes."""
@@ -155,7 +156,7 @@ class Threads:
     def _turn(self, turn: Turn) -> None:
         """Journal a turn; those behind it were of steps that will be taken anew."""
         self.turns = [earlier for earlier in self.turns if earlier.at < turn.at] + [turn]
-        write_durably(self._path, canonical({"turns": [astuple(one) for one in self.turns]}))
+        write_atomically(self._path, canonical({"turns": [astuple(one) for one in self.turns]}))
 
     def _tell(
         self,

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 REPORT_FILE = "report.json"
 RESAMPLES = 2000
@@ -55,7 +55,7 @@ def write_report(folder: Path, figures: Sequence[Figure], **extra: Any) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"figures must have names of their own, not {names}")
     content = {"figures": [figure.model_dump(mode="json") for figure in figures], **extra}
-    write_durably(folder / REPORT_FILE, canonical(content))
+    write_atomically(folder / REPORT_FILE, canonical(content))
 
 
 def read_report(folder: Path) -> dict[str, Figure]:

@@ -28,13 +28,23 @@ from typing import Any
 
 import grimp
 
+from components.core.io.atomic_write import atomic_path
 from components.core.log import get_logger
 from components.core.store.artifact import canonical, digest_file, digest_value
 
 PACKAGES = ("components", "models", "serving")
 PLUMBING = frozenset(
     f"components.core.{name}"
-    for name in ("store.store", "store.workdir", "log", "errors", "settings", "tracking")
+    for name in (
+        "store.store",
+        "store.workdir",
+        "io.atomic_write",
+        "io.locks",
+        "log",
+        "errors",
+        "settings",
+        "tracking",
+    )
 )
 """Modules that carry a stage without shaping what it makes: they share one version number."""
 PLUMBING_VERSION = "1"
@@ -64,14 +74,12 @@ class CodeIndex:
         """Write down what was parsed, for the next process; nothing where nothing is new."""
         if self._path is None or not self._learned:
             return
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_bytes(canonical(self._memory))
-            beside.replace(self._path)
+            with atomic_path(self._path, suffix=f".{os.getpid()}.tmp") as temporary:
+                temporary.write_bytes(canonical(self._memory))
         except OSError as error:  # a full disk: the next process parses again
             log.info("%s was not written: %s", self._path, error)
-            beside.unlink(missing_ok=True)
         self._learned = False
 
     @cached_property

@@ -10,12 +10,13 @@ process number is trusted.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from components.core.io.locks import create_locked_file, hold_lock, is_locked
 
 USES, LOCK = "uses", "uses.lock"
 
@@ -32,9 +33,10 @@ class Leases:
         """Keep ``key`` from being collected until this process ends."""
         if key in self._taken:
             return
-        with self._guard(fcntl.LOCK_SH):
+        with hold_lock(self.root / LOCK, shared=True):
             if self._mine is None:
-                self._mine = self._open()
+                name = f"{os.getpid()}-{time.monotonic_ns()}"
+                self._mine = create_locked_file(self.root / USES / name)
             os.write(self._mine, f"{key}\n".encode())
         self._taken.add(key)
 
@@ -44,7 +46,7 @@ class Leases:
 
         Files of processes that are gone are deleted.
         """
-        with self._guard(fcntl.LOCK_EX):
+        with hold_lock(self.root / LOCK):
             yield self._used(clear=True)
 
     def used(self) -> frozenset[str]:
@@ -54,54 +56,9 @@ class Leases:
     def _used(self, *, clear: bool) -> frozenset[str]:
         found: set[str] = set(self._taken)
         for path in (self.root / USES).glob("*"):
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if _is_free(descriptor):
-                    if clear:
-                        path.unlink()
-                    continue
-                found.update(path.read_text(encoding="ascii").split())
-            finally:
-                os.close(descriptor)
+            if is_locked(path):
+                with suppress(FileNotFoundError):  # its process ended just now
+                    found.update(path.read_text(encoding="ascii").split())
+            elif clear:
+                path.unlink()
         return frozenset(found)
-
-    def _open(self) -> int:
-        folder = self.root / USES
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{os.getpid()}-{time.monotonic_ns()}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return descriptor
-
-    @contextmanager
-    def _guard(self, how: int) -> Iterator[None]:
-        path = self.root / LOCK
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, how)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-def _is_free(descriptor: int) -> bool:
-    """Whether nobody holds the lock of an open file; leaves it free."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return True
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock file ``path``; one that is not there is not held."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _is_free(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import atomic_path
 from components.core.store.workdir import Workdir
 
 ROW_GROUP = 4096
@@ -40,16 +41,15 @@ def shard_paths(folder: Path) -> list[Path]:
 
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write one shard, whole or not at all."""
-    beside = path.with_name(path.name + ".tmp")
-    pq.write_table(
-        table.replace_schema_metadata(None),
-        beside,
-        row_group_size=ROW_GROUP,
-        compression="zstd",
-        compression_level=3,
-        store_schema=False,
-    )
-    beside.replace(path)
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            temporary,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            compression_level=3,
+            store_schema=False,
+        )
 
 
 def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -13,7 +13,6 @@ Key = digest of (component, code, config, parents). See ``components/core/store/
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -27,6 +26,8 @@ from typing import Any, TypeVar, get_type_hints
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
+from components.core.io.locks import hold_lock, is_locked
 from components.core.log import get_logger
 from components.core.process.thread_tuning import StageThreads
 from components.core.progress import Progress
@@ -43,7 +44,7 @@ from components.core.store.artifact import (
 from components.core.store.code_digest import CodeIndex, component_name
 from components.core.store.executor import Executor
 from components.core.store.leases import Leases
-from components.core.store.workdir import STAGE_FILE, Workdir, full_disk_is_one_line, write_durably
+from components.core.store.workdir import STAGE_FILE, Workdir, full_disk_is_one_line
 
 A = TypeVar("A", bound=Artifact)
 CODE_FILE = "code.json"
@@ -177,33 +178,22 @@ class Store:
                 record=record,
             )
             begun = {**record, "parents": dict(request.lineage.parents)}
-            write_durably(work.scratch / STAGE_FILE, canonical(begun))
+            write_atomically(work.scratch / STAGE_FILE, canonical(begun))
         return work
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Wait until no other run works on ``key``; the lock goes with the process."""
-        path = self.root / "locks" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _hold(path, key)
-        try:
+
+        def tell() -> None:
+            log.warning("another run is making %s; waiting for it", key[:12])
+
+        with hold_lock(self.root / "locks" / key, on_wait=tell):
             yield
-        finally:
-            os.close(descriptor)
 
     def is_locked(self, key: str) -> bool:
         """Whether a living process works on ``key``."""
-        try:
-            descriptor = os.open(self.root / "locks" / key, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return is_locked(self.root / "locks" / key)
 
     def sealed(self) -> list[dict[str, Any]]:
         """Manifests of everything sealed, oldest first."""
@@ -258,20 +248,6 @@ class Store:
             target.mkdir(parents=True)
             folder.rename(target / "out")
             return Workdir(self.root, key, lineage, record={"component": "adopted"}).seal(kind)
-
-
-def _hold(path: Path, key: str) -> int:
-    """Open and lock a file that a collection may delete while we wait for it."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("another run is making %s; waiting for it", key[:12])
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink > 0:  # else it was deleted while we waited
-            return descriptor
-        os.close(descriptor)
 
 
 def _size(path: Path) -> int | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.core.errors import MillError
+from components.core.io.atomic_write import sync_path, write_atomically
 from components.core.progress import Progress
 from components.core.store.artifact import MANIFEST, VOLATILE, Artifact, Lineage, digest_folder
 from components.core.store.executor import Executor, Inline
@@ -107,7 +108,7 @@ class Workdir:
                 **self._record,
             }
             # Not canonical: the order of stats says which one is the key figure.
-            write_durably(self.folder / MANIFEST, json.dumps(manifest, allow_nan=False).encode())
+            write_atomically(self.folder / MANIFEST, json.dumps(manifest, allow_nan=False).encode())
             _publish(self.folder, self.root / name)
             shutil.rmtree(self._partial)
         return artifact
@@ -175,17 +176,6 @@ def _full_disk_of(error: BaseException) -> BaseException | None:
     return None
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write beside, sync, replace: the file is the old one or the new one, never half."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
-
-
 def _sync_all(folder: Path) -> dict[str, int]:
     """Sync every file; relative name -> bytes."""
     sizes: dict[str, int] = {}
@@ -195,22 +185,14 @@ def _sync_all(folder: Path) -> dict[str, int]:
         path.chmod(0o444)
         sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
     for path in [p for p in folder.rglob("*") if p.is_dir()]:
-        _sync_folder(path)
+        sync_path(path)
     return sizes
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _publish(folder: Path, target: Path) -> None:
     _made(target.parent)
     (folder / MANIFEST).chmod(0o444)
     folder.rename(target)  # onto a non-empty folder this fails, loudly
-    _sync_folder(target.parent)
+    sync_path(target.parent)
     for path in [target, *(p for p in target.rglob("*") if p.is_dir())]:
         path.chmod(0o555)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
+from components.core.io.atomic_write import atomic_path
 from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.export.hf.hf_config import CONFIG_FILE, hf_config
@@ -119,9 +120,8 @@ def save_hf(
 
     kind = torch.float32 if precision == "float32" else torch.bfloat16
     config = hf_config(model.shape, precision)
-    beside = folder / f"{WEIGHTS_FILE}.tmp"
-    save_file(hf_state(model, kind), beside, {"format": "pt"})
-    beside.replace(folder / WEIGHTS_FILE)
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file(hf_state(model, kind), temporary, {"format": "pt"})
     _write(folder / CONFIG_FILE, config)
     _write(folder / "generation_config.json", _generation_config(model.shape, temperature))
     _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.io.atomic_write import atomic_path
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
@@ -188,13 +189,12 @@ def save_graph(model: ModelProto, path: Path) -> int:
     """
     import onnx
 
-    beside = path.with_name(path.name + ".tmp")
     data = path.with_name(path.name + ".data")
     data.unlink(missing_ok=True)
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if size > _INLINE_BYTES:
-        onnx.save_model(model, beside, save_as_external_data=True, location=data.name)
-    else:
-        beside.write_bytes(model.SerializeToString(deterministic=True))
-    beside.replace(path)
+    with atomic_path(path) as temporary:
+        if size > _INLINE_BYTES:
+            onnx.save_model(model, temporary, save_as_external_data=True, location=data.name)
+        else:
+            temporary.write_bytes(model.SerializeToString(deterministic=True))
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

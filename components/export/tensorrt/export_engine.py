@@ -17,8 +17,9 @@ from typing import Literal
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Checkpoint, Export, Tokens, canonical
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.export.onnx.graph_builder import GRAPH_FILE, save_graph, weights_of
 from components.export.onnx.plain_graph import plain_graph
 from components.export.parity import (
@@ -81,11 +82,11 @@ def export_engine(config: EngineConfig, model: Checkpoint, tokens: Tokens, work:
     size = save_graph(graph, path)
     work.progress.advance(note="graph")
     built = build_engine(path, shape, batch=config.batch, capabilities=config.capabilities)
-    write_durably(work.volatile / ENGINE_FILE, built.engine)
+    write_atomically(work.volatile / ENGINE_FILE, built.engine)
     made = {"builder": built.builder, "bytes": len(built.engine), "targets": built.targets}
-    write_durably(work.volatile / "builder.json", canonical(made))
+    write_atomically(work.volatile / "builder.json", canonical(made))
     asked = {**config.model_dump(mode="json", exclude={"parity"}), "context": shape.context}
-    write_durably(work.folder / "engine.json", canonical(asked))
+    write_atomically(work.folder / "engine.json", canonical(asked))
     work.progress.advance(note="engine")
     bounds = config.parity or _BOUNDS[config.precision]
     bounds = bounds.model_copy(update={"batch": min(bounds.batch, config.batch)})

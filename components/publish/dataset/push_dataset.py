@@ -8,14 +8,12 @@ Each call looks at the remote; without a difference nothing is done, and DVC is 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,9 +24,10 @@ from components.core.action import Change, Workspace
 from components.core.config.env_references import resolve_references
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, TransientError
+from components.core.io.atomic_write import write_atomically
+from components.core.io.locks import hold_lock
 from components.core.log import get_logger, mask
 from components.core.store.artifact import MANIFEST, VOLATILE, Corpus, Dataset
-from components.core.store.workdir import write_durably
 
 T = TypeVar("T")
 log = get_logger(__name__)
@@ -172,7 +171,7 @@ def configure(root: Path, remote: str) -> None:
     config = root / ".dvc" / "config"
     if not config.is_file() or config.read_bytes() != wanted:
         config.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(config, wanted)
+        write_atomically(config, wanted)
     (root / ".dvcignore").touch()
 
 
@@ -226,7 +225,7 @@ def _describe(pin: Path, corpus: Corpus) -> None:
     """Write into the pin which corpus it is."""
     content = yaml.safe_load(pin.read_text())
     content["meta"] = {"corpus": corpus.digest, "component": corpus.lineage.component}
-    write_durably(pin, yaml.safe_dump(content, sort_keys=False).encode())
+    write_atomically(pin, yaml.safe_dump(content, sort_keys=False).encode())
 
 
 def patiently(attempts: int, work: Callable[[], T]) -> T:
@@ -255,13 +254,6 @@ def _one_line(error: object) -> str:
     return mask(" ".join(str(error).split()))[:300]
 
 
-@contextmanager
-def datasets_lock(root: Path) -> Iterator[None]:
+def datasets_lock(root: Path) -> AbstractContextManager[None]:
     """One push at a time in this workspace; the lock goes with the process."""
-    root.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return hold_lock(root / ".lock")

@@ -21,6 +21,7 @@ from pydantic import Field
 from components.core.action import Change, Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
+from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings, checkout
 from components.core.store.artifact import (
     Bento,
@@ -31,7 +32,6 @@ from components.core.store.artifact import (
     digest_file,
     digest_value,
 )
-from components.core.store.workdir import write_durably
 from components.publish.dossier import dossier_tables, svg_charts
 from components.publish.dossier.bill_of_materials import LOCK_FILE, bill_of_materials, read_packages
 from components.publish.dossier.dossier_facts import GATES_FILE, Facts, bundle_of, gather
@@ -135,7 +135,7 @@ def dossier_of(
     facts = gather(settings, entry)
     page = render(settings, facts, config) + _comment(state)
     with registry_lock(settings):
-        write_durably(path, page.encode())
+        write_atomically(path, page.encode())
         place = described(settings, entry)
         if not is_current(place.text, state):
             describe(settings, entry, card(settings, facts, place, config.purpose, state))

@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import ConfigError, DataError, MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import canonical
-from components.core.store.workdir import full_disk_is_one_line, write_durably
+from components.core.store.workdir import full_disk_is_one_line
 from components.publish.promotion import audit_log
 from components.publish.promotion.alias_moves import refuse_forgotten
 from components.publish.registry.model_registry import entries
@@ -92,7 +93,7 @@ def ask(settings: Settings, pending: Pending) -> Pending:
     path = _path(settings, pending.model, pending.version)
     with full_disk_is_one_line(settings.home):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, canonical(pending.model_dump(mode="json")))
+        write_atomically(path, canonical(pending.model_dump(mode="json")))
     return pending
 
 

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
-from components.core.io.locks import locked
+from components.core.io.atomic_write import write_atomically
+from components.core.io.locks import hold_lock
 from components.core.log import get_logger, mask
 from components.core.settings import Settings
 from components.core.store.artifact import canonical, digest_value
-from components.core.store.workdir import full_disk_is_one_line, write_durably
+from components.core.store.workdir import full_disk_is_one_line
 
 NOTHING = "0" * 64
 """What the first entry follows."""
@@ -73,7 +74,7 @@ def append(settings: Settings, event: str, /, **facts: Any) -> None:
         MillError: the disk is full.
     """
     path = log_path(settings)
-    with full_disk_is_one_line(settings.home), locked(settings.home / "audit.lock"):
+    with full_disk_is_one_line(settings.home), hold_lock(settings.home / "audit.lock"):
         held = _load(path)
         last = _checked_end(settings, held)
         if held.torn:
@@ -102,7 +103,7 @@ def read(settings: Settings) -> list[Entry]:
     path = log_path(settings)
     if not settings.home.is_dir():
         return []
-    with locked(settings.home / "audit.lock"):
+    with hold_lock(settings.home / "audit.lock"):
         held = _load(path)
         entries = _chain(path, held.lines)
         _check_head(settings, entries)
@@ -123,7 +124,7 @@ def check_end(settings: Settings) -> None:
         DataError: the log's end is not as it was left.
     """
     if settings.home.is_dir():
-        with locked(settings.home / "audit.lock"):
+        with hold_lock(settings.home / "audit.lock"):
             _checked_end(settings, _load(log_path(settings)))
 
 
@@ -231,7 +232,7 @@ def _add(settings: Settings, last: Entry | None, event: str, facts: dict[str, An
     _write(log_path(settings), line + b"\n")
     entry = Entry(**json.loads(line))
     head = {"sequence": entry.sequence, "sha256": entry.sha256}
-    write_durably(_head_path(settings), canonical(head))
+    write_atomically(_head_path(settings), canonical(head))
     return entry
 
 

@@ -29,10 +29,10 @@ from typing import Any, Literal
 import psutil
 
 from components.core.errors import DataError, MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 Phase = Literal["prepare", "switch", "drop"]
 _PHASES = ("prepare", "switch", "drop")
@@ -207,7 +207,7 @@ class Handover:
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(self.folder / name, canonical(content))
+        write_atomically(self.folder / name, canonical(content))
 
     def _read(self, name: str, build: Any) -> Any:
         path = self.folder / name

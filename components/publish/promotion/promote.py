@@ -16,9 +16,10 @@ from pydantic import Field, ValidationError
 from components.core.action import Change, Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, GateFailed
+from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import Bento, ModelVersion, Report, canonical, digest_value
-from components.core.store.workdir import full_disk_is_one_line, write_durably
+from components.core.store.workdir import full_disk_is_one_line
 from components.publish.promotion.alias_moves import (
     PROMOTED_TAG,
     ROLLED_BACK_TAG,
@@ -210,8 +211,8 @@ def keep_record(
     folder = entry.files(settings)
     with full_disk_is_one_line(settings.home):
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / GATES_FILE, canonical(record(verdicts)))
-        write_durably(folder / RULES_FILE, canonical(config.model_dump(mode="json")))
+        write_atomically(folder / GATES_FILE, canonical(record(verdicts)))
+        write_atomically(folder / RULES_FILE, canonical(config.model_dump(mode="json")))
     if entry.tags.get(GATES_TAG) != outcome:
         write(settings, entry.model, {}, {(entry.version, GATES_TAG): outcome})
 

@@ -25,10 +25,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.errors import DataError, MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.settings import Settings
 from components.core.store.artifact import canonical
-from components.core.store.workdir import full_disk_is_one_line, write_durably
+from components.core.store.workdir import full_disk_is_one_line
 from components.publish import bento_folders
 from components.publish.promotion import audit_log
 from components.publish.promotion.endpoint_swap import Handover, Served
@@ -284,7 +285,7 @@ def _path(settings: Settings) -> Path:
 
 
 def _write(settings: Settings, intent: Intent) -> None:
-    write_durably(_path(settings), canonical(intent.model_dump(mode="json")))
+    write_atomically(_path(settings), canonical(intent.model_dump(mode="json")))
 
 
 def _read(settings: Settings) -> Intent | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from components.core.errors import DataError
-from components.core.io.locks import locked
+from components.core.io.locks import hold_lock
 from components.core.log import mask
 from components.core.settings import Settings
 from components.core.tracking import connect
@@ -113,7 +113,7 @@ def withdraw_dataset(
         DataError: a remote that is no folder could not be reached or refused.
     """
     root = settings.datasets
-    with locked(root / ".lock"):
+    with hold_lock(root / ".lock"):
         for remote in remotes:
             if "://" in remote:
                 _delete_through_dvc(root, remote, objects)

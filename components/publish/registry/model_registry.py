@@ -8,18 +8,16 @@ one alias each, cannot promise. Tests hold reading and writing against MLflow's 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.action import Workspace
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.io.locks import locked
+from components.core.io.locks import hold_lock, try_lock
 from components.core.settings import Settings
 from components.core.stats.figures import Figure, exact, proportion_interval, read_report
 from components.core.stats.report_items import Items, read_items
@@ -285,23 +283,9 @@ def _items(folders: Mapping[str, Path]) -> dict[str, Items]:
 
 def registry_lock(settings: Settings) -> AbstractContextManager[None]:
     """One change of the registry at a time."""
-    return locked(settings.mlflow / _LOCK_FILE)
+    return hold_lock(settings.mlflow / _LOCK_FILE)
 
 
-@contextmanager
-def registry_lock_if_free(settings: Settings) -> Iterator[bool]:
+def registry_lock_if_free(settings: Settings) -> AbstractContextManager[bool]:
     """The same lock without waiting; whether it was free."""
-    settings.mlflow.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(settings.mlflow / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        yield _try(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return try_lock(settings.mlflow / _LOCK_FILE)

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.errors import ConfigError, DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.store.artifact import canonical
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.text.token_arrays import open_split
 from components.train.autopilot.compute_optimal import Budget, Choices, Corpus, Value, choose
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
-    from components.train.pretrain import PretrainConfig
+    from components.train.pretrain_config import PretrainConfig
 
 log = get_logger(__name__)
 JOURNAL = "autopilot.json"
@@ -51,7 +52,7 @@ def settle(config: PretrainConfig, corpora: Iterable[Path], work: Workdir) -> Pr
         splits = [open_split(folder, "train") for folder in corpora]
         tokens, vocabulary = sum(len(one.tokens) for one in splits), splits[0].vocabulary
         made, lines = _settled(config, Corpus(tokens, vocabulary, config.positions))
-        write_durably(journal, canonical({"config": made, "choices": lines}))
+        write_atomically(journal, canonical({"config": made, "choices": lines}))
     settled, told = _read(journal)
     for line in told:
         log.info("autopilot: %s", line)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 JOURNAL = "peak.json"
 SIDE = {"cpu": 1024, "cuda": 8192}
@@ -29,7 +29,7 @@ def measured_peak(scratch: Path, dtype: torch.dtype, device: torch.device) -> fl
     except (OSError, ValueError, KeyError, TypeError):
         pass_seconds = _quickest(dtype, device)
     peak = 2.0 * SIDE[device.type] ** 3 / pass_seconds
-    write_durably(journal, canonical({kind: peak}))
+    write_atomically(journal, canonical({kind: peak}))
     return peak
 
 

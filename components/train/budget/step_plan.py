@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 JOURNAL = "course.json"
 
@@ -74,7 +74,7 @@ class Course:
 def write_course(scratch: Path, course: Course, **facts: Any) -> None:
     """Journal a course and whatever its owner must recall."""
     legs = [[leg.at, leg.progress, leg.end] for leg in course.legs]
-    write_durably(scratch / JOURNAL, canonical({"legs": legs, **facts}))
+    write_atomically(scratch / JOURNAL, canonical({"legs": legs, **facts}))
 
 
 def read_course(scratch: Path) -> tuple[Course, dict[str, Any]] | None:

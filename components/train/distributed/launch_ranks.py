@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from components.core.errors import ConfigError, MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.process.process_tree import end_with
 from components.core.process.shutdown import shielded
@@ -33,10 +34,11 @@ from components.core.process.thread_search import thread_limit
 from components.core.progress import Progress
 from components.core.settings import export_spin
 from components.core.store.artifact import Lineage, canonical
-from components.core.store.workdir import Workdir, write_durably
+from components.core.store.workdir import Workdir
 from components.train.device import device_of
 from components.train.distributed.progress_pipe import Hearing, Message, messages, telling
-from components.train.pretrain import Inputs, PretrainConfig, learn
+from components.train.pretrain_config import PretrainConfig, PretrainInputs
+from components.train.pretrain_rank import pretrain_on_rank
 
 if TYPE_CHECKING:
     import torch
@@ -59,10 +61,12 @@ class Muster(BaseModel):
     key: str
     lineage: Lineage
     config: PretrainConfig
-    inputs: Inputs
+    inputs: PretrainInputs
 
 
-def train_on_ranks(config: PretrainConfig, inputs: Inputs, work: Workdir) -> dict[str, float]:
+def train_on_ranks(
+    config: PretrainConfig, inputs: PretrainInputs, work: Workdir
+) -> dict[str, float]:
     """Train on ``config.parallel.ranks`` processes into ``work.folder``; the stats.
 
     Raises:
@@ -79,7 +83,7 @@ def train_on_ranks(config: PretrainConfig, inputs: Inputs, work: Workdir) -> dic
             inputs=inputs,
         )
         path = work.scratch / MUSTER
-        write_durably(path, muster.model_dump_json().encode())
+        write_atomically(path, muster.model_dump_json().encode())
         launcher = config.parallel.launcher
         if launcher == "torchrun":
             raise ConfigError(
@@ -122,9 +126,9 @@ def serve(path: Path, progress: Progress, **place: Any) -> None:
     local = get_node_local_rank(fallback_rank=place.get("rank", 0))
     company = join(muster.config.parallel, _device(muster.config, local), **place)
     work = _own_workdir(muster, company, progress)
-    stats = learn(muster.config, muster.inputs, work, company)
+    stats = pretrain_on_rank(muster.config, muster.inputs, work, company)
     if company.rank == 0:
-        write_durably(path.with_name(DONE), canonical(stats))
+        write_atomically(path.with_name(DONE), canonical(stats))
     company.leave()
 
 
@@ -143,7 +147,7 @@ def _own_workdir(muster: Muster, company: Company, progress: Progress) -> Workdi
         for name in here.keys() - journals.keys():
             (work.scratch / name).unlink()
         for name, content in journals.items():
-            write_durably(work.scratch / name, content)
+            write_atomically(work.scratch / name, content)
     return work
 
 

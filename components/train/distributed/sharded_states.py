@@ -26,9 +26,9 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
 from components.core.errors import MillError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 from components.train.distributed.shard_layout import box_of, spread_like
 from components.train.distributed.sharded_files import (
     check_shards,
@@ -121,7 +121,7 @@ class ShardedStates(Checkpoints):
         record["files"] = digests(beside)
         self._forget(step)
         beside.rename(shards_of(self.folder, step))
-        write_durably(self._record(step), canonical(record))
+        write_atomically(self._record(step), canonical(record))
         for old in self._steps()[self.keep :]:
             self._forget(old)
 

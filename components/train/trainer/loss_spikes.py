@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 from components.train.training_config import SafetyConfig
 
 JOURNAL = "setbacks.json"
@@ -80,7 +80,7 @@ class Setbacks:
     def write(self) -> None:
         """Journal all of it."""
         told = {"windows": self.windows, "broken": self.broken, "spikes": self.spikes}
-        write_durably(self.path, canonical(told))
+        write_atomically(self.path, canonical(told))
 
     @property
     def skipped(self) -> int:

@@ -27,7 +27,7 @@ from components.train.trainer.training_loop import Job, SpeedSetting, Trained, t
 from models.decoder import Decoder
 
 if TYPE_CHECKING:
-    from components.train.pretrain import PretrainConfig
+    from components.train.pretrain_config import PretrainConfig
 
 
 @dataclass(frozen=True)

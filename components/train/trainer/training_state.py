@@ -22,9 +22,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 from components.train.trainer.optimizer import Optimiser
 
 log = get_logger(__name__)
@@ -50,10 +50,10 @@ class Checkpoints:
     def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Write the state after ``step`` steps, then forget all but the last ``keep``."""
         content = save({name: t.detach().contiguous() for name, t in tensors.items()})
-        write_durably(self._weights(step), content)
+        write_atomically(self._weights(step), content)
         digest = hashlib.sha256(content).hexdigest()
         record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
-        write_durably(self._record(step), canonical(record))
+        write_atomically(self._record(step), canonical(record))
         for old in self._steps()[self.keep :]:
             self._forget(old)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
+from components.core.io.locks import is_locked
 from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST, digest_file, digest_folder, digest_value
 from components.core.store.gc_plan import DAY, Keeping
-from components.core.store.leases import is_held
 from components.core.store.trash import newest_change, size_of
 from components.publish.bento_folders import FILE_LIST, all_packed
 from components.publish.promotion import audit_log
@@ -160,7 +160,7 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
 def check_leftovers(settings: Settings) -> Iterator[Finding]:
     """Unfinished stages that nobody goes on with, trash of a killed collection, held locks."""
     yield from or_ok(_leftovers(settings), "leftovers", "no stale stage, no trash")
-    held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_held(path)]
+    held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_locked(path)]
     if held:
         yield info("leftovers", f"at work now: {first(held)}")
 
@@ -171,7 +171,7 @@ def _leftovers(settings: Settings) -> Iterator[Finding]:
     stale = [
         folder
         for folder in (settings.store / "partial").glob("*")
-        if newest_change(folder) < oldest and not is_held(settings.store / "locks" / folder.name)
+        if newest_change(folder) < oldest and not is_locked(settings.store / "locks" / folder.name)
     ]
     if stale:
         names = first(path.name[:12] for path in stale)

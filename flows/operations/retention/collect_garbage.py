@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import DataError
-from components.core.io.locks import locked
+from components.core.io.locks import hold_lock
 from components.core.settings import Settings
 from components.core.store.gc_plan import Keeping, Sweep
 from components.core.store.gc_roots import reach
@@ -85,7 +85,7 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
     """
     if not settings.home.is_dir():
         return look(settings, keeping)  # there is nothing, and nothing is made
-    with locked(settings.home / "gc.lock"):
+    with hold_lock(settings.home / "gc.lock"):
         with _held(settings):
             with Leases(settings.store).frozen() as used:
                 found = _look(settings, keeping, used, time.time())
@@ -139,8 +139,8 @@ def _held(settings: Settings) -> Iterator[None]:
         if settings.datasets.is_dir():
             stack.enter_context(datasets_lock(settings.datasets))
         if settings.bentos.is_dir():
-            stack.enter_context(locked(settings.bentos / "package.lock"))
-            stack.enter_context(locked(settings.bentos / "smoke.lock"))
+            stack.enter_context(hold_lock(settings.bentos / "package.lock"))
+            stack.enter_context(hold_lock(settings.bentos / "smoke.lock"))
         yield
 
 

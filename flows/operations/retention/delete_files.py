@@ -7,10 +7,10 @@ from pathlib import Path
 
 import psutil
 
+from components.core.io.locks import is_locked
 from components.core.process.workspace_processes import Living
 from components.core.settings import Settings
 from components.core.store.gc_plan import Keeping, Sweep
-from components.core.store.leases import is_held
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.trash import TRASH, newest_change
 from flows.operations.retention.workspace_roots import IN_USE
@@ -36,7 +36,7 @@ def sweep_store(
     sweep = Sweep("store", root)
     gone: dict[str, str] = {}
     for key, node in sorted(graph.nodes.items(), key=lambda pair: pair[1].made):
-        if key in kept or is_held(root / "locks" / key):
+        if key in kept or is_locked(root / "locks" / key):
             sweep.keep(kept.get(key, IN_USE), [root / "sealed" / key])
         else:
             gone[key] = node.stage
@@ -54,7 +54,7 @@ def sweep_store(
 def free_locks(root: Path, needed: Collection[str]) -> list[Path]:
     """Lock files that nobody holds, of keys that are not ``needed``."""
     locks = sorted((root / "locks").glob("*"))
-    return [path for path in locks if path.name not in needed and not is_held(path)]
+    return [path for path in locks if path.name not in needed and not is_locked(path)]
 
 
 def _sweep_partial(
@@ -64,7 +64,7 @@ def _sweep_partial(
     staying = set[str]()
     for folder in sorted((sweep.root / "partial").glob("*")):
         name = folder.name
-        if name in used or is_held(sweep.root / "locks" / name) or _is_adopting(name):
+        if name in used or is_locked(sweep.root / "locks" / name) or _is_adopting(name):
             sweep.keep(IN_USE)
             staying.add(name)
         elif name in sealed:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from components.core.config.blocklist import Blocklist
 from components.core.config.config_errors import Source, problems_of
 from components.core.errors import ConfigError, GateFailed, MillError
-from components.core.io.locks import locked
+from components.core.io.locks import hold_lock
 from components.core.settings import Settings
 from components.lineage.affected_copies import Affected, find_affected
 from components.lineage.forget_orders import normalise_target, read_orders, record_order
@@ -162,7 +162,7 @@ def _target(settings: Settings, given: str) -> str:
 
 def _finish_earlier(settings: Settings, console: Console) -> None:
     """Carry out a purge that was cut short, whatever it was of."""
-    with locked(settings.home / "purge.lock"):
+    with hold_lock(settings.home / "purge.lock"):
         before = unfinished(settings)
         if before is not None:
             told = f"a purge of {', '.join(before.targets)} was cut short; it goes on"
@@ -256,7 +256,7 @@ def _purge(
     standing = [entry for entry in affected.versions if CHAMPION in entry.aliases]
     if standing and not options.force:
         raise MillError(_no_successor(standing, done, options))
-    with locked(settings.home / "purge.lock"):
+    with hold_lock(settings.home / "purge.lock"):
         purge, texts = plan_purge(settings, [done.target], affected, remotes)
         audit_log.check_end(settings)
         begin(settings, purge)

@@ -10,10 +10,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from components.core.errors import DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.process.process_tree import alive
 from components.core.settings import Settings
 from components.core.store.artifact import canonical
-from components.core.store.workdir import write_durably
 
 STARTING, UP, RESTARTING, FAILED = "starting", "up", "restarting", "failed"
 PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY = "prefect", "worker", "mlflow", "endpoint", "deploy"
@@ -72,7 +72,7 @@ def state_file(settings: Settings) -> Path:
 
 def write_state(settings: Settings, state: UpState) -> None:
     """Replace the state whole."""
-    write_durably(state_file(settings), canonical(asdict(state)))
+    write_atomically(state_file(settings), canonical(asdict(state)))
 
 
 def read_state(settings: Settings) -> UpState | None:

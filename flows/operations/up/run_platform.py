@@ -18,7 +18,7 @@ from rich.console import Console
 
 from components.core.config.stage_config import read_yaml
 from components.core.errors import ConfigError, DataError, MillError
-from components.core.io.locks import held
+from components.core.io.locks import try_lock
 from components.core.process import process_tree, shutdown
 from components.core.process.exec_with_parent import command
 from components.core.process.shutdown import Stopped
@@ -90,7 +90,7 @@ def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stoppe
         MillError: a service did not come up; all were ended.
     """
     _make_home(settings)
-    with full_disk_is_one_line(settings.home), held(lock_file(settings)) as mine:
+    with full_disk_is_one_line(settings.home), try_lock(lock_file(settings)) as mine:
         if not mine:
             raise ConfigError(_where(settings))
         _clear(settings, console)
@@ -110,7 +110,7 @@ def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, A
         ConfigError, MillError: as ``up``; nothing runs then.
     """
     _make_home(settings)
-    with held(lock_file(settings)) as mine:
+    with try_lock(lock_file(settings)) as mine:
         if not mine:
             raise ConfigError(_where(settings))
         _clear(settings, console)

@@ -1,0 +1,1 @@
+"""Prefect adapter: runner, reporter, approvals, recovery, history and server address."""

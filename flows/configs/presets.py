@@ -1,0 +1,106 @@
+"""Named text runs that a user's YAML file or ``--set`` starts from: nano, tiny and small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from components.align.ppo_config import PPOConfig
+from components.align.preferences import PreferencesConfig
+from components.collect.docsite.documentation_site import SiteConfig
+from components.collect.extract import ExtractConfig
+from components.collect.scrape import ScrapeConfig
+from components.evaluate.bits_per_byte import LossConfig
+from components.evaluate.compare_policies import CompareConfig
+from components.evaluate.exact_facts import FactsConfig
+from components.evaluate.four_choice import ChoiceConfig
+from components.evaluate.keep_best import KeepBestConfig
+from components.evaluate.safety import SafetyConfig
+from components.export.tensorrt.export_engine import EngineConfig
+from components.publish.promotion.promote import PromoteConfig
+from components.tokenize.pack_tokens import TokensConfig
+from components.tokenize.train_tokenizer import TokenizerConfig
+from components.train.distill import DistillConfig
+from components.train.pretrain_config import PretrainConfig
+from components.train.sft import FinetuneConfig
+from flows.configs.default_gates import DEFAULT_COMPARISONS, DEFAULT_GATES, NANO_GATES
+from flows.configs.text_run import TextRun
+from models.shape import DecoderShape
+
+
+def tiny() -> TextRun:
+    """The documentation on this machine -> 3 M parameters, in ten minutes on two cores.
+
+    Budgeted in steps and epochs: every machine makes the same model, and only the time differs.
+    """
+    return TextRun(
+        name="tiny",
+        # A tenth, halved: fewer pages would tell gains of alignment apart from chance too seldom.
+        tokenizer=TokenizerConfig(heldout_share=0.1),
+        tokens=TokensConfig(heldout_share=0.1),
+        pretrain=PretrainConfig(minutes=None, steps=2400),
+        sft=FinetuneConfig(epochs=3.0),
+        promote=PromoteConfig(gates=DEFAULT_GATES, compare=DEFAULT_COMPARISONS),
+    )
+
+
+def nano() -> TextRun:
+    """The same chain in a minute and a half, for trying things out: no gate asks for skill."""
+    shape = DecoderShape(
+        vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
+    )
+    student = DecoderShape(width=32, layers=2, heads=2, kv_heads=1, head_width=16, hidden=96)
+    return TextRun(
+        name="nano",
+        scrape=ScrapeConfig(embedded=SiteConfig(packages=["json", "email", "logging", "click"])),
+        extract=ExtractConfig(shards=2),
+        tokenizer=TokenizerConfig(vocabulary=1024),
+        tokens=TokensConfig(min_train_tokens=1000),
+        pretrain=PretrainConfig(shape=shape, steps=60, batch=2048, micro_batch=2048),
+        sft=FinetuneConfig(steps=20, batch=1024, micro_batch=1024),
+        loss=LossConfig(most_tokens=20_000),
+        choice=ChoiceConfig(questions=60),
+        preferences=PreferencesConfig(questions=32, heldout_questions=8, max_new=24),
+        ppo=PPOConfig(iterations=2, answers=16, batch=16, judged=16, max_new=24),
+        keep_best=KeepBestConfig(
+            questions=32,
+            max_new=24,
+            choice=ChoiceConfig(questions=60),
+            facts=FactsConfig(facts=16),
+            safety=SafetyConfig(questions=32, probe_samples=1, max_new=40),
+        ),
+        facts=FactsConfig(facts=16),
+        compare=CompareConfig(questions=32, max_new=24, kl_answers=8),
+        safety=SafetyConfig(questions=64, probe_samples=2, max_new=40),
+        engine=EngineConfig(capabilities=("SM80",)),
+        promote=PromoteConfig(gates=NANO_GATES),
+        distill=DistillConfig(shape=student, steps=60),
+    )
+
+
+def small() -> TextRun:
+    """A hundred million parameters over a night, for your own pages and a stronger machine."""
+    shape = DecoderShape(
+        vocabulary=16384,
+        width=768,
+        layers=12,
+        heads=12,
+        kv_heads=4,
+        head_width=64,
+        hidden=2048,
+        context=1024,
+    )
+    return TextRun(
+        name="small",
+        extract=ExtractConfig(shards=64),
+        tokenizer=TokenizerConfig(vocabulary=16384),
+        pretrain=PretrainConfig(
+            shape=shape, minutes=480, positions=1024, short_positions=512, batch=65536
+        ),
+        sft=FinetuneConfig(minutes=20),
+        ppo=PPOConfig(iterations=100),
+        promote=PromoteConfig(gates=DEFAULT_GATES, compare=DEFAULT_COMPARISONS),
+    )
+
+
+PRESETS: dict[str, Callable[[], TextRun]] = {"nano": nano, "tiny": tiny, "small": small}
+"""By the name a user types."""
