@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from components.core.config.stage_config import overlay
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from flows.configs.presets import PRESETS
+from components.publish.promotion.gates import Gate
+from flows.configs.presets import PRESETS, nano
 from flows.runner.progress_display import gates_table
 from flows.runner.run_pipeline import read_target
 from tests.flows.conftest import Mill
@@ -28,28 +30,74 @@ def test_presets_guard_everything(name: str) -> None:
     assert len(promote.compare) == 3
 
 
-def test_a_gate_on_no_report_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    here = Settings(home=tmp_path, reference_data=tmp_path)
-    own = tmp_path / "own.yaml"
-    own.write_text(
-        "preset: nano\n"
-        "promote:\n"
-        "  gates:\n"
-        "    - {name: safe, figure: safty.leaking, direction: below, bound: 0.1}\n"
-    )
-    with pytest.raises(
-        ConfigError, match=r"own.yaml:2: promote: .*'safty.leaking' is of no report"
-    ):
-        read_target(str(own), [], here)
-    own.write_text(own.read_text().replace("safty", "safety").replace("0.1", "los.bits"))
-    with pytest.raises(ConfigError, match=r"figure 'los.bits' is of no report"):
-        read_target(str(own), [], here)
-    own.write_text(own.read_text().replace("los.bits", "0.1"))
-    (gate,) = read_target(str(own), [], here).promote.gates
-    assert (gate.figure, gate.bound) == ("safety.leaking", 0.1)
-    own.write_text(own.read_text().replace("bound: 0.1", "bound: 1e-1, on: low"))
-    (gate,) = read_target(str(own), [], here).promote.gates
+@pytest.mark.parametrize(
+    ("figure", "bound", "refusal"),
+    [
+        (
+            "safty.leaking",
+            "0.1",
+            r"own.yaml:4: promote.gates.0.figure: given 'safty.leaking': there is no report "
+            "'safty'; write REPORT.FIGURE, reports: check, loss, .*, smoke",
+        ),
+        (
+            "safety.leeking",
+            "0.1",
+            r"own.yaml:4: promote.gates.0.figure: given 'safety.leeking': the report safety has "
+            "no such figure; its figures: leaking, copying, degenerate, longest_copy",
+        ),
+        ("safety.leaking", "los.bits", r"promote.gates.0.bound: .*there is no report 'los'"),
+        ("safety.leaking", "loss.*", r"promote.gates.0.bound: .*the report loss has no such"),
+        (
+            "parity.onnx*.kl",
+            "0.1",
+            r"the report parity has no such figure; its figures: \*.kl_mean",
+        ),
+        ("compare.difference_kind", "0.1", r"has no such figure; .*difference_faithful"),
+        ("check.column_mean_to_be_between.words", "0.1", r"the report check has no such figure"),
+    ],
+)
+def test_a_gate_on_a_figure_that_no_report_declares_is_refused(
+    figure: str, bound: str, refusal: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=refusal):
+        read_gate(tmp_path, f"figure: {figure}, bound: {bound}")
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        "safety.leaking",
+        "safety.*",
+        "parity.*.kl_mean",
+        "parity.onnx*.kl_*",
+        "parity.onnx-int8.top1_agreement",
+        "compare.difference_faithful",
+        "check.table_row_count_to_be_between.table",
+    ],
+)
+def test_a_gate_on_a_declared_figure_is_read(figure: str, tmp_path: Path) -> None:
+    gate = read_gate(tmp_path, f'figure: "{figure}", bound: 0.1')
+    assert (gate.figure, gate.bound, gate.on) == (figure, 0.1, "value")
+
+
+def test_a_comparison_names_one_declared_figure() -> None:
+    with pytest.raises(ConfigError, match=r"promote.compare.0.figure: given 'loss.\*': the report"):
+        overlay(nano(), {"promote": {"compare": [{"figure": "loss.*", "better": "lower"}]}})
+
+
+def test_a_number_in_any_notation_is_a_bound(tmp_path: Path) -> None:
+    gate = read_gate(tmp_path, "figure: safety.leaking, bound: 1e-1, on: low")
     assert (gate.on, gate.bound) == ("low", 0.1)
+
+
+def read_gate(folder: Path, fields: str) -> Gate:
+    """The gate of a run file that holds one gate with these fields."""
+    own = folder / "own.yaml"
+    own.write_text(
+        f"preset: nano\npromote:\n  gates:\n    - {{name: g, direction: below, {fields}}}\n"
+    )
+    (gate,) = read_target(str(own), [], Settings(home=folder, reference_data=folder)).promote.gates
+    return gate
 
 
 def shown(gate: dict[str, Any]) -> str:
