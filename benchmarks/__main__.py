@@ -60,14 +60,14 @@ def _measured(name: str, steps: int, only: list[str], repeats: int) -> Bench:
     if name == "curate":
         from benchmarks.curate.bench_curate import bench_curate
 
-        return bench_curate(settings.load(), only, repeats, tell)
+        return bench_curate(settings.load_settings(), only, repeats, tell)
     if name == "train":
         from benchmarks.train.bench_train import bench_train
 
-        return bench_train(settings.load(), only, repeats, tell)
+        return bench_train(settings.load_settings(), only, repeats, tell)
     from benchmarks.orchestrate import bench_orchestrate
 
-    return bench_orchestrate(settings.load(), steps, repeats, tell)
+    return bench_orchestrate(settings.load_settings(), steps, repeats, tell)
 
 
 def _show(found: Bench, as_json: bool) -> None:

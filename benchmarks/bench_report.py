@@ -15,8 +15,8 @@ import psutil
 from components.core.errors import ConfigError
 from components.core.io.atomic_write import write_atomically
 from components.core.process.usable_cores import usable_cores
-from components.core.settings import MEASURE, thread_count
-from components.core.training_speed import processor
+from components.core.settings import MEASURE_THREADS, thread_count
+from components.core.training_speed import processor_name
 
 HEAD = """# Benchmarks
 
@@ -125,9 +125,9 @@ class Bench:
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "cores": usable_cores(),
-        "threads": thread_count() or MEASURE,
+        "threads": thread_count() or MEASURE_THREADS,
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -26,10 +26,10 @@ from benchmarks.peer_programs import PEERS, environment, interpreter, run_progra
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.process import shutdown
-from components.core.process.process_tree import kill_tree
+from components.core.process.process_tree import kill_process_tree
 from components.core.settings import Settings
-from flows.runner.plan_runner import CACHED
-from flows.runner.run_pipeline import plan_text
+from flows.runner.plan_runner import IS_CACHED
+from flows.runner.run_pipeline import plan_target
 
 NAME = "orchestrate"
 PRESETS = ("tiny", "nano")
@@ -96,8 +96,8 @@ def bench_orchestrate(
 def _finished_preset(settings: Settings, tell: Callable[[str], None]) -> str:
     """A preset whose run has nothing left to do; ``nano`` is made where there is none."""
     for preset in PRESETS:
-        planned = plan_text(settings, preset, ()).steps
-        if all(step.state == CACHED or step.unchanged for step in planned):
+        planned = plan_target(settings, preset, ()).steps
+        if all(step.state == IS_CACHED or step.unchanged for step in planned):
             return preset
     tell("no finished run in this workspace: making nano")
     run_program([*_modelmill("run"), PRESETS[-1], "--plain", "--json"], environment(None))
@@ -132,11 +132,11 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
         _wait(f"{address}/health", server)
         yield address
     finally:
-        if shutdown.asked() is None:
+        if shutdown.requested_stop() is None:
             server.terminate()
             with suppress(subprocess.TimeoutExpired):
                 server.wait(30)
-        kill_tree(server.pid)
+        kill_process_tree(server.pid)
         server.wait()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.core.errors import ConfigError, MillError
-from components.core.process.process_tree import kill_tree
+from components.core.process.process_tree import kill_process_tree
 from components.core.settings import Settings, child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ def run_program(command: Sequence[str], given: Mapping[str, str]) -> tuple[float
         try:
             output, errors = program.communicate(timeout=_PATIENCE_SECONDS)
         except BaseException as error:
-            kill_tree(program.pid)
+            kill_process_tree(program.pid)
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             name = " ".join(command)

@@ -5,10 +5,10 @@ environment when it is imported, so its home and its switches must be set before
 """
 
 from components.core.errors import ConfigError
-from components.core.settings import load
+from components.core.settings import load_settings
 
 try:
-    load()
+    load_settings()
 except ConfigError as outside_a_checkout:
     # `modelmill --help` answers anywhere; a command that needs the workspace raises it again.
     _ = outside_a_checkout

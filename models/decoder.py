@@ -1,4 +1,4 @@
-"""The decoder: RMSNorm, rotary positions, grouped-query attention, and a gated MLP or experts.
+"""Decoder: RMSNorm, rotary positions, grouped-query attention, and a gated MLP or experts.
 
 Module names are those of ``Qwen3Model`` (``LlamaModel``, ``Qwen3MoeModel``, ``MixtralModel``), so a
 state dict loads there under a ``model.`` prefix. Sources stand in the modules of the parts.
@@ -22,9 +22,14 @@ from torch.utils.checkpoint import checkpoint
 
 from models import fused_autograd
 from models.attention import block_masks
-from models.attention.attention import Attention, Cache, Context
-from models.attention.attention_masks import Seen, document_mask, seen, seen_blocks
-from models.attention.rotary import rotary_angles, rotate
+from models.attention.attention import Attention, AttentionContext, Cache
+from models.attention.attention_masks import (
+    VisibleKeys,
+    document_mask,
+    visible_blocks,
+    visible_keys,
+)
+from models.attention.rotary import rotary_angles
 from models.layers import MLP, Linear, RMSNorm, soft_cap
 from models.moe import ExpertStack, MoE, Router, Routing
 from models.shape import DecoderShape
@@ -32,19 +37,19 @@ from models.shape import DecoderShape
 __all__ = [
     "MLP",
     "Attention",
+    "AttentionContext",
     "Cache",
-    "Context",
     "Decoder",
     "Layer",
     "Linear",
     "RMSNorm",
     "document_mask",
     "rotary_angles",
-    "rotate",
 ]
 
 FUSED_POSITIONS = 1024
-"""Beyond, the attention weights that the fused passes keep cost more than they save."""
+"""Sequence length beyond which the attention weights that the fused passes keep cost more than they
+save."""
 
 
 class Layer(nn.Module):
@@ -65,7 +70,7 @@ class Layer(nn.Module):
             self.attention_out_norm = RMSNorm(shape.width, shape.norm_eps)
             self.mlp_out_norm = RMSNorm(shape.width, shape.norm_eps)
 
-    def forward(self, x_btc: Tensor, context: Context) -> Tensor:
+    def forward(self, x_btc: Tensor, context: AttentionContext) -> Tensor:
         fast = context.fast
         change = self.self_attn(self.input_layernorm(x_btc, fast), context)
         if self.attention_out_norm is not None:
@@ -77,7 +82,7 @@ class Layer(nn.Module):
         out: Tensor = x_btc + change
         return out
 
-    def _mixed(self, normed_btc: Tensor, context: Context) -> Tensor:
+    def _mixed(self, normed_btc: Tensor, context: AttentionContext) -> Tensor:
         if isinstance(self.mlp, MoE):
             change, routing = self.mlp(normed_btc)
             context.routings.made.append(routing)
@@ -98,14 +103,14 @@ class Decoder(nn.Module):
     """A causal language model.
 
     ``compute`` is the dtype of activations: float32, or bfloat16 for training and sampling.
-    ``recompute`` keeps only the input of each layer for the gradient and computes the layer again
-    on the way back (arXiv:1604.06174): equal numbers, a third more work, far less memory.
-    ``flexible`` takes FlexAttention for masks of documents and windows; None: where it pays.
+    ``activation_checkpointing`` keeps only the input of each layer for the gradient and recomputes
+    the layer in the backward pass (arXiv:1604.06174): equal numbers, a third more work, far less
+    memory. ``flexible`` takes FlexAttention for document and window masks; None: where it pays off.
     ``tokenizer`` is the digest of the tokenizer whose ids it reads; empty where it is not known.
     """
 
     compute: torch.dtype = torch.float32
-    recompute: bool = False
+    activation_checkpointing: bool = False
     flexible: bool | None = None
     tokenizer: str = ""
 
@@ -172,7 +177,7 @@ class Decoder(nn.Module):
         if self.shape.extras.embedding_scale != 1.0:
             x_btc = x_btc * self.shape.extras.embedding_scale
         context = self._context(ids_bt, positions_bt, mask, documents_bt, cache, x_btc)
-        again = self.recompute and torch.is_grad_enabled() and cache is None
+        again = self.activation_checkpointing and torch.is_grad_enabled() and cache is None
         for layer in self.layers:
             if again:
                 x_btc = checkpoint(layer, x_btc, context, use_reentrant=False)
@@ -192,7 +197,7 @@ class Decoder(nn.Module):
         documents_bt: Tensor | None,
         cache: Cache | None,
         like: Tensor,
-    ) -> Context:
+    ) -> AttentionContext:
         device, shape = ids_bt.device, self.shape
         batch, new = ids_bt.shape
         whole = cache is None
@@ -200,24 +205,24 @@ class Decoder(nn.Module):
         windows = (None, shape.window)
         flexible = self.flexible
         if flexible is None:
-            flexible = whole and block_masks.pays(device, like.dtype, new, shape.head_width)
+            flexible = whole and block_masks.pays_off(device, like.dtype, new, shape.head_width)
         if whole and mask is None and flexible:
-            full, near = (seen_blocks(documents_bt, (batch, new), w, device) for w in windows)
+            full, near = (visible_blocks(documents_bt, (batch, new), w, device) for w in windows)
         else:
             if documents_bt is not None:
                 mask = document_mask(documents_bt)
             past = cache.length if cache is not None else 0
-            full, near = (seen(mask, new, past, w, device) for w in windows)
+            full, near = (visible_keys(mask, new, past, w, device) for w in windows)
         if fast and new <= FUSED_POSITIONS and shape.extras.attention_cap is None:
-            full, near = (_biased(one, new, like) for one in (full, near))
+            full, near = (_with_bias(visible, new, like) for visible in (full, near))
         values = None
         if self.value_embeddings is not None:
             table = self.value_embeddings(ids_bt).to(self.compute)
             values = table.view(batch, new, shape.kv_heads, shape.head_width).transpose(1, 2)
-        return Context(rotary_angles(shape, positions_bt), full, near, cache, fast, values)
+        return AttentionContext(rotary_angles(shape, positions_bt), full, near, cache, fast, values)
 
     def _note(self, routings: list[Routing]) -> None:
-        """Keep what the routers decided in training, for ``balance_loss``."""
+        """Keep the routers' decisions in training, for ``balance_loss``."""
         self._routings.clear()
         if self.training and torch.is_grad_enabled():
             self._routings.extend(routings)
@@ -225,7 +230,7 @@ class Decoder(nn.Module):
     def loss(
         self, hidden_btc: Tensor, targets_bt: Tensor, share_bt: Tensor, *, sparse: bool = False
     ) -> Tensor:
-        """sum(share * -log p(target)), never holding all logits; ``share`` 0 leaves a target out.
+        """sum(share * -log p(target)), in chunks of logits; ``share`` 0 excludes a target.
 
         float32 hidden states give the plain, exact cross entropy. In training a mixture of experts
         adds its ``balance_loss``.
@@ -233,8 +238,8 @@ class Decoder(nn.Module):
         Args:
             hidden_btc: final hidden states.
             targets_bt: the next token of each.
-            share_bt: what each target weighs.
-            sparse: make no logits where the share is 0: quicker where that is most places.
+            share_bt: weight of each target.
+            sparse: compute no logits where the share is 0: quicker where most shares are.
         """
         balance = self.balance_loss(share_bt) if self._routings else None
         if sparse:
@@ -258,8 +263,9 @@ class Decoder(nn.Module):
     def balance_loss(self, share_bt: Tensor) -> Tensor:
         """Coefficient times the layers' mean auxiliary loss of the last ``hidden`` in training.
 
-        Summed over the rows by their share, so cutting a batch otherwise changes nothing. With
-        ``balance: bias`` it is 0, and the loads of what has a share are noted for ``rebalance``.
+        Summed over the rows by their share, so splitting a batch differently changes nothing. With
+        ``balance: bias`` it is 0, and the loads of positions with a share are counted for
+        ``rebalance``.
         """
         routings, experts = list(self._routings), self.shape.experts
         self._routings.clear()
@@ -273,10 +279,10 @@ class Decoder(nn.Module):
         return experts.coefficient * torch.stack(losses).mean()
 
     def rebalance(self, moved: bool = True) -> None:
-        """Move the biases of ``balance: bias`` by the loads of the step; to be called after each.
+        """Update the biases of ``balance: bias`` by the loads of the step; call it after each.
 
-        A step that did not move the weights leaves them, and its loads are forgotten. A decoder
-        without them is left as it is.
+        A step that did not move the weights leaves them, and its loads are dropped. A decoder
+        without such biases is left as it is.
         """
         for module in self.modules():
             if isinstance(module, Router):
@@ -296,8 +302,8 @@ class Decoder(nn.Module):
         return self.logits(self.hidden(ids_bt, mask=mask))
 
 
-def _biased(one: Seen, length: int, like: Tensor) -> Seen:
-    """What the fused passes take in place of a mask."""
-    if one.blocks is not None:
-        return one
-    return Seen(bias=fused_autograd.mask_bias(one.mask, length, like))
+def _with_bias(visible: VisibleKeys, length: int, like: Tensor) -> VisibleKeys:
+    """Additive bias in place of a mask, for the fused passes."""
+    if visible.blocks is not None:
+        return visible
+    return VisibleKeys(bias=fused_autograd.mask_bias(visible.mask, length, like))

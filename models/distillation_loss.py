@@ -1,4 +1,4 @@
-"""What a student loses to its teacher: logits softened by a temperature, and hidden states.
+"""Distillation losses: logits softened by a temperature, and hidden states.
 
     (1 - weight) * cross entropy + weight * T^2 * KL(teacher / T || student / T)
 
@@ -23,13 +23,21 @@ from models.decoder import Decoder, Linear
 
 CHUNK_LOGITS = 1024 * 1024
 """Logits of each model held at once: 4 MB in float32, with a few tensors of that size beside."""
-_Part = Callable[[Tensor, slice], Tensor]
+_PartLoss = Callable[[Tensor, slice], Tensor]
 
 
 def softened_loss(
     student_nv: Tensor, teacher_nv: Tensor, targets_n: Tensor, temperature: float, weight: float
 ) -> Tensor:
-    """The loss of each position, [n], in float32 at least."""
+    """Distillation loss of each position, [n], in float32 at least.
+
+    Args:
+        student_nv: logits.
+        teacher_nv: logits.
+        targets_n: the next token of each.
+        temperature: divides both models' logits.
+        weight: of the teacher's logits; the rest is the plain cross entropy.
+    """
     wide = torch.promote_types(student_nv.dtype, torch.float32)
     student_nv, teacher_nv = student_nv.to(wide), teacher_nv.to(wide)
     hard_n = F.cross_entropy(student_nv, targets_n, reduction="none")
@@ -49,18 +57,23 @@ def logit_loss(
     temperature: float,
     weight: float,
 ) -> Tensor:
-    """sum(share * loss) over all positions, never holding the logits of more than a chunk.
+    """sum(share * loss) over all positions, holding the logits of one chunk at a time.
 
     Args:
+        student: gives logits of its hidden states; its head takes a gradient.
+        teacher: gives logits of its own.
         hidden: final hidden states [b, t, c] of student and teacher, each of its own width.
+        targets_bt: the next token of each position.
         share_bt: each position's weight in the sum.
+        temperature: divides both models' logits.
+        weight: of the teacher's logits; the rest is the plain cross entropy.
     """
-    own_nc, told_nc = (one.flatten(0, 1) for one in hidden)
+    student_nc, teacher_nc = (states.flatten(0, 1) for states in hidden)
     targets_n, share_n = targets_bt.flatten(), share_bt.flatten()
 
     def loss_of(part_nc: Tensor, part: slice) -> Tensor:
         with torch.no_grad():
-            teacher_nv = teacher.logits(told_nc[part])
+            teacher_nv = teacher.logits(teacher_nc[part])
         losses = softened_loss(
             student.logits(part_nc), teacher_nv, targets_n[part], temperature, weight
         )
@@ -68,15 +81,15 @@ def logit_loss(
 
     head = [parameter for parameter in student.lm_head.parameters() if parameter.requires_grad]
     rows = max(1, CHUNK_LOGITS // student.shape.vocabulary)
-    out: Tensor = _Chunked.apply(loss_of, rows, own_nc, *head)  # type: ignore[no-untyped-call]
+    out: Tensor = _Chunked.apply(loss_of, rows, student_nc, *head)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Chunked(torch.autograd.Function):
-    """A sum over rows, its gradient made on the way forward, chunk by chunk."""
+    """Sum over rows whose gradient is computed in the forward pass, chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, loss_of: _Part, rows: int, x_nc: Tensor, *head: Tensor) -> Tensor:
+    def forward(ctx: Any, loss_of: _PartLoss, rows: int, x_nc: Tensor, *head: Tensor) -> Tensor:
         g_x, g_head = torch.empty_like(x_nc), [torch.zeros_like(p) for p in head]
         total = torch.zeros((), dtype=torch.float64, device=x_nc.device)
         for start in range(0, len(x_nc), rows):
@@ -84,26 +97,37 @@ class _Chunked(torch.autograd.Function):
             with torch.enable_grad():
                 leaf = x_nc[part].detach().requires_grad_()
                 loss = loss_of(leaf, part)
-                found = torch.autograd.grad(loss, (leaf, *head))
-            g_x[part] = found[0]
-            torch._foreach_add_(g_head, list(found[1:])) if head else None
+                gradients = torch.autograd.grad(loss, (leaf, *head))
+            g_x[part] = gradients[0]
+            torch._foreach_add_(g_head, list(gradients[1:])) if head else None
             total += loss.detach()
         ctx.save_for_backward(g_x, *g_head)
         return total.to(loss.dtype)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, None, *((one * g).to(one.dtype) for one in ctx.saved_tensors))
+        return (None, None, *((gradient * g).to(gradient.dtype) for gradient in ctx.saved_tensors))
 
 
-def paired_layers(layers: Sequence[int], own: int, others: int) -> dict[int, int]:
-    """Layer of a model with ``own`` layers -> the one as deep in a model with ``others``."""
-    return {layer: max(0, round((layer + 1) * others / own) - 1) for layer in layers}
+def pair_layers(layers: Sequence[int], student_layers: int, teacher_layers: int) -> dict[int, int]:
+    """Pair layers of the student with teacher layers at the same relative depth.
+
+    Args:
+        layers: of the student, from 0.
+        student_layers: number of layers of the student.
+        teacher_layers: number of layers of the teacher.
+
+    Returns:
+        Student layer -> teacher layer.
+    """
+    return {
+        layer: max(0, round((layer + 1) * teacher_layers / student_layers) - 1) for layer in layers
+    }
 
 
 @contextmanager
-def watching(model: Decoder, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Layer -> what it gives [b, t, c] in the forward passes of the block."""
+def capture_layers(model: Decoder, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+    """Capture the outputs [b, t, c] of layers in the forward passes of the block, by layer."""
     seen: dict[int, Tensor] = {}
 
     def noting(layer: int) -> Callable[..., None]:
@@ -121,25 +145,30 @@ def watching(model: Decoder, layers: Sequence[int]) -> Iterator[dict[int, Tensor
 
 
 class Projections(nn.Module):
-    """A matrix a pair of layers, from the student's width to the teacher's."""
+    """Learnt projections from the student's width to the teacher's, one a pair of layers."""
 
-    def __init__(self, pairs: dict[int, int], own: int, others: int) -> None:
+    def __init__(self, pairs: dict[int, int], student_width: int, teacher_width: int) -> None:
         super().__init__()
         self.pairs = pairs
-        self.matrices = nn.ModuleList(Linear(own, others) for _ in pairs)
+        self.matrices = nn.ModuleList(Linear(student_width, teacher_width) for _ in pairs)
 
     def forward(
-        self, own: dict[int, Tensor], others: dict[int, Tensor], share_bt: Tensor
+        self, student_states: dict[int, Tensor], teacher_states: dict[int, Tensor], share_bt: Tensor
     ) -> Tensor:
-        """sum(share * mean square error) of what ``watching`` saw, a mean over the pairs.
+        """sum(share * mean square error) of the hidden states, averaged over the pairs.
 
-        The teacher's states are brought to a root mean square of 1, position by position, so that
+        The teacher's states are scaled to a root mean square of 1, position by position, so that
         every pair and every teacher weighs alike.
+
+        Args:
+            student_states: layer -> states, of ``capture_layers``.
+            teacher_states: the teacher's.
+            share_bt: each position's weight in the sum.
         """
         total = share_bt.new_zeros(())
         for (layer, other), matrix in zip(self.pairs.items(), self.matrices, strict=True):
-            wanted = others[other].float()
-            wanted = F.rms_norm(wanted, wanted.shape[-1:])
-            errors_bt = (matrix(own[layer]).float() - wanted).square().mean(-1)
+            target = teacher_states[other].float()
+            target = F.rms_norm(target, target.shape[-1:])
+            errors_bt = (matrix(student_states[layer]).float() - target).square().mean(-1)
             total = total + (errors_bt * share_bt).sum()
         return total / max(1, len(self.pairs))

@@ -1,7 +1,7 @@
-"""Hand-written gradients for the parts of a training step that eager torch is slow at on a CPU.
+"""Fused autograd functions for the parts of a training step that eager torch is slow at on a CPU.
 
 Each function computes what the plain layers compute, in the dtype it is given, with fewer passes
-over memory; on two cores this doubles the rate of training. Inference and export never come here.
+over memory; on two cores this doubles the rate of training. Inference and export do not use them.
 
 Shapes in names: b batch, t positions, h heads, k kv heads, g query heads a kv head, d head width,
 c model width, v vocabulary, n rows.
@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 CHUNK_LOGITS = 4 * 1024 * 1024
-"""Logits held at once by ``linear_cross_entropy``: 8 MB in bfloat16, which a cache still holds."""
+"""Logits held at once by ``linear_cross_entropy``: 8 MB in bfloat16, which fit a CPU's cache."""
 _GPU_CHUNK_LOGITS = 256 * 1024 * 1024
 """The same on a GPU, whose matmuls want thousands of rows: half a gigabyte."""
 
 
-def _wide(x: Tensor) -> torch.dtype:
-    """The dtype that sums over ``x`` are taken in: float32 at least."""
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """Dtype for sums over ``x``: float32 at least."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     """1 / rms over the last dimension, [..., 1], accumulated in float32 at least."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x))
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_sum_dtype(x))
     inverse: Tensor = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_().to(x.dtype)
     return inverse
 
@@ -50,12 +50,18 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None]:
         normed, inverse, weight = ctx.saved_tensors
         rows = tuple(range(g.ndim - 1))
-        g_weight = (g * normed).sum(rows, dtype=_wide(g))
+        g_weight = (g * normed).sum(rows, dtype=_sum_dtype(g))
         return _norm_backward(g * weight.to(g.dtype), normed, inverse), g_weight, None
 
 
-def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm of the last dimension."""
+def fused_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm of the last dimension.
+
+    Args:
+        x: of any shape.
+        weight: of the last dimension.
+        eps: added to the mean square.
+    """
     out: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return out
 
@@ -79,17 +85,24 @@ class _NormRotate(torch.autograd.Function):
         normed, inverse, direct, crossed, cos, sin = ctx.saved_tensors
         half = g.shape[-1] // 2
         swapped = normed.roll(half, -1)
-        g_direct = ((g * normed).sum(2, keepdim=True, dtype=_wide(g)) * cos).sum((0, 1, 2))
-        g_crossed = ((g * swapped).sum(2, keepdim=True, dtype=_wide(g)) * sin).sum((0, 1, 2))
+        g_direct = ((g * normed).sum(2, keepdim=True, dtype=_sum_dtype(g)) * cos).sum((0, 1, 2))
+        g_crossed = ((g * swapped).sum(2, keepdim=True, dtype=_sum_dtype(g)) * sin).sum((0, 1, 2))
         g_normed = (g * crossed).roll(half, -1).addcmul_(g, direct)
         g_weight = g_direct + g_crossed.roll(half)
         return _norm_backward(g_normed, normed, inverse), g_weight, None, None, None
 
 
-def norm_rotate(
+def fused_norm_rotate(
     x_bthd: Tensor, weight: Tensor, angles_bt1d: tuple[Tensor, Tensor], eps: float
 ) -> Tensor:
-    """RMSNorm of each head, then rotary positions (cos and sin, each [b or 1, t, 1, d/2])."""
+    """RMSNorm of each head, then rotary positions.
+
+    Args:
+        x_bthd: queries or keys.
+        weight: of the norm, [d].
+        angles_bt1d: cos and sin, each [b or 1, t, 1, d/2].
+        eps: added to the mean square.
+    """
     cos, sin = angles_bt1d
     out: Tensor = _NormRotate.apply(  # type: ignore[no-untyped-call]
         x_bthd, weight, cos, sin, eps
@@ -111,7 +124,7 @@ class _Rotate(torch.autograd.Function):
         return (g * crossed).roll(g.shape[-1] // 2, -1).addcmul_(g, direct), None, None
 
 
-def rotate(x_bthd: Tensor, angles_bt1d: tuple[Tensor, Tensor]) -> Tensor:
+def fused_rotate(x_bthd: Tensor, angles_bt1d: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary positions (cos and sin, each [b or 1, t, 1, d/2]) of heads that are not normalised."""
     out: Tensor = _Rotate.apply(x_bthd, *angles_bt1d)  # type: ignore[no-untyped-call]
     return out
@@ -145,17 +158,29 @@ class _Attend(torch.autograd.Function):
         return g_q.view(ctx.size), g_k.view(heads), g_v.view(heads), None
 
 
-def attend(q_bkgtd: Tensor, k_bktd: Tensor, v_bktd: Tensor, bias: Tensor) -> Tensor:
-    """Softmax attention [b, k, g, t, d]; ``bias``, broadcast to [b, k, g, t, t], holds the mask.
+def fused_attend(q_bkgtd: Tensor, k_bktd: Tensor, v_bktd: Tensor, bias: Tensor) -> Tensor:
+    """Softmax attention [b, k, g, t, d].
 
-    The weights are kept for the gradient: meant for sequences of some hundred positions.
+    The attention weights are kept for the gradient: meant for sequences of some hundred positions.
+
+    Args:
+        q_bkgtd: queries.
+        k_bktd: keys.
+        v_bktd: values.
+        bias: the mask in additive form, broadcast to [b, k, g, t, t].
     """
     out: Tensor = _Attend.apply(q_bkgtd, k_bktd, v_bktd, bias)  # type: ignore[no-untyped-call]
     return out
 
 
 def mask_bias(mask: Tensor | None, length: int, like: Tensor) -> Tensor:
-    """A bool mask [b, 1, t, t] (None: causal) as what is added to scores, [b or 1, 1, 1, t, t]."""
+    """Additive form [b or 1, 1, 1, t, t] of a bool mask.
+
+    Args:
+        mask: [b, 1, t, t]; None is causal.
+        length: t.
+        like: a tensor of the scores' dtype and device.
+    """
     if mask is None:
         mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=like.device).tril()
     bias = like.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(like.dtype).min / 2)
@@ -168,7 +193,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         table = weight.to(hidden.dtype)
         rows = max(1, (_GPU_CHUNK_LOGITS if hidden.is_cuda else CHUNK_LOGITS) // len(table))
         g_hidden, g_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        loss = torch.zeros((), dtype=_wide(hidden), device=hidden.device)
+        loss = torch.zeros((), dtype=_sum_dtype(hidden), device=hidden.device)
         for start in range(0, len(hidden), rows):
             part, wanted = hidden[start : start + rows], targets[start : start + rows, None]
             weights = share[start : start + rows, None]
@@ -194,8 +219,13 @@ def linear_cross_entropy(
 ) -> Tensor:
     """sum(share * -log softmax(hidden @ weight.T)[target]), without ever holding all logits.
 
-    The gradient is made on the way forward, chunk by chunk (as in Liger, arXiv:2410.10989).
-    ``share_n`` is each row's weight in the sum, 0 for rows without a target.
+    The gradient is computed in the forward pass, chunk by chunk (as in Liger, arXiv:2410.10989).
+
+    Args:
+        hidden_nc: final hidden states.
+        weight_vc: of the head.
+        targets_n: the next token of each row.
+        share_n: each row's weight in the sum, 0 for rows without a target.
     """
     apply = _LinearCrossEntropy.apply
     out: Tensor = apply(hidden_nc, weight_vc, targets_n, share_n)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Batched sampling with a KV cache. Prompts are padded on the left and masked."""
+"""Batched sampling with a KV cache. Prompts are left-padded and masked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from models.decoder import Cache, Decoder
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """One completion: ``tokens`` end with a stop token unless cut at the limit."""
+class SampledAnswer:
+    """Sampled completion; ``tokens`` end with the stop token unless cut at the limit."""
 
     tokens: list[int]
     logprobs: list[float]
@@ -31,12 +31,15 @@ def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     return ids, real
 
 
-KEEP_AT_LEAST = 7 / 8
-"""Stopped rows leave the batch (a copy of the cache) once fewer than this share still run."""
+COMPACT_BELOW = 7 / 8
+"""Share of running rows below which stopped rows are dropped from the batch.
+
+That copies the cache; a smaller share copies less often and computes more rows in vain.
+"""
 
 
 @torch.inference_mode()
-def generate(
+def generate_answers(
     model: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
@@ -44,12 +47,20 @@ def generate(
     stop: int,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-) -> list[Sampled]:
-    """Sample a completion for each prompt; ``temperature`` 0 is greedy.
+) -> list[SampledAnswer]:
+    """Sample a completion for each prompt.
 
-    ``logprobs`` are those of the distribution sampled from before the temperature (what PPO
-    compares with). Every row draws from random numbers of its own, so what it says does not hang
-    on when the others stop, and two models given equal generators see equal numbers.
+    ``logprobs`` are those of the distribution before the temperature. Every row draws from random
+    numbers of its own, so it does not depend on when the others stop, and two models given equal
+    generators see equal numbers.
+
+    Args:
+        model: samples in its ``compute`` dtype.
+        prompts: token ids.
+        max_new: tokens a completion, at most.
+        stop: token that ends a completion.
+        temperature: of the sampling; 0 is greedy.
+        generator: on the CPU; None takes torch's own.
     """
     device = model.embed_tokens.weight.device
     ids, real = (tensor.to(device) for tensor in pad_left(prompts))
@@ -67,14 +78,14 @@ def generate(
     lengths = torch.full((len(prompts),), max_new, device=device)
     for step in range(max_new):
         scores = model.logits(hidden).float().log_softmax(-1)
-        drawn = _draw(scores, temperature, None if chance is None else chance[rows, step])
+        drawn = _sample_tokens(scores, temperature, None if chance is None else chance[rows, step])
         tokens[rows[going], step] = drawn[going]
         logprobs[rows[going], step] = scores.gather(1, drawn[:, None])[going, 0]
         lengths[rows[going & (drawn == stop)]] = step + 1
         going = going & (drawn != stop)
         if not going.any() or step + 1 == max_new:
             break
-        if going.sum() < KEEP_AT_LEAST * len(rows):
+        if going.sum() < COMPACT_BELOW * len(rows):
             cache.keep(going)
             rows, drawn, position, real = rows[going], drawn[going], position[going], real[going]
             going = going[going]
@@ -83,14 +94,16 @@ def generate(
         mask = real[:, None, None, :]
         ids, positions = drawn[:, None], position[:, None]
         hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)[:, -1]
-    return _sampled(tokens, logprobs, lengths, stop)
+    return _split_answers(tokens, logprobs, lengths, stop)
 
 
-def _sampled(tokens: Tensor, logprobs: Tensor, lengths: Tensor, stop: int) -> list[Sampled]:
-    """What each row [b, t] said in its first ``lengths`` [b] tokens."""
+def _split_answers(
+    tokens: Tensor, logprobs: Tensor, lengths: Tensor, stop: int
+) -> list[SampledAnswer]:
+    """Completions of the rows [b, t], each of its first ``lengths`` [b] tokens."""
     rows = zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
     return [
-        Sampled(row[:length], probs[:length], bool(length) and row[length - 1] == stop)
+        SampledAnswer(row[:length], probs[:length], bool(length) and row[length - 1] == stop)
         for row, probs, length in rows
     ]
 
@@ -99,17 +112,17 @@ def _prefill(model: Decoder, ids: Tensor, real: Tensor, cache: Cache) -> tuple[T
     """(hidden state [b, c], position [b]) of each prompt's last token."""
     start = ids.shape[1]
     causal = real.new_ones(start, start).tril()
-    # A padding query sees itself, so that its softmax is not empty.
+    # A padding query sees itself, so that its softmax is not over nothing.
     mask = (causal & real[:, None, None, :]) | real.new_ones(start).diag()
     positions = (real.cumsum(1) - 1).clamp(min=0)
     hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)
     return hidden[:, -1], positions[:, -1]
 
 
-def _draw(scores: Tensor, temperature: float, chance: Tensor | None) -> Tensor:
-    """A token a row: the likeliest, or where ``chance`` [b] in [0, 1) falls in the distribution."""
+def _sample_tokens(scores: Tensor, temperature: float, chance: Tensor | None) -> Tensor:
+    """One token a row by inverse transform sampling with ``chance`` [b] in [0, 1); None: argmax."""
     if chance is None:
         return scores.argmax(-1)
-    reached = (scores / temperature).softmax(-1).cumsum(-1)
-    at = torch.searchsorted(reached, chance[:, None] * reached[:, -1:], right=True)[:, 0]
+    cumulative = (scores / temperature).softmax(-1).cumsum(-1)
+    at = torch.searchsorted(cumulative, chance[:, None] * cumulative[:, -1:], right=True)[:, 0]
     return at.clamp(max=scores.shape[-1] - 1)

@@ -35,17 +35,17 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor, fast: bool = False) -> Tensor:
         if fast:
-            return fused_autograd.norm(x, self.weight, self.eps)
+            return fused_autograd.fused_norm(x, self.weight, self.eps)
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
 
 
-def gated(activation: Activation) -> bool:
-    """Whether an MLP has a gate beside its first matrix."""
+def is_gated(activation: Activation) -> bool:
+    """True where an MLP has a gate beside its first matrix."""
     return activation != "relu2"
 
 
-def activate(gate: Tensor, activation: Activation) -> Tensor:
-    """What the gate (or, without one, the first matrix) is put through."""
+def apply_activation(gate: Tensor, activation: Activation) -> Tensor:
+    """Activation of the gate or, without one, of the first matrix's output."""
     if activation == "swiglu":
         return F.silu(gate)
     if activation == "geglu":
@@ -59,15 +59,15 @@ class MLP(nn.Module):
     def __init__(self, width: int, hidden: int, activation: Activation) -> None:
         super().__init__()
         self.activation = activation
-        self.gate_proj = Linear(width, hidden) if gated(activation) else None
+        self.gate_proj = Linear(width, hidden) if is_gated(activation) else None
         self.up_proj = Linear(width, hidden)
         self.down_proj = Linear(hidden, width)
 
     def forward(self, x_btc: Tensor) -> Tensor:
         if self.gate_proj is None:
-            inner = activate(self.up_proj(x_btc), self.activation)
+            inner = apply_activation(self.up_proj(x_btc), self.activation)
         else:
-            inner = activate(self.gate_proj(x_btc), self.activation) * self.up_proj(x_btc)
+            inner = apply_activation(self.gate_proj(x_btc), self.activation) * self.up_proj(x_btc)
         out: Tensor = self.down_proj(inner)
         return out
 

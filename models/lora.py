@@ -2,8 +2,8 @@
 
     y = W x + scale B A x    scale: alpha / rank, or alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732)
 
-Only A and B learn. B begins at zero, so an adapted model begins as the model it was made of. What
-is wrapped may be a plain layer or one in four bits (``models/quantized_linear.py``).
+Only A and B are trained. B starts at zero, so an adapted model starts as the original. The wrapped
+layer may be a plain one or one in four bits (``models/quantized_linear.py``).
 
 Shapes in names: r rank, o outputs, i inputs.
 """
@@ -27,8 +27,8 @@ ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
-class Lora:
-    """Which layers are adapted, and how."""
+class LoraSpec:
+    """Specification of adapters: layers, rank, scale and dropout."""
 
     rank: int = 8
     alpha: float = 16.0
@@ -39,11 +39,11 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """What B A x is multiplied by."""
+        """Factor on B A x."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
-class Factor(nn.Module):
+class LoraFactor(nn.Module):
     """One of the two matrices. No ``nn.Linear``, so that Muon does not orthogonalise it."""
 
     def __init__(self, weight: Tensor) -> None:
@@ -54,14 +54,14 @@ class Factor(nn.Module):
 class LoraLinear(nn.Module):
     """A linear layer with an adapter; ``base`` is frozen."""
 
-    def __init__(self, base: nn.Linear | Nf4Linear, spec: Lora) -> None:
+    def __init__(self, base: nn.Linear | Nf4Linear, spec: LoraSpec) -> None:
         super().__init__()
         self.base: nn.Linear | Nf4Linear = base.requires_grad_(False)
         self.scale, self.dropout = spec.scale, spec.dropout
         a_ri = torch.empty(spec.rank, base.in_features)
         nn.init.kaiming_uniform_(a_ri, a=math.sqrt(5))
-        self.lora_A = Factor(a_ri)
-        self.lora_B = Factor(torch.zeros(base.out_features, spec.rank))
+        self.lora_A = LoraFactor(a_ri)
+        self.lora_B = LoraFactor(torch.zeros(base.out_features, spec.rank))
         self._aside: tuple[nn.Linear | Nf4Linear, ...] = ()
         self.train(base.training)
 
@@ -75,25 +75,25 @@ class LoraLinear(nn.Module):
 
     @property
     def merged(self) -> bool:
-        """Whether ``base`` holds the adapter already."""
+        """True where the adapter is merged into ``base``."""
         return bool(self._aside)
 
     @property
     def delta_oi(self) -> Tensor:
-        """What the adapter adds to the weight."""
+        """Low-rank update B A times the scale, [o, i]."""
         return self.lora_B.weight @ self.lora_A.weight * self.scale
 
     @property
     def weight(self) -> Tensor:
-        """The weight of base and adapter together [o, i]; gradients reach the adapter.
+        """Effective weight [o, i] of base and adapter, without dropout; gradients reach the adapter.
 
-        For whoever multiplies with a layer's weight without calling the layer. Dropout is not in.
+        For code that multiplies with a layer's weight without calling the layer.
         """
         return self.base.weight if self.merged else self.base.weight + self.delta_oi
 
     @torch.no_grad()
     def dense(self) -> nn.Linear:
-        """A plain layer, float32, that computes what this one computes without dropout."""
+        """A plain float32 layer that computes the same, without dropout."""
         if self.merged:
             assert isinstance(self.base, nn.Linear)
             return self.base
@@ -102,24 +102,24 @@ class LoraLinear(nn.Module):
         return layer
 
     def merge(self) -> None:
-        """Compute with one matrix; the base is kept aside, so ``unmerge`` is exact."""
+        """Compute with one matrix; the base is kept aside, so ``unmerge_adapters`` is exact."""
         if not self.merged:
             self._aside, self.base = (self.base,), self.dense().requires_grad_(False)
 
     def unmerge(self) -> None:
-        """Undo ``merge``."""
+        """Undo ``merge_adapters``."""
         if self.merged:
             (self.base,), self._aside = self._aside, ()
 
 
-def adapt(model: nn.Module, spec: Lora) -> list[str]:
-    """Freeze ``model`` and put adapters on the layers that the targets name; their names.
+def add_lora(model: nn.Module, spec: LoraSpec) -> list[str]:
+    """Freeze ``model`` and add adapters to the layers that the targets name; returns their names.
 
     Raises:
         ValueError: a target names no linear layer, the rank is larger than a matrix, or a layer
             shares its weight. Nothing is changed then.
     """
-    names = check(model, spec)
+    names = check_lora(model, spec)
     model.requires_grad_(False)
     for name in names:
         base = model.get_submodule(name)
@@ -128,49 +128,49 @@ def adapt(model: nn.Module, spec: Lora) -> list[str]:
     return names
 
 
-def check(model: nn.Module, spec: Lora) -> list[str]:
-    """Names of the layers that ``adapt`` would adapt.
+def check_lora(model: nn.Module, spec: LoraSpec) -> list[str]:
+    """Names of the layers that ``add_lora`` would adapt.
 
     Raises:
-        ValueError: as ``adapt``.
+        ValueError: as ``add_lora``.
     """
-    names = matching(model, spec.targets)
+    names = match_linears(model, spec.targets)
     for name in names:
-        _check(model, name, spec.rank)
+        _check_layer(model, name, spec.rank)
     return names
 
 
-def linears(model: nn.Module) -> list[str]:
+def linear_names(model: nn.Module) -> list[str]:
     """Names of the layers that can take an adapter."""
     kinds = nn.Linear | Nf4Linear
     return [name for name, module in model.named_modules() if isinstance(module, kinds)]
 
 
-def matching(model: nn.Module, targets: Sequence[str]) -> list[str]:
+def match_linears(model: nn.Module, targets: Sequence[str]) -> list[str]:
     """Names of the linear layers that any target names, in the model's order.
 
     Raises:
         ValueError: a target names none; says what there is.
     """
-    there = linears(model)
-    found: set[str] = set()
+    available = linear_names(model)
+    matched: set[str] = set()
     for target in targets:
-        named = {name for name in there if _names(target, name)}
+        named = {name for name in available if _is_named_by(target, name)}
         if not named:
-            kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in there))
-            example = f", each by its whole name too, such as {there[0]}" if there else ""
+            kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in available))
+            example = f", each by its whole name too, such as {available[0]}" if available else ""
             raise ValueError(f"{target!r} names no linear layer; there are {kinds}{example}")
-        found |= named
-    return [name for name in there if name in found]
+        matched |= named
+    return [name for name in available if name in matched]
 
 
-def _names(target: str, name: str) -> bool:
+def _is_named_by(target: str, name: str) -> bool:
     if target == ALL_LINEAR:
         return name.rpartition(".")[2] != "lm_head"
     return name == target or name.endswith(f".{target}") or fnmatch.fnmatchcase(name, target)
 
 
-def _check(model: nn.Module, name: str, rank: int) -> None:
+def _check_layer(model: nn.Module, name: str, rank: int) -> None:
     layer = model.get_submodule(name)
     assert isinstance(layer, nn.Linear | Nf4Linear)
     if rank > min(layer.in_features, layer.out_features):
@@ -186,48 +186,48 @@ def _check(model: nn.Module, name: str, rank: int) -> None:
                 )
 
 
-def adapters(model: nn.Module) -> dict[str, LoraLinear]:
+def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
     """Name -> adapted layer."""
     return {n: m for n, m in model.named_modules() if isinstance(m, LoraLinear)}
 
 
-class Learning(nn.Module):
-    """The adapters' matrices alone, as one module: what is trained and saved of the model."""
+class AdapterParameters(nn.Module):
+    """Matrices of all adapters as one module: the part of the model that is trained and saved."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        for name, layer in adapters(model).items():
+        for name, layer in lora_layers(model).items():
             pair = nn.ModuleDict({"lora_A": layer.lora_A, "lora_B": layer.lora_B})
             self.add_module(name.replace(".", ":"), pair)
 
 
-def factors(model: nn.Module) -> dict[str, Tensor]:
+def lora_tensors(model: nn.Module) -> dict[str, Tensor]:
     """``NAME.lora_A.weight`` [r, i] and ``NAME.lora_B.weight`` [o, r] of every adapted layer."""
-    found: dict[str, Tensor] = {}
-    for name, layer in adapters(model).items():
-        found[f"{name}.lora_A.weight"] = layer.lora_A.weight
-        found[f"{name}.lora_B.weight"] = layer.lora_B.weight
-    return found
+    tensors: dict[str, Tensor] = {}
+    for name, layer in lora_layers(model).items():
+        tensors[f"{name}.lora_A.weight"] = layer.lora_A.weight
+        tensors[f"{name}.lora_B.weight"] = layer.lora_B.weight
+    return tensors
 
 
-def merge(model: nn.Module) -> None:
-    """Let every adapted layer compute with one matrix; ``unmerge`` undoes it exactly."""
-    for layer in adapters(model).values():
+def merge_adapters(model: nn.Module) -> None:
+    """Merge every adapter into its layer; ``unmerge_adapters`` undoes it exactly."""
+    for layer in lora_layers(model).values():
         layer.merge()
 
 
-def unmerge(model: nn.Module) -> None:
-    """Undo ``merge``."""
-    for layer in adapters(model).values():
+def unmerge_adapters(model: nn.Module) -> None:
+    """Undo ``merge_adapters``."""
+    for layer in lora_layers(model).values():
         layer.unmerge()
 
 
-def bake(model: nn.Module) -> None:
-    """Make the adapted model a plain one for good: float32, without adapters, unfrozen.
+def merge_and_unload(model: nn.Module) -> None:
+    """Merge all adapters and remove them: a plain float32 model, unfrozen.
 
-    Layers in four bits become what they stood for: the adapter was learnt on top of that.
+    Layers in four bits become their dequantized values, on which the adapter was trained.
     """
-    for name, layer in adapters(model).items():
+    for name, layer in lora_layers(model).items():
         model.set_submodule(name, layer.dense())
     widen_linears(model)
     model.requires_grad_(True)

@@ -1,11 +1,11 @@
-"""A mixture of experts: a router sends each token to its best experts, which are multiplied in
-groups; a shared expert, where there is one, takes every token.
+"""Mixture of experts (MoE): a router sends each token to its top experts, computed by grouped
+matrix products; a shared expert, where there is one, takes every token.
 
 Routing is that of ``Qwen3MoeForCausalLM`` and ``MixtralForCausalLM``: softmax over all experts in
 float32, the best k, their weights scaled to 1 where ``norm_topk``. Names are theirs too.
 
 Balance: Switch's loss (arXiv:2101.03961, equation 4), taken over each row of a batch, so that the
-sum over a batch does not hang on how it was cut; or a bias on the choice (2408.15664), moved
+sum over a batch does not depend on how it was split; or a bias on the choice (2408.15664), updated
 by ``Router.rebalance`` after a step. Capacity is not limited: no token is dropped.
 
 Shapes in names: b batch, t positions, n tokens, a active experts, e experts, c model width,
@@ -20,31 +20,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers import MLP, activate, gated, soft_cap
-from models.shape import Activation, DecoderShape, Experts
+from models.layers import MLP, apply_activation, is_gated, soft_cap
+from models.shape import Activation, DecoderShape, ExpertsShape
 
-_ALIGNED = 8
+_ALIGNMENT = 8
 """Sixteen bytes of bfloat16: rows that the grouped kernel of a GPU can read."""
 
 
 @dataclass(frozen=True)
 class Routing:
-    """Where one layer sent the tokens of a batch."""
+    """Routing decisions of one layer for a batch."""
 
     router: Router
     odds_bte: Tensor
     """Softmax over the experts, float32."""
     chosen_bta: Tensor
-    """Numbers of the experts."""
+    """Indices of the chosen experts."""
 
     @property
     def counts_e(self) -> Tensor:
-        """Tokens that each expert was given, int64."""
-        return _counts(self.chosen_bta.flatten(), self.odds_bte.shape[-1])
+        """Number of tokens of each expert, int64."""
+        return _count_experts(self.chosen_bta.flatten(), self.odds_bte.shape[-1])
 
     def counted(self, real_bt: Tensor) -> Tensor:
-        """The same of some positions alone."""
-        return _counts(self.chosen_bta[real_bt].flatten(), self.odds_bte.shape[-1])
+        """Number of tokens of each expert, of the positions in ``real_bt`` alone."""
+        return _count_experts(self.chosen_bta[real_bt].flatten(), self.odds_bte.shape[-1])
 
     def balance_loss(self, share_bt: Tensor) -> Tensor:
         """experts * sum(fraction of tokens * mean odds), 1 where balanced; rows by their share.
@@ -63,10 +63,10 @@ class Routing:
 
 
 class Routings:
-    """What the routers of one pass decided, layer by layer.
+    """Routing decisions of one forward pass, layer by layer.
 
-    No list: whoever rebuilds a layer's inputs (FSDP does, where they hold tensors) copies lists,
-    and the layers would write into copies.
+    Not a list: FSDP rebuilds a layer's inputs where they hold tensors, which copies lists, and the
+    layers would write into copies.
     """
 
     def __init__(self) -> None:
@@ -74,11 +74,11 @@ class Routings:
 
 
 class Router(nn.Module):
-    """Scores every expert for a token and picks the best."""
+    """Router: scores every expert for a token and picks the top ones."""
 
     load_e: Tensor
 
-    def __init__(self, width: int, experts: Experts) -> None:
+    def __init__(self, width: int, experts: ExpertsShape) -> None:
         super().__init__()
         self.experts = experts
         self.weight = nn.Parameter(torch.empty(experts.count, width))
@@ -101,16 +101,16 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def note(self, counts_e: Tensor) -> None:
-        """Count a micro-batch of a step, for ``rebalance``."""
+        """Add the token counts of a micro-batch, for ``rebalance``."""
         if self.choice_bias is not None:
             self.load_e += counts_e
 
     @torch.no_grad()
     def rebalance(self, moved: bool = True) -> None:
-        """Raise the bias of experts that got too few tokens of the step, lower that of the others.
+        """Raise the bias of experts with too few tokens in the step, lower that of the others.
 
-        Loads are summed over all ranks, so that each moves its bias alike. Where the step did not
-        move the weights, they are forgotten.
+        Loads are summed over all ranks, so that each updates its bias alike. Where the step did not
+        move the weights, they are dropped.
         """
         if self.choice_bias is None:
             return
@@ -130,10 +130,10 @@ class ExpertStack(nn.Module):
     Without a gate the first is [e, i, c].
     """
 
-    def __init__(self, width: int, experts: Experts, activation: Activation) -> None:
+    def __init__(self, width: int, experts: ExpertsShape, activation: Activation) -> None:
         super().__init__()
         self.activation = activation
-        inner = experts.hidden * (2 if gated(activation) else 1)
+        inner = experts.hidden * (2 if is_gated(activation) else 1)
         self.gate_up_proj = nn.Parameter(torch.empty(experts.count, inner, width))
         self.down_proj = nn.Parameter(torch.empty(experts.count, width, experts.hidden))
 
@@ -143,9 +143,9 @@ class ExpertStack(nn.Module):
 
 
 class MoE(nn.Module):
-    """The mixture in place of an MLP."""
+    """Mixture of experts in place of an MLP."""
 
-    def __init__(self, shape: DecoderShape, experts: Experts) -> None:
+    def __init__(self, shape: DecoderShape, experts: ExpertsShape) -> None:
         super().__init__()
         activation = shape.extras.activation
         self.gate = Router(shape.width, experts)
@@ -171,23 +171,36 @@ class MoE(nn.Module):
 def expert_mlp(
     x_nc: Tensor, up_eoc: Tensor, down_eci: Tensor, counts_e: Tensor, activation: Activation
 ) -> Tensor:
-    """Tokens, sorted by expert, each through its expert's MLP: [n, c] -> [n, c]."""
+    """Apply to each token its expert's MLP: [n, c] -> [n, c].
+
+    Args:
+        x_nc: tokens, sorted by expert.
+        up_eoc: first matrices, with a gate [e, 2i, c].
+        down_eci: second matrices.
+        counts_e: tokens of each expert.
+        activation: of the gate.
+    """
     inner = grouped_linear(x_nc, up_eoc.to(x_nc.dtype), counts_e)
-    if gated(activation):
+    if is_gated(activation):
         gate, up = inner.chunk(2, dim=-1)
-        inner = activate(gate, activation) * up
+        inner = apply_activation(gate, activation) * up
     else:
-        inner = activate(inner, activation)
+        inner = apply_activation(inner, activation)
     return grouped_linear(inner, down_eci.to(x_nc.dtype), counts_e)
 
 
 def grouped_linear(x_nc: Tensor, weight_eoc: Tensor, counts_e: Tensor) -> Tensor:
-    """Rows, sorted by expert, each times its expert's matrix: [n, c] -> [n, o].
+    """Multiply each row by its expert's matrix: [n, c] -> [n, o].
 
-    One grouped kernel on a GPU in bfloat16; elsewhere segment by segment, to the same numbers.
+    One grouped kernel on a GPU in bfloat16; elsewhere segment by segment, with the same numbers.
+
+    Args:
+        x_nc: rows, sorted by expert.
+        weight_eoc: a matrix for each expert.
+        counts_e: rows of each expert.
     """
     _, outputs, inputs = weight_eoc.shape
-    aligned = inputs % _ALIGNED == 0 and outputs % _ALIGNED == 0
+    aligned = inputs % _ALIGNMENT == 0 and outputs % _ALIGNMENT == 0
     if x_nc.is_cuda and x_nc.dtype == torch.bfloat16 and aligned:
         return F.grouped_mm(x_nc, weight_eoc.mT, offs=counts_e.cumsum(0).to(torch.int32))
     segments = torch.split(x_nc, counts_e.tolist())
@@ -196,6 +209,6 @@ def grouped_linear(x_nc: Tensor, weight_eoc: Tensor, counts_e: Tensor) -> Tensor
     )
 
 
-def _counts(chosen: Tensor, experts: int) -> Tensor:
+def _count_experts(chosen: Tensor, experts: int) -> Tensor:
     counts = torch.zeros(experts, dtype=torch.int64, device=chosen.device)
     return counts.scatter_add_(0, chosen, torch.ones_like(chosen))

@@ -1,4 +1,4 @@
-"""In which dtype a model computes; its weights stay float32. Torch is imported when asked."""
+"""Compute precision of a model; its weights stay float32. Imports torch when called."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def dtype_of(precision: Precision, device: str = "cpu") -> torch.dtype:
-    """bfloat16 or float32; ``auto`` is bfloat16 where the device multiplies it natively."""
+def resolve_dtype(precision: Precision, device: str = "cpu") -> torch.dtype:
+    """Resolve a precision; ``auto`` is bfloat16 where the device multiplies it natively."""
     import torch
 
     if precision == "auto":
@@ -29,11 +29,17 @@ def dtype_of(precision: Precision, device: str = "cpu") -> torch.dtype:
 
 
 @contextmanager
-def computing(model: Decoder, precision: Precision, device: str = "cpu") -> Iterator[None]:
-    """Let ``model`` compute in the dtype of ``precision`` for a while."""
-    before = model.compute
-    model.compute = dtype_of(precision, device)
+def compute_in(model: Decoder, precision: Precision, device: str = "cpu") -> Iterator[None]:
+    """Set the compute dtype of a model within a context.
+
+    Args:
+        model: restored afterwards.
+        precision: of activations.
+        device: type of the model's device, ``cpu`` or ``cuda``.
+    """
+    dtype_before = model.compute
+    model.compute = resolve_dtype(precision, device)
     try:
         yield
     finally:
-        model.compute = before
+        model.compute = dtype_before

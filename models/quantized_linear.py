@@ -1,4 +1,4 @@
-"""Linear layers whose frozen weights are held in four bits and widened for each product.
+"""Linear layers with frozen weights in four bits (NF4), dequantized for each product.
 
 NF4 with double quantisation (QLoRA, Dettmers et al. 2023, arXiv:2305.14314): a weight is one of 16
 quantiles of a normal distribution times the largest magnitude of its block of 64; the blocks'
@@ -42,11 +42,13 @@ NF4 = (
 )
 """The published code book (appendix E of the paper)."""
 BLOCK, SCALES = 64, 256
+"""Weights that share a scale, and scales that share a float32, as in the paper."""
 _LARGEST_FP8 = 448.0
+"""Largest finite value of float8_e4m3fn."""
 
 
 @functools.cache
-def _book(device: torch.device) -> tuple[Tensor, Tensor]:
+def _code_book(device: torch.device) -> tuple[Tensor, Tensor]:
     """(bounds between neighbouring codes [15], values of both codes of a byte [256, 2])."""
     values = torch.tensor(NF4, device=device)
     byte = torch.arange(256, device=device)
@@ -55,17 +57,17 @@ def _book(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What ``pack`` makes of a tensor."""
+class Nf4Values:
+    """Tensor in NF4: codes and doubly quantized scales."""
 
     codes: Tensor
     """uint8 [b * 32]: two codes a byte, the first in the high half."""
     scales_b: Tensor
     """float8_e4m3fn."""
     steps_s: Tensor
-    """float32: what a block of scales is multiplied by."""
+    """float32: factor on each block of scales."""
     mean: Tensor
-    """float32: what is added to every scale."""
+    """float32: mean of the scales, added to each."""
 
     @property
     def widened_b(self) -> Tensor:
@@ -74,10 +76,10 @@ class Packed:
         return self.scales_b.float() * steps_b + self.mean
 
 
-def pack(values: Tensor) -> Packed:
-    """Any tensor in four bits; a rest shorter than a block is filled up with zeros.
+def quantize_nf4(values: Tensor) -> Nf4Values:
+    """Quantize a tensor to NF4; an incomplete last block is padded with zeros.
 
-    Each code is the nearest under the scale that will be read, its rounding included.
+    Each code is the nearest under the scale as it will be read, its rounding included.
     """
     flat = values.detach().float().flatten()
     blocks = F.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
@@ -87,22 +89,24 @@ def pack(values: Tensor) -> Packed:
     steps_s = (centred.abs().amax(1) / _LARGEST_FP8).clamp_min(torch.finfo(torch.float32).tiny)
     scales = (centred / steps_s[:, None]).clamp(-_LARGEST_FP8, _LARGEST_FP8)
     scales_b = scales.to(torch.float8_e4m3fn).flatten()[: len(largest_b)]
-    empty = Packed(torch.empty(0), scales_b, steps_s, mean)
+    empty = Nf4Values(torch.empty(0), scales_b, steps_s, mean)
     widened_b1 = empty.widened_b[:, None]
     shares = torch.where(widened_b1 == 0, 0.0, blocks / widened_b1)
-    codes = torch.bucketize(shares.contiguous(), _book(values.device)[0]).to(torch.uint8).flatten()
-    return Packed(codes[0::2] << 4 | codes[1::2], scales_b, steps_s, mean)
+    codes = (
+        torch.bucketize(shares.contiguous(), _code_book(values.device)[0]).to(torch.uint8).flatten()
+    )
+    return Nf4Values(codes[0::2] << 4 | codes[1::2], scales_b, steps_s, mean)
 
 
-def unpack(packed: Packed, shape: torch.Size) -> Tensor:
-    """The values that ``packed`` stands for, float32."""
-    pairs = _book(packed.codes.device)[1][packed.codes.int()]
+def dequantize_nf4(packed: Nf4Values, shape: torch.Size) -> Tensor:
+    """Dequantize to float32."""
+    pairs = _code_book(packed.codes.device)[1][packed.codes.int()]
     values = pairs.view(-1, BLOCK) * packed.widened_b[:, None]
     return values.flatten()[: math.prod(shape)].view(shape)
 
 
 class Nf4Linear(nn.Module):
-    """A linear layer with a frozen weight in four bits; gradients pass through to its input."""
+    """Linear layer with a frozen weight in four bits; gradients flow to its input."""
 
     codes: Tensor
     scales: Tensor
@@ -113,7 +117,7 @@ class Nf4Linear(nn.Module):
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        packed = pack(layer.weight)
+        packed = quantize_nf4(layer.weight)
         self.register_buffer("codes", packed.codes)
         self.register_buffer("scales", packed.scales_b)
         self.register_buffer("steps", packed.steps_s)
@@ -123,16 +127,16 @@ class Nf4Linear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight as it is computed with, float32 [o, i], made anew at each call."""
-        packed = Packed(self.codes, self.scales, self.steps, self.mean)
-        return unpack(packed, torch.Size((self.out_features, self.in_features)))
+        """Dequantized weight, float32 [o, i], computed anew at each call."""
+        packed = Nf4Values(self.codes, self.scales, self.steps, self.mean)
+        return dequantize_nf4(packed, torch.Size((self.out_features, self.in_features)))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _Product.apply(x, self)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias.to(x.dtype)
 
     def dense(self) -> nn.Linear:
-        """A plain layer of the same values, float32."""
+        """A plain float32 layer with the dequantized weight."""
         with torch.device("meta"):
             if self.bias is None:
                 layer: nn.Linear = Linear(self.in_features, self.out_features)
@@ -144,7 +148,7 @@ class Nf4Linear(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """x @ weight.T that keeps no widened weight for the gradient but widens it once more."""
+    """x @ weight.T that dequantizes the weight again for the gradient instead of keeping it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Nf4Linear) -> Tensor:
@@ -157,7 +161,7 @@ class _Product(torch.autograd.Function):
 
 
 def quantize_linears(model: nn.Module, leave: Collection[str] = ("lm_head",)) -> list[str]:
-    """Hold every linear layer in four bits but those to ``leave``; names of those held so."""
+    """Quantize all linear layers except those in ``leave``, in place; returns their names."""
     layers = {
         name: module
         for name, module in model.named_modules()
@@ -169,9 +173,9 @@ def quantize_linears(model: nn.Module, leave: Collection[str] = ("lm_head",)) ->
 
 
 def widen_linears(model: nn.Module) -> None:
-    """Put a plain float32 layer in the place of every one that is held in four bits."""
-    held = [name for name, module in model.named_modules() if isinstance(module, Nf4Linear)]
-    for name in held:
+    """Replace every layer in four bits by a plain float32 layer of the same values."""
+    names = [name for name, module in model.named_modules() if isinstance(module, Nf4Linear)]
+    for name in names:
         module = model.get_submodule(name)
         assert isinstance(module, Nf4Linear)
         model.set_submodule(name, module.dense())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class ScalarHead(nn.Module):
-    """One number a vector: a value a position (PPO), or the reward of an answer's features."""
+    """Linear head with one output: PPO's value of a position, or the reward of features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

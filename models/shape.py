@@ -1,4 +1,4 @@
-"""Shapes: frozen dataclasses, free of torch, so that a config can hold one cheaply."""
+"""Shapes of decoders: frozen dataclasses, free of torch, so that a config can hold one cheaply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HfClass = Literal[
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How rotary frequencies are stretched for a context longer than was trained.
+    """Scaling of rotary frequencies for a context longer than the one that was trained.
 
     ``linear`` divides them (arXiv:2306.15595), ``yarn`` divides the slow ones and makes attention
     sharper (arXiv:2309.00071), ``llama3`` divides the slow ones (arXiv:2407.21783).
@@ -57,7 +57,7 @@ class RopeScaling:
 
 
 @dataclass(frozen=True)
-class Experts:
+class ExpertsShape:
     """A mixture of experts in place of every layer's MLP.
 
     Raises:
@@ -72,14 +72,14 @@ class Experts:
     shared: int = 0
     """Hidden width of an expert that every token passes; 0 is none."""
     norm_topk: bool = True
-    """Whether the weights of a token's experts are scaled to a sum of 1."""
+    """Scale the weights of a token's experts to a sum of 1."""
     balance: Balance = "loss"
     """``loss``: Switch's auxiliary loss (arXiv:2101.03961); ``bias``: a bias on the choice, moved
     after each step, without a loss (arXiv:2408.15664)."""
     coefficient: float = 0.01
-    """Of the auxiliary loss."""
+    """Weight of the auxiliary loss."""
     speed: float = 0.001
-    """How far a bias moves after a step."""
+    """Amount by which a bias changes after a step."""
     router_cap: float | None = None
     """Bound of the router's logits, cap * tanh(x / cap)."""
 
@@ -96,8 +96,8 @@ class Experts:
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What no class of transformers here holds; needs ``mode: research``."""
+class ShapeExtras:
+    """Features that no supported class of transformers has; they need ``mode: research``."""
 
     activation: Activation = "swiglu"
     """``relu2``: relu squared without a gate (arXiv:2109.08668); ``geglu``: GELU as gate."""
@@ -141,10 +141,10 @@ class DecoderShape:
     """Positions that a query sees, its own among them; None is all before it."""
     full_layers: tuple[int, ...] = ()
     """Layers, from 0, that see everything although there is a window."""
-    experts: Experts | None = None
+    experts: ExpertsShape | None = None
     """None is a dense MLP of ``hidden``."""
     mode: Mode = "exportable"
-    extras: Extras = Extras()
+    extras: ShapeExtras = ShapeExtras()
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden"):
@@ -180,10 +180,10 @@ class DecoderShape:
     @property
     def unexportable(self) -> tuple[str, ...]:
         """Fields with their values that ``hf_class`` has no place for."""
-        return tuple(_beyond(self))
+        return tuple(_unexportable_features(self))
 
     def windowed(self, layer: int) -> bool:
-        """Whether this layer sees no more than ``window``."""
+        """True where this layer sees no more than ``window``."""
         return self.window is not None and layer not in self.full_layers
 
     @property
@@ -193,7 +193,7 @@ class DecoderShape:
 
     @property
     def active_parameters(self) -> int:
-        """Of these, what one token meets: of the experts only its own."""
+        """Number of parameters that one token uses: of the experts only its own."""
         return self._counted(self.experts.active if self.experts else 0)
 
     def _counted(self, experts: int) -> int:
@@ -210,21 +210,23 @@ class DecoderShape:
 
     def _mlp(self, experts: int) -> int:
         matrices = 2 if self.extras.activation == "relu2" else 3
-        given = self.experts
-        if given is None:
+        experts_shape = self.experts
+        if experts_shape is None:
             return matrices * self.width * self.hidden
-        router = given.count * (self.width + (given.balance == "bias"))
-        return router + matrices * self.width * (experts * given.hidden + given.shared)
+        router = experts_shape.count * (self.width + (experts_shape.balance == "bias"))
+        return router + matrices * self.width * (
+            experts * experts_shape.hidden + experts_shape.shared
+        )
 
 
-def _beyond(shape: DecoderShape) -> Iterator[str]:
-    for field in fields(Extras):
+def _unexportable_features(shape: DecoderShape) -> Iterator[str]:
+    for field in fields(ShapeExtras):
         value = getattr(shape.extras, field.name)
         if value != field.default:
             yield f"extras.{field.name} {value}"
     experts = shape.experts
     if experts is None:
-        yield from _beyond_dense(shape)
+        yield from _unexportable_dense(shape)
         return
     if experts.shared:
         yield f"experts.shared {experts.shared}"
@@ -238,7 +240,7 @@ def _beyond(shape: DecoderShape) -> Iterator[str]:
         yield f"full_layers {list(shape.full_layers)}"
 
 
-def _beyond_dense(shape: DecoderShape) -> Iterator[str]:
+def _unexportable_dense(shape: DecoderShape) -> Iterator[str]:
     if shape.qk_norm:
         return
     if shape.window is not None:
@@ -247,18 +249,18 @@ def _beyond_dense(shape: DecoderShape) -> Iterator[str]:
         yield f"width {shape.width}, no multiple of heads {shape.heads}"
 
 
-def shape_from(values: Mapping[str, Any]) -> DecoderShape:
-    """A shape from what ``asdict`` made of it and JSON gave back; what is missing is default.
+def shape_from_json(values: Mapping[str, Any]) -> DecoderShape:
+    """Read a shape from the JSON of its ``asdict``; missing fields take their defaults.
 
     Raises:
         TypeError: an unknown field.
         ValueError: a value that is not allowed.
     """
-    given = dict(values)
-    nested = {"rope": RopeScaling, "experts": Experts, "extras": Extras}
+    fields_given = dict(values)
+    nested = {"rope": RopeScaling, "experts": ExpertsShape, "extras": ShapeExtras}
     for name, kind in nested.items():
-        if given.get(name) is not None:
-            given[name] = kind(**given[name])
-    if "full_layers" in given:
-        given["full_layers"] = tuple(given["full_layers"])
-    return DecoderShape(**given)
+        if fields_given.get(name) is not None:
+            fields_given[name] = kind(**fields_given[name])
+    if "full_layers" in fields_given:
+        fields_given["full_layers"] = tuple(fields_given["full_layers"])
+    return DecoderShape(**fields_given)

@@ -1,16 +1,16 @@
-"""Shapes by name. ``PUBLISHED`` says how many parameters each is known to have, and from where."""
+"""Decoder shapes by name, and the published parameter counts that they are checked against."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.shape import DecoderShape, Experts, Extras, RopeScaling
+from models.shape import DecoderShape, ExpertsShape, RopeScaling, ShapeExtras
 
 NANO = DecoderShape(
     vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
 )
 TINY = DecoderShape(width=192, layers=5, heads=3, kv_heads=3, hidden=576)
-"""What four minutes on two cores train best."""
+"""Best of the shapes tried with four minutes of training on two cores."""
 
 GPT2_SMALL = DecoderShape(
     vocabulary=50304,
@@ -84,7 +84,7 @@ MIXTRAL_8X7B = DecoderShape(
     norm_eps=1e-5,
     tied=False,
     qk_norm=False,
-    experts=Experts(count=8, active=2, hidden=14_336, coefficient=0.02),
+    experts=ExpertsShape(count=8, active=2, hidden=14_336, coefficient=0.02),
 )
 GROK1 = DecoderShape(
     vocabulary=131_072,
@@ -97,9 +97,9 @@ GROK1 = DecoderShape(
     context=8192,
     norm_eps=1e-5,
     qk_norm=False,
-    experts=Experts(count=8, active=2, hidden=32_768, norm_topk=False, router_cap=30.0),
+    experts=ExpertsShape(count=8, active=2, hidden=32_768, norm_topk=False, router_cap=30.0),
     mode="research",
-    extras=Extras(
+    extras=ShapeExtras(
         activation="geglu",
         post_norms=True,
         attention_cap=30.0,
@@ -124,26 +124,26 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Published:
-    """A number of parameters that others state."""
+class PublishedSize:
+    """Number of parameters that its publisher states."""
 
     parameters: int
     within: float
-    """How far the preset may be from it: 0 where the shape is the published one."""
+    """Relative deviation allowed to the preset: 0 where the shape is the published one."""
     source: str
 
 
 PUBLISHED = {
-    "124m": Published(
+    "124m": PublishedSize(
         124_439_808, 0.02, "gpt2 (learnt positions, biases, 50,257 tokens): ours is as large"
     ),
-    "350m": Published(354_823_168, 0.02, "gpt2-medium: ours is as large"),
-    "1b": Published(1_235_814_400, 0.0, "the checkpoint of Llama-3.2-1B"),
-    "7b": Published(6_738_415_616, 0.0, "the checkpoint of Llama-2-7b-hf"),
-    "13b": Published(13_015_864_320, 0.0, "the checkpoint of Llama-2-13b-hf"),
-    "70b": Published(68_976_648_192, 0.0, "the checkpoint of Llama-2-70b-hf"),
-    "8x7b": Published(46_702_792_704, 0.0, "the checkpoint of Mixtral-8x7B-v0.1"),
-    "grok-1": Published(
+    "350m": PublishedSize(354_823_168, 0.02, "gpt2-medium: ours is as large"),
+    "1b": PublishedSize(1_235_814_400, 0.0, "the checkpoint of Llama-3.2-1B"),
+    "7b": PublishedSize(6_738_415_616, 0.0, "the checkpoint of Llama-2-7b-hf"),
+    "13b": PublishedSize(13_015_864_320, 0.0, "the checkpoint of Llama-2-13b-hf"),
+    "70b": PublishedSize(68_976_648_192, 0.0, "the checkpoint of Llama-2-70b-hf"),
+    "8x7b": PublishedSize(46_702_792_704, 0.0, "the checkpoint of Mixtral-8x7B-v0.1"),
+    "grok-1": PublishedSize(
         314_000_000_000, 0.01, "its README; 314.9 B in the layers, 0.8 B in the embeddings"
     ),
 }

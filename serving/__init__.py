@@ -1,0 +1,1 @@
+"""Serving: the OpenAI API, the batching engine, the gateway of an endpoint, the Bento."""

@@ -1,4 +1,4 @@
-"""``modelmill serve``: finds what to serve and becomes its server, in the foreground."""
+"""``modelmill serve``: choose a version, then become its server, in the foreground."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 
 from components.core.errors import ConfigError
-from components.core.process.ports import refusal
+from components.core.process.ports import port_refusal
 from components.core.settings import Settings
-from components.publish.bento_folders import bento_of, bentos_folder, champion_to_serve, check_whole
+from components.publish.bento_folders import (
+    bentos_folder,
+    check_bento_files,
+    choose_champion,
+    find_newest_bento,
+)
 from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.promotion.unpromoted_version import describe_newest
-from components.publish.registry.model_registry import CHAMPION, Entry, entries
+from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
 from serving.api.auth import check_host
-from serving.gateway.foreground import become
+from serving.gateway.foreground import exec_foreground
 
 
 def serve_forever(
@@ -29,51 +34,58 @@ def serve_forever(
 
     Does not return.
 
+    Args:
+        settings: names the workspace.
+        model: MODEL@ALIAS, MODEL/VERSION or MODEL; None takes the champion that moved last.
+        host: address to listen on; beyond loopback it needs a key.
+        port: to listen on.
+        as_json: announce the address as one JSON object.
+
     Raises:
         ConfigError: no such model, no Bento of it, a host without a key, a port in use.
         DataError: the Bento is damaged.
     """
     check_host(host, settings.api_key)
-    entry = choose(settings, model) if model else champion_of(settings)
+    entry = choose_version(settings, model) if model else require_champion(settings)
     folder = find_bento(settings, entry)
     _check_port(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     if as_json:
-        told = {"model": entry.model, "version": str(entry.version), "address": address}
-        sys.stdout.write(json.dumps({**told, "bento": str(folder)}) + "\n")
+        announcement = {"model": entry.model, "version": str(entry.version), "address": address}
+        sys.stdout.write(json.dumps({**announcement, "bento": str(folder)}) + "\n")
         sys.stdout.flush()
     else:
         key = "with MODELMILL_API_KEY" if settings.api_key else "from this machine, without a key"
         named = f"{entry.model} version {entry.version}"
         sys.stderr.write(f"serving {named} at {address} ({key}); Ctrl+C stops it\n")
-        others = other_champions(settings, entry.model)
+        others = list_other_champions(settings, entry.model)
         if model is None and others:
             sys.stderr.write(
                 f"{entry.model}'s champion moved last; `modelmill serve {others[0]}` serves "
                 f"another ({', '.join(others)})\n"
             )
-    become(folder, host, port, as_json=as_json)
+    exec_foreground(folder, host, port, as_json=as_json)
 
 
-def champion_of(settings: Settings) -> Entry:
+def require_champion(settings: Settings) -> RegisteredVersion:
     """The champion that moved last.
 
     Raises:
         ConfigError: there is none.
     """
-    entry = champion_to_serve(settings)
+    entry = choose_champion(settings)
     if entry is None:
         raise ConfigError(f"no champion to serve yet: {describe_newest(settings)}")
     return entry
 
 
-def other_champions(settings: Settings, model: str) -> list[str]:
+def list_other_champions(settings: Settings, model: str) -> list[str]:
     """The other models that have a champion."""
-    found = {entry.model for entry in entries(settings) if CHAMPION in entry.aliases}
-    return sorted(found - {model})
+    models = {entry.model for entry in list_versions(settings) if CHAMPION in entry.aliases}
+    return sorted(models - {model})
 
 
-def choose(settings: Settings, model: str) -> Entry:
+def choose_version(settings: Settings, model: str) -> RegisteredVersion:
     """The version that MODEL@ALIAS or MODEL/VERSION names; MODEL alone is its champion.
 
     Raises:
@@ -82,7 +94,7 @@ def choose(settings: Settings, model: str) -> Entry:
     """
     name, at, alias = model.partition("@")
     name, _, version = name.partition("/")
-    known = entries(settings)
+    known = list_versions(settings)
     mine = [entry for entry in known if entry.model == name]
     for entry in mine:
         wanted = str(entry.version) == version if version else (alias or CHAMPION) in entry.aliases
@@ -102,17 +114,17 @@ def choose(settings: Settings, model: str) -> Entry:
     raise ConfigError(f"{model}: {missing}; there is {', '.join(there) or 'none yet'}")
 
 
-def find_bento(settings: Settings, entry: Entry) -> Path:
+def find_bento(settings: Settings, entry: RegisteredVersion) -> Path:
     """The newest Bento that holds a version's bundle.
 
     Raises:
         ConfigError: there is none.
         DataError: a file of it is gone or has another size.
     """
-    name = bento_of(settings, entry)
+    name = find_newest_bento(settings, entry)
     if name is not None:
         folder = bentos_folder(settings) / name
-        check_whole(folder)
+        check_bento_files(folder)
         return folder
     raise ConfigError(
         f"{entry.model} version {entry.version} is not packed; run the preset or file that made it "
@@ -121,6 +133,6 @@ def find_bento(settings: Settings, entry: Entry) -> Path:
 
 
 def _check_port(host: str, port: int) -> None:
-    reason = refusal(host, port)
+    reason = port_refusal(host, port)
     if reason is not None:
         raise ConfigError(f"--port {port}: {reason}; give another --port")

@@ -1,4 +1,4 @@
-"""Starts a Bento as it would be served, asks it over HTTP with the ``openai`` client, stops it."""
+"""Smoke test of a Bento: served as in production, asked over HTTP with the ``openai`` client."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from components.core.action import Change, Workspace
-from components.core.errors import GateFailed, MillError
+from components.core.action import Change, Workspace, action
+from components.core.errors import GateFailed, MillError, error_line
 from components.core.io.locks import hold_lock
-from components.core.stats.figures import Figure, exact, mean_interval, read_extra
+from components.core.stats.figures import Figure, exact_figure, mean_interval, read_report_content
 from components.core.stats.report_config import ReportConfig
-from components.core.store.artifact import Bento, Report, digest_folder, digest_value
+from components.core.store.artifact import (
+    Bento,
+    Report,
+    digest_folder,
+    digest_value,
+    placeholder_artifact,
+)
 from serving.engine.served_folder import Endpoint, read_endpoint
-from serving.gateway.server_process import running, tail
+from serving.gateway.server_process import log_tail, run_server
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -25,7 +31,7 @@ REPORT_FOLDER = "smoke"
 
 
 class SmokeConfig(ReportConfig):
-    """What is asked, and how patiently."""
+    """Questions of a smoke test, and its patience."""
 
     figures: ClassVar = ("time_to_first_token", "tokens_per_second", "startup", "answer_tokens")
 
@@ -40,64 +46,87 @@ class SmokeConfig(ReportConfig):
     )
 
 
-class _Silent(Exception):
+class _EmptyAnswer(Exception):
     """The server works and the model ends at once: its log tells nothing of why."""
 
 
-class _Unexpected(Exception):
+class _WrongAnswer(Exception):
     """An answer that is not as it should be."""
 
 
+def dry_run_smoke(config: SmokeConfig, bento: Bento, workspace: Workspace) -> Change[Report]:
+    """Look for a kept outcome of this Bento.
+
+    Args:
+        config: questions and patience.
+        bento: would be tested.
+        workspace: holds the outcome.
+    """
+    folder, key = _report_place(config, bento, workspace)
+    if not _is_kept(folder, key):
+        return Change(placeholder_artifact(Report), changed=True)
+    return Change(_report_artifact(folder, bento, workspace), changed=False)
+
+
+@action(dry_run=dry_run_smoke)
 def smoke(config: SmokeConfig, bento: Bento, workspace: Workspace) -> Change[Report]:
-    """Ask a Bento everything once; the outcome is kept, so an unchanged Bento is not asked again.
+    """Test a Bento; the outcome is kept, so an unchanged Bento is not tested again.
+
+    Args:
+        config: questions and patience.
+        bento: is tested.
+        workspace: holds the outcome.
 
     Raises:
-        GateFailed: an answer was wrong or none came; ends with what the server said last.
+        GateFailed: an answer was wrong or none came; ends with the server's last output.
     """
     settings = workspace.settings
-    folder = workspace.path(bento).resolve()
-    kept, key = _report(config, bento, workspace)
+    packed = workspace.artifact_folder(bento).resolve()
+    kept_folder, key = _report_place(config, bento, workspace)
     with hold_lock(settings.bentos / "smoke.lock"):
-        changed = not _is_kept(kept, key)
+        changed = not _is_kept(kept_folder, key)
         if changed:
-            log = settings.logs / f"{REPORT_FOLDER}-{folder.name}.log"
-            figures = _ask_all(config, folder, log, workspace)
-            kept.mkdir(parents=True, exist_ok=True)
-            config.write_report(kept, figures, **key)
-    report = Report(
-        name=f"../{kept.relative_to(settings.home).as_posix()}",
-        digest=digest_folder(kept),
-        lineage=workspace.lineage("serving.smoke_test.smoke", {"bento": bento}),
+            log = settings.logs / f"{REPORT_FOLDER}-{packed.name}.log"
+            figures = _run_checks(config, packed, log, workspace)
+            kept_folder.mkdir(parents=True, exist_ok=True)
+            config.write_report(kept_folder, figures, **key)
+    return Change(_report_artifact(kept_folder, bento, workspace), changed, _note(kept_folder))
+
+
+def _report_artifact(folder: Path, bento: Bento, workspace: Workspace) -> Report:
+    """The outcome that is kept in ``folder``."""
+    return Report(
+        name=f"../{folder.relative_to(workspace.settings.home).as_posix()}",
+        digest=digest_folder(folder),
+        lineage=workspace.action_lineage(smoke, {"bento": bento}),
     )
-    return Change(report, changed, _note(kept))
 
 
-def was_asked(config: SmokeConfig, bento: Bento, workspace: Workspace) -> bool:
-    """Whether ``smoke`` has this Bento's outcome already."""
-    return _is_kept(*_report(config, bento, workspace))
-
-
-def _report(config: SmokeConfig, bento: Bento, workspace: Workspace) -> tuple[Path, dict[str, str]]:
-    """Where the outcome is kept, and what it must have been made of."""
-    folder = workspace.settings.bentos / REPORT_FOLDER / workspace.path(bento).resolve().name
+def _report_place(
+    config: SmokeConfig, bento: Bento, workspace: Workspace
+) -> tuple[Path, dict[str, str]]:
+    """(folder of the outcome, facts that it must have been made of)."""
+    folder = (
+        workspace.settings.bentos / REPORT_FOLDER / workspace.artifact_folder(bento).resolve().name
+    )
     key = {"bento": bento.digest, "config": digest_value(config.model_dump(mode="json"))}
     return folder, key
 
 
-def _is_kept(kept: Path, key: dict[str, str]) -> bool:
-    if not kept.is_dir():
+def _is_kept(folder: Path, key: dict[str, str]) -> bool:
+    if not folder.is_dir():
         return False
-    extra = read_extra(kept)
+    extra = read_report_content(folder)
     return all(extra.get(name) == value for name, value in key.items())
 
 
-def _note(kept: Path) -> str:
-    figures = {figure["name"]: figure["value"] for figure in read_extra(kept)["figures"]}
+def _note(folder: Path) -> str:
+    figures = {figure["name"]: figure["value"] for figure in read_report_content(folder)["figures"]}
     return f"first token after {figures['time_to_first_token']:.0f} ms"
 
 
-def _ask_all(config: SmokeConfig, folder: Path, log: Path, workspace: Workspace) -> list[Figure]:
-    """Start, ask, stop.
+def _run_checks(config: SmokeConfig, folder: Path, log: Path, workspace: Workspace) -> list[Figure]:
+    """Start the server, run every check, stop it.
 
     Raises:
         GateFailed: as ``smoke``.
@@ -108,7 +137,7 @@ def _ask_all(config: SmokeConfig, folder: Path, log: Path, workspace: Workspace)
     key = secrets.token_urlsafe(24)
     environment = {"MODELMILL_API_KEY": key, "BENTOML_HOME": str(workspace.settings.bentos)}
     try:
-        with running(folder, log, environment, config.ready_seconds) as server:
+        with run_server(folder, log, environment, config.ready_seconds) as server:
             client = openai.OpenAI(
                 base_url=server.address,
                 api_key=key,
@@ -119,18 +148,18 @@ def _ask_all(config: SmokeConfig, folder: Path, log: Path, workspace: Workspace)
             answer = _check_answers(client, endpoint, config)
             _check_refusals(client, endpoint)
             figures = _time_streams(client, endpoint, config)
-            started = exact("startup", server.seconds, "s")
-    except (openai.OpenAIError, _Unexpected) as error:
-        said = " ".join(str(error).split())
-        raise GateFailed(f"smoke: {said}; the server's log ends: {tail(log)}") from error
-    except (MillError, _Silent) as error:
+            started = exact_figure("startup", server.seconds, "s")
+    except (openai.OpenAIError, _WrongAnswer) as error:
+        problem = error_line(error)
+        raise GateFailed(f"smoke: {problem}; the server's log ends: {log_tail(log)}") from error
+    except (MillError, _EmptyAnswer) as error:
         raise GateFailed(f"smoke: {error}") from error
-    return [*figures, started, exact("answer_tokens", answer, "tokens")]
+    return [*figures, started, exact_figure("answer_tokens", answer, "tokens")]
 
 
 def _expect(holds: bool, problem: str) -> None:
     if not holds:
-        raise _Unexpected(problem)
+        raise _WrongAnswer(problem)
 
 
 def _check_models(client: OpenAI, endpoint: Endpoint) -> None:
@@ -153,7 +182,7 @@ def _check_answers(client: OpenAI, endpoint: Endpoint, config: SmokeConfig) -> i
     whole = client.chat.completions.create(**asked)
     text = whole.choices[0].message.content
     if not text:
-        raise _Silent(
+        raise _EmptyAnswer(
             f"the model gives an empty answer to {config.question!r} (smoke.question): train it "
             "longer (pretrain.steps or pretrain.minutes, sft.epochs), give more "
             "pages under scrape, or ask what its pages answer"
@@ -185,7 +214,7 @@ def _check_refusals(client: OpenAI, endpoint: Endpoint) -> None:
         except openai.APIStatusError as error:
             _expect(error.status_code == status, f"{what} gave {error.status_code}, not {status}")
         else:
-            raise _Unexpected(f"{what} was let through")
+            raise _WrongAnswer(f"{what} was let through")
 
 
 def _time_streams(client: OpenAI, endpoint: Endpoint, config: SmokeConfig) -> list[Figure]:

@@ -12,7 +12,7 @@ import pytest
 
 from components.core.settings import export_spin
 from components.core.store.artifact import Corpus
-from components.core.store.document_rows import DOCUMENT, document_id, shard_of
+from components.core.store.document_rows import DOCUMENT_SCHEMA, document_id, shard_of
 from components.core.store.shards import shard_name, write_shard
 from components.core.store.workdir import Workdir
 
@@ -42,7 +42,9 @@ def corpus_of(tmp_path: Path) -> Callable[..., Corpus]:
         work = Workdir.temporary(tmp_path / "store")
         for number in range(shards):
             mine = [row for row in rows if shard_of(row["id"], shards) == number]
-            table = pa.Table.from_pylist(sorted(mine, key=lambda r: r["id"]), schema=DOCUMENT)
+            table = pa.Table.from_pylist(
+                sorted(mine, key=lambda r: r["id"]), schema=DOCUMENT_SCHEMA
+            )
             write_shard(work.folder / shard_name(number), table)
         return work.seal(Corpus)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from components.core.settings import Settings
 from components.core.store.artifact import Artifact, Corpus, Lineage, digest_value
 from components.core.store.workdir import Workdir
-from serving.api.limits import Limits
+from serving.api.limits import EndpointLimits
 from serving.bento.build_bento import bentos_folder
 from serving.engine.served_folder import Endpoint
 
@@ -92,7 +92,12 @@ class Hand:
     ) -> Path:
         """A folder that says what a Bento says."""
         endpoint = Endpoint(
-            model=model, version=version, bundle=bundle, form="onnx", created=0, limits=Limits()
+            model=model,
+            version=version,
+            bundle=bundle,
+            form="onnx",
+            created=0,
+            limits=EndpointLimits(),
         )
         folder = bentos_folder(self.settings) / name
         (folder / "src").mkdir(parents=True)

@@ -23,13 +23,14 @@ from components.clean.language.train_languages import LanguageModelConfig, train
 from components.clean.passages.score import PassagesConfig, score_passages
 from components.clean.pii.score import PiiConfig, score_pii
 from components.clean.quality.score import QualityConfig, score_quality
-from components.clean.select import SelectConfig, select
+from components.clean.select import select
 from components.clean.site_lines.score import SiteLinesConfig, score_site_lines
 from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extract import ExtractConfig, extract
 from components.collect.warc.page_shards import WebPage, write_shards
 from components.core.store.artifact import Artifact, Pages
 from components.core.store.workdir import Workdir
+from flows.configs.text_run import TextSelectConfig
 
 FEW, MANY = 60, 600
 NAME = "WARC to selected corpus, end to end"
@@ -69,7 +70,7 @@ def _pages(count: int) -> Iterator[WebPage]:
     """The first pages of the site, in the order of its sitemap."""
     with DocumentationSite(SiteConfig()) as site:
         for name in site.modules:
-            status, kind, text = site.respond(f"/{name}.html")
+            status, kind, text = site.build_response(f"/{name}.html")
             if status == 200:
                 body = text.encode()
                 digest = hashlib.sha256(body).hexdigest()
@@ -103,6 +104,6 @@ def _run(setting: Setting, pages: list[WebPage]) -> Taken:
         ),
         "site_lines": stage(score_site_lines, SiteLinesConfig(), corpus=raw),
     }
-    stage(select, SelectConfig(), corpus=raw, scores=scores)
+    stage(select, TextSelectConfig(), corpus=raw, scores=scores)
     seconds = time.perf_counter() - began
     return Taken(sum(len(page.body) for page in pages) / 1e6, seconds)

@@ -23,8 +23,8 @@ import pyarrow as pa
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.installed_documentation import distinct, documentation
-from components.clean.contamination.score import ContaminationConfig, contamination_of_shard
-from components.core.config.hashed_file import NamedFile
+from components.clean.contamination.score import ContaminationConfig, score_contamination_shard
+from components.core.config.hashed_file import HashedFile
 from components.core.stats.figures import proportion_interval
 
 SETS, PROSE, WEB = "contamination", "prose", "quality/majority_data.jsonl"
@@ -65,7 +65,7 @@ def measure(setting: Setting) -> list[Measured]:
         return [Measured.absent("contamination: recall", "", f"no reference data {SETS}")]
     sets, prose, *others = (path for path in given if path)
     files = sorted(sets.glob("*.jsonl.gz"))
-    config = ContaminationConfig(sets=tuple(NamedFile.model_validate(str(f)) for f in files))
+    config = ContaminationConfig(sets=tuple(HashedFile.model_validate(str(f)) for f in files))
     pieces = _pieces(prose)
     documented = list(documentation(DOCUMENTED, PIECE // 3, 4 * PIECE))
     clean = distinct([*background(pieces, *others), *documented])
@@ -102,7 +102,7 @@ def background(pieces: list[str], web: Path, articles: Path, play: Path) -> list
 def found(config: ContaminationConfig, texts: list[str]) -> list[bool]:
     """Whether each text holds an item."""
     table = pa.table({"id": [str(at) for at in range(len(texts))], "text": texts})
-    return [count > 0 for count in contamination_of_shard(table, config)["items"].to_pylist()]
+    return [count > 0 for count in score_contamination_shard(table, config)["items"].to_pylist()]
 
 
 def _recalls(config: ContaminationConfig, files: list[Path], pieces: list[str]) -> list[Measured]:

@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
-from components.clean.quality_classifier.train_judge import NAMES, JudgeConfig, learn, statistics
+from components.clean.quality_classifier.train_quality_classifier import (
+    STATISTIC_NAMES,
+    QualityClassifierConfig,
+    fit_classifier,
+    quality_statistics,
+)
 from components.core.stats.figures import Figure
 from components.core.stats.roc_auc import auc_interval
 
@@ -33,13 +38,15 @@ def measure(setting: Setting) -> list[Measured]:
     documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     texts = [document["text"] for document in documents]
     good = np.array([document["label"] == 1 for document in documents])
-    singles = statistics(texts)
+    singles = quality_statistics(texts)
     ours, theirs, names = list[Figure](), list[float](), list[str]()
     for seed in range(HALVES):
         setting.tell(f"half {seed + 1} of {HALVES}")
         train, test = _half(good, seed)
-        judge = learn(JudgeConfig(), [texts[at] for at in train.tolist()], good[train])
-        scored = judge.probabilities([texts[at] for at in test.tolist()])
+        judge = fit_classifier(
+            QualityClassifierConfig(), [texts[at] for at in train.tolist()], good[train]
+        )
+        scored = judge.predict_texts([texts[at] for at in test.tolist()])
         ours.append(auc_interval(scored, good[test]))
         name, value = _best_single(singles, good, train, test)
         theirs.append(value)
@@ -88,4 +95,4 @@ def _best_single(
     learnt = [auc_interval(column[train], good[train]).value for column in singles.T]
     best = max(range(len(learnt)), key=lambda at: abs(learnt[at] - 0.5))
     value = auc_interval(singles[test, best], good[test]).value
-    return NAMES[best], value if learnt[best] >= 0.5 else 1 - value
+    return STATISTIC_NAMES[best], value if learnt[best] >= 0.5 else 1 - value

@@ -10,7 +10,7 @@ from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.median_seconds import seconds
 from benchmarks.curate.sample_documents import prose
-from components.clean.quality.score import quality_of_shard
+from components.clean.quality.score import score_quality_shard
 
 NAME, UNIT, TARGET = "quality statistics, documents of 2.3 kB", "/s/core", 25_000.0
 PEER = "datatrove's Gopher, C4 and FineWeb filters"
@@ -23,7 +23,7 @@ def measure(setting: Setting) -> list[Measured]:
     if texts is None:
         return [Measured.absent(NAME, UNIT, "the reference data is absent")]
     table = pa.table({"id": [str(n) for n in range(len(texts))], "text": texts})
-    rate = len(texts) / seconds(lambda: quality_of_shard(table, short_line=30), setting.repeats)
+    rate = len(texts) / seconds(lambda: score_quality_shard(table, short_line=30), setting.repeats)
     sample = setting.scratch / "documents.json"
     sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
     peer = setting.peer("datatrove_quality", "datatrove", str(sample))

@@ -15,7 +15,7 @@ from components.core.settings import Settings
 from components.core.store.artifact import Report
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from flows.runner.runner import Mill, StoreMill
+from flows.runner.runner import Runner, StoreRunner
 
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
@@ -32,14 +32,16 @@ def begin(config: StepConfig, work: Workdir) -> Report:
 
 
 def add(config: StepConfig, number: Report, work: Workdir) -> Report:
-    (work.folder / "number").write_text(str(int((work.path(number) / "number").read_text()) + 1))
+    (work.folder / "number").write_text(
+        str(int((work.artifact_folder(number) / "number").read_text()) + 1)
+    )
     return work.seal(Report)
 
 
-def chain(mill: Mill) -> Report:
-    number = mill.step("begin", begin, StepConfig())
+def chain(runner: Runner) -> Report:
+    number = runner.step("begin", begin, StepConfig())
     for index in range(1, STEPS + 1):
-        number = mill.step(f"add-{index}", add, StepConfig(index=index), number=number)
+        number = runner.step(f"add-{index}", add, StepConfig(index=index), number=number)
     return number
 
 
@@ -49,18 +51,18 @@ def main() -> None:
     took: list[float] = []
     made: list[Report] = []
 
-    def body(mill: Mill) -> None:
+    def body(runner: Runner) -> None:
         began = time.perf_counter()
-        made.append(chain(mill))
+        made.append(chain(runner))
         took.append(time.perf_counter() - began)
 
     if "--prefect" in sys.argv:
-        from flows.runner.prefect.prefect_runner import PrefectMill, run_flow
+        from flows.runner.prefect.prefect_runner import PrefectRunner, run_flow
 
-        run_flow("bench", "bench", body, PrefectMill(store, workspace))
+        run_flow("bench", "bench", body, PrefectRunner(store, workspace))
     else:
-        body(StoreMill(store, workspace))
-    store.code.keep()
+        body(StoreRunner(store, workspace))
+    store.code.save_memory()
     assert (settings.store / made[0].name / "number").read_text() == str(STEPS)
     sys.stdout.write(f"{took[0]:.6f}\n")
 

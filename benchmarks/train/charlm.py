@@ -38,8 +38,8 @@ def quick_recipe(vocabulary: int) -> PretrainConfig:
     return PretrainConfig(
         shape=shape,
         steps=90,
-        positions=64,
-        short_positions=32,
+        sequence_length=64,
+        short_sequence_length=32,
         short=0.5,
         batch=3072,
         optim=OptimConfig(muon_lr=0.02, momentum=0.9),
@@ -61,8 +61,8 @@ def free_recipe(vocabulary: int) -> PretrainConfig:
     return PretrainConfig(
         shape=shape,
         minutes=BUDGET_SECONDS / 60,
-        positions=256,
-        short_positions=64,
+        sequence_length=256,
+        short_sequence_length=64,
         short=0.5,
         batch=4096,
         optim=OptimConfig(muon_lr=0.02, momentum=0.9),
@@ -109,4 +109,4 @@ def _trained(letters: Letters, recipe: PretrainConfig) -> tuple[float, float]:
     began = time.perf_counter()
     made = pretrain(recipe, letters.tokens, work)
     seconds = time.perf_counter() - began
-    return seconds, heldout_loss(letters, made, recipe.positions)
+    return seconds, heldout_loss(letters, made, recipe.sequence_length)

@@ -98,7 +98,7 @@ def packed_tokens(setting: Setting) -> Tokens | None:
     if not setting.settings.store.is_dir():
         return None
     vocabulary = tiny().pretrain.shape.vocabulary
-    for manifest in reversed(Store(setting.settings.store).sealed()):
+    for manifest in reversed(Store(setting.settings.store).sealed_manifests()):
         if manifest["format"] != Tokens.format:
             continue
         tokens = Tokens.model_validate(manifest["artifact"])

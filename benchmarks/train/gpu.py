@@ -52,8 +52,8 @@ def _utilisation(setting: Setting, layers: int, width: int) -> float:
     config = PretrainConfig(
         shape=shape,
         steps=STEPS,
-        positions=1024,
-        short_positions=1024,
+        sequence_length=1024,
+        short_sequence_length=1024,
         batch=1 << 17,
         micro_batch=1 << 15,
         precision="bfloat16",
@@ -83,8 +83,8 @@ def _letters(setting: Setting, name: str) -> list[Measured]:
     config = PretrainConfig(
         shape=shape,
         steps=300,
-        positions=256,
-        short_positions=64,
+        sequence_length=256,
+        short_sequence_length=64,
         batch=1 << 14,
         micro_batch=1 << 14,
         optim=OptimConfig(muon_lr=0.02, momentum=0.9, weight_decay=0.1),

@@ -96,8 +96,8 @@ def _point(setting: Setting, shape: DecoderShape, size: int, positions: int, tok
     config = PretrainConfig(
         shape=shape,
         steps=STEPS,
-        positions=positions,
-        short_positions=positions,
+        sequence_length=positions,
+        short_sequence_length=positions,
         batch=tokens,
         micro_batch=tokens,
     )

@@ -28,8 +28,8 @@ def measure(setting: Setting) -> list[Measured]:
     tokens = drawn_tokens(setting.scratch, config.shape.vocabulary)
     shape = setting.scratch / "shape.json"
     shape.write_text(json.dumps(dataclasses.asdict(config.shape)))
-    rows = str(config.batch // config.positions)
-    told = [rows, str(config.positions), str(STEPS), str(WARM_UPS)]
+    rows = str(config.batch // config.sequence_length)
+    told = [rows, str(config.sequence_length), str(STEPS), str(WARM_UPS)]
     file = setting.scratch / tokens.name / "train.npy"
     ours, theirs, ratios = list[float](), list[float](), list[float]()
     for number in range(setting.repeats):

@@ -1,0 +1,1 @@
+"""Alignment: preference data, reward model, and PPO with a rule judge."""

@@ -1,13 +1,13 @@
-"""The principles as a judge of sampled answers, whose failure ends an attempt and not a run."""
+"""Judging of sampled answers by the principles; a failing judge ends the attempt, not the run."""
 
 from __future__ import annotations
 
 from components.align.attempt import AttemptFailed
-from components.text.chat.ask_model import Answer, Asked
+from components.text.chat.ask_model import Answer, QuestionPrompt
 from components.text.constitution.principles import Constitution, JudgeFailed, Judgement, judge
 
 
-def judge_answer(constitution: Constitution, prompt: Asked, answer: Answer) -> Judgement:
+def judge_answer(constitution: Constitution, prompt: QuestionPrompt, answer: Answer) -> Judgement:
     """Judge one answer by every principle.
 
     Args:

@@ -1,4 +1,4 @@
-"""PPO: the fine-tuned policy learns from rewards, held near where it came from.
+"""PPO stage: trains the fine-tuned policy on rewards, under a KL penalty to its start.
 
     modelmill stage ppo --input policy=PATH --input reward=PATH --input instructions=PATH \\
         --input tokenizer=PATH --output DIR
@@ -36,8 +36,8 @@ from components.text.chat.tokenizer_identity import (
 from components.text.decoder_files import load_model, save_model
 
 if TYPE_CHECKING:
-    from components.align.ppo_loop import Learning
-    from components.align.rollout import RewardModel
+    from components.align.ppo_trainer import PPOTrainer
+    from components.align.reward_model import RewardModel
 
 log = get_logger(__name__)
 
@@ -50,10 +50,10 @@ def ppo(
     tokenizer: Tokenizer,
     work: Workdir,
 ) -> Checkpoint:
-    """Align ``policy``; a killed run that is called again goes on after its last iteration.
+    """Align ``policy`` by PPO; a killed run that is called again resumes after its last iteration.
 
     Args:
-        config: how it learns, and what rewards it.
+        config: rewards, sampling and optimisation.
         policy: the model to align; sealed as it is (stat ``diverged``, ``too_few`` or
             ``judge_failed``) where the attempt cannot go on.
         reward: the reward model.
@@ -66,81 +66,84 @@ def ppo(
             question in the model's context.
         DataError: an input cannot be read.
     """
-    from components.align.ppo_loop import Learning
-    from components.align.rollout import Players, RewardModel
-    from components.align.rule_judge import Jury, set_apart
+    from components.align.ppo_trainer import PPOTrainer
+    from components.align.reward_model import RewardModel
+    from components.align.rollout import PPOModels
+    from components.align.rule_judge import RuleJudge, split_prompts
 
     digest = check_one_tokenizer(
         "ppo",
-        record_of_model(work.path(policy), "policy"),
-        record_of_model(work.path(reward), "reward model"),
-        record_of_tokenizer(work.path(tokenizer)),
+        record_of_model(work.artifact_folder(policy), "policy"),
+        record_of_model(work.artifact_folder(reward), "reward model"),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
     )
-    model = load_model(work.path(policy))
+    model = load_model(work.artifact_folder(policy))
     model.tokenizer = digest
-    longest = model.shape.context - config.max_new
-    if longest < 1:
+    longest_prompt = model.shape.context - config.max_new
+    if longest_prompt < 1:
         raise ConfigError(
             f"ppo.max_new ({config.max_new}) must be below the model's context "
             f"({model.shape.context})"
         )
-    opened = open_tokenizer(work.path(tokenizer))
+    fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
     prompts = read_questions(
-        work.path(instructions),
+        work.artifact_folder(instructions),
         "align",
-        opened,
-        longest=longest,
+        fast_tokenizer,
+        longest=longest_prompt,
         limit=config.questions,
         seed=config.seed,
     )
-    reference = load_model(work.path(policy)).requires_grad_(False)
-    players = Players(model, reference, RewardModel.load(work.path(reward)))
-    asked, apart = set_apart(prompts, config.judged)
-    learning = Learning(config, players, asked, Jury(config, opened, apart), work)
+    reference = load_model(work.artifact_folder(policy)).requires_grad_(False)
+    models = PPOModels(model, reference, RewardModel.load(work.artifact_folder(reward)))
+    rollout_prompts, judged_prompts = split_prompts(prompts, config.judged)
+    trainer = PPOTrainer(
+        config, models, rollout_prompts, RuleJudge(config, fast_tokenizer, judged_prompts), work
+    )
     try:
-        stats, note = _attempt(config, players.reward, learning)
+        stats, note = _train_policy(config, models.reward_model, trainer)
     except AttemptFailed as error:
         log.warning("ppo: %s; the policy it was given goes on", error)
         model, stats, note = reference, error.stats, f"the policy as it was: {error}"
-    learning.write_curve()
+    trainer.write_curve()
     save_model(work.folder, model)
     return work.seal(Checkpoint, stats=stats, note=note)
 
 
-def _attempt(
-    config: PPOConfig, reward: RewardModel, learning: Learning
+def _train_policy(
+    config: PPOConfig, reward_model: RewardModel, trainer: PPOTrainer
 ) -> tuple[dict[str, float], str]:
-    """Learn to the end; (stats, the stage's line).
+    """Train to the last iteration; (stats, the stage's line).
 
     Raises:
         AttemptFailed: there are too few prompts, or learning cannot go on.
     """
-    if len(learning.asked) < config.min_prompts:
+    if len(trainer.prompts) < config.min_prompts:
         raise AttemptFailed(
             "too_few",
-            f"{len(learning.asked)} alignment prompts, ppo.min_prompts is {config.min_prompts}: "
+            f"{len(trainer.prompts)} alignment prompts, ppo.min_prompts is {config.min_prompts}: "
             "give more pages with headings under scrape",
         )
-    rewarded = _say_what_rewards(config, reward)
-    learning.run()
-    stats = learning.stats()
+    reward_source = _log_reward_source(config, reward_model)
+    trainer.train()
+    stats = trainer.stats()
     gain = f"{stats['judged_gain']:+.4f} judged, " if "judged_gain" in stats else ""
-    return stats, f"{gain}rewarded by {rewarded}"
+    return stats, f"{gain}rewarded by {reward_source}"
 
 
-def _say_what_rewards(config: PPOConfig, reward: RewardModel) -> str:
-    """Log what rewards, and name it for the stage's line."""
-    from components.align.rollout import is_trusted
+def _log_reward_source(config: PPOConfig, reward_model: RewardModel) -> str:
+    """Log whether model or principles reward; name the source for the stage's line."""
+    from components.align.rollout import is_reward_model_trusted
 
-    known = reward.correlation
-    figure = f"{known.value:.2f} [{known.low:.2f}, {known.high:.2f}]"
-    if is_trusted(config, reward):
+    correlation = reward_model.correlation
+    figure = f"{correlation.value:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
+    if is_reward_model_trusted(config, reward_model):
         log.info("ppo: the reward model rewards, its within-prompt correlation is %s", figure)
-        beside = " and the principles" if config.beside_model else ""
-        return f"the reward model{beside} (correlation {known.value:.2f})"
+        principles = " and the principles" if config.beside_model else ""
+        return f"the reward model{principles} (correlation {correlation.value:.2f})"
     log.warning(
         "ppo: the reward model's within-prompt correlation is %s, ppo.min_correlation is %g: the "
         "principles reward directly",
         *(figure, config.min_correlation),
     )
-    return f"the principles (the reward model's correlation is {known.value:.2f})"
+    return f"the principles (the reward model's correlation is {correlation.value:.2f})"

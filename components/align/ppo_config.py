@@ -1,4 +1,4 @@
-"""Settings of PPO. Free of torch."""
+"""PPO configuration, importable without torch."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from models.precision import Precision
 
 
 class KLConfig(StageConfig):
-    """How the policy is held near the model it came from."""
+    """KL penalty that holds the policy near the model it came from."""
 
     kind: Literal["adaptive", "fixed"] = Field(
-        default="fixed", description="whether the coefficient follows the target"
+        default="fixed", description="adaptive steers the coefficient towards the target KL"
     )
     coefficient: float = Field(
-        default=0.1, ge=0, le=10, description="penalty a nat, in deviations of reward, at first"
+        default=0.1,
+        ge=0,
+        le=10,
+        description="penalty for each nat of KL, in deviations of reward; adaptive starts from it",
     )
     target: float = Field(
-        default=3.0, gt=0, le=1000, description="nats of KL an answer that adaptive aims at"
+        default=3.0, gt=0, le=1000, description="KL that adaptive aims at, in nats an answer"
     )
     gain: float = Field(
-        default=1.0, gt=0, le=5, description="how fast adaptive follows; at 1, a fifth at most"
+        default=1.0,
+        gt=0,
+        le=5,
+        description="speed of adaptive: an iteration changes the coefficient by at most gain / 5",
     )
 
 
 class PPOConfig(StageConfig):
-    """Rollouts, advantages, and the clipped objective."""
+    """PPO: rewards, rollouts, advantages and the clipped objective."""
 
     constitution: Constitution = Field(
         default_factory=house_constitution,
@@ -47,53 +53,85 @@ class PPOConfig(StageConfig):
         default=20.0,
         gt=0,
         le=1000,
-        description="deviations of reward that a judgement of 1 is worth above one of 0, where "
-        "the principles reward alone",
+        description="reward of a judgement of 1 above one of 0, in deviations of reward, where the "
+        "principles reward alone",
     )
     beside_model: float = Field(
         default=20.0,
         ge=0,
         le=1000,
-        description="the same where they reward beside the reward model; 0: the model alone",
+        description="the same where the principles reward beside the reward model; at 0 the reward "
+        "model rewards alone",
     )
     min_prompts: int = Field(
-        default=8, ge=1, description="fewest prompts to learn from; with fewer the start is kept"
+        default=8,
+        ge=1,
+        description="fewest prompts to learn from; with fewer the policy stays as it was",
     )
     judged: int = Field(
         default=256,
         ge=0,
-        description="prompts kept back, at most a quarter, whose answers choose the iteration; "
-        "0: the last is taken",
+        description="prompts held back from rollouts, at most a quarter, by whose judged answers "
+        "the best iteration is chosen; 0 takes the last iteration",
     )
     judged_draws: int = Field(
-        default=2, ge=1, le=64, description="answers to each of them, with the same random numbers"
+        default=2,
+        ge=1,
+        le=64,
+        description="answers sampled to each prompt held back, with equal random numbers",
     )
-    judge_every: int = Field(default=2, ge=1, description="iterations between judgements")
-    iterations: int = Field(default=12, ge=1, le=100_000, description="rollouts, each learnt from")
-    answers: int = Field(default=256, ge=2, description="answers of a rollout")
+    judge_every: int = Field(
+        default=2, ge=1, description="iterations between two judgements of the policy"
+    )
+    iterations: int = Field(
+        default=12, ge=1, le=100_000, description="iterations: a rollout and the training on it"
+    )
+    answers: int = Field(default=256, ge=2, description="answers of a rollout that are learnt from")
     samples: int = Field(default=8, ge=2, description="answers sampled to a question")
-    kept: int = Field(
-        default=4, ge=2, description="of these, half the best and half the worst are learnt from"
+    kept_samples: int = Field(
+        default=4,
+        ge=2,
+        description="of these the ones learnt from, half the best and half the worst",
     )
     questions: int = Field(default=8192, ge=1, description="alignment prompts to draw from")
-    max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
+    max_new: int = Field(default=64, ge=1, le=4096, description="longest answer, in tokens")
     temperature: float = Field(
-        default=0.7, gt=0, le=5, description="of the sampling, and of the policy that is learnt"
+        default=0.7,
+        gt=0,
+        le=5,
+        description="temperature of the sampling and of the policy that is trained",
     )
-    epochs: int = Field(default=2, ge=1, le=20, description="times each rollout is learnt from")
-    batch: int = Field(default=64, ge=1, description="answers a gradient step")
-    clip: float = Field(default=0.2, gt=0, lt=1, description="how far a ratio may help")
-    value_clip: float = Field(default=0.2, gt=0, description="how far a value may move at once")
+    epochs: int = Field(default=2, ge=1, le=20, description="passes over each rollout")
+    batch: int = Field(
+        default=64, ge=1, description="answers of a minibatch, one gradient step each"
+    )
+    clip: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="largest gain from a probability ratio above or below 1",
+    )
+    value_clip: float = Field(
+        default=0.2,
+        gt=0,
+        description="largest move of a value from that of the rollout that still lowers the loss",
+    )
     score_clip: float = Field(
-        default=4.0, gt=0, description="bound of a score, in deviations of reward"
+        default=4.0, gt=0, description="bound of the model's reward, in within-prompt deviations"
     )
     unfinished: float = Field(
-        default=2.0, ge=0, description="taken off the score of an answer that did not end"
+        default=2.0, ge=0, description="penalty for an answer that was cut at max_new tokens"
     )
-    entropy: float = Field(default=0.0, ge=0, le=1, description="bonus a nat of entropy")
-    discount: float = Field(default=1.0, gt=0, le=1, description="gamma")
-    decay: float = Field(default=0.95, ge=0, le=1, description="lambda of advantage estimation")
-    kl: KLConfig = Field(default=KLConfig(), description="hold on the model it came from")
+    entropy: float = Field(default=0.0, ge=0, le=1, description="bonus for each nat of entropy")
+    discount: float = Field(
+        default=1.0, gt=0, le=1, description="gamma, the discount of later rewards"
+    )
+    decay: float = Field(
+        default=0.95, ge=0, le=1, description="lambda of generalised advantage estimation"
+    )
+    kl: KLConfig = Field(
+        default=KLConfig(), description="penalty for leaving the model it came from"
+    )
     optim: OptimConfig = Field(
         default=OptimConfig(
             kind="adamw", adam_lr=0.0008, embedding_lr=0.0008, beta2=0.98, adam_eps=0.001
@@ -105,8 +143,10 @@ class PPOConfig(StageConfig):
     )
     schedule: ScheduleConfig = Field(
         default=ScheduleConfig(warmup=0.05, decay=0.5, floor=0.1),
-        description="course of the rates",
+        description="schedule of both learning rates",
     )
-    precision: Precision = Field(default="auto", description="dtype of activations in learning")
-    save_every: int = Field(default=1, ge=1, description="iterations between saved states")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of questions, sampling and order")
+    precision: Precision = Field(default="auto", description="dtype of activations in training")
+    save_every: int = Field(default=1, ge=1, description="iterations between two saved states")
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 32, description="seed of prompts, sampling and order"
+    )

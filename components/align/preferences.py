@@ -1,10 +1,11 @@
-"""Judged answers and preference pairs: a policy answers each prompt several times.
+"""Preference data: several answers of a policy to each prompt, judged and paired.
 
     modelmill stage preferences --input policy=PATH --input instructions=PATH \\
         --input tokenizer=PATH --output DIR
 
-``answers.parquet`` (``ANSWER``) holds every sampled answer with its judgement, ``train.parquet``
-and ``heldout.parquet`` (``PAIR``) every two answers to a prompt that are judged ``margin`` apart.
+``answers.parquet`` (``ANSWER_SCHEMA``) holds every sampled answer with its judgement,
+``train.parquet`` and ``heldout.parquet`` (``PAIR_SCHEMA``) every two answers to a prompt that are
+judged ``margin`` apart.
 Training prompts are of the pages kept out of fine-tuning, held-out ones of the half of the
 held-out pages that chooses, so the half that reports stays unseen. Judged by principles instead
 of people: arXiv:2212.08073. Few prompts, none, or answers that are all alike give few rows or
@@ -30,7 +31,7 @@ from components.core.store.shards import read_shard, shard_name, write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import (
     Answer,
-    Asked,
+    QuestionPrompt,
     answer_all,
     read_instructions,
     read_questions,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 ANSWERS_FILE = "answers.parquet"
-ANSWER = pa.schema(
+ANSWER_SCHEMA = pa.schema(
     [
         pa.field("split", pa.string(), nullable=False),
         pa.field("page", pa.string(), nullable=False),
@@ -72,7 +73,7 @@ ANSWER = pa.schema(
     ]
 )
 """``tokens`` as sampled: they end with the end token unless the answer was cut."""
-PAIR = pa.schema(
+PAIR_SCHEMA = pa.schema(
     [
         pa.field("question", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
@@ -101,7 +102,7 @@ Row = dict[str, Any]
 
 
 class PreferencesConfig(StageConfig):
-    """How many prompts are answered how often, and what makes a pair."""
+    """Prompts, answers to each, and the margin that makes two answers a pair."""
 
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
@@ -112,10 +113,16 @@ class PreferencesConfig(StageConfig):
     margin: float = Field(
         default=0.02, gt=0, le=1, description="least difference of two answers' judgements"
     )
-    temperature: float = Field(default=0.7, gt=0, le=5, description="of the sampling")
-    max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
-    chunk: int = Field(default=32, ge=1, description="prompts of one batch and of one resume")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the prompts and the sampling")
+    temperature: float = Field(default=0.7, gt=0, le=5, description="temperature of the sampling")
+    max_new: int = Field(default=64, ge=1, le=4096, description="longest answer, in tokens")
+    chunk: int = Field(
+        default=32,
+        ge=1,
+        description="prompts sampled in one batch; a killed try resumes after its last batch",
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 32, description="seed of the prompts and the sampling"
+    )
 
 
 def make_preferences(
@@ -125,10 +132,10 @@ def make_preferences(
     tokenizer: Tokenizer,
     work: Workdir,
 ) -> Preferences:
-    """Sample, judge and pair; zero rows where nothing can be preferred.
+    """Sample, judge and pair answers; zero rows where nothing can be preferred.
 
     Args:
-        config: how much is sampled, and by what it is judged.
+        config: sampling, principles and margin.
         policy: the model that answers.
         instructions: its ``align.parquet`` and ``heldout.parquet`` are asked.
         tokenizer: the policy's.
@@ -140,31 +147,37 @@ def make_preferences(
     """
     digest = check_one_tokenizer(
         "preferences",
-        record_of_model(work.path(policy), "policy"),
-        record_of_tokenizer(work.path(tokenizer)),
+        record_of_model(work.artifact_folder(policy), "policy"),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
     )
-    model = load_model(work.path(policy))
-    opened = open_tokenizer(work.path(tokenizer))
-    longest = model.shape.context - config.max_new
-    prompts = read_prompts(config, work.path(instructions), opened, longest)
-    work.progress.start(sum(map(len, prompts.values())), "questions")
+    model = load_model(work.artifact_folder(policy))
+    fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
+    longest_prompt = model.shape.context - config.max_new
+    prompts = read_preference_prompts(
+        config, work.artifact_folder(instructions), fast_tokenizer, longest_prompt
+    )
+    work.progress.start_count(sum(map(len, prompts.values())), "questions")
     rows: list[Row] = []
-    failed: dict[str, float] = {}
+    failure: dict[str, float] = {}
     note = ""
     try:
         for split in SPLITS:
-            rows.extend(_answers_of_split(config, split, prompts[split], model, opened, work))
+            rows.extend(
+                _answers_of_split(config, split, prompts[split], model, fast_tokenizer, work)
+            )
     except AttemptFailed as error:
-        rows, failed, note = [], error.stats, f"nothing to prefer: {error}"
-    write_shard(work.folder / ANSWERS_FILE, pa.Table.from_pylist(rows, schema=ANSWER))
+        rows, failure, note = [], error.stats, f"nothing to prefer: {error}"
+    write_shard(work.folder / ANSWERS_FILE, pa.Table.from_pylist(rows, schema=ANSWER_SCHEMA))
     pairs: dict[Split, list[Row]] = {}
     for split in SPLITS:
-        pairs[split] = make_pairs([row for row in rows if row["split"] == split], config.margin)
+        pairs[split] = make_preference_pairs(
+            [row for row in rows if row["split"] == split], config.margin
+        )
         write_shard(
-            work.folder / f"{split}.parquet", pa.Table.from_pylist(pairs[split], schema=PAIR)
+            work.folder / f"{split}.parquet", pa.Table.from_pylist(pairs[split], schema=PAIR_SCHEMA)
         )
     write_tokenizer_digest(work.folder, digest)
-    if not pairs["train"] and not failed:
+    if not pairs["train"] and not failure:
         note = (
             f"nothing to prefer: {len(prompts['train'])} prompts, and no two answers to one are "
             f"judged {config.margin:g} apart (preferences.margin, .answers, .temperature)"
@@ -174,19 +187,28 @@ def make_preferences(
     stats = {f"{split}_pairs": float(len(pairs[split])) for split in SPLITS}
     stats |= {f"{split}_questions": float(len(prompts[split])) for split in SPLITS}
     stats["answers"] = float(len(rows))
-    return work.seal(Preferences, stats={**stats, **failed}, note=note)
+    return work.seal(Preferences, stats={**stats, **failure}, note=note)
 
 
-def read_prompts(
+def read_preference_prompts(
     config: PreferencesConfig, folder: Path, tokenizer: tokenizers.Tokenizer, longest: int
-) -> dict[Split, list[Asked]]:
+) -> dict[Split, list[QuestionPrompt]]:
     """Prompts to learn from and to measure on, disjoint by page.
 
     Where the held-out pages are too few for halves, none of them reports on a choice among
     candidates, and all of them measure here.
+
+    Args:
+        config: how many prompts of each split, and the seed of their order.
+        folder: that of ``Instructions``.
+        tokenizer: makes the prompts.
+        longest: prompts of more tokens are left out.
+
+    Raises:
+        DataError: a file or a column is missing.
     """
     halved = bool(read_instructions(folder, "heldout", "choosing"))
-    measured = read_questions(
+    heldout = read_questions(
         folder,
         "heldout",
         tokenizer,
@@ -195,7 +217,7 @@ def read_prompts(
         seed=config.seed,
         half="choosing" if halved else None,
     )
-    learnt = read_questions(
+    train = read_questions(
         folder,
         "align",
         tokenizer,
@@ -203,31 +225,32 @@ def read_prompts(
         limit=config.questions,
         seed=config.seed,
     )
-    return {"train": learnt, "heldout": measured}
+    return {"train": train, "heldout": heldout}
 
 
 def _answers_of_split(
     config: PreferencesConfig,
     split: Split,
-    prompts: Sequence[Asked],
+    prompts: Sequence[QuestionPrompt],
     model: Decoder,
     tokenizer: tokenizers.Tokenizer,
     work: Workdir,
 ) -> list[Row]:
-    """Answers of all chunks; a chunk that an earlier try finished is not sampled again."""
+    """Rows of a split's answers; a chunk that an earlier try finished is not sampled again."""
     folder = work.scratch / split
     folder.mkdir(exist_ok=True)
-    before = len(list(folder.glob(f"*{Path(shard_name(0)).suffix}")))
-    if before:
-        work.progress.resume(f"after {before} batches of {split} questions")
+    finished = len(list(folder.glob(f"*{Path(shard_name(0)).suffix}")))
+    if finished:
+        work.progress.note_resumed(f"after {finished} batches of {split} questions")
     rows: list[Row] = []
     for index, start in enumerate(range(0, len(prompts), config.chunk)):
         chunk = prompts[start : start + config.chunk]
         path = folder / shard_name(index)
         if not path.exists():
+            # Both splits and all chunks of a seed, and all seeds, draw different random numbers.
             seed = (config.seed << 32) + 2 * index + SPLITS.index(split)
             judged = _judged_answers(config, split, chunk, seed, model, tokenizer)
-            write_shard(path, pa.Table.from_pylist(judged, schema=ANSWER))
+            write_shard(path, pa.Table.from_pylist(judged, schema=ANSWER_SCHEMA))
         rows.extend(read_shard(path).to_pylist())
         work.progress.advance(len(chunk), note=f"{len(rows)} answers")
     return rows
@@ -236,28 +259,30 @@ def _answers_of_split(
 def _judged_answers(
     config: PreferencesConfig,
     split: Split,
-    prompts: Sequence[Asked],
+    prompts: Sequence[QuestionPrompt],
     seed: int,
     model: Decoder,
     tokenizer: tokenizers.Tokenizer,
 ) -> list[Row]:
-    asked = [prompt for prompt in prompts for _ in range(config.answers)]
+    repeated_prompts = [prompt for prompt in prompts for _ in range(config.answers)]
     answers = answer_all(
         model,
         tokenizer,
-        [prompt.prompt for prompt in asked],
+        [prompt.token_ids for prompt in repeated_prompts],
         max_new=config.max_new,
         temperature=config.temperature,
         seed=seed,
-        batch=len(asked),
+        batch=len(repeated_prompts),
     )
     return [
         _answer_row(config.constitution, split, prompt, answer)
-        for prompt, answer in zip(asked, answers, strict=True)
+        for prompt, answer in zip(repeated_prompts, answers, strict=True)
     ]
 
 
-def _answer_row(constitution: Constitution, split: Split, prompt: Asked, answer: Answer) -> Row:
+def _answer_row(
+    constitution: Constitution, split: Split, prompt: QuestionPrompt, answer: Answer
+) -> Row:
     judgement = judge_answer(constitution, prompt, answer)
     return {
         "split": split,
@@ -272,16 +297,19 @@ def _answer_row(constitution: Constitution, split: Split, prompt: Asked, answer:
     }
 
 
-def same_prompt(row: Row) -> tuple[str, str, str]:
-    """The key under which rows of ``ANSWER`` answer one prompt; a prompt's rows lie together."""
+def prompt_key(row: Row) -> tuple[str, str, str]:
+    """Key of a row's prompt in ``ANSWER_SCHEMA``; rows of one prompt lie together."""
     return row["page"], row["question"], row["reference"]
 
 
-def make_pairs(rows: Iterable[Row], margin: float) -> list[Row]:
-    """Rows of ``PAIR`` from rows of ``ANSWER``: every two distinct answers judged apart."""
+def make_preference_pairs(rows: Iterable[Row], margin: float) -> list[Row]:
+    """Pair every two distinct answers to a prompt that are judged at least ``margin`` apart.
+
+    Takes rows of ``ANSWER_SCHEMA``, gives rows of ``PAIR_SCHEMA``.
+    """
     pairs: list[Row] = []
-    for _, some in groupby(rows, same_prompt):
-        distinct = {row["answer"]: row for row in some}
+    for _, answers in groupby(rows, prompt_key):
+        distinct = {row["answer"]: row for row in answers}
         ranked = sorted(distinct.values(), key=lambda row: -row["judgement"])
         pairs.extend(
             _pair(better, worse)
@@ -292,7 +320,7 @@ def make_pairs(rows: Iterable[Row], margin: float) -> list[Row]:
 
 
 def _pair(better: Row, worse: Row) -> Row:
-    against = {vote["principle"]: vote["score"] for vote in worse["votes"]}
+    worse_scores = {vote["principle"]: vote["score"] for vote in worse["votes"]}
     return {
         **{name: better[name] for name in ("question", "subject", "reference")},
         "chosen": better["answer"],
@@ -302,7 +330,7 @@ def _pair(better: Row, worse: Row) -> Row:
             {
                 "principle": vote["principle"],
                 "chosen": vote["score"],
-                "rejected": against[vote["principle"]],
+                "rejected": worse_scores[vote["principle"]],
             }
             for vote in better["votes"]
         ],

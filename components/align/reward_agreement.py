@@ -19,48 +19,50 @@ from pydantic import ValidationError
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.stats.figures import Figure, correlation_interval
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 
 REWARD_FILE = "reward.json"
 CORRELATION = "within_prompt_correlation"
 
 
 @dataclass(frozen=True)
-class Group:
-    """A prompt with the distinct answers to it, at least two of them judged apart."""
+class AnswerGroup:
+    """Distinct answers to one prompt, at least two of them judged apart."""
 
     page: str
     prompt: list[int]
     answers: list[list[int]]
     """Tokens as sampled."""
     counts: list[int]
-    """How often each answer was given."""
+    """Times that each answer was sampled."""
     judgements: list[float]
 
     @property
-    def length(self) -> int:
+    def longest_sequence(self) -> int:
         """Tokens of the prompt with its longest answer."""
         return len(self.prompt) + max(map(len, self.answers))
 
-    def centre(self, values: Sequence[float]) -> list[float]:
-        """A value an answer, less their mean over the answers given."""
+    def centre_values(self, values: Sequence[float]) -> list[float]:
+        """Values of the answers less their mean over all sampled answers."""
         total = sum(self.counts)
         mean = math.fsum(v * n for v, n in zip(values, self.counts, strict=True)) / total
         return [value - mean for value in values]
 
 
-def within_deviation(groups: Sequence[Group], values: Sequence[Sequence[float]]) -> float:
-    """Standard deviation of values around their prompts' means, over the answers given."""
+def within_prompt_deviation(
+    groups: Sequence[AnswerGroup], values: Sequence[Sequence[float]]
+) -> float:
+    """Standard deviation of values around their prompts' means, over all sampled answers."""
     squares = math.fsum(
         count * value**2
-        for group, some in zip(groups, values, strict=True)
-        for count, value in zip(group.counts, group.centre(some), strict=True)
+        for group, group_values in zip(groups, values, strict=True)
+        for count, value in zip(group.counts, group.centre_values(group_values), strict=True)
     )
     return math.sqrt(squares / sum(sum(group.counts) for group in groups))
 
 
 def within_prompt_correlation(
-    groups: Sequence[Group], rewards: Sequence[Sequence[float]]
+    groups: Sequence[AnswerGroup], rewards: Sequence[Sequence[float]]
 ) -> Figure:
     """Pearson's r of reward and judgement, both less their prompt's mean, over all answers.
 
@@ -68,8 +70,13 @@ def within_prompt_correlation(
     prompt alone is noise. The interval resamples pages, whose prompts resemble each other.
     """
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    for group, some in zip(groups, rewards, strict=True):
-        pairs = zip(group.counts, group.centre(some), group.centre(group.judgements), strict=True)
+    for group, group_rewards in zip(groups, rewards, strict=True):
+        pairs = zip(
+            group.counts,
+            group.centre_values(group_rewards),
+            group.centre_values(group.judgements),
+            strict=True,
+        )
         for count, reward, judgement in pairs:
             of_page = sums[group.page]
             of_page[0] += count * reward * judgement
@@ -80,8 +87,8 @@ def within_prompt_correlation(
 
 
 def write_correlation(folder: Path, correlation: Figure) -> None:
-    """Write ``reward.json``."""
-    write_atomically(folder / REWARD_FILE, canonical({CORRELATION: correlation.model_dump()}))
+    """Write ``reward.json``, which PPO reads to decide whether the reward model rewards."""
+    write_atomically(folder / REWARD_FILE, canonical_json({CORRELATION: correlation.model_dump()}))
 
 
 def read_correlation(folder: Path) -> Figure:

@@ -1,4 +1,4 @@
-"""A rollout: the policy answers questions, the reward model scores, the reference looks on.
+"""PPO rollouts: answers sampled by the actor, their scores, and what the frozen models see of them.
 
 Shapes in names: b answers, a answer positions, n answer tokens of all rows, c model width.
 """
@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -17,158 +16,158 @@ from torch import Tensor
 
 from components.align.attempt import AttemptFailed
 from components.align.ppo_config import PPOConfig
-from components.align.reward_agreement import read_correlation
-from components.align.reward_model import HEAD_FILE
-from components.align.rule_judge import AT_ONCE, Jury
-from components.core.stats.figures import Figure
-from components.text.chat.ask_model import Asked
+from components.align.reward_model import RewardModel
+from components.align.rule_judge import SAMPLING_BATCH, RuleJudge
+from components.text.chat.ask_model import QuestionPrompt
 from components.text.chat.chat_template import END_ID
-from components.text.decoder_files import load_model, load_weights
-from models.answer_features import answer_features, feature_width
-from models.answer_sequences import Sequences, answer_scores, entropies, join, taken
+from models.answer_features import answer_features
+from models.answer_sequences import (
+    AnswerSequences,
+    answer_log_probs,
+    join_answers,
+    token_entropies,
+    token_log_probs,
+)
 from models.decoder import Decoder
-from models.generate import Sampled, generate
-from models.precision import computing
-from models.scalar_head import ScalarHead
+from models.generate import SampledAnswer, generate_answers
+from models.precision import compute_in
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class RewardModel:
-    """The frozen trunk, and the head that scores an answer by the features it sees."""
+class PPOModels:
+    """Models of one PPO run: the actor is trained, the others are frozen."""
 
-    trunk: Decoder
-    head: ScalarHead
-    correlation: Figure
-    """With the principles' judgement of a policy's answers, within a prompt."""
-
-    @classmethod
-    def load(cls, folder: Path) -> RewardModel:
-        """The reward model saved in ``folder``."""
-        trunk = load_model(folder).requires_grad_(False)
-        head = ScalarHead(feature_width(trunk.shape)).requires_grad_(False)
-        load_weights(folder, head, HEAD_FILE)
-        return cls(trunk, head, read_correlation(folder))
-
-
-@dataclass(frozen=True)
-class Players:
-    """Who takes part: the policy learns, the others are frozen."""
-
-    policy: Decoder
+    actor: Decoder
     reference: Decoder
-    reward: RewardModel
+    reward_model: RewardModel
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """Answers and all that learning needs to know of them, as they were when sampled."""
+    """Sampled answers with the log-probabilities, features and scores of the time of sampling."""
 
-    sequences: Sequences
+    sequences: AnswerSequences
     mask_ba: Tensor
     logprobs_ba: Tensor
-    reference_ba: Tensor
-    features_bac: Tensor
+    reference_logprobs_ba: Tensor
+    value_features_bac: Tensor
     """The reward trunk's hidden states before each token: what the value head reads."""
     scores_b: Tensor
-    """What the answers are worth, in deviations of reward over answers of the reference."""
+    """Score of each answer, in within-prompt deviations of reward."""
     finished_b: Tensor
-    questions_b: Tensor
-    """Equal where the question is."""
-    entropy: float
-    """Mean nats a token."""
+    prompt_index_b: Tensor
+    """Number of each answer's prompt."""
+    mean_entropy: float
+    """Nats a token."""
 
     @property
-    def kl(self) -> float:
-        """Nats of KL from the reference an answer, estimated from the tokens said."""
-        return float(((self.logprobs_ba - self.reference_ba) * self.mask_ba).sum(1).mean())
+    def mean_kl(self) -> float:
+        """KL from the reference in nats an answer, estimated from the sampled tokens."""
+        return float(((self.logprobs_ba - self.reference_logprobs_ba) * self.mask_ba).sum(1).mean())
 
     @property
-    def length(self) -> float:
+    def mean_length(self) -> float:
         """Mean tokens an answer."""
         return float(self.mask_ba.sum(1).float().mean())
 
 
-def roll_out(
+def sample_rollout(
     config: PPOConfig,
-    players: Players,
-    jury: Jury,
-    asked: Sequence[Asked],
+    models: PPOModels,
+    judge: RuleJudge,
+    prompts: Sequence[QuestionPrompt],
     generator: torch.Generator,
 ) -> Rollout:
-    """Answer each question once and score the answers."""
-    prompts = [one.prompt for one in asked]
+    """Sample an answer to each prompt, score all, and record the most extreme ones of a question.
+
+    Args:
+        config: the sampling, and how many answers of a question are kept.
+        models: the actor answers, the others look on.
+        judge: scores by the principles.
+        prompts: ``config.samples`` equal ones of a question stand one behind another.
+        generator: random numbers of the sampling.
+
+    Raises:
+        AttemptFailed: a score is not finite, or the judge failed.
+    """
+    prompt_ids = [prompt.token_ids for prompt in prompts]
     sampled = [
-        one
-        for start in range(0, len(prompts), AT_ONCE)
-        for one in generate(
-            players.policy,
-            prompts[start : start + AT_ONCE],
+        answer
+        for start in range(0, len(prompt_ids), SAMPLING_BATCH)
+        for answer in generate_answers(
+            models.actor,
+            prompt_ids[start : start + SAMPLING_BATCH],
             max_new=config.max_new,
             stop=END_ID,
             temperature=config.temperature,
             generator=generator,
         )
     ]
-    scores = scores_of(config, players.reward, jury, asked, sampled)
+    scores = score_answers(config, models.reward_model, judge, prompts, sampled)
     if not all(map(math.isfinite, scores)):
         raise AttemptFailed("diverged", "a reward is no number")
-    kept = [
+    chosen = [
         start + number
-        for start in range(0, len(prompts), config.samples)
-        for number in extremes(scores[start : start + config.samples], config.kept)
+        for start in range(0, len(prompt_ids), config.samples)
+        for number in select_extremes(scores[start : start + config.samples], config.kept_samples)
     ]
-    return observe(
+    return record_rollout(
         config,
-        players,
-        [prompts[at] for at in kept],
-        [sampled[at] for at in kept],
-        [scores[at] for at in kept],
+        models,
+        [prompt_ids[at] for at in chosen],
+        [sampled[at] for at in chosen],
+        [scores[at] for at in chosen],
     )
 
 
-def extremes(scores: Sequence[float], count: int) -> list[int]:
-    """Numbers of the ``count`` lowest and highest scores, half of each: those that differ most."""
+def select_extremes(scores: Sequence[float], count: int) -> list[int]:
+    """Indices of the ``count`` most extreme scores, half of them the lowest, half the highest."""
     order = sorted(range(len(scores)), key=lambda at: scores[at])
     low = count // 2
     return sorted(order[:low] + order[len(order) - (count - low) :])
 
 
-def is_trusted(config: PPOConfig, reward: RewardModel) -> bool:
-    """Whether the reward model knows enough of what the principles say to reward."""
-    return reward.correlation.value >= config.min_correlation
+def is_reward_model_trusted(config: PPOConfig, reward_model: RewardModel) -> bool:
+    """Tell whether the reward model agrees with the principles well enough to reward."""
+    return reward_model.correlation.value >= config.min_correlation
 
 
-def scores_of(
+def score_answers(
     config: PPOConfig,
-    reward: RewardModel,
-    jury: Jury,
-    asked: Sequence[Asked],
-    sampled: Sequence[Sampled],
+    reward_model: RewardModel,
+    judge: RuleJudge,
+    prompts: Sequence[QuestionPrompt],
+    sampled: Sequence[SampledAnswer],
 ) -> list[float]:
-    """Scores of answers: the principles, the clipped reward, and a penalty for no end.
+    """Score answers: judgement by the principles, clipped reward, penalty for an unfinished answer.
 
     Args:
-        config: how much each counts.
-        reward: takes part only where it is trusted.
-        jury: judges by the principles.
-        asked: the prompt of each answer.
+        config: the weight of each part.
+        reward_model: takes part only where it is trusted.
+        judge: judges by the principles.
+        prompts: the prompt of each answer.
         sampled: the answers.
     """
-    trusted = is_trusted(config, reward)
+    trusted = is_reward_model_trusted(config, reward_model)
     weight = config.beside_model if trusted else config.principles
-    judged = jury.of_each(asked, sampled) if weight else [0.0] * len(asked)
-    rewards = rewards_of(config, reward, asked, sampled) if trusted else [0.0] * len(asked)
+    judgements = judge.judge_samples(prompts, sampled) if weight else [0.0] * len(prompts)
+    rewards = (
+        reward_answers(config, reward_model, prompts, sampled) if trusted else [0.0] * len(prompts)
+    )
     return [
-        rewards[at] + weight * judged[at] - config.unfinished * (not sampled[at].stopped)
-        for at in range(len(asked))
+        rewards[at] + weight * judgements[at] - config.unfinished * (not sampled[at].stopped)
+        for at in range(len(prompts))
     ]
 
 
 @torch.no_grad()
-def rewards_of(
-    config: PPOConfig, reward: RewardModel, asked: Sequence[Asked], sampled: Sequence[Sampled]
+def reward_answers(
+    config: PPOConfig,
+    reward_model: RewardModel,
+    prompts: Sequence[QuestionPrompt],
+    sampled: Sequence[SampledAnswer],
 ) -> list[float]:
     """The reward model's scores less their prompt's mean, clipped, in within-prompt deviations.
 
@@ -177,15 +176,19 @@ def rewards_of(
 
     Args:
         config: ``samples`` answers of a prompt stand one behind another.
-        reward: the model.
-        asked: the prompt of each answer.
+        reward_model: scores each answer.
+        prompts: the prompt of each answer.
         sampled: the answers.
     """
-    prompts = [one.prompt for one in asked]
-    order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]) + len(sampled[at].tokens))
-    rows = join([prompts[at] for at in order], [sampled[at].tokens for at in order])
+    prompt_ids = [prompt.token_ids for prompt in prompts]
+    order = sorted(
+        range(len(prompt_ids)), key=lambda at: len(prompt_ids[at]) + len(sampled[at].tokens)
+    )
+    rows = join_answers([prompt_ids[at] for at in order], [sampled[at].tokens for at in order])
     rewards_b = torch.cat(
-        _each(config, reward.trunk, rows, lambda m, s: reward.head(answer_features(m, s)))
+        _map_batches(
+            config, reward_model.trunk, rows, lambda m, s: reward_model.head(answer_features(m, s))
+        )
     )
     rewards_ps = rewards_b[torch.tensor(order).argsort()].view(-1, config.samples)
     centred_ps = rewards_ps - rewards_ps.mean(1, keepdim=True)
@@ -193,50 +196,64 @@ def rewards_of(
 
 
 @torch.no_grad()
-def observe(
+def record_rollout(
     config: PPOConfig,
-    players: Players,
-    prompts: Sequence[Sequence[int]],
-    sampled: Sequence[Sampled],
+    models: PPOModels,
+    prompt_ids: Sequence[Sequence[int]],
+    sampled: Sequence[SampledAnswer],
     scores: Sequence[float],
 ) -> Rollout:
-    """Look at answers as learning will see them, sorted by length, which leaves little padding."""
+    """Compute what learning needs of answers; rows are sorted by length, which saves padding.
+
+    Args:
+        config: temperature, micro-batch and precision.
+        models: actor and reference give log-probabilities, the reward trunk gives value features.
+        prompt_ids: tokens of each answer's prompt.
+        sampled: the answers.
+        scores: of the answers.
+    """
     rows = sorted(
-        zip(prompts, sampled, scores, strict=True),
+        zip(prompt_ids, sampled, scores, strict=True),
         key=lambda row: len(row[0]) + len(row[1].tokens),
     )
-    numbers = {tuple(prompt): number for number, prompt in enumerate(prompts)}
-    sequences = join([prompt for prompt, _, _ in rows], [one.tokens for _, one, _ in rows])
-    said = partial(_said, config.temperature)
-    policy = _each(config, players.policy, sequences, said)
+    numbers = {tuple(prompt): number for number, prompt in enumerate(prompt_ids)}
+    sequences = join_answers(
+        [prompt for prompt, _, _ in rows], [answer.tokens for _, answer, _ in rows]
+    )
+    token_logprobs = partial(_token_logprobs, config.temperature)
+    policy = _map_batches(config, models.actor, sequences, token_logprobs)
     logprobs_n, entropies_n = (torch.cat(column) for column in zip(*policy, strict=True))
-    reference = _each(config, players.reference, sequences, said)
-    trunk = _each(config, players.reward.trunk, sequences, lambda m, s: (m.hidden(s.ids_bt), s))
+    reference = _map_batches(config, models.reference, sequences, token_logprobs)
+    trunk = _map_batches(
+        config, models.reward_model.trunk, sequences, lambda m, s: (m.hidden(s.ids_bt), s)
+    )
     return Rollout(
         sequences=sequences,
         mask_ba=sequences.mask_ba,
         logprobs_ba=sequences.spread(logprobs_n),
-        reference_ba=sequences.spread(torch.cat([one for one, _ in reference])),
-        features_bac=sequences.spread(torch.cat([h[s.places].float() for h, s in trunk])),
+        reference_logprobs_ba=sequences.spread(torch.cat([logprobs for logprobs, _ in reference])),
+        value_features_bac=sequences.spread(torch.cat([h[s.places].float() for h, s in trunk])),
         scores_b=torch.tensor([score for _, _, score in rows]),
-        finished_b=torch.tensor([one.stopped for _, one, _ in rows]),
-        questions_b=torch.tensor([numbers[tuple(prompt)] for prompt, _, _ in rows]),
-        entropy=float(entropies_n.mean()),
+        finished_b=torch.tensor([answer.stopped for _, answer, _ in rows]),
+        prompt_index_b=torch.tensor([numbers[tuple(prompt)] for prompt, _, _ in rows]),
+        mean_entropy=float(entropies_n.mean()),
     )
 
 
-def _said(temperature: float, model: Decoder, sequences: Sequences) -> tuple[Tensor, Tensor]:
-    scores_nv = answer_scores(model, sequences, temperature)
-    return taken(scores_nv, sequences.answers_n), entropies(scores_nv)
+def _token_logprobs(
+    temperature: float, model: Decoder, sequences: AnswerSequences
+) -> tuple[Tensor, Tensor]:
+    scores_nv = answer_log_probs(model, sequences, temperature)
+    return token_log_probs(scores_nv, sequences.answers_n), token_entropies(scores_nv)
 
 
-def _each(
+def _map_batches(
     config: PPOConfig,
     model: Decoder,
-    sequences: Sequences,
-    look: Callable[[Decoder, Sequences], T],
+    sequences: AnswerSequences,
+    function: Callable[[Decoder, AnswerSequences], T],
 ) -> list[T]:
-    """``look`` at the rows, as many at a time as learning takes, which bounds the memory."""
+    """Apply ``function`` to ``config.batch`` rows at a time, which bounds the memory."""
     rows = torch.split(torch.arange(len(sequences.ids_bt)), config.batch)
-    with computing(model, config.precision):
-        return [look(model, sequences.pick(some)) for some in rows]
+    with compute_in(model, config.precision):
+        return [function(model, sequences.pick(batch)) for batch in rows]

@@ -1,4 +1,4 @@
-"""The principles in PPO: a part of an answer's score, and the choice of the iteration kept.
+"""Rule judge of PPO: the principles as a part of every score, and as the choice of an iteration.
 
 A reward model is worth less the longer a policy is trained against it (Gao et al. 2022,
 arXiv:2210.10760), so the principles themselves, which are rules, score beside it or in its place
@@ -19,107 +19,117 @@ from torch import Tensor
 
 from components.align.judge_samples import judge_answer
 from components.align.ppo_config import PPOConfig
-from components.core.stats.paired_difference import Pairs
-from components.text.chat.ask_model import Asked, answer_all, answer_of
+from components.core.stats.paired_difference import ItemPairs
+from components.text.chat.ask_model import QuestionPrompt, answer_all, answer_of
 from models.decoder import Decoder
-from models.generate import Sampled
+from models.generate import SampledAnswer
 
-AT_ONCE = 128
+SAMPLING_BATCH = 128
 """Answers sampled together: their keys and values are what takes the memory."""
 
 
 @dataclass(frozen=True)
-class Jury:
-    """How answers are judged, and the questions kept back for it."""
+class RuleJudge:
+    """The principles as a judge, with the prompts held back from rollouts for it."""
 
     config: PPOConfig
     tokenizer: tokenizers.Tokenizer
-    asked: Sequence[Asked]
+    prompts: Sequence[QuestionPrompt]
 
     def judge_policy(self, policy: Decoder) -> tuple[float, ...]:
-        """Mean judgement of the answers to each prompt kept back.
+        """Mean judgement of the answers to each prompt held back.
 
         Every call draws the same random numbers, so two policies' judgements are pairs.
         """
         draws = self.config.judged_draws
-        prompts = [prompt for prompt in self.asked for _ in range(draws)]
+        repeated_prompts = [prompt for prompt in self.prompts for _ in range(draws)]
         answers = answer_all(
             policy,
             self.tokenizer,
-            [prompt.prompt for prompt in prompts],
+            [prompt.token_ids for prompt in repeated_prompts],
             max_new=self.config.max_new,
             temperature=self.config.temperature,
             seed=self.config.seed,
-            batch=AT_ONCE,
+            batch=SAMPLING_BATCH,
         )
         totals = [
             judge_answer(self.config.constitution, prompt, answer).total
-            for prompt, answer in zip(prompts, answers, strict=True)
+            for prompt, answer in zip(repeated_prompts, answers, strict=True)
         ]
         return tuple(
             math.fsum(totals[at : at + draws]) / draws for at in range(0, len(totals), draws)
         )
 
-    def pair(self, after: Sequence[float], before: Sequence[float]) -> Pairs:
-        """Two judgements of all prompts as pairs, summed page by page."""
-        pages = np.unique([prompt.page for prompt in self.asked], return_inverse=True)[1]
+    def pair_judgements(self, after: Sequence[float], before: Sequence[float]) -> ItemPairs:
+        """Pair two policies' judgements of all prompts, gaps summed page by page."""
+        pages = np.unique([prompt.page for prompt in self.prompts], return_inverse=True)[1]
         gaps = np.subtract(after, before)
-        return Pairs(
+        return ItemPairs(
             len(gaps),
             np.bincount(pages, weights=gaps).astype(np.float64),
             np.bincount(pages).astype(np.float64),
         )
 
-    def of_each(self, asked: Sequence[Asked], sampled: Sequence[Sampled]) -> list[float]:
-        """The judgement, in [0, 1], of each sampled answer."""
-        answers = [answer_of(self.tokenizer, one.tokens, finished=one.stopped) for one in sampled]
+    def judge_samples(
+        self, prompts: Sequence[QuestionPrompt], sampled: Sequence[SampledAnswer]
+    ) -> list[float]:
+        """Judge each sampled answer, in [0, 1]."""
+        answers = [answer_of(self.tokenizer, s.tokens, finished=s.stopped) for s in sampled]
         return [
             judge_answer(self.config.constitution, prompt, answer).total
-            for prompt, answer in zip(asked, answers, strict=True)
+            for prompt, answer in zip(prompts, answers, strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class Best:
-    """The policy that was judged best so far."""
+class BestPolicy:
+    """Copy of the policy that was judged best so far."""
 
     iteration: int
-    judged: tuple[float, ...]
-    """The judgement of each prompt kept back."""
+    judgements: tuple[float, ...]
+    """Mean judgement of each prompt held back."""
     weights: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, iteration: int, judged: tuple[float, ...], policy: Decoder) -> Best:
-        """A copy of ``policy`` as it is."""
+    def snapshot(cls, iteration: int, judgements: tuple[float, ...], policy: Decoder) -> BestPolicy:
+        """Copy a policy.
+
+        Args:
+            iteration: after which it was judged.
+            judgements: of each prompt held back.
+            policy: the weights to copy.
+        """
         weights = {name: p.detach().clone() for name, p in policy.named_parameters()}
-        return cls(iteration, judged, weights)
+        return cls(iteration, judgements, weights)
 
     @property
-    def mean(self) -> float:
-        """The figure that iterations are ranked by."""
-        return math.fsum(self.judged) / len(self.judged)
+    def mean_judgement(self) -> float:
+        """Mean of all judgements, by which iterations are ranked."""
+        return math.fsum(self.judgements) / len(self.judgements)
 
     @torch.no_grad()
-    def put_back(self, policy: Decoder) -> None:
-        """Make ``policy`` what it was."""
+    def restore_into(self, policy: Decoder) -> None:
+        """Overwrite the weights of ``policy`` by the copy."""
         for name, parameter in policy.named_parameters():
             parameter.copy_(self.weights[name])
 
 
-def set_apart(asked: Sequence[Asked], count: int) -> tuple[list[Asked], list[Asked]]:
-    """(prompts for rollouts, at most ``count`` for the jury), apart by page where there are enough.
+def split_prompts(
+    prompts: Sequence[QuestionPrompt], count: int
+) -> tuple[list[QuestionPrompt], list[QuestionPrompt]]:
+    """Split prompts, by page if possible, into those of rollouts and at most ``count`` to judge by.
 
-    The jury's are of the last quarter of the pages, so that it judges pages that no rollout asks:
+    The judge's are of the last quarter of the pages, so that it judges pages that no rollout asks:
     answers about one page resemble each other. Of fewer than four pages a quarter of the prompts is
     taken, and no prompt that is equal to one of them is rolled out.
     """
-    pages = list(dict.fromkeys(one.page for one in asked))
-    apart = set(pages[len(pages) - len(pages) // 4 :])
-    if count and apart:
-        jury = [one for one in asked if one.page in apart][:count]
-        rest = [one for one in asked if one.page not in apart]
+    pages = list(dict.fromkeys(prompt.page for prompt in prompts))
+    held_back_pages = set(pages[len(pages) - len(pages) // 4 :])
+    if count and held_back_pages:
+        judged = [prompt for prompt in prompts if prompt.page in held_back_pages][:count]
+        rollout = [prompt for prompt in prompts if prompt.page not in held_back_pages]
     else:
-        at = len(asked) - min(count, len(asked) // 4)
-        jury, rest = list(asked[at:]), list(asked[:at])
-    known = {one.prompt for one in jury}
-    return [one for one in rest if one.prompt not in known], jury
+        first = len(prompts) - min(count, len(prompts) // 4)
+        judged, rollout = list(prompts[first:]), list(prompts[:first])
+    judged_ids = {prompt.token_ids for prompt in judged}
+    return [prompt for prompt in rollout if prompt.token_ids not in judged_ids], judged

@@ -1,0 +1,1 @@
+"""Cleaning: scorers measure documents side by side, ``select`` decides by all of them at once."""

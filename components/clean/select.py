@@ -1,95 +1,54 @@
-"""Reads all scores with all thresholds; writes the kept corpus and the ledger.
+"""Selection: all scores against all thresholds -> the kept corpus, and a ledger that says why.
 
-Scorers find, this stage decides. A document stays when it passes every rule and is no twin of one
-that stays. Twins are decided greedily among the documents that passed every other rule, in the
-order (ordinal, id), so that a document is dropped for a twin that is really kept, and several
-increments keep what one batch would.
+Scorers measure, this stage decides. A document stays when it passes every rule and repeats none
+that stays. Copies are decided greedily among the documents that passed every other rule, in the
+order (ordinal, id), so that a document is dropped for one that is really kept, and several
+increments keep what one batch would. The rules come with the config (``selection_rule.py``); this
+module knows none of them but the list of blocked addresses.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.duplicates.dedup_decision import find_twins
-from components.clean.pii.score import named_beside
-from components.clean.rules import (
-    BoilerplateRules,
-    ContaminationRules,
-    DuplicateRules,
-    Finding,
-    JudgedRules,
-    LanguageRules,
-    LicenceRules,
-    PiiRules,
-    QualityRules,
-    SiteLineRules,
-    ToxicityRules,
-    failing,
-    judge_blocked,
-    judge_columns,
-    judge_judged,
-    judge_language,
-    judge_licence,
-    judge_pii,
-    judge_quality,
-    redacted_kinds,
-    word_counts,
+from components.clean.document_edits import edit_document
+from components.clean.selection_rule import (
+    CorpusRule,
+    KeptOriginal,
+    MarkedSpan,
+    Rule,
+    RuleFinding,
+    ScoredShard,
+    compare_with_bounds,
 )
-from components.clean.verdict_ledger import ledger_table, marked_spans
+from components.clean.verdict_ledger import ledger_table
+from components.core.config.blocklist import Blocklist
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
 from components.core.log import get_logger
-from components.core.stats.source_losses import AlarmConfig, Sources
-from components.core.store.artifact import DROPPED_BY, Corpus, Scores
-from components.core.store.document_rows import DOCUMENT
+from components.core.stats.source_losses import AlarmConfig, SourceLosses
+from components.core.store.artifact import DROPPED_BY_PREFIX, Corpus, Scores
+from components.core.store.document_rows import DOCUMENT_SCHEMA
 from components.core.store.shards import write_shard, zip_shards
 from components.core.store.workdir import Workdir
-from components.text.pii.redact import Redactor
-from components.text.spans import Span, cut
 
-ROLES = (
-    "language",
-    "quality",
-    "judged_quality",
-    "toxicity",
-    "pii",
-    "duplicates",
-    "passages",
-    "boilerplate",
-    "site_lines",
-    "contamination",
-    "licence",
-)
 log = get_logger(__name__)
 
 
 class SelectConfig(StageConfig):
-    """Every threshold of the corpus. A rule whose scores are not given does not apply."""
+    """Base of a modality's selection, which names its rules as fields, in the ledger's order.
 
-    language: LanguageRules = Field(default=LanguageRules(), description="languages that stay")
-    quality: QualityRules = Field(default=QualityRules(), description="bounds on statistics")
-    judged_quality: JudgedRules = Field(
-        default=JudgedRules(), description="what examples of good documents taught"
-    )
-    toxicity: ToxicityRules = Field(
-        default=ToxicityRules(), description="what examples of toxic documents taught"
-    )
-    pii: PiiRules = Field(default=PiiRules(), description="personal data and secrets")
-    duplicates: DuplicateRules = Field(default=DuplicateRules(), description="twins")
-    boilerplate: BoilerplateRules = Field(default=BoilerplateRules(), description="menus, footers")
-    site_lines: SiteLineRules = Field(
-        default=SiteLineRules(), description="lines of a site's own frame, which are cut"
-    )
-    contamination: ContaminationRules = Field(
-        default=ContaminationRules(), description="evaluation items that a page may hold"
-    )
-    licence: LicenceRules = Field(default=LicenceRules(), description="licences that stay")
+    A rule whose scores are not given does not apply.
+    """
+
     alarm: AlarmConfig = Field(
         default=AlarmConfig(), description="when a source's losses are told aloud"
     )
@@ -100,32 +59,45 @@ class SelectConfig(StageConfig):
         default=(), description="hosts that never stay, with their subdomains"
     )
 
+    @property
+    def rules(self) -> list[Rule]:
+        """The fields that are rules, in their order."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value for value in values if isinstance(value, Rule)]
+
+    def key_fields(self) -> dict[str, Any]:
+        """The fields, and the order of the rules, which is that of the ledger."""
+        return {**super().key_fields(), "rules": [type(rule).__name__ for rule in self.rules]}
+
 
 @dataclass
-class Tally:
-    """What the stats say."""
+class SelectionTally:
+    """Counts behind the stage's stats."""
 
-    kept: int = 0
-    dropped: int = 0
-    characters: int = 0
+    kept_documents: int = 0
+    dropped_documents: int = 0
+    kept_characters: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    redacted: Counter[str] = field(default_factory=Counter)
-    lines_cut: int = 0
+    marks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(action, kind) of the spans of kept documents."""
 
-    def count(self, documents: int, reasons: Mapping[int, list[str]]) -> None:
+    def count_verdicts(self, documents: int, reasons: Mapping[int, list[str]]) -> None:
         """Add one shard's verdicts."""
-        self.kept += documents - len(reasons)
-        self.dropped += len(reasons)
-        self.reasons.update(reason for found in reasons.values() for reason in found)
+        self.kept_documents += documents - len(reasons)
+        self.dropped_documents += len(reasons)
+        self.reasons.update(rule for failed in reasons.values() for rule in failed)
 
-    def stats(self) -> dict[str, float]:
+    def as_stats(self, rules: list[Rule]) -> dict[str, float]:
+        """The stats of the corpus; ``rules`` says what may be cut."""
+        redacted = {kind: n for (action, kind), n in self.marks.items() if action == "redact"}
+        cuts = [kind for rule in rules for kind in rule.cuts]
         return {
-            "kept": float(self.kept),
-            "dropped": float(self.dropped),
-            "kept_characters": float(self.characters),
-            "site_lines_cut": float(self.lines_cut),
-            **{f"{DROPPED_BY}{rule}": float(n) for rule, n in sorted(self.reasons.items())},
-            **{f"redacted_{kind}": float(n) for kind, n in sorted(self.redacted.items())},
+            "kept": float(self.kept_documents),
+            "dropped": float(self.dropped_documents),
+            "kept_characters": float(self.kept_characters),
+            **{f"{kind}s_cut": float(self.marks["cut", kind]) for kind in cuts},
+            **{f"{DROPPED_BY_PREFIX}{rule}": float(n) for rule, n in sorted(self.reasons.items())},
+            **{f"redacted_{kind}": float(n) for kind, n in sorted(redacted.items())},
         }
 
 
@@ -134,135 +106,129 @@ def select(
 ) -> Corpus:
     """The kept documents, personal data redacted, and ``ledger/`` with a row for every document.
 
+    Args:
+        config: The rules with their thresholds.
+        corpus: The extracted documents.
+        scores: Role -> scores of these documents.
+        work: Where the result is written.
+
     Raises:
         ConfigError: scores of an unknown role.
         DataError: no document is left; names the rule that took most.
     """
-    unknown = sorted(set(scores) - set(ROLES))
-    if unknown:
-        raise ConfigError(f"select: no rule reads scores {unknown[0]!r}; roles: {', '.join(ROLES)}")
-    folder = work.path(corpus)
-    beside = {role: work.path(scores[role]) for role in ROLES if role in scores}
-    twins = find_twins(
-        config.duplicates, folder, beside, lambda table, scores: judge(config, table, scores)
-    )
-    sources = Sources()
+    _check_roles(config, scores)
+    folder = work.artifact_folder(corpus)
+    score_folders = {
+        role: work.artifact_folder(role_scores) for role, role_scores in scores.items()
+    }
+    originals = _find_originals(config, folder, score_folders)
+    sources = SourceLosses()
     (work.folder / "ledger").mkdir(exist_ok=True)
-    work.progress.start(None, "documents")
-    tally = Tally()
-    for name, table, of_role in zip_shards(folder, beside):
-        findings = judge(config, table, of_role)
-        reasons = failing(findings)
-        for at, identifier in enumerate(table["id"].to_pylist()):
-            if identifier in twins:
-                reasons[at] = [twins[identifier].rule]
-        kept = [at for at in range(len(table)) if at not in reasons]
-        tally.count(len(table), reasons)
-        sources.count(table["url"].to_pylist(), reasons)
-        write_shard(work.folder / name, _kept_documents(config, table, of_role, kept, tally))
-        spans = marked_spans(config.pii, config.site_lines, table, of_role)
-        ledger = ledger_table(config.duplicates, table, of_role, findings, reasons, twins, spans)
+    work.progress.start_count(None, "documents")
+    tally = SelectionTally()
+    for name, shard in _scored_shards(folder, score_folders):
+        documents = shard.documents
+        findings = apply_rules(config, shard)
+        reasons = list_failures(findings)
+        for row, identifier in enumerate(documents["id"].to_pylist()):
+            if identifier in originals:
+                reasons[row] = [originals[identifier].rule]
+        kept_rows = [row for row in range(len(documents)) if row not in reasons]
+        tally.count_verdicts(len(documents), reasons)
+        sources.count_documents(documents["url"].to_pylist(), reasons)
+        marks = [(rule, rule.mark_spans(shard)) for rule in _applicable_rules(config, shard.scores)]
+        write_shard(work.folder / name, _kept_documents(shard, kept_rows, marks, tally))
+        ledger = ledger_table(
+            config.rules, shard, findings, reasons, [spans for _, spans in marks], originals
+        )
         write_shard(work.folder / "ledger" / name, ledger)
-        work.progress.advance(len(table), note=f"{tally.kept} kept")
-    if not tally.kept:
-        raise DataError(_nothing_left(tally))
-    alarms = sources.write(work.folder, config.alarm, "select")
+        work.progress.advance(len(documents), note=f"{tally.kept_documents} kept")
+    if not tally.kept_documents:
+        raise DataError(_empty_corpus_message(tally))
+    alarms = sources.write_losses(work.folder, config.alarm, "select")
     for line in alarms:
         log.warning("%s", line)
-    return work.seal(Corpus, stats={**tally.stats(), "alarms": float(len(alarms))})
+    stats = {**tally.as_stats(config.rules), "alarms": float(len(alarms))}
+    return work.seal(Corpus, stats=stats)
 
 
-def judge(config: SelectConfig, table: pa.Table, scores: Mapping[str, pa.Table]) -> list[Finding]:
-    """Findings of every rule but that on twins, for the documents of one shard."""
-    findings = [
-        judge_blocked(table["url"].to_pylist(), config.blocked_urls, config.blocked_domains)
-    ]
-    if "language" in scores:
-        findings += judge_language(config.language, scores["language"])
-    if "quality" in scores:
-        findings += judge_quality(config.quality, scores["quality"])
-    if "boilerplate" in scores:
-        findings += judge_columns(config.boilerplate, "boilerplate", scores["boilerplate"])
-    for role in ("judged_quality", "toxicity"):
-        if role in scores:
-            findings += judge_judged(getattr(config, role), role, scores[role])
-    if "contamination" in scores:
-        rules = config.contamination
-        findings += judge_columns(rules, "contamination", scores["contamination"])
-    if "licence" in scores:
-        findings.append(judge_licence(config.licence, scores["licence"]))
-    if "pii" in scores:
-        findings += judge_pii(config.pii, scores["pii"], word_counts(table, scores))
+def apply_rules(config: SelectConfig, shard: ScoredShard) -> list[RuleFinding]:
+    """Findings of every rule on single documents."""
+    blocklist = Blocklist([*config.blocked_urls, *config.blocked_domains])
+    blocked = [float(blocklist.covers(url)) for url in shard.documents["url"].to_pylist()]
+    findings = [compare_with_bounds("blocked", np.array(blocked, dtype=np.float64), at_most=0.0)]
+    for rule in _applicable_rules(config, shard.scores):
+        findings += rule.check_documents(shard)
     return findings
 
 
+def list_failures(findings: list[RuleFinding]) -> dict[int, list[str]]:
+    """Row -> names of the rules it fails, for documents that fail one."""
+    reasons: dict[int, list[str]] = {}
+    for finding in findings:
+        for row in np.flatnonzero(~finding.passed).tolist():
+            reasons.setdefault(row, []).append(finding.rule)
+    return reasons
+
+
+def _check_roles(config: SelectConfig, scores: Mapping[str, Scores]) -> None:
+    roles = [role for rule in config.rules for role in rule.roles]
+    unknown = sorted(set(scores) - set(roles))
+    if unknown:
+        raise ConfigError(f"select: no rule reads scores {unknown[0]!r}; roles: {', '.join(roles)}")
+
+
+def _applicable_rules(config: SelectConfig, scores: Mapping[str, object]) -> list[Rule]:
+    """Rules with scores to read, in their order."""
+    return [rule for rule in config.rules if any(role in scores for role in rule.roles)]
+
+
+def _scored_shards(
+    corpus: Path, score_folders: Mapping[str, Path]
+) -> Iterator[tuple[str, ScoredShard]]:
+    for name, documents, tables in zip_shards(corpus, score_folders):
+        yield name, ScoredShard(documents, tables)
+
+
+def _find_originals(
+    config: SelectConfig, corpus: Path, score_folders: Mapping[str, Path]
+) -> dict[str, KeptOriginal]:
+    """Documents that a rule on the whole corpus drops, each with the kept one it repeats."""
+    originals: dict[str, KeptOriginal] = {}
+
+    def passing() -> Iterator[tuple[ScoredShard, list[int]]]:
+        for _, shard in _scored_shards(corpus, score_folders):
+            failed = list_failures(apply_rules(config, shard))
+            ids = shard.documents["id"].to_pylist()
+            rows = range(len(ids))
+            yield shard, [row for row in rows if row not in failed and ids[row] not in originals]
+
+    for rule in _applicable_rules(config, score_folders):
+        if isinstance(rule, CorpusRule):
+            originals |= rule.find_originals(passing())
+    return originals
+
+
 def _kept_documents(
-    config: SelectConfig,
-    table: pa.Table,
-    scores: Mapping[str, pa.Table],
-    kept: list[int],
-    tally: Tally,
+    shard: ScoredShard,
+    kept_rows: list[int],
+    marks: list[tuple[Rule, list[list[MarkedSpan]]]],
+    tally: SelectionTally,
 ) -> pa.Table:
-    documents = table.take(pa.array(kept, type=pa.int64())).to_pylist()
-    kinds = redacted_kinds(config.pii)
-    site_lines = scores["site_lines"].to_pylist() if "site_lines" in scores else None
-    for at, document in zip(kept, documents, strict=True):
-        spans: list[Span] = []
-        if "pii" in scores:
-            spans = [Span(**span) for span in scores["pii"]["spans"][at].as_py()]
-            tally.redacted.update(span.kind for span in spans if span.kind in kinds)
-        if site_lines is not None:
-            cuts = config.site_lines.cuts(document["text"], site_lines[at])
-            tally.lines_cut += len(cuts)
-            spans = _cut_lines(document, cuts, spans)
-        if "pii" in scores:
-            beside = named_beside(scores["pii"]["names_beside"][at].as_py())
-            _redact(document, spans, beside, Redactor(kinds))
-    tally.characters += sum(len(document["text"]) for document in documents)
-    return pa.Table.from_pylist(documents, schema=DOCUMENT)
+    documents = shard.documents.take(pa.array(kept_rows, type=pa.int64())).to_pylist()
+    for row, document in zip(kept_rows, documents, strict=True):
+        own_marks = [(rule, spans[row]) for rule, spans in marks]
+        tally.marks.update((span.action, span.kind) for _, spans in own_marks for span in spans)
+        edit_document(document, own_marks, shard, row)
+    tally.kept_characters += sum(len(document["text"]) for document in documents)
+    return pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)
 
 
-def _cut_lines(
-    document: dict[str, Any], cuts: list[tuple[int, int]], spans: list[Span]
-) -> list[Span]:
-    """Take a site's own lines out of a document's text and headings; where its spans stand now."""
-    text = document["text"]
-    for start, end in cuts:
-        heading = text[start:end].strip().lstrip("#").strip()
-        if heading in document["headings"]:
-            document["headings"].remove(heading)
-    left, spans = cut(text, cuts, spans)
-    if cuts:
-        blank = len(left) - len(left.lstrip("\n"))
-        left = left.strip("\n")
-        spans = [Span(s.start - blank, s.end - blank, s.kind) for s in spans]
-    document["text"] = left
-    return spans
-
-
-def _redact(
-    document: dict[str, object],
-    spans: list[Span],
-    beside: Mapping[tuple[str, int], list[Span]],
-    redactor: Redactor,
-) -> None:
-    """Replace the spans of the text, and what else is found beside it."""
-    document["text"] = redactor.replace(str(document["text"]), spans)
-    for name in ("title", "navigation"):
-        document[name] = redactor.clean(str(document[name]), beside.get((name, 0), ()))
-    for name in ("headings", "code"):
-        parts = document[name]
-        assert isinstance(parts, list)
-        document[name] = [
-            redactor.clean(part, beside.get((name, at), ())) for at, part in enumerate(parts)
-        ]
-
-
-def _nothing_left(tally: Tally) -> str:
+def _empty_corpus_message(tally: SelectionTally) -> str:
     if not tally.reasons:
         return "select: the corpus holds no document"
     rule, count = min(tally.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     return (
-        f"select: no document is left of {tally.dropped}; rule {rule} took most ({count}); "
+        f"select: no document is left of {tally.dropped_documents}; rule {rule} took most ({count}); "
         "widen its bound under select"
     )

@@ -1,14 +1,20 @@
-"""The ledger: for every document every rule's score and bound, its spans, its twin, the verdict."""
+"""The verdict ledger: for every document each rule's score and bounds, its spans, the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from components.clean.duplicates.dedup_decision import PASSAGES, Twin
-from components.clean.rules import DuplicateRules, Finding, PiiRules, SiteLineRules
+from components.clean.selection_rule import (
+    KeptOriginal,
+    MarkedSpan,
+    Rule,
+    RuleFinding,
+    ScoredShard,
+)
 
 RULE = pa.struct(
     [
@@ -27,59 +33,53 @@ MARKED = pa.struct(
         pa.field("action", pa.string()),  # redact, keep, drop or cut
     ]
 )
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("url", pa.string(), nullable=False),
-        pa.field("kept", pa.bool_(), nullable=False),
-        pa.field("reasons", pa.list_(pa.string()), nullable=False),  # names of failed rules
-        pa.field("rules", pa.list_(RULE), nullable=False),
-        pa.field("spans", pa.list_(MARKED), nullable=False),
-        pa.field("twin", pa.string()),  # the kept document this one was dropped for
-        pa.field("similarity", pa.float64()),
-        pa.field("max_similarity", pa.float64()),  # the bound on it
-        pa.field("licence", pa.string()),  # SPDX identifier of the strongest sign
-        pa.field("item", pa.string()),  # the evaluation item it holds most of: file and row
-    ]
+COMMON_FIELDS = (
+    pa.field("id", pa.string(), nullable=False),
+    pa.field("url", pa.string(), nullable=False),
+    pa.field("kept", pa.bool_(), nullable=False),
+    pa.field("reasons", pa.list_(pa.string()), nullable=False),  # names of failed rules
+    pa.field("rules", pa.list_(RULE), nullable=False),
+    pa.field("spans", pa.list_(MARKED), nullable=False),
 )
+"""Columns of every ledger; the rules' own follow."""
 
 
 def ledger_table(
-    duplicates: DuplicateRules,
-    table: pa.Table,
-    scores: Mapping[str, pa.Table],
-    findings: list[Finding],
+    rules: Sequence[Rule],
+    shard: ScoredShard,
+    findings: Sequence[RuleFinding],
     reasons: Mapping[int, list[str]],
-    twins: Mapping[str, Twin],
-    spans: list[list[dict[str, object]]],
+    marks: Sequence[list[list[MarkedSpan]]],
+    originals: Mapping[str, KeptOriginal],
 ) -> pa.Table:
-    """One row for every document of a shard, in its order."""
-    identifiers = table["id"].to_pylist()
-    found = [twins.get(identifier) for identifier in identifiers]
-    return pa.table(
-        {
-            "id": table["id"],
-            "url": table["url"],
-            "kept": [at not in reasons for at in range(len(table))],
-            "reasons": [reasons.get(at, []) for at in range(len(table))],
-            "rules": _rules(findings, len(table)),
-            "spans": spans,
-            "twin": [twin.id if twin else None for twin in found],
-            "similarity": [twin.similarity if twin else None for twin in found],
-            "max_similarity": [
-                duplicates.max_contained
-                if twin is not None and twin.rule == PASSAGES
-                else duplicates.max_similarity
-                for twin in found
-            ],
-            "licence": _named(scores, "licence", "licence", len(table)),
-            "item": _named(scores, "contamination", "item", len(table)),
-        },
-        schema=SCHEMA,
-    )
+    """One row for every document of a shard, in its order.
+
+    Args:
+        rules: All rules of the selection, for the columns they add.
+        shard: The documents, dropped ones too, and their scores.
+        findings: Verdicts of the rules that apply.
+        reasons: Row -> names of the rules that dropped it.
+        marks: Of each rule that applies, the marked spans of every document.
+        originals: Dropped document -> the kept one it repeats.
+    """
+    documents = range(len(shard.documents))
+    columns: list[Any] = [
+        shard.documents["id"],
+        shard.documents["url"],
+        [row not in reasons for row in documents],
+        [reasons.get(row, []) for row in documents],
+        _findings_by_document(findings, len(documents)),
+        [[span._asdict() for spans in marks for span in spans[row]] for row in documents],
+    ]
+    fields = list(COMMON_FIELDS)
+    # The last rule's columns come first: so ledgers have been, and their bytes stay equal.
+    for rule in reversed(rules):
+        columns += rule.ledger_columns(shard, originals)
+        fields += rule.ledger_fields
+    return pa.table(columns, schema=pa.schema(fields))
 
 
-def _rules(findings: list[Finding], documents: int) -> pa.ListArray:
+def _findings_by_document(findings: Sequence[RuleFinding], documents: int) -> pa.ListArray:
     """Findings turned from one array a rule into one list a document."""
     width = len(findings)
     offsets = np.arange(documents + 1, dtype=np.int32) * width
@@ -91,31 +91,3 @@ def _rules(findings: list[Finding], documents: int) -> pa.ListArray:
         pa.array(np.stack([f.passed for f in findings], axis=1).ravel(), type=pa.bool_()),
     ]
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(RULE)))
-
-
-def _named(
-    scores: Mapping[str, pa.Table], role: str, column: str, documents: int
-) -> list[str | None]:
-    """A column of names; None where there is none."""
-    if role not in scores:
-        return [None] * documents
-    return [name or None for name in scores[role][column].to_pylist()]
-
-
-def marked_spans(
-    pii: PiiRules, site_lines: SiteLineRules, table: pa.Table, scores: Mapping[str, pa.Table]
-) -> list[list[dict[str, object]]]:
-    """For every document, personal data with what happens to it, and lines that are cut."""
-    marked: list[list[dict[str, object]]] = [[] for _ in range(len(table))]
-    if "pii" in scores:
-        for spans, found in zip(marked, scores["pii"]["spans"].to_pylist(), strict=True):
-            spans += [{**span, "action": pii.action(span["kind"])} for span in found]
-    if "site_lines" in scores:
-        rows = scores["site_lines"].to_pylist()
-        for spans, text, row in zip(marked, table["text"].to_pylist(), rows, strict=True):
-            cuts = site_lines.cuts(text, row)
-            spans += [
-                {"start": start, "end": end, "kind": "site_line", "action": "cut"}
-                for start, end in cuts
-            ]
-    return marked

@@ -1,0 +1,1 @@
+"""Plumbing that all stages share: store, configuration, processes, statistics, files."""

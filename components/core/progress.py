@@ -1,4 +1,4 @@
-"""Progress of a stage; whoever listens decides how to show it."""
+"""Progress of a stage, reported to a listener that decides how to show it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Done and total of one stage, in ``unit``s; ``note`` is a live figure (``loss 3.21``)."""
+    """Units done of one stage's total; ``note`` is a live figure (``loss 3.21``)."""
 
     total: float | None = None
     unit: str = "rows"
     done: float = 0.0
     note: str = ""
     resumed: str = ""
-    """From where an earlier try is gone on with, ``at step 400``; empty for a first try."""
+    """Point from which an earlier try is resumed, ``at step 400``; empty for a first try."""
     listener: Callable[[Progress], None] | None = None
-    tracker: Callable[[], Tracker] = NoTracker
-    """Opens where a training's figures are recorded; by default nowhere."""
-    achieved: Callable[[TrainingSpeed], None] | None = None
-    """Told how quick a training was that has ended; by default nobody."""
+    open_tracker: Callable[[], Tracker] = NoTracker
+    """Factory of the tracker that records a training's figures; by default nowhere."""
+    on_training_speed: Callable[[TrainingSpeed], None] | None = None
+    """Called with the speed of a training that has ended."""
     _started: float = field(default_factory=time.monotonic)
     _at_start: float = 0.0
 
-    def start(self, total: float | None, unit: str, done: float = 0.0) -> None:
-        """Begin (or begin again) a count; ``done`` is what an earlier try already did."""
+    def start_count(self, total: float | None, unit: str, done: float = 0.0) -> None:
+        """Start a new count.
+
+        Args:
+            total: units in all; None if unknown.
+            unit: name of what is counted.
+            done: units that an earlier try did.
+        """
         self.total, self.unit, self.done, self.note = total, unit, done, ""
         self._started, self._at_start = time.monotonic(), done
-        self._tell()
+        self._notify()
 
-    def resume(self, where: str) -> None:
-        """Say that an earlier try is gone on with; of several places the first is kept."""
+    def note_resumed(self, where: str) -> None:
+        """Record that an earlier try is resumed; of several points the first counts."""
         self.resumed = self.resumed or where
 
     def advance(self, by: float = 1.0, note: str | None = None) -> None:
@@ -46,11 +52,11 @@ class Progress:
         self.done += by
         if note is not None:
             self.note = note
-        self._tell()
+        self._notify()
 
     @property
     def rate(self) -> float:
-        """Units a second since ``start``."""
+        """Units a second since ``start_count``."""
         return (self.done - self._at_start) / max(time.monotonic() - self._started, 1e-6)
 
     @property
@@ -60,6 +66,6 @@ class Progress:
             return None
         return max(self.total - self.done, 0.0) / self.rate
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         if self.listener is not None:
             self.listener(self)

@@ -1,4 +1,4 @@
-"""The only place that reads the environment, and the one that switches all telemetry off."""
+"""Settings of the process: the only place that reads the environment, with all telemetry off."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from components.core.errors import ConfigError
 from components.core.log import get_logger
+from components.core.workspace_layout import check_layout
 
-MARKER = "prefect.yaml"
+CHECKOUT_MARKER = "prefect.yaml"
 
 TELEMETRY_OFF = {
     "DO_NOT_TRACK": "1",
@@ -31,51 +32,51 @@ TELEMETRY_OFF = {
 HISTORY_DAYS = 30
 
 
-THREADS = "MODELMILL_THREADS"
-MEASURE = "measure"
-MOST_THREADS = 1024
+THREADS_VARIABLE = "MODELMILL_THREADS"
+MEASURE_THREADS = "measure"
+MAX_THREADS = 1024
 Spin = Literal["none", "short", "long"]
-"""How long a thread that waits for others keeps its core busy before it sleeps."""
+"""Time that a waiting OpenMP thread spins on its core before it sleeps."""
 SPINS: dict[str, Spin] = {"none": "none", "short": "short", "long": "long"}
 SPIN_COUNTS: dict[Spin, str] = {"none": "0", "short": "1000"}
-"""OpenMP's. 1,000 turns are some tens of microseconds: the time between two parallel regions of a
-step, and little beside a scheduler's time slice. ``long`` leaves it as the library has it (300,000
-turns where it does not know of other programs), beside which a busy neighbour costs most."""
+"""GOMP_SPINCOUNT of each setting. 1,000 turns are some tens of microseconds: the time between two
+parallel regions of a step, and little of a scheduler's time slice. ``long`` keeps the library's own
+default (300,000 turns where it knows of no other programs), which a busy neighbour slows most."""
 
 
-STARTUP = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
-"""How long a run waits for the server it starts; Prefect's 20 s are few on a busy machine."""
-CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
-"""What Prefect (its server and worker too) writes to the terminal; a service may want INFO."""
+PREFECT_STARTUP_VARIABLE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"
+"""Seconds that a run waits for the server it starts; Prefect's 20 are few on a busy machine."""
+PREFECT_CONSOLE_LEVEL_VARIABLE = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+"""Level of Prefect's log on the terminal, also its server's; a service may set INFO."""
 
 
-TRACKING, _DATABASE = "MLFLOW_TRACKING_URI", "/mlflow/mlflow.db"
+_MLFLOW_URI_VARIABLE, _DATABASE = "MLFLOW_TRACKING_URI", "/mlflow/mlflow.db"
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where everything lies. One workspace: delete it and nothing is left behind."""
+    """Settings of a process, and the folders of its workspace: everything that a run writes."""
 
     home: Path
-    """The workspace, absolute."""
+    """Folder of the workspace, absolute."""
     reference_data: Path
     """Real inputs with known answers, for benchmarks; may be absent."""
     api_key: str | None = None
-    """Key that the endpoint asks for; without one it listens on loopback alone."""
+    """Key that the endpoint requires; without one it listens on loopback alone."""
     prefect_api_url: str | None = None
     """Address of a running Prefect server; without one a run starts its own."""
     history_days: int = HISTORY_DAYS
-    """How long Prefect's database keeps a flow run that has ended."""
+    """Days that Prefect's database keeps a flow run that has ended."""
     openlineage_url: str | None = None
-    """Address that takes lineage events; without one they go to a file of the workspace."""
+    """Address that receives lineage events; without one they go to a file of the workspace."""
 
     threads: int | None = None
-    """Threads for trainings, evaluations and the engine; None has them measured."""
+    """Threads of trainings, evaluations and the engine; None has them measured."""
     spin: Spin = "short"
 
     peers_python: Path | None = None
-    """Interpreter that has the peers of the benchmarks; without one, this process's own."""
+    """Interpreter with the peers of the benchmarks; without one, that of this process."""
 
     @property
     def store(self) -> Path:
@@ -106,8 +107,8 @@ class Settings:
         return self.home / "runs"
 
     @property
-    def speed(self) -> Path:
-        """How quick trainings were here (``components/core/training_speed.py``)."""
+    def speed_file(self) -> Path:
+        """Speeds of past trainings (``components/core/training_speed.py``)."""
         return self.home / "speed.json"
 
     @property
@@ -115,160 +116,184 @@ class Settings:
         return self.home / "logs"
 
 
-def checkout(start: Path | None = None) -> Path:
-    """The checkout's root: the nearest folder upward that holds ``prefect.yaml``.
+def find_checkout(start: Path | None = None) -> Path:
+    """Root of the checkout: the nearest folder upward that holds ``prefect.yaml``.
 
     Raises:
         ConfigError: there is none.
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / MARKER).exists():
+        if (folder / CHECKOUT_MARKER).exists():
             return folder
-    raise ConfigError(f"no {MARKER} in {here} or above: run from a checkout, or set MODELMILL_HOME")
+    raise ConfigError(
+        f"no {CHECKOUT_MARKER} in {here} or above: run from a checkout, or set MODELMILL_HOME"
+    )
 
 
-def _own_checkout() -> Path:
-    """The checkout of the current folder; outside of any, the one that this code is run from."""
+def _default_checkout() -> Path:
+    """Checkout of the current folder; outside of any, that of this code."""
     try:
-        return checkout()
+        return find_checkout()
     except ConfigError:
-        return checkout(Path(__file__).parent)
+        return find_checkout(Path(__file__).parent)
 
 
-def load() -> Settings:
-    """The settings of this process; also exports what the packages below read themselves."""
-    home = workspace_home(os.environ.get("MODELMILL_HOME"))
+def load_settings() -> Settings:
+    """Read the settings of this process, and export the variables that packages read themselves.
+
+    Raises:
+        ConfigError: a variable makes no sense, or another version wrote the workspace.
+    """
+    export_variables(TELEMETRY_OFF)
+    configured_home = os.environ.get("MODELMILL_HOME")
+    home = workspace_home(configured_home)
+    check_layout(home, _shown_home(home, configured_home))
     reference = os.environ.get("MODELMILL_REFERENCE_DATA")
     peers = os.environ.get("MODELMILL_PEERS_PYTHON")
     settings = Settings(
         home=home,
         reference_data=Path(reference) if reference else Path("../shared/reference-data").resolve(),
-        api_key=endpoint_key(),
-        prefect_api_url=_address("PREFECT_API_URL", "/api"),
+        api_key=endpoint_api_key(),
+        prefect_api_url=_http_address("PREFECT_API_URL", "/api"),
         history_days=_history_days(os.environ.get("MODELMILL_HISTORY_DAYS")),
-        openlineage_url=_address("MODELMILL_OPENLINEAGE_URL"),
+        openlineage_url=_http_address("MODELMILL_OPENLINEAGE_URL"),
         threads=thread_count(),
-        spin=spin(),
+        spin=spin_setting(),
         peers_python=Path(peers).expanduser() if peers else None,
     )
-    _tell_of_another_mlflow(settings)
-    export(_exports(settings))
+    _warn_of_other_mlflow(settings)
+    export_variables(_package_variables(settings))
     return settings
 
 
-def _address(name: str, path: str = "") -> str | None:
-    """The address that a variable holds; None where it is not set.
+def _http_address(name: str, path: str = "") -> str | None:
+    """HTTP address in a variable; None where it is not set.
 
     Args:
-        path: what its path usually is, for the way on.
+        name: of the variable.
+        path: usual path of such an address, for the message.
 
     Raises:
         ConfigError: it is no http address.
     """
-    given = os.environ.get(name)
-    if not given:
+    address = os.environ.get(name)
+    if not address:
         return None
     try:
-        parts = urlsplit(given)
-        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:  # a port that is no number, a bracket that does not close
-        whole = False
-    if not whole:
-        host = given.rpartition("://")[2].partition("/")[0] or "127.0.0.1"
+        valid = False
+    if not valid:
+        host = address.rpartition("://")[2].partition("/")[0] or "127.0.0.1"
         likely = f"http://{host}{path}"
-        raise ConfigError(f"{name}={given}: not an address; give all of it, such as {likely}")
-    return given
+        raise ConfigError(f"{name}={address}: not an address; give all of it, such as {likely}")
+    return address
 
 
-def _tell_of_another_mlflow(settings: Settings) -> None:
-    """Say once that MLflow's own variable is not heard: the registry lies in the workspace.
+def _warn_of_other_mlflow(settings: Settings) -> None:
+    """Warn once that MLflow's own variable is ignored: the registry lies in the workspace.
 
-    Processes that this one starts find the workspace's own address there.
+    Child processes find the workspace's own address there.
     """
-    given = os.environ.get(TRACKING)
-    if given and not given.endswith(_DATABASE):
+    address = os.environ.get(_MLFLOW_URI_VARIABLE)
+    if address and not address.endswith(_DATABASE):
         log.warning(
-            "%s=%s is not used: runs and versions go to %s", TRACKING, given, settings.mlflow_uri
+            "%s=%s is not used: runs and versions go to %s",
+            _MLFLOW_URI_VARIABLE,
+            address,
+            settings.mlflow_uri,
         )
 
 
-_UNFIT_IN_HOME = {"?": "a question mark", "\n": "a line break", "\r": "a line break"}
-"""SQLAlchemy takes what follows ``?`` for the options of a database, and knows no escape for it; so
-MLflow's and Prefect's databases would land in a folder of another name."""
+_FORBIDDEN_IN_HOME = {"?": "a question mark", "\n": "a line break", "\r": "a line break"}
+"""SQLAlchemy takes what follows ``?`` for the options of a database and has no escape for it, so
+MLflow's and Prefect's databases would end up in a folder of another name."""
 
 
-def workspace_home(given: str | None) -> Path:
-    """The workspace's folder, absolute; ``.modelmill`` of the checkout where none is given.
+def workspace_home(configured: str | None) -> Path:
+    """Folder of the workspace, absolute; ``.modelmill`` of the checkout where none is configured.
 
     Raises:
         ConfigError: it is a file, or its path cannot stand in the address of a database.
     """
     try:
-        home = Path(given).expanduser().resolve() if given else _own_checkout() / ".modelmill"
+        home = (
+            Path(configured).expanduser().resolve()
+            if configured
+            else _default_checkout() / ".modelmill"
+        )
     except RuntimeError as error:  # of ~user where there is no such user
-        raise ConfigError(f"MODELMILL_HOME={given}: {error}".rstrip(".")) from error
-    told = " ".join(f"MODELMILL_HOME={given}".split()) if given else str(home)
-    for character, name in _UNFIT_IN_HOME.items():
+        raise ConfigError(f"MODELMILL_HOME={configured}: {error}".rstrip(".")) from error
+    shown = _shown_home(home, configured)
+    for character, name in _FORBIDDEN_IN_HOME.items():
         if character in str(home):
-            way_on = "name a folder" if given else "set MODELMILL_HOME to a folder"
+            way_on = "name a folder" if configured else "set MODELMILL_HOME to a folder"
             raise ConfigError(
-                f"{told}: holds {name}, which no address of a database can; {way_on} without it"
+                f"{shown}: holds {name}, which no address of a database can; {way_on} without it"
             )
     if home.exists() and not home.is_dir():
-        raise ConfigError(f"{told}: is a file; name a folder")
+        raise ConfigError(f"{shown}: is a file; name a folder")
     return home
 
 
-def _history_days(given: str | None) -> int:
-    if not given:
+def _shown_home(home: Path, configured: str | None) -> str:
+    """The workspace in a message: the variable as it was set, else the default folder."""
+    return " ".join(f"MODELMILL_HOME={configured}".split()) if configured else str(home)
+
+
+def _history_days(configured: str | None) -> int:
+    if not configured:
         return HISTORY_DAYS
-    if not given.isdecimal() or not 1 <= int(given) <= 3650:
-        raise ConfigError(f"MODELMILL_HISTORY_DAYS={given}: give whole days, 1 to 3650")
-    return int(given)
+    if not configured.isdecimal() or not 1 <= int(configured) <= 3650:
+        raise ConfigError(f"MODELMILL_HISTORY_DAYS={configured}: give whole days, 1 to 3650")
+    return int(configured)
 
 
 def thread_count() -> int | None:
-    """The number of threads that was asked for; None asks for a measurement.
+    """Number of threads that the user set; None has it measured.
 
-    Read by itself, since a Bento is served where there is no workspace.
+    Apart from ``load_settings``, since a Bento is served where there is no workspace.
 
     Raises:
         ConfigError: it is neither a number nor ``measure``.
     """
-    asked = os.environ.get(THREADS) or MEASURE
-    if asked == MEASURE:
+    setting = os.environ.get(THREADS_VARIABLE) or MEASURE_THREADS
+    if setting == MEASURE_THREADS:
         return None
-    if not asked.isdecimal() or not 1 <= int(asked) <= MOST_THREADS:
-        raise ConfigError(f"{THREADS}={asked}: give a number, 1 to {MOST_THREADS}, or {MEASURE}")
-    return int(asked)
+    if not setting.isdecimal() or not 1 <= int(setting) <= MAX_THREADS:
+        raise ConfigError(
+            f"{THREADS_VARIABLE}={setting}: give a number, 1 to {MAX_THREADS}, or {MEASURE_THREADS}"
+        )
+    return int(setting)
 
 
 def openmp_threads() -> int | None:
-    """The bound that the user's OMP_NUM_THREADS sets; None where it names no number."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return int(asked) if asked.isdecimal() and int(asked) else None
+    """Limit that the user's OMP_NUM_THREADS sets; None where it names no number."""
+    setting = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(setting) if setting.isdecimal() and int(setting) else None
 
 
-def spin() -> Spin:
-    """How long waiting threads spin.
+def spin_setting() -> Spin:
+    """Spin setting of the user, ``short`` by default.
 
     Raises:
-        ConfigError: MODELMILL_SPIN is no word for it.
+        ConfigError: MODELMILL_SPIN is none of the settings.
     """
-    asked = os.environ.get("MODELMILL_SPIN") or "short"
-    if asked not in SPINS:
-        raise ConfigError(f"MODELMILL_SPIN={asked}: give one of {', '.join(SPINS)}")
-    return SPINS[asked]
+    setting = os.environ.get("MODELMILL_SPIN") or "short"
+    if setting not in SPINS:
+        raise ConfigError(f"MODELMILL_SPIN={setting}: give one of {', '.join(SPINS)}")
+    return SPINS[setting]
 
 
 def export_spin() -> None:
-    """Tell OpenMP how long to spin; it reads that once, when torch is imported."""
-    export(_spinning(spin()))
+    """Export OpenMP's spin count, which it reads once, when torch is imported."""
+    export_variables(_spin_variables(spin_setting()))
 
 
-def _spinning(chosen: Spin) -> dict[str, str]:
-    """What OpenMP reads; nothing where the user has told it something already."""
+def _spin_variables(chosen: Spin) -> dict[str, str]:
+    """OpenMP's variables for a spin setting; none where the user has set one."""
     if (
         chosen not in SPIN_COUNTS
         or "GOMP_SPINCOUNT" in os.environ
@@ -278,34 +303,33 @@ def _spinning(chosen: Spin) -> dict[str, str]:
     return {"GOMP_SPINCOUNT": SPIN_COUNTS[chosen]}
 
 
-def telemetry_off() -> dict[str, bool]:
-    """Switch -> whether this process and what it starts have it set."""
+def telemetry_switches() -> dict[str, bool]:
+    """Telemetry switch -> whether this process and its children have it set."""
     return {name: os.environ.get(name) == value for name, value in TELEMETRY_OFF.items()}
 
 
-def export(values: dict[str, str]) -> None:
-    """Set what packages read from this process's environment when they are imported."""
+def export_variables(values: dict[str, str]) -> None:
+    """Set variables that packages read from the environment when they are imported."""
     os.environ.update(values)
 
 
 def environment_variable(name: str) -> str | None:
-    """What a config's ``${NAME}`` stands for; None where it is not set."""
+    """Value of a variable that a config references as ``${NAME}``; None where it is not set."""
     return os.environ.get(name)
 
 
-def endpoint_key() -> str | None:
-    """The endpoint's key alone: a Bento is served where there is no workspace."""
+def endpoint_api_key() -> str | None:
+    """Key of the endpoint, apart from ``load_settings``: a Bento is served without a workspace."""
     return os.environ.get("MODELMILL_API_KEY") or None
 
 
-def _exports(settings: Settings) -> dict[str, str]:
+def _package_variables(settings: Settings) -> dict[str, str]:
     return {
-        **TELEMETRY_OFF,
         "PREFECT_HOME": str(settings.prefect),
-        # Prefect's lines go to its UI and not to the terminal, which has lines of its own.
+        # Prefect's log goes to its UI; the terminal shows the run's own display.
         "PREFECT_LOGGING_LEVEL": os.environ.get("PREFECT_LOGGING_LEVEL", "INFO"),
-        CONSOLE_LEVEL: os.environ.get(CONSOLE_LEVEL, "CRITICAL"),
-        STARTUP: os.environ.get(STARTUP, "120"),
+        PREFECT_CONSOLE_LEVEL_VARIABLE: os.environ.get(PREFECT_CONSOLE_LEVEL_VARIABLE, "CRITICAL"),
+        PREFECT_STARTUP_VARIABLE: os.environ.get(PREFECT_STARTUP_VARIABLE, "120"),
         # Smaller batches of task-run history reach the database before an own server ends.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         # A server deletes old flow runs itself; `modelmill gc` does it where none keeps running.
@@ -316,14 +340,14 @@ def _exports(settings: Settings) -> dict[str, str]:
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
         "BENTOML_HOME": str(settings.bentos),
-        TRACKING: settings.mlflow_uri,
+        _MLFLOW_URI_VARIABLE: settings.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TOKENIZERS_PARALLELISM": "false",
-        **_spinning(settings.spin),
+        **_spin_variables(settings.spin),
     }
 
 
 def child_environment(extra: dict[str, str]) -> dict[str, str]:
-    """This process's environment with ``extra`` laid over it, for a program we start."""
+    """Environment of a child process: this process's own with ``extra`` on top."""
     return {**os.environ, **extra}

@@ -23,26 +23,26 @@ from components.core.io.atomic_write import write_atomically
 from components.core.io.locks import hold_lock
 from components.core.log import get_logger
 from components.core.process.usable_cores import usable_cores
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 
 log = get_logger(__name__)
 AT_SETUP = "set-up"
-MOST = 64
-"""Speeds in one file; the oldest go."""
+MAX_SPEEDS = 64
+"""Speeds in one file; the oldest are dropped."""
 
 
 @cache
-def processor() -> str:
-    """The processor's name."""
+def processor_name() -> str:
+    """Name of the processor."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def machine_name() -> str:
-    """The processor and its usable cores: what a speed holds for."""
-    return f"{processor()}, {usable_cores()} cores"
+    """Processor and usable cores, for which a measured speed holds."""
+    return f"{processor_name()}, {usable_cores()} cores"
 
 
 class TrainingSpeed(BaseModel):
@@ -59,12 +59,12 @@ class TrainingSpeed(BaseModel):
 
     @property
     def setting(self) -> tuple[str, str, str, int]:
-        """Equal for speeds of which the newer replaces the older."""
+        """Identity of a speed: the newer of two equal ones replaces the older."""
         return self.machine, self.device, self.precision, self.parameters
 
 
-class Speeds:
-    """The speeds known of this machine, newest first."""
+class MeasuredSpeeds:
+    """Speeds measured on this machine, newest first."""
 
     def __init__(self, known: Sequence[TrainingSpeed] = ()) -> None:
         self.known = tuple(known)
@@ -72,13 +72,18 @@ class Speeds:
     def __bool__(self) -> bool:
         return bool(self.known)
 
-    def operations_per_second(
+    def interpolate_speed(
         self, parameters: int, device: str = "auto", precision: str = "auto"
     ) -> float | None:
-        """Expected speed for a model of ``parameters``; None where nothing was measured.
+        """Expected operations a second for a model size; None where nothing was measured.
 
-        Between two measured sizes by their logarithms, outside them that of the nearest. Where
-        nothing was measured on ``device`` in ``precision``, other speeds have to do.
+        Interpolated log-log between two measured sizes; outside them, that of the nearest. Where
+        nothing was measured on ``device`` in ``precision``, speeds of others stand in.
+
+        Args:
+            parameters: of the model.
+            device: as the config asks for it.
+            precision: as the config asks for it.
         """
         alike = [s for s in self.known if (s.device, s.precision) == (device, precision)]
         newest: dict[int, float] = {}
@@ -93,34 +98,36 @@ class Speeds:
         return float(newest[below] ** (1.0 - along) * newest[above] ** along)
 
 
-def setup_file() -> Path:
-    """Where set-up keeps its measurement: it goes with the environment."""
+def setup_speed_file() -> Path:
+    """File of set-up's measurement, which belongs to the Python environment."""
     return Path(sys.prefix) / "share" / "modelmill" / "speed.json"
 
 
-def read_speeds(*files: Path) -> Speeds:
-    """The speeds of this machine in ``files``, those of earlier files first."""
+def read_speeds(*files: Path) -> MeasuredSpeeds:
+    """Read the speeds of this machine from ``files``, those of earlier files first."""
     here = machine_name()
-    return Speeds([speed for file in files for speed in _read(file) if speed.machine == here])
+    return MeasuredSpeeds(
+        [speed for file in files for speed in _read_file(file) if speed.machine == here]
+    )
 
 
-def renew_speed(file: Path, measured: TrainingSpeed) -> None:
-    """Enter a speed in place of the older one of its setting; a full disk loses it, no more."""
+def record_speed(file: Path, measured: TrainingSpeed) -> None:
+    """Record a speed in place of an older one of its setting; a full disk is only logged."""
     try:
         with hold_lock(file.with_name(f".{file.name}.lock")):
-            others = [speed for speed in _read(file) if speed.setting != measured.setting]
-            kept = [speed.model_dump(mode="json") for speed in [measured, *others][:MOST]]
-            write_atomically(file, canonical({"speeds": kept}))
+            others = [speed for speed in _read_file(file) if speed.setting != measured.setting]
+            entries = [speed.model_dump(mode="json") for speed in [measured, *others][:MAX_SPEEDS]]
+            write_atomically(file, canonical_json({"speeds": entries}))
     except OSError as error:
-        log.info("the speed of this training was not kept: %s", error)
+        log.info("the speed of this training was not recorded: %s", error)
 
 
-def _read(file: Path) -> list[TrainingSpeed]:
+def _read_file(file: Path) -> list[TrainingSpeed]:
     try:
         entries = json.loads(file.read_bytes())["speeds"]
         return [TrainingSpeed.model_validate(entry) for entry in entries]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        log.info("%s is passed over: %s", file, error)  # the next training writes it anew
+        log.info("%s is ignored: %s", file, error)  # the next training writes it anew
         return []

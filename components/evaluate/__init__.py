@@ -1,0 +1,1 @@
+"""Evaluation of models: reports on one model, and the choice between candidates."""

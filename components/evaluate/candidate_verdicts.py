@@ -1,4 +1,4 @@
-"""Verdicts of ``keep_best``: one candidate beside the incumbent, task by task, by paired items."""
+"""Verdicts of ``keep_best``: a candidate against the incumbent, task by task, by paired items."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.core.stats.figures import Figure
-from components.core.stats.paired_difference import holm, pair_items
-from components.core.stats.report_items import Items
+from components.core.stats.paired_difference import adjust_p_values, pair_items
+from components.core.stats.report_items import ReportItems
 
-LEVEL = 0.05
-"""Of the p value, adjusted for all candidates, below which a candidate is better."""
-REWARD = "reward.reward"
+SIGNIFICANCE_LEVEL = 0.05
+"""A candidate is better where its p value, adjusted for all candidates, lies below this."""
+REWARD_FIGURE = "reward.reward"
 LOWER_IS_BETTER = ("safety.leaking", "safety.copying", "safety.degenerate")
-GUARDS = (
+GUARD_FIGURES = (
     "choice.four_choice_accuracy",
     "facts.trained_modules",
     "facts.trained_some_parameters",
@@ -27,8 +27,8 @@ that have parameters count: a model that says "takes no parameters" to all gains
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A candidate less the incumbent in one figure."""
+class CandidateComparison:
+    """Paired difference of a candidate and the incumbent in one figure."""
 
     name: str
     figure: Figure
@@ -39,32 +39,36 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the whole interval lies on the worse side of 0."""
+        """True where the whole interval lies on the worse side of 0."""
         if self.name in LOWER_IS_BETTER:
             return self.figure.low > 0
         return self.figure.high < 0
 
     def __str__(self) -> str:
-        found = self.figure
-        return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        difference = self.figure
+        return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What was found out about one candidate."""
+class CandidateVerdict:
+    """Comparison of one candidate with the incumbent in the reward and all guards."""
 
     candidate: str
     reason: str = ""
-    """Why it was not compared; empty where it was."""
-    reward: Comparison | None = None
+    """Cause that it was not compared; empty where it was."""
+    reward: CandidateComparison | None = None
     adjusted_p: float = 1.0
     """The p value of the reward's difference, adjusted for all candidates."""
-    guards: Sequence[Comparison] = field(default=())
+    guards: Sequence[CandidateComparison] = field(default=())
 
     @property
     def is_better(self) -> bool:
-        """Whether its reward is higher beyond chance, and nothing is worse."""
-        if self.reward is None or self.adjusted_p >= LEVEL or self.reward.figure.low <= 0:
+        """True where its reward is higher beyond chance and no guard is worse."""
+        if (
+            self.reward is None
+            or self.adjusted_p >= SIGNIFICANCE_LEVEL
+            or self.reward.figure.low <= 0
+        ):
             return False
         return not any(guard.is_worse for guard in self.guards)
 
@@ -72,15 +76,15 @@ class Verdict:
         if self.reward is None:
             return f"{self.candidate} {self.reason}"
         worse = [f"{guard.name} {guard}" for guard in self.guards if guard.is_worse]
-        gained = self.adjusted_p < LEVEL and self.reward.figure.low > 0
+        gained = self.adjusted_p < SIGNIFICANCE_LEVEL and self.reward.figure.low > 0
         ending = "better" if self.is_better else "no better"
         if gained and worse:
             ending = f"but worse in {', '.join(worse)}"
         return f"{self.candidate} {self.reward}: {ending}"
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as JSON holds it."""
-        compared = [one for one in (self.reward, *self.guards) if one is not None]
+        """All figures of the verdict, for ``verdicts.json``."""
+        compared = [figure for figure in (self.reward, *self.guards) if figure is not None]
         return {
             "candidate": self.candidate,
             "better": self.is_better,
@@ -89,45 +93,45 @@ class Verdict:
             "said": str(self),
             "comparisons": [
                 {
-                    "figure": one.name,
-                    "value": one.figure.value,
-                    "low": one.figure.low,
-                    "high": one.figure.high,
-                    "n": one.figure.n,
-                    "pages": one.pages,
-                    "p": one.p_value,
-                    "detectable": one.detectable,
-                    "worse": one.is_worse and one is not self.reward,
+                    "figure": comparison.name,
+                    "value": comparison.figure.value,
+                    "low": comparison.figure.low,
+                    "high": comparison.figure.high,
+                    "n": comparison.figure.n,
+                    "pages": comparison.pages,
+                    "p": comparison.p_value,
+                    "detectable": comparison.detectable,
+                    "worse": comparison.is_worse and comparison is not self.reward,
                 }
-                for one in compared
+                for comparison in compared
             ],
         }
 
 
-def compare_items(
-    measured: Mapping[str, tuple[Mapping[str, Items], Mapping[str, Items]]],
-) -> list[Verdict]:
-    """A verdict on each candidate: name -> (its items by task, the incumbent's)."""
-    rewards = {name: _compare(REWARD, *both) for name, both in measured.items()}
+def judge_candidates(
+    measured: Mapping[str, tuple[Mapping[str, ReportItems], Mapping[str, ReportItems]]],
+) -> list[CandidateVerdict]:
+    """Give a verdict on each candidate: name -> (its items by task, the incumbent's)."""
+    rewards = {name: _compare_figure(REWARD_FIGURE, *items) for name, items in measured.items()}
     p_values = [1.0 if reward is None else reward.p_value for reward in rewards.values()]
     verdicts = []
-    for (name, both), adjusted in zip(measured.items(), holm(p_values), strict=True):
-        guards = [_compare(guard, *both) for guard in GUARDS]
+    for (name, items), adjusted_p in zip(measured.items(), adjust_p_values(p_values), strict=True):
+        guards = [_compare_figure(guard, *items) for guard in GUARD_FIGURES]
         reward = rewards[name]
         verdicts.append(
-            Verdict(
+            CandidateVerdict(
                 name,
                 reason="" if reward is not None else "not judged",
                 reward=reward,
-                adjusted_p=adjusted,
+                adjusted_p=adjusted_p,
                 guards=[guard for guard in guards if guard is not None],
             )
         )
     return verdicts
 
 
-def decide(verdicts: Sequence[Verdict]) -> str | None:
-    """The better candidate that gained most; None where none is better."""
+def choose_candidate(verdicts: Sequence[CandidateVerdict]) -> str | None:
+    """Name of the better candidate that gained most; None where none is better."""
     gains = {
         verdict.candidate: verdict.reward.figure.value
         for verdict in verdicts
@@ -136,18 +140,18 @@ def decide(verdicts: Sequence[Verdict]) -> str | None:
     return max(gains, key=lambda name: gains[name]) if gains else None
 
 
-def _compare(
-    name: str, ours: Mapping[str, Items], theirs: Mapping[str, Items]
-) -> Comparison | None:
+def _compare_figure(
+    name: str, ours: Mapping[str, ReportItems], theirs: Mapping[str, ReportItems]
+) -> CandidateComparison | None:
     """The paired difference of one figure; None below two shared pages."""
     task, _, figure = name.partition(".")
     pairs = pair_items(figure, ours.get(task), theirs.get(task))
     if pairs.pages < 2:
         return None
-    return Comparison(
+    return CandidateComparison(
         name,
         pairs.difference(figure),
         pairs.p_value(figure),
-        pairs.detectable(figure),
+        pairs.detectable_effect(figure),
         pairs.pages,
     )

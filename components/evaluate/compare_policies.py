@@ -1,4 +1,4 @@
-"""Is one policy better than another? Both answer the same held-out questions, the principles judge.
+"""Comparison of two policies: both answer the same held-out questions, the principles judge.
 
     modelmill stage compare --input policy=PATH --input baseline=PATH \\
         --input instructions=PATH --input tokenizer=PATH --output DIR
@@ -21,11 +21,17 @@ import numpy as np
 from pydantic import Field
 
 from components.core.log import get_logger
-from components.core.stats.figures import Figure, exact, ratio_interval
-from components.core.stats.paired_difference import Pairs
+from components.core.stats.figures import Figure, exact_figure, ratio_interval
+from components.core.stats.paired_difference import ItemPairs
 from components.core.stats.report_config import ReportConfig
-from components.core.stats.report_items import Items, write_items
-from components.core.store.artifact import ASIDE, Checkpoint, Instructions, Report, Tokenizer
+from components.core.stats.report_items import ReportItems, write_items
+from components.core.store.artifact import (
+    SET_ASIDE_PREFIX,
+    Checkpoint,
+    Instructions,
+    Report,
+    Tokenizer,
+)
 from components.core.store.workdir import Workdir
 from components.evaluate.judged_answers import (
     Draws,
@@ -34,7 +40,7 @@ from components.evaluate.judged_answers import (
     mean_reward,
     question_keys,
 )
-from components.text.chat.ask_model import Asked, read_questions
+from components.text.chat.ask_model import QuestionPrompt, read_questions
 from components.text.chat.chat_template import open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
@@ -61,7 +67,9 @@ class CompareConfig(JudgingConfig, ReportConfig):
     questions: int | None = Field(
         default=None, ge=1, description="held-out questions, at most; null asks all that report"
     )
-    kl_answers: int = Field(default=128, ge=1, description="answers over which KL is measured")
+    kl_answers: int = Field(
+        default=128, ge=1, description="answers over which KL is measured, at most"
+    )
     examples: int = Field(default=9, ge=0, le=1000, description="answers shown in the report")
 
     def figure_names(self) -> tuple[str, ...]:
@@ -71,10 +79,10 @@ class CompareConfig(JudgingConfig, ReportConfig):
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedAnswers:
     """Both models' answers to one question, judged."""
 
-    asked: Asked
+    prompt: QuestionPrompt
     policy: Draws
     baseline: Draws
 
@@ -84,13 +92,13 @@ class Compared:
         return mean_reward(self.policy) - mean_reward(self.baseline)
 
     @property
-    def win(self) -> float:
-        """Share of draws that the policy wins; a tie is half of one."""
+    def win_share(self) -> float:
+        """Share of draws that the policy wins; a tie counts half."""
         pairs = zip(self.policy, self.baseline, strict=True)
         gaps = [ours.judgement.total - theirs.judgement.total for ours, theirs in pairs]
         return math.fsum(0.5 if gap == 0 else float(gap > 0) for gap in gaps) / len(gaps)
 
-    def gain(self, principle: str) -> float:
+    def principle_gain(self, principle: str) -> float:
         """The policy's mean score by one principle less the baseline's."""
         pairs = zip(self.policy, self.baseline, strict=True)
         return math.fsum(
@@ -99,22 +107,22 @@ class Compared:
         ) / len(self.policy)
 
 
-MEASURES: Mapping[str, Callable[[Compared], float]] = {
+REWARD_MEASURES: Mapping[str, Callable[[ComparedAnswers], float]] = {
     "difference": lambda one: one.difference,
-    "win_rate": lambda one: one.win,
+    "win_rate": lambda one: one.win_share,
     "policy_reward": lambda one: mean_reward(one.policy),
     "baseline_reward": lambda one: mean_reward(one.baseline),
 }
-"""What is averaged over questions; between versions, ``policy_reward`` is what compares."""
+"""Values of a question, averaged over questions; versions are compared by ``policy_reward``."""
 
 
-UNKNOWN = (
+UNMEASURED_FIGURES = (
     Figure(name="difference", value=0.0, low=-1.0, high=1.0, n=0),
     Figure(name="win_rate", value=0.5, low=0.0, high=1.0, n=0),
     Figure(name="policy_reward", value=0.0, low=0.0, high=1.0, n=0),
     Figure(name="baseline_reward", value=0.0, low=0.0, high=1.0, n=0),
 )
-"""What is known where no answer was judged: the figures' whole range."""
+"""Figures where no answer was judged: the middle of each range, its interval the whole range."""
 
 
 def compare_policies(
@@ -127,59 +135,73 @@ def compare_policies(
 ) -> Report:
     """Report rewards, their paired difference, win rate, each principle's difference, and KL.
 
+    Args:
+        config: questions, sampling and principles.
+        policy: the model that is judged.
+        baseline: the model that it is compared with.
+        instructions: its held-out questions are asked, those of the reporting half.
+        tokenizer: that of both models.
+        work: where the report is written.
+
     Raises:
         ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves no room.
         DataError: an input cannot be read.
     """
     check_one_tokenizer(
         "compare",
-        record_of_model(work.path(policy), "policy"),
-        record_of_model(work.path(baseline), "baseline"),
-        record_of_tokenizer(work.path(tokenizer)),
+        record_of_model(work.artifact_folder(policy), "policy"),
+        record_of_model(work.artifact_folder(baseline), "baseline"),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
     )
-    opened = open_tokenizer(work.path(tokenizer))
-    models = load_model(work.path(policy)), load_model(work.path(baseline))
-    longest = min(model.shape.context for model in models) - config.max_new
-    asked = read_questions(
-        work.path(instructions),
+    fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
+    models = load_model(work.artifact_folder(policy)), load_model(work.artifact_folder(baseline))
+    longest_prompt = min(model.shape.context for model in models) - config.max_new
+    prompts = read_questions(
+        work.artifact_folder(instructions),
         "heldout",
-        opened,
-        longest=longest,
+        fast_tokenizer,
+        longest=longest_prompt,
         limit=config.questions,
         seed=config.seed,
         half="reporting",
     )
-    same = same_weights(work.path(policy), work.path(baseline))
-    work.progress.start((1 if same else 2) * config.draws * len(asked), "answers")
+    same_model = same_weights(work.artifact_folder(policy), work.artifact_folder(baseline))
+    work.progress.start_count((1 if same_model else 2) * config.draws * len(prompts), "answers")
     judged = [
-        answer_and_judge(config, model, opened, asked, work.progress.advance)
-        for model in models[: 1 if same else 2]
+        answer_and_judge(config, model, fast_tokenizer, prompts, work.progress.advance)
+        for model in models[: 1 if same_model else 2]
     ]
     compared = [
-        Compared(question, ours, theirs)
-        for question, ours, theirs in zip(asked, judged[0], judged[-1], strict=True)
+        ComparedAnswers(question, ours, theirs)
+        for question, ours, theirs in zip(prompts, judged[0], judged[-1], strict=True)
         if ours and theirs
     ]
     if not compared:
-        why = f"the judge failed on all {len(asked)} questions" if asked else "no held-out question"
-        log.warning("compare: not measured: %s", why)
-        config.write_report(work.folder, list(UNKNOWN), examples=[], kinds={}, unmeasured=why)
-        return work.seal(Report, note=why)
-    aside = {f"{ASIDE}judge_failed": float(len(asked) - len(compared))}
+        reason = (
+            f"the judge failed on all {len(prompts)} questions"
+            if prompts
+            else "no held-out question"
+        )
+        log.warning("compare: not measured: %s", reason)
+        config.write_report(
+            work.folder, list(UNMEASURED_FIGURES), examples=[], kinds={}, unmeasured=reason
+        )
+        return work.seal(Report, note=reason)
+    unjudged = {f"{SET_ASIDE_PREFIX}judge_failed": float(len(prompts) - len(compared))}
     kl = _kl(config, *models, compared)
     # Of a model beside itself no difference was looked for.
-    more = [kl] if same else [_detectable(compared), kl]
-    return _report(config, compared, more, {"models": float(len(judged)), **aside}, work)
+    more = [kl] if same_model else [_detectable(compared), kl]
+    return _report(config, compared, more, {"models": float(len(judged)), **unjudged}, work)
 
 
 def _report(
     config: CompareConfig,
-    compared: Sequence[Compared],
+    compared: Sequence[ComparedAnswers],
     more: Sequence[Figure],
     counts: Mapping[str, float],
     work: Workdir,
 ) -> Report:
-    """Seal figures (those of rewards and ``more``), items and examples, with stats that count."""
+    """Write figures (rewards and ``more``), items and examples, and seal them with ``counts``."""
     figures = [*_figures(config.constitution, compared), *more]
     config.write_report(
         work.folder,
@@ -189,110 +211,119 @@ def _report(
         temperature=config.temperature,
     )
     write_items(work.folder, _items(config, compared))
-    shown = [figure for figure in figures if figure.name in (*MEASURES, "detectable")]
+    shown = [figure for figure in figures if figure.name in (*REWARD_MEASURES, "detectable")]
     return work.seal(Report, stats={**{figure.name: figure.value for figure in shown}, **counts})
 
 
-def _figures(constitution: Constitution, compared: Sequence[Compared]) -> list[Figure]:
-    """The rewards first, then what the policy gains by each principle."""
-    figures = [_by_page(name, compared, measure) for name, measure in MEASURES.items()]
+def _figures(constitution: Constitution, compared: Sequence[ComparedAnswers]) -> list[Figure]:
+    """Figures of the rewards, then of the policy's gain by each principle."""
+    figures = [_by_page(name, compared, measure) for name, measure in REWARD_MEASURES.items()]
     for name in (principle.name for principle in constitution.principles):
-        gains = [one.gain(name) for one in compared]
+        gains = [question.principle_gain(name) for question in compared]
         figures.append(_page_figure(f"difference_{name}", compared, gains))
     return figures
 
 
-def _items(config: CompareConfig, compared: Sequence[Compared]) -> Items:
-    """An item a question, its values the means over its draws."""
-    asked = [one.asked for one in compared]
-    return Items(
-        question_keys(config, asked),
-        [one.page for one in asked],
-        np.ones(len(asked)),
-        {name: np.array([measure(one) for one in compared]) for name, measure in MEASURES.items()},
+def _items(config: CompareConfig, compared: Sequence[ComparedAnswers]) -> ReportItems:
+    """One item for each question, its values the means over its draws."""
+    prompts = [question.prompt for question in compared]
+    return ReportItems(
+        question_keys(config, prompts),
+        [question.page for question in prompts],
+        np.ones(len(prompts)),
+        {
+            name: np.array([measure(question) for question in compared])
+            for name, measure in REWARD_MEASURES.items()
+        },
     )
 
 
-def _detectable(compared: Sequence[Compared]) -> Figure:
+def _detectable(compared: Sequence[ComparedAnswers]) -> Figure:
     """The minimal detectable effect of the difference; 1, the whole scale, from a single page."""
-    pages, numbers = np.unique([one.asked.page for one in compared], return_inverse=True)
-    gaps = np.bincount(numbers, weights=[one.difference for one in compared]).astype(np.float64)
-    pairs = Pairs(len(compared), gaps, np.bincount(numbers).astype(np.float64))
-    effect = pairs.detectable("difference") if pairs.pages > 1 else 1.0
-    return exact("detectable", effect, n=len(pages))
+    pages, numbers = np.unique([question.prompt.page for question in compared], return_inverse=True)
+    gaps = np.bincount(numbers, weights=[question.difference for question in compared]).astype(
+        np.float64
+    )
+    pairs = ItemPairs(len(compared), gaps, np.bincount(numbers).astype(np.float64))
+    effect = pairs.detectable_effect("difference") if pairs.pages > 1 else 1.0
+    return exact_figure("detectable", effect, n=len(pages))
 
 
 def _by_page(
-    name: str, compared: Sequence[Compared], measure: Callable[[Compared], float]
+    name: str, compared: Sequence[ComparedAnswers], measure: Callable[[ComparedAnswers], float]
 ) -> Figure:
-    return _page_figure(name, compared, [measure(one) for one in compared])
+    return _page_figure(name, compared, [measure(question) for question in compared])
 
 
-def _page_figure(name: str, compared: Sequence[Compared], values: Sequence[float]) -> Figure:
+def _page_figure(name: str, compared: Sequence[ComparedAnswers], values: Sequence[float]) -> Figure:
     """The mean over questions, its interval from resampled pages; ``n`` counts pages."""
     pages: dict[str, list[float]] = defaultdict(list)
-    for one, value in zip(compared, values, strict=True):
-        pages[one.asked.page].append(value)
+    for question, value in zip(compared, values, strict=True):
+        pages[question.prompt.page].append(value)
     return ratio_interval(
-        [math.fsum(found) for found in pages.values()],
-        [float(len(found)) for found in pages.values()],
+        [math.fsum(page_values) for page_values in pages.values()],
+        [float(len(page_values)) for page_values in pages.values()],
         name=name,
     )
 
 
 def _kl(
-    config: CompareConfig, policy: Decoder, baseline: Decoder, compared: Sequence[Compared]
+    config: CompareConfig, policy: Decoder, baseline: Decoder, compared: Sequence[ComparedAnswers]
 ) -> Figure:
     """KL of the policy from the baseline, nats a token, whole distributions, on its answers."""
     import torch
 
-    from models.answer_sequences import answer_scores, join
+    from models.answer_sequences import answer_log_probs, join_answers
 
-    some = compared[: config.kl_answers]
+    measured = compared[: config.kl_answers]
     sums: list[float] = []
     counts: list[float] = []
     with torch.inference_mode():
-        for start in range(0, len(some), config.batch):
-            chosen = some[start : start + config.batch]
-            sequences = join(
-                [one.asked.prompt for one in chosen],
-                [one.policy[0].answer.tokens for one in chosen],
+        for start in range(0, len(measured), config.batch):
+            batch = measured[start : start + config.batch]
+            sequences = join_answers(
+                [question.prompt.token_ids for question in batch],
+                [question.policy[0].answer.tokens for question in batch],
             )
-            ours_nv, theirs_nv = (answer_scores(m, sequences) for m in (policy, baseline))
+            ours_nv, theirs_nv = (answer_log_probs(m, sequences) for m in (policy, baseline))
             kl_ba = sequences.spread((ours_nv.exp() * (ours_nv - theirs_nv)).sum(-1))
             sums.extend(kl_ba.sum(1).tolist())
             counts.extend(sequences.mask_ba.sum(1).tolist())
     return ratio_interval(sums, counts, name="kl", unit="nats/token")
 
 
-def _examples(compared: Sequence[Compared], count: int) -> list[dict[str, Any]]:
-    """Those that gained most, those that lost most, and the first questions: a third each."""
-    by_gain = sorted(compared, key=lambda one: -one.difference)
+def _examples(compared: Sequence[ComparedAnswers], count: int) -> list[dict[str, Any]]:
+    """Examples that gained most, that lost most, and the first questions: a third each."""
+    by_gain = sorted(compared, key=lambda question: -question.difference)
     third = count // 3
     shown = [*by_gain[:third], *by_gain[len(by_gain) - third :], *compared]
-    unique = list({id(one): one for one in shown}.values())[:count]
+    unique = list({id(question): question for question in shown}.values())[:count]
     return [
         {
-            "question": one.asked.question,
-            "reference": one.asked.reference,
-            "policy": one.policy[0].answer.text,
-            "baseline": one.baseline[0].answer.text,
-            "policy_reward": one.policy[0].judgement.total,
-            "baseline_reward": one.baseline[0].judgement.total,
+            "question": question.prompt.question,
+            "reference": question.prompt.reference,
+            "policy": question.policy[0].answer.text,
+            "baseline": question.baseline[0].answer.text,
+            "policy_reward": question.policy[0].judgement.total,
+            "baseline_reward": question.baseline[0].judgement.total,
         }
-        for one in unique
+        for question in unique
     ]
 
 
-def _by_kind(compared: Sequence[Compared]) -> dict[str, dict[str, float]]:
+def _by_kind(compared: Sequence[ComparedAnswers]) -> dict[str, dict[str, float]]:
     """Mean rewards for each kind of question."""
-    kinds = sorted({one.asked.kind for one in compared})
-    grouped = {kind: [one for one in compared if one.asked.kind == kind] for kind in kinds}
+    kinds = sorted({question.prompt.kind for question in compared})
+    grouped = {
+        kind: [question for question in compared if question.prompt.kind == kind] for kind in kinds
+    }
     return {
         kind: {
-            "questions": len(found),
-            "policy_reward": math.fsum(mean_reward(one.policy) for one in found) / len(found),
-            "baseline_reward": math.fsum(mean_reward(one.baseline) for one in found) / len(found),
+            "questions": len(of_kind),
+            "policy_reward": math.fsum(mean_reward(question.policy) for question in of_kind)
+            / len(of_kind),
+            "baseline_reward": math.fsum(mean_reward(question.baseline) for question in of_kind)
+            / len(of_kind),
         }
-        for kind, found in grouped.items()
+        for kind, of_kind in grouped.items()
     }

@@ -1,12 +1,12 @@
-"""Exact facts: does a model name the right module, and a function's parameters, all and no other?
+"""Exact-match evaluation of facts: a function's module, and the full list of its parameters.
 
     modelmill stage facts --input model=PATH --input instructions=PATH --input tokenizer=PATH \\
         --output DIR
 
-Three groups of questions tell three things apart: ``trained``, as they were fine-tuned on (what is
-remembered); ``reworded``, the same facts in wordings never trained on (what is known beyond a
-wording); ``heldout``, of pages never trained on (what is inferred). Answers are greedy. Everything
-is drawn by digest, so a corpus in which a few pages changed asks most facts again.
+Three groups of questions tell recall from generalisation: ``trained``, as they were fine-tuned on;
+``reworded``, the same facts in wordings never trained on; ``heldout``, facts of pages never trained
+on. Answers are greedy. Everything is drawn by digest, so a corpus in which a few pages changed asks
+most facts again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pydantic import Field
 from components.core.errors import ConfigError
 from components.core.stats.figures import Figure, ratio_interval
 from components.core.stats.report_config import ReportConfig
-from components.core.stats.report_items import Items, item_keys, write_items
+from components.core.stats.report_items import ReportItems, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import Answer, Row, answer_all, read_instructions
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
     from models.decoder import Decoder
 
-Group = Literal["trained", "reworded", "heldout"]
-GROUPS: tuple[Group, ...] = ("trained", "reworded", "heldout")
-KINDS: tuple[Kind, ...] = ("module", "parameters", "describe")
+FactGroup = Literal["trained", "reworded", "heldout"]
+FACT_GROUPS: tuple[FactGroup, ...] = ("trained", "reworded", "heldout")
+FACT_KINDS: tuple[Kind, ...] = ("module", "parameters", "describe")
 """In the order that examples show them; a description is never exact, so it has no figure."""
 FIGURES = tuple(
     name
-    for group in GROUPS
+    for group in FACT_GROUPS
     for name in (f"{group}_modules", f"{group}_parameters", f"{group}_some_parameters", group)
 )
 """By group: shares of its kinds, then the group's own, the mean of modules and parameter lists."""
@@ -73,20 +73,20 @@ class FactsConfig(ReportConfig):
         le=100_000,
         description="facts of each kind (modules, parameter lists) in each group, at most",
     )
-    max_new: int = Field(default=128, ge=1, le=4096, description="tokens an answer, at most")
-    batch: int = Field(default=128, ge=1, description="questions answered at once")
+    max_new: int = Field(default=128, ge=1, le=4096, description="longest answer, in tokens")
+    batch: int = Field(default=128, ge=1, description="questions in a batch")
     examples: int = Field(
         default=3, ge=0, le=100, description="questions of either side shown with their answers"
     )
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the draw of facts")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="seed of the draw of facts")
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One question with the answer of the documentation and its prompt."""
+    """A question about a fact, the documentation's answer, and the prompt's tokens."""
 
     page: str
-    group: Group
+    group: FactGroup
     kind: Kind
     subject: str
     question: str
@@ -120,25 +120,29 @@ def evaluate_facts(
         DataError: an input cannot be read.
     """
     check_one_tokenizer(
-        "facts", record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))
+        "facts",
+        record_of_model(work.artifact_folder(model)),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
     )
-    opened = open_tokenizer(work.path(tokenizer))
-    decoder = load_model(work.path(model))
-    longest = decoder.shape.context - config.max_new
-    if longest < 1:
+    fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
+    decoder = load_model(work.artifact_folder(model))
+    longest_prompt = decoder.shape.context - config.max_new
+    if longest_prompt < 1:
         raise ConfigError(
             f"facts.max_new ({config.max_new}) leaves no room for a question in the model's "
             f"context of {decoder.shape.context}: lower it"
         )
-    folder = work.path(instructions)
-    facts = draw_facts(config, folder, opened, longest=longest, half="reporting")
-    work.progress.start(len(facts), "answers")
-    answers = answer_facts(config, decoder, opened, facts, work.progress.advance)
-    exact = [is_exact(fact, answer.text) for fact, answer in zip(facts, answers, strict=True)]
+    folder = work.artifact_folder(instructions)
+    facts = draw_facts(config, folder, fast_tokenizer, longest=longest_prompt, half="reporting")
+    work.progress.start_count(len(facts), "answers")
+    answers = answer_facts(config, decoder, fast_tokenizer, facts, work.progress.advance)
+    exact = [
+        is_exact_answer(fact, answer.text) for fact, answer in zip(facts, answers, strict=True)
+    ]
     figures = exact_figures(facts, exact)
     config.write_report(work.folder, figures, examples=_examples(config, facts, answers, exact))
     write_items(work.folder, fact_items(config, facts, exact))
-    means = [figure for figure in figures if figure.name in GROUPS]
+    means = [figure for figure in figures if figure.name in FACT_GROUPS]
     stats = {figure.name: figure.value for figure in (*means, *figures)}
     return work.seal(Report, stats=stats or {"asked": float(len(facts))})
 
@@ -151,7 +155,7 @@ def draw_facts(
     longest: int,
     half: Half | None,
 ) -> list[Fact]:
-    """At most ``config.facts`` of each kind and group; ``trained`` and ``reworded`` are the same.
+    """Draw at most ``config.facts`` of each kind and group; ``reworded`` are those of ``trained``.
 
     Some descriptions come with them, for the examples; they count in no figure. There may be no
     fact at all.
@@ -167,15 +171,15 @@ def draw_facts(
         DataError: a file or a column is missing.
     """
     facts: list[Fact] = []
-    sides: list[tuple[Group, list[Row]]] = [
+    sides: list[tuple[FactGroup, list[Row]]] = [
         ("trained", read_instructions(folder, "train", half)),
         ("heldout", read_instructions(folder, "heldout", half)),
     ]
     for group, rows in sides:
-        ranked = sorted(rows, key=lambda row: _rank(config.seed, row))
-        for kind in KINDS:
+        ranked = sorted(rows, key=lambda row: _draw_rank(config.seed, row))
+        for kind in FACT_KINDS:
             limit = config.examples if kind == "describe" else config.facts
-            drawn = _facts_of(ranked, group, kind, tokenizer, longest)
+            drawn = _facts_of_kind(ranked, group, kind, tokenizer, longest)
             for _, both in zip(range(limit), drawn, strict=False):
                 facts.extend(both)
     return facts
@@ -188,7 +192,7 @@ def answer_facts(
     facts: Sequence[Fact],
     answered: Callable[[int], None] = lambda count: None,
 ) -> list[Answer]:
-    """The model's likeliest answer to each fact's question, in their order.
+    """Greedy answers to the facts' questions, in their order.
 
     Args:
         config: tokens an answer, questions at once.
@@ -209,28 +213,28 @@ def answer_facts(
     )
 
 
-def is_exact(fact: Fact, text: str) -> bool:
-    """Whether an answer names the fact: the right module and no other, all parameters in order.
+def is_exact_answer(fact: Fact, text: str) -> bool:
+    """Check that an answer names the right module and no other, or all parameters in order.
 
     A description is exact when it is the documentation's, word for word.
     """
     if fact.kind == "module":
-        named = module_named(text)
-        return named is not None and named == module_named(fact.reference)
+        module = extract_module(text)
+        return module is not None and module == extract_module(fact.reference)
     if fact.kind == "parameters":
-        listed = parameters_listed(text)
-        return listed is not None and listed == parameters_listed(fact.reference)
+        parameters = extract_parameters(text)
+        return parameters is not None and parameters == extract_parameters(fact.reference)
     return text.split() == fact.reference.split()
 
 
-def module_named(text: str) -> str | None:
-    """The one module that an answer names; None where it names none or several."""
-    named = set(_MODULE.findall(text))
-    return named.pop() if len(named) == 1 else None
+def extract_module(text: str) -> str | None:
+    """Name of the one module in an answer; None where it names none or several."""
+    modules = set(_MODULE.findall(text))
+    return modules.pop() if len(modules) == 1 else None
 
 
-def parameters_listed(text: str) -> tuple[str, ...] | None:
-    """Names of the parameters an answer lists, in its order; None where it is no such list."""
+def extract_parameters(text: str) -> tuple[str, ...] | None:
+    """Parameter names that an answer lists, in its order; None where it is no such list."""
     none, some = _NO_PARAMETERS.search(text), _PARAMETERS.search(text)
     if (none is None) == (some is None):
         return None
@@ -250,32 +254,34 @@ def exact_figures(facts: Sequence[Fact], exact: Sequence[bool]) -> list[Figure]:
     """
     figures: list[Figure] = []
     for name in FIGURES:
-        figures.extend(_figure(name, facts, exact, _belongs(name, facts)))
+        figures.extend(_share_figure(name, facts, exact, _figure_weights(name, facts)))
     return figures
 
 
-def _belongs(name: str, facts: Sequence[Fact]) -> list[float]:
-    """What each fact weighs in a figure. In that of a group, kinds weigh alike."""
+def _figure_weights(name: str, facts: Sequence[Fact]) -> list[float]:
+    """Weight of each fact in a figure; in the figure of a group, kinds have equal weight."""
     group, _, part = name.partition("_")
-    of_group = [fact if fact.group == group else None for fact in facts]
+    group_facts = [fact if fact.group == group else None for fact in facts]
     if part:
         kind = "module" if part == "modules" else "parameters"
         some = part == "some_parameters"
         return [
             float(fact is not None and fact.kind == kind and (fact.has_parameters or not some))
-            for fact in of_group
+            for fact in group_facts
         ]
-    counts = {kind: sum(f is not None and f.kind == kind for f in of_group) for kind in KINDS[:2]}
+    counts = {
+        kind: sum(f is not None and f.kind == kind for f in group_facts) for kind in FACT_KINDS[:2]
+    }
     return [
         1.0 / counts[fact.kind] if fact is not None and fact.kind in counts else 0.0
-        for fact in of_group
+        for fact in group_facts
     ]
 
 
-def _figure(
+def _share_figure(
     name: str, facts: Sequence[Fact], exact: Sequence[bool], weights: Sequence[float]
 ) -> list[Figure]:
-    """A weighed share with its interval from resampled pages; none where nothing weighs."""
+    """Weighted share with its interval from resampled pages; none where all weights are 0."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for fact, right, weight in zip(facts, exact, weights, strict=True):
         if weight:
@@ -287,8 +293,8 @@ def _figure(
     return [ratio_interval(above, below, name=name)]
 
 
-def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]) -> Items:
-    """1 for an exact answer, 0 for another, no number in figures that the fact is none of.
+def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]) -> ReportItems:
+    """Items of facts: 1 for an exact answer, 0 for another, NaN in figures without the fact.
 
     A fact is the same where its reference is, and its answer may be as long. In the figure of a
     group, which weighs kinds alike, facts weigh alike here: a weight that hangs on how many facts
@@ -300,10 +306,10 @@ def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]
         exact: whether each was answered exactly.
     """
     names = [figure.name for figure in exact_figures(facts, exact)]
-    measured = {name: _belongs(name, facts) for name in names}
-    asked = [[fact.group, fact.question, fact.reference, config.max_new] for fact in facts]
-    return Items(
-        item_keys(asked),
+    measured = {name: _figure_weights(name, facts) for name in names}
+    identities = [[fact.group, fact.question, fact.reference, config.max_new] for fact in facts]
+    return ReportItems(
+        item_keys(identities),
         [fact.page for fact in facts],
         np.ones(len(facts)),
         {
@@ -316,45 +322,45 @@ def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]
 def _examples(
     config: FactsConfig, facts: Sequence[Fact], answers: Sequence[Answer], exact: Sequence[bool]
 ) -> list[dict[str, Any]]:
-    """Of held-out and of training pages, of each kind in turn, in the order of the draw."""
-    shown: list[int] = []
+    """Examples of held-out and of training pages, kind by kind in turn, in the order drawn."""
+    chosen: list[int] = []
     for group in ("heldout", "trained"):
         by_kind = [
-            [at for at, fact in enumerate(facts) if fact.group == group and fact.kind == kind]
-            for kind in KINDS
+            [index for index, fact in enumerate(facts) if fact.group == group and fact.kind == kind]
+            for kind in FACT_KINDS
         ]
         turns = range(max(map(len, by_kind)))
         mixed = [places[turn] for turn in turns for places in by_kind if turn < len(places)]
-        shown.extend(mixed[: config.examples])
+        chosen.extend(mixed[: config.examples])
     return [
         {
-            "group": facts[at].group,
-            "kind": facts[at].kind,
-            "question": facts[at].question,
-            "reference": facts[at].reference,
-            "answer": answers[at].text,
-            "exact": exact[at],
+            "group": facts[index].group,
+            "kind": facts[index].kind,
+            "question": facts[index].question,
+            "reference": facts[index].reference,
+            "answer": answers[index].text,
+            "exact": exact[index],
         }
-        for at in shown
+        for index in chosen
     ]
 
 
-def _facts_of(
+def _facts_of_kind(
     ranked: Sequence[Row],
-    group: Group,
+    group: FactGroup,
     kind: Kind,
     tokenizer: tokenizers.Tokenizer,
     longest: int,
 ) -> Iterator[list[Fact]]:
-    """The facts of a kind as they are asked: one of training pages in both wordings at once."""
+    """Facts of a kind; one of training pages comes in both wordings at once."""
     for row in ranked:
-        if row["kind"] != kind or not _is_readable(row):
+        if row["kind"] != kind or not _has_readable_reference(row):
             continue
-        asked: list[tuple[Group, str]] = [(group, row["question"])]
+        wordings: list[tuple[FactGroup, str]] = [(group, row["question"])]
         # Instructions that somebody else wrote have no wordings that were kept apart.
         if group == "trained" and kind != "describe" and row.get("reworded"):
-            asked.append(("reworded", row["reworded"][0]))
-        made = [
+            wordings.append(("reworded", row["reworded"][0]))
+        facts = [
             Fact(
                 page=row["id"],
                 group=of,
@@ -363,21 +369,21 @@ def _facts_of(
                 question=question,
                 reference=row["answer"],
                 prompt=tuple(prompt_ids(tokenizer, [("user", question)])),
-                has_parameters=kind == "parameters" and bool(parameters_listed(row["answer"])),
+                has_parameters=kind == "parameters" and bool(extract_parameters(row["answer"])),
             )
-            for of, question in asked
+            for of, question in wordings
         ]
-        if all(len(fact.prompt) <= longest for fact in made):
-            yield made
+        if all(len(fact.prompt) <= longest for fact in facts):
+            yield facts
 
 
-def _is_readable(row: Row) -> bool:
-    """Whether the reference itself is a fact in the form that answers are read in."""
+def _has_readable_reference(row: Row) -> bool:
+    """True where the reference parses by the rules that answers are parsed by."""
     if row["kind"] == "module":
-        return module_named(row["answer"]) is not None
-    return row["kind"] != "parameters" or parameters_listed(row["answer"]) is not None
+        return extract_module(row["answer"]) is not None
+    return row["kind"] != "parameters" or extract_parameters(row["answer"]) is not None
 
 
-def _rank(seed: int, row: Row) -> bytes:
+def _draw_rank(seed: int, row: Row) -> bytes:
     parts = (str(seed), row["kind"], row["subject"], row["answer"])
     return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).digest()

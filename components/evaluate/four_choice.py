@@ -1,4 +1,4 @@
-"""A four-choice task from held-out pages: which description belongs to this function?
+"""Four-choice accuracy on held-out pages: the description that belongs to a function.
 
 Candidates are the right description and three of other held-out subjects. The model never sees
 them side by side: each is scored as its answer, and by default by how much the question raises
@@ -22,10 +22,15 @@ from components.core.log import get_logger
 from components.core.progress import Progress
 from components.core.stats.figures import Figure, proportion_interval
 from components.core.stats.report_config import ReportConfig
-from components.core.stats.report_items import Items, item_keys, write_items
+from components.core.stats.report_items import ReportItems, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
-from components.evaluate.sequence_likelihood import Span, batches, log_likelihoods, span
+from components.evaluate.sequence_likelihood import (
+    ScoredSpan,
+    batch_by_length,
+    continuation_span,
+    span_log_likelihoods,
+)
 from components.text.chat.ask_model import Row, read_instructions
 from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
 from components.text.chat.tokenizer_identity import (
@@ -35,7 +40,7 @@ from components.text.chat.tokenizer_identity import (
 )
 from components.text.decoder_files import load_model
 from components.text.heldout_split import Half
-from models.precision import Precision, computing
+from models.precision import Precision, compute_in
 
 if TYPE_CHECKING:
     import tokenizers
@@ -57,14 +62,14 @@ class ChoiceConfig(ReportConfig):
         default="other_pages", description="where wrong descriptions come from; same page is harder"
     )
     rule: Literal["pmi", "likelihood", "per_token"] = Field(
-        default="pmi", description="what ranks the candidates"
+        default="pmi", description="score by which candidates are ranked"
     )
     neutral: str = Field(
         default="What does it do?", min_length=1, description="the question that asks nothing"
     )
-    batch: int = Field(default=4096, ge=16, description="tokens at once")
+    batch: int = Field(default=4096, ge=16, description="tokens in a batch, padding included")
     precision: Precision = Field(default="auto", description="dtype of activations")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of questions and candidates")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="seed of questions and candidates")
 
 
 def evaluate_choice(
@@ -79,20 +84,29 @@ def evaluate_choice(
     Held-out descriptions too few for a single question measure nothing: the figure is chance with
     the interval 0 to 1 and rests on none, so a gate that asks for skill refuses and nothing else.
 
+    Args:
+        config: questions, candidates and rule.
+        model: the decoder to measure.
+        instructions: its held-out descriptions are asked, those of the reporting half.
+        tokenizer: that of the model.
+        work: where the report is written.
+
     Raises:
         ConfigError: the model is of another tokenizer.
         DataError: an input cannot be read.
     """
     check_one_tokenizer(
-        "choice", record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))
+        "choice",
+        record_of_model(work.artifact_folder(model)),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
     )
-    decoder = load_model(work.path(model))
-    words = open_tokenizer(work.path(tokenizer))
-    rows = read_descriptions(work.path(instructions), "reporting")
-    asked = draw_questions(rows, config)
-    if not asked:
-        return _unmeasured(rows, config, work)
-    items = measure_choice(config, decoder, words, asked, work.progress)
+    decoder = load_model(work.artifact_folder(model))
+    fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
+    rows = read_descriptions(work.artifact_folder(instructions), "reporting")
+    questions = draw_questions(rows, config)
+    if not questions:
+        return _seal_unmeasured(rows, config, work)
+    items = measure_choice(config, decoder, fast_tokenizer, questions, work.progress)
     hits = items.values[ACCURACY]
     figure = proportion_interval(int(hits.sum()), len(hits), name=ACCURACY)
     config.write_report(
@@ -102,25 +116,25 @@ def evaluate_choice(
     return work.seal(Report, stats={figure.name: round(figure.value, 4), "questions": len(hits)})
 
 
-def _unmeasured(rows: Sequence[Row], config: ChoiceConfig, work: Workdir) -> Report:
-    """A report that says what was too little, and how to give more."""
+def _seal_unmeasured(rows: Sequence[Row], config: ChoiceConfig, work: Workdir) -> Report:
+    """Seal a report of chance that names what was too little, and the way to more."""
     pages = len({row["id"] for row in rows})
-    why = (
+    reason = (
         f"{len(rows)} held-out descriptions on {pages} page(s) give no question with {CHOICES} "
         f"choices (choice.wrong {config.wrong}): raise tokens.heldout_share and "
         "tokenizer.heldout_share, give more pages with headings under scrape, or change "
         "choice.wrong"
     )
-    log.warning("choice: not measured: %s", why)
+    log.warning("choice: not measured: %s", reason)
     nothing = Figure(name=ACCURACY, value=1 / CHOICES, low=0.0, high=1.0, n=0)
     config.write_report(
-        work.folder, [nothing], rule=config.rule, wrong=config.wrong, unmeasured=why
+        work.folder, [nothing], rule=config.rule, wrong=config.wrong, unmeasured=reason
     )
     return work.seal(Report, stats={"questions": 0.0})
 
 
 def read_descriptions(folder: Path, half: Half) -> list[Row]:
-    """Held-out questions of what something does, of the pages of one half.
+    """Rows of held-out descriptions (kind ``describe``), from the pages of one half.
 
     Raises:
         DataError: the file or a column is missing.
@@ -132,96 +146,104 @@ def read_descriptions(folder: Path, half: Half) -> list[Row]:
 def measure_choice(
     config: ChoiceConfig,
     decoder: Decoder,
-    words: tokenizers.Tokenizer,
-    asked: Sequence[tuple[Row, list[Row]]],
+    tokenizer: tokenizers.Tokenizer,
+    questions: Sequence[tuple[Row, list[Row]]],
     progress: Progress,
-) -> Items:
-    """Whether the model picks the right description, 1 or 0 a question, as ``ACCURACY``.
+) -> ReportItems:
+    """Items of questions: 1 where the model picks the right description, else 0.
 
-    A question is the same where its candidates and the rule are.
+    Keys are equal where candidates and rule are.
 
     Args:
         config: the rule.
         decoder: the model that picks.
         words: its tokenizer.
-        asked: (right, three wrong) rows of each question.
+        questions: (right, three wrong) rows of each question.
         progress: counts candidates.
     """
-    spans = question_spans(asked, words, config.neutral)
-    scores = _scores(decoder, spans, config, progress)
-    lengths = np.array([len(one.ids) - one.start for one in spans])
-    hits = right_answers(scores, lengths, config.rule).astype(np.float64)
-    how = [config.rule, config.neutral]
+    spans = question_spans(questions, tokenizer, config.neutral)
+    scores = _span_scores(decoder, spans, config, progress)
+    lengths = np.array([len(span.ids) - span.start for span in spans])
+    hits = rank_right_answers(scores, lengths, config.rule).astype(np.float64)
+    rule = [config.rule, config.neutral]
     keys = item_keys(
         [
-            [right["question"], right["answer"], sorted(row["answer"] for row in wrong), how]
-            for right, wrong in asked
+            [right["question"], right["answer"], sorted(row["answer"] for row in wrong), rule]
+            for right, wrong in questions
         ]
     )
-    pages = [right["id"] for right, _ in asked]
-    return Items(keys, pages, np.ones(len(asked)), {ACCURACY: hits})
+    pages = [right["id"] for right, _ in questions]
+    return ReportItems(keys, pages, np.ones(len(questions)), {ACCURACY: hits})
 
 
 def question_spans(
-    asked: Sequence[tuple[Row, list[Row]]], words: tokenizers.Tokenizer, neutral: str
-) -> list[Span]:
-    """For each question its four candidates behind it, then behind the neutral question."""
-    nothing = prompt_ids(words, [("user", neutral)])
-    spans: list[Span] = []
-    for right, wrong in asked:
-        prompt = prompt_ids(words, [("user", right["question"])])
-        answers = [answer_ids(words, row["answer"]) for row in (right, *wrong)]
-        spans.extend(span(prompt, answer) for answer in answers)
-        spans.extend(span(nothing, answer) for answer in answers)
+    questions: Sequence[tuple[Row, list[Row]]], tokenizer: tokenizers.Tokenizer, neutral: str
+) -> list[ScoredSpan]:
+    """Spans of each question's four candidates behind it, then behind the neutral question.
+
+    Args:
+        questions: (right, three wrong) rows of each question.
+        tokenizer: makes prompts and answers.
+        neutral: the question that asks nothing.
+    """
+    nothing = prompt_ids(tokenizer, [("user", neutral)])
+    spans: list[ScoredSpan] = []
+    for right, wrong in questions:
+        prompt = prompt_ids(tokenizer, [("user", right["question"])])
+        answers = [answer_ids(tokenizer, row["answer"]) for row in (right, *wrong)]
+        spans.extend(continuation_span(prompt, answer) for answer in answers)
+        spans.extend(continuation_span(nothing, answer) for answer in answers)
     return spans
 
 
-def _scores(
-    model: Decoder, spans: list[Span], config: ChoiceConfig, progress: Progress
+def _span_scores(
+    model: Decoder, spans: list[ScoredSpan], config: ChoiceConfig, progress: Progress
 ) -> NDArray[np.float64]:
-    """Log-probability of every span, equal ones computed once."""
-    distinct = {(one.ids.tobytes(), one.start): one for one in spans}
-    keys, once = list(distinct), list(distinct.values())
-    found: dict[tuple[bytes, int], float] = {}
-    progress.start(len(once), "answers")
-    with computing(model, config.precision):
-        for run in batches([len(one.ids) for one in once], config.batch):
-            values = log_likelihoods(model, once, run)
-            found.update({keys[row]: value for row, value in zip(run, values, strict=True)})
-            progress.advance(len(run))
-    return np.array([found[one.ids.tobytes(), one.start] for one in spans])
+    """Log-probabilities of all spans; equal spans are computed once."""
+    distinct = {(candidate.ids.tobytes(), candidate.start): candidate for candidate in spans}
+    keys, candidates = list(distinct), list(distinct.values())
+    scores: dict[tuple[bytes, int], float] = {}
+    progress.start_count(len(candidates), "answers")
+    with compute_in(model, config.precision):
+        for rows in batch_by_length([len(span.ids) for span in candidates], config.batch):
+            values = span_log_likelihoods(model, candidates, rows)
+            scores.update({keys[row]: value for row, value in zip(rows, values, strict=True)})
+            progress.advance(len(rows))
+    return np.array([scores[span.ids.tobytes(), span.start] for span in spans])
 
 
 def draw_questions(rows: Sequence[Row], config: ChoiceConfig) -> list[tuple[Row, list[Row]]]:
-    """(right, three wrong) rows; all four answers differ, and so do the subjects' last names.
+    """Draw (right, three wrong) rows; all four answers and the subjects' last names differ.
 
     Everything is drawn by digest: rows lie on a ring, and a question takes the next ones from a
     place of its own (consistent hashing, Karger et al. 1997). So a corpus in which a few pages
     changed asks most questions again with the same candidates, and two models can be paired.
 
     Returns:
-        None at all where not one right answer has three wrong candidates.
+        Empty where no right answer has three wrong candidates.
     """
-    ring = sorted(rows, key=lambda row: _place(config.seed, "offered", row))
-    places = [_place(config.seed, "offered", row) for row in ring]
-    asked: list[tuple[Row, list[Row]]] = []
-    for right in sorted(rows, key=lambda row: _place(config.seed, "asked", row)):
-        start = bisect(places, _place(config.seed, "answered", right))
-        wrong = _wrong(right, [*ring[start:], *ring[:start]], config)
+    ring = sorted(rows, key=lambda row: _ring_position(config.seed, "offered", row))
+    places = [_ring_position(config.seed, "offered", row) for row in ring]
+    questions: list[tuple[Row, list[Row]]] = []
+    for right in sorted(rows, key=lambda row: _ring_position(config.seed, "asked", row)):
+        start = bisect(places, _ring_position(config.seed, "answered", right))
+        wrong = _wrong_candidates(right, [*ring[start:], *ring[:start]], config)
         if wrong is not None:
-            asked.append((right, wrong))
-        if len(asked) == config.questions:
+            questions.append((right, wrong))
+        if len(questions) == config.questions:
             break
-    return asked
+    return questions
 
 
-def _place(seed: int, use: str, row: Row) -> bytes:
-    told = "\0".join((str(seed), use, row["subject"], row["question"], row["answer"]))
-    return hashlib.sha256(told.encode(errors="surrogatepass")).digest()
+def _ring_position(seed: int, use: str, row: Row) -> bytes:
+    identity = "\0".join((str(seed), use, row["subject"], row["question"], row["answer"]))
+    return hashlib.sha256(identity.encode(errors="surrogatepass")).digest()
 
 
-def _wrong(right: Row, candidates: Sequence[Row], config: ChoiceConfig) -> list[Row] | None:
-    """The first three that differ from ``right`` and from each other."""
+def _wrong_candidates(
+    right: Row, candidates: Sequence[Row], config: ChoiceConfig
+) -> list[Row] | None:
+    """First three candidates that differ from ``right`` and from each other."""
     same_page = config.wrong == "same_page"
     answers, names = {right["answer"]}, {right["subject"].rpartition(".")[2]}
     chosen: list[Row] = []
@@ -239,18 +261,23 @@ def _wrong(right: Row, candidates: Sequence[Row], config: ChoiceConfig) -> list[
     return None
 
 
-def right_answers(
+def rank_right_answers(
     scores: NDArray[np.float64], lengths: NDArray[np.int64], rule: str
 ) -> NDArray[np.bool_]:
-    """Whether each question's first candidate scores highest; a tie counts as wrong.
+    """True for each question whose first candidate scores highest; a tie counts as wrong.
 
     Args:
         scores: log-probabilities, a question's four candidates behind the question and then
             behind the neutral one, question after question.
-        lengths: tokens of each.
+        lengths: tokens of each candidate, in the same order.
+        rule: ``ChoiceConfig.rule``.
     """
-    asked, neutral = np.moveaxis(scores.reshape(-1, 2, CHOICES), 1, 0)
+    behind_question, neutral = np.moveaxis(scores.reshape(-1, 2, CHOICES), 1, 0)
     tokens = lengths.reshape(-1, 2, CHOICES)[:, 0]
-    ranked = {"pmi": asked - neutral, "likelihood": asked, "per_token": asked / tokens}[rule]
+    ranked = {
+        "pmi": behind_question - neutral,
+        "likelihood": behind_question,
+        "per_token": behind_question / tokens,
+    }[rule]
     hits: NDArray[np.bool_] = ranked[:, 0] > ranked[:, 1:].max(axis=1)
     return hits

@@ -16,8 +16,8 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
-from components.core.stats.report_items import Items, item_keys
-from components.text.chat.ask_model import Answer, Asked, answer_all
+from components.core.stats.report_items import ReportItems, item_keys
+from components.text.chat.ask_model import Answer, QuestionPrompt, answer_all
 from components.text.constitution.principles import (
     Constitution,
     JudgeFailed,
@@ -35,21 +35,25 @@ log = get_logger(__name__)
 
 
 class JudgingConfig(StageConfig):
-    """How questions are answered and judged."""
+    """Sampling of answers, and the principles that judge them."""
 
     constitution: Constitution = Field(
         default_factory=house_constitution, description="the principles that judge"
     )
     draws: int = Field(default=2, ge=1, le=64, description="answers sampled to each question")
-    temperature: float = Field(default=0.7, ge=0, le=5, description="of the sampling; 0 is greedy")
-    max_new: int = Field(default=64, ge=1, le=4096, description="tokens an answer, at most")
-    batch: int = Field(default=128, ge=1, description="questions answered at once")
-    seed: int = Field(default=0, ge=0, lt=1 << 31, description="of the questions and the sampling")
+    temperature: float = Field(
+        default=0.7, ge=0, le=5, description="temperature of the sampling; 0 is greedy"
+    )
+    max_new: int = Field(default=64, ge=1, le=4096, description="longest answer, in tokens")
+    batch: int = Field(default=128, ge=1, description="questions in a batch")
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 31, description="seed of the questions and the sampling"
+    )
 
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """One answer and what the principles say of it."""
+    """One answer with its judgement by the principles."""
 
     answer: Answer
     judgement: Judgement
@@ -68,16 +72,16 @@ def answer_and_judge(
     config: JudgingConfig,
     model: Decoder,
     tokenizer: tokenizers.Tokenizer,
-    asked: Sequence[Asked],
+    prompts: Sequence[QuestionPrompt],
     answered: Callable[[int], None] = lambda count: None,
 ) -> list[Draws]:
-    """Each question's answers with their judgements, in the order of the questions.
+    """Sample answers to each question and judge them; results in the order of the questions.
 
     Args:
         config: the sampling and the principles.
         model: answers.
         tokenizer: that of the model.
-        asked: the questions with their references.
+        prompts: the questions with their references.
         answered: told how many answers came with each batch.
 
     A question on whose answers the judge fails is set aside, with a warning that says why.
@@ -88,7 +92,7 @@ def answer_and_judge(
         answer_all(
             model,
             tokenizer,
-            [question.prompt for question in asked],
+            [question.token_ids for question in prompts],
             max_new=config.max_new,
             temperature=config.temperature,
             seed=(config.seed << 32) + draw,
@@ -98,12 +102,14 @@ def answer_and_judge(
         for draw in range(draws)
     ]
     return [
-        _judge(config, question, answers)
-        for question, *answers in zip(asked, *by_draw, strict=True)
+        _judge_draws(config, question, answers)
+        for question, *answers in zip(prompts, *by_draw, strict=True)
     ]
 
 
-def _judge(config: JudgingConfig, question: Asked, answers: Sequence[Answer]) -> Draws:
+def _judge_draws(
+    config: JudgingConfig, question: QuestionPrompt, answers: Sequence[Answer]
+) -> Draws:
     try:
         return [
             JudgedAnswer(
@@ -124,22 +130,34 @@ def _judge(config: JudgingConfig, question: Asked, answers: Sequence[Answer]) ->
         return []
 
 
-def question_keys(config: JudgingConfig, asked: Sequence[Asked]) -> list[str]:
+def question_keys(config: JudgingConfig, prompts: Sequence[QuestionPrompt]) -> list[str]:
     """Keys of questions: the same where reference, principles and sampling are."""
-    how = [
+    sampling = [
         config.constitution.model_dump(mode="json"),
         config.temperature,
         config.max_new,
         config.draws,
         config.seed,
     ]
-    return item_keys([[one.question, one.subject, one.reference, how] for one in asked])
+    return item_keys(
+        [[prompt.question, prompt.subject, prompt.reference, sampling] for prompt in prompts]
+    )
 
 
-def reward_items(config: JudgingConfig, asked: Sequence[Asked], judged: Sequence[Draws]) -> Items:
-    """One model's mean judgement of each question that could be judged, as ``reward``."""
-    keys = question_keys(config, asked)
-    rows = [at for at, draws in enumerate(judged) if draws]
-    rewards = np.array([mean_reward(judged[at]) for at in rows])
-    pages = [asked[at].page for at in rows]
-    return Items([keys[at] for at in rows], pages, np.ones(len(rows)), {"reward": rewards})
+def reward_items(
+    config: JudgingConfig, prompts: Sequence[QuestionPrompt], judged: Sequence[Draws]
+) -> ReportItems:
+    """Items of one model: its mean judgement of each question that could be judged, ``reward``.
+
+    Args:
+        config: makes the keys.
+        prompts: the questions.
+        judged: the answers to each; empty where the judge failed.
+    """
+    keys = question_keys(config, prompts)
+    rows = [index for index, draws in enumerate(judged) if draws]
+    rewards = np.array([mean_reward(judged[index]) for index in rows])
+    pages = [prompts[index].page for index in rows]
+    return ReportItems(
+        [keys[index] for index in rows], pages, np.ones(len(rows)), {"reward": rewards}
+    )

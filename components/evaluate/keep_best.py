@@ -1,4 +1,4 @@
-"""Keeps the best of a fine-tuned model and what alignment made of it.
+"""Selection of the best checkpoint: the fine-tuned model, or what alignment made of it.
 
     modelmill stage keep_best --input incumbent=PATH --input candidates.ppo=PATH \\
         --input instructions=PATH --input tokenizer=PATH --input tokens=PATH --output DIR
@@ -25,25 +25,30 @@ from pydantic import Field
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.progress import Progress
-from components.core.stats.report_items import Items, read_items, write_items
+from components.core.stats.report_items import ReportItems, read_items, write_items
 from components.core.store.artifact import (
-    MANIFEST,
-    VOLATILE,
+    MANIFEST_FILE,
+    VOLATILE_FOLDER,
     Checkpoint,
     Instructions,
     Tokenizer,
     Tokens,
-    canonical,
+    canonical_json,
 )
 from components.core.store.workdir import Workdir
-from components.evaluate.candidate_verdicts import Comparison, Verdict, compare_items, decide
+from components.evaluate.candidate_verdicts import (
+    CandidateComparison,
+    CandidateVerdict,
+    choose_candidate,
+    judge_candidates,
+)
 from components.evaluate.exact_facts import (
     Fact,
     FactsConfig,
     answer_facts,
     draw_facts,
     fact_items,
-    is_exact,
+    is_exact_answer,
 )
 from components.evaluate.four_choice import (
     ChoiceConfig,
@@ -53,13 +58,13 @@ from components.evaluate.four_choice import (
 )
 from components.evaluate.judged_answers import JudgingConfig, answer_and_judge, reward_items
 from components.evaluate.safety import (
-    Prompted,
     SafetyConfig,
-    examine,
+    SafetyPrompt,
+    answer_and_inspect,
     finding_items,
-    read_prompts,
+    read_safety_prompts,
 )
-from components.text.chat.ask_model import Asked, Row, read_instructions, read_questions
+from components.text.chat.ask_model import QuestionPrompt, Row, read_instructions, read_questions
 from components.text.chat.chat_template import open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
@@ -83,38 +88,38 @@ log = get_logger(__name__)
 
 
 class KeepBestConfig(JudgingConfig):
-    """What the models are asked before one of them is kept."""
+    """Questions by which candidates are compared with the incumbent."""
 
     incumbent: str = Field(
         default="sft",
         pattern="^[a-z0-9_]{1,40}$",
-        description="what the model is called that stays unless one is better",
+        description="name of the model that stays unless a candidate is better",
     )
     questions: int | None = Field(
-        default=None, ge=1, description="choosing questions, at most; null asks all"
+        default=None, ge=1, description="questions of the choosing half, at most; null asks all"
     )
     choice: ChoiceConfig = Field(
-        default=ChoiceConfig(), description="the four-choice task, in which none may be worse"
+        default=ChoiceConfig(), description="four-choice task; a candidate may not be worse in it"
     )
     facts: FactsConfig = Field(
-        default=FactsConfig(), description="exact facts, in which none may be worse"
+        default=FactsConfig(), description="exact facts; a candidate may not be worse in them"
     )
     safety: SafetyConfig = Field(
         default_factory=lambda: SafetyConfig(seed=CHOOSING_SEED),
-        description="safety, in which none may be worse",
+        description="safety; a candidate may not be worse in it",
     )
 
 
 @dataclass(frozen=True)
-class Exam:
-    """All that each model is asked, drawn once."""
+class EvaluationSet:
+    """Everything that each model is asked, drawn once."""
 
     tokenizer: tokenizers.Tokenizer
-    asked: Sequence[Asked]
+    prompts: Sequence[QuestionPrompt]
     descriptions: Sequence[tuple[Row, list[Row]]]
     facts: Sequence[Fact]
-    prompts: Sequence[Prompted]
-    training: np.ndarray[Any, np.dtype[np.integer]]
+    safety_prompts: Sequence[SafetyPrompt]
+    training_tokens: np.ndarray[Any, np.dtype[np.integer]]
 
 
 def keep_best(
@@ -129,7 +134,7 @@ def keep_best(
     """Seal a copy of the best model, with the verdict on every candidate.
 
     Args:
-        config: what is asked.
+        config: the questions and their sampling.
         incumbent: stays unless a candidate is better.
         candidates: what was made of it, by name.
         instructions: their held-out questions choose; their training questions give facts.
@@ -142,164 +147,182 @@ def keep_best(
         DataError: an input cannot be read.
     """
     models = {config.incumbent: incumbent, **candidates}
-    folders = {name: work.path(model) for name, model in models.items()}
+    folders = {name: work.artifact_folder(model) for name, model in models.items()}
     check_one_tokenizer(
         "keep_best",
-        record_of_tokenizer(work.path(tokenizer)),
-        record_of_tokens(work.path(tokens)),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
+        record_of_tokens(work.artifact_folder(tokens)),
         *(record_of_model(folder, f"model {name}") for name, folder in folders.items()),
     )
     changed = [
         name for name in candidates if not same_weights(folders[config.incumbent], folders[name])
     ]
     verdicts = {
-        name: Verdict(name, reason="unchanged") for name in candidates if name not in changed
+        name: CandidateVerdict(name, reason="unchanged")
+        for name in candidates
+        if name not in changed
     }
     finite = [name for name in changed if is_finite(folders[name])]
-    verdicts |= {name: Verdict(name, reason="not finite") for name in changed if name not in finite}
+    verdicts |= {
+        name: CandidateVerdict(name, reason="not finite") for name in changed if name not in finite
+    }
     verdicts |= {
         verdict.candidate: verdict
-        for verdict in _examined(config, folders, finite, (instructions, tokenizer, tokens), work)
+        for verdict in _compare_candidates(
+            config, folders, finite, (instructions, tokenizer, tokens), work
+        )
     }
     ordered = [verdicts[name] for name in candidates]
-    kept = decide(ordered) or config.incumbent
-    _copy(folders[kept], work.folder)
-    _write_verdicts(config, kept, ordered, models, work.folder)
-    note = f"{kept} ({'; '.join(map(str, ordered)) or 'nothing to compare'})"
+    best = choose_candidate(ordered) or config.incumbent
+    _copy_model_files(folders[best], work.folder)
+    _write_verdicts(config, best, ordered, models, work.folder)
+    note = f"{best} ({'; '.join(map(str, ordered)) or 'nothing to compare'})"
     log.info("keep_best: %s", note)
     examined = sum(verdict.reward is not None for verdict in ordered)
-    stats = {"kept_candidate": float(kept != config.incumbent), "examined": float(examined)}
-    return work.seal(Checkpoint, stats={**stats, **_figures(ordered)}, note=note)
+    stats = {"kept_candidate": float(best != config.incumbent), "examined": float(examined)}
+    return work.seal(Checkpoint, stats={**stats, **_difference_stats(ordered)}, note=note)
 
 
-def _examined(
+def _compare_candidates(
     config: KeepBestConfig,
     folders: Mapping[str, Path],
     candidates: Sequence[str],
     inputs: tuple[Instructions, Tokenizer, Tokens],
     work: Workdir,
-) -> list[Verdict]:
-    """A verdict on each candidate; all alike where there is too little to ask or no judgement."""
+) -> list[CandidateVerdict]:
+    """Verdicts on candidates; equal ones where too little can be asked or nothing is judged."""
     if not candidates:
         return []
-    instructions, tokenizer, tokens = (work.path(artifact) for artifact in inputs)
+    instructions, tokenizer, tokens = (work.artifact_folder(artifact) for artifact in inputs)
     if not read_instructions(instructions, "heldout", "choosing"):
-        return [Verdict(name, reason="too few to compare") for name in candidates]
-    exam = _draw_exam(config, folders, instructions, tokenizer, tokens)
+        return [CandidateVerdict(name, reason="too few to compare") for name in candidates]
+    questions = _draw_evaluation_set(config, folders, instructions, tokenizer, tokens)
     names = [config.incumbent, *candidates]
-    work.progress.start(float(len(names)), "models")
-    measured: dict[str, dict[str, Items]] = {}
+    work.progress.start_count(float(len(names)), "models")
+    measured: dict[str, dict[str, ReportItems]] = {}
     for name in names:
         scratch = work.scratch / name
-        measured[name] = _measure(config, folders[name], exam, scratch)
+        measured[name] = _measure_model(config, folders[name], questions, scratch)
         work.progress.advance(1, note=name)
-    before = measured[config.incumbent]
-    return compare_items({name: (measured[name], before) for name in candidates})
+    incumbent_items = measured[config.incumbent]
+    return judge_candidates({name: (measured[name], incumbent_items) for name in candidates})
 
 
-def _draw_exam(
+def _draw_evaluation_set(
     config: KeepBestConfig,
     folders: Mapping[str, Path],
     instructions: Path,
     tokenizer: Path,
     tokens: Path,
-) -> Exam:
-    opened = open_tokenizer(tokenizer)
+) -> EvaluationSet:
+    fast_tokenizer = open_tokenizer(tokenizer)
     shapes = {name: read_shape(folder) for name, folder in folders.items()}
     context = min(shape.context for shape in shapes.values())
-    asked = read_questions(
+    prompts = read_questions(
         instructions,
         "heldout",
-        opened,
+        fast_tokenizer,
         longest=context - config.max_new,
         limit=config.questions,
         seed=config.seed,
         half="choosing",
     )
-    return Exam(
-        tokenizer=opened,
-        asked=asked,
+    return EvaluationSet(
+        tokenizer=fast_tokenizer,
+        prompts=prompts,
         descriptions=draw_questions(read_descriptions(instructions, "choosing"), config.choice),
         facts=draw_facts(
             config.facts,
             instructions,
-            opened,
+            fast_tokenizer,
             longest=context - config.facts.max_new,
             half="choosing",
         ),
-        prompts=read_prompts(
-            config.safety, instructions, opened, context - config.safety.max_new, "choosing"
+        safety_prompts=read_safety_prompts(
+            config.safety, instructions, fast_tokenizer, context - config.safety.max_new, "choosing"
         ),
-        training=open_split(tokens, "train").tokens,
+        training_tokens=open_split(tokens, "train").tokens,
     )
 
 
-def _measure(config: KeepBestConfig, folder: Path, exam: Exam, scratch: Path) -> dict[str, Items]:
-    """One model's items by task; those that an earlier try measured are read."""
+def _measure_model(
+    config: KeepBestConfig, folder: Path, questions: EvaluationSet, scratch: Path
+) -> dict[str, ReportItems]:
+    """Items of one model by task; those that an earlier try measured are read."""
     decoder = cache(lambda: load_model(folder))
     silent = Progress()
-    tasks: dict[str, Callable[[], Items]] = {
+    tasks: dict[str, Callable[[], ReportItems]] = {
         "reward": lambda: reward_items(
-            config, exam.asked, answer_and_judge(config, decoder(), exam.tokenizer, exam.asked)
+            config,
+            questions.prompts,
+            answer_and_judge(config, decoder(), questions.tokenizer, questions.prompts),
         ),
         "choice": lambda: measure_choice(
-            config.choice, decoder(), exam.tokenizer, exam.descriptions, silent
+            config.choice, decoder(), questions.tokenizer, questions.descriptions, silent
         ),
-        "facts": lambda: _fact_items(config.facts, decoder(), exam),
+        "facts": lambda: _fact_items(config.facts, decoder(), questions),
         "safety": lambda: finding_items(
             config.safety,
-            exam.prompts,
-            examine(config.safety, decoder(), exam.tokenizer, exam.prompts, exam.training),
+            questions.safety_prompts,
+            answer_and_inspect(
+                config.safety,
+                decoder(),
+                questions.tokenizer,
+                questions.safety_prompts,
+                questions.training_tokens,
+            ),
         ),
     }
-    empty = {"choice": not exam.descriptions, "facts": not exam.facts}
-    items: dict[str, Items] = {}
+    empty = {"choice": not questions.descriptions, "facts": not questions.facts}
+    items: dict[str, ReportItems] = {}
     for task, measure in tasks.items():
         if empty.get(task):
             continue
         place = scratch / task
         place.mkdir(parents=True, exist_ok=True)
-        known = read_items(place)
-        items[task] = measure() if known is None else known
-        if known is None:
+        saved = read_items(place)
+        items[task] = measure() if saved is None else saved
+        if saved is None:
             write_items(place, items[task])
     return items
 
 
-def _fact_items(config: FactsConfig, model: Decoder, exam: Exam) -> Items:
-    answers = answer_facts(config, model, exam.tokenizer, exam.facts)
-    pairs = zip(exam.facts, answers, strict=True)
-    return fact_items(config, exam.facts, [is_exact(fact, answer.text) for fact, answer in pairs])
+def _fact_items(config: FactsConfig, model: Decoder, questions: EvaluationSet) -> ReportItems:
+    answers = answer_facts(config, model, questions.tokenizer, questions.facts)
+    pairs = zip(questions.facts, answers, strict=True)
+    return fact_items(
+        config, questions.facts, [is_exact_answer(fact, answer.text) for fact, answer in pairs]
+    )
 
 
-def _copy(source: Path, target: Path) -> None:
-    """The model's files, without its manifest and what differs between equal runs."""
+def _copy_model_files(source: Path, target: Path) -> None:
+    """Copy a model's files without its manifest and what differs between equal runs."""
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
         name = path.relative_to(source)
-        if name.parts[0] != VOLATILE and name != Path(MANIFEST):
+        if name.parts[0] != VOLATILE_FOLDER and name != Path(MANIFEST_FILE):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / name)
 
 
 def _write_verdicts(
     config: KeepBestConfig,
-    kept: str,
-    verdicts: Sequence[Verdict],
+    best: str,
+    verdicts: Sequence[CandidateVerdict],
     models: Mapping[str, Checkpoint],
     folder: Path,
 ) -> None:
-    """The digests of all models are part of it, so that its own digest is of this comparison."""
+    """Write verdicts with the digests of all models, which tie the file to this comparison."""
     content = {
-        "kept": kept,
+        "kept": best,
         "incumbent": config.incumbent,
         "models": {name: model.digest for name, model in models.items()},
         "candidates": [verdict.as_json() for verdict in verdicts],
     }
-    write_atomically(folder / VERDICTS_FILE, canonical(content))
+    write_atomically(folder / VERDICTS_FILE, canonical_json(content))
 
 
-def _figures(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    measured: list[tuple[str, Comparison]] = [
+def _difference_stats(verdicts: Sequence[CandidateVerdict]) -> dict[str, float]:
+    measured: list[tuple[str, CandidateComparison]] = [
         (verdict.candidate, verdict.reward) for verdict in verdicts if verdict.reward is not None
     ]
     return {

@@ -1,4 +1,4 @@
-"""How likely a model finds token sequences, in batches of like length."""
+"""Log-likelihood of token sequences under a model, in batches of like length."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Span:
-    """``ids``, of which those from ``start`` on are to be predicted (start >= 1)."""
+class ScoredSpan:
+    """Token ``ids``, of which those from ``start`` (>= 1) on are scored."""
 
     ids: NDArray[np.int64]
     start: int
 
 
-def span(context: Sequence[int], continuation: Sequence[int]) -> Span:
-    """The span of ``continuation`` behind ``context``."""
-    return Span(np.array([*context, *continuation], dtype=np.int64), len(context))
+def continuation_span(context: Sequence[int], continuation: Sequence[int]) -> ScoredSpan:
+    """Span that scores ``continuation`` behind ``context``."""
+    return ScoredSpan(np.array([*context, *continuation], dtype=np.int64), len(context))
 
 
-def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Indices by rising length, in runs whose padded size stays within ``tokens``."""
+def batch_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+    """Batch indices by rising length, each batch within ``tokens`` when padded."""
     run: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
         if run and (len(run) + 1) * lengths[index] > tokens:
@@ -38,8 +38,16 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
         yield run
 
 
-def log_likelihoods(model: Decoder, spans: Sequence[Span], rows: Sequence[int]) -> list[float]:
-    """Natural log-probability of each of ``rows``' spans, as one batch padded on the right."""
+def span_log_likelihoods(
+    model: Decoder, spans: Sequence[ScoredSpan], rows: Sequence[int]
+) -> list[float]:
+    """Natural log-probability of spans, computed as one batch padded on the right.
+
+    Args:
+        model: the decoder.
+        spans: all spans.
+        rows: indices of those in the batch.
+    """
     import torch
     from torch.nn import functional as F
 

@@ -1,0 +1,1 @@
+"""Exported forms of a model, their parity with the torch model, and the bundle of them."""

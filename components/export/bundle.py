@@ -22,13 +22,13 @@ from components.core.errors import GateFailed
 from components.core.io.atomic_write import write_atomically
 from components.core.stats.report_config import ReportConfig
 from components.core.store.artifact import (
-    MANIFEST,
-    VOLATILE,
+    MANIFEST_FILE,
+    VOLATILE_FOLDER,
     Bundle,
     Checkpoint,
     Export,
     Tokenizer,
-    canonical,
+    canonical_json,
 )
 from components.core.store.workdir import Workdir
 from components.export.parity import read_parity
@@ -65,7 +65,14 @@ def bundle(
     exports: Mapping[str, Export],
     work: Workdir,
 ) -> Bundle:
-    """Gather the forms that passed parity.
+    """Gather the forms that passed parity, with the tokenizer and every form's parity record.
+
+    Args:
+        config: forms that must be among them.
+        model: the checkpoint that was exported.
+        tokenizer: shipped beside the forms.
+        exports: the forms, by the name of their stage.
+        work: where the bundle is written.
 
     Raises:
         ConfigError: model, tokenizer and exports are of different tokenizers.
@@ -73,21 +80,21 @@ def bundle(
         DataError: an export holds no parity record.
     """
     digest = _check_tokenizers(work, model, tokenizer, exports)
-    work.progress.start(len(exports), "forms")
+    work.progress.start_count(len(exports), "forms")
     records = {}
     for _, export in sorted(exports.items()):
-        parity = read_parity(work.path(export))
+        parity = read_parity(work.artifact_folder(export))
         records[parity.form] = parity
         if parity.passes:
-            gather(work.path(export), work.folder, parity.form)
+            place_export_files(work.artifact_folder(export), work.folder, parity.form)
         work.progress.advance(note=parity.note)
     for form in config.required:
         if form not in records:
             raise GateFailed(f"parity: the required form {form} was not exported")
         if not records[form].passes:
             raise GateFailed(f"parity: the required form failed: {records[form]}")
-    link_or_copy(work.path(tokenizer) / TOKENIZER_FILE, work.folder / TOKENIZER_FILE)
-    shape = read_shape(work.path(model))
+    link_or_copy(work.artifact_folder(tokenizer) / TOKENIZER_FILE, work.folder / TOKENIZER_FILE)
+    shape = read_shape(work.artifact_folder(model))
     content = {
         "checkpoint": model.digest,
         "tokenizer": digest,
@@ -97,10 +104,10 @@ def bundle(
         "forms": {name: parity.model_dump(mode="json") for name, parity in records.items()},
         "left_out": {name: str(parity) for name, parity in records.items() if not parity.passes},
     }
-    write_atomically(work.folder / BUNDLE_FILE, canonical(content))
-    kept = sum(parity.passes for parity in records.values())
+    write_atomically(work.folder / BUNDLE_FILE, canonical_json(content))
+    passing = sum(parity.passes for parity in records.values())
     size = sum(path.stat().st_size for path in work.folder.rglob("*") if path.is_file())
-    stats = {"forms": kept, "left_out": len(records) - kept, "bytes": size}
+    stats = {"forms": passing, "left_out": len(records) - passing, "bytes": size}
     named = {f"passes.{name}": float(parity.passes) for name, parity in records.items()}
     return work.seal(Bundle, stats={**stats, **named})
 
@@ -109,11 +116,11 @@ def _check_tokenizers(
     work: Workdir, model: Checkpoint, tokenizer: Tokenizer, exports: Mapping[str, Export]
 ) -> str:
     """Refuse parts of different tokenizers; returns the digest of the one that is shipped."""
-    folders = {name: work.path(export) for name, export in sorted(exports.items())}
+    folders = {name: work.artifact_folder(export) for name, export in sorted(exports.items())}
     return check_one_tokenizer(
         "bundle",
-        record_of_tokenizer(work.path(tokenizer)),
-        record_of_model(work.path(model)),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
+        record_of_model(work.artifact_folder(model)),
         *(
             record_of_tokenizer(folder, f"export {name}")
             for name, folder in folders.items()
@@ -122,19 +129,28 @@ def _check_tokenizers(
     )
 
 
-def gather(export: Path, folder: Path, form: str) -> None:
-    """Place an export's files in ``folder/form``, its volatile ones in ``folder/volatile/form``."""
+def place_export_files(export: Path, folder: Path, form: str) -> None:
+    """Place an export's files in ``folder/form``, its volatile ones in ``folder/volatile/form``.
+
+    Args:
+        export: folder of the export.
+        folder: of the bundle.
+        form: name of the form.
+    """
     for path in sorted(p for p in export.rglob("*") if p.is_file()):
         name = path.relative_to(export)
-        if name == Path(MANIFEST):
+        if name == Path(MANIFEST_FILE):
             continue
-        volatile = name.parts[0] == VOLATILE
-        target = Path(VOLATILE, form, *name.parts[1:]) if volatile else Path(form, name)
+        volatile = name.parts[0] == VOLATILE_FOLDER
+        target = Path(VOLATILE_FOLDER, form, *name.parts[1:]) if volatile else Path(form, name)
         link_or_copy(path, folder / target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system allows one (sealed files are never written to)."""
+    """Place a file by a hard link where the file system allows one, else by a copy.
+
+    Sealed files are never written to, so a link is as safe as a copy.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

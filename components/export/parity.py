@@ -1,4 +1,4 @@
-"""How far an exported form is from the torch model: logits compared on held-out windows.
+"""Parity of an exported form with the torch model: logits compared on held-out windows.
 
 The reference is the float32 torch model, run on every window whole and alone, without a cache. The
 form is fed ragged batches: the fronts of the windows as one right-padded prompt, then the rest a
@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.config.stage_config import StageConfig
-from components.core.errors import ConfigError, DataError
+from components.core.errors import ConfigError, DataError, error_line
 from components.core.io.atomic_write import write_atomically
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 from components.text.chat.chat_template import TOKENIZER_FILE, open_tokenizer, plain_ids
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
@@ -51,9 +51,9 @@ fed one at a time, all before them as one ragged prompt."""
 
 
 class ParityConfig(StageConfig):
-    """How much is compared, and what passes."""
+    """Positions that are compared, and the bounds that a form must keep."""
 
-    positions: int = Field(default=1024, ge=16, description="least positions compared")
+    positions: int = Field(default=1024, ge=16, description="fewest positions compared")
     batch: int = Field(default=4, ge=1, le=256, description="rows of a ragged batch")
     steps: int = Field(
         default=8, ge=1, le=512, description="positions of a batch decoded one at a time"
@@ -64,7 +64,7 @@ class ParityConfig(StageConfig):
 
 
 class Parity(BaseModel):
-    """What was measured, on what, and whether it holds. A figure is None where it is not finite."""
+    """Parity record of a form: figures, bounds, verdict. None stands for a figure not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,13 +85,16 @@ class Parity(BaseModel):
     @property
     def stats(self) -> dict[str, float]:
         """Figures for an artifact's ``stats``."""
-        known = {"kl_mean": self.kl_mean, "max_abs_logit_difference": self.max_abs_logit_difference}
+        distances = {
+            "kl_mean": self.kl_mean,
+            "max_abs_logit_difference": self.max_abs_logit_difference,
+        }
         figures = {"passes": float(self.passes), "top1_agreement": self.top1_agreement}
-        return figures | {name: value for name, value in known.items() if value is not None}
+        return figures | {name: value for name, value in distances.items() if value is not None}
 
     @property
     def note(self) -> str:
-        """A few words for a progress line."""
+        """Short result for a progress line."""
         return "not finite" if self.kl_mean is None else f"KL {self.kl_mean:.1e}"
 
     def __str__(self) -> str:
@@ -105,8 +108,8 @@ class Parity(BaseModel):
 
 
 @dataclass(frozen=True)
-class Case:
-    """One ragged batch, and the logits that the torch model gives for each of its rows."""
+class ParityCase:
+    """One ragged batch with the torch model's logits for each of its rows."""
 
     rows: list[Ids]
     steps: int
@@ -118,7 +121,7 @@ def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, targe
     it on held-out pages.
 
     Args:
-        stage: begins a message.
+        stage: name of the stage, which begins each message.
         model: the checkpoint that is exported.
         tokens: what it was trained on.
         tokenizer: folder of the file to copy.
@@ -132,24 +135,29 @@ def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, targe
         ConfigError: these are of different tokenizers.
         DataError: one of them is damaged.
     """
-    made, shipped = record_of_tokens(tokens), record_of_tokenizer(tokenizer)
-    check_one_tokenizer(stage, record_of_model(model), made, shipped)
+    trained, shipped = record_of_tokens(tokens), record_of_tokenizer(tokenizer)
+    check_one_tokenizer(stage, record_of_model(model), trained, shipped)
     open_tokenizer(tokenizer).save(str(target / TOKENIZER_FILE))
     if not (tokens / HELDOUT_TEXTS).is_file():
         return 0
-    opened, split = open_tokenizer(target), open_split(tokens, "heldout")
+    copy, split = open_tokenizer(target), open_split(tokens, "heldout")
     pages = list(zip(*heldout_texts(tokens, split), strict=True))[:TOKENIZER_PAGES]
     for index, (page, text) in enumerate(pages):
-        if [*plain_ids(opened, text), split.eos] != split.document(index).tolist():
+        if [*plain_ids(copy, text), split.eos] != split.document(index).tolist():
             raise ConfigError(
-                f"{stage}: {shipped} encodes the held-out page {page} otherwise than {made} hold "
-                "it: give the tokenizer that the tokens were made with"
+                f"{stage}: {shipped} encodes the held-out page {page} otherwise than {trained} "
+                "hold it: give the tokenizer that the tokens were made with"
             )
     return len(pages)
 
 
-def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[Case]:
+def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[ParityCase]:
     """Held-out windows with their reference logits: one of a whole context, then ragged batches.
+
+    Args:
+        model: the float32 torch model.
+        tokens: folder of ``Tokens``.
+        config: positions, rows of a batch and decoded steps.
 
     Raises:
         DataError: no held-out tokens.
@@ -159,18 +167,18 @@ def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[Cas
     split = open_split(tokens, "heldout")
     if not len(split.tokens):
         raise DataError(f"{tokens.name}: no held-out tokens to measure parity on")
-    cases: list[Case] = []
-    for lengths, steps in _plan(config, model.shape.context):
+    cases: list[ParityCase] = []
+    for lengths, steps in _batch_plan(config, model.shape.context):
         start = sum(len(row) for case in cases for row in case.rows)
         rows = _windows(split.tokens, start, lengths)
         with torch.inference_mode():
             expected = [model(torch.from_numpy(row)[None])[0].numpy() for row in rows]
-        cases.append(Case(rows, steps, expected))
+        cases.append(ParityCase(rows, steps, expected))
     return cases
 
 
-def _plan(config: ParityConfig, context: int) -> list[tuple[list[int], int]]:
-    """(lengths of the rows, steps) of each batch, until enough positions are in."""
+def _batch_plan(config: ParityConfig, context: int) -> list[tuple[list[int], int]]:
+    """Plan (lengths of the rows, steps) of each batch, until it has enough positions."""
     steps = min(config.steps, context - 1)
     plan = [([context], 0)]
     positions = context
@@ -184,7 +192,7 @@ def _plan(config: ParityConfig, context: int) -> list[tuple[list[int], int]]:
 
 
 def _windows(tokens: NDArray[np.integer], start: int, lengths: Sequence[int]) -> list[Ids]:
-    """One window after another from ``start`` on, beginning anew at the split's end."""
+    """Consecutive windows from ``start`` on, continued at the split's beginning from its end."""
     rows = []
     for length in lengths:
         places = np.arange(start, start + length) % len(tokens)
@@ -193,9 +201,9 @@ def _windows(tokens: NDArray[np.integer], start: int, lengths: Sequence[int]) ->
     return rows
 
 
-def measure(
+def measure_parity(
     form: Form,
-    cases: Sequence[Case],
+    cases: Sequence[ParityCase],
     config: ParityConfig,
     *,
     name: str,
@@ -205,21 +213,21 @@ def measure(
     """Compare a form with the reference logits of ``cases``.
 
     Args:
-        form: what is compared.
-        cases: what it is fed, and what it should answer.
+        form: runs the exported model.
+        cases: inputs with the expected logits.
         config: bounds.
         name: of the form.
-        measured_on: what computed it.
-        tokenizer_pages: what ``ship_tokenizer`` returned; 0 for a form without a tokenizer.
+        measured_on: runtime and device that compute it.
+        tokenizer_pages: result of ``ship_tokenizer``; 0 for a form without a tokenizer.
     """
     kl, same, largest = [], [], []
     for case in cases:
-        for expected, found in zip(case.expected, form(case.rows, case.steps), strict=True):
-            if found.shape != expected.shape:
-                raise AssertionError(f"{name}: logits {found.shape}, expected {expected.shape}")
-            kl.append(_kl(expected, found))
-            same.append(expected.argmax(-1) == found.argmax(-1))
-            largest.append(np.abs(expected - found).max())
+        for expected, actual in zip(case.expected, form(case.rows, case.steps), strict=True):
+            if actual.shape != expected.shape:
+                raise AssertionError(f"{name}: logits {actual.shape}, expected {expected.shape}")
+            kl.append(_kl_divergence(expected, actual))
+            same.append(expected.argmax(-1) == actual.argmax(-1))
+            largest.append(np.abs(expected - actual).max())
     kl_mean = float(np.concatenate(kl).mean())
     top1 = float(np.concatenate(same).mean())
     difference = float(np.max(largest))
@@ -229,8 +237,8 @@ def measure(
     return Parity(
         form=name,
         measured_on=measured_on,
-        max_abs_logit_difference=_rounded(difference),
-        kl_mean=_rounded(kl_mean),
+        max_abs_logit_difference=_finite_or_none(difference),
+        kl_mean=_finite_or_none(kl_mean),
         top1_agreement=float(f"{top1:.6g}"),
         positions=sum(map(len, same)),
         decoded_positions=sum(case.steps * len(case.rows) for case in cases),
@@ -240,9 +248,9 @@ def measure(
     )
 
 
-def _kl(expected: Logits, found: Logits) -> NDArray[np.float64]:
+def _kl_divergence(expected: Logits, actual: Logits) -> NDArray[np.float64]:
     """KL(softmax(expected) || softmax(found)) at each position."""
-    ours, theirs = _log_softmax(expected), _log_softmax(found)
+    ours, theirs = _log_softmax(expected), _log_softmax(actual)
     divergence: NDArray[np.float64] = (np.exp(ours) * (ours - theirs)).sum(-1)
     return divergence
 
@@ -254,18 +262,18 @@ def _log_softmax(logits: Logits) -> NDArray[np.float64]:
     return normed
 
 
-def _rounded(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     """Six digits, or None for a NaN or an infinity, which JSON cannot hold."""
     return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
 def write_parity(folder: Path, parity: Parity) -> None:
-    """Write ``parity.json``."""
-    write_atomically(folder / PARITY_FILE, canonical(parity.model_dump(mode="json")))
+    """Write ``parity.json``, which the bundle reads."""
+    write_atomically(folder / PARITY_FILE, canonical_json(parity.model_dump(mode="json")))
 
 
 def read_parity(folder: Path) -> Parity:
-    """The parity record of an Export.
+    """Read the parity record of an Export.
 
     Raises:
         DataError: there is none, or it is damaged.
@@ -274,10 +282,10 @@ def read_parity(folder: Path) -> Parity:
         content: Mapping[str, Any] = json.loads((folder / PARITY_FILE).read_bytes())
         return Parity(**content)
     except (OSError, TypeError, ValueError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+        reason = error_line(error)[:300]
         raise DataError(f"{folder.name}: {PARITY_FILE} is no parity record: {reason}") from error
 
 
 def reference_model(folder: Path) -> Decoder:
-    """The torch model that every form is compared with: float32, in evaluation mode."""
+    """Load the torch model that every form is compared with: float32, in evaluation mode."""
     return load_model(folder).float()

@@ -1,4 +1,4 @@
-"""How each exported form is fed what parity is measured on; each gives a ``parity.Form``."""
+"""Adapters that run each exported form on parity's ragged batches, as a ``parity.Form`` each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ has a column for every position of its cache. The first call's cache is None."""
 
 
 def served_form(path: Path, threads: int | None = None) -> Form:
-    """The served graph (float32 or quantized), through the batch that serving uses."""
+    """Form of the served graph (float32 or quantized), run by the batch that serving uses."""
     model = OnnxModel(path, threads)
 
     def run(rows: Sequence[Ids], steps: int) -> list[Logits]:
@@ -28,18 +28,18 @@ def served_form(path: Path, threads: int | None = None) -> Form:
         for _ in rows:
             batch.join()
         prompts = [row[: len(row) - steps] for row in rows]
-        found = [[logits] for logits in batch.feed(0, prompts)]
+        row_logits = [[logits] for logits in batch.feed(0, prompts)]
         for step in range(steps):
             logits = batch.step([int(row[len(row) - steps + step]) for row in rows])
-            for parts, row in zip(found, logits, strict=True):
+            for parts, row in zip(row_logits, logits, strict=True):
                 parts.append(row[None])
-        return [np.concatenate(parts) for parts in found]
+        return [np.concatenate(parts) for parts in row_logits]
 
     return run
 
 
 def masked_form(call: Masked) -> Form:
-    """A form that takes a mask over all positions: prompts are padded on the right."""
+    """Form of a call that takes a mask over all positions; prompts are padded on the right."""
 
     def run(rows: Sequence[Ids], steps: int) -> list[Logits]:
         lengths = np.array([len(row) - steps for row in rows])
@@ -48,21 +48,21 @@ def masked_form(call: Masked) -> Form:
             ids[row, :length] = rows[row][:length]
         mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
         logits, cache = call(ids, mask, None)
-        found = [[logits[row, :length]] for row, length in enumerate(lengths)]
-        one = np.ones((len(rows), 1), dtype=np.int64)
+        row_logits = [[logits[row, :length]] for row, length in enumerate(lengths)]
+        next_column = np.ones((len(rows), 1), dtype=np.int64)
         for step in range(steps):
-            mask = np.concatenate((mask, one), axis=1)
+            mask = np.concatenate((mask, next_column), axis=1)
             ids = np.array([[row[len(row) - steps + step]] for row in rows])
             logits, cache = call(ids, mask, cache)
-            for row, parts in enumerate(found):
+            for row, parts in enumerate(row_logits):
                 parts.append(logits[row])
-        return [np.concatenate(parts) for parts in found]
+        return [np.concatenate(parts) for parts in row_logits]
 
     return run
 
 
 def plain_form(path: Path, threads: int | None = None) -> Form:
-    """The plain graph, on onnxruntime."""
+    """Form of the plain graph, run by onnxruntime."""
     session = open_session(path, threads)
     inputs = session.get_inputs()
     past = inputs[2:]
@@ -71,9 +71,9 @@ def plain_form(path: Path, threads: int | None = None) -> Form:
 
     def call(ids: Ids, mask: Ids, cache: Any) -> tuple[Logits, Any]:
         if cache is None:
-            sizes = [(len(ids), given.shape[1], 0, given.shape[3]) for given in past]
+            sizes = [(len(ids), argument.shape[1], 0, argument.shape[3]) for argument in past]
             cache = [empty.reshape(size) for size in sizes]
-        fed = dict(zip((given.name for given in past), cache, strict=True))
+        fed = dict(zip((argument.name for argument in past), cache, strict=True))
         logits, *present = session.run(None, {"input_ids": ids, "attention_mask": mask, **fed})
         return logits, present
 
@@ -81,26 +81,26 @@ def plain_form(path: Path, threads: int | None = None) -> Form:
 
 
 def torch_form(model: Decoder) -> Form:
-    """A torch decoder, through its own cache; windows one at a time."""
+    """Form of a torch decoder, run with its own cache, one window at a time."""
     import torch
 
     from models.decoder import Cache
 
-    def one(row: Ids, steps: int) -> Logits:
+    def run_window(row: Ids, steps: int) -> Logits:
         ids = torch.from_numpy(row)[None]
         cache = Cache(model.shape, 1, len(row), model.embed_tokens.weight)
         cut = len(row) - steps
         parts = [ids[:, :cut], *(ids[:, at : at + 1] for at in range(cut, len(row)))]
         with torch.inference_mode():
-            found = [model.logits(model.hidden(part, cache=cache)) for part in parts]
-        logits: Logits = torch.cat(found, dim=1)[0].float().numpy()
+            parts_logits = [model.logits(model.hidden(part, cache=cache)) for part in parts]
+        logits: Logits = torch.cat(parts_logits, dim=1)[0].float().numpy()
         return logits
 
-    return lambda rows, steps: [one(row, steps) for row in rows]
+    return lambda rows, steps: [run_window(row, steps) for row in rows]
 
 
 def transformers_form(folder: Path) -> Form:
-    """The folder as transformers loads it (a development dependency).
+    """Form of a folder as transformers, a development dependency, loads it.
 
     Raises:
         ImportError: transformers is not installed.

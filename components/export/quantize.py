@@ -1,4 +1,4 @@
-"""INT8 weights for the served graph: ``MatMulNBits``, 8 bits, symmetric, a scale a block.
+"""INT8 weight quantization of the served graph: ``MatMulNBits``, symmetric, one scale a block.
 
 Every matmul with a constant weight is quantized, the language-model head among them; embeddings
 and norms stay float32. Activations are quantized inside the kernel (``accuracy_level`` 4), which
@@ -21,7 +21,7 @@ from components.core.store.workdir import Workdir
 from components.export.onnx.graph_builder import GRAPH_FILE, Array, save_graph
 from components.export.parity import (
     ParityConfig,
-    measure,
+    measure_parity,
     parity_cases,
     reference_model,
     ship_tokenizer,
@@ -50,29 +50,38 @@ class QuantizeConfig(StageConfig):
 def quantize(
     config: QuantizeConfig, model: Checkpoint, onnx: Export, tokens: Tokens, work: Workdir
 ) -> Export:
-    """The ONNX form with INT8 weights, and its parity with the torch model.
+    """Quantize the weights of the ONNX form to INT8, and measure parity with the torch model.
+
+    Args:
+        config: block, kernel and bounds.
+        model: the checkpoint, for reference.
+        onnx: the float32 form.
+        tokens: held-out text to measure on.
+        work: where the form is written.
 
     Raises:
         ConfigError: the inputs are of different tokenizers.
         DataError: an input is damaged.
         MillError: a matmul was passed over, or the file is no smaller.
     """
-    work.progress.start(3, "steps")
-    source, target = work.path(onnx), work.folder / GRAPH_FILE
-    pages = ship_tokenizer("int8", work.path(model), work.path(tokens), source, work.folder)
-    graph = read_graph(source / GRAPH_FILE)
-    count = quantized_graph(graph, config)
+    work.progress.start_count(3, "steps")
+    source, target = work.artifact_folder(onnx), work.folder / GRAPH_FILE
+    pages = ship_tokenizer(
+        "int8", work.artifact_folder(model), work.artifact_folder(tokens), source, work.folder
+    )
+    graph = read_onnx_graph(source / GRAPH_FILE)
+    count = quantize_matmuls(graph, config)
     size = save_graph(graph, target)
     before = sum(path.stat().st_size for path in source.glob(f"{GRAPH_FILE}*"))
     if size >= before:
         raise MillError(f"quantize: {size} bytes are no fewer than the {before} of float32")
     work.progress.advance(note=f"{count} matmuls")
-    reference = reference_model(work.path(model))
-    cases = parity_cases(reference, work.path(tokens), config.parity)
+    reference = reference_model(work.artifact_folder(model))
+    cases = parity_cases(reference, work.artifact_folder(tokens), config.parity)
     work.progress.advance(note="reference")
     form = served_form(target)
     where = f"onnxruntime, CPU, accuracy level {config.accuracy_level}"
-    parity = measure(
+    parity = measure_parity(
         form, cases, config.parity, name="onnx-int8", measured_on=where, tokenizer_pages=pages
     )
     write_parity(work.folder, parity)
@@ -81,8 +90,8 @@ def quantize(
     return work.seal(Export, stats=stats)
 
 
-def read_graph(path: Path) -> ModelProto:
-    """A saved graph with its weights.
+def read_onnx_graph(path: Path) -> ModelProto:
+    """Load a saved graph with its weights.
 
     Raises:
         DataError: it is missing or damaged.
@@ -96,7 +105,7 @@ def read_graph(path: Path) -> ModelProto:
         raise DataError(f"{path.parent.name}: {path.name} cannot be read: {error}") from error
 
 
-def quantized_graph(graph: ModelProto, config: QuantizeConfig) -> int:
+def quantize_matmuls(graph: ModelProto, config: QuantizeConfig) -> int:
     """Replace the weight of every matmul by INT8 blocks, in place; returns how many there were.
 
     Raises:
@@ -126,9 +135,10 @@ def quantized_graph(graph: ModelProto, config: QuantizeConfig) -> int:
 
 
 def quantize_blocks(weight: Array, block: int) -> tuple[Array, Array]:
-    """[in, out] float32 -> (uint8 [out, blocks, block] around 128, float32 scales [out, blocks]).
+    """Quantize [in, out] float32 to (uint8 [out, blocks, block], float32 scales [out, blocks]).
 
-    A weight is (value - 128) * scale, with scale = largest magnitude of the block / 127.
+    A weight is (value - 128) * scale, with scale = largest magnitude of the block / 127: values are
+    symmetric around the zero point 128, so that 0 stays 0.
     """
     inputs, outputs = weight.shape
     count = -(-inputs // block)

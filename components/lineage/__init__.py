@@ -1,0 +1,1 @@
+"""Lineage of pages and models: trace, orders to forget, purge, search for remaining copies."""

@@ -1,4 +1,4 @@
-"""What an order to forget reaches: every copy of the pages, and all that was made of them."""
+"""Everything that an order to forget affects: copies of the pages, and what was made from them."""
 
 from __future__ import annotations
 
@@ -14,42 +14,47 @@ from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Instructions, Pages, Tokens
-from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.lineage.outside_copies import (
     DatasetVersion,
     PackedBento,
-    bentos,
-    dataset_versions,
-    serving,
-    versions_of,
+    find_versions,
+    list_bentos,
+    list_dataset_versions,
+    read_served_bento,
 )
-from components.lineage.page_history import addresses_of, held_addresses, is_selected, read_columns
-from components.publish.registry.model_registry import BUNDLE_TAG, Entry
+from components.lineage.page_history import (
+    document_addresses,
+    held_page_addresses,
+    is_selected,
+    read_columns,
+)
+from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVersion
 
-_LOOKED_INTO = (Pages.format, Corpus.format)
-"""Formats that name the address of every page they hold: no lineage is needed to tell."""
+_INSPECTED_FORMATS = (Pages.format, Corpus.format)
+"""Formats that name the address of every page they hold, so their content is inspected itself."""
 
 
 @dataclass(frozen=True)
-class Affected:
-    """Every copy of what is to be forgotten, and every thing that was made of it."""
+class AffectedCopies:
+    """Copies of the pages to forget, and everything that was made from them."""
 
     pages: tuple[str, ...]
-    """Addresses whose text a crawl or corpus holds."""
+    """Addresses of the order whose text a crawl or corpus holds."""
     holders: frozenset[str]
-    """Keys of crawls and corpora that hold it."""
-    nodes: tuple[Node, ...]
+    """Keys of the crawls and corpora that hold that text."""
+    nodes: tuple[ArtifactNode, ...]
     datasets: tuple[DatasetVersion, ...]
-    versions: tuple[Entry, ...]
+    versions: tuple[RegisteredVersion, ...]
     bentos: tuple[PackedBento, ...]
     unfinished: tuple[str, ...]
-    """Keys of stages at work or given up: nobody can tell what they hold."""
-    twins: tuple[str, ...]
-    """Pages outside the order whose text is (nearly) that of one in it."""
-    untold: tuple[str, ...]
-    """Keys of what cannot be read, or whose origin is gone: nobody can tell what it holds."""
-    served: bool
-    """Whether the endpoint serves one of ``bentos`` now."""
+    """Keys of running or abandoned stages, whose content is unknown."""
+    near_duplicates: tuple[str, ...]
+    """Pages outside the order whose text is a (near) duplicate of one in it."""
+    unverifiable: tuple[str, ...]
+    """Keys of artifacts that are unreadable, or whose origin is gone: content unknown."""
+    served_now: bool
+    """True if the endpoint serves one of ``bentos`` now."""
 
     def __bool__(self) -> bool:
         return bool(self.nodes or self.datasets or self.versions or self.bentos)
@@ -80,28 +85,32 @@ class Affected:
                 for v in self.versions
             ],
             "bentos": [bento.name for bento in self.bentos],
-            "served_now": self.served,
+            "served_now": self.served_now,
             "unfinished": list(self.unfinished),
-            "twins": list(self.twins),
-            "untold": list(self.untold),
+            "twins": list(self.near_duplicates),
+            "untold": list(self.unverifiable),
         }
 
 
-def find_affected(settings: Settings, targets: Sequence[str]) -> Affected:
-    """All that ``targets`` (addresses and domains) reach in this workspace."""
+def find_affected(settings: Settings, targets: Sequence[str]) -> AffectedCopies:
+    """Find everything in the workspace that ``targets`` (addresses and domains) affect."""
     store, graph, blocklist = settings.store, ArtifactGraph.read(settings.store), Blocklist(targets)
-    held, unread = _held(store, graph, blocklist)
-    holders = {key for key, urls in held.items() if urls}
-    nodes = graph.tainted(
-        [graph.nodes[key] for key in holders], lambda node: node.format in _LOOKED_INTO
+    blocked, unreadable = _blocked_addresses(store, graph, blocklist)
+    holders = {key for key, urls in blocked.items() if urls}
+    nodes = graph.tainted_nodes(
+        [graph.nodes[key] for key in holders], lambda node: node.format in _INSPECTED_FORMATS
     )
     digests = {node.digest for node in nodes}
-    versions = versions_of(settings, digests)
-    packed = _packed(settings, versions, digests)
-    now = serving(settings)
-    datasets = [d for d in dataset_versions(settings) if _pinned(settings, d, digests, blocklist)]
-    pages = sorted({url for urls in held.values() for url in urls})
-    return Affected(
+    versions = find_versions(settings, digests)
+    packed = _affected_bentos(settings, versions, digests)
+    endpoint = read_served_bento(settings)
+    datasets = [
+        d
+        for d in list_dataset_versions(settings)
+        if _dataset_holds(settings, d, digests, blocklist)
+    ]
+    pages = sorted({url for urls in blocked.values() for url in urls})
+    return AffectedCopies(
         pages=tuple(pages),
         holders=frozenset(holders),
         nodes=tuple(nodes),
@@ -109,30 +118,33 @@ def find_affected(settings: Settings, targets: Sequence[str]) -> Affected:
         versions=tuple(versions),
         bentos=packed,
         unfinished=tuple(sorted(path.name for path in (store / "partial").glob("*/"))),
-        twins=tuple(sorted(set(_twins(store, graph, nodes, blocklist)))),
-        untold=tuple(sorted({*unread, *_untold(graph, nodes)})),
-        served=now is not None and now.get("bento") in {bento.name for bento in packed},
+        near_duplicates=tuple(sorted(set(_near_duplicates(store, graph, nodes, blocklist)))),
+        unverifiable=tuple(sorted({*unreadable, *_orphaned_artifacts(graph, nodes)})),
+        served_now=endpoint is not None
+        and endpoint.get("bento") in {bento.name for bento in packed},
     )
 
 
-def _held(
+def _blocked_addresses(
     store: Path, graph: ArtifactGraph, blocklist: Blocklist
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """(key -> blocked addresses that it holds, keys of what cannot be read)."""
-    held: dict[str, list[str]] = {}
-    unread: list[str] = []
+    """(key -> blocked addresses that it holds, keys of unreadable artifacts)."""
+    addresses: dict[str, list[str]] = {}
+    unreadable: list[str] = []
     for node in graph:
         try:
-            held[node.key] = [url for url in _addresses(store, node) if blocklist.covers(url)]
+            addresses[node.key] = [
+                url for url in _named_addresses(store, node) if blocklist.covers(url)
+            ]
         except DataError:
-            unread.append(node.key)
-    return held, unread
+            unreadable.append(node.key)
+    return addresses, unreadable
 
 
-def _addresses(store: Path, node: Node) -> list[str]:
+def _named_addresses(store: Path, node: ArtifactNode) -> list[str]:
     """Addresses of the pages that an artifact holds, as far as it names them itself."""
-    if node.format in _LOOKED_INTO:
-        return held_addresses(store, node)
+    if node.format in _INSPECTED_FORMATS:
+        return held_page_addresses(store, node)
     if node.format not in (Tokens.format, Instructions.format):
         return []
     splits = ("train.parquet", "align.parquet", "heldout.parquet")
@@ -144,17 +156,17 @@ def _addresses(store: Path, node: Node) -> list[str]:
     ]
 
 
-def _packed(
-    settings: Settings, versions: Sequence[Entry], digests: set[str]
+def _affected_bentos(
+    settings: Settings, versions: Sequence[RegisteredVersion], digests: set[str]
 ) -> tuple[PackedBento, ...]:
     bundles = digests | {version.tags.get(BUNDLE_TAG, "") for version in versions}
-    return tuple(bento for bento in bentos(settings) if bento.bundle in bundles)
+    return tuple(bento for bento in list_bentos(settings) if bento.bundle in bundles)
 
 
-def _pinned(
+def _dataset_holds(
     settings: Settings, dataset: DatasetVersion, digests: set[str], blocklist: Blocklist
 ) -> bool:
-    """Whether a dataset version holds such a page: by its corpus, or as its files in DVC say."""
+    """True if a dataset version holds such a page, by its corpus or by its files under DVC."""
     if dataset.corpus in digests:
         return True
     shards = sorted((settings.datasets / dataset.name).glob("*.parquet"))
@@ -165,11 +177,11 @@ def _pinned(
     )
 
 
-def _twins(
-    store: Path, graph: ArtifactGraph, nodes: Sequence[Node], blocklist: Blocklist
+def _near_duplicates(
+    store: Path, graph: ArtifactGraph, nodes: Sequence[ArtifactNode], blocklist: Blocklist
 ) -> Iterator[str]:
-    """Pages that were dropped for one of these, and pages that one of these was dropped for."""
-    for corpus in (node for node in graph.of_format(Corpus.format) if is_selected(node)):
+    """Pages dropped for a blocked page, and pages that a blocked one was dropped for."""
+    for corpus in (node for node in graph.with_format(Corpus.format) if is_selected(node)):
         pairs: dict[str, str] = {}
         for name in (name for name in corpus.files if name.startswith("ledger/")):
             table = read_columns(store / corpus.name / name, ["id", "url", "twin"])
@@ -177,20 +189,20 @@ def _twins(
             for row in table.to_pylist():
                 pairs[row["url"]] = row["twin"]
         wanted = sorted(set(pairs.values()))
-        kept = addresses_of(store, corpus, wanted) if wanted else {}
+        addresses = document_addresses(store, corpus, wanted) if wanted else {}
         for url, twin in pairs.items():
-            both = (url, kept.get(twin, ""))
+            both = (url, addresses.get(twin, ""))
             yield from (
-                one
-                for one, other in (both, both[::-1])
-                if one and blocklist.covers(other) and not blocklist.covers(one)
+                page
+                for page, other in (both, both[::-1])
+                if page and blocklist.covers(other) and not blocklist.covers(page)
             )
 
 
-def _untold(graph: ArtifactGraph, nodes: Sequence[Node]) -> Iterator[str]:
-    """Artifacts of text that are not known to be affected, and whose corpus is gone."""
+def _orphaned_artifacts(graph: ArtifactGraph, nodes: Sequence[ArtifactNode]) -> Iterator[str]:
+    """Keys of artifacts not known to be affected whose corpus is gone."""
     known = {node.key for node in nodes}
     for node in graph:
         corpus = node.parents.get("corpus")
-        if corpus and node.key not in known and not graph.of(corpus):
+        if corpus and node.key not in known and not graph.with_digest(corpus):
             yield node.key

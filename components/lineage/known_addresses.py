@@ -1,4 +1,4 @@
-"""Addresses as people type them, found among those that this workspace has seen."""
+"""Resolution of addresses as people type them to those that the workspace has seen."""
 
 from __future__ import annotations
 
@@ -6,102 +6,111 @@ import difflib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from components.collect.web.urls import normalise
+from components.collect.web.urls import normalise_url
 from components.core.config.blocklist import Blocklist
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Pages
-from components.core.store.lineage_graph import ArtifactGraph, Node
-from components.lineage.page_history import held_addresses, read_columns
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
+from components.lineage.page_history import held_page_addresses, read_columns
 
-FILE = "file:///"
+FILE_SCHEME = "file:///"
 _LEDGER = "ledger.parquet"
-_MOST = 5000
-"""Addresses that are compared letter by letter when one is unknown."""
+_MOST_COMPARED = 5000
+"""Limit of the addresses whose spelling is compared with an unknown one."""
 
 
 def known_addresses(settings: Settings) -> list[str]:
-    """Every address that a crawl asked for or a corpus holds, each once, sorted."""
-    found: set[str] = set()
+    """Distinct addresses that a crawl requested or a corpus holds, sorted."""
+    addresses: set[str] = set()
     for node in ArtifactGraph.read(settings.store):
         try:
-            found.update(_addresses(settings.store, node))
+            addresses.update(_addresses(settings.store, node))
         except DataError:
-            continue  # what cannot be read names nothing; `doctor --deep` tells of it
-    return sorted(found)
+            continue  # unreadable artifacts are reported by `doctor --deep`
+    return sorted(addresses)
 
 
-def _addresses(store: Path, node: Node) -> list[str]:
+def _addresses(store: Path, node: ArtifactNode) -> list[str]:
     if node.format == Pages.format and _LEDGER in node.files:
         return read_columns(store / node.name / _LEDGER, ["url"])["url"].to_pylist()  # type: ignore[no-any-return]
-    return held_addresses(store, node) if node.format in (Pages.format, Corpus.format) else []
+    return held_page_addresses(store, node) if node.format in (Pages.format, Corpus.format) else []
 
 
-def spelled(given: str, known: Collection[str]) -> list[str]:
-    """Known addresses that ``given`` may stand for: ``host/path``, or a file as it was named."""
+def match_spellings(typed: str, known: Collection[str]) -> list[str]:
+    """Known addresses that the text typed may mean: ``host/path``, or a file as it was named."""
     names = set(known)
-    name = given.removeprefix("./")
-    found = [f"{FILE}{name}"] if f"{FILE}{name}" in names else []
+    name = typed.removeprefix("./")
+    matches = [f"{FILE_SCHEME}{name}"] if f"{FILE_SCHEME}{name}" in names else []
     for scheme in ("https", "http"):
-        url = normalise(f"{scheme}://{given}")
+        url = normalise_url(f"{scheme}://{typed}")
         if url is not None:
             bare = url.rstrip("/")
-            found += [one for one in (url, bare, f"{bare}/") if one in names][:1]
-    return found
+            matches += [form for form in (url, bare, f"{bare}/") if form in names][:1]
+    return matches
 
 
-def _above(given: str, known: Collection[str]) -> list[str]:
-    """Addresses that ``given`` may stand for and that known pages lie below."""
-    name = given.removeprefix("./").rstrip("/")
-    read = [normalise(f"{scheme}://{name}") for scheme in ("https", "http")]
-    meant = [f"{FILE}{name}", *(url for url in read if url is not None)]
-    return [one for one in meant if any(map(Blocklist([one]).covers, known))]
+def _match_parents(typed: str, known: Collection[str]) -> list[str]:
+    """Addresses that the text typed may mean and that have known pages below."""
+    name = typed.removeprefix("./").rstrip("/")
+    urls = [normalise_url(f"{scheme}://{name}") for scheme in ("https", "http")]
+    candidates = [f"{FILE_SCHEME}{name}", *(url for url in urls if url is not None)]
+    return [url for url in candidates if any(map(Blocklist([url]).covers, known))]
 
 
-def file_at(given: str, known: Collection[str]) -> str | None:
-    """The address of the file at a path; its folder's name and what follows make it up."""
+def file_address(path_typed: str, known: Collection[str]) -> str | None:
+    """Known address of the file at a path: the name of its folder and what follows."""
     names = set(known)
-    for path in dict.fromkeys([Path(given).expanduser().absolute(), Path(given).resolve()]):
+    for path in dict.fromkeys(
+        [Path(path_typed).expanduser().absolute(), Path(path_typed).resolve()]
+    ):
         parts = path.parts[1:]
         for start in range(len(parts) - 1):
-            address = f"{FILE}{'/'.join(parts[start:])}"
+            address = f"{FILE_SCHEME}{'/'.join(parts[start:])}"
             if address in names:
                 return address
     return None
 
 
-def one_of(given: str, known: Collection[str], *, below: bool = False) -> str:
-    """The one known address that ``given`` stands for; with ``below`` one above known pages too.
+def resolve_address(typed: str, known: Collection[str], *, or_above: bool = False) -> str:
+    """Resolve the text typed to one known address.
+
+    Args:
+        typed: by the user.
+        known: addresses of the workspace.
+        or_above: also accept an address above known pages.
 
     Raises:
         ConfigError: there is none, or more than one; names those that are near.
     """
-    found = spelled(given, known) or (_above(given, known) if below else [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"{given}: may be {' or '.join(found)}: say which")
-    raise ConfigError(f"{given}: no crawl of this workspace saw this page{near(given, known)}")
+    matches = match_spellings(typed, known) or (_match_parents(typed, known) if or_above else [])
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise ConfigError(f"{typed}: may be {' or '.join(matches)}: say which")
+    raise ConfigError(
+        f"{typed}: no crawl of this workspace saw this page{suggest_addresses(typed, known)}"
+    )
 
 
-def near(given: str, known: Collection[str]) -> str:
-    """``; near: …`` with up to three known addresses of like spelling; else empty."""
-    wanted = _bare(given)
-    bares = {_bare(address): address for address in known}
+def suggest_addresses(typed: str, known: Collection[str]) -> str:
+    """Suffix ``; near: …`` with up to three known addresses of similar spelling, else empty."""
+    wanted = _strip_scheme(typed)
+    bares = {_strip_scheme(address): address for address in known}
     last = wanted.rpartition("/")[2]
     same = [bare for bare in bares if last and bare.rpartition("/")[2] == last]
-    like = list(_likely(wanted, list(bares)))
+    like = list(_same_host_first(wanted, list(bares)))
     close = difflib.get_close_matches(wanted, like, n=3, cutoff=0.6)
     chosen = list(dict.fromkeys([*close, *same]))[:3]
     return f"; near: {', '.join(bares[bare] for bare in chosen)}" if chosen else ""
 
 
-def _likely(wanted: str, bares: list[str]) -> Iterator[str]:
-    """Those of the same host or folder first, as many as can be compared."""
+def _same_host_first(wanted: str, bares: list[str]) -> Iterator[str]:
+    """Addresses of the same host or folder if any, else all, up to the limit of comparisons."""
     head = wanted.partition("/")[0]
     beside = [bare for bare in bares if bare.partition("/")[0] == head]
-    yield from (beside or bares)[:_MOST]
+    yield from (beside or bares)[:_MOST_COMPARED]
 
 
-def _bare(address: str) -> str:
+def _strip_scheme(address: str) -> str:
     return address.partition("://")[2].strip("/") if "://" in address else address.strip("./")

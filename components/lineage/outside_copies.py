@@ -1,4 +1,4 @@
-"""Where artifacts went beyond the store: versions of datasets and models, Bentos, endpoint."""
+"""Copies of artifacts outside the store: dataset and model versions, Bentos, the endpoint."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     FORGOTTEN_TAG,
     TAG,
-    Entry,
-    entries,
+    RegisteredVersion,
+    list_versions,
 )
 
 _SAME_START_SECONDS = 2.0
@@ -25,18 +25,18 @@ _SAME_START_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One pin of DVC."""
+    """Dataset version: one pin of DVC."""
 
     name: str
     corpus: str
     """Digest of the corpus it holds."""
     listing: str
-    """DVC's name of its list of files."""
+    """DVC's name for its list of files."""
 
 
 @dataclass(frozen=True)
 class PackedBento:
-    """One built Bento."""
+    """Packaged Bento, by its ``endpoint.json``."""
 
     name: str
     """Its folder: the Bento's version."""
@@ -46,77 +46,83 @@ class PackedBento:
     """Digest."""
 
 
-def dataset_versions(settings: Settings) -> list[DatasetVersion]:
-    """Every pin that names its corpus."""
-    found = []
+def list_dataset_versions(settings: Settings) -> list[DatasetVersion]:
+    """List the dataset versions: every pin that names its corpus."""
+    versions = []
     for pin in sorted(settings.datasets.glob("*.dvc")):
         if not pin.is_file():
             continue
         try:
             content = yaml.safe_load(pin.read_text(encoding="utf-8"))
             listing = str(content["outs"][0]["md5"])
-            found.append(DatasetVersion(pin.stem, str(content["meta"]["corpus"]), listing))
+            versions.append(DatasetVersion(pin.stem, str(content["meta"]["corpus"]), listing))
         except (OSError, ValueError, KeyError, IndexError, TypeError, yaml.YAMLError):
-            continue  # another's, or half written: it is no version of ours
-    return found
+            continue  # somebody else's pin, or half written
+    return versions
 
 
-def versions_of(settings: Settings, digests: Collection[str]) -> list[Entry]:
-    """Registered versions that hold one of these bundles or came of one of these checkpoints."""
+def find_versions(settings: Settings, digests: Collection[str]) -> list[RegisteredVersion]:
+    """Find registered versions of the bundles or checkpoints with these digests."""
     roles = (BUNDLE_TAG, f"{TAG}model")
     return [
         entry
-        for entry in entries(settings)
+        for entry in list_versions(settings)
         if any(entry.tags.get(role) in digests for role in roles)
     ]
 
 
-def bentos(settings: Settings) -> list[PackedBento]:
-    """Every Bento that says what it serves."""
-    found = []
+def list_bentos(settings: Settings) -> list[PackedBento]:
+    """List the Bentos that declare what they serve."""
+    packed = []
     for path in sorted((settings.bentos / "bentos" / "modelmill").glob("*/src/endpoint.json")):
         try:
-            told = json.loads(path.read_bytes())
-            found.append(
+            endpoint = json.loads(path.read_bytes())
+            packed.append(
                 PackedBento(
                     path.parents[1].name,
-                    str(told["model"]),
-                    str(told["version"]),
-                    str(told["bundle"]),
+                    str(endpoint["model"]),
+                    str(endpoint["version"]),
+                    str(endpoint["bundle"]),
                 )
             )
         except (OSError, ValueError, KeyError, TypeError):
             continue  # half built
-    return found
+    return packed
 
 
-def serving(settings: Settings) -> dict[str, Any] | None:
-    """What the living keeper of the endpoint says it serves: model, version, bento."""
+def read_served_bento(settings: Settings) -> dict[str, Any] | None:
+    """Model, version and bento that a running endpoint manager reports; None if none runs."""
     path = settings.home / "endpoint" / "keeper.json"
     try:
-        told = json.loads(path.read_bytes())
-        started = psutil.Process(int(told["pid"])).create_time()
-        alive = abs(started - float(told["create_time"])) < _SAME_START_SECONDS
+        state = json.loads(path.read_bytes())
+        started = psutil.Process(int(state["pid"])).create_time()
+        alive = abs(started - float(state["create_time"])) < _SAME_START_SECONDS
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    served = told.get("serving")
+    served = state.get("serving")
     return dict(served) if alive and isinstance(served, dict) else None
 
 
 def describe_version(
-    settings: Settings, entry: Entry, packed: Collection[PackedBento]
+    settings: Settings, entry: RegisteredVersion, packed: Collection[PackedBento]
 ) -> dict[str, Any]:
-    """A version with its aliases, its Bentos, and whether the endpoint serves it now."""
+    """Describe a version: aliases, Bentos, and whether the endpoint serves it now.
+
+    Args:
+        settings: of the workspace.
+        entry: the version.
+        packed: all Bentos.
+    """
     bundle = entry.tags.get(BUNDLE_TAG, "")
-    mine = [b.name for b in packed if b.bundle == bundle and b.model == entry.model]
-    now = serving(settings)
+    own_bentos = [b.name for b in packed if b.bundle == bundle and b.model == entry.model]
+    endpoint = read_served_bento(settings)
     return {
         "model": entry.model,
         "version": str(entry.version),
         "aliases": list(entry.aliases),
         "bundle": bundle,
-        "bentos": mine,
-        "served_now": now is not None and now.get("bento") in mine,
+        "bentos": own_bentos,
+        "served_now": endpoint is not None and endpoint.get("bento") in own_bentos,
         "forgotten": entry.tags.get(FORGOTTEN_TAG, ""),
-        "files": str(Path("mlflow") / entry.files(settings).relative_to(settings.mlflow)),
+        "files": str(Path("mlflow") / entry.files_folder(settings).relative_to(settings.mlflow)),
     }

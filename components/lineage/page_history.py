@@ -1,4 +1,4 @@
-"""What the crawls and corpora of a store say of a page: fetched, set aside, kept, dropped, why."""
+"""History of a page in the crawls and corpora of a store: fetched, set aside, kept, dropped."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ import pyarrow.parquet as pq
 
 from components.core.errors import DataError
 from components.core.store.artifact import Pages
-from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.core.store.shards import read_shard, shard_paths
 
-_RULE = ("rule", "score", "at_least", "at_most")
-_ID = re.compile("[0-9a-f]{32}")
+_RULE_FIELDS = ("rule", "score", "at_least", "at_most")
+_DOCUMENT_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Query:
-    """The page that is asked about: an address, or a document's id."""
+class PageQuery:
+    """Query for one page: an address, or a document's id."""
 
     url: str = ""
     id: str = ""
 
     @classmethod
-    def of(cls, given: str) -> Query:
-        if _ID.fullmatch(given):
-            return cls(id=given)
-        # Behind a file's # stands the number of a row, which is a page of its own.
-        return cls(url=given if given.startswith("file:") else given.partition("#")[0] or given)
+    def parse(cls, text: str) -> PageQuery:
+        if _DOCUMENT_ID.fullmatch(text):
+            return cls(id=text)
+        # In a file's address a row number follows the #, and each row is a page of its own.
+        return cls(url=text if text.startswith("file:") else text.partition("#")[0] or text)
 
-    def rows(self, table: pa.Table) -> list[dict[str, Any]]:
-        """Rows of this page; an address is found with and without its closing slash."""
+    def select_rows(self, table: pa.Table) -> list[dict[str, Any]]:
+        """Rows of this page; an address matches with and without its trailing slash."""
         if self.id:
             return table.filter(pc.equal(table["id"], self.id)).to_pylist()  # type: ignore[no-any-return]
         bare = self.url.rstrip("/")
@@ -48,7 +48,7 @@ class Query:
 
 @dataclass(frozen=True)
 class PageTokens:
-    """How many tokens of a Tokens artifact are one page's."""
+    """Tokens of one page in a Tokens artifact."""
 
     id: str
     url: str
@@ -56,84 +56,126 @@ class PageTokens:
     tokens: int
 
 
-def crawl_rows(store: Path, crawl: Node, query: Query) -> list[dict[str, Any]]:
-    """The page's rows in a crawl's fetch ledger; none where the crawl has no ledger."""
+def crawl_rows(store: Path, crawl: ArtifactNode, query: PageQuery) -> list[dict[str, Any]]:
+    """Rows of the page in a crawl's fetch ledger; none where it has no ledger.
+
+    Args:
+        store: root of the store.
+        crawl: a Pages node.
+        query: the page.
+    """
     if query.id or "ledger.parquet" not in crawl.files:
         return []
-    return query.rows(_shard(store, crawl, "ledger.parquet"))
+    return query.select_rows(_read_file(store, crawl, "ledger.parquet"))
 
 
-def quarantine_rows(store: Path, corpus: Node, query: Query) -> list[dict[str, Any]]:
-    """The page's rows among those that gave no document."""
+def quarantine_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[dict[str, Any]]:
+    """Rows of the page in a corpus's quarantine.
+
+    Args:
+        store: root of the store.
+        corpus: an extracted corpus.
+        query: the page.
+    """
     if query.id or "quarantine.parquet" not in corpus.files:
         return []
-    return query.rows(_shard(store, corpus, "quarantine.parquet"))
+    return query.select_rows(_read_file(store, corpus, "quarantine.parquet"))
 
 
-def document_rows(store: Path, corpus: Node, query: Query) -> list[dict[str, Any]]:
-    """The page's documents in a corpus: id, url."""
-    return [row for table in _shards(store, corpus, ["id", "url"]) for row in query.rows(table)]
+def document_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[dict[str, Any]]:
+    """Documents of the page in a corpus: id, url.
+
+    Args:
+        store: root of the store.
+        corpus: extracted or selected.
+        query: the page.
+    """
+    return [
+        row
+        for table in _read_shards(store, corpus, ["id", "url"])
+        for row in query.select_rows(table)
+    ]
 
 
-def ledger_rows(store: Path, corpus: Node, query: Query) -> list[dict[str, Any]]:
-    """The page's rows in the ledger of a selected corpus."""
+def ledger_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[dict[str, Any]]:
+    """Rows of the page in the ledger of a selected corpus.
+
+    Args:
+        store: root of the store.
+        corpus: made by ``select``.
+        query: the page.
+    """
     names = sorted(name for name in corpus.files if name.startswith("ledger/"))
-    return [row for name in names for row in query.rows(_shard(store, corpus, name))]
+    return [row for name in names for row in query.select_rows(_read_file(store, corpus, name))]
 
 
-def is_readable(store: Path, corpus: Node) -> bool:
-    """Whether a corpus says which pages it holds; one of a user's own may not."""
+def is_readable(store: Path, corpus: ArtifactNode) -> bool:
+    """True if a corpus names its pages; a user's own may not."""
     try:
-        return all(table.num_columns for table in _shards(store, corpus, ["id", "url"]))
+        return all(table.num_columns for table in _read_shards(store, corpus, ["id", "url"]))
     except DataError:
         return False
 
 
-def is_selected(corpus: Node) -> bool:
-    """Whether a corpus is what ``select`` kept, and not all that was extracted."""
+def is_selected(corpus: ArtifactNode) -> bool:
+    """True for a corpus made by ``select``, False for an extracted one."""
     return any(name.startswith("ledger/") for name in corpus.files)
 
 
-def verdict(row: dict[str, Any]) -> dict[str, Any]:
-    """A ledger's row in short: the rules that failed, spans by kind and count, the twin."""
+def summarise_verdict(row: dict[str, Any]) -> dict[str, Any]:
+    """Summary of a ledger's row: failed rules, spans by kind and count, the duplicate kept."""
     spans = Counter((span["kind"], span["action"]) for span in row["spans"])
     failed = [rule for rule in row["rules"] if not rule["passed"]]
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "document": row["id"],
         "url": row["url"],
         "kept": row["kept"],
         "reasons": row["reasons"],
-        "failed": [{name: rule[name] for name in _RULE} for rule in failed],
+        "failed": [{name: rule[name] for name in _RULE_FIELDS} for rule in failed],
         "rules": len(row["rules"]),
         "spans": [{"kind": k, "action": a, "count": n} for (k, a), n in sorted(spans.items())],
     }
     if row["twin"]:
-        told["twin"] = {
+        summary["twin"] = {
             "document": row["twin"],
             "similarity": row["similarity"],
             "max_similarity": row["max_similarity"],
         }
-    for name in ("licence", "item"):  # ledgers of before those rules have no such columns
+    for name in ("licence", "item"):  # absent from ledgers of runs without those rules
         if row.get(name):
-            told[name] = row[name]
-    return told
+            summary[name] = row[name]
+    return summary
 
 
-def addresses_of(store: Path, corpus: Node, identifiers: Sequence[str]) -> dict[str, str]:
-    """Document id -> address, for documents of a corpus."""
+def document_addresses(
+    store: Path, corpus: ArtifactNode, identifiers: Sequence[str]
+) -> dict[str, str]:
+    """Addresses of documents of a corpus: id -> address.
+
+    Args:
+        store: root of the store.
+        corpus: that holds them.
+        identifiers: ids; unknown ones are left out.
+    """
     wanted = pa.array(list(identifiers), type=pa.string())
-    found: dict[str, str] = {}
-    for table in _shards(store, corpus, ["id", "url"]):
+    addresses: dict[str, str] = {}
+    for table in _read_shards(store, corpus, ["id", "url"]):
         chosen = table.filter(pc.is_in(table["id"], value_set=wanted))
-        found.update(zip(chosen["id"].to_pylist(), chosen["url"].to_pylist(), strict=True))
-    return found
+        addresses.update(zip(chosen["id"].to_pylist(), chosen["url"].to_pylist(), strict=True))
+    return addresses
 
 
-def twins_of(store: Path, corpus: Node, identifiers: Sequence[str]) -> list[str]:
-    """Addresses of documents that were dropped for one of ``identifiers``."""
+def duplicates_of(store: Path, corpus: ArtifactNode, identifiers: Sequence[str]) -> list[str]:
+    """Addresses of documents dropped as duplicates.
+
+    Args:
+        store: root of the store.
+        corpus: made by ``select``.
+        identifiers: ids of the documents that were kept instead.
+    """
     wanted = pa.array(list(identifiers), type=pa.string())
     names = sorted(name for name in corpus.files if name.startswith("ledger/"))
-    tables = [_shard(store, corpus, name).select(["url", "twin"]) for name in names]
+    tables = [_read_file(store, corpus, name).select(["url", "twin"]) for name in names]
     return [
         url
         for table in tables
@@ -141,56 +183,69 @@ def twins_of(store: Path, corpus: Node, identifiers: Sequence[str]) -> list[str]
     ]
 
 
-def held_addresses(store: Path, node: Node) -> list[str]:
-    """Addresses of all pages whose text a crawl or a corpus holds."""
+def held_page_addresses(store: Path, node: ArtifactNode) -> list[str]:
+    """Addresses of all pages whose text a crawl or corpus holds."""
     if node.format == Pages.format and "ledger.parquet" in node.files:
-        table = _shard(store, node, "ledger.parquet")
+        table = _read_file(store, node, "ledger.parquet")
         return table.filter(pc.equal(table["reason"], ""))["url"].to_pylist()  # type: ignore[no-any-return]
     if node.format == Pages.format:  # adopted archives
         from components.collect.warc.page_shards import read_pages
 
         archives = sorted((store / node.name).rglob("*.warc*"))
         return [page.url for archive in archives for page in read_pages(archive)]
-    return [url for table in _shards(store, node, ["url"]) for url in table["url"].to_pylist()]
+    return [url for table in _read_shards(store, node, ["url"]) for url in table["url"].to_pylist()]
 
 
-def page_tokens(store: Path, graph: ArtifactGraph, tokens: Node) -> list[PageTokens]:
-    """Tokens of each page, from the document boundaries, which stand in the corpus's order.
+def count_page_tokens(store: Path, graph: ArtifactGraph, tokens: ArtifactNode) -> list[PageTokens]:
+    """Count the tokens of each page, from the document boundaries, in the corpus's order.
+
+    Args:
+        store: root of the store.
+        graph: of the store.
+        tokens: a Tokens node.
 
     Raises:
         DataError: the corpus is gone, or the boundaries are not those of its pages.
     """
-    corpora = graph.of(tokens.parents.get("corpus", ""))
+    corpora = graph.with_digest(tokens.parents.get("corpus", ""))
     if not corpora:
         raise DataError(f"{tokens.key[:12]}: the corpus behind these tokens is gone")
-    tables = list(_shards(store, corpora[0], ["id", "url"]))
+    tables = list(_read_shards(store, corpora[0], ["id", "url"]))
     pages = pa.concat_tables(tables)
     ids, urls = pages["id"].to_pylist(), pages["url"].to_pylist()
-    outside = set(_shard(store, tokens, "heldout.parquet")["id"].to_pylist())
-    found: list[PageTokens] = []
+    outside = set(_read_file(store, tokens, "heldout.parquet")["id"].to_pylist())
+    pages_of_split: list[PageTokens] = []
     for split, heldout in (("train", False), ("heldout", True)):
-        mine = [at for at, one in enumerate(ids) if (one in outside) is heldout]
+        indices = [at for at, id_ in enumerate(ids) if (id_ in outside) is heldout]
         starts = np.load(store / tokens.name / f"{split}.docs.npy", allow_pickle=False)
-        if len(starts) != len(mine) + 1:
+        if len(starts) != len(indices) + 1:
             raise DataError(f"{tokens.key[:12]}: {split} holds other pages than its corpus")
         lengths = np.diff(starts).tolist()
-        found += [
-            PageTokens(ids[a], urls[a], heldout, n) for a, n in zip(mine, lengths, strict=True)
+        pages_of_split += [
+            PageTokens(ids[a], urls[a], heldout, n) for a, n in zip(indices, lengths, strict=True)
         ]
-    return found
+    return pages_of_split
 
 
-def instruction_counts(store: Path, instructions: Node, query: Query) -> dict[str, int]:
-    """Split -> instructions that were made from the page."""
+def instruction_counts(store: Path, instructions: ArtifactNode, query: PageQuery) -> dict[str, int]:
+    """Count the instructions made from the page, by split.
+
+    Args:
+        store: root of the store.
+        instructions: an Instructions node.
+        query: the page.
+    """
     splits = ("train", "heldout")
-    return {s: len(query.rows(_shard(store, instructions, f"{s}.parquet"))) for s in splits}
+    return {
+        s: len(query.select_rows(_read_file(store, instructions, f"{s}.parquet"))) for s in splits
+    }
 
 
-def _shard(store: Path, node: Node, name: str) -> pa.Table:
+def _read_file(store: Path, node: ArtifactNode, name: str) -> pa.Table:
     return read_shard(store / node.name / name)
 
 
-def _shards(store: Path, corpus: Node, columns: list[str]) -> Iterator[pa.Table]:
+def _read_shards(store: Path, corpus: ArtifactNode, columns: list[str]) -> Iterator[pa.Table]:
     """The named columns alone: the text stays on the disk."""
     for path in shard_paths(store / corpus.name):
         yield read_columns(path, columns)

@@ -1,7 +1,7 @@
-"""Deletes every affected copy, from a journal, so that a kill at any instant loses nothing.
+"""Purge of every affected copy, by a journal, so that it survives a kill at any instant.
 
-``<home>/purge.json`` names all that goes before the first of it goes. Every deletion may be
-repeated; the journal is taken away last. It holds addresses and digests, never text.
+``<home>/purge.json`` lists everything before the first deletion. Every deletion may be repeated;
+the journal is deleted last. It holds addresses and digests, never text.
 """
 
 from __future__ import annotations
@@ -18,27 +18,36 @@ from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError, MillError
 from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
-from components.core.store.artifact import Corpus, canonical
-from components.core.store.store import Store, remove
-from components.lineage.affected_copies import Affected
-from components.lineage.text_search import Hit, search
-from components.publish.promotion import audit_log
-from components.publish.registry.delete_versions import (
-    dataset_objects,
-    known_remotes,
-    withdraw_dataset,
-    withdraw_version,
+from components.core.store.artifact import Corpus, canonical_json
+from components.core.store.store import Store, remove_folder
+from components.lineage.affected_copies import AffectedCopies
+from components.lineage.text_search import SearchHit, search_workspace
+from components.publish.dataset.delete_dataset import (
+    delete_dataset_version,
+    find_unshared_objects,
+    list_remotes,
 )
-from components.publish.registry.training_runs import withdraw_trainings
+from components.publish.promotion import audit_log
+from components.publish.registry.delete_versions import delete_version
+from components.publish.registry.training_runs import delete_orphaned_runs
 
-_KNOWN = ("store/", "datasets/", "mlflow/", "bentos/", "prefect/", "blocklist.", "audit.", "runs/")
-"""Places whose copies are found by lineage, or that no file is deleted from one by one."""
-_SENTENCES, _SHORTEST = 8, 40
+_EXCLUDED_PLACES = (
+    "store/",
+    "datasets/",
+    "mlflow/",
+    "bentos/",
+    "prefect/",
+    "blocklist.",
+    "audit.",
+    "runs/",
+)
+"""Places whose copies lineage finds, or where single files are never deleted."""
+_MOST_SENTENCES, _SHORTEST_SENTENCE = 8, 40
 
 
 @dataclass(frozen=True)
 class Purge:
-    """Everything that goes, by names relative to the workspace."""
+    """Everything to delete, by names relative to the workspace."""
 
     targets: list[str]
     folders: list[str] = field(default_factory=list)
@@ -59,12 +68,12 @@ class Purge:
 
 
 def journal_path(settings: Settings) -> Path:
-    """Where an unfinished purge is written down."""
+    """Journal of an unfinished purge."""
     return settings.home / "purge.json"
 
 
-def unfinished(settings: Settings) -> Purge | None:
-    """The purge that was begun and not finished.
+def read_unfinished_purge(settings: Settings) -> Purge | None:
+    """Read the purge that was begun and not finished; None if there is none.
 
     Raises:
         DataError: the journal is damaged.
@@ -83,16 +92,22 @@ def unfinished(settings: Settings) -> Purge | None:
 
 
 def plan_purge(
-    settings: Settings, targets: Sequence[str], affected: Affected, remotes: Sequence[str] = ()
+    settings: Settings,
+    targets: Sequence[str],
+    affected: AffectedCopies,
+    remotes: Sequence[str] = (),
 ) -> tuple[Purge, list[str]]:
-    """What goes, and the sentences by which what is left can be found afterwards.
+    """Plan a purge, with sentences by which remaining copies can be found afterwards.
 
     Args:
-        remotes: where datasets were pushed to beyond what the workspace itself knows.
+        settings: of the workspace.
+        targets: addresses and domains to forget.
+        affected: found for them.
+        remotes: that datasets were pushed to, besides those the workspace knows.
     """
-    texts = sentences(settings, affected, targets)
-    places = sorted({*known_remotes(settings), *remotes})
-    strays = _strays(settings, texts)
+    texts = distinctive_sentences(settings, affected, targets)
+    places = sorted({*list_remotes(settings), *remotes})
+    strays = _stray_files(settings, texts)
     smoke = [bento.name for bento in affected.bentos]
     purge = Purge(
         targets=sorted(targets),
@@ -102,21 +117,31 @@ def plan_purge(
             *(f"bentos/bentos/modelmill/{name}" for name in smoke),
             *(f"bentos/smoke/{name}" for name in smoke),
             "bentos/partial",
-            *(path.relative_to(settings.home).as_posix() for path in _trash(settings)),
+            *(path.relative_to(settings.home).as_posix() for path in _trash_folders(settings)),
         ],
         files=[*(f"logs/smoke-{name}.log" for name in smoke), *strays],
-        datasets={d.name: dataset_objects(settings, d.name, places) for d in affected.datasets},
+        datasets={
+            d.name: find_unshared_objects(settings, d.name, places) for d in affected.datasets
+        },
         remotes=places,
         versions=[(e.model, e.version, e.source) for e in affected.versions],
     )
     return purge, texts
 
 
-def sentences(settings: Settings, affected: Affected, targets: Sequence[str]) -> list[str]:
-    """Lines that stand in the affected pages and in no other page of their corpora."""
+def distinctive_sentences(
+    settings: Settings, affected: AffectedCopies, targets: Sequence[str]
+) -> list[str]:
+    """Lines that occur in the affected pages and in no other page of their corpora.
+
+    Args:
+        settings: of the workspace.
+        affected: found for the targets.
+        targets: addresses and domains to forget.
+    """
     blocklist = Blocklist(targets)
-    mine: set[str] = set()
-    others: set[str] = set()
+    affected_lines: set[str] = set()
+    other_lines: set[str] = set()
     for node in affected.nodes:
         if node.format != Corpus.format or node.key not in affected.holders:
             continue
@@ -125,24 +150,28 @@ def sentences(settings: Settings, affected: Affected, targets: Sequence[str]) ->
                 continue
             table = pq.ParquetFile(shard).read(["url", "text"])
             for url, text in zip(*(table[c].to_pylist() for c in ("url", "text")), strict=True):
-                lines = {line.strip() for line in text.splitlines() if len(line) >= _SHORTEST}
-                (mine if blocklist.covers(url) else others).update(lines)
-    return sorted(mine - others, key=lambda line: (-len(line), line))[:_SENTENCES]
+                lines = {
+                    line.strip() for line in text.splitlines() if len(line) >= _SHORTEST_SENTENCE
+                }
+                (affected_lines if blocklist.covers(url) else other_lines).update(lines)
+    return sorted(affected_lines - other_lines, key=lambda line: (-len(line), line))[
+        :_MOST_SENTENCES
+    ]
 
 
-def _strays(settings: Settings, texts: Sequence[str]) -> list[str]:
-    """Other files with the text: dossiers, logs, and what else a user finds in the workspace."""
-    found = search(settings, texts, lambda name: not name.startswith(_KNOWN))
-    return sorted({hit.path for hit in found.hits})
+def _stray_files(settings: Settings, texts: Sequence[str]) -> list[str]:
+    """Other files that hold the text: dossiers, logs, anything else in the workspace."""
+    findings = search_workspace(settings, texts, lambda name: not name.startswith(_EXCLUDED_PLACES))
+    return sorted({hit.path for hit in findings.hits})
 
 
-def _trash(settings: Settings) -> list[Path]:
-    """What other deletions moved aside and did not come to delete."""
+def _trash_folders(settings: Settings) -> list[Path]:
+    """Trash folders of other deletions that did not finish."""
     return sorted([*settings.home.glob(".trash"), *settings.home.glob("*/.trash")])
 
 
-def begin(settings: Settings, purge: Purge) -> None:
-    """Write down what goes; from here on it goes, also after a kill.
+def begin_purge(settings: Settings, purge: Purge) -> None:
+    """Write the journal; from here on the purge happens, even after a kill.
 
     Raises:
         MillError: a stage is at work in this workspace.
@@ -150,56 +179,56 @@ def begin(settings: Settings, purge: Purge) -> None:
     store = Store(settings.store)
     for name in purge.folders:
         key = Path(name).name
-        if name.startswith("store/partial/") and store.is_locked(key):
+        if name.startswith("store/partial/") and store.is_key_locked(key):
             raise MillError(f"a run is at work on {key[:12]}: wait for it or stop it, then repeat")
-    write_atomically(journal_path(settings), canonical(asdict(purge)))
+    write_atomically(journal_path(settings), canonical_json(asdict(purge)))
 
 
-def carry_out(settings: Settings, purge: Purge) -> None:
-    """Delete all that ``purge`` names, then its journal. May be repeated.
+def carry_out_purge(settings: Settings, purge: Purge) -> None:
+    """Delete everything that ``purge`` names, then its journal. May be repeated.
 
-    The registry goes first, so that nothing ever names files that are gone.
+    The registry comes first, so that nothing ever names files that are gone.
     """
     for model, version, source in purge.versions:
-        withdraw_version(settings, model, version, source)
+        delete_version(settings, model, version, source)
     for name, objects in purge.datasets.items():
-        withdraw_dataset(settings, name, objects, purge.remotes)
+        delete_dataset_version(settings, name, objects, purge.remotes)
     for name in purge.folders:
-        remove(_inside(settings, name))
+        remove_folder(_path_inside(settings, name))
     for name in purge.files:
-        _inside(settings, name).unlink(missing_ok=True)
-    # They quote pages, and the next look at a version writes its dossier anew.
+        _path_inside(settings, name).unlink(missing_ok=True)
+    # Dossiers quote pages; the next `dossier` of a version writes it again.
     for dossier in settings.mlflow.glob("artifacts/models/*/artifacts/dossier.html"):
         dossier.unlink()
-    withdraw_trainings(settings)
-    _untag(settings)
-    audit_log.append(settings, "purge", targets=purge.targets, **purge.counts())
+    delete_orphaned_runs(settings)
+    _remove_stale_latest(settings)
+    audit_log.append_entry(settings, "purge", targets=purge.targets, **purge.counts())
     journal_path(settings).unlink()
 
 
-def _inside(settings: Settings, name: str) -> Path:
-    """A path of the journal, held to the workspace."""
+def _path_inside(settings: Settings, name: str) -> Path:
+    """Path of the journal, refused outside the workspace."""
     path = settings.home / name
     if not path.parent.resolve().is_relative_to(settings.home.resolve()) or ".." in path.parts:
         raise DataError(f"{journal_path(settings)}: {name} lies outside the workspace")
     return path
 
 
-def _untag(settings: Settings) -> None:
-    """Take BentoML's ``latest`` away where it names a Bento that is gone."""
+def _remove_stale_latest(settings: Settings) -> None:
+    """Delete BentoML's ``latest`` file if it names a Bento that is gone."""
     folder = settings.bentos / "bentos" / "modelmill"
     latest = folder / "latest"
     if latest.is_file() and not (folder / latest.read_text().strip()).is_dir():
         latest.unlink()
 
 
-def left_over(settings: Settings, texts: Sequence[str]) -> list[Hit]:
-    """Files that hold one of the purged sentences all the same: of pages outside the order."""
-    return search(settings, texts).hits if texts else []
+def find_left_over(settings: Settings, texts: Sequence[str]) -> list[SearchHit]:
+    """Find files that still hold one of the purged sentences, from pages outside the order."""
+    return search_workspace(settings, texts).hits if texts else []
 
 
-def remotes_of(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Where runs were told to push their datasets."""
+def recorded_remotes(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Remotes that past runs pushed their datasets to."""
     return sorted(set(_remotes(records)))
 
 

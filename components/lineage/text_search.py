@@ -1,7 +1,7 @@
-"""Looks for a text in every file of a workspace, inside whatever it is packed in.
+"""Search for texts in every file of a workspace, inside whatever format packs them.
 
 Parquet columns, gzip and zstd streams, SQLite rows, base64 in JSON, and token arrays, which are
-decoded with their own tokenizer. White space counts as equal, since extraction changes it.
+decoded with their own tokenizer. Any white space matches any other, since extraction changes it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from components.core.settings import Settings
 from components.core.store.artifact import Tokens
-from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 
 _CHUNK, _OVERLAP = 1 << 24, 1 << 16
-"""Bytes scanned at a time, and how far one piece reaches into the next."""
+"""Bytes scanned at a time, and the overlap of consecutive pieces, which bounds a match."""
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{64,}={0,2}")
 _LARGEST_JSON = 1 << 22
 _SQLITE = b"SQLite format 3\0"
@@ -35,30 +35,30 @@ _DAMAGED = (OSError, EOFError, ValueError, pa.ArrowException, sqlite3.Error)
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A file that holds the text."""
+class SearchHit:
+    """File that holds a text, and the place in it."""
 
     path: str
     """Relative to the workspace."""
     where: str
-    """The column, the table, the kind of packing."""
+    """Column, table or kind of packing."""
 
 
 @dataclass
-class Findings:
-    """What a search found, and what it could not look into."""
+class SearchFindings:
+    """Hits of a search, and the files it could not read."""
 
-    hits: list[Hit] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
+    hits: list[SearchHit] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     files: int = 0
 
     def as_json(self) -> dict[str, object]:
         hits = [asdict(hit) for hit in self.hits]
-        return {"found": hits, "unread": self.unread, "files": self.files}
+        return {"found": hits, "unread": self.unreadable, "files": self.files}
 
 
 class Needle:
-    """A text as it may stand in a file: plain, or escaped for JSON or HTML."""
+    """Text to search for: plain, or escaped for JSON or HTML."""
 
     def __init__(self, text: str) -> None:
         plain = " ".join(text.split())
@@ -70,8 +70,8 @@ class Needle:
         }
         self._patterns = [_pattern(form) for form in sorted(forms) if form]
 
-    def within(self, data: bytes | mmap.mmap) -> bool:
-        """Whether a piece of a file holds it."""
+    def occurs_in(self, data: bytes | mmap.mmap) -> bool:
+        """True if a piece of a file holds the text."""
         return any(
             data.find(rarest) >= 0 and pattern.search(data) is not None
             for rarest, pattern in self._patterns
@@ -79,41 +79,47 @@ class Needle:
 
 
 def _pattern(form: str) -> tuple[bytes, re.Pattern[bytes]]:
-    """The longest word, to rule most files out quickly, and the whole with any white space."""
+    """(longest word, which rules most files out fast; pattern of the whole, any white space)."""
     words = [word.encode() for word in form.split()]
     return max(words, key=len), re.compile(rb"(?:\s|\\[nrt])+".join(map(re.escape, words)))
 
 
-def search(
+def search_workspace(
     settings: Settings,
     texts: Sequence[str],
-    chosen: Callable[[str], bool] = lambda path: True,
-) -> Findings:
-    """Every file of the workspace that holds one of ``texts``; ``chosen`` narrows by path."""
+    path_filter: Callable[[str], bool] = lambda path: True,
+) -> SearchFindings:
+    """Search every file of the workspace.
+
+    Args:
+        settings: of the workspace.
+        texts: to find any of.
+        path_filter: True for paths, relative to the workspace, to search.
+    """
     needles = [Needle(text) for text in texts if text.strip()]
-    findings = Findings()
+    findings = SearchFindings()
     for path in sorted(p for p in settings.home.rglob("*") if p.is_file() and not p.is_symlink()):
         name = path.relative_to(settings.home).as_posix()
-        if not chosen(name):
+        if not path_filter(name):
             continue
         findings.files += 1
         try:
-            places = {where for where, data in _pieces(path) if _any(needles, data)}
+            places = {where for where, data in _unpack_file(path) if _any_occurs(needles, data)}
         except FileNotFoundError:
             continue  # gone meanwhile
         except _DAMAGED as error:
-            findings.unread.append(f"{name}: {error}")
-            places = {"raw bytes"} if _any(needles, path.read_bytes()) else set()
-        findings.hits += [Hit(name, where) for where in sorted(places)]
-    _search_tokens(settings, needles, chosen, findings)
+            findings.unreadable.append(f"{name}: {error}")
+            places = {"raw bytes"} if _any_occurs(needles, path.read_bytes()) else set()
+        findings.hits += [SearchHit(name, where) for where in sorted(places)]
+    _search_tokens(settings, needles, path_filter, findings)
     return findings
 
 
-def _any(needles: Iterable[Needle], data: bytes | mmap.mmap) -> bool:
-    return any(needle.within(data) for needle in needles)
+def _any_occurs(needles: Iterable[Needle], data: bytes | mmap.mmap) -> bool:
+    return any(needle.occurs_in(data) for needle in needles)
 
 
-def _pieces(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
+def _unpack_file(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
     """(what it is, content) of a file, unpacked; the raw bytes too."""
     if path.stat().st_size == 0:
         return
@@ -123,19 +129,19 @@ def _pieces(path: Path) -> Iterator[tuple[str, bytes | mmap.mmap]]:
             yield "raw bytes", raw
     if head.startswith(b"\x1f\x8b"):
         with gzip.open(path) as stream:
-            yield from _stream("gzip", stream.read)
+            yield from _read_overlapping("gzip", stream.read)
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
         with pa.input_stream(str(path), compression="zstd") as stream:
-            yield from _stream("zstd", stream.read)
+            yield from _read_overlapping("zstd", stream.read)
     elif head.startswith(b"PAR1"):
-        yield from _columns(path)
+        yield from _read_columns(path)
     elif head == _SQLITE:
-        yield from _tables(path)
+        yield from _read_tables(path)
     elif head[:1] in (b"{", b"[") and path.stat().st_size <= _LARGEST_JSON:
-        yield from _packed_in_json(path.read_bytes())
+        yield from _decode_base64(path.read_bytes())
 
 
-def _packed_in_json(content: bytes) -> Iterator[tuple[str, bytes]]:
+def _decode_base64(content: bytes) -> Iterator[tuple[str, bytes]]:
     """Pickled results, as Prefect keeps them: base64, its lines divided by an escaped newline."""
     for match in _BASE64.finditer(content.replace(b"\\n", b"")):
         packed = match[0].rstrip(b"=")
@@ -144,43 +150,43 @@ def _packed_in_json(content: bytes) -> Iterator[tuple[str, bytes]]:
         yield "base64", base64.b64decode(packed + b"=" * (-len(packed) % 4))
 
 
-def _stream(kind: str, read: Callable[[int], bytes]) -> Iterator[tuple[str, bytes]]:
+def _read_overlapping(kind: str, read: Callable[[int], bytes]) -> Iterator[tuple[str, bytes]]:
     tail = b""
     while chunk := read(_CHUNK):
         yield kind, tail + chunk
         tail = chunk[-_OVERLAP:]
 
 
-def _columns(path: Path) -> Iterator[tuple[str, bytes]]:
+def _read_columns(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every column that holds strings, a row group at a time."""
     file = pq.ParquetFile(path)
     for group in range(file.num_row_groups):
         table = file.read_row_group(group)
         for name in table.column_names:
-            texts = list(_strings(table[name].combine_chunks()))
+            texts = list(_string_values(table[name].combine_chunks()))
             if texts:
                 yield f"column {name}", b"\0".join(texts)
 
 
-def _strings(array: pa.Array | pa.ChunkedArray) -> Iterator[bytes]:
+def _string_values(array: pa.Array | pa.ChunkedArray) -> Iterator[bytes]:
     """All strings in an array, however deeply they lie in lists and structs."""
     if isinstance(array, pa.ChunkedArray):
         for chunk in array.chunks:
-            yield from _strings(chunk)
+            yield from _string_values(chunk)
     elif pa.types.is_struct(array.type):
         for inner in array.flatten():
-            yield from _strings(inner)
+            yield from _string_values(inner)
     elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        yield from _strings(array.flatten())
+        yield from _string_values(array.flatten())
     elif pa.types.is_dictionary(array.type):
-        yield from _strings(array.dictionary)
+        yield from _string_values(array.dictionary)
     elif pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         yield from (value.encode() for value in array.to_pylist() if value is not None)
     elif pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
         yield from (value for value in array.to_pylist() if value is not None)
 
 
-def _tables(path: Path) -> Iterator[tuple[str, bytes]]:
+def _read_tables(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every text and blob of every table: long values lie scattered over a database's pages."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=20.0)) as database:
         database.text_factory = bytes
@@ -199,25 +205,29 @@ def _tables(path: Path) -> Iterator[tuple[str, bytes]]:
 def _search_tokens(
     settings: Settings,
     needles: Sequence[Needle],
-    chosen: Callable[[str], bool],
-    findings: Findings,
+    path_filter: Callable[[str], bool],
+    findings: SearchFindings,
 ) -> None:
     graph = ArtifactGraph.read(settings.store)
-    for node in graph.of_format(Tokens.format):
+    for node in graph.with_format(Tokens.format):
         name = f"store/{node.name}"
-        if not chosen(f"{name}/train.npy"):
+        if not path_filter(f"{name}/train.npy"):
             continue
-        tokenizers = graph.of(node.parents.get("tokenizer", ""))
+        tokenizers = graph.with_digest(node.parents.get("tokenizer", ""))
         if not tokenizers:
-            findings.unread.append(f"{name}: its tokenizer is gone, so its tokens cannot be read")
+            findings.unreadable.append(
+                f"{name}: its tokenizer is gone, so its tokens cannot be read"
+            )
             continue
-        for split, text in _decoded(settings.store, node, tokenizers[0]):
-            if _any(needles, text):
-                findings.hits.append(Hit(f"{name}/{split}.npy", "tokens"))
+        for split, text in _decode_documents(settings.store, node, tokenizers[0]):
+            if _any_occurs(needles, text):
+                findings.hits.append(SearchHit(f"{name}/{split}.npy", "tokens"))
                 break
 
 
-def _decoded(store: Path, tokens: Node, tokenizer: Node) -> Iterator[tuple[str, bytes]]:
+def _decode_documents(
+    store: Path, tokens: ArtifactNode, tokenizer: ArtifactNode
+) -> Iterator[tuple[str, bytes]]:
     """(split, text) of each packed document."""
     from components.text.chat.chat_template import open_tokenizer
 

@@ -1,0 +1,1 @@
+"""From an exported bundle to a served version: dataset, registry, promotion and dossier."""

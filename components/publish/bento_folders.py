@@ -1,4 +1,4 @@
-"""The Bentos of the workspace, as folders: which one holds a version, which one is ``latest``.
+"""Bentos of the workspace as folders: contents, damage and the tag ``latest``.
 
 BentoML's store is files: a folder a version below ``bentos/modelmill`` and a text file ``latest``
 that names one. That file is what ``bentoml serve modelmill:latest`` goes by, and a promotion moves
@@ -15,17 +15,22 @@ from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import digest_file
-from components.publish.registry.model_registry import BUNDLE_TAG, CHAMPION, Entry, entries
+from components.publish.registry.model_registry import (
+    BUNDLE_TAG,
+    CHAMPION,
+    RegisteredVersion,
+    list_versions,
+)
 
-NAME = "modelmill"
-LATEST = "latest"
+BENTO_NAME = "modelmill"
+LATEST_FILE = "latest"
 FILE_LIST = "files.json"
 """name -> [bytes, sha256] of what was packed, beside it; Bentos of old have none."""
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What a Bento says it holds."""
+class BentoContents:
+    """Contents of a Bento by its own ``endpoint.json``."""
 
     folder: str
     """Its name below ``bentos_folder``."""
@@ -36,23 +41,25 @@ class Packed:
 
 
 def bentos_folder(settings: Settings) -> Path:
-    """Where BentoML's store keeps ours, a version a folder."""
-    return settings.bentos / "bentos" / NAME
+    """Folder of BentoML's store that holds our Bentos, a version a folder."""
+    return settings.bentos / "bentos" / BENTO_NAME
 
 
-def read_packed(folder: Path) -> Packed | None:
-    """What a Bento's ``endpoint.json`` tells; None where it is no Bento of ours or damaged."""
+def read_bento(folder: Path) -> BentoContents | None:
+    """Read a Bento's ``endpoint.json``; None where it is no Bento of ours or damaged."""
     try:
-        told = json.loads((folder / "src" / "endpoint.json").read_bytes())
-        return Packed(folder.name, str(told["model"]), str(told["version"]), str(told["bundle"]))
+        content = json.loads((folder / "src" / "endpoint.json").read_bytes())
+        return BentoContents(
+            folder.name, str(content["model"]), str(content["version"]), str(content["bundle"])
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def all_packed(settings: Settings) -> list[tuple[Path, Packed | None]]:
-    """Every Bento's folder, newest first, with what it says it holds."""
+def list_bentos(settings: Settings) -> list[tuple[Path, BentoContents | None]]:
+    """Every Bento's folder, newest first, with its contents (None: damaged)."""
     folders = sorted(bentos_folder(settings).glob("*/"), key=lambda path: -path.stat().st_mtime)
-    return [(folder, read_packed(folder)) for folder in folders]
+    return [(folder, read_bento(folder)) for folder in folders]
 
 
 def write_file_list(source: Path) -> None:
@@ -66,7 +73,7 @@ def write_file_list(source: Path) -> None:
 
 
 def damaged_files(folder: Path, *, deep: bool = False) -> list[str]:
-    """What is wrong with the files of a Bento, a phrase each; empty where nothing is.
+    """Faults of a Bento's files, a phrase each; empty where it is whole.
 
     Args:
         folder: the Bento's own, with ``src`` in it.
@@ -93,15 +100,15 @@ def damaged_files(folder: Path, *, deep: bool = False) -> list[str]:
 
 
 def _loaded(source: Path) -> list[str]:
-    """What a server loads of a Bento without a list of its files."""
+    """Files that a server loads of a Bento without a list of its files."""
     try:
         form = str(json.loads((source / "endpoint.json").read_bytes())["form"])
     except (OSError, ValueError, KeyError, TypeError):
-        return []  # ``read_packed`` tells of it
+        return []  # ``read_bento`` tells of it
     return [f"bundle/{form}/model.onnx", "bundle/tokenizer.json"]
 
 
-def check_whole(folder: Path) -> None:
+def check_bento_files(folder: Path) -> None:
     """See that every file of a Bento is there, of the size it was packed with.
 
     Raises:
@@ -110,38 +117,38 @@ def check_whole(folder: Path) -> None:
     if damaged := damaged_files(folder):
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         raise DataError(
-            f"the Bento {NAME}:{folder.name} is damaged: {damaged[0]}{more}; run the preset or "
-            "file that made it again, which packs it anew"
+            f"the Bento {BENTO_NAME}:{folder.name} is damaged: {damaged[0]}{more}; run the "
+            "preset or file that made it again, which packs it anew"
         )
 
 
-def bento_of(settings: Settings, entry: Entry) -> str | None:
+def find_newest_bento(settings: Settings, entry: RegisteredVersion) -> str | None:
     """The newest Bento that holds a version's bundle."""
     wanted = (entry.model, entry.tags.get(BUNDLE_TAG))
-    for folder, packed in all_packed(settings):
+    for folder, packed in list_bentos(settings):
         if packed and (packed.model, packed.bundle) == wanted:
             return folder.name
     return None
 
 
-def latest(settings: Settings) -> str | None:
+def read_latest(settings: Settings) -> str | None:
     """The folder that the tag ``latest`` names; None where there is no tag."""
     try:
-        return (bentos_folder(settings) / LATEST).read_text(encoding="utf-8").strip() or None
+        return (bentos_folder(settings) / LATEST_FILE).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
         return None
 
 
-def champion_to_serve(settings: Settings, model: str | None = None) -> Entry | None:
+def choose_champion(settings: Settings, model: str | None = None) -> RegisteredVersion | None:
     """The champion of ``model``, else of the model whose champion moved last; None without one.
 
     A promotion or rollback leaves ``latest`` at what it serves, so that names the model; one that
     moves a champion beside an endpoint which serves another model does not. Where the Bento is
     gone, or its model has no champion any more, the newest champion stands in.
     """
-    champions = [entry for entry in entries(settings, model) if CHAMPION in entry.aliases]
-    folder = latest(settings)
-    packed = read_packed(bentos_folder(settings) / folder) if folder else None
+    champions = [entry for entry in list_versions(settings, model) if CHAMPION in entry.aliases]
+    folder = read_latest(settings)
+    packed = read_bento(bentos_folder(settings) / folder) if folder else None
     if packed is not None:
         champions.sort(key=lambda entry: entry.model != packed.model)  # stable: newest first
     return champions[0] if champions else None
@@ -149,8 +156,8 @@ def champion_to_serve(settings: Settings, model: str | None = None) -> Entry | N
 
 def tag_latest(settings: Settings, folder: str | None) -> None:
     """Let ``latest`` name a folder, or nothing."""
-    path = bentos_folder(settings) / LATEST
+    path = bentos_folder(settings) / LATEST_FILE
     if folder is None:
         path.unlink(missing_ok=True)
-    elif latest(settings) != folder:
+    elif read_latest(settings) != folder:
         write_atomically(path, folder.encode())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from components.core.errors import ConfigError, DataError
 from components.core.io.atomic_write import atomic_path
 from components.core.store.artifact import digest_file
-from models.shape import DecoderShape, shape_from
+from models.shape import DecoderShape, shape_from_json
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ def _read_model_file(folder: Path) -> tuple[DecoderShape, str]:
     try:
         values = json.loads((folder / SHAPE_FILE).read_text())
         tokenizer = values.pop(TOKENIZER_FIELD, "")
-        return shape_from(values), str(tokenizer)
+        return shape_from_json(values), str(tokenizer)
     except (OSError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{folder.name}: {SHAPE_FILE} is not a model's shape: {error}") from error
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Instructions, Tokens
-from components.core.store.shards import map_shards, read_all, write_shard
+from components.core.store.shards import map_shards, read_shards, write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.question_wordings import Kind
 from components.text.heldout_split import is_heldout, page_of
@@ -95,21 +95,23 @@ def make_instructions(
     found = work.scratch / "found"
     map_shards(
         work,
-        work.path(corpus),
+        work.artifact_folder(corpus),
         questions_of_shard,
-        into=found,
+        folder=found,
         max_words=config.max_answer_words,
         kinds=list(config.kinds),
     )
     heldout_ids = set(
-        pq.read_table(work.path(tokens) / "heldout.parquet", columns=["id"])["id"].to_pylist()
+        pq.read_table(work.artifact_folder(tokens) / "heldout.parquet", columns=["id"])[
+            "id"
+        ].to_pylist()
     )
-    rows = _telling(_unambiguous(read_all(found).to_pylist()), config.max_shared)
+    rows = _telling(_unambiguous(read_shards(found).to_pylist()), config.max_shared)
     train = _distinct(row for row in rows if row["id"] not in heldout_ids)
     train = _capped(train, config.max_per_page)
     heldout = _distinct(row for row in rows if row["id"] in heldout_ids)
     unseen = _without_known(heldout, train)
-    pages = read_all(work.path(corpus), ["id", "headings"])
+    pages = read_shards(work.artifact_folder(corpus), ["id", "headings"])
     if not train:
         raise DataError(_nothing_to_train_on(config, pages, heldout_ids))
     if len(unseen) < config.min_heldout or (config.min_heldout and _pages(unseen) < 2):

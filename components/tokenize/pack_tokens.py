@@ -17,8 +17,14 @@ from pydantic import Field
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.io.atomic_write import atomic_path, write_atomically
-from components.core.store.artifact import Corpus, Tokenizer, Tokens, canonical
-from components.core.store.shards import map_shards, read_all, read_shard, shard_paths, write_shard
+from components.core.store.artifact import Corpus, Tokenizer, Tokens, canonical_json
+from components.core.store.shards import (
+    map_shards,
+    read_shard,
+    read_shards,
+    shard_paths,
+    write_shard,
+)
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import (
     EOS_ID,
@@ -60,9 +66,9 @@ def pack_tokens(
     Raises:
         DataError: a split is empty, or there is too little text to train on.
     """
-    folder, encoded = work.path(corpus), work.scratch / "encoded"
-    vocabulary = vocabulary_size(open_tokenizer(work.path(tokenizer)))
-    urls = read_all(folder, ["url"])["url"].to_pylist()
+    folder, encoded = work.artifact_folder(corpus), work.scratch / "encoded"
+    vocabulary = vocabulary_size(open_tokenizer(work.artifact_folder(tokenizer)))
+    urls = read_shards(folder, ["url"])["url"].to_pylist()
     heldout = heldout_pages(urls, config.heldout_share, config.seed)
     if not heldout or len(heldout) == len(set(urls)):
         raise DataError(
@@ -74,8 +80,8 @@ def pack_tokens(
         work,
         folder,
         encode_shard,
-        into=encoded,
-        tokenizer=work.path(tokenizer),
+        folder=encoded,
+        tokenizer=work.artifact_folder(tokenizer),
         heldout=sorted(heldout),
     )
     sizes = {split: _join(work.folder, encoded, split, vocabulary) for split in SPLITS}
@@ -88,10 +94,10 @@ def pack_tokens(
     meta = {
         "vocabulary": vocabulary,
         "eos": EOS_ID,
-        "tokenizer": tokenizer_digest(work.path(tokenizer)),
+        "tokenizer": tokenizer_digest(work.artifact_folder(tokenizer)),
         **{f"{split}_bytes": bytes_ for split, (_, bytes_, _) in sizes.items()},
     }
-    write_atomically(work.folder / "meta.json", canonical(meta))
+    write_atomically(work.folder / "meta.json", canonical_json(meta))
     return work.seal(Tokens, stats=_stats(sizes, vocabulary))
 
 

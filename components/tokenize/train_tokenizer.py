@@ -16,7 +16,7 @@ from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Corpus, Tokenizer
-from components.core.store.shards import read_all, read_shard, shard_paths
+from components.core.store.shards import read_shard, read_shards, shard_paths
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS
 from components.text.heldout_split import heldout_pages
@@ -59,8 +59,8 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     Raises:
         DataError: no page is left to learn from.
     """
-    folder = work.path(corpus)
-    urls = read_all(folder, ["url"])["url"].to_pylist()
+    folder = work.artifact_folder(corpus)
+    urls = read_shards(folder, ["url"])["url"].to_pylist()
     heldout = heldout_pages(urls, config.heldout_share, config.seed)
     if len(heldout) >= len(set(urls)):
         raise DataError(
@@ -68,7 +68,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
             "pages under scrape"
         )
     tokenizer = untrained(config)
-    work.progress.start(len(urls), "pages")
+    work.progress.start_count(len(urls), "pages")
     tokenizer.train_from_iterator(_texts(folder, heldout, work), _trainer(config))
     write_atomically(work.folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
     return work.seal(

@@ -1,9 +1,9 @@
-"""Distillation: a smaller decoder learns from the logits of a trained one.
+"""Knowledge distillation: a smaller decoder learns from the logits of a trained one.
 
     modelmill stage distill --input teacher=PATH --input tokens=PATH --output DIR --set minutes=4
 
-The teacher runs beside the student on the same text, so the budget of minutes pays for both. The
-student begins with random weights.
+The teacher runs beside the student on the same text, so the time budget pays for both. The student
+begins with random weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, model_validator
 
-from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
 from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
@@ -27,29 +26,23 @@ from components.text.chat.tokenizer_identity import (
 )
 from components.text.decoder_files import load_model, read_shape, save_model
 from components.text.token_arrays import open_split
-from components.train.budget.minutes_budget import min_steps_field
-from components.train.training_config import (
-    MINUTES_OR_STEPS,
-    OptimConfig,
-    SafetyConfig,
-    ScheduleConfig,
-)
-from models.precision import Precision, computing
+from components.train.training_config import STEPS_REPLACE_MINUTES, Minutes, PackedTrainingConfig
+from models.precision import compute_in
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from components.train.budget.step_plan import Course
-    from components.train.data.micro_batch import Micro
-    from components.train.data.packed_texts import Texts
-    from components.train.trainer.training_loop import Job
+    from components.train.budget.step_plan import StepPlan
+    from components.train.data.micro_batch import MicroBatch
+    from components.train.data.packed_texts import PackedTexts
+    from components.train.trainer.training_job import TrainingJob
     from models.decoder import Decoder
     from models.distillation_loss import Projections
 
 
-class DistillConfig(StageConfig):
-    """The student, what it is taught by, how long and how fast."""
+class DistillConfig(PackedTrainingConfig):
+    """Shape of the student, distillation loss, budget and rates."""
 
     shape: DecoderShape = Field(
         default=DecoderShape(width=128, layers=4, heads=4, kv_heads=2, head_width=32, hidden=384),
@@ -59,41 +52,29 @@ class DistillConfig(StageConfig):
         default=1.0, gt=0, le=100, description="both models' logits are divided by it"
     )
     weight: float = Field(
-        default=0.5, ge=0, le=1, description="of the teacher's logits; the rest is the text's own"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="weight of the loss against the teacher's logits; the rest is the text's own",
     )
     hidden_layers: tuple[int, ...] = Field(
         default=(),
-        description="the student's layers, from 0, that learn the states of teacher layers as deep",
+        description="the student's layers, from 0, that also learn the hidden states of the "
+        "teacher's layers at the same relative depth",
     )
     hidden_weight: float = Field(
-        default=1.0, ge=0, le=1000, description="of the hidden states' mean square error"
+        default=1.0, ge=0, le=1000, description="weight of the hidden states' mean square error"
     )
-    minutes: float = Field(default=4.0, gt=0, le=100_000, description="budget; becomes steps")
-    steps: int | None = Field(default=None, ge=1, description="number of steps, not minutes")
-    min_steps: int = min_steps_field()
-    positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
-    batch: int = Field(default=2048, ge=8, description="tokens a step")
-    micro_batch: int = Field(default=4096, ge=8, description="tokens at once")
-    optim: OptimConfig = Field(default=OptimConfig(), description="optimisers and their rates")
-    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="course of the rates")
-    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
-    precision: Precision = Field(default="auto", description="dtype of activations")
-    seed: int = Field(
-        default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
-    )
+    minutes: Minutes = Field(default=4.0, description="time budget; a probe turns it into steps")
 
-    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MINUTES_OR_STEPS
+    clears_preset_fields: ClassVar[Mapping[str, tuple[str, ...]]] = STEPS_REPLACE_MINUTES
 
     @model_validator(mode="after")
     def _fits(self) -> DistillConfig:
-        if self.batch % self.positions:
+        if self.sequence_length > self.shape.context:
             raise ValueError(
-                f"batch ({self.batch}) must be a multiple of positions ({self.positions})"
-            )
-        if self.positions > self.shape.context:
-            raise ValueError(
-                f"positions ({self.positions}) must be within shape.context ({self.shape.context})"
+                f"sequence_length ({self.sequence_length}) must be within shape.context "
+                f"({self.shape.context})"
             )
         for layer in self.hidden_layers:
             if not 0 <= layer < self.shape.layers:
@@ -104,23 +85,25 @@ class DistillConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """Who learns from whom, and through what their hidden states are compared."""
+class DistillationModels:
+    """Student, teacher, and the projections between their hidden states."""
 
     student: Decoder
     teacher: Decoder
     projections: Projections
 
     @property
-    def learning(self) -> Mapping[str, nn.Module]:
-        """What is trained and saved."""
+    def trained_modules(self) -> Mapping[str, nn.Module]:
+        """Modules that are trained and saved."""
         if not self.projections.pairs:
             return {"decoder": self.student}
         return {"decoder": self.student, "projections": self.projections}
 
-    def copied(self) -> Lesson:
-        """Another student and projections, of the same teacher."""
-        return Lesson(copy.deepcopy(self.student), self.teacher, copy.deepcopy(self.projections))
+    def copy_student(self) -> DistillationModels:
+        """A copy of student and projections, with the same teacher."""
+        return DistillationModels(
+            copy.deepcopy(self.student), self.teacher, copy.deepcopy(self.projections)
+        )
 
 
 def distill(
@@ -128,44 +111,50 @@ def distill(
 ) -> Checkpoint:
     """Train a student of ``config.shape``.
 
+    Args:
+        config: shape, loss, budget and rates.
+        teacher: a trained decoder.
+        tokens: text packed with the teacher's tokenizer.
+        work: gets the student's checkpoint.
+
     Raises:
         ConfigError: teacher and tokens are of different tokenizers, the student has another
-            vocabulary than the teacher, the blocks are longer than the teacher's context, or the
+            vocabulary than the teacher, the sequences are longer than the teacher's context, or the
             minutes come to too few steps.
         DataError: the tokens cannot be read, or there are none.
         MillError: the loss was not finite too often.
     """
-    from components.train.budget.step_plan import Course
-    from components.train.budget.time_budget import Wish, for_minutes
-    from components.train.data.packed_texts import Texts
-    from components.train.trainer.training_loop import train
+    from components.train.budget.step_plan import StepPlan
+    from components.train.budget.time_budget import MinutesRequest, job_for_minutes
+    from components.train.data.packed_texts import PackedTexts
+    from components.train.trainer.training_loop import run_training
 
     digest = check_one_tokenizer(
         "distill",
-        record_of_model(work.path(teacher), "teacher"),
-        record_of_tokens(work.path(tokens)),
+        record_of_model(work.artifact_folder(teacher), "teacher"),
+        record_of_tokens(work.artifact_folder(tokens)),
     )
-    split = open_split(work.path(tokens), "train")
-    config = _of_vocabulary(config, read_shape(work.path(teacher)).vocabulary)
-    _check(config, read_shape(work.path(teacher)))
-    lesson = _lesson(config, load_model(work.path(teacher)))
-    texts = Texts(split, tokens.digest, config)
-    with computing(lesson.student, config.precision), computing(lesson.teacher, config.precision):
-        job = _job(config, lesson, texts, Course.of(config.steps or 1))
+    split = open_split(work.artifact_folder(tokens), "train")
+    config = _with_teacher_vocabulary(config, read_shape(work.artifact_folder(teacher)).vocabulary)
+    _check_teacher(config, read_shape(work.artifact_folder(teacher)))
+    models = _make_models(config, load_model(work.artifact_folder(teacher)))
+    texts = PackedTexts(split, tokens.digest, config)
+    with compute_in(models.student, config.precision), compute_in(models.teacher, config.precision):
+        job = _job(config, models, texts, StepPlan.of_steps(config.steps or 1))
         if config.steps is None:
 
-            def trial() -> Job[Micro]:
-                return _job(config, lesson.copied(), texts, Course.of(1))
+            def trial() -> TrainingJob[MicroBatch]:
+                return _job(config, models.copy_student(), texts, StepPlan.of_steps(1))
 
-            wish = Wish("distill", config.minutes, config.min_steps)
-            job = for_minutes(job, wish, work, trial)
-        trained = train(job, work)
-    lesson.student.tokenizer = digest
-    save_model(work.folder, lesson.student)
+            wish = MinutesRequest("distill", config.minutes, config.min_steps)
+            job = job_for_minutes(job, wish, work, trial)
+        trained = run_training(job, work)
+    models.student.tokenizer = digest
+    save_model(work.folder, models.student)
     stats = {
         "loss": round(trained.loss, 4),
         "parameters": config.shape.parameters,
-        "teacher_parameters": lesson.teacher.shape.parameters,
+        "teacher_parameters": models.teacher.shape.parameters,
         "steps": trained.steps,
         "tokens": trained.targets,
         "skipped": trained.skipped,
@@ -173,80 +162,90 @@ def distill(
     return work.seal(Checkpoint, stats=stats)
 
 
-def _of_vocabulary(config: DistillConfig, vocabulary: int) -> DistillConfig:
-    """With the teacher's vocabulary where none was asked for: no other can learn from it."""
+def _with_teacher_vocabulary(config: DistillConfig, vocabulary: int) -> DistillConfig:
+    """``config`` with the teacher's vocabulary where it is left at its default."""
     if config.shape.vocabulary != DecoderShape().vocabulary:
         return config
     shape = dataclasses.replace(config.shape, vocabulary=vocabulary)
     return config.model_copy(update={"shape": shape})
 
 
-def _check(config: DistillConfig, teacher: DecoderShape) -> None:
-    from components.train.data.packed_texts import check_context
+def _check_teacher(config: DistillConfig, teacher: DecoderShape) -> None:
+    from components.train.data.packed_texts import check_sequence_length
 
     if config.shape.vocabulary != teacher.vocabulary:
         raise ConfigError(
             f"distill.shape.vocabulary is {config.shape.vocabulary}, the teacher's "
             f"{teacher.vocabulary}: set it to {teacher.vocabulary}"
         )
-    check_context(teacher, config.positions, "distill.positions", "the teacher")
+    check_sequence_length(teacher, config.sequence_length, "distill.sequence_length", "the teacher")
 
 
-def _lesson(config: DistillConfig, teacher: Decoder) -> Lesson:
+def _make_models(config: DistillConfig, teacher: Decoder) -> DistillationModels:
     import torch
 
     from models.decoder import Decoder
-    from models.distillation_loss import Projections, paired_layers
+    from models.distillation_loss import Projections, pair_layers
 
     torch.manual_seed(config.seed)
     student = Decoder(config.shape)
-    pairs = paired_layers(config.hidden_layers, config.shape.layers, teacher.shape.layers)
+    pairs = pair_layers(config.hidden_layers, config.shape.layers, teacher.shape.layers)
     projections = Projections(pairs, config.shape.width, teacher.shape.width)
-    return Lesson(student, teacher.requires_grad_(False), projections)
+    return DistillationModels(student, teacher.requires_grad_(False), projections)
 
 
-def lesson_loss(config: DistillConfig, lesson: Lesson, micro: Micro, targets: float) -> Tensor:
-    """The sum of a micro-batch's losses over the targets of the whole batch."""
+def distillation_step_loss(
+    config: DistillConfig, models: DistillationModels, micro: MicroBatch, targets: float
+) -> Tensor:
+    """Sum of a micro-batch's losses, divided by the targets of the whole batch.
+
+    Args:
+        config: temperature and weights.
+        models: student, teacher and projections.
+        micro: inputs, targets and mask.
+        targets: number of targets of the whole batch.
+    """
     import torch
 
-    from models.distillation_loss import logit_loss, watching
+    from models.distillation_loss import capture_layers, logit_loss
 
-    pairs, share_bt = lesson.projections.pairs, micro.share(targets)
-    with torch.no_grad(), watching(lesson.teacher, list(pairs.values())) as told:
-        told_btc = lesson.teacher.hidden(micro.inputs, mask=micro.mask)
-    with watching(lesson.student, list(pairs)) as own:
-        own_btc = lesson.student.hidden(micro.inputs, mask=micro.mask)
+    pairs, share_bt = models.projections.pairs, micro.target_weights(targets)
+    with torch.no_grad(), capture_layers(models.teacher, list(pairs.values())) as teacher_states:
+        teacher_btc = models.teacher.hidden(micro.inputs, mask=micro.mask)
+    with capture_layers(models.student, list(pairs)) as student_states:
+        student_btc = models.student.hidden(micro.inputs, mask=micro.mask)
     loss = logit_loss(
-        lesson.student,
-        lesson.teacher,
-        (own_btc, told_btc),
+        models.student,
+        models.teacher,
+        (student_btc, teacher_btc),
         micro.targets,
         share_bt,
         temperature=config.temperature,
         weight=config.weight,
     )
-    loss = loss + lesson.student.balance_loss(share_bt)
+    loss = loss + models.student.balance_loss(share_bt)
     if pairs:
-        loss = loss + config.hidden_weight * lesson.projections(own, told, share_bt)
+        states_loss = models.projections(student_states, teacher_states, share_bt)
+        loss = loss + config.hidden_weight * states_loss
     return loss
 
 
 def _job(
     config: DistillConfig,
-    lesson: Lesson,
-    texts: Texts,
-    course: Course,
-) -> Job[Micro]:
-    from components.train.trainer.training_loop import Job
+    models: DistillationModels,
+    texts: PackedTexts,
+    plan: StepPlan,
+) -> TrainingJob[MicroBatch]:
+    from components.train.trainer.training_job import TrainingJob
 
-    return Job(
-        modules=lesson.learning,
+    return TrainingJob(
+        modules=models.trained_modules,
         batch=texts.batch,
-        weight=lambda micro: micro.count,
-        loss=lambda micro, targets: lesson_loss(config, lesson, micro, targets),
-        course=course,
+        count_targets=lambda micro: micro.count,
+        loss=lambda micro, targets: distillation_step_loss(config, models, micro, targets),
+        plan=plan,
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
-        after=lesson.student.rebalance,
+        after_step=models.student.rebalance,
     )

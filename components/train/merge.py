@@ -1,4 +1,4 @@
-"""A checkpoint with an adapter merged into it.
+"""Merge of an adapter into the weights of a checkpoint.
 
     modelmill stage merge --input model=PATH --input adapter=PATH/adapter --output DIR
 
@@ -19,29 +19,37 @@ from components.train.trainer.adapter_training import load_adapter, record_of_ad
 
 
 class MergeConfig(StageConfig):
-    """What is asked of the adapter."""
+    """Checks on the adapter."""
 
     same_base: bool = Field(
-        default=True, description="refuse an adapter that says it was learnt on another checkpoint"
+        default=True, description="refuse an adapter that was trained on another checkpoint"
     )
 
 
 def merge(config: MergeConfig, model: Checkpoint, adapter: Adapter, work: Workdir) -> Checkpoint:
-    """The adapted model as a plain one.
+    """Merge the adapter into the weights.
+
+    Args:
+        config: whether the adapter must be of this very checkpoint.
+        model: the checkpoint.
+        adapter: a folder that ``adapt``, ``sft`` or PEFT wrote.
+        work: gets the merged checkpoint.
 
     Raises:
         ConfigError: the adapter is of another model or tokenizer.
         DataError: a file is missing or damaged, or holds another kind of adapter.
     """
-    from models.lora import adapters, bake
+    from models.lora import lora_layers, merge_and_unload
 
     digest = check_one_tokenizer(
-        "merge", record_of_model(work.path(model)), record_of_adapter(work.path(adapter))
+        "merge",
+        record_of_model(work.artifact_folder(model)),
+        record_of_adapter(work.artifact_folder(adapter)),
     )
-    decoder = load_model(work.path(model))
+    decoder = load_model(work.artifact_folder(model))
     decoder.tokenizer = digest
-    load_adapter(work.path(adapter), decoder, model.digest if config.same_base else None)
-    layers = len(adapters(decoder))
-    bake(decoder)
+    load_adapter(work.artifact_folder(adapter), decoder, model.digest if config.same_base else None)
+    layers = len(lora_layers(decoder))
+    merge_and_unload(decoder)
     save_model(work.folder, decoder)
     return work.seal(Checkpoint, stats={"adapted_layers": layers})

@@ -2,9 +2,9 @@
 
     modelmill stage pretrain --input tokens=PATH --output DIR --set minutes=4
 
-Muon on matrices, AdamW on the rest, warm-up-stable-decay, and short blocks first: the same tokens
-cut finer, since early on a model learns nothing from far away. Further corpora are mixed in by
-weight: ``--input more.code=PATH --set mixture={tokens: 0.8, code: 0.2}``.
+Muon on matrices, AdamW on the rest, warm-up-stable-decay, and short sequences in the first phase:
+the same tokens cut finer, since early on a model learns nothing from far away. Further corpora are
+mixed in by weight: ``--input more.code=PATH --set mixture={tokens: 0.8, code: 0.2}``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError
 from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
@@ -23,12 +22,9 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokens,
 )
 from components.text.token_arrays import read_meta
-from components.train.autopilot.apply_choices import fixed_fields, settle
+from components.train.autopilot.apply_choices import apply_autopilot, fixed_fields
 from components.train.pretrain_config import PretrainConfig, PretrainInputs
 from components.train.pretrain_rank import pretrain_on_rank
-
-if TYPE_CHECKING:
-    pass
 
 
 def pretrain(
@@ -41,8 +37,11 @@ def pretrain(
     """Train a decoder from random weights.
 
     Args:
+        config: shape, budget, batch, optimiser and parallelism.
+        tokens: the packed corpus.
+        work: gets the checkpoint; an earlier try's state lies in its scratch folder.
         more: further corpora by name, for ``config.mixture``.
-        tokenizer: that of the tokens; with it, samples of text are recorded on the way.
+        tokenizer: of the tokens; with it, text samples are recorded during the training.
 
     Raises:
         ConfigError: the inputs are of different tokenizers, the shape has another vocabulary, the
@@ -51,30 +50,34 @@ def pretrain(
         DataError: the tokens cannot be read, or are less than a batch.
         MillError: the loss was not finite, or spiked, too often, or a rank died.
     """
-    folders = [work.path(one) for one in (tokens, *more.values())]
-    digest = _check_tokenizer(config, folders, None if tokenizer is None else work.path(tokenizer))
+    folders = [work.artifact_folder(artifact) for artifact in (tokens, *more.values())]
+    digest = _check_vocabulary(
+        config, folders, None if tokenizer is None else work.artifact_folder(tokenizer)
+    )
     inputs = PretrainInputs(
         tokens=tokens, more=dict(more), tokenizer=tokenizer, tokenizer_digest=digest
     )
-    config = settle(config, folders, work)
+    config = apply_autopilot(config, folders, work)
     if config.parallel.ranks > 1:
         from components.train.distributed.launch_ranks import train_on_ranks
 
-        stats = train_on_ranks(config, inputs, work)
+        stats = train_on_ranks(pretrain_on_rank, config, inputs, work)
     else:
-        from components.train.distributed.single_process import ALONE
+        from components.train.distributed.single_process import SINGLE_PROCESS
 
-        stats = pretrain_on_rank(config, inputs, work, ALONE)
+        stats = pretrain_on_rank(config, inputs, work, SINGLE_PROCESS)
     return work.seal(Checkpoint, stats=stats)
 
 
-def _check_tokenizer(
+def _check_vocabulary(
     config: PretrainConfig, corpora: Sequence[Path], tokenizer: Path | None
 ) -> str:
-    """Refuse corpora of different tokenizers, and a shape of another vocabulary, before any probe.
+    """Refuse different tokenizers, or a shape of another vocabulary, before any probe.
 
     Args:
-        corpora: folders of the tokens to train on, the first the one that all others must match.
+        config: of the stage.
+        corpora: folders of the tokens to train on; all others must match the first.
+        tokenizer: folder of the tokenizer, if it is given.
 
     Returns:
         The tokenizer's digest; empty where nothing records it.
@@ -89,17 +92,17 @@ def _check_tokenizer(
     left_to_autopilot = config.autopilot and "shape" not in fixed_fields(config)
     vocabulary = read_meta(corpora[0]).vocabulary
     if vocabulary != config.shape.vocabulary and not left_to_autopilot:
-        raise ConfigError(_other_vocabulary(config.shape.vocabulary, vocabulary))
+        raise ConfigError(_vocabulary_mismatch(config.shape.vocabulary, vocabulary))
     return digest
 
 
-def _other_vocabulary(shape: int, tokenizer: int) -> str:
-    found = f"pretrain.shape.vocabulary is {shape}, but the tokenizer has {tokenizer} pieces"
+def _vocabulary_mismatch(shape: int, tokenizer: int) -> str:
+    mismatch = f"pretrain.shape.vocabulary is {shape}, but the tokenizer has {tokenizer} pieces"
     if tokenizer > shape:
-        return f"{found}: set both, tokenizer.vocabulary and it, to the same number"
+        return f"{mismatch}: set both, tokenizer.vocabulary and it, to the same number"
     # A round number below what there is outlives the next edit of a page.
     most = max(tokenizer // 64 * 64, min(tokenizer, 320))
     return (
-        f"{found}, since so small a corpus gives no more: set tokenizer.vocabulary and "
+        f"{mismatch}, since so small a corpus gives no more: set tokenizer.vocabulary and "
         f"pretrain.shape.vocabulary both to {most}, or give more pages under scrape"
     )

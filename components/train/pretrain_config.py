@@ -4,35 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Tokenizer, Tokens
 from components.train.budget.flop_count import flops_per_token
-from components.train.budget.minutes_budget import min_steps_field
-from components.train.data.training_corpora import Packing
-from components.train.device import Device
+from components.train.device import DeviceChoice
 from components.train.distributed.parallel_config import ParallelConfig
-from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
-from models.precision import Precision
+from components.train.training_config import Minutes, PackedTrainingConfig, TrainingSafetyConfig
 from models.shape import DecoderShape
 from models.shape_presets import TINY
 
-if TYPE_CHECKING:
-    pass
+Packing = Literal["stream", "best-fit"]
+BUDGET_FIELDS = ("minutes", "tokens", "flops", "steps")
 
 
-BUDGETS = ("minutes", "tokens", "flops", "steps")
-
-
-class PretrainConfig(StageConfig):
-    """What to train, on how many tokens a step, for how long."""
+class PretrainConfig(PackedTrainingConfig):
+    """Decoder, tokens a step, and one budget: minutes, tokens, operations or steps."""
 
     shape: DecoderShape = Field(default=TINY, description="the decoder's shape")
-    minutes: float | None = Field(
-        default=4.0, gt=0, le=100_000, description="budget; a probe makes steps of it"
+    minutes: Minutes | None = Field(
+        default=4.0, description="time budget; a probe turns it into steps"
     )
     tokens: float | None = Field(
         default=None, gt=0, le=1e15, description="budget in tokens to learn from"
@@ -43,88 +36,79 @@ class PretrainConfig(StageConfig):
         le=1e30,
         description="budget in operations, 6 N + 12 L H Q T a token",
     )
-    steps: int | None = Field(
-        default=None, ge=1, description="number of steps, in place of minutes"
-    )
-    min_steps: int = min_steps_field()
     autopilot: (
         bool | tuple[Literal["shape", "batch", "muon_lr", "adam_lr", "embedding_lr"], ...]
     ) = Field(
         default=False,
-        description="let what stands at its default be chosen, or what is named here",
+        description="true: choose every field that stands at its default; a list: choose the "
+        "fields that it names",
     )
-    positions: int = Field(default=512, ge=8, le=1 << 16, description="tokens a block")
-    short_positions: int = Field(default=256, ge=8, description="tokens a block in the first phase")
+    short_sequence_length: int = Field(
+        default=256, ge=8, description="tokens of a sequence in the first phase"
+    )
     short: float = Field(
         default=0.5, ge=0, le=1, description="fraction of the steps in the first phase"
     )
-    batch: int = Field(default=2048, ge=8, description="tokens a step")
-    micro_batch: int = Field(
-        default=4096, ge=8, description="tokens at once; more than a step is a step"
-    )
     packing: Packing = Field(
         default="stream",
-        description="stream: documents one behind another, cut at the ends of blocks; best-fit: "
+        description="stream: documents one behind another, cut at the ends of sequences; best-fit: "
         "whole documents where they fit",
     )
     mixture: dict[str, float] = Field(
         default={}, description="weight of each corpus where several are given: tokens, and others"
     )
-    optim: OptimConfig = Field(default=OptimConfig(), description="optimisers and their rates")
-    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="course of the rates")
-    safety: SafetyConfig = Field(
-        default=SafetyConfig(spike=12.0), description="saved states, bad steps, spikes"
+    safety: TrainingSafetyConfig = Field(
+        default=TrainingSafetyConfig(spike=12.0),
+        description="saved states, bad steps, loss spikes",
     )
     ema: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description="decay of an average of the weights, which is then the model; null takes none",
+        description="decay of an exponential moving average of the weights, which is then the "
+        "model; null takes none",
     )
-    precision: Precision = Field(
-        default="auto", description="dtype of activations; weights stay float32"
-    )
-    device: Device = Field(default="auto", description="auto: a GPU where there is one")
+    device: DeviceChoice = Field(default="auto", description="auto: a GPU where there is one")
     compile: Literal["auto", "never", "always"] = Field(
         default="auto", description="torch.compile; auto: on a GPU, where measured quicker"
     )
     float8: bool = Field(
-        default=False, description="layers in 8-bit floats, on GPUs that multiply them"
+        default=False,
+        description="layers in 8-bit floats, on GPUs that multiply them",
     )
-    recompute: bool = Field(
+    activation_checkpointing: bool = Field(
         default=False,
         description="compute each layer again on the way back: less memory, a third more work",
-    )
-    seed: int = Field(
-        default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
     )
     parallel: ParallelConfig = Field(
         default=ParallelConfig(), description="processes that train together; no input of the stage"
     )
 
-    aside: ClassVar[frozenset[str]] = frozenset({"parallel", "min_steps"})
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-        {kind: tuple(other for other in BUDGETS if other != kind) for kind in BUDGETS}
+    excluded_from_key: ClassVar[frozenset[str]] = PackedTrainingConfig.excluded_from_key | {
+        "parallel"
+    }
+    clears_preset_fields: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {kind: tuple(other for other in BUDGET_FIELDS if other != kind) for kind in BUDGET_FIELDS}
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _default_gives_way(cls, given: object) -> object:
-        """Only a budget that was written can be one too many."""
-        if not isinstance(given, Mapping) or "minutes" in given:
-            return given
-        other = any(given.get(kind) is not None for kind in ("tokens", "flops"))
-        return {**given, "minutes": None} if other else given
+    def _default_gives_way(cls, values: object) -> object:
+        """Drop the default minutes where another budget was written."""
+        if not isinstance(values, Mapping) or "minutes" in values:
+            return values
+        other = any(values.get(kind) is not None for kind in ("tokens", "flops"))
+        return {**values, "minutes": None} if other else values
 
     @model_validator(mode="after")
     def _one_budget(self) -> PretrainConfig:
         kinds = ("minutes", "tokens", "flops")
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        budgets = [kind for kind in kinds if getattr(self, kind) is not None]
         if self.steps is not None:  # stands in place of minutes, and of nothing else
-            given = [kind for kind in given if kind != "minutes"] + ["steps"]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are given: set all but one of them to null")
-        if not given:
+            budgets = [kind for kind in budgets if kind != "minutes"] + ["steps"]
+        if len(budgets) > 1:
+            raise ValueError(f"{' and '.join(budgets)} are given: set all but one of them to null")
+        if not budgets:
             raise ValueError("no budget is given: set one of minutes, tokens, flops or steps")
         if self.autopilot and (self.steps is not None or self.tokens is not None):
             raise ValueError(
@@ -136,30 +120,30 @@ class PretrainConfig(StageConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> PretrainConfig:
-        if self.positions % self.short_positions:
+        if self.sequence_length % self.short_sequence_length:
             raise ValueError(
-                f"short_positions ({self.short_positions}) must divide positions ({self.positions})"
+                f"short_sequence_length ({self.short_sequence_length}) must divide "
+                f"sequence_length ({self.sequence_length})"
             )
-        if self.batch % self.positions:
+        if self.sequence_length > self.shape.context:
             raise ValueError(
-                f"batch ({self.batch}) must be a multiple of positions ({self.positions})"
-            )
-        if self.positions > self.shape.context:
-            raise ValueError(
-                f"positions ({self.positions}) must be within shape.context ({self.shape.context})"
+                f"sequence_length ({self.sequence_length}) must be within shape.context "
+                f"({self.shape.context})"
             )
         if any(weight <= 0 for weight in self.mixture.values()):
             raise ValueError("mixture: weights must be more than 0; leave a corpus out instead")
-        lengths = (self.positions, self.short_positions)
-        for misfit in self.parallel.misfits(self.shape, self.batch // self.positions, lengths):
+        lengths = (self.sequence_length, self.short_sequence_length)
+        for misfit in self.parallel.find_conflicts(
+            self.shape, self.batch // self.sequence_length, lengths
+        ):
             raise ValueError(misfit)
         return self
 
     @property
     def counted_steps(self) -> int | None:
-        """Steps that a budget other than time comes to; None where time decides.
+        """Steps that a budget other than time comes to; None for minutes.
 
-        Tokens and operations are never exceeded, but for a first step.
+        Budgets of tokens and operations are never exceeded, but for the first step.
         """
         if self.steps is not None:
             return self.steps
@@ -171,15 +155,16 @@ class PretrainConfig(StageConfig):
 
     @property
     def step_operations(self) -> float:
-        """Floating-point operations of a step, the mean over both phases."""
+        """Floating-point operations of a step, averaged over both phases."""
         long, short = (
-            flops_per_token(self.shape, length) for length in (self.positions, self.short_positions)
+            flops_per_token(self.shape, length)
+            for length in (self.sequence_length, self.short_sequence_length)
         )
         return self.batch * (self.short * short + (1.0 - self.short) * long)
 
 
 class PretrainInputs(BaseModel):
-    """What the stage is given beside its config."""
+    """Artifacts that the stage takes, and the digest of their tokenizer."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -187,4 +172,4 @@ class PretrainInputs(BaseModel):
     more: dict[str, Tokens] = {}
     tokenizer: Tokenizer | None = None
     tokenizer_digest: str = ""
-    """Of the one tokenizer of all of these; empty where none of them records it."""
+    """Digest of the one tokenizer of all of these; empty where none records it."""

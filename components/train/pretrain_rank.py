@@ -1,4 +1,4 @@
-"""Pretraining as one of the processes that train together; also the program torchrun starts.
+"""Pretraining in one process, alone or as a rank of several; also the program torchrun starts.
 
     torchrun --nproc-per-node 8 -m components.train.pretrain_rank STORE/partial/KEY/scratch/job.json
 
@@ -8,74 +8,85 @@ or hands it to ``components/train/distributed/launch_ranks.py``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from components.core.store.artifact import Tokenizer
 from components.core.store.workdir import Workdir
-from components.train.data.training_corpora import Corpora, open_corpora
-from components.train.device import device_of
+from components.train.data.training_corpora import TrainingCorpora, open_corpora
+from components.train.device import resolve_device
 from components.train.pretrain_config import PretrainConfig, PretrainInputs
-from models.precision import computing
+from models.precision import compute_in
 
 if TYPE_CHECKING:
-    from components.train.distributed.single_process import Ranks
-    from components.train.trainer.training_loop import Trained
+    from components.train.distributed.single_process import Collectives
+    from components.train.trainer.training_loop import TrainingResult
     from models.decoder import Decoder
 
 
 def pretrain_on_rank(
-    config: PretrainConfig, inputs: PretrainInputs, work: Workdir, ranks: Ranks
+    config: PretrainConfig, inputs: PretrainInputs, work: Workdir, ranks: Collectives
 ) -> dict[str, float]:
-    """All of the stage but its seal, as one of the ranks that train together; the stats.
+    """Train as one rank and write the checkpoint, all but its seal; returns the stats.
+
+    Args:
+        config: of the stage.
+        inputs: its artifacts.
+        work: folder of the stage.
+        ranks: collectives over the ranks that train together.
 
     Raises:
         ConfigError, DataError, MillError: as ``pretrain``.
     """
     import torch
 
-    from components.train.trainer.pretraining_call import Pretraining
+    from components.train.trainer.pretraining_call import PretrainingCall
     from models.decoder import Decoder
 
-    device = ranks.device or device_of(config.device)
-    given = {"tokens": inputs.tokens, **inputs.more}
-    folders = {name: work.path(one) for name, one in given.items()}
+    device = ranks.device or resolve_device(config.device)
+    artifacts = {"tokens": inputs.tokens, **inputs.more}
+    folders = {name: work.artifact_folder(artifact) for name, artifact in artifacts.items()}
     corpora = open_corpora(
         folders,
-        {name: one.digest for name, one in given.items()},
+        {name: artifact.digest for name, artifact in artifacts.items()},
         config,
     )
     torch.manual_seed(config.seed)
     model = Decoder(config.shape).to(device)
     model.tokenizer = inputs.tokenizer_digest
-    model.recompute = config.recompute
+    model.activation_checkpointing = config.activation_checkpointing
     if config.float8:
         from components.train.trainer.float8 import check_float8, use_float8
 
         check_float8(device)
         use_float8(model.layers)
-    model = ranks.shard(model)
-    sample = _sampler(model, corpora, work, inputs.tokenizer, ranks)
-    with computing(model, config.precision, device.type):
-        run = Pretraining(config, model, corpora, device, work, sample, ranks)
-        trained = run.train()
-    ranks.save(work.folder, model)
+    model = ranks.shard_model(model)
+    sample = _open_sampler(model, corpora, work, inputs.tokenizer, ranks)
+    with compute_in(model, config.precision, device.type):
+        call = PretrainingCall(config, model, corpora, device, work, sample, ranks)
+        trained = call.run()
+    ranks.save_model(work.folder, model)
     return _stats(trained, model, corpora.bits_per_loss)
 
 
-def _sampler(
-    model: Decoder, corpora: Corpora, work: Workdir, tokenizer: Tokenizer | None, ranks: Ranks
+def _open_sampler(
+    model: Decoder,
+    corpora: TrainingCorpora,
+    work: Workdir,
+    tokenizer: Tokenizer | None,
+    ranks: Collectives,
 ) -> Callable[[], str] | None:
-    """What gives samples of the model's text; None without a tokenizer, and on many ranks."""
-    if tokenizer is None or ranks.world > 1:  # one rank cannot write without the others
+    """Sampler of the model's text; None without a tokenizer, and on several ranks."""
+    if tokenizer is None or ranks.world > 1:  # one rank cannot compute without the others
         return None
     from components.text.chat.chat_template import open_tokenizer
-    from components.train.trainer.text_samples import Sampler
+    from components.train.trainer.text_samples import TextSampler
 
-    return Sampler(model, open_tokenizer(work.path(tokenizer)), corpora.eos)
+    return TextSampler(model, open_tokenizer(work.artifact_folder(tokenizer)), corpora.eos)
 
 
-def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, float]:
+def _stats(trained: TrainingResult, model: Decoder, bits_per_loss: float) -> dict[str, float]:
     stats = {
         "parameters": model.shape.parameters,
         "steps": trained.steps,
@@ -85,8 +96,14 @@ def _stats(trained: Trained, model: Decoder, bits_per_loss: float) -> dict[str, 
         "skipped": trained.skipped,
         "tokens_per_second": round(trained.rate, 1),
         "wait_seconds": round(trained.wait_seconds, 3),
-        "starved_steps": trained.starved,
+        "starved_steps": trained.late_batches,
     }
     if trained.utilisation is not None:
         stats["utilisation"] = round(trained.utilisation, 4)
     return stats
+
+
+if __name__ == "__main__":
+    from components.train.distributed.launch_ranks import run_torchrun_rank
+
+    sys.exit(run_torchrun_rank(pretrain_on_rank, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: a pretrained decoder learns to answer in the chat template.
+"""Supervised fine-tuning (SFT): a pretrained decoder learns to answer in the chat template.
 
     modelmill stage sft --input model=PATH --input instructions=PATH --input tokenizer=PATH \\
         --input tokens=PATH --output DIR
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.text.chat.tokenizer_identity import (
@@ -29,71 +28,79 @@ from components.text.chat.tokenizer_identity import (
 )
 from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
-from components.train.budget.minutes_budget import min_steps_field
-from components.train.data.conversations import Batches, Conversations, Example, ReplayPlan
+from components.train.data.conversations import (
+    ConversationBatches,
+    Conversations,
+    ReplayPlan,
+    TokenizedConversation,
+)
 from components.train.trainer.adapter_training import (
     LoraConfig,
-    after_step,
-    learning,
-    put_on,
+    add_adapters,
+    rebalance_hook,
     save_trained,
+    trained_modules,
 )
-from components.train.training_config import ONE_BUDGET, OptimConfig, SafetyConfig, ScheduleConfig
-from models.precision import Precision, computing
+from components.train.training_config import (
+    ONE_OF_MINUTES_STEPS,
+    OptimConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from models.precision import compute_in
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from components.train.budget.step_plan import Course
-    from components.train.data.data_order import Order
-    from components.train.data.micro_batch import Micro
-    from components.train.trainer.training_loop import Job, Trained
+    from components.train.budget.step_plan import StepPlan
+    from components.train.data.data_order import BatchOrder
+    from components.train.data.micro_batch import MicroBatch
+    from components.train.trainer.training_job import TrainingJob
+    from components.train.trainer.training_loop import TrainingResult
     from models.decoder import Decoder
 
 
-class FinetuneConfig(StageConfig):
-    """How long and how fast to learn from instructions."""
+class FinetuneConfig(TrainingConfig):
+    """Weights to train, budget, batches and rates of supervised fine-tuning."""
 
     lora: LoraConfig | None = Field(
-        default=None, description="adapters to learn; null trains every weight"
+        default=None, description="adapters to train; null trains every weight"
     )
     epochs: float = Field(
-        default=3.0, gt=0, le=100, description="times to go over the data; minutes never do oftener"
+        default=3.0,
+        gt=0,
+        le=100,
+        description="passes over the examples, in place of minutes and steps; minutes never "
+        "make more",
     )
-    minutes: float | None = Field(
-        default=None, gt=0, le=100_000, description="budget in place of epochs; becomes steps"
-    )
-    steps: int | None = Field(default=None, ge=1, description="number of steps, in place of both")
-    min_steps: int = min_steps_field()
     replay: float = Field(
         default=0.2,
         ge=0,
         lt=1,
-        description="share of the steps that go over page text, where the tokens are given; "
-        "without them answers drive out what pretraining taught",
+        description="share of the steps that replay page text, where the tokens are given; without "
+        "replay the model forgets what pretraining taught",
     )
-    batch: int = Field(default=2048, ge=16, description="tokens a step, padding included")
-    micro_batch: int = Field(default=4096, ge=16, description="tokens at once")
-    longest: int = Field(default=256, ge=8, description="longer examples are left out")
-    kinds: tuple[str, ...] = Field(default=(), description="kinds to learn from; empty is all")
+    longest: int = Field(
+        default=256, ge=8, description="tokens of the longest example; longer ones are left out"
+    )
+    kinds: tuple[str, ...] = Field(
+        default=(), description="kinds of questions to learn from; empty is all"
+    )
     optim: OptimConfig = Field(
         default=OptimConfig(muon_lr=0.006, adam_lr=0.002, embedding_lr=0.004),
         description="optimisers and their rates",
     )
     schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(warmup=0.03, decay=0.9), description="course of the rates"
+        default=ScheduleConfig(warmup=0.03, decay=0.9),
+        description="course of the learning rates",
     )
-    safety: SafetyConfig = Field(default=SafetyConfig(), description="saved states, bad steps")
-    precision: Precision = Field(default="auto", description="dtype of activations")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="of the order of the examples")
 
-    aside: ClassVar[frozenset[str]] = frozenset({"min_steps"})
-    displaces: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_BUDGET
+    clears_preset_fields: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_OF_MINUTES_STEPS
 
 
 @dataclass(frozen=True)
-class AnswerMicro:
-    """Conversations at once, padded on the right with token 0."""
+class AnswerMicroBatch:
+    """Conversations computed at once, padded on the right with token 0."""
 
     inputs: Tensor
     """[b, t]"""
@@ -104,7 +111,7 @@ class AnswerMicro:
 
     @property
     def count(self) -> int:
-        """Targets to learn from."""
+        """Number of targets to learn from."""
         return int(self.answer.sum())
 
 
@@ -121,7 +128,7 @@ def finetune(
     Args:
         config: how long and how fast.
         model: a pretrained decoder.
-        instructions: ``train.parquet`` is learnt from.
+        instructions: ``run_training.parquet`` is learnt from.
         tokenizer: that of the model.
         work: where the model goes.
         tokens: the text the model was pretrained on, for ``config.replay``; without them every
@@ -132,44 +139,49 @@ def finetune(
             shape, or the adapters do not fit it.
         DataError: no instruction is left to learn from, or the tokens cannot be read.
     """
-    from components.train.budget.step_plan import Course
-    from components.train.budget.time_budget import Wish, for_minutes
-    from components.train.trainer.training_loop import train
+    from components.train.budget.step_plan import StepPlan
+    from components.train.budget.time_budget import MinutesRequest, job_for_minutes
+    from components.train.trainer.training_loop import run_training
 
-    records = [record_of_model(work.path(model)), record_of_tokenizer(work.path(tokenizer))]
+    records = [
+        record_of_model(work.artifact_folder(model)),
+        record_of_tokenizer(work.artifact_folder(tokenizer)),
+    ]
     if tokens is not None:
-        records.append(record_of_tokens(work.path(tokens)))
+        records.append(record_of_tokens(work.artifact_folder(tokens)))
     digest = check_one_tokenizer("sft", *records)
-    decoder = load_model(work.path(model)).train()
+    decoder = load_model(work.artifact_folder(model)).train()
     decoder.tokenizer = digest
     conversations = Conversations(
-        work.path(instructions) / "train.parquet",
-        work.path(tokenizer),
+        work.artifact_folder(instructions) / "train.parquet",
+        work.artifact_folder(tokenizer),
         longest=min(config.longest, decoder.shape.context),
         kinds=config.kinds,
     )
-    batches = Batches(conversations.of_epoch, config.batch, config.seed, instructions.digest)
-    steps = Steps(config, batches, _replayed(config, tokens, decoder, work))
+    batches = ConversationBatches(
+        conversations.epoch_conversations, config.batch, config.seed, instructions.digest
+    )
+    steps = FinetuneSteps(config, batches, _replay_order(config, tokens, decoder, work))
     if config.lora is not None:
-        put_on(decoder, config.lora, config.seed, "sft.lora")
-    with computing(decoder, config.precision):
-        most = steps.plan.total(max(1, round(config.epochs * batches.per_epoch)))
-        job = _job(config, decoder, steps, Course.of(config.steps or most))
+        add_adapters(decoder, config.lora, config.seed, "sft.lora")
+    with compute_in(decoder, config.precision):
+        most = steps.plan.count_steps(max(1, round(config.epochs * batches.batches_per_epoch)))
+        job = _job(config, decoder, steps, StepPlan.of_steps(config.steps or most))
         if config.steps is None and config.minutes is not None:
 
-            def trial() -> Job[AnswerMicro | Micro]:
-                return _job(config, copy.deepcopy(decoder), steps, Course.of(1))
+            def trial() -> TrainingJob[AnswerMicroBatch | MicroBatch]:
+                return _job(config, copy.deepcopy(decoder), steps, StepPlan.of_steps(1))
 
-            # The model below it is paid for: too few steps are told of, and taken.
-            wish = Wish("sft", config.minutes, config.min_steps, refuse=False)
-            job = for_minutes(job, wish, work, trial, most)
-        trained = train(job, work)
+            # The pretraining has cost more: too few steps are warned of, not refused.
+            wish = MinutesRequest("sft", config.minutes, config.min_steps, refuse=False)
+            job = job_for_minutes(job, wish, work, trial, most)
+        trained = run_training(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
-    stats = _stats(trained, steps.plan.replays_before(trained.steps), batches.per_epoch)
+    stats = _stats(trained, steps.plan.replays_before(trained.steps), batches.batches_per_epoch)
     return work.seal(Checkpoint, stats={"examples": conversations.count, **stats})
 
 
-def _stats(trained: Trained, replayed: int, steps_an_epoch: int) -> dict[str, float]:
+def _stats(trained: TrainingResult, replayed: int, steps_an_epoch: int) -> dict[str, float]:
     return {
         "steps": trained.steps,
         "epochs": round((trained.steps - replayed) / steps_an_epoch, 3),
@@ -180,86 +192,92 @@ def _stats(trained: Trained, replayed: int, steps_an_epoch: int) -> dict[str, fl
     }
 
 
-class Steps:
-    """The micro-batches of every step, answers or replayed text: a pure function of its number.
+class FinetuneSteps:
+    """Micro-batches of every step, answers or replayed text: a pure function of its number.
 
     Args:
-        config: how much is replayed, and how many tokens are computed at once.
-        batches: of answers.
+        config: share of replay, and tokens computed at once.
+        batches: of conversations.
         text: batches of page text; None replays nothing.
     """
 
-    def __init__(self, config: FinetuneConfig, batches: Batches, text: Order | None) -> None:
+    def __init__(
+        self, config: FinetuneConfig, batches: ConversationBatches, text: BatchOrder | None
+    ) -> None:
         self._batches, self._text, self._micro_batch = batches, text, config.micro_batch
         self.plan = ReplayPlan(0.0 if text is None else config.replay)
 
-    def batch(self, step: int) -> Sequence[AnswerMicro | Micro]:
-        """At most ``micro_batch`` positions each, and a row at least."""
+    def batch(self, step: int) -> Sequence[AnswerMicroBatch | MicroBatch]:
+        """Micro-batches of a step, of at most ``micro_batch`` tokens and at least one row."""
         replayed = self.plan.replays_before(step)
         if self._text is not None and self.plan.is_replay(step):
             from components.train.data import micro_batch as micro
 
-            return micro.micro_batches(self._text.batch(replayed), self._micro_batch)
-        return micro_batches(self._batches.batch(step - replayed), self._micro_batch)
+            return micro.split_micro_batches(self._text.batch(replayed), self._micro_batch)
+        return conversation_micro_batches(self._batches.batch(step - replayed), self._micro_batch)
 
 
-def _replayed(
+def _replay_order(
     config: FinetuneConfig, tokens: Tokens | None, decoder: Decoder, work: Workdir
-) -> Order | None:
-    """Batches of page text, in blocks as long as the model's context and a batch allow."""
+) -> BatchOrder | None:
+    """Batches of page text, in sequences as long as the model's context and a batch allow."""
     if tokens is None or not config.replay:
         return None
-    from components.train.data.data_order import Order, Stream
+    from components.train.data.data_order import BatchOrder, TokenStream
 
-    split = open_split(work.path(tokens), "train")
-    positions = min(decoder.shape.context, config.batch)
-    stream = Stream(split, positions=positions, seed=config.seed, digest=tokens.digest)
-    return Order(stream, max(1, config.batch // stream.positions))
+    split = open_split(work.artifact_folder(tokens), "train")
+    sequence_length = min(decoder.shape.context, config.batch)
+    stream = TokenStream(
+        split, sequence_length=sequence_length, seed=config.seed, digest=tokens.digest
+    )
+    return BatchOrder(stream, max(1, config.batch // stream.sequence_length))
 
 
-def micro_batches(examples: Sequence[Example], tokens: int) -> list[AnswerMicro]:
-    """Conversations as micro-batches of at most ``tokens`` positions, and of one at least."""
+def conversation_micro_batches(
+    examples: Sequence[TokenizedConversation], tokens: int
+) -> list[AnswerMicroBatch]:
+    """Pad conversations into micro-batches of at most ``tokens`` tokens and at least one row."""
     import torch
 
     longest = max(len(example.ids) for example in examples) - 1
     rows = max(1, tokens // longest)
-    made: list[AnswerMicro] = []
+    micro_batches: list[AnswerMicroBatch] = []
     for start in range(0, len(examples), rows):
         some = examples[start : start + rows]
         ids = np.zeros((len(some), longest + 1), dtype=np.int64)
         answer = np.zeros((len(some), longest), dtype=np.float32)
         for row, example in enumerate(some):
             ids[row, : len(example.ids)] = example.ids
-            answer[row, example.start - 1 : len(example.ids) - 1] = 1.0
+            answer[row, example.answer_start - 1 : len(example.ids) - 1] = 1.0
         inputs, targets = ids[:, :-1].copy(), ids[:, 1:].copy()
         parts = (torch.from_numpy(part) for part in (inputs, targets, answer))
-        made.append(AnswerMicro(*parts))
-    return made
+        micro_batches.append(AnswerMicroBatch(*parts))
+    return micro_batches
 
 
 def _job(
     config: FinetuneConfig,
     model: Decoder,
-    steps: Steps,
-    course: Course,
-) -> Job[AnswerMicro | Micro]:
-    from components.train.data.packed_texts import text_loss
-    from components.train.trainer.training_loop import Job
+    steps: FinetuneSteps,
+    plan: StepPlan,
+) -> TrainingJob[AnswerMicroBatch | MicroBatch]:
+    from components.train.data.packed_texts import packed_text_loss
+    from components.train.trainer.training_job import TrainingJob
 
-    def loss(micro: AnswerMicro | Micro, targets: float) -> Tensor:
-        if not isinstance(micro, AnswerMicro):
-            return text_loss(model, micro, targets)
+    def loss(micro: AnswerMicroBatch | MicroBatch, targets: float) -> Tensor:
+        if not isinstance(micro, AnswerMicroBatch):
+            return packed_text_loss(model, micro, targets)
         hidden = model.hidden(micro.inputs)
         return model.loss(hidden, micro.targets, micro.answer / targets, sparse=True)
 
-    return Job(
-        modules=learning(model),
+    return TrainingJob(
+        modules=trained_modules(model),
         batch=steps.batch,
-        weight=lambda micro: float(micro.count),
+        count_targets=lambda micro: float(micro.count),
         loss=loss,
-        course=course,
+        plan=plan,
         optim=config.optim,
         schedule=config.schedule,
         safety=config.safety,
-        after=after_step(model),
+        after_step=rebalance_hook(model),
     )

@@ -1,19 +1,27 @@
-"""Settings that trainings share: learning rates, schedule, budget, checkpoints. Free of torch."""
+"""Configuration that all trainings share: budget, batch, optimiser, schedule, checkpoints.
+
+Free of torch, so that a plan reads it in milliseconds.
+"""
 
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.core.config.stage_config import StageConfig
+from components.train.budget.minutes_budget import MIN_STEPS
 from models.precision import Precision
 
-MINUTES_OR_STEPS = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",)})
-"""What is displaced where steps stand in place of minutes, which epochs bound."""
-ONE_BUDGET = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",), "steps": ("minutes",)})
-"""What is displaced where minutes or steps may stand in place of epochs, which bound minutes."""
+Minutes = Annotated[float, Field(gt=0, le=100_000)]
+
+STEPS_REPLACE_MINUTES = MappingProxyType({"minutes": ("steps",), "epochs": ("steps",)})
+"""Preset fields that a user's field clears, where steps replace minutes and epochs bound them."""
+ONE_OF_MINUTES_STEPS = MappingProxyType(
+    {"minutes": ("steps",), "epochs": ("steps",), "steps": ("minutes",)}
+)
+"""The same where minutes or steps may replace epochs, which bound minutes too."""
 
 
 class OptimConfig(StageConfig):
@@ -33,8 +41,8 @@ class OptimConfig(StageConfig):
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
     muon_dtype: Precision = Field(
         default="auto",
-        description="of Muon's iteration; auto: bfloat16 where the machine multiplies it natively. "
-        "In bfloat16 the rounding of sums, which hangs on how a step is cut, moves losses by 1e-5",
+        description="dtype of Muon's iteration; auto: bfloat16 where the machine multiplies it "
+        "natively. In bfloat16 losses differ by 1e-5 with how a step is split",
     )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
@@ -42,17 +50,19 @@ class OptimConfig(StageConfig):
         default=1e-10,
         gt=0,
         le=1,
-        description="added to AdamW's root; far above the gradients it makes it momentum SGD",
+        description="added to AdamW's denominator; far above the gradients it is momentum SGD",
     )
-    weight_decay: float = Field(default=0.0, ge=0, le=1, description="decoupled, on matrices only")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=1, description="decoupled weight decay, on matrices only"
+    )
     clip: float = Field(default=1.0, gt=0, description="largest norm of the whole gradient")
 
 
 class ScheduleConfig(StageConfig):
-    """Warm-up, stable, decay, in fractions of all steps; or warm-up and then half a cosine."""
+    """Learning-rate schedule: warm-up, stable, decay in fractions of all steps; or a cosine."""
 
     kind: Literal["stable", "cosine"] = Field(
-        default="stable", description="stable, then a linear decay; or down a cosine all the way"
+        default="stable", description="stable, then a linear decay; or half a cosine after warm-up"
     )
     warmup: float = Field(
         default=0.02, ge=0, le=1, description="fraction of the steps to warm up over"
@@ -61,13 +71,15 @@ class ScheduleConfig(StageConfig):
         default=0.6,
         ge=0,
         le=1,
-        description="last fraction of the steps, linear decay; a cosine takes all that are left",
+        description="fraction of the steps that decay linearly at the end; no part of a cosine",
     )
-    floor: float = Field(default=0.0, ge=0, le=1, description="factor reached at the last step")
+    floor: float = Field(
+        default=0.0, ge=0, le=1, description="factor on the rates towards the last step"
+    )
 
 
-class SafetyConfig(StageConfig):
-    """How often the state is saved, and how much nonsense is borne."""
+class TrainingSafetyConfig(StageConfig):
+    """Saved states, and how many non-finite or spiking losses are undone before giving up."""
 
     checkpoint_seconds: float = Field(
         default=20.0, gt=0, description="seconds between saved states"
@@ -80,12 +92,68 @@ class SafetyConfig(StageConfig):
         default=None,
         ge=3,
         le=1000,
-        description="a loss so many robust deviations above the median is a spike; null bears all",
+        description="a loss this many robust deviations above the median is a spike; null: no loss "
+        "is one",
     )
     spike_window: int = Field(
         default=128, ge=16, le=4096, description="losses that median and deviation are taken over"
     )
     spike_span: int = Field(
-        default=8, ge=1, le=1000, description="windows to leave out, up to that of the spike"
+        default=8, ge=1, le=1000, description="batches to leave out, up to that of the spike"
     )
     spikes: int = Field(default=5, ge=0, le=1000, description="spikes to undo before giving up")
+
+
+class TrainingConfig(StageConfig):
+    """Settings of a training by gradient descent; each stage derives its own from it."""
+
+    minutes: Minutes | None = Field(
+        default=None, description="time budget; a probe turns it into steps"
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="number of steps, in place of minutes"
+    )
+    min_steps: int = Field(
+        default=MIN_STEPS,
+        ge=1,
+        description="fewest steps that minutes may come to; fewer are refused before they begin",
+    )
+    batch: int = Field(default=2048, ge=8, description="tokens a step")
+    micro_batch: int = Field(
+        default=4096,
+        ge=8,
+        description="tokens computed at once, capped at batch; the result stays "
+        "the same, memory falls with it",
+    )
+    optim: OptimConfig = Field(default=OptimConfig(), description="optimisers and their rates")
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(), description="course of the learning rates"
+    )
+    safety: TrainingSafetyConfig = Field(
+        default=TrainingSafetyConfig(), description="saved states, bad steps, loss spikes"
+    )
+    precision: Precision = Field(
+        default="auto", description="dtype of activations; weights stay float32"
+    )
+    seed: int = Field(
+        default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
+    )
+
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_steps"})
+
+
+class PackedTrainingConfig(TrainingConfig):
+    """Settings of a training on packed text, cut into sequences of equal length."""
+
+    sequence_length: int = Field(
+        default=512, ge=8, le=1 << 16, description="tokens of a training sequence"
+    )
+
+    @model_validator(mode="after")
+    def _batch_holds_whole_sequences(self) -> PackedTrainingConfig:
+        if self.batch % self.sequence_length:
+            raise ValueError(
+                f"batch ({self.batch}) must be a multiple of sequence_length "
+                f"({self.sequence_length})"
+            )
+        return self

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.errors import ConfigError, GateFailed
-from components.core.stats.figures import Figure, exact, proportion_interval
+from components.core.errors import ConfigError, GateFailed, error_line
+from components.core.stats.figures import Figure, exact_figure, proportion_interval
 from components.core.store.artifact import Corpus, Report
-from components.core.store.shards import map_shards, read_all
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 from components.validate.document_frame import FRAME, frame_of_shard, to_pandas
 from components.validate.explain_failures import ROWS, explain
@@ -39,8 +39,8 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
         ConfigError: an expectation does not exist, or does not fit the frame's columns.
     """
     frames = work.scratch / "frames"
-    map_shards(work, work.path(corpus), frame_of_shard, into=frames)
-    frame = to_pandas(read_all(frames))
+    map_shards(work, work.artifact_folder(corpus), frame_of_shard, folder=frames)
+    frame = to_pandas(read_shards(frames))
     results = _validated(config, frame)
     failed = [
         (expectation, result)
@@ -50,12 +50,12 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     if failed:
         first, result = max(failed, key=_least_rows)  # else who gives so many meets the next
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        read = _documents_read(work.path(corpus))
+        read = _documents_read(work.artifact_folder(corpus))
         said = explain(first, result, frame, config.examples, read)
         raise GateFailed(f"check: {said}{more}")
     config.write_report(
         work.folder,
-        [*_sizes(frame, work.path(corpus)), *_figures(config, results, len(frame))],
+        [*_sizes(frame, work.artifact_folder(corpus)), *_figures(config, results, len(frame))],
         expectations=[expectation.model_dump(mode="json") for expectation in config.expectations],
         documents=len(frame),
     )
@@ -81,7 +81,7 @@ def _validated(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]
         try:
             suite = gx.ExpectationSuite(name="corpus", expectations=_configurations(config))
         except (GreatExpectationsError, ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"check: not a suite: {_one_line(error)}") from error
+            raise ConfigError(f"check: not a suite: {error_line(error)[:300]}") from error
         _refuse_unknown(config, {(known.meta or {}).get("at") for known in suite.expectations})
         source = context.data_sources.add_pandas("corpus")
         asset = source.add_dataframe_asset("documents")
@@ -119,7 +119,8 @@ def _refuse_broken(expectation: Expectation, result: Mapping[str, Any]) -> None:
         if detail.get("raised_exception"):
             raise ConfigError(
                 f"check: {expectation.type} ({expectation.column}): "
-                f"{_one_line(detail.get('exception_message'))}; columns: {', '.join(FRAME.names)}"
+                f"{error_line(detail.get('exception_message'))[:300]}; "
+                f"columns: {', '.join(FRAME.names)}"
             )
 
 
@@ -128,18 +129,18 @@ def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
     kept = len(frame)
     characters = float(frame["characters"].sum())
     figures = [
-        exact("documents", kept, n=kept),
-        exact("characters", characters, n=kept),
+        exact_figure("documents", kept, n=kept),
+        exact_figure("characters", characters, n=kept),
     ]
     if not (corpus / LEDGER).is_dir():
         return figures
-    reasons = read_all(corpus / LEDGER, ["reasons"])["reasons"].to_pylist()
+    reasons = read_shards(corpus / LEDGER, ["reasons"])["reasons"].to_pylist()
     read = max(1, len(reasons))
     twins = sum(TWIN in given for given in reasons)
     return [
         *figures,
-        exact("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
-        exact("twin_share", twins / read, n=len(reasons)),
+        exact_figure("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
+        exact_figure("twin_share", twins / read, n=len(reasons)),
     ]
 
 
@@ -153,7 +154,7 @@ def _documents_read(corpus: Path) -> int | None:
     """How many documents ``select`` judged; None where it left no ledger."""
     if not (corpus / LEDGER).is_dir():
         return None
-    return int(read_all(corpus / LEDGER, ["id"]).num_rows)
+    return int(read_shards(corpus / LEDGER, ["id"]).num_rows)
 
 
 def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:
@@ -170,8 +171,4 @@ def _figure(name: str, found: Mapping[str, Any], documents: int) -> Figure:
         return proportion_interval(n - int(found["unexpected_count"]), n, name=name)
     observed = found.get("observed_value")
     value = float(observed) if isinstance(observed, int | float) else 1.0
-    return exact(name, value, n=documents)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:300]
+    return exact_figure(name, value, n=documents)

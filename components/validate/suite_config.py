@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator
 
-from components.core.config.config_errors import Source, problems_of
+from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError
 from components.core.stats.report_config import ReportConfig
@@ -86,5 +86,5 @@ def load_suite(path: Path) -> SuiteConfig:
     try:
         return SuiteConfig.model_validate(values)
     except ValidationError as error:
-        problems = problems_of(error, SuiteConfig, values)
-        raise ConfigError(Source(path, lines).tell(problems)) from error
+        problems = collect_problems(error, SuiteConfig, values)
+        raise ConfigError(ConfigSource(path, lines).format_problems(problems)) from error

@@ -79,7 +79,7 @@ def close_interrupted_runs(
     if context.invoked_subcommand in _LOOK_AT_NOTHING or {"--help", "-h"} & set(sys.argv):
         return
     try:
-        home = settings.load()
+        home = settings.load_settings()
     except ConfigError:
         return  # outside a checkout: the command itself says so, where it needs a workspace
     if home.runs.is_dir():

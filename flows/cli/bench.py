@@ -25,7 +25,7 @@ PROGRAM = "benchmarks"
 )
 def bench(context: typer.Context) -> None:
     """Figures beside the peers; exit code 1 where one is not as it must be."""
-    root = settings.checkout(Path(__file__).parent)
+    root = settings.find_checkout(Path(__file__).parent)
     if not (root / PROGRAM / "__main__.py").is_file():
         raise ConfigError(f"bench: {root} holds no {PROGRAM}/: run it in a checkout of Modelmill")
     path = os.pathsep.join(filter(None, [str(root), settings.environment_variable("PYTHONPATH")]))

@@ -22,9 +22,9 @@ def main() -> None:
 
 
 def _tell(error: str, kind: str, exit_code: int) -> int:
-    from components.core.process.failure_line import tell_failure
+    from components.core.process.failure_line import report_failure
 
-    return tell_failure(error, kind, exit_code, as_json="--json" in sys.argv)
+    return report_failure(error, kind, exit_code, as_json="--json" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def trace(
     """Where a page went and why, or the sources behind a model."""
     from flows.cli.show_trace import trace as follow
 
-    answer = follow(settings.load(), what)
+    answer = follow(settings.load_settings(), what)
     emit(as_json, answer.value, answer.show)
 
 
@@ -60,7 +60,7 @@ def forget(
     """Take a page or a domain out: of all runs to come, and with --purge of all that is here."""
     from flows.operations.retention import forget
 
-    found = settings.load()
+    found = settings.load_settings()
     if verify:
         value = forget.verify(found, target)
         left = "" if value["clean"] else f"{target}: it is not proven to be gone"

@@ -15,11 +15,11 @@ from typing import Any
 import typer
 
 from components.core import log
-from components.core.errors import MillError
+from components.core.errors import MillError, error_line, typed_error_line
+from components.core.io.full_disk import explain_full_disk
 from components.core.process import shutdown
-from components.core.process.failure_line import tell_failure
+from components.core.process.failure_line import report_failure
 from components.core.process.shutdown import Stopped
-from components.core.store.workdir import full_disk_is_one_line
 from flows.cli import bench, lineage, maintain, models, operate, run, serve, show
 from flows.cli.app import app
 
@@ -44,49 +44,47 @@ def run_app(commands: typer.Typer, name: str) -> None:
     as_json = "--json" in sys.argv
 
     def say_stopped() -> None:
-        stop = shutdown.asked() or Stopped()
-        tell_failure(shutdown.line(), "Stopped", stop.exit_code, as_json=as_json)
+        stop = shutdown.requested_stop() or Stopped()
+        report_failure(shutdown.stop_message(), "Stopped", stop.exit_code, as_json=as_json)
 
     interrupted = Stopped().exit_code  # typer's too, which says nothing
     code: Any = interrupted
-    with shutdown.listening(hard=True):
-        with suppress(KeyboardInterrupt), shutdown.last_words(say_stopped):
-            log.configure(told=() if as_json else TOLD)
+    with shutdown.handle_signals(force=True):
+        with suppress(KeyboardInterrupt), shutdown.before_forced_exit(say_stopped):
+            log.configure_logging(verbose_modules=() if as_json else TOLD)
             code = _answer(commands, name, as_json)
-        stop = shutdown.asked()
+        stop = shutdown.requested_stop()
         if stop is not None:
             say_stopped()
-            shutdown.finish(stop.exit_code)
+            shutdown.exit_after_stop(stop.exit_code)
     if code == interrupted:  # a KeyboardInterrupt that no signal of ours caused
-        code = tell_failure("stopped", "Stopped", interrupted, as_json=as_json)
+        code = report_failure("stopped", "Stopped", interrupted, as_json=as_json)
     sys.exit(code)
 
 
 def _answer(commands: typer.Typer, name: str, as_json: bool) -> Any:
     """Run the command; its exit code. For a program nothing but the answer is printed."""
     try:
-        with full_disk_is_one_line("the workspace"):
+        with explain_full_disk("the workspace"):
             return commands(prog_name=name, standalone_mode=not as_json)
     except SystemExit as ended:  # how typer gives its exit code to a user
         return ended.code
     except typer.Abort:
-        return tell_failure("stopped before an answer", "Stopped", 1, as_json=as_json)
+        return report_failure("stopped before an answer", "Stopped", 1, as_json=as_json)
     except MillError as error:
-        return tell_failure(str(error), type(error).__name__, error.exit_code, as_json=as_json)
+        return report_failure(str(error), type(error).__name__, error.exit_code, as_json=as_json)
     except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
-        return tell_failure(_usage(error), "UsageError", 2, as_json=as_json)
+        return report_failure(_usage(error), "UsageError", 2, as_json=as_json)
     except Exception as error:  # a bug, or what no stage foresaw: its traceback is for a report
-        if shutdown.asked() is not None:
+        if shutdown.requested_stop() is not None:
             return None  # a library made another error of the stop, which is told of
-        sys.stderr.write(log.mask(traceback.format_exc()))
-        kind = type(error).__name__
-        said = " ".join(str(error).split())
-        return tell_failure(f"{kind}: {said}" if said else kind, kind, 1, as_json=as_json)
+        sys.stderr.write(log.mask_secrets(traceback.format_exc()))
+        return report_failure(typed_error_line(error), type(error).__name__, 1, as_json=as_json)
 
 
 def _usage(error: typer.TyperException) -> str:
     """What was wrong with the words typed, in a line, and where the right ones stand."""
-    said = " ".join(error.format_message().split()).rstrip(".")
+    said = error_line(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{said}; see `{context.command_path if context else 'modelmill'} --help`"
 

@@ -31,11 +31,11 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Delete what nothing reaches: never a champion, its previous one, or what a run works on."""
-    from components.core.store.gc_plan import Keeping
+    from components.core.store.gc_plan import RetentionPolicy
     from flows.operations.retention.collect_garbage import collect, look
     from flows.operations.retention.gc_report import show
 
-    found, keeping = settings.load(), Keeping(keep_runs, keep_days)
+    found, keeping = settings.load_settings(), RetentionPolicy(keep_runs, keep_days)
     if dry_run:
         planned = look(found, keeping)
         value = {"deleted": False, **planned.as_json()}
@@ -63,7 +63,7 @@ def doctor(
     """What is wrong with machine and workspace, and the command that mends it; 1 if broken."""
     from flows.operations.doctor.diagnosis import examine
 
-    diagnosis = examine(settings.load(), deep=deep, mend=mend)
+    diagnosis = examine(settings.load_settings(), deep=deep, mend=mend)
     emit(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 

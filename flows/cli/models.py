@@ -31,11 +31,11 @@ Why = Annotated[
 @app.command()
 def models(as_json: Json = False) -> None:
     """Model versions with their aliases and gates."""
-    from components.publish.promotion.promotion_record import recover
+    from components.publish.promotion.promotion_record import recover_promotion
     from flows.cli.show_workspace import model_versions
 
-    found = settings.load()
-    recover(found, wait=False)
+    found = settings.load_settings()
+    recover_promotion(found, wait=False)
     answer = model_versions(found)
     emit(as_json, answer.value, answer.show)
 
@@ -50,10 +50,10 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion: alias, Bento tag and running endpoint, or none of them."""
-    from components.publish.promotion.manual_promotion import parse_named, promote_by_hand
+    from components.publish.promotion.manual_promotion import parse_named, promote_manually
 
     model, number = parse_named(version)
-    moved = promote_by_hand(settings.load(), model, number, why=why, force=force)
+    moved = promote_manually(settings.load_settings(), model, number, why=why, force=force)
     emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
 
 
@@ -68,9 +68,9 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Put a former champion back; it is served when this is done."""
-    from components.publish.promotion.manual_promotion import rollback as put_back
+    from components.publish.promotion.manual_promotion import roll_back_champion as put_back
 
-    moved = put_back(settings.load(), name, to, why=why)
+    moved = put_back(settings.load_settings(), name, to, why=why)
     emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
 
 
@@ -85,23 +85,23 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Say yes or no to a version that waits for a person."""
-    from components.publish.promotion.approvals import decide, pending_of
+    from components.publish.promotion.approvals import find_pending, record_decision
     from components.publish.promotion.manual_promotion import parse_named
     from flows.cli.show_workspace import approvals_waiting
-    from flows.runner.prefect.prefect_approvals import what_follows
+    from flows.runner.prefect.prefect_approvals import describe_follow_up
 
-    found = settings.load()
+    found = settings.load_settings()
     if version is None:
         answer = approvals_waiting(found)
         emit(as_json, answer.value, answer.show)
         return
-    pending = pending_of(found, *parse_named(version))
+    pending = find_pending(found, *parse_named(version))
     if yes is None:
         raise ConfigError(f"{version}: say --yes or --no")
-    decision = decide(found, pending, yes, who, why)
+    decision = record_decision(found, pending, yes, who, why)
     said = "approved" if decision.yes else "rejected"
     told: dict[str, Any] = {"version": version, "decision": said, "who": decision.who}
-    following = what_follows(found, pending, decision.yes)
+    following = describe_follow_up(found, pending, decision.yes)
     line = "; ".join(part for part in (f"{version} {said} by {decision.who}", following) if part)
     emit(
         as_json,
@@ -121,7 +121,7 @@ def audit(
     """Who changed what is served, when and why; every look checks the chain of hashes."""
     from flows.cli.show_workspace import show_audit_log
 
-    answer = show_audit_log(settings.load(), verify=verify, head=head)
+    answer = show_audit_log(settings.load_settings(), verify=verify, head=head)
     emit(as_json, answer.value, answer.show)
 
 
@@ -134,7 +134,7 @@ def dossier(
     """One offline HTML file that tells all there is to know of a version."""
     from flows.cli.show_workspace import write_dossier
 
-    answer = write_dossier(settings.load(), model, output)
+    answer = write_dossier(settings.load_settings(), model, output)
     emit(as_json, answer.value, answer.show)
 
 

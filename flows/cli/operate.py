@@ -42,9 +42,9 @@ def up(
             sys.stdout.flush()  # whoever reads it does not wait for the end of `up`
 
     if detach:
-        tell(up_detached(settings.load(), wish, console))
+        tell(up_detached(settings.load_settings(), wish, console))
     else:
-        stop = run_up(settings.load(), wish, console, tell)
+        stop = run_up(settings.load_settings(), wish, console, tell)
         if stop is not None:
             raise typer.Exit(stop.exit_code)
 
@@ -54,7 +54,7 @@ def down(as_json: Json = False) -> None:
     """End what `up` started."""
     from flows.operations.up.run_platform import down as run_down
 
-    count = run_down(settings.load())
+    count = run_down(settings.load_settings())
     said = f"ended {count} processes" if count else "nothing runs"
     emit(as_json, {"ended": count}, lambda console: console.print(said))
 
@@ -64,5 +64,5 @@ def status(as_json: Json = False) -> None:
     """What runs, since when, and with how much memory; the newest runs; the champion."""
     from flows.operations.up.platform_status import status as look
 
-    answer = look(settings.load())
+    answer = look(settings.load_settings())
     emit(as_json, answer.value, answer.show)

@@ -32,20 +32,20 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the chain: what the store holds is taken from there, the rest is made."""
-    from flows.runner.run_pipeline import RunOptions, run_text
+    from flows.runner.run_pipeline import RunOptions, run_target
 
     console = Console(stderr=as_json)
     options = RunOptions(target=target, sets=set_ or [], until=until, refresh=refresh, plain=plain)
-    outcome = run_text(settings.load(), options, console)
+    outcome = run_target(settings.load_settings(), options, console)
     emit(as_json, outcome.as_json(), outcome.show)
 
 
 @app.command()
 def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
     """What a run would do, and why; runs nothing."""
-    from flows.runner.run_pipeline import plan_text
+    from flows.runner.run_pipeline import plan_target
 
-    planned = plan_text(settings.load(), target, set_ or [])
+    planned = plan_target(settings.load_settings(), target, set_ or [])
     emit(as_json, planned.as_json(), planned.show)
 
 
@@ -62,7 +62,7 @@ def autopilot(
     """What shape, batch and rates a budget is best spent on here, and why; trains nothing."""
     from flows.cli.show_autopilot import advise
 
-    advice = advise(settings.load(), target, set_ or [], tokens, seconds)
+    advice = advise(settings.load_settings(), target, set_ or [], tokens, seconds)
     emit(as_json, advice.as_json(), advice.show)
 
 
@@ -74,14 +74,14 @@ class _StageHelp(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
-        from flows.pipelines.stage_roles import catalogue
+        from flows.pipelines.stage_roles import list_stages
 
         super().format_help(ctx, formatter)
-        stages = catalogue()
+        stages = list_stages()
         named = [word for word in ctx.meta.get(_WORDS, ()) if word in stages]
         typer.echo("Inputs, ROLE by ROLE:\n")
         for name in named or stages:
-            typer.echo(f"  {name}: {stages[name].named or 'no input'}")
+            typer.echo(f"  {name}: {stages[name].listing or 'no input'}")
 
 
 @app.command(cls=_StageHelp)
@@ -111,7 +111,9 @@ def stage(
     from flows.pipelines.run_stage import run_stage
 
     shown = None if as_json else Console(stderr=True)
-    result = run_stage(settings.load(), name, input_ or [], output, set_ or [], preset, shown)
+    result = run_stage(
+        settings.load_settings(), name, input_ or [], output, set_ or [], preset, shown
+    )
     emit(as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}"))
 
 
@@ -134,7 +136,7 @@ def init(
 @app.command()
 def schema(as_json: Json = False) -> None:
     """JSON Schema of a run's YAML, for editors."""
-    from flows.configs.run_file import file_schema
+    from flows.configs.run_file import run_file_schema
 
-    value = file_schema()
+    value = run_file_schema()
     emit(as_json, value, lambda console: console.print_json(data=value))

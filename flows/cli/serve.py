@@ -25,4 +25,4 @@ def serve(
     """Serve a model: an endpoint for the `openai` client."""
     from serving.serve_model import serve_forever
 
-    serve_forever(settings.load(), model, host=host, port=port, as_json=as_json)
+    serve_forever(settings.load_settings(), model, host=host, port=port, as_json=as_json)

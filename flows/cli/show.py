@@ -20,6 +20,6 @@ def show(
     """Runs, artifacts and models; or one of them in full."""
     from flows.cli.show_workspace import describe, overview
 
-    found = settings.load()
+    found = settings.load_settings()
     answer = overview(found) if what is None else describe(found, what)
     emit(as_json, answer.value, answer.show)

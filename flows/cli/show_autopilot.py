@@ -14,11 +14,16 @@ from components.core.settings import Settings
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.text.token_arrays import open_split
-from components.train.autopilot.apply_choices import budget_of, fixed_fields
-from components.train.autopilot.compute_optimal import Choices, Corpus, choose, shown
+from components.train.autopilot.apply_choices import fixed_fields, planning_budget
+from components.train.autopilot.compute_optimal import (
+    AutopilotChoices,
+    CorpusSize,
+    choose_fields,
+    format_value,
+)
 from components.train.autopilot.throughput_probe import probe_machine
+from flows.configs.target_config import read_target
 from flows.runner.progress_display import rows_table
-from flows.runner.run_pipeline import read_target
 
 COLUMNS = ("field", "value", "reason")
 
@@ -27,13 +32,13 @@ COLUMNS = ("field", "value", "reason")
 class Advice:
     """Choices for a run, and what they rest on."""
 
-    corpus: Corpus
+    corpus: CorpusSize
     rates: Sequence[tuple[int, float]]
-    choices: Choices
+    choices: AutopilotChoices
 
     def as_json(self) -> dict[str, Any]:
         made = [
-            {"field": one.field, "value": shown(one.value), "reason": one.reason}
+            {"field": one.field, "value": format_value(one.value), "reason": one.reason}
             for one in self.choices.made
         ]
         rates = [{"parameters": size, "tokens_per_second": rate} for size, rate in self.rates]
@@ -45,7 +50,7 @@ class Advice:
         }
 
     def show(self, console: Console) -> None:
-        rows = [(one.field, shown(one.value), one.reason) for one in self.choices.made]
+        rows = [(one.field, format_value(one.value), one.reason) for one in self.choices.made]
         console.print(rows_table(COLUMNS, rows))
         probed = ", ".join(f"{size / 1e6:.1f} M {rate:,.0f}/s" for size, rate in self.rates)
         console.print(f"measured here: {probed}; {self.choices.epochs:.2f} epochs", highlight=False)
@@ -69,16 +74,18 @@ def advise(
         spent = config.counted_steps * config.step_operations
         over |= {"flops": spent, "steps": None, "tokens": None}
     given = config.model_copy(update=over)
-    budget = budget_of(given)
-    corpus = Corpus(tokens or _packed(settings), config.shape.vocabulary, config.positions)
+    budget = planning_budget(given)
+    corpus = CorpusSize(
+        tokens or _packed(settings), config.shape.vocabulary, config.sequence_length
+    )
     probe = probe_machine(corpus, config.precision, seconds)
-    return Advice(corpus, probe.rates, choose(corpus, budget, probe, fixed_fields(given)))
+    return Advice(corpus, probe.rates, choose_fields(corpus, budget, probe, fixed_fields(given)))
 
 
 def _packed(settings: Settings) -> int:
     """Training tokens of the newest artifact that holds any."""
     store = Store(settings.store)
-    manifests = store.sealed() if settings.store.is_dir() else []
+    manifests = store.sealed_manifests() if settings.store.is_dir() else []
     for manifest in reversed(manifests):
         if manifest["format"] == Tokens.format:
             artifact = Tokens.model_validate(manifest["artifact"])

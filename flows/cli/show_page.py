@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from components.collect.scrape import NO_DATE
+from components.collect.scrape_config import FILES_DATE
 from flows.runner.progress_display import rows_table
 
 SHORT = 12
@@ -54,7 +54,7 @@ def _kept(row: dict[str, Any]) -> str:
 
 
 def _crawl(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:
-    files = crawl["as_of"] == NO_DATE
+    files = crawl["as_of"] == FILES_DATE
     answered = "read from a file" if files else "answered {status}"
     lines = [
         f"  {row['reason'] or _kept(row)}: "

@@ -7,13 +7,18 @@ from typing import Any
 
 from rich.console import Console
 
-from components.collect.web.urls import normalise
+from components.collect.web.urls import normalise_url
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.lineage.known_addresses import file_at, known_addresses, one_of, spelled
-from components.lineage.trace import LARGEST, trace_model, trace_page
+from components.lineage.known_addresses import (
+    file_address,
+    known_addresses,
+    match_spellings,
+    resolve_address,
+)
+from components.lineage.trace import MOST_LISTED, trace_model, trace_page
 from components.publish.promotion.next_commands import MAKES_ONE
-from components.publish.registry.model_registry import CHAMPION, Entry, entries
+from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
 from flows.cli.show_page import SHORT, say, show_page, standing
 from flows.cli.show_workspace import Answer
 from flows.runner.progress_display import rows_table
@@ -28,7 +33,7 @@ def trace(settings: Settings, what: str) -> Answer:
     Raises:
         ConfigError: nothing is named so.
     """
-    found = entries(settings)
+    found = list_versions(settings)
     page = None if _is_model(what, found) else _page(settings, what)
     if page is not None:
         value = trace_page(settings, page)
@@ -37,7 +42,7 @@ def trace(settings: Settings, what: str) -> Answer:
     return Answer(value, lambda console: _show_model(console, value))
 
 
-def _is_model(what: str, found: list[Entry]) -> bool:
+def _is_model(what: str, found: list[RegisteredVersion]) -> bool:
     named = _MODEL.fullmatch(what)
     return named is not None and named[1] in {entry.model for entry in found}
 
@@ -50,20 +55,20 @@ def _page(settings: Settings, what: str) -> str | None:
     if _DOCUMENT.fullmatch(what) or what.startswith("file:"):
         return what
     if "://" in what:
-        url = normalise(what)
+        url = normalise_url(what)
         if url is None:
             raise ConfigError(f"{what}: not an address (https://site.example/page)")
         return url
     known = known_addresses(settings)
-    path = file_at(what, known)
+    path = file_address(what, known)
     if path is not None:
         return path
-    if spelled(what, known) or "/" in what or "." in what:
-        return one_of(what, known)
+    if match_spellings(what, known) or "/" in what or "." in what:
+        return resolve_address(what, known)
     return None
 
 
-def choose(found: list[Entry], what: str) -> Entry:
+def choose(found: list[RegisteredVersion], what: str) -> RegisteredVersion:
     """The version that MODEL/VERSION or MODEL@ALIAS names; of MODEL the champion, else the newest.
 
     Raises:
@@ -125,7 +130,7 @@ def _show_sources(console: Console, sources: dict[str, Any]) -> None:
     )
     hosts = [
         (f"{100 * one['share']:.2f} %", f"{one['tokens']:,}", f"{one['pages']:,}", one["host"])
-        for one in sources["hosts"][:LARGEST]
+        for one in sources["hosts"][:MOST_LISTED]
     ]
     console.print(rows_table(("share", "tokens", "pages", "host"), hosts))
     pages = [

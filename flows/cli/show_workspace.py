@@ -15,10 +15,10 @@ from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store.store import Store
 from components.publish.promotion import audit_log
-from components.publish.promotion.approvals import waiting
-from components.publish.promotion.promote import list_versions
+from components.publish.promotion.approvals import list_pending
+from components.publish.promotion.promote import describe_versions
 from components.publish.registry.model_registry import CHAMPION
-from flows.runner.progress_display import duration, gates_table, quantity, rows_table
+from flows.runner.progress_display import format_duration, format_quantity, gates_table, rows_table
 from flows.runner.run_records import read_records
 from flows.runner.sample_answers import answers_of_run
 
@@ -37,8 +37,8 @@ class Answer:
 def overview(settings: Settings) -> Answer:
     """Runs, sealed artifacts and models."""
     runs = read_records(settings.runs)
-    artifacts = [_artifact_line(manifest) for manifest in Store(settings.store).sealed()]
-    versions = list_versions(settings)
+    artifacts = [_artifact_line(manifest) for manifest in Store(settings.store).sealed_manifests()]
+    versions = describe_versions(settings)
 
     def show(console: Console) -> None:
         if not runs:
@@ -68,7 +68,7 @@ def overview(settings: Settings) -> Answer:
 
 def model_versions(settings: Settings) -> Answer:
     """Registered versions with their aliases and, of each that was judged, its gates."""
-    versions = list_versions(settings)
+    versions = describe_versions(settings)
 
     def show(console: Console) -> None:
         _show_versions(console, versions)
@@ -86,7 +86,7 @@ def model_versions(settings: Settings) -> Answer:
 
 def approvals_waiting(settings: Settings) -> Answer:
     """Versions whose gates have passed and that wait for a person."""
-    found = waiting(settings)
+    found = list_pending(settings)
 
     def show(console: Console) -> None:
         if not found:
@@ -109,13 +109,13 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
     Raises:
         DataError: it is broken, or ``head`` is in no entry; names where.
     """
-    entries = audit_log.read(settings)
+    entries = audit_log.read_entries(settings)
     newest = entries[-1].sha256 if entries else ""
     if head and head not in {entry.sha256 for entry in entries}:
         raise DataError(
             f"no entry has the sha256 {head}: this is another log than the one it was in"
         )
-    served = any(CHAMPION in version["aliases"] for version in list_versions(settings))
+    served = any(CHAMPION in version["aliases"] for version in describe_versions(settings))
     value: dict[str, Any] = {
         "entries": len(entries),
         "whole": True,
@@ -136,7 +136,7 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
     return Answer(value, show)
 
 
-def _told(entry: audit_log.Entry) -> str:
+def _told(entry: audit_log.AuditEntry) -> str:
     """The facts in a line: what is about which version first, what is for machines left out.
 
     Whose word it was is told where that is another than whose process wrote the entry.
@@ -160,9 +160,9 @@ def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer
     Raises:
         ConfigError: there is no such version, or ``output`` cannot be written.
     """
-    from components.publish.dossier.write_dossier import dossier_of
+    from components.publish.dossier.write_dossier import ensure_dossier
 
-    path, changed = dossier_of(settings, model)
+    path, changed = ensure_dossier(settings, model)
     if output is not None:
         try:
             shutil.copyfile(path, output)
@@ -186,7 +186,7 @@ def describe(settings: Settings, what: str) -> Answer:
         return _describe_run(settings, runs[0])
     found = [
         manifest
-        for manifest in Store(settings.store).sealed()
+        for manifest in Store(settings.store).sealed_manifests()
         if _key(manifest).startswith(what) or manifest["artifact"]["digest"].startswith(what)
     ]
     if len(found) != 1:
@@ -208,8 +208,8 @@ def _artifact_line(manifest: dict[str, Any]) -> dict[str, Any]:
         "component": manifest["component"].rpartition(".")[2],
         "format": manifest["format"],
         "digest": manifest["artifact"]["digest"],
-        "size": quantity(float(sum(manifest["files"].values()))) + "B",
-        "made in": duration(manifest["artifact"]["stats"].get("seconds", 0.0)),
+        "size": format_quantity(float(sum(manifest["files"].values()))) + "B",
+        "made in": format_duration(manifest["artifact"]["stats"].get("seconds", 0.0)),
         "stats": manifest["artifact"]["stats"],
     }
 

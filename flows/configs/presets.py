@@ -8,7 +8,7 @@ from components.align.ppo_config import PPOConfig
 from components.align.preferences import PreferencesConfig
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig
-from components.collect.scrape import ScrapeConfig
+from components.collect.scrape_config import ScrapeConfig
 from components.evaluate.bits_per_byte import LossConfig
 from components.evaluate.compare_policies import CompareConfig
 from components.evaluate.exact_facts import FactsConfig
@@ -94,7 +94,7 @@ def small() -> TextRun:
         extract=ExtractConfig(shards=64),
         tokenizer=TokenizerConfig(vocabulary=16384),
         pretrain=PretrainConfig(
-            shape=shape, minutes=480, positions=1024, short_positions=512, batch=65536
+            shape=shape, minutes=480, sequence_length=1024, short_sequence_length=512, batch=65536
         ),
         sft=FinetuneConfig(minutes=20),
         ppo=PPOConfig(iterations=100),

@@ -1,4 +1,4 @@
-"""What a run costs: a price list in the run's config, and seconds times it."""
+"""Price list in a run's config, for the cost of its seconds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,30 @@ from components.core.config.stage_config import StageConfig
 
 
 class Prices(StageConfig):
-    """``prices: {currency: EUR, machine_hour: 0.40, gpu_hour: 2.10, gpus: 1, watts: 350, ...}``."""
+    """Prices of the machine: ``prices: {currency: EUR, machine_hour: 0.40, watts: 350, ...}``."""
 
-    currency: str = Field(default="EUR", min_length=1, max_length=8, description="shown as given")
+    currency: str = Field(
+        default="EUR",
+        min_length=1,
+        max_length=8,
+        description="symbol or code of the currency, shown as given",
+    )
     machine_hour: float = Field(default=0.0, ge=0, description="price of the machine an hour")
     gpu_hour: float = Field(default=0.0, ge=0, description="price of one GPU an hour")
     gpus: int = Field(default=0, ge=0, le=100_000, description="GPUs held for the whole run")
-    watts: float = Field(default=0.0, ge=0, description="what the machine draws under load")
-    kilowatt_hour: float = Field(default=0.0, ge=0, description="price of electricity")
+    watts: float = Field(
+        default=0.0, ge=0, description="electric power of the machine under load, in watts"
+    )
+    kilowatt_hour: float = Field(
+        default=0.0, ge=0, description="price of a kilowatt hour of electricity"
+    )
 
     @property
-    def hour(self) -> float:
-        """One hour of a run, in ``currency``."""
+    def per_hour(self) -> float:
+        """Price of one hour of a run, in ``currency``."""
         energy = self.watts / 1000 * self.kilowatt_hour
         return self.machine_hour + self.gpus * self.gpu_hour + energy
 
-    def of(self, seconds: float) -> float:
-        """``seconds`` of a run, in ``currency``."""
-        return self.hour * seconds / 3600
+    def cost_of(self, seconds: float) -> float:
+        """Price of ``seconds`` of a run, in ``currency``."""
+        return self.per_hour * seconds / 3600

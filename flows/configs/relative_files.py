@@ -1,5 +1,5 @@
-"""Where a run's own files are looked for: relative globs start from the folder of the YAML file
-that gives them, those of ``--set`` from the folder the command is typed in.
+"""Base folder of relative file globs: that of the YAML file which gives them, for ``--set`` the
+working directory.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from components.collect.local_files import GlobError, find_files
-from components.core.config.config_errors import Location, Source
+from components.core.config.config_errors import ConfigSource, Location
 from components.core.config.stage_config import parse_assignment
 from components.core.errors import ConfigError
 from flows.configs.text_run import TextRun
 
-_FIELD: Location = ("scrape", "files")
+_FILES_FIELD: Location = ("scrape", "files")
 
 
-def with_own_files(
+def resolve_file_globs(
     run: TextRun,
     sets: Sequence[str],
     *,
@@ -25,15 +25,22 @@ def with_own_files(
     values: Mapping[str, Any] | None = None,
     lines: Mapping[Location, int] | None = None,
 ) -> TextRun:
-    """``run`` with the folder that its globs start from, each of them tried.
+    """Set the folder that a run's file globs start from, and try each glob.
+
+    Args:
+        run: config of the run.
+        sets: assignments of ``--set``.
+        file: the YAML file; None for a preset.
+        values: content of the file.
+        lines: line of each field in the file.
 
     Raises:
-        ConfigError: a glob gives no readable file; names file, line and field.
+        ConfigError: a glob matches no readable file; names file, line and field.
     """
     if run.scrape.source != "files":
         return run
     from_file = file is not None and _gives_files(values or {})
-    if from_file and not any(_gives_files(parse_assignment(given)) for given in sets):
+    if from_file and not any(_gives_files(parse_assignment(s)) for s in sets):
         assert file is not None
         folder = str(file.absolute().parent)
         scrape = run.scrape.model_copy(update={"folder": run.scrape.folder or folder})
@@ -41,8 +48,10 @@ def with_own_files(
     try:
         find_files(run.scrape.files, run.scrape.folder)
     except GlobError as error:
-        at = (*_FIELD, error.index)
-        raise ConfigError(Source(file, lines, sets).tell({at: error.what})) from error
+        at = (*_FILES_FIELD, error.index)
+        raise ConfigError(
+            ConfigSource(file, lines, sets).format_problems({at: error.problem})
+        ) from error
     return run
 
 

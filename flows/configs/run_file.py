@@ -1,4 +1,4 @@
-"""A run's YAML file: its JSON Schema for editors, and a commented one to begin with."""
+"""YAML file of a run: its JSON Schema for editors, and a commented file to begin with."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from flows.configs.presets import PRESETS
 from flows.configs.prices import Prices
 from flows.configs.text_run import TextRun
 
-PRESET = "tiny"
-"""What a new file lies over."""
+BASE_PRESET = "tiny"
+"""Preset below a new file."""
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "scrape",
@@ -43,10 +43,14 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("currency", "machine_hour", "gpu_hour", "gpus", "watts", "kilowatt_hour"),
     ),
 )
-"""Fields that a first run is likely to change; all of them stand in the schema."""
-SHOWN = {"quality": ("min_words",), "language": ("allowed", "min_share"), "pii": ("email", "phone")}
-"""Of groups inside a section, the fields that are shown."""
-HEAD = """\
+"""(section, title, fields) that a first run is likely to change; the schema has all fields."""
+SHOWN_IN_GROUPS = {
+    "quality": ("min_words",),
+    "language": ("allowed", "min_share"),
+    "pii": ("email", "phone"),
+}
+"""Fields that are shown of the groups inside a section."""
+HEADER = """\
 # A run over your own pages. A line that begins with `#` and a field shows what holds anyway: take
 # the `#` away (of the line of its group too) to change it. `modelmill schema` has every field.
 #
@@ -58,10 +62,13 @@ name: my-pages  # {description}
 """
 
 
-def file_schema() -> dict[str, Any]:
-    """JSON Schema of a file: the run's, the preset below it, and a place for anchors."""
+def run_file_schema() -> dict[str, Any]:
+    """JSON Schema of a run file: the run's fields, ``preset``, and ``x-`` keys for anchors."""
     schema = TextRun.model_json_schema()
-    preset = {"enum": list(PRESETS), "description": "what holds where the file says nothing"}
+    preset = {
+        "enum": list(PRESETS),
+        "description": "preset whose values hold for every field not given here",
+    }
     return {
         **schema,
         "properties": {"preset": preset, **schema["properties"]},
@@ -80,21 +87,21 @@ def write_run_file(path: Path) -> None:
         raise ConfigError(f"{path}: name it .yaml, as a run's file is")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(commented_file(path.name))
+            file.write(commented_run_file(path.name))
     except FileExistsError as error:
-        told = "is there already and stays as it is; name another: `modelmill init OTHER.yaml`"
-        raise ConfigError(f"{path}: {told}") from error
+        problem = "exists already and is left unchanged; name another: `modelmill init OTHER.yaml`"
+        raise ConfigError(f"{path}: {problem}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def commented_file(name: str) -> str:
-    """The text of a file that changes nothing but the run's name."""
+def commented_run_file(name: str) -> str:
+    """Text of a run file that changes nothing but the run's name."""
     description = TextRun.model_fields["name"].description
-    head = HEAD.format(
-        name=name, preset=PRESET, presets=", ".join(PRESETS), description=description
+    head = HEADER.format(
+        name=name, preset=BASE_PRESET, presets=", ".join(PRESETS), description=description
     )
-    run = PRESETS[PRESET]()
+    run = PRESETS[BASE_PRESET]()
     lines: list[str] = []
     for stage, title, fields in SECTIONS:
         config = getattr(run, stage) or Prices()  # the one group that no preset has
@@ -109,7 +116,7 @@ def _fields(config: BaseModel, names: tuple[str, ...], depth: int) -> Iterator[s
         description = type(config).model_fields[name].description
         if isinstance(value, BaseModel):
             yield f"#{indent}{name}:  # {description}"
-            yield from _fields(value, SHOWN[name], depth + 1)
+            yield from _fields(value, SHOWN_IN_GROUPS[name], depth + 1)
         else:
             shown = json.dumps(values[name], ensure_ascii=False)
             yield f"#{indent}{name}: {shown}  # {description}"

@@ -9,25 +9,34 @@ from pydantic import Field, model_validator
 
 from components.align.ppo_config import PPOConfig
 from components.align.preferences import PreferencesConfig
-from components.align.reward_model import RewardConfig
+from components.align.train_reward import RewardConfig
+from components.clean.boilerplate.rule import BoilerplateRule
 from components.clean.boilerplate.score import BoilerplateConfig
 from components.clean.boilerplate.train_classifier import ClassifierConfig
+from components.clean.contamination.rule import ContaminationRule
 from components.clean.contamination.score import ContaminationConfig
+from components.clean.duplicates.rule import DuplicateRule
 from components.clean.duplicates.score import DuplicatesConfig
+from components.clean.language.rule import LanguageRule
 from components.clean.language.score import LanguageConfig
 from components.clean.language.train_languages import LanguageModelConfig
+from components.clean.licence.rule import LicenceRule
 from components.clean.licence.score import LicenceConfig
 from components.clean.passages.score import PassagesConfig
+from components.clean.pii.rule import PiiRule
 from components.clean.pii.score import PiiConfig
+from components.clean.quality.rule import QualityRule
 from components.clean.quality.score import QualityConfig
-from components.clean.quality_classifier.score import JudgedConfig
-from components.clean.quality_classifier.train_judge import JudgeConfig
+from components.clean.quality_classifier.rule import ExampleQualityRule, ToxicityRule
+from components.clean.quality_classifier.score import QualityClassifierScoreConfig
+from components.clean.quality_classifier.train_quality_classifier import QualityClassifierConfig
 from components.clean.select import SelectConfig
+from components.clean.site_lines.rule import SiteLineRule
 from components.clean.site_lines.score import SiteLinesConfig
 from components.collect.extract import ExtractConfig
-from components.collect.scrape import ScrapeConfig
+from components.collect.scrape_config import ScrapeConfig
 from components.core.config.stage_config import StageConfig
-from components.core.settings import checkout
+from components.core.settings import find_checkout
 from components.evaluate.bits_per_byte import LossConfig
 from components.evaluate.compare_policies import CompareConfig
 from components.evaluate.exact_facts import FactsConfig
@@ -60,9 +69,34 @@ from serving.bento.build_bento import PackageConfig
 from serving.smoke_test import SmokeConfig
 
 
-def house_suite() -> SuiteConfig:
+def default_suite() -> SuiteConfig:
     """The suite of this checkout; loaded into the config, so that an edit runs the check again."""
-    return load_suite(checkout(Path(__file__).parent) / "data" / "expectations" / "corpus.yaml")
+    return load_suite(
+        find_checkout(Path(__file__).parent) / "data" / "expectations" / "corpus.yaml"
+    )
+
+
+class TextSelectConfig(SelectConfig):
+    """Every threshold of the corpus, a field a rule: the order is that of the ledger."""
+
+    language: LanguageRule = Field(default=LanguageRule(), description="languages that stay")
+    quality: QualityRule = Field(default=QualityRule(), description="bounds on statistics")
+    boilerplate: BoilerplateRule = Field(default=BoilerplateRule(), description="menus, footers")
+    judged_quality: ExampleQualityRule = Field(
+        default=ExampleQualityRule(), description="what examples of good documents taught"
+    )
+    toxicity: ToxicityRule = Field(
+        default=ToxicityRule(), description="what examples of toxic documents taught"
+    )
+    contamination: ContaminationRule = Field(
+        default=ContaminationRule(), description="evaluation items that a page may hold"
+    )
+    licence: LicenceRule = Field(default=LicenceRule(), description="licences that stay")
+    pii: PiiRule = Field(default=PiiRule(), description="personal data and secrets")
+    duplicates: DuplicateRule = Field(default=DuplicateRule(), description="copies of a kept page")
+    site_lines: SiteLineRule = Field(
+        default=SiteLineRule(), description="lines of a site's own frame, which are cut"
+    )
 
 
 class TextRun(StageConfig):
@@ -76,13 +110,13 @@ class TextRun(StageConfig):
     scrape: ScrapeConfig = ScrapeConfig()
     extract: ExtractConfig = ExtractConfig()
     classifier: ClassifierConfig = ClassifierConfig()
-    quality_judge: JudgeConfig = JudgeConfig()
-    toxicity_judge: JudgeConfig = JudgeConfig(about="toxicity")
+    quality_judge: QualityClassifierConfig = QualityClassifierConfig()
+    toxicity_judge: QualityClassifierConfig = QualityClassifierConfig(about="toxicity")
     language_model: LanguageModelConfig = LanguageModelConfig()
     language: LanguageConfig = LanguageConfig()
     quality: QualityConfig = QualityConfig()
-    judged_quality: JudgedConfig = JudgedConfig()
-    toxicity: JudgedConfig = JudgedConfig()
+    judged_quality: QualityClassifierScoreConfig = QualityClassifierScoreConfig()
+    toxicity: QualityClassifierScoreConfig = QualityClassifierScoreConfig()
     pii: PiiConfig = PiiConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     passages: PassagesConfig = PassagesConfig()
@@ -90,8 +124,8 @@ class TextRun(StageConfig):
     site_lines: SiteLinesConfig = SiteLinesConfig()
     contamination: ContaminationConfig = ContaminationConfig()
     licence: LicenceConfig = LicenceConfig()
-    select: SelectConfig = SelectConfig()
-    check: SuiteConfig = Field(default_factory=house_suite)
+    select: TextSelectConfig = TextSelectConfig()
+    check: SuiteConfig = Field(default_factory=default_suite)
     change: ChangeConfig = ChangeConfig()
     dataset: DatasetConfig = DatasetConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -135,19 +169,19 @@ class TextRun(StageConfig):
         return self
 
     @property
-    def exported(self) -> HfConfig:
+    def resolved_hf(self) -> HfConfig:
         """The export's config; a folder without a temperature of its own has the endpoint's."""
         own = self.hf.temperature
         served = self.package.limits.temperature
         return self.hf.model_copy(update={"temperature": served if own is None else own})
 
     @property
-    def registered(self) -> RegisterConfig:
+    def resolved_registry(self) -> RegisterConfig:
         """The registry's config; a model without a name of its own is named after its run."""
         return self.registry.model_copy(update={"name": self.registry.name or self.name})
 
     @property
-    def checked(self) -> SuiteConfig:
+    def resolved_check(self) -> SuiteConfig:
         """The suite, with the number of pages that a gate will ask for: too few are refused before
         a model is trained on them.
         """
@@ -167,14 +201,16 @@ class TextRun(StageConfig):
         return self.check.model_copy(update={"expectations": expectations})
 
     @property
-    def priced(self) -> DossierConfig:
+    def resolved_dossier(self) -> DossierConfig:
         """The dossier's config with the run's prices in it."""
         if self.prices is None:
             return self.dossier
-        told = {"hour": self.prices.hour, "currency": self.prices.currency}
+        told = {"hour": self.prices.per_hour, "currency": self.prices.currency}
         return self.dossier.model_copy(update=told)
 
     @property
-    def compared(self) -> ChangeConfig:
+    def resolved_change(self) -> ChangeConfig:
         """The change check's config; it looks at the versions that this run registers."""
-        return self.change.model_copy(update={"model": self.change.model or self.registered.name})
+        return self.change.model_copy(
+            update={"model": self.change.model or self.resolved_registry.name}
+        )

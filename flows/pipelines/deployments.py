@@ -1,8 +1,8 @@
-"""Entry points of the deployments in ``prefect.yaml``: the chain on a schedule, and from a form.
+"""Entry points of the deployments in ``prefect.yaml``: a run on a schedule, and from a form.
 
 A worker's flow run is the run: its steps are the task runs of that one. Parameters are small, so
 that ``prefect.yaml`` and the UI can hold them; a wrong one is refused by the schema that Prefect
-makes of these signatures, else by one line.
+derives from these signatures, or by one error line.
 
     prefect --no-prompt deploy --all
     prefect worker start --pool modelmill --type process
@@ -26,8 +26,9 @@ from rich.console import Console
 from components.core import settings
 from components.core.errors import MillError
 from components.core.process import shutdown
-from flows.runner.prefect.prefect_runner import cancelled, refused
-from flows.runner.run_pipeline import Outcome, RunOptions, run_text
+from flows.runner.prefect.prefect_runner import cancelled_state, failed_state
+from flows.runner.run_outcome import RunOutcome
+from flows.runner.run_pipeline import RunOptions, run_target
 
 Preset = Literal["nano", "tiny", "small"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -54,7 +55,9 @@ def scheduled(
         set: Further fields, each as field=value, such as select.quality.min_words=80.
     """
     sets = [f"change.least_change={least_change}", *set]
-    return _run(RunOptions(target, sets, refresh=True, within=True, as_of=_date()))
+    return _run(
+        RunOptions(target, sets, refresh=True, inside_flow_run=True, as_of=_scheduled_time())
+    )
 
 
 @flow(name="text-form", log_prints=False, persist_result=False)
@@ -97,53 +100,53 @@ def on_demand(
     }
     options = RunOptions(
         target=yaml or preset,
-        sets=[*assignments(fields), *set],
+        sets=[*form_assignments(fields), *set],
         until=until or None,
         refresh=crawl_again,
-        within=True,
-        as_of=_date(),
+        inside_flow_run=True,
+        as_of=_scheduled_time(),
     )
     return _run(options)
 
 
-def assignments(fields: Mapping[str, Any]) -> list[str]:
-    """What a form was given, as ``field=value``; what was left empty (None) is not among it."""
-    given = {field: value for field, value in fields.items() if value is not None}
-    sets = [f"{field}={json.dumps(value)}" for field, value in given.items()]
-    # A preset that counts steps would not look at minutes.
-    budgets = [field.removesuffix(".minutes") for field in given if field.endswith(".minutes")]
+def form_assignments(fields: Mapping[str, Any]) -> list[str]:
+    """Assignments ``field=value`` of a form's fields, without those left empty (None)."""
+    filled = {field: value for field, value in fields.items() if value is not None}
+    sets = [f"{field}={json.dumps(value)}" for field, value in filled.items()]
+    # A preset that counts steps would ignore minutes.
+    budgets = [field.removesuffix(".minutes") for field in filled if field.endswith(".minutes")]
     return sets + [f"{stage}.steps=null" for stage in budgets]
 
 
 def _run(options: RunOptions) -> State[str]:
-    """The chain within this flow run; how it ended, as its state: Cancelled where it was stopped.
+    """Run the pipeline within this flow run and return its final state.
 
-    Its console is silent: Prefect's own log has a line for each step.
+    The console is silent: Prefect's own log has a line for each step.
     """
     try:
-        with shutdown.listening(hard=True):
-            outcome = run_text(settings.load(), options, Console(quiet=True))
+        with shutdown.handle_signals(force=True):
+            outcome = run_target(settings.load_settings(), options, Console(quiet=True))
     except MillError as error:
-        return refused(error)
+        return failed_state(error)
     except KeyboardInterrupt as stop:
-        # Once Prefect has the state, the interpreter's own end takes seconds, and unwatched. With
-        # another code than 0 its runner would take a run that is cancelled for a crashed one.
-        atexit.register(shutdown.finish, 0)
-        return cancelled(stop)
-    return Completed(message=_said(outcome))
+        # Once Prefect has the state, the interpreter's shutdown takes seconds and could hang. With
+        # an exit code other than 0 Prefect would take a cancelled run for a crashed one.
+        atexit.register(shutdown.exit_after_stop, 0)
+        return cancelled_state(stop)
+    return Completed(message=_closing_line(outcome))
 
 
-def _said(outcome: Outcome) -> str:
-    """One line on how a run ended."""
-    if outcome.ended:
-        return outcome.ended
-    if outcome.reached is not None:
-        return f"stopped after {outcome.reached}, as asked"
+def _closing_line(outcome: RunOutcome) -> str:
+    """One line on the end of a run."""
+    if outcome.end_reason:
+        return outcome.end_reason
+    if outcome.stopped_after is not None:
+        return f"stopped after {outcome.stopped_after}, as asked"
     notes = [result.note for result in outcome.results if result.name in ("register", "promote")]
     return "; ".join(note for note in notes if note) or "every step is done"
 
 
-def _date() -> datetime | None:
-    """When this flow run was due."""
+def _scheduled_time() -> datetime | None:
+    """Time for which this flow run was scheduled."""
     due = flow_run.scheduled_start_time
     return due if isinstance(due, datetime) else None

@@ -1,4 +1,4 @@
-"""Whether a folder that a user gives is what a stage's role takes."""
+"""Check of a user's input folder against the kind of artifact that a stage's role takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.store.artifact import (
-    MANIFEST,
+    MANIFEST_FILE,
     Adapter,
     Artifact,
     Bundle,
@@ -24,14 +24,14 @@ from components.core.store.artifact import (
 )
 from components.export.hf.import_hf import import_hf
 
-FILES: dict[type[Artifact], tuple[str, ...]] = {
+KIND_FILES: dict[type[Artifact], tuple[str, ...]] = {
     Checkpoint: ("model.json", "model.safetensors"),
     Adapter: ("adapter_config.json", "adapter_model.safetensors"),
     Tokens: ("meta.json", "train.npy", "train.docs.npy"),
     Tokenizer: ("tokenizer.json",),
 }
-"""What makes a folder such a one, whoever wrote it: a checkpoint may hold a tokenizer too."""
-NEEDED: dict[type[Artifact], tuple[str, ...]] = {
+"""Files that identify a folder's kind, whoever wrote it: a checkpoint may hold a tokenizer too."""
+REQUIRED_FILES: dict[type[Artifact], tuple[str, ...]] = {
     Pages: ("*.warc*",),
     Corpus: ("00000.parquet",),
     Scores: ("00000.parquet",),
@@ -41,62 +41,70 @@ NEEDED: dict[type[Artifact], tuple[str, ...]] = {
     Export: ("parity.json",),
     Bundle: ("bundle.json",),
 }
-"""What such a folder holds, too, and others may hold as well: it does not say which kind it is."""
-TRANSFORMERS = ("config.json",)
+"""Files that a kind needs, but that do not identify it: other kinds may hold them as well."""
+TRANSFORMERS_FILES = ("config.json",)
 
 
-def check_kind(given: str, path: Path, role: str, stage: str, kind: type[Artifact]) -> None:
-    """Refuse what a stage would choke on.
+def check_input_kind(
+    argument: str, path: Path, role: str, stage: str, kind: type[Artifact]
+) -> None:
+    """Refuse an input that is not of the kind that a stage's role takes.
 
     Args:
-        given: the words that were typed, for the error.
+        argument: as it was typed, for the error.
+        path: file or folder that it names.
+        role: of the stage.
+        stage: name of the stage.
+        kind: of artifact that the role takes.
 
     Raises:
-        ConfigError: says what is given, what is wanted, and where that lies if it is near.
+        ConfigError: names the given and the wanted kind, and a folder nearby that fits.
     """
-    telling = TRANSFORMERS if stage == import_hf.__name__ else FILES.get(kind, ())
-    files = telling or NEEDED.get(kind, ())
+    identifying = TRANSFORMERS_FILES if stage == import_hf.__name__ else KIND_FILES.get(kind, ())
+    files = identifying or REQUIRED_FILES.get(kind, ())
     missing = [name for name in files if not _holds(path, name)]
-    held = _held(path)
-    if not missing and (telling or held in (None, _named(kind))):
+    detected = _detect_kind(path)
+    if not missing and (identifying or detected in (None, _kind_name(kind))):
         return
     if path.is_file():
-        is_what = "is a single file"
-    elif held and held != _named(kind):
-        is_what = f"is of kind {held}"
+        problem = "is a single file"
+    elif detected and detected != _kind_name(kind):
+        problem = f"is of kind {detected}"
     else:
-        is_what = f"holds no {', no '.join(missing)}"
-    wanted = "a model as transformers saves it" if files == TRANSFORMERS else _named(kind)
+        problem = f"holds no {', no '.join(missing)}"
+    wanted = "a model as transformers saves it" if files == TRANSFORMERS_FILES else _kind_name(kind)
     by_files = f" ({', '.join(files)})" if files else ""
-    near = _near(path, files)
-    if not near and kind in NEEDED:
-        near = ", a folder that a run made: `modelmill show` lists them"
+    hint = _nearby_hint(path, files)
+    if not hint and kind in REQUIRED_FILES:
+        hint = ", a folder that a run made: `modelmill show` lists them"
     raise ConfigError(
-        f"--input {given}: {path} {is_what}; {stage} takes {wanted}{by_files} as {role}{near}"
+        f"--input {argument}: {path} {problem}; {stage} takes {wanted}{by_files} as {role}{hint}"
     )
 
 
 def _holds(path: Path, name: str) -> bool:
-    return path.match(name) if path.is_file() else any(one.is_file() for one in path.glob(name))
+    return path.match(name) if path.is_file() else any(file.is_file() for file in path.glob(name))
 
 
-def _named(kind: type[Artifact]) -> str:
+def _kind_name(kind: type[Artifact]) -> str:
     """``tokens/1`` is of kind ``tokens``."""
     return kind.format.partition("/")[0]
 
 
-def _held(path: Path) -> str | None:
-    """What a folder says it is, else what its files make it; None where neither tells."""
+def _detect_kind(path: Path) -> str | None:
+    """Kind of a folder by its manifest, else by its files; None where neither identifies it."""
     try:
-        return str(json.loads((path / MANIFEST).read_bytes())["format"]).partition("/")[0]
+        return str(json.loads((path / MANIFEST_FILE).read_bytes())["format"]).partition("/")[0]
     except (OSError, ValueError, KeyError, TypeError):
-        made = [kind for kind, files in FILES.items() if all(_holds(path, name) for name in files)]
-    return _named(made[0]) if made else None
+        kinds = [
+            kind for kind, files in KIND_FILES.items() if all(_holds(path, name) for name in files)
+        ]
+    return _kind_name(kinds[0]) if kinds else None
 
 
-def _near(path: Path, files: tuple[str, ...]) -> str:
-    """A folder inside, or the one around, that holds what is missing."""
-    inside = sorted(found for found in path.glob("*") if found.is_dir()) if path.is_dir() else []
+def _nearby_hint(path: Path, files: tuple[str, ...]) -> str:
+    """Hint at a folder inside, or the one around, that holds the missing files."""
+    inside = sorted(p for p in path.glob("*") if p.is_dir()) if path.is_dir() else []
     for folder in (*inside, path.parent):
         if files and all((folder / name).is_file() for name in files):
             return f": give {folder}"

@@ -1,4 +1,4 @@
-"""``modelmill stage``: one stage on a user's own files."""
+"""Run one stage on a user's own files (``modelmill stage``)."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 from rich.console import Console
 
-from components.collect.scrape import ScrapeConfig
-from components.core.action import Change, Workspace
-from components.core.config.stage_config import StageConfig, overlay
+from components.collect.scrape_config import ScrapeConfig
+from components.core.action import Action, Workspace
+from components.core.config.stage_config import StageConfig, overlay_config
 from components.core.errors import ConfigError, MillError
 from components.core.process import shutdown
 from components.core.settings import Settings
-from components.core.store.artifact import MANIFEST, Artifact
-from components.core.store.executor import Pool
-from components.core.store.store import Store, remove
-from flows.configs.budget_checks import refuse_stage
-from flows.configs.constitution_checks import try_judges
-from flows.pipelines.input_kinds import check_kind
-from flows.pipelines.stage_roles import Roles, roles_of
-from flows.pipelines.standalone_stages import beside
-from flows.pipelines.text import text
-from flows.runner.plan_runner import PlanMill, Planned
-from flows.runner.progress_display import Display
-from flows.runner.run_pipeline import read_target, resolver
-from flows.runner.run_records import Several
-from flows.runner.runner import CACHED, Listener, Silent, StoreMill
+from components.core.store.artifact import MANIFEST_FILE, Artifact
+from components.core.store.executor import ProcessExecutor
+from components.core.store.store import Store, remove_folder
+from components.core.workspace_layout import mark_layout
+from flows.configs.budget_checks import refuse_stage_budget
+from flows.configs.constitution_checks import try_constitutions
+from flows.configs.target_config import read_target
+from flows.pipelines.input_kinds import check_input_kind
+from flows.pipelines.stage_roles import StageRoles, roles_of
+from flows.pipelines.standalone_stages import declare_standalone_stages
+from flows.pipelines.text import text_pipeline
+from flows.runner.plan_runner import PlannedStep, PlanRunner
+from flows.runner.progress_display import ProgressDisplay
+from flows.runner.run_pipeline import make_source_resolver
+from flows.runner.runner import CACHED, ListenerGroup, ResultCollector, RunListener, StoreRunner
 
 
 def run_stage(
@@ -45,7 +46,13 @@ def run_stage(
     """Adopt the inputs, run the stage through the store, copy its result to ``output``.
 
     Args:
-        console: where the stage is shown at work, as ``run`` shows it; None shows nothing.
+        settings: of the workspace, whose store keeps the result too.
+        name: of the stage.
+        inputs: ``ROLE=PATH`` for each input; ``PATH`` alone where the stage has one role.
+        output: new folder for the artifact.
+        sets: assignments ``field=value`` over the stage's config.
+        preset: whose config of the stage is the base.
+        console: shows the progress, as for ``run``; None shows nothing.
 
     Raises:
         ConfigError: no such stage, an input is missing or superfluous, ``output`` exists, or
@@ -54,66 +61,68 @@ def run_stage(
     if output.exists():
         raise ConfigError(f"--output {output}: exists already; give a new folder")
     store = Store(settings.store)
-    planned = _find(settings, name, preset)
-    config = _fixed(overlay(planned.config, {}, sets, within=name), planned.config)
-    try_judges(config)
+    planned = _plan_stage(settings, name, preset)
+    config = _resolve_source(overlay_config(planned.config, {}, sets, within=name), planned.config)
+    try_constitutions(config)
     roles = roles_of(planned.component, planned.inputs)
-    given = _adopt(store, name, roles, inputs)
-    refuse_stage(settings, name, planned.component, config, given)
-    silent = Silent()
-    shown: list[Listener] = [] if console is None else [_StageDisplay(console)]
+    mark_layout(settings.home)
+    adopted = _adopt_inputs(store, name, roles, inputs)
+    refuse_stage_budget(settings, name, planned.component, config, adopted)
+    collector = ResultCollector()
+    displays: list[RunListener] = [] if console is None else [_StageDisplay(console)]
     try:
-        with shutdown.listening(), shutdown.resumable(), closing(Pool()) as pool:
-            listener = Several([*shown, silent])
-            mill = StoreMill(store, Workspace(settings), executor=pool, listener=listener)
-            artifact = mill.step(name, planned.component, config, **given)
+        with (
+            shutdown.handle_signals(),
+            shutdown.mark_resumable(),
+            closing(ProcessExecutor()) as pool,
+        ):
+            listener = ListenerGroup([*displays, collector])
+            runner = StoreRunner(store, Workspace(settings), executor=pool, listener=listener)
+            artifact = runner.step(name, planned.component, config, **adopted)
     except MillError as error:
-        raise type(error)(_as_given(str(error), store, given, inputs)) from error
+        raise type(error)(_name_given_paths(str(error), store, adopted, inputs)) from error
     _copy_out(store.root / artifact.name, output)
     return {
         "stage": name,
-        "cached": silent.results[0].state == CACHED,
+        "cached": collector.results[0].state == CACHED,
         "output": str(output),
         "digest": artifact.digest,
         "stats": artifact.stats,
     }
 
 
-class _StageDisplay(Display):
-    """Of a stage that failed nothing is left but the line that says why."""
+class _StageDisplay(ProgressDisplay):
+    """Progress display that leaves no line of a failed stage: the error line is enough."""
 
     def failed(self, name: str, error: BaseException) -> None:
         self.stop()
 
 
-def _find(settings: Settings, name: str, preset: str) -> Planned:
-    mill = PlanMill(Store(settings.store))
+def _plan_stage(settings: Settings, name: str, preset: str) -> PlannedStep:
+    runner = PlanRunner(Store(settings.store))
     run = read_target(preset, (), settings)
-    text(run, mill, resolver())
-    beside(run, mill)
-    stages = [
-        step
-        for step in mill.steps
-        if get_origin(get_type_hints(step.component)["return"]) is not Change
-    ]
-    check = {step.name: step for step in stages}
-    if name not in check:
-        raise ConfigError(f"{name}: no such stage; stages: {', '.join(check)}")
-    return check[name]
+    text_pipeline(run, runner, make_source_resolver())
+    declare_standalone_stages(run, runner)
+    stages = {step.name: step for step in runner.steps if not isinstance(step.component, Action)}
+    if name not in stages:
+        raise ConfigError(f"{name}: no such stage; stages: {', '.join(stages)}")
+    return stages[name]
 
 
-def _fixed(config: StageConfig, planned: StageConfig) -> StageConfig:
-    """A source's config with the files it will look at, which ``--set`` may have changed."""
+def _resolve_source(config: StageConfig, planned: StageConfig) -> StageConfig:
+    """Resolve a source's config again where ``--set`` has changed its files."""
     if not isinstance(config, ScrapeConfig) or not isinstance(planned, ScrapeConfig):
         return config
     if config.files == planned.files:
         return config.model_copy(update={"folder": planned.folder})
-    return resolver()(config, [])
+    return make_source_resolver()(config, [])
 
 
-def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict[str, Any]:
+def _adopt_inputs(
+    store: Store, name: str, roles: StageRoles, inputs: Sequence[str]
+) -> dict[str, Any]:
     paths: dict[str, Path] = {}
-    if inputs and not roles.named:
+    if inputs and not roles.listing:
         raise ConfigError(
             f"--input {inputs[0]}: {name} takes no input; its config says what it looks at, such "
             "as --set files=[…] for scrape"
@@ -122,42 +131,44 @@ def _adopt(store: Store, name: str, roles: Roles, inputs: Sequence[str]) -> dict
         role, equals, given_path = entry.partition("=")
         if not equals:
             if len(roles.needed) != 1:
-                raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {roles.named}")
+                raise ConfigError(f"--input {entry}: write ROLE=PATH; roles: {roles.listing}")
             role, given_path = next(iter(roles.needed)), entry
         if roles.kind(role) is None:
-            raise ConfigError(f"--input {entry}: {name} takes {roles.named}")
+            raise ConfigError(f"--input {entry}: {name} takes {roles.listing}")
         if not Path(given_path).exists():
             raise ConfigError(f"--input {entry}: {given_path} does not exist")
         kind = roles.kind(role)
         assert kind is not None
-        check_kind(entry, Path(given_path), role, name, kind)
+        check_input_kind(entry, Path(given_path), role, name, kind)
         paths[role] = Path(given_path)
     missing = [role for role in roles.needed if role not in paths]
     if missing:
-        asked = ", ".join(f"--input {role}=PATH" for role in missing)
-        raise ConfigError(f"{name}: {asked} {'is' if len(missing) == 1 else 'are'} missing")
-    given: dict[str, Any] = {}
+        options = ", ".join(f"--input {role}=PATH" for role in missing)
+        raise ConfigError(f"{name}: {options} {'is' if len(missing) == 1 else 'are'} missing")
+    adopted: dict[str, Any] = {}
     for role, path in paths.items():
         kind = roles.kind(role)
         assert kind is not None
-        artifact = store.adopt(path, kind)
+        artifact = store.adopt_files(path, kind)
         outer, dot, inner = role.partition(".")
         if dot:
-            given.setdefault(outer, {})[inner] = artifact
+            adopted.setdefault(outer, {})[inner] = artifact
         else:
-            given[role] = artifact
-    return given
+            adopted[role] = artifact
+    return adopted
 
 
-def _as_given(message: str, store: Store, given: dict[str, Any], inputs: Sequence[str]) -> str:
-    """A message about the store's copy of an input names the path that the user gave."""
+def _name_given_paths(
+    message: str, store: Store, adopted: dict[str, Any], inputs: Sequence[str]
+) -> str:
+    """Replace the names of the store's copies in a message by the paths that the user gave."""
     paths = {role: path for role, _, path in (entry.rpartition("=") for entry in inputs)}
-    adopted = {
+    artifacts = {
         f"{outer}.{inner}" if inner else outer: artifact
-        for outer, value in given.items()
+        for outer, value in adopted.items()
         for inner, artifact in ({"": value} if isinstance(value, Artifact) else value).items()
     }
-    for role, artifact in adopted.items():
+    for role, artifact in artifacts.items():
         path = paths.get(role, paths.get("", role))
         for name in (str(store.root / artifact.name), artifact.name, Path(artifact.name).name):
             message = message.replace(name, path)
@@ -167,14 +178,14 @@ def _as_given(message: str, store: Store, given: dict[str, Any], inputs: Sequenc
 
 
 def _copy_out(source: Path, output: Path) -> None:
-    """Whole or not at all: copied beside, then renamed."""
+    """Copy a folder beside its destination, then rename it: it is there whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         shutil.copytree(source, beside, copy_function=shutil.copyfile)
         for folder in [beside, *(path for path in beside.rglob("*") if path.is_dir())]:
             folder.chmod(0o755)
-        (beside / MANIFEST).chmod(0o644)
+        (beside / MANIFEST_FILE).chmod(0o644)
         beside.rename(output)
     finally:
-        remove(beside)
+        remove_folder(beside)

@@ -1,4 +1,4 @@
-"""The roles of a stage: what ``modelmill stage`` asks for, and what it takes beside."""
+"""Input roles of a stage, required and optional, as ``modelmill stage`` asks for them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from components.core.action import Change
+from components.core.action import Action
 from components.core.config.stage_config import StageConfig
-from components.core.store.artifact import Artifact, Lineage
+from components.core.store.artifact import Artifact, placeholder_artifact
 from flows.configs.text_run import TextRun
-from flows.pipelines.standalone_stages import beside
-from flows.pipelines.text import text
-from flows.runner.past_runs import UNKNOWN
-from flows.runner.runner import C, Resolve
+from flows.pipelines.standalone_stages import declare_standalone_stages
+from flows.pipelines.text import text_pipeline
+from flows.runner.runner import C, SourceResolver
 
 A = TypeVar("A", bound=Artifact)
 
 
 @dataclass(frozen=True)
-class Roles:
-    """What a stage may be given: role -> kind."""
+class StageRoles:
+    """Input roles of a stage, with the kind of artifact that each takes."""
 
     needed: dict[str, type[Artifact]]
     optional: dict[str, type[Artifact]]
-    """Roles with a default in the component's signature; ``more.*`` is a role of any name."""
+    """Roles with a default in the component's signature; ``more.*`` stands for any name."""
 
     def kind(self, role: str) -> type[Artifact] | None:
-        """What a role takes; None where the stage has no such role."""
+        """Kind of artifact that a role takes; None where the stage has no such role."""
         outer, dot, _ = role.partition(".")
         known = {**self.needed, **self.optional}
         return known.get(role) or (known.get(f"{outer}.*") if dot else None)
 
     @property
-    def named(self) -> str:
-        told = [*self.needed, *(f"{role} (optional)" for role in self.optional)]
-        return ", ".join(told)
+    def listing(self) -> str:
+        """Roles as a line for error messages."""
+        return ", ".join([*self.needed, *(f"{role} (optional)" for role in self.optional)])
 
 
-def roles_of(component: Callable[..., Any], inputs: Mapping[str, Any]) -> Roles:
-    """From the component's signature; a mapping gives one role an entry.
+def roles_of(component: Callable[..., Any], inputs: Mapping[str, Any]) -> StageRoles:
+    """Roles by the component's signature; a mapping parameter is one role an entry.
 
     Args:
-        inputs: what a flow gives it: the names of a mapping's entries stand there alone.
+        component: function of the stage.
+        inputs: artifacts that the flow passes, which alone name the entries of a mapping.
     """
     hints = get_type_hints(component)
     needed: dict[str, type[Artifact]] = {}
@@ -53,49 +53,43 @@ def roles_of(component: Callable[..., Any], inputs: Mapping[str, Any]) -> Roles:
         if not kinds:
             continue
         if parameter.default is inspect.Parameter.empty:
-            given = inputs[role]
-            names = [role] if isinstance(given, Artifact) else [f"{role}.{key}" for key in given]
+            value = inputs[role]
+            names = [role] if isinstance(value, Artifact) else [f"{role}.{key}" for key in value]
             needed.update(dict.fromkeys(names, kinds[0]))
         else:
-            mapping = get_origin(hints[role]) is Mapping
-            optional[f"{role}.*" if mapping else role] = kinds[0]
-    return Roles(needed, optional)
+            is_mapping = get_origin(hints[role]) is Mapping
+            optional[f"{role}.*" if is_mapping else role] = kinds[0]
+    return StageRoles(needed, optional)
 
 
 def _is_artifact(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Artifact)
 
 
-def catalogue() -> dict[str, Roles]:
-    """Every stage that can be run by itself, in the order of the flow; reads no store."""
-    lister = _Lister()
+def list_stages() -> dict[str, StageRoles]:
+    """Roles of every stage that can be run by itself, in the pipeline's order; reads no store."""
+    collector = _RoleCollector()
     run = TextRun()
-    text(run, lister, lambda config, _: config)
-    beside(run, lister)
-    return lister.stages
+    text_pipeline(run, collector, lambda config, _: config)
+    declare_standalone_stages(run, collector)
+    return collector.stages
 
 
-class _Lister:
-    """A mill that notes what there is; its artifacts stand in for any."""
+class _RoleCollector:
+    """Runner that collects the roles of stages and returns placeholders."""
 
     def __init__(self) -> None:
-        self.stages: dict[str, Roles] = {}
+        self.stages: dict[str, StageRoles] = {}
 
-    def source(self, name: str, component: Callable[..., A], config: C, resolve: Resolve[C]) -> A:
+    def source(
+        self, name: str, component: Callable[..., A], config: C, resolve: SourceResolver[C]
+    ) -> A:
         return self.step(name, component, config)
 
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
         self.stages[name] = roles_of(component, inputs)
-        made: A = _stand_in(get_type_hints(component)["return"])
-        return made
+        kind: type[A] = get_type_hints(component)["return"]
+        return placeholder_artifact(kind)
 
-    def act(
-        self, name: str, action: Callable[..., Change[A]], config: StageConfig, **inputs: Any
-    ) -> A:
-        made: A = _stand_in(get_args(get_type_hints(action)["return"])[0])
-        return made
-
-
-def _stand_in(kind: type[A]) -> A:
-    lineage = Lineage(component=UNKNOWN, code="", config="")
-    return kind(name=UNKNOWN, digest=UNKNOWN, lineage=lineage)
+    def action(self, name: str, action: Action[..., A], config: StageConfig, **inputs: Any) -> A:
+        return placeholder_artifact(action.kind)

@@ -1,7 +1,17 @@
-"""Pages -> a served text model: the whole chain, as one straight line.
+"""Text pipeline: web pages or files in, a served language model out, as one straight line.
 
-Read it top to bottom; each line names a stage, its component, its config and its inputs. It never
-looks inside a reference, so it runs under Prefect, without any server, and as a plan.
+Read it from top to bottom. Every step is one call on the runner:
+
+    artifact = runner.step(NAME, COMPONENT, CONFIG, **INPUTS)
+
+NAME is the step's name in ``modelmill plan``, in the closing table and in Prefect's UI, COMPONENT
+the function that makes the artifact, CONFIG its field of the run config, and INPUTS are artifacts
+of earlier steps, by the parameters of the component. A ``source`` reads the outside world, a
+``step`` is pure and cached in the store, an ``action`` changes something outside the store.
+
+Every part of the pipeline takes the run config (``run``) and the ``runner`` first, then what it
+needs of the parts before it. It never looks inside an artifact, so the same function runs without
+any server (``StoreRunner``), under Prefect (``PrefectRunner``) and as a plan (``PlanRunner``).
 """
 
 from __future__ import annotations
@@ -10,7 +20,7 @@ from dataclasses import dataclass
 
 from components.align.ppo import ppo
 from components.align.preferences import make_preferences
-from components.align.reward_model import train_reward
+from components.align.train_reward import train_reward
 from components.clean.boilerplate.score import score_boilerplate
 from components.clean.boilerplate.train_classifier import train_classifier
 from components.clean.contamination.score import score_contamination
@@ -21,12 +31,13 @@ from components.clean.licence.score import score_licence
 from components.clean.passages.score import score_passages
 from components.clean.pii.score import score_pii
 from components.clean.quality.score import score_quality
-from components.clean.quality_classifier.score import score_judged
-from components.clean.quality_classifier.train_judge import train_judge
+from components.clean.quality_classifier.score import score_with_quality_classifier
+from components.clean.quality_classifier.train_quality_classifier import train_quality_classifier
 from components.clean.select import select
 from components.clean.site_lines.score import score_site_lines
 from components.collect.extract import extract
-from components.collect.scrape import ScrapeConfig, scrape
+from components.collect.scrape import scrape
+from components.collect.scrape_config import ScrapeConfig
 from components.core.store.artifact import (
     Bento,
     Bundle,
@@ -62,14 +73,14 @@ from components.train.pretrain import pretrain
 from components.train.sft import finetune
 from components.validate.check_corpus import check_corpus
 from flows.configs.text_run import TextRun
-from flows.runner.runner import Mill, Resolve
+from flows.runner.runner import Runner, SourceResolver
 from serving.bento.build_bento import package
 from serving.smoke_test import smoke
 
 
 @dataclass(frozen=True)
-class Curated:
-    """The corpus that passed every rule and the check, what the check saw, its version in DVC."""
+class CuratedCorpus:
+    """Corpus that passed every rule and the check, the check's report, its version in DVC."""
 
     corpus: Corpus
     check: Report
@@ -77,8 +88,8 @@ class Curated:
 
 
 @dataclass(frozen=True)
-class Packed:
-    """What a model is trained on."""
+class TrainingData:
+    """Tokenizer, and the corpus as token shards and as instructions, both split by page."""
 
     tokenizer: Tokenizer
     tokens: Tokens
@@ -86,163 +97,219 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The best model and what was found out about it."""
+class TrainedModel:
+    """Best model, its fine-tuned predecessor, and the loss of its base model."""
 
     model: Checkpoint
-    reports: dict[str, Report]
+    sft: Checkpoint
+    loss: Report
 
 
 @dataclass(frozen=True)
-class Served:
-    """Where the run ends: a promoted version and the Bento that answered for it."""
+class PublishedModel:
+    """Promoted model version, and the Bento that serves it."""
 
     version: ModelVersion
     bento: Bento
 
 
-def text(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Served:
-    """The whole chain."""
-    curated = curate(run, mill, resolve)
-    packed = pack(run, mill, curated.corpus)
-    trained = train(run, mill, packed)
-    exported = shrink(run, mill, trained.model, packed)
-    return publish(run, mill, curated, trained, exported)
+def text_pipeline(
+    run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]
+) -> PublishedModel:
+    """Run the whole pipeline: curate, tokenize, train, evaluate, export, publish.
+
+    Args:
+        run: config of every stage.
+        runner: executes or plans the steps.
+        resolve: fixes the date, files and earlier crawl of ``scrape``.
+    """
+    curated = curate(run, runner, resolve)
+    data = tokenize(run, runner, curated.corpus)
+    trained = train(run, runner, data)
+    reports = {"check": curated.check, **evaluate(run, runner, data, trained)}
+    exported = export(run, runner, data, trained.model)
+    return publish(run, runner, curated.dataset, trained.model, exported, reports)
 
 
-def curate(run: TextRun, mill: Mill, resolve: Resolve[ScrapeConfig]) -> Curated:
-    """Raw pages -> a checked corpus. Scorers do not see each other; ``select`` sees them all."""
-    pages = mill.source("scrape", scrape, run.scrape, resolve)
-    raw = mill.step("extract", extract, run.extract, pages=pages)
-    classifier = mill.step("classifier", train_classifier, run.classifier, corpus=raw)
-    good = mill.step("quality_judge", train_judge, run.quality_judge)
-    toxic = mill.step("toxicity_judge", train_judge, run.toxicity_judge)
-    languages = mill.step("language_model", train_languages, run.language_model)
+def curate(run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]) -> CuratedCorpus:
+    """Raw pages -> a checked corpus.
+
+    Scorers do not see each other; ``select`` sees all their scores and decides on every document.
+
+    Args:
+        resolve: fixes the date, files and earlier crawl of ``scrape``.
+    """
+    pages = runner.source("scrape", scrape, run.scrape, resolve)
+    raw = runner.step("extract", extract, run.extract, pages=pages)
+
+    classifier = runner.step("classifier", train_classifier, run.classifier, corpus=raw)
+    quality_judge = runner.step("quality_judge", train_quality_classifier, run.quality_judge)
+    toxicity_judge = runner.step("toxicity_judge", train_quality_classifier, run.toxicity_judge)
+    languages = runner.step("language_model", train_languages, run.language_model)
     scores = {
-        "language": mill.step(
+        "language": runner.step(
             "language", score_language, run.language, corpus=raw, languages=languages
         ),
-        "quality": mill.step("quality", score_quality, run.quality, corpus=raw),
-        "judged_quality": mill.step(
-            "judged_quality", score_judged, run.judged_quality, corpus=raw, judge=good
+        "quality": runner.step("quality", score_quality, run.quality, corpus=raw),
+        "judged_quality": runner.step(
+            "judged_quality",
+            score_with_quality_classifier,
+            run.judged_quality,
+            corpus=raw,
+            judge=quality_judge,
         ),
-        "toxicity": mill.step("toxicity", score_judged, run.toxicity, corpus=raw, judge=toxic),
-        "pii": mill.step("pii", score_pii, run.pii, corpus=raw),
-        "duplicates": mill.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
-        "passages": mill.step("passages", score_passages, run.passages, corpus=raw),
-        "boilerplate": mill.step(
+        "toxicity": runner.step(
+            "toxicity",
+            score_with_quality_classifier,
+            run.toxicity,
+            corpus=raw,
+            judge=toxicity_judge,
+        ),
+        "pii": runner.step("pii", score_pii, run.pii, corpus=raw),
+        "duplicates": runner.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
+        "passages": runner.step("passages", score_passages, run.passages, corpus=raw),
+        "boilerplate": runner.step(
             "boilerplate", score_boilerplate, run.boilerplate, corpus=raw, classifier=classifier
         ),
-        "site_lines": mill.step("site_lines", score_site_lines, run.site_lines, corpus=raw),
-        "contamination": mill.step(
+        "site_lines": runner.step("site_lines", score_site_lines, run.site_lines, corpus=raw),
+        "contamination": runner.step(
             "contamination", score_contamination, run.contamination, corpus=raw
         ),
-        "licence": mill.step("licence", score_licence, run.licence, corpus=raw),
+        "licence": runner.step("licence", score_licence, run.licence, corpus=raw),
     }
-    corpus = mill.step("select", select, run.select, corpus=raw, scores=scores)
-    check = mill.step("check", check_corpus, run.checked, corpus=corpus)
-    mill.act("change", measure_change, run.compared, corpus=corpus)
-    dataset = mill.act("dataset", push_dataset, run.dataset, corpus=corpus)
-    return Curated(corpus, check, dataset)
+    corpus = runner.step("select", select, run.select, corpus=raw, scores=scores)
+
+    check = runner.step("check", check_corpus, run.resolved_check, corpus=corpus)
+    runner.action("change", measure_change, run.resolved_change, corpus=corpus)
+    dataset = runner.action("dataset", push_dataset, run.dataset, corpus=corpus)
+    return CuratedCorpus(corpus, check, dataset)
 
 
-def pack(run: TextRun, mill: Mill, corpus: Corpus) -> Packed:
-    """A corpus -> tokens and instructions, both split by page."""
-    tokenizer = mill.step("tokenizer", train_tokenizer, run.tokenizer, corpus=corpus)
-    tokens = mill.step("tokens", pack_tokens, run.tokens, corpus=corpus, tokenizer=tokenizer)
-    instructions = mill.step(
+def tokenize(run: TextRun, runner: Runner, corpus: Corpus) -> TrainingData:
+    """Checked corpus -> tokenizer, tokens and instructions.
+
+    Args:
+        corpus: the documents that ``select`` kept.
+    """
+    tokenizer = runner.step("tokenizer", train_tokenizer, run.tokenizer, corpus=corpus)
+    tokens = runner.step("tokens", pack_tokens, run.tokens, corpus=corpus, tokenizer=tokenizer)
+    instructions = runner.step(
         "instructions", make_instructions, run.instructions, corpus=corpus, tokens=tokens
     )
-    return Packed(tokenizer, tokens, instructions)
+    return TrainingData(tokenizer, tokens, instructions)
 
 
-def train(run: TextRun, mill: Mill, packed: Packed) -> Trained:
-    """Tokens -> a base model, a helpful one, an aligned one; the best goes on and is measured."""
-    told = {"instructions": packed.instructions, "tokenizer": packed.tokenizer}
-    base = mill.step(
-        "pretrain", pretrain, run.pretrain, tokens=packed.tokens, tokenizer=packed.tokenizer
+def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
+    """Tokens -> a base model, a fine-tuned one, an aligned one; the best of them goes on.
+
+    Args:
+        data: tokens, tokenizer and instructions.
+    """
+    tokens, tokenizer = data.tokens, data.tokenizer
+    chat = {"instructions": data.instructions, "tokenizer": tokenizer}  # for talking to a model
+
+    base = runner.step("pretrain", pretrain, run.pretrain, tokens=tokens, tokenizer=tokenizer)
+    loss = runner.step("loss", evaluate_loss, run.loss, model=base, tokens=tokens)
+    sft = runner.step("sft", finetune, run.sft, model=base, tokens=tokens, **chat)
+
+    preferences = runner.step("preferences", make_preferences, run.preferences, policy=sft, **chat)
+    reward = runner.step(
+        "reward", train_reward, run.reward, policy=sft, preferences=preferences, tokenizer=tokenizer
     )
-    loss = mill.step("loss", evaluate_loss, run.loss, model=base, tokens=packed.tokens)
-    sft = mill.step("sft", finetune, run.sft, model=base, tokens=packed.tokens, **told)
-    preferences = mill.step("preferences", make_preferences, run.preferences, policy=sft, **told)
-    reward = mill.step(
-        "reward",
-        train_reward,
-        run.reward,
-        policy=sft,
-        preferences=preferences,
-        tokenizer=packed.tokenizer,
-    )
-    aligned = {"ppo": mill.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **told)}
-    model = mill.step(
+    aligned = runner.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **chat)
+
+    candidates = {"ppo": aligned}  # another alignment method would stand beside it
+    model = runner.step(
         "keep_best",
         keep_best,
         run.keep_best,
         incumbent=sft,
-        candidates=aligned,
-        tokens=packed.tokens,
-        **told,
+        candidates=candidates,
+        tokens=tokens,
+        **chat,
     )
-    return Trained(model, {"loss": loss, **evaluate(run, mill, packed, model, sft)})
+    return TrainedModel(model, sft, loss)
 
 
 def evaluate(
-    run: TextRun, mill: Mill, packed: Packed, model: Checkpoint, sft: Checkpoint
+    run: TextRun, runner: Runner, data: TrainingData, trained: TrainedModel
 ) -> dict[str, Report]:
-    """Reports on the model that goes on, over the held-out pages that did not choose it."""
-    told = {"instructions": packed.instructions, "tokenizer": packed.tokenizer}
+    """Reports on the best model, over the held-out pages that did not choose it.
+
+    Args:
+        data: tokens, tokenizer and instructions.
+        trained: the model, and the one that it is compared with.
+    """
+    model, sft, tokens = trained.model, trained.sft, data.tokens
+    chat = {"instructions": data.instructions, "tokenizer": data.tokenizer}
     return {
-        "choice": mill.step("choice", evaluate_choice, run.choice, model=model, **told),
-        "facts": mill.step("facts", evaluate_facts, run.facts, model=model, **told),
-        "compare": mill.step(
-            "compare", compare_policies, run.compare, policy=model, baseline=sft, **told
+        "loss": trained.loss,
+        "choice": runner.step("choice", evaluate_choice, run.choice, model=model, **chat),
+        "facts": runner.step("facts", evaluate_facts, run.facts, model=model, **chat),
+        "compare": runner.step(
+            "compare", compare_policies, run.compare, policy=model, baseline=sft, **chat
         ),
-        "safety": mill.step(
-            "safety", evaluate_safety, run.safety, model=model, tokens=packed.tokens, **told
+        "safety": runner.step(
+            "safety", evaluate_safety, run.safety, model=model, tokens=tokens, **chat
         ),
     }
 
 
-def shrink(run: TextRun, mill: Mill, model: Checkpoint, packed: Packed) -> Bundle:
-    """One model in every form, each compared with the torch model on held-out pages."""
-    tokens, tokenizer = packed.tokens, packed.tokenizer
-    onnx = mill.step("onnx", export_onnx, run.onnx, model=model, tokens=tokens, tokenizer=tokenizer)
-    exports = {
-        "hf": mill.step(
-            "hf", export_hf, run.exported, model=model, tokenizer=tokenizer, tokens=tokens
-        ),
-        "onnx": onnx,
-        "onnx-int8": mill.step("int8", quantize, run.int8, model=model, onnx=onnx, tokens=tokens),
-        "tensorrt": mill.step("engine", export_engine, run.engine, model=model, tokens=tokens),
-    }
-    return mill.step(
+def export(run: TextRun, runner: Runner, data: TrainingData, model: Checkpoint) -> Bundle:
+    """Best model -> every form it is served in, each compared with PyTorch on held-out pages.
+
+    Args:
+        data: tokens to compare on, and the tokenizer.
+        model: in PyTorch's form.
+    """
+    tokens, tokenizer = data.tokens, data.tokenizer
+    onnx = runner.step(
+        "onnx", export_onnx, run.onnx, model=model, tokens=tokens, tokenizer=tokenizer
+    )
+    hf = runner.step(
+        "hf", export_hf, run.resolved_hf, model=model, tokenizer=tokenizer, tokens=tokens
+    )
+    int8 = runner.step("int8", quantize, run.int8, model=model, onnx=onnx, tokens=tokens)
+    engine = runner.step("engine", export_engine, run.engine, model=model, tokens=tokens)
+
+    # Keys are the names of the forms in the bundle and in the figures of its parity.
+    exports = {"hf": hf, "onnx": onnx, "onnx-int8": int8, "tensorrt": engine}
+    return runner.step(
         "bundle", bundle, run.bundle, model=model, tokenizer=tokenizer, exports=exports
     )
 
 
 def publish(
-    run: TextRun, mill: Mill, curated: Curated, trained: Trained, exported: Bundle
-) -> Served:
-    """A bundle -> a registered, packed, tried and only then promoted version."""
-    reports = {"check": curated.check, **trained.reports}
-    version = mill.act(
+    run: TextRun,
+    runner: Runner,
+    dataset: Dataset,
+    model: Checkpoint,
+    exported: Bundle,
+    reports: dict[str, Report],
+) -> PublishedModel:
+    """Bundle -> a version that is registered, packaged, smoke-tested and only then promoted.
+
+    Args:
+        dataset: version of the corpus in DVC.
+        model: in PyTorch's form.
+        exported: all its forms.
+        reports: by name; the gates of ``promote`` ask for their figures.
+    """
+    version = runner.action(
         "register",
         register,
-        run.registered,
+        run.resolved_registry,
         bundle=exported,
-        model=trained.model,
-        dataset=curated.dataset,
+        model=model,
+        dataset=dataset,
         reports=reports,
     )
-    bento = mill.act("package", package, run.package, version=version, bundle=exported)
-    tried = mill.act("smoke", smoke, run.smoke, bento=bento)
-    promoted = mill.act(
-        "promote",
-        promote,
-        run.promote,
-        version=version,
-        bento=bento,
-        reports={**reports, "smoke": tried},
+    bento = runner.action("package", package, run.package, version=version, bundle=exported)
+    smoke_report = runner.action("smoke", smoke, run.smoke, bento=bento)
+
+    reports = {**reports, "smoke": smoke_report}
+    promoted = runner.action(
+        "promote", promote, run.promote, version=version, bento=bento, reports=reports
     )
-    mill.act("dossier", write_dossier, run.priced, version=promoted, bento=bento)
-    return Served(promoted, bento)
+    runner.action("dossier", write_dossier, run.resolved_dossier, version=promoted, bento=bento)
+    return PublishedModel(promoted, bento)

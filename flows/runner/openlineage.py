@@ -1,10 +1,11 @@
-"""Tells a run as OpenLineage events: START, then COMPLETE, FAIL or ABORT, for each step that ran.
+"""OpenLineage events of a run: START, then COMPLETE, FAIL or ABORT, for each step that ran.
 
 The events go to ``<home>/lineage/events.jsonl``, or to ``MODELMILL_OPENLINEAGE_URL`` where that is
-set (Marquez, DataHub ...). An address that does not answer is said once; the rest goes to the file.
+set (Marquez, DataHub ...). An address that does not answer is one warning; the remaining events go
+to the file.
 
-A step that was cached or unchanged tells nothing: no job ran, and how its artifact came about was
-told when it was made. So a cached run never imports the client (0.4 s). A step's START is written
+A step that was cached or unchanged sends nothing: no job ran, and its artifact's origin was sent
+when it was made. So a cached run never imports the client (0.4 s). A step's START is written
 when it first makes progress, and at the latest with its end, with the time it really began.
 """
 
@@ -18,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.log import get_logger, mask
+from components.core.errors import error_line
+from components.core.log import get_logger, mask_secrets
 from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import Artifact
@@ -35,16 +37,16 @@ log = get_logger(__name__)
 
 @dataclass
 class _Job:
-    """One step of this run."""
+    """OpenLineage run of one step."""
 
     run: str
-    """UUID of the step's own run."""
-    since: str
-    told: bool = False
+    """UUID."""
+    started_at: str
+    start_sent: bool = False
 
 
-class Events:
-    """Listens to a run. Nothing that goes wrong here reaches the run."""
+class OpenLineageListener:
+    """Listener that writes a run's OpenLineage events; its failures never reach the run."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._folder = settings.home / "lineage"
@@ -59,38 +61,38 @@ class Events:
         self._jobs[name] = _Job(str(uuid.uuid4()), _now())
 
     def progressed(self, name: str, progress: Progress) -> None:
-        """A cached step makes none, so this is the first sign that a step really runs."""
-        if not self._jobs[name].told:
-            self._safely(lambda: self._start(name))
+        """Send START: only a step that really runs makes progress."""
+        if not self._jobs[name].start_sent:
+            self._without_failing(lambda: self._start(name))
 
     def finished(self, result: StepResult) -> None:
         self._kinds[result.artifact.digest] = _kind(result.artifact)
-        if result.state in (CACHED, UNCHANGED) and not self._jobs[result.name].told:
+        if result.state in (CACHED, UNCHANGED) and not self._jobs[result.name].start_sent:
             return
-        self._safely(lambda: self._complete(result))
+        self._without_failing(lambda: self._complete(result))
 
     def failed(self, name: str, error: BaseException) -> None:
-        self._safely(lambda: self._fail(name, error))
+        self._without_failing(lambda: self._fail(name, error))
 
     def _start(self, name: str) -> None:
         job = self._jobs[name]
-        if not job.told:
-            job.told = True
-            self._send(self._event(name, "START", job.since))
+        if not job.start_sent:
+            job.start_sent = True
+            self._send(self._event(name, "START", job.started_at))
 
     def _complete(self, result: StepResult) -> None:
         self._start(result.name)
-        made = result.artifact
+        artifact = result.artifact
         inputs = [
             f"{self._kinds.get(digest, 'artifact')}/{digest}"
-            for _, digest in sorted(made.lineage.parents.items())
+            for _, digest in sorted(artifact.lineage.parents.items())
         ]
-        outputs = [f"{_kind(made)}/{made.digest}"]
+        outputs = [f"{_kind(artifact)}/{artifact.digest}"]
         self._send(self._event(result.name, "COMPLETE", _now(), inputs, outputs))
 
     def _fail(self, name: str, error: BaseException) -> None:
         self._start(name)
-        message = mask(str(error) or type(error).__name__)
+        message = mask_secrets(str(error) or type(error).__name__)
         state = "FAIL" if isinstance(error, Exception) else "ABORT"
         self._send(self._event(name, state, _now(), error=message))
 
@@ -132,8 +134,8 @@ class Events:
             run=Run(self._jobs[name].run, facets),
             job=Job(space, f"{self._name}.{name}", {"jobType": kind}),
             producer=PRODUCER,
-            inputs=[InputDataset(space, one) for one in inputs or []],
-            outputs=[OutputDataset(space, one) for one in outputs or []],
+            inputs=[InputDataset(space, name) for name in inputs or []],
+            outputs=[OutputDataset(space, name) for name in outputs or []],
         )
 
     def _namespace(self) -> str:
@@ -142,18 +144,19 @@ class Events:
     def _send(self, event: RunEvent) -> None:
         if self._url:
             try:
-                _post(self._url, event)
+                _post_event(self._url, event)
                 return
             except Exception as error:
-                self._warn(f"{mask(self._url)} does not take lineage events ({_brief(error)})")
+                address, why = mask_secrets(self._url), error_line(error)[:200]
+                self._warn(f"{address} does not take lineage events ({why})")
                 self._url = None
-        _append(self._folder / "events.jsonl", event)
+        _append_event(self._folder / "events.jsonl", event)
 
-    def _safely(self, tell: Callable[[], None]) -> None:
+    def _without_failing(self, send: Callable[[], None]) -> None:
         try:
-            tell()
+            send()
         except Exception as error:
-            self._warn(f"lineage events cannot be written ({_brief(error)})")
+            self._warn(f"lineage events cannot be written ({error_line(error)[:200]})")
 
     def _warn(self, message: str) -> None:
         if not self._warned:
@@ -162,34 +165,34 @@ class Events:
 
 
 def base_address(url: str | None) -> str | None:
-    """An address without the path that OpenLineage's client puts behind it by itself."""
+    """Address of a server, without the path that OpenLineage's client appends by itself."""
     return None if url is None else url.rstrip("/").removesuffix(_ENDPOINT).rstrip("/")
 
 
 def workspace_id(folder: Path) -> str:
-    """What names this workspace to others; made once, and moves with it."""
+    """Identifier of this workspace in the events' namespace; made once, and moves with it."""
     path = folder / "workspace"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         beside = folder / f"workspace.{os.getpid()}"
         beside.write_text(uuid.uuid4().hex, encoding="ascii")
         try:
-            os.link(beside, path)  # whoever is first names it
+            os.link(beside, path)  # fails if a run beside this one was first
         except FileExistsError:
             log.debug("another run named this workspace")
         beside.unlink()
     return path.read_text(encoding="ascii").strip()
 
 
-def _post(url: str, event: RunEvent) -> None:
+def _post_event(url: str, event: RunEvent) -> None:
     from openlineage.client.transport.http import HttpConfig, HttpTransport
 
     config = HttpConfig(url=url, endpoint=_ENDPOINT, timeout=TIMEOUT_SECONDS, retry={"total": 0})
     HttpTransport(config).emit(event)
 
 
-def _append(path: Path, event: RunEvent) -> None:
-    """One write a line, so that runs side by side do not mix theirs."""
+def _append_event(path: Path, event: RunEvent) -> None:
+    """Append a line with one unbuffered write, so that concurrent runs do not interleave."""
     from openlineage.client.serde import Serde
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +206,3 @@ def _kind(artifact: Artifact) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _brief(error: Exception) -> str:
-    return mask(" ".join(str(error).split()))[:200] or type(error).__name__

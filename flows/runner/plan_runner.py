@@ -1,121 +1,131 @@
-"""What a run would do, and why. Runs nothing, writes nothing."""
+"""Dry run of a flow: which steps are cached, which would run, why, and for how long.
+
+Runs no stage and writes nothing: inputs that are not known yet are placeholders, whose digest is
+``?``, and a step behind one is said to wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast
 
-from components.core.action import Change, Workspace
+from components.core.action import Action, Workspace
 from components.core.config.stage_config import StageConfig
-from components.core.store.artifact import Artifact, Inputs, Lineage
-from components.core.store.code_digest import component_name
-from components.core.store.store import Request, Store
-from components.core.training_speed import Speeds
+from components.core.store.artifact import (
+    UNKNOWN_DIGEST,
+    Artifact,
+    Inputs,
+    Lineage,
+    component_name,
+    placeholder_artifact,
+)
+from components.core.store.store import StageRequest, Store
+from components.core.training_speed import MeasuredSpeeds
 from components.train.budget.minutes_budget import MinutesBudget
-from components.train.budget.step_plan import JOURNAL
+from components.train.budget.step_plan import STEP_PLAN_FILE
 from flows.configs.prices import Prices
-from flows.runner.action_dry_run import look
 from flows.runner.past_runs import (
-    UNKNOWN,
-    History,
+    RunHistory,
     artifact_key,
     changed_modules,
     changed_parents,
-    differences,
+    config_differences,
 )
-from flows.runner.runner import C, Resolve
-from flows.runner.stage_time import Expectation, Origin
+from flows.runner.runner import C, SourceResolver
+from flows.runner.stage_time import EstimateSource, TimeEstimator
 
 A = TypeVar("A", bound=Artifact)
 
-CACHED, RUNS, WAITS, ACTION = (
+IS_CACHED, WOULD_RUN, RUNS_UNLESS_EQUAL, IS_ACTION = (
     "cached",
     "would run",
     "runs unless its input comes out equal",
     "action",
 )
-NEVER, GONE, UNDONE = "never ran", "its files are gone", "not done yet for these inputs"
+NEVER_RAN, FILES_GONE, NOT_DONE = "never ran", "its files are gone", "not done yet for these inputs"
 
 
 @dataclass(frozen=True)
-class Reason:
-    """One thing that is not as it was in the most similar earlier run."""
+class RerunReason:
+    """One difference from the most similar earlier run, which makes a step run again."""
 
     kind: str
     """``config``, ``code``, ``parent``, ``new``, ``files``, ``outside`` or ``ends``."""
-    what: str
-    """The field, the module, the role; a sentence for the others."""
+    subject: str
+    """Dotted field, module or role, by kind; a sentence for the other kinds."""
     old: Any = None
     new: Any = None
     step: str | None = None
-    """The upstream step that a parent comes from."""
-    since: tuple[str, ...] = ()
-    """The steps further up that have a reason of their own to run."""
+    """Upstream step that makes the parent."""
+    root_causes: tuple[str, ...] = ()
+    """Upstream steps that have a reason of their own to run."""
 
     def __str__(self) -> str:
         if self.kind == "config":
-            return f"{self.what}: {self.old!r} -> {self.new!r}"
+            return f"{self.subject}: {self.old!r} -> {self.new!r}"
         if self.kind == "code":
-            return f"code of {self.what}"
+            return f"code of {self.subject}"
         if self.kind != "parent":
-            return self.what
-        origin = f" from {self.step}" if self.step else ""
-        beyond = [step for step in self.since if step != self.step]
+            return self.subject
+        producer = f" from {self.step}" if self.step else ""
+        beyond = [step for step in self.root_causes if step != self.step]
         why = f", since {', '.join(beyond)} would run" if beyond else ""
-        return f"input {self.what}{origin}{why}"
+        return f"input {self.subject}{producer}{why}"
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as values."""
-        shown = {"kind": self.kind, "what": self.what}
+        """JSON object with the old and the new value."""
+        shown = {"kind": self.kind, "what": self.subject}
         if self.kind in ("config", "code", "parent"):
             shown.update(old=self.old, new=self.new)
-        return shown | ({"step": self.step, "since": self.since} if self.kind == "parent" else {})
+        return shown | (
+            {"step": self.step, "since": self.root_causes} if self.kind == "parent" else {}
+        )
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """One step of a plan."""
 
     name: str
     state: str
-    reasons: list[Reason]
+    reasons: list[RerunReason]
     seconds: float | None
-    """What it is expected to take this time, if it runs; None where nothing tells."""
+    """Expected seconds if it runs; None where there is nothing to estimate from."""
     last_seconds: float | None
     component: Callable[..., Any]
     config: StageConfig
     inputs: Mapping[str, Any]
     cost: float | None = None
     unchanged: bool | None = None
-    """Of an action: whether it would find nothing to do; None where only the run will tell."""
-    like: str | None = None
-    """Key of the earlier result that it is compared with."""
-    expected_from: Origin | None = None
-    """What ``seconds`` rest on: past runs, a budget of minutes, the measured speed, or a crawl's
-    pauses, which are the least it takes.
+    """True for an action that would find nothing to do; None where only the run can tell."""
+    compared_with: str | None = None
+    """Key of the most similar earlier result."""
+    expected_from: EstimateSource | None = None
+    """Origin of the estimate: past runs, a budget of minutes, the measured speed, or a crawl's
+    pauses, which are a lower bound.
     """
     minutes_budget: MinutesBudget | None = None
-    """Of a training for so many minutes: the steps that they come to here."""
-    begun: bool = False
-    """An earlier try has its steps already, whatever the speed is now."""
-    roots: tuple[str, ...] = field(default=())
-    """Steps with a reason of their own that may change what comes out of this one."""
+    """Of a training budgeted in minutes: the steps that they come to on this machine."""
+    resumes: bool = False
+    """True where an interrupted try left a step plan, which holds whatever the speed is now."""
+    root_causes: tuple[str, ...] = field(default=())
+    """Steps with a reason of their own whose new output may change this step's."""
 
     @property
-    def because(self) -> list[str]:
-        """The reasons, in words."""
+    def explanations(self) -> list[str]:
+        """Reasons as sentences."""
         return [str(reason) for reason in self.reasons]
 
     def as_json(self) -> dict[str, Any]:
-        """Without what cannot be written down."""
+        """JSON object of the step, without its function, config and inputs."""
         return {
             "name": self.name,
             "state": self.state,
             "unchanged": self.unchanged,
-            "because": self.because,
+            "because": self.explanations,
             "reasons": [reason.as_json() for reason in self.reasons],
-            "compared_with": self.like,
+            "compared_with": self.compared_with,
             "seconds": self.seconds,
             "expected_from": self.expected_from,
             "minutes_budget": self._budget_json(),
@@ -125,8 +135,8 @@ class Planned:
 
     @property
     def refusal(self) -> str | None:
-        """Why a run would be refused for this step's minutes; None where it would not."""
-        if self.minutes_budget is None or self.begun or self.state == CACHED:
+        """Line with which a run is refused for this step's minutes; None where it is not."""
+        if self.minutes_budget is None or self.resumes or self.state == IS_CACHED:
             return None
         return self.minutes_budget.refusal
 
@@ -142,88 +152,96 @@ class Planned:
         }
 
 
-class PlanMill:
-    """A mill that only looks: its artifacts are the store's, or stand-ins with digest ``?``."""
+class PlanRunner:
+    """Runner that only plans: its artifacts are the store's, or placeholders.
+
+    Args:
+        store: is only read.
+        history: earlier results and run records; those of ``store`` by default.
+        prices: give every step a cost.
+        workspace: lets actions look for what they would do; without one they stay unknown.
+        speeds: measured training speeds, for stages that never ran here.
+    """
 
     def __init__(
         self,
         store: Store,
-        history: History | None = None,
+        history: RunHistory | None = None,
         prices: Prices | None = None,
         workspace: Workspace | None = None,
-        speeds: Speeds | None = None,
+        speeds: MeasuredSpeeds | None = None,
     ) -> None:
         self.store = store
-        self.steps: list[Planned] = []
-        self._history = history or History(store)
-        self.expectation = Expectation(self._history, speeds)
+        self.steps: list[PlannedStep] = []
+        self._history = history or RunHistory(store)
+        self.time_estimator = TimeEstimator(self._history, speeds)
         self._prices = prices
         self._workspace = workspace
-        self._origins: list[tuple[Artifact, Planned]] = []
+        self._producers: list[tuple[Artifact, PlannedStep]] = []
 
-    def source(self, name: str, component: Callable[..., A], config: C, resolve: Resolve[C]) -> A:
-        resolved = resolve(config, self.store.records(component_name(component)))
+    def source(
+        self, name: str, component: Callable[..., A], config: C, resolve: SourceResolver[C]
+    ) -> A:
+        resolved = resolve(config, self.store.config_records(component_name(component)))
         return self.step(name, component, resolved)
 
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
-        request = self.store.request(component, config, inputs)
-        waits = UNKNOWN in request.lineage.parents.values()
-        found = None if waits else self.store.find(request.key, request.kind)
-        nearest = self._history.nearest(request)
-        given = dict(_roles(inputs))
-        reasons: list[Reason] = []
-        roots: tuple[str, ...] = ()
-        if found is None:
-            reasons = list(self._own_reasons(request, nearest, given))
-            state = RUNS if reasons else WAITS
-            roots = (name,) if reasons else ()
-            coming = list(self._coming(given)) if waits else []
-            if nearest is not None:
-                reasons += coming
-            roots = roots or tuple(dict.fromkeys(root for r in coming for root in r.since))
+        request = self.store.make_request(component, config, inputs)
+        waits = UNKNOWN_DIGEST in request.lineage.parents.values()
+        cached = None if waits else self.store.find_artifact(request.key, request.kind)
+        earlier = self._history.most_similar(request)
+        parents = dict(_artifacts_by_role(inputs))
+        reasons: list[RerunReason] = []
+        causes: tuple[str, ...] = ()
+        if cached is None:
+            reasons = list(self._rerun_reasons(request, earlier, parents))
+            state = WOULD_RUN if reasons else RUNS_UNLESS_EQUAL
+            causes = (name,) if reasons else ()
+            pending = list(self._pending_inputs(parents)) if waits else []
+            if earlier is not None:
+                reasons += pending
+            upstream = (cause for reason in pending for cause in reason.root_causes)
+            causes = causes or tuple(dict.fromkeys(upstream))
         else:
-            state = CACHED
-        self.expectation.look_at(request.config, inputs)
-        expected, origin = self.expectation.seconds(request.config, nearest)
-        journal = self.store.root / "partial" / request.key / "scratch" / JOURNAL
-        planned = Planned(
+            state = IS_CACHED
+        self.time_estimator.note_step(request.config, inputs)
+        expected, estimated_from = self.time_estimator.estimate_seconds(request.config, earlier)
+        journal = self.store.root / "partial" / request.key / "scratch" / STEP_PLAN_FILE
+        planned = PlannedStep(
             name,
             state,
             reasons,
-            0.0 if state == CACHED else expected,
-            self._history.seconds(nearest),
+            0.0 if state == IS_CACHED else expected,
+            self._history.seconds_of(earlier),
             component,
             config,
             inputs,
-            cost=self._cost(0.0 if state == CACHED else expected),
-            like=None if nearest is None else artifact_key(nearest),
-            expected_from=None if state == CACHED else origin,
-            minutes_budget=self.expectation.minutes_budget(name, request.config),
-            begun=journal.is_file(),
-            roots=roots,
+            cost=self._cost(0.0 if state == IS_CACHED else expected),
+            compared_with=None if earlier is None else artifact_key(earlier),
+            expected_from=None if state == IS_CACHED else estimated_from,
+            minutes_budget=self.time_estimator.minutes_budget(name, request.config),
+            resumes=journal.is_file(),
+            root_causes=causes,
         )
-        artifact: A = found if found is not None else _stand_in(request.kind, request.lineage)  # type: ignore[assignment]
-        return self._note(planned, artifact)
+        artifact = cached or placeholder_artifact(request.kind, request.lineage)
+        return cast("A", self._add_step(planned, artifact))
 
-    def act(
-        self, name: str, action: Callable[..., Change[A]], config: StageConfig, **inputs: Any
-    ) -> A:
-        given = dict(_roles(inputs))
-        coming = list(self._coming(given))
-        left = None
-        if not coming and self._workspace is not None:
-            left = look(action, config, inputs, self._workspace)
-        unchanged = None if coming or left is None else not left.changed
-        if unchanged is False:
-            coming.append(Reason("outside", (left.note if left else "") or UNDONE))
-        if left is not None and left.ends:
-            coming.append(Reason("ends", f"the run would end here: {left.ends}"))
+    def action(self, name: str, action: Action[..., A], config: StageConfig, **inputs: Any) -> A:
+        reasons = list(self._pending_inputs(dict(_artifacts_by_role(inputs))))
+        change = None
+        if not reasons and self._workspace is not None:
+            change = action.dry_run(config, inputs, self._workspace)
+        unchanged = None if change is None else not change.changed
+        if change is not None and change.changed:
+            reasons.append(RerunReason("outside", change.note or NOT_DONE))
+        if change is not None and change.ends:
+            reasons.append(RerunReason("ends", f"the run would end here: {change.ends}"))
         last = self._history.action_seconds(name)
         seconds = 0.0 if unchanged else last
-        planned = Planned(
+        planned = PlannedStep(
             name,
-            ACTION,
-            coming,
+            IS_ACTION,
+            reasons,
             seconds,
             last,
             action,
@@ -231,65 +249,67 @@ class PlanMill:
             inputs,
             cost=self._cost(seconds),
             unchanged=unchanged,
-            roots=() if unchanged else (name,),
+            root_causes=() if unchanged else (name,),
         )
-        kind = get_args(get_type_hints(action)["return"])[0]
         lineage = Lineage(component=component_name(action), code="", config="")
-        artifact: A = _stand_in(kind, lineage) if left is None or left.changed else left.artifact
-        return self._note(planned, artifact)
+        known = change is not None and not change.changed
+        artifact = (
+            change.artifact if change and known else placeholder_artifact(action.kind, lineage)
+        )
+        return self._add_step(planned, artifact)
 
-    def _note(self, planned: Planned, artifact: A) -> A:
+    def _add_step(self, planned: PlannedStep, artifact: A) -> A:
         self.steps.append(planned)
-        self._origins.append((artifact, planned))
+        self._producers.append((artifact, planned))
         return artifact
 
     def _cost(self, seconds: float | None) -> float | None:
         if self._prices is None or seconds is None:
             return None
-        return self._prices.of(seconds)
+        return self._prices.cost_of(seconds)
 
-    def _own_reasons(
-        self, request: Request, last: dict[str, Any] | None, given: Mapping[str, Artifact]
-    ) -> Iterator[Reason]:
-        """Which code, field or parent differs from the most similar earlier run."""
-        if last is None:
-            yield Reason("new", NEVER)
+    def _rerun_reasons(
+        self, request: StageRequest, earlier: dict[str, Any] | None, inputs: Mapping[str, Artifact]
+    ) -> Iterator[RerunReason]:
+        """Fields, modules and known parents that differ from the most similar earlier run."""
+        if earlier is None:
+            yield RerunReason("new", NEVER_RAN)
             return
-        parents, before = request.lineage.parents, last["artifact"]["lineage"]["parents"]
-        code, former = self.store.code.parts(request.component), last.get("code", {})
+        parents, before = request.lineage.parents, earlier["artifact"]["lineage"]["parents"]
+        code = self.store.code.code_parts(request.component, request.config)
+        former_code = earlier.get("code", {})
         config = request.config.model_dump(mode="json")
-        found = [Reason("config", *d) for d in differences(last.get("config", {}), config)]
-        found += [
-            Reason("code", module, former.get(module), code.get(module))
-            for module in changed_modules(last, code)
+        reasons = [
+            RerunReason("config", field, old, new)
+            for field, old, new in config_differences(earlier.get("config", {}), config)
+        ]
+        reasons += [
+            RerunReason("code", module, former_code.get(module), code.get(module))
+            for module in changed_modules(earlier, code)
         ]
         for role in changed_parents(before, parents):
-            origin = self._origin(given[role]) if role in given else None
-            step = origin.name if origin else None
-            found.append(Reason("parent", role, before.get(role), parents.get(role), step))
-        yield from found
-        if not found and UNKNOWN not in parents.values():
-            yield Reason("files", GONE)
+            producer = self._producer_of(inputs[role]) if role in inputs else None
+            step = producer.name if producer else None
+            reasons.append(RerunReason("parent", role, before.get(role), parents.get(role), step))
+        yield from reasons
+        if not reasons and UNKNOWN_DIGEST not in parents.values():
+            yield RerunReason("files", FILES_GONE)
 
-    def _coming(self, given: Mapping[str, Artifact]) -> Iterator[Reason]:
-        """Inputs that only the run itself will tell, with the steps that are why."""
-        for role, artifact in given.items():
-            origin = self._origin(artifact)
-            if artifact.digest == UNKNOWN and origin is not None:
-                yield Reason("parent", role, None, None, origin.name, origin.roots)
+    def _pending_inputs(self, inputs: Mapping[str, Artifact]) -> Iterator[RerunReason]:
+        """Inputs that only the run itself will make, with the steps that cause it."""
+        for role, artifact in inputs.items():
+            producer = self._producer_of(artifact)
+            if artifact.digest == UNKNOWN_DIGEST and producer is not None:
+                yield RerunReason("parent", role, None, None, producer.name, producer.root_causes)
 
-    def _origin(self, artifact: Artifact) -> Planned | None:
-        """The step of this plan that gave ``artifact``."""
-        return next((step for made, step in self._origins if made is artifact), None)
+    def _producer_of(self, artifact: Artifact) -> PlannedStep | None:
+        """Step of this plan that returned ``artifact``."""
+        return next((step for made, step in self._producers if made is artifact), None)
 
 
-def _roles(inputs: Inputs) -> Iterator[tuple[str, Artifact]]:
-    for role, given in inputs.items():
-        if isinstance(given, Artifact):
-            yield role, given
+def _artifacts_by_role(inputs: Inputs) -> Iterator[tuple[str, Artifact]]:
+    for role, value in inputs.items():
+        if isinstance(value, Artifact):
+            yield role, value
         else:
-            yield from ((f"{role}.{name}", artifact) for name, artifact in given.items())
-
-
-def _stand_in(kind: type[A], lineage: Lineage) -> A:
-    return kind(name=UNKNOWN, digest=UNKNOWN, lineage=lineage)
+            yield from ((f"{role}.{name}", artifact) for name, artifact in value.items())

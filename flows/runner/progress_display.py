@@ -1,4 +1,4 @@
-"""Terminal display of a run: a live line for the stage at work, a line for each done."""
+"""Terminal display of a run: a live line for the running step, a line for each finished one."""
 
 from __future__ import annotations
 
@@ -13,62 +13,62 @@ from rich.table import Table
 from rich.text import Text
 
 from components.core.progress import Progress
-from components.core.store.artifact import ASIDE, DROPPED_BY, Artifact
+from components.core.store.artifact import DROPPED_BY_PREFIX, SET_ASIDE_PREFIX, Artifact
 from flows.runner.remaining_time import Forecast
 from flows.runner.runner import COMPLETED, StepResult
 
-_MARKS = {COMPLETED: ("✓", "green")}
-_OTHER = ("=", "cyan")
-SHOWN_RULES = 3
+_STATE_MARKS = {COMPLETED: ("✓", "green")}
+_DEFAULT_MARK = ("=", "cyan")
+MOST_RULES_SHOWN = 3
 
 
-def figure(artifact: Artifact) -> str:
-    """A stage's key figure, the first stat beside its seconds; what it set aside or dropped, and
-    the rules that dropped most.
+def key_figure(artifact: Artifact) -> str:
+    """Key figure of a stage: its first stat but the seconds, what it set aside or dropped, and the
+    rules that dropped most.
     """
-    aside = [
-        f"{value:,.0f} {name.removeprefix(ASIDE).replace('_', ' ')}"
+    set_aside = [
+        f"{value:,.0f} {name.removeprefix(SET_ASIDE_PREFIX).replace('_', ' ')}"
         for name, value in artifact.stats.items()
-        if name.startswith(ASIDE) and value
+        if name.startswith(SET_ASIDE_PREFIX) and value
     ]
     for name, value in artifact.stats.items():
         if name != "seconds":
             shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-            lost = f"; set aside: {', '.join(aside)}" if aside else ""
-            return f"{name.replace('_', ' ')} {shown}{lost}{_dropped(artifact.stats)}"
+            aside = f"; set aside: {', '.join(set_aside)}" if set_aside else ""
+            return f"{name.replace('_', ' ')} {shown}{aside}{_dropped_by_rules(artifact.stats)}"
     return ""
 
 
-def _dropped(stats: Mapping[str, float]) -> str:
+def _dropped_by_rules(stats: Mapping[str, float]) -> str:
     """``; dropped 60: min_words 40, language 15, twin 9`` by the most frequent rules."""
     rules = {
-        name.removeprefix(DROPPED_BY): count
+        name.removeprefix(DROPPED_BY_PREFIX): count
         for name, count in stats.items()
-        if name.startswith(DROPPED_BY) and count
+        if name.startswith(DROPPED_BY_PREFIX) and count
     }
     if not rules:
         return ""
-    most = sorted(rules.items(), key=lambda rule: (-rule[1], rule[0]))[:SHOWN_RULES]
-    told = ", ".join(f"{rule} {count:,.0f}" for rule, count in most)
-    more = ", ..." if len(rules) > SHOWN_RULES else ""
-    return f"; dropped {stats.get('dropped', 0.0):,.0f}: {told}{more}"
+    most = sorted(rules.items(), key=lambda rule: (-rule[1], rule[0]))[:MOST_RULES_SHOWN]
+    counts = ", ".join(f"{rule} {count:,.0f}" for rule, count in most)
+    more = ", ..." if len(rules) > MOST_RULES_SHOWN else ""
+    return f"; dropped {stats.get('dropped', 0.0):,.0f}: {counts}{more}"
 
 
-def outcome(result: StepResult) -> str:
-    """What a step came to: its own note or a stage's key figure, and whether it resumed."""
-    said = result.note or result.artifact.note or figure(result.artifact)
-    parts = [said, result.said if result.resumed else ""]
+def result_summary(result: StepResult) -> str:
+    """Summary of a finished step: its own note or key figure, and the point it resumed from."""
+    summary = result.note or result.artifact.note or key_figure(result.artifact)
+    parts = [summary, result.remark if result.resumed else ""]
     return "; ".join(part for part in parts if part)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """``0.04 s``, ``12.3 s``, ``4:05``."""
     if seconds >= 100:
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
 
 
-def quantity(value: float) -> str:
+def format_quantity(value: float) -> str:
     """``950``, ``12.3k``, ``4.5M``."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= size:
@@ -76,8 +76,8 @@ def quantity(value: float) -> str:
     return f"{value:.0f}" if value >= 10 or float(value).is_integer() else f"{value:.1f}"
 
 
-class Display:
-    """Shows a run on the console; without a terminal, a line a finished stage."""
+class ProgressDisplay:
+    """Listener that shows a run on the console; without a terminal, a line a finished step."""
 
     def __init__(self, console: Console, forecast: Forecast | None = None) -> None:
         self.console = console
@@ -89,9 +89,9 @@ class Display:
     def started(self, name: str) -> None:
         self._began = time.monotonic()
         if self.console.is_terminal:
-            expected = self._forecast.of(name)
-            told = "?" if expected is None else duration(expected)
-            parts = [f"{name:<15}", *([] if expected == 0.0 else [f"ETA {told}"])]
+            expected = self._forecast.expected_seconds(name)
+            eta = "?" if expected is None else format_duration(expected)
+            parts = [f"{name:<15}", *([] if expected == 0.0 else [f"ETA {eta}"])]
             line = "  ".join([*parts, *self._run_left(name, expected)])
             self._live = Live(
                 Text(f"… {line}"), console=self.console, refresh_per_second=8, transient=True
@@ -103,49 +103,51 @@ class Display:
             return
         left = progress.eta_seconds
         if left is None:  # no rate yet
-            left = self._forecast.stage_left(name, time.monotonic() - self._began)
+            left = self._forecast.stage_seconds_left(name, time.monotonic() - self._began)
         parts = [progress_line(name, progress, left), *self._run_left(name, left)]
         self._live.update(Text(f"… {'  '.join(parts)}"))
 
     def _run_left(self, name: str, stage_left: float | None) -> list[str]:
-        """``run: about 6 min left``; nothing where no step's time is known."""
-        left = self._forecast.run_left(name, stage_left)
+        """``run: about 6 min left``; empty where no step's time is known."""
+        left = self._forecast.run_seconds_left(name, stage_left)
         if left is None:
             return []
-        seconds, whole = left
+        seconds, is_complete = left
         minutes = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-        return [f"run: {'about' if whole else 'more than'} {minutes} left"]
+        return [f"run: {'about' if is_complete else 'more than'} {minutes} left"]
 
     def finished(self, result: StepResult) -> None:
         self.stop()
-        self._forecast.end(result.name)
+        self._forecast.drop_step(result.name)
         self.results.append(result)
-        mark, colour = _MARKS.get(result.state, _OTHER)
+        mark, colour = _STATE_MARKS.get(result.state, _DEFAULT_MARK)
         line = Text.assemble(
             (f"{mark} ", colour),
             f"{result.name:<15}",
             (f"{result.state:<10}", colour),
-            f"{duration(result.seconds):>8}  ",
-            (outcome(result), "dim"),
+            f"{format_duration(result.seconds):>8}  ",
+            (result_summary(result), "dim"),
         )
         self.console.print(line, soft_wrap=True)
 
     def failed(self, name: str, error: BaseException) -> None:
         self.stop()
-        if not isinstance(error, KeyboardInterrupt):  # a stop has a line of its own
+        if not isinstance(error, KeyboardInterrupt):  # the command says itself that it was stopped
             self.console.print(Text.assemble(("✗ ", "red"), name), soft_wrap=True)
 
     def stop(self) -> None:
-        """Show no live line any more."""
+        """Remove the live line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
 
 def progress_line(name: str, progress: Progress, left: float | None = None) -> str:
-    """How far a step is: a bar where its end is known, the count, the rate, the time left.
+    """Progress of a step as one line: a bar where its end is known, count, rate, time left.
 
     Args:
+        name: of the step.
+        progress: its counters.
         left: seconds left where they are known otherwise than by the present rate.
     """
     left = progress.eta_seconds if left is None else left
@@ -153,18 +155,20 @@ def progress_line(name: str, progress: Progress, left: float | None = None) -> s
     if progress.total:
         share = min(progress.done / progress.total, 1.0)
         parts.append(f"{'━' * int(20 * share):<20} {100 * share:3.0f} %")
-        parts.append(f"{quantity(progress.done)}/{quantity(progress.total)} {progress.unit}")
+        parts.append(
+            f"{format_quantity(progress.done)}/{format_quantity(progress.total)} {progress.unit}"
+        )
     else:
-        parts.append(f"{quantity(progress.done)} {progress.unit}")
-    parts.append(f"{quantity(progress.rate)}/s")
+        parts.append(f"{format_quantity(progress.done)} {progress.unit}")
+    parts.append(f"{format_quantity(progress.rate)}/s")
     if left is not None:
-        parts.append(f"ETA {duration(left)}")
+        parts.append(f"ETA {format_duration(left)}")
     parts.append(progress.note)
     return "  ".join(part for part in parts if part)
 
 
 def closing_table(results: Sequence[StepResult]) -> Table:
-    """Stage, seconds, cached or not, key figure."""
+    """Closing table of a run: stage, state, seconds, key figure."""
     table = Table(title=None, header_style="bold", pad_edge=False)
     table.add_column("stage")
     table.add_column("state")
@@ -175,7 +179,7 @@ def closing_table(results: Sequence[StepResult]) -> Table:
             result.name,
             result.state,
             f"{result.seconds:.1f}",
-            escape(outcome(result)),
+            escape(result_summary(result)),
         )
     total = sum(result.seconds for result in results)
     table.add_section()
@@ -184,7 +188,7 @@ def closing_table(results: Sequence[StepResult]) -> Table:
 
 
 def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A plain table of strings, shown as they are: what a person wrote is no markup."""
+    """Plain table of cells, whose text is escaped: what a person wrote is no markup."""
     table = Table(header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column)
@@ -194,7 +198,7 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
 
 
 def gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
-    """The record of a version's gates (``gates.json``), a gate a row."""
+    """Table of a version's gates (``gates.json``), a gate a row."""
     table = Table(header_style="bold", pad_edge=False)
     for column in ("", "gate", "figure", "found, 95 %", "must be"):
         # A figure's name has no spaces to break at, and must not be cut.
@@ -202,12 +206,12 @@ def gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
     for gate in gates:
         name = gate["gate"].removesuffix(f" in {gate['figure']}")
         mark = "[green]✓[/green]" if gate["passes"] else "[red]✗[/red]"
-        told = (name, gate["figure"], _found(gate), _bound(gate))
-        table.add_row(mark, *(escape(text) for text in told))
+        cells = (name, gate["figure"], _found_cell(gate), _bound_cell(gate))
+        table.add_row(mark, *(escape(text) for text in cells))
     return table
 
 
-def _found(gate: Mapping[str, Any]) -> str:
+def _found_cell(gate: Mapping[str, Any]) -> str:
     value, low, high = (gate.get(end, gate["found"]) for end in ("value", "low", "high"))
     interval = "" if low == high else f" ({low:.4g} to {high:.4g})"
     if gate.get("pairs") is None:
@@ -217,7 +221,7 @@ def _found(gate: Mapping[str, Any]) -> str:
     return f"{'difference ' if rule == 'paired' else ''}{value:.4g}{interval}; {rule}: {shared}"
 
 
-def _bound(gate: Mapping[str, Any]) -> str:
+def _bound_cell(gate: Mapping[str, Any]) -> str:
     if gate["bound"] is None:
         return str(gate["bound_is"])
     end = "" if gate["on"] == "value" else f"{gate['on']} end "

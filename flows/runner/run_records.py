@@ -1,4 +1,4 @@
-"""A run's record: one JSON file a run in the workspace, so that ``modelmill show`` can tell."""
+"""Run records: one JSON file a run in the workspace, read by ``modelmill show``."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from pydantic import BaseModel
 
 from components.core.errors import MillError
 from components.core.io.atomic_write import write_atomically
-from components.core.log import mask
+from components.core.io.full_disk import explain_full_disk
+from components.core.log import mask_secrets
 from components.core.process import shutdown
-from components.core.process.process_tree import alive_since
+from components.core.process.process_tree import is_running_since
 from components.core.progress import Progress
-from components.core.store.artifact import canonical
-from components.core.store.workdir import full_disk_is_one_line
-from flows.runner.runner import Listener, StepResult
+from components.core.store.artifact import canonical_json
+from flows.runner.runner import StepResult
 
 
-class Record:
-    """Listens to a run and keeps its file true at every step."""
+class RunRecord:
+    """Listener that keeps a run's record up to date at every step.
+
+    Args:
+        folder: of the records.
+        preset: the run's target, as it was typed.
+        name: the run's name in its config.
+        started: moment at which the run began.
+    """
 
     def __init__(self, folder: Path, preset: str, name: str, started: datetime) -> None:
         stamp = started.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
         self.name = name
         self.title = f"{name}-{stamp}"
-        """What the run is called until it has a model version."""
+        """Title of the run until it has a model version."""
         self.identifier = f"{self.title}-{os.getpid()}"
         self.path = folder / f"{self.identifier}.json"
         self._content: dict[str, Any] = {
@@ -41,7 +48,7 @@ class Record:
             "process": os.getpid(),
             "steps": [],
         }
-        with full_disk_is_one_line(folder):
+        with explain_full_disk(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._write()
 
@@ -50,7 +57,7 @@ class Record:
         self._write()
 
     def progressed(self, name: str, progress: Progress) -> None:
-        """Progress is for the display; the record keeps what is done."""
+        """Progress is for the display; the record keeps finished steps."""
 
     def finished(self, result: StepResult) -> None:
         self._content["steps"].append(step_json(result))
@@ -58,29 +65,29 @@ class Record:
 
     def failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):
-            self.stop()
+            self.close_stopped()
             return
-        self.close("failed", f"{name}: {mask(str(error) or type(error).__name__)}")
+        self.close("failed", f"{name}: {mask_secrets(str(error) or type(error).__name__)}")
 
-    def note(self, **facts: Any) -> None:
-        """Enter further facts: JSON-safe, by names of their own."""
+    def add_facts(self, **facts: Any) -> None:
+        """Add JSON-safe facts to the record, by their names."""
         self._content.update(facts)
         self._write()
 
     @property
-    def ended(self) -> bool:
-        """Whether the run's end is entered."""
+    def is_closed(self) -> bool:
+        """True once the run's end is recorded."""
         return bool(self._content["state"] != "running")
 
-    def stop(self) -> None:
-        """The end of a run that a signal stopped."""
-        if not self.ended:
-            by = str(shutdown.asked() or "stopped by the user")
+    def close_stopped(self) -> None:
+        """Record that a signal stopped the run, unless its end is recorded."""
+        if not self.is_closed:
+            by = str(shutdown.requested_stop() or "stopped by the user")
             at = self._content.get("at")
             self.close("stopped", f"{at}: {by}" if at else by)
 
     def close(self, state: str, note: str = "") -> None:
-        """The run's end: ``completed``, ``failed`` or ``stopped``."""
+        """Record the run's end: ``completed``, ``failed`` or ``stopped``."""
         self._content.update(state=state, note=note)
         self._content.pop("at", None)
         try:
@@ -88,39 +95,44 @@ class Record:
         except MillError:
             if state == "completed":
                 raise
-            # What ends the run is said by itself; the next command closes the record.
+            # The error that ended the run is reported; the next command closes the record.
 
     def _write(self) -> None:
-        with full_disk_is_one_line(self.path.parent):
-            write_atomically(self.path, canonical(self._content))
+        with explain_full_disk(self.path.parent):
+            write_atomically(self.path, canonical_json(self._content))
 
 
-def repeatable(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:
-    """What is needed to run the same again: the whole config, and the folder its globs start from.
+def repeat_fields(config: BaseModel, target: str, sets: Sequence[str]) -> dict[str, Any]:
+    """Fields of a record from which the same run can be repeated.
 
     A config that holds a secret is left out, since records are shown.
+
+    Args:
+        config: the run's whole config.
+        target: as it was typed.
+        sets: assignments of ``--set``.
     """
     whole = config.model_dump(mode="json")
-    secret = any(mask(text) != text for text in _texts(whole))
+    secret = any(mask_secrets(text) != text for text in _strings_in(whole))
     return {
         "target": target,
-        "sets": [mask(given) for given in sets],
+        "sets": [mask_secrets(given) for given in sets],
         "folder": str(Path.cwd()),
         "config": None if secret else whole,
     }
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every string among a config's values."""
+def _strings_in(value: Any) -> Iterator[str]:
+    """Strings among a config's values, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+            yield from _strings_in(inner)
 
 
 def step_json(result: StepResult) -> dict[str, Any]:
-    """One step as ``--json`` and the record show it."""
+    """JSON object of a finished step, in ``--json`` and in the record."""
     return {
         "stage": result.name,
         "state": result.state,
@@ -128,22 +140,22 @@ def step_json(result: StepResult) -> dict[str, Any]:
         "digest": result.artifact.digest,
         "artifact": result.artifact.name,
         "stats": result.artifact.stats,
-        "note": result.said,
+        "note": result.remark,
         "resumed": result.resumed,
     }
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All runs, newest first; one whose process is gone without an end is ``interrupted``."""
+    """Records of all runs, newest first; one whose process is gone is ``interrupted``."""
     records = [read for path in folder.glob("*.json") if (read := read_record(path)) is not None]
     for record in records:
-        if record["state"] == "running" and not at_work(record):
+        if record["state"] == "running" and not is_running(record):
             record["state"] = "interrupted"
     return sorted(records, key=lambda record: str(record["started"]), reverse=True)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """One run's record; None where the file is no such record."""
+    """Record of one run; None where the file is no such record."""
     try:
         record = json.loads(path.read_bytes())
         complete = isinstance(record["steps"], list) and {"run", "state", "process"} <= set(record)
@@ -153,39 +165,16 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if complete else None
 
 
-def at_work(record: dict[str, Any]) -> bool:
-    """Whether the process that wrote a record of a running run is still there."""
+def is_running(record: dict[str, Any]) -> bool:
+    """True if the process that wrote the record of a running run still exists."""
     started = datetime.fromisoformat(record["started"]).timestamp()
-    return record["state"] == "running" and alive_since(int(record["process"]), started)
+    return record["state"] == "running" and is_running_since(int(record["process"]), started)
 
 
-def close_dead(path: Path) -> None:
-    """Write into the record of a run whose process is gone that it was interrupted."""
+def close_interrupted_record(path: Path) -> None:
+    """Close the record of a run whose process is gone, as ``interrupted``."""
     record = read_record(path)
-    if record is None or record["state"] != "running" or at_work(record):
+    if record is None or record["state"] != "running" or is_running(record):
         return
     record.update(state="interrupted", note=f"its process ended at {record.pop('at', 'the start')}")
-    write_atomically(path, canonical(record))
-
-
-class Several:
-    """Tells several listeners."""
-
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = listeners
-
-    def started(self, name: str) -> None:
-        for listener in self._listeners:
-            listener.started(name)
-
-    def progressed(self, name: str, progress: Progress) -> None:
-        for listener in self._listeners:
-            listener.progressed(name, progress)
-
-    def finished(self, result: StepResult) -> None:
-        for listener in self._listeners:
-            listener.finished(result)
-
-    def failed(self, name: str, error: BaseException) -> None:
-        for listener in self._listeners:
-            listener.failed(name, error)
+    write_atomically(path, canonical_json(record))

@@ -1,4 +1,4 @@
-"""Questions with a model's answers beside the documentation's, from a run's report ``facts``."""
+"""Sample of a model's answers beside the documentation's, from a run's report ``facts``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from components.core.errors import DataError
-from components.core.stats.figures import REPORT_FILE, Figure, read_extra, read_report
+from components.core.stats.figures import REPORT_FILE, Figure, read_report, read_report_content
 
-STAGE = "facts"
-LONGEST = 240
+FACTS_STAGE = "facts"
+MOST_CHARACTERS = 240
 """Characters of an answer that are shown: three lines at 80 columns."""
 _GROUPS = {
     "heldout": "held-out pages",
     "trained": "trained pages",
     "reworded": "trained pages, in other words",
 }
-"""What a model was never shown comes first."""
+"""Title of each group of pages; those the model was never trained on come first."""
 
 
-class Example(BaseModel):
-    """One question as the report tells of it."""
+class SampleAnswer(BaseModel):
+    """One question with the model's answer, as the report holds it."""
 
     group: str
     kind: str
@@ -39,23 +39,23 @@ class Example(BaseModel):
 
 @dataclass(frozen=True)
 class ModelAnswers:
-    """Examples, chosen by the report and not by quality, and the shares that were exact."""
+    """Sample answers, chosen by the report and not by quality, and the shares of exact ones."""
 
-    examples: list[Example] = field(default_factory=list)
+    examples: list[SampleAnswer] = field(default_factory=list)
     shares: dict[str, Figure] = field(default_factory=dict)
-    """Group -> its share of exact answers, over all that were asked."""
+    """Share of exact answers among all questions of a group, by group."""
 
     def as_json(self) -> list[dict[str, Any]]:
-        """A list of examples, as the report holds them."""
+        """JSON list of the examples, as the report holds them."""
         return [example.model_dump() for example in self.examples]
 
     def show(self, console: Console) -> None:
-        """Each group's questions and answers, then a line of shares; nothing without examples."""
+        """Print each group's questions and answers, then the shares of exact ones."""
         for group, title in _GROUPS.items():
             examples = [example for example in self.examples if example.group == group]
             if examples:
                 console.print(f"\nanswers, {title}", style="bold")
-                console.print(_table(examples))
+                console.print(_answers_table(examples))
         if line := self._share_line():
             console.print(line, soft_wrap=True)
 
@@ -67,51 +67,51 @@ class ModelAnswers:
             if (share := self.shares.get(group)) is not None
         ]
         if not parts and self.examples:
-            right = sum(example.exact for example in self.examples)
-            parts = [f"{right} of these {len(self.examples)}"]
+            exact = sum(example.exact for example in self.examples)
+            parts = [f"{exact} of these {len(self.examples)}"]
         return f"answered exactly: {'; '.join(parts)}" if parts else ""
 
 
-def _table(examples: Iterable[Example]) -> Table:
-    """A question a block: the question, the model's answer, the documentation's."""
+def _answers_table(examples: Iterable[SampleAnswer]) -> Table:
+    """Table of three lines an example: question, the model's answer, the documentation's."""
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for example in examples:
         mark = Text("✓", "green") if example.exact else Text("✗", "red")
-        table.add_row(mark, "question", _plain(example.question))
-        table.add_row("", "model", _plain(example.answer) or Text("(nothing)", "dim"))
-        table.add_row("", "documentation", _plain(example.reference))
+        table.add_row(mark, "question", _plain_line(example.question))
+        table.add_row("", "model", _plain_line(example.answer) or Text("(nothing)", "dim"))
+        table.add_row("", "documentation", _plain_line(example.reference))
     return table
 
 
-def _plain(text: str) -> Text:
-    """A text in one line, no markup and nothing that moves a terminal's cursor."""
+def _plain_line(text: str) -> Text:
+    """Text on one line, without markup and control characters that move a terminal's cursor."""
     line = " ".join(text.split())
-    shown = line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+    shown = line if len(line) <= MOST_CHARACTERS else f"{line[: MOST_CHARACTERS - 1]}…"
     return Text("".join(sign if sign.isprintable() else "�" for sign in shown))
 
 
 def read_answers(folder: Path) -> ModelAnswers:
-    """What the report in ``folder`` holds; empty where the store holds it no more.
+    """Sample answers in the report in ``folder``; empty where the store no longer has it.
 
     Raises:
         DataError: the report is damaged.
     """
     if not (folder / REPORT_FILE).is_file():
         return ModelAnswers()
-    examples = read_extra(folder).get("examples", [])
+    examples = read_report_content(folder).get("examples", [])
     figures = read_report(folder)
     try:
-        checked = TypeAdapter(list[Example]).validate_python(examples)
+        checked = TypeAdapter(list[SampleAnswer]).validate_python(examples)
     except ValidationError as error:
         raise DataError(f"{folder.name}: {REPORT_FILE}: examples cannot be read") from error
     return ModelAnswers(checked, {group: figures[group] for group in _GROUPS if group in figures})
 
 
 def answers_of_run(store: Path, steps: Iterable[tuple[str, str]]) -> ModelAnswers:
-    """The answers of the model that a run made.
+    """Sample answers of the model that a run made.
 
     Args:
         store: the store's root.
@@ -121,6 +121,6 @@ def answers_of_run(store: Path, steps: Iterable[tuple[str, str]]) -> ModelAnswer
         DataError: the report is damaged.
     """
     for stage, artifact in steps:
-        if stage == STAGE:
+        if stage == FACTS_STAGE:
             return read_answers(store / artifact)
     return ModelAnswers()

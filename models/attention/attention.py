@@ -1,4 +1,4 @@
-"""Grouped-query attention with rotary positions, its cache, and what layers share in a pass.
+"""Grouped-query attention with rotary positions, its KV cache, and the context of a forward pass.
 
 Sources: grouped-query attention (arXiv:2305.13245; one kv head is multi-query, 1911.02150),
 QK-norm (2010.04245), sliding window (2004.05150), soft cap of scores (2408.00118).
@@ -17,15 +17,15 @@ from torch.nn import functional as F
 
 from models import fused_autograd
 from models.attention import block_masks
-from models.attention.attention_masks import Seen
-from models.attention.rotary import rotate
+from models.attention.attention_masks import VisibleKeys
+from models.attention.rotary import rotate_halves
 from models.layers import Linear, RMSNorm, soft_cap
 from models.moe import Routings
 from models.shape import DecoderShape
 
 
 class Cache:
-    """Keys and values of a batch: one preallocated [b, k, s, d] tensor a layer."""
+    """KV cache of a batch: one preallocated [b, k, s, d] tensor a layer."""
 
     def __init__(self, shape: DecoderShape, batch: int, length: int, like: Tensor) -> None:
         size = (batch, shape.kv_heads, length, shape.head_width)
@@ -34,7 +34,13 @@ class Cache:
         self.length = 0
 
     def extend(self, layer: int, k_bktd: Tensor, v_bktd: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new positions behind ``length``; all positions so far come back."""
+        """Append keys and values of new positions; returns those of all positions so far.
+
+        Args:
+            layer: number of the layer.
+            k_bktd: keys.
+            v_bktd: values.
+        """
         end = self.length + k_bktd.shape[2]
         self.keys[layer][:, :, self.length : end] = k_bktd
         self.values[layer][:, :, self.length : end] = v_bktd
@@ -47,21 +53,21 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class Context:
-    """What every layer of one forward pass shares."""
+class AttentionContext:
+    """Inputs of the layers that are the same for all layers of one forward pass."""
 
     angles: tuple[Tensor, Tensor]
-    full: Seen
-    """What layers without a window see."""
-    near: Seen
-    """What layers with one see."""
+    full: VisibleKeys
+    """Keys that layers without a window see."""
+    near: VisibleKeys
+    """Keys that layers with a window see."""
     cache: Cache | None = None
     fast: bool = False
-    """Whether norms take the fused passes."""
+    """True where norms take the fused passes."""
     values_bktd: Tensor | None = None
     """Value embeddings of the new positions."""
     routings: Routings = field(default_factory=Routings)
-    """What the experts' routers decided, layer by layer, written by the layers."""
+    """Decisions of the experts' routers, written layer by layer."""
 
 
 class Attention(nn.Module):
@@ -79,7 +85,7 @@ class Attention(nn.Module):
         if shape.extras.value_embeddings:
             self.value_share = nn.Parameter(torch.full((1,), 0.5))
 
-    def forward(self, x_btc: Tensor, context: Context) -> Tensor:
+    def forward(self, x_btc: Tensor, context: AttentionContext) -> Tensor:
         heads = (*x_btc.shape[:2], -1, self.shape.head_width)
         q_bthd = self.q_proj(x_btc).view(heads)
         k_btkd = self.k_proj(x_btc).view(heads)
@@ -95,19 +101,24 @@ class Attention(nn.Module):
         return joined
 
     def _mix(
-        self, q_bthd: Tensor, k_btkd: Tensor, v_bktd: Tensor, context: Context, seen: Seen
+        self,
+        q_bthd: Tensor,
+        k_btkd: Tensor,
+        v_bktd: Tensor,
+        context: AttentionContext,
+        seen: VisibleKeys,
     ) -> Tensor:
         if self.q_norm is not None and self.k_norm is not None:
             q_bthd, k_btkd = self.q_norm(q_bthd), self.k_norm(k_btkd)
-        q = rotate(q_bthd.transpose(1, 2), context.angles)
-        k = rotate(k_btkd.transpose(1, 2), context.angles)
+        q = rotate_halves(q_bthd.transpose(1, 2), context.angles)
+        k = rotate_halves(k_btkd.transpose(1, 2), context.angles)
         v = v_bktd
         if context.cache is not None:
             k, v = context.cache.extend(self.layer, k, v)
             k, v = k[:, :, seen.first :], v[:, :, seen.first :]
         cap = self.shape.extras.attention_cap
         if seen.blocks is not None:
-            return block_masks.attend(q, k, v, seen.blocks, cap)
+            return block_masks.flex_attend(q, k, v, seen.blocks, cap)
         if cap is not None:
             return capped_attention(q, k, v, seen.mask, cap)
         causal = seen.mask is None and q.shape[2] > 1
@@ -125,23 +136,35 @@ class Attention(nn.Module):
     ) -> Tensor:
         cos, sin = (angle.transpose(1, 2) for angle in angles)
         if self.q_norm is not None and self.k_norm is not None:
-            q = fused_autograd.norm_rotate(q_bthd, self.q_norm.weight, (cos, sin), self.q_norm.eps)
-            k = fused_autograd.norm_rotate(k_btkd, self.k_norm.weight, (cos, sin), self.k_norm.eps)
+            q = fused_autograd.fused_norm_rotate(
+                q_bthd, self.q_norm.weight, (cos, sin), self.q_norm.eps
+            )
+            k = fused_autograd.fused_norm_rotate(
+                k_btkd, self.k_norm.weight, (cos, sin), self.k_norm.eps
+            )
         else:
             q, k = (
-                fused_autograd.rotate(q_bthd, (cos, sin)),
-                fused_autograd.rotate(k_btkd, (cos, sin)),
+                fused_autograd.fused_rotate(q_bthd, (cos, sin)),
+                fused_autograd.fused_rotate(k_btkd, (cos, sin)),
             )
         batch, new, _, width = q.shape
         grouped = (batch, new, self.shape.kv_heads, -1, width)
         q_bkgtd = q.view(grouped).permute(0, 2, 3, 1, 4)
-        return fused_autograd.attend(q_bkgtd, k.transpose(1, 2), v_bktd, bias).flatten(1, 2)
+        return fused_autograd.fused_attend(q_bkgtd, k.transpose(1, 2), v_bktd, bias).flatten(1, 2)
 
 
 def capped_attention(
     q_bhtd: Tensor, k_bksd: Tensor, v_bksd: Tensor, mask: Tensor | None, cap: float
 ) -> Tensor:
-    """Softmax attention [b, h, t, d] whose scores stay within ``cap``; softmax in float32."""
+    """Softmax attention [b, h, t, d] with soft-capped scores; softmax in float32.
+
+    Args:
+        q_bhtd: queries.
+        k_bksd: keys.
+        v_bksd: values.
+        mask: True where a query may look; None is causal.
+        cap: bound of the scores.
+    """
     group = q_bhtd.shape[1] // k_bksd.shape[1]
     k_bhsd, v_bhsd = (x.repeat_interleave(group, dim=1) for x in (k_bksd, v_bksd))
     scores = soft_cap((q_bhtd @ k_bhsd.mT).float() * q_bhtd.shape[-1] ** -0.5, cap)

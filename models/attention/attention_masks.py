@@ -1,4 +1,4 @@
-"""What a query may look at: causal, within its document, within a window; as mask or as blocks.
+"""Attention masks: causal, within documents, within a window; dense or as blocks.
 
 Shapes in names: b batch, t new positions, s all positions.
 """
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the queries of one kind of layer may look at."""
+class VisibleKeys:
+    """Keys that the queries of one kind of layer may look at, in one of several forms."""
 
     mask: Tensor | None = None
     """bool [b or 1, 1, t, s - first]; None: all of the keys, causal where queries are several."""
     first: int = 0
-    """Keys before this one are seen by no query."""
+    """Number of the first key that any query sees."""
     blocks: BlockMask | None = None
     """The same for FlexAttention; then ``mask`` is None."""
     bias: Tensor | None = None
-    """The mask as what is added to scores, where the fused passes are taken."""
+    """Additive form of the mask, where the fused passes are taken."""
 
 
 def document_mask(documents_bt: Tensor) -> Tensor:
@@ -39,10 +39,10 @@ def document_mask(documents_bt: Tensor) -> Tensor:
     return same & causal
 
 
-def seen(
+def visible_keys(
     mask: Tensor | None, new: int, past: int, window: int | None, device: torch.device
-) -> Seen:
-    """The last ``new`` of past + new positions look back, ``window`` positions at most.
+) -> VisibleKeys:
+    """Keys that the last ``new`` of past + new positions see, ``window`` positions at most.
 
     Args:
         mask: bool [b or 1, 1, t, s], narrowed by the window; None is causal.
@@ -57,21 +57,30 @@ def seen(
     if mask is not None and first:
         mask = mask[..., first:]
     if new == 1 or (near is None and (mask is not None or past == 0)):
-        return Seen(mask, first)
+        return VisibleKeys(mask, first)
     queries = torch.arange(past, total, device=device)[:, None]
     keys = torch.arange(first, total, device=device)
     band = keys <= queries
     if near is not None:
         band &= keys > queries - near
-    return Seen(band[None, None] if mask is None else mask & band, first)
+    return VisibleKeys(band[None, None] if mask is None else mask & band, first)
 
 
-def seen_blocks(
+def visible_blocks(
     documents_bt: Tensor | None, size: tuple[int, int], window: int | None, device: torch.device
-) -> Seen:
-    """The same for FlexAttention: whole sequences ``size`` (b, t), causal within documents."""
+) -> VisibleKeys:
+    """Keys seen in whole sequences, causal within documents, as blocks for FlexAttention.
+
+    Args:
+        documents_bt: document numbers; None: one document a row.
+        size: (b, t).
+        window: positions that a query sees, its own among them; None is all.
+        device: where the blocks are made.
+    """
     batch, length = size
     near = window if window is not None and window < length else None
     if documents_bt is None and near is None:
-        return Seen()
-    return Seen(blocks=block_masks.blocks(documents_bt, near, batch, length, device))
+        return VisibleKeys()
+    return VisibleKeys(
+        blocks=block_masks.make_block_mask(documents_bt, near, batch, length, device)
+    )

@@ -16,44 +16,44 @@ from torch import Tensor
 
 from models.shape import DecoderShape, RopeScaling
 
-_SHORT = 512
-"""Contexts up to which a plain decoder keeps the rounding that its golden losses were made with.
+_GOLDEN_CONTEXT = 512
+"""Contexts up to which a plain decoder keeps the rounding of frequencies of its golden losses.
 
 Measured against transformers on random weights with QK-norm, it costs 8e-11 nats of KL at 512
 positions, 1e-8 at 8,192 and 4e-6 at 131,072; the rounding of transformers itself costs 0.
 """
 
 
-def frequencies(shape: DecoderShape, device: torch.device) -> tuple[Tensor, float]:
+def rotary_frequencies(shape: DecoderShape, device: torch.device) -> tuple[Tensor, float]:
     """(radians a position [d/2], float32; the factor of cos and sin)."""
     width, rope = shape.head_width, shape.rope
     half = width // 2
     plain_kind = rope.kind == "none" and shape.qk_norm and shape.experts is None
-    if plain_kind and shape.context <= _SHORT:
+    if plain_kind and shape.context <= _GOLDEN_CONTEXT:
         exponents = torch.arange(half, dtype=torch.float32, device=device) / half
         return shape.rope_base**-exponents, 1.0
     steps = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
     periods = shape.rope_base**steps
     if rope.kind == "yarn":
-        return _yarn(periods, shape), _sharpness(rope)
+        return _yarn(periods, shape), _attention_factor(rope)
     plain = 1.0 / periods
     if rope.kind == "linear":
         return plain / rope.factor, 1.0
     return (_llama3(plain, rope) if rope.kind == "llama3" else plain), 1.0
 
 
-def _sharpness(rope: RopeScaling) -> float:
+def _attention_factor(rope: RopeScaling) -> float:
     if rope.attention is not None:
         return rope.attention
     return 0.1 * math.log(rope.factor) + 1.0
 
 
 def _yarn(periods: Tensor, shape: DecoderShape) -> Tensor:
-    """Frequencies that turn often within ``original`` are kept, slow ones divided by the factor."""
+    """Keep frequencies that turn often within ``original``, divide slow ones by the factor."""
     width, rope = shape.head_width, shape.rope
 
     def place(turns: float) -> float:
-        """The dimension whose frequency turns so often within the original context."""
+        """Dimension whose frequency makes ``turns`` turns within the original context."""
         ratio = rope.original / (turns * 2 * math.pi)
         return width * math.log(ratio) / (2 * math.log(shape.rope_base))
 
@@ -62,12 +62,12 @@ def _yarn(periods: Tensor, shape: DecoderShape) -> Tensor:
     if low == high:
         high += 0.001
     places = torch.arange(width // 2, dtype=torch.float32, device=periods.device)
-    kept = 1 - ((places - low) / (high - low)).clamp(0, 1)
-    return 1.0 / (rope.factor * periods) * (1 - kept) + 1.0 / periods * kept
+    kept_share = 1 - ((places - low) / (high - low)).clamp(0, 1)
+    return 1.0 / (rope.factor * periods) * (1 - kept_share) + 1.0 / periods * kept_share
 
 
 def _llama3(plain: Tensor, rope: RopeScaling) -> Tensor:
-    """Wavelengths above original/low are stretched, below original/high kept, between mixed."""
+    """Stretch wavelengths above original/low, keep those below original/high, mix between."""
     waves = 2 * math.pi / plain
     stretched = torch.where(waves > rope.original / rope.low, plain / rope.factor, plain)
     share = (rope.original / waves - rope.low) / (rope.high - rope.low)
@@ -78,15 +78,15 @@ def _llama3(plain: Tensor, rope: RopeScaling) -> Tensor:
 
 def rotary_angles(shape: DecoderShape, positions_bt: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin of the rotary angles, each [b, 1, t, d/2], float32."""
-    turns, factor = frequencies(shape, positions_bt.device)
+    turns, factor = rotary_frequencies(shape, positions_bt.device)
     angles = positions_bt[:, None, :, None].float() * turns
     if factor == 1.0:
         return angles.cos(), angles.sin()
     return angles.cos() * factor, angles.sin() * factor
 
 
-def rotate(x_bhtd: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the halves of each head against each other (half-split layout)."""
+def rotate_halves(x_bhtd: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Apply rotary angles to the two halves of each head (half-split layout)."""
     cos, sin = angles
     left, right = x_bhtd.float().chunk(2, dim=-1)
     turned = torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)

@@ -1,4 +1,4 @@
-"""Stands before every route: who may ask, from where, and how much.
+"""Request guard in front of every route: API key, loopback callers only without one, body limits.
 
 With a key, ``Authorization: Bearer`` must carry it. Without one, only this machine is answered,
 and only under a loopback name, so that no web page can reach the endpoint through a browser.
@@ -15,19 +15,19 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from components.core.errors import ConfigError
-from serving.api.error_responses import Refusal
-from serving.api.limits import Limits
+from serving.api.error_responses import ApiError
+from serving.api.limits import EndpointLimits
 
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]", ""}
 _DRAINED_BYTES = 16 << 20
-"""Read on and forgotten, so that a client which sent too much still reads the refusal."""
+"""Read on and discarded, so that a client which sent too much still reads the refusal."""
 
 
 def check_host(host: str, api_key: str | None) -> None:
     """Refuse to listen beyond this machine without a key.
 
     Raises:
-        ConfigError: names the mend.
+        ConfigError: names the remedy.
     """
     try:
         loopback = ipaddress.ip_address(host).is_loopback
@@ -44,20 +44,20 @@ def check_key(headers: Headers, api_key: str) -> None:
     """Compare the bearer token in constant time.
 
     Raises:
-        Refusal: 401.
+        ApiError: 401.
     """
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
+    presented = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
     wanted = hashlib.sha256(api_key.encode()).digest()
-    if not hmac.compare_digest(given, wanted) or scheme.lower() != "bearer":
-        raise Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+    if not hmac.compare_digest(presented, wanted) or scheme.lower() != "bearer":
+        raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
 
 
 def check_local(scope: Scope, headers: Headers) -> None:
-    """Without a key: the caller and the name it called must be of this machine.
+    """Without a key, require that caller and called host name are of this machine.
 
     Raises:
-        Refusal: 403.
+        ApiError: 403.
     """
     client = scope.get("client")
     name = headers.get("host", "")
@@ -68,17 +68,17 @@ def check_local(scope: Scope, headers: Headers) -> None:
     except ValueError:
         loopback = False
     if not loopback or name.lower() not in _LOOPBACK_NAMES:
-        raise Refusal(
+        raise ApiError(
             403,
             "Without MODELMILL_API_KEY this endpoint answers its own machine alone.",
             code="forbidden",
         )
 
 
-class Guard:
-    """ASGI middleware: checks the caller, then reads the whole body within bounds."""
+class RequestGuard:
+    """ASGI middleware that checks the caller, then reads the whole body within bounds."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, api_key: str | None) -> None:
+    def __init__(self, app: ASGIApp, limits: EndpointLimits, api_key: str | None) -> None:
         self.app, self.limits, self.api_key = app, limits, api_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +92,7 @@ class Guard:
             else:
                 check_local(scope, headers)
             body = await self._read(headers, receive)
-        except Refusal as refusal:
+        except ApiError as refusal:
             await refusal.response()(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
@@ -117,23 +117,23 @@ class Guard:
                     if not message.get("more_body", False) or size > _DRAINED_BYTES + most:
                         break
         except TimeoutError:
-            raise Refusal(408, "The request took too long to arrive.", code="timeout") from None
+            raise ApiError(408, "The request took too long to arrive.", code="timeout") from None
         if size > most:
-            raise Refusal(
+            raise ApiError(
                 413, f"The request is larger than {most} bytes.", code="request_too_large"
             )
         return b"".join(chunks)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """``receive`` with the body given once more; then whatever the client does next."""
-    given = False
+    """``receive`` that gives the body once more, then whatever the client does next."""
+    replayed = False
 
     async def again() -> Message:
-        nonlocal given
-        if given:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again

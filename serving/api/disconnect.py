@@ -1,4 +1,4 @@
-"""Notices when a client hangs up, while an answer is being worked on or streamed."""
+"""Cancellation of an answer, whole or streamed, when its client disconnects."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from starlette.types import Receive, Scope, Send
 T = TypeVar("T")
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
-async def until_hangup(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """What ``work`` returns; None, and ``work`` is cancelled, if the client hangs up before."""
-    working, watching = asyncio.create_task(work), asyncio.create_task(_gone(receive))
+async def run_until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """Result of ``work``; None, and ``work`` is cancelled, if the client disconnects before."""
+    working, watching = (
+        asyncio.create_task(work),
+        asyncio.create_task(_wait_for_disconnect(receive)),
+    )
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
@@ -31,7 +34,7 @@ async def until_hangup(receive: Receive, work: Coroutine[Any, Any, T]) -> T | No
 
 
 class EventStream(Response):
-    """Server-sent events; the source is closed when it ends or the client hangs up."""
+    """Server-sent events; the source is closed when it ends or the client disconnects."""
 
     media_type = "text/event-stream"
 
@@ -42,7 +45,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self.events):
-            await until_hangup(receive, self._send(send))
+            await run_until_disconnect(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})

@@ -1,4 +1,4 @@
-"""Errors in the shape that OpenAI's clients understand."""
+"""Error responses in the shape that OpenAI's clients understand."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from components.text.chat.chat_template import ChatFormatError
 log = get_logger(__name__)
 
 
-class Refusal(Exception):
-    """A request that is not answered; ``status`` and the body say why."""
+class ApiError(Exception):
+    """An error of the API with its HTTP status and body."""
 
     def __init__(
         self,
@@ -35,16 +35,16 @@ class Refusal(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """What the client gets."""
+        """The HTTP response."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body, self.status, headers)
 
 
-def queue_full() -> Refusal:
-    """As many requests wait as may."""
-    return Refusal(
+def queue_full_error() -> ApiError:
+    """429: as many requests wait as may."""
+    return ApiError(
         429,
         "The server has as many requests waiting as it takes; try again shortly.",
         code="rate_limit_exceeded",
@@ -53,33 +53,33 @@ def queue_full() -> Refusal:
     )
 
 
-def model_failed() -> Refusal:
-    """The engine gave up; details are in the log, not in the answer."""
-    return Refusal(500, "The model failed to answer.", kind="server_error", code="server_error")
+def model_failed_error() -> ApiError:
+    """500: the engine gave up; details are in the log, not in the answer."""
+    return ApiError(500, "The model failed to answer.", kind="server_error", code="server_error")
 
 
-def too_long(context: int, given: int) -> Refusal:
-    """The prompt leaves no room for an answer."""
-    return Refusal(
+def prompt_too_long(context: int, prompt_tokens: int) -> ApiError:
+    """400: the prompt leaves no room for an answer."""
+    return ApiError(
         400,
         f"This model's maximum context length is {context} tokens. However, your request "
-        f"has {given} tokens and needs room for an answer.",
+        f"has {prompt_tokens} tokens and needs room for an answer.",
         code="context_length_exceeded",
         param="messages",
     )
 
 
-def install(app: FastAPI) -> None:
-    """Give every error of ``app`` this shape."""
+def install_error_handlers(app: FastAPI) -> None:
+    """Give every error of ``app`` OpenAI's shape."""
 
-    @app.exception_handler(Refusal)
-    async def refused(_: Request, error: Refusal) -> JSONResponse:
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> JSONResponse:
         return error.response()
 
     @app.exception_handler(ChatFormatError)
     async def not_in_template(_: Request, error: ChatFormatError) -> JSONResponse:
         place = str(error).partition(":")[0]
-        return Refusal(400, str(error), param=place, code="invalid_value").response()
+        return ApiError(400, str(error), param=place, code="invalid_value").response()
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -87,20 +87,20 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def unknown(_: Request, error: HTTPException) -> JSONResponse:
-        return Refusal(error.status_code, str(error.detail)).response()
+        return ApiError(error.status_code, str(error.detail)).response()
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
         log.error("a request failed", exc_info=error)
-        return model_failed().response()
+        return model_failed_error().response()
 
 
-def _invalid(error: RequestValidationError) -> Refusal:
-    """The first thing that is wrong, named as the client wrote it."""
+def _invalid(error: RequestValidationError) -> ApiError:
+    """The first validation error, named as the client wrote the field."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
-        return Refusal(400, "The body is not valid JSON.", code="invalid_json")
+        return ApiError(400, "The body is not valid JSON.", code="invalid_json")
     param = ".".join(place) or None
     message = str(first["msg"]).removeprefix("Value error, ")
-    return Refusal(400, f"{param or 'body'}: {message}", param=param, code="invalid_value")
+    return ApiError(400, f"{param or 'body'}: {message}", param=param, code="invalid_value")

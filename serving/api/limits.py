@@ -1,4 +1,4 @@
-"""What the endpoint allows itself and its callers."""
+"""Limits of an endpoint on itself and on its callers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from components.core.config.stage_config import StageConfig
 from components.text.chat.chat_template import TEMPERATURE
 
 
-class Limits(StageConfig):
-    """Bounds of one endpoint; a Bento carries its own."""
+class EndpointLimits(StageConfig):
+    """Limits of one endpoint; a Bento carries its own."""
 
     slots: int = Field(default=16, ge=1, le=1024, description="sequences decoded together")
     queue: int = Field(

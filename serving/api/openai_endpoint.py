@@ -1,4 +1,4 @@
-"""The endpoint, in OpenAI's schema: models, chat completions and completions, streamed or whole."""
+"""OpenAI-compatible endpoint: models, chat completions and completions, streamed or whole."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
 from components.text.chat.chat_template import EOS_ID, chat_ids, plain_ids
-from serving.api.auth import Guard
-from serving.api.disconnect import EventStream, until_hangup
-from serving.api.error_responses import Refusal, install, model_failed, queue_full, too_long
-from serving.api.limits import Limits
-from serving.api.request_schema import ChatRequest, CompletionRequest, Request, Usage
-from serving.api.response_format import Answer, Shape, chat_shape, completion_shape
-from serving.engine.batching_engine import Broken, Engine, Generation
+from serving.api.auth import RequestGuard
+from serving.api.disconnect import EventStream, run_until_disconnect
+from serving.api.error_responses import (
+    ApiError,
+    install_error_handlers,
+    model_failed_error,
+    prompt_too_long,
+    queue_full_error,
+)
+from serving.api.limits import EndpointLimits
+from serving.api.request_schema import ChatRequest, CompletionRequest, GenerationRequest, Usage
+from serving.api.response_format import (
+    CHAT_FORMAT,
+    COMPLETION_FORMAT,
+    ResponseEnvelope,
+    ResponseFormat,
+)
+from serving.engine.batching_engine import Engine, EngineFailed, Generation
 from serving.engine.detokenize import TextStream
 from serving.engine.scheduler import QueueFull
 
@@ -31,8 +42,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Served:
-    """One model, ready to answer."""
+class LoadedModel:
+    """One model, loaded and ready to answer."""
 
     model: str
     """The name that requests ask for."""
@@ -44,13 +55,13 @@ class Served:
     table: Sequence[bytes]
     """The bytes of each token."""
     engine: Engine
-    limits: Limits
+    limits: EndpointLimits
 
 
-def create_app(served: Served, api_key: str | None) -> ASGIApp:
-    """The routes below ``/v1``, behind the guard."""
+def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
+    """The routes below ``/v1``, behind the request guard."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    install(app)
+    install_error_handlers(app)
 
     @app.get("/models")
     async def models() -> dict[str, Any]:
@@ -64,18 +75,18 @@ def create_app(served: Served, api_key: str | None) -> ASGIApp:
     @app.post("/chat/completions")
     async def chat(request: ChatRequest, http: HttpRequest) -> Response:
         prompt = await asyncio.to_thread(chat_ids, served.tokenizer, request.messages)
-        return await _answer(served, request, prompt, request.limit, chat_shape, http)
+        return await _answer(served, request, prompt, request.limit, CHAT_FORMAT, http)
 
     @app.post("/completions")
     async def complete(request: CompletionRequest, http: HttpRequest) -> Response:
         text = await asyncio.to_thread(plain_ids, served.tokenizer, request.prompt)
-        shape = completion_shape
+        shape = COMPLETION_FORMAT
         return await _answer(served, request, [EOS_ID, *text], request.limit, shape, http)
 
-    return Guard(app, served.limits, api_key)
+    return RequestGuard(app, served.limits, api_key)
 
 
-def _card(served: Served) -> dict[str, Any]:
+def _card(served: LoadedModel) -> dict[str, Any]:
     return {
         "id": served.model,
         "object": "model",
@@ -85,9 +96,9 @@ def _card(served: Served) -> dict[str, Any]:
     }
 
 
-def _check_model(served: Served, name: str) -> None:
+def _check_model(served: LoadedModel, name: str) -> None:
     if name != served.model:
-        raise Refusal(
+        raise ApiError(
             404,
             f"The model '{name}' does not exist; this endpoint serves '{served.model}'.",
             code="model_not_found",
@@ -96,58 +107,58 @@ def _check_model(served: Served, name: str) -> None:
 
 
 def _start(
-    served: Served, request: Request, prompt: Sequence[int], limit: int | None
+    served: LoadedModel, request: GenerationRequest, prompt: Sequence[int], limit: int | None
 ) -> Generation:
-    """Give a request to the engine.
+    """Submit a request to the engine.
 
     Raises:
-        Refusal: unknown model, too long, too many stop strings, queue full.
+        ApiError: unknown model, too long, too many stop strings, queue full.
     """
     _check_model(served, request.model)
     most = served.limits.stop_strings
     if len(request.stops) > most:
-        raise Refusal(400, f"stop: at most {most} strings", param="stop", code="invalid_value")
+        raise ApiError(400, f"stop: at most {most} strings", param="stop", code="invalid_value")
     engine = served.engine
     if len(prompt) >= engine.context:
-        raise too_long(engine.context, len(prompt))
-    sampling = request.sampling(served.limits.temperature)
+        raise prompt_too_long(engine.context, len(prompt))
+    sampling = request.sampling_params(served.limits.temperature)
     try:
         return engine.submit(prompt, sampling, limit or engine.context)
     except QueueFull:
-        raise queue_full() from None
+        raise queue_full_error() from None
 
 
 async def _answer(
-    served: Served,
-    request: Request,
+    served: LoadedModel,
+    request: GenerationRequest,
     prompt: Sequence[int],
     limit: int | None,
-    shape: Shape,
+    shape: ResponseFormat,
     http: HttpRequest,
 ) -> Response:
-    """Answer at once or as a stream; the engine is told when nobody listens any more."""
+    """Answer whole or as a stream; the engine is told when nobody listens any more."""
     generation = _start(served, request, prompt, limit)
-    answer = Answer(
+    answer = ResponseEnvelope(
         identifier=f"{shape.prefix}-{uuid.uuid4().hex}",
         created=int(time.time()),
         model=served.model,
         fingerprint=served.fingerprint,
-        shape=shape,
+        format=shape,
     )
     text = TextStream(served.table, request.stops)
     if request.stream:
         return EventStream(_events(answer, generation, text, request.wants_usage))
-    whole = await until_hangup(http.receive, _collect(generation, text))
+    whole = await run_until_disconnect(http.receive, _collect(generation, text))
     if whole is None:
         return Response(status_code=499)
-    return JSONResponse(answer.whole(whole, _finish(generation, text), _usage(generation)))
+    return JSONResponse(answer.whole_answer(whole, _finish(generation, text), _usage(generation)))
 
 
 async def _collect(generation: Generation, text: TextStream) -> str:
     try:
         return "".join([piece async for piece in _pieces(generation, text)])
-    except Broken:
-        raise model_failed() from None
+    except EngineFailed:
+        raise model_failed_error() from None
 
 
 async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[str, None]:
@@ -166,28 +177,28 @@ async def _pieces(generation: Generation, text: TextStream) -> AsyncGenerator[st
 
 
 async def _events(
-    answer: Answer, generation: Generation, text: TextStream, wants_usage: bool
+    answer: ResponseEnvelope, generation: Generation, text: TextStream, wants_usage: bool
 ) -> AsyncGenerator[str, None]:
     """The payloads of a stream, ``[DONE]`` last."""
     pieces = _pieces(generation, text)
     try:
-        if opening := answer.opening():
+        if opening := answer.opening_chunk():
             yield _json(opening)
         async for piece in pieces:
-            yield _json(answer.piece(piece))
-        yield _json(answer.closing(_finish(generation, text)))
+            yield _json(answer.text_chunk(piece))
+        yield _json(answer.closing_chunk(_finish(generation, text)))
         if wants_usage:
-            yield _json(answer.usage(_usage(generation)))
+            yield _json(answer.usage_chunk(_usage(generation)))
         yield "[DONE]"
-    except Broken:
-        yield _json(model_failed().body)
+    except EngineFailed:
+        yield _json(model_failed_error().body)
     finally:
         generation.cancel()
         await pieces.aclose()
 
 
 def _finish(generation: Generation, text: TextStream) -> str:
-    return "stop" if text.stopped else generation.finish or "stop"
+    return "stop" if text.stopped else generation.finish_reason or "stop"
 
 
 def _usage(generation: Generation) -> Usage:

@@ -1,4 +1,4 @@
-"""Requests and answers of OpenAI's chat and completion endpoints, as far as they are served.
+"""Request schema of OpenAI's chat and completion endpoints, as far as they are served.
 
 Fields that would change the answer and are not served are refused by name; others that a client
 may send (``user``, ``metadata`` ...) are ignored.
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from serving.engine.sampling import Sampling
+from serving.engine.sampling import SamplingParams
 
 NOT_SERVED: dict[str, tuple[Any, ...]] = {
     "n": (None, 1),
@@ -38,13 +38,13 @@ class _Lenient(BaseModel):
 
 
 class StreamOptions(_Lenient):
-    """What a stream ends with."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
 
-class Request(_Lenient):
-    """What chat and plain completions have in common."""
+class GenerationRequest(_Lenient):
+    """Fields that chat and plain completions share."""
 
     model: str
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -74,16 +74,16 @@ class Request(_Lenient):
         """The stream shall end with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def sampling(self, temperature: float) -> Sampling:
-        """How to draw; ``temperature`` where the request names none."""
-        return Sampling(
+    def sampling_params(self, temperature: float) -> SamplingParams:
+        """Sampling parameters; ``temperature`` is used where the request names none."""
+        return SamplingParams(
             temperature=temperature if self.temperature is None else self.temperature,
             top_p=1.0 if self.top_p is None else self.top_p,
             seed=None if self.seed is None else self.seed % (1 << 64),
         )
 
 
-class ChatRequest(Request):
+class ChatRequest(GenerationRequest):
     """POST /chat/completions."""
 
     messages: list[dict[str, Any]] = Field(min_length=1)
@@ -96,7 +96,7 @@ class ChatRequest(Request):
         return self.max_completion_tokens or self.max_tokens
 
 
-class CompletionRequest(Request):
+class CompletionRequest(GenerationRequest):
     """POST /completions."""
 
     prompt: str

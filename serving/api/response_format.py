@@ -1,4 +1,4 @@
-"""How an answer is written down: whole, or as the chunks of a stream."""
+"""Response format of OpenAI's endpoints: whole, or as the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Choice = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What differs between chat and plain completions."""
+class ResponseFormat:
+    """Differences between chat and plain completions."""
 
     prefix: str
     whole: str
@@ -28,7 +28,7 @@ class Shape:
     """The stream begins with a chunk that names the role."""
 
 
-chat_shape = Shape(
+CHAT_FORMAT = ResponseFormat(
     prefix="chatcmpl",
     whole="chat.completion",
     chunk="chat.completion.chunk",
@@ -36,7 +36,7 @@ chat_shape = Shape(
     delta=lambda piece: {"delta": {} if piece is None else {"content": piece}},
     opens=True,
 )
-completion_shape = Shape(
+COMPLETION_FORMAT = ResponseFormat(
     prefix="cmpl",
     whole="text_completion",
     chunk="text_completion",
@@ -47,40 +47,46 @@ completion_shape = Shape(
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The envelope of one answer."""
+class ResponseEnvelope:
+    """The envelope of one answer: id, time, model, fingerprint."""
 
     identifier: str
     created: int
     model: str
     fingerprint: str
-    shape: Shape
+    format: ResponseFormat
 
-    def whole(self, text: str, finish: str, usage: Usage) -> dict[str, Any]:
-        """The answer in one piece."""
-        choice = _choice(self.shape.text(text), finish)
-        return {**self._envelope(self.shape.whole, [choice]), "usage": usage.counted()}
+    def whole_answer(self, text: str, finish: str, usage: Usage) -> dict[str, Any]:
+        """The answer in one piece.
 
-    def opening(self) -> dict[str, Any] | None:
+        Args:
+            text: of the answer.
+            finish: reason why it ended: ``stop`` or ``length``.
+            usage: tokens read and written.
+        """
+        choice = _choice(self.format.text(text), finish)
+        return {**self._envelope(self.format.whole, [choice]), "usage": usage.counted()}
+
+    def opening_chunk(self) -> dict[str, Any] | None:
         """The first chunk of a stream, if its shape has one."""
-        if not self.shape.opens:
+        if not self.format.opens:
             return None
         return self._chunk({"delta": {"role": "assistant", "content": ""}}, None)
 
-    def piece(self, text: str) -> dict[str, Any]:
+    def text_chunk(self, text: str) -> dict[str, Any]:
         """A chunk with some text."""
-        return self._chunk(self.shape.delta(text), None)
+        return self._chunk(self.format.delta(text), None)
 
-    def closing(self, finish: str) -> dict[str, Any]:
-        """The chunk that says why the text ended."""
-        return self._chunk(self.shape.delta(None), finish)
+    def closing_chunk(self, finish: str) -> dict[str, Any]:
+        """The chunk that gives the reason why the text ended."""
+        return self._chunk(self.format.delta(None), finish)
 
-    def usage(self, usage: Usage) -> dict[str, Any]:
+    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
         """The chunk with the usage, for those who asked."""
-        return {**self._envelope(self.shape.chunk, []), "usage": usage.counted()}
+        return {**self._envelope(self.format.chunk, []), "usage": usage.counted()}
 
     def _chunk(self, content: Choice, finish: str | None) -> dict[str, Any]:
-        return self._envelope(self.shape.chunk, [_choice(content, finish)])
+        return self._envelope(self.format.chunk, [_choice(content, finish)])
 
     def _envelope(self, kind: str, choices: list[Choice]) -> dict[str, Any]:
         return {

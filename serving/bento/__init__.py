@@ -1,0 +1,1 @@
+"""The Bento: its service, its sources and pins, building and collection."""

@@ -1,4 +1,4 @@
-"""The Bentos of a workspace: which are needed, and what building and serving left behind."""
+"""Collection of unneeded Bentos, and of what building and serving left behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 import psutil
 
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping, Sweep
-from components.core.store.trash import newest_change
-from components.publish.bento_folders import all_packed, latest
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
+from components.core.store.trash import last_change_time
+from components.publish.bento_folders import list_bentos, read_latest
 from serving.smoke_test import REPORT_FOLDER
 
 PLACE = "bentos"
@@ -18,26 +18,29 @@ _SERVED = "served by a living process"
 _TAGGED = "modelmill:latest"
 
 
-def sweep_bentos(
+def plan_bento_gc(
     settings: Settings,
     versions: Mapping[tuple[str, str], str],
     named: Mapping[str, str],
     served: Collection[str],
-    keeping: Keeping,
+    keeping: RetentionPolicy,
     now: float,
-) -> Sweep:
-    """What goes of Bentos, smoke reports and leftovers.
+) -> GcPlan:
+    """Plan which Bentos, smoke reports and leftovers go.
 
     Args:
+        settings: names the workspace.
         versions: (model, digest of its bundle) of every version that stays -> why.
         named: Bento -> why, of those that something else keeps.
         served: Bentos that a living process serves.
+        keeping: what is kept whatever its age, and for how long.
+        now: Unix time.
     """
-    sweep = Sweep(PLACE, settings.bentos)
+    sweep = GcPlan(PLACE, settings.bentos)
     staying: set[str] = set()
     covered: set[tuple[str, str]] = set()
-    tagged = latest(settings)
-    for folder, packed in all_packed(settings):
+    tagged = read_latest(settings)
+    for folder, packed in list_bentos(settings):
         name = folder.name
         holds = (packed.model, packed.bundle) if packed else ("", "")
         why = ""
@@ -49,37 +52,39 @@ def sweep_bentos(
             why = _TAGGED
         elif name in named:
             why = named[name]
-        elif newest_change(folder / "bento.yaml") >= keeping.cutoff(now):
+        elif last_change_time(folder / "bento.yaml") >= keeping.cutoff(now):
             why = keeping.recent
         covered.add(holds)
         if why:
-            sweep.keep(why, [folder])
+            sweep.add_retained(why, [folder])
             staying.add(name)
         else:
             of = f"of {packed.model}/{packed.version}" if packed else "that cannot be read"
             newer = ", which has a newer one" if holds in versions else ", which does not stay"
-            sweep.drop(f"modelmill:{name}", f"{of}{newer if packed else ''}", [folder])
+            sweep.add_deletion(f"modelmill:{name}", f"{of}{newer if packed else ''}", [folder])
     _reports(settings, sweep, staying)
     _leftovers(settings, sweep, keeping.cutoff(now))
     return sweep
 
 
-def _reports(settings: Settings, sweep: Sweep, staying: Collection[str]) -> None:
+def _reports(settings: Settings, sweep: GcPlan, staying: Collection[str]) -> None:
     for report in sorted((settings.bentos / REPORT_FOLDER).glob("*/")):
         if report.name not in staying:
-            sweep.drop(f"{REPORT_FOLDER}/{report.name}", "its Bento does not stay", [report])
+            sweep.add_deletion(
+                f"{REPORT_FOLDER}/{report.name}", "its Bento does not stay", [report]
+            )
 
 
-def _leftovers(settings: Settings, sweep: Sweep, cutoff: float) -> None:
+def _leftovers(settings: Settings, sweep: GcPlan, cutoff: float) -> None:
     """Of builds and servers that are gone; the lock of packaging must be held to delete them."""
-    old = (p for p in (settings.bentos / "tmp").glob("*") if newest_change(p) < cutoff)
+    old = (p for p in (settings.bentos / "tmp").glob("*") if last_change_time(p) < cutoff)
     for path in (settings.bentos / "partial", *old):
         if path.exists():
-            sweep.drop(f"bentos/{path.name}", "left by a build that was killed", [path])
+            sweep.add_deletion(f"bentos/{path.name}", "left by a build that was killed", [path])
     metrics = settings.bentos / "prometheus_multiproc_dir"
     dead = [path for path in metrics.glob("*_*.db") if not _runs(path.stem.rpartition("_")[2])]
     if dead:
-        sweep.drop(f"{len(dead)} metrics files", "of servers that have ended", dead)
+        sweep.add_deletion(f"{len(dead)} metrics files", "of servers that have ended", dead)
 
 
 def _runs(pid: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a Bento carries of the checkout: the modules that its service rests on, and their pins."""
+"""Source files of the checkout that a Bento's service needs, and the pins of their packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import grimp
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from components.core.store.code_digest import PACKAGES, normalise, owners
+from components.core.store.code_digest import PACKAGES, distribution_owners, normalise_source
 
 SERVICE = "serving.bento.service"
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +23,7 @@ LOCK_FILE = "requirements.lock"
 
 
 @dataclass(frozen=True)
-class Sources:
+class BentoSources:
     """Files, relative to the checkout, and the third-party packages they import."""
 
     files: tuple[Path, ...]
@@ -33,12 +33,12 @@ class Sources:
         """sha256 of what the code does: comments and docstrings do not count."""
         total = hashlib.sha256()
         for file in self.files:
-            source = normalise((ROOT / file).read_text(encoding="utf-8"))
+            source = normalise_source((ROOT / file).read_text(encoding="utf-8"))
             total.update(f"{file.as_posix()}\0{source}\0".encode())
         return total.hexdigest()
 
 
-def service_sources() -> Sources:
+def collect_service_sources() -> BentoSources:
     """The service's module and everything upstream of it."""
     graph = grimp.build_graph(
         *PACKAGES,
@@ -50,7 +50,7 @@ def service_sources() -> Sources:
     own = {module for module in modules if module.partition(".")[0] in PACKAGES}
     own |= {parent for module in own for parent in _packages_of(module)}
     external = modules - own - set(sys.stdlib_module_names)
-    return Sources(tuple(sorted(map(_file, own))), tuple(sorted(external)))
+    return BentoSources(tuple(sorted(map(_file, own))), tuple(sorted(external)))
 
 
 def _packages_of(module: str) -> Iterable[str]:
@@ -64,26 +64,26 @@ def _file(module: str) -> Path:
     return package if (ROOT / package).is_file() else stem.with_suffix(".py")
 
 
-def pinned(packages: Iterable[str]) -> list[str]:
+def pin_packages(packages: Iterable[str]) -> list[str]:
     """``name==version`` of these import packages' distributions and all that they require.
 
     The version is the lock's; that of this environment where the lock does not name one.
     """
-    locked = read_lock()
-    known = owners()
+    locked = read_lock_pins()
+    known = distribution_owners()
     waiting = [owner for package in packages for owner in known.get(package, [])[:1]]
-    found: dict[str, str] = {}
+    pins: dict[str, str] = {}
     while waiting:
         name = canonicalize_name(waiting.pop())
-        if name in found:
+        if name in pins:
             continue
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # required on other platforms alone
-        found[name] = locked.get(name, distribution.version)
+        pins[name] = locked.get(name, distribution.version)
         waiting.extend(_requires(distribution))
-    return [f"{name}=={version}" for name, version in sorted(found.items())]
+    return [f"{name}=={version}" for name, version in sorted(pins.items())]
 
 
 def _requires(distribution: importlib.metadata.Distribution) -> Iterable[str]:
@@ -93,7 +93,7 @@ def _requires(distribution: importlib.metadata.Distribution) -> Iterable[str]:
             yield requirement.name
 
 
-def read_lock() -> dict[str, str]:
+def read_lock_pins() -> dict[str, str]:
     """name -> version, from the checkout's lock."""
     path = ROOT / LOCK_FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

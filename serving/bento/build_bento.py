@@ -1,4 +1,4 @@
-"""Packs a bundle as a Bento: the service's modules, one ONNX form, the tokenizer, exact pins.
+"""Build of a Bento: the service's modules, one ONNX form, the tokenizer, exact pins.
 
 A Bento's version is a digest of all that goes into it, so an unchanged one is found again by
 looking for a folder. It is built in a clean folder, in a process of its own, and moved into the
@@ -20,32 +20,37 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from components.core.action import Change, Workspace
+from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.locks import hold_lock
 from components.core.settings import Settings, child_environment
 from components.core.store.artifact import Bento, Bundle, ModelVersion, digest_value
-from components.publish.bento_folders import NAME, bentos_folder, damaged_files, write_file_list
-from components.publish.registry.model_registry import parse
+from components.publish.bento_folders import (
+    BENTO_NAME,
+    bentos_folder,
+    damaged_files,
+    write_file_list,
+)
+from components.publish.registry.model_registry import parse_version
 from components.text.chat.chat_template import TOKENIZER_FILE, tokenizer_digest
-from serving.api.limits import Limits
-from serving.bento.bento_sources import ROOT, Sources, pinned, service_sources
+from serving.api.limits import EndpointLimits
+from serving.bento.bento_sources import ROOT, BentoSources, collect_service_sources, pin_packages
 from serving.engine.served_folder import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
 
 FORMS = ("onnx-int8", "onnx")
-"""What the engine can serve, the preferred one first."""
+"""Forms that the engine can serve, the preferred one first."""
 _DIGITS = 12
 _LOG_LINES = 5
 
 
 class PackageConfig(StageConfig):
-    """What goes into the Bento."""
+    """Form and limits of a Bento."""
 
     form: Literal["auto", "onnx-int8", "onnx"] = Field(
         default="auto", description="the form to serve; auto takes INT8 where it passed parity"
     )
-    limits: Limits = Field(default=Limits(), description="bounds of the endpoint")
+    limits: EndpointLimits = Field(default=EndpointLimits(), description="bounds of the endpoint")
     build_seconds: float = Field(default=120.0, gt=0, description="how long building may take")
 
 
@@ -55,7 +60,7 @@ class _Contents:
 
     endpoint: Endpoint
     bundle: Path
-    sources: Sources
+    sources: BentoSources
     requirements: tuple[str, ...]
     digest: str
 
@@ -64,16 +69,31 @@ class _Contents:
         return self.digest[:_DIGITS]
 
 
-def package(
-    config: PackageConfig,
-    version: ModelVersion,
-    bundle: Bundle,
-    workspace: Workspace,
-    only_look: bool = False,
+def dry_run_package(
+    config: PackageConfig, version: ModelVersion, bundle: Bundle, workspace: Workspace
 ) -> Change[Bento]:
-    """The Bento of one bundle, built where there is none that is whole.
+    """Look for a whole Bento of this bundle and this code.
 
-    ``only_look`` builds nothing.
+    Args:
+        config: form and limits.
+        version: a registered version.
+        bundle: would be packed.
+        workspace: holds the Bentos.
+    """
+    return _find_bento(_contents(config, version, bundle, workspace), version, bundle, workspace)
+
+
+@action(dry_run=dry_run_package)
+def package(
+    config: PackageConfig, version: ModelVersion, bundle: Bundle, workspace: Workspace
+) -> Change[Bento]:
+    """Build the Bento of a bundle, unless there is one that is whole.
+
+    Args:
+        config: form and limits.
+        version: a registered version.
+        bundle: is packed.
+        workspace: holds the Bentos.
 
     Raises:
         ConfigError: the bundle does not hold the form asked for.
@@ -81,22 +101,27 @@ def package(
     """
     contents = _contents(config, version, bundle, workspace)
     settings = workspace.settings
-    target = bentos_folder(settings) / contents.version
-    note = f"{NAME}:{contents.version}"
-    made = Bento(
-        name=f"../{target.relative_to(settings.home).as_posix()}",
-        digest=contents.digest,
-        lineage=workspace.lineage(
-            "serving.bento.build_bento.package", {"version": version, "bundle": bundle}
-        ),
-    )
-    if _is_whole(target) or only_look:
-        return Change(made, not _is_whole(target), note)
+    if not (packed := _find_bento(contents, version, bundle, workspace)).changed:
+        return packed
     with hold_lock(settings.bentos / "package.lock"):
-        if _is_whole(target):
-            return Change(made, False, note)
+        if not (packed := _find_bento(contents, version, bundle, workspace)).changed:
+            return packed
+        target = bentos_folder(settings) / contents.version
         _build(contents, target, settings, config.build_seconds)
-    return Change(made, True, note)
+    return packed
+
+
+def _find_bento(
+    contents: _Contents, version: ModelVersion, bundle: Bundle, workspace: Workspace
+) -> Change[Bento]:
+    """The Bento of these contents; ``changed`` where there is none that is whole."""
+    target = bentos_folder(workspace.settings) / contents.version
+    bento = Bento(
+        name=f"../{target.relative_to(workspace.settings.home).as_posix()}",
+        digest=contents.digest,
+        lineage=workspace.action_lineage(package, {"version": version, "bundle": bundle}),
+    )
+    return Change(bento, not _is_whole(target), f"{BENTO_NAME}:{contents.version}")
 
 
 def _is_whole(target: Path) -> bool:
@@ -106,16 +131,16 @@ def _is_whole(target: Path) -> bool:
 def _contents(
     config: PackageConfig, version: ModelVersion, bundle: Bundle, workspace: Workspace
 ) -> _Contents:
-    model, number = parse(version)
-    folder = workspace.path(bundle)
-    sources = service_sources()
-    requirements = tuple(pinned(sources.packages))
+    model, number = parse_version(version)
+    folder = workspace.artifact_folder(bundle)
+    sources = collect_service_sources()
+    requirements = tuple(pin_packages(sources.packages))
     endpoint = Endpoint(
         model=model,
         version=str(number),
         bundle=bundle.digest,
         tokenizer=_tokenizer_of(folder),
-        form=_choose(config.form, folder),
+        form=_choose_form(config.form, folder),
         created=int(time.time()),
         limits=config.limits,
     )
@@ -148,7 +173,7 @@ def _tokenizer_of(bundle: Path) -> str:
     return digest
 
 
-def _choose(form: str, bundle: Path) -> str:
+def _choose_form(form: str, bundle: Path) -> str:
     there = [name for name in FORMS if (bundle / name / "model.onnx").is_file()]
     if form == "auto" and there:
         return there[0]
@@ -159,7 +184,7 @@ def _choose(form: str, bundle: Path) -> str:
 
 
 def _build(contents: _Contents, target: Path, settings: Settings, seconds: float) -> None:
-    """Build into ``partial``, where a killed try's leavings are cleared, then move."""
+    """Build into ``partial``, where the leavings of a killed try are cleared, then move."""
     partial = settings.bentos / "partial"
     shutil.rmtree(partial, ignore_errors=True)
     home = partial / "home"
@@ -167,12 +192,12 @@ def _build(contents: _Contents, target: Path, settings: Settings, seconds: float
     # BentoML builds from no folder with a dot in front of any part, and the workspace has one.
     with tempfile.TemporaryDirectory(prefix="modelmill-bento-") as clean:
         context = Path(clean)
-        _lay_out(contents, context)
+        _write_context(contents, context)
         _run_build(contents, context, home, seconds)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():  # a damaged one; a server that was started from it has all in memory
         target.rename(partial / "damaged")
-    (home / "bentos" / NAME / contents.version).rename(target)
+    (home / "bentos" / BENTO_NAME / contents.version).rename(target)
     shutil.rmtree(partial)
 
 
@@ -191,14 +216,14 @@ def _run_build(contents: _Contents, context: Path, home: Path, seconds: float) -
         )
     except subprocess.TimeoutExpired:
         raise MillError(f"building the Bento took more than {seconds:g} s") from None
-    built = home / "bentos" / NAME / contents.version
+    built = home / "bentos" / BENTO_NAME / contents.version
     if done.returncode != 0 or not (built / "bento.yaml").is_file():
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
-        raise MillError(f"the Bento could not be built: {said}")
+        output = " | ".join((done.stderr or done.stdout).strip().splitlines()[-_LOG_LINES:])
+        raise MillError(f"the Bento could not be built: {output}")
 
 
-def _lay_out(contents: _Contents, context: Path) -> None:
-    """Only what is needed: modules, bundle, endpoint.json, files.json, bentofile.yaml."""
+def _write_context(contents: _Contents, context: Path) -> None:
+    """Write only what is needed: modules, bundle, endpoint.json, files.json, bentofile.yaml."""
     for file in contents.sources.files:
         _copy(ROOT / file, context / file)
     bundle = context / BUNDLE_FOLDER
@@ -222,8 +247,8 @@ def _copy(source: Path, target: Path) -> None:
 def _bentofile(contents: _Contents) -> dict[str, object]:
     endpoint = contents.endpoint
     return {
-        "service": "serving.bento.service:Model",
-        "name": NAME,
+        "service": "serving.bento.service:OpenAIService",
+        "name": BENTO_NAME,
         "description": f"{endpoint.model} version {endpoint.version}, form {endpoint.form}",
         "labels": {"model": endpoint.model, "version": endpoint.version},
         "include": ["**/*"],

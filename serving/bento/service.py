@@ -1,4 +1,4 @@
-"""The BentoML service: one worker, one engine, the OpenAI endpoint below ``/v1``.
+"""BentoML service: one worker, one engine, the OpenAI endpoint below ``/v1``.
 
     bentoml serve <the folder of a Bento>
 
@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING
 
 import bentoml
 
-from components.core.settings import endpoint_key
-from serving.api.error_responses import Refusal
+from components.core.settings import endpoint_api_key
+from serving.api.error_responses import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 ANSWER_SECONDS = 600
-"""How long a whole answer may take to begin; a stream begins at once."""
+"""Longest that a whole answer may take to begin; a stream begins at once."""
 
 
-class Mounted:
-    """Stands where BentoML mounts the endpoint until the model is loaded."""
+class MountedEndpoint:
+    """ASGI application that BentoML mounts before the model is loaded."""
 
     app: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.app is None:
-            loading = Refusal(503, "The model is being loaded.", kind="server_error")
+            loading = ApiError(503, "The model is being loaded.", kind="server_error")
             await loading.response()(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
 
-endpoint = Mounted()
+endpoint = MountedEndpoint()
 
 
 @bentoml.service(
@@ -45,7 +45,7 @@ endpoint = Mounted()
     envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "true"}],
 )
 @bentoml.asgi_app(endpoint, path="/v1")
-class Model:
+class OpenAIService:
     """A language model that answers like OpenAI's endpoints."""
 
     def __init__(self) -> None:
@@ -53,21 +53,21 @@ class Model:
         from serving.engine.served_folder import open_endpoint
 
         served = open_endpoint(Path(__file__).resolve().parents[2])
-        endpoint.app = create_app(served, endpoint_key())
+        endpoint.app = create_app(served, endpoint_api_key())
 
 
-class WithoutPage:
-    """Answers ``/`` itself: BentoML's page there loads scripts from a tracker on the network."""
+class NoLandingPage:
+    """Middleware that answers ``/`` itself: BentoML's page there loads scripts of a tracker."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in ("", "/"):
-            nothing = Refusal(404, "There is no page here. The endpoint is below /v1.")
+            nothing = ApiError(404, "There is no page here. The endpoint is below /v1.")
             await nothing.response()(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
 
-Model.add_asgi_middleware(WithoutPage)  # type: ignore[attr-defined]
+OpenAIService.add_asgi_middleware(NoLandingPage)  # type: ignore[attr-defined]

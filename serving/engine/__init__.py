@@ -1,0 +1,1 @@
+"""Batching engine: scheduler, sampling, detokenization, loading of a served folder."""

@@ -1,8 +1,8 @@
-"""Continuous batching: one model, many requests, each at its own place, on one event loop.
+"""Continuous-batching engine: one model, many requests, each at its own position, one event loop.
 
 Every turn is schedule -> run -> postprocess. Scheduling and handing out happen on the event loop;
 the model runs in one thread, which leaves Python's lock while it computes. A request that joins,
-finishes or hangs up changes the batch at the next turn, not at the end of the others.
+finishes or disconnects changes the batch at the next turn, not at the end of the others.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.log import get_logger
-from serving.api.limits import Limits
-from serving.engine.sampling import Sampler, Sampling
-from serving.engine.scheduler import Job, Plan, Scheduler
+from serving.api.limits import EndpointLimits
+from serving.engine.sampling import SamplingParams, TokenSampler
+from serving.engine.scheduler import BatchStep, DecodingSequence, Scheduler
 
 log = get_logger(__name__)
 
-Finish = Literal["stop", "length"]
+FinishReason = Literal["stop", "length"]
 Logits = NDArray[np.float32]
 
 
-class Batch(Protocol):
-    """What the engine needs of a model: rows that grow, join and leave (``RaggedBatch``)."""
+class DecodingBatch(Protocol):
+    """Interface of a model's batch: rows that grow, join and leave (``RaggedBatch``)."""
 
     def join(self) -> int: ...
 
@@ -40,20 +40,20 @@ class Batch(Protocol):
     def step(self, tokens: Sequence[int]) -> Logits: ...
 
 
-class Broken(Exception):
-    """The model failed; whoever was being answered is told so."""
+class EngineFailed(Exception):
+    """The model failed; every request in progress is told so."""
 
 
-class Generation(Job):
-    """The tokens of one request, as they come; ``finish`` says why they ended."""
+class Generation(DecodingSequence):
+    """The tokens of one request, as they come; ``finish_reason`` says why they ended."""
 
     def __init__(
-        self, prompt: Sequence[int], sampler: Sampler, limit: int, stops: frozenset[int]
+        self, prompt: Sequence[int], sampler: TokenSampler, limit: int, stops: frozenset[int]
     ) -> None:
         super().__init__(prompt)
         self.sampler, self.limit, self.stops = sampler, limit, stops
         self.count = 0
-        self.finish: Finish | None = None
+        self.finish_reason: FinishReason | None = None
         self._arrived: asyncio.Queue[int | Exception | None] = asyncio.Queue()
 
     def __aiter__(self) -> Generation:
@@ -68,35 +68,35 @@ class Generation(Job):
         return arrived
 
     def cancel(self) -> None:
-        """Nobody waits any more: the row is free at the next turn. Harmless when finished."""
-        self.over = True
+        """Give up: the row is free at the next turn. Harmless when finished."""
+        self.finished = True
 
-    def take(self, token: int) -> None:
-        """One more token was drawn."""
-        if self.over:
+    def accept_token(self, token: int) -> None:
+        """Append a token that was drawn."""
+        if self.finished:
             return
         if token in self.stops:
             self._end("stop")
             return
-        self.last = token
+        self.last_token = token
         self.count += 1
         self._arrived.put_nowait(token)
         if self.count == self.limit:
             self._end("length")
 
     def fail(self, error: Exception) -> None:
-        """It cannot go on."""
-        self.over = True
+        """End with an error, which the reader gets."""
+        self.finished = True
         self._arrived.put_nowait(error)
 
-    def _end(self, finish: Finish) -> None:
-        self.finish, self.over = finish, True
+    def _end(self, finish: FinishReason) -> None:
+        self.finish_reason, self.finished = finish, True
         self._arrived.put_nowait(None)
 
 
 @dataclass
-class Counts:
-    """What an engine has done since it started."""
+class EngineCounts:
+    """Counters of an engine since it started."""
 
     requests: int = 0
     refused: int = 0
@@ -115,26 +115,31 @@ class Engine:
 
     def __init__(
         self,
-        make_batch: Callable[[int], Batch],
+        make_batch: Callable[[int], DecodingBatch],
         context: int,
         stops: frozenset[int],
-        limits: Limits,
+        limits: EndpointLimits,
     ) -> None:
         self.context, self.stops, self.limits = context, stops, limits
-        self.counts = Counts()
+        self.counts = EngineCounts()
         self._make_batch = make_batch
         self._batch = make_batch(limits.slots)
         self._scheduler = self._new_scheduler()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._turns: asyncio.Task[None] | None = None
+        self._step_loop: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> tuple[int, int]:
         """(rows in use, requests waiting)."""
         return len(self._scheduler.rows), len(self._scheduler.waiting)
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling, limit: int) -> Generation:
+    def submit(self, prompt: Sequence[int], sampling: SamplingParams, limit: int) -> Generation:
         """Start answering (from a coroutine of the event loop that serves).
+
+        Args:
+            prompt: token ids.
+            sampling: parameters of the draws.
+            limit: most tokens of the answer; the context may allow fewer.
 
         Raises:
             QueueFull: try again later.
@@ -143,7 +148,7 @@ class Engine:
         room = self.context - len(prompt)
         if not prompt or room < 1 or limit < 1:
             raise ValueError(f"a prompt of {len(prompt)} tokens in a context of {self.context}")
-        generation = Generation(prompt, Sampler(sampling), min(limit, room), self.stops)
+        generation = Generation(prompt, TokenSampler(sampling), min(limit, room), self.stops)
         try:
             self._scheduler.submit(generation)
         except Exception:
@@ -151,42 +156,42 @@ class Engine:
             raise
         self.counts.requests += 1
         self.counts.prompt_tokens += len(prompt)
-        if self._turns is None or self._turns.done():
-            self._turns = asyncio.get_running_loop().create_task(self._take_turns())
+        if self._step_loop is None or self._step_loop.done():
+            self._step_loop = asyncio.get_running_loop().create_task(self._run_steps())
         return generation
 
-    async def _take_turns(self) -> None:
-        """Turn after turn, until there is nothing left to do."""
+    async def _run_steps(self) -> None:
+        """Run step after step, until there is nothing left to do."""
         loop = asyncio.get_running_loop()
-        while not (plan := self._scheduler.plan()).empty:
+        while not (plan := self._scheduler.schedule_step()).empty:
             try:
-                drawn = await loop.run_in_executor(self._thread, execute, self._batch, plan)
+                drawn = await loop.run_in_executor(self._thread, execute_step, self._batch, plan)
             except Exception as error:
                 log.exception("the model failed")
                 self._start_over(error)
                 return
             for generation, token in drawn:
-                generation.take(token)
+                generation.accept_token(token)
             self.counts.completion_tokens += len(drawn)
 
     def _start_over(self, error: Exception) -> None:
         for job in self._scheduler.clear():
             assert isinstance(job, Generation)
-            job.fail(Broken(str(error)))
+            job.fail(EngineFailed(str(error)))
         self._batch = self._make_batch(self.limits.slots)
 
     def _new_scheduler(self) -> Scheduler:
         return Scheduler(self.limits.slots, self.limits.queue, self.limits.prefill_tokens)
 
 
-def execute(batch: Batch, plan: Plan) -> list[tuple[Generation, int]]:
-    """Run one turn on the model and draw a token for every row that got logits."""
+def execute_step(batch: DecodingBatch, plan: BatchStep) -> list[tuple[Generation, int]]:
+    """Run one step on the model and draw a token for every row that got logits."""
     for row in plan.leaves:
         batch.leave(row)
     for _ in range(plan.joins):
         batch.join()
     drawn: list[tuple[Generation, int]] = []
-    for piece in plan.pieces:
+    for piece in plan.chunks:
         logits = batch.feed(piece.row, [piece.tokens])[0]
         if piece.last:
             drawn.append(_draw(piece.job, logits[-1]))
@@ -197,14 +202,14 @@ def execute(batch: Batch, plan: Plan) -> list[tuple[Generation, int]]:
     return drawn
 
 
-def _draw(job: Job, logits: Logits) -> tuple[Generation, int]:
+def _draw(job: DecodingSequence, logits: Logits) -> tuple[Generation, int]:
     assert isinstance(job, Generation)
     return job, job.sampler.draw(logits)
 
 
 @dataclass
 class MemoryBatch:
-    """The twin for tests: its next token depends on every token so far, and on nothing else."""
+    """Stand-in for tests: its next token depends on every token so far, and on nothing else."""
 
     vocabulary: int
     slots: int

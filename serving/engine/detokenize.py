@@ -1,4 +1,4 @@
-"""Tokens -> text as they arrive: never half a character, never half a stop string."""
+"""Incremental detokenizer: never half a character, never half a stop string."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TextStream:
     def __init__(self, table: Sequence[bytes], stops: Sequence[str] = ()) -> None:
         self._table, self._stops = table, [stop for stop in stops if stop]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""
+        self._pending = ""
         self.stopped = False
         """A stop string was reached; what follows is not part of the answer."""
 
@@ -56,21 +56,21 @@ class TextStream:
     def _release(self, text: str, *, final: bool) -> str:
         if self.stopped:
             return ""
-        self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
-        if found:
+        self._pending += text
+        positions = [at for at in (self._pending.find(stop) for stop in self._stops) if at >= 0]
+        if positions:
             self.stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._pending = self._pending[: min(positions)], ""
             return shown
-        kept = 0 if final else self._possible_start()
-        cut = len(self._held) - kept
-        shown, self._held = self._held[:cut], self._held[cut:]
+        held_back = 0 if final else self._possible_start()
+        cut = len(self._pending) - held_back
+        shown, self._pending = self._pending[:cut], self._pending[cut:]
         return shown
 
     def _possible_start(self) -> int:
-        """How many characters at the end could be the beginning of a stop string."""
+        """Number of characters at the end that could begin a stop string."""
         longest = max(map(len, self._stops), default=1) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+        for length in range(min(longest, len(self._pending)), 0, -1):
+            if any(stop.startswith(self._pending[-length:]) for stop in self._stops):
                 return length
         return 0

@@ -1,4 +1,4 @@
-"""Draws the next token: greedy, or with a temperature and nucleus sampling (arXiv:1904.09751)."""
+"""Sampling of the next token: greedy, or with a temperature and top-p (arXiv:1904.09751)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from components.text.chat.chat_template import TEMPERATURE
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How one request wants its tokens drawn."""
+class SamplingParams:
+    """Sampling parameters of one request."""
 
     temperature: float = TEMPERATURE
     """0 is greedy."""
@@ -22,15 +22,15 @@ class Sampling:
     """Equal seeds give equal draws; None draws anew each time."""
 
 
-class Sampler:
-    """One request's source of chance."""
+class TokenSampler:
+    """Random draws of one request."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: SamplingParams) -> None:
         self.sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
 
     def draw(self, logits: NDArray[np.float32]) -> int:
-        """The next token, from logits [v]."""
+        """Draw the next token from logits [v]."""
         if self.sampling.temperature <= 0:
             return int(logits.argmax())
         weights = np.exp((logits - logits.max()).astype(np.float64) / self.sampling.temperature)
@@ -39,8 +39,8 @@ class Sampler:
         order = np.argsort(-weights, kind="stable")
         cumulated = weights[order].cumsum()
         # The token that crosses the threshold still belongs to the nucleus.
-        kept = int(np.searchsorted(cumulated, self.sampling.top_p * cumulated[-1])) + 1
-        return int(order[self._pick(cumulated[:kept])])
+        nucleus = int(np.searchsorted(cumulated, self.sampling.top_p * cumulated[-1])) + 1
+        return int(order[self._pick(cumulated[:nucleus])])
 
     def _pick(self, cumulated: NDArray[np.float64]) -> int:
         """An index, each as likely as its step in ``cumulated`` is high."""

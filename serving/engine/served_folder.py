@@ -1,6 +1,6 @@
-"""A folder that can be served, and how it is opened.
+"""Folder that can be served: layout and loading.
 
-endpoint.json        what is served: name, form, digests, limits
+endpoint.json        name, form, digests, limits
 bundle/<form>/       the ONNX graph
 bundle/tokenizer.json
 """
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import DataError
 from components.core.settings import thread_count
-from components.export.onnx.decoding_threads import DecodingThreads, SteeredBatch
+from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
 from components.text.chat.chat_template import (
     STOP_IDS,
@@ -22,8 +22,8 @@ from components.text.chat.chat_template import (
     open_tokenizer,
     tokenizer_digest,
 )
-from serving.api.limits import Limits
-from serving.api.openai_endpoint import Served
+from serving.api.limits import EndpointLimits
+from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
 from serving.engine.detokenize import token_bytes
 
@@ -31,7 +31,7 @@ ENDPOINT_FILE, BUNDLE_FOLDER, GRAPH_FILE = "endpoint.json", "bundle", "model.onn
 
 
 class Endpoint(BaseModel):
-    """What ``endpoint.json`` holds."""
+    """Content of ``endpoint.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,11 +46,11 @@ class Endpoint(BaseModel):
     """``onnx-int8`` or ``onnx``."""
     created: int
     """Unix seconds."""
-    limits: Limits
+    limits: EndpointLimits
 
 
 def read_endpoint(folder: Path) -> Endpoint:
-    """What a folder serves.
+    """Read a folder's ``endpoint.json``.
 
     Raises:
         DataError: it is not one that ``package`` made.
@@ -61,7 +61,7 @@ def read_endpoint(folder: Path) -> Endpoint:
         raise DataError(f"{folder}: {ENDPOINT_FILE} cannot be read: {error}") from error
 
 
-def open_endpoint(folder: Path) -> Served:
+def open_endpoint(folder: Path) -> LoadedModel:
     """Load graph and tokenizer (half a second for a small model).
 
     Raises:
@@ -85,12 +85,12 @@ def open_endpoint(folder: Path) -> Served:
     table = token_bytes(tokenizer)
     table += [b""] * (model.vocabulary - len(table))
     engine = Engine(
-        partial(SteeredBatch, model, threads),
+        partial(ThreadTunedBatch, model, threads),
         model.context,
         frozenset(STOP_IDS),
         endpoint.limits,
     )
-    return Served(
+    return LoadedModel(
         model=endpoint.model,
         created=endpoint.created,
         fingerprint=endpoint.bundle[:12],

@@ -1,4 +1,4 @@
-"""One Bento's server beside others: started, waited for, looked after, ended."""
+"""Server of one Bento beside others: start, readiness, faults, end."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 
 from components.core.errors import MillError
 from components.core.settings import Settings
-from components.publish.bento_folders import bentos_folder, check_whole
-from components.publish.promotion.endpoint_swap import Served
+from components.publish.bento_folders import bentos_folder, check_bento_files
+from components.publish.promotion.endpoint_swap import ServedModel
 from serving.engine.served_folder import read_endpoint
-from serving.gateway.reverse_proxy import Target
-from serving.gateway.server_process import GAVE_UP, Server, check, late, spawn, stop, tail
+from serving.gateway.reverse_proxy import ProxyTarget
+from serving.gateway.server_process import (
+    GAVE_UP,
+    ServerProcess,
+    check_alive,
+    log_tail,
+    not_ready_error,
+    spawn_server,
+    stop_server,
+)
 
 _POLL_SECONDS = 0.05
 _ASK_SECONDS = 2.0
@@ -24,14 +32,14 @@ _ASK_SECONDS = 2.0
 class Backend:
     """A running server of one model."""
 
-    served: Served
-    server: Server
-    target: Target
+    served: ServedModel
+    server: ServerProcess
+    target: ProxyTarget
     began: float = field(default_factory=time.monotonic)
-    _read: int = 0
-    """How much of the log has been looked at."""
+    _log_offset: int = 0
+    """Bytes of the log that have been looked at."""
 
-    async def ready(self, seconds: float) -> None:
+    async def wait_ready(self, seconds: float) -> None:
         """Wait until it answers.
 
         Raises:
@@ -42,32 +50,34 @@ class Backend:
         deadline = time.monotonic() + seconds
         async with httpx.AsyncClient(trust_env=False, timeout=_ASK_SECONDS) as client:
             while time.monotonic() < deadline:
-                check(self.server)
+                check_alive(self.server)
                 with suppress(httpx.TransportError):  # it does not listen yet
                     if (await client.get(self.server.ready_address)).is_success:
                         return
                 await asyncio.sleep(_POLL_SECONDS)
-        raise late(self.server, seconds)
+        raise not_ready_error(self.server, seconds)
 
-    def fault(self) -> str | None:
-        """Why it serves no more: it ended, or its supervisor starts a broken worker for ever."""
+    def find_fault(self) -> str | None:
+        """Reason why it serves no more: it ended, or its worker cannot start."""
         if self.server.process.poll() is not None:
-            return f"it ended ({self.server.process.returncode}); it said: {tail(self.server.log)}"
+            return (
+                f"it ended ({self.server.process.returncode}); it said: {log_tail(self.server.log)}"
+            )
         with self.server.log.open("rb") as file:
-            file.seek(self._read)
+            file.seek(self._log_offset)
             news = file.read()
-        self._read += max(len(news) - len(GAVE_UP), 0)  # the words may come in two pieces
-        return f"it cannot start; it said: {tail(self.server.log)}" if GAVE_UP in news else None
+        self._log_offset += max(len(news) - len(GAVE_UP), 0)  # the words may come in two pieces
+        return f"it cannot start; it said: {log_tail(self.server.log)}" if GAVE_UP in news else None
 
     async def stop(self) -> None:
         """End it with all that it started."""
-        await asyncio.to_thread(stop, self.server)
+        await asyncio.to_thread(stop_server, self.server)
 
 
-Start = Callable[[Settings, Served], Backend]
+BackendFactory = Callable[[Settings, ServedModel], Backend]
 
 
-def start(settings: Settings, served: Served) -> Backend:
+def start_backend(settings: Settings, served: ServedModel) -> Backend:
     """Start the server of a packed model; it ends with this process.
 
     Raises:
@@ -75,10 +85,10 @@ def start(settings: Settings, served: Served) -> Backend:
         MillError: it holds another model.
     """
     folder = bentos_folder(settings) / served.bento
-    check_whole(folder)
+    check_bento_files(folder)
     endpoint = read_endpoint(folder / "src")
     if endpoint.model != served.model:
         raise MillError(f"Bento {served.bento} holds {endpoint.model}, not {served.model}")
     log = settings.logs / f"endpoint-{served.bento}.log"
-    server = spawn(folder, log, {"BENTOML_HOME": str(settings.bentos)})
-    return Backend(served, server, Target(server.port))
+    server = spawn_server(folder, log, {"BENTOML_HOME": str(settings.bentos)})
+    return Backend(served, server, ProxyTarget(server.port))

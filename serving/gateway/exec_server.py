@@ -1,7 +1,7 @@
-"""Replace this process by the server of one Bento: ``python -m`` this, FOLDER HOST PORT [PARENT].
+"""Exec of one Bento's server: ``python -m`` this, FOLDER HOST PORT [PARENT].
 
-What the server says goes to standard error. With PARENT, the id of the process that started it,
-it ends when that process does, however that dies.
+The server's output goes to standard error. With PARENT, the id of the process that started it,
+the server gets SIGTERM when that process dies.
 """
 
 from __future__ import annotations
@@ -10,11 +10,18 @@ import os
 import sys
 from pathlib import Path
 
-from components.core.process.process_tree import end_with
+from components.core.process.process_tree import terminate_with_parent
 
 
-def command(folder: Path, host: str, port: int, parent: int | None = None) -> list[str]:
-    """The command line that starts this module."""
+def server_command(folder: Path, host: str, port: int, parent: int | None = None) -> list[str]:
+    """The command line that starts this module.
+
+    Args:
+        folder: of the Bento.
+        host: address to listen on.
+        port: to listen on.
+        parent: process id; the server ends with that process.
+    """
     ends_with = [] if parent is None else [str(parent)]
     return [
         sys.executable,
@@ -27,8 +34,14 @@ def command(folder: Path, host: str, port: int, parent: int | None = None) -> li
     ]
 
 
-def serve(folder: Path, host: str, port: int) -> None:
-    """Turn this process into BentoML's server, in its production mode; does not return."""
+def exec_bento_server(folder: Path, host: str, port: int) -> None:
+    """Replace this process by BentoML's server in its production mode; does not return.
+
+    Args:
+        folder: of the Bento.
+        host: address to listen on.
+        port: to listen on.
+    """
     server = [sys.executable, "-m", "bentoml", "serve", str(folder.resolve())]
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.chdir(folder / "src")  # so that no checkout's modules come before the Bento's own
@@ -37,5 +50,5 @@ def serve(folder: Path, host: str, port: int) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 4:
-        end_with(int(sys.argv[4]))
-    serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+        terminate_with_parent(int(sys.argv[4]))
+    exec_bento_server(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

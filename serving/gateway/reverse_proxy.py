@@ -1,4 +1,4 @@
-"""Stands on the endpoint's public port and hands each request to the server of the moment.
+"""Reverse proxy on the endpoint's public port; hands each request to the present backend.
 
 Bytes go through untouched in both directions, as they come. h11 only reads along: it says where a
 request and its answer end. So a client's connection outlives the server that answered its last
@@ -34,7 +34,7 @@ log = get_logger(__name__)
 
 
 @dataclass(eq=False)
-class Target:
+class ProxyTarget:
     """A server on a loopback port."""
 
     port: int
@@ -43,30 +43,30 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Unserved:
-    """Why there is nothing to hand a request to."""
+class UnservedReason:
+    """Reason why there is no server to hand a request to."""
 
     code: str
     message: str
 
 
-STARTING = Unserved("starting", "The model is being started.")
-_ENDED = Unserved("server_ended", "The model's server ended before it answered.")
+STARTING = UnservedReason("starting", "The model is being started.")
+_ENDED = UnservedReason("server_ended", "The model's server ended before it answered.")
 
 
-class _Hungup(Exception):
+class _ClientGone(Exception):
     """The client is gone, or sent half a request."""
 
 
-class _Cut(Exception):
+class _ServerGone(Exception):
     """The server ended in the middle of an answer."""
 
 
-class Front:
+class ReverseProxy:
     """One listening port; ``target`` and ``unserved`` may be set at any time."""
 
     def __init__(self) -> None:
-        self.target: Target | None = None
+        self.target: ProxyTarget | None = None
         self.unserved = STARTING
         """Said while there is no target."""
         self._server: asyncio.Server | None = None
@@ -93,122 +93,124 @@ class Front:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._converse(reader, writer))
+        task = asyncio.create_task(self._serve_client(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         try:
             client = _Client(reader, writer)
-            while await self._exchange(client):
+            while await self._serve_request(client):
                 continue
-            await client.finish()
-        except (_Hungup, _Cut, OSError) as gone:
+            await client.close_in_order()
+        except (_ClientGone, _ServerGone, OSError) as gone:
             log.debug("a connection ended: %r", gone)
         finally:
             # A half answer must look like one: no orderly end after it.
             writer.transport.abort()
 
-    async def _exchange(self, client: _Client) -> bool:
-        """One request and its answer; whether another may follow."""
+    async def _serve_request(self, client: _Client) -> bool:
+        """Serve one request; True where another may follow on the connection."""
         try:
-            head = await client.request()
+            head = await client.read_head()
         except h11.RemoteProtocolError as error:
-            await client.refuse(error.error_status_hint, "invalid_request", str(error))
+            await client.send_error(error.error_status_hint, "invalid_request", str(error))
             return False
         if head is None:
             return False
         target = self.target
         if target is None:
-            await client.unserved(self.unserved)
+            await client.send_unserved(self.unserved)
             return False
         target.active += 1
         try:
-            return await _hand_on(client, head, target)
+            return await _forward(client, head, target)
         finally:
             target.active -= 1
 
 
-async def _hand_on(client: _Client, head: bytes, target: Target) -> bool:
+async def _forward(client: _Client, head: bytes, target: ProxyTarget) -> bool:
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(LOOPBACK, target.port, limit=_CHUNK)
     except (OSError, TimeoutError):
-        await client.unserved(_ENDED)
+        await client.send_unserved(_ENDED)
         return False
     try:
-        return await _relay(client, head, reader, writer)
+        return await _forward_both_ways(client, head, reader, writer)
     finally:
         writer.transport.abort()
 
 
-async def _relay(
+async def _forward_both_ways(
     client: _Client, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> bool:
-    """Both directions at once: an answer may come before the request is whole."""
-    sending = asyncio.create_task(_send_on(client, head, writer))
-    answering = asyncio.create_task(_answer(client, reader))
+    """Forward both directions at once: an answer may come before the request is whole."""
+    sending = asyncio.create_task(_forward_request(client, head, writer))
+    answering = asyncio.create_task(_forward_answer(client, reader))
     try:
         await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
-        if sending.done() and isinstance(sending.exception(), _Hungup):
-            raise _Hungup
-        kept = await answering
+        if sending.done() and isinstance(sending.exception(), _ClientGone):
+            raise _ClientGone
+        keep_alive = await answering
     finally:
         for task in (sending, answering):
             task.cancel()
         await asyncio.gather(sending, answering, return_exceptions=True)
-    return kept and client.reusable
+    return keep_alive and client.reusable
 
 
-async def _send_on(client: _Client, head: bytes, writer: asyncio.StreamWriter) -> None:
-    """The request; then a hang-up, if there is one before the answer's end.
+async def _forward_request(client: _Client, head: bytes, writer: asyncio.StreamWriter) -> None:
+    """Forward the request; then a disconnect, if there is one before the answer's end.
 
     Raises:
-        _Hungup: the client ended within its request.
+        _ClientGone: the client ended within its request.
     """
     try:
         writer.write(head)
         await writer.drain()
-        async for chunk in client.rest():
+        async for chunk in client.read_body():
             writer.write(chunk)
             await writer.drain()
-        if await client.ends():
+        if await client.wait_for_end():
             writer.write_eof()
     except OSError as error:  # the server takes no more: its answer says why, or is missing
         log.debug("a server took no more of a request: %r", error)
 
 
-async def _answer(client: _Client, reader: asyncio.StreamReader) -> bool:
-    """Whether the server would have kept the connection, so that the client may.
+async def _forward_answer(client: _Client, reader: asyncio.StreamReader) -> bool:
+    """Forward the answer; True where the server would have kept the connection.
 
     Raises:
-        _Cut: it ended within its answer.
+        _ServerGone: it ended within its answer.
     """
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
     parser.send(h11.Request(method=client.method, target="/", headers=[("host", "model")]))
     parser.send(h11.EndOfMessage())
-    said = False
+    answered = False
     while True:
         try:
             chunk = await reader.read(_CHUNK)
         except OSError:
             chunk = b""
-        if not chunk and not said:
-            await client.unserved(_ENDED)
+        if not chunk and not answered:
+            await client.send_unserved(_ENDED)
             return False
-        said = True
+        answered = True
         try:
             parser.receive_data(chunk)
-            ended = _ends(parser)
+            ended = _read_to_end(parser)
         except h11.RemoteProtocolError as error:
-            raise _Cut from error
-        await client.give(chunk)
+            raise _ServerGone from error
+        await client.send(chunk)
         if ended:
             return parser.their_state is h11.DONE
 
 
-def _ends(parser: h11.Connection) -> bool:
-    """Read along; whether the message ended."""
+def _read_to_end(parser: h11.Connection) -> bool:
+    """Read events along; True where the message ended."""
     while True:
         event = parser.next_event()
         if isinstance(event, h11.EndOfMessage):
@@ -223,33 +225,33 @@ class _Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._parser = h11.Connection(h11.SERVER)
-        self._left = b""
-        """What came after the present request: a client may send the next one at once."""
+        self._read_ahead = b""
+        """Bytes after the present request: a client may send the next one at once."""
         self.method = b"GET"
-        self.whole = False
+        self.request_ended = False
         """The present request has been read to its end."""
 
     @property
     def reusable(self) -> bool:
         """Another request may follow the present one."""
-        return self.whole and self._parser.their_state is h11.DONE
+        return self.request_ended and self._parser.their_state is h11.DONE
 
-    async def request(self) -> bytes | None:
-        """What has come of the next request, its head at least; None where there is none.
+    async def read_head(self) -> bytes | None:
+        """Bytes of the next request, its head at least; None where there is none.
 
         Raises:
             h11.RemoteProtocolError: that is no HTTP/1.
-            _Hungup: it ended within the head.
+            _ClientGone: it ended within the head.
         """
         self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
-        self.whole = False
-        taken, chunk, self._left = b"", self._left, b""
+        self.request_ended = False
+        taken, chunk, self._read_ahead = b"", self._read_ahead, b""
         while True:
             if not chunk:
                 chunk = await self._reader.read(_CHUNK)
             if not chunk:
                 if taken:
-                    raise _Hungup
+                    raise _ClientGone
                 return None
             taken += chunk
             self._parser.receive_data(chunk)
@@ -257,40 +259,40 @@ class _Client:
             event = self._parser.next_event()
             if isinstance(event, h11.Request):
                 self.method = event.method
-                return self._own(taken)
+                return self._split_off_next(taken)
 
-    def _own(self, taken: bytes) -> bytes:
+    def _split_off_next(self, taken: bytes) -> bytes:
         """``taken`` without what already belongs to the next request."""
-        self.whole = _ends(self._parser)
-        if self.whole:
-            self._left = self._parser.trailing_data[0]
-        return taken[: len(taken) - len(self._left)]
+        self.request_ended = _read_to_end(self._parser)
+        if self.request_ended:
+            self._read_ahead = self._parser.trailing_data[0]
+        return taken[: len(taken) - len(self._read_ahead)]
 
-    async def rest(self) -> AsyncIterator[bytes]:
-        """The present request's further bytes, as they come.
+    async def read_body(self) -> AsyncIterator[bytes]:
+        """Further bytes of the present request, as they come.
 
         Raises:
-            _Hungup: it ended before.
+            _ClientGone: it ended before.
         """
-        while not self.whole:
+        while not self.request_ended:
             chunk = await self._reader.read(_CHUNK)
             if not chunk:
-                raise _Hungup
+                raise _ClientGone
             try:
                 self._parser.receive_data(chunk)
-                own = self._own(chunk)
+                own = self._split_off_next(chunk)
             except h11.RemoteProtocolError as error:
-                raise _Hungup from error
+                raise _ClientGone from error
             yield own
 
-    async def ends(self) -> bool:
-        """Whether the client sends no more; returns once it does or ends."""
-        if not self._left:
-            self._left = await self._reader.read(_CHUNK)
-        return not self._left
+    async def wait_for_end(self) -> bool:
+        """Wait until the client sends more (False) or ends (True)."""
+        if not self._read_ahead:
+            self._read_ahead = await self._reader.read(_CHUNK)
+        return not self._read_ahead
 
-    async def give(self, chunk: bytes) -> None:
-        """Bytes of an answer; waits while the client does not read.
+    async def send(self, chunk: bytes) -> None:
+        """Send bytes of an answer; waits while the client does not read.
 
         Raises:
             OSError: the client is gone.
@@ -298,12 +300,12 @@ class _Client:
         self._writer.write(chunk)
         await self._writer.drain()
 
-    async def unserved(self, why: Unserved) -> None:
-        """503: it may go better soon."""
-        await self.refuse(503, why.code, why.message)
+    async def send_unserved(self, why: UnservedReason) -> None:
+        """Answer 503: it may go better soon."""
+        await self.send_error(503, why.code, why.message)
 
-    async def refuse(self, status: int, code: str, message: str) -> None:
-        """An answer of the front itself, in OpenAI's shape."""
+    async def send_error(self, status: int, code: str, message: str) -> None:
+        """Answer for the proxy itself, in OpenAI's shape."""
         kind = "server_error" if status >= 500 else "invalid_request_error"
         error = {"message": message, "type": kind, "param": None, "code": code}
         body = json.dumps({"error": error}).encode()
@@ -313,9 +315,9 @@ class _Client:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{again}"
             "Connection: close\r\n\r\n"
         )
-        await self.give(head.encode() + (b"" if self.method == b"HEAD" else body))
+        await self.send(head.encode() + (b"" if self.method == b"HEAD" else body))
 
-    async def finish(self) -> None:
+    async def close_in_order(self) -> None:
         """End in order: what the client still sends is read, or it might lose the answer."""
         with contextlib.suppress(OSError, TimeoutError):
             self._writer.write_eof()

@@ -1,4 +1,4 @@
-"""Runs a Bento's server in a process of its own, for as long as a ``with`` block lasts."""
+"""Process of a Bento's server: start, readiness, log, end."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ import psutil
 from components.core.errors import MillError
 from components.core.process import shutdown
 from components.core.process.ports import LOOPBACK, free_port
-from components.core.process.process_tree import kill, marked
+from components.core.process.process_tree import find_marked_processes, kill_processes
 from components.core.settings import child_environment
 from serving.bento.bento_sources import ROOT
-from serving.gateway.exec_server import command
+from serving.gateway.exec_server import server_command
 
 _MARK = "MODELMILL_SERVER"
 _STOP_SECONDS = 10.0
 _HURRY_SECONDS = 1.0
-"""The same where the user has stopped the command that needs it."""
+"""The same where the user has stopped the command that needs the server."""
 _TAIL_LINES = 4
 GAVE_UP = b"Application startup failed"
-"""Said by a worker that cannot start; its supervisor starts it again and again."""
+"""In the log of a worker that cannot start; its supervisor starts it again and again."""
 _FRAME = re.compile(r"\s|Traceback|The above exception|During handling|.*\[INFO\] \[cli\]")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT[\d:+]+ ")
 _REASON = re.compile(r"^components\.core\.errors\.\w+: (.+)", re.MULTILINE)
@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningServer:
     """A server that answers."""
 
     address: str
@@ -48,7 +48,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerProcess:
     """A started server, ready or not."""
 
     process: subprocess.Popen[bytes]
@@ -60,35 +60,47 @@ class Server:
 
     @property
     def ready_address(self) -> str:
-        """Answers with success when the model is loaded."""
+        """Address that answers with success when the model is loaded."""
         return f"http://{LOOPBACK}:{self.port}/readyz"
 
 
 @contextmanager
-def running(
+def run_server(
     folder: Path, log: Path, environment: dict[str, str], seconds: float
-) -> Iterator[Running]:
+) -> Iterator[RunningServer]:
     """Serve a Bento on a free loopback port; everything it started is gone afterwards.
+
+    Args:
+        folder: of the Bento.
+        log: file for its output.
+        environment: variables beside those of this process that a child gets.
+        seconds: until it must be ready.
 
     Raises:
         MillError: it ended or was not ready in time; the message ends with its last lines.
     """
     started = time.monotonic()
-    server = spawn(folder, log, environment)
+    server = spawn_server(folder, log, environment)
     try:
-        _wait(server, seconds)
-        yield Running(f"http://{LOOPBACK}:{server.port}/v1", time.monotonic() - started)
+        _wait_ready(server, seconds)
+        yield RunningServer(f"http://{LOOPBACK}:{server.port}/v1", time.monotonic() - started)
     finally:
-        stop(server)
+        stop_server(server)
 
 
-def spawn(folder: Path, log: Path, environment: dict[str, str]) -> Server:
-    """Start a Bento's server, which ends with this process; what it says goes to ``log``."""
+def spawn_server(folder: Path, log: Path, environment: dict[str, str]) -> ServerProcess:
+    """Start a Bento's server, which ends with this process.
+
+    Args:
+        folder: of the Bento.
+        log: file for its output.
+        environment: variables beside those of this process that a child gets.
+    """
     port, mark = free_port(), secrets.token_hex(8)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(folder, LOOPBACK, port, os.getpid()),
+            server_command(folder, LOOPBACK, port, os.getpid()),
             cwd=ROOT,
             env=child_environment({**environment, _MARK: mark}),
             stdin=subprocess.DEVNULL,
@@ -96,52 +108,56 @@ def spawn(folder: Path, log: Path, environment: dict[str, str]) -> Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Server(process, port, log, mark)
+    return ServerProcess(process, port, log, mark)
 
 
-def tail(log: Path, begins: int = 0) -> str:
-    """The last lines of a log that tell something, as one: no stack frames, nothing twice.
+def log_tail(log: Path, begins: int = 0) -> str:
+    """The last telling lines of a log, as one: no stack frames, nothing twice.
 
-    ``begins``: the byte from which on it is looked at.
+    Args:
+        log: the file.
+        begins: byte from which on it is looked at.
     """
-    return last_words(log.read_bytes()[begins:])
+    return summarize_output(log.read_bytes()[begins:])
 
 
-def last_words(said: bytes) -> str:
-    """The same of what a server said; one of our own errors alone, where there is one."""
-    text = said.decode("utf-8", "replace")
+def summarize_output(output: bytes) -> str:
+    """The same of a server's output; one of our own errors alone, where there is one."""
+    text = output.decode("utf-8", "replace")
     if reasons := _REASON.findall(text):
         return str(reasons[-1])
     lines = [line for line in text.splitlines() if line and not _FRAME.match(line)]
-    told = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in lines))
-    return " | ".join(told[-_TAIL_LINES:]) or "nothing"
+    telling = list(dict.fromkeys(_STAMP.sub("", line).strip() for line in lines))
+    return " | ".join(telling[-_TAIL_LINES:]) or "nothing"
 
 
-def check(server: Server) -> None:
-    """See that a server has not ended or given up.
+def check_alive(server: ServerProcess) -> None:
+    """Check that a server has not ended or given up.
 
     Raises:
         MillError: it has; the message ends with its last lines.
     """
-    status, said = server.process.poll(), tail(server.log)
+    status, output = server.process.poll(), log_tail(server.log)
     if status is not None:
-        raise MillError(f"the server ended ({status}); it said: {said}")
+        raise MillError(f"the server ended ({status}); it said: {output}")
     if GAVE_UP in server.log.read_bytes():
-        raise MillError(f"the server could not start; it said: {said}")
+        raise MillError(f"the server could not start; it said: {output}")
 
 
-def late(server: Server, seconds: float) -> MillError:
-    """What to say of a server that was not ready in time."""
-    return MillError(f"the server was not ready within {seconds:g} s; it said: {tail(server.log)}")
+def not_ready_error(server: ServerProcess, seconds: float) -> MillError:
+    """The error of a server that was not ready in time."""
+    return MillError(
+        f"the server was not ready within {seconds:g} s; it said: {log_tail(server.log)}"
+    )
 
 
-def _wait(server: Server, seconds: float) -> None:
+def _wait_ready(server: ServerProcess, seconds: float) -> None:
     import httpx
 
     deadline = time.monotonic() + seconds
     with httpx.Client(trust_env=False, timeout=2.0) as client:
         while time.monotonic() < deadline:
-            check(server)
+            check_alive(server)
             try:
                 if client.get(server.ready_address).is_success:
                     return
@@ -149,18 +165,18 @@ def _wait(server: Server, seconds: float) -> None:
                 time.sleep(_POLL_SECONDS)
                 continue
             time.sleep(_POLL_SECONDS)
-    raise late(server, seconds)
+    raise not_ready_error(server, seconds)
 
 
-def stop(server: Server) -> None:
-    """Politely, then not: the supervisor first, then whatever of its workers is left.
+def stop_server(server: ServerProcess) -> None:
+    """End a server: SIGTERM for the supervisor first, then kill the workers that are left.
 
     A supervisor that was killed leaves workers behind; they are found by their mark.
     """
-    started = marked(_MARK, {server.mark})
+    started = find_marked_processes(_MARK, {server.mark})
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
-        seconds = _STOP_SECONDS if shutdown.asked() is None else _HURRY_SECONDS
+        seconds = _STOP_SECONDS if shutdown.requested_stop() is None else _HURRY_SECONDS
         _, started = psutil.wait_procs(started, timeout=seconds)
-    kill(started)
+    kill_processes(started)
     server.process.wait()

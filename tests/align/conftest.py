@@ -13,14 +13,17 @@ from tokenizers import Tokenizer as BPE
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 
-from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.align.preferences import make_preferences
+from components.align.train_reward import train_reward
+from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS, answer_ids, open_tokenizer, prompt_ids
 from components.text.decoder_files import save_model
-from models.answer_sequences import answer_scores, join, taken
+from models.answer_sequences import answer_log_probs, join_answers, token_log_probs
 from models.decoder import Decoder
 from models.shape import DecoderShape
+from tests.align.chain import PAIRS, REWARD
 
 NAMES = ["load", "dump", "walk", "join", "split", "merge", "count", "sort"]
 
@@ -75,7 +78,7 @@ def _tokenizer(root: Path) -> Tokenizer:
 
 def _policy(root: Path, tokenizer: Tokenizer) -> Checkpoint:
     work = Workdir.temporary(root)
-    opened = open_tokenizer(work.path(tokenizer))
+    opened = open_tokenizer(work.artifact_folder(tokenizer))
     torch.manual_seed(1)
     shape = DecoderShape(
         vocabulary=opened.get_vocab_size(),
@@ -89,13 +92,13 @@ def _policy(root: Path, tokenizer: Tokenizer) -> Checkpoint:
     )
     model = Decoder(shape)
     pairs = [(n, what) for n in NAMES for what in ("good", "bad")]
-    batch = join(
+    batch = join_answers(
         [prompt_ids(opened, [("user", f"What is `kit.{n}`?")]) for n, _ in pairs],
         [answer_ids(opened, said(n, what)) for n, what in pairs],
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
     for _ in range(60):
-        loss = -taken(answer_scores(model, batch), batch.answers_n).mean()
+        loss = -token_log_probs(answer_log_probs(model, batch), batch.answers_n).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -122,3 +125,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         write_shard(work.folder / f"{split}.parquet", pa.Table.from_pylist(rows(names, split)))
     instructions = work.seal(Instructions)
     return World(root, _policy(root, tokenizer), instructions, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def preferences(world: World) -> Preferences:
+    return make_preferences(PAIRS, world.policy, world.instructions, world.tokenizer, world.work())
+
+
+@pytest.fixture(scope="session")
+def reward(world: World, preferences: Preferences) -> Checkpoint:
+    return train_reward(REWARD, world.policy, preferences, world.tokenizer, world.work())

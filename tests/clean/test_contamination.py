@@ -13,13 +13,14 @@ import pytest
 
 from components.clean.contamination.approximate_match import build_index, find_matches, word_weights
 from components.clean.contamination.score import ContaminationConfig, score_contamination
-from components.clean.select import SelectConfig, select
-from components.core.config.hashed_file import NamedFile
+from components.clean.select import select
+from components.core.config.hashed_file import HashedFile
 from components.core.errors import DataError
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all, read_shard
+from components.core.store.shards import read_shard, read_shards
 from components.core.store.workdir import Workdir
 from components.text.word_splitting import words
+from flows.configs.text_run import TextSelectConfig
 
 Again = Callable[[], Workdir]
 ITEMS = [
@@ -40,11 +41,11 @@ FILLER = (
 )
 
 
-def file_of(folder: Path, rows: Sequence[Any], name: str = "set.jsonl") -> NamedFile:
+def file_of(folder: Path, rows: Sequence[Any], name: str = "set.jsonl") -> HashedFile:
     path = folder / name
     text = "\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return NamedFile.model_validate(str(path))
+    return HashedFile.model_validate(str(path))
 
 
 def scored(
@@ -53,11 +54,11 @@ def scored(
     """Rows in the order of ``texts``."""
     corpus = corpus_of(texts)
     scores = score_contamination(config, corpus, again())
-    documents = read_all(again().path(corpus)).to_pylist()
+    documents = read_shards(again().artifact_folder(corpus)).to_pylist()
     rows = dict(
         zip(
             (document["text"] for document in documents),
-            read_all(again().path(scores)).to_pylist(),
+            read_shards(again().artifact_folder(scores)).to_pylist(),
             strict=True,
         )
     )
@@ -118,8 +119,10 @@ def test_select_drops_what_holds_one_and_names_it(
     config = ContaminationConfig(sets=(file_of(tmp_path, ITEMS),))
     scores = score_contamination(config, corpus, again())
     assert scores.stats["contaminated"] == 1
-    chosen = select(SelectConfig(), corpus, {"contamination": scores}, again())
-    ledger = {r["url"]: r for r in read_all(again().path(chosen) / "ledger").to_pylist()}
+    chosen = select(TextSelectConfig(), corpus, {"contamination": scores}, again())
+    ledger = {
+        r["url"]: r for r in read_shards(again().artifact_folder(chosen) / "ledger").to_pylist()
+    }
     kept, dropped = (ledger[f"https://docs.example/000{n}"] for n in (0, 1))
     assert (kept["kept"], kept["item"]) == (True, None)
     assert dropped["reasons"] == ["contamination.overlap"]
@@ -131,7 +134,7 @@ def test_without_sets_every_document_passes(
 ) -> None:
     scores = score_contamination(ContaminationConfig(), corpus_of([FILLER]), work)
     assert (scores.stats["items"], scores.stats["contaminated"]) == (0, 0)
-    assert read_all(work.path(scores))["overlap"].to_pylist() == [0.0]
+    assert read_shards(work.artifact_folder(scores))["overlap"].to_pylist() == [0.0]
 
 
 def test_bad_rows_are_set_aside_with_a_reason(
@@ -152,7 +155,7 @@ def test_bad_rows_are_set_aside_with_a_reason(
     scores = score_contamination(config, corpus_of([FILLER]), work)
     assert scores.stats["quarantined"] == 4
     assert (scores.stats["items"], scores.stats["items_too_short"]) == (4, 1)
-    refused = read_shard(work.path(scores) / "quarantine.parquet").to_pylist()
+    refused = read_shard(work.artifact_folder(scores) / "quarantine.parquet").to_pylist()
     assert [(row["row"], row["reason"]) for row in refused] == [
         ("set.jsonl:4", "is no JSON object"),
         ("set.jsonl:5", "has no text in field 'question'"),

@@ -9,12 +9,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from components.clean.duplicates.candidate_pairs import candidates, split
+from components.clean.duplicates.candidate_pairs import find_candidate_pairs, unpack_pairs
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
-from components.core.config.stage_config import overlay
+from components.core.config.stage_config import overlay_config
 from components.core.errors import ConfigError
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 
 VOCABULARY = [f"word{n}" for n in range(3000)]
@@ -55,10 +55,12 @@ def test_pairs_are_those_of_an_exact_comparison(
     texts = planted()
     corpus = corpus_of(texts, shards=3)
     scores = score_duplicates(DuplicatesConfig(), corpus, work)
-    text_of = {row["id"]: row["text"] for row in read_all(work.path(corpus)).to_pylist()}
+    text_of = {
+        row["id"]: row["text"] for row in read_shards(work.artifact_folder(corpus)).to_pylist()
+    }
     found = {
         frozenset((row["id"], partner["id"])): partner["similarity"]
-        for row in read_all(work.path(scores)).to_pylist()
+        for row in read_shards(work.artifact_folder(scores)).to_pylist()
         for partner in row["partners"]
     }
     exact = {
@@ -70,7 +72,9 @@ def test_pairs_are_those_of_an_exact_comparison(
     near = [pair for pair, similarity in exact.items() if similarity >= 0.8]
     assert len(near) > 30
     assert sum(pair in found for pair in near) / len(near) >= 0.99
-    assert read_all(work.path(scores), ["id"]).equals(read_all(work.path(corpus), ["id"]))
+    assert read_shards(work.artifact_folder(scores), ["id"]).equals(
+        read_shards(work.artifact_folder(corpus), ["id"])
+    )
 
 
 def test_exact_groups_are_named_by_their_first(
@@ -89,8 +93,8 @@ def test_exact_groups_are_named_by_their_first(
         ]
     )
     scores = score_duplicates(DuplicatesConfig(), corpus, work)
-    rows = {row["id"]: row for row in read_all(work.path(scores)).to_pylist()}
-    urls = {row["url"]: row["id"] for row in read_all(work.path(corpus)).to_pylist()}
+    rows = {row["id"]: row for row in read_shards(work.artifact_folder(scores)).to_pylist()}
+    urls = {row["url"]: row["id"] for row in read_shards(work.artifact_folder(corpus)).to_pylist()}
     first = urls["https://docs.example/a"]
     assert rows[first]["exact_group"] == first
     assert rows[urls["https://docs.example/0000"]]["exact_group"] == first
@@ -102,7 +106,7 @@ def test_short_texts_do_not_collide(corpus_of: Callable[..., Corpus], work: Work
     scores = score_duplicates(
         DuplicatesConfig(), corpus_of(["one two", "three", "", "four five six seven", "!!!"]), work
     )
-    rows = read_all(work.path(scores)).to_pylist()
+    rows = read_shards(work.artifact_folder(scores)).to_pylist()
     assert all(row["partners"] == [] and row["exact_group"] == row["id"] for row in rows)
 
 
@@ -113,7 +117,9 @@ def test_members_of_a_group_have_its_partners(
     words = page(draw)
     twin = " ".join(edited(draw, words, 2))
     corpus = corpus_of([" ".join(words), " ".join(words).upper(), twin])
-    rows = read_all(work.path(score_duplicates(DuplicatesConfig(), corpus, work))).to_pylist()
+    rows = read_shards(
+        work.artifact_folder(score_duplicates(DuplicatesConfig(), corpus, work))
+    ).to_pylist()
     assert sorted(len(row["partners"]) for row in rows) == [1, 1, 1]
     assert len({row["exact_group"] for row in rows}) == 2
 
@@ -126,24 +132,24 @@ def test_one_shard_or_many_find_the_same(
     for shards in (1, 5, 5):
         work = again()
         scores = score_duplicates(DuplicatesConfig(), corpus_of(texts, shards=shards), work)
-        rows = read_all(work.path(scores)).to_pylist()
+        rows = read_shards(work.artifact_folder(scores)).to_pylist()
         found.append((sorted(rows, key=lambda row: row["id"]), scores.digest))
     assert found[0][0] == found[1][0]
     assert found[1][1] == found[2][1]
 
 
 def test_a_large_bucket_costs_no_square() -> None:
-    pairs = candidates(np.zeros((1000, 1), dtype=np.uint64), most=8)
+    pairs = find_candidate_pairs(np.zeros((1000, 1), dtype=np.uint64), max_bucket=8)
     assert len(pairs) == sum(999 - first for first in range(8))
-    assert set(split(pairs)[0].tolist()) == set(range(8))
+    assert set(unpack_pairs(pairs)[0].tolist()) == set(range(8))
 
 
 def test_candidates_share_a_band_and_are_named_once() -> None:
     keys = np.array([[1, 5], [2, 6], [1, 5], [3, 6], [1, 7]], dtype=np.uint64)
-    left, right = split(candidates(keys, most=64))
+    left, right = unpack_pairs(find_candidate_pairs(keys, max_bucket=64))
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == [(0, 2), (0, 4), (1, 3), (2, 4)]
 
 
 def test_bands_must_fit_the_permutations() -> None:
     with pytest.raises(ConfigError, match="20 bands of 6 rows need 120 permutations"):
-        overlay(DuplicatesConfig(), {"permutations": 64})
+        overlay_config(DuplicatesConfig(), {"permutations": 64})

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from components.clean.language.rule import LanguageRule
 from components.clean.language.score import UNKNOWN, LanguageConfig, score_language
 from components.clean.language.train_languages import LanguageModelConfig, train_languages
-from components.clean.rules import LanguageRules, judge_language
-from components.core.config.hashed_file import NamedFile
+from components.clean.selection_rule import ScoredShard
+from components.core.config.hashed_file import HashedFile
 from components.core.errors import DataError
 from components.core.store.artifact import Classifier, Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 
 Again = Callable[[], Workdir]
@@ -47,8 +48,10 @@ def test_languages_are_told_apart(
 ) -> None:
     corpus = corpus_of([ENGLISH, GERMAN, FRENCH, CODE + GERMAN, "```\nx = 1\n```"])
     scores = score_language(LanguageConfig(candidates=3), corpus, without(again), work)
-    texts = {row["id"]: row["text"] for row in read_all(work.path(corpus)).to_pylist()}
-    found = {texts[row["id"]]: row for row in read_all(work.path(scores)).to_pylist()}
+    texts = {
+        row["id"]: row["text"] for row in read_shards(work.artifact_folder(corpus)).to_pylist()
+    }
+    found = {texts[row["id"]]: row for row in read_shards(work.artifact_folder(scores)).to_pylist()}
     assert [found[text]["language"] for text in (ENGLISH, GERMAN, FRENCH)] == ["en", "de", "fr"]
     assert found[CODE + GERMAN]["language"] == "de"
     assert found[CODE + GERMAN]["letters"] == found[GERMAN]["letters"]
@@ -67,11 +70,11 @@ def test_ids_and_bytes_are_those_of_the_corpus(
     made = [score_language(LanguageConfig(), corpus, without(again), again()) for _ in range(2)]
     work = again()
     assert made[0].digest == made[1].digest
-    expected = read_all(work.path(corpus), ["id"])
-    assert read_all(work.path(made[0]), ["id"]).equals(expected)
+    expected = read_shards(work.artifact_folder(corpus), ["id"])
+    assert read_shards(work.artifact_folder(made[0]), ["id"]).equals(expected)
 
 
-def examples(folder: Path, lines: int = 30) -> NamedFile:
+def examples(folder: Path, lines: int = 30) -> HashedFile:
     """Two made-up languages of syllables, one for each of two hands."""
     draw = random.Random(0)
     rows: list[Any] = ["broken", {"text": " ", "language": "aa"}]
@@ -84,7 +87,7 @@ def examples(folder: Path, lines: int = 30) -> NamedFile:
             rows.append({"text": " ".join(words), "language": code})
     path = folder / "languages.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    return NamedFile.model_validate(str(path))
+    return HashedFile.model_validate(str(path))
 
 
 def test_a_model_learns_what_the_user_names(
@@ -97,7 +100,7 @@ def test_a_model_learns_what_the_user_names(
     first, second = "banuri lobanu riloba\n" * 60, "keshvorntul gimkesh tulvorn\n" * 30
     corpus = corpus_of([first + second])
     scores = score_language(LanguageConfig(), corpus, learnt, again())
-    (row,) = read_all(again().path(scores)).to_pylist()
+    (row,) = read_shards(again().artifact_folder(scores)).to_pylist()
     assert row["language"] == "aa"
     shares = {share["language"]: share["share"] for share in row["shares"]}
     assert shares["aa"] == pytest.approx(1080 / 1770, abs=0.15)
@@ -109,17 +112,18 @@ def test_a_page_of_several_languages_tells_their_shares(
 ) -> None:
     corpus = corpus_of([f"{GERMAN}\n{GERMAN}\n{ENGLISH}"])
     scores = score_language(LanguageConfig(), corpus, without(again), again())
-    table = read_all(again().path(scores))
+    table = read_shards(again().artifact_folder(scores))
     (row,) = table.to_pylist()
     shares = {share["language"]: share["share"] for share in row["shares"]}
     assert list(shares) == ["de", "en"]
     assert 0.5 < shares["de"] < 0.8
-    rules = LanguageRules(allowed=("en",), max_distance=1, min_share=0.5)
-    assert [finding.passed.tolist() for finding in judge_language(rules, table)] == [
+    rules = LanguageRule(allowed=("en",), max_distance=1, min_share=0.5)
+    shard = ScoredShard(table, {"language": table})
+    assert [finding.passed.tolist() for finding in rules.check_documents(shard)] == [
         [True],
         [False],
     ]
-    findings = judge_language(rules.model_copy(update={"min_share": 0.2}), table)
+    findings = rules.model_copy(update={"min_share": 0.2}).check_documents(shard)
     assert [finding.passed.tolist() for finding in findings] == [[True], [True]]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
-from components.clean.licence.score import LicenceConfig, licence_of_shard, score_licence
-from components.clean.rules import LicenceRules
-from components.clean.select import SelectConfig, select
+from components.clean.licence.rule import LicenceRule
+from components.clean.licence.score import LicenceConfig, score_licence, score_licence_shard
+from components.clean.select import select
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.licence_signs import find_licences
+from flows.configs.text_run import TextSelectConfig
 
 
 @pytest.mark.parametrize(
@@ -71,18 +72,20 @@ def test_the_strongest_sign_counts_and_select_can_drop_by_it(
     )
     scores = score_licence(LicenceConfig(), corpus, again())
     assert (scores.stats["licensed"], scores.stats["unlicensed"]) == (2, 1)
-    table = {r["licence"]: r for r in read_all(again().path(scores)).to_pylist()}
+    table = {r["licence"]: r for r in read_shards(again().artifact_folder(scores)).to_pylist()}
     assert set(table) == {"CC-BY-4.0", "CC-BY-NC-4.0", ""}
     first, second = table["CC-BY-4.0"]["evidence"]
     assert (first["field"], first["kind"]) == ("navigation", "linked")
     assert page[second["start"] : second["end"]] == second["raw"]
     assert not table["CC-BY-4.0"]["conflicting"]
-    config = SelectConfig(licence=LicenceRules(forbidden=("CC-BY-NC*",)))
+    config = TextSelectConfig(licence=LicenceRule(forbidden=("CC-BY-NC*",)))
     chosen = select(config, corpus, {"licence": scores}, again())
-    ledger = {r["url"][-1]: r for r in read_all(again().path(chosen) / "ledger").to_pylist()}
+    ledger = {
+        r["url"][-1]: r for r in read_shards(again().artifact_folder(chosen) / "ledger").to_pylist()
+    }
     assert [ledger[n]["reasons"] for n in "012"] == [[], ["licence"], []]
     assert [ledger[n]["licence"] for n in "012"] == ["CC-BY-4.0", "CC-BY-NC-4.0", None]
-    strict = SelectConfig(licence=LicenceRules(required=True))
+    strict = TextSelectConfig(licence=LicenceRule(required=True))
     assert select(strict, corpus, {"licence": scores}, again()).stats["kept"] == 2
 
 
@@ -109,8 +112,8 @@ def test_what_a_page_declares_counts_with_its_words(
         ]
     )
     scores = score_licence(LicenceConfig(), corpus, again())
-    rows = read_all(again().path(scores)).to_pylist()
-    urls = {r["id"]: r["url"][-1] for r in read_all(again().path(corpus)).to_pylist()}
+    rows = read_shards(again().artifact_folder(scores)).to_pylist()
+    urls = {r["id"]: r["url"][-1] for r in read_shards(again().artifact_folder(corpus)).to_pylist()}
     found = {urls[row["id"]]: row for row in rows}
     assert [found[n]["licence"] for n in "0123456"] == [
         "CC-BY-4.0",
@@ -139,5 +142,5 @@ def test_a_corpus_without_the_columns_is_scored_by_its_text(
     corpus_of: Callable[..., Corpus], again: Callable[[], Workdir]
 ) -> None:
     corpus = corpus_of([{"text": "licensed under CC BY 4.0"}])
-    table = read_all(again().path(corpus)).drop_columns(["licence", "licence_source"])
-    assert licence_of_shard(table, 20)["licence"].to_pylist() == ["CC-BY-4.0"]
+    table = read_shards(again().artifact_folder(corpus)).drop_columns(["licence", "licence_source"])
+    assert score_licence_shard(table, 20)["licence"].to_pylist() == ["CC-BY-4.0"]

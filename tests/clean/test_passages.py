@@ -12,7 +12,7 @@ import pytest
 
 from components.clean.passages.score import PassagesConfig, score_passages
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.dedup.long_passages import fingerprints
 
@@ -23,8 +23,10 @@ def words(draw: random.Random, count: int) -> list[str]:
 
 def scored(corpus: Corpus, work: Workdir, **config: Any) -> dict[str, dict[str, Any]]:
     """URL -> row."""
-    rows = read_all(work.path(score_passages(PassagesConfig(**config), corpus, work))).to_pylist()
-    urls = {row["id"]: row["url"] for row in read_all(work.path(corpus)).to_pylist()}
+    rows = read_shards(
+        work.artifact_folder(score_passages(PassagesConfig(**config), corpus, work))
+    ).to_pylist()
+    urls = {row["id"]: row["url"] for row in read_shards(work.artifact_folder(corpus)).to_pylist()}
     for row in rows:
         row["sources"] = [{**source, "id": urls[source["id"]]} for source in row["sources"]]
     return {urls[row["id"]]: row for row in rows}

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.clean.pii.score import PiiConfig, score_pii
-from components.core.config.stage_config import overlay
+from components.core.config.stage_config import overlay_config
 from components.core.errors import ConfigError
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.pii.bank_numbers import card_brand
 from components.text.pii.check_digits import iban_holds, luhn_holds
@@ -193,7 +193,9 @@ def test_spans_are_sorted_apart_and_inside(text: str) -> None:
 def test_scores_hold_offsets_in_characters(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
     text = "Größe 👍 ask ada@analytical.org or ada@analytical.org"
     scores = score_pii(PiiConfig(), corpus_of([text, "nothing"], shards=1), work)
-    rows = sorted(read_all(work.path(scores)).to_pylist(), key=lambda row: -len(row["spans"]))
+    rows = sorted(
+        read_shards(work.artifact_folder(scores)).to_pylist(), key=lambda row: -len(row["spans"])
+    )
     assert [text[s["start"] : s["end"]] for s in rows[0]["spans"]] == ["ada@analytical.org"] * 2
     assert (rows[0]["distinct"], rows[1]["spans"]) == (1, [])
     assert scores.stats["email"] == 2
@@ -202,7 +204,9 @@ def test_scores_hold_offsets_in_characters(corpus_of: Callable[..., Corpus], wor
 def test_only_the_wanted_kinds_are_kept(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
     corpus = corpus_of(["ada@analytical.org at 81.2.69.142"])
     scores = score_pii(PiiConfig(kinds=("ip",)), corpus, work)
-    spans = [s for row in read_all(work.path(scores)).to_pylist() for s in row["spans"]]
+    spans = [
+        s for row in read_shards(work.artifact_folder(scores)).to_pylist() for s in row["spans"]
+    ]
     assert [span["kind"] for span in spans] == ["ip"]
 
 
@@ -211,6 +215,6 @@ def test_an_unknown_kind_is_refused_with_the_one_that_was_meant() -> None:
     with pytest.raises(
         ConfigError, match=r"kinds\.0: given 'emial': unknown; did you mean 'email'"
     ):
-        overlay(PiiConfig(), {"kinds": ["emial"]})
+        overlay_config(PiiConfig(), {"kinds": ["emial"]})
     with pytest.raises(ConfigError, match=r"given 'zzz': unknown; allowed: secret, secret_example"):
-        overlay(PiiConfig(), {"kinds": ["zzz"]})
+        overlay_config(PiiConfig(), {"kinds": ["zzz"]})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from components.clean.quality.score import SCHEMA, quality_of_shard
+from components.clean.quality.score import SCHEMA, score_quality_shard
 
 
 def statistics(text: str) -> dict[str, float]:
     table = pa.table({"id": ["a"], "text": [text]})
-    row: dict[str, float] = quality_of_shard(table, short_line=30).to_pylist()[0]
+    row: dict[str, float] = score_quality_shard(table, short_line=30).to_pylist()[0]
     return row
 
 

@@ -9,22 +9,25 @@ from typing import Any
 
 import pytest
 
+from components.clean.duplicates.rule import DuplicateRule
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.clean.language.score import LanguageConfig, score_language
 from components.clean.language.train_languages import LanguageModelConfig, train_languages
 from components.clean.passages.score import PassagesConfig, score_passages
+from components.clean.pii.rule import PiiRule
 from components.clean.pii.score import PiiConfig, score_pii
+from components.clean.quality.rule import QualityRule
 from components.clean.quality.score import QualityConfig, score_quality
-from components.clean.rules import DuplicateRules, PiiRules, QualityRules
-from components.clean.select import SelectConfig, select
+from components.clean.select import select
 from components.core.errors import ConfigError, DataError
-from components.core.stats.source_losses import FILE, AlarmConfig
+from components.core.stats.source_losses import SOURCES_FILE, AlarmConfig
 from components.core.store.artifact import Corpus, Scores
-from components.core.store.shards import read_all, shard_paths
+from components.core.store.shards import read_shards, shard_paths
 from components.core.store.workdir import Workdir
 from components.text.pii.find_pii import find_spans
 from components.text.pii.redact import Redactor
 from components.text.spans import Span
+from flows.configs.text_run import TextSelectConfig
 
 Again = Callable[[], Workdir]
 Maker = Callable[..., Corpus]
@@ -45,9 +48,9 @@ def scored(corpus: Corpus, again: Again, *roles: str) -> dict[str, Scores]:
 
 def read(corpus: Corpus, again: Again) -> tuple[dict[str, Any], dict[str, Any]]:
     """(kept documents, ledger), each by url."""
-    folder = again().path(corpus)
-    kept = {row["url"]: row for row in read_all(folder).to_pylist()}
-    return kept, {row["url"]: row for row in read_all(folder / "ledger").to_pylist()}
+    folder = again().artifact_folder(corpus)
+    kept = {row["url"]: row for row in read_shards(folder).to_pylist()}
+    return kept, {row["url"]: row for row in read_shards(folder / "ledger").to_pylist()}
 
 
 def words(seed: int, count: int = 120) -> list[str]:
@@ -63,7 +66,7 @@ def test_what_is_written_without_spaces_is_not_judged_by_its_words(
     chinese = ["".join(draw.choice(signs + "，。") for _ in range(600)) for _ in range(4)]
     mixed = chinese[0] + " with some English words " + "and one with" + "out" * 30
     corpus = corpus_of([*chinese, mixed, "x" * 600], shards=2)
-    config = SelectConfig(quality=QualityRules(min_stop_words=2, max_mean_word_length=10))
+    config = TextSelectConfig(quality=QualityRule(min_stop_words=2, max_mean_word_length=10))
     chosen = select(config, corpus, scored(corpus, again, "quality"), again())
     kept, ledger = read(chosen, again)
     assert len(kept) == 5
@@ -72,7 +75,7 @@ def test_what_is_written_without_spaces_is_not_judged_by_its_words(
 
 def test_every_document_is_in_the_ledger(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(["far too short", *(" ".join(words(n)) for n in range(12))], shards=3)
-    chosen = select(SelectConfig(), corpus, scored(corpus, again), again())
+    chosen = select(TextSelectConfig(), corpus, scored(corpus, again), again())
     kept, ledger = read(chosen, again)
     assert len(ledger) == 13
     assert len(kept) == 12
@@ -90,14 +93,14 @@ def test_every_document_is_in_the_ledger(corpus_of: Maker, again: Again) -> None
     assert {rule["rule"] for rule in short["rules"]} >= {"blocked", "language", "pii.density"}
     assert (chosen.stats["kept"], chosen.stats["dropped"]) == (12, 1)
     assert chosen.stats["dropped_by_quality.words"] == 1
-    folder = again().path(chosen)
+    folder = again().artifact_folder(chosen)
     assert [p.name for p in shard_paths(folder)] == [p.name for p in shard_paths(folder / "ledger")]
 
 
 def test_kept_documents_are_whole_and_in_order(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of([" ".join(words(n)) for n in range(10)], shards=2)
-    chosen = select(SelectConfig(), corpus, scored(corpus, again), again())
-    before, after = (read_all(again().path(c)) for c in (corpus, chosen))
+    chosen = select(TextSelectConfig(), corpus, scored(corpus, again), again())
+    before, after = (read_shards(again().artifact_folder(c)) for c in (corpus, chosen))
     assert after.equals(before)
 
 
@@ -114,7 +117,7 @@ def test_redaction_replaces_the_same_value_alike(corpus_of: Maker, again: Again)
         "code": ["send('ada@analytical.org')"],
     }
     corpus = corpus_of([page])
-    chosen = select(SelectConfig(), corpus, scored(corpus, again, "pii"), again())
+    chosen = select(TextSelectConfig(), corpus, scored(corpus, again, "pii"), again())
     kept, ledger = read(chosen, again)
     (document,) = kept.values()
     assert document["text"] == (
@@ -140,8 +143,8 @@ def test_each_kind_has_a_policy_of_its_own(corpus_of: Maker, again: Again) -> No
             f"host 81.2.69.142 {filler} two",
         ]
     )
-    rules = PiiRules(email="keep", card="drop")
-    chosen = select(SelectConfig(pii=rules), corpus, scored(corpus, again, "pii"), again())
+    rules = PiiRule(email="keep", card="drop")
+    chosen = select(TextSelectConfig(pii=rules), corpus, scored(corpus, again, "pii"), again())
     kept, ledger = read(chosen, again)
     assert "ada@analytical.org" in kept["https://docs.example/0000"]["text"]
     assert ledger["https://docs.example/0001"]["reasons"] == ["pii.forbidden"]
@@ -151,7 +154,7 @@ def test_each_kind_has_a_policy_of_its_own(corpus_of: Maker, again: Again) -> No
 def test_a_page_full_of_addresses_is_dropped(corpus_of: Maker, again: Again) -> None:
     listing = " ".join(f"member {n} m{n}@analytical.org" for n in range(80))
     corpus = corpus_of([listing, " ".join(words(1))])
-    chosen = select(SelectConfig(), corpus, scored(corpus, again, "pii"), again())
+    chosen = select(TextSelectConfig(), corpus, scored(corpus, again, "pii"), again())
     _, ledger = read(chosen, again)
     assert ledger["https://docs.example/0000"]["reasons"] == ["pii.density"]
 
@@ -170,13 +173,13 @@ def chain() -> list[dict[str, Any]]:
 def test_a_twin_is_dropped_only_for_a_kept_one(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(chain())
     scores = scored(corpus, again, "duplicates", "pii")
-    kept, ledger = read(select(SelectConfig(), corpus, scores, again()), again)
+    kept, ledger = read(select(TextSelectConfig(), corpus, scores, again()), again)
     assert sorted(url[-1] for url in kept) == ["a", "c"]  # B fell for A, so C has no kept twin
     dropped = ledger["https://docs.example/b"]
     assert dropped["reasons"] == ["duplicates"]
     assert dropped["twin"] == kept["https://docs.example/a"]["id"]
     assert 0.8 <= dropped["similarity"] < 1
-    blocked = SelectConfig(blocked_urls=("https://docs.example/a/",))
+    blocked = TextSelectConfig(blocked_urls=("https://docs.example/a/",))
     kept, ledger = read(select(blocked, corpus, scores, again()), again)
     assert sorted(url[-1] for url in kept) == ["b"]  # A left by another rule, B may stay
     assert ledger["https://docs.example/c"]["twin"] == kept["https://docs.example/b"]["id"]
@@ -191,13 +194,13 @@ def test_exact_copies_leave_one_and_increments_agree(corpus_of: Maker, again: Ag
     ]
     corpus = corpus_of(pages)
     kept, ledger = read(
-        select(SelectConfig(), corpus, scored(corpus, again, "duplicates"), again()), again
+        select(TextSelectConfig(), corpus, scored(corpus, again, "duplicates"), again()), again
     )
     assert list(kept) == ["https://docs.example/old"]
     assert ledger["https://docs.example/new"]["similarity"] == 1.0
     first = corpus_of(pages[:2])
     kept, _ = read(
-        select(SelectConfig(), first, scored(first, again, "duplicates"), again()), again
+        select(TextSelectConfig(), first, scored(first, again, "duplicates"), again()), again
     )
     assert list(kept) == ["https://docs.example/old"]
 
@@ -205,9 +208,9 @@ def test_exact_copies_leave_one_and_increments_agree(corpus_of: Maker, again: Ag
 def test_thresholds_change_without_scoring_again(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(chain())
     scores = scored(corpus, again, "duplicates")
-    lax = SelectConfig(duplicates=DuplicateRules(max_similarity=0.999))
+    lax = TextSelectConfig(duplicates=DuplicateRule(max_similarity=0.999))
     assert select(lax, corpus, scores, again()).stats["kept"] == 3
-    assert select(SelectConfig(), corpus, scores, again()).stats["kept"] == 2
+    assert select(TextSelectConfig(), corpus, scores, again()).stats["kept"] == 2
 
 
 def test_languages(corpus_of: Maker, again: Again) -> None:
@@ -215,7 +218,7 @@ def test_languages(corpus_of: Maker, again: Again) -> None:
     german = "Das gibt die Funktion zurück, wenn ihr der Name einer Datei gegeben wurde. " * 9
     corpus = corpus_of([english, german, "Kurz und knapp."])
     scores = scored(corpus, again, "language")
-    _, ledger = read(select(SelectConfig(), corpus, scores, again()), again)
+    _, ledger = read(select(TextSelectConfig(), corpus, scores, again()), again)
     assert [ledger[f"https://docs.example/000{n}"]["kept"] for n in range(3)] == [True, False, True]
     assert ledger["https://docs.example/0001"]["reasons"] == ["language"]
 
@@ -223,7 +226,7 @@ def test_languages(corpus_of: Maker, again: Again) -> None:
 def test_domains_are_blocked_with_their_subdomains(corpus_of: Maker, again: Again) -> None:
     urls = ("https://a.bad.example/x", "https://bad.example/", "https://notbad.example/")
     corpus = corpus_of([{"text": " ".join(words(n)), "url": url} for n, url in enumerate(urls)])
-    chosen = select(SelectConfig(blocked_domains=("bad.example",)), corpus, {}, again())
+    chosen = select(TextSelectConfig(blocked_domains=("bad.example",)), corpus, {}, again())
     kept, ledger = read(chosen, again)
     assert list(kept) == ["https://notbad.example/"]
     assert ledger[urls[0]]["reasons"] == ["blocked"]
@@ -231,7 +234,7 @@ def test_domains_are_blocked_with_their_subdomains(corpus_of: Maker, again: Agai
 
 def test_nothing_left_names_the_rule(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(["one two", "three four", " ".join(words(1, 30))])
-    config = SelectConfig(quality=QualityRules(min_words=50))
+    config = TextSelectConfig(quality=QualityRule(min_words=50))
     work = again()
     with pytest.raises(DataError, match=r"no document is left of 3; rule quality\.words took most"):
         select(config, corpus, scored(corpus, again), work)
@@ -243,19 +246,19 @@ def test_unknown_scores_are_refused(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of(["x"])
     scores = scored(corpus, again, "pii")
     with pytest.raises(ConfigError, match="no rule reads scores 'novelty'"):
-        select(SelectConfig(), corpus, {"novelty": scores["pii"]}, again())
+        select(TextSelectConfig(), corpus, {"novelty": scores["pii"]}, again())
 
 
 def test_scores_of_another_corpus_are_refused(corpus_of: Maker, again: Again) -> None:
     ours, theirs = corpus_of(["a b c"]), corpus_of(["d e f"])
     with pytest.raises(DataError, match="other ids"):
-        select(SelectConfig(), ours, scored(theirs, again, "pii"), again())
+        select(TextSelectConfig(), ours, scored(theirs, again, "pii"), again())
 
 
 def test_equal_input_gives_equal_bytes(corpus_of: Maker, again: Again) -> None:
     corpus = corpus_of([" ".join(words(n)) + " ask ada@analytical.org" for n in range(9)])
     scores = scored(corpus, again)
-    digests = {select(SelectConfig(), corpus, scores, again()).digest for _ in range(2)}
+    digests = {select(TextSelectConfig(), corpus, scores, again()).digest for _ in range(2)}
     assert len(digests) == 1
 
 
@@ -276,7 +279,7 @@ def test_a_page_inside_an_older_kept_page_is_dropped_for_it(corpus_of: Maker, ag
             {"text": " ".join(lost[100:400]), "url": "https://a.example/stays", "ordinal": 1},
         ]
     )
-    config = SelectConfig(blocked_domains=("b.example",))
+    config = TextSelectConfig(blocked_domains=("b.example",))
     chosen = select(config, corpus, scored(corpus, again), again())
     kept, ledger = read(chosen, again)
     assert set(kept) == {"https://a.example/older", "https://a.example/stays"}
@@ -292,12 +295,12 @@ def test_a_source_that_loses_too_much_is_told_aloud(
     good = [{"text": " ".join(words(n)), "url": f"https://good.example/{n}"} for n in range(5)]
     bad = [{"text": "short", "url": f"https://bad.example/{n}"} for n in range(5)]
     corpus = corpus_of([*good, *bad])
-    config = SelectConfig(alarm=AlarmConfig(share=0.8, documents=5))
+    config = TextSelectConfig(alarm=AlarmConfig(share=0.8, documents=5))
     chosen = select(config, corpus, scored(corpus, again, "quality"), again())
     assert chosen.stats["alarms"] == 1
     (line,) = [record.message for record in caplog.records]
     assert line.startswith("bad.example lost 5 of 5 documents in select, mostly by 'quality.words")
-    rows = json.loads((again().path(chosen) / FILE).read_text())
+    rows = json.loads((again().artifact_folder(chosen) / SOURCES_FILE).read_text())
     assert [(row["source"], row["dropped"], row["alarm"]) for row in rows] == [
         ("bad.example", 5, True),
         ("good.example", 0, False),

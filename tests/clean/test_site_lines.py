@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from components.clean.pii.score import PiiConfig, score_pii
-from components.clean.rules import SiteLineRules
-from components.clean.select import SelectConfig, select
-from components.clean.site_lines.score import SiteLinesConfig, edge_lines, score_site_lines
+from components.clean.select import select
+from components.clean.site_lines.rule import SiteLineRule
+from components.clean.site_lines.score import SiteLinesConfig, find_edge_lines, score_site_lines
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.spans import Span, cut
+from flows.configs.text_run import TextSelectConfig
 
 Maker = Callable[..., Corpus]
 Again = Callable[[], Workdir]
@@ -30,8 +31,8 @@ def page(
 
 def test_lines_of_head_and_foot_are_those_outside_code() -> None:
     text = "a\n\n b\n```\nc\n```\nd\ne\nf"
-    assert [text[s:e] for s, e in edge_lines(text, 2, 2)] == ["a", " b", "e", "f"]
-    assert list(edge_lines("a\nb", 5, 5)) == [(0, 1), (2, 3)]
+    assert [text[s:e] for s, e in find_edge_lines(text, 2, 2)] == ["a", " b", "e", "f"]
+    assert list(find_edge_lines("a\nb", 5, 5)) == [(0, 1), (2, 3)]
 
 
 def test_what_recurs_over_a_site_is_cut_and_its_spans_move(corpus_of: Maker, again: Again) -> None:
@@ -41,18 +42,23 @@ def test_what_recurs_over_a_site_is_cut_and_its_spans_move(corpus_of: Maker, aga
     corpus = corpus_of([*(page(n) for n in range(12)), *other])
     scores = score_site_lines(SiteLinesConfig(), corpus, again())
     assert (scores.stats["documents"], scores.stats["with_site_lines"]) == (24, 16)
-    rows = read_all(again().path(scores)).to_pylist()
+    rows = read_shards(again().artifact_folder(scores)).to_pylist()
     assert {row["site_documents"] for row in rows} == {12}
     assert {round(line["share"], 2) for row in rows for line in row["lines"]} == {1.0, 0.33}
     given = {"site_lines": scores, "pii": score_pii(PiiConfig(), corpus, again())}
-    chosen = select(SelectConfig(), corpus, given, again())
+    chosen = select(TextSelectConfig(), corpus, given, again())
     assert chosen.stats["site_lines_cut"] == 24
-    kept = {row["url"]: row["text"] for row in read_all(again().path(chosen)).to_pylist()}
+    kept = {
+        row["url"]: row["text"] for row in read_shards(again().artifact_folder(chosen)).to_pylist()
+    }
     text = kept["https://docs.example/3"]
     assert text.startswith("# Thing 3\n\nPage 3-0")
     assert text.endswith("Write to <EMAIL_1> now.")
     assert "© Acme" in kept["https://other.example/2"]
-    ledger = {row["url"]: row for row in read_all(again().path(chosen) / "ledger").to_pylist()}
+    ledger = {
+        row["url"]: row
+        for row in read_shards(again().artifact_folder(chosen) / "ledger").to_pylist()
+    }
     spans = [(s["kind"], s["action"]) for s in ledger["https://docs.example/3"]["spans"]]
     assert spans == [("email", "redact"), ("site_line", "cut"), ("site_line", "cut")]
 
@@ -65,26 +71,26 @@ def test_a_heading_that_every_page_has_goes_from_its_headings(
         given["headings"] = ["The Manual", *given["headings"]]  # type: ignore[misc]
     corpus = corpus_of(pages)
     scores = {"site_lines": score_site_lines(SiteLinesConfig(), corpus, again())}
-    chosen = select(SelectConfig(), corpus, scores, again())
-    rows = read_all(again().path(chosen)).to_pylist()
+    chosen = select(TextSelectConfig(), corpus, scores, again())
+    rows = read_shards(again().artifact_folder(chosen)).to_pylist()
     assert all(row["headings"] == [f"Thing {row['url'][-1]}"] for row in rows)
 
 
 @pytest.mark.parametrize(
     ("count", "rules", "cut_lines"),
     [
-        (9, SiteLineRules(), 0),  # too few pages say nothing
-        (10, SiteLineRules(), 20),
-        (10, SiteLineRules(max_cut=0.0), 0),
-        (9, SiteLineRules(min_documents=9), 18),
+        (9, SiteLineRule(), 0),  # too few pages say nothing
+        (10, SiteLineRule(), 20),
+        (10, SiteLineRule(max_cut=0.0), 0),
+        (9, SiteLineRule(min_documents=9), 18),
     ],
 )
 def test_bounds(
-    corpus_of: Maker, again: Again, count: int, rules: SiteLineRules, cut_lines: int
+    corpus_of: Maker, again: Again, count: int, rules: SiteLineRule, cut_lines: int
 ) -> None:
     corpus = corpus_of([page(n) for n in range(count)])
     scores = {"site_lines": score_site_lines(SiteLinesConfig(), corpus, again())}
-    chosen = select(SelectConfig(site_lines=rules), corpus, scores, again())
+    chosen = select(TextSelectConfig(site_lines=rules), corpus, scores, again())
     assert chosen.stats["site_lines_cut"] == cut_lines
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from components.collect.scrape import ScrapeConfig, scrape
+from components.collect.scrape import scrape
+from components.collect.scrape_config import ScrapeConfig
 from components.core.store.artifact import Lineage, Pages
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import Crawl

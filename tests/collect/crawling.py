@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from components.collect.scrape import ScrapeConfig
+from components.collect.scrape_config import ScrapeConfig
 from components.collect.warc.page_shards import WebPage, read_pages
 from components.core.store.artifact import Pages
 from components.core.store.workdir import Workdir
@@ -40,14 +40,14 @@ def config(web: Any, **fields: Any) -> ScrapeConfig:
 
 def ledger(work: Workdir, pages: Pages) -> dict[str, dict[str, Any]]:
     """Rows of the fetch ledger by path."""
-    rows = pq.ParquetFile(work.path(pages) / "ledger.parquet").read().to_pylist()
+    rows = pq.ParquetFile(work.artifact_folder(pages) / "ledger.parquet").read().to_pylist()
     assert [row["url"] for row in rows] == sorted(row["url"] for row in rows)
     return {row["url"].partition("://")[2].partition("/")[2]: row for row in rows}
 
 
 def stored(work: Workdir, pages: Pages) -> dict[str, WebPage]:
     """Pages of the WARC shards by URL."""
-    shards = sorted(work.path(pages).glob("*.warc.gz"))
+    shards = sorted(work.artifact_folder(pages).glob("*.warc.gz"))
     return {page.url: page for shard in shards for page in read_pages(shard)}
 
 
@@ -68,7 +68,8 @@ def asked(web: Any) -> list[str]:
 _CRAWL = """
 import sys
 from pathlib import Path
-from components.collect.scrape import ScrapeConfig, scrape
+from components.collect.scrape import scrape
+from components.collect.scrape_config import ScrapeConfig
 from components.core.store.artifact import Lineage
 from components.core.store.workdir import Workdir
 work = Workdir(Path(sys.argv[1]), sys.argv[3], Lineage(component="c", code="", config=""))

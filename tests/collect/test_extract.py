@@ -11,18 +11,18 @@ import pyarrow as pa
 import pytest
 
 from components.collect import extract as extract_module
-from components.collect.extract import ExtractConfig, extract, extract_file
+from components.collect.extract import ExtractConfig, extract, extract_archive
 from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.warc.page_shards import WebPage, write_shards
-from components.collect.web.page_links import read_page
+from components.collect.web.page_links import read_page_facts
 from components.core.errors import DataError
-from components.core.stats.source_losses import FILE, AlarmConfig
+from components.core.stats.source_losses import SOURCES_FILE, AlarmConfig
 from components.core.store.artifact import Corpus, Pages
-from components.core.store.document_rows import DOCUMENT, document_id, shard_of
-from components.core.store.executor import Pool
+from components.core.store.document_rows import DOCUMENT_SCHEMA, document_id, shard_of
+from components.core.store.executor import ProcessExecutor
 from components.core.store.shards import read_shard, shard_paths
 from components.core.store.workdir import Workdir
-from flows.runner.progress_display import figure
+from flows.runner.progress_display import key_figure
 
 PROSE = "This sentence is here so that there is something to read on this page. " * 6
 
@@ -40,7 +40,7 @@ def pages_of(tmp_path: Path, bodies: dict[str, bytes | str], kind: str = "text/h
 
 
 def documents(work: Workdir, corpus: Corpus) -> list[dict[str, Any]]:
-    tables = [read_shard(path) for path in shard_paths(work.path(corpus))]
+    tables = [read_shard(path) for path in shard_paths(work.artifact_folder(corpus))]
     rows: list[dict[str, Any]] = pa.concat_tables(tables).to_pylist()
     return rows
 
@@ -55,7 +55,7 @@ def test_deeply_nested_html_is_read_or_set_aside(tmp_path: Path) -> None:
     work = Workdir.temporary(tmp_path / "store")
     corpus = extract(ExtractConfig(max_bad_share=0.5), pages_of(tmp_path, bodies), work)
     assert corpus.stats["documents"] == 2
-    refused = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
+    refused = read_shard(work.artifact_folder(corpus) / "quarantine.parquet").to_pylist()
     assert refused == [{"url": "http://a.example/1500", "reason": "nested too deeply"}]
 
 
@@ -69,19 +69,19 @@ def test_corpus_is_sharded_sorted_and_the_same_on_any_executor(tmp_path: Path) -
     inline = Workdir.temporary(tmp_path / "store")
     corpus = extract(ExtractConfig(shards=4), pages, inline)
     assert corpus.stats["documents"] == 30
-    for index, path in enumerate(shard_paths(inline.path(corpus))):
+    for index, path in enumerate(shard_paths(inline.artifact_folder(corpus))):
         table = read_shard(path)
-        assert table.schema.equals(DOCUMENT)
+        assert table.schema.equals(DOCUMENT_SCHEMA)
         ids = table["id"].to_pylist()
         assert ids == sorted(ids)
         assert {shard_of(identifier, 4) for identifier in ids} <= {index}
     row = next(r for r in documents(inline, corpus) if r["url"] == "http://a.example/7.html")
     assert row["id"] == document_id(row["url"], row["text"])
     assert (row["source"], row["title"], row["ordinal"]) == ("a.example", "P7", 0)
-    refused = read_shard(inline.path(corpus) / "quarantine.parquet").to_pylist()
+    refused = read_shard(inline.artifact_folder(corpus) / "quarantine.parquet").to_pylist()
     assert refused == [{"url": "http://a.example/short", "reason": "shorter than 200 characters"}]
     pooled = Workdir.temporary(tmp_path / "store")
-    pooled.executor = Pool(2)
+    pooled.executor = ProcessExecutor(2)
     assert extract(ExtractConfig(shards=4), pages, pooled).digest == corpus.digest
     pooled.executor.close()
 
@@ -93,7 +93,7 @@ def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
     pages = pages_of(tmp_path, bodies)
     whole = extract(ExtractConfig(), pages, Workdir.temporary(tmp_path / "store"))
     done: list[str] = []
-    plain = extract_file
+    plain = extract_archive
 
     def dies_at_the_second(task: Any) -> str:
         if len(done) == 1:
@@ -102,7 +102,7 @@ def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         return plain(task)
 
     work = Workdir.temporary(tmp_path / "store")
-    monkeypatch.setattr(extract_module, "extract_file", dies_at_the_second)
+    monkeypatch.setattr(extract_module, "extract_archive", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         extract(ExtractConfig(), pages, work)
     later: list[str] = []
@@ -111,7 +111,7 @@ def test_finished_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         later.append(task.name)
         return plain(task)
 
-    monkeypatch.setattr(extract_module, "extract_file", counted)
+    monkeypatch.setattr(extract_module, "extract_archive", counted)
     assert extract(ExtractConfig(), pages, work).digest == whole.digest
     assert len(later) == 2
     assert set(later).isdisjoint(done)
@@ -127,13 +127,13 @@ def test_bad_pages_are_set_aside_and_too_many_are_an_error(tmp_path: Path) -> No
     pages = pages_of(tmp_path, bodies)
     work = Workdir.temporary(tmp_path / "store")
     corpus = extract(ExtractConfig(max_chars=4000, max_bad_share=0.5), pages, work)
-    refused = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
+    refused = read_shard(work.artifact_folder(corpus) / "quarantine.parquet").to_pylist()
     assert [row["reason"] for row in refused] == [
         "holds no text",
         "longer than 4000 characters (extract.max_chars)",
         "shorter than 200 characters",
     ]
-    assert figure(corpus) == "documents 4; set aside: 1 too short, 2 unreadable"
+    assert key_figure(corpus) == "documents 4; set aside: 1 too short, 2 unreadable"
     strict = ExtractConfig(max_chars=4000, max_bad_share=0.1)
     with pytest.raises(
         DataError,
@@ -159,7 +159,7 @@ def test_a_source_that_loses_many_pages_is_told_aloud(
         "bad.example lost 6 of 6 documents in extract, mostly by 'shorter than 200 "
         "characters'; extract.alarm says when this is told"
     )
-    rows = json.loads((work.path(corpus) / FILE).read_text())
+    rows = json.loads((work.artifact_folder(corpus) / SOURCES_FILE).read_text())
     assert [(row["source"], row["dropped"]) for row in rows] == [
         ("bad.example", 6),
         ("good.example", 0),
@@ -189,9 +189,9 @@ def test_a_page_built_to_be_slow_is_set_aside_at_once(tmp_path: Path) -> None:
     work = Workdir.temporary(tmp_path / "store")
     corpus = extract(ExtractConfig(max_bad_share=0.5), pages_of(tmp_path, bodies), work)
     assert corpus.stats["documents"] == 1
-    (row,) = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
+    (row,) = read_shard(work.artifact_folder(corpus) / "quarantine.parquet").to_pylist()
     assert row["reason"] == "an element with more than 5000 attributes"
-    assert read_page(slow.encode(), row["url"], {}, "bot", OptoutConfig()).links == []
+    assert read_page_facts(slow.encode(), row["url"], {}, "bot", OptoutConfig()).links == []
 
 
 def test_no_document_left_is_an_error(tmp_path: Path) -> None:

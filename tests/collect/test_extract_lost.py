@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from components.collect import extract as extract_module
-from components.collect.extract import ExtractConfig, extract, extract_file
+from components.collect.extract import ExtractConfig, extract, extract_archive
 from components.collect.warc.page_shards import WebPage
-from components.core.store.executor import Pool
+from components.core.store.executor import ProcessExecutor
 from components.core.store.shards import read_shard
 from components.core.store.workdir import Workdir
 from tests.collect.test_extract import PROSE, documents, pages_of
@@ -37,15 +37,15 @@ def _page_that_ends_its_process(page: WebPage, config: ExtractConfig) -> dict[st
     return _DOCUMENT(page, config)
 
 
-_DOCUMENT = extract_module._document
+_DOCUMENT = extract_module._make_document
 
 
 def _extract_file(task: Any) -> str:
     """``extract_file`` in a worker whose extractor is as ill as its pages ask."""
     warm = WebPage("http://a.example/", f"<main>{PROSE}</main>".encode(), "text/html", "")
     _DOCUMENT(warm, task.config)  # kernels may be compiled now, which takes longer than a page
-    extract_module._document = _page_that_ends_its_process
-    return extract_file(task)
+    extract_module._make_document = _page_that_ends_its_process
+    return extract_archive(task)
 
 
 @pytest.mark.timeout(180)
@@ -58,15 +58,15 @@ def test_pages_that_hang_or_crash_the_extractor_are_set_aside_alone(
         for kind in kinds
     }
     pages = pages_of(tmp_path, bodies)
-    monkeypatch.setattr(extract_module, "extract_file", _extract_file)
-    pool = Pool(2)
+    monkeypatch.setattr(extract_module, "extract_archive", _extract_file)
+    pool = ProcessExecutor(2)
     try:
         work = Workdir.temporary(tmp_path / "store")
         work.executor = pool
         corpus = extract(ExtractConfig(max_bad_share=0.5, page_seconds=2), pages, work)
     finally:
         pool.close()
-    refused = read_shard(work.path(corpus) / "quarantine.parquet").to_pylist()
+    refused = read_shard(work.artifact_folder(corpus) / "quarantine.parquet").to_pylist()
     assert {row["url"].rpartition("/")[2]: row["reason"] for row in refused} == {
         "bug": "the extractor failed: AssertionError: no such case",
         "crash": "ended its process twice (SIGSEGV)",

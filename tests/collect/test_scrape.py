@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from components.collect.crawl.resolve_sources import resolve
+from components.collect.crawl.resolve_sources import resolve_crawl
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig, extract
-from components.collect.scrape import ScrapeConfig, scrape
-from components.core.config.stage_config import overlay
+from components.collect.scrape import scrape
+from components.collect.scrape_config import ScrapeConfig
+from components.core.config.stage_config import overlay_config
 from components.core.errors import ConfigError, DataError, TransientError
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import LONG, NOW, asked, config, fresh, ledger, stored
 
@@ -178,7 +179,7 @@ def test_charsets_that_lie_null_bytes_and_halves(web: Any, tmp_path: Path) -> No
     assert rows["half"]["reason"] == "its encoding is broken: it ends too early"
     assert rows["linked"]["reason"] == ""
     corpus = extract(ExtractConfig(min_chars=0), pages, Workdir.temporary(tmp_path / "store"))
-    documents = read_all(tmp_path / "store" / corpus.name, ["url", "text"]).to_pylist()
+    documents = read_shards(tmp_path / "store" / corpus.name, ["url", "text"]).to_pylist()
     texts = {row["url"].rpartition("/")[2]: row["text"] for row in documents}
     for name in ("latin", "utf8", "utf16", "null"):
         assert text.strip() in texts[name]
@@ -242,11 +243,11 @@ def test_resolve_takes_the_newest_crawl_of_the_same_config() -> None:
 
     other = asked.model_copy(update={"max_pages": 8})
     earlier = [record(other, "2026-10-09T00:00:00Z"), record(asked, new), record(asked, old)]
-    assert resolve(asked, earlier, False, NOW) == asked.model_copy(update={"as_of": new})
-    assert resolve(asked, earlier, True, NOW).as_of == NOW
-    assert resolve(asked, [], False, NOW).as_of == NOW
+    assert resolve_crawl(asked, earlier, False, NOW) == asked.model_copy(update={"as_of": new})
+    assert resolve_crawl(asked, earlier, True, NOW).as_of == NOW
+    assert resolve_crawl(asked, [], False, NOW).as_of == NOW
     given = asked.model_copy(update={"as_of": old})
-    assert resolve(given, earlier, True, NOW) == given
+    assert resolve_crawl(given, earlier, True, NOW) == given
 
 
 def test_a_redirect_beyond_a_hosts_budget_says_so(work: Workdir, web: Any) -> None:
@@ -265,19 +266,19 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"seeds": ["ftp://a.example/"]}, "no http:// or https:// address"),
+        ({"seeds": ["ftp://a.example/"]}, "is not an http:// or https:// address"),
         (
             {"seeds": ["https://user:pass@a.example/"]},
             r"https://\*\*\*@a.example/': a login in an address is refused.* scrape\.files",
         ),
-        ({"seeds": ["http://a b/"]}, "'http://a b/': its host holds a space"),
+        ({"seeds": ["http://a b/"]}, "'http://a b/': its host contains a space"),
         (
             {"seeds": ["http://u:p /w@a.example/"]},
-            r"'http://\*\*\*@a.example/': its host holds a space",
+            r"'http://\*\*\*@a.example/': its host contains a space",
         ),
         ({"sources": "web"}, "sources: web needs seeds"),
         ({"sources": "files"}, "sources: files needs files"),
-        ({"seeds": ["http://a.example"], "files": ["x"]}, "say which with sources"),
+        ({"seeds": ["http://a.example"], "files": ["x"]}, "choose one with sources"),
         ({"max_pages": 0}, "given 0: must be at least 1"),
         ({"user_agent": "bad\r\nX: y"}, "must be text of the form"),
         ({"max_page": 3}, "did you mean 'max_pages'"),
@@ -285,5 +286,5 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
 )
 def test_bad_configs_are_one_line(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
-        overlay(ScrapeConfig(), values)
+        overlay_config(ScrapeConfig(), values)
     assert "\n" not in str(error.value)

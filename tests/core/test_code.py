@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from components.clean.quality.score import score_quality
-from components.core.store.code_digest import PLUMBING, CodeIndex, installed, normalise
+from components.core.store.code_digest import (
+    PLUMBING,
+    CodeIndex,
+    digest_installation,
+    normalise_source,
+)
 
 
 def test_comments_docstrings_and_descriptions_do_not_count() -> None:
@@ -21,12 +26,14 @@ def test_comments_docstrings_and_descriptions_do_not_count() -> None:
     after = (
         "# why\ndef f(x):\n\n    return (x + 1)  # more\n\nA = Field(default=1, description='b')\n"
     )
-    assert normalise(before) == normalise(after)
+    assert normalise_source(before) == normalise_source(after)
 
 
 def test_code_and_defaults_count() -> None:
-    assert normalise("def f(x):\n    return x + 1") != normalise("def f(x):\n    return x + 2")
-    assert normalise("A = Field(default=1)") != normalise("A = Field(default=2)")
+    assert normalise_source("def f(x):\n    return x + 1") != normalise_source(
+        "def f(x):\n    return x + 2"
+    )
+    assert normalise_source("A = Field(default=1)") != normalise_source("A = Field(default=2)")
 
 
 PACKAGE = {
@@ -35,7 +42,7 @@ PACKAGE = {
     "mill/helper.py": "def double(x):\n    return 2 * x\n",
     "mill/other.py": "def other(x):\n    return x\n",
 }
-PRINT = "from components.core.store.code_digest import CodeIndex; from mill.stage import stage; print(CodeIndex(['mill']).digest(stage))"
+PRINT = "from components.core.store.code_digest import CodeIndex; from mill.stage import stage; print(CodeIndex(['mill']).digest_component(stage))"
 
 
 def _digest(root: Path, **edits: str) -> str:
@@ -56,7 +63,7 @@ def test_an_edited_helper_changes_its_users_digest(tmp_path: Path) -> None:
 
 
 def test_parts_name_helpers_and_library_versions_but_not_the_plumbing() -> None:
-    parts = CodeIndex().parts(score_quality)
+    parts = CodeIndex().code_parts(score_quality)
     assert "components.core.store.shards" in parts
     assert "components.core" in parts
     assert parts["pyarrow"] == ".".join(
@@ -78,7 +85,7 @@ def test_what_is_remembered_is_never_stale(tmp_path: Path) -> None:
             "from pathlib import Path\nfrom components.core.store.code_digest import CodeIndex\n"
             "import later\n"
             f"index = CodeIndex(memory=Path({str(memory)!r}))\n"
-            "print(index.digest(later.stage)); index.keep()"
+            "print(index.digest_component(later.stage)); index.save_memory()"
         )
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-c", code]
@@ -98,12 +105,12 @@ def test_what_is_remembered_is_never_stale(tmp_path: Path) -> None:
 
 def test_another_version_of_a_library_is_seen(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    before = installed()
+    before = digest_installation()
     metadata = tmp_path / "thing-1.0.dist-info" / "METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Name: thing\nVersion: 1.0\n")
-    between = installed()
+    between = digest_installation()
     assert between != before
     metadata.write_text("Name: thing\nVersion: 1.1\n")
     os.utime(metadata, ns=(10**18, 10**18))
-    assert installed() not in (before, between)
+    assert digest_installation() not in (before, between)

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import Field, model_validator
 
-from components.core.config.stage_config import StageConfig, overlay, parse_assignment, read_yaml
+from components.core.config.stage_config import (
+    StageConfig,
+    overlay_config,
+    parse_assignment,
+    read_yaml,
+)
 from components.core.errors import ConfigError
 
 
@@ -28,7 +33,7 @@ def lay(tmp_path: Path, text: str, *sets: str) -> Outer:
     path = tmp_path / "acme.yaml"
     path.write_text(text)
     values, lines = read_yaml(path)
-    return overlay(Outer(), values, sets, file=path, lines=lines)
+    return overlay_config(Outer(), values, sets, file=path, lines=lines)
 
 
 def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> None:
@@ -167,14 +172,14 @@ def test_a_set_s_value_is_taken_whole() -> None:
 
 def test_a_stage_s_own_name_may_stand_before_its_fields() -> None:
     for given in ("minutes=5", "pretrain.minutes=5"):
-        assert overlay(Inner(), {}, [given], within="pretrain").minutes == 5
+        assert overlay_config(Inner(), {}, [given], within="pretrain").minutes == 5
     for given in ("minutes=-1", "pretrain.minutes=-1"):
         with pytest.raises(ConfigError) as caught:
-            overlay(Inner(), {}, [given], within="pretrain")
+            overlay_config(Inner(), {}, [given], within="pretrain")
         told = f"--set {given}: pretrain.minutes: given -1: must be more than 0.0"
         assert str(caught.value) == told
     with pytest.raises(ConfigError, match=r"--set sft.minutes=5: pretrain.sft: unknown field"):
-        overlay(Inner(), {}, ["sft.minutes=5"], within="pretrain")
+        overlay_config(Inner(), {}, ["sft.minutes=5"], within="pretrain")
 
 
 def test_the_last_of_two_sets_is_blamed(tmp_path: Path) -> None:
@@ -195,9 +200,9 @@ def test_a_check_of_several_fields_names_the_stage() -> None:
             return self
 
     with pytest.raises(ConfigError, match=r"^--set low=3: adapt: low is above high$"):
-        overlay(Two(), {}, ["low=3"], within="adapt")
+        overlay_config(Two(), {}, ["low=3"], within="adapt")
     with pytest.raises(ConfigError, match=r"^\(whole config\): low is above high$"):
-        overlay(Two(), {"low": 3})
+        overlay_config(Two(), {"low": 3})
 
 
 def test_missing_and_binary_files_are_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from components.core.process.thread_search import thread_limit
 from components.core.process.usable_cores import cgroup_quota, usable_cores
-from components.core.store.executor import Pool
+from components.core.store.executor import ProcessExecutor
 
 
 def test_affinity_bounds_cores_threads_and_workers() -> None:
@@ -19,9 +19,9 @@ def test_affinity_bounds_cores_threads_and_workers() -> None:
         "import os\n"
         "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
         "from components.core.process.usable_cores import usable_cores\n"
-        "from components.core.store.executor import Pool\n"
+        "from components.core.store.executor import ProcessExecutor\n"
         "from components.core.process.thread_search import thread_limit\n"
-        "print(usable_cores(), thread_limit(), Pool().workers)\n"
+        "print(usable_cores(), thread_limit(), ProcessExecutor().workers)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     told = subprocess.run(
@@ -58,4 +58,4 @@ def test_openmp_s_own_variable_bounds_the_threads(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OMP_NUM_THREADS", "900,2")
     assert thread_limit() == usable_cores()
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert thread_limit() == usable_cores() == Pool().workers
+    assert thread_limit() == usable_cores() == ProcessExecutor().workers

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from components.core.errors import DataError
 from components.core.stats.figures import (
     Figure,
-    exact,
+    exact_figure,
     mean_interval,
     paired_bootstrap,
     proportion_interval,
     ratio_interval,
-    read_extra,
     read_report,
+    read_report_content,
     write_report,
 )
 
@@ -84,15 +84,15 @@ def test_nonsense_is_refused(call: object) -> None:
 
 
 def test_a_report_comes_back(tmp_path: Path) -> None:
-    figures = [proportion_interval(3, 10, name="accuracy"), exact("size", 4.5, "MB")]
+    figures = [proportion_interval(3, 10, name="accuracy"), exact_figure("size", 4.5, "MB")]
     write_report(tmp_path, figures, rule="pmi")
     assert read_report(tmp_path) == {"accuracy": figures[0], "size": figures[1]}
-    assert read_extra(tmp_path)["rule"] == "pmi"
+    assert read_report_content(tmp_path)["rule"] == "pmi"
 
 
 def test_two_figures_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="names of their own"):
-        write_report(tmp_path, [exact("a", 1), exact("a", 2)])
+        write_report(tmp_path, [exact_figure("a", 1), exact_figure("a", 2)])
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"figures": [{"name": "a"}]}', "{}"])

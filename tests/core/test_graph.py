@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.core.store.artifact import Corpus
-from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.core.store.workdir import Workdir
 
 
-def node(key: str, digest: str = "", format: str = "report/1", **parents: str) -> Node:
-    return Node(key, format, f"components.x.{key}", digest or key, "", "", parents)
+def node(key: str, digest: str = "", format: str = "report/1", **parents: str) -> ArtifactNode:
+    return ArtifactNode(key, format, f"components.x.{key}", digest or key, "", "", parents)
 
 
-def keys(nodes: list[Node]) -> list[str]:
+def keys(nodes: list[ArtifactNode]) -> list[str]:
     return [one.key for one in nodes]
 
 
@@ -31,30 +31,32 @@ CHAIN = ArtifactGraph(
 
 
 def test_a_chain_has_makers_first_and_names_what_is_gone() -> None:
-    chain = CHAIN.chain(["model"])
+    chain = CHAIN.provenance_chain(["model"])
     assert keys(chain) == ["crawl", "raw", "kept", "tokenizer", "tokens", "model"]
-    assert CHAIN.gone(chain) == {}
-    assert CHAIN.gone(CHAIN.chain(["beside"])) == {"another": ["beside.pages"]}
-    assert CHAIN.chain(["nowhere"]) == []
+    assert CHAIN.missing_parents(chain) == {}
+    assert CHAIN.missing_parents(CHAIN.provenance_chain(["beside"])) == {
+        "another": ["beside.pages"]
+    }
+    assert CHAIN.provenance_chain(["nowhere"]) == []
 
 
 def test_a_copy_from_a_file_does_not_cut_a_chain() -> None:
     copied = ArtifactGraph([*CHAIN.nodes.values(), node("a-copy", digest="kept")])
-    assert keys(copied.chain(["model"])) == keys(CHAIN.chain(["model"]))
+    assert keys(copied.provenance_chain(["model"])) == keys(CHAIN.provenance_chain(["model"]))
 
 
 def test_reached_goes_on_where_it_may() -> None:
     start = [CHAIN.nodes["kept"]]
-    assert set(keys(CHAIN.reached(start))) == {"kept", "tokens", "tokenizer", "model"}
-    short = CHAIN.reached(start, lambda one: one.key != "tokens")
+    assert set(keys(CHAIN.downstream_nodes(start))) == {"kept", "tokens", "tokenizer", "model"}
+    short = CHAIN.downstream_nodes(start, lambda one: one.key != "tokens")
     assert set(keys(short)) == {"kept", "tokenizer"}
 
 
 def test_taint_stops_at_what_was_looked_into() -> None:
     held = [CHAIN.nodes["crawl"], CHAIN.nodes["raw"]]  # select dropped the page
-    tainted = CHAIN.tainted(held, lambda one: one.key in ("crawl", "raw", "kept"))
+    tainted = CHAIN.tainted_nodes(held, lambda one: one.key in ("crawl", "raw", "kept"))
     assert set(keys(tainted)) == {"crawl", "raw"}
-    everything = CHAIN.tainted(held, lambda one: one.key in ("crawl", "raw"))
+    everything = CHAIN.tainted_nodes(held, lambda one: one.key in ("crawl", "raw"))
     assert set(keys(everything)) == set(CHAIN.nodes) - {"beside"}
 
 
@@ -69,13 +71,13 @@ def test_the_same_bytes_made_cleanly_are_clean_and_clear_what_follows() -> None:
             node("tokens-good", corpus="good", tokenizer="t"),
         ]
     )
-    tainted = graph.tainted([graph.nodes["bad"]])
+    tainted = graph.tainted_nodes([graph.nodes["bad"]])
     assert set(keys(tainted)) == {"bad", "tokens-bad"}
 
 
 def test_content_that_names_itself_as_parent_is_no_endless_loop() -> None:
     graph = ArtifactGraph([node("a", "same", x="same"), node("b", x="same")])
-    assert keys(graph.tainted([])) == ["a", "b"]  # it came from nowhere known: not cleared
+    assert keys(graph.tainted_nodes([])) == ["a", "b"]  # it came from nowhere known: not cleared
 
 
 def test_read_from_manifests(tmp_path: Path) -> None:

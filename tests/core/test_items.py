@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from components.core.errors import DataError
-from components.core.stats.report_items import ITEMS_FILE, Items, item_keys, read_items, write_items
+from components.core.stats.report_items import (
+    ITEMS_FILE,
+    ReportItems,
+    item_keys,
+    read_items,
+    write_items,
+)
 
 
-def items(keys: list[str], values: list[float]) -> Items:
-    return Items(keys, ["p"] * len(keys), np.ones(len(keys)), {"hits": np.array(values)})
+def items(keys: list[str], values: list[float]) -> ReportItems:
+    return ReportItems(keys, ["p"] * len(keys), np.ones(len(keys)), {"hits": np.array(values)})
 
 
 def test_what_is_written_is_read_and_order_does_not_matter(tmp_path: Path) -> None:
@@ -42,7 +48,7 @@ def test_a_report_without_items_has_none_and_a_broken_one_says_so(tmp_path: Path
         items(["a", "b"], [1, float("inf")]),
     ],
 )
-def test_what_could_not_be_paired_is_refused(tmp_path: Path, wrong: Items) -> None:
+def test_what_could_not_be_paired_is_refused(tmp_path: Path, wrong: ReportItems) -> None:
     with pytest.raises(ValueError, match="items"):
         write_items(tmp_path, wrong)
 

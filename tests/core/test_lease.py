@@ -21,9 +21,9 @@ HOLDER = textwrap.dedent(
     from pathlib import Path
     from components.core.store.leases import Leases
     leases = Leases(Path(sys.argv[1]))
-    leases.take("one")
-    leases.take("two")
-    leases.take("one")
+    leases.hold_key("one")
+    leases.hold_key("two")
+    leases.hold_key("one")
     print("ready", flush=True)
     sys.stdin.readline()
     """
@@ -48,14 +48,14 @@ def test_keys_of_a_living_process_and_of_a_dead_one(
     holder: subprocess.Popen[str], tmp_path: Path, end: signal.Signals
 ) -> None:
     leases = Leases(tmp_path)
-    assert leases.used() == {"one", "two"}
-    with leases.frozen() as used:
+    assert leases.keys_in_use() == {"one", "two"}
+    with leases.freeze_keys() as used:
         assert used == {"one", "two"}
     holder.send_signal(end)
     holder.wait()
-    assert leases.used() == frozenset()
+    assert leases.keys_in_use() == frozenset()
     assert list((tmp_path / "uses").iterdir()) != []  # only a collection clears
-    with leases.frozen() as used:
+    with leases.freeze_keys() as used:
         assert used == frozenset()
     assert list((tmp_path / "uses").iterdir()) == []
 
@@ -64,8 +64,8 @@ def test_no_key_is_taken_while_a_collection_looks(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from components.core.store.leases import Leases; "
     )
-    script += "print('asks', flush=True); Leases(Path(sys.argv[1])).take('late'); print('took')"
-    with Leases(tmp_path).frozen() as used:
+    script += "print('asks', flush=True); Leases(Path(sys.argv[1])).hold_key('late'); print('took')"
+    with Leases(tmp_path).freeze_keys() as used:
         process = subprocess.Popen(
             [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True
         )
@@ -79,9 +79,9 @@ def test_no_key_is_taken_while_a_collection_looks(tmp_path: Path) -> None:
 
 def test_its_own_keys_are_in_use(tmp_path: Path) -> None:
     leases = Leases(tmp_path)
-    leases.take("mine")
-    assert leases.used() == {"mine"}
-    with leases.frozen() as used:
+    leases.hold_key("mine")
+    assert leases.keys_in_use() == {"mine"}
+    with leases.freeze_keys() as used:
         assert used == {"mine"}
 
 
@@ -92,7 +92,7 @@ WAITER = textwrap.dedent(
     from components.core.store.store import Store
     root = Path(sys.argv[1])
     print("waits", flush=True)
-    with Store(root).lock("key"):
+    with Store(root).lock_key("key"):
         inside = root / "inside"
         assert not inside.exists(), "two hold one lock"
         inside.touch()
@@ -106,7 +106,7 @@ WAITER = textwrap.dedent(
 def test_a_lock_file_that_is_deleted_while_waited_for_locks_nobody_in(tmp_path: Path) -> None:
     """Without a look at the file after waiting, one racer holds the old file, one the new."""
     path, racers = tmp_path / "locks" / "key", list[subprocess.Popen[str]]()
-    with Store(tmp_path).lock("key"):
+    with Store(tmp_path).lock_key("key"):
         racers.append(_racer(tmp_path))
         inode = f":{path.stat().st_ino} "
         waits = lambda line: "->" in line and inode in line  # noqa: E731

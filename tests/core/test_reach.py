@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from components.core.store.gc_roots import Root, reach
-from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.gc_roots import GcRoot, find_reachable
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from tests.workspace import Hand
 
 
-def node(key: str, digest: str, **parents: str) -> Node:
-    return Node(key, "corpus/1", "tests.made", digest, "", "", parents)
+def node(key: str, digest: str, **parents: str) -> ArtifactNode:
+    return ArtifactNode(key, "corpus/1", "tests.made", digest, "", "", parents)
 
 
 GRAPH = ArtifactGraph(
@@ -29,21 +29,21 @@ GRAPH = ArtifactGraph(
 
 def test_reaches_every_key_that_a_lineage_may_mean() -> None:
     """Two keys hold the corpus's content; nobody knows which of them the model came from."""
-    kept = reach(GRAPH, [Root("champion", digests=frozenset({"M"}))])
+    kept = find_reachable(GRAPH, [GcRoot("champion", digests=frozenset({"M"}))])
     assert set(kept) == {"model", "corpus", "again", "pages", "other pages"}
     assert set(kept.values()) == {"champion"}
 
 
 def test_the_first_root_names_the_reason() -> None:
-    roots = [Root("run", keys=frozenset({"corpus"})), Root("young", keys=frozenset({"stray"}))]
-    kept = reach(GRAPH, roots)
+    roots = [GcRoot("run", keys=frozenset({"corpus"})), GcRoot("young", keys=frozenset({"stray"}))]
+    kept = find_reachable(GRAPH, roots)
     assert kept == {"corpus": "run", "pages": "run", "stray": "young", "again": "young",
                     "other pages": "young"}  # fmt: skip
 
 
 def test_what_is_not_there_is_not_reached() -> None:
-    gone = Root("x", keys=frozenset({"nobody"}), digests=frozenset({"N"}))
-    assert reach(GRAPH, [gone]) == {}
+    gone = GcRoot("x", keys=frozenset({"nobody"}), digests=frozenset({"N"}))
+    assert find_reachable(GRAPH, [gone]) == {}
 
 
 def test_a_store_is_read_and_its_damage_named(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_store_is_read_and_its_damage_named(tmp_path: Path) -> None:
     corpus = hand.seal("corpus", {"pages": pages})
     graph = ArtifactGraph.read(hand.store)
     assert graph.unreadable == ()
-    assert graph.upstream([hand.key(corpus)]) == {hand.key(corpus), hand.key(pages)}
+    assert graph.upstream_keys([hand.key(corpus)]) == {hand.key(corpus), hand.key(pages)}
     manifest = hand.store / pages.name / "artifact.json"
     manifest.chmod(0o644)
     manifest.write_text(manifest.read_text()[:40])

@@ -22,14 +22,14 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_threads_are_measured_unless_a_number_is_given() -> None:
-    assert settings.load().threads is None
+    assert settings.load_settings().threads is None
     os.environ["MODELMILL_THREADS"] = "measure"
     assert settings.thread_count() is None
     os.environ["MODELMILL_THREADS"] = "3"
-    assert settings.load().threads == 3
+    assert settings.load_settings().threads == 3
     os.environ["MODELMILL_THREADS"] = "all"
     with pytest.raises(ConfigError, match="MODELMILL_THREADS=all: give a number, 1 to 1024, or"):
-        settings.load()
+        settings.load_settings()
 
 
 @pytest.mark.parametrize(
@@ -38,14 +38,14 @@ def test_threads_are_measured_unless_a_number_is_given() -> None:
 def test_openmp_is_told_how_long_to_spin(spin: str | None, count: str | None) -> None:
     if spin is not None:
         os.environ["MODELMILL_SPIN"] = spin
-    settings.load()
+    settings.load_settings()
     assert os.environ.get("GOMP_SPINCOUNT") == count
 
 
 @pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
 def test_what_the_user_told_openmp_stays(name: str) -> None:
     os.environ[name] = "passive"
-    settings.load()
+    settings.load_settings()
     settings.export_spin()
     told = {k: v for k, v in os.environ.items() if k in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     assert told == {name: "passive"}
@@ -54,7 +54,7 @@ def test_what_the_user_told_openmp_stays(name: str) -> None:
 def test_another_word_for_spin_is_refused() -> None:
     os.environ["MODELMILL_SPIN"] = "forever"
     with pytest.raises(ConfigError, match="MODELMILL_SPIN=forever: give one of none, short, long"):
-        settings.load()
+        settings.load_settings()
 
 
 @pytest.mark.parametrize("name", ["what?", "two\nlines"])
@@ -62,7 +62,7 @@ def test_a_home_that_no_database_address_can_hold_is_refused(tmp_path: Path, nam
     home = tmp_path / name / "home"
     os.environ["MODELMILL_HOME"] = str(home)
     with pytest.raises(ConfigError, match=r"MODELMILL_HOME=.*: holds .*; name a folder") as told:
-        settings.load()
+        settings.load_settings()
     assert "\n" not in str(told.value)
     assert not home.exists()
 
@@ -72,11 +72,11 @@ def test_a_checkout_whose_path_cannot_be_used_names_the_variable(
 ) -> None:
     checkout = tmp_path / "what?"
     checkout.mkdir()
-    (checkout / settings.MARKER).touch()
+    (checkout / settings.CHECKOUT_MARKER).touch()
     monkeypatch.chdir(checkout)
     del os.environ["MODELMILL_HOME"]
     with pytest.raises(ConfigError, match=r"what\?/.modelmill: holds .*; set MODELMILL_HOME to"):
-        settings.load()
+        settings.load_settings()
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_a_checkout_whose_path_cannot_be_used_names_the_variable(
 def test_an_address_that_is_none_names_the_likely_one(name: str, given: str, likely: str) -> None:
     os.environ[name] = given
     with pytest.raises(ConfigError) as told:
-        settings.load()
+        settings.load_settings()
     assert str(told.value) == f"{name}={given}: not an address; give all of it, such as {likely}"
 
 
 def test_an_address_stays_as_it_was_given() -> None:
     os.environ["PREFECT_API_URL"] = "https://user:word@prefect.example:8443/x/api"
-    assert settings.load().prefect_api_url == os.environ["PREFECT_API_URL"]
+    assert settings.load_settings().prefect_api_url == os.environ["PREFECT_API_URL"]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_another_mlflow_is_said_once_not_to_be_used(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, given: str
 ) -> None:
     os.environ["MLFLOW_TRACKING_URI"] = given
-    settings.load()
-    settings.load()
+    settings.load_settings()
+    settings.load_settings()
     assert caplog.messages == [
         f"MLFLOW_TRACKING_URI={given} is not used: runs and versions go to "
         f"sqlite:///{tmp_path}/mlflow/mlflow.db"

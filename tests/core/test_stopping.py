@@ -24,25 +24,25 @@ def interrupt(sign: int = signal.SIGINT) -> None:
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_is_raised_where_the_main_thread_is(sign: int, code: int) -> None:
-    with shutdown.listening():
+    with shutdown.handle_signals():
         with pytest.raises(Stopped) as caught:
             interrupt(sign)
         assert caught.value.exit_code == code
-        assert shutdown.asked() is not None
-    assert shutdown.asked() is None  # for the next call of a library's user
+        assert shutdown.requested_stop() is not None
+    assert shutdown.requested_stop() is None  # for the next call of a library's user
 
 
 def test_it_waits_while_deferred_and_comes_within_a_prompt_part() -> None:
     reached = []
 
     def engine() -> None:
-        with shutdown.deferred():
+        with shutdown.defer_signals():
             interrupt()
             reached.append("goes on")
-            with shutdown.prompt():
+            with shutdown.deliver_signals():
                 reached.append("never")
 
-    with shutdown.listening(), pytest.raises(Stopped):
+    with shutdown.handle_signals(), pytest.raises(Stopped):
         engine()
     assert reached == ["goes on"]
 
@@ -51,12 +51,12 @@ def test_it_comes_behind_a_deferred_block() -> None:
     reached = []
 
     def engine() -> None:
-        with shutdown.deferred():
+        with shutdown.defer_signals():
             interrupt()
             reached.append("whole")
         reached.append("never")
 
-    with shutdown.listening(), pytest.raises(Stopped):
+    with shutdown.handle_signals(), pytest.raises(Stopped):
         engine()
     assert reached == ["whole"]
 
@@ -69,8 +69,8 @@ def test_what_loads_native_code_is_not_cut_and_the_waiting_is() -> None:
         time.sleep(0.2)
         reached.append("whole")
 
-    with shutdown.listening(), pytest.raises(Stopped):
-        shutdown.load_uninterrupted(load)
+    with shutdown.handle_signals(), pytest.raises(Stopped):
+        shutdown.load_native_code(load)
     assert reached == []  # nobody waited
     time.sleep(1.0)
     assert reached == ["whole"]
@@ -81,12 +81,12 @@ def test_what_it_raises_is_raised() -> None:
         raise ImportError("no such library")
 
     with pytest.raises(ImportError, match="no such library"):
-        shutdown.load_uninterrupted(load)
+        shutdown.load_native_code(load)
 
 
 def test_the_former_handlers_are_back() -> None:
     former = signal.getsignal(signal.SIGINT)
-    with shutdown.listening():
+    with shutdown.handle_signals():
         assert signal.getsignal(signal.SIGINT) is not former
     assert signal.getsignal(signal.SIGINT) is former
 
@@ -95,7 +95,7 @@ def test_another_thread_may_listen_in_vain() -> None:
     entered = []
 
     def listen() -> None:
-        with shutdown.listening():
+        with shutdown.handle_signals():
             entered.append(True)
 
     thread = threading.Thread(target=listen)
@@ -109,7 +109,7 @@ import hashlib, subprocess, sys, threading
 from components.core.process import shutdown
 sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
 child = subprocess.Popen(sleeps, stdout=subprocess.DEVNULL)
-with shutdown.listening(hard=True), shutdown.last_words(lambda: print("last words", flush=True)):
+with shutdown.handle_signals(force=True), shutdown.before_forced_exit(lambda: print("last words", flush=True)):
     said = False
     while True:
         try:
@@ -149,10 +149,10 @@ def test_a_second_signal_ends_at_once() -> None:
         process.stdout.readline()
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
-        time.sleep(2 * shutdown.SAME_SECONDS)
+        time.sleep(2 * shutdown.SAME_SIGNAL_SECONDS)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert time.monotonic() - began < shutdown.HARD_SECONDS
+        assert time.monotonic() - began < shutdown.FORCE_AFTER_SECONDS
 
 
 SPAWNS = """
@@ -161,7 +161,7 @@ from components.core.process import shutdown
 def masked(): sys.exit(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 if __name__ == "__main__":
     child = multiprocessing.get_context("spawn").Process(target=masked)
-    with shutdown.shielded():
+    with shutdown.block_interrupts():
         child.start()
     child.join()
     print(child.exitcode)
@@ -180,7 +180,7 @@ def test_the_first_process_that_is_spawned_is_shielded_too(tmp_path: Path) -> No
 
 def test_ctrl_c_does_not_reach_what_starts_shielded() -> None:
     program = "import time; print(1, flush=True); time.sleep(0.5)"
-    with shutdown.shielded():
+    with shutdown.block_interrupts():
         child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     with child:
         assert child.stdout is not None

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, MillError
+from components.core.io.full_disk import explain_full_disk
 from components.core.store.artifact import Corpus, Report, digest_folder
 from components.core.store.store import Store
-from components.core.store.workdir import Workdir, full_disk_is_one_line
+from components.core.store.workdir import Workdir
 
 CALLS: list[str] = []
 
@@ -34,7 +35,7 @@ def write_note(config: NoteConfig, work: Workdir) -> Corpus:
 
 def read_note(config: NoteConfig, corpus: Corpus, work: Workdir) -> Report:
     CALLS.append("read")
-    (work.folder / "report.txt").write_text((work.path(corpus) / "note.txt").read_text())
+    (work.folder / "report.txt").write_text((work.artifact_folder(corpus) / "note.txt").read_text())
     return work.seal(Report)
 
 
@@ -45,7 +46,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def make(store: Store, text: str = "a") -> tuple[Corpus, bool]:
-    made, cached = store.run(store.request(write_note, NoteConfig(text=text), {}))
+    made, cached = store.run_request(store.make_request(write_note, NoteConfig(text=text), {}))
     assert isinstance(made, Corpus)
     return made, cached
 
@@ -65,9 +66,9 @@ def test_equal_output_ends_the_work(store: Store) -> None:
     other, _ = make(store, "ac")
     assert one.digest == other.digest
     assert one.name != other.name
-    _, cached = store.run(store.request(read_note, NoteConfig(), {"corpus": one}))
+    _, cached = store.run_request(store.make_request(read_note, NoteConfig(), {"corpus": one}))
     assert not cached
-    _, cached = store.run(store.request(read_note, NoteConfig(), {"corpus": other}))
+    _, cached = store.run_request(store.make_request(read_note, NoteConfig(), {"corpus": other}))
     assert cached
 
 
@@ -94,7 +95,7 @@ def test_damage_is_found(store: Store) -> None:
     path = store.root / made.name / "note.txt"
     path.chmod(0o644)
     path.write_text("b")  # same size
-    assert store.damaged() == [Path(made.name).name]
+    assert store.damaged_keys() == [Path(made.name).name]
 
 
 def test_stats_must_be_finite(work: Workdir) -> None:
@@ -122,10 +123,10 @@ def test_failed_stage_leaves_nothing_sealed_and_goes_on(store: Store) -> None:
         return list((store.root / "partial").glob("*/out/half.txt"))
 
     with pytest.raises(DataError):
-        store.run(store.request(fail_once, NoteConfig(), {}))
+        store.run_request(store.make_request(fail_once, NoteConfig(), {}))
     assert not (store.root / "sealed").exists()
     assert len(key_folder()) == 1  # what it had done waits for the next try
-    made, cached = store.run(store.request(fail_once, NoteConfig(), {}))
+    made, cached = store.run_request(store.make_request(fail_once, NoteConfig(), {}))
     assert not cached
     assert (store.root / made.name / "half.txt").read_text() == "1"
     assert not key_folder()
@@ -140,7 +141,7 @@ def fail_once(config: NoteConfig, work: Workdir) -> Report:
 
 
 def test_full_disk_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(MillError, match="no space left") as caught, full_disk_is_one_line(tmp_path):
+    with pytest.raises(MillError, match="no space left") as caught, explain_full_disk(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -213,7 +214,7 @@ slow.__module__ = "tests.slow"
 root = Path(sys.argv[1])
 store = Store(root / "store")
 store.code._parts["tests.slow"] = {}
-print(store.run(store.request(slow, Config(), {}))[0].digest)
+print(store.run_request(store.make_request(slow, Config(), {}))[0].digest)
 """
 
 
@@ -259,7 +260,7 @@ KILLED = textwrap.dedent(
     units.__module__ = "tests.units"
     store = Store(Path(sys.argv[1]))
     store.code._parts["tests.units"] = {}
-    made, cached = store.run(store.request(units, Config(), {}))
+    made, cached = store.run_request(store.make_request(units, Config(), {}))
     print("DIGEST", made.digest, cached, flush=True)
     """
 )
@@ -298,15 +299,15 @@ def test_kill_loses_at_most_the_unit_in_hand(tmp_path: Path) -> None:
 def test_a_half_seal_is_undone(store: Store) -> None:
     """Killed with the manifest written and nothing published: the next seal is not led astray."""
     clean, _ = make(store)
-    request = store.request(write_note, NoteConfig(text="ab"), {})
-    work = store.open(request)
+    request = store.make_request(write_note, NoteConfig(text="ab"), {})
+    work = store.open_workdir(request)
     (work.folder / "note.txt").write_text("x")
     (work.folder / "note.txt").chmod(0o444)
     (work.folder / "artifact.json").write_text("{}")
     (work.folder / "artifact.json.tmp").write_text("{")
     made, cached = make(store, "ab")
     assert (cached, made.digest) == (False, clean.digest)
-    manifest = store.manifest(request.key)
+    manifest = store.read_manifest(request.key)
     assert manifest is not None
     assert list(manifest["files"]) == ["note.txt"]
     assert make(store, "ab")[1]
@@ -324,12 +325,12 @@ def test_leavings_of_a_publish_are_cleared(store: Store) -> None:
 def test_adopted_files_are_keyed_by_content(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "mine.txt"
     source.write_text("hello")
-    one, again = store.adopt(source, Corpus), store.adopt(source, Corpus)
+    one, again = store.adopt_files(source, Corpus), store.adopt_files(source, Corpus)
     assert one == again
     source.write_text("other")
-    assert store.adopt(source, Corpus).digest != one.digest
+    assert store.adopt_files(source, Corpus).digest != one.digest
     # A wrong first try as one kind does not stand in the way of another.
-    assert isinstance(store.adopt(source, Report), Report)
+    assert isinstance(store.adopt_files(source, Report), Report)
     assert not list((store.root / "partial").iterdir())
 
 

@@ -14,18 +14,18 @@ from components.core.errors import ConfigError, DataError
 from components.core.process.thread_search import (
     LONGEST_PATIENCE_SECONDS,
     PATIENCE_SECONDS,
-    counts_to_try,
-    fewest_quick,
-    time_counts,
-    worth_changing,
+    fewest_fast_threads,
+    is_worth_changing,
+    thread_counts_to_try,
+    time_thread_counts,
 )
 from components.core.process.thread_tuning import (
-    STAGE,
-    TRAINING,
-    StageThreads,
-    Threads,
-    Turn,
-    sample_work,
+    STAGE_JOURNAL,
+    TRAINING_JOURNAL,
+    StageThreadTuner,
+    ThreadChoice,
+    ThreadTuner,
+    sample_decoder_step,
 )
 from components.core.store.workdir import Workdir
 
@@ -62,29 +62,29 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def opened(work: Workdir, machine: Machine, limit: int = 2) -> Threads:
-    return Threads(work, limit=limit, clock=machine.clock)
+def opened(work: Workdir, machine: Machine, limit: int = 2) -> ThreadTuner:
+    return ThreadTuner(work, limit=limit, clock=machine.clock)
 
 
-def walk(threads: Threads, machine: Machine, steps: range) -> list[int]:
+def walk(threads: ThreadTuner, machine: Machine, steps: range) -> list[int]:
     """Take steps; the threads that each was taken on."""
     on = []
     for step in steps:
-        threads.settle(step, machine.trial)
+        threads.settle_threads(step, machine.trial)
         on.append(torch.get_num_threads())
-        threads.note(machine.step())
+        threads.note_step(machine.step())
     return on
 
 
 def journal(work: Workdir) -> list[list[int]]:
-    turns: list[list[int]] = json.loads((work.scratch / TRAINING).read_bytes())["turns"]
+    turns: list[list[int]] = json.loads((work.scratch / TRAINING_JOURNAL).read_bytes())["turns"]
     return turns
 
 
 def test_what_is_tried() -> None:
-    assert counts_to_try(1) == [1]
-    assert counts_to_try(2) == [2, 1]
-    assert counts_to_try(16) == [16, 15, 8, 1]
+    assert thread_counts_to_try(1) == [1]
+    assert thread_counts_to_try(2) == [2, 1]
+    assert thread_counts_to_try(16) == [16, 15, 8, 1]
 
 
 def test_fewer_threads_are_not_tried_below_what_is_much_slower() -> None:
@@ -96,17 +96,17 @@ def test_fewer_threads_are_not_tried_below_what_is_much_slower() -> None:
     def trial() -> None:
         machine.now += machine.seconds[tried[-1]]
 
-    seconds = time_counts(trial, [16, 15, 8, 1], use, machine.clock)
+    seconds = time_thread_counts(trial, [16, 15, 8, 1], use, machine.clock)
     assert seconds == {16: 2.0, 15: pytest.approx(1.1), 8: pytest.approx(1.9)}
-    assert fewest_quick(seconds) == 15
+    assert fewest_fast_threads(seconds) == 15
 
 
 def test_as_few_as_are_as_good() -> None:
-    assert fewest_quick({2: 1.0, 1: 1.04}) == 1
-    assert fewest_quick({2: 1.0, 1: 1.06}) == 2
-    assert not worth_changing(2, {2: 1.09, 1: 1.0})
-    assert worth_changing(2, {2: 1.11, 1: 1.0})
-    assert worth_changing(1, {4: 1.0, 3: 2.0})  # not tried, since three are much slower already
+    assert fewest_fast_threads({2: 1.0, 1: 1.04}) == 1
+    assert fewest_fast_threads({2: 1.0, 1: 1.06}) == 2
+    assert not is_worth_changing(2, {2: 1.09, 1: 1.0})
+    assert is_worth_changing(2, {2: 1.11, 1: 1.0})
+    assert is_worth_changing(1, {4: 1.0, 3: 2.0})  # not tried, since three are much slower already
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [(IDLE, 2), (BESIDE_ONE, 1)])
@@ -115,11 +115,11 @@ def test_the_quickest_is_journalled_before_the_first_step(
 ) -> None:
     machine = Machine(dict(seconds))
     with opened(work, machine) as threads:
-        assert threads.settle(0, machine.trial)
+        assert threads.settle_threads(0, machine.trial)
         assert journal(work) == [[0, chosen]]
         assert torch.get_num_threads() == chosen
         assert work.threads == chosen
-        assert not threads.settle(1, machine.trial)
+        assert not threads.settle_threads(1, machine.trial)
 
 
 def test_what_torch_had_comes_back(work: Workdir) -> None:
@@ -128,7 +128,7 @@ def test_what_torch_had_comes_back(work: Workdir) -> None:
 
     def stopped() -> None:
         with opened(work, machine) as threads:
-            threads.settle(0, machine.trial)
+            threads.settle_threads(0, machine.trial)
             assert torch.get_num_threads() == 1
             raise KeyboardInterrupt
 
@@ -149,9 +149,9 @@ def test_a_neighbour_comes_and_goes(work: Workdir) -> None:
         after = walk(threads, machine, range(116, 400))
     assert after[:1] == [1]
     assert after[-1] == 2
-    numbers = [turn.threads for turn in threads.turns]
+    numbers = [turn.threads for turn in threads.choices]
     assert numbers == [2, 1, 2]
-    assert journal(work) == [[turn.at, turn.threads] for turn in threads.turns]
+    assert journal(work) == [[turn.from_step, turn.threads] for turn in threads.choices]
 
 
 def test_measuring_costs_little_where_nothing_changes(work: Workdir) -> None:
@@ -161,7 +161,7 @@ def test_measuring_costs_little_where_nothing_changes(work: Workdir) -> None:
     # Six trials each: at first, after 20, 40 ... 300 s, and every 300 s from then on.
     assert machine.trials * 1.2 < 0.05 * machine.now
     assert journal(work) == [[0, 2]]
-    assert threads._watch.patience == LONGEST_PATIENCE_SECONDS > PATIENCE_SECONDS
+    assert threads._watch.patience_seconds == LONGEST_PATIENCE_SECONDS > PATIENCE_SECONDS
 
 
 def test_a_resume_walks_the_same_changes(work: Workdir) -> None:
@@ -188,9 +188,9 @@ def test_a_damaged_journal_is_one_line(work: Workdir) -> None:
         b'{"turns": [[3, 2], [0, 1]]}',
         b'{"turns": [[0, 0]]}',
     ):
-        (work.scratch / TRAINING).write_bytes(content)
+        (work.scratch / TRAINING_JOURNAL).write_bytes(content)
         with pytest.raises(DataError, match=r"threads\.json is damaged .* to measure anew"):
-            Threads(work)
+            ThreadTuner(work)
 
 
 def test_the_user_pins_it_from_the_resumed_step_on(
@@ -213,7 +213,7 @@ def test_a_number_that_is_none_is_refused(
 ) -> None:
     monkeypatch.setenv("MODELMILL_THREADS", asked)
     with pytest.raises(ConfigError, match=f"MODELMILL_THREADS={asked}: give a number, 1 to 1024"):
-        Threads(work)
+        ThreadTuner(work)
 
 
 def test_on_one_core_nothing_is_measured(work: Workdir) -> None:
@@ -225,20 +225,20 @@ def test_on_one_core_nothing_is_measured(work: Workdir) -> None:
 
 
 def test_a_stage_without_steps_settles_once(work: Workdir) -> None:
-    with StageThreads(work) as threads:
-        assert torch.get_num_threads() == threads.turns[0].threads
-    (turn,) = threads.turns
-    assert (work.scratch / STAGE).is_file()
-    (work.scratch / STAGE).write_text(json.dumps({"turns": [[0, 2]]}))
-    with StageThreads(work) as again:
-        assert again.turns == [Turn(0, 2)]
+    with StageThreadTuner(work) as threads:
+        assert torch.get_num_threads() == threads.choices[0].threads
+    (turn,) = threads.choices
+    assert (work.scratch / STAGE_JOURNAL).is_file()
+    (work.scratch / STAGE_JOURNAL).write_text(json.dumps({"turns": [[0, 2]]}))
+    with StageThreadTuner(work) as again:
+        assert again.choices == [ThreadChoice(0, 2)]
         assert torch.get_num_threads() == 2
-    assert turn.at == 0
+    assert turn.from_step == 0
 
 
 def test_the_sample_leaves_torch_s_generator_alone() -> None:
     before = torch.get_rng_state()
-    sample_work()()
+    sample_decoder_step()()
     assert torch.equal(torch.get_rng_state(), before)
 
 

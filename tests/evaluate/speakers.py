@@ -15,7 +15,7 @@ from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS, answer_ids, open_tokenizer, prompt_ids
 from components.text.decoder_files import save_model
-from models.answer_sequences import answer_scores, join, taken
+from models.answer_sequences import answer_log_probs, join_answers, token_log_probs
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
@@ -49,7 +49,7 @@ def seal_speaker(
 ) -> Checkpoint:
     """Train a decoder on (question, answer) turns, all of them at every step, with its curve."""
     work = Workdir.temporary(root)
-    opened = open_tokenizer(work.path(tokenizer))
+    opened = open_tokenizer(work.artifact_folder(tokenizer))
     torch.manual_seed(0)
     shape = DecoderShape(
         vocabulary=vocabulary or opened.get_vocab_size(),
@@ -62,14 +62,14 @@ def seal_speaker(
         context=context,
     )
     model = Decoder(shape)
-    batch = join(
+    batch = join_answers(
         [prompt_ids(opened, [("user", question)]) for question, _ in turns],
         [answer_ids(opened, answer) for _, answer in turns],
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
     losses: list[float] = []
     for _ in range(steps):
-        loss = -taken(answer_scores(model, batch), batch.answers_n).mean()
+        loss = -token_log_probs(answer_log_probs(model, batch), batch.answers_n).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from components.core.errors import ConfigError
-from components.core.stats.paired_difference import holm, pair_items
-from components.core.stats.report_items import Items, item_keys
+from components.core.stats.paired_difference import adjust_p_values, pair_items
+from components.core.stats.report_items import ReportItems, item_keys
 from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.shards import read_shard, write_shard
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
-from components.evaluate.candidate_verdicts import compare_items, decide
+from components.evaluate.candidate_verdicts import choose_candidate, judge_candidates
 from components.evaluate.exact_facts import draw_facts
 from components.evaluate.four_choice import read_descriptions
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best
-from components.evaluate.safety import SafetyConfig, read_prompts
+from components.evaluate.safety import SafetyConfig, read_safety_prompts
 from components.text.chat.chat_template import open_tokenizer
 from components.text.constitution.principles import Constitution, Principle
 from components.text.decoder_files import load_model, same_weights, save_model
@@ -87,7 +87,7 @@ def instructions(root: Path) -> Instructions:
 @pytest.fixture(scope="module")
 def tokens(root: Path, tokenizer: Tokenizer) -> Tokens:
     work = Workdir.temporary(root)
-    vocabulary = open_tokenizer(work.path(tokenizer)).get_vocab_size()
+    vocabulary = open_tokenizer(work.artifact_folder(tokenizer)).get_vocab_size()
     for split in ("train", "heldout"):
         np.save(work.folder / f"{split}.npy", np.arange(40, 140, dtype=np.uint16))
         np.save(work.folder / f"{split}.docs.npy", np.array([0, 100], dtype=np.int64))
@@ -150,7 +150,7 @@ def test_an_unchanged_candidate_is_not_asked(root, keep, good) -> None:
 
 def test_weights_that_are_no_numbers_are_never_kept(root, keep, good) -> None:
     work = Workdir.temporary(root)
-    model = load_model(work.path(good))
+    model = load_model(work.artifact_folder(good))
     with torch.no_grad():
         model.embed_tokens.weight[3, 3] = float("nan")
     save_model(work.folder, model)
@@ -191,7 +191,7 @@ def test_no_task_asks_what_is_reported_on(root, instructions, tokenizer) -> None
         half: [
             {one.page for one in draw_facts(CONFIG.facts, folder, opened, longest=150, half=half)},
             {row["id"] for row in read_descriptions(folder, half)},
-            {one.page for one in read_prompts(CONFIG.safety, folder, opened, 150, half)},
+            {one.page for one in read_safety_prompts(CONFIG.safety, folder, opened, 150, half)},
         ]
         for half in ("choosing", "reporting")
     }
@@ -212,7 +212,7 @@ def test_a_killed_try_goes_on_from_its_answers(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("components.evaluate.keep_best.compare_items", killed)
+        patched.setattr("components.evaluate.keep_best.judge_candidates", killed)
         with pytest.raises(KeyboardInterrupt):
             keep_best(CONFIG, *arguments, work)
     monkeypatch.setattr("components.evaluate.keep_best.answer_and_judge", killed)
@@ -255,16 +255,16 @@ def test_nothing_vanishes_behind_a_candidate(
         "tokenizer": tokenizer,
         "tokens": tokens,
     }
-    kept, _ = store.run(store.request(keep_best, CONFIG, given))
+    kept, _ = store.run_request(store.make_request(keep_best, CONFIG, given))
     graph = ArtifactGraph.read(root)
-    made_from = {node.key for node in graph.chain([kept.digest])}
+    made_from = {node.key for node in graph.provenance_chain([kept.digest])}
     assert {Path(one.name).name for one in (attempt, bad, kept)} <= made_from
-    assert graph.of(kept.digest)[0].note == "sft (ppo unchanged)"
+    assert graph.with_digest(kept.digest)[0].note == "sft (ppo unchanged)"
 
 
-def items(values: np.ndarray, pages: int, name: str) -> Items:
+def items(values: np.ndarray, pages: int, name: str) -> ReportItems:
     keys = item_keys(list(range(len(values))))
-    return Items(
+    return ReportItems(
         keys, [f"p{n % pages}" for n in range(len(values))], np.ones(len(values)), {name: values}
     )
 
@@ -277,10 +277,10 @@ def test_gain_at_the_price_of_facts_is_no_better() -> None:
     }
     gained = items(before["reward"].values["reward"] + 0.02, 40, "reward")
     fell = items((draw.uniform(size=400) > 0.2).astype(float), 40, "trained_some_parameters")
-    (same,) = compare_items({"ppo": ({**before, "reward": gained}, before)})
-    (worse,) = compare_items({"ppo": ({"reward": gained, "facts": fell}, before)})
-    assert decide([same]) == "ppo"
-    assert decide([worse]) is None
+    (same,) = judge_candidates({"ppo": ({**before, "reward": gained}, before)})
+    (worse,) = judge_candidates({"ppo": ({"reward": gained, "facts": fell}, before)})
+    assert choose_candidate([same]) == "ppo"
+    assert choose_candidate([worse]) is None
     assert "but worse in facts.trained_some_parameters -0." in str(worse)
 
 
@@ -295,7 +295,7 @@ def test_many_candidates_of_pure_noise_are_seldom_kept() -> None:
             f"m{n}": ({"reward": items(base + draw.normal(0, 0.1, 240), 24, "reward")}, before)
             for n in range(10)
         }
-        kept += decide(compare_items(noisy)) is not None
+        kept += choose_candidate(judge_candidates(noisy)) is not None
     assert kept <= 6  # 5 % of 60 are expected at most, half of that on the better side
 
 
@@ -315,5 +315,5 @@ def test_a_p_value_says_what_its_interval_says(pages: int) -> None:
 
 
 def test_holm_adjusts_the_smallest_most_and_keeps_the_order() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert adjust_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_p_values([0.9, 0.8]) == [1.0, 1.0]

@@ -24,7 +24,7 @@ AS_OF = "scrape.as_of=2026-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True)
-class Mill:
+class CommandLine:
     """The command line on a workspace of its own, run from a checkout."""
 
     home: Path
@@ -70,10 +70,10 @@ def digests(answer: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def nano(tmp_path_factory: pytest.TempPathFactory) -> tuple[Mill, dict[str, Any]]:
+def nano(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, dict[str, Any]]:
     """A workspace in which ``nano`` ran once, under Prefect, and what that run said."""
-    mill = Mill(tmp_path_factory.mktemp("nano") / "home")
-    return mill, mill.answer("run", "nano", "--set", AS_OF)
+    modelmill = CommandLine(tmp_path_factory.mktemp("nano") / "home")
+    return modelmill, modelmill.answer("run", "nano", "--set", AS_OF)
 
 
 def free_port() -> int:

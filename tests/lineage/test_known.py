@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import ConfigError
-from components.lineage.known_addresses import file_at, near, one_of
+from components.lineage.known_addresses import file_address, resolve_address, suggest_addresses
 
 KNOWN = [
     "file:///notes/a.md",
@@ -30,30 +30,33 @@ KNOWN = [
     ],
 )
 def test_a_bare_name_is_found_under_its_scheme(given: str, address: str) -> None:
-    assert one_of(given, KNOWN) == address
+    assert resolve_address(given, KNOWN) == address
 
 
 def test_what_is_unknown_or_unclear_names_what_is_near() -> None:
     with pytest.raises(ConfigError, match=r"both\.example/x: may be https://\S+ or http://\S+ say"):
-        one_of("both.example/x", KNOWN)
+        resolve_address("both.example/x", KNOWN)
     with pytest.raises(ConfigError, match=r"near: https://docs\.example/index\.html"):
-        one_of("docs.example/indx.html", KNOWN)
+        resolve_address("docs.example/indx.html", KNOWN)
     with pytest.raises(ConfigError, match=r"saw this page; near: file:///notes/a\.md$"):
-        one_of("a.md", KNOWN)
-    assert near("nothing-like-it", KNOWN) == ""
+        resolve_address("a.md", KNOWN)
+    assert suggest_addresses("nothing-like-it", KNOWN) == ""
 
 
 def test_an_order_may_name_what_lies_above_pages() -> None:
-    assert one_of("notes/deep", KNOWN, below=True) == "file:///notes/deep"
+    assert resolve_address("notes/deep", KNOWN, or_above=True) == "file:///notes/deep"
     with pytest.raises(ConfigError, match="no crawl of this workspace"):
-        one_of("notes/deep", KNOWN)
-    assert one_of("docs.example/guide", KNOWN[5:], below=True) == "https://docs.example/guide"
+        resolve_address("notes/deep", KNOWN)
+    assert (
+        resolve_address("docs.example/guide", KNOWN[5:], or_above=True)
+        == "https://docs.example/guide"
+    )
 
 
 def test_a_file_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "notes" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "notes")
-    assert file_at("a.md", KNOWN) == "file:///notes/a.md"
-    assert file_at(f"{tmp_path}/notes/a.md", KNOWN) == "file:///notes/a.md"
-    assert file_at("deep/rows.jsonl#3", KNOWN) == "file:///notes/deep/rows.jsonl#3"
-    assert file_at("b.md", KNOWN) is None
+    assert file_address("a.md", KNOWN) == "file:///notes/a.md"
+    assert file_address(f"{tmp_path}/notes/a.md", KNOWN) == "file:///notes/a.md"
+    assert file_address("deep/rows.jsonl#3", KNOWN) == "file:///notes/deep/rows.jsonl#3"
+    assert file_address("b.md", KNOWN) is None

@@ -10,7 +10,13 @@ import pytest
 
 from components.core.errors import DataError, MillError
 from components.core.settings import Settings
-from components.lineage.purge import Purge, begin, carry_out, journal_path, unfinished
+from components.lineage.purge import (
+    Purge,
+    begin_purge,
+    carry_out_purge,
+    journal_path,
+    read_unfinished_purge,
+)
 
 
 @pytest.fixture
@@ -29,14 +35,14 @@ def test_what_the_journal_names_goes_and_then_the_journal(settings: Settings) ->
     latest.parent.mkdir(parents=True)
     latest.write_text("gone")
     purge = Purge(["a.example"], folders=["store/sealed/key", "never"], files=["page.html"])
-    begin(settings, purge)
-    again = unfinished(settings)
+    begin_purge(settings, purge)
+    again = read_unfinished_purge(settings)
     assert again == purge
-    carry_out(settings, again)
+    carry_out_purge(settings, again)
     assert not folder.exists()
     assert not (settings.home / "page.html").exists()
     assert not latest.exists()
-    assert unfinished(settings) is None
+    assert read_unfinished_purge(settings) is None
     (told,) = (settings.home / "audit.jsonl").read_text().splitlines()
     assert json.loads(told)["event"] == "purge"
 
@@ -45,9 +51,9 @@ def test_what_the_journal_names_goes_and_then_the_journal(settings: Settings) ->
 def test_nothing_outside_the_workspace_is_touched(settings: Settings, name: str) -> None:
     outside = settings.home.parent / "outside"
     outside.write_text("mine")
-    begin(settings, Purge(["a.example"], files=[name]))
+    begin_purge(settings, Purge(["a.example"], files=[name]))
     with pytest.raises(DataError, match="outside the workspace"):
-        carry_out(settings, Purge(["a.example"], files=[name]))
+        carry_out_purge(settings, Purge(["a.example"], files=[name]))
     assert outside.read_text() == "mine"
     assert journal_path(settings).exists()
 
@@ -59,13 +65,13 @@ def test_nothing_begins_while_a_stage_is_at_work(settings: Settings) -> None:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(MillError, match="a run is at work on key"):
-            begin(settings, purge)
+            begin_purge(settings, purge)
         assert not journal_path(settings).exists()
-    begin(settings, purge)
+    begin_purge(settings, purge)
 
 
 @pytest.mark.parametrize("content", ["", "junk", "[]", '{"folders": []}'])
 def test_a_damaged_journal_is_one_line(settings: Settings, content: str) -> None:
     journal_path(settings).write_text(content)
     with pytest.raises(DataError, match="not a journal of a purge"):
-        unfinished(settings)
+        read_unfinished_purge(settings)

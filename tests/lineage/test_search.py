@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.core.settings import Settings
-from components.core.store.artifact import Corpus, Tokens, canonical
+from components.core.store.artifact import Corpus, Tokens, canonical_json
 from components.core.store.workdir import Workdir
-from components.lineage.text_search import search
+from components.lineage.text_search import search_workspace
 from components.tokenize.pack_tokens import TokensConfig, pack_tokens
 from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def places(settings: Settings, text: str = SENTENCE) -> list[tuple[str, str]]:
-    return [(hit.path, hit.where) for hit in search(settings, [text]).hits]
+    return [(hit.path, hit.where) for hit in search_workspace(settings, [text]).hits]
 
 
 def plain(path: Path, text: str) -> None:
@@ -110,15 +110,15 @@ def test_tokens_without_their_tokenizer_are_said(
     work = again()
     work.lineage = work.lineage.model_copy(update={"parents": {"tokenizer": "gone"}})
     np.save(work.folder / "train.npy", np.zeros(3, dtype=np.uint16))
-    (work.folder / "meta.json").write_bytes(canonical({}))
+    (work.folder / "meta.json").write_bytes(canonical_json({}))
     work.seal(Tokens)
-    assert "its tokenizer is gone" in search(settings, [SENTENCE]).unread[0]
+    assert "its tokenizer is gone" in search_workspace(settings, [SENTENCE]).unreadable[0]
 
 
 def test_damaged_files_are_said_and_searched_as_bytes(settings: Settings) -> None:
     (settings.home / "bad.gz").write_bytes(b"\x1f\x8b" + SENTENCE.encode())
     (settings.home / "empty").touch()
-    findings = search(settings, [SENTENCE])
+    findings = search_workspace(settings, [SENTENCE])
     assert [hit.path for hit in findings.hits] == ["bad.gz"]
-    assert findings.unread[0].startswith("bad.gz")
+    assert findings.unreadable[0].startswith("bad.gz")
     assert findings.files == 2

@@ -10,7 +10,7 @@ from models.answer_features import (
     feature_width,
     mean_over,
 )
-from models.answer_sequences import answer_scores, join, taken
+from models.answer_sequences import answer_log_probs, join_answers, token_log_probs
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
@@ -34,17 +34,17 @@ def model() -> Decoder:
 
 def test_features_of_an_answer_do_not_hang_on_what_is_read_beside_it(model: Decoder) -> None:
     prompts, answers = [[1, 7, 8, 2], [1, 9, 2], [1, 2]], [[7, 8, 4], [9, 9, 9, 9, 9, 4], [4]]
-    together = answer_features(model, join(prompts, answers))
+    together = answer_features(model, join_answers(prompts, answers))
     assert together.shape == (3, feature_width(SHAPE))
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        alone = answer_features(model, join([prompt], [answer]))
+        alone = answer_features(model, join_answers([prompt], [answer]))
         assert torch.allclose(together[row], alone[0], atol=1e-5)
 
 
 def test_likelihoods_are_those_of_the_answer_alone(model: Decoder) -> None:
-    sequences = join([[1, 7, 2]], [[9, 9, 4]])
+    sequences = join_answers([[1, 7, 2]], [[9, 9, 4]])
     features = answer_features(model, sequences)[0, 2 * SHAPE.width :][:LIKELIHOODS]
-    logprobs = taken(answer_scores(model, sequences), sequences.answers_n)
+    logprobs = token_log_probs(answer_log_probs(model, sequences), sequences.answers_n)
     expected = [logprobs.mean(), logprobs.sum(), logprobs.min(), 3.0]
     assert features[:4].tolist() == pytest.approx([float(value) for value in expected], abs=1e-5)
     assert features[5] == (logprobs < -2).float().mean()

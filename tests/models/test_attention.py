@@ -11,10 +11,10 @@ from torch.nn import functional as F
 
 from models.attention import block_masks
 from models.attention.attention import capped_attention
-from models.attention.attention_masks import seen
-from models.attention.rotary import frequencies
+from models.attention.attention_masks import visible_keys
+from models.attention.rotary import rotary_frequencies
 from models.decoder import Cache, Decoder, document_mask
-from models.generate import generate
+from models.generate import generate_answers
 from models.shape import RopeScaling
 from tests.models.variants import SHAPE, VARIANTS, random_decoder, some_ids
 
@@ -46,7 +46,7 @@ def slow(model: Decoder, prompt: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_ragged_batch_says_what_a_loop_without_cache_says(name: str) -> None:
     model = random_decoder(VARIANTS[name])
-    said = generate(model, PROMPTS, max_new=8, stop=-1, temperature=0)
+    said = generate_answers(model, PROMPTS, max_new=8, stop=-1, temperature=0)
     assert [one.tokens for one in said] == [slow(model, prompt, 8) for prompt in PROMPTS]
 
 
@@ -58,7 +58,7 @@ def test_recomputing_gives_equal_loss_and_gradients(name: str, compute: torch.dt
 
     def step(recompute: bool) -> tuple[torch.Tensor, list[torch.Tensor | None], list[torch.Tensor]]:
         model = random_decoder(VARIANTS[name]).train()
-        model.compute, model.recompute = compute, recompute
+        model.compute, model.activation_checkpointing = compute, recompute
         hidden = model.hidden(ids, documents_bt=documents)
         loss = model.loss(hidden, ids.roll(-1, 1), torch.full(ids.shape, 1 / ids.numel()))
         loss.backward()
@@ -75,7 +75,7 @@ def test_recomputing_keeps_less_for_the_gradient() -> None:
     kept = {}
     for recompute in (False, True):
         model = random_decoder().train()
-        model.recompute, total = recompute, [0]
+        model.activation_checkpointing, total = recompute, [0]
 
         def pack(x: torch.Tensor, total: list[int] = total) -> torch.Tensor:
             total[0] += x.numel()
@@ -130,9 +130,9 @@ def test_a_layer_with_a_window_is_blind_beyond_it() -> None:
 
 
 def test_the_cache_is_cut_to_the_window() -> None:
-    one = seen(None, 1, 30, 7, torch.device("cpu"))
+    one = visible_keys(None, 1, 30, 7, torch.device("cpu"))
     assert (one.first, one.mask) == (24, None)
-    several = seen(None, 3, 30, 7, torch.device("cpu"))
+    several = visible_keys(None, 3, 30, 7, torch.device("cpu"))
     assert several.first == 24
     assert several.mask is not None
     assert several.mask[0, 0].int().tolist() == [
@@ -158,14 +158,14 @@ def test_flex_attention_gives_the_same_numbers(name: str) -> None:
 
 def test_flex_attention_is_taken_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    monkeypatch.setattr(block_masks, "_works", lambda *_: True)
-    assert block_masks.pays(cuda, torch.bfloat16, 1024, 64)
-    assert not block_masks.pays(cpu, torch.bfloat16, 1024, 64)
-    assert not block_masks.pays(cuda, torch.float32, 1024, 64)
-    assert not block_masks.pays(cuda, torch.bfloat16, 256, 64)
+    monkeypatch.setattr(block_masks, "_kernel_works", lambda *_: True)
+    assert block_masks.pays_off(cuda, torch.bfloat16, 1024, 64)
+    assert not block_masks.pays_off(cpu, torch.bfloat16, 1024, 64)
+    assert not block_masks.pays_off(cuda, torch.float32, 1024, 64)
+    assert not block_masks.pays_off(cuda, torch.bfloat16, 256, 64)
     calls = []
-    monkeypatch.setattr(block_masks, "pays", lambda *_: True)
-    monkeypatch.setattr(block_masks, "attend", lambda q, *_: calls.append(1) or q)
+    monkeypatch.setattr(block_masks, "pays_off", lambda *_: True)
+    monkeypatch.setattr(block_masks, "flex_attend", lambda q, *_: calls.append(1) or q)
     model, ids = random_decoder(), some_ids()
     model.hidden(ids)
     assert not calls  # plain causal attention is SDPA's
@@ -207,10 +207,12 @@ def test_logits_stay_within_their_cap() -> None:
 
 def test_scaled_frequencies_reach_as_far_as_they_say() -> None:
     """The slowest turns by the factor less, the fastest as before."""
-    plain, _ = frequencies(SHAPE, torch.device("cpu"))
+    plain, _ = rotary_frequencies(SHAPE, torch.device("cpu"))
     for kind, fastest in (("linear", 8.0), ("yarn", 1.0), ("llama3", 1.0)):
         rope = RopeScaling(kind=kind, factor=8.0, original=256)  # type: ignore[arg-type]
-        turns, sharper = frequencies(replace(SHAPE, context=2048, rope=rope), torch.device("cpu"))
+        turns, sharper = rotary_frequencies(
+            replace(SHAPE, context=2048, rope=rope), torch.device("cpu")
+        )
         ratio = plain / turns
         assert ratio[0] == pytest.approx(fastest, rel=1e-5)
         assert ratio[-1] == pytest.approx(8.0, rel=1e-5)

@@ -8,7 +8,13 @@ from torch.nn import functional as F
 
 from models import distillation_loss
 from models.decoder import Decoder
-from models.distillation_loss import Projections, logit_loss, paired_layers, softened_loss, watching
+from models.distillation_loss import (
+    Projections,
+    capture_layers,
+    logit_loss,
+    pair_layers,
+    softened_loss,
+)
 from models.shape import DecoderShape
 
 TEACHER = DecoderShape(
@@ -99,9 +105,9 @@ def test_chunks_give_the_loss_and_gradient_of_all_logits_at_once(
 
 
 def test_layers_are_paired_by_depth() -> None:
-    assert paired_layers([0, 1, 2], 3, 12) == {0: 3, 1: 7, 2: 11}
-    assert paired_layers([0, 3], 4, 4) == {0: 0, 3: 3}
-    assert paired_layers([0], 4, 1) == {0: 0}
+    assert pair_layers([0, 1, 2], 3, 12) == {0: 3, 1: 7, 2: 11}
+    assert pair_layers([0, 3], 4, 4) == {0: 0, 3: 3}
+    assert pair_layers([0], 4, 1) == {0: 0}
 
 
 def test_hidden_states_that_agree_cost_nothing_and_others_are_learnt(
@@ -111,14 +117,14 @@ def test_hidden_states_that_agree_cost_nothing_and_others_are_learnt(
     student.compute = teacher.compute = torch.float32
     projections = Projections({1: 3}, STUDENT.width, TEACHER.width)
     share = torch.full(TARGETS.shape, 1 / TARGETS.numel())
-    with torch.no_grad(), watching(teacher, [3]) as told:
+    with torch.no_grad(), capture_layers(teacher, [3]) as told:
         teacher.hidden(INPUTS)
     wanted = F.rms_norm(told[3], (TEACHER.width,))
     matched = Projections({1: 3}, TEACHER.width, TEACHER.width)
     torch.nn.init.eye_(matched.matrices[0].weight)
     assert float(matched({1: wanted}, told, share)) == pytest.approx(0, abs=1e-10)
     assert float(matched({1: -wanted}, told, share)) == pytest.approx(4, rel=1e-3)
-    with watching(student, [1]) as own:
+    with capture_layers(student, [1]) as own:
         student.hidden(INPUTS)
     projections(own, told, share).backward()
     assert projections.matrices[0].weight.grad is not None

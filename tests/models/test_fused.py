@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from models import fused_autograd
-from models.decoder import RMSNorm, rotate
+from models.attention.rotary import rotate_halves
+from models.decoder import RMSNorm
 
 
 def draw(*size: int, seed: int = 0) -> torch.Tensor:
@@ -17,9 +18,9 @@ def draw(*size: int, seed: int = 0) -> torch.Tensor:
 def test_norm() -> None:
     x, weight = draw(2, 3, 8), draw(8, seed=1)
     torch.testing.assert_close(
-        fused_autograd.norm(x, weight, 1e-6), F.rms_norm(x, weight.shape, weight, 1e-6)
+        fused_autograd.fused_norm(x, weight, 1e-6), F.rms_norm(x, weight.shape, weight, 1e-6)
     )
-    assert torch.autograd.gradcheck(lambda x, w: fused_autograd.norm(x, w, 1e-6), (x, weight))
+    assert torch.autograd.gradcheck(lambda x, w: fused_autograd.fused_norm(x, w, 1e-6), (x, weight))
 
 
 def test_norm_rotate() -> None:
@@ -28,12 +29,12 @@ def test_norm_rotate() -> None:
     turns = angles.cos(), angles.sin()
     layer = RMSNorm(8, 1e-6)
     layer.weight.data = weight.detach().float()
-    plain = rotate(layer(x), turns)
+    plain = rotate_halves(layer(x), turns)
     torch.testing.assert_close(
-        fused_autograd.norm_rotate(x, weight, turns, 1e-6), plain, rtol=1e-5, atol=1e-6
+        fused_autograd.fused_norm_rotate(x, weight, turns, 1e-6), plain, rtol=1e-5, atol=1e-6
     )
     assert torch.autograd.gradcheck(
-        lambda x, w: fused_autograd.norm_rotate(x, w, turns, 1e-6), (x, weight)
+        lambda x, w: fused_autograd.fused_norm_rotate(x, w, turns, 1e-6), (x, weight)
     )
 
 
@@ -42,9 +43,9 @@ def test_rotate_without_norm() -> None:
     angles = torch.rand(1, 5, 1, 4, dtype=torch.float64)
     turns = 1.3 * angles.cos(), 1.3 * angles.sin()
     torch.testing.assert_close(
-        fused_autograd.rotate(x, turns), rotate(x, turns), rtol=1e-5, atol=1e-6
+        fused_autograd.fused_rotate(x, turns), rotate_halves(x, turns), rtol=1e-5, atol=1e-6
     )
-    assert torch.autograd.gradcheck(lambda x: fused_autograd.rotate(x, turns), (x,))
+    assert torch.autograd.gradcheck(lambda x: fused_autograd.fused_rotate(x, turns), (x,))
 
 
 def test_attend() -> None:
@@ -53,8 +54,10 @@ def test_attend() -> None:
     plain = F.scaled_dot_product_attention(
         q.flatten(1, 2), k, v, is_causal=True, enable_gqa=True
     ).view_as(q)
-    torch.testing.assert_close(fused_autograd.attend(q, k, v, bias), plain)
-    assert torch.autograd.gradcheck(lambda q, k, v: fused_autograd.attend(q, k, v, bias), (q, k, v))
+    torch.testing.assert_close(fused_autograd.fused_attend(q, k, v, bias), plain)
+    assert torch.autograd.gradcheck(
+        lambda q, k, v: fused_autograd.fused_attend(q, k, v, bias), (q, k, v)
+    )
 
 
 def test_linear_cross_entropy_in_chunks() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.decoder import Decoder
-from models.generate import generate
+from models.generate import generate_answers
 from models.shape import DecoderShape
 
 SHAPE = DecoderShape(
@@ -37,7 +37,7 @@ def test_greedy_in_a_ragged_batch_is_what_a_loop_without_cache_says(model: Decod
     free = [slow(model, prompt, 12, stop=-1)[0] for prompt in PROMPTS]
     stop = free[2][3]  # a token that some rows meet early and others late or never
     expected = [slow(model, prompt, 12, stop) for prompt in PROMPTS]
-    given = generate(model, PROMPTS, max_new=12, stop=stop, temperature=0)
+    given = generate_answers(model, PROMPTS, max_new=12, stop=stop, temperature=0)
     assert [one.tokens for one in given] == [tokens for tokens, _ in expected]
     assert len({len(one.tokens) for one in given}) > 1
     assert [one.stopped for one in given] == [tokens[-1] == stop for tokens, _ in expected]
@@ -49,7 +49,7 @@ def test_greedy_in_a_ragged_batch_is_what_a_loop_without_cache_says(model: Decod
 def test_a_row_says_the_same_whoever_shares_its_batch(model: Decoder) -> None:
     def said(stop: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(3)
-        sampled = generate(model, PROMPTS, max_new=10, stop=stop, generator=generator)
+        sampled = generate_answers(model, PROMPTS, max_new=10, stop=stop, generator=generator)
         return [one.tokens for one in sampled]
 
     free = said(-1)
@@ -64,7 +64,7 @@ def test_samples_follow_the_distribution_and_give_its_log_probabilities(model: D
         logits = model(torch.tensor([[7, 8, 9]]))[0, -1]
     for temperature in (1.0, 2.0):
         generator = torch.Generator().manual_seed(0)
-        sampled = generate(
+        sampled = generate_answers(
             model,
             [[7, 8, 9]] * 4000,
             max_new=1,
@@ -84,7 +84,10 @@ def test_samples_follow_the_distribution_and_give_its_log_probabilities(model: D
 def test_equal_seeds_give_equal_answers_and_others_do_not(model: Decoder) -> None:
     def said(seed: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)
-        return [s.tokens for s in generate(model, PROMPTS, max_new=8, stop=0, generator=generator)]
+        return [
+            s.tokens
+            for s in generate_answers(model, PROMPTS, max_new=8, stop=0, generator=generator)
+        ]
 
     assert said(1) == said(1)
     assert said(1) != said(2)
@@ -93,7 +96,7 @@ def test_equal_seeds_give_equal_answers_and_others_do_not(model: Decoder) -> Non
 def test_bfloat16_activations_can_sample(model: Decoder) -> None:
     model.compute = torch.bfloat16
     try:
-        given = generate(model, PROMPTS, max_new=4, stop=-1, temperature=0)
+        given = generate_answers(model, PROMPTS, max_new=4, stop=-1, temperature=0)
     finally:
         model.compute = torch.float32
     assert [len(one.tokens) for one in given] == [4] * len(PROMPTS)

@@ -11,16 +11,16 @@ from torch.nn import functional as F
 
 from models.decoder import Decoder, Linear
 from models.lora import (
-    Learning,
-    Lora,
+    AdapterParameters,
     LoraLinear,
-    adapt,
-    adapters,
-    bake,
-    factors,
-    matching,
-    merge,
-    unmerge,
+    LoraSpec,
+    add_lora,
+    lora_layers,
+    lora_tensors,
+    match_linears,
+    merge_adapters,
+    merge_and_unload,
+    unmerge_adapters,
 )
 from models.quantized_linear import quantize_linears
 from models.shape import DecoderShape
@@ -43,7 +43,7 @@ def decoder(shape: DecoderShape = SHAPE) -> Decoder:
 def learnt(model: Decoder) -> Decoder:
     """As if it had been trained: B is zero no longer."""
     with torch.no_grad():
-        for layer in adapters(model).values():
+        for layer in lora_layers(model).values():
             layer.lora_B.weight.normal_(std=0.3)
     return model
 
@@ -61,7 +61,7 @@ def kl(one: torch.Tensor, other: torch.Tensor) -> float:
 def test_an_adapted_model_begins_as_the_model_it_was_made_of() -> None:
     model = decoder()
     before = model(IDS)
-    adapt(model, Lora(rank=4))
+    add_lora(model, LoraSpec(rank=4))
     assert torch.equal(model(IDS), before)
 
 
@@ -71,14 +71,14 @@ def test_gradients_reach_the_adapters_alone(quantized: bool, compute: torch.dtyp
     model = decoder()
     if quantized:
         quantize_linears(model)
-    adapt(model, Lora(rank=4))
+    add_lora(model, LoraSpec(rank=4))
     learnt(model).train().compute = compute
     share = torch.full(IDS[:, 1:].shape, 1 / IDS[:, 1:].numel())
     model.loss(model.hidden(IDS[:, :-1]), IDS[:, 1:], share).backward()
     found = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert found == set(factors(model)) == {n for n in found if "lora_" in n}
+    assert found == set(lora_tensors(model)) == {n for n in found if "lora_" in n}
     assert len(found) == 2 * 7 * SHAPE.layers
-    assert all(bool(parameter.grad.any()) for parameter in Learning(model).parameters())
+    assert all(bool(parameter.grad.any()) for parameter in AdapterParameters(model).parameters())
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -87,16 +87,16 @@ def test_merged_logits_are_the_unmerged_ones(quantized: bool, rslora: bool) -> N
     model = decoder(UNTIED)
     if quantized:
         quantize_linears(model)
-    adapt(model, Lora(rank=4, alpha=8, rslora=rslora, targets=("all-linear", "lm_head")))
+    add_lora(model, LoraSpec(rank=4, alpha=8, rslora=rslora, targets=("all-linear", "lm_head")))
     plain = model(IDS)
     apart = learnt(model)(IDS)
     assert kl(apart, plain) > 1e-3  # there is something to merge
-    merge(model)
-    merge(model)
+    merge_adapters(model)
+    merge_adapters(model)
     together = model(IDS)
-    unmerge(model)
+    unmerge_adapters(model)
     assert torch.equal(model(IDS), apart)
-    bake(model)
+    merge_and_unload(model)
     assert torch.equal(model(IDS), together)
     torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-4)
     assert kl(together, apart) < 1e-10
@@ -111,7 +111,7 @@ def test_the_scale_is_alpha_over_rank_or_its_root() -> None:
     x = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
     for rslora, scale in ((False, 10 / 4), (True, 10 / 2)):
         torch.manual_seed(0)
-        layer = LoraLinear(Linear(12, 9), Lora(rank=4, alpha=10, rslora=rslora))
+        layer = LoraLinear(Linear(12, 9), LoraSpec(rank=4, alpha=10, rslora=rslora))
         nn.init.normal_(layer.lora_B.weight)
         change = layer(x) - layer.base(x)
         wanted = F.linear(F.linear(x, layer.lora_A.weight), layer.lora_B.weight) * scale
@@ -121,7 +121,7 @@ def test_the_scale_is_alpha_over_rank_or_its_root() -> None:
 def test_the_head_takes_an_adapter_on_every_path() -> None:
     """The bfloat16 loss multiplies with the head's weight without calling the head."""
     model = decoder(UNTIED)
-    adapt(model, Lora(rank=4, targets=("lm_head",)))
+    add_lora(model, LoraSpec(rank=4, targets=("lm_head",)))
     learnt(model).train()
     targets, share = IDS[:, 1:], torch.full(IDS[:, 1:].shape, 1 / IDS[:, 1:].numel())
     gradients: list[torch.Tensor] = []
@@ -131,13 +131,15 @@ def test_the_head_takes_an_adapter_on_every_path() -> None:
         model.loss(model.hidden(IDS[:, :-1]), targets, share).backward()
         head = model.get_submodule("lm_head")
         assert isinstance(head, LoraLinear)
-        gradients.append(torch.cat([p.grad.flatten() for p in Learning(model).parameters()]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in AdapterParameters(model).parameters()])
+        )
     assert F.cosine_similarity(*gradients, dim=0) > 0.99
 
 
 def test_dropout_falls_on_the_adapter_in_training_alone() -> None:
     model = decoder()
-    adapt(model, Lora(rank=4, dropout=0.5))
+    add_lora(model, LoraSpec(rank=4, dropout=0.5))
     learnt(model)
     assert torch.equal(model(IDS), model(IDS))
     model.train()
@@ -146,18 +148,18 @@ def test_dropout_falls_on_the_adapter_in_training_alone() -> None:
 
 def test_a_copy_has_adapters_of_its_own() -> None:
     model = decoder()
-    adapt(model, Lora(rank=4))
+    add_lora(model, LoraSpec(rank=4))
     other = learnt(copy.deepcopy(model))
-    assert not any(bool(layer.lora_B.weight.any()) for layer in adapters(model).values())
-    assert len(list(Learning(other).parameters())) == 28
+    assert not any(bool(layer.lora_B.weight.any()) for layer in lora_layers(model).values())
+    assert len(list(AdapterParameters(other).parameters())) == 28
 
 
 def test_targets_are_last_parts_whole_names_or_patterns() -> None:
     model = decoder()
-    assert matching(model, ["q_proj"]) == [f"layers.{i}.self_attn.q_proj" for i in range(2)]
-    assert matching(model, ["layers.1.mlp.up_proj"]) == ["layers.1.mlp.up_proj"]
-    assert matching(model, ["layers.0.*"]) == matching(model, ["all-linear"])[:7]
-    assert "lm_head" not in matching(model, ["all-linear"])
+    assert match_linears(model, ["q_proj"]) == [f"layers.{i}.self_attn.q_proj" for i in range(2)]
+    assert match_linears(model, ["layers.1.mlp.up_proj"]) == ["layers.1.mlp.up_proj"]
+    assert match_linears(model, ["layers.0.*"]) == match_linears(model, ["all-linear"])[:7]
+    assert "lm_head" not in match_linears(model, ["all-linear"])
 
 
 @pytest.mark.parametrize(
@@ -165,18 +167,18 @@ def test_targets_are_last_parts_whole_names_or_patterns() -> None:
     [
         (
             SHAPE,
-            Lora(targets=("q_proj", "query")),
+            LoraSpec(targets=("q_proj", "query")),
             r"'query' names no linear layer; there are q_proj, k_proj, .*layers.0.self_attn.q_proj",
         ),
-        (SHAPE, Lora(rank=33), r"rank 33 is larger than layers.0.self_attn.k_proj, .* 32 x 48"),
-        (SHAPE, Lora(targets=("lm_head",)), "lm_head shares its weight with embed_tokens"),
+        (SHAPE, LoraSpec(rank=33), r"rank 33 is larger than layers.0.self_attn.k_proj, .* 32 x 48"),
+        (SHAPE, LoraSpec(targets=("lm_head",)), "lm_head shares its weight with embed_tokens"),
     ],
 )
 def test_what_cannot_be_adapted_is_named_and_nothing_changes(
-    shape: DecoderShape, spec: Lora, words: str
+    shape: DecoderShape, spec: LoraSpec, words: str
 ) -> None:
     model = decoder(shape)
     with pytest.raises(ValueError, match=words):
-        adapt(model, spec)
-    assert not adapters(model)
+        add_lora(model, spec)
+    assert not lora_layers(model)
     assert all(parameter.requires_grad for parameter in model.parameters())

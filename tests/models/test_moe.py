@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from models.decoder import Decoder
-from models.layers import activate
+from models.layers import apply_activation
 from models.moe import MoE, Router, grouped_linear
-from models.shape import DecoderShape, Experts
+from models.shape import DecoderShape, ExpertsShape
 from tests.models.variants import EXPERTS, SHAPE, VARIANTS, random_decoder, some_ids
 
 MIXTURES = [name for name, shape in VARIANTS.items() if shape.experts is not None]
@@ -49,7 +49,7 @@ def by_hand(moe: MoE, shape: DecoderShape, x_c: torch.Tensor) -> torch.Tensor:
             inner = inner.relu() ** 2
         else:
             gate, up = inner.chunk(2)
-            inner = activate(gate, shape.extras.activation) * up
+            inner = apply_activation(gate, shape.extras.activation) * up
         out = out + weight * (moe.experts.down_proj[expert] @ inner)
     if moe.shared_expert is not None:
         out = out + moe.shared_expert(x_c)
@@ -95,7 +95,7 @@ def test_an_expert_without_tokens_has_a_gradient_of_zero() -> None:
     assert moe.experts.down_proj.grad[1].abs().max() == 0
 
 
-SHAPE_OF_TWO = replace(SHAPE, experts=Experts(count=2, active=1, hidden=24))
+SHAPE_OF_TWO = replace(SHAPE, experts=ExpertsShape(count=2, active=1, hidden=24))
 
 
 def losses(model: Decoder, ids: torch.Tensor, share: torch.Tensor) -> float:

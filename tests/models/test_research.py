@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.attention.rotary import rotary_angles, rotate
+from models.attention.rotary import rotary_angles, rotate_halves
 from models.decoder import Decoder
-from models.shape import DecoderShape, Experts
+from models.shape import DecoderShape, ExpertsShape
 from models.shape_presets import GROK1
 from tests.models.variants import VARIANTS, random_decoder, some_ids
 
@@ -25,7 +25,7 @@ GROK = replace(
     head_width=16,
     hidden=40,
     context=64,
-    experts=Experts(count=4, active=2, hidden=40, norm_topk=False, router_cap=0.7),
+    experts=ExpertsShape(count=4, active=2, hidden=40, norm_topk=False, router_cap=0.7),
     extras=replace(GROK1.extras, attention_cap=1.5, logit_cap=3.0, value_embeddings=True),
 )
 """Grok-1's layers with caps low enough to be met, and what it lacks."""
@@ -66,7 +66,7 @@ def plain_attention(model: Decoder, x: Tensor, ids: Tensor, place: str) -> Tenso
     assert cap is not None
     for head in range(shape.heads):
         kv = head // (shape.heads // shape.kv_heads)
-        turned = [rotate(y[None], angles)[0] for y in (q[:, head], k[:, kv])]  # type: ignore[arg-type]
+        turned = [rotate_halves(y[None], angles)[0] for y in (q[:, head], k[:, kv])]  # type: ignore[arg-type]
         scores = cap * torch.tanh(turned[0] @ turned[1].T / 4 / cap)
         scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
         heads.append(scores.softmax(-1) @ v[:, kv])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from models.answer_sequences import answer_scores, entropies, join, taken
+from models.answer_sequences import answer_log_probs, join_answers, token_entropies, token_log_probs
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
@@ -10,7 +10,7 @@ PROMPTS, ANSWERS = [[1, 2, 3], [4]], [[5, 6], [7, 8, 9, 10]]
 
 
 def test_answers_are_found_behind_their_prompts() -> None:
-    batch = join(PROMPTS, ANSWERS)
+    batch = join_answers(PROMPTS, ANSWERS)
     assert batch.ids_bt.tolist() == [[1, 2, 3, 5, 6], [4, 7, 8, 9, 10]]
     assert batch.mask_ba.tolist() == [[True, True, False, False], [True] * 4]
     assert batch.answers_n.tolist() == [5, 6, 7, 8, 9, 10]
@@ -21,7 +21,7 @@ def test_answers_are_found_behind_their_prompts() -> None:
 
 
 def test_picked_rows_lose_the_padding_of_others() -> None:
-    batch = join([*PROMPTS, [1]], [*ANSWERS, [2]])
+    batch = join_answers([*PROMPTS, [1]], [*ANSWERS, [2]])
     picked = batch.pick(torch.tensor([2]))
     assert picked.ids_bt.tolist() == [[1, 2]]
     assert picked.answers_n.tolist() == [2]
@@ -34,8 +34,8 @@ def test_scores_of_a_batch_are_those_of_each_row_alone() -> None:
     )
     model = Decoder(shape)
     with torch.no_grad():
-        batch = join(PROMPTS, ANSWERS)
-        together = batch.spread(taken(answer_scores(model, batch), batch.answers_n))
+        batch = join_answers(PROMPTS, ANSWERS)
+        together = batch.spread(token_log_probs(answer_log_probs(model, batch), batch.answers_n))
         for row, (prompt, answer) in enumerate(zip(PROMPTS, ANSWERS, strict=True)):
             scores = model(torch.tensor([prompt + answer]))[0].log_softmax(-1)
             alone = [scores[len(prompt) - 1 + i, token] for i, token in enumerate(answer)]
@@ -44,4 +44,4 @@ def test_scores_of_a_batch_are_those_of_each_row_alone() -> None:
 
 def test_entropy_of_a_uniform_distribution_is_its_logarithm() -> None:
     scores = torch.full((1, 8), 1 / 8).log()
-    assert torch.allclose(entropies(scores), torch.tensor([8.0]).log())
+    assert torch.allclose(token_entropies(scores), torch.tensor([8.0]).log())

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.decoder import Decoder
-from models.shape import DecoderShape, Experts, Extras, RopeScaling, shape_from
+from models.shape import DecoderShape, ExpertsShape, RopeScaling, ShapeExtras, shape_from_json
 from models.shape_presets import PRESETS, PUBLISHED
 from tests.models.variants import EXPERTS, VARIANTS
 
@@ -42,17 +42,17 @@ def test_tokens_meet_their_own_experts_alone() -> None:
 
 @pytest.mark.parametrize("shape", [*VARIANTS.values(), *PRESETS.values()])
 def test_json_and_back(shape: DecoderShape) -> None:
-    assert shape_from(json.loads(json.dumps(asdict(shape)))) == shape
+    assert shape_from_json(json.loads(json.dumps(asdict(shape)))) == shape
 
 
 def test_json_of_before_reads_as_the_same_decoder() -> None:
     before = {"vocabulary": 300, "width": 48, "layers": 2, "heads": 4, "kv_heads": 2}
     before |= {"head_width": 16, "hidden": 96, "context": 64, "tied": True}
-    shape = shape_from({**before, "rope_base": 10_000.0, "norm_eps": 1e-6})
+    shape = shape_from_json({**before, "rope_base": 10_000.0, "norm_eps": 1e-6})
     assert shape == DecoderShape(300, 48, 2, 4, 2, 16, 96, 64)
     assert (shape.qk_norm, shape.experts, shape.window) == (True, None, None)
     with pytest.raises(TypeError, match="colour"):
-        shape_from({"colour": 3})
+        shape_from_json({"colour": 3})
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,14 @@ def test_json_of_before_reads_as_the_same_decoder() -> None:
         ({"head_width": 7}, r"head_width \(7\) must be even"),
         ({"window": 0}, r"window \(0\)"),
         ({"window": 4, "full_layers": (6,)}, r"6 is no layer, there are layers \(6\)"),
-        ({"extras": Extras(logit_cap=15.0)}, r"Qwen3ForCausalLM cannot hold extras.logit_cap 15"),
-        ({"extras": Extras(activation="relu2")}, "mode exportable: .* relu2; set mode: research"),
+        (
+            {"extras": ShapeExtras(logit_cap=15.0)},
+            r"Qwen3ForCausalLM cannot hold extras.logit_cap 15",
+        ),
+        (
+            {"extras": ShapeExtras(activation="relu2")},
+            "mode exportable: .* relu2; set mode: research",
+        ),
         ({"qk_norm": False, "window": 8}, "LlamaForCausalLM cannot hold window 8"),
         ({"experts": replace(EXPERTS, balance="bias")}, "experts.balance bias"),
         ({"experts": replace(EXPERTS, shared=8)}, "experts.shared 8"),
@@ -77,7 +83,7 @@ def test_a_shape_that_cannot_be(fields: dict[str, object], told: str) -> None:
 
 def test_experts_and_scaling_that_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"active \(3\) must be within 1 and experts.count \(2\)"):
-        Experts(count=2, active=3)
+        ExpertsShape(count=2, active=3)
     with pytest.raises(ValueError, match=r"rope.original \(0\) must say .* yarn"):
         RopeScaling(kind="yarn", factor=4.0)
     with pytest.raises(ValueError, match=r"rope.factor \(0.5\)"):

@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 
 from models.decoder import Decoder
-from models.shape import DecoderShape, Experts, Extras, RopeScaling
+from models.shape import DecoderShape, ExpertsShape, RopeScaling, ShapeExtras
 
 SHAPE = DecoderShape(
     vocabulary=101, width=48, layers=3, heads=4, kv_heads=2, head_width=16, hidden=80, context=64
 )
-EXPERTS = Experts(count=5, active=2, hidden=24)
-EXTRAS = Extras(
+EXPERTS = ExpertsShape(count=5, active=2, hidden=24)
+EXTRAS = ShapeExtras(
     value_embeddings=True,
     post_norms=True,
     attention_cap=4.0,
@@ -34,7 +34,7 @@ VARIANTS = {
         SHAPE, mode="research", experts=replace(EXPERTS, balance="bias", shared=40)
     ),
     "research": replace(SHAPE, mode="research", window=9, extras=EXTRAS),
-    "research, relu2": replace(SHAPE, mode="research", extras=Extras(activation="relu2")),
+    "research, relu2": replace(SHAPE, mode="research", extras=ShapeExtras(activation="relu2")),
     "research experts": replace(
         SHAPE,
         mode="research",

@@ -13,7 +13,7 @@ import pytest
 
 from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokens
-from components.core.store.shards import read_all, write_shard
+from components.core.store.shards import read_shards, write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.question_wordings import WORDINGS
 from components.text.heldout_split import heldout_pages
@@ -26,7 +26,7 @@ Again = Callable[[], Workdir]
 def split_of(corpus: Corpus, again: Again, share: float = 0.2) -> Tokens:
     """A Tokens artifact with nothing but its held-out pages."""
     work = again()
-    table = read_all(work.path(corpus), ["id", "url", "text"])
+    table = read_shards(work.artifact_folder(corpus), ["id", "url", "text"])
     heldout = heldout_pages(table["url"].to_pylist(), share, 0)
     rows = [row for row in table.to_pylist() if row["url"] in heldout]
     write_shard(work.folder / "heldout.parquet", pa.Table.from_pylist(rows, schema=table.schema))
@@ -41,9 +41,9 @@ def rows_of(folder: Path, split: str) -> list[dict[str, Any]]:
 def test_an_api_page_gives_three_kinds(docs: Corpus, again: Again) -> None:
     tokens = split_of(docs, again)
     sealed = make_instructions(InstructionsConfig(), docs, tokens, again())
-    folder = again().path(sealed)
+    folder = again().artifact_folder(sealed)
     train, heldout = rows_of(folder, "train"), rows_of(folder, "heldout")
-    heldout_ids = {row["id"] for row in rows_of(again().path(tokens), "heldout")}
+    heldout_ids = {row["id"] for row in rows_of(again().artifact_folder(tokens), "heldout")}
     assert {row["id"] for row in heldout} == heldout_ids
     assert not {row["id"] for row in train} & heldout_ids
     assert set(Counter(row["kind"] for row in train)) == {"describe", "module", "parameters"}
@@ -72,7 +72,9 @@ def test_pages_that_are_no_api(corpus_of: Callable[..., Corpus], again: Again) -
     sealed = make_instructions(
         InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
     )
-    rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
+    rows = [
+        row for s in ("train", "heldout") for row in rows_of(again().artifact_folder(sealed), s)
+    ]
     assert len(rows) == 16
     proving = next(row for row in rows if row["subject"] == "Proving the dough 5")
     assert proving["answer"] == "Leave it in a warm place for 5 hours."
@@ -97,7 +99,9 @@ def test_labels_numbers_and_change_logs_are_no_topics(
     sealed = make_instructions(
         InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
     )
-    rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
+    rows = [
+        row for s in ("train", "heldout") for row in rows_of(again().artifact_folder(sealed), s)
+    ]
     # "Kurz gesagt" is a heading of every page, each time with another sentence below
     assert {row["subject"].rstrip(" 12345678") for row in rows} == {
         *(f"Serving {n} streams" for n in range(1, 9)),
@@ -107,7 +111,9 @@ def test_labels_numbers_and_change_logs_are_no_topics(
 
 def test_reserved_wordings_are_never_trained_on(docs: Corpus, again: Again) -> None:
     sealed = make_instructions(InstructionsConfig(), docs, split_of(docs, again), again())
-    rows = [row for s in ("train", "heldout") for row in rows_of(again().path(sealed), s)]
+    rows = [
+        row for s in ("train", "heldout") for row in rows_of(again().artifact_folder(sealed), s)
+    ]
     assert len({row["question"].replace(row["subject"], "") for row in rows}) > 12
     trained = {wording for row in rows for wording in row["wordings"]}
     reserved = {wording for row in rows for wording in row["reworded"]}
@@ -139,7 +145,7 @@ def test_a_known_answer_is_no_test(corpus_of: Callable[..., Corpus], again: Agai
     corpus = corpus_of(pages)
     tokens = split_of(corpus, again, share=0.5)
     sealed = make_instructions(InstructionsConfig(min_heldout=0), corpus, tokens, again())
-    folder = again().path(sealed)
+    folder = again().artifact_folder(sealed)
     known = {(row["kind"], row["answer"]) for row in rows_of(folder, "train")}
     heldout = rows_of(folder, "heldout")
     assert heldout
@@ -160,7 +166,7 @@ def test_shared_docstrings_and_headings_are_left_out(
     sealed = make_instructions(
         InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
     )
-    rows = rows_of(again().path(sealed), "train")
+    rows = rows_of(again().artifact_folder(sealed), "train")
     described = [row["subject"] for row in rows if row["kind"] == "describe"]
     assert described == ["pkg.f"]
 
@@ -170,7 +176,7 @@ def test_caps_kinds_and_determinism(docs: Corpus, again: Again) -> None:
     config = InstructionsConfig(kinds=("describe",), max_per_page=2)
     made = [make_instructions(config, docs, tokens, again()) for _ in range(2)]
     assert made[0].digest == made[1].digest
-    train = rows_of(again().path(made[0]), "train")
+    train = rows_of(again().artifact_folder(made[0]), "train")
     assert set(Counter(row["id"] for row in train).values()) == {2}
     assert {row["kind"] for row in train} == {"describe"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from components.core.errors import DataError
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import SPECIALS, open_tokenizer, plain_ids
 from components.text.heldout_split import is_heldout
@@ -21,7 +21,7 @@ SMALL = TokenizerConfig(vocabulary=340)
 
 def test_special_tokens_bytes_and_digits(docs: Corpus, work: Workdir) -> None:
     sealed = train_tokenizer(SMALL, docs, work)
-    tokenizer = open_tokenizer(work.path(sealed))
+    tokenizer = open_tokenizer(work.artifact_folder(sealed))
     assert [tokenizer.id_to_token(n) for n in range(5)] == list(SPECIALS)
     assert tokenizer.get_vocab_size() == sealed.stats["vocabulary"] == 340
     awkward = " leading, Größe 👍\t\x00\x7f\r\n中文 ﷽ " + "".join(map(chr, range(32, 1000)))
@@ -50,7 +50,7 @@ def test_a_fresh_process_gives_the_same_bytes(docs: Corpus, again: Callable[[], 
 
 def test_heldout_pages_are_not_read(docs: Corpus, again: Callable[[], Workdir]) -> None:
     work = again()
-    urls = read_all(work.path(docs), ["url"])["url"].to_pylist()
+    urls = read_shards(work.artifact_folder(docs), ["url"])["url"].to_pylist()
     config = TokenizerConfig(vocabulary=340, heldout_share=0.3)
     sealed = train_tokenizer(config, docs, again())
     assert sealed.stats["pages"] == sum(not is_heldout(url, 0.3, 0) for url in urls) < 40

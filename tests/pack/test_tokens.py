@@ -9,7 +9,7 @@ import pytest
 
 from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokenizer, Tokens
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_template import EOS_ID, open_tokenizer
 from components.text.heldout_split import heldout_pages
@@ -27,11 +27,11 @@ def tokenizer(docs: Corpus, again: Callable[[], Workdir]) -> Tokenizer:
 
 def test_documents_come_back(docs: Corpus, tokenizer: Tokenizer, work: Workdir) -> None:
     sealed = pack_tokens(QUICK, docs, tokenizer, work)
-    model = open_tokenizer(work.path(tokenizer))
-    pages = read_all(work.path(docs), ["id", "url", "text"])
+    model = open_tokenizer(work.artifact_folder(tokenizer))
+    pages = read_shards(work.artifact_folder(docs), ["id", "url", "text"])
     heldout = heldout_pages(pages["url"].to_pylist(), 0.2, 0)
     for split in ("train", "heldout"):
-        opened = open_split(work.path(sealed), split)
+        opened = open_split(work.artifact_folder(sealed), split)
         expected = [
             row for row in pages.to_pylist() if (row["url"] in heldout) == (split == "heldout")
         ]
@@ -49,7 +49,9 @@ def test_documents_come_back(docs: Corpus, tokenizer: Tokenizer, work: Workdir) 
 def read_all_heldout(work: Workdir, sealed: Tokens) -> list[dict[str, str]]:
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, str]] = pq.read_table(work.path(sealed) / "heldout.parquet").to_pylist()
+    rows: list[dict[str, str]] = pq.read_table(
+        work.artifact_folder(sealed) / "heldout.parquet"
+    ).to_pylist()
     return rows
 
 
@@ -58,7 +60,7 @@ def test_spelled_out_specials_stay_text(
 ) -> None:
     pages = [f"Write <|endoftext|> or <|user|> in page {n}. " * 9 for n in range(6)]
     sealed = pack_tokens(QUICK, corpus_of(pages), tokenizer, work)
-    opened = open_split(work.path(sealed), "train")
+    opened = open_split(work.artifact_folder(sealed), "train")
     assert int((opened.tokens < 5).sum()) == len(opened.documents) - 1
 
 

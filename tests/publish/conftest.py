@@ -14,13 +14,14 @@ import pytest
 from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.stats.figures import Figure, write_report
-from components.core.stats.report_items import Items, write_items
+from components.core.stats.report_items import ReportItems, write_items
 from components.core.store.artifact import Bento, Bundle, Checkpoint, Dataset, ModelVersion, Report
 from components.core.store.workdir import Workdir
 from components.publish.bento_folders import bentos_folder
-from components.publish.registry.model_registry import BUNDLE_TAG, entries
+from components.publish.registry.model_registry import BUNDLE_TAG, list_versions
 from components.publish.registry.register import RegisterConfig, register
 from models.shape import DecoderShape
+from serving.bento.build_bento import package
 
 PARITY = {"passes": True, "kl_mean": 1e-9, "top1_agreement": 1.0, "positions": 512}
 
@@ -64,7 +65,7 @@ class Bench:
     def bento(self, version: ModelVersion, build: str = "a") -> Bento:
         """A Bento as far as the registry looks into one: its folder and its ``endpoint.json``."""
         model, _, number = version.name.removeprefix("models:/").rpartition("/")
-        found = {str(entry.version): entry for entry in entries(self.settings, model)}
+        found = {str(entry.version): entry for entry in list_versions(self.settings, model)}
         bundle = found[number].tags[BUNDLE_TAG] if number in found else ""
         folder = bentos_folder(self.settings) / f"{model}-{number}-{build}"
         (folder / "src").mkdir(parents=True, exist_ok=True)
@@ -73,9 +74,7 @@ class Bench:
         return Bento(
             name=f"../bentos/bentos/modelmill/{folder.name}",
             digest=folder.name,
-            lineage=self.workspace.lineage(
-                "serving.bento.build_bento.package", {"version": version}
-            ),
+            lineage=self.workspace.action_lineage(package, {"version": version}),
         )
 
     def registered(
@@ -94,7 +93,7 @@ class Bench:
         return change.artifact, reports
 
     def report(
-        self, name: str, value: float, low: float, high: float, items: Items | None = None
+        self, name: str, value: float, low: float, high: float, items: ReportItems | None = None
     ) -> Report:
         work = self._work("components.evaluate.four_choice.evaluate_choice")
         write_report(work.folder, [Figure(name=name, value=value, low=low, high=high, n=40)])

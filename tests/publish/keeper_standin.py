@@ -20,7 +20,12 @@ import psutil
 
 from components.core.settings import Settings
 from components.publish.bento_folders import bentos_folder
-from components.publish.promotion.endpoint_swap import Handover, Served, Status, Wanted
+from components.publish.promotion.endpoint_swap import (
+    EndpointStatus,
+    EndpointSwap,
+    ServedModel,
+    SwapRequest,
+)
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -46,15 +51,15 @@ def listen(port: int, answer: object) -> ThreadingHTTPServer:
 class Keeper:
     """One front, and a server for each Bento that is prepared or served."""
 
-    def __init__(self, home: Path, port: int, served: Served) -> None:
+    def __init__(self, home: Path, port: int, served: ServedModel) -> None:
         self.folder = bentos_folder(Settings(home=home, reference_data=home))
-        self.handover = Handover(Settings(home=home, reference_data=home))
+        self.swap = EndpointSwap(Settings(home=home, reference_data=home))
         self.behind: dict[str, ThreadingHTTPServer] = {}
         me = psutil.Process(os.getpid())
         self.start(served)
-        self.status = Status(me.pid, me.create_time(), serving=served)
+        self.status = EndpointStatus(me.pid, me.create_time(), serving=served)
         self.front = listen(port, self.hand_on)
-        self.handover.tell(self.status)
+        self.swap.report_status(self.status)
 
     def hand_on(self) -> bytes:
         assert self.status.serving is not None
@@ -62,7 +67,7 @@ class Keeper:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as reply:
             return bytes(reply.read())
 
-    def start(self, served: Served) -> None:
+    def start(self, served: ServedModel) -> None:
         if (self.folder / served.bento / "broken").exists():
             raise OSError("it is broken")
         while (self.folder / served.bento / "hangs").exists():
@@ -70,7 +75,7 @@ class Keeper:
         if served.bento not in self.behind:
             self.behind[served.bento] = listen(0, served.bento.encode)
 
-    def do(self, wanted: Wanted) -> Status:
+    def do(self, wanted: SwapRequest) -> EndpointStatus:
         served, now = wanted.served, self.status
         if wanted.phase == "drop":
             if now.prepared == served and now.serving != served:
@@ -84,7 +89,7 @@ class Keeper:
         return replace(now, serving=served, prepared=None)
 
     def follow(self) -> None:
-        wanted = self.handover.wanted()
+        wanted = self.swap.read_request()
         if wanted is None or wanted.token == self.status.token:
             return
         try:
@@ -92,12 +97,12 @@ class Keeper:
         except OSError as error:
             self.status = replace(self.status, error=str(error))
         self.status = replace(self.status, token=wanted.token)
-        self.handover.tell(self.status)
+        self.swap.report_status(self.status)
 
 
 if __name__ == "__main__":
     home, port, model, version, bento = sys.argv[1:]
-    keeper = Keeper(Path(home), int(port), Served(model, version, bento))
+    keeper = Keeper(Path(home), int(port), ServedModel(model, version, bento))
     while True:
         keeper.follow()
         time.sleep(0.02)

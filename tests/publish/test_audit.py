@@ -11,7 +11,7 @@ import pytest
 
 from components.core.errors import DataError
 from components.core.settings import Settings
-from components.core.store.artifact import canonical, digest_value
+from components.core.store.artifact import canonical_json, digest_value
 from components.publish.promotion import audit_log
 
 
@@ -23,26 +23,30 @@ def settings(tmp_path: Path) -> Settings:
 def filled(settings: Settings, count: int = 5) -> list[bytes]:
     settings.home.mkdir(exist_ok=True)
     for number in range(count):
-        audit_log.append(settings, "promoted", model="tiny", version=number, why="ünïcode\nline")
+        audit_log.append_entry(
+            settings, "promoted", model="tiny", version=number, why="ünïcode\nline"
+        )
     return audit_log.log_path(settings).read_bytes().splitlines(keepends=True)
 
 
 def test_entries_follow_each_other(settings: Settings) -> None:
-    assert audit_log.read(settings) == []
+    assert audit_log.read_entries(settings) == []
     filled(settings)
-    entries = audit_log.read(settings)
+    entries = audit_log.read_entries(settings)
     assert [entry.sequence for entry in entries] == [1, 2, 3, 4, 5]
-    assert entries[0].previous == audit_log.NOTHING
+    assert entries[0].previous == audit_log.NO_PREVIOUS
     assert [e.previous for e in entries[1:]] == [e.sha256 for e in entries[:-1]]
     assert entries[2].facts == {"model": "tiny", "version": 2, "why": "ünïcode\nline"}
-    assert entries[0].who == audit_log.whoami()
+    assert entries[0].who == audit_log.current_user()
     assert entries[0].time.endswith("+00:00")
     audit_log.check_end(settings)
 
 
 def test_secrets_stay_out(settings: Settings) -> None:
     settings.home.mkdir()
-    audit_log.append(settings, "promoted", why="see https://me:hunter2@host/x with token=abcdef")
+    audit_log.append_entry(
+        settings, "promoted", why="see https://me:hunter2@host/x with token=abcdef"
+    )
     assert b"hunter2" not in audit_log.log_path(settings).read_bytes()
     assert b"abcdef" not in audit_log.log_path(settings).read_bytes()
 
@@ -60,7 +64,7 @@ def rehashed(lines: list[bytes]) -> list[bytes]:
     content = json.loads(lines[2])
     content["facts"]["version"] = 9
     content.pop("sha256")
-    line = canonical(content | {"sha256": digest_value(content)}) + b"\n"
+    line = canonical_json(content | {"sha256": digest_value(content)}) + b"\n"
     return [*lines[:2], line, *lines[3:]]
 
 
@@ -86,14 +90,17 @@ def test_what_was_done_to_it_is_named(
     lines = filled(settings)
     audit_log.log_path(settings).write_bytes(b"".join(harm(lines)))
     with pytest.raises(DataError, match=named):
-        audit_log.read(settings)
+        audit_log.read_entries(settings)
 
 
 def test_a_log_whose_end_was_changed_takes_no_entry(settings: Settings) -> None:
     lines = filled(settings)
     for content in (lines[:-1], [*lines[:-1], edited(lines)[2]], [*lines, *lines]):
         audit_log.log_path(settings).write_bytes(b"".join(content))
-        for refuse in (audit_log.check_end, lambda given: audit_log.append(given, "promoted")):
+        for refuse in (
+            audit_log.check_end,
+            lambda given: audit_log.append_entry(given, "promoted"),
+        ):
             with pytest.raises(DataError, match=r"audit\.jsonl"):
                 refuse(settings)
         assert audit_log.log_path(settings).read_bytes() == b"".join(content)
@@ -106,10 +113,10 @@ def test_a_head_that_was_changed_is_found(settings: Settings) -> None:
     for content in (b"", b"{}", good.replace(b":5", b":3"), good.replace(b":5", b":x")):
         head.write_bytes(content)
         with pytest.raises(DataError, match=r"audit\.head\.json"):
-            audit_log.read(settings)
+            audit_log.read_entries(settings)
     head.unlink()
     with pytest.raises(DataError, match="is gone"):
-        audit_log.read(settings)
+        audit_log.read_entries(settings)
 
 
 @pytest.mark.parametrize("left", [b"{", b'{"event":"promoted"', b"\0" * 64, b"whole"])
@@ -121,10 +128,10 @@ def test_half_a_line_is_no_entry_and_is_cut_off_and_told(
     torn = lines[1][:-1] if left == b"whole" else left
     with audit_log.log_path(settings).open("ab") as file:
         file.write(torn)
-    assert len(audit_log.read(settings)) == 2
+    assert len(audit_log.read_entries(settings)) == 2
     assert "which is no entry" in caplog.text
-    audit_log.append(settings, "promoted", version=3)
-    entries = audit_log.read(settings)
+    audit_log.append_entry(settings, "promoted", version=3)
+    entries = audit_log.read_entries(settings)
     assert [entry.event for entry in entries[2:]] == [audit_log.MENDED, "promoted"]
     assert entries[2].facts == {"bytes": len(torn)}
     assert "cut off" in caplog.text
@@ -134,30 +141,32 @@ def test_killed_between_entry_and_head_goes_on(settings: Settings) -> None:
     filled(settings, 2)
     head = settings.home / "audit.head.json"
     before = head.read_bytes()
-    audit_log.append(settings, "promoted")
+    audit_log.append_entry(settings, "promoted")
     head.write_bytes(before)
-    assert len(audit_log.read(settings)) == 3
-    audit_log.append(settings, "promoted")
-    assert len(audit_log.read(settings)) == 4
+    assert len(audit_log.read_entries(settings)) == 3
+    audit_log.append_entry(settings, "promoted")
+    assert len(audit_log.read_entries(settings)) == 4
 
 
 def test_the_first_entry_may_be_without_a_head(settings: Settings) -> None:
     filled(settings, 1)
     (settings.home / "audit.head.json").unlink()
-    audit_log.append(settings, "promoted")
-    assert len(audit_log.read(settings)) == 2
+    audit_log.append_entry(settings, "promoted")
+    assert len(audit_log.read_entries(settings)) == 2
 
 
 def test_once_is_once(settings: Settings) -> None:
     settings.home.mkdir()
     for _ in range(3):
-        audit_log.append_once(settings, "abc", "promoted", version=1)
-    assert [entry.facts for entry in audit_log.read(settings)] == [{"token": "abc", "version": 1}]
+        audit_log.append_entry_once(settings, "abc", "promoted", version=1)
+    assert [entry.facts for entry in audit_log.read_entries(settings)] == [
+        {"token": "abc", "version": 1}
+    ]
 
 
 def add_many(settings: Settings) -> None:
     for number in range(20):
-        audit_log.append(settings, "promoted", number=number)
+        audit_log.append_entry(settings, "promoted", number=number)
 
 
 def test_processes_take_turns(settings: Settings) -> None:
@@ -168,4 +177,4 @@ def test_processes_take_turns(settings: Settings) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert len(audit_log.read(settings)) == 60
+    assert len(audit_log.read_entries(settings)) == 60

@@ -56,7 +56,7 @@ def test_pushed_once_then_unchanged(corpus_of: Callable[..., Corpus], workspace:
     pin = yaml.safe_load((root / f"{version}.dvc").read_text())
     assert pin["meta"]["corpus"] == corpus.digest
     content = pulled(root, version)
-    source = workspace.path(corpus)
+    source = workspace.artifact_folder(corpus)
     assert content == {p.name: p.read_bytes() for p in source.glob("*.parquet")}
 
 

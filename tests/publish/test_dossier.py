@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from components.clean.select import SelectConfig, select
+from components.clean.select import select
 from components.core.errors import ConfigError
 from components.core.stats.figures import write_report
 from components.core.store.artifact import Bundle, Corpus, Dataset, Lineage, ModelVersion, Report
-from components.core.store.lineage_graph import Node
+from components.core.store.lineage_graph import ArtifactNode
 from components.core.store.workdir import Workdir
-from components.core.tracking import connect
 from components.publish.dossier import svg_charts
 from components.publish.dossier.dossier_tables import shape_rows
 from components.publish.dossier.lineage_tree import lineage_tree
 from components.publish.dossier.model_card import _gates
-from components.publish.dossier.write_dossier import DossierConfig, dossier_of
-from components.publish.registry.model_registry import entries
+from components.publish.dossier.write_dossier import DossierConfig, ensure_dossier
+from components.publish.registry.mlflow_client import connect_mlflow
+from components.publish.registry.model_registry import list_versions
 from components.publish.registry.register import RegisterConfig, register
-from components.publish.registry.version_description import described
-from models.shape import DecoderShape, Experts, Extras, RopeScaling
+from components.publish.registry.version_description import read_description
+from flows.configs.text_run import TextSelectConfig
+from models.shape import DecoderShape, ExpertsShape, RopeScaling, ShapeExtras
 from tests.conftest import _document
 from tests.publish.conftest import Bench
 
@@ -60,10 +61,10 @@ def test_a_shape_is_told_in_words_and_what_it_lacks_is_not() -> None:
     large = DecoderShape(
         window=64,
         full_layers=(1, 3),
-        experts=Experts(count=4),
+        experts=ExpertsShape(count=4),
         rope=RopeScaling(kind="yarn", factor=4.0, original=512),
         mode="research",
-        extras=Extras(logit_cap=30.0),
+        extras=ShapeExtras(logit_cap=30.0),
     )
     rows |= dict(shape_rows(json.loads(json.dumps(asdict(large)))))
     assert rows["layers that see everything"] == "1, 3"
@@ -81,11 +82,11 @@ def test_a_dossier_and_its_description_print_no_python(bench: Bench) -> None:
         config = RegisterConfig(name=name)
         bundle = work.seal(Bundle)
         register(config, bundle, bench.model(), bench.dataset(), {}, bench.workspace)
-        path, _ = dossier_of(bench.settings, f"{name}/1")
+        path, _ = ensure_dossier(bench.settings, f"{name}/1")
         text = " ".join(Texts(path.read_text()).texts)
         assert not re.search(r"\bNone\b|\bTrue\b|\bFalse\b|\{'|\[\]", text), name
-        [entry] = entries(bench.settings, name)
-        card = described(bench.settings, entry).text
+        [entry] = list_versions(bench.settings, name)
+        card = read_description(bench.settings, entry).text
         assert not re.search(r"None|True|False|\{'|\[\]|\b0 parameters|- tokens", card), name
         assert "0 parameters" not in text
 
@@ -111,7 +112,7 @@ def sealed_corpus(store: Path) -> Corpus:
     """Four pages, one of a blocked host."""
     import pyarrow as pa
 
-    from components.core.store.document_rows import DOCUMENT, shard_of
+    from components.core.store.document_rows import DOCUMENT_SCHEMA, shard_of
     from components.core.store.shards import shard_name, write_shard
 
     given = [
@@ -124,7 +125,7 @@ def sealed_corpus(store: Path) -> Corpus:
     work = Workdir.temporary(store)
     for number in range(2):
         mine = [row for row in rows if shard_of(row["id"], 2) == number]
-        table = pa.Table.from_pylist(sorted(mine, key=lambda r: r["id"]), schema=DOCUMENT)
+        table = pa.Table.from_pylist(sorted(mine, key=lambda r: r["id"]), schema=DOCUMENT_SCHEMA)
         write_shard(work.folder / shard_name(number), table)
     raw = work.seal(Corpus)
     lineage = Lineage(
@@ -134,7 +135,7 @@ def sealed_corpus(store: Path) -> Corpus:
         parents={"corpus": raw.digest},
     )
     chosen = Workdir(store, "selected", lineage)
-    return select(SelectConfig(blocked_domains=("ads.example",)), raw, {}, chosen)
+    return select(TextSelectConfig(blocked_domains=("ads.example",)), raw, {}, chosen)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def _record(bench: Bench, corpus: Corpus, run: str, started: str, uri: str, stag
 
 @pytest.fixture(scope="module")
 def page(bench: Bench, version: ModelVersion) -> str:
-    path, changed = dossier_of(bench.settings, "told/1", DossierConfig(hour=3.6))
+    path, changed = ensure_dossier(bench.settings, "told/1", DossierConfig(hour=3.6))
     assert changed
     return path.read_text()
 
@@ -258,12 +259,12 @@ def test_the_bill_of_materials_is_cyclonedx_and_whole(page: str) -> None:
 
 def test_equal_facts_change_nothing(bench: Bench, page: str) -> None:
     config = DossierConfig(hour=3.6)
-    assert dossier_of(bench.settings, "told", config)[1] is False
-    assert dossier_of(bench.settings, "told@challenger", DossierConfig(limits="x"))[1] is True
+    assert ensure_dossier(bench.settings, "told", config)[1] is False
+    assert ensure_dossier(bench.settings, "told@challenger", DossierConfig(limits="x"))[1] is True
 
 
 def test_the_description_in_mlflow_leads_to_the_dossier(bench: Bench, page: str) -> None:
-    client = connect(bench.settings)
+    client = connect_mlflow(bench.settings)
     version = client.get_model_version("told", "1")
     text = str(version.description)
     run = client.get_run(str(version.run_id))
@@ -278,13 +279,13 @@ def test_the_description_in_mlflow_leads_to_the_dossier(bench: Bench, page: str)
 
 
 def test_what_a_person_wrote_as_description_stays(bench: Bench, version: ModelVersion) -> None:
-    client = connect(bench.settings)
-    dossier_of(bench.settings, "told", DossierConfig(limits="one"))
+    client = connect_mlflow(bench.settings)
+    ensure_dossier(bench.settings, "told", DossierConfig(limits="one"))
     client.update_model_version("told", "1", "my own words")
-    dossier_of(bench.settings, "told", DossierConfig(limits="two"))
+    ensure_dossier(bench.settings, "told", DossierConfig(limits="two"))
     assert client.get_model_version("told", "1").description == "my own words"
     client.update_model_version("told", "1", "")
-    assert dossier_of(bench.settings, "told", DossierConfig(limits="two"))[1] is True
+    assert ensure_dossier(bench.settings, "told", DossierConfig(limits="two"))[1] is True
     assert "Open the dossier" in str(client.get_model_version("told", "1").description)
 
 
@@ -301,12 +302,12 @@ def test_a_version_that_is_not_there_is_one_line(
     bench: Bench, version: ModelVersion, model: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"{model}: no such version; there is .*told/1"):
-        dossier_of(bench.settings, model)
+        ensure_dossier(bench.settings, model)
 
 
 def test_a_noisy_curve_is_drawn_within_its_frame() -> None:
     ys = [float("nan"), *(5.0 + (-1) ** x for x in range(999))]
-    svg = svg_charts.curves("loss", [svg_charts.Series("loss", range(1000), ys)])
+    svg = svg_charts.draw_curves("loss", [svg_charts.CurveSeries("loss", range(1000), ys)])
     assert svg.count("<polyline") == 2
     points = [
         p.split(",") for part in svg.split('points="')[1:] for p in part.split('"')[0].split()
@@ -314,11 +315,11 @@ def test_a_noisy_curve_is_drawn_within_its_frame() -> None:
     assert all(
         0 <= float(x) <= svg_charts.WIDTH and 0 <= float(y) <= svg_charts.HEIGHT for x, y in points
     )
-    assert svg_charts.curves("none", [svg_charts.Series("loss", [], [])]) == ""
+    assert svg_charts.draw_curves("none", [svg_charts.CurveSeries("loss", [], [])]) == ""
 
 
 def test_two_steps_have_two_whole_ticks() -> None:
-    svg = svg_charts.curves("loss", [svg_charts.Series("loss", [0, 1], [3.25, 3.5])])
+    svg = svg_charts.draw_curves("loss", [svg_charts.CurveSeries("loss", [0, 1], [3.25, 3.5])])
     assert re.findall(r'text-anchor="middle">([^<]*)<', svg) == ["0", "1"]
     assert svg.count("<circle") == 2
     ticks = re.findall(r'text-anchor="end">([^<]*)<', svg)
@@ -326,15 +327,17 @@ def test_two_steps_have_two_whole_ticks() -> None:
 
 
 def test_an_interval_stands_on_the_side_of_its_bound() -> None:
-    svg = svg_charts.against("accuracy", svg_charts.Span(0.6, 0.5, 0.7), 0.25, upwards=True)
+    svg = svg_charts.draw_gate(
+        "accuracy", svg_charts.IntervalMark(0.6, 0.5, 0.7), 0.25, upwards=True
+    )
     bound, dot = (float(re.findall(rf'{at}="([0-9.]+)"', svg)[0]) for at in ("x1", "cx"))
     shade = float(re.findall(r'<rect class="allowed" x="([0-9.]+)"', svg)[0])
     assert bound == shade < dot
 
 
 def test_a_line_is_drawn_once_where_an_input_came_through_another() -> None:
-    def node(name: str, **parents: str) -> Node:
-        return Node(name, "x/1", f"a.{name}", f"d{name}", "", "", parents)
+    def node(name: str, **parents: str) -> ArtifactNode:
+        return ArtifactNode(name, "x/1", f"a.{name}", f"d{name}", "", "", parents)
 
     chain = [node("a"), node("b", one="da"), node("c", one="da", two="db")]
     svg = lineage_tree(chain, lambda made: made.stage)
@@ -344,6 +347,6 @@ def test_a_line_is_drawn_once_where_an_input_came_through_another() -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.2, 9.1), (1e-9, 4e-9), (5.0, 5.0)])
 def test_ticks_are_round_and_within(low: float, high: float) -> None:
-    found = svg_charts.ticks(low, high)
+    found = svg_charts.axis_ticks(low, high)
     assert found
     assert all(low - 1e-12 <= tick <= high + 1e-12 for tick in found)

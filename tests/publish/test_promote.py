@@ -5,14 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.core import tracking
 from components.core.errors import ConfigError, GateFailed
-from components.core.stats.report_items import Items
+from components.core.stats.report_items import ReportItems
 from components.core.store.artifact import Lineage, ModelVersion, Report
-from components.publish.promotion import alias_moves
 from components.publish.promotion.gates import Comparison, Gate
-from components.publish.promotion.manual_promotion import rollback
-from components.publish.promotion.promote import PromoteConfig, aliases, list_versions, promote
+from components.publish.promotion.manual_promotion import roll_back_champion
+from components.publish.promotion.promote import (
+    PromoteConfig,
+    describe_versions,
+    list_aliases,
+    promote,
+)
+from components.publish.registry import mlflow_client, model_registry
 from components.publish.registry.register import RegisterConfig, register
 
 ABOVE_CHANCE = Gate(
@@ -28,17 +32,17 @@ def test_passing_moves_the_aliases_and_repeating_changes_nothing(
 ) -> None:
     first, reports = bench.registered("moves", 0.5)
     assert promote(CONFIG, first, bench.bento(first), reports, bench.workspace).changed
-    assert aliases(bench.settings, "moves") == {"champion": "1"}
+    assert list_aliases(bench.settings, "moves") == {"champion": "1"}
 
     second, better = bench.registered("moves", 0.6)
-    assert aliases(bench.settings, "moves") == {"champion": "1", "challenger": "2"}
+    assert list_aliases(bench.settings, "moves") == {"champion": "1", "challenger": "2"}
     assert promote(CONFIG, second, bench.bento(second), better, bench.workspace).changed
-    assert aliases(bench.settings, "moves") == {"champion": "2", "previous": "1"}
+    assert list_aliases(bench.settings, "moves") == {"champion": "2", "previous": "1"}
 
     def refuse(settings: object) -> None:
         raise AssertionError("connected although there was nothing to do")
 
-    monkeypatch.setattr(tracking, "connect", refuse)
+    monkeypatch.setattr(mlflow_client, "connect_mlflow", refuse)
     again = promote(CONFIG, second, bench.bento(second), better, bench.workspace)
     assert (again.changed, again.artifact) == (False, second)
 
@@ -47,12 +51,12 @@ def test_a_gate_that_refuses_leaves_the_aliases_alone_and_its_record_behind(benc
     good, reports = bench.registered("refused", 0.5)
     promote(CONFIG, good, bench.bento(good), reports, bench.workspace)
     bad, worse = bench.registered("refused", 0.27)
-    before = aliases(bench.settings, "refused")
+    before = list_aliases(bench.settings, "refused")
     for _ in range(2):
         with pytest.raises(GateFailed, match=r"better than chance: low end of choice.accuracy"):
             promote(CONFIG, bad, bench.bento(bad), worse, bench.workspace)
-    assert aliases(bench.settings, "refused") == before == {"champion": "1", "challenger": "2"}
-    newest = next(v for v in list_versions(bench.settings) if v["model"] == "refused")
+    assert list_aliases(bench.settings, "refused") == before == {"champion": "1", "challenger": "2"}
+    newest = next(v for v in describe_versions(bench.settings) if v["model"] == "refused")
     assert newest["version"] == "2"
     assert newest["state"].startswith("refused by better than chance")
     assert [(g["gate"], g["passes"]) for g in newest["gates"]] == [
@@ -71,16 +75,16 @@ def test_a_challenger_wholly_below_the_champion_is_refused_and_an_overlap_is_not
         promote(CONFIG, below, bench.bento(below), figures, bench.workspace)
     overlapping, near = bench.registered("duel", 0.65)
     assert promote(CONFIG, overlapping, bench.bento(overlapping), near, bench.workspace).changed
-    assert aliases(bench.settings, "duel")["champion"] == "3"
+    assert list_aliases(bench.settings, "duel")["champion"] == "3"
 
 
-def answers(shift: float, noise: int) -> Items:
+def answers(shift: float, noise: int) -> ReportItems:
     """Sixty answers on twelve pages: hard for all alike, and a little luck."""
     hard = np.random.default_rng(0).normal(0, 0.3, 60)
     luck = np.random.default_rng(noise).normal(0, 0.02, 60)
     keys = [f"q{n}" for n in range(60)]
     pages = [f"page{n // 5}" for n in range(60)]
-    return Items(keys, pages, np.ones(60), {"accuracy": 0.6 + shift + hard + luck})
+    return ReportItems(keys, pages, np.ones(60), {"accuracy": 0.6 + shift + hard + luck})
 
 
 def test_the_champion_is_met_over_the_items_stored_with_it(bench: Any) -> None:
@@ -97,8 +101,8 @@ def test_the_champion_is_met_over_the_items_stored_with_it(bench: Any) -> None:
     strict = CONFIG.model_copy(update={"compare": (better,)})
     with pytest.raises(GateFailed, match="better than the champion"):
         promote(strict, *rivals["equal"], bench.workspace)
-    assert aliases(bench.settings, "met")["champion"] == "1"
-    newest = next(v for v in list_versions(bench.settings) if v["model"] == "met")
+    assert list_aliases(bench.settings, "met")["champion"] == "1"
+    newest = next(v for v in describe_versions(bench.settings) if v["model"] == "met")
     (kept,) = (g for g in newest["gates"] if g["gate"].startswith("better than the champion"))
     assert (kept["pairs"], kept["pages"], kept["bound"], kept["passes"]) == (60, 12, 0.0, False)
     assert kept["low"] <= kept["value"] <= kept["high"]
@@ -137,50 +141,50 @@ def test_a_gate_on_a_figure_nobody_measured_promotes_nobody(bench: Any) -> None:
     gate = Gate(name="safety", figure="safety.leaking", direction="at most", bound=0.1)
     with pytest.raises(ConfigError, match=r"no report 'safety'; reports: choice, parity"):
         promote(PromoteConfig(gates=(gate,)), *version, bench.workspace)
-    assert aliases(bench.settings, "unknown") == {"challenger": "1"}
+    assert list_aliases(bench.settings, "unknown") == {"challenger": "1"}
 
 
 def test_a_repeated_run_never_undoes_a_rollback(bench: Any) -> None:
     versions = [bench.registered("back", value) for value in (0.5, 0.6)]
     for version, reports in versions:
         promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
-    assert rollback(bench.settings, "back").champion == 1
-    assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
+    assert roll_back_champion(bench.settings, "back").champion == 1
+    assert list_aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
 
     version, reports = versions[1]
     change = promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
     assert not change.changed
     assert "champion stays version 1" in change.note
-    assert aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
+    assert list_aliases(bench.settings, "back") == {"champion": "1", "previous": "2"}
 
 
 def test_a_promotion_killed_before_its_last_step_is_finished_or_rolled_back_for_good(
     bench: Any,
 ) -> None:
-    from components.core.tracking import connect
+    from components.publish.registry.mlflow_client import connect_mlflow
 
     versions = [bench.registered("half", value) for value in (0.5, 0.6)]
     for version, reports in versions:
         promote(CONFIG, version, bench.bento(version), reports, bench.workspace)
     second, figures = versions[1]
-    client = connect(bench.settings)
-    client.delete_model_version_tag("half", "2", alias_moves.PROMOTED_TAG)
+    client = connect_mlflow(bench.settings)
+    client.delete_model_version_tag("half", "2", model_registry.PROMOTED_TAG)
     promote(CONFIG, second, bench.bento(second), figures, bench.workspace)
-    assert aliases(bench.settings, "half") == {"champion": "2", "previous": "1"}
+    assert list_aliases(bench.settings, "half") == {"champion": "2", "previous": "1"}
 
-    client.delete_model_version_tag("half", "2", alias_moves.PROMOTED_TAG)
-    rollback(bench.settings, "half")
+    client.delete_model_version_tag("half", "2", model_registry.PROMOTED_TAG)
+    roll_back_champion(bench.settings, "half")
     promote(CONFIG, second, bench.bento(second), figures, bench.workspace)
-    assert aliases(bench.settings, "half") == {"champion": "1", "previous": "2"}
+    assert list_aliases(bench.settings, "half") == {"champion": "1", "previous": "2"}
 
 
 def test_what_cannot_be_rolled_back_says_so(bench: Any) -> None:
     only, reports = bench.registered("only", 0.5)
     with pytest.raises(ConfigError, match=r"nobody: no champion to roll back; .*models: .*only"):
-        rollback(bench.settings, "nobody")
+        roll_back_champion(bench.settings, "nobody")
     promote(CONFIG, only, bench.bento(only), reports, bench.workspace)
     with pytest.raises(ConfigError, match="version 1 has no champion before it"):
-        rollback(bench.settings, "only")
+        roll_back_champion(bench.settings, "only")
 
 
 @pytest.mark.parametrize("name", ["models:/nobody/1", "../../etc/passwd", "models:/x/latest"])

@@ -8,17 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.core import tracking
 from components.core.action import Workspace
 from components.core.errors import DataError, GateFailed
 from components.core.settings import Settings
-from components.core.stats.report_items import Items
+from components.core.stats.report_items import ReportItems
 from components.core.store.artifact import Bundle
-from components.core.tracking import MemoryTracker, connect, flatten
-from components.publish.promotion.promote import aliases
+from components.core.tracking import MemoryTracker
+from components.publish.promotion.promote import list_aliases
 from components.publish.registry import register as registering
-from components.publish.registry.model_registry import entries, measured_before, stored_figures
+from components.publish.registry.mlflow_client import (
+    MlflowTracker,
+    connect_mlflow,
+    ensure_experiment,
+    flatten_mapping,
+)
+from components.publish.registry.mlflow_tables import artifact_root
+from components.publish.registry.model_registry import list_versions
 from components.publish.registry.register import RegisterConfig, register
+from components.publish.registry.version_figures import read_stored_figures, read_stored_reports
 from tests.publish.conftest import Bench
 
 
@@ -37,7 +44,7 @@ def test_a_version_holds_figures_intervals_shape_curve_dataset_and_files(bench: 
 
     assert change.changed
     assert change.artifact.name == "models:/whole/1"
-    client = connect(bench.settings)
+    client = connect_mlflow(bench.settings)
     version = client.get_model_version_by_alias("whole", "challenger")
     run = client.get_run(version.run_id)
     metrics = run.data.metrics
@@ -50,10 +57,10 @@ def test_a_version_holds_figures_intervals_shape_curve_dataset_and_files(bench: 
     assert max(point.step for point in curve) == 1199
     logged = run.inputs.dataset_inputs[0].dataset
     assert logged.digest == inputs["dataset"].digest[:36]
-    (entry,) = entries(bench.settings, "whole")
+    (entry,) = list_versions(bench.settings, "whole")
     files = {
-        p.relative_to(entry.files(bench.settings)).as_posix()
-        for p in entry.files(bench.settings).rglob("*")
+        p.relative_to(entry.files_folder(bench.settings)).as_posix()
+        for p in entry.files_folder(bench.settings).rglob("*")
         if p.is_file()
     }
     assert files == {
@@ -62,7 +69,7 @@ def test_a_version_holds_figures_intervals_shape_curve_dataset_and_files(bench: 
         "tokenizer.json",
         "reports/choice/report.json",
     }
-    assert stored_figures(bench.settings, entry)["choice.accuracy"].low == 0.5
+    assert read_stored_reports(bench.settings, entry)["choice.accuracy"].low == 0.5
 
 
 def test_the_same_bundle_makes_no_second_version_and_needs_no_mlflow(
@@ -74,25 +81,25 @@ def test_the_same_bundle_makes_no_second_version_and_needs_no_mlflow(
     def refuse(settings: object) -> None:
         raise AssertionError("connected although there was nothing to do")
 
-    monkeypatch.setattr(registering, "connect", refuse)
+    monkeypatch.setattr(registering, "connect_mlflow", refuse)
     again = register(RegisterConfig(name="once"), **inputs, workspace=bench.workspace)
     assert not again.changed
     assert again.artifact == first.artifact
-    assert len(entries(bench.settings, "once")) == 1
+    assert len(list_versions(bench.settings, "once")) == 1
 
 
 def test_a_report_that_came_out_differently_replaces_the_stored_one(bench: Any) -> None:
     inputs = given(bench, "renewed")
     register(RegisterConfig(name="renewed"), **inputs, workspace=bench.workspace)
-    items = Items(["a", "b"], ["p", "q"], np.ones(2), {"accuracy": np.array([1.0, 0.0])})
+    items = ReportItems(["a", "b"], ["p", "q"], np.ones(2), {"accuracy": np.array([1.0, 0.0])})
     inputs["reports"] = {
         "choice": bench.report("accuracy", 0.5, 0.4, 0.6, items),
         "loss": bench.report("bits", 1.5, 1.4, 1.6),
     }
     change = register(RegisterConfig(name="renewed"), **inputs, workspace=bench.workspace)
     assert (change.changed, change.note) == (True, "version 1, new reports: choice, loss")
-    (entry,) = entries(bench.settings, "renewed")
-    found = measured_before(bench.settings, entry)
+    (entry,) = list_versions(bench.settings, "renewed")
+    found = read_stored_figures(bench.settings, entry)
     assert found.figures["choice.accuracy"].value == 0.5
     assert found.figures["loss.bits"].value == 1.5
     assert list(found.items) == ["choice"]
@@ -104,16 +111,16 @@ def test_a_report_that_came_out_differently_replaces_the_stored_one(bench: Any) 
 def test_reading_the_tables_agrees_with_mlflow(bench: Any) -> None:
     for content in ("first", "second"):
         register(RegisterConfig(name="read"), **given(bench, content), workspace=bench.workspace)
-    client = connect(bench.settings)
+    client = connect_mlflow(bench.settings)
     theirs = {int(v.version): dict(v.tags) for v in client.search_model_versions("name='read'")}
-    ours = {e.version: dict(e.tags) for e in entries(bench.settings, "read")}
+    ours = {e.version: dict(e.tags) for e in list_versions(bench.settings, "read")}
     assert ours == theirs
     named = client.get_registered_model("read").aliases
     assert {k: int(v) for k, v in named.items()} == {"challenger": 2}
-    assert aliases(bench.settings, "read") == {"challenger": "2"}
+    assert list_aliases(bench.settings, "read") == {"challenger": "2"}
 
     client.delete_model_version("read", "2")
-    assert [e.version for e in entries(bench.settings, "read")] == [1]
+    assert [e.version for e in list_versions(bench.settings, "read")] == [1]
 
 
 @pytest.mark.parametrize("dies_in", ["_log_files", "_version_tags"])
@@ -133,32 +140,32 @@ def test_a_killed_try_leaves_nothing_after_the_next_one(
         patch.setattr(registering, dies_in, die)
         with pytest.raises(Killed):
             register(RegisterConfig(name=name), **inputs, workspace=bench.workspace)
-    assert entries(bench.settings, name) == []
+    assert list_versions(bench.settings, name) == []
 
     assert register(RegisterConfig(name=name), **inputs, workspace=bench.workspace).changed
-    client = connect(bench.settings)
+    client = connect_mlflow(bench.settings)
     place = client.get_experiment_by_name(name).experiment_id
     assert len(client.search_runs([place])) == 1
     assert len(client.search_logged_models([place])) == 1
-    assert len(entries(bench.settings, name)) == 1
+    assert len(list_versions(bench.settings, name)) == 1
 
 
 def test_a_version_that_lost_its_alias_to_a_kill_gets_it_at_the_next_call(bench: Any) -> None:
     inputs = given(bench, "alias")
     register(RegisterConfig(name="alias"), **inputs, workspace=bench.workspace)
-    client = connect(bench.settings)
+    client = connect_mlflow(bench.settings)
     client.delete_registered_model_alias("alias", "challenger")
     client.delete_model_version_tag("alias", "1", registering.REGISTERED_TAG)
 
     assert register(RegisterConfig(name="alias"), **inputs, workspace=bench.workspace).changed
-    assert aliases(bench.settings, "alias") == {"challenger": "1"}
+    assert list_aliases(bench.settings, "alias") == {"challenger": "1"}
 
 
 def test_a_form_that_failed_parity_is_not_registered(bench: Any) -> None:
     inputs = given(bench, "x") | {"bundle": bench.bundle("bad", {"passes": False})}
     with pytest.raises(GateFailed, match="onnx differs from the torch model"):
         register(RegisterConfig(name="parity"), **inputs, workspace=bench.workspace)
-    assert entries(bench.settings, "parity") == []
+    assert list_versions(bench.settings, "parity") == []
 
 
 def test_a_form_left_out_of_the_bundle_stays_out_and_a_volatile_engine_comes_along(
@@ -173,9 +180,9 @@ def test_a_form_left_out_of_the_bundle_stays_out_and_a_volatile_engine_comes_alo
     (work.folder / "bundle.json").write_text(json.dumps({"forms": forms}))
     inputs = given(bench, "x") | {"bundle": work.seal(Bundle)}
     register(RegisterConfig(name="forms"), **inputs, workspace=bench.workspace)
-    (entry,) = entries(bench.settings, "forms")
+    (entry,) = list_versions(bench.settings, "forms")
     assert entry.tags["modelmill.forms"] == "hf, tensorrt"
-    files = entry.files(bench.settings)
+    files = entry.files_folder(bench.settings)
     assert (files / "tensorrt" / "model.engine").read_bytes() == b"built here"
     assert not (files / "onnx").exists()
 
@@ -187,22 +194,22 @@ def test_a_bundle_without_its_facts_is_one_line(bench: Any) -> None:
 
 
 def test_the_database_lies_whole_in_the_workspace(bench: Any) -> None:
-    connect(bench.settings)
+    connect_mlflow(bench.settings)
     names = {path.name for path in bench.settings.mlflow.iterdir()}
     assert "mlflow.db" in names
     assert not [name for name in names if "partial" in name]
-    assert tracking.artifact_root(bench.settings).startswith(f"file://{bench.settings.home}")
+    assert artifact_root(bench.settings).startswith(f"file://{bench.settings.home}")
 
 
 def test_a_tracker_batches_what_it_is_told(bench: Any) -> None:
-    client = connect(bench.settings)
-    run = client.create_run(tracking.experiment(client, bench.settings, "tracked"))
+    client = connect_mlflow(bench.settings)
+    run = client.create_run(ensure_experiment(client, bench.settings, "tracked"))
     told = MemoryTracker()
-    real = tracking.MlflowTracker(client, run.info.run_id)
+    real = MlflowTracker(client, run.info.run_id)
     for tracker in (told, real):
         for step in range(2300):
-            tracker.metric("loss", step / 2, step)
-        tracker.parameter("width", 16)
+            tracker.log_metric("loss", step / 2, step)
+        tracker.log_parameter("width", 16)
         tracker.flush()
     points = [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "loss")]
     assert sorted(points) == told.metrics["loss"]
@@ -211,7 +218,7 @@ def test_a_tracker_batches_what_it_is_told(bench: Any) -> None:
 
 def test_flatten_names_every_leaf() -> None:
     nested = {"optim": {"lr": 0.1, "betas": [1, 2]}, "steps": 3}
-    assert flatten("sft", nested) == {
+    assert flatten_mapping("sft", nested) == {
         "sft.optim.lr": 0.1,
         "sft.optim.betas": [1, 2],
         "sft.steps": 3,
@@ -227,7 +234,7 @@ def test_a_copied_workspace_writes_into_itself(bench: Any, tmp_path: Path) -> No
     copy = Workspace(Settings(home=tmp_path / "copy", reference_data=tmp_path))
     other = Bench(tmp_path / "copy").bundle("moved again")
     register(RegisterConfig(name="moved"), other, *inputs[1:], copy)
-    newest = entries(copy.settings, "moved")[0]
+    newest = list_versions(copy.settings, "moved")[0]
     assert newest.version == 2
-    assert (newest.files(copy.settings) / "bundle.json").is_file()
+    assert (newest.files_folder(copy.settings) / "bundle.json").is_file()
     assert sorted(bench.settings.mlflow.rglob("*")) == before

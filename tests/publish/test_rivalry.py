@@ -11,9 +11,10 @@ import pytest
 from components.core.errors import ConfigError
 from components.core.stats.figures import Figure, mean_interval, ratio_interval
 from components.core.stats.paired_difference import expanded_tail, pair_items
-from components.core.stats.report_items import Items, item_keys
-from components.publish.promotion.champion_comparison import Measured, compare
-from components.publish.promotion.gates import Comparison, Verdict
+from components.core.stats.report_items import ReportItems, item_keys
+from components.publish.promotion.champion_comparison import compare_with_champion
+from components.publish.promotion.gates import Comparison, GateVerdict
+from components.publish.registry.version_figures import VersionFigures
 
 FIGURE = "choice.accuracy"
 NO_WORSE = Comparison(figure=FIGURE, better="higher")
@@ -28,7 +29,9 @@ class Exam:
     questions: int = 10
     seed: int = 0
 
-    def sat_by(self, skill: float, noise: int, *, asked: str = "q", skip: int = 0) -> Measured:
+    def sat_by(
+        self, skill: float, noise: int, *, asked: str = "q", skip: int = 0
+    ) -> VersionFigures:
         """A model of a skill: its luck is of the page and of the question."""
         common, own = np.random.default_rng(self.seed), np.random.default_rng([self.seed, noise])
         shape = (self.pages, self.questions)
@@ -38,13 +41,15 @@ class Exam:
         pages = [f"page{n}" for n in range(skip, self.pages) for _ in range(self.questions)]
         keys = item_keys([[asked, page, n] for n, page in enumerate(pages, skip * self.questions)])
         flat = scores.ravel()
-        items = Items(keys, pages, np.ones(len(keys)), {"accuracy": flat})
+        items = ReportItems(keys, pages, np.ones(len(keys)), {"accuracy": flat})
         figure = ratio_interval(scores.sum(1), [self.questions] * len(scores), name="accuracy")
-        return Measured({FIGURE: figure}, {"choice": items})
+        return VersionFigures({FIGURE: figure}, {"choice": items})
 
 
-def one(comparison: Comparison, challenger: Measured, champion: Measured) -> Verdict:
-    (verdict,) = compare([comparison], challenger, champion)
+def one(
+    comparison: Comparison, challenger: VersionFigures, champion: VersionFigures
+) -> GateVerdict:
+    (verdict,) = compare_with_champion([comparison], challenger, champion)
     return verdict
 
 
@@ -114,27 +119,29 @@ def test_only_shared_items_are_paired() -> None:
     champion = exam.sat_by(0.5, 1, skip=8)
     verdict = one(NO_WORSE, exam.sat_by(0.5, 2), champion)
     assert (verdict.pairs, verdict.pages) == (120, 12)
-    other = Measured(champion.figures, {"choice": weighing(champion.items["choice"], 2.0)})
+    other = VersionFigures(champion.figures, {"choice": weighing(champion.items["choice"], 2.0)})
     assert one(NO_WORSE, exam.sat_by(0.5, 2), other).pairs == 0
 
 
-def weighing(items: Items, factor: float) -> Items:
-    return Items(items.keys, items.pages, items.weights * factor, items.values)
+def weighing(items: ReportItems, factor: float) -> ReportItems:
+    return ReportItems(items.keys, items.pages, items.weights * factor, items.values)
 
 
 def test_weights_count_as_bytes_do() -> None:
     keys, pages = ["a", "b"], ["p", "q"]
     weights = np.array([1.0, 3.0])
-    ours = Items(keys, pages, weights, {"bits": np.array([4.0, 6.0])})
-    theirs = Items(keys[::-1], pages[::-1], weights[::-1], {"bits": np.array([3.0, 2.0])})
+    ours = ReportItems(keys, pages, weights, {"bits": np.array([4.0, 6.0])})
+    theirs = ReportItems(keys[::-1], pages[::-1], weights[::-1], {"bits": np.array([3.0, 2.0])})
     difference = pair_items("bits", ours, theirs).difference("bits")
     assert difference.value == pytest.approx((4 + 6) / 4 - (3 + 2) / 4)
     assert difference.low == pytest.approx(1.0)
     assert difference.high == pytest.approx(2.0)
 
 
-def figure(low: float, high: float) -> Measured:
-    return Measured({FIGURE: Figure(name="accuracy", value=(low + high) / 2, low=low, high=high)})
+def figure(low: float, high: float) -> VersionFigures:
+    return VersionFigures(
+        {FIGURE: Figure(name="accuracy", value=(low + high) / 2, low=low, high=high)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,11 +181,11 @@ def test_few_pages_or_few_questions_are_too_few(exam: Exam) -> None:
 
 
 def test_a_champion_that_was_never_measured_so_holds_nobody_back() -> None:
-    verdict = one(BETTER, figure(0.4, 0.5), Measured({}))
+    verdict = one(BETTER, figure(0.4, 0.5), VersionFigures({}))
     assert verdict.passes
     assert (verdict.bound, verdict.rule) == (None, "not compared")
     with pytest.raises(ConfigError, match=r"better than the champion in choice.accuracy: .* not"):
-        compare([BETTER], Measured({}), figure(0.4, 0.5))
+        compare_with_champion([BETTER], VersionFigures({}), figure(0.4, 0.5))
 
 
 @pytest.mark.parametrize(("pages", "student"), [(8, 2.3646), (10, 2.2622), (57, 2.0032)])
@@ -194,8 +201,8 @@ def test_few_pages_are_covered_where_plain_percentiles_are_not() -> None:
     covered = {"plain": 0, "expanded": 0}
     for _ in range(300):
         values = draw.normal(size=8)
-        items = Items(list("abcdefgh"), list("abcdefgh"), np.ones(8), {"x": values})
-        zero = Items(items.keys, items.pages, items.weights, {"x": np.zeros(8)})
+        items = ReportItems(list("abcdefgh"), list("abcdefgh"), np.ones(8), {"x": values})
+        zero = ReportItems(items.keys, items.pages, items.weights, {"x": np.zeros(8)})
         difference = pair_items("x", items, zero).difference("x")
         covered["expanded"] += difference.low <= 0 <= difference.high
         plain = mean_interval(values)

@@ -9,22 +9,28 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping
-from components.core.tracking import TRAININGS, connect, training_tracker
-from components.lineage.purge import Purge, begin, carry_out
+from components.core.store.gc_plan import RetentionPolicy
+from components.lineage.purge import Purge, begin_purge, carry_out_purge
 from components.publish.registry import registry_gc
-from components.publish.registry.training_runs import files_of, withdraw_trainings, without_stage
+from components.publish.registry.mlflow_client import connect_mlflow
+from components.publish.registry.training_runs import (
+    TRAININGS,
+    delete_orphaned_runs,
+    find_orphaned_runs,
+    open_training_tracker,
+    run_folder,
+)
 
 
 def recorded(settings: Settings, key: str, place: str) -> str:
     """A training that left a figure and a text; the id of its run."""
     folder = settings.store / place / key
     folder.mkdir(parents=True)
-    tracker = training_tracker(settings, "pretrain", key)
-    tracker.metric("loss", 1.0, 0)
-    tracker.text("samples/step-1.txt", f"quoted of {key}")
+    tracker = open_training_tracker(settings, "pretrain", key)
+    tracker.log_metric("loss", 1.0, 0)
+    tracker.log_text("samples/step-1.txt", f"quoted of {key}")
     tracker.close(failed=False)
-    client = connect(settings)
+    client = connect_mlflow(settings)
     experiment = client.get_experiment_by_name(TRAININGS)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
@@ -40,40 +46,42 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_records_go_with_their_stages(settings: Settings) -> None:
-    assert withdraw_trainings(settings) == 0
+    assert delete_orphaned_runs(settings) == 0
     assert not (settings.mlflow / "mlflow.db").exists()
     runs = {
         key: recorded(settings, key, place)
         for key, place in (("a" * 64, "sealed"), ("b" * 64, "sealed"), ("c" * 64, "partial"))
     }
-    assert without_stage(settings) == []
+    assert find_orphaned_runs(settings) == []
     folder = settings.store / "sealed" / ("a" * 64)
-    assert without_stage(settings, {folder}) == [runs["a" * 64]]
+    assert find_orphaned_runs(settings, {folder}) == [runs["a" * 64]]
     purge = Purge(["a.example"], folders=[f"store/sealed/{'a' * 64}"])
-    begin(settings, purge)
-    carry_out(settings, purge)
-    client = connect(settings)
+    begin_purge(settings, purge)
+    carry_out_purge(settings, purge)
+    client = connect_mlflow(settings)
     experiment = client.get_experiment_by_name(TRAININGS)
     assert experiment is not None
     left = {run.info.run_id for run in client.search_runs([experiment.experiment_id])}
     assert left == {runs["b" * 64], runs["c" * 64]}
-    assert not files_of(settings, runs["a" * 64]).exists()
+    assert not run_folder(settings, runs["a" * 64]).exists()
     assert (
         "quoted"
-        in (files_of(settings, runs["b" * 64]) / "artifacts/samples/step-1.txt").read_text()
+        in (run_folder(settings, runs["b" * 64]) / "artifacts/samples/step-1.txt").read_text()
     )
 
 
 def test_a_collection_takes_them_with_their_stages(settings: Settings) -> None:
     goes, stays = "a" * 64, "b" * 64
     runs = {key: recorded(settings, key, "sealed") for key in (goes, stays)}
-    client = connect(settings)
+    client = connect_mlflow(settings)
     client.delete_run(runs[goes])  # by hand: named once all the same
     removed = {settings.store / "sealed" / goes}
-    sweep = registry_gc.sweep_registry(settings, [], Keeping(days=0), time.time() + 60, removed)
-    assert [(item.name, item.kind) for item in sweep.items] == [(runs[goes], "run")]
-    registry_gc.retire(settings, sweep)
-    assert not files_of(settings, runs[goes]).exists()
-    assert files_of(settings, runs[stays]).exists()
+    sweep = registry_gc.plan_registry_gc(
+        settings, [], RetentionPolicy(days=0), time.time() + 60, removed
+    )
+    assert [(item.name, item.kind) for item in sweep.deletions] == [(runs[goes], "run")]
+    registry_gc.apply_registry_gc(settings, sweep)
+    assert not run_folder(settings, runs[goes]).exists()
+    assert run_folder(settings, runs[stays]).exists()
     with pytest.raises(MlflowException, match="not found"):
         client.get_run(runs[goes])

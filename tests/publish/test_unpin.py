@@ -12,8 +12,13 @@ import pytest
 from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
-from components.core.store.gc_plan import Keeping, Sweep
-from components.publish.dataset.dataset_gc import listing, read_pins, sweep_datasets, unpin
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
+from components.publish.dataset.dataset_gc import (
+    apply_dataset_gc,
+    plan_dataset_gc,
+    read_listing,
+    read_pins,
+)
 from components.publish.dataset.push_dataset import DatasetConfig, datasets_lock, push_dataset
 
 TEXTS = ["the first page", "the second page", "the third page"]
@@ -34,14 +39,14 @@ def corpora(corpus_of: Callable[..., Corpus], workspace: Workspace) -> list[Corp
     return made
 
 
-def swept(workspace: Workspace, *kept: Corpus, days: float = 0.0, **named: str) -> Sweep:
+def swept(workspace: Workspace, *kept: Corpus, days: float = 0.0, **named: str) -> GcPlan:
     digests = {corpus.digest for corpus in kept}
-    return sweep_datasets(workspace.settings, digests, named, Keeping(0, days), LATER)
+    return plan_dataset_gc(workspace.settings, digests, named, RetentionPolicy(0, days), LATER)
 
 
-def removed(workspace: Workspace, sweep: Sweep) -> None:
+def removed(workspace: Workspace, sweep: GcPlan) -> None:
     with datasets_lock(workspace.settings.datasets):
-        unpin(workspace.settings, sweep)
+        apply_dataset_gc(workspace.settings, sweep)
 
 
 def objects(workspace: Workspace) -> dict[str, set[str]]:
@@ -53,8 +58,8 @@ def objects(workspace: Workspace) -> dict[str, set[str]]:
     }
 
 
-def names(sweep: Sweep) -> list[str]:
-    return [item.name for item in sweep.items]
+def names(sweep: GcPlan) -> list[str]:
+    return [item.name for item in sweep.deletions]
 
 
 def version(corpus: Corpus) -> str:
@@ -72,7 +77,7 @@ def test_one_goes_from_everywhere_and_the_other_can_still_be_pulled(
     assert [pin.version for pin in read_pins(settings)] == [version(corpora[0])]
     assert not (root / version(corpora[1])).exists()
     (pin,) = read_pins(settings)
-    files = listing(settings, pin)
+    files = read_listing(settings, pin)
     assert files is not None
     needed = {pin.md5, *files.values()}
     assert objects(workspace) == {"cache": needed, "remote": needed}
@@ -116,7 +121,7 @@ def test_a_listing_that_only_the_remote_has_keeps_its_files(
     before = objects(workspace)["remote"]
     removed(workspace, swept(workspace, corpora[0]))
     (pin,) = read_pins(settings)
-    files = listing(settings, pin)
+    files = read_listing(settings, pin)
     assert files is not None
     assert objects(workspace)["remote"] == {pin.md5, *files.values()}
     assert objects(workspace)["remote"] < before

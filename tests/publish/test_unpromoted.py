@@ -10,13 +10,18 @@ import pytest
 
 from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.settings import Settings
-from components.publish.promotion.approvals import Pending, ask, withdraw
+from components.publish.promotion.approvals import PendingApproval, clear_pending, request_approval
 from components.publish.promotion.gates import Comparison, Gate
-from components.publish.promotion.manual_promotion import promote_by_hand, rollback
+from components.publish.promotion.manual_promotion import promote_manually, roll_back_champion
 from components.publish.promotion.promote import GATES_FILE, PromoteConfig, promote
 from components.publish.promotion.unpromoted_version import describe_newest
-from components.publish.registry.model_registry import FORGOTTEN_TAG, Entry, entries, write
-from serving.serve_model import champion_of, choose
+from components.publish.registry.mlflow_tables import write_aliases_and_tags
+from components.publish.registry.model_registry import (
+    FORGOTTEN_TAG,
+    RegisteredVersion,
+    list_versions,
+)
+from serving.serve_model import choose_version, require_champion
 
 IMPOSSIBLE = Gate(name="high bar", figure="choice.accuracy", direction="above", bound=0.9, on="low")
 CONFIG = PromoteConfig(
@@ -33,8 +38,8 @@ def refuse(bench: Any, name: str, value: float = 0.5, config: PromoteConfig = CO
     return str(refused.value)
 
 
-def newest(bench: Any, name: str) -> Entry:
-    return entries(bench.settings, name)[0]
+def newest(bench: Any, name: str) -> RegisteredVersion:
+    return list_versions(bench.settings, name)[0]
 
 
 def test_a_refused_gate_ends_with_commands_and_the_field_of_its_bound(bench: Any) -> None:
@@ -53,7 +58,7 @@ def test_serve_names_the_gate_with_its_figure_instead_of_a_run_that_is_refused_a
     gate = "gate high bar: low end of choice.accuracy is 0.45, must be above 0.9"
     for model in ("circle", "circle@champion"):
         with pytest.raises(ConfigError) as error:
-            choose(bench.settings, model)
+            choose_version(bench.settings, model)
         said = str(error.value)
         assert said.startswith(f"{model}: no champion to serve yet: circle/1, the newest version,")
         assert gate in said
@@ -62,13 +67,13 @@ def test_serve_names_the_gate_with_its_figure_instead_of_a_run_that_is_refused_a
         assert "promote.gates (high bar: choice.accuracy)" in said
         assert "modelmill run" not in said
     with pytest.raises(ConfigError, match=r"circle: no champion to roll back; circle/1, .*gate hi"):
-        rollback(bench.settings, "circle")
+        roll_back_champion(bench.settings, "circle")
     # The ways on are real: the challenger is found, and forcing makes it the champion.
-    assert choose(bench.settings, "circle@challenger") == newest(bench, "circle")
+    assert choose_version(bench.settings, "circle@challenger") == newest(bench, "circle")
     with pytest.raises(GateFailed, match=r"not promoted; there is no champion yet; `modelmill ser"):
-        promote_by_hand(bench.settings, "circle", 1)
-    assert promote_by_hand(bench.settings, "circle", 1, why="…", force=True).champion == 1
-    assert choose(bench.settings, "circle").version == 1
+        promote_manually(bench.settings, "circle", 1)
+    assert promote_manually(bench.settings, "circle", 1, why="…", force=True).champion == 1
+    assert choose_version(bench.settings, "circle").version == 1
 
 
 def test_a_refusal_beside_a_champion_says_that_it_stays(bench: Any) -> None:
@@ -78,7 +83,7 @@ def test_a_refusal_beside_a_champion_says_that_it_stays(bench: Any) -> None:
     said = refuse(bench, "stays", 0.5, floor)
     assert "stays/2 is not promoted, stays/1 stays the champion and is served; " in said
     assert said.endswith("the bound is in promote.compare (choice.accuracy)")
-    assert champion_of(bench.settings) is not None
+    assert require_champion(bench.settings) is not None
 
 
 def test_each_standing_of_the_newest_version_has_its_own_way_on(bench: Any) -> None:
@@ -90,18 +95,18 @@ def test_each_standing_of_the_newest_version_has_its_own_way_on(bench: Any) -> N
     assert "was not judged" in said
     assert FORCE.format("standing/1") in said
     entry = newest(bench, "standing")
-    ask(
+    request_approval(
         settings,
-        Pending(model="standing", version=1, bundle="b", bento=bento.name, champion=None,
+        PendingApproval(model="standing", version=1, bundle="b", bento=bento.name, champion=None,
                 figures={}, verdicts=[], hours=1.0, since="2026-01-01T00:00:00+00:00"),
     )  # fmt: skip
     said = describe_newest(settings, "standing")
     assert '`modelmill approve standing/1 --yes --why "…"` lets it through' in said
-    withdraw(settings, "standing", 1)
+    clear_pending(settings, "standing", 1)
     with pytest.raises(GateFailed):
         promote(CONFIG, version, bento, reports, bench.workspace)
     assert "was refused by gate high bar" in describe_newest(settings, "standing")
-    record = entry.files(settings) / GATES_FILE
+    record = entry.files_folder(settings) / GATES_FILE
     whole = record.read_bytes()
     record.write_bytes(whole[:-5])
     with pytest.raises(DataError, match=rf"{GATES_FILE}: this record of gates cannot be read"):
@@ -110,7 +115,7 @@ def test_each_standing_of_the_newest_version_has_its_own_way_on(bench: Any) -> N
     said = describe_newest(settings, "standing")
     assert "has passed its gates" in said
     assert "`modelmill promote standing/1` makes it" in said
-    write(settings, "standing", {}, {(1, FORGOTTEN_TAG): "https://a.example/x"})
+    write_aliases_and_tags(settings, "standing", {}, {(1, FORGOTTEN_TAG): "https://a.example/x"})
     said = describe_newest(settings, "standing")
     assert "`modelmill forget https://a.example/x --rebuild` makes one without it" in said
     assert "promote" not in said
@@ -119,8 +124,8 @@ def test_each_standing_of_the_newest_version_has_its_own_way_on(bench: Any) -> N
 def test_without_any_version_the_command_that_makes_one(bench: Any, tmp_path: Path) -> None:
     empty = Settings(home=tmp_path, reference_data=tmp_path)
     with pytest.raises(ConfigError, match=r"no champion to serve yet: .*`modelmill run tiny` mak"):
-        champion_of(empty)
+        require_champion(empty)
     with pytest.raises(ConfigError, match=r"x@challenger: no such model; none .*`modelmill run ti"):
-        choose(empty, "x@challenger")
+        choose_version(empty, "x@challenger")
     refuse(bench, "there")
     assert "models: " in describe_newest(bench.settings, "elsewhere")

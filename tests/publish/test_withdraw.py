@@ -10,16 +10,15 @@ import pytest
 from components.core.action import Workspace
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
-from components.publish.dataset.push_dataset import DatasetConfig, push_dataset
-from components.publish.registry.delete_versions import (
+from components.publish.dataset.delete_dataset import (
     _delete_through_dvc,
-    dataset_objects,
-    known_remotes,
-    mark_forgotten,
-    withdraw_dataset,
-    withdraw_version,
+    delete_dataset_version,
+    find_unshared_objects,
+    list_remotes,
 )
-from components.publish.registry.model_registry import CHALLENGER, FORGOTTEN_TAG, entries
+from components.publish.dataset.push_dataset import DatasetConfig, push_dataset
+from components.publish.registry.delete_versions import delete_version, mark_forgotten
+from components.publish.registry.model_registry import CHALLENGER, FORGOTTEN_TAG, list_versions
 from components.publish.registry.register import RegisterConfig, register
 from tests.publish.conftest import Bench
 
@@ -43,11 +42,11 @@ def test_a_dataset_goes_and_the_other_stays_whole(
     settings = workspace.settings
     files = sorted(settings.datasets.rglob("*.parquet"))
     assert {path.parent.name for path in files} == {bad, good}
-    remotes = known_remotes(settings)
-    objects = dataset_objects(settings, bad, remotes)
+    remotes = list_remotes(settings)
+    objects = find_unshared_objects(settings, bad, remotes)
     assert len(objects) == 2  # one of two shards, and the list
-    withdraw_dataset(settings, bad, objects, remotes)
-    withdraw_dataset(settings, bad, objects, remotes)  # as after a kill
+    delete_dataset_version(settings, bad, objects, remotes)
+    delete_dataset_version(settings, bad, objects, remotes)  # as after a kill
     assert not (settings.datasets / bad).exists()
     assert not (settings.datasets / f"{bad}.dvc").exists()
     for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote"):
@@ -62,24 +61,24 @@ def test_objects_are_known_though_cache_and_remote_lost_the_list(
     pushed: tuple[Workspace, list[str]],
 ) -> None:
     settings, (bad, _) = pushed[0].settings, pushed[1]
-    remotes = known_remotes(settings)
-    before = dataset_objects(settings, bad, remotes)
+    remotes = list_remotes(settings)
+    before = find_unshared_objects(settings, bad, remotes)
     for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote"):
         for path in place.rglob("*.dir*"):
             path.unlink()
-    assert dataset_objects(settings, bad, remotes) == before
+    assert find_unshared_objects(settings, bad, remotes) == before
 
 
 def test_a_remote_that_only_dvc_reaches(pushed: tuple[Workspace, list[str]]) -> None:
     settings, (bad, good) = pushed[0].settings, pushed[1]
     remote = settings.datasets / "remote"
     before = {path for path in remote.rglob("*") if path.is_file()}
-    objects = dataset_objects(settings, bad, [str(remote)])
+    objects = find_unshared_objects(settings, bad, [str(remote)])
     _delete_through_dvc(settings.datasets, str(remote), objects)
     gone = before - {path for path in remote.rglob("*") if path.is_file()}
     assert sorted(path.parent.name + path.name for path in gone) == sorted(objects)
     _delete_through_dvc(settings.datasets, str(remote), objects)
-    assert dataset_objects(settings, good, [str(remote)])
+    assert find_unshared_objects(settings, good, [str(remote)])
 
 
 def test_the_remote_of_the_workspace_this_one_was_copied_from_is_not_ours(
@@ -90,10 +89,10 @@ def test_the_remote_of_the_workspace_this_one_was_copied_from_is_not_ours(
     (copy.datasets / ".dvc").mkdir(parents=True)
     config = home / "datasets" / ".dvc" / "config"
     (copy.datasets / ".dvc" / "config").write_bytes(config.read_bytes())
-    assert known_remotes(copy) == [str(copy.datasets / "remote")]
+    assert list_remotes(copy) == [str(copy.datasets / "remote")]
     text = config.read_text().replace(str(home / "datasets" / "remote"), "s3://bucket/x")
     (copy.datasets / ".dvc" / "config").write_text(text)
-    assert known_remotes(copy) == [str(copy.datasets / "remote"), "s3://bucket/x"]
+    assert list_remotes(copy) == [str(copy.datasets / "remote"), "s3://bucket/x"]
 
 
 def test_a_version_goes_with_alias_model_and_files(bench: Bench) -> None:
@@ -108,19 +107,19 @@ def test_a_version_goes_with_alias_model_and_files(bench: Bench) -> None:
             workspace=bench.workspace,
             **given,
         )
-    newest, first = entries(settings, "withdrawn")
+    newest, first = list_versions(settings, "withdrawn")
     mark_forgotten(settings, [newest], "bad.example")
     mark_forgotten(settings, [newest], "bad.example")
-    mark_forgotten(settings, entries(settings, "withdrawn")[:1], "https://a.example/x")
-    mark_forgotten(settings, entries(settings, "withdrawn")[:1], "a.example")
-    (tagged, clean) = entries(settings, "withdrawn")
+    mark_forgotten(settings, list_versions(settings, "withdrawn")[:1], "https://a.example/x")
+    mark_forgotten(settings, list_versions(settings, "withdrawn")[:1], "a.example")
+    (tagged, clean) = list_versions(settings, "withdrawn")
     assert tagged.tags[FORGOTTEN_TAG] == "bad.example, https://a.example/x, a.example"
     assert FORGOTTEN_TAG not in clean.tags
     assert CHALLENGER in tagged.aliases
-    folder = newest.files(settings).parent
+    folder = newest.files_folder(settings).parent
     assert folder.is_dir()
     for _ in range(2):  # the second as after a kill
-        withdraw_version(settings, "withdrawn", newest.version, newest.source)
+        delete_version(settings, "withdrawn", newest.version, newest.source)
     assert not folder.exists()
-    assert [entry.version for entry in entries(settings, "withdrawn")] == [first.version]
-    assert first.files(settings).is_dir()
+    assert [entry.version for entry in list_versions(settings, "withdrawn")] == [first.version]
+    assert first.files_folder(settings).is_dir()

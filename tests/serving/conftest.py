@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from components.text.chat.chat_template import SPECIALS, drop_guards
-from serving.api.limits import Limits
-from serving.api.openai_endpoint import Served, create_app
-from serving.engine.batching_engine import Batch, Engine, MemoryBatch
+from serving.api.limits import EndpointLimits
+from serving.api.openai_endpoint import LoadedModel, create_app
+from serving.engine.batching_engine import DecodingBatch, Engine, MemoryBatch
 from serving.engine.detokenize import token_bytes
 from serving.engine.served_folder import Endpoint
 
@@ -41,7 +41,7 @@ def tokenizer() -> Tokenizer:
     return drop_guards(made)
 
 
-MakeServed = Callable[..., Served]
+MakeServed = Callable[..., LoadedModel]
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def make_served(tokenizer: Tokenizer) -> MakeServed:
     """A served twin: ``make_served(batch=…, context=…, slots=…)``."""
 
     def make(
-        batch: Callable[[int], Batch] | None = None, context: int = 64, **limits: float
-    ) -> Served:
-        bounds = Limits.model_validate({"slots": 4, **limits})
+        batch: Callable[[int], DecodingBatch] | None = None, context: int = 64, **limits: float
+    ) -> LoadedModel:
+        bounds = EndpointLimits.model_validate({"slots": 4, **limits})
         size = tokenizer.get_vocab_size()
         engine = Engine(
             batch or (lambda slots: MemoryBatch(size, slots)),
@@ -59,7 +59,7 @@ def make_served(tokenizer: Tokenizer) -> MakeServed:
             frozenset(range(len(SPECIALS))),
             bounds,
         )
-        return Served("tiny", 1, "f00d", tokenizer, token_bytes(tokenizer), engine, bounds)
+        return LoadedModel("tiny", 1, "f00d", tokenizer, token_bytes(tokenizer), engine, bounds)
 
     return make
 
@@ -74,7 +74,7 @@ def listening() -> Listen:
 
 
 @contextmanager
-def _listening(served: Served, api_key: str | None = None) -> Iterator[str]:
+def _listening(served: LoadedModel, api_key: str | None = None) -> Iterator[str]:
     """The endpoint on a loopback port of its own; yields its base address."""
     outer = FastAPI()
     outer.mount("/v1", create_app(served, api_key))
@@ -135,7 +135,12 @@ def served(bundle_files: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "served"
     shutil.copytree(bundle_files, folder / "bundle")
     endpoint = Endpoint(
-        model="tiny", version="1", bundle="f00d", form="onnx", created=1, limits=Limits(slots=4)
+        model="tiny",
+        version="1",
+        bundle="f00d",
+        form="onnx",
+        created=1,
+        limits=EndpointLimits(slots=4),
     )
     (folder / "endpoint.json").write_text(endpoint.model_dump_json())
     return folder

@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 
 from components.core.errors import ConfigError
 from serving.api.auth import check_host
-from serving.api.openai_endpoint import Served
+from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Logits, MemoryBatch
 
-MakeServed = Callable[..., Served]
+MakeServed = Callable[..., LoadedModel]
 Listen = Callable[..., AbstractContextManager[str]]
 ASK = [{"role": "user", "content": "What does json.dumps do?"}]
 SPOKEN = "naïve 日本語 🦊, then"
@@ -51,7 +51,7 @@ def reciting(make_served: MakeServed, tokenizer: Tokenizer) -> MakeServed:
     tokens = tokenizer.encode(SPOKEN).ids
     size = tokenizer.get_vocab_size()
 
-    def make(pause: float = 0.0, **limits: float) -> Served:
+    def make(pause: float = 0.0, **limits: float) -> LoadedModel:
         return make_served(batch=lambda n: Reciting(n, size, tokens, pause), **limits)
 
     return make

@@ -10,10 +10,10 @@ import pytest
 from components.core.errors import DataError
 from components.text.chat.chat_template import tokenizer_digest
 from serving.engine.batching_engine import Generation
-from serving.engine.sampling import Sampling
+from serving.engine.sampling import SamplingParams
 from serving.engine.served_folder import open_endpoint
 
-GREEDY = Sampling(temperature=0)
+GREEDY = SamplingParams(temperature=0)
 
 
 async def all_of(generation: Generation) -> list[int]:
@@ -41,10 +41,12 @@ def test_the_real_graph_gives_a_ragged_joining_batch_what_each_gets_alone(served
 
 def test_the_engine_agrees_with_the_torch_model(served: Path, decoder_folder: Path) -> None:
     from components.text.decoder_files import load_model
-    from models.generate import generate
+    from models.generate import generate_answers
 
     prompt = list(range(20, 40))
-    sampled = generate(load_model(decoder_folder), [prompt], max_new=10, stop=4, temperature=0)
+    sampled = generate_answers(
+        load_model(decoder_folder), [prompt], max_new=10, stop=4, temperature=0
+    )
     expected = [token for token in sampled[0].tokens if token > 4]
 
     async def run() -> list[int]:

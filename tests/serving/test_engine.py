@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from serving.api.limits import Limits
-from serving.engine.batching_engine import Broken, Engine, Generation, MemoryBatch
-from serving.engine.sampling import Sampling
+from serving.api.limits import EndpointLimits
+from serving.engine.batching_engine import Engine, EngineFailed, Generation, MemoryBatch
+from serving.engine.sampling import SamplingParams
 from serving.engine.scheduler import QueueFull
 
 VOCABULARY, CONTEXT, STOPS = 50, 40, frozenset({0, 4})
-GREEDY = Sampling(temperature=0)
+GREEDY = SamplingParams(temperature=0)
 
 
 def engine(slots: int = 3, queue: int = 100, prefill: int = 5) -> Engine:
-    limits = Limits(slots=slots, queue=queue, prefill_tokens=prefill)
+    limits = EndpointLimits(slots=slots, queue=queue, prefill_tokens=prefill)
     return Engine(lambda n: MemoryBatch(VOCABULARY, n), CONTEXT, STOPS, limits)
 
 
@@ -65,7 +65,7 @@ def test_why_an_answer_ended() -> None:
         for first in range(5, 50):
             generation = made.submit([first], GREEDY, 8)
             tokens = await all_of(generation)
-            found.add((generation.finish, len(tokens) == 8))
+            found.add((generation.finish_reason, len(tokens) == 8))
         full = made.submit(list(range(5, 40)), GREEDY, 1000)
         assert len(await all_of(full)) <= CONTEXT - 35
         return found
@@ -104,9 +104,9 @@ def test_a_full_queue_refuses_at_once_and_recovers() -> None:
 def test_seeds_hold_whatever_else_is_in_the_batch() -> None:
     async def run() -> None:
         made = engine()
-        sampling = Sampling(temperature=1.0, top_p=0.9, seed=5)
+        sampling = SamplingParams(temperature=1.0, top_p=0.9, seed=5)
         quiet = await all_of(made.submit([7, 8], sampling, 9))
-        others = [made.submit([n], Sampling(temperature=1.0), 9) for n in (9, 10)]
+        others = [made.submit([n], SamplingParams(temperature=1.0), 9) for n in (9, 10)]
         assert await all_of(made.submit([7, 8], sampling, 9)) == quiet
         for other in others:
             other.cancel()
@@ -124,10 +124,10 @@ def test_a_failing_model_is_told_to_all_and_does_not_end_the_server() -> None:
             return super().step(tokens)
 
     async def run() -> None:
-        made = Engine(lambda n: Failing(VOCABULARY, n), CONTEXT, STOPS, Limits(slots=2))
+        made = Engine(lambda n: Failing(VOCABULARY, n), CONTEXT, STOPS, EndpointLimits(slots=2))
         answers = [made.submit([n], GREEDY, 5) for n in (7, 8, 9)]
         results = await asyncio.gather(*map(all_of, answers), return_exceptions=True)
-        assert all(isinstance(result, Broken) for result in results)
+        assert all(isinstance(result, EngineFailed) for result in results)
         Failing.broken = False
         assert await all_of(made.submit([7], GREEDY, 5)) == alone([7], 5)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from serving.gateway.reverse_proxy import Front, Target, Unserved
+from serving.gateway.reverse_proxy import ProxyTarget, ReverseProxy, UnservedReason
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GET = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -37,7 +37,7 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
     return await read_request(reader)
 
 
-async def idle(*targets: Target) -> None:
+async def idle(*targets: ProxyTarget) -> None:
     """The client may have its answer a moment before the front has closed the books."""
     while any(target.active for target in targets):
         await asyncio.sleep(0.005)
@@ -59,20 +59,20 @@ def says(body: bytes, *headers: bytes) -> Handler:
 
 
 @asynccontextmanager
-async def server(handle: Handler) -> AsyncIterator[Target]:
+async def server(handle: Handler) -> AsyncIterator[ProxyTarget]:
     listening = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
-        yield Target(listening.sockets[0].getsockname()[1])
+        yield ProxyTarget(listening.sockets[0].getsockname()[1])
     finally:
         listening.close()
 
 
 @asynccontextmanager
 async def fronting(
-    target: Target | None,
-) -> AsyncIterator[tuple[Front, asyncio.StreamReader, asyncio.StreamWriter]]:
+    target: ProxyTarget | None,
+) -> AsyncIterator[tuple[ReverseProxy, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A front, and a client's connection to it."""
-    front = Front()
+    front = ReverseProxy()
     front.target = target
     port = await front.listen(0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -150,7 +150,7 @@ def refusal(raw: bytes) -> tuple[int, dict[str, str], dict[str, str]]:
 def test_while_nothing_serves_it_says_so_as_openai_would() -> None:
     async def check() -> None:
         async with fronting(None) as (front, reader, writer):
-            front.unserved = Unserved("no_champion", "There is none.")
+            front.unserved = UnservedReason("no_champion", "There is none.")
             writer.write(post(b"x" * 3_000_000))  # more than any buffer: still the answer is read
             status, headers, error = refusal(await reader.read())
         assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
@@ -170,7 +170,7 @@ async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 def test_a_server_that_ends_before_it_answers_is_503(listens: bool) -> None:
     async def check() -> None:
         async with server(die) as target:
-            pass_on = target if listens else Target(1)
+            pass_on = target if listens else ProxyTarget(1)
             async with fronting(pass_on) as (_, reader, writer):
                 writer.write(GET)
                 status, headers, error = refusal(await reader.read())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from serving.bento.service import Model, WithoutPage
+from serving.bento.service import NoLandingPage, OpenAIService
 
 
 def answer(path: str) -> tuple[int | str, bytes]:
@@ -22,7 +22,7 @@ def answer(path: str) -> tuple[int | str, bytes]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {"type": "http", "method": "GET", "path": path, "headers": []}
-    asyncio.run(WithoutPage(behind)(scope, receive, send))
+    asyncio.run(NoLandingPage(behind)(scope, receive, send))
     if sent[0]["type"] == "behind":
         return "behind", b""
     return sent[0]["status"], sent[1]["body"]
@@ -41,4 +41,4 @@ def test_everything_else_goes_through() -> None:
 
 
 def test_the_service_has_it() -> None:
-    assert any(WithoutPage in entry for entry in map(tuple, Model.middlewares))
+    assert any(NoLandingPage in entry for entry in map(tuple, OpenAIService.middlewares))

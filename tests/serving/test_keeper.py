@@ -22,19 +22,19 @@ import pytest
 from components.core.action import Workspace
 from components.core.errors import MillError
 from components.core.process.ports import free_port
-from components.core.process.process_tree import marked
+from components.core.process.process_tree import find_marked_processes
 from components.core.settings import Settings
 from components.core.store.artifact import Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
-from components.publish.bento_folders import bentos_folder, check_whole, write_file_list
-from components.publish.promotion.endpoint_swap import Handover, Served
-from serving.api.limits import Limits
+from components.publish.bento_folders import bentos_folder, check_bento_files, write_file_list
+from components.publish.promotion.endpoint_swap import EndpointSwap, ServedModel
+from serving.api.limits import EndpointLimits
 from serving.bento.build_bento import PackageConfig, package
 from serving.gateway import endpoint_manager as keeping
-from serving.gateway.backend import Backend, start
-from serving.gateway.endpoint_manager import Keeper
-from serving.gateway.reverse_proxy import Front, Target
-from serving.gateway.server_process import _MARK, Server
+from serving.gateway.backend import Backend, start_backend
+from serving.gateway.endpoint_manager import EndpointManager
+from serving.gateway.reverse_proxy import ProxyTarget, ReverseProxy
+from serving.gateway.server_process import _MARK, ServerProcess
 from tests.workspace import Hand
 
 PROGRAM = """
@@ -66,7 +66,7 @@ ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
 STARTED: list[Backend] = []
 
 
-def small(settings: Settings, served: Served) -> Backend:
+def small(settings: Settings, served: ServedModel) -> Backend:
     """Starts a server that says the name of its Bento; the name says how it behaves."""
     log, port, mark = settings.logs / f"{served.bento}.log", free_port(), secrets.token_hex(8)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -75,13 +75,13 @@ def small(settings: Settings, served: Served) -> Backend:
             [sys.executable, "-c", PROGRAM, served.bento, str(port)],
             stdout=output, stderr=output, env={_MARK: mark},
         )  # fmt: skip
-    backend = Backend(served, Server(process, port, log, mark), Target(port))
+    backend = Backend(served, ServerProcess(process, port, log, mark), ProxyTarget(port))
     STARTED.append(backend)
     return backend
 
 
-def model(bento: str) -> Served:
-    return Served("tiny", "1", bento)
+def model(bento: str) -> ServedModel:
+    return ServedModel("tiny", "1", bento)
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 class Kept:
     """A running keeper, its promoter and a client of its front."""
 
-    def __init__(self, keeper: Keeper, client: httpx.AsyncClient) -> None:
+    def __init__(self, keeper: EndpointManager, client: httpx.AsyncClient) -> None:
         self.keeper, self.client = keeper, client
-        self.promoter = Handover(keeper.settings)
+        self.promoter = EndpointSwap(keeper.settings)
 
     async def says(self, path: str = "/") -> str:
         answer = await self.client.get(path)
@@ -117,14 +117,16 @@ class Kept:
 
 
 @asynccontextmanager
-async def keeping_up(settings: Settings, how: keeping.Start = small) -> AsyncIterator[Kept]:
-    front, ended = Front(), asyncio.Event()
+async def keeping_up(
+    settings: Settings, how: keeping.BackendFactory = small
+) -> AsyncIterator[Kept]:
+    front, ended = ReverseProxy(), asyncio.Event()
     address = f"http://127.0.0.1:{await front.listen(0)}"
-    keeper = Keeper(settings, front, how)
+    keeper = EndpointManager(settings, front, how)
     running = asyncio.create_task(keeper.run(ended))
     async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client:
         kept = Kept(keeper, client)
-        while not kept.promoter.running():
+        while not kept.promoter.is_running():
             await asyncio.sleep(0.01)
         try:
             async with asyncio.timeout(90):
@@ -157,7 +159,7 @@ def test_prepare_switch_back_and_drop(settings: Settings) -> None:
             assert await kept.says() == "two"
             while alive() != ["two"]:
                 await asyncio.sleep(0.05)
-            status = kept.promoter.status()
+            status = kept.promoter.read_status()
             assert status is not None
             assert (status.serving, status.prepared) == (model("two"), None)
 
@@ -242,7 +244,9 @@ def test_a_prepared_one_that_dies_or_is_forgotten_is_given_up(
                     STARTED[-1].server.process.kill()
                 else:
                     monkeypatch.setattr(keeping, "_UNUSED_SECONDS", 0.0)
-                while (status := kept.promoter.status()) is None or status.prepared is not None:
+                while (
+                    status := kept.promoter.read_status()
+                ) is None or status.prepared is not None:
                     await asyncio.sleep(0.05)
             while alive() != ["one"]:
                 await asyncio.sleep(0.05)
@@ -278,8 +282,8 @@ def test_a_champion_whose_files_are_gone_is_told_once_and_served_when_they_are_b
     write_file_list(bento / "src")
     graph.unlink()
 
-    def checked(settings: Settings, served: Served) -> Backend:
-        check_whole(bentos_folder(settings) / served.bento)
+    def checked(settings: Settings, served: ServedModel) -> Backend:
+        check_bento_files(bentos_folder(settings) / served.bento)
         return small(settings, served)
 
     async def check() -> None:
@@ -331,7 +335,7 @@ def test_no_request_is_lost_while_real_bentos_are_switched(
     nobody = Lineage(component="x", code="", config="")
     made = [
         package(
-            PackageConfig(limits=Limits(slots=8, threads=1)),
+            PackageConfig(limits=EndpointLimits(slots=8, threads=1)),
             ModelVersion(name=f"models:/tiny/{number}", digest="1" * 64, lineage=nobody),
             bundle,
             Workspace(settings),
@@ -339,13 +343,13 @@ def test_no_request_is_lost_while_real_bentos_are_switched(
         for number in (2, 1)
     ]
     champion(settings, bundle.digest)
-    new, old = Served("tiny", "2", made[0]), Served("tiny", "1", made[1])
+    new, old = ServedModel("tiny", "2", made[0]), ServedModel("tiny", "1", made[1])
 
     async def check() -> None:
-        async with keeping_up(settings, start) as kept:
+        async with keeping_up(settings, start_backend) as kept:
             while not (await kept.client.get("/readyz")).is_success:
                 await asyncio.sleep(0.1)
-            status = kept.promoter.status()
+            status = kept.promoter.read_status()
             assert status is not None
             assert status.serving == old  # the champion's, found by the keeper itself
             ended = asyncio.Event()
@@ -365,7 +369,7 @@ def test_no_request_is_lost_while_real_bentos_are_switched(
             mark = kept.keeper.serving
             assert mark is not None
             assert mark.served == old
-            servers = marked(_MARK, {mark.server.mark})
+            servers = find_marked_processes(_MARK, {mark.server.mark})
         assert not [process for process in servers if process.is_running()]
 
     asyncio.run(check())

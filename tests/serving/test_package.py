@@ -23,17 +23,17 @@ from components.core.stats.figures import read_report
 from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
 from components.publish.bento_folders import bentos_folder, damaged_files
-from components.publish.promotion.endpoint_swap import Served
+from components.publish.promotion.endpoint_swap import ServedModel
 from components.text.chat.chat_template import tokenizer_digest
 from serving import serve_model as running
-from serving.api.limits import Limits
+from serving.api.limits import EndpointLimits
 from serving.bento import build_bento as packaging
-from serving.bento.bento_sources import Sources, pinned, service_sources
-from serving.bento.build_bento import PackageConfig, package
-from serving.gateway.backend import start
+from serving.bento.bento_sources import BentoSources, collect_service_sources, pin_packages
+from serving.bento.build_bento import PackageConfig, dry_run_package, package
+from serving.gateway.backend import start_backend
 from serving.smoke_test import SmokeConfig, smoke
 
-CONFIG = PackageConfig(limits=Limits(slots=4, threads=1))
+CONFIG = PackageConfig(limits=EndpointLimits(slots=4, threads=1))
 VERSION = ModelVersion(
     name="models:/tiny/1", digest="1" * 64, lineage=Lineage(component="x", code="", config="")
 )
@@ -68,7 +68,7 @@ def test_a_bento_holds_what_it_needs_and_no_more(
     built: Change[Bento], workspace: Workspace, bundle: Bundle
 ) -> None:
     assert built.changed
-    folder = workspace.path(built.artifact).resolve()
+    folder = workspace.artifact_folder(built.artifact).resolve()
     assert folder.is_relative_to(workspace.settings.bentos)
     source = folder / "src"
     files = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
@@ -88,7 +88,7 @@ def test_a_bento_holds_what_it_needs_and_no_more(
 
 
 def test_the_pins_are_exact_and_leave_training_out(built: Change[Bento]) -> None:
-    pins = dict(line.split("==") for line in pinned(service_sources().packages))
+    pins = dict(line.split("==") for line in pin_packages(collect_service_sources().packages))
     assert {"bentoml", "fastapi", "numpy", "onnxruntime", "tokenizers", "uvicorn"} <= pins.keys()
     assert not {"torch", "mlflow", "prefect", "datasketch"} & pins.keys()
     lock = packaging.ROOT / "requirements.lock"
@@ -110,7 +110,7 @@ def test_what_changes_the_server_makes_another_bento_and_a_comment_does_not(
     built: Change[Bento], workspace: Workspace, bundle: Bundle, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    others = PackageConfig(limits=Limits(slots=5, threads=1))
+    others = PackageConfig(limits=EndpointLimits(slots=5, threads=1))
     assert packaging._contents(others, VERSION, bundle, workspace).digest != built.artifact.digest
 
     sources = copied_sources(tmp_path, monkeypatch)
@@ -143,7 +143,7 @@ def test_a_bundle_of_another_tokenizer_is_refused(
 
 
 def test_a_bento_needs_nothing_of_the_checkout(built: Change[Bento], workspace: Workspace) -> None:
-    source = workspace.path(built.artifact).resolve() / "src"
+    source = workspace.artifact_folder(built.artifact).resolve() / "src"
     code = f"""
 import sys
 from collections.abc import Iterator
@@ -166,15 +166,15 @@ assert "torch" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
-def copied_sources(target: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+def copied_sources(target: Path, monkeypatch: pytest.MonkeyPatch) -> BentoSources:
     """The service's modules in a checkout of their own, to be edited."""
-    sources = service_sources()
+    sources = collect_service_sources()
     for file in sources.files:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(packaging.ROOT / file, target / file)
     monkeypatch.setattr("serving.bento.bento_sources.ROOT", target)
     monkeypatch.setattr(packaging, "ROOT", target)
-    monkeypatch.setattr(packaging, "service_sources", lambda: sources)
+    monkeypatch.setattr(packaging, "collect_service_sources", lambda: sources)
     return sources
 
 
@@ -196,14 +196,14 @@ def test_smoke_asks_the_packed_server_once_and_keeps_the_outcome(
     config = SmokeConfig(max_tokens=12, streams=2)
     first = smoke(config, built.artifact, workspace)
     assert first.changed
-    figures = read_report(workspace.path(first.artifact))
+    figures = read_report(workspace.artifact_folder(first.artifact))
     assert 0 < figures["time_to_first_token"].value < 5000
     assert figures["answer_tokens"].value > 0
 
     def refuse(*_: object) -> None:
         raise AssertionError("asked again although nothing changed")
 
-    monkeypatch.setattr("serving.smoke_test._ask_all", refuse)
+    monkeypatch.setattr("serving.smoke_test._run_checks", refuse)
     again = smoke(config, built.artifact, workspace)
     assert (again.changed, again.artifact) == (False, first.artifact)
     with pytest.raises(AssertionError, match="asked again"):
@@ -227,7 +227,7 @@ def test_a_model_that_says_nothing_is_told_from_a_server_that_is_broken(
 def test_a_server_that_cannot_start_fails_the_gate_with_its_last_words(
     built: Change[Bento], workspace: Workspace
 ) -> None:
-    whole = workspace.path(built.artifact).resolve()
+    whole = workspace.artifact_folder(built.artifact).resolve()
     broken = whole.with_name("broken000000")
     shutil.copytree(whole, broken)
     (broken / "src" / "bundle" / "onnx" / "model.onnx").write_bytes(b"no graph")
@@ -264,12 +264,14 @@ def test_serve_finds_the_bento_of_what_is_asked_for(
 ) -> None:  # fmt: skip
     registry(workspace.settings, bundle)
     calls: list[Any] = []
-    monkeypatch.setattr(running, "become", lambda *given, as_json: calls.append((*given, as_json)))
+    monkeypatch.setattr(
+        running, "exec_foreground", lambda *given, as_json: calls.append((*given, as_json))
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     running.serve_forever(workspace.settings, asked, port=port, as_json=True)
-    assert calls == [(workspace.path(built.artifact).resolve(), "127.0.0.1", port, True)]
+    assert calls == [(workspace.artifact_folder(built.artifact).resolve(), "127.0.0.1", port, True)]
     told = json.loads(capsys.readouterr().out)
     assert told["address"] == f"http://127.0.0.1:{port}/v1"
 
@@ -278,7 +280,13 @@ def test_serve_finds_the_bento_of_what_is_asked_for(
 def graph(built: Change[Bento], workspace: Workspace, bundle: Bundle) -> Iterator[Path]:
     """The packed graph, to be meddled with."""
     registry(workspace.settings, bundle)
-    path = workspace.path(built.artifact).resolve() / "src" / "bundle" / "onnx" / "model.onnx"
+    path = (
+        workspace.artifact_folder(built.artifact).resolve()
+        / "src"
+        / "bundle"
+        / "onnx"
+        / "model.onnx"
+    )
     whole = path.read_bytes()
     yield path
     path.write_bytes(whole)
@@ -297,8 +305,8 @@ def test_a_damaged_bento_is_refused_before_a_server_starts_and_packed_anew(
         running.serve_forever(workspace.settings)
     assert "\n" not in str(told.value)
     with pytest.raises(DataError, match="is damaged"):
-        start(workspace.settings, Served("tiny", "1", graph.parents[3].name))
-    assert package(CONFIG, VERSION, bundle, workspace, only_look=True).changed
+        start_backend(workspace.settings, ServedModel("tiny", "1", graph.parents[3].name))
+    assert dry_run_package(CONFIG, VERSION, bundle, workspace).changed
     assert package(CONFIG, VERSION, bundle, workspace).changed
     assert graph.read_bytes() == whole
     assert not package(CONFIG, VERSION, bundle, workspace).changed

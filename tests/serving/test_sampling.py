@@ -2,36 +2,36 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.engine.sampling import Sampler, Sampling
+from serving.engine.sampling import SamplingParams, TokenSampler
 
 LOGITS = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
 
 
-def draws(sampling: Sampling, n: int = 4000) -> list[int]:
-    sampler = Sampler(sampling)
+def draws(sampling: SamplingParams, n: int = 4000) -> list[int]:
+    sampler = TokenSampler(sampling)
     return [sampler.draw(LOGITS) for _ in range(n)]
 
 
 def test_temperature_zero_is_greedy() -> None:
-    assert set(draws(Sampling(temperature=0), 20)) == {0}
+    assert set(draws(SamplingParams(temperature=0), 20)) == {0}
 
 
 def test_temperature_one_draws_the_model_s_own_distribution() -> None:
-    counts = np.bincount(draws(Sampling(temperature=1, seed=1)), minlength=4) / 4000
+    counts = np.bincount(draws(SamplingParams(temperature=1, seed=1)), minlength=4) / 4000
     assert np.allclose(counts, [0.5, 0.3, 0.15, 0.05], atol=0.03)
 
 
 def test_a_low_temperature_sharpens() -> None:
-    assert np.mean(np.array(draws(Sampling(temperature=0.25, seed=1))) == 0) > 0.8
+    assert np.mean(np.array(draws(SamplingParams(temperature=0.25, seed=1))) == 0) > 0.8
 
 
 def test_top_p_keeps_the_token_that_crosses_the_threshold_and_no_more() -> None:
-    assert set(draws(Sampling(temperature=1, top_p=0.6, seed=1))) == {0, 1}
-    assert set(draws(Sampling(temperature=1, top_p=0.01, seed=1))) == {0}
-    assert set(draws(Sampling(temperature=1, top_p=1.0, seed=1))) == {0, 1, 2, 3}
+    assert set(draws(SamplingParams(temperature=1, top_p=0.6, seed=1))) == {0, 1}
+    assert set(draws(SamplingParams(temperature=1, top_p=0.01, seed=1))) == {0}
+    assert set(draws(SamplingParams(temperature=1, top_p=1.0, seed=1))) == {0, 1, 2, 3}
 
 
 def test_equal_seeds_draw_equally_and_none_draws_anew() -> None:
-    assert draws(Sampling(seed=7), 50) == draws(Sampling(seed=7), 50)
-    assert draws(Sampling(seed=7), 50) != draws(Sampling(seed=8), 50)
-    assert draws(Sampling(), 50) != draws(Sampling(), 50)
+    assert draws(SamplingParams(seed=7), 50) == draws(SamplingParams(seed=7), 50)
+    assert draws(SamplingParams(seed=7), 50) != draws(SamplingParams(seed=8), 50)
+    assert draws(SamplingParams(), 50) != draws(SamplingParams(), 50)

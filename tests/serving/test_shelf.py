@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from components.core.store.gc_plan import Keeping, Sweep
-from serving.bento.bento_gc import sweep_bentos
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
+from serving.bento.bento_gc import plan_bento_gc
 from serving.bento.build_bento import bentos_folder
 from tests.workspace import Hand
 
-NOTHING = Keeping(runs=0, days=0)
+NOTHING = RetentionPolicy(runs=0, days=0)
 
 
 @pytest.fixture
@@ -35,21 +35,21 @@ def swept(
     *kept: str,
     named: dict[str, str] | None = None,
     served: frozenset[str] = frozenset(),
-    keeping: Keeping = NOTHING,
-) -> Sweep:
+    keeping: RetentionPolicy = NOTHING,
+) -> GcPlan:
     versions = {("nano", bundle): "champion" for bundle in kept}
     now = time.time() + 1
-    return sweep_bentos(hand.settings, versions, named or {}, served, keeping, now)
+    return plan_bento_gc(hand.settings, versions, named or {}, served, keeping, now)
 
 
-def goes(sweep: Sweep) -> set[str]:
-    return {item.name for item in sweep.items}
+def goes(sweep: GcPlan) -> set[str]:
+    return {item.name for item in sweep.deletions}
 
 
 def test_the_newest_of_each_version_stays(hand: Hand) -> None:
     sweep = swept(hand, "B1", "B2")
     assert goes(sweep) == {"modelmill:old", "modelmill:lost", "smoke/lost"}
-    assert {item.why for item in sweep.items if "old" in item.name} == {
+    assert {item.why for item in sweep.deletions if "old" in item.name} == {
         "of nano/1, which has a newer one"
     }
 
@@ -60,7 +60,7 @@ def test_what_is_served_named_tagged_or_young_stays(hand: Hand) -> None:
         "modelmill:new",
         "smoke/new",
     }
-    young = Keeping(runs=0, days=7.5)
+    young = RetentionPolicy(runs=0, days=7.5)
     assert goes(swept(hand, keeping=young)) == {"modelmill:old", "modelmill:new", "smoke/new"}
 
 

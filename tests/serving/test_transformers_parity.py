@@ -23,7 +23,7 @@ from components.export.onnx.served_graph import served_graph
 from components.text.chat.chat_template import answer_ids, chat_ids, open_tokenizer
 from models.decoder import Decoder
 from models.shape import DecoderShape
-from serving.api.limits import Limits
+from serving.api.limits import EndpointLimits
 from serving.engine.served_folder import Endpoint, open_endpoint
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
@@ -115,7 +115,7 @@ def endpoint_folder(
         bundle="f00d",
         form="onnx",
         created=1,
-        limits=Limits(slots=8, threads=1, temperature=0.0),
+        limits=EndpointLimits(slots=8, threads=1, temperature=0.0),
     )
     (folder / "endpoint.json").write_text(endpoint.model_dump_json())
     return folder

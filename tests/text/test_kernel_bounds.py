@@ -14,7 +14,7 @@ from components.text.kernels.compiled import compiled
 from components.text.dedup.long_passages import fingerprints
 from components.text.dedup.shingles import band_keys, shingle_sets, signatures
 from components.text.document_statistics import document_statistics
-from tests.collect.mutating import known_pages, mutated
+from tests.collect.extraction.mutated_pages import known_pages, mutated
 from components.collect.extraction.main_text import main_text
 
 @compiled

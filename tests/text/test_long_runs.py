@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from components.clean.boilerplate.page_lines import feature, lines_of
+from components.clean.boilerplate.page_lines import content_lines, line_features
 from components.text.licence_signs import find_licences
 from components.text.markdown_sections import plain, sections
 from components.text.pii.find_pii import find_spans
@@ -24,7 +24,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "sections": sections,
     "spans": find_spans,
     "licences": lambda text: list(find_licences(text)),
-    "lines": lambda text: [feature(line) for line in lines_of(text)],
+    "lines": lambda text: [line_features(line) for line in content_lines(text)],
 }
 
 

@@ -13,7 +13,7 @@ from components.core.settings import Settings
 from components.text.constitution.answer_checks import Case, LengthCheck, SentenceCheck
 from components.text.constitution.constitution_trial import try_constitution
 from components.text.constitution.principles import Constitution, house_constitution
-from flows.configs.constitution_checks import try_judges
+from flows.configs.constitution_checks import try_constitutions
 from flows.configs.presets import PRESETS
 from flows.pipelines.run_stage import run_stage
 
@@ -94,13 +94,13 @@ def test_the_field_of_the_run_is_named_and_equal_judges_are_tried_once(
 
     monkeypatch.setattr(LengthCheck, "score", count)
     run = PRESETS["nano"]()
-    try_judges(run)
+    try_constitutions(run)
     once = len(tries)
-    try_judges(run.preferences)
+    try_constitutions(run.preferences)
     assert 0 < once == len(tries) - once
     broken = run.compare.model_copy(update={"constitution": form("(a+)+$")})
     with pytest.raises(ConfigError, match=r"^compare\.constitution: principle 'mine': pattern"):
-        try_judges(run.model_copy(update={"compare": broken}))
+        try_constitutions(run.model_copy(update={"compare": broken}))
 
 
 def test_stage_tries_the_judge_before_it_looks_at_its_inputs(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, 
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.train.adapt import AdaptConfig, adapt
-from components.train.data.packed_texts import Texts
+from components.train.data.packed_texts import PackedTexts
 from components.train.sft import FinetuneConfig, finetune
 from components.train.trainer.adapter_training import LoraConfig, load_adapter
-from components.train.training_config import OptimConfig, SafetyConfig
-from models.lora import merge
+from components.train.training_config import OptimConfig, TrainingSafetyConfig
+from models.lora import merge_adapters
 from models.quantized_linear import quantize_linears
-from models.shape import DecoderShape, Experts
+from models.shape import DecoderShape, ExpertsShape
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 
 RATES = OptimConfig(muon_lr=0.02, adam_lr=0.01, embedding_lr=0.01)
@@ -38,7 +38,7 @@ IDS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manual_s
 def nano(**over: Any) -> AdaptConfig:
     given = {
         "steps": 20,
-        "positions": 32,
+        "sequence_length": 32,
         "batch": 256,
         "precision": "float32",
         "optim": RATES,
@@ -94,7 +94,7 @@ def test_the_adapter_beside_gives_the_merged_model_again(
         quantize_linears(again)
     load_adapter(store / made.name / "adapter", again, model.digest)
     unmerged = again(IDS)
-    merge(again)
+    merge_adapters(again)
     whole = load_model(store / made.name)
     assert torch.equal(again(IDS), whole(IDS))
     torch.testing.assert_close(unmerged, whole(IDS), rtol=1e-5, atol=1e-5)
@@ -104,7 +104,7 @@ def test_the_adapter_beside_gives_the_merged_model_again(
 def test_routers_are_balanced_unless_they_are_frozen(
     lora: LoraConfig | None, store: Path, tokens: Tokens
 ) -> None:
-    experts = Experts(count=4, hidden=16, balance="bias", speed=0.1)
+    experts = ExpertsShape(count=4, hidden=16, balance="bias", speed=0.1)
     mixed = sealed_model(store, replace(NANO, experts=experts, mode="research"))
     made = adapt(nano(steps=3, lora=lora), mixed, tokens, Workdir.temporary(store))
     state = dict(load_model(store / made.name).named_parameters())
@@ -124,17 +124,17 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
     class Interrupted(Exception):
         pass
 
-    config = nano(steps=8, lora=lora, safety=SafetyConfig(checkpoint_seconds=1e-6))
+    config = nano(steps=8, lora=lora, safety=TrainingSafetyConfig(checkpoint_seconds=1e-6))
     unbroken = adapt(config, model, tokens, Workdir.temporary(store))
-    whole_batch, work = Texts.batch, Workdir.temporary(store)
+    whole_batch, work = PackedTexts.batch, Workdir.temporary(store)
 
-    def broken(self: Texts, step: int) -> Any:
+    def broken(self: PackedTexts, step: int) -> Any:
         if step == 5:
             raise Interrupted
         return whole_batch(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Texts, "batch", broken)
+        patch.setattr(PackedTexts, "batch", broken)
         with pytest.raises(Interrupted):
             adapt(config, model, tokens, work)
     resumed = adapt(config, model, tokens, work)
@@ -145,16 +145,16 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
 def test_saved_states_hold_no_frozen_weights(
     store: Path, tokens: Tokens, model: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from components.train.trainer.training_state import Checkpoints
+    from components.train.trainer.training_state import StateFiles
 
     names: set[str] = set()
-    whole = Checkpoints.save
+    whole = StateFiles.save
 
-    def noting(self: Checkpoints, step: int, tensors: Any, meta: Any) -> None:
+    def noting(self: StateFiles, step: int, tensors: Any, meta: Any) -> None:
         names.update(tensors)
         whole(self, step, tensors, meta)
 
-    monkeypatch.setattr(Checkpoints, "save", noting)
+    monkeypatch.setattr(StateFiles, "save", noting)
     adapt(nano(steps=2, lora=LoraConfig(rank=4)), model, tokens, Workdir.temporary(store))
     weights = {name for name in names if name.startswith("model/")}
     assert weights
@@ -213,10 +213,12 @@ def test_tokens_of_another_vocabulary_and_long_blocks_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"of 261, .*of 300, .* different tokenizers"):
         adapt(nano(), model, sealed_tokens(store, 5, 300), Workdir.temporary(store))
-    config = nano(positions=128, batch=256)
-    with pytest.raises(ConfigError, match=r"adapt.positions \(128\) must be within the context"):
+    config = nano(sequence_length=128, batch=256)
+    with pytest.raises(
+        ConfigError, match=r"adapt.sequence_length \(128\) must be within the context"
+    ):
         adapt(config, model, tokens, Workdir.temporary(store))
-    with pytest.raises(ValidationError, match="multiple of positions"):
+    with pytest.raises(ValidationError, match="multiple of sequence_length"):
         nano(batch=100)
 
 
@@ -259,13 +261,18 @@ def test_kill_9_then_the_same_call_gives_the_same_bytes(
 ) -> None:
     from components.train.distill import DistillConfig, distill
 
-    common = {"steps": 150, "safety": SafetyConfig(checkpoint_seconds=0.1)}
+    common = {"steps": 150, "safety": TrainingSafetyConfig(checkpoint_seconds=0.1)}
     if stage == "adapt":
         config: Any = nano(lora=LoraConfig(rank=4, dropout=0.2), **common)
         unbroken = adapt(config, model, tokens, Workdir.temporary(store))
     else:
         student = DecoderShape(**{**NANO.__dict__, "width": 16})
-        settings = {"positions": 32, "batch": 256, "precision": "float32", "hidden_layers": (1,)}
+        settings = {
+            "sequence_length": 32,
+            "batch": 256,
+            "precision": "float32",
+            "hidden_layers": (1,),
+        }
         config = DistillConfig(shape=student, **settings, **common)
         unbroken = distill(config, model, tokens, Workdir.temporary(store))
     given = [one.model_dump_json() for one in (config, model, tokens)]

@@ -14,9 +14,14 @@ from components.core.store.artifact import Adapter, Checkpoint
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.train.merge import MergeConfig, merge
-from components.train.trainer.adapter_training import LoraConfig, load_adapter, put_on, save_adapter
+from components.train.trainer.adapter_training import (
+    LoraConfig,
+    add_adapters,
+    load_adapter,
+    save_adapter,
+)
 from models.decoder import Decoder
-from models.lora import adapters
+from models.lora import lora_layers
 from models.shape import DecoderShape
 from tests.train.conftest import NANO, sealed_model
 
@@ -24,9 +29,9 @@ IDS = torch.randint(0, NANO.vocabulary, (2, 12), generator=torch.Generator().man
 
 
 def learnt(model: Decoder, config: LoraConfig) -> Decoder:
-    put_on(model, config, 0, "adapt.lora")
+    add_adapters(model, config, 0, "adapt.lora")
     with torch.no_grad():
-        for layer in adapters(model).values():
+        for layer in lora_layers(model).values():
             layer.lora_B.weight.normal_(std=0.1)
     return model
 
@@ -92,7 +97,7 @@ def test_a_saved_adapter_merges_into_what_was_learnt(
     assert made.stats["adapted_layers"] == 2 * NANO.layers
     assert not torch.allclose(apart(IDS), plain(IDS), atol=1e-3)
     torch.testing.assert_close(together(IDS), apart(IDS), rtol=1e-5, atol=1e-5)
-    assert config.rank == next(iter(adapters(apart).values())).lora_A.weight.shape[0]
+    assert config.rank == next(iter(lora_layers(apart).values())).lora_A.weight.shape[0]
 
 
 def test_an_adapter_of_another_checkpoint_is_refused_unless_told(saved: Path, store: Path) -> None:

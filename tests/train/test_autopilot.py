@@ -14,53 +14,57 @@ from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.text.token_arrays import save_split
 from components.train.autopilot import throughput_probe
-from components.train.autopilot.apply_choices import JOURNAL, settle
+from components.train.autopilot.apply_choices import AUTOPILOT_FILE, apply_autopilot
 from components.train.autopilot.compute_optimal import (
     MOST_EPOCHS,
-    REPEATS,
-    Budget,
-    Corpus,
-    Probe,
-    choose,
+    REPEAT_DECAY_EPOCHS,
+    CorpusSize,
+    MeasuredMachine,
+    PlanningBudget,
+    candidate_shapes,
+    choose_fields,
     effective_tokens,
-    ladder,
 )
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
 from models.shape import DecoderShape
 
-CORPUS = Corpus(tokens=2_000_000, vocabulary=4096)
-PROBE = Probe(((500_000, 60_000.0), (1_500_000, 25_000.0), (6_000_000, 7_000.0)), 8e9)
-HOUR = Budget(seconds=3600.0)
+CORPUS = CorpusSize(tokens=2_000_000, vocabulary=4096)
+PROBE = MeasuredMachine(((500_000, 60_000.0), (1_500_000, 25_000.0), (6_000_000, 7_000.0)), 8e9)
+HOUR = PlanningBudget(seconds=3600.0)
 
 
-def shape_of(corpus: Corpus, budget: Budget, probe: Probe = PROBE) -> DecoderShape:
-    shape = choose(corpus, budget, probe)["shape"]
+def shape_of(
+    corpus: CorpusSize, budget: PlanningBudget, probe: MeasuredMachine = PROBE
+) -> DecoderShape:
+    shape = choose_fields(corpus, budget, probe)["shape"]
     assert isinstance(shape, DecoderShape)
     return shape
 
 
 def test_a_repeated_token_is_worth_what_was_published() -> None:
     assert effective_tokens(50.0, 100) == 50.0
-    assert effective_tokens(100.0 * (1 + REPEATS), 100) == pytest.approx(
-        100 * (1 + REPEATS * (1 - 0.3678794)), rel=1e-6
+    assert effective_tokens(100.0 * (1 + REPEAT_DECAY_EPOCHS), 100) == pytest.approx(
+        100 * (1 + REPEAT_DECAY_EPOCHS * (1 - 0.3678794)), rel=1e-6
     )
-    assert effective_tokens(1e9, 100) == pytest.approx(100 * (1 + REPEATS))
+    assert effective_tokens(1e9, 100) == pytest.approx(100 * (1 + REPEAT_DECAY_EPOCHS))
 
 
 def test_a_rate_that_was_capped_says_so() -> None:
-    def reason(corpus: Corpus, budget: Budget) -> str:
-        made = choose(corpus, budget, PROBE).made
+    def reason(corpus: CorpusSize, budget: PlanningBudget) -> str:
+        made = choose_fields(corpus, budget, PROBE).made
         return next(one.reason for one in made if one.field == "adam_lr")
 
-    assert reason(CORPUS, Budget(flops=1e12)).endswith("capped at 0.006: the rule says 0.0099")
-    assert "capped" not in reason(Corpus(10**10, 4096), Budget(flops=1e17))
+    assert reason(CORPUS, PlanningBudget(flops=1e12)).endswith(
+        "capped at 0.006: the rule says 0.0099"
+    )
+    assert "capped" not in reason(CorpusSize(10**10, 4096), PlanningBudget(flops=1e17))
 
 
 def test_more_time_gives_a_larger_model_and_a_larger_batch() -> None:
-    budgets = [Budget(seconds=60.0 * minutes) for minutes in (1, 10, 100, 1000)]
-    plenty = Corpus(tokens=10**9, vocabulary=4096)
-    made = [choose(plenty, budget, PROBE) for budget in budgets]
+    budgets = [PlanningBudget(seconds=60.0 * minutes) for minutes in (1, 10, 100, 1000)]
+    plenty = CorpusSize(tokens=10**9, vocabulary=4096)
+    made = [choose_fields(plenty, budget, PROBE) for budget in budgets]
     sizes = [made_["shape"].parameters for made_ in made]  # type: ignore[union-attr]
     batches = [made_["batch"] for made_ in made]
     assert sizes == sorted(sizes)
@@ -72,14 +76,16 @@ def test_more_time_gives_a_larger_model_and_a_larger_batch() -> None:
 def test_minutes_on_a_processor_follow_what_was_measured_there() -> None:
     """After 4 minutes 3.2 M parameters were ahead of 1.3 M and 5.8 M; after one, 1.3 M were."""
     rates = ((422_720, 58e3), (1_312_384, 26e3), (3_185_344, 14.5e3), (9_500_000, 5.6e3))
-    corpus, probe = Corpus(tokens=2_312_015, vocabulary=4096), Probe(rates, 8e9)
-    sizes = [shape_of(corpus, Budget(seconds=60.0 * n), probe).parameters for n in (1, 4, 15)]
+    corpus, probe = CorpusSize(tokens=2_312_015, vocabulary=4096), MeasuredMachine(rates, 8e9)
+    sizes = [
+        shape_of(corpus, PlanningBudget(seconds=60.0 * n), probe).parameters for n in (1, 4, 15)
+    ]
     assert [round(size / 1e6, 1) for size in sizes] == [1.3, 3.2, 5.8]
 
 
 def test_large_budgets_follow_chinchilla() -> None:
-    corpus = Corpus(tokens=10**12, vocabulary=32_768, context=2048)
-    chosen = choose(corpus, Budget(flops=1e20), Probe(PROBE.rates, 1e12))
+    corpus = CorpusSize(tokens=10**12, vocabulary=32_768, context=2048)
+    chosen = choose_fields(corpus, PlanningBudget(flops=1e20), MeasuredMachine(PROBE.rates, 1e12))
     shape, tokens = chosen["shape"], chosen["tokens"]
     assert isinstance(shape, DecoderShape)
     assert isinstance(tokens, int)
@@ -87,39 +93,39 @@ def test_large_budgets_follow_chinchilla() -> None:
 
 
 def test_a_spent_corpus_caps_the_epochs_and_says_so() -> None:
-    little = Corpus(tokens=50_000, vocabulary=4096)
-    chosen = choose(little, HOUR, PROBE)
+    little = CorpusSize(tokens=50_000, vocabulary=4096)
+    chosen = choose_fields(little, HOUR, PROBE)
     assert chosen.capped
     assert chosen.epochs == pytest.approx(MOST_EPOCHS)
     assert any("give more pages" in line for line in chosen.lines())
-    assert not choose(Corpus(10**9, 4096), HOUR, PROBE).capped
+    assert not choose_fields(CorpusSize(10**9, 4096), HOUR, PROBE).capped
 
 
 def test_memory_bounds_the_shape() -> None:
-    plenty = Corpus(tokens=10**12, vocabulary=4096)
-    roomy = shape_of(plenty, Budget(flops=1e21), Probe(PROBE.rates, 1e12))
-    tight = shape_of(plenty, Budget(flops=1e21), Probe(PROBE.rates, 1e9))
+    plenty = CorpusSize(tokens=10**12, vocabulary=4096)
+    roomy = shape_of(plenty, PlanningBudget(flops=1e21), MeasuredMachine(PROBE.rates, 1e12))
+    tight = shape_of(plenty, PlanningBudget(flops=1e21), MeasuredMachine(PROBE.rates, 1e9))
     assert tight.parameters * 20 < 1e9 < roomy.parameters * 20
     with pytest.raises(ConfigError, match="fit no shape"):
-        choose(plenty, HOUR, Probe(PROBE.rates, 1e5))
+        choose_fields(plenty, HOUR, MeasuredMachine(PROBE.rates, 1e5))
 
 
 def test_what_is_given_stays_and_the_rest_follows_it() -> None:
-    shape = ladder(CORPUS)[5]
-    chosen = choose(CORPUS, HOUR, PROBE, {"shape": shape, "adam_lr": 0.001})
+    shape = candidate_shapes(CORPUS)[5]
+    chosen = choose_fields(CORPUS, HOUR, PROBE, {"shape": shape, "adam_lr": 0.001})
     assert chosen["shape"] == shape
     assert chosen["adam_lr"] == 0.001
     given = {one.field for one in chosen.made if one.fixed}
     assert given == {"shape", "adam_lr"}
     assert all(one.reason for one in chosen.made)
     with pytest.raises(ConfigError, match="no field depth"):
-        choose(CORPUS, HOUR, PROBE, {"depth": 3})
+        choose_fields(CORPUS, HOUR, PROBE, {"depth": 3})
 
 
 @pytest.mark.parametrize(("seconds", "blocks"), [(0.01, 1), (3600.0, 16)])
 def test_whole_blocks_a_step(seconds: float, blocks: int) -> None:
-    shape = ladder(CORPUS)[3]
-    chosen = choose(CORPUS, Budget(seconds=seconds), PROBE, {"shape": shape})
+    shape = candidate_shapes(CORPUS)[3]
+    chosen = choose_fields(CORPUS, PlanningBudget(seconds=seconds), PROBE, {"shape": shape})
     assert chosen["batch"] == blocks * CORPUS.context
 
 
@@ -133,14 +139,14 @@ def test_rates_of_the_probe_between_and_beyond_its_sizes() -> None:
 @pytest.mark.parametrize("budget", [(None, None), (1.0, 1.0), (0.0, None), (None, -1.0)])
 def test_one_budget_above_nothing(budget: tuple[float | None, float | None]) -> None:
     with pytest.raises(ConfigError, match="budget of minutes or of flops"):
-        Budget(*budget)
+        PlanningBudget(*budget)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe of two small sizes: what is tested is what becomes of its figures."""
-    monkeypatch.setattr(throughput_probe, "SIZES", (0, 1))
-    monkeypatch.setattr(throughput_probe, "TOKENS", 128)
+    monkeypatch.setattr(throughput_probe, "PROBED_SHAPES", (0, 1))
+    monkeypatch.setattr(throughput_probe, "STEP_TOKENS", 128)
 
 
 def counted(root: Path, tokens: int, vocabulary: int = 261) -> Path:
@@ -156,8 +162,8 @@ def config(**over: object) -> PretrainConfig:
     given = {
         "minutes": 0.02,
         "min_steps": 1,
-        "positions": 64,
-        "short_positions": 32,
+        "sequence_length": 64,
+        "short_sequence_length": 32,
         "precision": "float32",
     }
     return PretrainConfig.model_validate({**given, "autopilot": True, **over})
@@ -168,7 +174,7 @@ def test_a_training_takes_the_choices_and_journals_them(tokens: Tokens, store: P
     work = Workdir.temporary(store)
     made = pretrain(config(), tokens, work)
     assert load_model(store / made.name).shape.width == 64
-    told = json.loads((store / made.name / "volatile" / JOURNAL).read_text())
+    told = json.loads((store / made.name / "volatile" / AUTOPILOT_FILE).read_text())
     assert [line.partition(":")[0] for line in told] == [
         "shape",
         "tokens",
@@ -185,13 +191,13 @@ def test_a_resume_takes_the_journal_and_measures_nothing(
 ) -> None:
     work = Workdir.temporary(store)
     corpus = [counted(store / "corpus", 5000)]
-    first = settle(config(), corpus, work)
+    first = apply_autopilot(config(), corpus, work)
     assert first.autopilot is False
     monkeypatch.setattr(throughput_probe, "probe_machine", None)  # a call would fail
-    assert settle(config(), corpus, work) == first
-    (work.scratch / JOURNAL).write_text("{}")
+    assert apply_autopilot(config(), corpus, work) == first
+    (work.scratch / AUTOPILOT_FILE).write_text("{}")
     with pytest.raises(DataError, match="damaged"):
-        settle(config(), corpus, work)
+        apply_autopilot(config(), corpus, work)
 
 
 @pytest.mark.usefixtures("quick")
@@ -199,7 +205,7 @@ def test_what_was_set_stays_and_a_list_names_what_is_left(store: Path) -> None:
     corpus = counted(store / "corpus", 50_000)
 
     def settled(**over: object) -> PretrainConfig:
-        return settle(config(**over), [corpus], Workdir.temporary(store))
+        return apply_autopilot(config(**over), [corpus], Workdir.temporary(store))
 
     assert settled(batch=1024).batch == 1024
     usual = PretrainConfig()
@@ -212,7 +218,7 @@ def test_what_was_set_stays_and_a_list_names_what_is_left(store: Path) -> None:
 
 def test_without_it_nothing_is_measured(store: Path) -> None:
     given = PretrainConfig()
-    assert settle(given, [], Workdir.temporary(store)) is given
+    assert apply_autopilot(given, [], Workdir.temporary(store)) is given
 
 
 @pytest.mark.parametrize("budget", [{"steps": 5}, {"minutes": None, "tokens": 1e6}])

@@ -13,16 +13,16 @@ from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.train.pretrain import pretrain
-from components.train.trainer.ema import Average
-from components.train.trainer.training_loop import train
-from components.train.training_config import SafetyConfig
+from components.train.trainer.ema import WeightEma
+from components.train.trainer.training_loop import run_training
+from components.train.training_config import TrainingSafetyConfig
 from tests.train.test_loop import fresh, job, rows, some_model
 from tests.train.test_pretrain import losses, nano
 
 
 def test_it_is_the_published_formula() -> None:
     model = nn.Linear(2, 1, bias=False)
-    average = Average(model, 0.5)
+    average = WeightEma(model, 0.5)
     expected = model.weight.detach().clone()
     for step in range(20):
         with torch.no_grad():
@@ -35,9 +35,9 @@ def test_it_is_the_published_formula() -> None:
 
 
 def test_another_model_s_state_is_refused() -> None:
-    average = Average(nn.Linear(2, 1), 0.9)
+    average = WeightEma(nn.Linear(2, 1), 0.9)
     with pytest.raises(DataError, match="no average of this model's weight"):
-        average.load({"average/weight": torch.zeros(3, 3)})
+        average.load({"ema/weight": torch.zeros(3, 3)})
 
 
 def test_training_is_the_same_and_the_model_is_the_average(tokens: Tokens, store: Path) -> None:
@@ -58,12 +58,12 @@ def test_a_resumed_average_is_that_of_an_unbroken_run(work: Workdir) -> None:
             raise Interrupted
         return [rows(step)]
 
-    often = SafetyConfig(checkpoint_seconds=1e-6)
+    often = TrainingSafetyConfig(checkpoint_seconds=1e-6)
     unbroken, resumed = some_model(), some_model()
-    train(job(unbroken, lambda step: [rows(step)], average=0.8, safety=often), work)
+    run_training(job(unbroken, lambda step: [rows(step)], ema_decay=0.8, safety=often), work)
     again = fresh(work)
     with pytest.raises(Interrupted):
-        train(job(some_model(), broken, average=0.8, safety=often), again)
-    train(job(resumed, lambda step: [rows(step)], average=0.8, safety=often), again)
+        run_training(job(some_model(), broken, ema_decay=0.8, safety=often), again)
+    run_training(job(resumed, lambda step: [rows(step)], ema_decay=0.8, safety=often), again)
     for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)

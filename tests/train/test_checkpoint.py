@@ -11,12 +11,12 @@ from torch import nn
 
 from components.core.errors import DataError
 from components.train.trainer.optimizer import Optimiser
-from components.train.trainer.training_state import Checkpoints, collect, restore
+from components.train.trainer.training_state import StateFiles, collect_state, restore_state
 from components.train.training_config import OptimConfig
 
 
-def saved(folder: Path, steps: int = 3) -> Checkpoints:
-    states = Checkpoints(folder, keep=2)
+def saved(folder: Path, steps: int = 3) -> StateFiles:
+    states = StateFiles(folder, keep=2)
     for step in range(1, steps + 1):
         states.save(step, {"a": torch.full((4,), float(step))}, {"note": step})
     return states
@@ -31,7 +31,7 @@ def test_the_newest_comes_back_and_two_are_kept(tmp_path: Path) -> None:
 
 
 def test_nothing_saved_is_nothing(tmp_path: Path) -> None:
-    assert Checkpoints(tmp_path / "new").latest() is None
+    assert StateFiles(tmp_path / "new").latest() is None
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "gone", "record"])
@@ -67,18 +67,18 @@ def test_weights_without_a_record_do_not_count(tmp_path: Path) -> None:
 
 def test_collected_state_restores_weights_and_generator(tmp_path: Path) -> None:
     one, two = nn.Linear(3, 2), nn.Linear(3, 2)
-    tensors = collect({"model": one}, Optimiser(one, OptimConfig()))
-    Checkpoints(tmp_path).save(1, tensors, {})
+    tensors = collect_state({"model": one}, Optimiser(one, OptimConfig()))
+    StateFiles(tmp_path).save(1, tensors, {})
     drawn = torch.rand(3)
-    state = Checkpoints(tmp_path).latest()
+    state = StateFiles(tmp_path).latest()
     assert state is not None
-    restore(state.tensors, {"model": two}, Optimiser(two, OptimConfig()))
+    restore_state(state.tensors, {"model": two}, Optimiser(two, OptimConfig()))
     assert torch.equal(one.weight, two.weight)
     assert torch.equal(torch.rand(3), drawn)
 
 
 def test_another_shape_is_refused() -> None:
     one, two = nn.Linear(3, 2), nn.Linear(4, 2)
-    tensors = collect({"model": one}, Optimiser(one, OptimConfig()))
+    tensors = collect_state({"model": one}, Optimiser(one, OptimConfig()))
     with pytest.raises(DataError, match="another model: model/weight"):
-        restore(tensors, {"model": two}, Optimiser(two, OptimConfig()))
+        restore_state(tensors, {"model": two}, Optimiser(two, OptimConfig()))

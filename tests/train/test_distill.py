@@ -16,13 +16,13 @@ from components.core.store.artifact import Checkpoint, Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
-from components.train.data.packed_texts import Texts
+from components.train.data.packed_texts import PackedTexts
 from components.train.distill import DistillConfig, distill
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
-from components.train.trainer.training_state import Checkpoints
-from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
-from models.shape import Balance, DecoderShape, Experts, Mode
+from components.train.trainer.training_state import StateFiles
+from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
+from models.shape import Balance, DecoderShape, ExpertsShape, Mode
 from tests.train.conftest import NANO, VOCABULARY, sealed_model, sealed_tokens
 
 STUDENT = DecoderShape(**{**NANO.__dict__, "width": 16, "layers": 1})
@@ -33,7 +33,7 @@ def nano(**over: Any) -> DistillConfig:
     given = {
         "shape": STUDENT,
         "steps": 8,
-        "positions": 32,
+        "sequence_length": 32,
         "batch": 256,
         "precision": "float32",
         "optim": RATES,
@@ -66,8 +66,8 @@ def test_a_student_comes_near_its_teacher(store: Path, tokens: Tokens) -> None:
     learnt = PretrainConfig(
         shape=NANO,
         steps=40,
-        positions=32,
-        short_positions=16,
+        sequence_length=32,
+        short_sequence_length=16,
         batch=256,
         precision="float32",
         optim=RATES,
@@ -90,11 +90,16 @@ def test_a_student_comes_near_its_teacher(store: Path, tokens: Tokens) -> None:
 
 def test_without_the_teacher_s_weight_it_is_pretraining(store: Path, tokens: Tokens) -> None:
     common: dict[str, Any] = nano(weight=0.0).model_dump(
-        include={"steps", "positions", "batch", "precision"}
+        include={"steps", "sequence_length", "batch", "precision"}
     )
     kept = nano()
     config = PretrainConfig(
-        shape=STUDENT, short=0.0, short_positions=32, optim=RATES, schedule=kept.schedule, **common
+        shape=STUDENT,
+        short=0.0,
+        short_sequence_length=32,
+        optim=RATES,
+        schedule=kept.schedule,
+        **common,
     )
     plain = pretrain(config, tokens, Workdir.temporary(store))
     made = distill(nano(weight=0.0), sealed_model(store), tokens, Workdir.temporary(store))
@@ -109,15 +114,15 @@ def test_hidden_states_are_learnt_and_thrown_away(
     store: Path, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     projections: list[torch.Tensor] = []
-    whole = Checkpoints.save
+    whole = StateFiles.save
 
-    def noting(self: Checkpoints, step: int, tensors: Any, meta: Any) -> None:
+    def noting(self: StateFiles, step: int, tensors: Any, meta: Any) -> None:
         projections.extend(t.clone() for n, t in tensors.items() if n.startswith("model/proj"))
         whole(self, step, tensors, meta)
 
-    monkeypatch.setattr(Checkpoints, "save", noting)
+    monkeypatch.setattr(StateFiles, "save", noting)
     teacher = sealed_model(store)
-    safety = SafetyConfig(checkpoint_seconds=1e-6)
+    safety = TrainingSafetyConfig(checkpoint_seconds=1e-6)
     config = nano(steps=30, weight=1.0, hidden_layers=(0,), safety=safety)
     made = distill(config, teacher, tokens, Workdir.temporary(store))
     losses = pq.read_table(store / made.name / "curve.parquet")["loss"].to_pylist()
@@ -133,7 +138,9 @@ def test_a_student_of_experts_balances_them(balance: Balance, store: Path, token
     teacher = sealed_model(store)
     made = []
     for strength in (0.0, 0.1):
-        experts = Experts(count=4, hidden=16, balance=balance, coefficient=strength, speed=strength)
+        experts = ExpertsShape(
+            count=4, hidden=16, balance=balance, coefficient=strength, speed=strength
+        )
         mode: Mode = "research" if balance == "bias" else "exportable"
         shape = replace(STUDENT, experts=experts, mode=mode)
         made.append(distill(nano(shape=shape), teacher, tokens, Workdir.temporary(store)))
@@ -149,17 +156,17 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_unbroken_one(
         pass
 
     teacher = sealed_model(store)
-    config = nano(hidden_layers=(0,), safety=SafetyConfig(checkpoint_seconds=1e-6))
+    config = nano(hidden_layers=(0,), safety=TrainingSafetyConfig(checkpoint_seconds=1e-6))
     unbroken = distill(config, teacher, tokens, Workdir.temporary(store))
-    whole_batch, work = Texts.batch, Workdir.temporary(store)
+    whole_batch, work = PackedTexts.batch, Workdir.temporary(store)
 
-    def broken(self: Texts, step: int) -> Any:
+    def broken(self: PackedTexts, step: int) -> Any:
         if step == 5:
             raise Interrupted
         return whole_batch(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Texts, "batch", broken)
+        patch.setattr(PackedTexts, "batch", broken)
         with pytest.raises(Interrupted):
             distill(config, teacher, tokens, work)
     assert distill(config, teacher, tokens, work).digest == unbroken.digest
@@ -187,7 +194,7 @@ def test_vocabularies_and_contexts_that_differ_are_refused(store: Path, tokens: 
             "the tokens .*of 300, .* different tokenizers",
         ),
         (strange, sealed_model(store), tokens, f"vocabulary is 300, .* set it to {VOCABULARY}"),
-        (nano(), short, tokens, r"distill.positions \(32\) must be within .* teacher \(16\)"),
+        (nano(), short, tokens, r"distill.sequence_length \(32\) must be within .* teacher \(16\)"),
     ):
         work = Workdir.temporary(store)
         with pytest.raises(ConfigError, match=words) as refused:
@@ -200,8 +207,8 @@ def test_vocabularies_and_contexts_that_differ_are_refused(store: Path, tokens: 
     ("over", "words"),
     [
         ({"hidden_layers": (1,)}, "hidden_layers: 1 is no layer, shape.layers is 1"),
-        ({"positions": 128, "batch": 128}, "within shape.context"),
-        ({"batch": 100}, "multiple of positions"),
+        ({"sequence_length": 128, "batch": 128}, "within shape.context"),
+        ({"batch": 100}, "multiple of sequence_length"),
         ({"temperature": 0}, "greater than 0"),
         ({"weight": 1.1}, "less than or equal to 1"),
     ],

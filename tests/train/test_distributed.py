@@ -27,13 +27,13 @@ from components.text.decoder_files import load_model
 from components.train.distributed.parallel_config import ParallelConfig
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
-from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
-from models.shape import Balance, Experts
+from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
+from models.shape import Balance, ExpertsShape
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import run_child
 
 SHAPE = dataclasses.replace(NANO, kv_heads=2)
-EXPERTS = dataclasses.replace(SHAPE, experts=Experts(count=4, active=2, hidden=16))
+EXPERTS = dataclasses.replace(SHAPE, experts=ExpertsShape(count=4, active=2, hidden=16))
 MUON = OptimConfig(muon_lr=0.02, adam_lr=0.01, embedding_lr=0.01, muon_dtype="float32")
 
 
@@ -41,8 +41,8 @@ def nano(**over: object) -> PretrainConfig:
     given: dict[str, object] = {
         "shape": SHAPE,
         "steps": 6,
-        "positions": 32,
-        "short_positions": 16,
+        "sequence_length": 32,
+        "short_sequence_length": 16,
         "batch": 256,
         "micro_batch": 96,
         "precision": "float32",
@@ -106,7 +106,7 @@ def test_a_hard_clip_and_decay_are_those_of_the_whole(
 @pytest.mark.slow
 @pytest.mark.parametrize("balance", ["loss", "bias"])
 def test_experts_and_an_average_over_ranks(balance: Balance, tokens: Tokens, store: Path) -> None:
-    experts = Experts(count=4, active=2, hidden=16, shared=16, balance=balance)
+    experts = ExpertsShape(count=4, active=2, hidden=16, shared=16, balance=balance)
     shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     same_as_alone(tokens, store, ParallelConfig(data=2), shape=shape, ema=0.9)
 
@@ -121,7 +121,7 @@ def test_two_ranks_share_out_the_experts(tokens: Tokens, store: Path) -> None:
 def test_four_ranks_share_out_the_experts(
     expert: int, balance: Balance, tokens: Tokens, store: Path
 ) -> None:
-    experts = Experts(count=8, active=2, hidden=16, shared=16, balance=balance)
+    experts = ExpertsShape(count=8, active=2, hidden=16, shared=16, balance=balance)
     shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     same_as_alone(tokens, store, ParallelConfig(data=4, expert=expert), shape=shape, ema=0.9)
 
@@ -141,7 +141,9 @@ def test_minutes_become_the_same_steps_on_every_rank(tokens: Tokens, store: Path
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_and_it_goes_on(tokens: Tokens, store: Path) -> None:
     config = nano(
-        steps=60, parallel=ParallelConfig(data=2), safety=SafetyConfig(checkpoint_seconds=0.05)
+        steps=60,
+        parallel=ParallelConfig(data=2),
+        safety=TrainingSafetyConfig(checkpoint_seconds=0.05),
     )
     work = Workdir.temporary(store)
     states = work.scratch / "states"
@@ -199,11 +201,9 @@ def test_torchrun_trains_what_the_stage_then_seals(tokens: Tokens, store: Path) 
     with pytest.raises(ConfigError, match="torchrun"):
         pretrain(config, tokens, work)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    ranks = ["--nproc-per-node", "2", "-m", "components.train.distributed.launch_ranks"]
+    ranks = ["--nproc-per-node", "2", "-m", "components.train.pretrain_rank"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*torchrun, *ranks, str(work.scratch / "muster.json")], check=True, env=environment
-    )
+    subprocess.run([*torchrun, *ranks, str(work.scratch / "job.json")], check=True, env=environment)
     made = pretrain(config, tokens, Workdir(work.root, work.key, work.lineage))
     assert made.digest == pretrain(spawned, tokens, Workdir.temporary(store)).digest
 
@@ -212,7 +212,7 @@ def test_torchrun_trains_what_the_stage_then_seals(tokens: Tokens, store: Path) 
 def test_figures_of_many_ranks_are_tracked(tokens: Tokens, store: Path) -> None:
     tracker = MemoryTracker()
     work = Workdir.temporary(store)
-    work.progress.tracker = lambda: tracker
+    work.progress.open_tracker = lambda: tracker
     made = pretrain(nano(parallel=ParallelConfig(data=2)), tokens, work)
     losses = [value for _, value in tracker.metrics["loss"]]
     assert losses == curve(store / made.name)["loss"]
@@ -235,8 +235,8 @@ def test_torchrun_is_left_to_a_person(tokens: Tokens, store: Path) -> None:
     config = nano(parallel=ParallelConfig(data=2, launcher="torchrun"))
     with pytest.raises(ConfigError, match=r"start 2 ranks with `torchrun .* -m components") as said:
         pretrain(config, tokens, work)
-    assert str(work.scratch / "muster.json") in str(said.value)
-    assert json.loads((work.scratch / "muster.json").read_bytes())["config"]["steps"] == 6
+    assert str(work.scratch / "job.json") in str(said.value)
+    assert json.loads((work.scratch / "job.json").read_bytes())["config"]["steps"] == 6
 
 
 def test_ray_is_named_where_it_is_absent(tokens: Tokens, store: Path) -> None:
@@ -261,7 +261,7 @@ def test_ray_trains_as_spawned_ranks_do(tokens: Tokens, store: Path) -> None:
     [
         ({"parallel": {"tensor": 4}}, r"tensor \(4\) must divide shape.heads \(2\)"),
         ({"parallel": {"data": 3}}, r"data \(3\) must divide the 8 blocks of a step"),
-        ({"parallel": {"context": 3}}, r"context \(3\) must divide positions and short_positions"),
+        ({"parallel": {"context": 3}}, r"context \(3\) must divide sequence_length and"),
         ({"parallel": {"expert": 2}}, r"expert \(2\) is for a shape with experts"),
         (
             {"shape": EXPERTS, "parallel": {"data": 8, "expert": 8}},
@@ -273,7 +273,7 @@ def test_ray_trains_as_spawned_ranks_do(tokens: Tokens, store: Path) -> None:
         ),
         (
             {
-                "shape": dataclasses.replace(EXPERTS, experts=Experts(count=4, hidden=15)),
+                "shape": dataclasses.replace(EXPERTS, experts=ExpertsShape(count=4, hidden=15)),
                 "parallel": {"data": 4, "expert": 2},
             },
             r"parallel.data / parallel.expert \(2\) must divide shape.experts.hidden \(15\)",
@@ -283,7 +283,10 @@ def test_ray_trains_as_spawned_ranks_do(tokens: Tokens, store: Path) -> None:
             r"tensor \(2\) must divide shape.kv_heads \(1\)",
         ),
         (
-            {"shape": dataclasses.replace(SHAPE, experts=Experts()), "parallel": {"tensor": 2}},
+            {
+                "shape": dataclasses.replace(SHAPE, experts=ExpertsShape()),
+                "parallel": {"tensor": 2},
+            },
             "tensor is not built for a shape with experts: use parallel.data",
         ),
         (
@@ -298,5 +301,5 @@ def test_ranks_that_do_not_divide_are_refused(over: dict[str, object], words: st
 
 
 def test_how_work_is_split_is_no_part_of_the_key() -> None:
-    assert nano(parallel={"data": 2}).identity() == nano().identity()
-    assert nano(seed=1).identity() != nano().identity()
+    assert nano(parallel={"data": 2}).key_fields() == nano().key_fields()
+    assert nano(seed=1).key_fields() != nano().key_fields()

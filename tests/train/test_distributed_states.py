@@ -20,47 +20,47 @@ from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.train.distributed.launch_ranks import train_on_ranks
 from components.train.distributed.parallel_config import ParallelConfig
-from components.train.distributed.process_group import Company, join
+from components.train.distributed.process_group import ProcessGroups, join_ranks
 from components.train.distributed.sharded_states import ShardedStates
-from components.train.distributed.single_process import ALONE
+from components.train.distributed.single_process import SINGLE_PROCESS
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig, PretrainInputs
 from components.train.pretrain_rank import pretrain_on_rank
-from components.train.trainer.training_state import Checkpoints, collect, restore
-from components.train.training_config import SafetyConfig
+from components.train.trainer.training_state import StateFiles, collect_state, restore_state
+from components.train.training_config import TrainingSafetyConfig
 from models.decoder import Decoder
-from models.shape import Experts
+from models.shape import ExpertsShape
 from tests.train.test_distributed import EXPERTS, MUON, SHAPE, curve, nano
 
-EVERY_STEP = SafetyConfig(checkpoint_seconds=1e-6, keep=100)
+EVERY_STEP = TrainingSafetyConfig(checkpoint_seconds=1e-6, keep=100)
 
 
 @pytest.fixture
-def company() -> Iterator[Company]:
+def company() -> Iterator[ProcessGroups]:
     """Ranks that are one, in this process."""
-    yield join(ParallelConfig(), torch.device("cpu"), rank=0, store=dist.HashStore())
+    yield join_ranks(ParallelConfig(), torch.device("cpu"), rank=0, store=dist.HashStore())
     dist.destroy_process_group()
 
 
-def trained_a_little(company: Company) -> tuple[nn.ModuleDict, dict[str, torch.Tensor]]:
+def trained_a_little(company: ProcessGroups) -> tuple[nn.ModuleDict, dict[str, torch.Tensor]]:
     """A sharded model after one step, and its state."""
     torch.manual_seed(0)
-    modules = nn.ModuleDict({"decoder": company.shard(Decoder(SHAPE))})
-    optimiser = company.optimiser(modules, MUON)
+    modules = nn.ModuleDict({"decoder": company.shard_model(Decoder(SHAPE))})
+    optimiser = company.make_optimiser(modules, MUON)
     decoder = modules["decoder"]
     assert isinstance(decoder, Decoder)
     ids = torch.arange(16).view(2, 8)
     decoder.loss(decoder.hidden(ids), ids, torch.full((2, 8), 1 / 16)).backward()
     optimiser.clip()
     optimiser.step(1.0)
-    return modules, collect({"model": modules}, optimiser)
+    return modules, collect_state({"model": modules}, optimiser)
 
 
 def test_a_state_of_many_is_whole_or_absent(
-    company: Company, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    company: ProcessGroups, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     modules, tensors = trained_a_little(company)
-    states = company.states(tmp_path, 2, modules)
+    states = company.open_states(tmp_path, 2, modules)
     assert isinstance(states, ShardedStates)
     assert states.latest() is None
     whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
@@ -71,7 +71,7 @@ def test_a_state_of_many_is_whole_or_absent(
             parameter.zero_()
     states.save(5, {"model/x": torch.ones(2)}, {})
     states.finish()
-    alone = Checkpoints(tmp_path, 2)
+    alone = StateFiles(tmp_path, 2)
     (next((tmp_path / "state-00000005").glob("*"))).write_bytes(b"torn")
     (tmp_path / "state-00000009.part").mkdir()
     with caplog.at_level(logging.WARNING):
@@ -85,19 +85,19 @@ def test_a_state_of_many_is_whole_or_absent(
     again = states.latest()
     assert again is not None
     assert again.step == 3
-    optimiser = company.optimiser(modules, MUON)
-    restore(again.tensors, {"model": modules}, optimiser)
-    for name, tensor in collect({"model": modules}, optimiser).items():
+    optimiser = company.make_optimiser(modules, MUON)
+    restore_state(again.tensors, {"model": modules}, optimiser)
+    for name, tensor in collect_state({"model": modules}, optimiser).items():
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         assert torch.equal(full, before[name]), name
 
 
-def test_a_state_of_one_is_cut_and_old_ones_go(company: Company, tmp_path: Path) -> None:
+def test_a_state_of_one_is_cut_and_old_ones_go(company: ProcessGroups, tmp_path: Path) -> None:
     modules, tensors = trained_a_little(company)
     whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
-    alone = Checkpoints(tmp_path, 2)
+    alone = StateFiles(tmp_path, 2)
     alone.save(1, whole, {})
-    states = company.states(tmp_path, 2, modules)
+    states = company.open_states(tmp_path, 2, modules)
     saved = states.latest()
     assert saved is not None
     name = "model/decoder.layers.0.mlp.up_proj.weight"
@@ -114,9 +114,9 @@ def test_a_state_of_one_is_cut_and_old_ones_go(company: Company, tmp_path: Path)
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
-def test_a_disk_that_fails_is_one_line(company: Company, tmp_path: Path) -> None:
+def test_a_disk_that_fails_is_one_line(company: ProcessGroups, tmp_path: Path) -> None:
     modules, tensors = trained_a_little(company)
-    states = company.states(tmp_path / "states", 2, modules)
+    states = company.open_states(tmp_path / "states", 2, modules)
     states.save(1, tensors, {})
     states.finish()
     (tmp_path / "states" / "state-00000002.json.tmp").mkdir()  # nothing can be written there
@@ -124,17 +124,17 @@ def test_a_disk_that_fails_is_one_line(company: Company, tmp_path: Path) -> None
     with pytest.raises(MillError, match="a state could not be written to") as said:
         states.finish()
     assert "\n" not in str(said.value)
-    latest = Checkpoints(tmp_path / "states").latest()
+    latest = StateFiles(tmp_path / "states").latest()
     assert latest is not None
     assert latest.step == 1
 
 
-def test_biases_of_experts_are_moved_whole(company: Company) -> None:
-    experts = Experts(count=4, active=1, hidden=16, balance="bias")
+def test_biases_of_experts_are_moved_whole(company: ProcessGroups) -> None:
+    experts = ExpertsShape(count=4, active=1, hidden=16, balance="bias")
     shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     ids = torch.arange(16).view(2, 8)
     moved = []
-    for shard in (lambda model: model, company.shard):
+    for shard in (lambda model: model, company.shard_model):
         torch.manual_seed(0)
         decoder = shard(Decoder(shape))
         decoder.loss(decoder.hidden(ids), ids, torch.full((2, 8), 1 / 16)).backward()
@@ -151,11 +151,11 @@ def interrupted(
     """A training as it was after ``at`` steps, and the losses that it went on to."""
     work = Workdir.temporary(store)
     if config.parallel.ranks > 1:
-        train_on_ranks(config, PretrainInputs(tokens=tokens), work)
+        train_on_ranks(pretrain_on_rank, config, PretrainInputs(tokens=tokens), work)
         losses = curve(work.folder)["loss"]
         (work.scratch / "trained.json").unlink()
     else:
-        pretrain_on_rank(config, PretrainInputs(tokens=tokens), work, ALONE)
+        pretrain_on_rank(config, PretrainInputs(tokens=tokens), work, SINGLE_PROCESS)
         losses = curve(work.folder)["loss"]
     for path in (work.scratch / "states").glob("state-*.json"):
         if int(path.stem[6:]) > at:

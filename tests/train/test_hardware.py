@@ -11,12 +11,12 @@ import torch
 from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.train.budget.peak_flops import measured_peak
-from components.train.device import device_of
+from components.train.budget.peak_flops import measure_peak_flops
+from components.train.device import resolve_device
 from components.train.pretrain import pretrain
 from components.train.trainer.float8 import Float8Linear, check_float8, use_float8
-from components.train.trainer.layer_compile import compile_if_quicker, compile_layers, eager_layers
-from components.train.trainer.oom_probe import is_out_of_memory, largest_that_fits
+from components.train.trainer.layer_compile import compile_if_quicker, compile_layers, undo_compile
+from components.train.trainer.oom_probe import find_fitting_size, is_out_of_memory
 from models.decoder import Decoder
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import losses, nano
@@ -26,7 +26,7 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 @without_gpu
 def test_a_missing_gpu_is_refused_before_anything_is_trained(tokens: Tokens, store: Path) -> None:
-    assert device_of("auto") == device_of("cpu") == torch.device("cpu")
+    assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
     work = Workdir.temporary(store)
     with pytest.raises(
         ConfigError, match=r"GPU \(cuda\) is asked for, but .* set it to auto or cpu"
@@ -82,7 +82,7 @@ def test_compiling_is_kept_only_where_it_is_quicker() -> None:
     slow.update(compiled=0.0, eager=0.02)
     assert compile_if_quicker(model.layers, step, backend="eager")
     assert torch.allclose(model(ids), before, atol=1e-6)
-    eager_layers(model.layers)
+    undo_compile(model.layers)
     assert model.layers[0]._compiled_call_impl is None
 
 
@@ -126,10 +126,10 @@ def test_halving_finds_what_fits() -> None:
         if tokens > 300:
             torch.empty(1 << 60)
 
-    assert largest_that_fits(step, 4096, 64) == 256
-    assert largest_that_fits(step, 4096, 512) is None
+    assert find_fitting_size(step, 4096, 64) == 256
+    assert find_fitting_size(step, 4096, 512) is None
     with pytest.raises(RuntimeError, match="shapes"):
-        largest_that_fits(lambda tokens: torch.ones(2, 3) @ torch.ones(2, 3), 64, 8)
+        find_fitting_size(lambda tokens: torch.ones(2, 3) @ torch.ones(2, 3), 64, 8)
 
 
 def test_a_step_that_does_not_fit_says_which_would(
@@ -156,7 +156,7 @@ def test_a_step_that_does_not_fit_says_which_would(
 
 def test_the_machine_s_rate_is_measured_once_and_no_generator_is_touched(tmp_path: Path) -> None:
     state = torch.get_rng_state()
-    peak = measured_peak(tmp_path, torch.float32, torch.device("cpu"))
+    peak = measure_peak_flops(tmp_path, torch.float32, torch.device("cpu"))
     assert 1e8 < peak < 1e14
-    assert measured_peak(tmp_path, torch.float32, torch.device("cpu")) == peak
+    assert measure_peak_flops(tmp_path, torch.float32, torch.device("cpu")) == peak
     assert torch.equal(torch.get_rng_state(), state)

@@ -16,7 +16,7 @@ from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
-from components.train.training_config import SafetyConfig
+from components.train.training_config import TrainingSafetyConfig
 from tests.train.conftest import NANO
 from tests.train.test_pretrain import nano
 
@@ -70,7 +70,7 @@ print(json.dumps({"digests": digests, "kills": done}))
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(tokens: Tokens, store: Path) -> None:
-    careful = SafetyConfig(
+    careful = TrainingSafetyConfig(
         checkpoint_seconds=0.03, spike=3, spike_window=16, spike_span=2, spikes=500
     )
     config = nano(steps=60, packing="best-fit", ema=0.9, safety=careful)
@@ -90,7 +90,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(tokens: Tokens, st
 def test_a_harmed_newest_state_is_passed_over_and_the_end_is_the_same(
     tokens: Tokens, store: Path, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = nano(steps=8, safety=SafetyConfig(checkpoint_seconds=1e-6))
+    config = nano(steps=8, safety=TrainingSafetyConfig(checkpoint_seconds=1e-6))
     unbroken = pretrain(config, tokens, Workdir.temporary(store))
     work = Workdir.temporary(store)
     stop_before(monkeypatch, 6)
@@ -117,21 +117,21 @@ def test_a_harmed_newest_state_is_passed_over_and_the_end_is_the_same(
 def stop_before(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     from components.train.trainer import training_loop
 
-    one_step, seen = training_loop.one_step, [0]
+    run_step, seen = training_loop.run_step, [0]
 
     def counted(*given: object) -> tuple[float, float, float]:
         if seen[0] == step:
             raise KeyboardInterrupt
         seen[0] += 1
-        return one_step(*given)  # type: ignore[arg-type]
+        return run_step(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training_loop, "one_step", counted)
+    monkeypatch.setattr(training_loop, "run_step", counted)
 
 
 def test_another_model_s_state_is_refused_in_one_line(
     tokens: Tokens, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config: PretrainConfig = nano(steps=4, safety=SafetyConfig(checkpoint_seconds=1e-6))
+    config: PretrainConfig = nano(steps=4, safety=TrainingSafetyConfig(checkpoint_seconds=1e-6))
     work = Workdir.temporary(store)
     stop_before(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):

@@ -12,16 +12,15 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.artifact import Tokenizer, Tokens
 from components.core.store.workdir import Workdir
-from components.core.tracking import (
+from components.core.tracking import MemoryTracker, Tracker
+from components.core.training_speed import TrainingSpeed
+from components.publish.registry.mlflow_client import connect_mlflow
+from components.publish.registry.training_runs import (
     STAGE_TAG,
     TRAININGS,
-    Forgiving,
-    MemoryTracker,
-    Tracker,
-    connect,
-    training_tracker,
+    FaultTolerantTracker,
+    open_training_tracker,
 )
-from components.core.training_speed import TrainingSpeed
 from components.text.decoder_files import load_model, same_weights
 from components.train.pretrain import pretrain
 from components.train.trainer import training_monitor
@@ -32,14 +31,14 @@ from tests.train.test_pretrain import losses, nano
 
 def followed(work: Workdir) -> MemoryTracker:
     tracker = MemoryTracker()
-    work.progress.tracker = lambda: tracker
+    work.progress.open_tracker = lambda: tracker
     return tracker
 
 
 def test_figures_and_samples_change_nothing_in_the_training(
     tokens: Tokens, tokenizer: Tokenizer, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_monitor, "NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(training_monitor, "RATE_SECONDS", 0.0)
     silent = pretrain(nano(steps=9), tokens, Workdir.temporary(store))
     work = Workdir.temporary(store)
     tracker = followed(work)
@@ -55,7 +54,7 @@ def test_figures_and_samples_change_nothing_in_the_training(
     assert bits[3] / found[3] == pytest.approx(bits[5] / found[5])
     assert 0 < tracker.metrics["utilisation"][-1][1] < 1
     assert tracker.metrics["memory_mb"][-1][1] > 50
-    assert len(tracker.texts) == training_monitor.SAMPLES
+    assert len(tracker.texts) == training_monitor.SAMPLE_TIMES
     assert all("[1]\n" in text and "[3]\n" in text for text in tracker.texts.values())
     assert tracker.ended == "FINISHED"
     line = r"loss \d\.\d+ · \d\.\d+ bits/byte · [\d,]+ tokens/s · MFU \d+ % · \d+\.\d GB"
@@ -66,11 +65,11 @@ def test_samples_are_of_the_weights_alone(
     tokens: Tokens, tokenizer: Tokenizer, store: Path
 ) -> None:
     from components.text.chat.chat_template import open_tokenizer
-    from components.train.trainer.text_samples import Sampler
+    from components.train.trainer.text_samples import TextSampler
 
     made = pretrain(nano(steps=2), tokens, Workdir.temporary(store))
     model = load_model(store / made.name)
-    sampler = Sampler(model, open_tokenizer(store / tokenizer.name), 0)
+    sampler = TextSampler(model, open_tokenizer(store / tokenizer.name), 0)
     state = torch.get_rng_state()
     first = sampler()
     torch.rand(3)
@@ -110,7 +109,7 @@ def test_a_tracker_that_fails_ends_the_record_and_not_the_training(
     tokens: Tokens, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Full(MemoryTracker):
-        def metric(self, name: str, value: float, step: int = 0) -> None:
+        def log_metric(self, name: str, value: float, step: int = 0) -> None:
             raise OSError("no space left")
 
     def never() -> Tracker:
@@ -118,7 +117,7 @@ def test_a_tracker_that_fails_ends_the_record_and_not_the_training(
 
     for opened in (Full, never):
         work = Workdir.temporary(store)
-        work.progress.tracker = lambda opened=opened: Forgiving(opened)  # type: ignore[misc]
+        work.progress.open_tracker = lambda opened=opened: FaultTolerantTracker(opened)  # type: ignore[misc]
         assert pretrain(nano(steps=2), tokens, work).stats["steps"] == 2
 
 
@@ -129,9 +128,9 @@ def test_a_training_lies_in_mlflow_and_a_later_try_goes_on_there(
     settings = Settings(home=tmp_path / "home", reference_data=tmp_path)
     for _ in range(2):
         work = Workdir.temporary(store)
-        work.progress.tracker = lambda: training_tracker(settings, "pretrain", "ab" * 32)
+        work.progress.open_tracker = lambda: open_training_tracker(settings, "pretrain", "ab" * 32)
         pretrain(nano(steps=9), tokens, work, tokenizer=tokenizer)
-    client = connect(settings)
+    client = connect_mlflow(settings)
     place = client.get_experiment_by_name(TRAININGS).experiment_id
     runs = client.search_runs([place])
     assert len(runs) == 1
@@ -139,7 +138,9 @@ def test_a_training_lies_in_mlflow_and_a_later_try_goes_on_there(
     assert runs[0].info.status == "FINISHED"
     history = client.get_metric_history(runs[0].info.run_id, "loss")
     assert sorted(point.step for point in history) == sorted([*range(9)] * 2)
-    assert len(client.list_artifacts(runs[0].info.run_id, "samples")) == training_monitor.SAMPLES
+    assert (
+        len(client.list_artifacts(runs[0].info.run_id, "samples")) == training_monitor.SAMPLE_TIMES
+    )
 
 
 def test_a_training_tells_how_quick_it_was(tokens: Tokens, store: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_training_tells_how_quick_it_was(tokens: Tokens, store: Path) -> None:
 
     def trained(steps: int) -> None:
         work = Workdir.temporary(store)
-        work.progress.achieved = told.append
+        work.progress.on_training_speed = told.append
         pretrain(nano(steps=steps), tokens, work)
 
     trained(LEAST_TIMED_STEPS - 1)

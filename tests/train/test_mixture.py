@@ -11,23 +11,23 @@ from components.core.errors import ConfigError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.token_arrays import open_split
-from components.train.data.corpus_mixture import Mixture
-from components.train.data.data_order import Stream
+from components.train.data.corpus_mixture import CorpusMixture
+from components.train.data.data_order import TokenStream
 from components.train.pretrain import pretrain
 from tests.train.conftest import sealed_tokens
 from tests.train.test_pretrain import nano
 
 
-def mixture(store: Path, weights: dict[str, float], positions: int = 16) -> Mixture:
+def mixture(store: Path, weights: dict[str, float], positions: int = 16) -> CorpusMixture:
     splits = {
         name: open_split(store / sealed_tokens(store, 20 + 5 * index).name, "train")
         for index, name in enumerate(weights)
     }
     sources = {
-        name: Stream(split, positions=positions, seed=0, digest=f"{index}" * 64)
+        name: TokenStream(split, sequence_length=positions, seed=0, digest=f"{index}" * 64)
         for index, (name, split) in enumerate(splits.items())
     }
-    return Mixture(sources, weights)
+    return CorpusMixture(sources, weights)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_weights_hold_after_any_number_of_blocks(
     total = sum(weights.values())
     counts = dict.fromkeys(mixed.names, 0)
     for number in range(2000):
-        source, inner = mixed.place(number)
+        source, inner = mixed.locate_block(number)
         name = mixed.names[source]
         assert inner == counts[name]  # each corpus in its own order, nothing left out
         counts[name] += 1
@@ -53,9 +53,9 @@ def test_the_weights_hold_after_any_number_of_blocks(
 
 def test_a_block_is_that_of_its_corpus(store: Path) -> None:
     mixed = mixture(store, {"a": 0.5, "b": 0.5})
-    source, inner = mixed.place(33)
-    wanted = mixed._sources[source].row(inner)
-    assert np.array_equal(mixed.row(33).inputs, wanted.inputs)
+    source, inner = mixed.locate_block(33)
+    wanted = mixed._sources[source].read_block(inner)
+    assert np.array_equal(mixed.read_block(33).inputs, wanted.inputs)
 
 
 def test_weights_of_other_corpora_are_refused(store: Path, tokens: Tokens) -> None:

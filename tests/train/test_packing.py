@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from components.text.token_arrays import TokenSplit, open_split
-from components.train.data.best_fit_packing import BestFit, best_fit
-from components.train.data.data_order import Order, Stream
-from components.train.data.micro_batch import micro_batches
+from components.train.data.best_fit_packing import BestFitPacking, assign_blocks
+from components.train.data.data_order import BatchOrder, TokenStream
+from components.train.data.micro_batch import split_micro_batches
 from models.decoder import Decoder
 from tests.train.conftest import NANO, sealed_tokens
 
@@ -21,8 +21,8 @@ def split(store: Path) -> TokenSplit:
     return open_split(store / sealed_tokens(store, 80).name, "train")
 
 
-def packed(split: TokenSplit, positions: int = 64) -> BestFit:
-    return BestFit(split, positions=positions, seed=0, digest="ab" * 32)
+def packed(split: TokenSplit, positions: int = 64) -> BestFitPacking:
+    return BestFitPacking(split, sequence_length=positions, seed=0, digest="ab" * 32)
 
 
 def slow_best_fit(lengths: list[int], size: int) -> list[int]:
@@ -45,7 +45,7 @@ def test_each_piece_goes_into_the_fullest_block_that_takes_it() -> None:
     draw = np.random.default_rng(0)
     for _ in range(50):
         lengths = -np.sort(-draw.integers(1, 33, draw.integers(1, 60)))
-        found = best_fit(lengths, 32)
+        found = assign_blocks(lengths, 32)
         left, slowly = {}, slow_best_fit(lengths.tolist(), 32)
         for blocks in (found.tolist(), slowly):
             sizes = np.bincount(blocks, weights=lengths)
@@ -57,7 +57,10 @@ def test_each_piece_goes_into_the_fullest_block_that_takes_it() -> None:
 def test_an_epoch_holds_every_token_exactly_once(split: TokenSplit) -> None:
     source = packed(split)
     for epoch in range(2):
-        rows = [source.row(epoch * source.per_epoch + n) for n in range(source.per_epoch)]
+        rows = [
+            source.read_block(epoch * source.blocks_per_epoch + n)
+            for n in range(source.blocks_per_epoch)
+        ]
         seen = np.concatenate(
             [r.targets[slice(None) if r.real is None else r.real] for r in rows], None
         )
@@ -69,23 +72,23 @@ def test_an_epoch_holds_every_token_exactly_once(split: TokenSplit) -> None:
 def test_few_documents_are_cut_and_little_is_empty(split: TokenSplit) -> None:
     """A document is cut only where it is longer than a block; the stream cuts at every block."""
     source = packed(split, 128)
-    rows = [source.row(number) for number in range(source.per_epoch)]
+    rows = [source.read_block(number) for number in range(source.blocks_per_epoch)]
     begun = sum(int((row.inputs[0][row.documents[0] > 0] == split.eos).sum()) for row in rows)
     pieces = sum(int(row.documents.max()) for row in rows)
     assert pieces == begun == len(split.documents) - 1
     short = packed(split, 32)
-    room = 32 * short.per_epoch
+    room = 32 * short.blocks_per_epoch
     assert len(split.tokens) <= room < 1.02 * len(split.tokens)
-    stream = Stream(split, positions=128, seed=0, digest="ab" * 32)
-    cut = [stream.row(number) for number in range(stream.per_epoch)]
+    stream = TokenStream(split, sequence_length=128, seed=0, digest="ab" * 32)
+    cut = [stream.read_block(number) for number in range(stream.blocks_per_epoch)]
     assert sum(row.inputs[0][0] != split.eos for row in cut) > 0.8 * len(cut)
 
 
 def test_a_long_document_goes_on_from_the_token_before(split: TokenSplit) -> None:
     source = packed(split, 16)
     text, begun = split.tokens.tolist(), 0
-    for number in range(source.per_epoch):
-        row = source.row(number)
+    for number in range(source.blocks_per_epoch):
+        row = source.read_block(number)
         inputs, targets = row.inputs[0], row.targets[0]
         for document in range(1, int(row.documents.max()) + 1):
             at = np.flatnonzero(row.documents[0] == document)
@@ -98,25 +101,25 @@ def test_a_long_document_goes_on_from_the_token_before(split: TokenSplit) -> Non
 
 def test_epochs_differ_and_a_row_is_pure(split: TokenSplit) -> None:
     one, two = packed(split), packed(split)
-    for number in (0, one.per_epoch, 3):
-        one.row(number)
-    assert np.array_equal(one.row(5).inputs, two.row(5).inputs)
-    first = np.concatenate([one.row(n).inputs for n in range(4)])
-    second = np.concatenate([one.row(one.per_epoch + n).inputs for n in range(4)])
+    for number in (0, one.blocks_per_epoch, 3):
+        one.read_block(number)
+    assert np.array_equal(one.read_block(5).inputs, two.read_block(5).inputs)
+    first = np.concatenate([one.read_block(n).inputs for n in range(4)])
+    second = np.concatenate([one.read_block(one.blocks_per_epoch + n).inputs for n in range(4)])
     assert not np.array_equal(first, second)
 
 
-@pytest.mark.parametrize("kind", [Stream, BestFit])
+@pytest.mark.parametrize("kind", [TokenStream, BestFitPacking])
 def test_documents_of_a_block_do_not_see_each_other(
-    split: TokenSplit, kind: type[Stream] | type[BestFit]
+    split: TokenSplit, kind: type[TokenStream] | type[BestFitPacking]
 ) -> None:
     """Each document's hidden states are those that it has alone, at positions from 0 on."""
     torch.manual_seed(0)
     model = Decoder(NANO).eval()
-    blocks = Order(kind(split, positions=64, seed=0, digest="ab" * 32), 4).batch(0)
+    blocks = BatchOrder(kind(split, sequence_length=64, seed=0, digest="ab" * 32), 4).batch(0)
     seen = 0
     with torch.no_grad():
-        for micro in micro_batches(blocks, 128):
+        for micro in split_micro_batches(blocks, 128):
             hidden = model.hidden(micro.inputs, mask=micro.mask)
             for row, ids in enumerate(micro.inputs):
                 numbers = blocks.documents[seen]

@@ -21,11 +21,11 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import load_model
-from components.train.budget.step_plan import Course, write_course
+from components.train.budget.step_plan import StepPlan, write_step_plan
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
-from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
-from models.shape import DecoderShape, Experts
+from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
+from models.shape import DecoderShape, ExpertsShape
 from tests.train.conftest import NANO, VOCABULARY, sealed_tokens
 
 GOLDEN = [5.5581, 4.2111, 3.2594, 2.7564, 2.5612]
@@ -36,8 +36,8 @@ def nano(**over: object) -> PretrainConfig:
     given: dict[str, object] = {
         "shape": NANO,
         "steps": 20,
-        "positions": 32,
-        "short_positions": 16,
+        "sequence_length": 32,
+        "short_sequence_length": 16,
         "batch": 256,
         "micro_batch": 128,
         "precision": "float32",
@@ -78,7 +78,7 @@ def test_layers_computed_again_change_nothing(
         "models.decoder.checkpoint",
         lambda *given, **how: passes.append(1) or checkpoint(*given, **how),  # type: ignore[func-returns-value]
     )
-    again = pretrain(nano(steps=4, recompute=True), tokens, Workdir.temporary(store))
+    again = pretrain(nano(steps=4, activation_checkpointing=True), tokens, Workdir.temporary(store))
     assert len(passes) >= 4 * NANO.layers
     assert again.digest == plain.digest
 
@@ -98,7 +98,7 @@ def test_minutes_become_steps_without_touching_the_run(tokens: Tokens, store: Pa
 
 def test_a_resume_keeps_the_journalled_budget(tokens: Tokens, store: Path) -> None:
     work = Workdir.temporary(store)
-    write_course(work.scratch, Course.of(3), phases=[[1.0, 60.0]], probe_seconds=0.0)
+    write_step_plan(work.scratch, StepPlan.of_steps(3), phases=[[1.0, 60.0]], probe_seconds=0.0)
     assert pretrain(nano(steps=None), tokens, work).stats["steps"] == 3
 
 
@@ -131,7 +131,7 @@ def run_child(
 
 
 def test_kill_9_then_the_same_call_gives_the_same_bytes(tokens: Tokens, store: Path) -> None:
-    config = nano(steps=150, safety=SafetyConfig(checkpoint_seconds=0.1))
+    config = nano(steps=150, safety=TrainingSafetyConfig(checkpoint_seconds=0.1))
     child = run_child(store, "killed", tokens, config)
     folder = store / "partial" / "killed" / "scratch" / "states"
     deadline = time.monotonic() + 60
@@ -166,9 +166,12 @@ def test_another_vocabulary_is_refused_in_one_line(tokens: Tokens, store: Path) 
 @pytest.mark.parametrize(
     ("over", "words"),
     [
-        ({"short_positions": 24}, "must divide positions"),
-        ({"batch": 100}, "multiple of positions"),
-        ({"positions": 128, "batch": 1024, "short_positions": 64}, "within shape.context"),
+        ({"short_sequence_length": 24}, "must divide sequence_length"),
+        ({"batch": 100}, "multiple of sequence_length"),
+        (
+            {"sequence_length": 128, "batch": 1024, "short_sequence_length": 64},
+            "within shape.context",
+        ),
         ({"shape": {**NANO.__dict__, "heads": 3, "kv_heads": 2}}, "multiple of kv_heads"),
         ({"minutes": 0}, "greater than 0"),
     ],
@@ -186,7 +189,7 @@ def test_the_config_survives_json() -> None:
 def test_routers_without_a_balance_loss_are_balanced_by_their_biases(
     store: Path, tokens: Tokens
 ) -> None:
-    experts = Experts(count=4, active=1, hidden=16, balance="bias", speed=0.25)
+    experts = ExpertsShape(count=4, active=1, hidden=16, balance="bias", speed=0.25)
     shape = dataclasses.replace(NANO, experts=experts, mode="research")
     made = pretrain(nano(shape=shape, steps=3), tokens, Workdir.temporary(store))
     biases = [

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from components.core.errors import DataError, MillError
 from components.core.store.workdir import Workdir
-from components.train.budget.step_plan import Course
-from components.train.trainer.loss_spikes import SPARE, Setbacks, spike_bound
-from components.train.trainer.training_loop import Job, train
-from components.train.training_config import OptimConfig, SafetyConfig, ScheduleConfig
-from tests.train.test_loop import Micro, fresh, rows, some_model
+from components.train.budget.step_plan import StepPlan
+from components.train.trainer.loss_spikes import SPARE_WINDOWS, Setbacks, spike_bound
+from components.train.trainer.training_job import TrainingJob
+from components.train.trainer.training_loop import run_training
+from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
+from tests.train.test_loop import MicroBatch, fresh, rows, some_model
 
-CAREFUL = SafetyConfig(checkpoint_seconds=1e-6, keep=8, spike=10, spike_window=16, spike_span=3)
+CAREFUL = TrainingSafetyConfig(
+    checkpoint_seconds=1e-6, keep=8, spike=10, spike_window=16, spike_span=3
+)
 STEPS, SPIKE = 24, 20
 
 
@@ -36,10 +39,10 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
     house.propagate = before
 
 
-def spiking(*at: int) -> Callable[[int], list[Micro]]:
+def spiking(*at: int) -> Callable[[int], list[MicroBatch]]:
     """Windows of noise that no model learns; those ``at`` are far from all others."""
 
-    def batch(step: int) -> list[Micro]:
+    def batch(step: int) -> list[MicroBatch]:
         x, y = rows(step, 64)
         return [
             (
@@ -54,29 +57,29 @@ def spiking(*at: int) -> Callable[[int], list[Micro]]:
 
 
 def job(
-    batch: Callable[[int], list[Micro]], safety: SafetyConfig = CAREFUL, **over: object
-) -> tuple[Job[Micro], torch.nn.Module]:
+    batch: Callable[[int], list[MicroBatch]], safety: TrainingSafetyConfig = CAREFUL, **over: object
+) -> tuple[TrainingJob[MicroBatch], torch.nn.Module]:
     model = some_model()
 
-    def loss(micro: Micro, targets: float) -> Tensor:
+    def loss(micro: MicroBatch, targets: float) -> Tensor:
         return (model(micro[0]) - micro[1]).square().sum() / targets
 
     given = {
         "modules": {"model": model},
         "batch": batch,
-        "weight": lambda micro: len(micro[0]),
+        "count_targets": lambda micro: len(micro[0]),
         "loss": loss,
-        "course": Course.of(STEPS),
+        "plan": StepPlan.of_steps(STEPS),
         "optim": OptimConfig(kind="adamw", adam_lr=0.01),
         "schedule": ScheduleConfig(),
         "safety": safety,
         **over,
     }
-    return Job(**given), model  # type: ignore[arg-type]
+    return TrainingJob(**given), model  # type: ignore[arg-type]
 
 
 def test_the_bound_follows_median_and_deviation() -> None:
-    config = SafetyConfig(spike=4, spike_window=16)
+    config = TrainingSafetyConfig(spike=4, spike_window=16)
     draw = np.random.default_rng(0)
     losses = (3.0 + 0.1 * draw.standard_normal(400)).tolist()
     assert spike_bound(losses[:15], config) == float("inf")
@@ -84,7 +87,7 @@ def test_the_bound_follows_median_and_deviation() -> None:
     assert np.mean(bounds) == pytest.approx(3.4, abs=0.1)
     # One outlier moves neither, as it would a mean and a standard deviation.
     assert spike_bound([*losses[-16:-1], 50.0], config) < 3.8
-    assert spike_bound(losses, SafetyConfig()) == float("inf")
+    assert spike_bound(losses, TrainingSafetyConfig()) == float("inf")
     assert spike_bound([2.0] * 16, config) == pytest.approx(2.08)
 
 
@@ -93,35 +96,39 @@ def test_a_spike_is_undone_and_its_windows_are_left_out(
 ) -> None:
     asked: list[int] = []
 
-    def batch(step: int) -> list[Micro]:
+    def batch(step: int) -> list[MicroBatch]:
         asked.append(step)
         return spiking(SPIKE)(step)
 
     given, model = job(batch)
-    trained = train(given, work)
+    trained = run_training(given, work)
     assert trained.skipped == 3
     said = [record.message for record in told.records]
     assert any(
         "step 20: loss" in m and "rolled back to step 18, windows 18 to 20" in m for m in said
     )
-    again = asked[asked.index(SPARE) :]
-    assert [one for one in again if one >= SPARE] == [SPARE, SPARE + 1, SPARE + 2]
+    again = asked[asked.index(SPARE_WINDOWS) :]
+    assert [one for one in again if one >= SPARE_WINDOWS] == [
+        SPARE_WINDOWS,
+        SPARE_WINDOWS + 1,
+        SPARE_WINDOWS + 2,
+    ]
     assert again[3:] == list(range(21, STEPS))
     # What comes out is what a training without those windows gives, bit for bit.
-    replaced = {18: SPARE, 19: SPARE + 1, 20: SPARE + 2}
+    replaced = {18: SPARE_WINDOWS, 19: SPARE_WINDOWS + 1, 20: SPARE_WINDOWS + 2}
     straight, wanted = job(lambda step: spiking()(replaced.get(step, step)))
-    train(straight, fresh(work))
+    run_training(straight, fresh(work))
     for a, b in zip(model.parameters(), wanted.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_without_being_asked_a_spike_is_borne(work: Workdir) -> None:
-    given, _ = job(spiking(SPIKE), SafetyConfig())
-    assert train(given, work).skipped == 0
+    given, _ = job(spiking(SPIKE), TrainingSafetyConfig())
+    assert run_training(given, work).skipped == 0
 
 
 def test_too_many_spikes_end_the_training(work: Workdir) -> None:
-    def batch(step: int) -> list[Micro]:
+    def batch(step: int) -> list[MicroBatch]:
         x, y = rows(step, 64)
         return [(x, y + (1000.0 if step >= SPIKE else 0.0) + torch.randn(y.shape))]
 
@@ -129,7 +136,7 @@ def test_too_many_spikes_end_the_training(work: Workdir) -> None:
     with pytest.raises(
         MillError, match=r"spiked at step 16 .* once more after 2 spikes were undone; .* to null"
     ):
-        train(given, work)
+        run_training(given, work)
 
 
 @pytest.mark.parametrize("when", ["before the journal", "behind the journal"])
@@ -137,7 +144,7 @@ def test_a_kill_around_a_setback_changes_nothing(
     work: Workdir, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     given, unbroken = job(spiking(SPIKE))
-    train(given, work)
+    run_training(given, work)
     again = fresh(work)
     write = Setbacks.write
 
@@ -149,9 +156,9 @@ def test_a_kill_around_a_setback_changes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(Setbacks, "write", killed)
         with pytest.raises(Killed):
-            train(job(spiking(SPIKE))[0], again)
+            run_training(job(spiking(SPIKE))[0], again)
     given, resumed = job(spiking(SPIKE))
-    assert train(given, again).skipped == 3
+    assert run_training(given, again).skipped == 3
     for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
     curves = [(one.folder / "curve.parquet").read_bytes() for one in (work, again)]
@@ -160,7 +167,7 @@ def test_a_kill_around_a_setback_changes_nothing(
 
 def test_where_only_newer_states_are_left_the_oldest_good_one_is_taken(work: Workdir) -> None:
     given, model = job(spiking(SPIKE), CAREFUL.model_copy(update={"keep": 1}))
-    assert train(given, work).skipped == 3
+    assert run_training(given, work).skipped == 3
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
@@ -170,12 +177,12 @@ def test_the_budget_pays_for_what_is_undone(work: Workdir) -> None:
     class Watch:
         probe_seconds = 0.0
 
-        def keep(self, step: int, seconds: float) -> bool:
+        def replan_if_off_pace(self, step: int, seconds: float) -> bool:
             spent.append(seconds)
             return False
 
     given, _ = job(spiking(SPIKE), budget=Watch())
-    train(given, work)
+    run_training(given, work)
     assert spent == sorted(spent)
 
 

@@ -22,12 +22,17 @@ from components.text.chat.chat_template import (
     prompt_ids,
 )
 from components.text.decoder_files import load_model, save_model
-from components.train.data.conversations import Batches, Conversations, Example, ReplayPlan
-from components.train.sft import FinetuneConfig, finetune, micro_batches
+from components.train.data.conversations import (
+    ConversationBatches,
+    Conversations,
+    ReplayPlan,
+    TokenizedConversation,
+)
+from components.train.sft import FinetuneConfig, conversation_micro_batches, finetune
 from components.train.trainer import training_loop
-from components.train.training_config import OptimConfig, SafetyConfig
+from components.train.training_config import OptimConfig, TrainingSafetyConfig
 from models.decoder import Decoder
-from models.generate import generate
+from models.generate import generate_answers
 from models.shape import DecoderShape
 from tests.train.conftest import NANO, sealed_model, sealed_tokens
 
@@ -39,8 +44,8 @@ def nano(**over: object) -> FinetuneConfig:
 
 def test_only_the_answer_and_its_end_are_targets() -> None:
     prompt, answer = [1, 20, 21, 2], [30, 31, END_ID]
-    other = Example([1, 22, 2, 33, END_ID], 3)
-    [micro] = micro_batches([Example([*prompt, *answer], 4), other], 100)
+    other = TokenizedConversation([1, 22, 2, 33, END_ID], 3)
+    [micro] = conversation_micro_batches([TokenizedConversation([*prompt, *answer], 4), other], 100)
     assert micro.inputs.shape == micro.targets.shape == micro.answer.shape == (2, 6)
     assert micro.targets[0][micro.answer[0] > 0].tolist() == answer
     assert micro.targets[1][micro.answer[1] > 0].tolist() == [33, END_ID]
@@ -51,26 +56,28 @@ def test_examples_end_their_prompt_with_the_assistants_turn(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
     path = store / instructions.name / "train.parquet"
-    examples = Conversations(path, store / tokenizer.name, longest=64).of_epoch(0)
+    examples = Conversations(path, store / tokenizer.name, longest=64).epoch_conversations(0)
     assert len(examples) == 60
-    assert all(one.ids[one.start - 1] == SPECIALS.index(ASSISTANT) for one in examples)
+    assert all(one.ids[one.answer_start - 1] == SPECIALS.index(ASSISTANT) for one in examples)
     assert all(one.ids[-1] == END_ID for one in examples)
     described = Conversations(path, store / tokenizer.name, longest=64, kinds=("describe",))
-    assert len(described.of_epoch(0)) == 30
+    assert len(described.epoch_conversations(0)) == 30
 
 
 def test_batches_hold_everything_once_an_epoch_with_little_padding() -> None:
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(5, 60, (500,), generator=draw).tolist()
-    examples = [Example([index, *[7] * length], 1) for index, length in enumerate(lengths)]
-    batches = Batches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
-    epoch = [batches.batch(step) for step in range(batches.per_epoch)]
+    examples = [
+        TokenizedConversation([index, *[7] * length], 1) for index, length in enumerate(lengths)
+    ]
+    batches = ConversationBatches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
+    epoch = [batches.batch(step) for step in range(batches.batches_per_epoch)]
     seen = [one.ids[0] for batch in epoch for one in batch]
     assert len(seen) == len(set(seen)) > 450  # epochs may differ by a batch
     padded = sum(max(len(one.ids) for one in batch) * len(batch) for batch in epoch)
     assert sum(len(one.ids) for batch in epoch for one in batch) > 0.9 * padded
     assert all(max(len(o.ids) for o in batch) * len(batch) <= 600 for batch in epoch)
-    again = Batches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
+    again = ConversationBatches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
     assert again.batch(3) == batches.batch(3)
 
 
@@ -91,7 +98,7 @@ def test_an_answer_is_learned_by_heart(
     words = open_tokenizer(store / tokenizer.name)
     model = load_model(store / made.name)
     prompt = prompt_ids(words, [("user", "What is f0?")])
-    [answer] = generate(model, [prompt], max_new=30, stop=END_ID, temperature=0)
+    [answer] = generate_answers(model, [prompt], max_new=30, stop=END_ID, temperature=0)
     assert answer.stopped
     assert words.decode(answer.tokens).startswith("It is f")
 
@@ -181,7 +188,10 @@ def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: 
     conversations = Conversations(path, store / tokenizer.name, longest=64)
     words = open_tokenizer(store / tokenizer.name)
     asked = [
-        [words.decode(one.ids[: one.start]) for one in conversations.of_epoch(epoch)]
+        [
+            words.decode(one.ids[: one.answer_start])
+            for one in conversations.epoch_conversations(epoch)
+        ]
         for epoch in range(4)
     ]
     assert asked == [
@@ -190,16 +200,19 @@ def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: 
         ["A0?", "A1?", "C2?"],
         ["A0?", "B1?", "A2?"],
     ]
-    told = [[one.ids[one.start :] for one in conversations.of_epoch(epoch)] for epoch in (0, 1)]
+    told = [
+        [one.ids[one.answer_start :] for one in conversations.epoch_conversations(epoch)]
+        for epoch in (0, 1)
+    ]
     assert told[0] == told[1]
 
 
 def test_an_epoch_of_other_lengths_has_a_batch_for_every_step() -> None:
-    def of_epoch(epoch: int) -> list[Example]:
-        return [Example([number] * (10 if epoch else 20), 1) for number in range(30)]
+    def of_epoch(epoch: int) -> list[TokenizedConversation]:
+        return [TokenizedConversation([number] * (10 if epoch else 20), 1) for number in range(30)]
 
-    batches = Batches(of_epoch, 60, seed=0, digest="ab" * 32)
-    assert batches.per_epoch == 10
+    batches = ConversationBatches(of_epoch, 60, seed=0, digest="ab" * 32)
+    assert batches.batches_per_epoch == 10
     second = [batches.batch(step) for step in range(10, 20)]  # in five batches, each twice
     assert {one.ids[0] for batch in second for one in batch} == set(range(30))
 
@@ -211,10 +224,10 @@ def test_replayed_steps_are_spread_evenly_and_counted(share: float) -> None:
         assert plan.replays_before(step) == sum(map(plan.is_replay, range(step)))
         assert abs(plan.replays_before(step) - share * step) < 1
     for wanted in (1, 13, 1314):
-        total = plan.total(wanted)
+        total = plan.count_steps(wanted)
         assert total - plan.replays_before(total) == wanted
         assert total == 1 or total - 1 - plan.replays_before(total - 1) < wanted
-    assert ReplayPlan(0.2).total(1314) == 1642
+    assert ReplayPlan(0.2).count_steps(1314) == 1642
 
 
 def test_text_is_replayed_between_answers(
@@ -251,7 +264,7 @@ def test_a_killed_fine_tuning_with_replay_ends_with_the_same_bytes(
     store: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = nano(steps=9, replay=0.4, safety=SafetyConfig(checkpoint_seconds=1e-9))
+    config = nano(steps=9, replay=0.4, safety=TrainingSafetyConfig(checkpoint_seconds=1e-9))
     model = sealed_model(store)
     whole = finetune(config, model, instructions, tokenizer, Workdir.temporary(store), tokens)
     work = Workdir.temporary(store)

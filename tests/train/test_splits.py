@@ -14,10 +14,10 @@ from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, 
 from components.core.store.workdir import Workdir
 from components.text.token_arrays import open_split
 from components.train.adapt import AdaptConfig, adapt
-from components.train.data.conversations import Batches, Conversations
-from components.train.data.packed_texts import Texts
+from components.train.data.conversations import ConversationBatches, Conversations
+from components.train.data.packed_texts import PackedTexts
 from components.train.distill import DistillConfig, distill
-from components.train.sft import FinetuneConfig, finetune, micro_batches
+from components.train.sft import FinetuneConfig, conversation_micro_batches, finetune
 from components.train.trainer.adapter_training import LoraConfig
 from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
@@ -37,7 +37,7 @@ def curve(store: Path, made: Checkpoint) -> dict[str, list[float]]:
 def text_config(kind: type, micro_batch: int, **over: Any) -> Any:
     given = {
         "steps": 6,
-        "positions": 32,
+        "sequence_length": 32,
         "batch": 160,
         "micro_batch": micro_batch,
         "precision": "float32",
@@ -101,11 +101,15 @@ def test_the_micro_batches_hold_unequal_numbers_of_targets(
     config = FinetuneConfig(batch=400, longest=64)
     path = store / instructions.name / "train.parquet"
     conversations = Conversations(path, store / tokenizer.name, longest=config.longest)
-    batches = Batches(conversations.of_epoch, config.batch, config.seed, instructions.digest)
-    counts = [micro.count for micro in micro_batches(batches.batch(0), SPLITS[1])]
+    batches = ConversationBatches(
+        conversations.epoch_conversations, config.batch, config.seed, instructions.digest
+    )
+    counts = [micro.count for micro in conversation_micro_batches(batches.batch(0), SPLITS[1])]
     assert max(counts) > 1.2 * min(counts)
     split = open_split(store / tokens.name, "train")
-    parts = AdaptConfig(batch=160, positions=32, micro_batch=SPLITS[1])
-    cut = Texts(split, tokens.digest, parts).batch(0)
+    parts = AdaptConfig(batch=160, sequence_length=32, micro_batch=SPLITS[1])
+    cut = PackedTexts(split, tokens.digest, parts).batch(0)
     assert [micro.count for micro in cut] == [128, 32]
-    assert math.fsum(float(micro.share(160).sum()) for micro in cut) == pytest.approx(1, rel=1e-6)
+    assert math.fsum(float(micro.target_weights(160).sum()) for micro in cut) == pytest.approx(
+        1, rel=1e-6
+    )

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from components.core.process.thread_tuning import TRAINING
+from components.core.process.thread_tuning import TRAINING_JOURNAL
 from components.core.process.usable_cores import usable_cores
 from components.core.store.artifact import Tokens
 from components.core.store.workdir import Workdir
-from components.train.budget.step_plan import JOURNAL, Course
-from components.train.budget.time_budget import Wish, time_budget
+from components.train.budget.step_plan import STEP_PLAN_FILE, StepPlan
+from components.train.budget.time_budget import MinutesRequest, open_time_budget
 from components.train.pretrain import pretrain
-from components.train.trainer.training_loop import FEWEST_STEPS, train
-from components.train.training_config import SafetyConfig
+from components.train.trainer.training_loop import LEAST_STEPS_TO_TUNE, run_training
+from components.train.training_config import TrainingSafetyConfig
 from tests.train.test_killed import stop_before
-from tests.train.test_loop import Micro, job, rows, some_model
+from tests.train.test_loop import MicroBatch, job, rows, some_model
 from tests.train.test_pretrain import nano
 
 pytestmark = pytest.mark.skipif(usable_cores() < 2, reason="one core leaves nothing to choose")
@@ -37,18 +37,18 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def journalled(store: Path, turns: list[list[int]]) -> Workdir:
     work = Workdir.temporary(store)
-    (work.scratch / TRAINING).write_text(json.dumps({"turns": turns}))
+    (work.scratch / TRAINING_JOURNAL).write_text(json.dumps({"turns": turns}))
     return work
 
 
 def test_measuring_leaves_no_trace(
     tokens: Tokens, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = nano(steps=FEWEST_STEPS + 2, ema=0.9)
+    config = nano(steps=LEAST_STEPS_TO_TUNE + 2, ema=0.9)
     work = Workdir.temporary(store)
     tried = list[int]()
     monkeypatch.setattr(
-        "components.core.process.thread_tuning.time_counts",
+        "components.core.process.thread_tuning.time_thread_counts",
         lambda trial, counts, use, clock: (
             ([trial() for _ in counts] and tried.extend(counts)) or {1: 1.0, 2: 2.0}
         ),
@@ -64,7 +64,7 @@ def test_measuring_leaves_no_trace(
 def test_a_resume_over_a_change_ends_with_the_bytes_of_an_unbroken_run(
     tokens: Tokens, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = nano(steps=10, safety=SafetyConfig(checkpoint_seconds=1e-6))
+    config = nano(steps=10, safety=TrainingSafetyConfig(checkpoint_seconds=1e-6))
     turns = [[0, 2], [6, 1]]
     unbroken = pretrain(config, tokens, journalled(store, turns))
     work = journalled(store, turns)
@@ -88,37 +88,37 @@ def test_each_step_is_taken_on_the_threads_of_the_journal(work: Workdir) -> None
             seen.append(torch.get_num_threads())
             return super().forward(x)
 
-    def batch(step: int) -> list[Micro]:
+    def batch(step: int) -> list[MicroBatch]:
         return [rows(step)]
 
     torch.set_num_threads(2)
-    (work.scratch / TRAINING).write_text(json.dumps({"turns": [[0, 2], [3, 1], [6, 2]]}))
-    train(job(Watched(4, 1), batch), work)
+    (work.scratch / TRAINING_JOURNAL).write_text(json.dumps({"turns": [[0, 2], [3, 1], [6, 2]]}))
+    run_training(job(Watched(4, 1), batch), work)
     assert seen == [2, 2, 2, 1, 1, 1, 2, 2]
     assert torch.get_num_threads() == 2
 
 
 def test_the_first_choice_is_journalled_before_a_budget_is_made(work: Workdir) -> None:
-    from components.core.process.thread_tuning import Threads
+    from components.core.process.thread_tuning import ThreadTuner
 
     order: list[list[str]] = []
 
     def step() -> None:
         order.append(sorted(p.name for p in work.scratch.glob("*.json")))
 
-    wish = Wish("pretrain", 0.001, 1)
-    time_budget(wish, work.scratch, lambda: [(1.0, step)], threads=Threads(work))
+    wish = MinutesRequest("pretrain", 0.001, 1)
+    open_time_budget(wish, work.scratch, lambda: [(1.0, step)], threads=ThreadTuner(work))
     assert order[0] == []
-    assert order[-1] == [TRAINING]
-    assert (work.scratch / JOURNAL).is_file()
+    assert order[-1] == [TRAINING_JOURNAL]
+    assert (work.scratch / STEP_PLAN_FILE).is_file()
 
 
 def test_a_loss_that_is_no_number_is_the_real_step_s_to_find(work: Workdir) -> None:
-    def batch(step: int) -> list[Micro]:
+    def batch(step: int) -> list[MicroBatch]:
         x, y = rows(step)
         return [(x * (float("nan") if step == 0 else 1.0), y)]
 
     model = some_model()
-    trained = train(job(model, batch, course=Course.of(FEWEST_STEPS)), work)
+    trained = run_training(job(model, batch, plan=StepPlan.of_steps(LEAST_STEPS_TO_TUNE)), work)
     assert trained.skipped == 1
     assert all(torch.isfinite(p).all() for p in model.parameters())

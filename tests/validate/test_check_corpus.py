@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from components.core.errors import ConfigError, GateFailed
-from components.core.stats.figures import read_extra, read_report
+from components.core.stats.figures import read_report, read_report_content
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shard, shard_paths, write_shard
 from components.core.store.workdir import Workdir
@@ -32,7 +32,7 @@ def test_the_house_suite_passes_a_sound_corpus(
     corpus, suite = corpus_of(PAGES), load_suite(HOUSE)
     made = [check_corpus(suite, corpus, again()) for _ in range(2)]
     assert made[0].digest == made[1].digest
-    folder = again().path(made[0])
+    folder = again().artifact_folder(made[0])
     figures = read_report(folder)
     assert len(figures) == len(suite.expectations) + 2
     assert figures["documents"].value == 8
@@ -42,7 +42,7 @@ def test_the_house_suite_passes_a_sound_corpus(
     assert (unique.value, unique.n) == (1.0, 8)
     assert unique.low < 1
     assert figures["column_mean_to_be_between.words"].value == pytest.approx(143)
-    assert read_extra(folder)["documents"] == 8
+    assert read_report_content(folder)["documents"] == 8
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, says: str) -> None:
 def test_the_frame(corpus_of: Callable[..., Corpus], work: Workdir) -> None:
     text = "Wörter � hier\x07\n```\ncode\n```"
     corpus = corpus_of([{"text": text, "headings": ["a", "b"]}], shards=1)
-    (path,) = shard_paths(work.path(corpus))
+    (path,) = shard_paths(work.artifact_folder(corpus))
     (row,) = frame_of_shard(read_shard(path)).to_pylist()
     assert (row["words"], row["lines"], row["headings"]) == (6, 4, 2)
     assert (row["replacement_characters"], row["control_characters"]) == (1, 1)
@@ -147,13 +147,13 @@ def test_shares_come_from_the_ledger_of_select(
     corpus_of: Callable[..., Corpus], again: Callable[[], Workdir]
 ) -> None:
     work, kept = again(), corpus_of(PAGES[:6])
-    for path in shard_paths(work.path(kept)):
+    for path in shard_paths(work.artifact_folder(kept)):
         write_shard(work.folder / path.name, read_shard(path))
     (work.folder / "ledger").mkdir()
     reasons = [[]] * 6 + [["duplicates"], ["quality.min_words", "language.language"]]
     table = pa.table({"reasons": pa.array(reasons, pa.list_(pa.string()))})
     write_shard(work.folder / "ledger" / "00000.parquet", table)
     report = check_corpus(load_suite(HOUSE), work.seal(Corpus), again())
-    figures = read_report(work.path(report))
+    figures = read_report(work.artifact_folder(report))
     assert figures["kept_share"].value == 6 / 8
     assert figures["twin_share"].value == 1 / 8

@@ -13,7 +13,7 @@ from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.sample_documents import made_up, write_corpus
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
-from components.core.store.shards import read_all
+from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.dedup.shingles import shingle_sets
 
@@ -58,7 +58,7 @@ def _ours(setting: Setting, texts: list[str]) -> Pairs:
     corpus = work.seal(Corpus)
     scoring = Workdir.temporary(setting.scratch)
     scores = score_duplicates(DuplicatesConfig(min_similarity=SIMILARITY), corpus, scoring)
-    table = read_all(scoring.path(scores)).to_pylist()
+    table = read_shards(scoring.artifact_folder(scores)).to_pylist()
     members: dict[str, list[int]] = {}
     for row in table:
         members.setdefault(row["exact_group"], []).append(int(row["id"], 16))

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
-from components.collect.extraction.main_text import main_text
+from components.collect.extraction.main_text import extract_main_text
 
 PAGES = 100
 PACKAGES = ["networkx", "jinja2", "click", "werkzeug", "tornado", "rich"]
@@ -25,11 +25,11 @@ def measure(setting: Setting) -> list[Measured]:
     blocks = kept = pages = 0
     with DocumentationSite(config, folder=setting.scratch) as site:
         for module in site.modules:
-            status, kind, page = site.respond(f"/{module}.html")
+            status, kind, page = site.build_response(f"/{module}.html")
             known = pre_texts(page) if status is HTTPStatus.OK else []
             if not known:
                 continue
-            found = main_text(page, kind, module).code
+            found = extract_main_text(page, kind, module).code
             blocks += len(known)
             kept += sum(block in found for block in known)
             pages += 1

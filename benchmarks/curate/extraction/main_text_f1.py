@@ -33,8 +33,8 @@ from benchmarks.curate.extraction.peer_extractors import (
     rates_in_turn,
 )
 from benchmarks.curate.extraction.shingle_f1 import score_pages, summary, told
-from components.collect.extraction.main_text import main_text
-from components.collect.web.charset import decode
+from components.collect.extraction.main_text import extract_main_text
+from components.collect.web.charset import decode_page
 
 LEAST_OVERALL = -0.005
 """The low end of the difference to trafilatura over all pages of the web set."""
@@ -61,7 +61,7 @@ def measure(setting: Setting) -> list[Measured]:
 def extract_text(page: str, kind: str = "text/html") -> str:
     """What the extract stage makes of a page; nothing where it would be set aside."""
     try:
-        found = main_text(page, kind, "")
+        found = extract_main_text(page, kind, "")
     except ValueError:
         return ""
     return f"# {found.headline}\n\n{found.text}" if found.headline else found.text
@@ -119,7 +119,7 @@ def _web(setting: Setting) -> list[Measured]:
 def article_text(page: str) -> str:
     """A page's text without the headline that a document gets before it."""
     try:
-        return main_text(page, "text/html", "").text
+        return extract_main_text(page, "text/html", "").text
     except ValueError:
         return ""
 
@@ -201,6 +201,6 @@ def _articles(setting: Setting) -> list[Measured]:
 
 def _read(folder: Path, names: list[str]) -> dict[str, str]:
     return {
-        name: decode(gzip.decompress((folder / "html" / f"{name}.html.gz").read_bytes()))
+        name: decode_page(gzip.decompress((folder / "html" / f"{name}.html.gz").read_bytes()))
         for name in names
     }

@@ -20,9 +20,9 @@ from typing import NamedTuple
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.extraction.peer_extractors import rates_in_turn
-from components.collect.extraction.main_text import MainText, main_text
+from components.collect.extraction.main_text import MainText, extract_main_text
 from components.collect.extraction.tree.tree_edits import INVISIBLE
-from components.collect.web.charset import decode
+from components.collect.web.charset import decode_page
 
 FOLDER = "MODELMILL_MANUALS"
 PAGES = 150
@@ -78,7 +78,9 @@ def measure(setting: Setting) -> list[Measured]:
     mixed = {f"{name}/{at}": page for name, pages in drawn.items() for at, page in pages.items()}
     if not mixed:
         return [Measured.absent("extraction, manuals", "", f"{named} holds none")]
-    ours, theirs = rates_in_turn(setting, mixed, lambda page: main_text(page, "text/html", "").text)
+    ours, theirs = rates_in_turn(
+        setting, mixed, lambda page: extract_main_text(page, "text/html", "").text
+    )
     speed = "extraction speed, manuals"
     figures.append(
         Measured.beside(speed, ours, "pages/s", "trafilatura", theirs, False, better="higher")
@@ -99,7 +101,7 @@ def _drawn(folder: Path) -> dict[str, dict[str, str]]:
     for path in paths:
         if not path.is_file() or path.stat().st_size > 2_000_000:
             continue
-        page = decode(path.read_bytes())
+        page = decode_page(path.read_bytes())
         name = next((n for n, marks in GENERATORS.items() if marks.sign.search(page)), None)
         if name is not None and len(drawn[name]) < PAGES:
             drawn[name][str(path.relative_to(folder))] = page
@@ -114,7 +116,7 @@ def _kept(name: str, pages: dict[str, str]) -> Iterator[Measured]:
     for page in pages.values():
         truth = read_things(page, GENERATORS[name].container)
         try:
-            found = main_text(page, "text/html", "")
+            found = extract_main_text(page, "text/html", "")
         except ValueError:
             found = MainText("", "")
         text, headings = plain(found.text), {plain(heading) for heading in found.headings}

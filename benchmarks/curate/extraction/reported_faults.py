@@ -15,7 +15,7 @@ from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.extraction.peer_extractors import ask_peers
 from benchmarks.peer_programs import environment, run_program
-from components.collect.web.charset import decode
+from components.collect.web.charset import decode_page
 
 NAME = "extraction, situations of bug reports that come out right"
 
@@ -30,7 +30,7 @@ def measure(setting: Setting, extract: Callable[[str, str], str]) -> list[Measur
     run_program([sys.executable, str(folder / "pages.py"), str(written)], environment())
     expected: dict[str, Any] = json.loads((folder / "expected.json").read_bytes())
     files = {path.stem: path for path in sorted(written.iterdir()) if path.stem in expected}
-    pages = {name: decode(path.read_bytes()) for name, path in files.items()}
+    pages = {name: decode_page(path.read_bytes()) for name, path in files.items()}
     ours = {name: extract(page, _kind(files[name])) for name, page in pages.items()}
     share, failed = _passed(expected, ours)
     note = f"not: {', '.join(failed)}" if failed else f"all {len(expected)}"

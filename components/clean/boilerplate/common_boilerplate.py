@@ -1,4 +1,4 @@
-"""Boilerplate as sites write it: what the classifier learns from when a corpus has none marked.
+"""Built-in boilerplate lines, for corpora in which no navigation is marked.
 
 Plain text files carry no navigation of their own, but pages copied into them often do.
 """

@@ -1,4 +1,4 @@
-"""fastText training in a fresh process: this module run by ``python -m`` with a JSON config.
+"""fastText training in a fresh process: this module, run by ``python -m`` with a JSON config.
 
 In a used process with few threads fastText leaves a part of its input matrix uninitialised
 (fastText issue 1061). A fresh process, one thread and large blocks straight from the system
@@ -18,14 +18,15 @@ from components.core.errors import DataError
 from components.core.io.atomic_write import atomic_path
 from components.core.settings import child_environment
 
-FRESH = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
-NOT_FINITE = 3
+FRESH_PROCESS_ENV = {"MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+NOT_FINITE_STATUS = 3
 """Exit status of a training that came out with NaN."""
 ATTEMPTS = 3
+"""Trainings that may come out with NaN before that is an error."""
 
 
-class FitConfig(StageConfig):
-    """fastText's settings for a supervised model (Joulin et al. 2017, arXiv:1607.01759)."""
+class FasttextConfig(StageConfig):
+    """Settings of a supervised fastText model (Joulin et al. 2017, arXiv:1607.01759)."""
 
     dimensions: int = Field(default=16, ge=2, le=300, description="width of a word's vector")
     epochs: int = Field(default=8, ge=1, le=200, description="passes over the lines")
@@ -35,34 +36,38 @@ class FitConfig(StageConfig):
     seed: int = Field(default=0, ge=0, description="of the initial vectors")
 
 
-class Fit(FitConfig):
-    """One training: what the child process is told."""
+class FasttextTraining(FasttextConfig):
+    """One training: the settings and paths that the child process is given."""
 
-    lines: Path = Field(description="__label__name and a line, one a row")
-    model: Path = Field(description="where the model goes")
+    lines: Path = Field(description="file of training rows: __label__NAME and a line of text")
+    model: Path = Field(description="path the model is written to")
 
 
-def fit(training: Fit) -> None:
-    """Train in a fresh process; the model appears whole or not at all.
+def train_in_fresh_process(training: FasttextTraining) -> None:
+    """Train in a fresh process; the model file appears whole or not at all.
 
     Raises:
         DataError: fastText failed, or gave NaN each time.
     """
     command = [sys.executable, "-m", __name__, training.model_dump_json()]
     for _ in range(ATTEMPTS):
-        done = subprocess.run(
-            command, env=child_environment(FRESH), capture_output=True, text=True, check=False
+        process = subprocess.run(
+            command,
+            env=child_environment(FRESH_PROCESS_ENV),
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        if done.returncode == 0:
+        if process.returncode == 0:
             return
-        if done.returncode != NOT_FINITE:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if process.returncode != NOT_FINITE_STATUS:
+            last = (process.stderr.strip().splitlines() or ["no message"])[-1]
             raise DataError(f"classifier: fastText failed: {last}")
     raise DataError(f"classifier: fastText gave a model with NaN {ATTEMPTS} times")
 
 
-def train(training: Fit) -> int:
-    """Train here and save; the exit status."""
+def train_and_save(training: FasttextTraining) -> int:
+    """Train in this process and save the model; the exit status."""
     import fasttext
     import numpy as np
 
@@ -81,11 +86,11 @@ def train(training: Fit) -> int:
     )
     matrices = (model.get_input_matrix(), model.get_output_matrix())
     if not all(np.isfinite(matrix).all() for matrix in matrices):
-        return NOT_FINITE
+        return NOT_FINITE_STATUS
     with atomic_path(training.model) as temporary:
         model.save_model(str(temporary))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(train(Fit.model_validate_json(sys.argv[1])))
+    sys.exit(train_and_save(FasttextTraining.model_validate_json(sys.argv[1])))

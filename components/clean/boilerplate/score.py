@@ -1,4 +1,4 @@
-"""Scores how much of each document is boilerplate, with the trained line classifier."""
+"""Boilerplate scorer: share of each document that the trained line classifier calls boilerplate."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.boilerplate.page_lines import BOILERPLATE, feature, lines_of
+from components.clean.boilerplate.page_lines import BOILERPLATE, content_lines, line_features
 from components.clean.boilerplate.train_classifier import MODEL
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.store.artifact import Classifier, Corpus, Scores
-from components.core.store.shards import map_shards, read_all
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 
 SCHEMA = pa.schema(
@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
 
 
 class BoilerplateConfig(StageConfig):
-    """From which probability a line counts as boilerplate."""
+    """Threshold of the line classifier."""
 
     certain: float = Field(
         default=0.5, gt=0, le=1, description="probability from which a line counts as boilerplate"
@@ -39,14 +39,26 @@ def score_boilerplate(
 ) -> Scores:
     """Mean probability of being boilerplate, and the share of lines and characters that are.
 
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        classifier: The line classifier of ``train_classifier``.
+        work: Where the scores are written.
+
     Raises:
         DataError: the classifier holds no model.
     """
-    model = work.path(classifier) / MODEL
+    model = work.artifact_folder(classifier) / MODEL
     if not model.is_file():
-        raise DataError(f"classifier: {work.path(classifier).name} holds no {MODEL}")
-    map_shards(work, work.path(corpus), boilerplate_of_shard, model=model, certain=config.certain)
-    shares = read_all(work.folder, ["line_share"])["line_share"].to_pylist()
+        raise DataError(f"classifier: {work.artifact_folder(classifier).name} holds no {MODEL}")
+    map_shards(
+        work,
+        work.artifact_folder(corpus),
+        score_boilerplate_shard,
+        model=model,
+        certain=config.certain,
+    )
+    shares = read_shards(work.folder, ["line_share"])["line_share"].to_pylist()
     return work.seal(
         Scores,
         stats={
@@ -56,18 +68,28 @@ def score_boilerplate(
     )
 
 
-def boilerplate_of_shard(table: pa.Table, model: Path, certain: float) -> pa.Table:
-    """Scores of one shard (in a worker)."""
-    pages = [lines_of(text) for text in table["text"].to_pylist()]
-    known = probabilities(model, sorted({line for lines in pages for line in lines}))
+def score_boilerplate_shard(table: pa.Table, model: Path, certain: float) -> pa.Table:
+    """Scores of one shard (in a worker).
+
+    Args:
+        table: Its documents.
+        model: File of the fastText model.
+        certain: Probability from which a line counts as boilerplate.
+    """
+    pages = [content_lines(text) for text in table["text"].to_pylist()]
+    probability_of = predict_boilerplate(model, sorted({line for lines in pages for line in lines}))
     rows = []
     for identifier, lines in zip(table["id"].to_pylist(), pages, strict=True):
-        of_lines = [known[line] for line in lines]
-        marked = [line for line, found in zip(lines, of_lines, strict=True) if found >= certain]
+        line_probabilities = [probability_of[line] for line in lines]
+        marked = [
+            line
+            for line, probability in zip(lines, line_probabilities, strict=True)
+            if probability >= certain
+        ]
         rows.append(
             {
                 "id": identifier,
-                "mean_probability": _share(sum(of_lines), len(lines)),
+                "mean_probability": _share(sum(line_probabilities), len(lines)),
                 "line_share": _share(len(marked), len(lines)),
                 "character_share": _share(sum(map(len, marked)), sum(map(len, lines))),
                 "lines": len(lines),
@@ -76,20 +98,20 @@ def boilerplate_of_shard(table: pa.Table, model: Path, certain: float) -> pa.Tab
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def probabilities(model: Path, lines: list[str]) -> dict[str, float]:
+def predict_boilerplate(model: Path, lines: list[str]) -> dict[str, float]:
     """Probability that each line is boilerplate, to five places."""
     import fasttext
 
     loaded = fasttext.load_model(str(model))
-    features = [feature(line) for line in lines]
+    features = [line_features(line) for line in lines]
     distinct = sorted(set(features))
     labels, scores = loaded.predict(distinct, k=2) if distinct else ([], [])
-    wanted = f"__label__{BOILERPLATE}"
-    found = {
-        made: round(min(1.0, float(dict(zip(names, values, strict=True)).get(wanted, 0.0))), 5)
-        for made, names, values in zip(distinct, labels, scores, strict=True)
+    label = f"__label__{BOILERPLATE}"
+    of_feature = {
+        text: round(min(1.0, float(dict(zip(names, values, strict=True)).get(label, 0.0))), 5)
+        for text, names, values in zip(distinct, labels, scores, strict=True)
     }
-    return {line: found[made] for line, made in zip(lines, features, strict=True)}
+    return {line: of_feature[made] for line, made in zip(lines, features, strict=True)}
 
 
 def _share(part: float, whole: float) -> float:

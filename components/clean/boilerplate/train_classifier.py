@@ -1,8 +1,8 @@
-"""Trains a fastText classifier that tells main text from boilerplate, line by line.
+"""Training of the fastText classifier that tells main text from boilerplate, line by line.
 
 Text is learnt from the lines of documents, boilerplate from the navigation that extraction kept
 apart. A corpus without navigation (plain text files) is contrasted with boilerplate as sites write
-it (``common.py``); lines that the user labelled take the place of both.
+it (``common_boilerplate.py``); lines that the user labelled take the place of both.
 """
 
 from __future__ import annotations
@@ -17,35 +17,48 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.clean.boilerplate.common_boilerplate import common_boilerplate
-from components.clean.boilerplate.fasttext_process import Fit, FitConfig, fit
-from components.clean.boilerplate.page_lines import BOILERPLATE, LABELS, TEXT, feature, lines_of
-from components.core.config.hashed_file import NamedFile
+from components.clean.boilerplate.fasttext_process import (
+    FasttextConfig,
+    FasttextTraining,
+    train_in_fresh_process,
+)
+from components.clean.boilerplate.page_lines import (
+    BOILERPLATE,
+    LABELS,
+    TEXT,
+    content_lines,
+    line_features,
+)
+from components.core.config.hashed_file import HashedFile
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.stats.figures import proportion_interval
-from components.core.store.artifact import Classifier, Corpus, canonical
-from components.core.store.shards import map_shards, read_all
+from components.core.store.artifact import Classifier, Corpus, canonical_json
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 from components.text.heldout_split import is_heldout
 
 MODEL = "model.bin"
 LINES = pa.schema([("label", pa.string()), ("line", pa.string()), ("pages", pa.int64())])
-CLEARLY = 2
-"""A line that stands on this many times more pages under one label than under the other has it."""
+CLEAR_MAJORITY = 2
+"""Factor by which a line stands on more pages under one label than under the other to have it."""
 _PREFIX = "__label__"
 
 
 class ClassifierConfig(StageConfig):
-    """What the classifier learns from, and how good it must be."""
+    """Training lines of the classifier, and the accuracy it must reach."""
 
-    labelled: tuple[NamedFile, ...] = Field(
+    labelled: tuple[HashedFile, ...] = Field(
         default=(),
         description="files of lines, __label__text or __label__boilerplate before each, used "
         "instead of the corpus's own",
     )
     max_lines: int = Field(
-        default=12_000, ge=100, le=5_000_000, description="most different lines of one label"
+        default=12_000,
+        ge=100,
+        le=5_000_000,
+        description="most distinct lines of one label that are learnt from",
     )
     min_boilerplate: int = Field(
         default=50,
@@ -64,28 +77,35 @@ class ClassifierConfig(StageConfig):
     min_heldout: int = Field(
         default=20, ge=1, description="with fewer held-out lines of a label the floor is not asked"
     )
-    fit: FitConfig = Field(default=FitConfig(), description="fastText's settings")
+    fit: FasttextConfig = Field(default=FasttextConfig(), description="fastText's settings")
 
 
 def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) -> Classifier:
-    """Learn ``model.bin`` and measure it on lines it has not seen (``classifier.json``).
+    """Train ``model.bin`` and measure it on held-out lines (``classifier.json``).
+
+    Args:
+        config: Training lines, fastText's settings and the accuracy asked for.
+        corpus: The extracted documents, with the navigation kept apart.
+        work: Where the classifier is written.
 
     Raises:
         DataError: a label has no line, or the held-out accuracy is below ``min_accuracy``.
     """
-    lines = _labelled(config) if config.labelled else _from_corpus(config, corpus, work)
+    lines = _labelled_lines(config) if config.labelled else _corpus_lines(config, corpus, work)
     builtin = 0
     if not config.labelled and len(lines[BOILERPLATE]) < config.min_boilerplate:
-        added = [line for line in _features(common_boilerplate()) if line not in lines[TEXT]]
+        added = [
+            line for line in _distinct_features(common_boilerplate()) if line not in lines[TEXT]
+        ]
         builtin = len(added)
-        lines[BOILERPLATE] = _drawn({*lines[BOILERPLATE], *added}, config.max_lines)
-    train, heldout = _split(config, lines)
+        lines[BOILERPLATE] = _sample_lines({*lines[BOILERPLATE], *added}, config.max_lines)
+    train, heldout = _split_heldout(config, lines)
     examples = work.scratch / "lines.txt"
-    write_atomically(examples, "".join(f"{row}\n" for row in _rows(train)).encode())
+    write_atomically(examples, "".join(f"{row}\n" for row in _balanced_rows(train)).encode())
     model = work.scratch / f"{os.getpid()}.bin"  # an orphan of a killed try writes its own
-    work.progress.start(None, "lines")
-    fit(Fit(**config.fit.model_dump(), lines=examples, model=model))
-    figures = _measured(model, heldout)
+    work.progress.start_count(None, "lines")
+    train_in_fresh_process(FasttextTraining(**config.fit.model_dump(), lines=examples, model=model))
+    figures = _measure_recall(model, heldout)
     measured = min(figures[f"heldout_{label}"] for label in LABELS) >= config.min_heldout
     if measured and figures["accuracy"] < config.min_accuracy:
         raise DataError(
@@ -94,30 +114,40 @@ def train_classifier(config: ClassifierConfig, corpus: Corpus, work: Workdir) ->
         )
     model.replace(work.folder / MODEL)
     counts = {f"train_{label}": float(len(train[label])) for label in LABELS}
-    found = {**figures, "builtin": float(builtin), **counts}
-    record = {"labels": list(LABELS), **found}
-    write_atomically(work.folder / "classifier.json", canonical(record))
-    return work.seal(Classifier, stats=found)
+    stats = {**figures, "builtin": float(builtin), **counts}
+    record = {"labels": list(LABELS), **stats}
+    write_atomically(work.folder / "classifier.json", canonical_json(record))
+    return work.seal(Classifier, stats=stats)
 
 
-def _from_corpus(config: ClassifierConfig, corpus: Corpus, work: Workdir) -> dict[str, list[str]]:
-    """Different lines of each label. A page's name is text once and a menu's entry many times."""
-    found = work.scratch / "lines"
-    map_shards(work, work.path(corpus), lines_of_shard, into=found, most=config.max_lines)
+def _corpus_lines(config: ClassifierConfig, corpus: Corpus, work: Workdir) -> dict[str, list[str]]:
+    """Distinct lines of each label: a page's name is text once and a menu's entry many times."""
+    samples = work.scratch / "lines"
+    map_shards(
+        work,
+        work.artifact_folder(corpus),
+        sample_lines_of_shard,
+        folder=samples,
+        max_lines=config.max_lines,
+    )
     pages: dict[str, Counter[str]] = {label: Counter() for label in LABELS}
-    for row in read_all(found).to_pylist():
+    for row in read_shards(samples).to_pylist():
         pages[row["label"]][row["line"]] += row["pages"]
-    other = {TEXT: pages[BOILERPLATE], BOILERPLATE: pages[TEXT]}
+    pages_of_other = {TEXT: pages[BOILERPLATE], BOILERPLATE: pages[TEXT]}
     return {
-        label: _drawn(
-            (line for line, n in pages[label].items() if n >= CLEARLY * other[label][line]),
+        label: _sample_lines(
+            (
+                line
+                for line, n in pages[label].items()
+                if n >= CLEAR_MAJORITY * pages_of_other[label][line]
+            ),
             config.max_lines,
         )
         for label in LABELS
     }
 
 
-def lines_of_shard(table: pa.Table, most: int) -> pa.Table:
+def sample_lines_of_shard(table: pa.Table, max_lines: int) -> pa.Table:
     """A sample of each label's lines in one shard, with the pages they stand on (in a worker).
 
     A line drawn from all shards together is also drawn from each shard that holds it, since
@@ -127,42 +157,43 @@ def lines_of_shard(table: pa.Table, most: int) -> pa.Table:
     for label, column in ((TEXT, "text"), (BOILERPLATE, "navigation")):
         pages: Counter[str] = Counter()
         for page in table[column].to_pylist():
-            pages.update(_features(lines_of(page)))
+            pages.update(_distinct_features(content_lines(page)))
         rows.extend(
-            {"label": label, "line": line, "pages": pages[line]} for line in _drawn(pages, most)
+            {"label": label, "line": line, "pages": pages[line]}
+            for line in _sample_lines(pages, max_lines)
         )
     return pa.Table.from_pylist(rows, schema=LINES)
 
 
-def _labelled(config: ClassifierConfig) -> dict[str, list[str]]:
-    of: dict[str, set[str]] = {label: set() for label in LABELS}
-    for given in config.labelled:
-        rows = given.read("classifier.labelled").decode(errors="replace").splitlines()
+def _labelled_lines(config: ClassifierConfig) -> dict[str, list[str]]:
+    lines: dict[str, set[str]] = {label: set() for label in LABELS}
+    for file in config.labelled:
+        rows = file.read_content("classifier.labelled").decode(errors="replace").splitlines()
         for number, row in enumerate(rows, start=1):
             label, _, line = row.partition(" ")
             if row.strip() and label.removeprefix(_PREFIX) not in LABELS:
                 raise DataError(
-                    f"{given.name}:{number}: begin with {_PREFIX}{TEXT} or {_PREFIX}{BOILERPLATE}"
+                    f"{file.name}:{number}: begin with {_PREFIX}{TEXT} or {_PREFIX}{BOILERPLATE}"
                 )
             if line.strip():
-                of[label.removeprefix(_PREFIX)].update(_features([line]))
-    both = of[TEXT] & of[BOILERPLATE]
-    return {label: _drawn(of[label] - both, config.max_lines) for label in LABELS}
+                lines[label.removeprefix(_PREFIX)].update(_distinct_features([line]))
+    both = lines[TEXT] & lines[BOILERPLATE]
+    return {label: _sample_lines(lines[label] - both, config.max_lines) for label in LABELS}
 
 
-def _features(lines: Iterable[str]) -> set[str]:
-    return {made for line in lines if (made := feature(line))}
+def _distinct_features(lines: Iterable[str]) -> set[str]:
+    return {features for line in lines if (features := line_features(line))}
 
 
-def _drawn(lines: Iterable[str], most: int) -> list[str]:
-    """At most ``most`` lines in the order of their digests: a sample no process order changes."""
+def _sample_lines(lines: Iterable[str], max_lines: int) -> list[str]:
+    """At most ``max_lines`` lines in the order of their digests, which no process changes."""
     ranked = sorted(
         (hashlib.sha256(line.encode(errors="replace")).digest(), line) for line in lines
     )
-    return [line for _, line in ranked[:most]]
+    return [line for _, line in ranked[:max_lines]]
 
 
-def _split(
+def _split_heldout(
     config: ClassifierConfig, lines: dict[str, list[str]]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     train: dict[str, list[str]] = {}
@@ -182,7 +213,7 @@ def _split(
     return train, heldout
 
 
-def _rows(train: dict[str, list[str]]) -> Iterable[str]:
+def _balanced_rows(train: dict[str, list[str]]) -> Iterable[str]:
     """Labels in turn and equally often, so that the rarer one is not outvoted."""
     longest = max(len(train[label]) for label in LABELS)
     for index in range(longest):
@@ -190,7 +221,7 @@ def _rows(train: dict[str, list[str]]) -> Iterable[str]:
             yield f"{_PREFIX}{label} {train[label][index % len(train[label])]}"
 
 
-def _measured(model: Path, heldout: dict[str, list[str]]) -> dict[str, float]:
+def _measure_recall(model: Path, heldout: dict[str, list[str]]) -> dict[str, float]:
     """Recall of each label with its 95 % interval, and their mean: the balanced accuracy."""
     import fasttext
 

@@ -1,4 +1,4 @@
-"""Finds passages in documents that are nearly equal to one of many short texts.
+"""Approximate search of many short texts in documents: n-gram index, then weighted alignment.
 
 After decon (Allen AI, github.com/allenai/decon): an inverted index of the texts' word n-grams finds
 where to look, and an overlap weighed by inverse document frequency says how much is there. Here an
@@ -18,18 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-SIZE = 3
-BITS = 21
-"""Bits of a word's number: an n-gram of three is one exact 64-bit key."""
-MOST_WORDS = 400
-"""Words of a text that are compared; one that equals in so many equals."""
-_COMMON = 64
-"""N-grams of more texts than this find nothing ("which of the")."""
-_BUCKET = 64
-_SMOOTHING = 500
+NGRAM_WORDS = 3
+WORD_BITS = 21
+"""Bits of a word's number: three of them make one exact 64-bit key."""
+MAX_WORDS = 400
+"""Words of a text that are compared; one that agrees in so many agrees."""
+_MAX_TEXTS_OF_NGRAM = 64
+"""N-grams of more texts than this tell none apart ("which of the") and are left out."""
+_BUCKET_WORDS = 64
+"""Diagonals of one bucket: wider ones mix distant hits, narrower ones split an edited passage."""
+_SMOOTHING_TEXTS = 500
 """Texts added in the frequencies, so that weights from a handful of texts mean something."""
-_FUNCTION_SHARE = 0.25
-_SMALL = """
+_FUNCTION_WORD_WEIGHT = 0.25
+"""Factor on function words, which say little of which item a text is."""
+_STOP_WORDS = """
 a about above after again all am an and any are as at be because been before being below between
 both but by can could did do does doing down during each few for from further had has have having
 he her here hers him his how i if in into is it its just me more most my no nor not now of off on
@@ -37,17 +39,17 @@ once only or other our out over own same she should so some such than that the t
 there these they this those through to too under until up very was we were what when where which
 while who whom why will with would you your s t
 """
-_ASKING = """
+_EXAM_WORDS = """
 answer answers best choose correct described false following given incorrect likely option options
 question select statement statements true
 """
-_FUNCTION_WORDS = frozenset([*_SMALL.split(), *_ASKING.split()])
+_FUNCTION_WORDS = frozenset([*_STOP_WORDS.split(), *_EXAM_WORDS.split()])
 """Words of any sentence, and of any examination."""
 
 
 @dataclass(frozen=True)
-class Index:
-    """The texts and their n-grams, as arrays; texts are numbered as they were given."""
+class NgramIndex:
+    """Inverted index of word n-grams over texts, which are numbered as they were given."""
 
     vocabulary: Mapping[str, int]
     """word -> number, from 1; 0 is any other word and what lies between documents."""
@@ -62,15 +64,15 @@ class Index:
     """[postings] text of each."""
     places: Ints
     """[postings] where in its text."""
-    wanted: Ints
+    min_ngrams: Ints
     """[texts] distinct n-grams that must be seen before a text is compared."""
-    known: NDArray[np.bool_]
+    hash_table: NDArray[np.bool_]
     """A table of hashed keys that sorts out most n-grams of a document at once."""
 
 
 @dataclass(frozen=True)
-class Match:
-    """A text found in a document."""
+class TextMatch:
+    """A text that stands in a document, exactly or nearly."""
 
     document: int
     text: int
@@ -84,32 +86,32 @@ class Match:
 def word_weights(texts: Sequence[Sequence[str]]) -> dict[str, float]:
     """Weight of each word, in (0, 1]: by smoothed inverse frequency; less for small words."""
     counts = Counter(word for text in texts for word in set(text))
-    total = len(texts) + _SMOOTHING
+    total = len(texts) + _SMOOTHING_TEXTS
     return {
         word: math.log1p(total / count)
         / math.log1p(total)
-        * (_FUNCTION_SHARE if word in _FUNCTION_WORDS else 1.0)
+        * (_FUNCTION_WORD_WEIGHT if word in _FUNCTION_WORDS else 1.0)
         for word, count in counts.items()
     }
 
 
-def build_index(texts: Sequence[Sequence[str]], weights: Mapping[str, float]) -> Index:
+def build_index(texts: Sequence[Sequence[str]], weights: Mapping[str, float]) -> NgramIndex:
     """An index of ``texts``, each of ``SIZE`` words or more."""
     vocabulary = {word: number for number, word in enumerate(sorted(weights), start=1)}
-    assert len(vocabulary) < 1 << BITS
-    ids = [np.array([vocabulary[w] for w in text[:MOST_WORDS]], dtype=np.int64) for text in texts]
-    grams = [_keys(text) for text in ids]
-    owners = np.repeat(np.arange(len(ids)), [len(found) for found in grams])
+    assert len(vocabulary) < 1 << WORD_BITS
+    ids = [np.array([vocabulary[w] for w in text[:MAX_WORDS]], dtype=np.int64) for text in texts]
+    grams = [_ngram_keys(text) for text in ids]
+    owners = np.repeat(np.arange(len(ids)), [len(keys_of_text) for keys_of_text in grams])
     places = np.concatenate([np.arange(len(found)) for found in grams] or [owners])
     flat = np.concatenate([*grams, np.empty(0, dtype=np.uint64)])
-    useful = _useful(flat, owners, len(ids))
+    useful = _select_rare(flat, owners, len(ids))
     flat, owners, places = flat[useful], owners[useful], places[useful]
     order = np.lexsort((places, owners, flat))
     keys, first = np.unique(flat[order], return_index=True)
     table = np.zeros(1 << max(10, int(len(keys) * 16).bit_length()), dtype=bool)
-    table[_slots(keys, len(table))] = True
+    table[_hash_slots(keys, len(table))] = True
     count = np.bincount(owners, minlength=len(ids))
-    return Index(
+    return NgramIndex(
         vocabulary=vocabulary,
         weights=np.array([0.0, *(weights[word] for word in sorted(weights))]),
         texts=ids,
@@ -117,60 +119,71 @@ def build_index(texts: Sequence[Sequence[str]], weights: Mapping[str, float]) ->
         starts=np.append(first, len(flat)).astype(np.int64),
         owners=owners[order],
         places=places[order],
-        wanted=np.minimum(count, np.maximum(2, count // 4)),
-        known=table,
+        min_ngrams=np.minimum(count, np.maximum(2, count // 4)),
+        hash_table=table,
     )
 
 
-def _useful(flat: NDArray[np.uint64], owners: Ints, texts: int) -> NDArray[np.bool_]:
-    """N-grams that few texts share; all of a text that has no other."""
+def _select_rare(flat: NDArray[np.uint64], owners: Ints, texts: int) -> NDArray[np.bool_]:
+    """N-grams that few texts share, and all n-grams of a text that has no other: [n-grams]."""
     _, at, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    rare = np.asarray(counts[at] <= _COMMON)
+    rare = np.asarray(counts[at] <= _MAX_TEXTS_OF_NGRAM)
     without = np.bincount(owners[rare], minlength=texts) == 0
     return np.asarray(rare | without[owners], dtype=bool)
 
 
-def _keys(ids: Ints) -> NDArray[np.uint64]:
-    """The key of every n-gram; 0 where one holds an unknown word."""
-    count = len(ids) - SIZE + 1
+def _ngram_keys(ids: Ints) -> NDArray[np.uint64]:
+    """Key of every n-gram; 0 where one holds an unknown word."""
+    count = len(ids) - NGRAM_WORDS + 1
     if count <= 0:
         return np.empty(0, dtype=np.uint64)
     keys = np.zeros(count, dtype=np.uint64)
     whole = np.ones(count, dtype=bool)
-    for offset in range(SIZE):
+    for offset in range(NGRAM_WORDS):
         part = ids[offset : offset + count]
-        keys = (keys << np.uint64(BITS)) | part.astype(np.uint64)
+        keys = (keys << np.uint64(WORD_BITS)) | part.astype(np.uint64)
         whole &= part > 0
     keys[~whole] = 0
     return keys
 
 
-def _slots(keys: NDArray[np.uint64], size: int) -> Ints:
-    """Where in a table of ``size`` (a power of two) each key lies: Fibonacci hashing."""
+def _hash_slots(keys: NDArray[np.uint64], size: int) -> Ints:
+    """Slots of keys in a hash table of ``size``, a power of two: Fibonacci hashing.
+
+    The factor is 2 ** 64 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+    """
     shift = np.uint64(64 - (size.bit_length() - 1))
     return ((keys * np.uint64(0x9E3779B97F4A7C15)) >> shift).astype(np.int64)
 
 
-def find_matches(index: Index, documents: Sequence[Sequence[str]], least: float) -> list[Match]:
-    """The best match of every text in every document with an overlap of ``least`` or more."""
+def find_matches(
+    index: NgramIndex, documents: Sequence[Sequence[str]], min_overlap: float
+) -> list[TextMatch]:
+    """Best match of every text in every document.
+
+    Args:
+        index: Of the texts.
+        documents: Words of each.
+        min_overlap: Share of a text's weight from which it counts as found.
+    """
     if not len(index.keys):
         return []
-    ids, starts = _numbered(index, documents)
+    ids, starts = _number_words(index, documents)
     marks = np.zeros(len(index.weights), dtype=bool)
-    best: dict[tuple[int, int], Match] = {}
-    for document, text, diagonal in _candidates(index, ids, starts):
+    best: dict[tuple[int, int], TextMatch] = {}
+    for document, text, diagonal in _find_candidates(index, ids, starts):
         bounds = int(starts[document]), int(starts[document + 1]) - 1
-        found = _compared(index, ids, marks, text, diagonal, bounds, least)
-        if found is None:
+        passage = _align_window(index, ids, marks, text, diagonal, bounds, min_overlap)
+        if passage is None:
             continue
-        overlap, start, end = found
-        held = best.get((document, text))
-        if held is None or overlap > held.overlap:
-            best[document, text] = Match(document, text, overlap, start, end)
+        overlap, start, end = passage
+        best_yet = best.get((document, text))
+        if best_yet is None or overlap > best_yet.overlap:
+            best[document, text] = TextMatch(document, text, overlap, start, end)
     return [best[key] for key in sorted(best)]
 
 
-def _numbered(index: Index, documents: Sequence[Sequence[str]]) -> tuple[Ints, Ints]:
+def _number_words(index: NgramIndex, documents: Sequence[Sequence[str]]) -> tuple[Ints, Ints]:
     """([words] numbers of all documents, a 0 behind each; [documents + 1] where each begins)."""
     number = defaultdict(int, index.vocabulary)  # looks up without a call of Python a word
     flat: list[int] = []
@@ -182,33 +195,38 @@ def _numbered(index: Index, documents: Sequence[Sequence[str]]) -> tuple[Ints, I
     return np.array(flat, dtype=np.int64), np.array(starts, dtype=np.int64)
 
 
-def _candidates(index: Index, ids: Ints, starts: Ints) -> list[tuple[int, int, int]]:
+def _find_candidates(index: NgramIndex, ids: Ints, starts: Ints) -> list[tuple[int, int, int]]:
     """(document, text, where it would begin) where enough n-grams lie on near diagonals.
 
     Diagonals (word of the documents less word of the text) are put into buckets, each document
     its own; what lies across the border of two is counted in the first.
     """
-    at, texts, places = _hits(index, ids)
-    diagonals = at - places
-    documents = np.searchsorted(starts, at, side="right") - 1
-    rooms = np.append(0, np.cumsum((np.diff(starts) + MOST_WORDS) // _BUCKET + 2))
-    buckets = rooms[documents] + (diagonals - starts[documents] + MOST_WORDS) // _BUCKET
+    hits, texts, places = _find_hits(index, ids)
+    diagonals = hits - places
+    documents = np.searchsorted(starts, hits, side="right") - 1
+    rooms = np.append(0, np.cumsum((np.diff(starts) + MAX_WORDS) // _BUCKET_WORDS + 2))
+    buckets = rooms[documents] + (diagonals - starts[documents] + MAX_WORDS) // _BUCKET_WORDS
     groups = texts * int(rooms[-1]) + buckets
-    _, once = np.unique(groups * MOST_WORDS + places, return_index=True)
-    held, begins, seen = np.unique(groups[once], return_index=True, return_counts=True)
-    follows = np.append(held[1:] == held[:-1] + 1, False)
+    _, once = np.unique(groups * MAX_WORDS + places, return_index=True)
+    buckets_hit, begins, seen = np.unique(groups[once], return_index=True, return_counts=True)
+    follows = np.append(buckets_hit[1:] == buckets_hit[:-1] + 1, False)
     together = seen + np.where(follows, np.append(seen[1:], 0), 0)
-    chosen = together >= index.wanted[held // int(rooms[-1])]
-    of = once[begins[chosen] + seen[chosen] // 2]
+    chosen = together >= index.min_ngrams[buckets_hit // int(rooms[-1])]
+    middle_hits = once[begins[chosen] + seen[chosen] // 2]
     return list(
-        zip(documents[of].tolist(), texts[of].tolist(), diagonals[of].tolist(), strict=True)
+        zip(
+            documents[middle_hits].tolist(),
+            texts[middle_hits].tolist(),
+            diagonals[middle_hits].tolist(),
+            strict=True,
+        )
     )
 
 
-def _hits(index: Index, ids: Ints) -> tuple[Ints, Ints, Ints]:
+def _find_hits(index: NgramIndex, ids: Ints) -> tuple[Ints, Ints, Ints]:
     """(word of the documents, text, word of the text) wherever they share an n-gram."""
-    keys = _keys(ids)
-    at = np.flatnonzero(index.known[_slots(keys, len(index.known))] & (keys > 0))
+    keys = _ngram_keys(ids)
+    at = np.flatnonzero(index.hash_table[_hash_slots(keys, len(index.hash_table))] & (keys > 0))
     slots = np.minimum(np.searchsorted(index.keys, keys[at]), len(index.keys) - 1)
     right = index.keys[slots] == keys[at]
     at, slots = at[right], slots[right]
@@ -218,40 +236,40 @@ def _hits(index: Index, ids: Ints) -> tuple[Ints, Ints, Ints]:
     return np.repeat(at, counts), index.owners[posting], index.places[posting]
 
 
-def _compared(
-    index: Index,
+def _align_window(
+    index: NgramIndex,
     ids: Ints,
     marks: NDArray[np.bool_],
     text: int,
     diagonal: int,
     bounds: tuple[int, int],
-    least: float,
+    min_overlap: float,
 ) -> tuple[float, int, int] | None:
     """(overlap, first word, end) of a text in the window where it would lie, in its document.
 
     ``marks`` (one a word, all false, also afterwards) says which words the window holds: most
     windows hold too few to be worth the comparison.
     """
-    wanted = index.texts[text]
-    slack = 4 + len(wanted) // 8
+    words = index.texts[text]
+    slack = 4 + len(words) // 8
     low = max(bounds[0], diagonal - slack)
-    window = ids[low : min(bounds[1], diagonal + len(wanted) + slack)]
-    weights = index.weights[wanted]
+    window = ids[low : min(bounds[1], diagonal + len(words) + slack)]
+    weights = index.weights[words]
     total = float(weights.sum())
     marks[window] = True
-    within = float(weights[marks[wanted]].sum())
+    within = float(weights[marks[words]].sum())
     marks[window] = False
-    if within < least * total:
+    if within < min_overlap * total:
         return None
     heaviest = np.zeros(len(window) + 1)
-    for word, weight in zip(wanted.tolist(), weights.tolist(), strict=True):
+    for word, weight in zip(words.tolist(), weights.tolist(), strict=True):
         extended = heaviest[1:].copy()
         np.maximum(extended, heaviest[:-1] + weight * (window == word), out=extended)
         heaviest[1:] = np.maximum.accumulate(extended)
     overlap = float(heaviest[-1]) / total
-    if overlap < least:
+    if overlap < min_overlap:
         return None
     end = int(np.argmax(heaviest >= heaviest[-1] - 1e-12))
-    start = max(0, end - len(wanted))
+    start = max(0, end - len(words))
     offset = low - bounds[0]
     return round(min(1.0, overlap), 6), offset + start, offset + end

@@ -1,4 +1,4 @@
-"""Evaluation items from the user's JSONL files, as lists of words to look for."""
+"""Evaluation items from the user's JSONL files, as sequences of words to search for."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.core.config.hashed_file import NamedFile
+from components.core.config.hashed_file import HashedFile
 from components.core.errors import DataError
 from components.text.word_splitting import words
 
-MOST_ANSWERS = 16
-"""Different answers of one question that are looked for."""
+MAX_ANSWERS = 16
+"""Distinct answers of one question that are searched for; bounds the size of the index."""
 
 
 @dataclass(frozen=True)
-class Item:
+class EvaluationItem:
     """One question with its answers, right and wrong."""
 
     name: str
@@ -25,48 +25,53 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RejectedRow:
     """A row that holds no item, and why."""
 
     row: str
     reason: str
 
 
-def read_items(
-    files: Sequence[NamedFile], question: str, answer: str
-) -> tuple[list[Item], list[Refused]]:
-    """Items of all files; rows with equal questions (a row an answer) are one item.
+def read_evaluation_items(
+    files: Sequence[HashedFile], question: str, answer: str
+) -> tuple[list[EvaluationItem], list[RejectedRow]]:
+    """Read the items of all files; rows with equal questions (a row an answer) are one item.
+
+    Args:
+        files: JSONL files, plain or gzip.
+        question: Field of a row that holds the question.
+        answer: Field that holds an answer, if there is one.
 
     Raises:
         DataError: a file changed since the run was planned, or holds no usable row.
     """
     names: dict[tuple[str, ...], str] = {}
     answers: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
-    refused: list[Refused] = []
+    refused: list[RejectedRow] = []
     for file in files:
         before = len(refused)
         rows = 0
-        for name, row in file.rows("contamination.sets"):
+        for name, row in file.read_json_lines("contamination.sets"):
             rows += 1
-            reason = _reason(row, question)
+            reason = _rejection_reason(row, question)
             if reason:
-                refused.append(Refused(name, reason))
+                refused.append(RejectedRow(name, reason))
                 continue
-            asked = tuple(words(row[question]))
-            names.setdefault(asked, name)
-            given = row.get(answer)
-            found = tuple(words(given)) if isinstance(given, str) else ()
-            known = answers.setdefault(asked, {})
-            if found and len(known) < MOST_ANSWERS:
-                known[found] = None
+            question_words = tuple(words(row[question]))
+            names.setdefault(question_words, name)
+            answer_text = row.get(answer)
+            answer_words = tuple(words(answer_text)) if isinstance(answer_text, str) else ()
+            answers_of = answers.setdefault(question_words, {})
+            if answer_words and len(answers_of) < MAX_ANSWERS:
+                answers_of[answer_words] = None
         if rows == len(refused) - before:
             why = f": {refused[-1].row} {refused[-1].reason}" if rows else ""
             raise DataError(f"contamination.sets: {file.name} holds no usable row{why}")
-    return [Item(names[asked], asked, tuple(answers[asked])) for asked in names], refused
+    return [EvaluationItem(names[asked], asked, tuple(answers[asked])) for asked in names], refused
 
 
-def _reason(row: Any, question: str) -> str:
-    """Why a row holds no item; empty where it does."""
+def _rejection_reason(row: Any, question: str) -> str:
+    """Reason for which a row holds no item; empty where it does."""
     if not isinstance(row, dict):
         return "is no JSON object"
     if not isinstance(row.get(question), str):

@@ -1,7 +1,7 @@
-"""Scores how much of an evaluation item each document holds: what a model must not be trained on.
+"""Contamination scorer: the evaluation item that each document holds most of, and how much.
 
-Items are looked for also when lightly edited (``overlap.py``). A question that says little
-("Which of the following is true?") is looked for together with each of its answers, and a short
+Lightly edited items are found too (``approximate_match.py``). A question that says little
+("Which of the following is true?") is searched for together with each of its answers, and a short
 one counts only word for word: it is what people ask anyway.
 """
 
@@ -15,19 +15,19 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.clean.contamination.approximate_match import (
-    SIZE,
-    Index,
-    Match,
+    NGRAM_WORDS,
+    NgramIndex,
+    TextMatch,
     build_index,
     find_matches,
     word_weights,
 )
-from components.clean.contamination.evaluation_items import Item, read_items
-from components.core.config.hashed_file import NamedFile
+from components.clean.contamination.evaluation_items import EvaluationItem, read_evaluation_items
+from components.core.config.hashed_file import HashedFile
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.store.artifact import Corpus, Scores
-from components.core.store.shards import map_shards, read_all, write_shard
+from components.core.store.shards import map_shards, read_shards, write_shard
 from components.core.store.workdir import Workdir
 from components.text.word_splitting import word_places, words
 
@@ -42,13 +42,13 @@ SCHEMA = pa.schema(
         pa.field("end", pa.int64(), nullable=False),
     ]
 )
-REFUSED = pa.schema([("row", pa.string()), ("reason", pa.string())])
+REJECTED = pa.schema([("row", pa.string()), ("reason", pa.string())])
 
 
 class ContaminationConfig(StageConfig):
-    """Which evaluation sets must not be in the corpus, and what counts as found."""
+    """Evaluation sets that must not be in the corpus, and what counts as found."""
 
-    sets: tuple[NamedFile, ...] = Field(
+    sets: tuple[HashedFile, ...] = Field(
         default=(), description="JSONL files, plain or gzip, a question and an answer a row"
     )
     question: str = Field(default="question", description="field of a row that holds the question")
@@ -58,12 +58,14 @@ class ContaminationConfig(StageConfig):
     )
     fuzzy_words: int = Field(
         default=7,
-        ge=SIZE,
+        ge=NGRAM_WORDS,
         description="items of fewer words must stand there word for word, as must those with "
         "less than twice least_information",
     )
     exact_words: int = Field(
-        default=5, ge=SIZE, description="questions of fewer words count only with their answer"
+        default=5,
+        ge=NGRAM_WORDS,
+        description="questions of fewer words count only with their answer",
     )
     least_information: float = Field(
         default=1.6,
@@ -75,112 +77,120 @@ class ContaminationConfig(StageConfig):
 def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workdir) -> Scores:
     """The item that each document holds most of, and how much of it.
 
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        work: Where the scores are written.
+
     Raises:
         DataError: a set changed since the run was planned, or holds no usable row.
     """
-    items, refused = read_items(config.sets, config.question, config.answer)
+    items, refused = read_evaluation_items(config.sets, config.question, config.answer)
     if refused:
         first = f"{refused[0].row} {refused[0].reason}"
         count = len(refused)
         log.warning("contamination.sets: rows without an item: %d, the first: %s", count, first)
-    map_shards(work, work.path(corpus), contamination_of_shard, config=config)
+    map_shards(work, work.artifact_folder(corpus), score_contamination_shard, config=config)
     if refused:
-        rows = [{"row": one.row, "reason": one.reason} for one in refused]
-        table = pa.Table.from_pylist(rows, schema=REFUSED)
+        rows = [{"row": rejected.row, "reason": rejected.reason} for rejected in refused]
+        table = pa.Table.from_pylist(rows, schema=REJECTED)
         write_shard(work.folder / "quarantine.parquet", table)
-    found = read_all(work.folder, ["items"])["items"].to_pylist()
-    searched = len({text.item for text in searchable(config, items)})
+    item_counts = read_shards(work.folder, ["items"])["items"].to_pylist()
+    searched = len({text.item for text in search_texts(config, items)})
     return work.seal(
         Scores,
         stats={
-            "contaminated": float(sum(count > 0 for count in found)),
+            "contaminated": float(sum(count > 0 for count in item_counts)),
             "items": float(len(items)),
             "items_too_short": float(len(items) - searched),
             "quarantined": float(len(refused)),
-            "documents": float(len(found)),
+            "documents": float(len(item_counts)),
         },
     )
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchText:
     """A text that stands for an item: its question, or its question with an answer."""
 
     item: str
     words: tuple[str, ...]
-    least: float
+    min_overlap: float
     """Smallest overlap that counts; 1 for a short text."""
 
 
-def searchable(config: ContaminationConfig, items: Sequence[Item]) -> list[Searched]:
-    """What is looked for; items that are too short give nothing."""
-    weights = _weights(items)
+def search_texts(config: ContaminationConfig, items: Sequence[EvaluationItem]) -> list[SearchText]:
+    """Texts that stand for the items; items that are too short have none."""
+    weights = _item_word_weights(items)
 
     def information(text: tuple[str, ...]) -> float:
         return sum(weights[word] for word in text)
 
-    found: list[Searched] = []
+    texts: list[SearchText] = []
     for item in items:
-        question, told = item.question, information(item.question)
-        if len(question) >= config.exact_words and told >= config.least_information:
-            found.append(_searched(config, item.name, question, told))
-        if len(question) >= 2 * config.fuzzy_words and told >= 2 * config.least_information:
+        question, question_information = item.question, information(item.question)
+        if len(question) >= config.exact_words and question_information >= config.least_information:
+            texts.append(_search_text(config, item.name, question, question_information))
+        if (
+            len(question) >= 2 * config.fuzzy_words
+            and question_information >= 2 * config.least_information
+        ):
             continue  # an answer would add nothing
         for answer in item.answers:
             whole = question + answer
-            together = information(whole)
-            if len(whole) >= config.exact_words and together >= config.least_information:
-                found.append(_searched(config, item.name, whole, together))
-    return found
+            whole_information = information(whole)
+            if len(whole) >= config.exact_words and whole_information >= config.least_information:
+                texts.append(_search_text(config, item.name, whole, whole_information))
+    return texts
 
 
-def _searched(
-    config: ContaminationConfig, name: str, text: tuple[str, ...], told: float
-) -> Searched:
-    enough = len(text) >= config.fuzzy_words and told >= 2 * config.least_information
-    return Searched(name, text, config.least if enough else 1.0)
+def _search_text(
+    config: ContaminationConfig, name: str, text: tuple[str, ...], text_information: float
+) -> SearchText:
+    enough = len(text) >= config.fuzzy_words and text_information >= 2 * config.least_information
+    return SearchText(name, text, config.least if enough else 1.0)
 
 
-def _weights(items: Sequence[Item]) -> dict[str, float]:
+def _item_word_weights(items: Sequence[EvaluationItem]) -> dict[str, float]:
     return word_weights([sum(item.answers, item.question) for item in items])
 
 
 @lru_cache(maxsize=1)
-def _index(config: ContaminationConfig) -> tuple[Index, list[Searched]]:
-    """Made once a worker, not once a shard."""
-    items, _ = read_items(config.sets, config.question, config.answer)
-    texts = searchable(config, items)
-    return build_index([text.words for text in texts], _weights(items)), texts
+def _worker_index(config: ContaminationConfig) -> tuple[NgramIndex, list[SearchText]]:
+    """The index of all items, built once a worker and not once a shard."""
+    items, _ = read_evaluation_items(config.sets, config.question, config.answer)
+    texts = search_texts(config, items)
+    return build_index([text.words for text in texts], _item_word_weights(items)), texts
 
 
-def contamination_of_shard(table: pa.Table, config: ContaminationConfig) -> pa.Table:
+def score_contamination_shard(table: pa.Table, config: ContaminationConfig) -> pa.Table:
     """Scores of one shard (in a worker)."""
-    found: list[list[Match]] = [[] for _ in range(len(table))]
+    matches_of: list[list[TextMatch]] = [[] for _ in range(len(table))]
     contents = table["text"].to_pylist()
-    index, texts = _index(config)
+    index, texts = _worker_index(config)
     if texts:
         documents = [words(text) for text in contents]
         for match in find_matches(index, documents, config.least):
-            if _counts(texts[match.text], match, documents[match.document]):
-                found[match.document].append(match)
+            if _is_enough(texts[match.text], match, documents[match.document]):
+                matches_of[match.document].append(match)
     rows = [
-        _row(identifier, content, matches, texts)
+        _score_row(identifier, content, matches, texts)
         for identifier, content, matches in zip(
-            table["id"].to_pylist(), contents, found, strict=True
+            table["id"].to_pylist(), contents, matches_of, strict=True
         )
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _counts(text: Searched, match: Match, document: Sequence[str]) -> bool:
-    """Whether the overlap is enough; a short text must stand there without a word between."""
-    if text.least < 1:
-        return match.overlap >= text.least
+def _is_enough(text: SearchText, match: TextMatch, document: Sequence[str]) -> bool:
+    """True where the overlap is enough; a short text must stand there without a word between."""
+    if text.min_overlap < 1:
+        return match.overlap >= text.min_overlap
     return tuple(document[match.end - len(text.words) : match.end]) == text.words
 
 
-def _row(
-    identifier: str, content: str, matches: Sequence[Match], texts: Sequence[Searched]
+def _score_row(
+    identifier: str, content: str, matches: Sequence[TextMatch], texts: Sequence[SearchText]
 ) -> dict[str, object]:
     if not matches:
         return {"id": identifier, "overlap": 0.0, "item": "", "items": 0, "start": 0, "end": 0}

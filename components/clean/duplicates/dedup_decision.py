@@ -1,104 +1,84 @@
-"""Decides which documents are dropped for another that stays.
+"""Greedy choice of the documents that are dropped for another one that stays.
 
-Greedy, in the order (ordinal, id), among the documents that pass every other rule: a document is
-dropped only for one that is really kept, so nothing is removed by transitivity alone, and several
+In the order (ordinal, id), among the documents that pass every other rule: a document is dropped
+only for one that is really kept, so nothing is removed by transitivity alone, and several
 increments keep what one batch would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-import pyarrow as pa
-
-from components.clean.rules import DuplicateRules, Finding, failing
-from components.core.store.shards import zip_shards
+from components.clean.selection_rule import KeptOriginal
 
 DUPLICATES, PASSAGES = "duplicates", "passages"
-Judge = Callable[[pa.Table, Mapping[str, pa.Table]], list[Finding]]
 
 
 @dataclass(frozen=True)
-class Twin:
-    """The kept document that a dropped one equals or stands in, and how nearly."""
-
-    id: str
-    similarity: float
-    """Jaccard of shingles; for a contained document its share of words."""
-    rule: str = DUPLICATES
-
-
-@dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """A document that passes every other rule."""
 
     ordinal: int
     id: str
     group: str
-    partners: list[tuple[float, str]] = field(default_factory=list)
-    """(similarity, exact group)"""
-    sources: list[tuple[float, str]] = field(default_factory=list)
-    """(share of its words, older document)"""
+    """Its exact group; its own id where duplicates are not scored."""
+    partners: list[tuple[float, str]]
+    """(similarity, exact group) of near duplicates."""
+    sources: list[tuple[float, str]]
+    """(share of its words, older document that holds them)."""
 
 
-def find_twins(
-    rules: DuplicateRules, corpus: Path, scores: Mapping[str, Path], judge: Judge
-) -> dict[str, Twin]:
-    """Documents that pass every other rule but are twins of a kept one -> that one."""
-    if not scores.keys() & {DUPLICATES, PASSAGES}:
-        return {}
-    kept_of: dict[str, str] = {}
-    kept: set[str] = set()
-    twins: dict[str, Twin] = {}
-    for one in sorted(_passing(corpus, scores, judge), key=lambda one: (one.ordinal, one.id)):
-        twin = _twin(rules, one, kept_of) or _container(rules, one, kept)
-        if twin is None:
-            kept_of.setdefault(one.group, one.id)
-            kept.add(one.id)
+def find_originals(
+    candidates: Iterable[Candidate], exact: bool, max_similarity: float, max_contained: float
+) -> dict[str, KeptOriginal]:
+    """Documents that repeat a kept one -> that one.
+
+    Args:
+        candidates: In any order.
+        exact: Drop documents of equal normalised text.
+        max_similarity: Jaccard similarity from which a document is dropped.
+        max_contained: Share of a document's words above which an older one contains it.
+    """
+    kept_of_group: dict[str, str] = {}
+    kept_ids: set[str] = set()
+    originals: dict[str, KeptOriginal] = {}
+    for candidate in sorted(candidates, key=lambda document: (document.ordinal, document.id)):
+        original = _exact_original(candidate, kept_of_group) if exact else None
+        original = original or _near_original(candidate, kept_of_group, max_similarity)
+        original = original or _container(candidate, kept_ids, max_contained)
+        if original is None:
+            kept_of_group.setdefault(candidate.group, candidate.id)
+            kept_ids.add(candidate.id)
         else:
-            twins[one.id] = twin
-    return twins
+            originals[candidate.id] = original
+    return originals
 
 
-def _passing(corpus: Path, scores: Mapping[str, Path], judge: Judge) -> Iterator[_Candidate]:
-    for _, table, beside in zip_shards(corpus, scores):
-        reasons = failing(judge(table, beside))
-        ordinals, ids = table["ordinal"].to_pylist(), table["id"].to_pylist()
-        groups = ids
-        partners: list[list[dict[str, Any]]] = [[]] * len(ids)
-        sources: list[list[dict[str, Any]]] = [[]] * len(ids)
-        if DUPLICATES in beside:
-            groups = beside[DUPLICATES]["exact_group"].to_pylist()
-            partners = beside[DUPLICATES]["partners"].to_pylist()
-        if PASSAGES in beside:
-            sources = beside[PASSAGES]["sources"].to_pylist()
-        for at in range(len(ids)):
-            if at not in reasons:
-                near = [(partner["similarity"], partner["id"]) for partner in partners[at]]
-                held = [(source["share"], source["id"]) for source in sources[at]]
-                yield _Candidate(ordinals[at], ids[at], groups[at], near, held)
+def _exact_original(candidate: Candidate, kept_of_group: Mapping[str, str]) -> KeptOriginal | None:
+    identifier = kept_of_group.get(candidate.group)
+    return None if identifier is None else KeptOriginal(identifier, 1.0, DUPLICATES)
 
 
-def _twin(rules: DuplicateRules, one: _Candidate, kept_of: Mapping[str, str]) -> Twin | None:
-    if rules.exact and one.group in kept_of:
-        return Twin(kept_of[one.group], 1.0)
+def _near_original(
+    candidate: Candidate, kept_of_group: Mapping[str, str], max_similarity: float
+) -> KeptOriginal | None:
     near = [
-        (similarity, kept_of[partner])
-        for similarity, partner in one.partners
-        if similarity >= rules.max_similarity and partner in kept_of
+        (similarity, kept_of_group[partner])
+        for similarity, partner in candidate.partners
+        if similarity >= max_similarity and partner in kept_of_group
     ]
     if not near:
         return None
     similarity, identifier = min(near, key=lambda pair: (-pair[0], pair[1]))
-    return Twin(identifier, similarity)
+    return KeptOriginal(identifier, similarity, DUPLICATES)
 
 
-def _container(rules: DuplicateRules, one: _Candidate, kept: set[str]) -> Twin | None:
+def _container(
+    candidate: Candidate, kept_ids: set[str], max_contained: float
+) -> KeptOriginal | None:
     """The older kept document that holds most of this one, where that is too much."""
-    for share, identifier in one.sources:
-        if share > rules.max_contained and identifier in kept:
-            return Twin(identifier, share, PASSAGES)
+    for share, identifier in candidate.sources:
+        if share > max_contained and identifier in kept_ids:
+            return KeptOriginal(identifier, share, PASSAGES)
     return None

@@ -1,4 +1,4 @@
-"""Finds exact and near duplicates across the whole corpus.
+"""Duplicate scorer: exact groups and verified near duplicates over the whole corpus.
 
 Exact: equal normalised text; a group is named by its first document in the order (ordinal, id).
 Near: MinHash signatures of word 5-shingles (Broder 1997), candidates by banding (Leskovec et al.,
@@ -14,7 +14,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from components.clean.duplicates.candidate_pairs import ShingleFile, candidates, split, verified
+from components.clean.duplicates.candidate_pairs import (
+    ShingleFile,
+    find_candidate_pairs,
+    unpack_pairs,
+    verify_pairs,
+)
 from components.clean.duplicates.sketches import SKETCH, Partners, Sketches
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
@@ -25,7 +30,7 @@ from components.text.word_splitting import normalised
 
 
 class DuplicatesConfig(StageConfig):
-    """How alike two documents must be to be recorded as partners."""
+    """Settings of the search, and the similarity from which two documents are partners."""
 
     min_similarity: float = Field(
         default=0.7, ge=0.5, le=1, description="Jaccard similarity from which a pair is recorded"
@@ -55,22 +60,27 @@ def score_duplicates(config: DuplicatesConfig, corpus: Corpus, work: Workdir) ->
     """The exact group of every document and the groups it nearly equals, with similarities.
 
     Documents of fewer than five words have no shingle and are compared as a whole only.
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        work: Where the scores are written.
     """
     folder = work.scratch / f"sketches-{SCHEME}"
     map_shards(
         work,
-        work.path(corpus),
+        work.artifact_folder(corpus),
         sketch_shard,
-        into=folder,
+        folder=folder,
         permutations=config.permutations,
         bands=config.bands,
         rows=config.rows,
         seed=config.seed,
     )
     sketches = Sketches(folder)
-    partners, pairs = _near(config, sketches, work, corpus)
+    partners, pairs = _find_partners(config, sketches, work, corpus)
     for number, path in enumerate(shard_paths(folder)):
-        write_shard(work.folder / path.name, sketches.scores(number, partners))
+        write_shard(work.folder / path.name, sketches.score_table(number, partners))
     copies = len(sketches) - len(np.unique(sketches.group))
     return work.seal(
         Scores,
@@ -82,28 +92,39 @@ def score_duplicates(config: DuplicatesConfig, corpus: Corpus, work: Workdir) ->
     )
 
 
-def _near(
+def _find_partners(
     config: DuplicatesConfig, sketches: Sketches, work: Workdir, corpus: Corpus
 ) -> tuple[Partners, int]:
     """Verified pairs of group firsts, and how many there are."""
-    documents, keys = sketches.signed()
-    pairs = candidates(keys, config.max_bucket)
+    documents, keys = sketches.band_keys()
+    pairs = find_candidate_pairs(keys, config.max_bucket)
     del keys
-    named = np.unique(np.concatenate(split(pairs)))
-    chosen = documents[named]
+    paired = np.unique(np.concatenate(unpack_pairs(pairs)))
+    chosen = documents[paired]
     sets = ShingleFile(
-        work.scratch / "shingles", work.path(corpus), sketches.shard[chosen], sketches.row[chosen]
+        work.scratch / "shingles",
+        work.artifact_folder(corpus),
+        sketches.shard[chosen],
+        sketches.row[chosen],
     )
-    left, right = (np.searchsorted(named, side).astype(np.uint64) for side in split(pairs))
-    found = list(verified(left << np.uint64(32) | right, sets, config.min_similarity))
-    left_of, right_of = split(np.concatenate([part for part, _ in found]))
-    similarity = np.concatenate([similar for _, similar in found])
+    left, right = (np.searchsorted(paired, side).astype(np.uint64) for side in unpack_pairs(pairs))
+    verified_parts = list(verify_pairs(left << np.uint64(32) | right, sets, config.min_similarity))
+    left_of, right_of = unpack_pairs(np.concatenate([part for part, _ in verified_parts]))
+    similarity = np.concatenate([similar for _, similar in verified_parts])
     partners = Partners(chosen[left_of], chosen[right_of], similarity, len(sketches))
     return partners, len(similarity)
 
 
 def sketch_shard(table: pa.Table, permutations: int, bands: int, rows: int, seed: int) -> pa.Table:
-    """Digest and band keys of each document of a shard (in a worker)."""
+    """Digest and band keys of each document of a shard (in a worker).
+
+    Args:
+        table: Its documents.
+        permutations: Length of a MinHash signature.
+        bands: Bands of a signature.
+        rows: Permutations in a band.
+        seed: Of the permutations.
+    """
     signed, shingles = signatures(table["text"], permutations, seed)
     keys = band_keys(signed, bands, rows)
     offsets = np.arange(len(table) + 1, dtype=np.int32) * bands
@@ -111,7 +132,9 @@ def sketch_shard(table: pa.Table, permutations: int, bands: int, rows: int, seed
         {
             "id": table["id"],
             "ordinal": table["ordinal"],
-            "exact": pa.array(map(exact_digest, table["text"].to_pylist()), type=pa.binary(16)),
+            "exact": pa.array(
+                map(digest_normalised_text, table["text"].to_pylist()), type=pa.binary(16)
+            ),
             "shingles": shingles,
             "bands": pa.ListArray.from_arrays(pa.array(offsets), pa.array(keys.ravel())),
         },
@@ -119,6 +142,6 @@ def sketch_shard(table: pa.Table, permutations: int, bands: int, rows: int, seed
     )
 
 
-def exact_digest(text: str) -> bytes:
+def digest_normalised_text(text: str) -> bytes:
     """16 bytes that documents of equal normalised text share."""
     return hashlib.sha256(normalised(text).encode(errors="surrogatepass")).digest()[:16]

@@ -1,4 +1,4 @@
-"""Sketches of all documents: what near duplicates are looked for with, in the order of the corpus.
+"""Sketches of all documents for the duplicate search, in the order of age.
 
 The order is (ordinal, id): of two equal documents the one of the earlier crawl is the original.
 """
@@ -46,7 +46,7 @@ class Sketches:
         order = pc.sort_indices(table, [("ordinal", "ascending"), ("id", "ascending")])
         table = table.take(order)
         self.order: Positions = order.to_numpy().astype(np.int64)
-        """Where each document lies when the shards' rows are counted through."""
+        """Row of each document when the shards' rows are counted through."""
         self.shard: Positions = np.repeat(np.arange(len(sizes)), sizes)[self.order]
         self.row: Positions = np.concatenate([np.arange(size) for size in sizes])[self.order]
         self.ids: pa.Array = table["id"].combine_chunks()
@@ -54,13 +54,13 @@ class Sketches:
         digests = np.frombuffer(table["exact"].combine_chunks().buffers()[1], dtype="V16")
         _, first, member = np.unique(digests[: len(table)], return_index=True, return_inverse=True)
         self.group: Positions = first[member]
-        """Of each document, the first that is equal to it."""
+        """First document that equals each: its exact group."""
         self._folder = folder
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def signed(self) -> tuple[Positions, NDArray[np.uint64]]:
+    def band_keys(self) -> tuple[Positions, NDArray[np.uint64]]:
         """(document, keys of its bands) of group firsts that have a shingle."""
         tables = [read_shard(path, ["shingles", "bands"]) for path in shard_paths(self._folder)]
         table = pa.concat_tables(tables)
@@ -69,14 +69,14 @@ class Sketches:
         keys = pc.list_flatten(table["bands"]).to_numpy().reshape(len(self), -1)
         return chosen, keys[self.order[chosen]]
 
-    def scores(self, shard: int, partners: Partners) -> pa.Table:
+    def score_table(self, shard: int, partners: Partners) -> pa.Table:
         """Scores of one shard, in its order."""
         documents = np.flatnonzero(self.shard == shard)
         documents = documents[np.argsort(self.row[documents])]
         group = self.group[documents]
-        offsets, others, similarities = partners.of(group)
+        offsets, neighbours, similarities = partners.look_up(group)
         near = pa.StructArray.from_arrays(
-            [self.ids.take(pa.array(others)), pa.array(similarities)], fields=list(PARTNER)
+            [self.ids.take(pa.array(neighbours)), pa.array(similarities)], fields=list(PARTNER)
         )
         columns = {
             "id": self.ids.take(pa.array(documents)),
@@ -93,13 +93,13 @@ class Partners:
     def __init__(
         self, left: Positions, right: Positions, similarity: NDArray[np.float64], documents: int
     ) -> None:
-        ours, others = np.concatenate((left, right)), np.concatenate((right, left))
-        order = np.lexsort((others, ours))
-        self._others = others[order]
+        ours, neighbours = np.concatenate((left, right)), np.concatenate((right, left))
+        order = np.lexsort((neighbours, ours))
+        self._others = neighbours[order]
         self._similarity = np.concatenate((similarity, similarity))[order]
         self._ends = np.concatenate(([0], np.cumsum(np.bincount(ours, minlength=documents))))
 
-    def of(self, documents: Positions) -> tuple[Positions, Positions, NDArray[np.float64]]:
+    def look_up(self, documents: Positions) -> tuple[Positions, Positions, NDArray[np.float64]]:
         """(bounds of each document's partners, the partners in their order, similarities)."""
         starts = self._ends[documents]
         counts = self._ends[documents + 1] - starts

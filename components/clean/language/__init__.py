@@ -1,0 +1,1 @@
+"""Language scorer: languages of a document by n-grams, built in or learnt from examples."""

@@ -1,8 +1,8 @@
-"""Scores the languages of each document, as a whole and segment by segment.
+"""Language scorer: languages of each document, as a whole and segment by segment.
 
 By default with resiliparse's fast detector, which ranks 101 languages by the out-of-place distance
 of byte n-gram profiles (after Cavnar & Trenkle 1994); the lower the rank, the closer. A model that
-learnt from the user's lines (``language_model.py``) takes its place where there is one. Both see
+learnt from the user's lines (``train_languages.py``) takes its place where there is one. Both see
 the sentences of a page, not its code and identifiers.
 """
 
@@ -21,13 +21,13 @@ from resiliparse.parse.lang import detect_fast
 from components.clean.language.train_languages import MODEL
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Classifier, Corpus, Scores
-from components.core.store.shards import map_shards, read_all
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 from components.text.language_classifier import Languages
 from components.text.word_splitting import prose
 
-CUTOFF = 1200
-"""The detector's own bound: ranks above it are usually wrong."""
+MAX_RANK = 1200
+"""Default of the detector, resiliparse: languages ranked above it are usually wrong."""
 UNKNOWN = "unknown"
 CANDIDATE = pa.struct([("language", pa.string()), ("confidence", pa.float64())])
 SHARE = pa.struct([("language", pa.string()), ("share", pa.float64())])
@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
 
 
 class LanguageConfig(StageConfig):
-    """How much is looked at, and how many candidates are kept."""
+    """Amount of text that is looked at, and number of candidates that are kept."""
 
     candidates: int = Field(default=5, ge=1, le=101, description="best languages a document")
     max_characters: int = Field(
@@ -61,42 +61,55 @@ class LanguageConfig(StageConfig):
 def score_language(
     config: LanguageConfig, corpus: Corpus, languages: Classifier, work: Workdir
 ) -> Scores:
-    """The best languages of every document with their confidence, and each one's share of it."""
-    model = work.path(languages) / MODEL
+    """The best languages of every document with their confidence, and each one's share of it.
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        languages: What ``train_languages`` learnt; without a model the built-in detector is used.
+        work: Where the scores are written.
+    """
+    model = work.artifact_folder(languages) / MODEL
     map_shards(
         work,
-        work.path(corpus),
-        language_of_shard,
+        work.artifact_folder(corpus),
+        score_language_shard,
         config=config,
         model=model if model.is_file() else None,
     )
-    found = read_all(work.folder, ["language"])["language"].to_pylist()
+    languages_found = read_shards(work.folder, ["language"])["language"].to_pylist()
     return work.seal(
         Scores,
         stats={
-            "languages": float(len(set(found) - {UNKNOWN})),
-            "unknown": float(found.count(UNKNOWN)),
-            "documents": float(len(found)),
+            "languages": float(len(set(languages_found) - {UNKNOWN})),
+            "unknown": float(languages_found.count(UNKNOWN)),
+            "documents": float(len(languages_found)),
         },
     )
 
 
-def language_of_shard(table: pa.Table, config: LanguageConfig, model: Path | None) -> pa.Table:
-    """Scores of one shard (in a worker)."""
+def score_language_shard(table: pa.Table, config: LanguageConfig, model: Path | None) -> pa.Table:
+    """Scores of one shard (in a worker).
+
+    Args:
+        table: Its documents.
+        config: The scorer's settings.
+        model: File of learnt languages; None for the built-in detector.
+    """
     learnt = Languages.unpacked(model.read_bytes()) if model else None
     rows = []
     for identifier, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
         sample = unicodedata.normalize("NFC", prose(text)[: config.max_characters])
-        rows.append({"id": identifier, **_found(config, sample, learnt)})
+        rows.append({"id": identifier, **_score_text(config, sample, learnt)})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _found(config: LanguageConfig, sample: str, learnt: Languages | None) -> dict[str, object]:
-    segments = _segments(sample, config)
+def _score_text(config: LanguageConfig, sample: str, learnt: Languages | None) -> dict[str, object]:
+    segments = _split_segments(sample, config)
     if learnt is None:
-        candidates, shares = _detected(config, sample, segments)
+        candidates, shares = _detect_builtin(config, sample, segments)
     else:
-        candidates, shares = _judged(config, learnt, segments)
+        candidates, shares = _classify_segments(config, learnt, segments)
     return {
         "language": candidates[0][0] if candidates else UNKNOWN,
         "confidence": candidates[0][1] if candidates else 0.0,
@@ -106,20 +119,20 @@ def _found(config: LanguageConfig, sample: str, learnt: Languages | None) -> dic
     }
 
 
-def _segments(sample: str, config: LanguageConfig) -> list[tuple[int, str]]:
+def _split_segments(sample: str, config: LanguageConfig) -> list[tuple[int, str]]:
     """(letters, text) of lines taken together; a short rest goes to the last."""
     segments: list[tuple[int, str]] = []
-    held: list[str] = []
+    segment: list[str] = []
     letters = 0
     for line in sample.split("\n"):
-        held.append(line)
+        segment.append(line)
         letters += sum(map(str.isalpha, line))
         if letters >= config.segment_letters:
-            segments.append((letters, "\n".join(held)))
-            held, letters = [], 0
+            segments.append((letters, "\n".join(segment)))
+            segment, letters = [], 0
     if letters:
         before, text = segments.pop() if segments else (0, "")
-        segments.append((before + letters, "\n".join([text, *held])))
+        segments.append((before + letters, "\n".join([text, *segment])))
     step = -(-len(segments) // config.max_segments) if segments else 1
     return segments[::step]
 
@@ -127,23 +140,24 @@ def _segments(sample: str, config: LanguageConfig) -> list[tuple[int, str]]:
 Ranking = list[tuple[str, float]]
 
 
-def _detected(
+def _detect_builtin(
     config: LanguageConfig, sample: str, segments: list[tuple[int, str]]
 ) -> tuple[Ranking, Ranking]:
     """(candidates, shares) by the built-in detector."""
     if not segments:
         return [], []
     ranked = [
-        (code, round(1 - rank / CUTOFF, 4)) for rank, code in _ranked(sample, config.candidates)
+        (code, round(1 - rank / MAX_RANK, 4))
+        for rank, code in _rank_languages(sample, config.candidates)
     ]
     letters: Counter[str] = Counter()
     for count, text in segments:
-        best = _ranked(text, 1)
+        best = _rank_languages(text, 1)
         letters[best[0][1] if best else UNKNOWN] += count
-    return ranked, _shares(letters)
+    return ranked, _letter_shares(letters)
 
 
-def _judged(
+def _classify_segments(
     config: LanguageConfig, learnt: Languages, segments: list[tuple[int, str]]
 ) -> tuple[Ranking, Ranking]:
     """(candidates, shares) by the model; a document's chances are its letters' mean."""
@@ -152,20 +166,22 @@ def _judged(
     letters: Counter[str] = Counter()
     chances = np.zeros(len(learnt.codes))
     for count, text in segments:
-        found = learnt.chances(text)
-        letters[learnt.codes[int(found.argmax())]] += count
-        chances += found * count
+        segment_chances = learnt.chances(text)
+        letters[learnt.codes[int(segment_chances.argmax())]] += count
+        chances += segment_chances * count
     chances /= letters.total()
     order = np.lexsort((np.arange(len(chances)), -chances))[: config.candidates]
-    return [(learnt.codes[at], round(float(chances[at]), 4)) for at in order], _shares(letters)
+    return [(learnt.codes[at], round(float(chances[at]), 4)) for at in order], _letter_shares(
+        letters
+    )
 
 
-def _shares(letters: Counter[str]) -> Ranking:
+def _letter_shares(letters: Counter[str]) -> Ranking:
     ordered = sorted(letters.items(), key=lambda pair: (-pair[1], pair[0]))
     return [(code, round(count / letters.total(), 4)) for code, count in ordered]
 
 
-def _ranked(sample: str, most: int) -> list[tuple[int, str]]:
+def _rank_languages(sample: str, most: int) -> list[tuple[int, str]]:
     """(rank, language), best first; ties by the language's code."""
-    given: Any = detect_fast(sample, cutoff=CUTOFF, n_results=max(2, most))  # one gives no list
-    return sorted((int(rank), str(language)) for language, rank in given)[:most]
+    ranks: Any = detect_fast(sample, cutoff=MAX_RANK, n_results=max(2, most))  # one gives no list
+    return sorted((int(rank), str(language)) for language, rank in ranks)[:most]

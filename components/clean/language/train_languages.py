@@ -1,4 +1,4 @@
-"""Learns languages from lines that the user names; without any the built-in detector is used."""
+"""Training of a language classifier on the user's examples; without any nothing is learnt."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import Counter
 import pyarrow as pa
 from pydantic import Field
 
-from components.core.config.hashed_file import NamedFile
+from components.core.config.hashed_file import HashedFile
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
-from components.core.store.artifact import Classifier, canonical
+from components.core.store.artifact import Classifier, canonical_json
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.text.heldout_split import position
@@ -19,13 +19,13 @@ from components.text.language_classifier import count_languages
 
 MODEL, RECORD = "languages.safetensors", "languages.json"
 FOLDS = 5
-REFUSED = pa.schema([("row", pa.string()), ("reason", pa.string())])
+REJECTED = pa.schema([("row", pa.string()), ("reason", pa.string())])
 
 
 class LanguageModelConfig(StageConfig):
-    """What languages are learnt from."""
+    """Examples that languages are learnt from, and the accuracy asked for."""
 
-    examples: tuple[NamedFile, ...] = Field(
+    examples: tuple[HashedFile, ...] = Field(
         default=(), description="JSONL files, plain or gzip, a text and its language a row"
     )
     text: str = Field(default="text", description="field of a row that holds the text")
@@ -44,11 +44,11 @@ def train_languages(config: LanguageModelConfig, work: Workdir) -> Classifier:
     Raises:
         DataError: a file changed, a language has too few texts, the mean F1 is below ``min_f1``.
     """
-    lines = _examples(config, work)
+    lines = _read_examples(config, work)
     if not lines:
-        write_atomically(work.folder / RECORD, canonical({"languages": []}))
+        write_atomically(work.folder / RECORD, canonical_json({"languages": []}))
         return work.seal(Classifier, stats={"languages": 0.0})
-    f1 = _heldout(lines, work)
+    f1 = _cross_validate(lines, work)
     mean = sum(f1.values()) / len(f1)
     if mean < config.min_f1:
         worst = min(f1, key=lambda code: (f1[code], code))
@@ -58,16 +58,16 @@ def train_languages(config: LanguageModelConfig, work: Workdir) -> Classifier:
         )
     write_atomically(work.folder / MODEL, count_languages(lines).packed())
     record = {"languages": sorted(lines), "f1": {code: round(f1[code], 6) for code in sorted(f1)}}
-    write_atomically(work.folder / RECORD, canonical(record))
+    write_atomically(work.folder / RECORD, canonical_json(record))
     texts = sum(map(len, lines.values()))
     stats = {"macro_f1": round(mean, 6), "languages": float(len(lines)), "texts": float(texts)}
     return work.seal(Classifier, stats=stats)
 
 
-def _heldout(lines: dict[str, list[str]], work: Workdir) -> dict[str, float]:
+def _cross_validate(lines: dict[str, list[str]], work: Workdir) -> dict[str, float]:
     """F1 of each language, a fold of whose texts at a time is held out."""
-    work.progress.start(FOLDS, "trainings")
-    right, wanted, found = Counter[str](), Counter[str](), Counter[str]()
+    work.progress.start_count(FOLDS, "trainings")
+    right, actual, predicted = Counter[str](), Counter[str](), Counter[str]()
     for number in range(FOLDS):
         seen = {
             c: [t for at, t in enumerate(of) if at % FOLDS != number] for c, of in lines.items()
@@ -76,19 +76,19 @@ def _heldout(lines: dict[str, list[str]], work: Workdir) -> dict[str, float]:
         for code, texts in lines.items():
             for text in texts[number::FOLDS]:
                 best = model.best(text)
-                wanted[code] += 1
-                found[best] += 1
+                actual[code] += 1
+                predicted[best] += 1
                 right[code] += best == code
         work.progress.advance()
-    return {code: 2 * right[code] / (wanted[code] + found[code]) for code in lines}
+    return {code: 2 * right[code] / (actual[code] + predicted[code]) for code in lines}
 
 
-def _examples(config: LanguageModelConfig, work: Workdir) -> dict[str, list[str]]:
-    """Code -> different texts, in an order that no file's order changes; bad rows set aside."""
+def _read_examples(config: LanguageModelConfig, work: Workdir) -> dict[str, list[str]]:
+    """Code -> distinct texts, in an order of their own; bad rows go to quarantine."""
     lines: dict[str, dict[str, None]] = {}
     refused: list[dict[str, str]] = []
     for file in config.examples:
-        for name, row in file.rows("language_model.examples"):
+        for name, row in file.read_json_lines("language_model.examples"):
             if isinstance(row, dict) and all(
                 isinstance(row.get(field), str) and row[field].strip()
                 for field in (config.text, config.language)
@@ -98,7 +98,7 @@ def _examples(config: LanguageModelConfig, work: Workdir) -> dict[str, list[str]
                 reason = f"has no text in fields {config.text!r} and {config.language!r}"
                 refused.append({"row": name, "reason": reason})
     if refused:
-        table = pa.Table.from_pylist(refused, schema=REFUSED)
+        table = pa.Table.from_pylist(refused, schema=REJECTED)
         write_shard(work.folder / "quarantine.parquet", table)
     if config.examples and len(lines) < 2:
         raise DataError(f"language_model: {len(lines)} language(s) in the examples; two are needed")

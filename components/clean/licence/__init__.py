@@ -1,0 +1,1 @@
+"""Licence scorer: signs of a licence that a page shows."""

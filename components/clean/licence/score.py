@@ -1,4 +1,4 @@
-"""Scores the licence that each document shows, with the words it was read from.
+"""Licence scorer: the licence that each document shows, with the words it was read from.
 
 A page's text has lost what its HTML declares (rel=license, schema.org, links to Creative Commons'
 deeds); the extracted document keeps that in columns of its own.
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
-from components.core.store.shards import map_shards, read_all
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 from components.text.licence_signs import KINDS, OTHER, Sign, find_licences, licence_of
 
@@ -42,37 +42,41 @@ SCHEMA = pa.schema(
 
 
 class LicenceConfig(StageConfig):
-    """How much evidence is kept."""
+    """Amount of evidence that is kept."""
 
     most: int = Field(default=20, ge=1, description="signs of one document that are kept")
 
 
 def score_licence(config: LicenceConfig, corpus: Corpus, work: Workdir) -> Scores:
-    """Signs of a licence in what every document's page declares, in its navigation (footers) and
-    in its text.
+    """Signs of a licence in a page's declarations, its navigation (footers) and its text.
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        work: Where the scores are written.
     """
-    map_shards(work, work.path(corpus), licence_of_shard, most=config.most)
-    found = Counter(read_all(work.folder, ["licence"])["licence"].to_pylist())
-    none = found.pop("", 0)
-    named = {f"licence_{licence}": float(n) for licence, n in sorted(found.items())[:50]}
+    map_shards(work, work.artifact_folder(corpus), score_licence_shard, max_signs=config.most)
+    counts = Counter(read_shards(work.folder, ["licence"])["licence"].to_pylist())
+    none = counts.pop("", 0)
+    licence_stats = {f"licence_{licence}": float(n) for licence, n in sorted(counts.items())[:50]}
     return work.seal(
         Scores,
-        stats={"licensed": float(found.total()), "unlicensed": float(none), **named},
+        stats={"licensed": float(counts.total()), "unlicensed": float(none), **licence_stats},
     )
 
 
-def licence_of_shard(table: pa.Table, most: int) -> pa.Table:
+def score_licence_shard(table: pa.Table, max_signs: int) -> pa.Table:
     """Scores of one shard (in a worker)."""
     rows = []
-    here = [name for name in ("id", "licence", *_FIELDS) if name in table.column_names]
-    for document in table.select(here).to_pylist():
+    columns = [name for name in ("id", "licence", *_FIELDS) if name in table.column_names]
+    for document in table.select(columns).to_pylist():
         evidence = [
             {"field": field, **sign._asdict(), "raw": content[sign.start : sign.end]}
             for field in _FIELDS
             for content in [document.get(field) or ""]
             for sign in find_licences(content)
         ]
-        evidence += _of_address(document.get("licence") or "", evidence)
+        evidence += _address_evidence(document.get("licence") or "", evidence)
         evidence.sort(key=lambda sign: KINDS.index(str(sign["kind"])))
         strongest = {sign["licence"] for sign in evidence if sign["kind"] == evidence[0]["kind"]}
         rows.append(
@@ -80,13 +84,13 @@ def licence_of_shard(table: pa.Table, most: int) -> pa.Table:
                 "id": document["id"],
                 "licence": evidence[0]["licence"] if evidence else "",
                 "conflicting": len(strongest) > 1,
-                "evidence": evidence[:most],
+                "evidence": evidence[:max_signs],
             }
         )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _of_address(address: str, evidence: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _address_evidence(address: str, evidence: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sign of a licence's address, where no column says how the page names it."""
     strong = KINDS[:2]
     if not address or any(s["field"] == _FIELDS[0] and s["kind"] in strong for s in evidence):

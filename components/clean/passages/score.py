@@ -1,8 +1,8 @@
-"""Finds long passages that stand word for word in an older document.
+"""Passage scorer: long passages of a document that stand word for word in an older one.
 
-Twins are alike as a whole; this finds the page that quotes, contains or collects others (Lee et al.
-2022, arXiv:2107.06499, who remove repeated runs of 50 tokens). A document is compared with older
-ones alone, in the order (ordinal, id), so the older one is the original.
+Near duplicates are alike as a whole; this finds the page that quotes, contains or collects others
+(Lee et al. 2022, arXiv:2107.06499, who remove repeated runs of 50 tokens). A document is compared
+with older ones alone, in the order (ordinal, id), so the older one is the original.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SKETCH = pa.schema(
 
 
 class PassagesConfig(StageConfig):
-    """What a passage is, and how many sources of a document are recorded."""
+    """Length of a passage, and number of sources recorded for a document."""
 
     length: int = Field(default=50, ge=8, le=1000, description="words of a passage")
     guarantee: int = Field(
@@ -53,35 +53,47 @@ class PassagesConfig(StageConfig):
 
 
 def score_passages(config: PassagesConfig, corpus: Corpus, work: Workdir) -> Scores:
-    """Which share of each document stands word for word in which older documents."""
+    """Older documents that hold passages of each document, with the share of it they hold.
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        work: Where the scores are written.
+    """
     folder = work.scratch / "fingerprints"
     map_shards(
         work,
-        work.path(corpus),
-        sketch_shard,
-        into=folder,
+        work.artifact_folder(corpus),
+        fingerprint_shard,
+        folder=folder,
         length=config.length,
         guarantee=config.guarantee,
     )
     paths = shard_paths(folder)
     table = pa.concat_tables(read_shard(path, SKETCH.names) for path in paths).combine_chunks()
     by_age = pc.sort_indices(table, [("ordinal", "ascending"), ("id", "ascending")])
-    found = _sources(config, table, np.argsort(by_age.to_numpy()))
+    sources_of_rows = _find_sources(config, table, np.argsort(by_age.to_numpy()))
     first = 0
     for path in paths:
         size = len(read_shard(path, ["id"]))
         part = table.slice(first, size).select(["id", "ordinal", "words"])
-        sources = found.slice(first, size)
+        sources = sources_of_rows.slice(first, size)
         write_shard(work.folder / path.name, part.append_column(SCHEMA.field("sources"), sources))
         first += size
-    with_sources = int(pc.sum(pc.greater(pc.list_value_length(found), 0)).as_py() or 0)
+    with_sources = int(pc.sum(pc.greater(pc.list_value_length(sources_of_rows), 0)).as_py() or 0)
     return work.seal(
         Scores, stats={"documents": float(len(table)), "with_sources": float(with_sources)}
     )
 
 
-def sketch_shard(table: pa.Table, length: int, guarantee: int) -> pa.Table:
-    """Fingerprints of each document of a shard (in a worker)."""
+def fingerprint_shard(table: pa.Table, length: int, guarantee: int) -> pa.Table:
+    """Fingerprints of each document of a shard (in a worker).
+
+    Args:
+        table: Its documents.
+        length: Words of a passage.
+        guarantee: A run longer by so many words is always found.
+    """
     keys, at, owner, words = fingerprints(table["text"], length, guarantee)
     bounds = np.searchsorted(owner, np.arange(len(table) + 1)).astype(np.int32)
     return pa.table(
@@ -96,7 +108,7 @@ def sketch_shard(table: pa.Table, length: int, guarantee: int) -> pa.Table:
     )
 
 
-def _sources(config: PassagesConfig, table: pa.Table, age: Positions) -> pa.Array:
+def _find_sources(config: PassagesConfig, table: pa.Table, age: Positions) -> pa.Array:
     """The ``sources`` of every row of ``table``.
 
     Args:
@@ -115,10 +127,10 @@ def _sources(config: PassagesConfig, table: pa.Table, age: Positions) -> pa.Arra
     words = kernel.covered(at[prints][together], group, len(pairs), config.length)
     document, source = pairs // len(table), np.argsort(age)[pairs % len(table)]
     share = np.round(words / table["words"].to_numpy()[document], 6)
-    return _listed(config, table, document, source, share, words)
+    return _list_sources(config, table, document, source, share, words)
 
 
-def _listed(
+def _list_sources(
     config: PassagesConfig,
     table: pa.Table,
     document: Positions,

@@ -1,0 +1,1 @@
+"""PII scorer: personal data and secrets as spans, and their redaction."""

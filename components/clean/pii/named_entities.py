@@ -1,4 +1,4 @@
-"""Names of people and places, where the user names a spaCy pipeline that finds them.
+"""Named entities (people, places) by a spaCy pipeline that the user names.
 
 Presidio (the extra ``names``) maps a pipeline's labels to people and places. Nothing is downloaded:
 the pipeline is a folder, or a package that the user installed.
@@ -21,19 +21,19 @@ from components.core.store.artifact import digest_folder
 from components.text.pii.find_pii import NAME_KINDS
 from components.text.spans import Span
 
-INSTALL = "python -m pip install -e '.[names]'"
-PIECE = 50_000
+INSTALL_COMMAND = "python -m pip install -e '.[names]'"
+MAX_PIECE_CHARACTERS = 50_000
 """Characters that a pipeline is given at once: spaCy refuses more than a million, and takes about
 a gigabyte for each 100,000."""
 _ENTITIES = dict(zip(("PERSON", "LOCATION"), NAME_KINDS, strict=True))
 _MORE_LABELS = {"FAC": "LOCATION"}
 """Airports and bridges: a label of the English pipelines that Presidio does not know."""
 
-Find = Callable[[str], list[tuple[int, int, str]]]
+EntityFinder = Callable[[str], list[tuple[int, int, str]]]
 
 
 class NamesConfig(StageConfig):
-    """Which spaCy pipeline finds names of people and places; without one none are looked for."""
+    """The spaCy pipeline that finds names of people and places; without one none are looked for."""
 
     model: str | None = Field(
         default=None,
@@ -46,28 +46,28 @@ class NamesConfig(StageConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _looked_at(cls, given: Any) -> Any:
-        """Hours before the scorer would find out."""
-        if not isinstance(given, dict) or not given.get("model") or given.get("digest"):
-            return given
-        missing = missing_extra()
+    def _looked_at(cls, values: Any) -> Any:
+        """Check the pipeline when the config is read, hours before the scorer would."""
+        if not isinstance(values, dict) or not values.get("model") or values.get("digest"):
+            return values
+        missing = describe_missing_extra()
         if missing:
             raise ValueError(missing)
-        folder = pipeline_folder(str(given["model"]))
-        named = str(folder) if Path(str(given["model"])).expanduser().is_dir() else given["model"]
-        return {**given, "model": named, "digest": digest_of(folder)}
+        folder = find_pipeline_folder(str(values["model"]))
+        model = str(folder) if Path(str(values["model"])).expanduser().is_dir() else values["model"]
+        return {**values, "model": model, "digest": digest_pipeline(folder)}
 
 
-def missing_extra() -> str:
-    """What to install before names can be found; empty where all is there."""
+def describe_missing_extra() -> str:
+    """Describe what to install before names can be found; empty where nothing is missing."""
     for package in ("presidio_analyzer", "spacy"):
         if importlib.util.find_spec(package) is None:
-            return f"names need {package}, which is not installed: {INSTALL}"
+            return f"names need {package}, which is not installed: {INSTALL_COMMAND}"
     return ""
 
 
-def pipeline_folder(model: str) -> Path:
-    """Where the pipeline lies, its ``meta.json`` in it.
+def find_pipeline_folder(model: str) -> Path:
+    """Folder of the pipeline, with its ``meta.json``.
 
     Raises:
         ValueError: there is none, or it finds no names; says what to do.
@@ -86,53 +86,53 @@ def pipeline_folder(model: str) -> Path:
     if not (folder / "meta.json").is_file():
         raise ValueError(f"{model} is no spaCy pipeline: it holds no meta.json")
     finders = {"ner", "entity_ruler", "span_ruler", "beam_ner"}
-    if not finders & set(_meta(folder).get("pipeline", ())):
+    if not finders & set(_read_meta(folder).get("pipeline", ())):
         raise ValueError(f"{model} finds no names: its pipeline has no `ner` and no `entity_ruler`")
     return folder.resolve()
 
 
-def digest_of(folder: Path) -> str:
-    """Of all files of a pipeline; a package's is that of its version, since it is not edited."""
-    meta = _meta(folder)
+def digest_pipeline(folder: Path) -> str:
+    """Digest of a pipeline's files; of a package, which is not edited, its name and version."""
+    meta = _read_meta(folder)
     is_package = (folder / "__init__.py").is_file()
     return f"{meta['name']}-{meta['version']}" if is_package else digest_folder(folder)
 
 
-def check_names(config: NamesConfig) -> None:
-    """Whether the pipeline can be loaded, and is the one that the run was planned with.
+def check_pipeline(config: NamesConfig) -> None:
+    """Check that the pipeline can be loaded and is the one that the run was planned with.
 
     Raises:
-        ConfigError: the extra or the pipeline is missing; names the mend.
+        ConfigError: the extra or the pipeline is missing; says what to install.
         DataError: the pipeline changed.
     """
     if config.model is None:
         return
-    missing = missing_extra()
+    missing = describe_missing_extra()
     if missing:
         raise ConfigError(f"pii.names.model: {missing}")
     try:
-        folder = pipeline_folder(config.model)
+        folder = find_pipeline_folder(config.model)
     except ValueError as error:
         raise ConfigError(f"pii.names.model: {error}") from error
-    if config.digest and digest_of(folder) != config.digest:
+    if config.digest and digest_pipeline(folder) != config.digest:
         raise DataError(f"pii.names: {Path(config.model).name} changed; run again")
 
 
 def find_names(text: str, model: str) -> Iterator[Span]:
     """Spans of kind ``person`` and ``place``, sorted, none overlapping another."""
-    find, end = _finder(model), 0
-    for start, piece in pieces(text):
+    find, end = _load_finder(model), 0
+    for start, piece in split_pieces(text):
         for first, last, entity in sorted(find(piece)):
             if start + first >= end:  # an entity ruler may give two that overlap
                 end = start + last
                 yield Span(start + first, end, _ENTITIES[entity])
 
 
-def pieces(text: str) -> Iterator[tuple[int, str]]:
+def split_pieces(text: str) -> Iterator[tuple[int, str]]:
     """(offset, piece): cut after a line, else after a word, else anywhere."""
     start = 0
     while start < len(text):
-        end = min(start + PIECE, len(text))
+        end = min(start + MAX_PIECE_CHARACTERS, len(text))
         if end < len(text):
             cuts = (text.rfind(sign, start, end) for sign in ("\n", " "))
             end = next((cut + 1 for cut in cuts if cut > start), end)
@@ -141,7 +141,7 @@ def pieces(text: str) -> Iterator[tuple[int, str]]:
 
 
 @lru_cache(maxsize=1)
-def _finder(model: str) -> Find:
+def _load_finder(model: str) -> EntityFinder:
     """Presidio over the pipeline, loaded once a worker.
 
     The pipeline is loaded here and on the CPU: Presidio would download one that it does not find,
@@ -173,7 +173,7 @@ def _finder(model: str) -> Find:
     return find
 
 
-def _meta(folder: Path) -> dict[str, Any]:
+def _read_meta(folder: Path) -> dict[str, Any]:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

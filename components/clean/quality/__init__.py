@@ -1,0 +1,1 @@
+"""Quality scorer: the statistics of Gopher, C4 and FineWeb."""

@@ -1,4 +1,4 @@
-"""Scores each document with the statistics of Gopher, C4 and FineWeb.
+"""Quality scorer: the statistics of Gopher, C4 and FineWeb for each document.
 
 Sources: Gopher (Rae et al. 2021, arXiv:2112.11446, appendix A.1.1), C4 (Raffel et al. 2020,
 arXiv:1910.10683, section 2.2), FineWeb (Penedo et al. 2024, arXiv:2406.17557, section 3.6).
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
-from components.core.store.shards import map_shards, read_all
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 from components.text.document_statistics import document_statistics
 
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
 
 
 class QualityConfig(StageConfig):
-    """What counts as short; everything else is as published."""
+    """Length of a short line; every other statistic is as published."""
 
     short_line: int = Field(
         default=30, ge=1, le=1000, description="characters below which a line is short (FineWeb)"
@@ -71,23 +71,30 @@ def score_quality(config: QualityConfig, corpus: Corpus, work: Workdir) -> Score
     code_share        share of all characters inside fenced blocks
     non_ascii         share of characters beyond ASCII
     unspaced          share of characters of scripts that put no space between words
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        work: Where the scores are written.
     """
-    map_shards(work, work.path(corpus), quality_of_shard, short_line=config.short_line)
-    found = read_all(work.folder, ["words", "code_share"])
-    count = len(found)
-    words = sum(found["words"].to_pylist())
+    map_shards(
+        work, work.artifact_folder(corpus), score_quality_shard, short_line=config.short_line
+    )
+    totals = read_shards(work.folder, ["words", "code_share"])
+    count = len(totals)
+    words = sum(totals["words"].to_pylist())
     return work.seal(
         Scores,
         stats={
             "words": float(words),
             "documents": float(count),
-            "code_share": round(sum(found["code_share"].to_pylist()) / max(1, count), 4),
+            "code_share": round(sum(totals["code_share"].to_pylist()) / max(1, count), 4),
         },
     )
 
 
-def quality_of_shard(table: pa.Table, short_line: int) -> pa.Table:
+def score_quality_shard(table: pa.Table, short_line: int) -> pa.Table:
     """Statistics of one shard (in a worker)."""
-    found = document_statistics(table["text"], short_line)
-    columns = {field.name: pa.array(found[field.name]) for field in SCHEMA if field.name != "id"}
+    values = document_statistics(table["text"], short_line)
+    columns = {field.name: pa.array(values[field.name]) for field in SCHEMA if field.name != "id"}
     return pa.table({"id": table["id"], **columns}).cast(SCHEMA)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from components.text.char_ngrams import Sparse
 
 Vector = NDArray[np.float64]
-_STEPS, _INNER = 60, 40
-_SMALL = 1e-6
+_MAX_NEWTON_STEPS, _MAX_CG_STEPS = 60, 40
+_TOLERANCE = 1e-6
 _ARMIJO = 1e-4
 
 
@@ -45,13 +45,19 @@ class Features:
         return np.concatenate(sums)
 
 
-def probabilities(features: Features, weights: Vector) -> Vector:
+def predict_probabilities(features: Features, weights: Vector) -> Vector:
     """Probability of the positive label: [rows]."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * features.times(weights))), dtype=np.float64)
 
 
 def fit_logistic(features: Features, positive: NDArray[np.bool_], ridge: float) -> Vector:
-    """The weights, the constant last: [width]."""
+    """Fit the weights, the constant last: [width].
+
+    Args:
+        features: Of the examples.
+        positive: [rows] which have the positive label.
+        ridge: Penalty on the squared weights; the constant is free.
+    """
     signs = np.where(positive, 1.0, -1.0)
     free = np.full(features.width, ridge)
     free[-1] = 0.0
@@ -61,27 +67,30 @@ def fit_logistic(features: Features, positive: NDArray[np.bool_], ridge: float) 
         margins = signs * features.times(given)
         return float(np.logaddexp(0, -margins).mean() + 0.5 * (free * given**2).sum())
 
-    held = loss(weights)
-    for _ in range(_STEPS):
-        chance = probabilities(features, weights)
+    current_loss = loss(weights)
+    for _ in range(_MAX_NEWTON_STEPS):
+        chance = predict_probabilities(features, weights)
         slope = features.transposed_times(chance - positive) / len(signs) + free * weights
-        if np.abs(slope).max() < _SMALL:
+        if np.abs(slope).max() < _TOLERANCE:
             break
-        step = _newton(features, chance * (1 - chance) / len(signs), free, slope)
-        size, falls = 1.0, float(slope @ step)
-        while loss(weights + size * step) > held + _ARMIJO * size * falls and size > _SMALL:
+        step = _newton_step(features, chance * (1 - chance) / len(signs), free, slope)
+        size, descent = 1.0, float(slope @ step)
+        while (
+            loss(weights + size * step) > current_loss + _ARMIJO * size * descent
+            and size > _TOLERANCE
+        ):
             size /= 2
         weights = weights + size * step
-        held = loss(weights)
+        current_loss = loss(weights)
     return weights
 
 
-def _newton(features: Features, curvature: Vector, free: Vector, slope: Vector) -> Vector:
+def _newton_step(features: Features, curvature: Vector, free: Vector, slope: Vector) -> Vector:
     """Conjugate gradients on the Hessian, to a tenth of the slope."""
     step, left = np.zeros(len(slope)), -slope
     direction, square = left.copy(), float(left @ left)
     enough = square * 1e-2
-    for _ in range(_INNER):
+    for _ in range(_MAX_CG_STEPS):
         image = features.transposed_times(curvature * features.times(direction)) + free * direction
         along = square / max(float(direction @ image), 1e-300)
         step += along * direction

@@ -1,4 +1,4 @@
-"""Scores each document with a judge that learnt from the user's examples."""
+"""Classifier scorer: probability of the label that the user's examples taught."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.quality_classifier.train_judge import MODEL, RECORD, Judge
+from components.clean.quality_classifier.train_quality_classifier import (
+    MODEL,
+    RECORD,
+    QualityClassifier,
+)
 from components.core.config.stage_config import StageConfig
 from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Classifier, Corpus, Scores
-from components.core.store.shards import map_shards, read_all
+from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
 
 SCHEMA = pa.schema(
@@ -22,28 +26,53 @@ SCHEMA = pa.schema(
 )
 
 
-class JudgedConfig(StageConfig):
-    """How finely probabilities are written down."""
+class QualityClassifierScoreConfig(StageConfig):
+    """Precision of the probabilities that are written down."""
 
     places: int = Field(default=4, ge=1, le=9, description="decimal places of a probability")
 
 
-def score_judged(config: JudgedConfig, corpus: Corpus, judge: Classifier, work: Workdir) -> Scores:
-    """Probability of the judge's positive label for every document."""
-    model = work.path(judge) / MODEL
-    given = model if model.is_file() else None
-    map_shards(work, work.path(corpus), judged_of_shard, model=given, places=config.places)
-    # Two judges without examples say the same; their records tell their scores apart.
-    write_atomically(work.folder / RECORD, (work.path(judge) / RECORD).read_bytes())
-    found = read_all(work.folder, ["probability"])["probability"].drop_null().to_pylist()
-    mean = {"mean_probability": round(sum(found) / len(found), 4)} if found else {}
-    return work.seal(Scores, stats={**mean, "judged": float(len(found))})
+def score_with_quality_classifier(
+    config: QualityClassifierScoreConfig, corpus: Corpus, judge: Classifier, work: Workdir
+) -> Scores:
+    """Probability of the classifier's positive label for every document.
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        judge: The classifier of ``train_quality_classifier``; without a model scores are null.
+        work: Where the scores are written.
+    """
+    model = work.artifact_folder(judge) / MODEL
+    trained = model if model.is_file() else None
+    map_shards(
+        work,
+        work.artifact_folder(corpus),
+        score_classifier_shard,
+        model=trained,
+        places=config.places,
+    )
+    # Two classifiers without examples give equal scores; their records tell the artifacts apart.
+    write_atomically(work.folder / RECORD, (work.artifact_folder(judge) / RECORD).read_bytes())
+    probabilities = read_shards(work.folder, ["probability"])["probability"].drop_null().to_pylist()
+    mean = (
+        {"mean_probability": round(sum(probabilities) / len(probabilities), 4)}
+        if probabilities
+        else {}
+    )
+    return work.seal(Scores, stats={**mean, "judged": float(len(probabilities))})
 
 
-def judged_of_shard(table: pa.Table, model: Path | None, places: int) -> pa.Table:
-    """Scores of one shard (in a worker)."""
-    found: list[float] | list[None] = [None] * len(table)
+def score_classifier_shard(table: pa.Table, model: Path | None, places: int) -> pa.Table:
+    """Scores of one shard (in a worker).
+
+    Args:
+        table: Its documents.
+        model: File of the classifier; None where nothing was learnt.
+        places: Decimal places of a probability.
+    """
+    probabilities: list[float] | list[None] = [None] * len(table)
     if model is not None:
         texts = table["text"].to_pylist()
-        found = Judge.load(model).probabilities(texts).round(places).tolist()
-    return pa.table({"id": table["id"], "probability": found}, schema=SCHEMA)
+        probabilities = QualityClassifier.load(model).predict_texts(texts).round(places).tolist()
+    return pa.table({"id": table["id"], "probability": probabilities}, schema=SCHEMA)

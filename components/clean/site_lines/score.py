@@ -1,8 +1,8 @@
-"""Scores which lines of a document stand in the head or foot of most pages of its site.
+"""Site-line scorer: lines of a document that stand in the head or foot of many pages of its site.
 
 A menu, a breadcrumb, ``Prev … Next``, a licence note: what an extractor leaves of a site's frame
-recurs line by line, which no single page shows. Shares are of documents, by host; the rule in
-``select`` says from which share on a line is cut.
+recurs line by line, which no single page shows. Shares are of documents, by host; the rule
+says from which share on a line is cut.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.core.stats.source_losses import source_of
+from components.core.stats.source_losses import source_name
 from components.core.store.artifact import Corpus, Scores
-from components.core.store.shards import map_shards, read_all, read_shard, shard_paths
+from components.core.store.shards import map_shards, read_shard, read_shards, shard_paths
 from components.core.store.workdir import Workdir
 from components.text.markdown_sections import lines_outside_fences
 
@@ -42,7 +42,7 @@ _KEYS = pa.schema([pa.field("key", pa.uint64()), pa.field("site", pa.uint64())])
 
 
 class SiteLinesConfig(StageConfig):
-    """What counts as a page's head and foot."""
+    """Size of a page's head and foot."""
 
     head_lines: int = Field(default=6, ge=0, le=100, description="first lines of a page looked at")
     foot_lines: int = Field(default=10, ge=0, le=100, description="last lines of a page looked at")
@@ -52,76 +52,91 @@ class SiteLinesConfig(StageConfig):
 
 
 def score_site_lines(config: SiteLinesConfig, corpus: Corpus, work: Workdir) -> Scores:
-    """For every document, its lines that recur over its site, each with its share."""
-    folder = work.path(corpus)
+    """For every document, its lines that recur over its site, each with its share.
+
+    Args:
+        config: The scorer's settings.
+        corpus: The extracted documents.
+        work: Where the scores are written.
+    """
+    folder = work.artifact_folder(corpus)
     head, foot = config.head_lines, config.foot_lines
     (work.scratch / "keys").mkdir(exist_ok=True)
-    map_shards(work, folder, _keys_of_shard, into=work.scratch / "keys", head=head, foot=foot)
+    map_shards(work, folder, _hash_shard_lines, folder=work.scratch / "keys", head=head, foot=foot)
     sites, lines = work.scratch / "sites.parquet", work.scratch / "lines.parquet"
-    documents = _documents_by_site(folder)
-    pq.write_table(_pairs("documents", documents), sites)
+    documents = _count_documents(folder)
+    pq.write_table(_pairs_table("documents", documents), sites)
     pq.write_table(
-        _pairs("share", _frequent(work.scratch / "keys", documents, config.min_share)), lines
+        _pairs_table("share", _frequent_lines(work.scratch / "keys", documents, config.min_share)),
+        lines,
     )
-    map_shards(work, folder, _lines_of_shard, frequent=lines, sites=sites, head=head, foot=foot)
-    found = read_all(work.folder, ["lines"])["lines"]
-    marked = sum(1 for lines in found.to_pylist() if lines)
+    map_shards(
+        work, folder, _score_site_lines_shard, frequent=lines, sites=sites, head=head, foot=foot
+    )
+    lines_of_rows = read_shards(work.folder, ["lines"])["lines"]
+    marked = sum(1 for lines in lines_of_rows.to_pylist() if lines)
     return work.seal(
-        Scores, stats={"documents": float(len(found)), "with_site_lines": float(marked)}
+        Scores, stats={"documents": float(len(lines_of_rows)), "with_site_lines": float(marked)}
     )
 
 
-def edge_lines(text: str, head: int, foot: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of the first and last lines of ``text`` that are not blank, outside code."""
+def find_edge_lines(text: str, head: int, foot: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of the first and last lines of ``text`` that are not blank, outside code.
+
+    Args:
+        text: A document's text.
+        head: First lines that are given.
+        foot: Last lines that are given.
+    """
     lines: list[tuple[int, int]] = []
-    at = 0
+    offset = 0
     for line, is_code in lines_outside_fences(text):
         if line.strip() and not is_code:
-            lines.append((at, at + len(line)))
-        at += len(line) + 1
+            lines.append((offset, offset + len(line)))
+        offset += len(line) + 1
     yield from lines[:head]
     yield from lines[max(head, len(lines) - foot) :]
 
 
-def _hashed(text: str) -> int:
+def _hash_text(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def _key(site: str, line: str) -> int:
-    return _hashed(f"{site}\n{' '.join(line.split())}")
+def _line_key(site: str, line: str) -> int:
+    return _hash_text(f"{site}\n{' '.join(line.split())}")
 
 
-def _keys_of_shard(table: pa.Table, head: int, foot: int) -> pa.Table:
+def _hash_shard_lines(table: pa.Table, head: int, foot: int) -> pa.Table:
     """Each line of a document's head and foot once, with its site (in a worker)."""
     keys: list[int] = []
     sites: list[int] = []
     for url, text in zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True):
-        site = source_of(url)
-        own = {_key(site, text[start:end]) for start, end in edge_lines(text, head, foot)}
+        site = source_name(url)
+        own = {_line_key(site, text[start:end]) for start, end in find_edge_lines(text, head, foot)}
         keys += own
-        sites += [_hashed(site)] * len(own)
+        sites += [_hash_text(site)] * len(own)
     return pa.table({"key": keys, "site": sites}, schema=_KEYS)
 
 
-def _documents_by_site(folder: Path) -> dict[int, int]:
-    """How many documents each site has, by the site's hash."""
+def _count_documents(folder: Path) -> dict[int, int]:
+    """Number of documents of each site, by the site's hash."""
     sites: Counter[str] = Counter()
     for path in shard_paths(folder):
-        sites.update(map(source_of, read_shard(path, ["url"])["url"].to_pylist()))
-    return {_hashed(site): count for site, count in sites.items()}
+        sites.update(map(source_name, read_shard(path, ["url"])["url"].to_pylist()))
+    return {_hash_text(site): count for site, count in sites.items()}
 
 
-def _frequent(folder: Path, documents: dict[int, int], min_share: float) -> dict[int, float]:
+def _frequent_lines(folder: Path, documents: dict[int, int], min_share: float) -> dict[int, float]:
     """Share of each line that enough documents of its site hold, by key."""
-    table = read_all(folder)
+    table = read_shards(folder)
     keys, first, counts = np.unique(table["key"].to_numpy(), return_index=True, return_counts=True)
     of_key = table["site"].to_numpy()[first]
     shares = counts / np.array([documents[int(site)] for site in of_key], dtype=np.float64)
-    wanted = (shares >= min_share) & (counts > 1)
-    return dict(zip(keys[wanted].tolist(), shares[wanted].round(4).tolist(), strict=True))
+    is_frequent = (shares >= min_share) & (counts > 1)
+    return dict(zip(keys[is_frequent].tolist(), shares[is_frequent].round(4).tolist(), strict=True))
 
 
-def _pairs(name: str, values: Mapping[int, float]) -> pa.Table:
+def _pairs_table(name: str, values: Mapping[int, float]) -> pa.Table:
     return pa.table({"key": pa.array(values, type=pa.uint64()), name: list(values.values())})
 
 
@@ -130,18 +145,20 @@ def _read_pairs(path: Path) -> dict[int, float]:
     return dict(zip(key.to_pylist(), value.to_pylist(), strict=True))
 
 
-def _lines_of_shard(table: pa.Table, frequent: Path, sites: Path, head: int, foot: int) -> pa.Table:
+def _score_site_lines_shard(
+    table: pa.Table, frequent: Path, sites: Path, head: int, foot: int
+) -> pa.Table:
     """Scores of one shard (in a worker)."""
     shares, documents = _read_pairs(frequent), _read_pairs(sites)
     rows = []
     for document in table.select(["id", "url", "text"]).to_pylist():
-        site, text = source_of(document["url"]), document["text"]
+        site, text = source_name(document["url"]), document["text"]
         lines = [
             {"start": start, "end": end, "share": shares[key]}
-            for start, end in edge_lines(text, head, foot)
-            if (key := _key(site, text[start:end])) in shares
+            for start, end in find_edge_lines(text, head, foot)
+            if (key := _line_key(site, text[start:end])) in shares
         ]
         rows.append(
-            {"id": document["id"], "site_documents": documents[_hashed(site)], "lines": lines}
+            {"id": document["id"], "site_documents": documents[_hash_text(site)], "lines": lines}
         )
     return pa.Table.from_pylist(rows, schema=SCHEMA)

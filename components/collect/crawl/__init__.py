@@ -1,0 +1,1 @@
+"""Polite, repeatable web crawl: frontier, rate limits, robots rules, ledger, replay."""

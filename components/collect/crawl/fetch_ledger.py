@@ -1,4 +1,8 @@
-"""The fetch ledger: one line for every address a crawl met, and what became of it."""
+"""Fetch ledger: one row for every URL that a crawl met, with its outcome.
+
+A row without a ``reason`` is a page that was stored. Every other row says why its page was not, so
+that ``modelmill trace`` and a later crawl can answer for each URL.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.collect.optouts.optout_policy import SIGNAL, Signal
+from components.collect.optouts.optout_policy import SIGNAL_TYPE, OptoutSignal
 from components.core.store.shards import write_shard
 
 LEDGER_FILE = "ledger.parquet"
-BLOCKED = "on the blocklist"
-"""The reason of a page that was not to be fetched."""
+BLOCKED_REASON = "on the blocklist"
+"""Reason of a page that the blocklist keeps from being fetched."""
 LEDGER = pa.schema(
     [
         pa.field("url", pa.string(), nullable=False),
@@ -31,13 +35,13 @@ LEDGER = pa.schema(
         # Why no answer about a page came that is therefore kept as the crawl before has it.
         pa.field("trouble", pa.string(), nullable=False),
         pa.field("depth", pa.int32(), nullable=False),  # links from a seed
-        pa.field("optouts", pa.list_(SIGNAL), nullable=False),
+        pa.field("optouts", pa.list_(SIGNAL_TYPE), nullable=False),
     ]
 )
 
 
 @dataclass
-class Entry:
+class LedgerEntry:
     """One line of the fetch ledger."""
 
     url: str
@@ -52,22 +56,28 @@ class Entry:
     change: str = ""
     trouble: str = ""
     depth: int = 0
-    optouts: list[Signal] = field(default_factory=list)
+    optouts: list[OptoutSignal] = field(default_factory=list)
     failed: bool = False
-    """Whether the page should have come and did not, also where an earlier copy is kept."""
+    """True where the page should have come and did not, also where an earlier copy is kept."""
 
-    def row(self, date: str) -> dict[str, Any]:
-        """As a row of ``ledger.parquet``; ``date`` is the crawl's."""
+    def ledger_row(self, date: str) -> dict[str, Any]:
+        """Row of ``ledger.parquet``; ``date`` is the crawl's."""
         values = {name: value for name, value in vars(self).items() if name != "failed"}
-        return {**values, "optouts": [signal.row(date) for signal in self.optouts]}
+        return {**values, "optouts": [signal.ledger_row(date) for signal in self.optouts]}
 
 
-def write_ledger(folder: Path, ledger: Mapping[str, Entry], date: str) -> None:
-    """Write all lines, sorted by address."""
-    write_rows(folder, {url: entry.row(date) for url, entry in ledger.items()})
+def write_ledger(folder: Path, ledger: Mapping[str, LedgerEntry], date: str) -> None:
+    """Write ``ledger.parquet``, sorted by URL.
+
+    Args:
+        folder: The artifact's folder.
+        ledger: Entries by URL.
+        date: The crawl's ``as_of``, the date of signals that have none of their own.
+    """
+    write_ledger_rows(folder, {url: entry.ledger_row(date) for url, entry in ledger.items()})
 
 
-def write_rows(folder: Path, rows: Mapping[str, dict[str, Any]]) -> None:
-    """Write lines that are rows already, sorted by address."""
+def write_ledger_rows(folder: Path, rows: Mapping[str, dict[str, Any]]) -> None:
+    """Write ``ledger.parquet`` from rows by URL, sorted by URL."""
     table = pa.Table.from_pylist([rows[url] for url in sorted(rows)], schema=LEDGER)
     write_shard(folder / LEDGER_FILE, table)

@@ -1,8 +1,8 @@
-"""One host's pace: the pause that is asked for, and a longer one while the host is in trouble.
+"""Rate limiter of one host: the requested pause, and a penalty while the host is in trouble.
 
-The extra pause doubles with every refusal (429, 503, no answer in time) and fades with every
-answer. ``Retry-After`` (RFC 9110, section 10.2.3) holds for the whole host, not for the one page
-that was answered with it.
+The penalty doubles with every refusal (429, 503, no answer in time) and decays with every success.
+``Retry-After`` (RFC 9110, section 10.2.3) holds for the whole host, not for the one page that was
+answered with it.
 """
 
 from __future__ import annotations
@@ -12,54 +12,64 @@ from dataclasses import dataclass
 from time import monotonic
 
 MAX_WAIT_SECONDS = 120.0
-"""A host that asks to be left alone for longer is asked no more."""
-_FADING = 0.7
+"""Longest wait that is honoured; a host that asks for a longer one is requested no more."""
+_PENALTY_DECAY = 0.7
+"""Factor on the penalty for each success: two successes halve it, as one refusal doubles it."""
 
 
 @dataclass
-class Gate:
-    """Every request to a host passes here."""
+class HostRateLimiter:
+    """Async context manager that every request to one host is made in.
+
+    It bounds concurrent requests and sets the earliest start of the next one.
+    """
 
     slots: Semaphore
-    delay: float
-    first_penalty: float
-    """Seconds of extra pause after a first refusal."""
-    penalty: float = 0.0
-    free_at: float = 0.0
-    closed: str = ""
-    """Why the host is asked no more."""
-    _troubled_at: float = 0.0
+    delay_seconds: float
+    first_penalty_seconds: float
+    """Penalty after a first refusal, in seconds."""
+    penalty_seconds: float = 0.0
+    next_start: float = 0.0
+    closed_reason: str = ""
+    """Why the host is requested no more; empty while it is."""
+    _last_refusal_at: float = 0.0
 
     async def __aenter__(self) -> float:
-        """The moment at which the request may start."""
+        """Wait for a slot and for the host's pause; returns the monotonic start time."""
         await self.slots.acquire()
-        # A refusal that comes in while we wait moves the moment: hence the loop.
-        while (now := monotonic()) < self.free_at:
-            await sleep(self.free_at - now)
-        self.free_at = now + self.delay + self.penalty
+        # A refusal that comes in during the wait moves the next start: hence the loop.
+        while (now := monotonic()) < self.next_start:
+            await sleep(self.next_start - now)
+        self.next_start = now + self.delay_seconds + self.penalty_seconds
         return now
 
     async def __aexit__(self, *_: object) -> None:
         self.slots.release()
 
-    def answered(self) -> None:
-        """The host answers again: go back to its pace step by step."""
-        self.penalty *= _FADING
-        if self.penalty < self.first_penalty / 2:
-            self.penalty = 0.0
+    def record_success(self) -> None:
+        """Decay the penalty after a success, down to none."""
+        self.penalty_seconds *= _PENALTY_DECAY
+        if self.penalty_seconds < self.first_penalty_seconds / 2:
+            self.penalty_seconds = 0.0
 
-    def refused(self, started: float, wait_seconds: float | None) -> str:
-        """The host is in trouble, and may say for how long; why it is asked no more, if so.
+    def record_refusal(self, started: float, wait_seconds: float | None) -> str:
+        """Raise the penalty after a refusal; the reason where the host is requested no more.
 
-        Requests under way together are refused together: that is one trouble, not many.
+        Requests under way together are refused together and count as one refusal.
+
+        Args:
+            started: Monotonic time at which the refused request started.
+            wait_seconds: ``Retry-After`` of the response, None for none.
         """
         now = monotonic()
-        if started >= self._troubled_at:
-            self.penalty = min(max(2 * self.penalty, self.first_penalty), MAX_WAIT_SECONDS)
-            self._troubled_at = now
-        asked = wait_seconds or 0.0
-        if asked > MAX_WAIT_SECONDS:
-            self.closed = f"its host asks to be left alone for {asked:.0f} s"
+        if started >= self._last_refusal_at:
+            self.penalty_seconds = min(
+                max(2 * self.penalty_seconds, self.first_penalty_seconds), MAX_WAIT_SECONDS
+            )
+            self._last_refusal_at = now
+        requested = wait_seconds or 0.0
+        if requested > MAX_WAIT_SECONDS:
+            self.closed_reason = f"its host asks to be left alone for {requested:.0f} s"
         else:
-            self.free_at = max(self.free_at, now + max(asked, self.penalty))
-        return self.closed
+            self.next_start = max(self.next_start, now + max(requested, self.penalty_seconds))
+        return self.closed_reason

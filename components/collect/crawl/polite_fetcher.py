@@ -1,7 +1,8 @@
-"""Asks for pages politely: at each host's pace, by its rules, again where that helps, never twice.
+"""Polite fetcher: robots rules, per-host rate limits, retries, and one stored response a page.
 
-Every answer goes through the spool, under the page's address; texts about a site (robots.txt,
-sitemaps, opt-outs) have names of their own there, since a site may link to them as pages.
+Every response goes through the response store under the page's URL, so that a restarted crawl
+requests nothing twice. Files about a site (robots.txt, sitemaps, opt-outs) have keys of their own
+there, since a site may link to them as pages.
 """
 
 from __future__ import annotations
@@ -10,23 +11,31 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from components.collect.crawl.fetch_ledger import BLOCKED
-from components.collect.crawl.host_rate_limiter import MAX_WAIT_SECONDS, Gate
-from components.collect.crawl.previous_crawl import Earlier
-from components.collect.crawl.response_store import Answer, Carried, Spool
-from components.collect.crawl.robots_rules import Rules, get_text, read_rules
-from components.collect.crawl.sitemaps import read_sitemaps
-from components.collect.optouts.optout_policy import OptoutConfig, Signal, refusal
-from components.collect.optouts.site_signals import MAX_BYTES, SiteSignals, read_site
-from components.collect.web.http_fetcher import Fetched, Fetcher
-from components.collect.web.page_links import PageFacts, read_page
-from components.collect.web.urls import host_of, origin
+from components.collect.crawl.fetch_ledger import BLOCKED_REASON
+from components.collect.crawl.host_rate_limiter import MAX_WAIT_SECONDS, HostRateLimiter
+from components.collect.crawl.previous_crawl import PreviousCrawl
+from components.collect.crawl.response_store import PreviousCapture, ResponseStore, StoredResponse
+from components.collect.crawl.robots_rules import (
+    RobotsRules,
+    fetch_following_redirects,
+    fetch_robots_rules,
+)
+from components.collect.crawl.sitemaps import fetch_sitemap_pages
+from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal, denial_reason
+from components.collect.optouts.site_signals import (
+    MAX_SITE_FILE_BYTES,
+    SiteSignals,
+    fetch_site_signals,
+)
+from components.collect.web.http_fetcher import FetchResult, HttpFetcher
+from components.collect.web.page_links import PageFacts, read_page_facts
+from components.collect.web.urls import host_of, origin_of
 from components.core.config.blocklist import Blocklist
 
 
 @dataclass(frozen=True)
-class Manners:
-    """Bounds of a crawl and how it treats a host."""
+class PolitenessPolicy:
+    """Bounds of a crawl, and the politeness policy towards a host (see ``ScrapeConfig``)."""
 
     agent: str
     max_pages: int
@@ -39,170 +48,198 @@ class Manners:
     retries: int
     backoff_seconds: float
     blocklist: Blocklist
-    optouts: OptoutConfig
+    optout_config: OptoutConfig
 
 
 @dataclass
-class Asker:
-    """Answers for one crawl. ``earlier`` is the crawl before it, for conditional requests."""
+class PoliteFetcher:
+    """Responses for one crawl; ``previous`` is the crawl before it, for conditional requests."""
 
-    fetcher: Fetcher
-    spool: Spool
-    manners: Manners
-    earlier: Earlier | None = None
-    _rules: dict[str, Rules] = field(default_factory=dict)
+    http: HttpFetcher
+    responses: ResponseStore
+    policy: PolitenessPolicy
+    previous: PreviousCrawl | None = None
+    _rules: dict[str, RobotsRules] = field(default_factory=dict)
     _sites: dict[str, SiteSignals] = field(default_factory=dict)
-    _gates: dict[str, Gate] = field(default_factory=dict)
+    _limiters: dict[str, HostRateLimiter] = field(default_factory=dict)
 
-    async def page(self, url: str) -> Answer:
-        """The answer for a page, of a site that ``meet`` was told of."""
-        alone = self._left_alone(url)
-        if alone is None:
-            return await self._stored(url)
-        # Where its rules cannot be read now, it is not asked for; it was there, and it is kept.
-        return self._kept(url, alone) if alone.transient else alone
+    async def fetch_page(self, url: str) -> StoredResponse:
+        """Response of a page, whose site ``learn_sites`` has seen."""
+        refusal = self._refuse(url)
+        if refusal is None:
+            return await self._load_or_fetch(url)
+        # Where its rules cannot be read now, it is not requested; its previous capture is kept.
+        return self._reuse_previous(url, refusal) if refusal.transient else refusal
 
-    def carry_over(self, url: str, reason: str) -> Answer:
-        """The answer for a page of the crawl before that is not asked for, for ``reason``: as it
-        was then, where it may still be kept. Of a site that ``meet`` was told of.
+    def carry_over_page(self, url: str, reason: str) -> StoredResponse:
+        """Previous capture of a page that is not requested, where it may still be kept.
+
+        Args:
+            url: The page, whose site ``learn_sites`` has seen.
+            reason: Why it is not requested.
         """
-        alone = self._left_alone(url)
-        if alone is None or alone.transient:
-            alone = Answer(reason=reason, transient=True, asked=False)
-            return self.spool.get(url) or self._kept(url, alone)
-        return alone
+        refusal = self._refuse(url)
+        if refusal is None or refusal.transient:
+            refusal = StoredResponse(reason=reason, transient=True, asked=False)
+            return self.responses.load_response(url) or self._reuse_previous(url, refusal)
+        return refusal
 
-    def _kept(self, url: str, alone: Answer) -> Answer:
-        """The page as the crawl before has it, and why; ``alone`` where that has none."""
-        fetched = Fetched(reason=alone.reason, transient=True)
-        carried = self.earlier.kept(url, fetched) if self.earlier is not None else None
-        return self._put(url, fetched, carried) if carried is not None else alone
+    def _reuse_previous(self, url: str, refusal: StoredResponse) -> StoredResponse:
+        """Previous capture of a page, marked with the refusal's reason; else the refusal."""
+        fetched = FetchResult(reason=refusal.reason, transient=True)
+        capture = (
+            self.previous.reuse_after_failure(url, fetched) if self.previous is not None else None
+        )
+        return self._store_page(url, fetched, capture) if capture is not None else refusal
 
-    async def meet(self, urls: Sequence[str]) -> None:
-        """Learn the rules and opt-outs of every site that comes up for the first time."""
-        starts = [s for s in dict.fromkeys(map(origin, urls)) if s not in self._rules]
-        agent = self.manners.agent
-        rules = await asyncio.gather(*(read_rules(f"{s}/", self._text, agent) for s in starts))
-        self._rules.update(zip(starts, rules, strict=True))
-        for host in {host_of(f"{start}/") for start in starts}:
-            if host in self._gates and not self._gates[host].closed:
-                del self._gates[host]  # the next one knows the asked delay
-        readable = [start for start in starts if self._is_open(start)]
+    async def learn_sites(self, urls: Sequence[str]) -> None:
+        """Fetch robots rules and opt-outs of every site that is met for the first time."""
+        origins = [site for site in dict.fromkeys(map(origin_of, urls)) if site not in self._rules]
+        agent = self.policy.agent
+        rules = await asyncio.gather(
+            *(fetch_robots_rules(f"{site}/", self._fetch_text, agent) for site in origins)
+        )
+        self._rules.update(zip(origins, rules, strict=True))
+        for host in {host_of(f"{site_origin}/") for site_origin in origins}:
+            if host in self._limiters and not self._limiters[host].closed_reason:
+                del self._limiters[host]  # the next one knows the asked delay
+        readable = [site_origin for site_origin in origins if self._may_ask(site_origin)]
         sites = await asyncio.gather(
-            *(read_site(s, self._rules[s].text, self._body) for s in readable)
+            *(
+                fetch_site_signals(site, self._rules[site].text, self._fetch_site_file)
+                for site in readable
+            )
         )
         self._sites.update(zip(readable, sites, strict=True))
 
-    async def sitemap(self, start: str) -> list[str]:
-        """Pages that the sitemaps of a site name."""
-        if not self._is_open(start):
+    async def read_sitemap_pages(self, site_origin: str) -> list[str]:
+        """Pages that a site's sitemaps list."""
+        if not self._may_ask(site_origin):
             return []
-        limit = self.manners.max_pages
-        return await read_sitemaps(f"{start}/", self._rules[start], self._text, limit)
+        limit = self.policy.max_pages
+        return await fetch_sitemap_pages(
+            f"{site_origin}/", self._rules[site_origin], self._fetch_text, limit
+        )
 
-    def _is_open(self, start: str) -> bool:
-        """Whether a site can be asked at all, and within our patience."""
-        rules = self._rules[start]
-        return rules.protego is not None and rules.delay(self.manners.agent) <= MAX_WAIT_SECONDS
+    def _may_ask(self, site_origin: str) -> bool:
+        """True where a site's robots.txt is readable and asks for an acceptable crawl delay."""
+        rules = self._rules[site_origin]
+        return (
+            rules.protego is not None and rules.crawl_delay(self.policy.agent) <= MAX_WAIT_SECONDS
+        )
 
-    def signals(self, url: str) -> list[Signal]:
-        """What the site says of a page's use."""
-        site, manners = self._sites.get(origin(url)), self.manners
-        if site is None and self.earlier is not None and self._rules[origin(url)].transient:
-            return self.earlier.site_signals(url)
-        return site.of(url, manners.agent, manners.optouts.agents) if site is not None else []
+    def site_signals(self, url: str) -> list[OptoutSignal]:
+        """Opt-out signals of the page's site, of its previous crawl where it fails now."""
+        site, policy = self._sites.get(origin_of(url)), self.policy
+        if site is None and self.previous is not None and self._rules[origin_of(url)].transient:
+            return self.previous.site_signals(url)
+        return (
+            site.signals_for(url, policy.agent, policy.optout_config.agents)
+            if site is not None
+            else []
+        )
 
-    def _left_alone(self, url: str) -> Answer | None:
-        """The answer for a page that is not asked for."""
-        if self.manners.blocklist.covers(url):
-            return Answer(reason=BLOCKED, asked=False)
-        rules = self._rules[origin(url)]
-        if rules.forbids(url, self.manners.agent):
+    def _refuse(self, url: str) -> StoredResponse | None:
+        """Response that stands for a page which may not be requested; None where it may."""
+        if self.policy.blocklist.covers(url):
+            return StoredResponse(reason=BLOCKED_REASON, asked=False)
+        rules = self._rules[origin_of(url)]
+        if rules.forbids_url(url, self.policy.agent):
             unread = rules.protego is None
-            return Answer(reason=rules.reason, transient=rules.transient, asked=unread)
-        if not self._is_open(origin(url)):
-            return Answer(
+            return StoredResponse(reason=rules.reason, transient=rules.transient, asked=unread)
+        if not self._may_ask(origin_of(url)):
+            return StoredResponse(
                 reason=f"robots.txt asks for more than {MAX_WAIT_SECONDS:.0f} s between requests",
                 asked=False,
             )
-        if self.manners.optouts.policy == "honour":
-            # What a page itself says may lift TDMRep's reservation of the site, and nothing else.
-            final = [signal for signal in self.signals(url) if signal.kind != "tdmrep"]
-            if reason := refusal(final):
-                return Answer(reason=reason, asked=False)
+        if self.policy.optout_config.policy == "honour":
+            # A page may lift its site's TDMRep reservation, and no other signal.
+            final = [signal for signal in self.site_signals(url) if signal.kind != "tdmrep"]
+            if reason := denial_reason(final):
+                return StoredResponse(reason=reason, asked=False)
         return None
 
-    async def _stored(self, url: str) -> Answer:
-        answer = self.spool.get(url)
-        if answer is not None:
-            return answer
-        conditions = self.earlier.conditions(url) if self.earlier else {}
-        fetched = await self._persistently(url, 0, conditions)
-        carried = self.earlier.carried(url, fetched) if self.earlier else None
-        if fetched.unchanged and carried is None:  # the earlier crawl's copy cannot be read
-            fetched = await self._persistently(url, 0, {})
-        if fetched.transient and self.earlier is not None:
-            carried = self.earlier.kept(url, fetched)
-        return self._put(url, fetched, carried)
+    async def _load_or_fetch(self, url: str) -> StoredResponse:
+        response = self.responses.load_response(url)
+        if response is not None:
+            return response
+        conditions = self.previous.request_conditions(url) if self.previous else {}
+        fetched = await self._fetch_with_retries(url, 0, conditions)
+        capture = self.previous.match_unchanged(url, fetched) if self.previous else None
+        if fetched.is_not_modified and capture is None:  # the previous capture cannot be read
+            fetched = await self._fetch_with_retries(url, 0, {})
+        if fetched.transient and self.previous is not None:
+            capture = self.previous.reuse_after_failure(url, fetched)
+        return self._store_page(url, fetched, capture)
 
-    def _put(self, url: str, fetched: Fetched, carried: Carried | None) -> Answer:
-        """Store a page's answer, with what the crawl wants to know of the page."""
+    def _store_page(
+        self, url: str, fetched: FetchResult, capture: PreviousCapture | None
+    ) -> StoredResponse:
+        """Store a page's response, with the facts that the crawl needs of the page."""
         facts = PageFacts()
         if fetched.body:
-            agent, optouts = self.manners.agent, self.manners.optouts
-            facts = read_page(fetched.body, url, fetched.headers, agent, optouts)
-            if carried is not None and carried.trouble:
-                heard = [replace(signal, date=carried.date) for signal in facts.signals]
-                facts = replace(facts, signals=heard)
-        return self.spool.put(url, fetched, facts, carried)
+            agent, optouts = self.policy.agent, self.policy.optout_config
+            facts = read_page_facts(fetched.body, url, fetched.headers, agent, optouts)
+            if capture is not None and capture.trouble:
+                signals = [replace(signal, date=capture.date) for signal in facts.signals]
+                facts = replace(facts, signals=signals)
+        return self.responses.store_response(url, fetched, facts, capture)
 
-    async def _text(self, url: str, limit: int) -> Fetched:
-        """A text about a site, with its body."""
-        name = f"text {url}"
-        answer = self.spool.get(name)
-        if answer is None:
-            answer = self.spool.put(name, await self._persistently(url, limit, {}), PageFacts())
-        return Fetched(
-            answer.status,
-            answer.reason,
-            self.spool.body(name),
-            location=answer.location,
-            transient=answer.transient,
+    async def _fetch_text(self, url: str, limit: int) -> FetchResult:
+        """A file about a site, with its body."""
+        key = f"text {url}"
+        response = self.responses.load_response(key)
+        if response is None:
+            response = self.responses.store_response(
+                key, await self._fetch_with_retries(url, limit, {}), PageFacts()
+            )
+        return FetchResult(
+            response.status,
+            response.reason,
+            self.responses.load_body(key),
+            location=response.location,
+            transient=response.transient,
         )
 
-    async def _body(self, url: str) -> str:
-        fetched = await get_text(url, MAX_BYTES, self._text)
+    async def _fetch_site_file(self, url: str) -> str:
+        fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self._fetch_text)
         return fetched.body.decode("utf-8", errors="replace") if not fetched.reason else ""
 
-    async def _persistently(self, url: str, limit: int, conditions: dict[str, str]) -> Fetched:
-        """Fetch at the host's pace, and again when that may help."""
-        wait = self.manners.backoff_seconds
-        for left in range(self.manners.retries, -1, -1):
-            gate = self._gate(url)
-            async with gate as started:
-                if gate.closed:
-                    return Fetched(reason=gate.closed, transient=True)
-                fetched = await self.fetcher.get(url, text_limit=limit, conditions=conditions)
+    async def _fetch_with_retries(
+        self, url: str, limit: int, conditions: dict[str, str]
+    ) -> FetchResult:
+        """Fetch at the host's pace, and again after a transient failure."""
+        wait = self.policy.backoff_seconds
+        for tries_left in range(self.policy.retries, -1, -1):
+            limiter = self._limiter_of(url)
+            async with limiter as started:
+                if limiter.closed_reason:
+                    return FetchResult(reason=limiter.closed_reason, transient=True)
+                fetched = await self.http.fetch_url(url, text_limit=limit, conditions=conditions)
             if not fetched.transient:
-                gate.answered()
+                limiter.record_success()
                 break
-            over = ""
+            closed_reason = ""
             if fetched.status in (0, 429, 503):
-                over = gate.refused(started, fetched.wait_seconds)
-            if over:
-                fetched.reason += f", and {over}"
-            if over or left == 0:
+                closed_reason = limiter.record_refusal(started, fetched.wait_seconds)
+            if closed_reason:
+                fetched.reason += f", and {closed_reason}"
+            if closed_reason or tries_left == 0:
                 break
             await asyncio.sleep(wait)
             wait = min(wait * 2, MAX_WAIT_SECONDS)
         return fetched
 
-    def _gate(self, url: str) -> Gate:
+    def _limiter_of(self, url: str) -> HostRateLimiter:
         host = host_of(url)
-        if host not in self._gates:
-            manners, rules = self.manners, self._rules.get(origin(url))
-            delay = max(manners.delay_seconds, rules.delay(manners.agent) if rules else 0)
-            # One request after another where a pause is asked for.
-            slots = 1 if delay else manners.concurrency
-            self._gates[host] = Gate(asyncio.Semaphore(slots), delay, manners.backoff_seconds)
-        return self._gates[host]
+        if host not in self._limiters:
+            policy, rules = self.policy, self._rules.get(origin_of(url))
+            delay_seconds = max(
+                policy.delay_seconds, rules.crawl_delay(policy.agent) if rules else 0
+            )
+            # One request at a time where a pause is asked for.
+            slots = 1 if delay_seconds else policy.concurrency
+            self._limiters[host] = HostRateLimiter(
+                asyncio.Semaphore(slots), delay_seconds, policy.backoff_seconds
+            )
+        return self._limiters[host]

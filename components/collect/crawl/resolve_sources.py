@@ -1,4 +1,4 @@
-"""Fixes what a crawl looks at: its moment, the crawl it repeats, the one it compares itself with.
+"""Resolution of a crawl's inputs: its moment, the crawl it replays, the one it is compared with.
 
 A crawl stands for a moment (``as_of``), so that a second run of the same config finds the first
 one's pages. ``previous`` names the crawl before, whose unchanged pages need not be sent again.
@@ -12,50 +12,55 @@ from typing import Any
 
 from components.collect.local_files import digest_files
 from components.collect.optouts.optout_policy import OptoutConfig
-from components.collect.scrape import NO_DATE, ScrapeConfig
+from components.collect.scrape_config import FILES_DATE, ScrapeConfig
 
 
-def resolve(
-    config: ScrapeConfig, earlier: Sequence[Mapping[str, Any]], refresh: bool, now: str
+def resolve_crawl(
+    config: ScrapeConfig, crawl_records: Sequence[Mapping[str, Any]], refresh: bool, now: str
 ) -> ScrapeConfig:
-    """``config`` with what it will look at fixed.
+    """Resolve the fields of a scrape config that the run sets.
 
-    A crawl stands for the newest earlier crawl with the same config (``earlier``: records of sealed
-    and unfinished crawls). Where that one's blocklist was shorter, or opt-outs were judged
-    otherwise, it repeats it. Without one, and with ``refresh``, it stands for ``now``. A given
-    ``as_of`` stays. A new crawl of the web compares itself with the newest sealed one. Files are
-    found and digested.
+    A crawl stands for the newest earlier crawl of the same config. Where that one's blocklist was
+    shorter, or its opt-out policy another, it is replayed. Without one, and with ``refresh``, the
+    crawl stands for ``now``. A given ``as_of`` stays. A new crawl of the web is compared with the
+    newest sealed one. Files are found and digested.
+
+    Args:
+        config: As the user wrote it.
+        crawl_records: Records of sealed and unfinished crawls.
+        refresh: Crawl again even where an earlier crawl stands for this config.
+        now: The current moment, as ``as_of`` is written.
 
     Raises:
         ConfigError: a glob matches no file.
     """
     if config.source == "files":
         digests = digest_files(config.files, config.folder)
-        return config.model_copy(update={"as_of": NO_DATE, "digests": digests})
-    known = _same_crawl(config, earlier)
-    usable = [] if refresh and not config.as_of else known
-    usable = [before for before in usable if not config.as_of or before.as_of == config.as_of]
-    listed, judged = frozenset(config.blocklist), config.optouts
-    fitting = [before for before in usable if before.is_like(listed, judged)]
+        return config.model_copy(update={"as_of": FILES_DATE, "digests": digests})
+    known_crawls = _crawls_of_same_config(config, crawl_records)
+    usable = [] if refresh and not config.as_of else known_crawls
+    usable = [crawl for crawl in usable if not config.as_of or crawl.as_of == config.as_of]
+    blocklist, optouts = frozenset(config.blocklist), config.optouts
+    fitting = [crawl for crawl in usable if crawl.can_stand_for(blocklist, optouts)]
     if fitting:
-        newest = max(fitting, key=lambda b: (b.as_of, *b.nearness(listed, judged)))
-        if newest.is_same(listed, judged):
-            return config.model_copy(update=newest.fixed)
-        again = now if newest.left_out_more(judged) else ""
-        repeated = {"as_of": newest.as_of, "repeats": newest.key, "previous": ""}
-        return config.model_copy(update={**repeated, "asked_again": again})
+        newest = max(fitting, key=lambda b: (b.as_of, *b.preference(blocklist, optouts)))
+        if newest.has_rules(blocklist, optouts):
+            return config.model_copy(update=newest.resolved_fields)
+        asked_again = now if newest.may_lack_pages(optouts) else ""
+        replay_fields = {"as_of": newest.as_of, "repeats": newest.key, "previous": ""}
+        return config.model_copy(update={**replay_fields, "asked_again": asked_again})
     moment = config.as_of or now
-    fresh = {"as_of": moment, "repeats": "", "asked_again": ""}
-    previous = _previous(config, known, moment)
-    return config.model_copy(update={**fresh, "previous": previous})
+    new_fields = {"as_of": moment, "repeats": "", "asked_again": ""}
+    previous = _previous_key(config, known_crawls, moment)
+    return config.model_copy(update={**new_fields, "previous": previous})
 
 
 @dataclass(frozen=True)
-class _Before:
-    """An earlier crawl as far as a later one asks."""
+class _KnownCrawl:
+    """An earlier crawl of the same config, with its moment and its rules."""
 
-    fixed: dict[str, str]
-    """What was fixed for it."""
+    resolved_fields: dict[str, str]
+    """The config fields that were resolved for it."""
     blocklist: frozenset[str]
     optouts: OptoutConfig
     key: str
@@ -63,69 +68,76 @@ class _Before:
 
     @property
     def as_of(self) -> str:
-        return self.fixed["as_of"]
+        return self.resolved_fields["as_of"]
 
-    def is_same(self, blocklist: frozenset[str], optouts: OptoutConfig) -> bool:
+    def has_rules(self, blocklist: frozenset[str], optouts: OptoutConfig) -> bool:
         return self.blocklist == blocklist and self.optouts == optouts
 
-    def is_like(self, blocklist: frozenset[str], optouts: OptoutConfig) -> bool:
-        """Whether a crawl under these rules is this one, or can be made of it."""
-        return self.is_same(blocklist, optouts) or bool(self.key and self.blocklist <= blocklist)
+    def can_stand_for(self, blocklist: frozenset[str], optouts: OptoutConfig) -> bool:
+        """True where a crawl under these rules is this one, or can be replayed from it."""
+        return self.has_rules(blocklist, optouts) or bool(self.key and self.blocklist <= blocklist)
 
-    def nearness(self, blocklist: frozenset[str], optouts: OptoutConfig) -> tuple[object, ...]:
-        """Of crawls of one moment, the largest is the one to take."""
-        same = self.is_same(blocklist, optouts)
+    def preference(self, blocklist: frozenset[str], optouts: OptoutConfig) -> tuple[object, ...]:
+        """Sort key among crawls of one moment: the largest is taken."""
+        same = self.has_rules(blocklist, optouts)
         return same, bool(self.key), self.optouts == optouts, len(self.blocklist), self.key
 
-    def left_out_more(self, optouts: OptoutConfig) -> bool:
-        """Whether it may have left out pages that come under ``optouts``."""
+    def may_lack_pages(self, optouts: OptoutConfig) -> bool:
+        """True where it may have left out pages that ``optouts`` permits."""
         if self.optouts.policy == "record":
             return False
         refused = set(self.optouts.refused_licences)
         return optouts.policy == "record" or not refused <= set(optouts.refused_licences)
 
 
-_FIXED = ("as_of", "repeats", "previous", "asked_again")
+_RESOLVED_FIELDS = ("as_of", "repeats", "previous", "asked_again")
 _DEFAULTS = ScrapeConfig().model_dump(mode="json")
 
 
-def _previous(config: ScrapeConfig, known: Sequence[_Before], moment: str) -> str:
-    """Key of the newest sealed crawl of the web before ``moment``; of a given age, the longest
-    blocklist: the one that was repeated without what is forgotten holds none of it.
+def _previous_key(config: ScrapeConfig, known_crawls: Sequence[_KnownCrawl], moment: str) -> str:
+    """Key of the newest sealed web crawl before ``moment``; empty for none.
+
+    Of several of one moment, the one with the longest blocklist: it was replayed without forgotten
+    pages and so holds none of them.
     """
-    sealed = [before for before in known if before.key and before.as_of < moment]
+    sealed = [crawl for crawl in known_crawls if crawl.key and crawl.as_of < moment]
     if config.source != "web" or not sealed:
         return ""
-    mine = config.optouts
-    return max(sealed, key=lambda b: (b.as_of, len(b.blocklist), b.optouts == mine, b.key)).key
+    optouts = config.optouts
+    return max(sealed, key=lambda b: (b.as_of, len(b.blocklist), b.optouts == optouts, b.key)).key
 
 
-def _same_crawl(config: ScrapeConfig, earlier: Sequence[Mapping[str, Any]]) -> list[_Before]:
-    """Earlier crawls of the same config, whenever they were, whatever was blocked and refused then.
+def _crawls_of_same_config(
+    config: ScrapeConfig, crawl_records: Sequence[Mapping[str, Any]]
+) -> list[_KnownCrawl]:
+    """Earlier crawls of the same config, of any moment, blocklist and opt-out policy.
 
-    Of opt-outs, the robots that are listened for have to be the same: a crawl's ledger holds what
-    it heard, and no word about others.
-
-    Unfinished ones only where the sealed crawls that they rest on are still there.
+    The robots that opt-outs are read for (``optouts.agents``) have to be the same, as a crawl's
+    ledger holds no signals about others. Unfinished crawls count only where the sealed crawls that
+    they rest on are still there.
     """
-    free = {*_FIXED, "blocklist", "optouts"}
-    own = config.model_dump(mode="json")
-    found: list[_Before] = []
-    for record in earlier:
-        given = record.get("config")
-        if not isinstance(given, Mapping):
+    ignored_fields = {*_RESOLVED_FIELDS, "blocklist", "optouts"}
+    own_values = config.model_dump(mode="json")
+    crawls: list[_KnownCrawl] = []
+    for record in crawl_records:
+        recorded_config = record.get("config")
+        if not isinstance(recorded_config, Mapping):
             continue
-        whole = {**_DEFAULTS, **given}  # a field that came since had its default
-        optouts = OptoutConfig.model_validate(whole["optouts"])
-        same = all(whole.get(name) == value for name, value in own.items() if name not in free)
-        if same and optouts.agents == config.optouts.agents:
+        values = {**_DEFAULTS, **recorded_config}  # a field that came since had its default
+        optouts = OptoutConfig.model_validate(values["optouts"])
+        is_same = all(
+            values.get(name) == value
+            for name, value in own_values.items()
+            if name not in ignored_fields
+        )
+        if is_same and optouts.agents == config.optouts.agents:
             key = str(record.get("artifact", {}).get("name", "")).rpartition("/")[2]
-            listed = frozenset(map(str, whole["blocklist"]))
-            fixed = {name: str(whole[name]) for name in _FIXED}
-            found.append(_Before(fixed, listed, optouts, key))
-    sealed = {before.key for before in found if before.key}
-    return [b for b in found if b.as_of and (b.key or _rests_on(b) <= sealed)]
+            blocklist = frozenset(map(str, values["blocklist"]))
+            resolved_fields = {name: str(values[name]) for name in _RESOLVED_FIELDS}
+            crawls.append(_KnownCrawl(resolved_fields, blocklist, optouts, key))
+    sealed = {crawl.key for crawl in crawls if crawl.key}
+    return [b for b in crawls if b.as_of and (b.key or _base_crawls(b) <= sealed)]
 
 
-def _rests_on(before: _Before) -> set[str]:
-    return {before.fixed[name] for name in ("repeats", "previous")} - {""}
+def _base_crawls(crawl: _KnownCrawl) -> set[str]:
+    return {crawl.resolved_fields[name] for name in ("repeats", "previous")} - {""}

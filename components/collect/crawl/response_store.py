@@ -1,8 +1,8 @@
-"""The durable frontier: every answer of a crawl, on disk as soon as it is there (SQLite, WAL).
+"""Durable response store of a crawl: every response is on disk as soon as it comes (SQLite, WAL).
 
-What has been fetched is stored; what is to be fetched follows from it, since a crawl goes in waves
-whose order depends on the answers alone. So after a kill -9 the same waves are gone through again,
-each stored answer is taken from here, and none of them is asked for twice.
+The store is the crawl's frontier too: what is to be fetched follows from what was, since the order
+of the waves depends on the responses alone. After a kill -9 the crawl goes through the same waves,
+takes each stored response from here, and requests none of them twice.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from components.collect.optouts.optout_policy import Signal
-from components.collect.web.http_fetcher import Fetched
+from components.collect.optouts.optout_policy import OptoutSignal
+from components.collect.web.http_fetcher import FetchResult
 from components.collect.web.page_links import PageFacts
 
 _COLUMNS = "url, status, reason, transient, headers, location, facts, carried, digest, body"
@@ -27,23 +27,23 @@ CREATE TABLE IF NOT EXISTS answers (
 
 
 @dataclass(frozen=True)
-class Carried:
-    """Where a page's bytes come from when it is as it was in an earlier crawl."""
+class PreviousCapture:
+    """Capture of an unchanged or unreachable page in an earlier crawl, whose bytes are reused."""
 
     date: str
-    """When they were fetched."""
+    """Moment of the capture."""
     headers: dict[str, str]
-    """What came with them."""
+    """HTTP headers of the capture."""
     profile: str
-    """How it is known that they are the same: ``server-not-modified`` or
-    ``identical-payload-digest`` (WARC 1.1, section 6.7); empty where it is not known."""
+    """Evidence that the page is unchanged: ``server-not-modified`` or
+    ``identical-payload-digest`` (WARC 1.1, section 6.7); empty where there is none."""
     trouble: str = ""
-    """Why it is not known: what the server said instead, or that it said nothing."""
+    """Why there is no evidence: the server's failure."""
 
 
 @dataclass
-class Answer:
-    """One stored answer, without its body."""
+class StoredResponse:
+    """One stored response, without its body."""
 
     status: int = 0
     reason: str = ""
@@ -51,16 +51,16 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     location: str | None = None
     facts: PageFacts = field(default_factory=PageFacts)
-    carried: Carried | None = None
+    previous_capture: PreviousCapture | None = None
     bytes: int = 0
     digest: str = ""
     """sha256 of the body."""
     asked: bool = True
-    """False where the page was left alone: robots.txt, the blocklist, an opt-out."""
+    """False where the page was not requested: robots.txt, the blocklist, an opt-out."""
 
 
-class Spool:
-    """The answers of one crawl by name: a page's is its URL."""
+class ResponseStore:
+    """Responses of one crawl by key; a page's key is its URL."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -68,7 +68,7 @@ class Spool:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute(_TABLE)
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> ResponseStore:
         return self
 
     def __exit__(
@@ -83,66 +83,77 @@ class Spool:
         (count,) = self._db.execute("SELECT count(*) FROM answers").fetchone()
         return int(count)
 
-    def put(
-        self, name: str, fetched: Fetched, facts: PageFacts, carried: Carried | None = None
-    ) -> Answer:
-        """Store an answer."""
+    def store_response(
+        self,
+        key: str,
+        fetched: FetchResult,
+        facts: PageFacts,
+        capture: PreviousCapture | None = None,
+    ) -> StoredResponse:
+        """Store a response, replacing an earlier one under the key.
+
+        Args:
+            key: The page's URL, or the name of a file about a site.
+            fetched: The response, with its body.
+            facts: What the crawl needs of the page.
+            capture: The earlier capture that it stands for, None for none.
+        """
         row = (
-            name,
+            key,
             fetched.status,
             fetched.reason,
             fetched.transient,
             json.dumps(fetched.headers, sort_keys=True),
             fetched.location,
             json.dumps(asdict(facts)),
-            json.dumps(asdict(carried)) if carried is not None else None,
+            json.dumps(asdict(capture)) if capture is not None else None,
             hashlib.sha256(fetched.body).hexdigest(),
             fetched.body,
         )
-        marks = ", ".join("?" * len(row))
-        self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({marks})", row)  # noqa: S608
-        return _answer(*row[1:-1], len(fetched.body))
+        placeholders = ", ".join("?" * len(row))
+        self._db.execute(f"INSERT OR REPLACE INTO answers VALUES ({placeholders})", row)  # noqa: S608
+        return _stored_response(*row[1:-1], len(fetched.body))
 
-    def get(self, name: str) -> Answer | None:
-        """The stored answer under ``name``."""
+    def load_response(self, key: str) -> StoredResponse | None:
+        """Response stored under ``key``; None for none."""
         row = self._db.execute(
             "SELECT status, reason, transient, headers, location, facts, carried, digest, "
             "length(body) FROM answers WHERE url = ?",
-            (name,),
+            (key,),
         ).fetchone()
-        return _answer(*row) if row is not None else None
+        return _stored_response(*row) if row is not None else None
 
-    def body(self, name: str) -> bytes:
-        """The stored body under ``name``."""
-        row = self._db.execute("SELECT body FROM answers WHERE url = ?", (name,)).fetchone()
+    def load_body(self, key: str) -> bytes:
+        """Body stored under ``key``."""
+        row = self._db.execute("SELECT body FROM answers WHERE url = ?", (key,)).fetchone()
         return bytes(row[0])
 
     def forget_transient(self) -> None:
-        """Drop failures that may pass, so that the next try asks again."""
+        """Delete transient failures, so that the next try requests those pages again."""
         self._db.execute("DELETE FROM answers WHERE transient = 1")
 
 
-def _answer(
+def _stored_response(
     status: int,
     reason: str,
     transient: int,
     headers: str,
     location: str | None,
     facts: str,
-    carried: str | None,
+    capture: str | None,
     digest: str,
     size: int,
-) -> Answer:
-    read = json.loads(facts)
-    signals = [Signal(**signal) for signal in read.pop("signals")]
-    return Answer(
+) -> StoredResponse:
+    fact_fields = json.loads(facts)
+    signals = [OptoutSignal(**signal) for signal in fact_fields.pop("signals")]
+    return StoredResponse(
         status,
         reason,
         bool(transient),
         json.loads(headers),
         location,
-        PageFacts(**read, signals=signals),
-        Carried(**json.loads(carried)) if carried is not None else None,
+        PageFacts(**fact_fields, signals=signals),
+        PreviousCapture(**json.loads(capture)) if capture is not None else None,
         size,
         digest,
     )

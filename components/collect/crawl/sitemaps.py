@@ -1,4 +1,4 @@
-"""Sitemaps (sitemaps.org 0.9): lists of a site's pages, plain or gzipped, and indexes of lists."""
+"""Sitemaps (sitemaps.org 0.9): a site's lists of pages, plain or gzipped, and indexes of lists."""
 
 from __future__ import annotations
 
@@ -6,69 +6,77 @@ import html
 import re
 import zlib
 
-from components.collect.crawl.robots_rules import Get, Rules, get_text
-from components.collect.web.http_fetcher import Decoder
-from components.collect.web.urls import host_of, link, normalise, origin
+from components.collect.crawl.robots_rules import FetchText, RobotsRules, fetch_following_redirects
+from components.collect.web.http_fetcher import ContentDecoder
+from components.collect.web.urls import host_of, normalise_url, origin_of, resolve_link
 
-MAX_BYTES = 50 * 1024 * 1024
-"""The largest that the protocol allows, unpacked."""
-MAX_FILES = 100
-"""Sitemaps of one site, indexes among them."""
-_PLACE = re.compile(r"<(?:\w{1,20}:)?loc>")
-_MAX_PLACE = 4096
+MAX_SITEMAP_BYTES = 50 * 1024 * 1024
+"""Largest size that the protocol allows, decompressed."""
+MAX_SITEMAPS = 100
+"""Sitemaps read of one site, indexes included."""
+_LOC_TAG = re.compile(r"<(?:\w{1,20}:)?loc>")
+_MAX_LOC = 4096
 
 
-async def read_sitemaps(url: str, rules: Rules, get: Get, limit: int) -> list[str]:
-    """Page addresses of a site's sitemaps, in their order; an index of sitemaps is followed.
+async def fetch_sitemap_pages(
+    url: str, rules: RobotsRules, fetch_text: FetchText, limit: int
+) -> list[str]:
+    """Fetch page URLs of a site's sitemaps, in their order, following sitemap indexes.
 
-    A list that an index names has to lie on the index's host; robots.txt may name any.
+    A sitemap that an index names has to lie on the index's host; robots.txt may name any.
+
+    Args:
+        url: Any URL of the site.
+        rules: Its robots rules, which may name sitemaps.
+        fetch_text: Fetches a text.
+        limit: Page URLs to return, at most.
     """
-    waiting = rules.sitemaps() or [f"{origin(url)}/sitemap.xml"]
+    sitemap_queue = rules.sitemap_urls() or [f"{origin_of(url)}/sitemap.xml"]
     seen: set[str] = set()
     pages: dict[str, None] = {}
-    while waiting and len(seen) < MAX_FILES and len(pages) < limit:
-        address = normalise(waiting.pop(0), url)
+    while sitemap_queue and len(seen) < MAX_SITEMAPS and len(pages) < limit:
+        address = normalise_url(sitemap_queue.pop(0), url)
         if address is None or address in seen:
             continue
         seen.add(address)
-        fetched = await get_text(address, MAX_BYTES, get)
-        text = unpacked(fetched.body) if not fetched.reason else ""
-        places = read_places(text, limit)
+        fetched = await fetch_following_redirects(address, MAX_SITEMAP_BYTES, fetch_text)
+        text = decode_sitemap(fetched.body) if not fetched.reason else ""
+        locations = parse_sitemap_urls(text, limit)
         if "sitemapindex" in text[:4096]:
-            named = [normalise(place, address) for place in places]
-            waiting += [n for n in named if n is not None and host_of(n) == host_of(address)]
+            nested = [normalise_url(location, address) for location in locations]
+            sitemap_queue += [n for n in nested if n is not None and host_of(n) == host_of(address)]
             continue
-        for place in places:
-            page = link(place, address)
+        for location in locations:
+            page = resolve_link(location, address)
             if page is not None:
                 pages.setdefault(page)
     return list(pages)[:limit]
 
 
-def read_places(text: str, limit: int) -> list[str]:
-    """Addresses in a sitemap's XML, or one a line in a plain text, in time linear in its length."""
+def parse_sitemap_urls(text: str, limit: int) -> list[str]:
+    """Parse URLs of a sitemap, XML or one a line in plain text, in time linear in its length."""
     if not text.lstrip().startswith("<"):
         lines = (line.strip() for line in text.splitlines())
         return [line for line in lines if line.startswith(("http://", "https://"))][:limit]
-    found: list[str] = []
-    for match in _PLACE.finditer(text):
-        if len(found) >= limit:
+    urls: list[str] = []
+    for match in _LOC_TAG.finditer(text):
+        if len(urls) >= limit:
             break
-        inside = text[match.end() : match.end() + _MAX_PLACE]
-        place, end, _ = inside.partition("</")
+        content = text[match.end() : match.end() + _MAX_LOC]
+        location, end, _ = content.partition("</")
         if end:
-            place = place.strip().removeprefix("<![CDATA[").removesuffix("]]>")
-            found.append(html.unescape(place.strip()))
-    return found
+            location = location.strip().removeprefix("<![CDATA[").removesuffix("]]>")
+            urls.append(html.unescape(location.strip()))
+    return urls
 
 
-def unpacked(body: bytes) -> str:
-    """The text of a sitemap; empty where it is no good gzip."""
+def decode_sitemap(body: bytes) -> str:
+    """Text of a sitemap, decompressed where it is gzip; empty where that is broken."""
     if body.startswith(b"\x1f\x8b"):
-        decoder = Decoder("gzip", MAX_BYTES)
+        decoder = ContentDecoder("gzip", MAX_SITEMAP_BYTES)
         try:
             decoder.feed(body)
         except zlib.error:
             return ""
-        body = bytes(decoder.body[:MAX_BYTES])
+        body = bytes(decoder.body[:MAX_SITEMAP_BYTES])
     return body.decode("utf-8", errors="replace")

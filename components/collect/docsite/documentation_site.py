@@ -1,9 +1,9 @@
-"""The embedded source: a web site on the loopback with the documentation of Python packages.
+"""Embedded documentation site: a web server on the loopback with pages of Python packages.
 
 It behaves like any other site: an index, a sitemap, a robots.txt that keeps crawlers out of the
-printable versions (every page has one, with the same text), entity tags and answers 304. Its pages
-are rendered by ``components.collect.docsite.page_renderer`` while they are being asked for. Its
-host name is fixed, since URLs end up in documents; the fetcher is told at which port it listens.
+printable versions (every page has one, with the same text), entity tags and 304 responses. Its
+pages are rendered by ``components.collect.docsite.page_renderer`` while they are being requested.
+Its host name is fixed, since URLs end up in documents; the fetcher is told its port.
 
 Run ``python -m components.collect.docsite.documentation_site`` to look at it.
 """
@@ -25,21 +25,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from components.collect.docsite.module_index import find_modules, is_installed
-from components.collect.docsite.page_renderer import Renderer
-from components.collect.docsite.page_templates import FRAME
+from components.collect.docsite.page_renderer import PageRenderer
+from components.collect.docsite.page_templates import PAGE_FRAME
 
 HOST = "docs.modelmill.local"
-"""The site's name in URLs; it never reaches a name server."""
+"""Host name of the site in URLs; it is never resolved."""
 LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
-"""The same for every page and run: what a page shows is named by its entity tag."""
+"""The same for every page and run: a page's content is identified by its entity tag."""
 _HTML, _TEXT, _XML = "text/html; charset=utf-8", "text/plain; charset=utf-8", "application/xml"
 _PAGE = re.compile(r"/(?:print/)?([A-Za-z0-9_.]+?)(?:-(\d+))?\.html")
 _ROBOTS = f"User-agent: *\nDisallow: /print/\n\nSitemap: http://{HOST}/sitemap.xml\n"
-_PATIENCE_SECONDS = 15.0
+_RENDER_WAIT_SECONDS = 15.0
+"""Wait for a page's rendering before a 503; below the crawler's ``read_seconds`` of 30."""
 
 
 class SiteConfig(BaseModel):
-    """What the embedded site documents."""
+    """Contents of the embedded documentation site."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,12 +94,18 @@ class SiteConfig(BaseModel):
 
 
 class DocumentationSite:
-    """A context in which the site answers on ``127.0.0.1:port``."""
+    """Context manager in which the site is served on ``127.0.0.1:port``."""
 
     def __init__(self, config: SiteConfig, *, port: int = 0, folder: Path | None = None) -> None:
-        """``folder`` keeps rendered pages for a later try; ``port`` 0 takes a free one."""
+        """Prepare a site.
+
+        Args:
+            config: The packages to document.
+            port: Port to listen at; 0 takes a free one.
+            folder: Where rendered pages are kept for a later try; None for nowhere.
+        """
         self._groups = find_modules(config.packages, config.excluded)
-        self._renderer = Renderer(
+        self._renderer = PageRenderer(
             self._groups,
             workers=config.workers,
             module_seconds=config.module_seconds,
@@ -107,7 +114,7 @@ class DocumentationSite:
         self._server = _Server(("127.0.0.1", port), partial(_Handler, self))
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self.requests: list[str] = []
-        """Paths asked for so far."""
+        """Paths requested so far."""
 
     def __enter__(self) -> DocumentationSite:
         self._renderer.__enter__()
@@ -127,56 +134,58 @@ class DocumentationSite:
 
     @property
     def url(self) -> str:
-        """The index by its fixed name."""
+        """URL of the index, by the fixed host name."""
         return f"http://{HOST}/"
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """(host, port) at which it listens."""
         return "127.0.0.1", self._server.server_port
 
     @property
     def modules(self) -> list[str]:
-        """Every module it means to document."""
+        """Names of all modules to document."""
         return [name for modules in self._groups.values() for name in modules]
 
     def skipped(self) -> dict[str, str]:
-        """Modules that could not be documented so far, and why."""
+        """Modules that could not be documented so far, with the reason."""
         return self._renderer.skipped()
 
-    def respond(self, path: str) -> tuple[HTTPStatus, str, str]:
-        """(status, content type, body) for a path."""
+    def build_response(self, path: str) -> tuple[HTTPStatus, str, str]:
+        """(status, content type, body) of the response for a path."""
         if path == "/":
             return HTTPStatus.OK, _HTML, self._index()
         if path == "/robots.txt":
             return HTTPStatus.OK, _TEXT, _ROBOTS
         if path == "/sitemap.xml":
             return HTTPStatus.OK, _XML, self._sitemap()
-        asked = _PAGE.fullmatch(path)
-        group = asked[1].partition(".")[0] if asked else ""
-        if asked is None or asked[1] not in self._groups.get(group, ()):
+        match = _PAGE.fullmatch(path)
+        group = match[1].partition(".")[0] if match else ""
+        if match is None or match[1] not in self._groups.get(group, ()):
             return HTTPStatus.NOT_FOUND, _TEXT, "There is no such page.\n"
-        return self._page(asked[1], int(asked[2] or 1), bare=path.startswith("/print/"))
+        return self._page(match[1], int(match[2] or 1), bare=path.startswith("/print/"))
 
     def _page(self, module: str, number: int, *, bare: bool) -> tuple[HTTPStatus, str, str]:
-        found = self._renderer.get(module, _PATIENCE_SECONDS)
-        if found is None:
+        rendered = self._renderer.wait_for_module(module, _RENDER_WAIT_SECONDS)
+        if rendered is None:
             return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, "This page is still being made.\n"
-        if not 1 <= number <= len(found.parts):
-            why = f"{module} could not be documented: {found.reason}\n" if found.reason else ""
+        if not 1 <= number <= len(rendered.parts):
+            why = (
+                f"{module} could not be documented: {rendered.reason}\n" if rendered.reason else ""
+            )
             return HTTPStatus.NOT_FOUND, _TEXT, why or "There is no such page.\n"
-        main = found.parts[number - 1]
+        main = rendered.parts[number - 1]
         if bare:
             return HTTPStatus.OK, _HTML, f"<!DOCTYPE html>\n<title>{module}</title>\n{main}\n"
-        pages = _links([(name, name) for name in self._siblings(module)])
-        if len(found.parts) > 1:
-            numbers = range(1, len(found.parts) + 1)
-            parts = [(_numbered(module, n), f"{module}, page {n}") for n in numbers]
-            pages = f"{_links(parts)}\n{pages}"
+        pages = _link_items([(name, name) for name in self._siblings(module)])
+        if len(rendered.parts) > 1:
+            numbers = range(1, len(rendered.parts) + 1)
+            parts = [(_page_name(module, n), f"{module}, page {n}") for n in numbers]
+            pages = f"{_link_items(parts)}\n{pages}"
         title = module if number == 1 else f"{module}, page {number}"
-        body = FRAME.substitute(
+        body = PAGE_FRAME.substitute(
             title=html.escape(title),
-            print=f"/print/{_numbered(module, number)}.html",
+            print=f"/print/{_page_name(module, number)}.html",
             package=html.escape(module.partition(".")[0]),
             siblings=pages,
             main=main,
@@ -184,21 +193,21 @@ class DocumentationSite:
         return HTTPStatus.OK, _HTML, body
 
     def _siblings(self, module: str) -> Sequence[str]:
-        """Modules of the same package, and those right below this one."""
+        """Modules of the same package, and direct submodules."""
         parents = (module, module.rpartition(".")[0])
         group = self._groups[module.partition(".")[0]]
         return [name for name in group if name.rpartition(".")[0] in parents]
 
     def _index(self) -> str:
         sections = "\n".join(
-            f"<h2>{group}</h2>\n<ul>\n{_links([(name, name) for name in modules])}\n</ul>"
+            f"<h2>{group}</h2>\n<ul>\n{_link_items([(name, name) for name in modules])}\n</ul>"
             for group, modules in self._groups.items()
         )
-        return FRAME.substitute(
+        return PAGE_FRAME.substitute(
             title="Documentation of Python packages",
             print="/print/index.html",
             package="Packages",
-            siblings=_links([(name, name) for name in self._groups]),
+            siblings=_link_items([(name, name) for name in self._groups]),
             main=f"<main>\n<h1>Documentation of Python packages</h1>\n{sections}\n</main>",
         )
 
@@ -212,11 +221,11 @@ class DocumentationSite:
         )
 
 
-def _numbered(module: str, number: int) -> str:
+def _page_name(module: str, number: int) -> str:
     return module if number == 1 else f"{module}-{number}"
 
 
-def _links(pages: Sequence[tuple[str, str]]) -> str:
+def _link_items(pages: Sequence[tuple[str, str]]) -> str:
     return "\n".join(
         f'<li><a href="/{page}.html">{html.escape(text)}</a></li>' for page, text in pages
     )
@@ -227,7 +236,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no error of ours."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -239,18 +248,18 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*connection)
 
     def do_GET(self) -> None:
-        self._answer(with_body=True)
+        self._send_page(with_body=True)
 
     def do_HEAD(self) -> None:
-        self._answer(with_body=False)
+        self._send_page(with_body=False)
 
-    def _answer(self, *, with_body: bool) -> None:
+    def _send_page(self, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
         self._site.requests.append(path)
-        status, kind, text = self._site.respond(path)
+        status, kind, text = self._site.build_response(path)
         body = text.encode()
         headers = dict(self._headers(status, kind, body))
-        if status is HTTPStatus.OK and self._is_known(headers["ETag"]):
+        if status is HTTPStatus.OK and self._client_has_page(headers["ETag"]):
             status, body = HTTPStatus.NOT_MODIFIED, b""
             headers = {name: headers[name] for name in ("ETag", "Last-Modified")}
         self.send_response(status)
@@ -269,15 +278,15 @@ class _Handler(BaseHTTPRequestHandler):
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
             yield "Retry-After", "1"
 
-    def _is_known(self, tag: str) -> bool:
-        """Whether the client has this very page already."""
+    def _client_has_page(self, tag: str) -> bool:
+        """True where the request's conditions name this version of the page."""
         tags = self.headers.get("If-None-Match")
         if tags is not None:
             return "*" in tags or tag in [t.strip().removeprefix("W/") for t in tags.split(",")]
         return bool(self.headers.get("If-Modified-Since") == LAST_MODIFIED)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged."""
+        """Log no request."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What of a module goes on its page: documented members, once, with their definition."""
+"""Members on a module's page: documented, public ones, each once in a package, with definitions."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 from pdoc.doc import Class, Doc, Function, Module, Variable
 
-LONG_TEXT = 120
-"""From this many characters on, a docstring that another member already has is a copy."""
-_EMPTY = re.compile(
+COPIED_DOCSTRING_CHARS = 120
+"""Length from which a docstring that another member already has counts as a copy."""
+_TRIVIAL_DOCSTRING = re.compile(
     r"(Alias for field number \d+|Initialize self\.  See help\(type\(self\)\).*|"
     r"(list|dictionary) of weak references.*|The type of the None singleton\.?)",
     re.DOTALL,
 )
 
-_DIRECTIVE = re.compile(
+_SPHINX_DIRECTIVE = re.compile(
     r"^[ \t]*\.\. (?:autosummary|currentmodule|index|module|plot|toctree)::.*\n"
     r"(?:[ \t]+:\w+:.*\n)*",
     re.MULTILINE,
 )
-"""Sphinx directives that say nothing to a reader."""
+"""Sphinx directives that hold no text for a reader."""
 
 
-class Chooser:
-    """Chooses members in the order of one package's pages, and remembers what it gave away.
+class MemberSelector:
+    """Selects members in the order of one package's pages, and remembers those already shown.
 
-    A member that a page of its own module shows is left out where it is only re-exported; what
-    comes from a private module is shown by the first page that exports it.
+    A member that a page of its own module shows is left out where it is only re-exported; one from
+    a private module is shown by the first page that exports it.
     """
 
     def __init__(self, site: frozenset[str]) -> None:
@@ -37,8 +37,8 @@ class Chooser:
         self._shown: set[tuple[str, str]] = set()
         self._texts: set[bytes] = set()
 
-    def members(self, parent: Module | Class) -> list[Doc[Any]]:
-        """Documented, public members of ``parent`` that no page has shown yet."""
+    def select_members(self, parent: Module | Class) -> list[Doc[Any]]:
+        """Select documented, public members of ``parent`` that no page has shown yet."""
         own = parent.own_members
         return [doc for doc in own if doc.name[:1] != "_" and self._is_new(doc, parent)]
 
@@ -46,37 +46,39 @@ class Chooser:
         home = doc.taken_from[0]
         if isinstance(parent, Module) and home != parent.modulename and home in self._site:
             return False
-        text = own_text(doc)
+        text = own_docstring(doc)
         if not text and not (isinstance(doc, Class) and self._has_documented(doc)):
             return False
         digest = hashlib.sha256(text.encode(errors="replace")).digest()
-        if doc.taken_from in self._shown or (len(text) >= LONG_TEXT and digest in self._texts):
+        if doc.taken_from in self._shown or (
+            len(text) >= COPIED_DOCSTRING_CHARS and digest in self._texts
+        ):
             return False
         self._shown.add(doc.taken_from)
         self._texts.add(digest)
         return True
 
     def _has_documented(self, doc: Class) -> bool:
-        return any(inner.name[:1] != "_" and own_text(inner) for inner in doc.own_members)
+        return any(inner.name[:1] != "_" and own_docstring(inner) for inner in doc.own_members)
 
 
-def own_text(doc: Doc[Any]) -> str:
-    """A docstring that stands on the object itself; a class's with that of its constructor."""
-    if isinstance(doc, Function) and not _written_here(doc.obj):
+def own_docstring(doc: Doc[Any]) -> str:
+    """Docstring of the object itself, not inherited; a class's with that of its constructor."""
+    if isinstance(doc, Function) and not _has_own_docstring(doc.obj):
         return ""
-    text = _DIRECTIVE.sub("", doc.docstring).strip()
-    if _EMPTY.fullmatch(text):
+    text = _SPHINX_DIRECTIVE.sub("", doc.docstring).strip()
+    if _TRIVIAL_DOCSTRING.fullmatch(text):
         text = ""
     if isinstance(doc, Class):
         constructor = _constructor(doc)
-        extra = own_text(constructor) if constructor is not None else ""
+        extra = own_docstring(constructor) if constructor is not None else ""
         if extra and extra not in text:
             text = f"{text}\n\n{extra}".strip()
     return text
 
 
-def _written_here(function: object) -> bool:
-    """Not taken from a base class's method of the same name."""
+def _has_own_docstring(function: object) -> bool:
+    """True unless the docstring comes from a base class's method of the same name."""
     return bool(getattr(function, "__doc__", None))
 
 
@@ -87,8 +89,8 @@ def _constructor(doc: Class) -> Function | None:
     return None
 
 
-def definition(doc: Doc[Any]) -> str:
-    """The line that defines it: ``def dumps(obj, *, skipkeys=False) -> str``."""
+def member_definition(doc: Doc[Any]) -> str:
+    """Definition line of a member: ``def dumps(obj, *, skipkeys=False) -> str``."""
     if isinstance(doc, Class):
         constructor = _constructor(doc)
         signature = "" if constructor is None else str(constructor.signature_without_self)
@@ -100,12 +102,12 @@ def definition(doc: Doc[Any]) -> str:
     decorator = "@staticmethod\n" if doc.is_staticmethod else decorator
     signature = str(doc.signature)
     if signature == "(unknown)":
-        signature = _from_text(doc) or "(...)"
+        signature = _signature_from_docstring(doc) or "(...)"
     return f"{decorator}{doc.funcdef} {doc.name}{signature}"
 
 
-def _from_text(doc: Function) -> str:
-    """C functions often write their signature as the first line of their docstring."""
-    first = inspect.cleandoc(doc.docstring).partition("\n")[0]
-    found = re.match(rf"(?:\w+\.)*{re.escape(doc.name)}(\(.*\))\s*(->.*)?$", first)
-    return "" if found is None else found[1] + (f" {found[2].strip()}" if found[2] else "")
+def _signature_from_docstring(doc: Function) -> str:
+    """Signature of a C function from the first line of its docstring; empty for none."""
+    first_line = inspect.cleandoc(doc.docstring).partition("\n")[0]
+    match = re.match(rf"(?:\w+\.)*{re.escape(doc.name)}(\(.*\))\s*(->.*)?$", first_line)
+    return "" if match is None else match[1] + (f" {match[2].strip()}" if match[2] else "")

@@ -1,4 +1,4 @@
-"""Which modules the embedded site documents: found in the file system, nothing is imported."""
+"""Index of the modules to document, from the file system: nothing is imported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 STDLIB = "stdlib"
-"""Stands for every public top-level module of the standard library."""
+"""Name for every public top-level module of the standard library."""
 
 
 def find_modules(wanted: Sequence[str], excluded: Sequence[str]) -> dict[str, list[str]]:
-    """Top-level name -> its modules by dotted name, parents first, in a fixed order.
+    """Find modules by top-level name, as dotted names, parents first, in a fixed order.
 
     ``wanted`` holds package names and ``"stdlib"``; ``excluded`` holds dotted names (with all below
     them) and single names (``tests``) that are left out wherever they stand. Private modules
@@ -28,7 +28,7 @@ def find_modules(wanted: Sequence[str], excluded: Sequence[str]) -> dict[str, li
     for name in names:
         if name.startswith("_") or name in dotted or name in groups:
             continue
-        groups[name] = [name, *_below(name, _search_path(name), dotted)]
+        groups[name] = [name, *_submodules(name, _search_path(name), dotted)]
     return groups
 
 
@@ -39,16 +39,16 @@ def _search_path(name: str) -> list[str]:
     return list(spec.submodule_search_locations or []) if spec is not None else []
 
 
-def _below(parent: str, paths: Sequence[str], excluded: frozenset[str]) -> Iterator[str]:
+def _submodules(parent: str, paths: Sequence[str], excluded: frozenset[str]) -> Iterator[str]:
     for info in sorted(pkgutil.iter_modules(list(paths)), key=lambda info: info.name):
         name = f"{parent}.{info.name}"
         if info.name.startswith("_") or excluded & {info.name, name}:
             continue
         yield name
         if info.ispkg:
-            yield from _below(name, [str(Path(path, info.name)) for path in paths], excluded)
+            yield from _submodules(name, [str(Path(path, info.name)) for path in paths], excluded)
 
 
 def is_installed(name: str) -> bool:
-    """Whether a top-level module of this name can be found; it is not imported."""
+    """True where a top-level module of this name can be found; it is not imported."""
     return name == STDLIB or importlib.util.find_spec(name) is not None

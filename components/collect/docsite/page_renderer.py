@@ -1,9 +1,9 @@
-"""Renders the site's modules in worker processes and hands out each page as soon as it is there.
+"""Parallel renderer of module pages in worker processes; each page is available when it is done.
 
-Every group (one top-level package) is rendered by one worker, in order, since what a page shows
-depends on what the group's earlier pages showed. A finished group is kept in ``folder``, so that a
-site opened again after a kill renders only the rest. A worker that dies or takes too long over a
-module is replaced and goes on without that module.
+Every group (one top-level package) is rendered by one worker, in order, since the members on a page
+depend on those that the group's earlier pages showed. A finished group is kept in ``folder``, so
+that a site opened again after a kill renders only the rest. A worker that dies or takes too long
+over a module is replaced and goes on without that module.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from typing import Any
 import components
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
-from components.core.process.shutdown import shielded
+from components.core.process.shutdown import block_interrupts
 
 log = get_logger(__name__)
 _CHECKOUT = Path(components.__file__).parents[1]
 
 
 @dataclass
-class Rendered:
-    """One module's pages, or why it has none."""
+class RenderedModule:
+    """Pages of one module, or the reason for which it has none."""
 
     parts: list[str] = field(default_factory=list)
     reason: str = ""
 
 
-class Renderer:
-    """A context in which ``get(module)`` waits for that module's pages."""
+class PageRenderer:
+    """Context manager with worker threads, in which modules' pages are waited for."""
 
     def __init__(
         self,
@@ -52,20 +52,20 @@ class Renderer:
         self._site = [name for modules in groups.values() for name in modules]
         self._seconds = module_seconds
         self._folder = folder
-        self._done: dict[str, Rendered] = {}
+        self._done: dict[str, RenderedModule] = {}
         self._changed = threading.Condition()
         self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closing = threading.Event()
-        self._workers = [_Worker() for _ in range(workers)]
+        self._workers = [_WorkerProcess() for _ in range(workers)]
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> Renderer:
+    def __enter__(self) -> PageRenderer:
         for name in self._groups:
-            if not self._load(name):
+            if not self._load_group(name):
                 self._waiting.put(name)
         for worker in self._workers:
-            thread = threading.Thread(target=self._work, args=(worker,), daemon=True)
-            with shielded():
+            thread = threading.Thread(target=self._serve_queue, args=(worker,), daemon=True)
+            with block_interrupts():
                 thread.start()
             self._threads.append(thread)
         return self
@@ -84,8 +84,8 @@ class Renderer:
         with self._changed:
             self._changed.notify_all()
 
-    def get(self, module: str, seconds: float) -> Rendered | None:
-        """The module's pages; None when they are not there after ``seconds``."""
+    def wait_for_module(self, module: str, seconds: float) -> RenderedModule | None:
+        """Wait for a module's pages; None where they are not rendered after ``seconds``."""
         with self._changed:
             self._changed.wait_for(
                 lambda: module in self._done or self._closing.is_set(), timeout=seconds
@@ -93,38 +93,43 @@ class Renderer:
             return self._done.get(module)
 
     def skipped(self) -> dict[str, str]:
-        """Modules without a page so far, and why."""
+        """Modules that could not be rendered so far, with the reason."""
         with self._changed:
-            return {name: done.reason for name, done in self._done.items() if done.reason}
+            return {
+                name: rendered.reason for name, rendered in self._done.items() if rendered.reason
+            }
 
-    def _work(self, worker: _Worker) -> None:
-        """Render groups until none is left (in a thread of its own)."""
+    def _serve_queue(self, worker: _WorkerProcess) -> None:
+        """Render groups until the queue is empty (in a thread of its own)."""
         while not self._closing.is_set():
             try:
                 name = self._waiting.get_nowait()
             except queue.Empty:
                 break
-            self._render(worker, name)
+            self._render_group(worker, name)
         worker.stop()
 
-    def _render(self, worker: _Worker, group: str) -> None:
-        left = list(self._groups[group])
-        results: dict[str, Rendered] = {}
-        while left and not self._closing.is_set():
-            failed = self._run(worker, left, results)
+    def _render_group(self, worker: _WorkerProcess, group: str) -> None:
+        modules = list(self._groups[group])
+        results: dict[str, RenderedModule] = {}
+        while modules and not self._closing.is_set():
+            failed = self._render_modules(worker, modules, results)
             if failed is None:
                 break
-            # A fresh worker goes through the group again without it, since what later pages show
-            # hangs on what earlier ones did.
+            # A new worker renders the group again without it, since the members on later pages
+            # depend on those of earlier ones.
             reason = f"its import or rendering ended the worker or took {self._seconds:g} s"
-            results[failed] = Rendered(reason=reason)
+            results[failed] = RenderedModule(reason=reason)
             self._publish(failed, results[failed])
-            left.remove(failed)
-        if not self._closing.is_set():
-            self._keep(group, results)
+            modules.remove(failed)
+        # Complete groups alone, also when the site is closed right after the last page.
+        if len(results) == len(self._groups[group]):
+            self._save_group(group, results)
 
-    def _run(self, worker: _Worker, modules: list[str], results: dict[str, Rendered]) -> str | None:
-        """Render ``modules``; the one that stopped the worker, else None."""
+    def _render_modules(
+        self, worker: _WorkerProcess, modules: list[str], results: dict[str, RenderedModule]
+    ) -> str | None:
+        """Render ``modules``; the module that stopped the worker, else None."""
         worker.send({"modules": modules, "site": self._site})
         for module in modules:
             if self._closing.is_set():
@@ -133,35 +138,35 @@ class Renderer:
             if answer is None:
                 worker.stop()
                 return module
-            done = Rendered(answer.get("parts", []), answer.get("reason", ""))
-            results[module] = done
-            self._publish(module, done)
+            rendered = RenderedModule(answer.get("parts", []), answer.get("reason", ""))
+            results[module] = rendered
+            self._publish(module, rendered)
         worker.receive(self._seconds)
         return None
 
-    def _publish(self, module: str, done: Rendered) -> None:
+    def _publish(self, module: str, rendered: RenderedModule) -> None:
         with self._changed:
-            self._done.setdefault(module, done)
+            self._done.setdefault(module, rendered)
             self._changed.notify_all()
 
-    def _keep(self, group: str, results: dict[str, Rendered]) -> None:
+    def _save_group(self, group: str, results: dict[str, RenderedModule]) -> None:
         if self._folder is None:
             return
-        value = {name: [done.parts, done.reason] for name, done in results.items()}
+        value = {name: [rendered.parts, rendered.reason] for name, rendered in results.items()}
         path = self._folder / f"{group}.json"
         write_atomically(path, json.dumps(value).encode())
 
-    def _load(self, group: str) -> bool:
+    def _load_group(self, group: str) -> bool:
         path = self._folder / f"{group}.json" if self._folder is not None else None
         if path is None or not path.exists():
             return False
         for name, (parts, reason) in json.loads(path.read_text(encoding="utf-8")).items():
-            self._done[name] = Rendered(parts, reason)
+            self._done[name] = RenderedModule(parts, reason)
         return True
 
 
-class _Worker:
-    """One process of ``components.collect.docsite.render_worker``, started when first needed."""
+class _WorkerProcess:
+    """One process of ``components.collect.docsite.render_worker``, started on first use."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -180,14 +185,14 @@ class _Worker:
             log.debug("a rendering worker died before it was asked")
 
     def receive(self, seconds: float) -> dict[str, Any] | None:
-        """The next answer; None when the process ended or is silent for ``seconds``."""
+        """Next answer; None where the process ended or is silent for ``seconds``."""
         try:
             return self._answers.get(timeout=seconds)
         except queue.Empty:
             return None
 
     def stop(self) -> None:
-        """Kill the process; the next ``send`` starts another."""
+        """Kill the process; the next order starts another."""
         with self._lock:
             if self._process is not None:
                 self._process.kill()
@@ -203,7 +208,7 @@ class _Worker:
         )
 
         self._home = tempfile.TemporaryDirectory(prefix="modelmill-render-")
-        # A bare environment: no secret can reach a page, and string hashes have a fixed order.
+        # A bare environment: no secret can reach a page, and string hashes are reproducible.
         environment = {
             "HOME": self._home.name,
             "MPLCONFIGDIR": self._home.name,
@@ -225,15 +230,17 @@ class _Worker:
             encoding="utf-8",
         )
         self._answers = queue.SimpleQueue()
-        reader = threading.Thread(target=_read, args=(self._process, self._answers), daemon=True)
+        reader = threading.Thread(
+            target=_forward_answers, args=(self._process, self._answers), daemon=True
+        )
         reader.start()
         return self._process
 
 
-def _read(
+def _forward_answers(
     process: subprocess.Popen[str], answers: queue.SimpleQueue[dict[str, Any] | None]
 ) -> None:
-    """Pass on a worker's answers, then None when it has ended (in a thread of its own)."""
+    """Forward a worker's answers to a queue, then None at its end (in a thread of its own)."""
     assert process.stdout is not None
     for line in process.stdout:
         answers.put(json.loads(line))

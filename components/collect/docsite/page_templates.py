@@ -1,10 +1,10 @@
-"""What the embedded site's pages look like. As code, so that a changed look is a changed stage."""
+"""HTML templates of the embedded site, as code: a changed template changes the stage's digest."""
 
 from __future__ import annotations
 
 from string import Template
 
-MODULE = """\
+MODULE_TEMPLATE = """\
 {% macro documented(text) %}{{ text | to_markdown | to_html | tidy | safe }}{% endmacro %}
 {% macro member(doc, level) %}
 <!-- member -->
@@ -25,9 +25,9 @@ MODULE = """\
 {% endfor %}
 </main>
 """
-"""Jinja: the main part of one module; ``render`` cuts it into pages at the marked places."""
+"""Jinja template of a module's main part, which is cut into pages at ``<!-- member -->``."""
 
-FRAME = Template("""\
+PAGE_FRAME = Template("""\
 <!DOCTYPE html>
 <html lang="en">
 <head>
@@ -67,4 +67,4 @@ $main
 </body>
 </html>
 """)
-"""What stands around the main part: ``title``, ``print``, ``package``, ``siblings``, ``main``."""
+"""Frame of every page, with fields ``title``, ``print``, ``package``, ``siblings``, ``main``."""

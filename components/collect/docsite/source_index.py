@@ -1,8 +1,8 @@
-"""Finds a class's source with one parse a file instead of one a class.
+"""Index of class sources: one parse a file instead of one a class.
 
-``inspect.getsource`` parses a whole file for each class it is asked for, which is three quarters of
-the time pdoc takes for a page. For a process of its own, as it replaces functions of ``inspect``
-and ``ast`` there.
+``inspect.getsource`` parses a whole file for each class, which is three quarters of the time that
+pdoc takes for a page. For a process of its own, as it replaces functions of ``inspect`` and ``ast``
+there.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 
 
 def speed_up_source_lookup() -> None:
-    """Let ``inspect.getsource`` answer for classes from an index, and parse no text twice."""
-    plain: Callable[[Any], str] = inspect.getsource
+    """Patch ``inspect.getsource`` to look classes up in an index, and ``ast.parse`` to cache."""
+    original_getsource: Callable[[Any], str] = inspect.getsource
 
     def getsource(thing: Any) -> str:
-        return _class_source(thing) if isinstance(thing, type) else plain(thing)
+        return _class_source(thing) if isinstance(thing, type) else original_getsource(thing)
 
     inspect.getsource = getsource  # type: ignore[assignment]
     ast.parse = _parse
-    gc.disable()  # syntax trees hold no cycles, and a full pass over millions of nodes is long
+    gc.disable()  # syntax trees hold no cycles, and a full pass over millions of nodes is slow
 
 
-def forget_sources() -> None:
-    """Drop every source and tree that is kept."""
-    _index.cache_clear()
+def clear_source_caches() -> None:
+    """Clear all cached sources and trees."""
+    _class_lines.cache_clear()
     _parse.cache_clear()
     linecache.clearcache()
 
@@ -40,32 +40,32 @@ _parse: Any = cache(ast.parse)
 
 def _class_source(cls: type) -> str:
     file = inspect.getsourcefile(cls)
-    found = _index(file).get(cls.__qualname__) if file else None
-    if found is None:
+    lines = _class_lines(file).get(cls.__qualname__) if file else None
+    if lines is None:
         raise OSError("could not find class definition")
-    first, last = found
+    first, last = lines
     return "".join(linecache.getlines(file)[first - 1 : last])  # type: ignore[arg-type]
 
 
 @cache
-def _index(file: str) -> dict[str, tuple[int, int]]:
-    """Qualified class name -> first and last line; of several, the first, as ``inspect`` does."""
-    found: dict[str, tuple[int, int]] = {}
+def _class_lines(file: str) -> dict[str, tuple[int, int]]:
+    """First and last line by qualified class name; of several, the first, as ``inspect`` does."""
+    lines: dict[str, tuple[int, int]] = {}
     tree = ast.parse("".join(linecache.getlines(file)))
-    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
-    while waiting:
-        node, prefix = waiting.pop()
+    queue: list[tuple[ast.AST, str]] = [(tree, "")]
+    while queue:
+        node, prefix = queue.pop()
         for child in ast.iter_child_nodes(node):
-            inner = prefix
+            inner_prefix = prefix
             if isinstance(child, ast.ClassDef):
                 start = min([child.lineno, *(d.lineno for d in child.decorator_list)])
                 name = f"{prefix}{child.name}"
-                here = (start, child.end_lineno or child.lineno)
-                found[name] = min(found.get(name, here), here)
-                inner = f"{name}."
+                span = (start, child.end_lineno or child.lineno)
+                lines[name] = min(lines.get(name, span), span)
+                inner_prefix = f"{name}."
             elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                inner = f"{prefix}{child.name}.<locals>."
+                inner_prefix = f"{prefix}{child.name}.<locals>."
             elif not isinstance(child, ast.stmt | ast.excepthandler):
                 continue
-            waiting.append((child, inner))
-    return found
+            queue.append((child, inner_prefix))
+    return lines

@@ -1,0 +1,1 @@
+"""Main text extraction from HTML, text and Markdown pages."""

@@ -1,4 +1,4 @@
-"""Main text of a page as trafilatura chooses it."""
+"""Content chooser: the main text of a page by trafilatura."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from trafilatura.settings import Document
 from trafilatura.xml import xmltotxt
 
 from components.collect.extraction.tree.html_tree import Element
-from components.collect.extraction.tree.tree_edits import BACKSLASH
+from components.collect.extraction.tree.tree_edits import BACKSLASH_MARK
 
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # a page without text is no event
 
 
 @dataclass(frozen=True)
 class ChosenText:
-    """The text that trafilatura chose."""
+    """Main text that trafilatura chose."""
 
     text: str
     body: Any
-    """In its own tree, from which it writes Markdown."""
+    """trafilatura's own tree of it, from which it writes Markdown."""
 
     def as_markdown(self) -> str:
-        """trafilatura's own Markdown of what it chose."""
+        """trafilatura's own Markdown of the chosen text."""
         markdown = str(xmltotxt(self.body, include_formatting=True))
-        return markdown.replace(BACKSLASH, "\\").strip()
+        return markdown.replace(BACKSLASH_MARK, "\\").strip()
 
 
 def choose_text(root: Element, *, comments: bool) -> ChosenText | None:
-    """The main text of a page, by trafilatura's default; None where it finds none.
+    """Choose a page's main text by trafilatura's defaults; None where it finds none.
 
     Args:
-        root: The page's tree, which stays as it is.
-        comments: Take readers' comments too, as for a forum.
+        root: The page's tree, which is not changed.
+        comments: Include readers' comments, as for a forum.
     """
     document = bare_extraction(root, include_comments=comments)
     if not isinstance(document, Document) or not document.text:

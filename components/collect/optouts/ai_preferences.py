@@ -2,14 +2,14 @@
 
 ``Content-Signal: search=yes, ai-train=no`` (contentsignals.org) stands in robots.txt groups, as
 does ``Content-Usage: train-ai=n`` (drafts aipref-vocab and aipref-attach), which may be a header
-too. Either may name a path first. A use that is not mentioned is neither granted nor reserved.
+too. Either may begin with a path. A use that is not mentioned is neither granted nor reserved.
 """
 
 from __future__ import annotations
 
-from components.collect.optouts.optout_policy import Signal, Verdict
+from components.collect.optouts.optout_policy import OptoutSignal, OptoutVerdict
 
-KEYS = ("content-signal", "content-usage")
+PREFERENCE_KEYS = ("content-signal", "content-usage")
 _TRAINING = {
     "content-signal": ("ai-train",),
     "content-usage": ("train-ai", "train-genai", "genai", "ai", "bots"),
@@ -17,20 +17,27 @@ _TRAINING = {
 _NO, _YES = ("no", "n", "?0"), ("yes", "y", "?1")
 
 
-def read_preferences(key: str, value: str, evidence: str, source: str) -> list[Signal]:
-    """Signals about training in one line, whose path is taken off already."""
-    found: list[Signal] = []
+def parse_preferences(key: str, value: str, evidence: str, source: str) -> list[OptoutSignal]:
+    """Parse the signals about training in one preference line.
+
+    Args:
+        key: One of ``PREFERENCE_KEYS``.
+        value: The line's value, without its path.
+        evidence: The line as it was written.
+        source: Where it was written.
+    """
+    signals: list[OptoutSignal] = []
     for part in value.split(","):
-        name, _, said = part.strip().lower().partition("=")
-        name, said = name.strip(), said.strip()
-        if name in _TRAINING[key] and said in (*_NO, *_YES):
-            verdict: Verdict = "denied" if said in _NO else "allowed"
-            found.append(Signal(key, f"{name}={said}", verdict, evidence, source))
-    return found
+        name, _, answer = part.strip().lower().partition("=")
+        name, answer = name.strip(), answer.strip()
+        if name in _TRAINING[key] and answer in (*_NO, *_YES):
+            verdict: OptoutVerdict = "denied" if answer in _NO else "allowed"
+            signals.append(OptoutSignal(key, f"{name}={answer}", verdict, evidence, source))
+    return signals
 
 
 def split_path(value: str) -> tuple[str, str]:
-    """(the path pattern that a line starts with, everything when there is none; the rest)."""
+    """Split a value into its path pattern (``/`` where it has none) and the rest."""
     if not value.startswith("/"):
         return "/", value
     path, _, rest = value.partition(" ")

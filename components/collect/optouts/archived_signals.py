@@ -1,7 +1,8 @@
-"""What sites say of a use for AI, from the robots.txt and the like that archives of others hold.
+"""Site opt-outs from third-party archives: the robots.txt, tdmrep.json and ai.txt that they hold.
 
-Common Crawl keeps robots.txt in files of their own: given together with the pages' files, they
-count. Archives are gone through once for this, and for what revisits want, before any page is read.
+Common Crawl keeps robots.txt in archives of their own: given together with the pages' archives,
+they count. All archives are scanned once for this, and for the records that revisits refer to,
+before any page is read.
 """
 
 from __future__ import annotations
@@ -10,64 +11,68 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.collect.optouts.robots_groups import read_groups
+from components.collect.optouts.robots_groups import parse_robots_groups
 from components.collect.optouts.site_signals import (
-    AI_TXT,
-    MAX_BYTES,
-    ROBOTS,
-    TDMREP,
+    AI_TXT_PATH,
+    MAX_SITE_FILE_BYTES,
+    ROBOTS_PATH,
+    TDMREP_PATH,
     SiteSignals,
-    read_reservations,
+    parse_reservations,
 )
-from components.collect.warc.archive_reader import HEAD_BYTES, UNREADABLE, read_message
-from components.collect.warc.damaged_stream import open_stream
-from components.collect.warc.warc_records import Record, read_records
-from components.collect.web.urls import normalise, origin
+from components.collect.warc.archive_reader import MAX_HEAD_BYTES, PAYLOAD_ERRORS, read_http_message
+from components.collect.warc.damaged_stream import open_archive_stream
+from components.collect.warc.warc_records import ArchiveRecord, read_archive_records
+from components.collect.web.urls import normalise_url, origin_of
 
-_FILES = (ROBOTS, AI_TXT, TDMREP)
-
-
-def is_about_a_site(url: str) -> bool:
-    """Whether an address is that of a file about its site, which is no page."""
-    return url.endswith(_FILES) and urlsplit(url).path in _FILES
+_SITE_FILES = (ROBOTS_PATH, AI_TXT_PATH, TDMREP_PATH)
 
 
-def read_sites(
-    archives: Iterable[Path], noticed: Callable[[Record], None]
+def is_site_file(url: str) -> bool:
+    """True for the URL of a file about its site, which is no page."""
+    return url.endswith(_SITE_FILES) and urlsplit(url).path in _SITE_FILES
+
+
+def read_archived_signals(
+    archives: Iterable[Path], on_record: Callable[[ArchiveRecord], None]
 ) -> dict[str, SiteSignals]:
-    """``https://host`` -> its statements; of several copies of a file the last one counts.
+    """Read opt-out signals by site origin; of several copies of a file the last one counts.
 
-    ``noticed`` is shown every record.
+    ``on_record`` is called with every record.
     """
     texts: dict[str, dict[str, str]] = {}
     for archive in archives:
-        for url, text in _site_files(archive, noticed):
-            texts.setdefault(origin(url), {})[urlsplit(url).path] = text
+        for url, text in _site_files(archive, on_record):
+            texts.setdefault(origin_of(url), {})[urlsplit(url).path] = text
     return {
-        start: SiteSignals(
-            start,
-            read_groups(found.get(ROBOTS, "")),
-            read_reservations(found.get(TDMREP, "")),
-            read_groups(found.get(AI_TXT, "")),
+        site: SiteSignals(
+            site,
+            parse_robots_groups(site_texts.get(ROBOTS_PATH, "")),
+            parse_reservations(site_texts.get(TDMREP_PATH, "")),
+            parse_robots_groups(site_texts.get(AI_TXT_PATH, "")),
         )
-        for start, found in texts.items()
+        for site, site_texts in texts.items()
     }
 
 
-def _site_files(archive: Path, noticed: Callable[[Record], None]) -> Iterator[tuple[str, str]]:
+def _site_files(
+    archive: Path, on_record: Callable[[ArchiveRecord], None]
+) -> Iterator[tuple[str, str]]:
     with archive.open("rb") as file:
-        for record in read_records(open_stream(archive, file), MAX_BYTES + HEAD_BYTES):
-            if not isinstance(record, Record):
+        for record in read_archive_records(
+            open_archive_stream(archive, file), MAX_SITE_FILE_BYTES + MAX_HEAD_BYTES
+        ):
+            if not isinstance(record, ArchiveRecord):
                 continue
-            noticed(record)
+            on_record(record)
             if record.kind != "response":
                 continue
-            url = normalise(record.url)
-            if url is None or not is_about_a_site(url):
+            url = normalise_url(record.url)
+            if url is None or not is_site_file(url):
                 continue
             try:
-                status, _, body = read_message(record, MAX_BYTES)
-            except UNREADABLE:
-                continue  # the page that it would be is entered with its reason
+                status, _, body = read_http_message(record, MAX_SITE_FILE_BYTES)
+            except PAYLOAD_ERRORS:
+                continue  # reading the pages reports this record with its reason
             if status == 200:
-                yield url, body[:MAX_BYTES].decode("utf-8", errors="replace")
+                yield url, body[:MAX_SITE_FILE_BYTES].decode("utf-8", errors="replace")

@@ -1,11 +1,12 @@
-"""Opt-outs: what a site or a page says about its use for AI, what that means, and what we do.
+"""Opt-out policy: signals about a page's use for AI training, their verdicts, and the consequence.
 
-A *signal* is one such statement with its own words and where they stood. Signals of a site come
-from robots.txt, ``/.well-known/tdmrep.json`` and ``/ai.txt`` (``sitesignals``), those of a page
-from its headers and its head (``pagesignals``). One that says no takes the page out where the
-policy is ``honour``; where it is ``record``, it is noted in the ledger alone. One no is enough,
-whatever the others say, with one exception that its authors made: of TDMRep's three places the one
-nearest to the page counts (W3C Community Group report "TDM Reservation Protocol", May 2024).
+A *signal* is one statement with its own words and its place. Signals of a site come from
+robots.txt, ``/.well-known/tdmrep.json`` and ``/ai.txt`` (``site_signals``), those of a page from
+its headers and its head (``page_signals``). A denial excludes the page where the policy is
+``honour``; where it is ``record``, it is recorded in the ledger alone. One denial is enough,
+whatever the other signals say, with one exception that its authors made: of TDMRep's three places
+the one nearest to the page counts (W3C Community Group report "TDM Reservation Protocol", May
+2024).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
 
-Verdict = Literal["denied", "allowed", "noted", "overridden"]
+OptoutVerdict = Literal["denied", "allowed", "noted", "overridden"]
 OPTED_OUT = "opted out: "
-"""Begins the reason of a page whose owner says no."""
+"""Prefix of the ledger's reason for a page whose owner denies its use."""
 MAX_EVIDENCE = 1000
 """Characters of evidence: a statement is short, and a ledger is no place for a page."""
 TRAINING_AGENTS = (
@@ -47,8 +48,8 @@ TRAINING_AGENTS = (
     "VelenPublicWebCrawler",
     "Webzio-Extended",
 )
-"""Robots that collect for training. Those that answer a person's question are not among them."""
-SIGNAL = pa.struct(
+"""Robots that collect for training; those that fetch a page at a person's request are not here."""
+SIGNAL_TYPE = pa.struct(
     [
         pa.field("kind", pa.string()),
         pa.field("value", pa.string()),  # what was said, in one spelling: "ai-train=no"
@@ -61,63 +62,70 @@ SIGNAL = pa.struct(
 
 
 class OptoutConfig(StageConfig):
-    """How opt-outs from AI training are treated."""
+    """Treatment of opt-outs from AI training."""
 
     policy: Literal["honour", "record"] = Field(
         default="honour",
-        description="honour: a page whose owner says no is left out; record: it is only noted",
+        description="honour: leave out a page whose owner denies its use for training; record: "
+        "only note the denial in the ledger",
     )
     agents: list[str] = Field(
         default=list(TRAINING_AGENTS),
-        description="robots that collect for training: a page that one of them may not fetch is "
-        "opted out",
+        description="names of robots that collect for training: a page that robots.txt or a robots "
+        "meta element closes to one of them by name is opted out",
     )
     refused_licences: list[str] = Field(
         default=[],
-        description="licences that count as a no, as patterns: cc-by-nc-*, *-nd-*",
+        description="licences that deny use for training, as patterns: cc-by-nc-*, *-nd-*",
     )
 
 
 @dataclass(frozen=True)
-class Signal:
-    """One statement about the use of a page."""
+class OptoutSignal:
+    """One statement about the use of a page for AI training."""
 
     kind: str
     """robots-agent, content-signal, content-usage, tdmrep, noai, noimageai, ai.txt, licence."""
     value: str
-    verdict: Verdict
+    verdict: OptoutVerdict
     evidence: str
     source: str
     date: str = ""
-    """When it was heard, where that is not the moment of the crawl."""
+    """Moment at which it was read, where that is not the moment of the crawl."""
 
-    def row(self, date: str) -> dict[str, Any]:
-        """As an element of the ledger's ``optouts``."""
+    def ledger_row(self, date: str) -> dict[str, Any]:
+        """Element of the ledger's ``optouts``; ``date`` is the crawl's."""
         values = {name: text.replace("\0", "\ufffd") for name, text in asdict(self).items()}
         evidence = values["evidence"][:MAX_EVIDENCE]
         return {**values, "evidence": evidence, "date": self.date or date}
 
 
-def reservation(reserved: bool, evidence: str, source: str) -> Signal:
-    """TDMRep's statement, wherever it stands."""
-    verdict: Verdict = "denied" if reserved else "allowed"
-    return Signal("tdmrep", f"tdm-reservation={int(reserved)}", verdict, evidence, source)
+def tdmrep_signal(reserved: bool, evidence: str, source: str) -> OptoutSignal:
+    """TDMRep signal, wherever it stands.
+
+    Args:
+        reserved: The value of ``tdm-reservation``.
+        evidence: The statement as it was written.
+        source: Where it was written.
+    """
+    verdict: OptoutVerdict = "denied" if reserved else "allowed"
+    return OptoutSignal("tdmrep", f"tdm-reservation={int(reserved)}", verdict, evidence, source)
 
 
-def weigh(signals: Iterable[Signal]) -> list[Signal]:
-    """Each once, in a fixed order, with TDMRep's farther places overridden by the nearest.
+def resolve_signals(signals: Iterable[OptoutSignal]) -> list[OptoutSignal]:
+    """Deduplicate and order signals, with TDMRep's farther places overridden by the nearest.
 
     Signals come from far to near: the site's files, then the headers, then the page itself.
     """
-    once = list(dict.fromkeys(signals))
-    reservations = [at for at, signal in enumerate(once) if signal.kind == "tdmrep"]
+    unique = list(dict.fromkeys(signals))
+    reservations = [at for at, signal in enumerate(unique) if signal.kind == "tdmrep"]
     for at in reservations[:-1]:
-        if once[at].source != once[reservations[-1]].source:
-            once[at] = replace(once[at], verdict="overridden")
-    return sorted(once, key=lambda s: (s.kind, s.source, s.value, s.evidence))
+        if unique[at].source != unique[reservations[-1]].source:
+            unique[at] = replace(unique[at], verdict="overridden")
+    return sorted(unique, key=lambda s: (s.kind, s.source, s.value, s.evidence))
 
 
-def refusal(signals: Sequence[Signal]) -> str:
-    """The ledger's reason where a signal says no, else nothing."""
+def denial_reason(signals: Sequence[OptoutSignal]) -> str:
+    """Ledger reason of the first denial among signals; empty for none."""
     first = next((signal for signal in signals if signal.verdict == "denied"), None)
     return f"{OPTED_OUT}{first.kind}: {first.value} ({first.source})" if first else ""

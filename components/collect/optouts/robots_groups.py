@@ -1,4 +1,4 @@
-"""Robots files by group, and path patterns: what AI preferences in them are read by.
+"""Parser of robots files by group, and matcher of their path patterns.
 
 A robots.txt (RFC 9309) is a list of groups: one or more ``User-agent`` lines, then rules. Protego
 answers whether a robot may fetch a page; here the groups are kept as they were written, since an
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 MAX_LINES = 20_000
+"""Lines read of one file: bounds the time that a hostile one takes."""
 _ENCODED = re.compile("%([0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line ``key: value`` of a group, and as it was written."""
+class RobotsLine:
+    """One ``key: value`` line, parsed and as it was written."""
 
     key: str
     value: str
@@ -27,27 +28,27 @@ class Line:
 
 @dataclass(frozen=True)
 class RobotsFile:
-    """All groups of a file, and its lines outside of them."""
+    """Groups of a robots file, and its lines outside of groups."""
 
-    by_agent: dict[str, list[list[Line]]]
-    """Groups that name a robot, by its name in lower case; robots share them, however many."""
-    general: list[Line]
+    by_agent: dict[str, list[list[RobotsLine]]]
+    """Groups by robot's name in lower case; robots that one group names share its list."""
+    general: list[RobotsLine]
     """Lines that belong to no group: ``License``, ``Sitemap``, preferences above all groups."""
 
-    def lines_for(self, agent: str) -> list[Line]:
-        """Lines of groups for this very robot."""
+    def own_lines(self, agent: str) -> list[RobotsLine]:
+        """Lines of groups that name this robot."""
         return [line for group in self.by_agent.get(agent.lower(), ()) for line in group]
 
-    def lines_of(self, agent: str) -> list[Line]:
-        """Lines that ``agent`` has to obey: its own groups', else everyone's."""
-        return self.lines_for(agent if agent.lower() in self.by_agent else "*")
+    def binding_lines(self, agent: str) -> list[RobotsLine]:
+        """Lines that bind ``agent``: its own groups', else those for everyone."""
+        return self.own_lines(agent if agent.lower() in self.by_agent else "*")
 
 
-def read_groups(text: str) -> RobotsFile:
-    """Read a robots file; lines that are none are passed over."""
-    by_agent: dict[str, list[list[Line]]] = {}
-    general: list[Line] = []
-    group: list[Line] | None = None  # the one in hand; another robot joins it while it is empty
+def parse_robots_groups(text: str) -> RobotsFile:
+    """Parse a robots file; malformed lines are skipped."""
+    by_agent: dict[str, list[list[RobotsLine]]] = {}
+    general: list[RobotsLine] = []
+    group: list[RobotsLine] | None = None  # the open one, which more robots join while it is empty
     for raw in text.removeprefix("\ufeff").splitlines()[:MAX_LINES]:
         key, colon, value = raw.partition("#")[0].partition(":")
         key, value = key.strip().lower(), value.strip()
@@ -56,42 +57,46 @@ def read_groups(text: str) -> RobotsFile:
         if key == "user-agent":
             agent = value.lower().partition("/")[0].strip()  # a product token, without version
             group = [] if group is None or group else group
-            named = by_agent.setdefault(agent, [])
-            if not named or named[-1] is not group:
-                named.append(group)
+            agent_groups = by_agent.setdefault(agent, [])
+            if not agent_groups or agent_groups[-1] is not group:
+                agent_groups.append(group)
         elif key in ("sitemap", "license") or group is None:
-            general.append(Line(key, value, raw.strip()))
+            general.append(RobotsLine(key, value, raw.strip()))
         else:
-            group.append(Line(key, value, raw.strip()))
+            group.append(RobotsLine(key, value, raw.strip()))
     return RobotsFile(by_agent, general)
 
 
-def rules_for(text: str, agent: str) -> str:
-    """The part of a robots file that ``agent`` has to obey, under a single name.
+def extract_agent_rules(text: str, agent: str) -> str:
+    """Extract the part of a robots file that binds ``agent``, as a file for everyone.
 
     A parser that gives each robot a copy of its group's rules takes gigabytes for a file of ten
     thousand robots and as many rules.
     """
-    found = read_groups(text)
-    lines = [*found.general, Line("", "", "User-agent: *"), *found.lines_of(agent)]
+    robots_file = parse_robots_groups(text)
+    lines = [
+        *robots_file.general,
+        RobotsLine("", "", "User-agent: *"),
+        *robots_file.binding_lines(agent),
+    ]
     return "\n".join(line.raw for line in lines)
 
 
-def path_of(url: str) -> str:
-    """Path and query of a URL, which patterns are held against."""
+def path_and_query(url: str) -> str:
+    """Path and query of a URL, which patterns are matched against."""
     parts = urlsplit(url)
     return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern with ``*`` and a closing ``$`` matches (RFC 9309, section 2.2.3).
+def matches_pattern(pattern: str, path: str) -> bool:
+    """Match a pattern with ``*`` and a closing ``$`` against a path (RFC 9309, section 2.2.3).
 
-    In time linear in the path: between two stars, the first fit is as good as any.
+    Takes time linear in the path: between two stars, the first match is as good as any.
     """
     if not pattern.isascii():  # paths are percent-encoded
         pattern = quote(pattern, safe="/%:@!$&'()*+,;=~-._?")
     if "%" in pattern or "%" in path:
-        pattern, path = _spelled(pattern), _spelled(path)
+        pattern, path = _normalise_escapes(pattern), _normalise_escapes(path)
     anchored = pattern.endswith("$")
     first, *rest = pattern.removesuffix("$").split("*")
     if not path.startswith(first):
@@ -100,31 +105,31 @@ def matches(pattern: str, path: str) -> bool:
         return len(path) == len(first) or not anchored
     at = len(first)
     for part in rest[:-1]:
-        found = path.find(part, at)
-        if found < 0:
+        index = path.find(part, at)
+        if index < 0:
             return False
-        at = found + len(part)
+        at = index + len(part)
     if anchored:
         return path.endswith(rest[-1]) and len(path) - len(rest[-1]) >= at
     return path.find(rest[-1], at) >= 0
 
 
-def _spelled(path: str) -> str:
-    """Without percent-encoding where none is needed, and in capitals (RFC 9309, section 2.2.2)."""
-    return _ENCODED.sub(_decoded, path)
+def _normalise_escapes(path: str) -> str:
+    """Path with percent-encoding only where needed, in capitals (RFC 9309, section 2.2.2)."""
+    return _ENCODED.sub(_normalise_escape, path)
 
 
-def _decoded(match: re.Match[str]) -> str:
+def _normalise_escape(match: re.Match[str]) -> str:
     character = chr(int(match[1], 16))
     is_plain = character.isascii() and (character.isalnum() or character in "-._~")
     return character if is_plain else match[0].upper()
 
 
-def ruling(lines: Iterable[Line], path: str) -> Line | None:
-    """The allow or disallow line that decides on ``path``: the longest, of equals an allow."""
-    fitting = [
+def find_deciding_rule(lines: Iterable[RobotsLine], path: str) -> RobotsLine | None:
+    """Find the allow or disallow line that decides on ``path``: the longest, of equals an allow."""
+    matching = [
         line
         for line in lines
-        if line.key in ("allow", "disallow") and line.value and matches(line.value, path)
+        if line.key in ("allow", "disallow") and line.value and matches_pattern(line.value, path)
     ]
-    return max(fitting, key=lambda line: (len(line.value), line.key == "allow"), default=None)
+    return max(matching, key=lambda line: (len(line.value), line.key == "allow"), default=None)

@@ -1,4 +1,7 @@
-"""A site's opt-outs: robots.txt groups for AI robots, preferences, ``tdmrep.json``, ``ai.txt``."""
+"""Opt-out signals of a site: robots.txt groups for AI robots, AI preferences, tdmrep.json, ai.txt.
+
+A site's files are fetched once; the signals that bear on a page are then selected by its path.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,25 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.collect.optouts.ai_preferences import KEYS, read_preferences, split_path
-from components.collect.optouts.optout_policy import Signal, reservation
+from components.collect.optouts.ai_preferences import PREFERENCE_KEYS, parse_preferences, split_path
+from components.collect.optouts.optout_policy import OptoutSignal, tdmrep_signal
 from components.collect.optouts.robots_groups import (
     RobotsFile,
-    matches,
-    path_of,
-    read_groups,
-    ruling,
+    find_deciding_rule,
+    matches_pattern,
+    parse_robots_groups,
+    path_and_query,
 )
 
-ROBOTS = "/robots.txt"
-TDMREP = "/.well-known/tdmrep.json"
-AI_TXT = "/ai.txt"
-MAX_BYTES = 1024 * 1024
-GetText = Callable[[str], Awaitable[str]]
+ROBOTS_PATH = "/robots.txt"
+TDMREP_PATH = "/.well-known/tdmrep.json"
+AI_TXT_PATH = "/ai.txt"
+MAX_SITE_FILE_BYTES = 1024 * 1024
+FetchSiteFile = Callable[[str], Awaitable[str]]
 
 
 @dataclass(frozen=True)
-class Reservation:
+class TdmReservation:
     """One rule of ``tdmrep.json``."""
 
     location: str
@@ -35,98 +38,116 @@ class Reservation:
 
 @dataclass(frozen=True)
 class SiteSignals:
-    """All that one site says, to be asked page by page."""
+    """Opt-out files of one site, parsed."""
 
-    start: str
+    origin: str
     """``https://host`` of the site."""
     robots: RobotsFile
-    reservations: Sequence[Reservation]
+    reservations: Sequence[TdmReservation]
     ai_txt: RobotsFile
 
-    def of(self, url: str, agent: str, robots: Sequence[str]) -> list[Signal]:
-        """What it says of ``url`` to ``agent``, and to ``robots`` that collect for training."""
-        path = path_of(url)
+    def signals_for(self, url: str, agent: str, robots: Sequence[str]) -> list[OptoutSignal]:
+        """Signals that bear on a page.
+
+        Args:
+            url: The page.
+            agent: The crawler's product token.
+            robots: Names of robots that collect for training.
+        """
+        path = path_and_query(url)
         return [
-            *self._tdmrep(path),
-            *self._refused(path, robots),
-            *self._preferences(path, agent),
-            *self._ai_txt(path, agent),
-            *self._licences(),
+            *self._tdmrep_signals(path),
+            *self._robots_signals(path, robots),
+            *self._preference_signals(path, agent),
+            *self._ai_txt_signals(path, agent),
+            *self._licence_signals(),
         ]
 
-    def _tdmrep(self, path: str) -> Iterator[Signal]:
-        """The longest location that fits; of equals, the one that reserves."""
-        fitting = [rule for rule in self.reservations if matches(rule.location, path)]
-        if fitting:
-            rule = max(fitting, key=lambda r: (len(r.location), r.reserved))
-            yield reservation(rule.reserved, rule.evidence, f"{self.start}{TDMREP}")
+    def _tdmrep_signals(self, path: str) -> Iterator[OptoutSignal]:
+        """TDMRep rule with the longest matching location; of equals, the one that reserves."""
+        matching = [rule for rule in self.reservations if matches_pattern(rule.location, path)]
+        if matching:
+            rule = max(matching, key=lambda r: (len(r.location), r.reserved))
+            yield tdmrep_signal(rule.reserved, rule.evidence, f"{self.origin}{TDMREP_PATH}")
 
-    def _refused(self, path: str, robots: Sequence[str]) -> Iterator[Signal]:
-        """Robots that a group names and keeps off; ``*`` speaks of crawling, not of AI."""
+    def _robots_signals(self, path: str, robots: Sequence[str]) -> Iterator[OptoutSignal]:
+        """Denials of robots that a group names; a ``*`` group is about crawling, not about AI."""
         for robot in robots:
-            rule = ruling(self.robots.lines_for(robot), path)
+            rule = find_deciding_rule(self.robots.own_lines(robot), path)
             if rule is not None and rule.key == "disallow":
                 evidence = f"User-agent: {robot}\n{rule.raw}"
-                source = f"{self.start}{ROBOTS}"
-                yield Signal("robots-agent", robot, "denied", evidence, source)
+                source = f"{self.origin}{ROBOTS_PATH}"
+                yield OptoutSignal("robots-agent", robot, "denied", evidence, source)
 
-    def _preferences(self, path: str, agent: str) -> Iterator[Signal]:
-        """The longest path that fits decides, for each kind of line."""
-        lines = [*self.robots.general, *self.robots.lines_of(agent)]
-        for key in KEYS:
-            fitting = [
+    def _preference_signals(self, path: str, agent: str) -> Iterator[OptoutSignal]:
+        """Preference lines with the longest matching path, for each kind of line."""
+        lines = [*self.robots.general, *self.robots.binding_lines(agent)]
+        for key in PREFERENCE_KEYS:
+            matching = [
                 (split_path(line.value), line.raw)
                 for line in lines
-                if line.key == key and matches(split_path(line.value)[0], path)
+                if line.key == key and matches_pattern(split_path(line.value)[0], path)
             ]
-            longest = max((len(at) for (at, _), _ in fitting), default=0)
-            for (at, value), raw in fitting:
+            longest = max((len(at) for (at, _), _ in matching), default=0)
+            for (at, value), raw in matching:
                 if len(at) == longest:
-                    yield from read_preferences(key, value, raw, f"{self.start}{ROBOTS}")
+                    yield from parse_preferences(key, value, raw, f"{self.origin}{ROBOTS_PATH}")
 
-    def _ai_txt(self, path: str, agent: str) -> Iterator[Signal]:
-        """Spawning's ai.txt: a robots file whose patterns need no slash and name kinds of files.
+    def _ai_txt_signals(self, path: str, agent: str) -> Iterator[OptoutSignal]:
+        """Spawning's ai.txt: a robots file whose patterns need no slash and name file types.
 
-        A page without an ending is an HTML page.
+        A page without a file ending is matched as an HTML page.
         """
         name = path.partition("?")[0]
-        spelled = name if "." in name.rpartition("/")[2] else f"{name.rstrip('/')}/index.html"
-        rule = ruling(self.ai_txt.lines_of(agent), spelled)
+        file_name = name if "." in name.rpartition("/")[2] else f"{name.rstrip('/')}/index.html"
+        rule = find_deciding_rule(self.ai_txt.binding_lines(agent), file_name)
         if rule is not None and rule.key == "disallow":
-            yield Signal("ai.txt", rule.value, "denied", rule.raw, f"{self.start}{AI_TXT}")
+            yield OptoutSignal(
+                "ai.txt", rule.value, "denied", rule.raw, f"{self.origin}{AI_TXT_PATH}"
+            )
 
-    def _licences(self) -> Iterator[Signal]:
-        """Really Simple Licensing: where robots.txt says the site's terms lie."""
+    def _licence_signals(self) -> Iterator[OptoutSignal]:
+        """Really Simple Licensing: addresses of the site's terms in robots.txt."""
         for line in self.robots.general:
             if line.key == "license" and line.value:
-                source = f"{self.start}{ROBOTS}"
-                yield Signal("licence", line.value, "noted", line.raw, source)
+                source = f"{self.origin}{ROBOTS_PATH}"
+                yield OptoutSignal("licence", line.value, "noted", line.raw, source)
 
 
-async def read_site(start: str, robots: str, get: GetText) -> SiteSignals:
-    """All statements of the site at ``start``, whose robots.txt is ``robots``.
+async def fetch_site_signals(origin: str, robots: str, fetch_text: FetchSiteFile) -> SiteSignals:
+    """Fetch and parse a site's opt-out files.
 
-    A file that cannot be had says nothing: neither report makes a silence a no.
+    A file that cannot be fetched makes no statement: neither specification makes silence a denial.
+
+    Args:
+        origin: ``https://host`` of the site.
+        robots: Text of its robots.txt.
+        fetch_text: Fetches a file's text; empty where it fails.
     """
-    tdmrep, ai_txt = await get(f"{start}{TDMREP}"), await get(f"{start}{AI_TXT}")
-    return SiteSignals(start, read_groups(robots), read_reservations(tdmrep), read_groups(ai_txt))
+    tdmrep, ai_txt = (
+        await fetch_text(f"{origin}{TDMREP_PATH}"),
+        await fetch_text(f"{origin}{AI_TXT_PATH}"),
+    )
+    return SiteSignals(
+        origin, parse_robots_groups(robots), parse_reservations(tdmrep), parse_robots_groups(ai_txt)
+    )
 
 
-def read_reservations(text: str) -> list[Reservation]:
-    """Rules of a ``tdmrep.json``; what is no rule is passed over."""
+def parse_reservations(text: str) -> list[TdmReservation]:
+    """Parse the rules of a ``tdmrep.json``; malformed ones are skipped."""
     try:
-        given = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
         return []
-    rules = given if isinstance(given, list) else [given]
-    return [rule for one in rules if (rule := _reservation(one)) is not None]
+    rules = document if isinstance(document, list) else [document]
+    return [rule for item in rules if (rule := _parse_reservation(item)) is not None]
 
 
-def _reservation(given: Any) -> Reservation | None:
-    if not isinstance(given, dict):
+def _parse_reservation(item: Any) -> TdmReservation | None:
+    if not isinstance(item, dict):
         return None
-    location, said = given.get("location"), str(given.get("tdm-reservation")).strip()
-    if not isinstance(location, str) or not location or said not in ("0", "1"):
+    location, value = item.get("location"), str(item.get("tdm-reservation")).strip()
+    if not isinstance(location, str) or not location or value not in ("0", "1"):
         return None
     pattern = location if location.startswith(("/", "*")) else f"/{location}"
-    return Reservation(pattern, said == "1", json.dumps(given, sort_keys=True)[:1000])
+    return TdmReservation(pattern, value == "1", json.dumps(item, sort_keys=True)[:1000])

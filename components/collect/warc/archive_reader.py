@@ -1,8 +1,8 @@
-"""Pages of WARC files of others, Common Crawl's and its text extracts (WET) among them.
+"""Reader of pages in third-party WARC files, Common Crawl's and its text extracts (WET) included.
 
 Nothing in such a file is trusted: not its lengths, not its encodings, not that it ends. A payload
 may still be chunked and compressed as it came, or be stored plain under headers that say otherwise,
-as several crawlers do; what fits is done.
+as several crawlers do; the content decides.
 """
 
 from __future__ import annotations
@@ -17,173 +17,190 @@ from pathlib import Path
 
 from fastwarc.stream_io import BrotliReader, ZstdReader
 
-from components.collect.warc.damaged_stream import open_stream
+from components.collect.warc.damaged_stream import open_archive_stream
 from components.collect.warc.page_shards import WebPage
-from components.collect.warc.revisit_records import Revisits
-from components.collect.warc.warc_records import Damage, Record, read_records
+from components.collect.warc.revisit_records import RevisitResolver
+from components.collect.warc.warc_records import ArchiveDamage, ArchiveRecord, read_archive_records
 from components.collect.web.http_fetcher import (
-    KEPT,
-    Decoder,
+    PAGE_HEADERS,
+    ContentDecoder,
     is_page_type,
-    joined_headers,
-    too_large,
+    join_headers,
+    too_large_reason,
 )
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-_HOLDERS = ("response", "resource", "conversion")
-"""Kinds of records that hold a page."""
-HEAD_BYTES = 256 * 1024
-"""Of an HTTP message, its head's largest size."""
-UNREADABLE = (ValueError, zlib.error, OSError, RuntimeError, EOFError)
-"""What a payload that is broken raises."""
+_PAGE_RECORD_KINDS = ("response", "resource", "conversion")
+"""Record types that hold a page."""
+MAX_HEAD_BYTES = 256 * 1024
+"""Largest head of an HTTP message."""
+PAYLOAD_ERRORS = (ValueError, zlib.error, OSError, RuntimeError, EOFError)
+"""Exceptions that decoding a broken payload raises."""
 
 
 @dataclass(frozen=True)
-class NoPage:
-    """Why a record gave no page."""
+class SkippedRecord:
+    """A record that gave no page, with the reason."""
 
     url: str
     """Empty where it is not known."""
     at: int
-    """Unpacked bytes before the record."""
+    """Offset of the record in the decompressed file, in bytes."""
     reason: str
     is_bad: bool
-    """Whether there should have been one."""
+    """True where the record should have given a page."""
 
 
-def read_archive(
-    path: Path, max_bytes: int, revisits: Revisits, name: str = ""
-) -> Iterator[WebPage | NoPage]:
-    """Pages that answered 200, of at most ``max_bytes`` unpacked, and why others are none.
+def read_archive_pages(
+    path: Path, max_bytes: int, revisits: RevisitResolver, name: str = ""
+) -> Iterator[WebPage | SkippedRecord]:
+    """Read the pages that answered 200, and the records that gave none.
 
-    ``revisits`` takes in those of the file, which it knows by ``name``, and what others stand for;
-    it gives their pages later.
+    Args:
+        path: The archive.
+        max_bytes: Largest page, decompressed.
+        revisits: Collects revisit records and the records that they refer to; gives their pages
+            when all archives are read.
+        name: The archive's name in reasons.
     """
-    found = False
+    has_records = False
     with path.open("rb") as file:
-        for record in read_records(open_stream(path, file), max_bytes + HEAD_BYTES):
-            found = True
-            if isinstance(record, Damage):
-                yield NoPage(record.url, record.at, record.reason, True)
+        for record in read_archive_records(
+            open_archive_stream(path, file), max_bytes + MAX_HEAD_BYTES
+        ):
+            has_records = True
+            if isinstance(record, ArchiveDamage):
+                yield SkippedRecord(record.url, record.at, record.reason, True)
                 continue
-            page: WebPage | NoPage | None
+            page: WebPage | SkippedRecord | None
             try:
                 if record.kind == "revisit":
-                    page = _put_off(record, f"{name}#byte-{record.at}", revisits)
+                    page = _defer_revisit(record, f"{name}#byte-{record.at}", revisits)
                 else:
-                    page = _page(record, max_bytes)
-            except UNREADABLE as error:
-                page = NoPage(record.url, record.at, f"its payload is broken: {error}", True)
-            if record.kind in _HOLDERS:
-                revisits.offer(record, page if isinstance(page, WebPage) else None)
+                    page = _record_page(record, max_bytes)
+            except PAYLOAD_ERRORS as error:
+                page = SkippedRecord(record.url, record.at, f"its payload is broken: {error}", True)
+            if record.kind in _PAGE_RECORD_KINDS:
+                revisits.offer_record(record, page if isinstance(page, WebPage) else None)
             if page is not None:
                 yield page
-    if not found and path.stat().st_size:
-        yield NoPage("", 0, "holds no WARC record", True)
+    if not has_records and path.stat().st_size:
+        yield SkippedRecord("", 0, "holds no WARC record", True)
 
 
-def _page(record: Record, max_bytes: int) -> WebPage | NoPage | None:
-    """None for a record that is no page's and does not mean to be."""
-    if record.kind not in _HOLDERS:
+def _record_page(record: ArchiveRecord, max_bytes: int) -> WebPage | SkippedRecord | None:
+    """Page of a record, or why it gives none; None for a record that is not meant to hold one."""
+    if record.kind not in _PAGE_RECORD_KINDS:
         return None
     if not record.url:
-        return NoPage("", record.at, "it does not say of which page it is", True)
-    kind = record.headers.get("content-type", "")
+        return SkippedRecord("", record.at, "it does not say of which page it is", True)
+    content_type = record.headers.get("content-type", "")
     body = record.block
     headers: dict[str, str] = {}
-    if kind.startswith("application/http"):
-        status, headers, body = read_message(record, max_bytes)
+    if content_type.startswith("application/http"):
+        status, headers, body = read_http_message(record, max_bytes)
         if status != 200:
             return None
-        kind = headers.get("content-type", "")
+        content_type = headers.get("content-type", "")
     elif record.kind == "response":
-        return None  # of DNS, FTP and the like
-    if not is_page_type(kind):
-        return NoPage(record.url, record.at, f"no page: {kind.partition(';')[0].strip()}", False)
+        return None  # a DNS, FTP or similar response
+    if not is_page_type(content_type):
+        return SkippedRecord(
+            record.url, record.at, f"no page: {content_type.partition(';')[0].strip()}", False
+        )
     if len(body) > max_bytes or not record.is_whole:
-        return NoPage(record.url, record.at, too_large(max_bytes), True)
-    kept = tuple((name, headers[name]) for name in KEPT if name in headers)
+        return SkippedRecord(record.url, record.at, too_large_reason(max_bytes), True)
+    stored_headers = tuple((name, headers[name]) for name in PAGE_HEADERS if name in headers)
     digest = hashlib.sha256(body).hexdigest()
-    return WebPage(record.url, body, kind, digest, kept, _moment(record))
+    return WebPage(record.url, body, content_type, digest, stored_headers, _record_date(record))
 
 
-def _put_off(record: Record, place: str, revisits: Revisits) -> NoPage | None:
-    """Take in a revisit, unless it is of something that would be no page either."""
+def _defer_revisit(
+    record: ArchiveRecord, place: str, revisits: RevisitResolver
+) -> SkippedRecord | None:
+    """Defer a revisit record, unless it refers to something that is no page either."""
     if not record.url:
-        return NoPage("", record.at, "it does not say of which page it is", True)
+        return SkippedRecord("", record.at, "it does not say of which page it is", True)
     headers: dict[str, str] = {}
     if record.block and record.headers.get("content-type", "").startswith("application/http"):
-        status, given, _ = _message(record.block)
+        status, response_headers, _ = _split_http_message(record.block)
         if status not in (200, 304):
             return None
-        headers = {name: given[name] for name in KEPT if name in given}
-    revisits.defer(record, place, _moment(record), headers)
+        headers = {
+            name: response_headers[name] for name in PAGE_HEADERS if name in response_headers
+        }
+    revisits.defer_revisit(record, place, _record_date(record), headers)
     return None
 
 
-def _moment(record: Record) -> str:
+def _record_date(record: ArchiveRecord) -> str:
     date = record.headers.get("warc-date", "")
     return f"{date[:19]}Z" if _DATE.match(date) else ""
 
 
-def read_message(record: Record, limit: int) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers, body without its encodings, at most ``limit`` bytes and one).
+def read_http_message(record: ArchiveRecord, limit: int) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, decoded body of at most ``limit`` + 1 bytes) of an HTTP response record.
 
     Raises:
-        ValueError, zlib.error, OSError, RuntimeError, EOFError: as UNREADABLE says.
+        ValueError, zlib.error, OSError, RuntimeError, EOFError: the payload is broken
+            (``PAYLOAD_ERRORS``).
     """
-    status, headers, body = _message(record.block)
+    status, headers, body = _split_http_message(record.block)
     if status == 200 and record.is_whole:
-        body = _decoded(body, headers, limit, "warc-truncated" in record.headers)
+        body = _decode_payload(body, headers, limit, "warc-truncated" in record.headers)
     return status, headers, body
 
 
-def _message(block: bytes) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers, body) of an HTTP response. Raises ValueError: it is none."""
+def _split_http_message(block: bytes) -> tuple[int, dict[str, str], bytes]:
+    """(status, headers, body) of an HTTP response.
+
+    Raises:
+        ValueError: it is none.
+    """
     head, mark, body = block.partition(b"\r\n\r\n")
-    if not mark or len(head) > HEAD_BYTES:
+    if not mark or len(head) > MAX_HEAD_BYTES:
         head, mark, body = block.partition(b"\n\n")
     first, *lines = head.splitlines()[:1000] or [b""]
     words = first.split()
     if not first.startswith(b"HTTP/") or len(words) < 2 or not words[1].isdigit():
         raise ValueError("it is no HTTP response")
     pairs = (line.partition(b":") for line in lines)
-    headers = joined_headers((name.strip(), value.strip()) for name, _, value in pairs)
+    headers = join_headers((name.strip(), value.strip()) for name, _, value in pairs)
     return int(words[1][:3]), headers, body
 
 
-def _decoded(body: bytes, headers: dict[str, str], limit: int, is_cut: bool) -> bytes:
-    """The body without its encodings, as far as it has them; at most ``limit`` bytes and one."""
+def _decode_payload(body: bytes, headers: dict[str, str], limit: int, is_cut: bool) -> bytes:
+    """Body without the encodings that it really has; at most ``limit`` + 1 bytes."""
     if headers.get("transfer-encoding", "").strip().lower() == "chunked":
-        body = _dechunked(body)
+        body = _decode_chunks(body)
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("br", "zstd"):
         reader = BrotliReader if encoding == "br" else ZstdReader
         try:
-            return _read_some(reader(io.BytesIO(body)), limit)
+            return _read_bounded(reader(io.BytesIO(body)), limit)
         except (OSError, ValueError, RuntimeError, EOFError):
-            return _plain(body, encoding)
+            return _plain_payload(body, encoding)
     if encoding not in ("gzip", "x-gzip", "deflate"):
         return body
-    decoder = Decoder(encoding, limit)
+    decoder = ContentDecoder(encoding, limit)
     try:
         decoder.feed(body)
         if not decoder.full and not is_cut:
             decoder.finish()
     except zlib.error:
-        return _plain(body, encoding)
+        return _plain_payload(body, encoding)
     return bytes(decoder.body)
 
 
-def _read_some(reader: BrotliReader | ZstdReader, limit: int) -> bytes:
-    found = bytearray()
-    while len(found) <= limit and (chunk := reader.read(min(1 << 16, limit + 1 - len(found)))):
-        found += chunk
-    return bytes(found)
+def _read_bounded(reader: BrotliReader | ZstdReader, limit: int) -> bytes:
+    content = bytearray()
+    while len(content) <= limit and (chunk := reader.read(min(1 << 16, limit + 1 - len(content)))):
+        content += chunk
+    return bytes(content)
 
 
-def _plain(body: bytes, encoding: str) -> bytes:
-    """A body that is stored unpacked under a header that says it is packed.
+def _plain_payload(body: bytes, encoding: str) -> bytes:
+    """Body that is stored plain under a header that says it is compressed.
 
     Raises:
         ValueError: it is no text either.
@@ -194,19 +211,19 @@ def _plain(body: bytes, encoding: str) -> bytes:
     raise ValueError(f"it is no {encoding}")
 
 
-def _dechunked(body: bytes) -> bytes:
-    """A body without its chunks (RFC 9112, section 7.1); as it is where it has none."""
-    found, at = bytearray(), 0
+def _decode_chunks(body: bytes) -> bytes:
+    """Body without its chunked coding (RFC 9112, section 7.1); unchanged where it has none."""
+    content, offset = bytearray(), 0
     while True:
-        end = body.find(b"\r\n", at, at + 1024)
-        size = body[at:end].partition(b";")[0].strip() if end >= 0 else b""
+        end = body.find(b"\r\n", offset, offset + 1024)
+        size = body[offset:end].partition(b";")[0].strip() if end >= 0 else b""
         try:
             length = int(size, 16) if size.isalnum() and len(size) <= 12 else -1
         except ValueError:
             length = -1
         if length < 0:
-            return bytes(found) if at else body
+            return bytes(content) if offset else body
         if length == 0:
-            return bytes(found)
-        found += body[end + 2 : end + 2 + length]
-        at = end + 2 + length + 2
+            return bytes(content)
+        content += body[end + 2 : end + 2 + length]
+        offset = end + 2 + length + 2

@@ -1,7 +1,7 @@
-"""CDXJ: an index of WARC files, one line a record, sorted, so that a page is found by bisection.
+"""CDXJ index of WARC files: one sorted line a record, in which a page is found by bisection.
 
-A line is the address turned around (SURT: ``com,example)/a?b=1``), the 14-digit moment and a JSON
-object with what and where, as pywb and Common Crawl's tools write and read it.
+A line is the URL in SURT order (``com,example)/a?b=1``), the 14-digit timestamp and a JSON object
+with media type and place, as pywb and Common Crawl's tools write and read it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _INDEXED = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.re
 
 @dataclass(frozen=True)
 class Capture:
-    """Where one record lies."""
+    """One capture of a page, with the place of its record."""
 
     url: str
     moment: str
@@ -31,13 +31,13 @@ class Capture:
     mime: str
     filename: str
     offset: int
-    """Bytes before its gzip member."""
+    """Offset of the record's gzip member in the file, in bytes."""
 
 
-def surt(url: str) -> str:
-    """The sort-friendly form of an address: host turned around, then path and query.
+def surt_key(url: str) -> str:
+    """SURT (Sort-friendly URI Reordering Transform) of a URL: reversed host, then path and query.
 
-    Schemes and ``www`` make no difference; the query's parameters are sorted.
+    The scheme and ``www`` make no difference; the query's parameters are sorted.
     """
     url = url.replace(" ", "%20")
     try:
@@ -55,25 +55,25 @@ def surt(url: str) -> str:
 
 def write_index(folder: Path) -> None:
     """Index every ``*.warc.gz`` of a folder in ``index.cdxj``."""
-    lines = [line for archive in sorted(folder.glob("*.warc.gz")) for line in _lines(archive)]
+    lines = [line for archive in sorted(folder.glob("*.warc.gz")) for line in _index_lines(archive)]
     write_atomically(folder / INDEX_FILE, b"".join(sorted(lines)))
 
 
-def _lines(archive: Path) -> Iterator[bytes]:
-    """A line for each record that stands for a page; a record ends where the next one starts."""
+def _index_lines(archive: Path) -> Iterator[bytes]:
+    """Index line of each record that stands for a page; it ends where the next record starts."""
     with archive.open("rb") as stream:
-        waiting: tuple[str, dict[str, str], int] | None = None
+        pending: tuple[str, dict[str, str], int] | None = None
         for record in ArchiveIterator(stream, parse_http=False):
-            if waiting is not None:
-                yield _line(*waiting, record.stream_pos, archive.name)
-            waiting = None
+            if pending is not None:
+                yield _index_line(*pending, record.stream_pos, archive.name)
+            pending = None
             if record.record_type & _INDEXED:
-                waiting = (*_described(record), record.stream_pos)
-        if waiting is not None:
-            yield _line(*waiting, archive.stat().st_size, archive.name)
+                pending = (*_describe_record(record), record.stream_pos)
+        if pending is not None:
+            yield _index_line(*pending, archive.stat().st_size, archive.name)
 
 
-def _described(record: WarcRecord) -> tuple[str, dict[str, str]]:
+def _describe_record(record: WarcRecord) -> tuple[str, dict[str, str]]:
     url = (record.headers.get("WARC-Target-URI") or "").strip("<>")
     date = "".join(c for c in record.headers.get("WARC-Date") or "" if c.isdigit())[:14]
     is_revisit = record.record_type == WarcRecordType.revisit
@@ -85,45 +85,49 @@ def _described(record: WarcRecord) -> tuple[str, dict[str, str]]:
         kinds = [v.strip() for name, _, v in fields if name.strip().lower() == "content-type"]
         mime = kinds[0].partition(";")[0].strip() if kinds else "unk"
     digest = record.headers.get("WARC-Payload-Digest") or record.headers.get("WARC-Block-Digest")
-    told = {
+    description = {
         "url": url,
         "mime": "warc/revisit" if is_revisit else mime,
         "status": status,
         "digest": digest or "-",
     }
-    return f"{surt(url)} {date}", told
+    return f"{surt_key(url)} {date}", description
 
 
-def _line(key: str, told: dict[str, str], start: int, end: int, filename: str) -> bytes:
+def _index_line(
+    key: str, description: dict[str, str], start: int, end: int, filename: str
+) -> bytes:
     place = {"length": str(end - start), "offset": str(start), "filename": filename}
-    return f"{key} {json.dumps({**told, **place}, ensure_ascii=False)}\n".encode(errors="replace")
+    return f"{key} {json.dumps({**description, **place}, ensure_ascii=False)}\n".encode(
+        errors="replace"
+    )
 
 
-class Index:
-    """A CDXJ file, read where it lies."""
+class CdxjIndex:
+    """A CDXJ file, memory-mapped and searched by bisection."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             empty = path.stat().st_size == 0
             self._text = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def find(self, url: str) -> list[Capture]:
-        """Captures of an address and those that differ in scheme alone, the oldest first."""
-        key = f"{surt(url)} ".encode(errors="replace")
-        found: list[Capture] = []
-        at = self._first(key)
-        while at < len(self._text):
-            end = self._text.find(b"\n", at)
+    def find_captures(self, url: str) -> list[Capture]:
+        """Find captures of a URL, and of those with the same SURT, the oldest first."""
+        key = f"{surt_key(url)} ".encode(errors="replace")
+        captures: list[Capture] = []
+        offset = self._first_line_from(key)
+        while offset < len(self._text):
+            end = self._text.find(b"\n", offset)
             end = len(self._text) if end < 0 else end
-            line = bytes(self._text[at:end])
+            line = bytes(self._text[offset:end])
             if not line.startswith(key):
                 break
-            found.append(_capture(line))
-            at = end + 1
-        return found
+            captures.append(_parse_capture(line))
+            offset = end + 1
+        return captures
 
-    def _first(self, key: bytes) -> int:
-        """Where the first line that is not before ``key`` starts."""
+    def _first_line_from(self, key: bytes) -> int:
+        """Offset of the first line that does not sort before ``key``."""
         low, high = 0, len(self._text)
         while low < high:
             middle = (low + high) // 2
@@ -137,7 +141,7 @@ class Index:
         return low
 
 
-def _capture(line: bytes) -> Capture:
-    _, moment, told = line.decode().split(" ", 2)
-    told = json.loads(told)
-    return Capture(told["url"], moment, told["mime"], told["filename"], int(told["offset"]))
+def _parse_capture(line: bytes) -> Capture:
+    _, moment, fields = line.decode().split(" ", 2)
+    fields = json.loads(fields)
+    return Capture(fields["url"], moment, fields["mime"], fields["filename"], int(fields["offset"]))

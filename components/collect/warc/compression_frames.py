@@ -1,8 +1,8 @@
-"""Frames of zstd (RFC 8878) and LZ4 (frame format 1.6) files: where they end, and what they hold.
+"""Frames of zstd (RFC 8878) and LZ4 (frame format 1.6) files: their bounds and their content.
 
 An archive has a frame a record (WARC Compression, zstd 1.0), so behind a broken frame the next one
-can be read. Where a frame ends is known from its blocks' headers, without unpacking it. In zstd the
-first frame may be a dictionary that all others need.
+can be read. A frame's end is known from the headers of its blocks, without decompressing it. In
+zstd the first frame may be a dictionary that all others need.
 """
 
 from __future__ import annotations
@@ -15,67 +15,81 @@ from typing import BinaryIO
 from fastwarc.stream_io import Lz4Reader, ZstdReader
 
 ZSTD, LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
-"""First bytes of a frame."""
-NAMES = {ZSTD: "zstd", LZ4: "LZ4"}
-_DICTIONARY = b"\x5d\x2a\x4d\x18"
+"""Magic numbers: the first bytes of a frame."""
+FORMAT_NAMES = {ZSTD: "zstd", LZ4: "LZ4"}
+_DICTIONARY_MAGIC = b"\x5d\x2a\x4d\x18"
 _MAX_DICTIONARY = 16 << 20
 _ZSTD_BLOCK, _LZ4_BLOCK = 128 << 10, 4 << 20
-"""The largest block that a frame may hold."""
+"""Largest block of a frame, by the two formats."""
 _CHUNK = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What the headers of a frame say, from its start on."""
+class FrameBounds:
+    """Bounds of a frame by its own headers, from its start on."""
 
     end: int
-    """Behind its last byte; -1 where its headers are broken or lead beyond the file."""
+    """Offset behind its last byte; -1 where its headers are broken or lead beyond the file."""
     is_frame: bool
     is_skippable: bool = False
     dictionary: int = 0
-    """Number of the dictionary that it needs; 0 for none."""
+    """Identifier of the dictionary that it needs; 0 for none."""
 
 
-def bounds_at(file: BinaryIO, start: int, size: int, magic: bytes) -> Bounds:
-    """The frame that starts at byte ``start`` of a file of ``size`` bytes."""
+def read_frame_bounds(file: BinaryIO, start: int, size: int, magic: bytes) -> FrameBounds:
+    """Read the bounds of a frame from its headers.
+
+    Args:
+        file: The archive.
+        start: Offset of the frame.
+        size: Bytes of the archive.
+        magic: The format's magic number.
+    """
     file.seek(start)
     head = file.read(8)
-    if head[1:4] == _DICTIONARY[1:] and 0x50 <= head[0] <= 0x5F:
+    if head[1:4] == _DICTIONARY_MAGIC[1:] and 0x50 <= head[0] <= 0x5F:
         end = start + 8 + int.from_bytes(head[4:8], "little") if len(head) == 8 else -1
-        return Bounds(end if end <= size else -1, True, True)
+        return FrameBounds(end if end <= size else -1, True, True)
     if not head.startswith(magic):
-        return Bounds(-1, False)
+        return FrameBounds(-1, False)
     file.seek(start + len(magic))
-    end, dictionary = _zstd(file) if magic == ZSTD else _lz4(file)
-    return Bounds(end if end <= size else -1, True, dictionary=dictionary)
+    end, dictionary = _zstd_frame_end(file) if magic == ZSTD else _lz4_frame_end(file)
+    return FrameBounds(end if end <= size else -1, True, dictionary=dictionary)
 
 
 def read_dictionary(file: BinaryIO, size: int) -> bytes:
-    """The dictionary that a zstd file starts with, if so; empty for none and for a broken one."""
-    bounds = bounds_at(file, 0, size, ZSTD)
+    """Read the dictionary that a zstd file may start with; empty for none and a broken one."""
+    bounds = read_frame_bounds(file, 0, size, ZSTD)
     file.seek(0)
-    if not bounds.is_skippable or bounds.end < 0 or file.read(4) != _DICTIONARY:
+    if not bounds.is_skippable or bounds.end < 0 or file.read(4) != _DICTIONARY_MAGIC:
         return b""
     file.seek(8)
-    given = file.read(min(bounds.end - 8, _MAX_DICTIONARY))
-    if not given.startswith(ZSTD):
-        return given
+    content = file.read(min(bounds.end - 8, _MAX_DICTIONARY))
+    if not content.startswith(ZSTD):
+        return content
     try:
-        reader = ZstdReader(io.BytesIO(given))
-        return b"".join(_read(reader, _MAX_DICTIONARY))
+        reader = ZstdReader(io.BytesIO(content))
+        return b"".join(_read_bounded(reader, _MAX_DICTIONARY))
     except (OSError, ValueError, RuntimeError, EOFError):
         return b""
 
 
-def unpacked(
+def decompress_frame(
     file: BinaryIO, start: int, end: int, magic: bytes, dictionary: bytes
 ) -> Iterator[tuple[bytes, int]]:
-    """(content, packed bytes read so far) of the frame in bytes ``start`` to ``end``.
+    """Decompress a frame in chunks of (content, compressed bytes read so far).
+
+    Args:
+        file: The archive.
+        start: Offset of the frame.
+        end: Offset behind its last byte.
+        magic: The format's magic number.
+        dictionary: The zstd dictionary, empty for none.
 
     Raises:
         OSError, ValueError, RuntimeError, EOFError: it is broken.
     """
-    window = _Window(file, start, end)
+    window = _FileWindow(file, start, end)
     if magic == LZ4:
         reader: ZstdReader | Lz4Reader = Lz4Reader(window)
     else:
@@ -84,19 +98,19 @@ def unpacked(
         yield chunk, window.at - start
 
 
-def _read(reader: ZstdReader, most: int) -> Iterator[bytes]:
+def _read_bounded(reader: ZstdReader, most: int) -> Iterator[bytes]:
     left = most
     while left > 0 and (chunk := reader.read(min(left, _CHUNK))):
         left -= len(chunk)
         yield chunk
 
 
-def _zstd(file: BinaryIO) -> tuple[int, int]:
-    """(end, number of the dictionary); RFC 8878, sections 3.1.1.1 and 3.1.1.2."""
-    described = file.read(1)
-    if not described or described[0] & 0x08:
+def _zstd_frame_end(file: BinaryIO) -> tuple[int, int]:
+    """(end, dictionary identifier) of a zstd frame (RFC 8878, sections 3.1.1.1 and 3.1.1.2)."""
+    descriptor = file.read(1)
+    if not descriptor or descriptor[0] & 0x08:
         return -1, 0
-    flags = described[0]
+    flags = descriptor[0]
     is_single = bool(flags & 0x20)
     sizes = (1 if is_single else 0, 2, 4, 8)
     file.seek(0 if is_single else 1, io.SEEK_CUR)
@@ -113,12 +127,12 @@ def _zstd(file: BinaryIO) -> tuple[int, int]:
     return -1, dictionary
 
 
-def _lz4(file: BinaryIO) -> tuple[int, int]:
-    """(end, number of the dictionary)."""
-    described = file.read(2)
-    if len(described) < 2 or described[0] >> 6 != 1:
+def _lz4_frame_end(file: BinaryIO) -> tuple[int, int]:
+    """(end, dictionary identifier) of an LZ4 frame."""
+    descriptor = file.read(2)
+    if len(descriptor) < 2 or descriptor[0] >> 6 != 1:
         return -1, 0
-    flags = described[0]
+    flags = descriptor[0]
     file.seek(8 if flags & 0x08 else 0, io.SEEK_CUR)
     dictionary = int.from_bytes(file.read(4), "little") if flags & 0x01 else 0
     file.seek(1, io.SEEK_CUR)  # the header's own checksum
@@ -132,8 +146,8 @@ def _lz4(file: BinaryIO) -> tuple[int, int]:
     return -1, dictionary
 
 
-class _Window(io.RawIOBase):
-    """Bytes ``start`` to ``end`` of a file, for a reader that would go on behind them."""
+class _FileWindow(io.RawIOBase):
+    """Window on bytes ``start`` to ``end`` of a file, for a reader that would read beyond them."""
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self._file, self._start, self._end = file, start, end
@@ -153,6 +167,6 @@ class _Window(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         left = self._end - self.at
         self._file.seek(self.at)
-        given = self._file.read(left if size < 0 else min(size, left))
-        self.at += len(given)
-        return given
+        content = self._file.read(left if size < 0 else min(size, left))
+        self.at += len(content)
+        return content

@@ -1,8 +1,8 @@
-"""A compressed file as a stream that survives damage: it tells where it breaks, and goes on.
+"""Damage-tolerant stream of a compressed archive: it reports each break and resynchronises.
 
 Archives are one gzip member a record (WARC 1.1, annex D), or one frame of zstd or LZ4, so behind a
-broken one the next can be found: where its frame says that it ends, else by its first bytes. In an
-archive that is a single member or frame there is nothing to go on with behind a break.
+broken one the next can be found: at the end that its headers state, else by its magic number. In an
+archive that is a single member or frame nothing can be read behind a break.
 """
 
 from __future__ import annotations
@@ -14,69 +14,81 @@ from pathlib import Path
 from typing import BinaryIO
 
 from components.collect.warc.compression_frames import (
+    FORMAT_NAMES,
     LZ4,
-    NAMES,
     ZSTD,
-    bounds_at,
+    decompress_frame,
     read_dictionary,
-    unpacked,
+    read_frame_bounds,
 )
 
 _GZIP = b"\x1f\x8b\x08"
 _CHUNK = 64 * 1024
 _BOMB_BYTES, _BOMB_RATIO = 1 << 30, 200
-"""A member that unpacks to more than this, and to so many times its size, is a bomb."""
-_NO_OTHER = "no frame follows that reading could go on with"
+"""A member that decompresses to more than this, and to so many times its size, is a bomb."""
+_NO_FRAME_FOLLOWS = "no frame follows that reading could go on with"
 _MAX_BREAKS = 1000
-"""A file with more is given up: each costs a search."""
+"""Breaks after which a file is given up, as each costs a search through it."""
 
 
-class Broken(Exception):
-    """The stream breaks off here; reading on starts at the next place that makes sense."""
+class StreamBroken(Exception):
+    """Break in the stream; reading resumes at the next member or frame."""
 
 
-class Stream:
-    """Bytes one after another, of which some can be put back."""
+class ArchiveStream:
+    """Sequential bytes of an archive, with pushback."""
 
-    def __init__(self, chunks: Iterator[bytes | Broken]) -> None:
+    def __init__(self, chunks: Iterator[bytes | StreamBroken]) -> None:
         self._chunks = chunks
         self._ready = bytearray()
         self.at = 0
-        """Unpacked bytes read so far."""
+        """Decompressed bytes read so far."""
 
-    def read(self, size: int) -> bytes:
-        """As many bytes, or fewer at the end. Raises Broken, once for each break."""
-        while len(self._ready) < size and self._more():
+    def read_bytes(self, size: int) -> bytes:
+        """Read ``size`` bytes, or fewer at the end.
+
+        Raises:
+            StreamBroken: once for each break.
+        """
+        while len(self._ready) < size and self._read_chunk():
             pass
-        taken = bytes(self._ready[:size])
+        content = bytes(self._ready[:size])
         del self._ready[:size]
-        self.at += len(taken)
-        return taken
+        self.at += len(content)
+        return content
 
-    def skip(self, size: int) -> int:
-        """Pass over as many bytes; how many there were. Raises Broken."""
+    def skip_bytes(self, size: int) -> int:
+        """Skip ``size`` bytes; the number that there were.
+
+        Raises:
+            StreamBroken: once for each break.
+        """
         left = size
-        while left > 0 and (passed := len(self.read(min(left, _CHUNK)))):
-            left -= passed
+        while left > 0 and (skipped := len(self.read_bytes(min(left, _CHUNK)))):
+            left -= skipped
         return size - left
 
-    def line(self, longest: int) -> bytes:
-        """Up to a line's end, which is part of it; at most ``longest`` bytes. Raises Broken."""
+    def read_line(self, longest: int) -> bytes:
+        """Read a line with its end, at most ``longest`` bytes.
+
+        Raises:
+            StreamBroken: once for each break.
+        """
         while (end := self._ready.find(b"\n", 0, longest)) < 0:
-            if len(self._ready) >= longest or not self._more():
-                return self.read(min(longest, len(self._ready)))
-        return self.read(end + 1)
+            if len(self._ready) >= longest or not self._read_chunk():
+                return self.read_bytes(min(longest, len(self._ready)))
+        return self.read_bytes(end + 1)
 
     def put_back(self, taken: bytes) -> None:
-        """Let ``taken`` be read again."""
+        """Push bytes back, to be read again."""
         self._ready[:0] = taken
         self.at -= len(taken)
 
-    def _more(self) -> bool:
+    def _read_chunk(self) -> bool:
         chunk = next(self._chunks, None)
-        if isinstance(chunk, Broken):
+        if isinstance(chunk, StreamBroken):
             self.at += len(self._ready)
-            self._ready.clear()  # the start of something whose end is lost
+            self._ready.clear()  # the start of a record whose end is lost
             raise chunk
         if chunk is None:
             return False
@@ -84,45 +96,52 @@ class Stream:
         return True
 
 
-def open_stream(path: Path, file: BinaryIO) -> Stream:
-    """The content of a plain file, or of one in gzip, zstd or LZ4."""
+def open_archive_stream(path: Path, file: BinaryIO) -> ArchiveStream:
+    """Open the content of an archive: plain, gzip, zstd or LZ4, by its file name."""
     name, size = path.name.lower(), path.stat().st_size
     if name.endswith(".gz"):
-        return Stream(_members(file, size, _GZIP, lambda start: _Member(file, start)))
+        return ArchiveStream(
+            _read_members(file, size, _GZIP, lambda start: _GzipMember(file, start))
+        )
     if name.endswith(".zst"):
         dictionary = read_dictionary(file, size)
-        frame = partial(_Frame, file, size, ZSTD, dictionary)
-        return Stream(_members(file, size, ZSTD, frame))
+        frame = partial(_CompressionFrame, file, size, ZSTD, dictionary)
+        return ArchiveStream(_read_members(file, size, ZSTD, frame))
     if name.endswith(".lz4"):
-        return Stream(_members(file, size, LZ4, partial(_Frame, file, size, LZ4, b"")))
-    return Stream(iter(lambda: file.read(_CHUNK), b""))
+        return ArchiveStream(
+            _read_members(file, size, LZ4, partial(_CompressionFrame, file, size, LZ4, b""))
+        )
+    return ArchiveStream(iter(lambda: file.read(_CHUNK), b""))
 
 
-def _members(
-    file: BinaryIO, size: int, magic: bytes, opened: Callable[[int], _Member | _Frame]
-) -> Iterator[bytes | Broken]:
-    """One after another; behind a broken one, from the next thing that looks like one."""
-    at = breaks = 0
-    while at < size:
-        member = opened(at)
+def _read_members(
+    file: BinaryIO,
+    size: int,
+    magic: bytes,
+    open_member: Callable[[int], _GzipMember | _CompressionFrame],
+) -> Iterator[bytes | StreamBroken]:
+    """Content of all members or frames; behind a broken one, of the next that is found."""
+    offset = breaks = 0
+    while offset < size:
+        member = open_member(offset)
         yield from member.chunks()
         if member.reason is None:
-            at = member.end
+            offset = member.end
             continue
         breaks += 1
-        at = _find(file, member.search_from, magic)
-        # Of gzip, a file's only member may be cut off as any other may.
-        is_end = at < 0 and isinstance(member, _Frame)
-        yield Broken(f"{member.reason}; {_NO_OTHER}" if is_end else member.reason)
-        if at < 0:
+        offset = _find_magic(file, member.search_from, magic)
+        # A gzip archive's only member is cut off like any other: no remark on what follows.
+        is_end = offset < 0 and isinstance(member, _CompressionFrame)
+        yield StreamBroken(f"{member.reason}; {_NO_FRAME_FOLLOWS}" if is_end else member.reason)
+        if offset < 0:
             return
         if breaks >= _MAX_BREAKS:
-            yield Broken(f"broken in {breaks} places; the rest is not read")
+            yield StreamBroken(f"broken in {breaks} places; the rest is not read")
             return
 
 
-class _Member:
-    """One gzip member from byte ``start`` on; ``end`` and ``reason`` are known when it is read."""
+class _GzipMember:
+    """One gzip member at offset ``start``; ``end`` and ``reason`` are known when it is read."""
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file = file
@@ -130,36 +149,38 @@ class _Member:
         self.end = start
         self.reason: str | None = None
         self.search_from = start + 1
-        """Where the next member may start, when this one is broken."""
+        """Offset from which the next member is searched, when this one is broken."""
 
     def chunks(self) -> Iterator[bytes]:
-        """Its content; when it breaks off, what came before that."""
+        """Content in chunks, up to the break where it is broken."""
         self._file.seek(self._start)
-        unpacker, packed, made = zlib.decompressobj(31), b"", 0
+        unpacker, packed, unpacked_bytes = zlib.decompressobj(31), b"", 0
         while not unpacker.eof:
             packed = packed or self._file.read(_CHUNK)
             if not packed:
                 self.reason = "its gzip member is cut off"
                 return
-            given = len(packed)
+            packed_bytes = len(packed)
             try:
                 chunk = unpacker.decompress(packed, _CHUNK)
             except zlib.error:
                 self.reason = "its gzip member is broken"
                 return
             packed = b"" if unpacker.eof else unpacker.unconsumed_tail
-            # At the end, zlib may name the same rest under both names.
-            self.end += given - len(unpacker.unused_data if unpacker.eof else packed)
-            made += len(chunk)
-            if made > _BOMB_BYTES and made > _BOMB_RATIO * (self.end - self._start):
+            # At the end, zlib may report the same rest as unused and as unconsumed.
+            self.end += packed_bytes - len(unpacker.unused_data if unpacker.eof else packed)
+            unpacked_bytes += len(chunk)
+            if unpacked_bytes > _BOMB_BYTES and unpacked_bytes > _BOMB_RATIO * (
+                self.end - self._start
+            ):
                 self.reason = f"unpacks to more than {_BOMB_BYTES} bytes"
                 self.search_from = self.end
                 return
             yield chunk
 
 
-class _Frame:
-    """One frame of zstd or LZ4 from byte ``start`` on, with what ``_Member`` has."""
+class _CompressionFrame:
+    """One zstd or LZ4 frame at offset ``start``, with the interface of ``_GzipMember``."""
 
     def __init__(
         self, file: BinaryIO, size: int, magic: bytes, dictionary: bytes, start: int
@@ -167,38 +188,39 @@ class _Frame:
         self._file, self._start = file, start
         self._magic, self._dictionary = magic, dictionary
         self._size = size
-        self._bounds = bounds_at(file, start, size, magic)
+        self._bounds = read_frame_bounds(file, start, size, magic)
         self.end = self._bounds.end
         self.reason: str | None = None
 
     @property
     def search_from(self) -> int:
-        """Where the next frame may start, when this one is broken.
+        """Offset from which the next frame is searched, when this one is broken.
 
-        Where its headers are sound, another frame starts behind it, or nothing is there.
+        Where its headers are sound, that is its end: another frame starts there, or the file ends.
         """
         end = self.end
         is_sound = end >= 0 and (
-            end == self._size or bounds_at(self._file, end, self._size, self._magic).is_frame
+            end == self._size
+            or read_frame_bounds(self._file, end, self._size, self._magic).is_frame
         )
         return end if is_sound else self._start + 1
 
     def chunks(self) -> Iterator[bytes]:
-        """Its content; when it breaks off, what came before that."""
-        bounds, name = self._bounds, NAMES[self._magic]
+        """Content in chunks, up to the break where it is broken."""
+        bounds, name = self._bounds, FORMAT_NAMES[self._magic]
         if bounds.is_skippable and bounds.end >= 0:
             return
         if not bounds.is_frame:
             self.reason = f"no {name} frame"
             return
         end = bounds.end if bounds.end >= 0 else self._size
-        made = 0
+        unpacked_bytes = 0
         try:
-            for chunk, taken in unpacked(
+            for chunk, packed_bytes in decompress_frame(
                 self._file, self._start, end, self._magic, self._dictionary
             ):
-                made += len(chunk)
-                if made > _BOMB_BYTES and made > _BOMB_RATIO * taken:
+                unpacked_bytes += len(chunk)
+                if unpacked_bytes > _BOMB_BYTES and unpacked_bytes > _BOMB_RATIO * packed_bytes:
                     self.reason = f"unpacks to more than {_BOMB_BYTES} bytes"
                     return
                 yield chunk
@@ -211,15 +233,15 @@ class _Frame:
             self.reason = f"its {name} frame is cut off"
 
 
-def _find(file: BinaryIO, start: int, magic: bytes) -> int:
-    """Where the next member or frame seems to start; -1 for nowhere."""
+def _find_magic(file: BinaryIO, start: int, magic: bytes) -> int:
+    """Offset of the next occurrence of ``magic`` from ``start`` on; -1 for none."""
     file.seek(start)
-    at, kept = start, b""
+    offset, overlap = start, b""
     while block := file.read(1 << 20):
-        searched = kept + block
-        found = searched.find(magic)
-        if found >= 0:
-            return at - len(kept) + found
-        at += len(block)
-        kept = searched[1 - len(magic) :]
+        searched = overlap + block
+        position = searched.find(magic)
+        if position >= 0:
+            return offset - len(overlap) + position
+        offset += len(block)
+        overlap = searched[1 - len(magic) :]
     return -1

@@ -1,10 +1,10 @@
-"""Revisits in archives of others: records that say "as before" and leave the page out.
+"""Resolution of revisit records in third-party archives, which leave an unchanged page out.
 
-A revisit (WARC 1.1, section 6.7) names what it stands for by record (``WARC-Refers-To``), by
-address and moment (``WARC-Refers-To-Target-URI``, ``-Date``) or by payload digest. What it names
-may lie behind it, or in another file. So archives are gone through once to learn what is wanted;
-while their pages are read, wanted ones are put aside on disk; when all are read, revisits become
-pages.
+A revisit record (WARC 1.1, section 6.7) names its original by record (``WARC-Refers-To``), by
+address and date (``WARC-Refers-To-Target-URI``, ``-Date``) or by payload digest. The original may
+lie behind it, or in another file. So all archives are scanned once for the names that are wanted;
+while their pages are read, wanted ones are stored on disk; when all are read, the revisit records
+are resolved to pages.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from pathlib import Path
 from typing import IO
 
 from components.collect.warc.page_shards import WebPage, payload_digest
-from components.collect.warc.warc_records import Record
+from components.collect.warc.warc_records import ArchiveRecord
 
-_NOTHING = payload_digest(b"")
-"""Of a 304, some writers give the digest of its own empty payload."""
+_EMPTY_DIGEST = payload_digest(b"")
+"""Digest of an empty payload, which some writers give for a 304; it identifies nothing."""
 
 
 @dataclass(frozen=True)
-class Revisit:
-    """One revisit, and by what it can be resolved."""
+class RevisitRecord:
+    """One revisit record, with the names by which it can be resolved."""
 
     url: str
     place: str
-    """The file, and where in it."""
+    """File and offset, for reasons."""
     date: str
-    own: tuple[str, ...]
-    """Names that others may refer to it by."""
-    refers: tuple[str, ...]
-    """Names of what it stands for, the surest first."""
+    own_names: tuple[str, ...]
+    """Names by which other revisit records may refer to it."""
+    referred_names: tuple[str, ...]
+    """Names of its original, the surest first."""
     digest: str
-    """Of the payload, as both have it; empty where it does not say."""
+    """Payload digest, equal to the original's; empty where it has none."""
     headers: Mapping[str, str]
-    """What came with this answer."""
+    """HTTP headers of this response."""
 
 
 @dataclass(frozen=True)
-class Unresolved:
-    """A revisit that no page comes of, and why."""
+class UnresolvedRevisit:
+    """A revisit record that gives no page, with the reason."""
 
-    revisit: Revisit
+    revisit: RevisitRecord
     reason: str
 
 
 @dataclass(frozen=True)
-class _Original:
-    """A record that a revisit stands for; its body is on disk. No page where ``page`` is None."""
+class _OriginalRecord:
+    """Original of revisit records, its body on disk; ``page`` is None for one that is no page."""
 
     page: WebPage | None
     digest: str
@@ -60,143 +60,162 @@ class _Original:
 
 
 @dataclass
-class Revisits:
-    """Revisits of all archives of a run, and the records that they stand for."""
+class RevisitResolver:
+    """Revisit records of all archives of a run, and their originals."""
 
     folder: Path
-    """Where wanted pages are put aside; nothing stays there."""
+    """Folder of a temporary file with the bodies of originals."""
     _wanted: set[str] = field(default_factory=set)
-    _found: dict[str, _Original] = field(default_factory=dict)
-    _waiting: list[Revisit] = field(default_factory=list)
+    _originals: dict[str, _OriginalRecord] = field(default_factory=dict)
+    _deferred: list[RevisitRecord] = field(default_factory=list)
     _file: IO[bytes] | None = None
 
-    def expect(self, record: Record) -> None:
-        """Learn from a record what is wanted; to be done with all before any is offered."""
+    def note_wanted(self, record: ArchiveRecord) -> None:
+        """Note the names that a record refers to; to be called with all records first."""
         if record.kind == "revisit":
-            self._wanted.update(_refers(record))
+            self._wanted.update(_referred_names(record))
 
-    def defer(self, record: Record, place: str, date: str, headers: Mapping[str, str]) -> None:
-        """Take in a revisit that was met."""
-        digest = _digest(record.headers.get("warc-payload-digest", ""))
-        digest = "" if digest == _digest(_NOTHING) else digest
-        own, refers = tuple(_own(record)), tuple(_refers(record))
-        self._waiting.append(Revisit(record.url, place, date, own, refers, digest, headers))
+    def defer_revisit(
+        self, record: ArchiveRecord, place: str, date: str, headers: Mapping[str, str]
+    ) -> None:
+        """Defer a revisit record until all archives are read.
 
-    def offer(self, record: Record, page: WebPage | None) -> None:
-        """Put a record aside where a revisit wants it; None for one that gave no page."""
-        said = _digest(record.headers.get("warc-payload-digest", ""))
-        names = _own(record)
+        Args:
+            record: The record.
+            place: File and offset, for reasons.
+            date: Its date.
+            headers: HTTP headers of its response.
+        """
+        digest = _normalise_digest(record.headers.get("warc-payload-digest", ""))
+        digest = "" if digest == _normalise_digest(_EMPTY_DIGEST) else digest
+        own, refers = tuple(_own_names(record)), tuple(_referred_names(record))
+        self._deferred.append(RevisitRecord(record.url, place, date, own, refers, digest, headers))
+
+    def offer_record(self, record: ArchiveRecord, page: WebPage | None) -> None:
+        """Store a record that a revisit record refers to; ``page`` is None where it gave none."""
+        stated_digest = _normalise_digest(record.headers.get("warc-payload-digest", ""))
+        names = _own_names(record)
         if self._wanted and page is not None:
-            digests = {said, _digest(payload_digest(page.body))} - {""}
+            digests = {stated_digest, _normalise_digest(payload_digest(page.body))} - {""}
             names += sorted(f"payload {digest}" for digest in digests)
-        names = [name for name in names if name in self._wanted and name not in self._found]
+        names = [name for name in names if name in self._wanted and name not in self._originals]
         if names:
-            original = self._kept(page, said)
-            self._found.update(dict.fromkeys(names, original))
+            original = self._store_original(page, stated_digest)
+            self._originals.update(dict.fromkeys(names, original))
 
-    def pages(self) -> Iterator[WebPage | Unresolved]:
-        """What the revisits give, in their order; to be asked when all was offered."""
-        found = self._resolve()
-        for at, revisit in enumerate(self._waiting):
-            original = found.get(at)
+    def resolve_pages(self) -> Iterator[WebPage | UnresolvedRevisit]:
+        """Resolve the deferred revisit records, in their order, when all archives are read."""
+        originals = self._resolve()
+        for index, revisit in enumerate(self._deferred):
+            original = originals.get(index)
             if original is None:
-                is_other = any(name in self._found for name in revisit.refers)
-                yield Unresolved(revisit, _why_not(revisit, is_other))
+                has_other_digest = any(name in self._originals for name in revisit.referred_names)
+                yield UnresolvedRevisit(revisit, _unresolved_reason(revisit, has_other_digest))
             elif original.page is None:
-                yield Unresolved(revisit, "a revisit of a record that is no page")
+                yield UnresolvedRevisit(revisit, "a revisit of a record that is no page")
             else:
-                yield _page(revisit, original.page, self._body(original))
+                yield _revisited_page(revisit, original.page, self._load_body(original))
 
-    def _resolve(self) -> dict[int, _Original]:
-        """What each one stands for; a revisit of a revisit stands for what that one does."""
-        found: dict[int, _Original] = {}
-        left = list(range(len(self._waiting)))
+    def _resolve(self) -> dict[int, _OriginalRecord]:
+        """Originals by index of the revisit record, also through other revisit records."""
+        originals: dict[int, _OriginalRecord] = {}
+        unresolved = list(range(len(self._deferred)))
         while True:
-            for at in left:
-                revisit = self._waiting[at]
-                known = (self._found[name] for name in revisit.refers if name in self._found)
-                fitting = next((original for original in known if _fits(revisit, original)), None)
-                if fitting is not None:
-                    found[at] = fitting
-                    for name in revisit.own:
-                        self._found.setdefault(name, fitting)
-            still = [at for at in left if at not in found]
-            if len(still) == len(left):
-                return found
-            left = still
+            for index in unresolved:
+                revisit = self._deferred[index]
+                candidates = (
+                    self._originals[name]
+                    for name in revisit.referred_names
+                    if name in self._originals
+                )
+                match = next(
+                    (original for original in candidates if _digests_agree(revisit, original)), None
+                )
+                if match is not None:
+                    originals[index] = match
+                    for name in revisit.own_names:
+                        self._originals.setdefault(name, match)
+            still_unresolved = [index for index in unresolved if index not in originals]
+            if len(still_unresolved) == len(unresolved):
+                return originals
+            unresolved = still_unresolved
 
-    def _kept(self, page: WebPage | None, digest: str) -> _Original:
+    def _store_original(self, page: WebPage | None, digest: str) -> _OriginalRecord:
         if page is None:
-            return _Original(None, digest)
+            return _OriginalRecord(None, digest)
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
         start = self._file.seek(0, 2)
         self._file.write(page.body)
-        return _Original(replace(page, body=b""), digest, start, len(page.body))
+        return _OriginalRecord(replace(page, body=b""), digest, start, len(page.body))
 
-    def _body(self, original: _Original) -> bytes:
+    def _load_body(self, original: _OriginalRecord) -> bytes:
         assert self._file is not None
         self._file.seek(original.start)
         return self._file.read(original.length)
 
 
-def _page(revisit: Revisit, original: WebPage, body: bytes) -> WebPage:
-    """The page that a revisit stands for, with its headers freshened (RFC 9111, section 4.3.4).
+def _revisited_page(revisit: RevisitRecord, original: WebPage, body: bytes) -> WebPage:
+    """Page of a revisit record, its stored headers freshened (RFC 9111, section 4.3.4).
 
-    Where it was at the same address, its bytes are as old as they were.
+    An original at the same URL keeps its date, as its bytes are that old.
     """
     headers = tuple(sorted({**dict(original.headers), **revisit.headers}.items()))
-    kind = dict(headers).get("content-type", original.content_type)
+    content_type = dict(headers).get("content-type", original.content_type)
     date = original.date if revisit.url == original.url else revisit.date
     return replace(
-        original, url=revisit.url, body=body, content_type=kind, headers=headers, date=date
+        original, url=revisit.url, body=body, content_type=content_type, headers=headers, date=date
     )
 
 
-def _why_not(revisit: Revisit, is_other: bool) -> str:
-    if not revisit.refers:
+def _unresolved_reason(revisit: RevisitRecord, has_other_digest: bool) -> str:
+    if not revisit.referred_names:
         return "a revisit that does not say of what"
-    if is_other:
+    if has_other_digest:
         return "a revisit of a record whose payload has another digest"
-    return f"a revisit of a record that none of the files holds: {revisit.refers[0]}"
+    return f"a revisit of a record that none of the files holds: {revisit.referred_names[0]}"
 
 
-def _fits(revisit: Revisit, original: _Original) -> bool:
-    """Whether the digests agree, where both are said in one way."""
-    mine, other = revisit.digest, original.digest
-    same_way = mine.partition(":")[0] == other.partition(":")[0]
-    return not (mine and other and same_way) or mine == other
+def _digests_agree(revisit: RevisitRecord, original: _OriginalRecord) -> bool:
+    """True unless both have a digest of one algorithm, and the two differ."""
+    digest, original_digest = revisit.digest, original.digest
+    same_algorithm = digest.partition(":")[0] == original_digest.partition(":")[0]
+    return not (digest and original_digest and same_algorithm) or digest == original_digest
 
 
-def _own(record: Record) -> list[str]:
-    """Names of a record."""
+def _own_names(record: ArchiveRecord) -> list[str]:
+    """Names by which a revisit record may refer to this record."""
     identifier = record.headers.get("warc-record-id", "").strip("<>")
     moment = record.headers.get("warc-date", "")[:19]
     names = [f"record {identifier}"] if identifier else []
     return [*names, f"{record.url} of {moment}"] if record.url and moment else names
 
 
-def _refers(record: Record) -> list[str]:
-    """Names of what a revisit stands for."""
+def _referred_names(record: ArchiveRecord) -> list[str]:
+    """Names of the original that a revisit record refers to, the surest first."""
     headers = record.headers
     identifier = headers.get("warc-refers-to", "").strip("<>")
     url = headers.get("warc-refers-to-target-uri", "").strip("<>")
     moment = headers.get("warc-refers-to-date", "")[:19]
-    digest = _digest(headers.get("warc-payload-digest", ""))
-    found = [f"record {identifier}"] if identifier else []
-    found += [f"{url} of {moment}"] if url and moment else []
-    return [*found, f"payload {digest}"] if digest and digest != _digest(_NOTHING) else found
+    digest = _normalise_digest(headers.get("warc-payload-digest", ""))
+    names = [f"record {identifier}"] if identifier else []
+    names += [f"{url} of {moment}"] if url and moment else []
+    return (
+        [*names, f"payload {digest}"]
+        if digest and digest != _normalise_digest(_EMPTY_DIGEST)
+        else names
+    )
 
 
-def _digest(given: str) -> str:
-    """A digest in one spelling; SHA-1 may be in hexadecimal or in base 32."""
-    kind, _, value = given.strip().lower().partition(":")
+def _normalise_digest(digest: str) -> str:
+    """Digest in one spelling: SHA-1 may be given in hexadecimal or in base 32."""
+    algorithm, _, value = digest.strip().lower().partition(":")
     if not value:
         return ""
-    kind = kind.replace("-", "")
-    if kind == "sha1" and len(value) == 40:
+    algorithm = algorithm.replace("-", "")
+    if algorithm == "sha1" and len(value) == 40:
         try:
             value = base64.b32encode(bytes.fromhex(value)).decode().lower()
         except ValueError:
             return ""
-    return f"{kind}:{value}"
+    return f"{algorithm}:{value}"

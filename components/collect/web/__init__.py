@@ -1,0 +1,1 @@
+"""Single URLs and pages: HTTP, SSRF guard, charset, links, licences, metadata."""

@@ -1,6 +1,6 @@
-"""One GET request: bounded in bytes and seconds, redirects not followed but reported.
+"""HTTP GET requests bounded in bytes and seconds; redirects are reported, not followed.
 
-A request may be conditional (RFC 9110, section 13): a server that still has the very page then
+A request may be conditional (RFC 9110, section 13): a server that still has the same page then
 answers 304 without a body.
 """
 
@@ -17,15 +17,16 @@ from types import TracebackType
 
 import httpcore
 
-from components.collect.web.robots_directives import join_lines
-from components.collect.web.ssrf_guard import Address, AddressRefused, GuardedNetwork
-from components.collect.web.urls import normalise
+from components.collect.web.charset import media_type_of
+from components.collect.web.robots_directives import join_robots_headers
+from components.collect.web.ssrf_guard import AddressRefused, GuardedNetwork, HostPort
+from components.collect.web.urls import normalise_url
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PAGE_TYPES = frozenset(
     {"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-markdown", ""}
 )
-KEPT = (
+PAGE_HEADERS = (
     "content-language",
     "content-signal",
     "content-type",
@@ -37,20 +38,29 @@ KEPT = (
     "tdm-reservation",
     "x-robots-tag",
 )
-"""Response headers that say something of the page, and are equal when it is."""
-_LISTS = frozenset({"content-signal", "content-usage", "link"})
-"""Headers whose lines are parts of one list (RFC 9110, section 5.3)."""
+"""Response headers that are stored: they describe the page, and are equal when it is."""
+_LIST_HEADERS = frozenset({"content-signal", "content-usage", "link"})
+"""Headers whose repeated lines form one list (RFC 9110, section 5.3)."""
 _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 _CONTROL_SHARE = 0.01
-_SNIFFED = 65536
-"""A body's first bytes, which say what it is."""
-_BINARY = (b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"\x1f\x8b", b"\x7fELF")
+"""Share of control bytes above which a body is binary: compressed bytes hold a tenth, texts few."""
+_SNIFFED_BYTES = 65536
+"""First bytes of a body that its type is guessed from."""
+_BINARY_MAGIC = (
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\x89PNG",
+    b"GIF8",
+    b"\xff\xd8\xff",
+    b"\x1f\x8b",
+    b"\x7fELF",
+)
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much one request may take."""
+class FetchLimits:
+    """Bounds of one request: decompressed bytes, and seconds to connect, between reads, in all."""
 
     max_bytes: int
     connect_seconds: float
@@ -59,20 +69,20 @@ class Limits:
 
 
 @dataclass
-class Fetched:
-    """What came back. ``reason`` is empty for a page that can be used."""
+class FetchResult:
+    """Outcome of one request; ``reason`` is empty for a page that can be used."""
 
     status: int = 0
     reason: str = ""
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    """Those worth keeping, which are equal when the page is."""
+    """Those of ``PAGE_HEADERS`` that came."""
     location: str | None = None
-    """Where a redirect leads."""
+    """Target of a redirect."""
     transient: bool = False
-    """Whether it may go better another time."""
+    """True for a failure that another try may not meet."""
     wait_seconds: float | None = None
-    """How long the server asks to be left alone."""
+    """``Retry-After``, in seconds."""
 
     @property
     def digest(self) -> str:
@@ -80,13 +90,13 @@ class Fetched:
         return hashlib.sha256(self.body).hexdigest()
 
     @property
-    def unchanged(self) -> bool:
-        """Whether the server says that the page is the one that was named in the request."""
+    def is_not_modified(self) -> bool:
+        """True for a 304: the page is the one that the request's conditions name."""
         return self.status == 304 and not self.reason
 
 
 def request_headers(user_agent: str, conditions: Mapping[str, str]) -> dict[str, str]:
-    """What a request says besides its first line and its host."""
+    """Headers of a request, ``Host`` aside."""
     return {
         "User-Agent": user_agent,
         "Accept": _ACCEPT,
@@ -95,15 +105,15 @@ def request_headers(user_agent: str, conditions: Mapping[str, str]) -> dict[str,
     }
 
 
-class Fetcher:
-    """Makes requests, on kept connections, to addresses that the guard lets through."""
+class HttpFetcher:
+    """HTTP client with a connection pool, which connects only where the SSRF guard allows."""
 
     def __init__(
         self,
         user_agent: str,
-        limits: Limits,
+        limits: FetchLimits,
         *,
-        known: Mapping[Address, Address] | None = None,
+        trusted: Mapping[HostPort, HostPort] | None = None,
         allow_private: bool = False,
         connections: int = 64,
     ) -> None:
@@ -112,10 +122,10 @@ class Fetcher:
         self._pool = httpcore.AsyncConnectionPool(
             max_connections=connections,
             keepalive_expiry=30.0,
-            network_backend=GuardedNetwork(known or {}, allow_private=allow_private),
+            network_backend=GuardedNetwork(trusted or {}, allow_private=allow_private),
         )
 
-    async def __aenter__(self) -> Fetcher:
+    async def __aenter__(self) -> HttpFetcher:
         await self._pool.__aenter__()
         return self
 
@@ -127,30 +137,35 @@ class Fetcher:
     ) -> None:
         await self._pool.__aexit__(kind, error, trace)
 
-    async def get(
+    async def fetch_url(
         self, url: str, *, text_limit: int = 0, conditions: Mapping[str, str] | None = None
-    ) -> Fetched:
-        """Fetch ``url`` once; failures are in the answer.
+    ) -> FetchResult:
+        """Fetch a URL once; failures are reported in the result.
 
-        ``text_limit``: for robots.txt and its like: text of any kind, of which as many bytes are
-        read. ``conditions``: ``If-None-Match`` and ``If-Modified-Since``.
+        Args:
+            url: The normalised URL.
+            text_limit: For robots.txt and the like: accept text of any media type, and read that
+                many bytes of it. 0 for a page.
+            conditions: ``If-None-Match`` and ``If-Modified-Since``.
         """
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_seconds):
                 return await self._get(url, text_limit, conditions or {})
         except AddressRefused as error:
-            return Fetched(reason=f"refused: {error}")
+            return FetchResult(reason=f"refused: {error}")
         except TimeoutError:
-            return Fetched(reason=f"took more than {limits.total_seconds:g} s", transient=True)
+            return FetchResult(reason=f"took more than {limits.total_seconds:g} s", transient=True)
         except httpcore.TimeoutException as error:
-            return Fetched(reason=f"no answer in time ({_kind(error)})", transient=True)
+            return FetchResult(reason=f"no answer in time ({_error_name(error)})", transient=True)
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            return Fetched(reason=f"no connection: {error or _kind(error)}", transient=True)
+            return FetchResult(
+                reason=f"no connection: {error or _error_name(error)}", transient=True
+            )
         except (httpcore.UnsupportedProtocol, OSError, ValueError) as error:
-            return Fetched(reason=f"cannot be fetched: {error or _kind(error)}")
+            return FetchResult(reason=f"cannot be fetched: {error or _error_name(error)}")
 
-    async def _get(self, url: str, text_limit: int, conditions: Mapping[str, str]) -> Fetched:
+    async def _get(self, url: str, text_limit: int, conditions: Mapping[str, str]) -> FetchResult:
         timeout = {
             "connect": self._limits.connect_seconds,
             "read": self._limits.read_seconds,
@@ -161,23 +176,29 @@ class Fetcher:
             "GET", url, headers=list(sent.items()), extensions={"timeout": timeout}
         )
         async with request as response:
-            headers = joined_headers(response.headers)
-            fetched = _judge(url, response.status, headers, self._limits.max_bytes, text_limit)
+            headers = join_headers(response.headers)
+            fetched = _classify_response(
+                url, response.status, headers, self._limits.max_bytes, text_limit
+            )
             if fetched.status == 304 and conditions:
                 fetched.reason = ""
             elif not fetched.reason and not fetched.location:
-                await self._read(fetched, response, headers, text_limit)
+                await self._read_body(fetched, response, headers, text_limit)
         if not text_limit and not fetched.reason and is_binary(fetched.body):
             fetched.reason, fetched.body = "no page: its content is binary", b""
         return fetched
 
-    async def _read(
-        self, page: Fetched, response: httpcore.Response, headers: dict[str, str], text_limit: int
+    async def _read_body(
+        self,
+        page: FetchResult,
+        response: httpcore.Response,
+        headers: dict[str, str],
+        text_limit: int,
     ) -> None:
         limit = text_limit or self._limits.max_bytes
         encoding = headers.get("content-encoding", "").strip().lower()
         try:
-            decoder = Decoder(encoding, limit)
+            decoder = ContentDecoder(encoding, limit)
             async for chunk in response.aiter_stream():
                 decoder.feed(chunk)
                 if decoder.full:
@@ -188,57 +209,54 @@ class Fetcher:
             page.reason = f"its encoding is broken: {error}"
             return
         if decoder.full and not text_limit:
-            page.reason = too_large(limit)
+            page.reason = too_large_reason(limit)
             return
         page.body = bytes(decoder.body[:limit])
 
 
-def too_large(max_bytes: int) -> str:
-    """Why a page is none whose bytes are more, with the field that holds the bound."""
+def too_large_reason(max_bytes: int) -> str:
+    """Reason of a page that exceeds ``scrape.max_bytes``."""
     return f"larger than {max_bytes} bytes (scrape.max_bytes)"
 
 
-def joined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by lower-case name: the lines of a list joined, of any other the first."""
+def join_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Join header lines by lower-case name: those of a list joined, of any other the first."""
     lines: dict[str, list[str]] = {}
     for name, value in raw:
         lines.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
     return {
-        name: join_lines(values)
+        name: join_robots_headers(values)
         if name == "x-robots-tag"
         else ", ".join(values)
-        if name in _LISTS
+        if name in _LIST_HEADERS
         else values[0]
         for name, values in lines.items()
     }
 
 
 def is_binary(body: bytes) -> bool:
-    """Whether a body is no text: it starts like a known format, or has too many control bytes.
-
-    One in ten of any compressed bytes is such a byte; in a text a few stray ones say nothing.
-    """
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of them
+    """True for a body that is no text: a known binary format, or too many control bytes."""
+    if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of control bytes
         return False
-    head = body[:_SNIFFED]
+    head = body[:_SNIFFED_BYTES]
     controls = len(head) - len(head.translate(None, _CONTROLS))
-    return body.startswith(_BINARY) or controls > _CONTROL_SHARE * len(head)
+    return body.startswith(_BINARY_MAGIC) or controls > _CONTROL_SHARE * len(head)
 
 
 def is_page_type(content_type: str) -> bool:
-    """Whether a media type is one of pages; none given is one."""
-    return content_type.partition(";")[0].strip().lower() in _PAGE_TYPES
+    """True for a media type of pages; a missing one counts."""
+    return media_type_of(content_type) in _PAGE_TYPES
 
 
-def _judge(
+def _classify_response(
     url: str, status: int, headers: dict[str, str], max_bytes: int, text_limit: int
-) -> Fetched:
-    """What status line and headers say, before the body is read."""
-    kept = {name: headers[name] for name in KEPT if name in headers}
-    fetched = Fetched(status=status, headers=kept)
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+) -> FetchResult:
+    """Result of a response by its status and headers, before the body is read."""
+    stored_headers = {name: headers[name] for name in PAGE_HEADERS if name in headers}
+    fetched = FetchResult(status=status, headers=stored_headers)
+    media_type = media_type_of(headers.get("content-type", ""))
     if status in _REDIRECTS:
-        fetched.location = normalise(headers.get("location", ""), url)
+        fetched.location = normalise_url(headers.get("location", ""), url)
         if not headers.get("location") or fetched.location is None:
             fetched.reason = "a redirect that leads nowhere"
             fetched.location = None
@@ -247,23 +265,23 @@ def _judge(
         fetched.transient = status in (408, 425, 429) or status >= 500
         fetched.wait_seconds = _retry_after(headers.get("retry-after", ""))
     elif text_limit:
-        pass  # of a longer one, the start is read
-    elif not is_page_type(kind):
-        fetched.reason = f"no page: {kind}"
-    elif _number(headers.get("content-length", "")) > max_bytes:
-        fetched.reason = too_large(max_bytes)
+        pass  # the start of a longer text is read
+    elif not is_page_type(media_type):
+        fetched.reason = f"no page: {media_type}"
+    elif _header_number(headers.get("content-length", "")) > max_bytes:
+        fetched.reason = too_large_reason(max_bytes)
     return fetched
 
 
-def _number(text: str) -> int:
-    """A header's number; 0 for none, and for one that nobody means."""
+def _header_number(text: str) -> int:
+    """Number in a header; 0 for none, and for one of twenty digits or more."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds, from a number of them or from a date (RFC 9110, section 10.2.3)."""
+    """Seconds of ``Retry-After``: a number of them, or a date (RFC 9110, section 10.2.3)."""
     if value.strip().isdigit():
-        return float(_number(value.strip()))
+        return float(_header_number(value.strip()))
     try:
         moment = email.utils.parsedate_to_datetime(value)
     except (TypeError, ValueError):
@@ -273,11 +291,15 @@ def _retry_after(value: str) -> float | None:
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-class Decoder:
-    """Undoes gzip and deflate, and never holds more than ``limit`` bytes and one."""
+class ContentDecoder:
+    """Streaming decoder of gzip and deflate that never holds more than ``limit`` + 1 bytes."""
 
     def __init__(self, encoding: str, limit: int) -> None:
-        """Raises ValueError for an encoding that is not known."""
+        """Prepare a decoder.
+
+        Raises:
+            ValueError: the content encoding is not one that was asked for.
+        """
         if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise ValueError(f"{encoding} was not asked for")
         self._unpacker = zlib.decompressobj(47) if encoding not in ("", "identity") else None
@@ -290,7 +312,11 @@ class Decoder:
         return len(self.body) > self._limit
 
     def feed(self, chunk: bytes) -> None:
-        """Raises zlib.error where it is no gzip or deflate."""
+        """Decode a chunk.
+
+        Raises:
+            zlib.error: it is no gzip or deflate.
+        """
         if self._unpacker is None:
             self.body += chunk
             return
@@ -298,30 +324,34 @@ class Decoder:
             chunk = self._unpack(self._unpacker, chunk)
 
     def finish(self) -> None:
-        """Raises ValueError where the end is missing: half a page is no page."""
+        """Check that the encoded body is complete.
+
+        Raises:
+            ValueError: its end is missing.
+        """
         if self._unpacker is not None and self._started and not self._unpacker.eof:
             raise ValueError("it ends too early")
 
     def _unpack(self, unpacker: zlib._Decompress, chunk: bytes) -> bytes:
-        """Unpack into the room that is left; what remains of ``chunk``."""
+        """Decompress up to the limit; the part of ``chunk`` that is left."""
         room = self._limit + 1 - len(self.body)
         try:
             self.body += unpacker.decompress(chunk, room)
         except zlib.error:
             if self._started:
                 raise
-            # Deflate without its wrapper is common.
+            # Raw deflate without the zlib wrapper is common.
             self._unpacker = unpacker = zlib.decompressobj(-15)
             self.body += unpacker.decompress(chunk, room)
         self._started = True
         if not unpacker.eof:
             return unpacker.unconsumed_tail
-        rest = unpacker.unused_data
-        if not rest.startswith(b"\x1f\x8b"):  # else another member; browsers drop all but that
+        unused = unpacker.unused_data
+        if not unused.startswith(b"\x1f\x8b"):  # browsers drop all but another gzip member
             return b""
         self._unpacker = zlib.decompressobj(47)
-        return rest
+        return unused
 
 
-def _kind(error: BaseException) -> str:
+def _error_name(error: BaseException) -> str:
     return type(error).__name__

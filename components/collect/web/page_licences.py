@@ -1,7 +1,8 @@
-"""Licences that a page names: Creative Commons links, ``rel=license``, schema.org, Dublin Core.
+"""Licences that a page states: Creative Commons links, ``rel=license``, schema.org, Dublin Core.
 
-A licence is no opt-out by itself. It is noted, and counts as a no where the configuration refuses
-licences of its kind.
+A licence is no opt-out by itself. It is recorded as a signal, and denies use where the config
+refuses licences of its kind (``optouts.refused_licences``). Names such as ``cc-by-nc-4.0`` are the
+ledger's and that field's; ``components.text.licence_signs`` gives documents SPDX identifiers.
 """
 
 from __future__ import annotations
@@ -13,43 +14,53 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from components.collect.extraction.tree.html_tree import Element
-from components.collect.optouts.optout_policy import MAX_EVIDENCE, Signal, Verdict
+from components.collect.optouts.optout_policy import MAX_EVIDENCE, OptoutSignal, OptoutVerdict
 
-MAX_LICENCES = 20
-"""Of one page: one that lists works of others may name hundreds."""
+MAX_LICENCE_SIGNALS = 20
+"""Signals of one page, at most: one that lists works of others may name hundreds."""
 _CREATIVE = re.compile(
     r"creativecommons\.org/(licenses|publicdomain)/([a-z+-]{1,20})(?:/(\d\.\d))?", re.IGNORECASE
 )
 _LINK = re.compile(r"<([^<>]{1,2000})>([^<]{0,2000})")
-_METAS = frozenset({"dc.rights", "dcterms.license", "dcterms.rights", "license", "rights"})
+_LICENCE_METAS = frozenset({"dc.rights", "dcterms.license", "dcterms.rights", "license", "rights"})
 _MAX_DEPTH = 20
 
 
-class Stated(NamedTuple):
-    """One licence as it is named."""
+class StatedLicence(NamedTuple):
+    """One licence statement of a page."""
 
     value: str
     evidence: str
     is_declared: bool
-    """By the page, as its own; a mere link may be about something on it."""
+    """True where the page declares it as its own; a mere link may be that of a picture."""
 
 
-def read_licences(
+def read_licence_signals(
     root: Element | None, link_header: str, source: str, refused: Sequence[str]
-) -> list[Signal]:
-    """Licences of one page, each once, in their order."""
-    found: dict[str, Signal] = {}
-    stated = [*_from_header(link_header), *(stated_in(root) if root is not None else ())]
-    for value, evidence, _ in stated:
+) -> list[OptoutSignal]:
+    """Read the licences of one page as signals, each once, in their order.
+
+    Args:
+        root: The page's tree, None where it is no HTML.
+        link_header: The ``Link`` header, empty for none.
+        source: The page's URL.
+        refused: Patterns of licences that deny use.
+    """
+    signals: dict[str, OptoutSignal] = {}
+    statements = [
+        *_header_licences(link_header),
+        *(find_stated_licences(root) if root is not None else ()),
+    ]
+    for value, evidence, _ in statements:
         name = licence_name(value)
-        if name and len(found) < MAX_LICENCES:
+        if name and len(signals) < MAX_LICENCE_SIGNALS:
             verdict = licence_verdict(name, refused)
-            found.setdefault(name, Signal("licence", name, verdict, evidence, source))
-    return list(found.values())
+            signals.setdefault(name, OptoutSignal("licence", name, verdict, evidence, source))
+    return list(signals.values())
 
 
-def licence_verdict(name: str, refused: Sequence[str]) -> Verdict:
-    """``denied`` for a licence of a kind that the configuration refuses."""
+def licence_verdict(name: str, refused: Sequence[str]) -> OptoutVerdict:
+    """``denied`` for a licence that matches a refused pattern, else ``noted``."""
     return "denied" if any(fnmatchcase(name, p.lower()) for p in refused) else "noted"
 
 
@@ -59,44 +70,46 @@ def licence_name(value: str) -> str:
     if match is None:
         return " ".join(value.split())[:200].lower()
     kind, licence, version = match[1].lower(), match[2].lower(), match[3] or ""
-    known = {"zero": "cc0", "mark": "public-domain"} if kind == "publicdomain" else {}
-    return "-".join(part for part in (known.get(licence, f"cc-{licence}"), version) if part)
+    public_domain_names = {"zero": "cc0", "mark": "public-domain"} if kind == "publicdomain" else {}
+    return "-".join(
+        part for part in (public_domain_names.get(licence, f"cc-{licence}"), version) if part
+    )
 
 
-def _from_header(value: str) -> Iterator[Stated]:
+def _header_licences(value: str) -> Iterator[StatedLicence]:
     """``Link: <address>; rel=license`` (RFC 8288)."""
     for target, parameters in _LINK.findall(value):
         if re.search(r"\brel\s*=\s*\"?[^\";]*\blicense\b", parameters, re.IGNORECASE):
-            yield Stated(target, f"Link: <{target}>{parameters.rstrip(', ')}", True)
+            yield StatedLicence(target, f"Link: <{target}>{parameters.rstrip(', ')}", True)
 
 
-def stated_in(
+def find_stated_licences(
     root: Element, tags: Sequence[str] = ("a", "link", "meta", "script")
-) -> Iterator[Stated]:
-    """What elements with these tags say."""
+) -> Iterator[StatedLicence]:
+    """Licence statements in a page's elements of these tags, in document order."""
     for element in root.iter(*tags):
         if element.tag == "script":
             if (element.get("type") or "").strip().lower() == "application/ld+json":
-                for value in _in_json(element.text or ""):
-                    yield Stated(value, json_evidence(value), True)
+                for value in _json_licences(element.text or ""):
+                    yield StatedLicence(value, json_evidence(value), True)
         elif element.tag == "meta":
             name = (element.get("name") or element.get("itemprop") or "").strip().lower()
-            if name in _METAS:
+            if name in _LICENCE_METAS:
                 content = element.get("content") or ""
-                yield Stated(content, written(element), "://" in content)
+                yield StatedLicence(content, start_tag(element), "://" in content)
         else:
             kinds = f"{element.get('rel') or ''} {element.get('itemprop') or ''}".lower().split()
             address = element.get("href") or ""
-            if "license" in kinds or is_deed(address):
-                yield Stated(address, written(element), "license" in kinds)
+            if "license" in kinds or is_creative_commons(address):
+                yield StatedLicence(address, start_tag(element), "license" in kinds)
 
 
-def is_deed(address: str) -> bool:
-    """Whether it is that of a licence of Creative Commons."""
+def is_creative_commons(address: str) -> bool:
+    """True for the address of a Creative Commons licence."""
     return _CREATIVE.search(address) is not None
 
 
-def _in_json(text: str) -> Iterator[str]:
+def _json_licences(text: str) -> Iterator[str]:
     """Values of every ``license`` in schema.org's JSON-LD."""
     try:
         yield from _licences_in(json.loads(text), 0)
@@ -113,25 +126,25 @@ def _licences_in(value: Any, depth: int) -> Iterator[str]:
     elif isinstance(value, dict):
         for name, item in value.items():
             if name == "license":
-                yield from named_in(item)
+                yield from licence_values(item)
             else:
                 yield from _licences_in(item, depth + 1)
 
 
-def named_in(value: Any) -> Iterator[str]:
-    """Licences that a ``license`` of schema.org names: texts, addresses, or works with either."""
-    for one in value if isinstance(value, list) else [value]:
-        named = one.get("@id") or one.get("url") if isinstance(one, dict) else one
-        if isinstance(named, str):
-            yield named
+def licence_values(value: Any) -> Iterator[str]:
+    """Licences in a schema.org ``license`` value: texts, addresses, or objects with either."""
+    for item in value if isinstance(value, list) else [value]:
+        licence = item.get("@id") or item.get("url") if isinstance(item, dict) else item
+        if isinstance(licence, str):
+            yield licence
 
 
 def json_evidence(licence: str) -> str:
-    """What JSON-LD says of a licence, without the rest of it."""
+    """Evidence of a JSON-LD licence: the property alone, as JSON."""
     return json.dumps({"license": licence}, ensure_ascii=False)[:MAX_EVIDENCE]
 
 
-def written(element: Element) -> str:
-    """An element's start tag, without what is in it, which may be the whole page."""
-    given = "".join(f' {name}="{value}"' for name, value in element.attrib.items())
-    return f"<{element.tag}{given}>"[:MAX_EVIDENCE]
+def start_tag(element: Element) -> str:
+    """Start tag of an element as evidence, shortened to ``MAX_EVIDENCE``."""
+    attributes = "".join(f' {name}="{value}"' for name, value in element.attrib.items())
+    return f"<{element.tag}{attributes}>"[:MAX_EVIDENCE]

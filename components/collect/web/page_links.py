@@ -1,4 +1,4 @@
-"""What a crawl wants to know of a page: its links, its own address, what it asks of robots."""
+"""Page facts that a crawl needs: links, canonical URL, robots directives, opt-outs, fingerprint."""
 
 from __future__ import annotations
 
@@ -8,73 +8,81 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from components.collect.extraction.tree.html_tree import Element, parse_html
-from components.collect.optouts.optout_policy import OptoutConfig, Signal
-from components.collect.optouts.page_signals import read_signals
+from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal
+from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
-from components.collect.web.charset import decode
+from components.collect.web.charset import decode_page, media_type_of
 from components.collect.web.robots_directives import (
     directives_for,
     forbids_following,
     forbids_indexing,
 )
-from components.collect.web.urls import link, normalise
+from components.collect.web.urls import normalise_url, resolve_link
 
 _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_TEXTS = ("text/plain", "text/markdown", "text/x-markdown")
+_TEXT_TYPES = ("text/plain", "text/markdown", "text/x-markdown")
 
 
 @dataclass(frozen=True)
 class PageFacts:
-    """Read once, when a page comes in."""
+    """Facts of one page, read once, when it is fetched."""
 
     links: list[str] = field(default_factory=list)
-    """Where they lead, each once, in their order; none where the page asks not to follow them."""
+    """URLs of its links, each once, in their order; none where the page forbids following."""
     canonical: str = ""
-    """The address that the page says is its own (RFC 6596), where it is another."""
+    """The page's canonical URL (RFC 6596), where it is another one."""
     noindex: bool = False
     words: str = ""
-    """Fingerprint of the words on the page, in whatever order and number; empty for none."""
-    signals: list[Signal] = field(default_factory=list)
+    """Fingerprint of the set of words on the page; empty for none."""
+    signals: list[OptoutSignal] = field(default_factory=list)
 
 
-def read_page(
+def read_page_facts(
     body: bytes, url: str, headers: Mapping[str, str], agent: str, optouts: OptoutConfig
 ) -> PageFacts:
-    """All facts of one page that was fetched from ``url``."""
+    """Read all facts of one fetched page.
+
+    Args:
+        body: The page, decompressed.
+        url: Where it was fetched.
+        headers: Its HTTP headers, names in lower case.
+        agent: The crawler's product token, which robots directives may address.
+        optouts: The opt-out policy.
+    """
     kind = headers.get("content-type", "")
-    text = decode(body, kind)
+    text = decode_page(body, kind)
     plain = not _is_html(kind)
-    root = None if plain else _tree(text, kind)
+    root = None if plain else _parse_tree(text, kind)
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
-    signals = read_signals(root, headers, url, optouts)
+    signals = parse_page_signals(root, headers, url, optouts)
     if root is None:
         words = _fingerprint(text) if plain else ""
         return PageFacts([], "", forbids_indexing(directives), words, signals)
     for meta in root.iter("meta"):
         if (meta.get("name") or "").strip().lower() in ("robots", agent.lower()):
             directives |= directives_for(meta.get("content") or "", {agent.lower()})
-    base = _base(root, url)
+    base = _base_url(root, url)
     return PageFacts(
         [] if forbids_following(directives) else _links(root, base),
         _canonical(root, base, headers.get("link", ""), url),
         forbids_indexing(directives),
-        _fingerprint(" ".join(_texts(root))),
+        _fingerprint(" ".join(_visible_texts(root))),
         signals,
     )
 
 
-def signals_of(page: WebPage, optouts: OptoutConfig) -> list[Signal]:
-    """What a page says of its use; for one that was not crawled."""
+def read_page_signals(page: WebPage, optouts: OptoutConfig) -> list[OptoutSignal]:
+    """Read the opt-out signals of a page that was not crawled."""
     kind = page.content_type
-    root = _tree(decode(page.body, kind), kind) if _is_html(kind) else None
-    return read_signals(root, dict(page.headers), page.url, optouts)
+    root = _parse_tree(decode_page(page.body, kind), kind) if _is_html(kind) else None
+    return parse_page_signals(root, dict(page.headers), page.url, optouts)
 
 
-def _tree(text: str, content_type: str) -> Element | None:
-    """A page's tree; None for one built to be slow to read, which extraction refuses by name."""
+def _parse_tree(text: str, content_type: str) -> Element | None:
+    """Tree of a page; None for one built to be slow to parse, which extraction rejects by name."""
     try:
         return parse_html(text, is_xhtml="xhtml" in content_type.lower())
     except ValueError:
@@ -82,47 +90,47 @@ def _tree(text: str, content_type: str) -> Element | None:
 
 
 def _is_html(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() not in _TEXTS
+    return media_type_of(content_type) not in _TEXT_TYPES
 
 
-def _base(root: Element, url: str) -> str:
+def _base_url(root: Element, url: str) -> str:
     first = next((element.get("href") for element in root.iter("base")), None)
-    return (normalise(first, url) if first else None) or url
+    return (normalise_url(first, url) if first else None) or url
 
 
 def _links(root: Element, base: str) -> list[str]:
-    found: dict[str, None] = {}
+    links: dict[str, None] = {}
     for anchor in root.iter("a", "area"):
         href = anchor.get("href")
         if not href or "nofollow" in (anchor.get("rel") or "").lower():
             continue
-        target = link(href, base)
+        target = resolve_link(href, base)
         if target is not None:
-            found.setdefault(target)
-    return list(found)
+            links.setdefault(target)
+    return list(links)
 
 
 def _canonical(root: Element, base: str, header: str, url: str) -> str:
-    """The first one counts; several that differ are a mistake, as is one on another scheme."""
-    given = [
+    """First canonical link of the page, else of the ``Link`` header; empty for its own URL."""
+    candidates = [
         element.get("href") or ""
         for element in root.iter("link")
         if "canonical" in (element.get("rel") or "").lower().split()
     ]
     match = _CANONICAL.search(header)
-    given += [match[1]] if match else []
-    target = link(given[0], base) if given and given[0] else None
+    candidates += [match[1]] if match else []
+    target = resolve_link(candidates[0], base) if candidates and candidates[0] else None
     return target if target is not None and target != url else ""
 
 
-def _texts(root: Element) -> list[str]:
-    """All text but scripts and styles."""
-    found: list[str] = []
+def _visible_texts(root: Element) -> list[str]:
+    """Texts of all elements but scripts, styles and templates."""
+    texts: list[str] = []
     for element in root.iter():
         if element.tag not in ("script", "style", "noscript", "template"):
-            found.append(element.text or "")
-        found.append(element.tail or "")
-    return found
+            texts.append(element.text or "")
+        texts.append(element.tail or "")
+    return texts
 
 
 def _fingerprint(text: str) -> str:

@@ -1,7 +1,7 @@
-"""What a page says about itself: title, description, author, date, language, licence, its body.
+"""Page metadata: author, publication date, language and licence.
 
-In this order, the first that answers counts: JSON-LD (schema.org), ``meta`` elements (OpenGraph,
-Dublin Core), ``itemprop`` and ``rel``, ``time``, the address.
+Sources, the first with a value wins: JSON-LD (schema.org), ``meta`` elements (OpenGraph, Dublin
+Core), ``itemprop`` and ``rel``, ``time``, the URL.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from lxml import etree
 
 from components.collect.extraction.tree.html_tree import Element
 from components.collect.web.page_licences import (
-    Stated,
-    is_deed,
+    StatedLicence,
+    find_stated_licences,
+    is_creative_commons,
     json_evidence,
     licence_name,
-    named_in,
-    stated_in,
+    licence_values,
 )
 
-MAX_LICENCES = 5
-"""Kept of one page: one that lists works of others may name hundreds."""
-MAX_JSON = 500_000
+MAX_LICENCE_SOURCES = 5
+"""Statements kept of one page: one that lists works of others may name hundreds."""
+MAX_JSON_CHARS = 500_000
+"""Longest JSON-LD that is parsed; longer ones are data sets, and parsing costs memory."""
 _MAX_NODES = 10_000
+"""Objects read of one JSON-LD, at most."""
 _DATE = re.compile(r"\b((?:19|20)\d\d)[-/.]?(0[1-9]|1[0-2])[-/.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}|[A-Za-z]{2}|\d{3}))?\b")
 _AUTHOR = ("author", "article:author", "dc.creator", "parsely-author", "sailthru.author")
@@ -41,8 +43,8 @@ _ARTICLE_KINDS = re.compile(r"(?:Article|Posting|Report|Review|Recipe)$")
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """Empty where the page does not say."""
+class PageMetadata:
+    """Metadata of a page; a field is empty where the page does not state it."""
 
     author: str = ""
     date: str = ""
@@ -50,38 +52,38 @@ class Metadata:
     language: str = ""
     """BCP 47: ``en``, ``pt-BR``."""
     licence: str = ""
-    """The licence's address."""
+    """Address or text of the page's licence."""
     licence_source: str = ""
-    """What that and all other licences that the page names were read from, a line each."""
+    """Evidence of all licences that the page states, a line each."""
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the head of a page holds, read once."""
+class PageHead:
+    """Raw metadata of a page: ``meta`` elements, JSON-LD objects and title, read once."""
 
     meta: dict[str, str]
-    things: list[dict[str, Any]]
-    """Every object of its JSON-LD."""
+    json_objects: list[dict[str, Any]]
+    """Every object of its JSON-LD, nested ones included."""
     title: str
 
     @property
     def is_article(self) -> bool:
-        """The page calls itself an article."""
+        """True where the page declares itself an article."""
         return (
             self.meta.get("og:type", "").lower() == "article"
             or "article:published_time" in self.meta
-            or any(_is_article(thing) for thing in self.things)
+            or any(_is_article(thing) for thing in self.json_objects)
         )
 
     @property
     def is_published(self) -> bool:
-        """It speaks to those who share pages, as articles do and manuals do not."""
+        """True where it has sharing metadata, as articles do and manuals do not."""
         shared = ("og:", "twitter:", "article:")
-        return bool(self.things) or any(name.startswith(shared) for name in self.meta)
+        return bool(self.json_objects) or any(name.startswith(shared) for name in self.meta)
 
 
-def read_facts(root: Element) -> Facts:
-    """All that the page's head and its JSON-LD say."""
+def read_page_head(root: Element) -> PageHead:
+    """Read a page's ``meta`` elements, title and JSON-LD."""
     meta: dict[str, str] = {}
     things: list[dict[str, Any]] = []
     title = ""
@@ -93,20 +95,26 @@ def read_facts(root: Element) -> Facts:
                 meta.setdefault(name.strip().lower(), content)
         elif element.tag == "title":
             title = title or " ".join((element.text or "").split())
-        elif "ld+json" in (element.get("type") or "") and len(element.text or "") <= MAX_JSON:
-            things += _things(element.text or "")
-    return Facts(meta, things, title)
+        elif "ld+json" in (element.get("type") or "") and len(element.text or "") <= MAX_JSON_CHARS:
+            things += _parse_json_objects(element.text or "")
+    return PageHead(meta, things, title)
 
 
-def read_metadata(root: Element, facts: Facts, url: str) -> Metadata:
-    """Author, date, language and licence."""
-    articles = [thing for thing in facts.things if _is_article(thing)] or facts.things
-    authors = (_name(thing.get("author") or thing.get("creator")) for thing in articles)
-    author = next(filter(None, authors), "") or _first(facts.meta, _AUTHOR)
+def read_page_metadata(root: Element, facts: PageHead, url: str) -> PageMetadata:
+    """Read author, date, language and licence of a page.
+
+    Args:
+        root: The page's tree.
+        facts: Its raw metadata.
+        url: Its URL, which may hold the date of publication.
+    """
+    articles = [thing for thing in facts.json_objects if _is_article(thing)] or facts.json_objects
+    authors = (_author_name(thing.get("author") or thing.get("creator")) for thing in articles)
+    author = next(filter(None, authors), "") or _first_value(facts.meta, _AUTHOR)
     if author.startswith(("http://", "https://")):
         author = ""
     licence, licence_source = _licence(root, articles)
-    return Metadata(
+    return PageMetadata(
         author=" ".join(author.split())[:200] or _marked_author(root),
         date=_date(root, facts, articles, url),
         language=_language(root, facts, articles),
@@ -116,47 +124,47 @@ def read_metadata(root: Element, facts: Facts, url: str) -> Metadata:
 
 
 def iso_date(text: str) -> str:
-    """The first date in ``text`` that the calendar has, as YYYY-MM-DD; empty without one."""
-    for found in _DATE.finditer(text):
+    """First valid calendar date in ``text``, as YYYY-MM-DD; empty without one."""
+    for match in _DATE.finditer(text):
         try:
-            return datetime.date(int(found[1]), int(found[2]), int(found[3])).isoformat()
+            return datetime.date(int(match[1]), int(match[2]), int(match[3])).isoformat()
         except ValueError:
             continue
     return ""
 
 
-def _things(text: str) -> list[dict[str, Any]]:
+def _parse_json_objects(text: str) -> list[dict[str, Any]]:
     try:
-        waiting = [json.loads(text, strict=False)]
+        queue = [json.loads(text, strict=False)]
     except (ValueError, RecursionError):
         return []
-    found: list[dict[str, Any]] = []
-    while waiting and len(found) < _MAX_NODES:
-        node = waiting.pop(0)
+    objects: list[dict[str, Any]] = []
+    while queue and len(objects) < _MAX_NODES:
+        node = queue.pop(0)
         if isinstance(node, dict):
-            found.append(node)
-            waiting += [value for value in node.values() if isinstance(value, dict | list)]
+            objects.append(node)
+            queue += [value for value in node.values() if isinstance(value, dict | list)]
         elif isinstance(node, list):
-            waiting += node[:_MAX_NODES]
-    return found
+            queue += node[:_MAX_NODES]
+    return objects
 
 
 def _is_article(thing: dict[str, Any]) -> bool:
     kinds = thing.get("@type")
-    listed = kinds if isinstance(kinds, list) else [kinds]
-    return any(isinstance(kind, str) and _ARTICLE_KINDS.search(kind) for kind in listed)
+    kinds_listed = kinds if isinstance(kinds, list) else [kinds]
+    return any(isinstance(kind, str) and _ARTICLE_KINDS.search(kind) for kind in kinds_listed)
 
 
-def _name(value: Any) -> str:
-    """Of a person, or of several: the first has it."""
+def _author_name(value: Any) -> str:
+    """Name of an author, or names of several, in a JSON-LD value."""
     if isinstance(value, list):
-        return ", ".join(filter(None, (_name(one) for one in value[:10])))
+        return ", ".join(filter(None, (_author_name(item) for item in value[:10])))
     if isinstance(value, dict):
         value = value.get("name")
     return value.strip() if isinstance(value, str) else ""
 
 
-def _first(meta: dict[str, str], keys: tuple[str, ...]) -> str:
+def _first_value(meta: dict[str, str], keys: tuple[str, ...]) -> str:
     return next((meta[key] for key in keys if key in meta), "")
 
 
@@ -168,11 +176,13 @@ def _marked_author(root: Element) -> str:
     return ""
 
 
-def _date(root: Element, facts: Facts, articles: list[dict[str, Any]], url: str) -> str:
+def _date(root: Element, facts: PageHead, articles: list[dict[str, Any]], url: str) -> str:
     return next(filter(None, map(iso_date, _dates(root, facts, articles, url))), "")
 
 
-def _dates(root: Element, facts: Facts, articles: list[dict[str, Any]], url: str) -> Iterator[str]:
+def _dates(
+    root: Element, facts: PageHead, articles: list[dict[str, Any]], url: str
+) -> Iterator[str]:
     for thing in articles:
         yield from (str(thing.get(key) or "") for key in ("datePublished", "dateCreated"))
     yield from (facts.meta[key] for key in _DATES if key in facts.meta)
@@ -182,34 +192,40 @@ def _dates(root: Element, facts: Facts, articles: list[dict[str, Any]], url: str
     yield url
 
 
-def _language(root: Element, facts: Facts, articles: list[dict[str, Any]]) -> str:
-    told = [root.get("lang"), root.get("xml:lang"), *(t.get("inLanguage") for t in articles)]
-    told += [facts.meta.get("og:locale"), facts.meta.get("content-language")]
-    for text in told:
-        found = _LANGUAGE.match(text) if isinstance(text, str) else None
-        if found:
-            region = found[2] or ""
+def _language(root: Element, facts: PageHead, articles: list[dict[str, Any]]) -> str:
+    candidates = [root.get("lang"), root.get("xml:lang"), *(t.get("inLanguage") for t in articles)]
+    candidates += [facts.meta.get("og:locale"), facts.meta.get("content-language")]
+    for text in candidates:
+        match = _LANGUAGE.match(text) if isinstance(text, str) else None
+        if match:
+            region = match[2] or ""
             region = region.title() if len(region) == 4 else region.upper()
-            return found[1].lower() + (f"-{region}" if region else "")
+            return match[1].lower() + (f"-{region}" if region else "")
     return ""
 
 
 def _licence(root: Element, articles: list[dict[str, Any]]) -> tuple[str, str]:
-    """(address of the page's licence, what it and others were read from).
+    """Licence of the page, and the evidence of all licences that it states.
 
-    What declares a licence comes before a link to one of Creative Commons, which may be that of a
-    picture; where such links differ, none of them is the page's.
+    A declared licence comes before a link to Creative Commons, which may be that of a picture;
+    where such links differ, none of them is taken.
     """
-    values = (value for thing in articles for value in named_in(thing.get("license")))
-    stated = [Stated(value, json_evidence(value), True) for value in values]
-    stated += stated_in(root, ("a", "link", "meta"))
-    stated.sort(key=lambda one: not one.is_declared)  # stable
-    found: dict[str, Stated] = {}
-    for one in stated:
-        found.setdefault(licence_name(one.value), one)
-    found.pop("", None)
-    all_found = list(found.values())
-    links = [one for one in all_found if one.is_declared or is_deed(one.value)]
-    is_clear = len(links) == 1 or any(one.is_declared for one in links)
-    evidence = (" ".join(one.evidence.split()) for one in all_found[:MAX_LICENCES])
+    values = (value for thing in articles for value in licence_values(thing.get("license")))
+    statements = [StatedLicence(value, json_evidence(value), True) for value in values]
+    statements += find_stated_licences(root, ("a", "link", "meta"))
+    statements.sort(key=lambda statement: not statement.is_declared)  # stable
+    by_name: dict[str, StatedLicence] = {}
+    for statement in statements:
+        by_name.setdefault(licence_name(statement.value), statement)
+    by_name.pop("", None)
+    licences = list(by_name.values())
+    links = [
+        statement
+        for statement in licences
+        if statement.is_declared or is_creative_commons(statement.value)
+    ]
+    is_clear = len(links) == 1 or any(statement.is_declared for statement in links)
+    evidence = (
+        " ".join(statement.evidence.split()) for statement in licences[:MAX_LICENCE_SOURCES]
+    )
     return links[0].value[:500] if is_clear else "", "\n".join(evidence)

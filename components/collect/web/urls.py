@@ -1,4 +1,4 @@
-"""Addresses: one spelling each, and what a crawl may look at."""
+"""URL normalisation: one spelling for each URL, and the links that a crawl may follow."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from components.collect.crawl.crawl_traps import goes_in_circles, without_session
 
-MAX_LENGTH = 2000
+MAX_URL_CHARS = 2000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_NO_PAGE = (
+_NO_PAGE_ENDINGS = (
     ".7z .avi .bmp .bz2 .css .dmg .doc .docx .eps .exe .gif .gz .ico .iso .jar .jpeg .jpg .js .m4a "
     ".mov .mp3 .mp4 .mpeg .odt .ogg .pdf .png .ppt .pptx .ps .rar .rpm .svg .tar .tgz .tif .tiff "
     ".ttf .wav .webm .webp .whl .woff .woff2 .xls .xlsx .xz .zip .zst"
 )
-_NO_PAGE_SUFFIXES = tuple(_NO_PAGE.split())
-_NO_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
-"""What no host name holds (of the URL standard's forbidden host code points, those that get by)."""
+_NO_PAGE_SUFFIXES = tuple(_NO_PAGE_ENDINGS.split())
+_FORBIDDEN_IN_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
+"""Forbidden host code points (URL standard) that ``urlsplit`` lets pass."""
 
 
 @lru_cache(maxsize=1 << 16)
-def normalise(url: str, base: str = "") -> str | None:
-    """An absolute http(s) URL in one spelling, without fragment; None when it is none.
+def normalise_url(url: str, base: str = "") -> str | None:
+    """Normalise an http(s) URL, relative to ``base``, without its fragment; None for no such URL.
 
-    Scheme and host are in lower case, a default port and dot segments are gone, an empty path is
-    ``/``, and characters that no URL holds are percent-encoded. Logins in URLs are refused.
+    Scheme and host are in lower case, a default port and dot segments are removed, an empty path is
+    ``/``, and characters that no URL holds are percent-encoded. URLs with credentials are refused.
     """
     try:
         parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
@@ -35,75 +35,76 @@ def normalise(url: str, base: str = "") -> str | None:
         return None
     if parts.scheme not in _DEFAULT_PORTS or not host or parts.username is not None:
         return None
-    if _NO_HOST.search(host):
+    if _FORBIDDEN_IN_HOST.search(host):
         return None
     shown = f"[{host}]" if ":" in host else host
     if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
         shown += f":{port}"
-    path = quote(_without_dots(parts.path), safe="/%:@!$&'()*+,;=~-._") or "/"
+    path = quote(_remove_dot_segments(parts.path), safe="/%:@!$&'()*+,;=~-._") or "/"
     query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
     whole = urlunsplit((parts.scheme, shown, path, query, ""))
-    return whole if len(whole) <= MAX_LENGTH else None
+    return whole if len(whole) <= MAX_URL_CHARS else None
 
 
-def why_no_address(url: str) -> str:
-    """What is wrong with an address that a user gave; empty where it is one. Shows no password."""
-    if normalise(url) is not None:
+def explain_bad_url(url: str) -> str:
+    """Explain why a user's URL cannot be crawled; empty where it can. Shows no password."""
+    if normalise_url(url) is not None:
         return ""
     scheme, mark, rest = url.strip().partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    # A password may hold the signs that end a host: all before the last @ may belong to it.
+    # A password may hold the characters that end a host: all before the last @ may belong to it.
     shown = f"{scheme}://***@{rest.rpartition('@')[2]}" if mark and "@" in rest else url
     if mark and "@" in authority:
         return (
-            f"{shown!r}: a login in an address is refused, as addresses are written into all that "
-            "is made of the pages, and a crawl logs in nowhere; give such pages as scrape.files"
+            f"{shown!r}: a login in an address is refused, since addresses are written into "
+            "everything made from the pages, and a crawl never logs in; download such pages and "
+            "give them as scrape.files"
         )
-    if mark and _NO_HOST.search(authority):
-        return f"{shown!r}: its host holds a space or another unfit character"
-    return f"{shown!r} is no http:// or https:// address"
+    if mark and _FORBIDDEN_IN_HOST.search(authority):
+        return f"{shown!r}: its host contains a space or another forbidden character"
+    return f"{shown!r} is not an http:// or https:// address"
 
 
-def _without_dots(path: str) -> str:
-    """A path without its dot segments (RFC 3986, section 5.2.4), spelled ``%2e`` too.
+def _remove_dot_segments(path: str) -> str:
+    """Path without its dot segments (RFC 3986, section 5.2.4), those spelled ``%2e`` included.
 
-    A server would take them out; then robots rules would have been asked about another page.
+    A server would remove them, so robots rules would have been consulted about another page.
     """
     if "." not in path and "%2" not in path:
         return path
-    kept: list[str] = []
+    segments: list[str] = []
     names = path.split("/")
-    for at, name in enumerate(names):
+    for index, name in enumerate(names):
         plain = name.lower().replace("%2e", ".")
         if plain not in (".", ".."):
-            kept.append(name)
+            segments.append(name)
             continue
-        if plain == ".." and len(kept) > 1:
-            kept.pop()
-        if at == len(names) - 1:
-            kept.append("")  # what it names is a folder
-    return "/".join(kept)
+        if plain == ".." and len(segments) > 1:
+            segments.pop()
+        if index == len(names) - 1:
+            segments.append("")  # a final dot segment names a folder
+    return "/".join(segments)
 
 
-def link(href: str, page: str) -> str | None:
-    """Where a link on ``page`` leads; None for no page: mail, scripts, images, archives, circles.
+def resolve_link(href: str, page: str) -> str | None:
+    """Resolve a link on ``page``; None where it leads to no page (mail, scripts, images, archives).
 
-    Without session identifiers, so that a page has the same name whoever is shown it.
+    Session identifiers are removed, so that a page has one URL for every visitor.
     """
     if href.startswith("#"):
         return None
     if href.startswith("/") and not href.startswith("//"):
-        url = normalise(href, origin(page))
+        url = normalise_url(href, origin_of(page))
     else:
-        url = normalise(href, page)
+        url = normalise_url(href, page)
     if url is None or urlsplit(url).path.lower().endswith(_NO_PAGE_SUFFIXES):
         return None
     return None if goes_in_circles(url) else without_session(url)
 
 
 @lru_cache(maxsize=1 << 12)
-def origin(url: str) -> str:
-    """``http://host:port`` of a normalised URL."""
+def origin_of(url: str) -> str:
+    """Origin (``http://host:port``) of a normalised URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 

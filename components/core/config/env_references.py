@@ -1,4 +1,4 @@
-"""``${NAME}`` in a config: a variable of the environment. ``$${NAME}`` is that very text."""
+"""References to environment variables in a config: ``${NAME}``; ``$${NAME}`` is literal text."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SECRET_NAME = re.compile(
 )
 
 
-def referenced_names(text: str) -> Iterator[str]:
-    """Names of the variables that ``text`` refers to."""
+def list_references(text: str) -> Iterator[str]:
+    """Names of the variables that ``text`` refers to, in order."""
     return (match[2] for match in _REFERENCE.finditer(text) if not match[1])
 
 
 def resolve_references(text: str) -> str:
-    """``text`` with the values of its variables, which logs and messages then show as ``${NAME}``.
+    """``text`` with its references resolved; logs and messages show secret values as ``${NAME}``.
 
     Raises:
         ConfigError: one is not set.
@@ -34,12 +34,12 @@ def resolve_references(text: str) -> str:
         if resolved is None:
             raise ConfigError(f"{match[0]} is not set in the environment")
         if is_secret(match[2], resolved):
-            log.conceal(resolved, match[0])
+            log.conceal_secret(resolved, match[0])
         return resolved
 
     return _REFERENCE.sub(value, text)
 
 
 def is_secret(name: str, value: str) -> bool:
-    """Whether a variable holds a secret: its name says so, or its value has a login in it."""
-    return bool(_SECRET_NAME.search(name)) or log.mask(value) != value
+    """True if a variable's name marks a secret, or its value is an address with a login."""
+    return bool(_SECRET_NAME.search(name)) or log.mask_secrets(value) != value

@@ -25,8 +25,8 @@ _RESOLVERS = (  # tag, pattern, first characters; integers before floats, whose 
     ),
     ("merge", r"<<", ("<",)),
 )
-_HASH = "\U0010ffff"
-"""Stands for ``#`` where none begins a comment: a noncharacter, which no text may exchange."""
+_HASH_STANDIN = "\U0010ffff"
+"""Stand-in for ``#`` where none begins a comment: a Unicode noncharacter, absent from any text."""
 
 
 class FileLoader(yaml.SafeLoader):
@@ -42,7 +42,8 @@ class FileLoader(yaml.SafeLoader):
         """
         self.flatten_mapping(node)
         return {
-            checked_key(key): self.construct_object(value, deep=deep) for key, value in node.value
+            require_text_key(key): self.construct_object(value, deep=deep)
+            for key, value in node.value
         }
 
 
@@ -50,16 +51,16 @@ class ValueLoader(FileLoader):
     """Loader of a single value from the command line, where nothing is a comment."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text.replace("#", _HASH))
+        super().__init__(text.replace("#", _HASH_STANDIN))
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
-        node.value = node.value.replace(_HASH, "#")
+        node.value = node.value.replace(_HASH_STANDIN, "#")
         return node
 
 
-def checked_key(key: yaml.Node) -> str:
-    """The name of a field.
+def require_text_key(key: yaml.Node) -> str:
+    """Text of a mapping's key.
 
     Raises:
         ConstructorError: it is no scalar.

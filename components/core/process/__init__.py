@@ -1,0 +1,1 @@
+"""Processes of this machine: shutdown, process trees, ports, cores and threads."""

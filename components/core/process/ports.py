@@ -1,4 +1,4 @@
-"""Ports of this machine: which are free, and who holds one that is not."""
+"""TCP ports of this machine: a free one, and the holder of one that is taken."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Pick a loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def refusal(host: str, port: int) -> str | None:
-    """Why nobody can listen there, in a few words; None if one can."""
+def port_refusal(host: str, port: int) -> str | None:
+    """Reason why a port cannot be bound, in a few words; None if it can."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -28,12 +28,16 @@ def refusal(host: str, port: int) -> str | None:
     return None
 
 
-def holder(port: int) -> str:
-    """Who listens on a port, as far as this user may know: ``process 12 (python)``."""
+def port_holder(port: int) -> str:
+    """Process that listens on a port, as far as this user may see: ``process 12 (python)``."""
     try:
-        for found in psutil.net_connections("tcp"):
-            if found.status == psutil.CONN_LISTEN and found.laddr[1:] == (port,) and found.pid:
-                return f"process {found.pid} ({psutil.Process(found.pid).name()})"
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr[1:] == (port,)
+                and connection.pid
+            ):
+                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
     except psutil.Error:
         return "another process"
     return "another process"

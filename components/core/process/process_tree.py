@@ -1,4 +1,4 @@
-"""Processes: which one it is, whether it lives, and its end with all that it started."""
+"""Identity, liveness and termination of processes and of all that they started."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import psutil
 
 _PR_SET_PDEATHSIG = 1
 _KILL_SECONDS = 5.0
-_CLOCK_SECONDS = 2.0
-"""A process's start is told by the wall clock, which may be set; no id comes round this soon."""
+_CLOCK_TOLERANCE_SECONDS = 2.0
+"""Start times come from the wall clock, which may be set; no process id is reused this soon."""
 
 
-def create_time(pid: int) -> float:
-    """When a process began: with its id, what tells it from a later one; 0.0 if it is gone."""
+def process_start_time(pid: int) -> float:
+    """Start time of a process, which with its id identifies it; 0.0 if it is gone."""
     try:
         began: float = psutil.Process(pid).create_time()
     except psutil.Error:
@@ -25,69 +25,70 @@ def create_time(pid: int) -> float:
     return began
 
 
-def alive(pid: int, began: float) -> bool:
-    """Whether that very process runs (one that ended and was not waited for does not)."""
+def is_running(pid: int, began: float) -> bool:
+    """True if the process of this id and start time runs; a zombie does not."""
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - began) < _CLOCK_SECONDS
+        same = abs(process.create_time() - began) < _CLOCK_TOLERANCE_SECONDS
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
 
-def alive_since(pid: int, before: float) -> bool:
-    """Whether process ``pid`` lives and was there at ``before``; one that may not be seen counts.
+def is_running_since(pid: int, before: float) -> bool:
+    """True if process ``pid`` runs and had started by ``before``, or may not be inspected.
 
-    For records that know when they were written, not when their process began.
+    For records that hold the time they were written, not when their process started.
     """
     try:
         process = psutil.Process(pid)
         born = process.create_time()
-        return process.status() != psutil.STATUS_ZOMBIE and born <= before + _CLOCK_SECONDS
+        return (
+            process.status() != psutil.STATUS_ZOMBIE and born <= before + _CLOCK_TOLERANCE_SECONDS
+        )
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
 
 
-def marked(name: str, values: Collection[str]) -> list[psutil.Process]:
-    """Processes of this user, other than this one, that carry ``name`` in their environment,
-    as one of ``values``.
+def find_marked_processes(name: str, values: Collection[str]) -> list[psutil.Process]:
+    """Other processes of this user with ``name`` set to one of ``values`` in their environment.
 
-    What a process starts inherits the mark, so it finds what outlived its parents.
+    Children inherit the variable, so this finds those that outlived their parents too.
     """
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(name) in values:
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue  # another user's, or gone meanwhile
-    return found
+    return processes
 
 
-def end(processes: Iterable[psutil.Process], seconds: float) -> None:
-    """Ask each to end; after ``seconds`` kill what is left. Processes that are gone are fine."""
-    asked = list(processes)
-    for process in asked:
+def terminate_processes(processes: Iterable[psutil.Process], seconds: float) -> None:
+    """Send SIGTERM to each process, and after ``seconds`` SIGKILL to those that still run."""
+    targets = list(processes)
+    for process in targets:
         _send(process, signal.SIGTERM)
-    _, left = psutil.wait_procs(asked, timeout=seconds)
-    kill(left)
+    _, left = psutil.wait_procs(targets, timeout=seconds)
+    kill_processes(left)
 
 
-def kill(processes: Iterable[psutil.Process]) -> None:
-    """End processes that would not; ones that are gone are fine."""
-    left = list(processes)
-    for process in left:
+def kill_processes(processes: Iterable[psutil.Process]) -> None:
+    """Send SIGKILL to each process and wait for its end; those that are gone are skipped."""
+    targets = list(processes)
+    for process in targets:
         _send(process, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=_KILL_SECONDS)
+    psutil.wait_procs(targets, timeout=_KILL_SECONDS)
 
 
-def kill_tree(pid: int) -> None:
-    """End a process with all that it started; one that is gone is fine."""
+def kill_process_tree(pid: int) -> None:
+    """Kill a process and all its descendants; nothing if it is gone."""
     try:
         process = psutil.Process(pid)
-        kill([*process.children(recursive=True), process])
+        kill_processes([*process.children(recursive=True), process])
     except psutil.NoSuchProcess:
         return
 
@@ -99,10 +100,11 @@ def _send(process: psutil.Process, sign: signal.Signals) -> None:
         return
 
 
-def end_with(parent: int) -> None:
-    """Ask the system for SIGTERM when ``parent`` dies; it outlives ``exec``.
+def terminate_with_parent(parent: int) -> None:
+    """Have the kernel send SIGTERM when ``parent`` dies; the setting survives ``exec``.
 
-    The system means the thread that started this process: start it from one that stays.
+    By parent the kernel means the thread that started this process: start it from one that
+    lives on.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):

@@ -1,10 +1,11 @@
-"""Stopping on Ctrl+C (SIGINT) and SIGTERM: at once, in order, and in the end by force.
+"""Graceful shutdown on SIGINT (Ctrl+C) and SIGTERM, with a forced exit as the last resort.
 
-The first signal raises ``Stopped`` in the main thread, where stages work; everything on the way
-out tidies up. Code that must not be cut in the middle (Prefect's engine between two steps) runs
-``deferred``: the signal is noted and raised where our own code goes on. Native code that does not
-come back to the interpreter, and whatever swallows an exception, is ended from a thread of its own
-after ``HARD_SECONDS``; a second signal does the same at once.
+The first signal raises ``Stopped`` in the main thread, where stages work; context managers on the
+way out clean up. Code that must not be interrupted half-way (Prefect's engine between two steps)
+runs under ``defer_signals``: the signal is recorded, and raised where our own code continues.
+Native code that does not return to the interpreter, and code that swallows the exception, is ended
+by a watching thread ``FORCE_AFTER_SECONDS`` after the first signal; a second signal does the same
+at once.
 """
 
 from __future__ import annotations
@@ -29,26 +30,27 @@ import psutil
 from components.core.log import get_logger
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-HARD_SECONDS = 3.5
-"""From the first signal to the end by force: of the 5 s promised to a user, 1.5 s remain for it."""
-BY_FORCE = "ended by force"
-RESUMES = "stopped; the same command goes on from here"
-SAME_SECONDS = 0.2
-"""A wrapper may pass on the signal that its process group got too; so soon it counts as one."""
-_WORDS_SECONDS = 1.0
-"""What the last words of an end by force may take together."""
-_LINE_SECONDS = 0.2
-"""What is left for the command's own line in any case."""
+FORCE_AFTER_SECONDS = 3.5
+"""From the first signal to the forced exit: of the 5 s promised to a user, 1.5 s remain for it."""
+FORCED_EXIT_MESSAGE = "ended by force"
+RESUMABLE_MESSAGE = "stopped; the same command goes on from here"
+SAME_SIGNAL_SECONDS = 0.2
+"""A wrapper may forward the signal that its process group received too: two signals within this
+time count as one."""
+_CALLBACK_SECONDS = 1.0
+"""Time limit of all callbacks of a forced exit together, but for the command's own."""
+_OWN_CALLBACK_SECONDS = 0.2
+"""Least time for the first callback, which writes the command's record."""
 _TRACKER = "multiprocessing.resource_tracker"
-"""Ends with the process that it tidies up after."""
+"""Spared: it ends by itself once the process whose semaphores it releases has ended."""
 _SHOW_CURSOR = "\x1b[?25h"
 log = get_logger(__name__)
 
 
 class Stopped(KeyboardInterrupt):
-    """The user, or whoever started this process, wants it to end.
+    """Request to end this process, from the user or from its parent.
 
-    A ``KeyboardInterrupt``: asyncio and other libraries pass those on from wherever they are.
+    A ``KeyboardInterrupt``, since asyncio and other libraries propagate those from anywhere.
     """
 
     def __init__(self, sign: int = signal.SIGINT) -> None:
@@ -57,73 +59,73 @@ class Stopped(KeyboardInterrupt):
 
     @property
     def exit_code(self) -> int:
-        """As shells have it: 130 for Ctrl+C, 143 for SIGTERM."""
+        """Exit code by the shells' convention: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.sign
 
 
 @dataclass
-class _State:
-    """Signals belong to the process, so this is the one state that a module keeps."""
+class _SignalState:
+    """Signal state of the process; the only module-level state, since signals are per process."""
 
-    sign: int = 0
-    """The first signal; 0 while there was none."""
-    prompt: bool = True
-    """Whether a signal is raised where the main thread is; else it waits for ``check``."""
+    first_signal: int = 0
+    """Number of the first signal; 0 before one came."""
+    deliver_at_once: bool = True
+    """True: a signal is raised where the main thread is; False: ``raise_if_stopped`` raises it."""
     depth: int = 0
     watched: bool = False
-    """Whether a thread ends this process by force where it must be."""
-    line: str = "stopped"
-    """What the user is told."""
-    words: list[Callable[[], None]] = field(default_factory=list)
-    """What is still done before an end by force."""
-    ending: threading.Lock = field(default_factory=threading.Lock)
+    """True while a thread stands by to force the exit."""
+    message: str = "stopped"
+    """Line that the user sees."""
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+    """Callbacks of a forced exit, the command's own first."""
+    exit_lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-_state = _State()
+_state = _SignalState()
 
 
-def asked() -> Stopped | None:
-    """The stop that was asked for; None where there was none."""
-    return Stopped(_state.sign) if _state.sign else None
+def requested_stop() -> Stopped | None:
+    """The stop that was requested; None if there was none."""
+    return Stopped(_state.first_signal) if _state.first_signal else None
 
 
-def check() -> None:
-    """Raise the stop that was asked for, where there is one.
+def raise_if_stopped() -> None:
+    """Raise the requested stop, if there is one.
 
     Raises:
         Stopped: a signal came.
     """
-    if _state.sign:
-        raise Stopped(_state.sign)
+    if _state.first_signal:
+        raise Stopped(_state.first_signal)
 
 
 @contextmanager
-def listening(*, hard: bool = False) -> Iterator[None]:
-    """Take SIGINT and SIGTERM meanwhile; in another thread than the main one this does nothing.
+def handle_signals(*, force: bool = False) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM within the block; does nothing outside the main thread.
 
     Args:
-        hard: end the process by force where it does not end by itself, and at a second signal:
-            for a program, not for a library's caller. Once stopped it is watched until the
-            interpreter ends, whose own end goes unwatched: see ``finish``.
+        force: force the exit if the process does not end by itself, and at a second signal. For
+            programs, not for callers of a library. Once stopped, the process stays watched until
+            the interpreter shuts down, which nobody watches: see ``exit_after_stop``.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {sign: signal.signal(sign, _handle) for sign in SIGNALS}
-    watch = _Watch() if hard else None
-    _state.watched = _state.watched or hard
+    former = {sign: signal.signal(sign, _handle_signal) for sign in SIGNALS}
+    watch = _SignalWatch() if force else None
+    _state.watched = _state.watched or force
     _state.depth += 1
     try:
         yield
     finally:
         _state.depth -= 1
-        if watch is None or not _state.sign:
-            _unlisten(former, watch)
+        if watch is None or not _state.first_signal:
+            _restore_handlers(former, watch)
         if not _state.depth and watch is None:
-            _state.sign = 0
+            _state.first_signal = 0
 
 
-def _unlisten(former: Mapping[signal.Signals, Any], watch: _Watch | None) -> None:
+def _restore_handlers(former: Mapping[signal.Signals, Any], watch: _SignalWatch | None) -> None:
     if watch is not None:
         watch.close()
         _state.watched = False
@@ -132,67 +134,68 @@ def _unlisten(former: Mapping[signal.Signals, Any], watch: _Watch | None) -> Non
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """Note signals, and raise them only behind this block.
+def defer_signals() -> Iterator[None]:
+    """Record signals within the block, and raise after it.
 
     Raises:
-        Stopped: one came.
+        Stopped: a signal came.
     """
-    former = _state.prompt
+    former = _state.deliver_at_once
     try:
-        _state.prompt = False
+        _state.deliver_at_once = False
         yield
     finally:
-        _state.prompt = former
+        _state.deliver_at_once = former
     if former:
-        check()
+        raise_if_stopped()
 
 
 @contextmanager
-def prompt() -> Iterator[None]:
-    """Raise signals at once within this part of a ``deferred`` block.
+def deliver_signals() -> Iterator[None]:
+    """Raise signals at once within this part of a ``defer_signals`` block.
 
     Raises:
-        Stopped: one came, maybe before.
+        Stopped: a signal came, possibly before the block.
     """
-    former = _state.prompt
+    former = _state.deliver_at_once
     try:
-        _state.prompt = True
-        check()  # behind it: one that came just before is noted, one that comes now is raised
+        _state.deliver_at_once = True
+        # After the assignment: one that came before it was recorded, one that comes now is raised.
+        raise_if_stopped()
         yield
     finally:
-        _state.prompt = former
+        _state.deliver_at_once = former
 
 
-def line() -> str:
-    """What a user is told of the stop."""
-    return _state.line
+def stop_message() -> str:
+    """Line by which a user is told of the stop."""
+    return _state.message
 
 
 @contextmanager
-def resumable() -> Iterator[None]:
-    """What is stopped meanwhile goes on where it was, at the same command."""
-    former, _state.line = _state.line, RESUMES
+def mark_resumable() -> Iterator[None]:
+    """Tell the user, if stopped within the block, that the same command resumes the work."""
+    former, _state.message = _state.message, RESUMABLE_MESSAGE
     yield
-    _state.line = former  # not where it was stopped: the command has yet to say so
+    _state.message = former  # not where it was stopped: the command has yet to say so
 
 
 @contextmanager
-def last_words(say: Callable[[], None]) -> Iterator[None]:
-    """Let ``say`` be called (in a thread) before an end by force that comes meanwhile."""
-    _state.words.append(say)
+def before_forced_exit(callback: Callable[[], None]) -> Iterator[None]:
+    """Call ``callback`` (in a thread of its own) before a forced exit within the block."""
+    _state.callbacks.append(callback)
     try:
         yield
     finally:
-        _state.words.remove(say)
+        _state.callbacks.remove(callback)
 
 
 @contextmanager
-def shielded() -> Iterator[None]:
-    """Block SIGINT for what is started meanwhile: threads, and processes for good.
+def block_interrupts() -> Iterator[None]:
+    """Block SIGINT in threads and processes started within the block; processes keep it blocked.
 
-    Ctrl+C goes to every process of the terminal's group. Those that we end ourselves must not see
-    it, nor while they still import, before they could ignore it.
+    Ctrl+C goes to every process of the terminal's foreground group. Workers, which are ended by
+    their parent, must not see it, not even while they import, before they could ignore it.
     """
     # Started by the first process of ours that multiprocessing spawns, it would unblock the signal.
     resource_tracker.ensure_running()
@@ -203,11 +206,11 @@ def shielded() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def load_uninterrupted(load: Callable[[], None]) -> None:
-    """Run ``load``, which loads native code, in a thread of its own, and wait for it.
+def load_native_code(load: Callable[[], None]) -> None:
+    """Run ``load``, which imports native code, in a thread of its own, and wait for it.
 
-    Signals are raised in the main thread. One that meets torch while it is being loaded ends the
-    process by abort; here it cuts the waiting, and the thread ends with the process.
+    Signals are raised in the main thread. One that meets torch while it initialises aborts the
+    process; here it interrupts the waiting, and the thread ends with the process.
 
     Raises:
         Stopped: a signal came.
@@ -228,28 +231,28 @@ def load_uninterrupted(load: Callable[[], None]) -> None:
         raise raised[0]
 
 
-def end_now(sign: int) -> None:
-    """End this process by force, with all that it started. Does not return."""
-    if not _state.ending.acquire(blocking=False):
+def force_exit(sign: int) -> None:
+    """Kill the descendants of this process and exit at once. Does not return."""
+    if not _state.exit_lock.acquire(blocking=False):
         return
-    _state.sign = _state.sign or sign
-    deadline = time.monotonic() + _WORDS_SECONDS
-    # Side by side: a server that hangs must not keep the record from being written. The command's
-    # own, which began first, are the last to be said.
-    _speak_all(_state.words[1:], deadline)
-    log.warning(BY_FORCE)
-    _speak_all(_state.words[:1], max(deadline, time.monotonic() + _LINE_SECONDS))
+    _state.first_signal = _state.first_signal or sign
+    deadline = time.monotonic() + _CALLBACK_SECONDS
+    # In parallel: a server that hangs must not keep the record from being written. The command's
+    # own callback, which was registered first, runs last: it knows how the others ended.
+    _call_all(_state.callbacks[1:], deadline)
+    log.warning(FORCED_EXIT_MESSAGE)
+    _call_all(_state.callbacks[:1], max(deadline, time.monotonic() + _OWN_CALLBACK_SECONDS))
     kill_descendants()
     if sys.stderr is not None and sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)  # a live line hides it
         sys.stderr.flush()
-    os._exit(128 + _state.sign)
+    os._exit(128 + _state.first_signal)
 
 
-def finish(exit_code: int) -> NoReturn:
-    """End a stopped program that has tidied up, without the interpreter's own exit.
+def exit_after_stop(exit_code: int) -> NoReturn:
+    """Exit a stopped program that has cleaned up, without the interpreter's own shutdown.
 
-    What MLflow, Prefect and torch do there takes seconds, and nobody needs it any more.
+    What MLflow, Prefect and torch do there takes seconds and is of no use any more.
     """
     _run_finalizers()  # else its tracker would speak of semaphores that leaked
     kill_descendants(spare=_TRACKER)
@@ -260,7 +263,7 @@ def finish(exit_code: int) -> NoReturn:
 
 
 def kill_descendants(spare: str = "") -> None:
-    """Kill every process below this one, but for those with ``spare`` in their command line."""
+    """Kill every descendant of this process, except those with ``spare`` in their command line."""
     for process in psutil.Process().children(recursive=True):
         try:
             if not spare or spare not in " ".join(process.cmdline()):
@@ -269,63 +272,66 @@ def kill_descendants(spare: str = "") -> None:
             continue  # it has ended meanwhile
 
 
-def _speak_all(words: Sequence[Callable[[], None]], deadline: float) -> None:
-    speakers = [threading.Thread(target=_speak, args=(say,), daemon=True) for say in words]
-    for speaker in speakers:
-        speaker.start()
-    for speaker in speakers:
-        speaker.join(max(0.0, deadline - time.monotonic()))
+def _call_all(callbacks: Sequence[Callable[[], None]], deadline: float) -> None:
+    threads = [
+        threading.Thread(target=_call_logged, args=(callback,), daemon=True)
+        for callback in callbacks
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _speak(say: Callable[[], None]) -> None:
+def _call_logged(callback: Callable[[], None]) -> None:
     try:
-        say()
+        callback()
     except Exception as error:
-        log.warning("at the end by force: %s", error)
+        log.warning("a callback of the forced exit failed: %s", error)
 
 
-def _handle(sign: int, frame: FrameType | None) -> None:
-    if _state.sign and _state.watched:
-        return  # again: the watch ends this process
-    _state.sign = _state.sign or sign
-    if _state.prompt:
+def _handle_signal(sign: int, frame: FrameType | None) -> None:
+    if _state.first_signal and _state.watched:
+        return  # a second one: the watching thread forces the exit
+    _state.first_signal = _state.first_signal or sign
+    if _state.deliver_at_once:
         raise Stopped(sign)
 
 
-class _Watch:
-    """A thread that hears of signals even while the main one is in native code.
+class _SignalWatch:
+    """Thread that learns of signals even while the main thread is in native code.
 
-    The interpreter's own C handler writes each signal's number to a pipe, at once.
+    The interpreter's C handler writes each signal's number to a pipe at once
+    (``signal.set_wakeup_fd``).
     """
 
     def __init__(self) -> None:
-        self._out, into = os.pipe()
-        os.set_blocking(into, False)
-        self._into = into
-        self._former = signal.set_wakeup_fd(into, warn_on_full_buffer=False)
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._former = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, name="stopping", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop watching."""
         signal.set_wakeup_fd(self._former)
-        os.write(self._into, b"\0")
+        os.write(self._writer, b"\0")
         self._thread.join()
-        os.close(self._into)
-        os.close(self._out)
+        os.close(self._writer)
+        os.close(self._reader)
 
     def _watch(self) -> None:
         first, began = 0, 0.0
         while True:
-            left = None if not first else max(0.0, began + HARD_SECONDS - time.monotonic())
-            if not select.select([self._out], [], [], left)[0]:
-                end_now(first)
-            for sign in os.read(self._out, 64):
+            left = None if not first else max(0.0, began + FORCE_AFTER_SECONDS - time.monotonic())
+            if not select.select([self._reader], [], [], left)[0]:
+                force_exit(first)
+            for sign in os.read(self._reader, 64):
                 if not sign:
                     return
                 if sign not in SIGNALS:
                     continue
                 if not first:
                     first, began = sign, time.monotonic()
-                elif time.monotonic() - began > SAME_SECONDS:
-                    end_now(first)
+                elif time.monotonic() - began > SAME_SIGNAL_SECONDS:
+                    force_exit(first)

@@ -1,7 +1,7 @@
-"""Search for the quickest number of threads, and when to repeat it; free of torch.
+"""Search for the fastest number of threads, and the rule for repeating it; free of torch.
 
-Beside a busy neighbour fewer threads than cores are often quicker, since each part of a step waits
-for the thread that must share its core. What is quickest is measured on the work itself.
+Beside a busy neighbour fewer threads than cores are often faster, since each part of a step waits
+for the thread that shares its core. The search times the work itself.
 """
 
 from __future__ import annotations
@@ -13,37 +13,36 @@ from dataclasses import dataclass, field
 from components.core.process.usable_cores import usable_cores
 from components.core.settings import openmp_threads
 
-SLOWER = 1.5
-"""Times the usual seconds of a step: more than blocks of another length make of it."""
+SLOWDOWN_LIMIT = 1.5
+"""Times the best seconds of a step; batches of another length alone vary by less."""
 WINDOW_STEPS, WINDOW_SECONDS = 8, 0.5
-"""What a median is taken of: a neighbour's moment of work changes nothing."""
+"""Least size of the window whose median counts, so that a short burst elsewhere has no effect."""
 PAUSE_SECONDS, PAUSE_COSTS = 5.0, 4.0
-"""Before steps that grew slower are looked into, so many seconds pass since the last measurement,
-and so many times those that it took."""
+"""Least time between measurements after a slowdown: in seconds, and in times the last one took."""
 PATIENCE_SECONDS, LONGEST_PATIENCE_SECONDS, PATIENCE_COSTS = 20.0, 300.0, 20.0
-"""The same for a look without a cause. Where it changes nothing, the next comes twice as late."""
+"""The same without a slowdown; doubled, up to a limit, whenever a measurement changes nothing."""
 REPEATS, LEAST_TRIAL_SECONDS, MOST_REPEATS = 2, 0.05, 20
 MUCH_SLOWER = 1.3
-"""Times the best so far: still fewer threads need not be tried."""
+"""Times the best so far; beyond it still fewer threads are not tried."""
 TOLERANCE = 1.05
-"""So little slower, fewer threads are taken: the cores are of more use to others."""
+"""Times the best: within it fewer threads are preferred, since others can use the cores."""
 WORTH_A_CHANGE = 1.1
-"""Times slower than the quickest, that a number of threads in use is left for it."""
-Trial = Callable[[], None]
+"""Times the best: beyond it the number of threads in use is changed."""
+TrialStep = Callable[[], None]
 
 
 def thread_limit() -> int:
-    """The most threads that are of use: the usable cores, or what OMP_NUM_THREADS allows."""
+    """Most threads of use: the usable cores, or fewer where OMP_NUM_THREADS says so."""
     return min(usable_cores(), openmp_threads() or usable_cores())
 
 
-def counts_to_try(limit: int) -> list[int]:
-    """All cores, all but the one that a busy neighbour takes, half of them, one: most first."""
+def thread_counts_to_try(limit: int) -> list[int]:
+    """Candidates, most first: all cores, all but one (a busy neighbour's), half of them, one."""
     return sorted({limit, max(1, limit - 1), max(1, limit // 2), 1}, reverse=True)
 
 
-def time_counts(
-    trial: Trial,
+def time_thread_counts(
+    trial: TrialStep,
     counts: Sequence[int],
     use: Callable[[int], None],
     clock: Callable[[], float] = time.perf_counter,
@@ -73,63 +72,72 @@ def time_counts(
     return seconds
 
 
-def fewest_quick(seconds: Mapping[int, float]) -> int:
-    """The fewest threads that are as good as the quickest."""
+def fewest_fast_threads(seconds: Mapping[int, float]) -> int:
+    """Fewest threads that are as good as the fastest, within ``TOLERANCE``."""
     bound = TOLERANCE * min(seconds.values())
     return min(count for count, taken in seconds.items() if taken <= bound)
 
 
-def worth_changing(held: int, seconds: Mapping[int, float]) -> bool:
-    """Whether the quickest number of threads is quicker than the one in use beyond noise.
+def is_worth_changing(threads: int, seconds: Mapping[int, float]) -> bool:
+    """True if the fastest number of threads beats the one in use beyond noise.
 
-    One that was not tried is fewer than some that were found much slower.
+    A number that was not timed is below one that was already much slower than the best.
     """
-    return held not in seconds or seconds[held] > WORTH_A_CHANGE * min(seconds.values())
+    return threads not in seconds or seconds[threads] > WORTH_A_CHANGE * min(seconds.values())
 
 
 @dataclass
-class Watch:
-    """Tells from the seconds of steps when the number of threads should be measured again."""
+class SlowdownWatch:
+    """Rule for measuring the number of threads again, from the seconds that steps take."""
 
     clock: Callable[[], float]
-    usual: float | None = None
-    """Seconds of a step as they were at their best since the last choice."""
-    now: float | None = None
-    """Of the last whole window."""
-    cost: float = 0.0
-    """Seconds that the last measurement took."""
-    patience: float = PATIENCE_SECONDS
+    best_seconds: float | None = None
+    """Lowest median seconds of a step since the last choice."""
+    current_seconds: float | None = None
+    """Median seconds of a step in the last whole window."""
+    measuring_seconds: float = 0.0
+    """Duration of the last measurement."""
+    patience_seconds: float = PATIENCE_SECONDS
     _window: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._looked_at = self.clock()
 
-    def note(self, seconds: float) -> None:
-        """Take down the seconds of a step."""
+    def note_step(self, seconds: float) -> None:
+        """Record the seconds of a step."""
         self._window.append(seconds)
         if len(self._window) < WINDOW_STEPS or sum(self._window) < WINDOW_SECONDS:
             return
-        self.now = sorted(self._window)[len(self._window) // 2]
-        self.usual = min(self.now, self.usual or self.now)
+        self.current_seconds = sorted(self._window)[len(self._window) // 2]
+        self.best_seconds = min(self.current_seconds, self.best_seconds or self.current_seconds)
         self._window.clear()
 
-    def due(self) -> bool:
-        """Whether to measure: steps are much slower, or it has not been done for long."""
+    def is_due(self) -> bool:
+        """True if steps became much slower, or the last measurement is long ago."""
         since = self.clock() - self._looked_at
-        if self.slowdown > SLOWER:
-            return since >= max(PAUSE_SECONDS, PAUSE_COSTS * self.cost)
-        return since >= max(self.patience, PATIENCE_COSTS * self.cost)
+        if self.slowdown > SLOWDOWN_LIMIT:
+            return since >= max(PAUSE_SECONDS, PAUSE_COSTS * self.measuring_seconds)
+        return since >= max(self.patience_seconds, PATIENCE_COSTS * self.measuring_seconds)
 
     @property
     def slowdown(self) -> float:
-        """The present seconds of a step in usual ones."""
-        return self.now / self.usual if self.now and self.usual else 1.0
+        """Present seconds of a step over the best."""
+        return (
+            self.current_seconds / self.best_seconds
+            if self.current_seconds and self.best_seconds
+            else 1.0
+        )
 
-    def begin(self, *, cost: float, changed: bool) -> None:
-        """Watch anew, after a measurement that took ``cost`` seconds."""
-        self.usual = self.now = None
+    def restart(self, *, measuring_seconds: float, changed: bool) -> None:
+        """Start over after a measurement.
+
+        Args:
+            measuring_seconds: its duration.
+            changed: whether it changed the number of threads.
+        """
+        self.best_seconds = self.current_seconds = None
         self._window.clear()
-        longer = min(2 * self.patience, LONGEST_PATIENCE_SECONDS)
-        self.patience = PATIENCE_SECONDS if changed else longer
-        self.cost = cost
+        longer = min(2 * self.patience_seconds, LONGEST_PATIENCE_SECONDS)
+        self.patience_seconds = PATIENCE_SECONDS if changed else longer
+        self.measuring_seconds = measuring_seconds
         self._looked_at = self.clock()

@@ -1,13 +1,13 @@
-"""Number of threads that torch computes on: measured, journalled, walked again by a resume.
+"""Tuner of torch's number of threads: measured, journalled, replayed by a resumed stage.
 
-Threads wait for each other some hundred times a step. One that must share its core with another
-program holds up all of them, so beside a busy neighbour fewer are often quicker. What is quickest
-is measured on the work itself when it starts, again when its steps grow much slower, and now and
-then, since a neighbour may have gone or been there from the first step on.
+Threads synchronise some hundred times a step. One that shares its core with another program delays
+all of them, so beside a busy neighbour fewer are often faster. The number is measured on the work
+itself when it starts, again when its steps become much slower, and now and then, since a neighbour
+may have gone or been there from the first step on.
 
-bfloat16 products are bit-equal from run to run at an equal number of threads alone, so each choice
-is journalled in the stage's scratch with the step from which it holds, before that step: a killed
-stage that is called again walks the same ones.
+bfloat16 products are bit-equal from run to run only at an equal number of threads, so each choice
+is journalled in the stage's scratch folder, with the step from which it holds, before that step: a
+killed stage that is called again replays the same choices.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.process import shutdown
 from components.core.process.thread_search import (
-    SLOWER,
-    Trial,
-    Watch,
-    counts_to_try,
-    fewest_quick,
+    SLOWDOWN_LIMIT,
+    SlowdownWatch,
+    TrialStep,
+    fewest_fast_threads,
+    is_worth_changing,
+    thread_counts_to_try,
     thread_limit,
-    time_counts,
-    worth_changing,
+    time_thread_counts,
 )
 from components.core.settings import thread_count
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 from components.core.store.workdir import Workdir
 
-TRAINING, STAGE = "threads.json", "stage_threads.json"
-"""Journals: of a training, whose steps are numbered, and of whatever else a stage computes."""
-Aside = Callable[[], AbstractContextManager[None]]
+TRAINING_JOURNAL, STAGE_JOURNAL = "threads.json", "stage_threads.json"
+"""Journals of a training, whose steps are numbered, and of any other computation of a stage."""
+TrialContext = Callable[[], AbstractContextManager[None]]
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Turn:
-    """From step ``at`` on ``threads``."""
+class ThreadChoice:
+    """Number of threads from one step on."""
 
-    at: int
+    from_step: int
     threads: int
 
 
-class Threads:
-    """The number of threads of one stage; what it was before comes back at the end of the context.
+class ThreadTuner:
+    """Context in which one stage computes on a tuned number of threads; restored at its end.
 
     Args:
         work: the stage's; its scratch holds the journal, its stats get the last number.
@@ -70,22 +70,22 @@ class Threads:
     def __init__(
         self,
         work: Workdir,
-        journal: str = TRAINING,
+        journal: str = TRAINING_JOURNAL,
         *,
         limit: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._work, self._path, self._clock = work, work.scratch / journal, clock
         self._limit = limit or thread_limit()
-        self._asked = thread_count()
-        self.turns = read_turns(self._path)
-        self._watch = Watch(clock)
+        self._fixed_threads = thread_count()
+        self.choices = read_choices(self._path)
+        self._watch = SlowdownWatch(clock)
 
-    def __enter__(self) -> Threads:
-        shutdown.load_uninterrupted(_load_torch)  # seconds, at the first stage that needs it
+    def __enter__(self) -> ThreadTuner:
+        shutdown.load_native_code(_load_torch)  # seconds, at the first stage that needs it
         import torch
 
-        self._before = torch.get_num_threads()
+        self._former_threads = torch.get_num_threads()
         return self
 
     def __exit__(
@@ -94,74 +94,82 @@ class Threads:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        use_threads(self._before)
+        set_torch_threads(self._former_threads)
 
-    def settle(self, step: int, trial: Trial | None = None, aside: Aside = nullcontext) -> bool:
-        """Compute ``step`` on the threads that are journalled for it, or measure where that is due.
+    def settle_threads(
+        self, step: int, trial: TrialStep | None = None, trial_context: TrialContext = nullcontext
+    ) -> bool:
+        """Set the number of threads for ``step``: the journalled one, or measure if that is due.
 
         Args:
-            step: that comes next; one that an earlier try took is taken as it was then.
-            trial: a step like those that come; None takes a sample of what decoders compute.
-            aside: a context for all trials of a measurement, which puts back what they moved.
+            step: the next one; an earlier try's choice for it is replayed.
+            trial: a representative step; None takes a sample of what decoders compute.
+            trial_context: around all trials of a measurement; undoes what they changed.
 
         Returns:
             Whether time was spent on measuring.
         """
-        held, measured = self._held(step), False
-        if self._asked is not None:
-            if held is None or held.threads != self._asked:
-                self._turn(Turn(step, self._asked))
-        elif held is None or self._due(step, held):
-            measured = self._measure(step, held, trial or sample_work(), aside)
-        held = self._held(step)
+        held, measured = self._choice_at(step), False
+        if self._fixed_threads is not None:
+            if held is None or held.threads != self._fixed_threads:
+                self._journal_choice(ThreadChoice(step, self._fixed_threads))
+        elif held is None or self._measurement_due(step, held):
+            measured = self._measure(step, held, trial or sample_decoder_step(), trial_context)
+        held = self._choice_at(step)
         assert held is not None
-        use_threads(held.threads)
+        set_torch_threads(held.threads)
         self._work.threads = held.threads
         return measured
 
-    def note(self, seconds: float) -> None:
-        """Take down the seconds of the step that was settled last."""
-        self._watch.note(seconds)
+    def note_step(self, seconds: float) -> None:
+        """Record the seconds of the last step."""
+        self._watch.note_step(seconds)
 
-    def _due(self, step: int, held: Turn) -> bool:
-        known = step <= self.turns[-1].at  # an earlier try has been here
-        return not known and self._watch.due() and len(self._counts(held)) > 1
+    def _measurement_due(self, step: int, held: ThreadChoice) -> bool:
+        known = step <= self.choices[-1].from_step  # an earlier try has been here
+        return not known and self._watch.is_due() and len(self._counts_to_try(held)) > 1
 
-    def _held(self, step: int) -> Turn | None:
-        return next((turn for turn in reversed(self.turns) if turn.at <= step), None)
+    def _choice_at(self, step: int) -> ThreadChoice | None:
+        return next((turn for turn in reversed(self.choices) if turn.from_step <= step), None)
 
-    def _measure(self, step: int, held: Turn | None, trial: Trial, aside: Aside) -> bool:
-        counts = self._counts(held)
+    def _measure(
+        self, step: int, held: ThreadChoice | None, trial: TrialStep, trial_context: TrialContext
+    ) -> bool:
+        counts = self._counts_to_try(held)
         if len(counts) == 1:
-            self._turn(Turn(step, counts[0]))
+            self._journal_choice(ThreadChoice(step, counts[0]))
             return False
         slowdown, began = self._watch.slowdown, self._clock()
-        with aside():
-            seconds = time_counts(trial, counts, use_threads, self._clock)
-        chosen = fewest_quick(seconds)
-        if held is not None and not worth_changing(held.threads, seconds):
+        with trial_context():
+            seconds = time_thread_counts(trial, counts, set_torch_threads, self._clock)
+        chosen = fewest_fast_threads(seconds)
+        if held is not None and not is_worth_changing(held.threads, seconds):
             chosen = held.threads
         changed = held is None or held.threads != chosen
-        self._watch.begin(cost=self._clock() - began, changed=changed)
+        self._watch.restart(measuring_seconds=self._clock() - began, changed=changed)
         if changed:
-            self._turn(Turn(step, chosen))
-            self._tell(step, held, slowdown, seconds, chosen)
+            self._journal_choice(ThreadChoice(step, chosen))
+            self._log_choice(step, held, slowdown, seconds, chosen)
         return True
 
-    def _counts(self, held: Turn | None) -> list[int]:
-        """What to try: also what is in use, by a journal from a machine with more cores."""
-        counts = {*counts_to_try(self._limit)}
+    def _counts_to_try(self, held: ThreadChoice | None) -> list[int]:
+        """Candidates and the number in use, which a machine with more cores may have journalled."""
+        counts = {*thread_counts_to_try(self._limit)}
         return sorted(counts if held is None else counts | {held.threads}, reverse=True)
 
-    def _turn(self, turn: Turn) -> None:
-        """Journal a turn; those behind it were of steps that will be taken anew."""
-        self.turns = [earlier for earlier in self.turns if earlier.at < turn.at] + [turn]
-        write_atomically(self._path, canonical({"turns": [astuple(one) for one in self.turns]}))
+    def _journal_choice(self, turn: ThreadChoice) -> None:
+        """Journal a choice; later ones belong to steps that will be repeated."""
+        self.choices = [
+            earlier for earlier in self.choices if earlier.from_step < turn.from_step
+        ] + [turn]
+        write_atomically(
+            self._path, canonical_json({"turns": [astuple(choice) for choice in self.choices]})
+        )
 
-    def _tell(
+    def _log_choice(
         self,
         step: int,
-        held: Turn | None,
+        held: ThreadChoice | None,
         slowdown: float,
         seconds: Mapping[int, float],
         chosen: int,
@@ -170,22 +178,26 @@ class Threads:
         if held is None:
             log.info("step %d: %d of %d threads (a step: %s)", step, chosen, self._limit, timed)
             return
-        why = f"steps grew {slowdown:.1f} times slower" if slowdown > SLOWER else "looked again"
+        why = (
+            f"steps grew {slowdown:.1f} times slower"
+            if slowdown > SLOWDOWN_LIMIT
+            else "looked again"
+        )
         log.warning(
             "step %d: %s; on with %d threads in place of %d (a step: %s)",
             *(step, why, chosen, held.threads, timed),
         )
 
 
-class StageThreads(Threads):
-    """The number of threads of a stage that has no steps of one kind, settled when it begins."""
+class StageThreadTuner(ThreadTuner):
+    """Tuner of a stage without uniform steps: measures once, when the stage begins."""
 
     def __init__(self, work: Workdir) -> None:
-        super().__init__(work, STAGE)
+        super().__init__(work, STAGE_JOURNAL)
 
-    def __enter__(self) -> Threads:
+    def __enter__(self) -> ThreadTuner:
         super().__enter__()
-        self.settle(0)
+        self.settle_threads(0)
         return self
 
 
@@ -193,17 +205,18 @@ def _load_torch() -> None:
     import torch  # noqa: F401
 
 
-def use_threads(count: int) -> None:
-    """Let torch compute on ``count`` threads from now on, in this thread and new ones."""
+def set_torch_threads(count: int) -> None:
+    """Set torch's number of threads for this thread and new ones."""
     import torch
 
     torch.set_num_threads(count)
 
 
-def sample_work() -> Trial:
-    """Some of what every decoder computes, for stages whose own batches differ too much to time.
+def sample_decoder_step() -> TrialStep:
+    """Trial step for stages whose own batches vary too much to be timed.
 
-    A gated layer over 512 positions of 256 channels: large products with small steps between them.
+    A gated layer over 512 positions of 256 channels, as every decoder has: large products with
+    small element-wise steps between them.
     """
     import torch
 
@@ -223,8 +236,8 @@ def sample_work() -> Trial:
     return trial
 
 
-def read_turns(path: Path) -> list[Turn]:
-    """The turns of a journal; none where there is no such file.
+def read_choices(path: Path) -> list[ThreadChoice]:
+    """Read a journal's choices; none where there is no such file.
 
     Raises:
         DataError: the journal is damaged.
@@ -233,10 +246,10 @@ def read_turns(path: Path) -> list[Turn]:
         return []
     try:
         rows = json.loads(path.read_bytes())["turns"]
-        turns = [Turn(int(at), int(threads)) for at, threads in rows]
-        ordered = all(one.at < other.at for one, other in pairwise(turns))
+        turns = [ThreadChoice(int(at), int(threads)) for at, threads in rows]
+        ordered = all(first.from_step < second.from_step for first, second in pairwise(turns))
         if not ordered or any(turn.threads < 1 for turn in turns):
-            raise ValueError("turns out of order, or on no thread")
+            raise ValueError("choices out of order, or on no thread")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path.name} is damaged ({error}); delete it to measure anew") from error
     return turns

@@ -1,4 +1,4 @@
-"""Cores that this process may use: by its affinity, and by the quota of its control group.
+"""Number of cores available to this process, by its affinity and its control group's quota.
 
 ``os.cpu_count()`` counts those of the machine, also where ``taskset`` or a container allows fewer.
 """
@@ -13,7 +13,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroups: Path = CGROUPS) -> int:
-    """Cores that this process may keep busy, at least one."""
+    """Number of cores that this process may keep busy, at least one."""
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
     else:  # macOS and Windows know no affinity
@@ -23,7 +23,7 @@ def usable_cores(cgroups: Path = CGROUPS) -> int:
 
 
 def cgroup_quota(cgroups: Path) -> float | None:
-    """Cores' worth of time that the control group grants; None where it sets no bound.
+    """CPU quota of the control group, in cores; None where it sets no bound.
 
     Version 2 writes ``QUOTA PERIOD`` or ``max PERIOD`` into one file, version 1 a number each into
     two, -1 for no bound (Linux, Documentation/admin-guide/cgroup-v2.rst, "CPU").

@@ -1,4 +1,4 @@
-"""The living processes of one workspace, told by their environment and their command line."""
+"""Running processes of one workspace, identified by environment, folder and command line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _HOMES = ("MODELMILL_HOME", "PREFECT_HOME", "BENTOML_HOME")
 
 
 @dataclass(frozen=True)
-class Living:
-    """One process."""
+class WorkspaceProcess:
+    """Running process that works on the workspace."""
 
     pid: int
     parent: int
@@ -24,34 +24,38 @@ class Living:
     """Seconds since 1970."""
     command: tuple[str, ...]
     folder: str
-    """Its current folder; empty where it may not be seen."""
+    """Current folder; empty where this user may not see it."""
     environment: dict[str, str]
 
     @property
-    def line(self) -> str:
-        """Its command line, short."""
+    def short_command(self) -> str:
+        """Command line without the folders of its paths, cut to 100 characters."""
         words = [Path(word).name if word.startswith("/") else word for word in self.command]
         return " ".join(words)[:100]
 
 
-def living(settings: Settings) -> list[Living]:
-    """Processes that work on this workspace, this one left out."""
+def find_workspace_processes(settings: Settings) -> list[WorkspaceProcess]:
+    """List the other processes that work on this workspace."""
     home = str(settings.home)
-    return [found for found in _look() if found.pid != os.getpid() and _belongs(found, home)]
+    return [
+        process
+        for process in _list_processes()
+        if process.pid != os.getpid() and _works_on(process, home)
+    ]
 
 
-def _belongs(found: Living, home: str) -> bool:
-    places = [found.environment.get(name, "") for name in _HOMES]
-    places += [found.folder, *found.command]
+def _works_on(process: WorkspaceProcess, home: str) -> bool:
+    places = [process.environment.get(name, "") for name in _HOMES]
+    places += [process.folder, *process.command]
     return any(place == home or place.startswith(home + "/") for place in places)
 
 
-def _look() -> Iterator[Living]:
+def _list_processes() -> Iterator[WorkspaceProcess]:
     wanted = ["pid", "ppid", "create_time", "cmdline", "cwd", "environ"]
     for process in psutil.process_iter(wanted):
         facts = process.info
         if facts["cmdline"]:
-            yield Living(
+            yield WorkspaceProcess(
                 pid=facts["pid"],
                 parent=facts["ppid"] or 0,
                 created=facts["create_time"] or 0.0,

@@ -1,0 +1,1 @@
+"""Measured figures with intervals, reports made of them, and paired comparisons."""

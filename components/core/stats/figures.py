@@ -1,4 +1,4 @@
-"""Measured figures, each with its 95 % interval, and ``report.json``, where they are kept.
+"""Measured figures with 95 % intervals, and their file ``report.json``.
 
 Bootstrap: Efron & Tibshirani 1993, chapter 13 (percentile). Proportions: Wilson 1927.
 Everything is seeded, so equal measurements give equal bytes.
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 
 REPORT_FILE = "report.json"
 RESAMPLES = 2000
@@ -28,7 +28,7 @@ Z_95 = 1.959963984540054
 
 
 class Figure(BaseModel):
-    """One measured value with its 95 % interval."""
+    """Measured value with its 95 % interval."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -40,13 +40,25 @@ class Figure(BaseModel):
     n: int = Field(default=1, ge=0, description="how many pages, questions or pairs it rests on")
 
 
-def exact(name: str, value: float, unit: str = "", n: int = 1) -> Figure:
-    """A figure that was counted, not sampled: its interval is the value itself."""
+def exact_figure(name: str, value: float, unit: str = "", n: int = 1) -> Figure:
+    """Figure that was counted, not sampled: its interval is the value itself.
+
+    Args:
+        name: of the figure.
+        value: the count.
+        unit: of the value; empty for a plain ratio.
+        n: items that it rests on.
+    """
     return Figure(name=name, value=value, low=value, high=value, unit=unit, n=n)
 
 
 def write_report(folder: Path, figures: Sequence[Figure], **extra: Any) -> None:
     """Write ``report.json``: the figures in the order given, and anything else JSON can hold.
+
+    Args:
+        folder: of the report.
+        figures: with distinct names.
+        extra: further fields.
 
     Raises:
         ValueError: two figures share a name, or ``extra`` holds a NaN.
@@ -55,24 +67,24 @@ def write_report(folder: Path, figures: Sequence[Figure], **extra: Any) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"figures must have names of their own, not {names}")
     content = {"figures": [figure.model_dump(mode="json") for figure in figures], **extra}
-    write_atomically(folder / REPORT_FILE, canonical(content))
+    write_atomically(folder / REPORT_FILE, canonical_json(content))
 
 
 def read_report(folder: Path) -> dict[str, Figure]:
-    """name -> figure, in the order they were written.
+    """Read a report: name -> figure, in the order they were written.
 
     Raises:
         DataError: there is no report, or it is damaged.
     """
     try:
-        figures = [Figure(**given) for given in read_extra(folder)["figures"]]
+        figures = [Figure(**fields) for fields in read_report_content(folder)["figures"]]
     except (KeyError, TypeError, ValidationError) as error:
         raise DataError(f"{folder.name}: {REPORT_FILE} is not a report: {error}") from error
     return {figure.name: figure for figure in figures}
 
 
-def read_extra(folder: Path) -> dict[str, Any]:
-    """Everything in ``report.json``, the figures as plain mappings.
+def read_report_content(folder: Path) -> dict[str, Any]:
+    """Read the whole ``report.json``, its figures as plain mappings.
 
     Raises:
         DataError: there is no report, or it is no JSON object.
@@ -94,13 +106,22 @@ def mean_interval(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Figure:
-    """The mean of independent values with its percentile-bootstrap interval.
+    """Mean of independent values with its percentile-bootstrap interval.
+
+    Args:
+        values: [n].
+        name: of the figure.
+        unit: of the values.
+        resamples: bootstrap draws.
+        seed: of the draws.
 
     Raises:
         ValueError: there is no value.
     """
-    sample = _sample(values)
-    low, high = _interval(lambda rows: sample[rows].mean(-1), len(sample), resamples, seed)
+    sample = _as_sample(values)
+    low, high = _bootstrap_interval(
+        lambda rows: sample[rows].mean(-1), len(sample), resamples, seed
+    )
     return Figure(
         name=name, value=float(sample.mean()), low=low, high=high, unit=unit, n=len(sample)
     )
@@ -117,17 +138,25 @@ def ratio_interval(
 ) -> Figure:
     """sum(numerators) / sum(denominators), resampling whole units (bits and bytes of pages).
 
+    Args:
+        numerators: [n].
+        denominators: [n], of a positive sum.
+        name: of the figure.
+        unit: of the ratio.
+        resamples: bootstrap draws.
+        seed: of the draws.
+
     Raises:
         ValueError: the lengths differ, or the denominators sum to nothing.
     """
-    above, below = _sample(numerators), _sample(denominators)
+    above, below = _as_sample(numerators), _as_sample(denominators)
     if above.shape != below.shape or below.sum() <= 0:
         raise ValueError("a ratio needs as many numerators as denominators, of a positive sum")
 
     def ratio(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.asarray(above[rows].sum(-1) / np.maximum(below[rows].sum(-1), 1e-300))
 
-    low, high = _interval(ratio, len(above), resamples, seed)
+    low, high = _bootstrap_interval(ratio, len(above), resamples, seed)
     value = float(above.sum() / below.sum())
     return Figure(name=name, value=value, low=low, high=high, unit=unit, n=len(above))
 
@@ -154,7 +183,7 @@ def correlation_interval(
     Raises:
         ValueError: the lengths differ, or there is no unit.
     """
-    columns = [_sample(values) for values in (products, left_squares, right_squares)]
+    columns = [_as_sample(values) for values in (products, left_squares, right_squares)]
     if len({len(column) for column in columns}) > 1:
         raise ValueError("a correlation needs as many products as squares of either side")
 
@@ -162,7 +191,7 @@ def correlation_interval(
         xy, xx, yy = (column[rows].sum(-1) for column in columns)
         return np.asarray(xy / np.maximum(np.sqrt(xx * yy), 1e-300))
 
-    low, high = _interval(correlation, len(columns[0]), resamples, seed)
+    low, high = _bootstrap_interval(correlation, len(columns[0]), resamples, seed)
     value = float(correlation(np.arange(len(columns[0]))))
     return Figure(name=name, value=value, low=low, high=high, n=len(columns[0]))
 
@@ -176,12 +205,20 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> Figure:
-    """Mean of ``ours - theirs`` over the same items, resampling items (never the two apart).
+    """Mean of ``ours - theirs`` over the same items, resampling pairs.
+
+    Args:
+        ours: [n].
+        theirs: [n], of the same items in the same order.
+        name: of the figure.
+        unit: of the values.
+        resamples: bootstrap draws.
+        seed: of the draws.
 
     Raises:
         ValueError: the lengths differ, or there is no pair.
     """
-    left, right = _sample(ours), _sample(theirs)
+    left, right = _as_sample(ours), _as_sample(theirs)
     if left.shape != right.shape:
         raise ValueError(f"pairs must match: {len(left)} and {len(right)} values")
     return mean_interval(left - right, name=name, unit=unit, resamples=resamples, seed=seed)
@@ -191,6 +228,12 @@ def proportion_interval(
     successes: int, n: int, *, name: str = "proportion", unit: str = ""
 ) -> Figure:
     """successes / n with Wilson's score interval, which stays inside [0, 1] for any n.
+
+    Args:
+        successes: 0 to n.
+        n: trials, at least one.
+        name: of the figure.
+        unit: of the share; empty for a plain ratio.
 
     Raises:
         ValueError: n is not positive, or successes are not within 0 and n.
@@ -205,14 +248,14 @@ def proportion_interval(
     return Figure(name=name, value=share, low=low, high=high, unit=unit, n=n)
 
 
-def _sample(values: ArrayLike) -> NDArray[np.float64]:
+def _as_sample(values: ArrayLike) -> NDArray[np.float64]:
     sample = np.asarray(values, dtype=np.float64).reshape(-1)
     if not len(sample):
         raise ValueError("an interval needs at least one value")
     return sample
 
 
-def _interval(
+def _bootstrap_interval(
     statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
     n: int,
     resamples: int,
@@ -221,9 +264,9 @@ def _interval(
     """2.5 % and 97.5 % quantiles of ``statistic`` over rows drawn with replacement."""
     generator = np.random.default_rng(seed)
     per_draw = max(1, 4_000_000 // n)  # bounds the memory of one draw of row numbers
-    found = [
+    statistics = [
         statistic(generator.integers(0, n, size=(min(per_draw, resamples - done), n)))
         for done in range(0, resamples, per_draw)
     ]
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+    low, high = np.quantile(np.concatenate(statistics), [0.025, 0.975])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The difference between two models over what both were asked, with an interval.
+"""Paired difference between two models over the items both were asked, with an interval.
 
 Pairs are made by the keys of ``components/core/stats/report_items.py``. Pages are resampled, never
 questions, since those about one page resemble each other. The interval is the percentile
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.stats.figures import Z_95, Figure
-from components.core.stats.report_items import Items
+from components.core.stats.report_items import ReportItems
 
 RESAMPLES = 10_000
 _AT_ONCE = 4_000_000
@@ -27,11 +27,11 @@ Z_POWER = 0.8416212335729143
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What two models were both asked, summed page by page."""
+class ItemPairs:
+    """Items that two models were both asked, summed by page."""
 
     count: int
-    """Pages or questions that both hold."""
+    """Number of items that both hold."""
     gaps: NDArray[np.float64]
     """[pages] ours minus theirs."""
     weights: NDArray[np.float64]
@@ -67,7 +67,7 @@ class Pairs:
         deviate *= (8 * freedom + 1) / (8 * freedom + 3)
         return 2.0 * NormalDist().cdf(-deviate)
 
-    def detectable(self, name: str) -> float:
+    def detectable_effect(self, name: str) -> float:
         """Minimal detectable effect: the true difference that 80 % of such trials would show.
 
         (z_97.5 + z_80) standard errors (Bloom 1995, doi 10.1177/0193841X9501900504).
@@ -93,28 +93,34 @@ class Pairs:
         return np.concatenate(means)
 
 
-def pair_items(name: str, ours: Items | None, theirs: Items | None) -> Pairs:
-    """Pairs of the figure ``name``; none where either kept no item of it."""
+def pair_items(name: str, ours: ReportItems | None, theirs: ReportItems | None) -> ItemPairs:
+    """Pair the items of a figure by key; no pairs where either kept no item of it.
+
+    Args:
+        name: of the figure.
+        ours: items of one model.
+        theirs: items of the other.
+    """
     if ours is None or theirs is None or name not in ours.values or name not in theirs.values:
-        return Pairs(0, np.empty(0), np.empty(0))
+        return ItemPairs(0, np.empty(0), np.empty(0))
     at = {key: index for index, key in enumerate(theirs.keys)}
-    mine_of, theirs_of = (np.isfinite(items.values[name]) for items in (ours, theirs))
-    # A key names what was asked; a weight that differs would mean that it does not.
+    our_rows, their_rows = (np.isfinite(items.values[name]) for items in (ours, theirs))
+    # Equal keys mean an equal question; a different weight would contradict that.
     rows = [
         (mine, at[key])
         for mine, key in enumerate(ours.keys)
         if key in at
         and ours.weights[mine] == theirs.weights[at[key]]
-        and mine_of[mine]
-        and theirs_of[at[key]]
+        and our_rows[mine]
+        and their_rows[at[key]]
     ]
     left, right = np.array(rows, dtype=np.int64).reshape(-1, 2).T
     gaps = ours.values[name][left] - theirs.values[name][right]
     pages = np.unique(np.array(ours.pages)[left], return_inverse=True)[1]
-    return Pairs(len(rows), _sums(pages, gaps), _sums(pages, ours.weights[left]))
+    return ItemPairs(len(rows), _sum_by_page(pages, gaps), _sum_by_page(pages, ours.weights[left]))
 
 
-def _sums(pages: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sum_by_page(pages: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.bincount(pages, weights=values), dtype=np.float64)
 
 
@@ -133,8 +139,8 @@ def expanded_tail(pages: int) -> float:
     return NormalDist().cdf(-student * math.sqrt(pages / freedom))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p adjusted for all of them (Holm 1979): below 5 % at a family-wise level of 5 %."""
+def adjust_p_values(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979): p below 5 % keeps the family-wise error at 5 %."""
     order = sorted(range(len(p_values)), key=lambda at: p_values[at])
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, at in enumerate(order):

@@ -1,4 +1,4 @@
-"""Items that a report's figures are made of, a row each in ``items.parquet``.
+"""Items behind a report's figures, one row each in ``items.parquet``.
 
 An item is a page or a question. Its key names everything that was asked and how, so two models
 that hold one key were asked the same thing, and their values are a pair. A figure is the sum of
@@ -27,31 +27,31 @@ _DIGITS = 32
 
 
 @dataclass(frozen=True)
-class Items:
-    """Columns of equal length n."""
+class ReportItems:
+    """Columns of a report's items, of equal length n."""
 
     keys: Sequence[str]
     """[n] distinct; equal where the same was asked in the same way."""
     pages: Sequence[str]
-    """[n] the page each comes from: items of one page resemble each other."""
+    """[n] page of each item; items of one page are correlated."""
     weights: NDArray[np.float64]
     """[n] bytes of a page, 1 for a question."""
     values: Mapping[str, NDArray[np.float64]]
     """figure -> [n]; NaN where an item is none of the figure's."""
 
 
-def item_keys(asked: Sequence[object]) -> list[str]:
-    """A key for each of what was asked, JSON-safe; what is asked twice gets two."""
+def item_keys(questions: Sequence[object]) -> list[str]:
+    """Keys of JSON-safe questions; one that occurs twice gets two keys."""
     seen: Counter[str] = Counter()
     keys: list[str] = []
-    for one in asked:
-        plain = digest_value(one)
+    for question in questions:
+        plain = digest_value(question)
         keys.append(digest_value([plain, seen[plain]])[:_DIGITS])
         seen[plain] += 1
     return keys
 
 
-def write_items(folder: Path, items: Items) -> None:
+def write_items(folder: Path, items: ReportItems) -> None:
     """Write ``items.parquet``, sorted by key.
 
     Raises:
@@ -73,8 +73,8 @@ def write_items(folder: Path, items: Items) -> None:
     write_shard(folder / ITEMS_FILE, table.sort_by("key"))
 
 
-def read_items(folder: Path) -> Items | None:
-    """The items of a report; None where it kept none.
+def read_items(folder: Path) -> ReportItems | None:
+    """Read the items of a report; None where it kept none.
 
     Raises:
         DataError: they cannot be read.
@@ -90,6 +90,6 @@ def read_items(folder: Path) -> Items | None:
             if name.startswith(_VALUE)
         }
         weights = table["weight"].to_numpy()
-        return Items(table["key"].to_pylist(), table["page"].to_pylist(), weights, values)
+        return ReportItems(table["key"].to_pylist(), table["page"].to_pylist(), weights, values)
     except (KeyError, pa.ArrowInvalid) as error:
         raise DataError(f"{folder.name}: {ITEMS_FILE} holds no items: {error}") from error

@@ -1,4 +1,4 @@
-"""The area under the ROC curve with its 95 % interval (DeLong, DeLong & Clarke-Pearson 1988)."""
+"""Area under the ROC curve with its 95 % interval (DeLong, DeLong & Clarke-Pearson 1988)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from components.core.stats.figures import Z_95, Figure
 def auc_interval(
     scores: NDArray[np.float64], positive: NDArray[np.bool_], *, name: str = "auc"
 ) -> Figure:
-    """How often a positive scores above a negative, ties half.
+    """Probability that a positive scores above a negative, ties counted half.
+
+    Args:
+        scores: [n].
+        positive: [n] labels.
+        name: of the figure.
 
     Raises:
         ValueError: there are not two of each.

@@ -1,0 +1,1 @@
+"""Content-addressed store of artifacts: keys, working folders, shards, lineage, collection."""

@@ -1,26 +1,31 @@
-"""What flows between stages: small, frozen references to sealed folders, never payloads."""
+"""Artifacts: small, frozen references to sealed folders, which flow between stages."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-MANIFEST = "artifact.json"
-ASIDE = "set_aside_"
-"""Begins the names of stats that count what a stage left out, by reason."""
-DROPPED_BY = "dropped_by_"
-"""Begins the names of stats that count documents dropped, by rule."""
-VOLATILE = "volatile"
+MANIFEST_FILE = "artifact.json"
+SET_ASIDE_PREFIX = "set_aside_"
+"""Prefix of stats that count what a stage set aside, by reason."""
+DROPPED_BY_PREFIX = "dropped_by_"
+"""Prefix of stats that count dropped documents, by rule."""
+VOLATILE_FOLDER = "volatile"
+
+
+def component_name(component: Callable[..., Any]) -> str:
+    """Dotted name of a component: ``components.clean.quality.score.score_quality``."""
+    return f"{component.__module__}.{component.__qualname__}"
 
 
 class Lineage(BaseModel):
-    """Where an artifact comes from: enough to say why it is what it is."""
+    """Provenance of an artifact: component, code, config and parents."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,7 +36,7 @@ class Lineage(BaseModel):
 
 
 class Artifact(BaseModel):
-    """A reference to one sealed folder. Subclasses name the kind; ``digest`` names the content."""
+    """Reference to one sealed folder; the subclass is its kind, ``digest`` names its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: ClassVar[str] = "artifact/1"
@@ -66,13 +71,13 @@ class Corpus(Artifact):
 
 
 class Scores(Artifact):
-    """What one scorer found in each document: same shards, ids and order as the corpus."""
+    """One scorer's results by document: same shards, ids and order as the corpus."""
 
     format: ClassVar[str] = "scores/1"
 
 
 class Classifier(Artifact):
-    """A trained model that a scorer applies, with its labels and held-out figures."""
+    """Trained model that a scorer applies, with its labels and held-out figures."""
 
     format: ClassVar[str] = "classifier/1"
 
@@ -102,7 +107,7 @@ class Preferences(Artifact):
 
 
 class Checkpoint(Artifact):
-    """A model: ``model.json`` (shape) and ``model.safetensors`` (weights), with its loss curve."""
+    """Model: ``model.json`` (shape), ``model.safetensors`` (weights), and its loss curve."""
 
     format: ClassVar[str] = "checkpoint/1"
 
@@ -132,19 +137,19 @@ class Bundle(Artifact):
 
 
 class Dataset(Artifact):
-    """A corpus version that DVC holds."""
+    """Corpus version under DVC."""
 
     format: ClassVar[str] = "dataset/1"
 
 
 class ModelVersion(Artifact):
-    """A version in the MLflow registry."""
+    """Version in the MLflow registry."""
 
     format: ClassVar[str] = "model-version/1"
 
 
 class Bento(Artifact):
-    """A built Bento."""
+    """Packaged Bento."""
 
     format: ClassVar[str] = "bento/1"
 
@@ -152,8 +157,8 @@ class Bento(Artifact):
 Inputs = Mapping[str, "Artifact | Mapping[str, Artifact]"]
 
 
-def canonical(value: Any) -> bytes:
-    """JSON bytes that are equal for equal values: sorted keys, no spaces, no NaN."""
+def canonical_json(value: Any) -> bytes:
+    """Canonical JSON, equal bytes for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
@@ -161,7 +166,7 @@ def canonical(value: Any) -> bytes:
 
 def digest_value(value: Any) -> str:
     """sha256 (hex) of a JSON-safe value."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -175,18 +180,31 @@ def digest_folder(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder)
-        if name.parts[0] == VOLATILE or name == Path(MANIFEST):
+        if name.parts[0] == VOLATILE_FOLDER or name == Path(MANIFEST_FILE):
             continue
         total.update(f"{name.as_posix()}\0{digest_file(path)}\n".encode())
     return total.hexdigest()
 
 
-def parents_of(inputs: Inputs) -> dict[str, str]:
-    """role -> digest; a mapping of artifacts gives one role an entry: ``scores.language``."""
+A = TypeVar("A", bound=Artifact)
+UNKNOWN_DIGEST = "?"
+"""Name and digest of an artifact that does not exist yet."""
+
+
+def placeholder_artifact(kind: type[A], lineage: Lineage | None = None) -> A:
+    """Stand-in, in a plan, for an artifact that does not exist yet."""
+    nothing = Lineage(component=UNKNOWN_DIGEST, code="", config="")
+    return kind(name=UNKNOWN_DIGEST, digest=UNKNOWN_DIGEST, lineage=lineage or nothing)
+
+
+def parent_digests(inputs: Inputs) -> dict[str, str]:
+    """Role -> digest; each entry of a mapping gets a role of its own: ``scores.language``."""
     roles: dict[str, str] = {}
-    for role, given in inputs.items():
-        if isinstance(given, Artifact):
-            roles[role] = given.digest
+    for role, artifact_or_mapping in inputs.items():
+        if isinstance(artifact_or_mapping, Artifact):
+            roles[role] = artifact_or_mapping.digest
         else:
-            roles.update({f"{role}.{key}": artifact.digest for key, artifact in given.items()})
+            roles.update(
+                {f"{role}.{key}": artifact.digest for key, artifact in artifact_or_mapping.items()}
+            )
     return roles

@@ -1,4 +1,4 @@
-"""The rows that flow in Parquet shards. One document is one page's main text; no clocks in it."""
+"""Schemas of the rows in Parquet shards. A document is one page's main text, without clocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 import pyarrow as pa
 
-DOCUMENT = pa.schema(
+DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("url", pa.string(), nullable=False),
@@ -28,7 +28,7 @@ DOCUMENT = pa.schema(
     ]
 )
 
-SPAN = pa.struct(
+SPAN_TYPE = pa.struct(
     [
         pa.field("start", pa.int64()),  # offsets in characters of ``text``
         pa.field("end", pa.int64()),
@@ -36,7 +36,7 @@ SPAN = pa.struct(
     ]
 )
 
-QUARANTINE = pa.schema(
+QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("url", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
@@ -45,10 +45,10 @@ QUARANTINE = pa.schema(
 
 
 def document_id(url: str, text: str) -> str:
-    """32 hex digits naming one version of one page."""
+    """Id of one version of one page: 32 hex digits."""
     return hashlib.sha256(f"{url}\0{text}".encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def shard_of(identifier: str, shards: int) -> int:
-    """The shard a document belongs to: sha256(id) mod n."""
+    """Shard of a document: sha256(id) mod n."""
     return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big") % shards

@@ -1,4 +1,4 @@
-"""Maps a function over shards, on this machine, in processes that can be killed.
+"""Executors that map a function over shards, in processes that can be killed.
 
 Workers are spawned, never forked (a forked worker keeps its parent's locks after a kill -9), and
 die with their parent. On a cluster the same function runs as a Ray task.
@@ -16,25 +16,26 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol, TypeVar
 
 from pebble import CONSTS, ProcessExpired, ProcessPool
+from typing_extensions import override
 
 from components.core.errors import DataError
-from components.core.process.shutdown import shielded
+from components.core.process.shutdown import block_interrupts
 from components.core.process.usable_cores import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
-Again = Callable[[T, "WorkerLost"], T]
-"""Given a task and how its worker died: the task to run in its place."""
+RetryTask = Callable[[T, "WorkerLost"], T]
+"""Callback that, given a task and how its worker died, returns the task to run instead."""
 _PR_SET_PDEATHSIG = 1
 TERM_SECONDS = 0.1
-"""Between Pebble's SIGTERM and its SIGKILL, in place of 3 s: a worker in native code never hears
-the first, and what a worker leaves half done is written anew."""
+"""Seconds between Pebble's SIGTERM and SIGKILL, 3 by default: a worker in native code never sees
+the first, and a half-written result is written again."""
 IDLE_SECONDS = 60.0
-"""Workers that did nothing for so long hold memory that the stages after curation need."""
+"""Idle time after which workers are stopped: stages after curation need their memory."""
 
 
 class WorkerLost(DataError):
-    """A task's process died; ``exitcode`` is negative for a signal."""
+    """Death of a task's worker process; ``exitcode`` is negative for a signal."""
 
     def __init__(self, task: str, exitcode: int) -> None:
         super().__init__(f"{task}: its worker died (exit {exitcode})")
@@ -42,7 +43,7 @@ class WorkerLost(DataError):
 
 
 class Executor(Protocol):
-    """Runs ``function(task)`` for each task and yields results in the order of the tasks."""
+    """Interface that maps a function over tasks and yields results in the order of the tasks."""
 
     def map(
         self,
@@ -50,37 +51,49 @@ class Executor(Protocol):
         tasks: Sequence[T],
         *,
         seconds: float | None = None,
-        again: Again[T] | None = None,
-    ) -> Iterator[R]: ...
+        retry: RetryTask[T] | None = None,
+    ) -> Iterator[R]:
+        """Map ``function`` over ``tasks``; results in the order of the tasks.
 
-    def rest(self) -> None:
-        """Called between stages: give up what has not been used for a while."""
+        Args:
+            function: a top-level function, since it is pickled.
+            tasks: picklable arguments.
+            seconds: time limit of a task; None sets none.
+            retry: called where a worker died, for the task to run instead.
+        """
+        ...
+
+    def stop_idle(self) -> None:
+        """Release workers that have been idle for a while; called between stages."""
 
     def close(self) -> None: ...
 
 
-class Inline:
-    """The twin for tests and for tiny inputs: everything in this process, one after another."""
+class InlineExecutor(Executor):
+    """Executor of tests and tiny inputs: sequential, in this process."""
 
+    @override
     def map(
         self,
         function: Callable[[T], R],
         tasks: Sequence[T],
         *,
         seconds: float | None = None,
-        again: Again[T] | None = None,
+        retry: RetryTask[T] | None = None,
     ) -> Iterator[R]:
         return (function(task) for task in tasks)
 
-    def rest(self) -> None:
+    @override
+    def stop_idle(self) -> None:
         """Nothing is held."""
 
+    @override
     def close(self) -> None:
         """Nothing is held."""
 
 
-class Pool:
-    """``workers`` spawned processes, started at use and kept until they have been idle a while."""
+class ProcessExecutor(Executor):
+    """Executor over spawned processes, started at first use and stopped after idle time."""
 
     def __init__(self, workers: int | None = None, idle_seconds: float = IDLE_SECONDS) -> None:
         self.workers = workers or usable_cores()
@@ -88,17 +101,16 @@ class Pool:
         self._used = time.monotonic()
         self._pool: ProcessPool | None = None
 
+    @override
     def map(
         self,
         function: Callable[[T], R],
         tasks: Sequence[T],
         *,
         seconds: float | None = None,
-        again: Again[T] | None = None,
+        retry: RetryTask[T] | None = None,
     ) -> Iterator[R]:
-        """As ``Executor.map``; a task that outlasts ``seconds`` or kills its worker is an error.
-
-        ``again`` is asked, where a worker died, what to run in its task's place.
+        """Map ``function`` over ``tasks`` in worker processes; a hung or killed worker is an error.
 
         Raises:
             DataError: a task hung; names it.
@@ -113,7 +125,7 @@ class Pool:
                 initargs=(os.getpid(),),
             )
         pool = self._pool
-        with shielded():  # its threads and processes begin at the first task
+        with block_interrupts():  # its threads and processes begin at the first task
             futures = [pool.schedule(function, args=(t,), timeout=seconds) for t in tasks]
         try:
             for place, task in enumerate(tasks):
@@ -122,9 +134,9 @@ class Pool:
                         result = _result(futures[place], task, seconds)
                         break
                     except WorkerLost as lost:
-                        if again is None:
+                        if retry is None:
                             raise
-                        task = again(task, lost)
+                        task = retry(task, lost)
                         futures[place] = pool.schedule(function, args=(task,), timeout=seconds)
                 yield result
         finally:
@@ -132,13 +144,15 @@ class Pool:
                 future.cancel()  # type: ignore[no-untyped-call]
             self._used = time.monotonic()
 
-    def rest(self) -> None:
+    @override
+    def stop_idle(self) -> None:
         """Stop workers that have been idle for ``idle_seconds``."""
         if time.monotonic() - self._used > self.idle_seconds:
             self.close()
 
+    @override
     def close(self) -> None:
-        """Stop the workers, whatever they are at; the next ``map`` starts new ones."""
+        """Stop the workers at once; the next ``map`` starts new ones."""
         if self._pool is not None:
             self._pool.stop()  # type: ignore[no-untyped-call]
             self._pool.join()
@@ -149,12 +163,12 @@ def _result(future: Any, task: object, seconds: float | None) -> Any:
     try:
         return future.result()
     except FutureTimeout as error:
-        raise DataError(f"{_named(task)}: was stopped after {seconds:g} s") from error
+        raise DataError(f"{_task_name(task)}: was stopped after {seconds:g} s") from error
     except ProcessExpired as error:
-        raise WorkerLost(_named(task), error.exitcode) from error
+        raise WorkerLost(_task_name(task), error.exitcode) from error
 
 
-def _named(task: object) -> str:
+def _task_name(task: object) -> str:
     return getattr(task, "name", None) or repr(task)[:200]
 
 

@@ -1,4 +1,4 @@
-"""What a collection found in one place: what goes, what stays, each with its reason."""
+"""Plan of a garbage collection in one place: deletions and retained things, with reasons."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.core.store.trash import size_of
+from components.core.store.trash import disk_size
 
-DAY = 86_400.0
+DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
-class Item:
-    """One thing that goes, whole."""
+class Deletion:
+    """One thing to delete, whole."""
 
     name: str
     why: str
@@ -22,75 +22,85 @@ class Item:
     """Bytes."""
     paths: tuple[Path, ...] = ()
     kind: str = "files"
-    """What has to be told besides: ``version``, ``logged model``, ``run``, ``dataset``."""
+    """Kind, by which others are notified: ``version``, ``logged model``, ``run``, ``dataset``."""
 
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "why": self.why, "bytes": self.size}
 
 
 @dataclass
-class Kept:
-    """How much stays for one reason."""
+class Retained:
+    """Count and bytes retained for one reason."""
 
     count: int = 0
     size: int = 0
 
 
 @dataclass
-class Sweep:
-    """One place of the workspace."""
+class GcPlan:
+    """Deletions and retained things of one place of the workspace."""
 
     place: str
     root: Path
-    """Its trash lies here, on the same file system."""
-    items: list[Item] = field(default_factory=list)
-    kept: dict[str, Kept] = field(default_factory=dict)
+    """Folder that holds the trash, on the same file system."""
+    deletions: list[Deletion] = field(default_factory=list)
+    retained: dict[str, Retained] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _seen: set[tuple[int, int]] = field(default_factory=set)
-    """What was counted, by (device, inode): what stays must be told first where files are linked,
-    since deleting one name of them frees nothing."""
+    _counted: set[tuple[int, int]] = field(default_factory=set)
+    """(device, inode) of counted files. Where files are hard-linked, add retained things first,
+    since deleting one of several links frees nothing."""
 
-    def drop(self, name: str, why: str, paths: Iterable[Path] = (), *, kind: str = "files") -> None:
-        """``paths`` (those that exist) go."""
+    def add_deletion(
+        self, name: str, why: str, paths: Iterable[Path] = (), *, kind: str = "files"
+    ) -> None:
+        """Plan to delete ``paths``, those that exist.
+
+        Args:
+            name: shown to the user.
+            why: reason.
+            paths: files and folders.
+            kind: see ``Deletion``.
+        """
         there = tuple(path for path in paths if path.exists() or path.is_symlink())
-        self.items.append(Item(name, why, size_of(there, self._seen), there, kind))
+        size = disk_size(there, self._counted)
+        self.deletions.append(Deletion(name, why, size, there, kind))
 
-    def keep(self, why: str, paths: Iterable[Path] = ()) -> None:
-        """One thing stays."""
-        kept = self.kept.setdefault(why, Kept())
-        kept.count += 1
-        kept.size += size_of(paths, self._seen)
+    def add_retained(self, why: str, paths: Iterable[Path] = ()) -> None:
+        """Count one thing as retained."""
+        total = self.retained.setdefault(why, Retained())
+        total.count += 1
+        total.size += disk_size(paths, self._counted)
 
     @property
     def size(self) -> int:
-        """Bytes that go."""
-        return sum(item.size for item in self.items)
+        """Bytes to delete."""
+        return sum(item.size for item in self.deletions)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "place": self.place,
             "bytes": self.size,
-            "goes": [item.as_json() for item in self.items],
+            "goes": [item.as_json() for item in self.deletions],
             "stays": [
-                {"why": why, "count": kept.count, "bytes": kept.size}
-                for why, kept in self.kept.items()
+                {"why": why, "count": total.count, "bytes": total.size}
+                for why, total in self.retained.items()
             ],
             "notes": self.notes,
         }
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """What a collection keeps beyond what must stay."""
+class RetentionPolicy:
+    """Retention beyond what must be kept: by age and by number of runs."""
 
     runs: int = 10
-    """This many of the newest completed runs, with the unfinished ones between them."""
+    """Number of the newest completed runs to keep, with the unfinished ones between them."""
     days: float = 7.0
-    """What was made or used in so many days."""
+    """Things made or used within so many days are kept."""
 
     def cutoff(self, now: float) -> float:
-        """Seconds since 1970: what is younger stays."""
-        return now - self.days * DAY
+        """Time, in seconds since 1970, after which things are kept."""
+        return now - self.days * DAY_SECONDS
 
     @property
     def recent(self) -> str:

@@ -1,7 +1,7 @@
-"""What must stay in the store, and why: the roots, and all that they came from.
+"""Roots of a garbage collection of the store, and everything reachable from them.
 
 A lineage names its parents by digest. Several keys may hold equal content, and a lineage does not
-say which of them it was: all of them count as reached.
+say which of them was meant: all of them count as reachable.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from components.core.store.lineage_graph import ArtifactGraph
 
 
 @dataclass(frozen=True)
-class Root:
-    """What must stay, and why: keys and digests that everything else is reached from."""
+class GcRoot:
+    """Keys and digests that must be kept, with the reason."""
 
     why: str
     keys: frozenset[str] = frozenset()
     digests: frozenset[str] = frozenset()
 
 
-def reach(graph: ArtifactGraph, roots: Iterable[Root]) -> dict[str, str]:
-    """key -> why it stays, for all that the roots reach; the first root to do so names it."""
-    kept: dict[str, str] = {}
+def find_reachable(graph: ArtifactGraph, roots: Iterable[GcRoot]) -> dict[str, str]:
+    """Key -> reason for keeping it, given by the first root that reaches it."""
+    reasons: dict[str, str] = {}
     for root in roots:
-        held = (node.key for digest in root.digests for node in graph.of(digest))
-        for key in graph.upstream([*root.keys, *held]):
-            kept.setdefault(key, root.why)
-    return kept
+        held = (node.key for digest in root.digests for node in graph.with_digest(digest))
+        for key in graph.upstream_keys([*root.keys, *held]):
+            reasons.setdefault(key, root.why)
+    return reasons

@@ -1,11 +1,11 @@
-"""Which keys a living process works with, so that a collection beside a run takes none of them.
+"""Leases on keys of the store, so that a garbage collection beside a run takes none in use.
 
-    store/uses/<process>-<n>   one a process: a key a line, locked for as long as the process lives
+    store/uses/<process>-<n>   one a process: one key a line, locked for as long as the process runs
     store/uses.lock            shared while a key is added, exclusive while a collection looks
 
-A key is added before it is looked up. So a collection either sees it, or has finished moving things
-away before the look-up, which is then a miss. The locks go with their processes: no clock and no
-process number is trusted.
+A key is added before it is looked up. So a collection either sees it, or has moved things away
+before the look-up, which is then a miss. Locks go with their processes: no clock and no process id
+is trusted.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from pathlib import Path
 
 from components.core.io.locks import create_locked_file, hold_lock, is_locked
 
-USES, LOCK = "uses", "uses.lock"
+LEASES_FOLDER, LEASES_LOCK_FILE = "uses", "uses.lock"
 
 
 class Leases:
-    """The keys in use below one store."""
+    """Keys in use below one store."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._mine: int | None = None
-        self._taken: set[str] = set()
+        self._held: set[str] = set()
 
-    def take(self, key: str) -> None:
-        """Keep ``key`` from being collected until this process ends."""
-        if key in self._taken:
+    def hold_key(self, key: str) -> None:
+        """Protect ``key`` from collection until this process ends."""
+        if key in self._held:
             return
-        with hold_lock(self.root / LOCK, shared=True):
+        with hold_lock(self.root / LEASES_LOCK_FILE, shared=True):
             if self._mine is None:
                 name = f"{os.getpid()}-{time.monotonic_ns()}"
-                self._mine = create_locked_file(self.root / USES / name)
+                self._mine = create_locked_file(self.root / LEASES_FOLDER / name)
             os.write(self._mine, f"{key}\n".encode())
-        self._taken.add(key)
+        self._held.add(key)
 
     @contextmanager
-    def frozen(self) -> Iterator[frozenset[str]]:
-        """The keys of all living processes; none is added while this is held.
+    def freeze_keys(self) -> Iterator[frozenset[str]]:
+        """Keys in use by all processes; none is added within the block.
 
-        Files of processes that are gone are deleted.
+        Files of processes that have ended are deleted.
         """
-        with hold_lock(self.root / LOCK):
-            yield self._used(clear=True)
+        with hold_lock(self.root / LEASES_LOCK_FILE):
+            yield self._read_keys(clear=True)
 
-    def used(self) -> frozenset[str]:
-        """The keys of all living processes at this moment."""
-        return self._used(clear=False)
+    def keys_in_use(self) -> frozenset[str]:
+        """Keys in use by all processes at this moment."""
+        return self._read_keys(clear=False)
 
-    def _used(self, *, clear: bool) -> frozenset[str]:
-        found: set[str] = set(self._taken)
-        for path in (self.root / USES).glob("*"):
+    def _read_keys(self, *, clear: bool) -> frozenset[str]:
+        keys: set[str] = set(self._held)
+        for path in (self.root / LEASES_FOLDER).glob("*"):
             if is_locked(path):
                 with suppress(FileNotFoundError):  # its process ended just now
-                    found.update(path.read_text(encoding="ascii").split())
+                    keys.update(path.read_text(encoding="ascii").split())
             elif clear:
                 path.unlink()
-        return frozenset(found)
+        return frozenset(keys)

@@ -1,9 +1,9 @@
-"""Which row a worker has in hand, so that a row which takes its process along is set aside alone.
+"""Watchdog of the rows that a worker processes: a row that kills its process is set aside alone.
 
-An endless loop in native code, or a crash there, is no exception that could be caught. So a row's
-number is written down before the work on it begins, and the kernel's timer bounds the processor
-time of each row: it ends the process whoever holds the interpreter's lock. Processor time, not the
-clock's: what a row costs is the same beside other programs.
+An endless loop or a crash in native code is no exception that could be caught. So a row's number is
+written to a file before the row is processed, and a kernel timer (``ITIMER_PROF``) bounds the
+processor time of each row: it ends the process whoever holds the interpreter's lock. It counts
+processor time, since that is the same beside other programs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 from components.core.store.executor import WorkerLost
 
 _NUMBER = struct.Struct("<q")
-MOST_LOST = 50
-"""Rows of one file that may take their worker along; more is an error of its own."""
+MAX_LOST_ROWS = 50
+"""Rows of one file that may kill their worker; more of them fail the file."""
 
 
-class InHand:
-    """Told of every row before it is worked on, in the worker.
+class RowWatchdog:
+    """Record of the current row, with a time limit, in the worker.
 
-    In the process that the user started, time has no bound: to end that one would end the run.
+    In the process that the user started there is no limit: ending it would end the run.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
@@ -36,13 +36,13 @@ class InHand:
         self._seconds = seconds if multiprocessing.parent_process() is not None else 0.0
 
     def close(self) -> None:
-        """All rows are done."""
+        """Delete the record: all rows are processed."""
         os.close(self._file)
         self._path.unlink(missing_ok=True)
 
     @contextmanager
-    def take(self, number: int) -> Iterator[None]:
-        """Row ``number`` is worked on meanwhile."""
+    def watch_row(self, number: int) -> Iterator[None]:
+        """Record and time row ``number`` within the block."""
         os.pwrite(self._file, _NUMBER.pack(number), 0)
         signal.setitimer(signal.ITIMER_PROF, self._seconds)
         try:
@@ -51,8 +51,8 @@ class InHand:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def in_hand(path: Path) -> int | None:
-    """The row that a dead worker had in hand; None where it had none yet."""
+def read_current_row(path: Path) -> int | None:
+    """Row that a dead worker was processing; None before its first."""
     try:
         return int(_NUMBER.unpack(path.read_bytes())[0])
     except (OSError, struct.error):
@@ -60,32 +60,41 @@ def in_hand(path: Path) -> int | None:
 
 
 @dataclass(frozen=True)
-class Losses:
-    """What is known of the rows of one file that took their worker along."""
+class LostRows:
+    """Rows of one file that killed their worker."""
 
     reasons: dict[int, str] = field(default_factory=dict)
-    """Row -> why it is set aside."""
-    doubted: int | None = None
-    """A row whose worker died once: the killer may have been another's hunger for memory."""
+    """Row -> reason for setting it aside."""
+    suspect: int | None = None
+    """Row whose worker died once: the cause may have been another process's use of memory."""
 
-    def after(self, lost: WorkerLost, path: Path, seconds: float) -> Losses:
-        """With the row that was in hand when the worker died.
+    def add_lost_worker(self, lost: WorkerLost, path: Path, seconds: float) -> LostRows:
+        """Add the row that a dead worker was processing.
+
+        Args:
+            lost: death of the worker.
+            path: record of its current row; deleted.
+            seconds: time limit of a row.
 
         Raises:
             WorkerLost: no row had been begun, or too many were lost.
         """
-        row = in_hand(path)
+        row = read_current_row(path)
         path.unlink(missing_ok=True)
-        if row is None or row in self.reasons or len(self.reasons) >= MOST_LOST:
+        if row is None or row in self.reasons or len(self.reasons) >= MAX_LOST_ROWS:
             raise lost
         late = lost.exitcode == -signal.SIGPROF
-        if not late and row != self.doubted:
-            return replace(self, doubted=row)
-        reason = f"took more than {seconds:g} s of processor time" if late else _died(lost.exitcode)
-        return replace(self, reasons={**self.reasons, row: reason}, doubted=None)
+        if not late and row != self.suspect:
+            return replace(self, suspect=row)
+        reason = (
+            f"took more than {seconds:g} s of processor time"
+            if late
+            else _describe_exit(lost.exitcode)
+        )
+        return replace(self, reasons={**self.reasons, row: reason}, suspect=None)
 
 
-def _died(exitcode: int) -> str:
+def _describe_exit(exitcode: int) -> str:
     if exitcode >= 0:
         return f"ended its process twice (exit {exitcode})"
     return f"ended its process twice ({signal.Signals(-exitcode).name})"

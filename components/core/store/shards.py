@@ -1,8 +1,8 @@
 """Parquet shards: the unit of work, of resume and of order.
 
-One writer fixes names, row groups and compression, writes ``.tmp``, then replaces: equal input
-gives equal bytes. Every scorer's ``00017.parquet`` holds the same ids in the same order as the
-corpus's, so reading several side by side is a zip, asserted, never a join.
+One writer fixes names, row groups and compression, so equal input gives equal bytes. Every scorer's
+``00017.parquet`` holds the same ids in the same order as the corpus's, so reading several side by
+side is a zip, asserted, never a join.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ ROW_GROUP = 4096
 
 
 def shard_name(index: int) -> str:
-    """``00017.parquet``."""
+    """File name of a shard: ``00017.parquet``."""
     return f"{index:05d}.parquet"
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """Shards of a folder in order.
+    """Paths of a folder's shards, in order.
 
     Raises:
         DataError: there are none.
@@ -40,7 +40,7 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def write_shard(path: Path, table: pa.Table) -> None:
-    """Write one shard, whole or not at all."""
+    """Write one shard atomically."""
     with atomic_path(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata(None),
@@ -69,7 +69,7 @@ def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table if columns is None else table.select(columns)
 
 
-def read_all(folder: Path, columns: list[str] | None = None) -> pa.Table:
+def read_shards(folder: Path, columns: list[str] | None = None) -> pa.Table:
     """All shards of a folder as one table, in shard order."""
     return pa.concat_tables([read_shard(path, columns) for path in shard_paths(folder)])
 
@@ -84,19 +84,19 @@ def zip_shards(
     """
     for path in shard_paths(corpus):
         table = read_shard(path)
-        beside: dict[str, pa.Table] = {}
+        tables: dict[str, pa.Table] = {}
         for role, folder in others.items():
             if not (folder / path.name).is_file():
                 raise DataError(f"{role}: shard {path.name} is missing")
-            beside[role] = read_shard(folder / path.name)
-            if not beside[role]["id"].equals(table["id"]):
+            tables[role] = read_shard(folder / path.name)
+            if not tables[role]["id"].equals(table["id"]):
                 raise DataError(f"{role}: shard {path.name} holds other ids than the corpus")
-        yield path.name, table, beside
+        yield path.name, table, tables
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to map: picklable, small."""
+    """Task of mapping one shard: picklable and small."""
 
     name: str
     source: Path
@@ -111,20 +111,25 @@ def map_shards(
     function: Callable[..., pa.Table],
     *,
     seconds: float | None = None,
-    into: Path | None = None,
+    folder: Path | None = None,
     **arguments: Any,
 ) -> None:
-    """Write ``function(table, **arguments)`` for every shard of ``corpus`` into ``work.folder``.
+    """Write ``function(table, **arguments)`` for every shard of ``corpus``; resumes by shard.
 
-    ``into`` names another folder: one below ``work.scratch`` for what only this stage reads.
-    Shards that an earlier try wrote are kept. ``function`` is a top-level function, since it runs
-    in another process; ``arguments`` must be picklable. ``seconds`` bounds one shard.
+    Args:
+        work: of the stage.
+        corpus: folder of the shards.
+        function: a top-level function, since it runs in another process.
+        seconds: time limit of a shard.
+        folder: written to instead of ``work.folder``, below ``work.scratch`` for what only this
+            stage reads. Shards that an earlier try left there are kept.
+        arguments: of ``function``; picklable.
 
     Raises:
         DataError: a shard's worker died or hung; names the shard.
     """
     paths = shard_paths(corpus)
-    folder = into or work.folder
+    folder = folder or work.folder
     folder.mkdir(parents=True, exist_ok=True)
     missing = [path for path in paths if not (folder / path.name).exists()]
     tasks = [
@@ -132,13 +137,13 @@ def map_shards(
     ]
     done = len(paths) - len(missing)
     if done:
-        work.progress.resume(f"after {done} of {len(paths)} shards")
-    work.progress.start(len(paths), "shards", done=done)
-    for _ in work.executor.map(run_task, tasks, seconds=seconds):
+        work.progress.note_resumed(f"after {done} of {len(paths)} shards")
+    work.progress.start_count(len(paths), "shards", done=done)
+    for _ in work.executor.map(run_shard_task, tasks, seconds=seconds):
         work.progress.advance()
 
 
-def run_task(task: ShardTask) -> str:
+def run_shard_task(task: ShardTask) -> str:
     """Map one shard (in a worker).
 
     Raises:

@@ -1,10 +1,10 @@
-"""The store: sealed results by the key of what made them.
+"""Content-addressed store: sealed results, by the key of what made them.
 
-    store/partial/<key>/   a stage at work: out/ is what it will seal, scratch/ what only its next
-                           try needs (journal, checkpoints)
+    store/partial/<key>/   a running stage: out/ is what it will seal, scratch/ what only its next
+                           try needs (journals, checkpoints)
     store/sealed/<key>/    complete and read-only, or absent
-    store/locks/<key>      keeps two runs off one key
-    store/uses/            which keys the living processes work with: `modelmill gc` leaves them
+    store/locks/<key>      one run at a time for a key
+    store/uses/            keys in use by running processes, which `modelmill gc` leaves
     store/code.json        digests of modules by the sha256 of their source; may be deleted
 
 Key = digest of (component, code, config, parents). See ``components/core/store/code_digest.py`` for
@@ -27,24 +27,26 @@ from typing import Any, TypeVar, get_type_hints
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
+from components.core.io.full_disk import explain_full_disk
 from components.core.io.locks import hold_lock, is_locked
 from components.core.log import get_logger
-from components.core.process.thread_tuning import StageThreads
+from components.core.process.thread_tuning import StageThreadTuner
 from components.core.progress import Progress
 from components.core.store.artifact import (
-    MANIFEST,
+    MANIFEST_FILE,
     Artifact,
     Inputs,
     Lineage,
-    canonical,
+    canonical_json,
+    component_name,
     digest_folder,
     digest_value,
-    parents_of,
+    parent_digests,
 )
-from components.core.store.code_digest import CodeIndex, component_name
+from components.core.store.code_digest import CodeIndex
 from components.core.store.executor import Executor
 from components.core.store.leases import Leases
-from components.core.store.workdir import STAGE_FILE, Workdir, full_disk_is_one_line
+from components.core.store.workdir import STAGE_FILE, Workdir
 
 A = TypeVar("A", bound=Artifact)
 CODE_FILE = "code.json"
@@ -52,8 +54,8 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """One call of a component: what its key is made of."""
+class StageRequest:
+    """Call of a component: everything that its key is made of."""
 
     component: Callable[..., Any]
     config: StageConfig
@@ -66,7 +68,7 @@ class Request:
 
     @property
     def kind(self) -> type[Artifact]:
-        """The kind of artifact the component says it returns."""
+        """Class of artifact in the component's return annotation."""
         kind = get_type_hints(self.component)["return"]
         assert isinstance(kind, type)
         assert issubclass(kind, Artifact)
@@ -74,101 +76,121 @@ class Request:
 
 
 class Store:
-    """Sealed artifacts below one root that can be moved as a whole."""
+    """Store of sealed artifacts below one root, which can be moved as a whole."""
 
     def __init__(self, root: Path, code: CodeIndex | None = None) -> None:
         self.root = root
         self.code = code or CodeIndex(memory=root / CODE_FILE)
         self.leases = Leases(root)
 
-    def request(
+    def make_request(
         self, component: Callable[..., Any], config: StageConfig, inputs: Inputs
-    ) -> Request:
-        """The request a call makes, with its lineage."""
+    ) -> StageRequest:
+        """Request for a call, with its lineage.
+
+        Args:
+            component: the stage's function.
+            config: of the stage.
+            inputs: role -> artifact, or mapping of artifacts.
+        """
         lineage = Lineage(
             component=component_name(component),
-            code=self.code.digest(component),
-            config=digest_value(config.identity()),
-            parents=parents_of(inputs),
+            code=self.code.digest_component(component, config),
+            config=digest_value(config.key_fields()),
+            parents=parent_digests(inputs),
         )
-        return Request(component, config, inputs, lineage)
+        return StageRequest(component, config, inputs, lineage)
 
-    def find(self, key: str, kind: type[A]) -> A | None:
-        """The sealed artifact of ``key``; a folder whose files are gone counts as absent."""
-        manifest = self.manifest(key)
+    def find_artifact(self, key: str, kind: type[A]) -> A | None:
+        """Sealed artifact of ``key``; None if absent, or if a file of it is gone."""
+        manifest = self.read_manifest(key)
         if manifest is None:
             return None
         if manifest["format"] != kind.format:
             raise DataError(f"sealed/{key} holds {manifest['format']}, not {kind.format}")
         return kind.model_validate(manifest["artifact"])
 
-    def manifest(self, key: str) -> dict[str, Any] | None:
-        """The manifest of a complete sealed folder, else None."""
+    def read_manifest(self, key: str) -> dict[str, Any] | None:
+        """Manifest of a complete sealed folder, else None."""
         folder = self.root / "sealed" / key
         try:
-            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST_FILE).read_bytes())
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         for name, size in manifest["files"].items():
-            if _size(folder / name) != size:
+            if _file_size(folder / name) != size:
                 log.warning("sealed/%s: %s is gone or changed; counted as a miss", key[:12], name)
                 return None
         return manifest
 
-    def run(
+    def run_request(
         self,
-        request: Request,
+        request: StageRequest,
         *,
         executor: Executor | None = None,
         progress: Progress | None = None,
     ) -> tuple[Artifact, bool]:
-        """The artifact of a request and whether it was there already; runs it if not."""
-        with full_disk_is_one_line(self.root):
-            self.leases.take(request.key)
-        found = self.find(request.key, request.kind)
-        if found is not None:
+        """Artifact of a request, made now unless it is sealed already.
+
+        Args:
+            request: the call.
+            executor: maps the stage's shards.
+            progress: of the stage.
+
+        Returns:
+            The artifact, and True if it was sealed already.
+        """
+        with explain_full_disk(self.root):
+            self.leases.hold_key(request.key)
+        sealed = self.find_artifact(request.key, request.kind)
+        if sealed is not None:
             self._clear_partial(request.key)
-            return found, True
-        with self.lock(request.key):
-            found = self.find(request.key, request.kind)  # another run may have made it
-            if found is not None:
-                return found, True
-            remove(self.root / "sealed" / request.key)
-            work = self.open(request, executor, progress)
-            with full_disk_is_one_line(work.folder), self._threads(request, work):
+            return sealed, True
+        with self.lock_key(request.key):
+            sealed = self.find_artifact(request.key, request.kind)  # another run may have made it
+            if sealed is not None:
+                return sealed, True
+            remove_folder(self.root / "sealed" / request.key)
+            work = self.open_workdir(request, executor, progress)
+            with explain_full_disk(work.folder), self._threads(request, work):
                 made = request.component(request.config, **request.inputs, work=work)
             assert isinstance(made, Artifact)
             return made, False
 
-    def _threads(self, request: Request, work: Workdir) -> AbstractContextManager[object]:
-        """The number of threads for a stage that rests on torch; one that trains measures its own.
+    def _threads(self, request: StageRequest, work: Workdir) -> AbstractContextManager[object]:
+        """Thread tuner for a stage that imports torch; a training tunes its steps itself besides.
 
-        It is measured for each stage anew: what a training chose minutes ago says little of the
-        neighbours there are now.
+        Measured for each stage anew, since the load of the machine changes within minutes.
         """
-        if "torch" not in self.code.parts(request.component):
+        if "torch" not in self.code.code_parts(request.component, request.config):
             return nullcontext()
-        return StageThreads(work)
+        return StageThreadTuner(work)
 
     def _clear_partial(self, key: str) -> None:
-        """Take away what a run left that was killed after publishing and before tidying up."""
+        """Delete what a run left that was killed between publishing and cleaning up."""
         if (self.root / "partial" / key).exists():
-            with self.lock(key):
-                remove(self.root / "partial" / key)
+            with self.lock_key(key):
+                remove_folder(self.root / "partial" / key)
 
-    def open(
+    def open_workdir(
         self,
-        request: Request,
+        request: StageRequest,
         executor: Executor | None = None,
         progress: Progress | None = None,
     ) -> Workdir:
-        """The stage's working folder, with whatever an earlier try left in it."""
+        """Working folder of a stage, with whatever an earlier try left in it.
+
+        Args:
+            request: the call.
+            executor: maps the stage's shards.
+            progress: of the stage.
+        """
         record = {
             "component": request.lineage.component,
             "config": request.config.model_dump(mode="json"),
-            "code": self.code.parts(request.component),
+            "code": self.code.code_parts(request.component, request.config),
         }
-        with full_disk_is_one_line(self.root):
+        with explain_full_disk(self.root):
             work = Workdir(
                 self.root,
                 request.key,
@@ -178,12 +200,12 @@ class Store:
                 record=record,
             )
             begun = {**record, "parents": dict(request.lineage.parents)}
-            write_atomically(work.scratch / STAGE_FILE, canonical(begun))
+            write_atomically(work.scratch / STAGE_FILE, canonical_json(begun))
         return work
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Wait until no other run works on ``key``; the lock goes with the process."""
+    def lock_key(self, key: str) -> Iterator[None]:
+        """Hold the lock of ``key`` within the block; waits while another run holds it."""
 
         def tell() -> None:
             log.warning("another run is making %s; waiting for it", key[:12])
@@ -191,76 +213,76 @@ class Store:
         with hold_lock(self.root / "locks" / key, on_wait=tell):
             yield
 
-    def is_locked(self, key: str) -> bool:
-        """Whether a living process works on ``key``."""
+    def is_key_locked(self, key: str) -> bool:
+        """True if a process holds the lock of ``key``."""
         return is_locked(self.root / "locks" / key)
 
-    def sealed(self) -> list[dict[str, Any]]:
+    def sealed_manifests(self) -> list[dict[str, Any]]:
         """Manifests of everything sealed, oldest first."""
         ages: list[tuple[float, str]] = []
         for folder in (self.root / "sealed").glob("*"):
             with suppress(FileNotFoundError):  # another run may be making it anew
                 ages.append((folder.stat().st_mtime, folder.name))
-        manifests = (self.manifest(name) for _, name in sorted(ages))
+        manifests = (self.read_manifest(name) for _, name in sorted(ages))
         return [manifest for manifest in manifests if manifest is not None]
 
-    def records(self, component: str) -> list[dict[str, Any]]:
+    def config_records(self, component: str) -> list[dict[str, Any]]:
         """Config records of a component's tries, sealed and unfinished, newest first."""
-        found: list[tuple[float, dict[str, Any]]] = []
-        for pattern in ("sealed/*/" + MANIFEST, f"partial/*/scratch/{STAGE_FILE}"):
+        records: list[tuple[float, dict[str, Any]]] = []
+        for pattern in ("sealed/*/" + MANIFEST_FILE, f"partial/*/scratch/{STAGE_FILE}"):
             for path in self.root.glob(pattern):
                 try:
                     record, age = json.loads(path.read_bytes()), path.stat().st_mtime
                 except (FileNotFoundError, json.JSONDecodeError):
                     continue  # another run has just sealed it, or is making it anew
                 if record.get("component") == component:
-                    found.append((age, record))
-        return [record for _, record in sorted(found, key=lambda pair: -pair[0])]
+                    records.append((age, record))
+        return [record for _, record in sorted(records, key=lambda pair: -pair[0])]
 
-    def damaged(self) -> list[str]:
-        """Keys whose content no longer gives their digest (reads everything)."""
+    def damaged_keys(self) -> list[str]:
+        """Keys whose content no longer matches their digest (reads everything)."""
         return [
             Path(manifest["artifact"]["name"]).name
-            for manifest in self.sealed()
+            for manifest in self.sealed_manifests()
             if digest_folder(self.root / manifest["artifact"]["name"])
             != manifest["artifact"]["digest"]
         ]
 
-    def adopt(self, source: Path, kind: type[A]) -> A:
-        """Copy a user's file or folder in, keyed by its content, so that it can be a parent."""
+    def adopt_files(self, source: Path, kind: type[A]) -> A:
+        """Copy a user's file or folder into the store, keyed by content, so it can be a parent."""
         folder = self.root / "partial" / f"adopt-{os.getpid()}-{time.monotonic_ns()}"
         if source.is_dir():
-            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST))
+            shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST_FILE))
         else:
             folder.mkdir(parents=True)
             shutil.copy2(source, folder)
         lineage = Lineage(component="adopted", code=kind.format, config=digest_folder(folder))
         key = digest_value(lineage.model_dump(mode="json"))
-        self.leases.take(key)
-        found = self.find(key, kind)
-        if found is not None:
+        self.leases.hold_key(key)
+        sealed = self.find_artifact(key, kind)
+        if sealed is not None:
             shutil.rmtree(folder)
-            return found
-        with self.lock(key):
-            remove(self.root / "sealed" / key)
+            return sealed
+        with self.lock_key(key):
+            remove_folder(self.root / "sealed" / key)
             target = self.root / "partial" / key
-            remove(target)
+            remove_folder(target)
             target.mkdir(parents=True)
             folder.rename(target / "out")
             return Workdir(self.root, key, lineage, record={"component": "adopted"}).seal(kind)
 
 
-def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none."""
+def _file_size(path: Path) -> int | None:
+    """Size of a regular file; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def remove(folder: Path) -> None:
-    """Delete a (read-only) folder if it is there."""
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, read-only too, if it exists."""
     if not folder.exists():
         return
     for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
@@ -269,5 +291,5 @@ def remove(folder: Path) -> None:
 
 
 def stage_folders(root: Path) -> list[Path]:
-    """Folders of all that is sealed or begun; each bears its key."""
+    """Folders of all stages, sealed or unfinished; each is named by its key."""
     return sorted(path for place in ("sealed", "partial") for path in (root / place).glob("*"))

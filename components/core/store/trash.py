@@ -1,7 +1,7 @@
-"""Deleting in two moves: rename away at once, delete afterwards.
+"""Two-step deletion: rename into a trash folder at once, delete afterwards.
 
-A rename is complete or has not happened, so nobody ever sees half a folder, and a kill in between
-leaves only what the next ``empty`` takes.
+A rename is atomic, so nobody ever sees half a folder, and a kill in between leaves only what the
+next ``empty`` deletes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-TRASH = ".trash"
+TRASH_FOLDER = ".trash"
 
 
 class Trash:
-    """The folder ``.trash`` below one root, on the same file system as what is thrown in."""
+    """Folder ``.trash`` below one root, on the same file system as what it receives."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = root / TRASH
+        self.folder = root / TRASH_FOLDER
         self._numbers = itertools.count()
 
-    def take(self, path: Path) -> None:
-        """Move a file or folder (a read-only one too) in; nothing where it is gone already."""
+    def discard(self, path: Path) -> None:
+        """Move a file or folder (read-only too) into the trash; nothing if it is gone already."""
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / f"{os.getpid()}-{time.monotonic_ns()}-{next(self._numbers)}"
         try:
@@ -35,19 +35,19 @@ class Trash:
         except FileNotFoundError:
             return
 
-    def contents(self) -> list[Path]:
-        """What waits for deletion."""
+    def list_contents(self) -> list[Path]:
+        """Paths that wait for deletion."""
         return sorted(self.folder.glob("*"))
 
     def empty(self) -> None:
-        """Delete everything in it, and itself."""
-        for path in self.contents():
-            delete(path)
+        """Delete the contents, then the folder."""
+        for path in self.list_contents():
+            delete_path(path)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
 
-def delete(path: Path) -> None:
+def delete_path(path: Path) -> None:
     """Delete a file or a (read-only) folder; links are not followed."""
     if path.is_dir() and not path.is_symlink():
         for folder, _, _ in os.walk(path):
@@ -57,7 +57,7 @@ def delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def size_of(paths: Iterable[Path], seen: set[tuple[int, int]] | None = None) -> int:
+def disk_size(paths: Iterable[Path], seen: set[tuple[int, int]] | None = None) -> int:
     """Bytes of files and folders; a file with several names counts once.
 
     Args:
@@ -69,7 +69,7 @@ def size_of(paths: Iterable[Path], seen: set[tuple[int, int]] | None = None) -> 
         try:
             facts = file.lstat()
         except FileNotFoundError:
-            continue  # somebody else's temporary file
+            continue  # a temporary file that was deleted meanwhile
         identity = (facts.st_dev, facts.st_ino)
         if identity not in counted:
             counted.add(identity)
@@ -77,8 +77,8 @@ def size_of(paths: Iterable[Path], seen: set[tuple[int, int]] | None = None) -> 
     return total
 
 
-def newest_change(path: Path) -> float:
-    """When anything in a file or folder was last written, in seconds since 1970; 0 if gone."""
+def last_change_time(path: Path) -> float:
+    """Time of the last write in a file or folder, in seconds since 1970; 0 if it is gone."""
     times = []
     for file in (path, *_files(path)):
         try:

@@ -1,0 +1,1 @@
+"""Transformers folders: written from a checkpoint, and read as one."""

@@ -1,4 +1,4 @@
-"""A folder that transformers, vLLM and others load without custom code.
+"""Export to a transformers folder, which vLLM and others load too, without custom code.
 
 The class follows from the shape: ``Qwen3ForCausalLM`` with QK-norm, ``LlamaForCausalLM`` without;
 with experts ``Qwen3MoeForCausalLM`` and ``MixtralForCausalLM``.
@@ -23,12 +23,12 @@ from components.core.io.atomic_write import atomic_path
 from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.export.hf.hf_config import CONFIG_FILE, hf_config
-from components.export.hf.hf_tensors import WEIGHTS_FILE, hf_state
-from components.export.hf.import_hf import read_hf
+from components.export.hf.hf_tensors import WEIGHTS_FILE, hf_state_dict
+from components.export.hf.import_hf import read_hf_model
 from components.export.parity import (
     Parity,
     ParityConfig,
-    measure,
+    measure_parity,
     parity_cases,
     reference_model,
     ship_tokenizer,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from models.decoder import Decoder
     from models.shape import DecoderShape
 
-Precision = Literal["float32", "bfloat16"]
+FilePrecision = Literal["float32", "bfloat16"]
 _BOUNDS = {
     "float32": ParityConfig(kl_max=1e-10),
     "bfloat16": ParityConfig(kl_max=1e-2, top1_min=0.97, difference_max=2.0),
@@ -59,7 +59,9 @@ _BOUNDS = {
 class HfConfig(StageConfig):
     """The folder that transformers loads."""
 
-    precision: Precision = Field(default="float32", description="of the weights in the file")
+    precision: FilePrecision = Field(
+        default="float32", description="dtype of the weights in the file"
+    )
     temperature: float | None = Field(
         default=None,
         ge=0,
@@ -76,23 +78,34 @@ class HfConfig(StageConfig):
 def export_hf(
     config: HfConfig, model: Checkpoint, tokenizer: Tokenizer, tokens: Tokens, work: Workdir
 ) -> Export:
-    """The model, its tokenizer and its chat template as a transformers folder, with its parity.
+    """Write model, tokenizer and chat template as a transformers folder, and measure its parity.
+
+    Args:
+        config: precision of the file, default temperature, bounds.
+        model: the checkpoint to export.
+        tokenizer: shipped in the folder.
+        tokens: held-out text to measure on.
+        work: where the folder is written.
 
     Raises:
         ConfigError: no class of transformers holds the shape; the inputs are of different
             tokenizers.
         DataError: an input is damaged, or holds no held-out tokens.
     """
-    work.progress.start(2, "steps")
+    work.progress.start_count(2, "steps")
     pages = ship_tokenizer(
-        "hf", work.path(model), work.path(tokens), work.path(tokenizer), work.folder
+        "hf",
+        work.artifact_folder(model),
+        work.artifact_folder(tokens),
+        work.artifact_folder(tokenizer),
+        work.folder,
     )
-    reference = reference_model(work.path(model))
+    reference = reference_model(work.artifact_folder(model))
     temperature = TEMPERATURE if config.temperature is None else config.temperature
     size = save_hf(work.folder, reference, config.precision, temperature)
     work.progress.advance(note="folder")
     bounds = config.parity or _BOUNDS[config.precision]
-    parity = hf_parity(work.folder, reference, work.path(tokens), bounds, pages)
+    parity = measure_hf_parity(work.folder, reference, work.artifact_folder(tokens), bounds, pages)
     write_parity(work.folder, parity)
     work.progress.advance(note=parity.note)
     return work.seal(Export, stats={"bytes": size, **parity.stats})
@@ -101,10 +114,10 @@ def export_hf(
 def save_hf(
     folder: Path,
     model: Decoder,
-    precision: Precision = "float32",
+    precision: FilePrecision = "float32",
     temperature: float = TEMPERATURE,
 ) -> int:
-    """Write all but ``tokenizer.json``; returns the bytes of the weights.
+    """Write a transformers folder without ``tokenizer.json``; returns the bytes of the weights.
 
     Args:
         folder: takes the files.
@@ -121,7 +134,7 @@ def save_hf(
     kind = torch.float32 if precision == "float32" else torch.bfloat16
     config = hf_config(model.shape, precision)
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(hf_state(model, kind), temporary, {"format": "pt"})
+        save_file(hf_state_dict(model, kind), temporary, {"format": "pt"})
     _write(folder / CONFIG_FILE, config)
     _write(folder / "generation_config.json", _generation_config(model.shape, temperature))
     _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
@@ -130,10 +143,10 @@ def save_hf(
 
 
 def _generation_config(shape: DecoderShape, temperature: float) -> dict[str, Any]:
-    """The endpoint's defaults, for ``generate`` and for servers that read this file.
+    """Sampling defaults of the endpoint, for ``generate`` and for servers that read this file.
 
-    Each is written, also where it asks for nothing, since what is left out every program fills
-    with another value: transformers samples from the 50 likeliest, vLLM at temperature 1.
+    Each field is written, also where it changes nothing, since programs fill in missing ones
+    differently: transformers samples from the 50 likeliest tokens, vLLM at temperature 1.
     """
     return {
         "do_sample": temperature > 0,
@@ -170,18 +183,25 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def hf_parity(
+def measure_hf_parity(
     folder: Path, reference: Decoder, tokens: Path, bounds: ParityConfig, pages: int = 0
 ) -> Parity:
     """Parity of a written folder: by transformers where it is installed, else by our own decoder.
 
-    The second reads the file's names, shapes and values, yet takes transformers' reading of them
-    on trust; ``measured_on`` says which it was. ``pages``: what ``ship_tokenizer`` returned.
+    The second checks the file's names, shapes and values, yet takes transformers' reading of them
+    on trust; ``measured_on`` says which of the two it was.
+
+    Args:
+        folder: the transformers folder.
+        reference: the float32 torch model.
+        tokens: folder of ``Tokens``.
+        bounds: positions, and what passes.
+        pages: result of ``ship_tokenizer``.
     """
     cases = parity_cases(reference, tokens, bounds)
     try:
         form, where = transformers_form(folder), "transformers, CPU"
     except ImportError:
-        form = torch_form(read_hf(folder))
+        form = torch_form(read_hf_model(folder))
         where = "the folder's tensors in our own decoder: transformers is not installed"
-    return measure(form, cases, bounds, name="hf", measured_on=where, tokenizer_pages=pages)
+    return measure_parity(form, cases, bounds, name="hf", measured_on=where, tokenizer_pages=pages)

@@ -1,4 +1,4 @@
-"""``config.json`` of a transformers folder: a shape written as one, and one read as a shape.
+"""``config.json`` of a transformers folder, written from a decoder's shape and read as one.
 
 Four classes are known, by what they hold: Qwen3 (dense, QK-norm), Llama (dense), Qwen3Moe (experts,
 QK-norm) and Mixtral (experts). What a class has no place for is refused in both directions.
@@ -13,7 +13,7 @@ from typing import Any
 
 from components.core.errors import ConfigError, DataError
 from components.text.chat.chat_template import END_ID, EOS_ID
-from models.shape import DecoderShape, Experts, HfClass, RopeScaling
+from models.shape import DecoderShape, ExpertsShape, HfClass, RopeScaling
 
 CONFIG_FILE = "config.json"
 _KINDS: dict[str, HfClass] = {
@@ -35,7 +35,7 @@ _PLAIN = {
 
 
 def hf_config(shape: DecoderShape, precision: str = "float32") -> dict[str, Any]:
-    """What transformers needs to know.
+    """Fields of ``config.json`` for a shape.
 
     Raises:
         ConfigError: no class holds the shape; names each field that would be dropped.
@@ -74,22 +74,22 @@ def hf_config(shape: DecoderShape, precision: str = "float32") -> dict[str, Any]
 
 
 def _rope(shape: DecoderShape) -> dict[str, Any]:
-    """The newer spelling and, beside it, the one that older programs read."""
+    """Rotary fields in the newer spelling and, beside it, in the one that older programs read."""
     rope = shape.rope
-    told: dict[str, Any] = {"rope_type": "default" if rope.kind == "none" else rope.kind}
+    fields: dict[str, Any] = {"rope_type": "default" if rope.kind == "none" else rope.kind}
     if rope.kind != "none":
-        told["factor"] = rope.factor
+        fields["factor"] = rope.factor
     if rope.kind in ("yarn", "llama3"):
-        told["original_max_position_embeddings"] = rope.original
+        fields["original_max_position_embeddings"] = rope.original
     if rope.kind == "yarn":
-        told.update(beta_fast=rope.fast, beta_slow=rope.slow)
+        fields.update(beta_fast=rope.fast, beta_slow=rope.slow)
         if rope.attention is not None:
-            told["attention_factor"] = rope.attention
+            fields["attention_factor"] = rope.attention
     if rope.kind == "llama3":
-        told.update(low_freq_factor=rope.low, high_freq_factor=rope.high)
-    older = {} if rope.kind == "none" else {"rope_scaling": told}
+        fields.update(low_freq_factor=rope.low, high_freq_factor=rope.high)
+    older = {} if rope.kind == "none" else {"rope_scaling": fields}
     return {
-        "rope_parameters": {**told, "rope_theta": shape.rope_base},
+        "rope_parameters": {**fields, "rope_theta": shape.rope_base},
         "rope_theta": shape.rope_base,
         **older,
     }
@@ -103,24 +103,24 @@ def _window(shape: DecoderShape) -> dict[str, Any]:
         return {}
     if shape.window is None:
         return {"use_sliding_window": False}
-    told = {"use_sliding_window": True, "sliding_window": shape.window}
+    fields = {"use_sliding_window": True, "sliding_window": shape.window}
     if name == "Qwen3MoeForCausalLM":
-        return told
+        return fields
     windowed = [shape.windowed(layer) for layer in range(shape.layers)]
     kinds = ["sliding_attention" if near else "full_attention" for near in windowed]
-    return {**told, "layer_types": kinds, "max_window_layers": shape.layers - sum(windowed)}
+    return {**fields, "layer_types": kinds, "max_window_layers": shape.layers - sum(windowed)}
 
 
-def _experts(shape: DecoderShape, experts: Experts) -> dict[str, Any]:
-    told = {
+def _experts(shape: DecoderShape, experts: ExpertsShape) -> dict[str, Any]:
+    fields = {
         "num_experts_per_tok": experts.active,
         "output_router_logits": False,
         "router_aux_loss_coef": experts.coefficient if experts.balance == "loss" else 0.0,
     }
     if shape.hf_class == "MixtralForCausalLM":
-        return {**told, "num_local_experts": experts.count, "intermediate_size": experts.hidden}
+        return {**fields, "num_local_experts": experts.count, "intermediate_size": experts.hidden}
     return {
-        **told,
+        **fields,
         "num_experts": experts.count,
         "moe_intermediate_size": experts.hidden,
         "norm_topk_prob": experts.norm_topk,
@@ -130,7 +130,7 @@ def _experts(shape: DecoderShape, experts: Experts) -> dict[str, Any]:
 
 
 def read_hf_config(folder: Path) -> DecoderShape:
-    """The shape that a folder's ``config.json`` speaks of.
+    """Read a decoder's shape from a folder's ``config.json``.
 
     Raises:
         ConfigError: it is of a class or has a field that the decoder cannot hold; names it.
@@ -147,7 +147,7 @@ def read_hf_config(folder: Path) -> DecoderShape:
 
 
 class _Reader:
-    """Reads one ``config.json``; every mistake names the folder and the field."""
+    """Reader of one ``config.json``; every error names the folder and the field."""
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
         self.name, self.config = name, config
@@ -155,28 +155,28 @@ class _Reader:
     def shape(self) -> DecoderShape:
         kind = _KINDS.get(str(self.config.get("model_type")))
         if kind is None:
-            raise self._refused("model_type", f"known are {', '.join(_KINDS)}")
+            raise self._field_error("model_type", f"known are {', '.join(_KINDS)}")
         for field, meanings in _PLAIN.items():
             if field in self.config and self.config[field] not in meanings:
-                raise self._refused(field, f"the decoder holds {meanings[0]!r} alone")
-        heads, width = self._whole("num_attention_heads"), self._whole("hidden_size")
-        layers = self._whole("num_hidden_layers")
+                raise self._field_error(field, f"the decoder holds {meanings[0]!r} alone")
+        heads, width = self._int_field("num_attention_heads"), self._int_field("hidden_size")
+        layers = self._int_field("num_hidden_layers")
         experts = self._experts(kind) if kind in _MIXTURES else None
         window, full = self._window(kind, layers)
         base, rope = self._rope()
         try:
             return DecoderShape(
-                vocabulary=self._whole("vocab_size"),
+                vocabulary=self._int_field("vocab_size"),
                 width=width,
                 layers=layers,
                 heads=heads,
-                kv_heads=self._whole("num_key_value_heads", heads),
-                head_width=self._whole("head_dim", width // max(heads, 1)),
-                hidden=self._whole("intermediate_size"),
-                context=self._whole("max_position_embeddings"),
+                kv_heads=self._int_field("num_key_value_heads", heads),
+                head_width=self._int_field("head_dim", width // max(heads, 1)),
+                hidden=self._int_field("intermediate_size"),
+                context=self._int_field("max_position_embeddings"),
                 rope_base=base,
-                norm_eps=self._number("rms_norm_eps", 1e-6),
-                tied=self._truth("tie_word_embeddings"),
+                norm_eps=self._float_field("rms_norm_eps", 1e-6),
+                tied=self._bool_field("tie_word_embeddings"),
                 qk_norm=kind in ("Qwen3ForCausalLM", "Qwen3MoeForCausalLM"),
                 rope=rope,
                 window=window,
@@ -186,16 +186,16 @@ class _Reader:
         except ValueError as error:
             raise ConfigError(f"{self.name}: {CONFIG_FILE}: {error}") from error
 
-    def _experts(self, kind: HfClass) -> Experts:
+    def _experts(self, kind: HfClass) -> ExpertsShape:
         mixtral = kind == "MixtralForCausalLM"
         older = mixtral or "num_experts" not in self.config
-        coefficient = self._number("router_aux_loss_coef", 0.001)
+        coefficient = self._float_field("router_aux_loss_coef", 0.001)
         try:
-            return Experts(
-                count=self._whole("num_local_experts" if older else "num_experts"),
-                active=self._whole("num_experts_per_tok"),
-                hidden=self._whole("intermediate_size" if mixtral else "moe_intermediate_size"),
-                norm_topk=mixtral or self._truth("norm_topk_prob"),
+            return ExpertsShape(
+                count=self._int_field("num_local_experts" if older else "num_experts"),
+                active=self._int_field("num_experts_per_tok"),
+                hidden=self._int_field("intermediate_size" if mixtral else "moe_intermediate_size"),
+                norm_topk=mixtral or self._bool_field("norm_topk_prob"),
                 coefficient=coefficient,
                 balance="loss" if coefficient else "none",
             )
@@ -206,45 +206,47 @@ class _Reader:
         """(window, layers without one)."""
         if kind == "LlamaForCausalLM":
             return None, ()
-        used = kind == "MixtralForCausalLM" or self._truth("use_sliding_window")
+        used = kind == "MixtralForCausalLM" or self._bool_field("use_sliding_window")
         if not used or self.config.get("sliding_window") is None:
             return None, ()
-        window = self._whole("sliding_window")
+        window = self._int_field("sliding_window")
         if kind != "Qwen3ForCausalLM":
             return window, ()
         kinds = self.config.get("layer_types")
         if kinds is None:
-            first = self._whole("max_window_layers", 28)
+            first = self._int_field("max_window_layers", 28)
             return window, tuple(range(min(first, layers)))
         if not isinstance(kinds, list) or len(kinds) != layers:
-            raise self._refused("layer_types", f"there must be one for each of {layers} layers")
-        for given in kinds:
-            if given not in ("sliding_attention", "full_attention"):
-                raise self._refused("layer_types", f"{given!r} is not known")
-        return window, tuple(i for i, given in enumerate(kinds) if given == "full_attention")
+            raise self._field_error("layer_types", f"there must be one for each of {layers} layers")
+        for layer_type in kinds:
+            if layer_type not in ("sliding_attention", "full_attention"):
+                raise self._field_error("layer_types", f"{layer_type!r} is not known")
+        return window, tuple(
+            i for i, layer_type in enumerate(kinds) if layer_type == "full_attention"
+        )
 
     def _rope(self) -> tuple[float, RopeScaling]:
         """(base, scaling), from either spelling."""
         older = self.config.get("rope_scaling") or {}
-        told = self.config.get("rope_parameters") or older
-        if not isinstance(told, Mapping):
-            raise self._refused("rope_parameters", "it must be a mapping")
-        given = _Reader(f"{self.name}: rope_parameters", {**self.config, **told})
-        base = given._number("rope_theta", 10_000.0)
-        kind = told.get("rope_type", told.get("type", "default"))
+        fields = self.config.get("rope_parameters") or older
+        if not isinstance(fields, Mapping):
+            raise self._field_error("rope_parameters", "it must be a mapping")
+        nested = _Reader(f"{self.name}: rope_parameters", {**self.config, **fields})
+        base = nested._float_field("rope_theta", 10_000.0)
+        kind = fields.get("rope_type", fields.get("type", "default"))
         if kind not in ("default", "linear", "yarn", "llama3"):
-            raise self._refused("rope_type", "known are default, linear, yarn, llama3", kind)
-        if given._number("partial_rotary_factor", 1.0) != 1.0:
-            raise given._refused("partial_rotary_factor", "the decoder turns whole heads")
+            raise self._field_error("rope_type", "known are default, linear, yarn, llama3", kind)
+        if nested._float_field("partial_rotary_factor", 1.0) != 1.0:
+            raise nested._field_error("partial_rotary_factor", "the decoder turns whole heads")
         if kind == "default":
             return base, RopeScaling()
         if kind == "yarn":
             for field in ("mscale", "mscale_all_dim"):
-                if told.get(field):
-                    raise given._refused(field, "the decoder knows attention_factor alone")
-            if told.get("truncate", True) is not True:
-                raise given._refused("truncate", "the decoder rounds the ramp's ends")
-        return base, given._scaling(kind)
+                if fields.get(field):
+                    raise nested._field_error(field, "the decoder knows attention_factor alone")
+            if fields.get("truncate", True) is not True:
+                raise nested._field_error("truncate", "the decoder rounds the ramp's ends")
+        return base, nested._scaling(kind)
 
     def _scaling(self, kind: Any) -> RopeScaling:
         original = self.config.get("original_max_position_embeddings")
@@ -252,40 +254,40 @@ class _Reader:
         try:
             return RopeScaling(
                 kind=kind,
-                factor=self._number("factor"),
-                original=0 if kind == "linear" or original is None else self._whole(_ORIGINAL),
-                fast=self._number("beta_fast", 32.0),
-                slow=self._number("beta_slow", 1.0),
-                low=self._number("low_freq_factor", 1.0),
-                high=self._number("high_freq_factor", 4.0),
-                attention=None if attention is None else self._number("attention_factor"),
+                factor=self._float_field("factor"),
+                original=0 if kind == "linear" or original is None else self._int_field(_ORIGINAL),
+                fast=self._float_field("beta_fast", 32.0),
+                slow=self._float_field("beta_slow", 1.0),
+                low=self._float_field("low_freq_factor", 1.0),
+                high=self._float_field("high_freq_factor", 4.0),
+                attention=None if attention is None else self._float_field("attention_factor"),
             )
         except ValueError as error:
             raise ConfigError(f"{self.name}: {error}") from error
 
-    def _whole(self, field: str, default: int | None = None) -> int:
+    def _int_field(self, field: str, default: int | None = None) -> int:
         value = self.config.get(field)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self._refused(field, "it must be a whole number", value)
+            raise self._field_error(field, "it must be a whole number", value)
         return value
 
-    def _number(self, field: str, default: float | None = None) -> float:
+    def _float_field(self, field: str, default: float | None = None) -> float:
         value = self.config.get(field)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self._refused(field, "it must be a number", value)
+            raise self._field_error(field, "it must be a number", value)
         return float(value)
 
-    def _truth(self, field: str) -> bool:
+    def _bool_field(self, field: str) -> bool:
         value = self.config.get(field, False)
         if not isinstance(value, bool):
-            raise self._refused(field, "it must be true or false")
+            raise self._field_error(field, "it must be true or false")
         return value
 
-    def _refused(self, field: str, why: str, value: Any = None) -> ConfigError:
+    def _field_error(self, field: str, reason: str, value: Any = None) -> ConfigError:
         shown = self.config.get(field) if value is None else value
-        return ConfigError(f"{self.name}: {CONFIG_FILE}: {field} is {shown!r}: {why}")
+        return ConfigError(f"{self.name}: {CONFIG_FILE}: {field} is {shown!r}: {reason}")
 
 
 _MIXTURES = ("Qwen3MoeForCausalLM", "MixtralForCausalLM")

@@ -1,4 +1,4 @@
-"""The tensors of a transformers folder: which part of the decoder each of them is.
+"""Tensors of a transformers folder, mapped to the decoder's parameters in both directions.
 
 Outside experts a name is the decoder's own under a ``model.`` prefix; experts, which the decoder
 stacks, are written one by one, as each class names them. Rotary halves are split, not
@@ -31,53 +31,53 @@ _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "co
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one tensor of the folder lies in the decoder."""
+class ParameterSlice:
+    """Part of a decoder's parameter that one tensor of the folder holds."""
 
     parameter: str
     part: tuple[int | slice, ...] = ()
     """Index into the parameter; () is all of it."""
 
 
-def hf_places(model: Decoder) -> dict[str, Place]:
-    """Name in the folder -> place, for every parameter."""
+def map_hf_tensors(model: Decoder) -> dict[str, ParameterSlice]:
+    """Map names of the folder's tensors to slices of the decoder's parameters."""
     mixtral = model.shape.hf_class == "MixtralForCausalLM"
-    places: dict[str, Place] = {}
+    places: dict[str, ParameterSlice] = {}
     for name, parameter in model.named_parameters():
         outer = name if name == _HEAD else f"model.{name}"
         stack, dot, matrix = outer.partition(".mlp.experts.")
         if not dot:
             renamed = outer.replace(".mlp.gate.", ".block_sparse_moe.gate.") if mixtral else outer
-            places[renamed] = Place(name)
+            places[renamed] = ParameterSlice(name)
             continue
         for expert in range(parameter.shape[0]):
-            for inner, part in _parts(matrix, parameter.shape[1], mixtral):
+            for inner, part in _expert_matrices(matrix, parameter.shape[1], mixtral):
                 block = "block_sparse_moe" if mixtral else "mlp"
-                places[f"{stack}.{block}.experts.{expert}.{inner}.weight"] = Place(
+                places[f"{stack}.{block}.experts.{expert}.{inner}.weight"] = ParameterSlice(
                     name, (expert, *part)
                 )
     return places
 
 
-def _parts(matrix: str, rows: int, mixtral: bool) -> list[tuple[str, tuple[slice, ...]]]:
-    """(name, rows) of the matrices of one expert that lie in one stacked parameter."""
+def _expert_matrices(matrix: str, rows: int, mixtral: bool) -> list[tuple[str, tuple[slice, ...]]]:
+    """Names and rows of one expert's matrices that lie in one stacked parameter."""
     if matrix == "down_proj":
         return [("w2" if mixtral else "down_proj", ())]
     gate, up = ("w1", "w3") if mixtral else ("gate_proj", "up_proj")
     return [(gate, (slice(0, rows // 2),)), (up, (slice(rows // 2, rows),))]
 
 
-def hf_state(model: Decoder, kind: Any) -> dict[str, Tensor]:
-    """Every tensor of the folder, in dtype ``kind``; a tied head is left out."""
+def hf_state_dict(model: Decoder, kind: Any) -> dict[str, Tensor]:
+    """Tensors of the folder in dtype ``kind``; a tied head is left out."""
     parameters = dict(model.named_parameters())
     return {
         name: parameters[place.parameter].detach()[place.part].to(kind).contiguous()
-        for name, place in hf_places(model).items()
+        for name, place in map_hf_tensors(model).items()
     }
 
 
-def fill_from(folder: Path, model: Decoder) -> None:
-    """Fill a decoder from a folder's safetensors; every tensor must be there, and none else.
+def load_hf_tensors(folder: Path, model: Decoder) -> None:
+    """Load a folder's safetensors into a decoder; missing and unknown tensors are refused.
 
     Raises:
         ConfigError: a tensor is missing, unknown, of another size or no float; names the first.
@@ -85,26 +85,26 @@ def fill_from(folder: Path, model: Decoder) -> None:
     """
     import torch
 
-    parameters, places = dict(model.named_parameters()), hf_places(model)
-    left = set(places)
+    parameters, places = dict(model.named_parameters()), map_hf_tensors(model)
+    missing = set(places)
     tied_head = None
     with torch.no_grad():
-        for name, tensor in _tensors(folder):
+        for name, tensor in _read_tensors(folder):
             if name == _HEAD and name not in places:
                 tied_head = tensor
                 continue
             if _COMPUTED.fullmatch(name):
                 continue
-            if name not in left:
+            if name not in missing:
                 raise ConfigError(f"{folder.name}: tensor {name} has no place in the decoder")
             place = places[name]
             into = parameters[place.parameter][place.part]
-            _check(folder.name, name, tensor, tuple(into.shape))
+            _check_tensor(folder.name, name, tensor, tuple(into.shape))
             into.copy_(tensor)
-            left.remove(name)
-    if left:
+            missing.remove(name)
+    if missing:
         raise ConfigError(
-            f"{folder.name}: tensor {min(left)} is missing, {len(left)} of {len(places)} are"
+            f"{folder.name}: tensor {min(missing)} is missing, {len(missing)} of {len(places)} are"
         )
     if tied_head is not None and not torch.equal(tied_head.float(), model.lm_head.weight):
         raise ConfigError(
@@ -112,7 +112,7 @@ def fill_from(folder: Path, model: Decoder) -> None:
         )
 
 
-def _check(folder: str, name: str, tensor: Tensor, size: tuple[int, ...]) -> None:
+def _check_tensor(folder: str, name: str, tensor: Tensor, size: tuple[int, ...]) -> None:
     import torch
 
     if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -126,21 +126,21 @@ def _check(folder: str, name: str, tensor: Tensor, size: tuple[int, ...]) -> Non
         )
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor, one in memory at a time."""
+def _read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Read (name, tensor) pairs, one in memory at a time."""
     from safetensors import SafetensorError, safe_open
 
-    for path in _files(folder):
+    for path in _weight_files(folder):
         try:
-            with safe_open(path, framework="pt") as opened:
-                for name in sorted(opened.keys()):
-                    yield name, opened.get_tensor(name)
+            with safe_open(path, framework="pt") as file:
+                for name in sorted(file.keys()):
+                    yield name, file.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{folder.name}: {path.name} cannot be read: {error}") from error
 
 
-def _files(folder: Path) -> list[Path]:
-    """The one file, or those that the index names."""
+def _weight_files(folder: Path) -> list[Path]:
+    """Weight files of the folder: the only one, or those that the index names."""
     if not (folder / INDEX_FILE).is_file():
         if (folder / WEIGHTS_FILE).is_file():
             return [folder / WEIGHTS_FILE]

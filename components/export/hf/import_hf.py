@@ -1,4 +1,4 @@
-"""A transformers folder as a checkpoint to train on, to measure or to serve.
+"""Import of a transformers folder as a checkpoint to train on, to measure or to serve.
 
     modelmill stage import_hf --input PATH --output DIR
 
@@ -24,7 +24,7 @@ from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Export
 from components.core.store.workdir import Workdir
 from components.export.hf.hf_config import read_hf_config
-from components.export.hf.hf_tensors import fill_from
+from components.export.hf.hf_tensors import load_hf_tensors
 from components.text.chat.chat_template import (
     TOKENIZER_FILE,
     open_tokenizer,
@@ -41,7 +41,7 @@ log = get_logger(__name__)
 
 
 class ImportConfig(StageConfig):
-    """What an imported folder must hold."""
+    """Import of a transformers folder."""
 
     tokenizer: bool | None = Field(
         default=None,
@@ -50,19 +50,24 @@ class ImportConfig(StageConfig):
 
 
 def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint:
-    """The model of a transformers folder, its weights in float32.
+    """Read the model of a transformers folder, its weights in float32.
+
+    Args:
+        config: whether the tokenizer is taken too.
+        folder: the transformers folder.
+        work: where the checkpoint is written.
 
     Raises:
         ConfigError: a class, field or tensor that the decoder cannot hold, or a tokenizer that is
             asked for and does not fit; names it.
         DataError: a file is missing or damaged.
     """
-    source = work.path(folder)
-    work.progress.start(2, "steps")
-    model = read_hf(source)
+    source = work.artifact_folder(folder)
+    work.progress.start_count(2, "steps")
+    model = read_hf_model(source)
     work.progress.advance(note="weights")
     padded = model.shape.vocabulary
-    size = _take_tokenizer(config, source, work.folder, model.shape)
+    size = _copy_tokenizer(config, source, work.folder, model.shape)
     if size is not None:
         cut_vocabulary(model, size)
         model.tokenizer = tokenizer_digest(source)
@@ -77,8 +82,8 @@ def import_hf(config: ImportConfig, folder: Export, work: Workdir) -> Checkpoint
     return work.seal(Checkpoint, stats=stats)
 
 
-def read_hf(folder: Path) -> Decoder:
-    """The decoder in a transformers folder, float32, in evaluation mode.
+def read_hf_model(folder: Path) -> Decoder:
+    """Load the decoder of a transformers folder, float32, in evaluation mode.
 
     Raises:
         ConfigError: a class, field or tensor that the decoder cannot hold; names it.
@@ -87,12 +92,12 @@ def read_hf(folder: Path) -> Decoder:
     from models.decoder import Decoder
 
     model = Decoder(read_hf_config(folder))
-    fill_from(folder, model)
+    load_hf_tensors(folder, model)
     return model.eval()
 
 
 def cut_vocabulary(model: Decoder, size: int) -> None:
-    """Keep the first ``size`` rows of embeddings and head: the others stand for no token."""
+    """Keep the first ``size`` rows of embeddings and head; the others stand for no token."""
     from torch import nn
 
     tables = (model.embed_tokens, model.lm_head)
@@ -103,7 +108,7 @@ def cut_vocabulary(model: Decoder, size: int) -> None:
     model.shape = replace(model.shape, vocabulary=size)
 
 
-def _take_tokenizer(
+def _copy_tokenizer(
     config: ImportConfig, source: Path, target: Path, shape: DecoderShape
 ) -> int | None:
     """Copy the folder's tokenizer where it fits; returns the rows that it uses, else None."""
@@ -112,7 +117,7 @@ def _take_tokenizer(
     try:
         size = vocabulary_size(open_tokenizer(source))
         if size > shape.vocabulary:
-            raise DataError(f"it has {size} tokens, the model {shape.vocabulary}")
+            raise DataError(f"it has {size} tokens, the model has {shape.vocabulary}")
     except DataError as error:
         if config.tokenizer:
             raise ConfigError(f"import_hf: the tokenizer does not fit: {error}") from error

@@ -1,4 +1,4 @@
-"""Number of threads that the served graph decodes on: measured at the start, and while it serves.
+"""Tuning of the threads that the served graph decodes on, at the start and while it serves.
 
 An onnxruntime session has its number of threads for life, so another number is another session of
 the same file; a small model's is open within a tenth of a second. Once requests come, the program
@@ -18,24 +18,24 @@ import numpy as np
 
 from components.core.log import get_logger
 from components.core.process.thread_search import (
-    Watch,
-    counts_to_try,
-    fewest_quick,
+    SlowdownWatch,
+    fewest_fast_threads,
+    is_worth_changing,
+    thread_counts_to_try,
     thread_limit,
-    time_counts,
-    worth_changing,
+    time_thread_counts,
 )
 from components.export.onnx.ragged_runtime import Ids, Logits, OnnxModel, RaggedBatch
 
-ROWS = 16
+TRIAL_ROWS = 16
 """Decoded together at the start, or as many as there are slots."""
 FIRST_STEPS = 64
 """Decoded steps before the numbers are compared on such for the first time."""
 ROUND_STEPS, ROUNDS = 8, 2
 """Steps on one session before the next one's turn comes, and turns of each."""
-MOST_OTHERS = 500
+MAX_OTHER_STEPS = 500
 """Steps of other numbers of rows, after which a comparison is given up: its kind comes no more."""
-MOST_OPEN_SECONDS = 0.5
+MAX_OPEN_SECONDS = 0.5
 """To open a session in; a larger model keeps the number it began with, since every stream would
 wait for two more sessions, which hold its weights again."""
 log = get_logger(__name__)
@@ -55,12 +55,12 @@ class _Comparison:
 
     @property
     def count(self) -> int:
-        """The threads of the next step."""
+        """Threads of the next step."""
         done = sum(map(len, self.seconds.values()))
         return self.order[done // ROUND_STEPS % len(self.order)]
 
     def note(self, seconds: float) -> dict[int, float] | None:
-        """Take down a step; the median seconds by threads once every session had its turns."""
+        """Record a step; median seconds by threads once every session had its turns, else None."""
         self.seconds.setdefault(self.count, []).append(seconds)
         if sum(map(len, self.seconds.values())) < ROUND_STEPS * ROUNDS * len(self.order):
             return None
@@ -68,11 +68,11 @@ class _Comparison:
 
 
 class DecodingThreads:
-    """Chooses the threads of one model's session; not safe to use from two threads at once.
+    """Tuner of the threads of one model's session; not safe to use from two threads at once.
 
     Args:
-        model: whose session is opened anew.
-        asked: the number that somebody set; None has it measured.
+        model: its session is replaced by one with another number of threads.
+        requested: a fixed number of threads; None has it measured.
         slots: rows that may be decoded together.
         limit: the most threads; by default what this process may use.
         clock: seconds; a test has its own.
@@ -81,15 +81,15 @@ class DecodingThreads:
     def __init__(
         self,
         model: OnnxModel,
-        asked: int | None,
+        requested: int | None,
         *,
-        slots: int = ROWS,
+        slots: int = TRIAL_ROWS,
         limit: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self._model, self._clock, self._slots = model, clock, slots
-        self._counts = [asked] if asked else counts_to_try(limit or thread_limit())
-        self._watches: dict[int, Watch] = {}
+        self._counts = [requested] if requested else thread_counts_to_try(limit or thread_limit())
+        self._watches: dict[int, SlowdownWatch] = {}
         self._comparison: _Comparison | None = None
         self._steps, self._opened_seconds = 0, 0.0
         self.threads = self._counts[0]
@@ -99,15 +99,15 @@ class DecodingThreads:
     def start(self) -> None:
         """Open the session that decodes quickest while nothing else goes on."""
         if len(self._counts) == 1:
-            self._use(self._counts[0])
+            self._open_session(self._counts[0])
             return
-        rows = min(ROWS, self._slots)
+        rows = min(TRIAL_ROWS, self._slots)
         batch = RaggedBatch(self._model, rows)
         for _ in range(rows):
             batch.join()
 
         def trial() -> None:
-            if not batch.room(0):
+            if not batch.remaining_context(0):
                 for _ in range(rows):
                     batch.leave(0)
                 for _ in range(rows):
@@ -115,35 +115,35 @@ class DecodingThreads:
             batch.step([0] * rows)
 
         # One session at a time, since each holds the weights: the one before closes.
-        seconds = time_counts(trial, self._counts, self._use, self._clock)
-        self._use(fewest_quick(seconds))
-        self._say(seconds, "at the start")
+        seconds = time_thread_counts(trial, self._counts, self._open_session, self._clock)
+        self._open_session(fewest_fast_threads(seconds))
+        self._log_timings(seconds, "at the start")
 
     def step(self, rows: int, decode: Callable[[], Logits]) -> Logits:
         """Decode one token for ``rows`` rows, on the threads whose turn it is."""
         if len(self._counts) == 1:
             return decode()
         self._steps += 1
-        watch = self._watches.setdefault(rows, Watch(self._clock))
-        if self._is_quick and (self._steps == FIRST_STEPS or watch.due()):
-            self._compare(rows)
+        watch = self._watches.setdefault(rows, SlowdownWatch(self._clock))
+        if self._can_compare and (self._steps == FIRST_STEPS or watch.is_due()):
+            self._begin_comparison(rows)
         comparison = self._comparison
         if comparison is not None and comparison.rows == rows:
             self._model.use(comparison.sessions[comparison.count])
-            logits, seconds = self._timed(decode)
+            logits, seconds = self._time_decode(decode)
             if (medians := comparison.note(seconds)) is not None:
-                self._decide(comparison, medians)
+                self._finish_comparison(comparison, medians)
             return logits
         if comparison is not None:
             self._model.use(comparison.sessions[self.threads])
             comparison.others += 1
-            if comparison.others > MOST_OTHERS:
-                self._decide(comparison, {self.threads: 0.0})
-        logits, seconds = self._timed(decode)
-        watch.note(seconds)
+            if comparison.others > MAX_OTHER_STEPS:
+                self._finish_comparison(comparison, {self.threads: 0.0})
+        logits, seconds = self._time_decode(decode)
+        watch.note_step(seconds)
         return logits
 
-    def _use(self, count: int) -> None:
+    def _open_session(self, count: int) -> None:
         """Open a session in place of the present one, unless it is the same."""
         if count == self._opened:
             return
@@ -153,17 +153,17 @@ class DecodingThreads:
         self._opened = self.threads = count
 
     @property
-    def _is_quick(self) -> bool:
-        """Whether a comparison may begin: none goes on, and opening a session stalls nobody."""
-        return self._comparison is None and self._opened_seconds <= MOST_OPEN_SECONDS
+    def _can_compare(self) -> bool:
+        """True where no comparison is under way and opening a session takes little time."""
+        return self._comparison is None and self._opened_seconds <= MAX_OPEN_SECONDS
 
-    def _timed(self, decode: Callable[[], Logits]) -> tuple[Logits, float]:
+    def _time_decode(self, decode: Callable[[], Logits]) -> tuple[Logits, float]:
         began = self._clock()
         logits = decode()
         return logits, self._clock() - began
 
-    def _compare(self, rows: int) -> None:
-        """Begin to compare the number in use with the next higher and the next lower one."""
+    def _begin_comparison(self, rows: int) -> None:
+        """Start to compare the number in use with the next higher and the next lower one."""
         began = self._clock()
         place = self._counts.index(self.threads)
         sessions = {self.threads: self._model.session}
@@ -173,34 +173,40 @@ class DecodingThreads:
         self._comparison = _Comparison(rows, sessions, list(sessions))
         self._opened_seconds = self._clock() - began
 
-    def _decide(self, comparison: _Comparison, medians: dict[int, float]) -> None:
+    def _finish_comparison(self, comparison: _Comparison, medians: dict[int, float]) -> None:
         self._comparison = None
-        chosen = fewest_quick(medians) if worth_changing(self.threads, medians) else self.threads
+        chosen = (
+            fewest_fast_threads(medians)
+            if is_worth_changing(self.threads, medians)
+            else self.threads
+        )
         changed = chosen != self.threads
         for watch in self._watches.values():
-            watch.begin(cost=self._opened_seconds, changed=changed)
-        self._take(chosen, comparison.sessions, medians, f"decoding {comparison.rows} rows")
+            watch.restart(measuring_seconds=self._opened_seconds, changed=changed)
+        self._adopt_session(
+            chosen, comparison.sessions, medians, f"decoding {comparison.rows} rows"
+        )
 
-    def _take(
+    def _adopt_session(
         self, count: int, sessions: dict[int, Any], seconds: dict[int, float], when: str
     ) -> None:
-        """Go on with one session; the others close as they are forgotten."""
+        """Continue with one session; the others close as their last reference goes."""
         self._model.use(sessions[count])
         self._opened = self.threads = count
-        self._say(seconds, when)
+        self._log_timings(seconds, when)
 
-    def _say(self, seconds: dict[int, float], when: str) -> None:
+    def _log_timings(self, seconds: dict[int, float], when: str) -> None:
         timed = ", ".join(f"{taken * 1e3:.3g} ms on {n}" for n, taken in sorted(seconds.items()))
         log.info("%s: %d threads (a step: %s)", when, self.threads, timed)
 
 
-class SteeredBatch(RaggedBatch):
-    """A ragged batch whose steps are taken on the threads that are quickest."""
+class ThreadTunedBatch(RaggedBatch):
+    """Ragged batch whose steps run on the number of threads that ``DecodingThreads`` chooses."""
 
     def __init__(self, model: OnnxModel, threads: DecodingThreads, slots: int) -> None:
         super().__init__(model, slots)
         self._threads = threads
 
     def step(self, tokens: Ids) -> Logits:
-        """As ``RaggedBatch.step``."""
+        """Decode one token for each row, as ``RaggedBatch.step`` does, and time it."""
         return self._threads.step(len(tokens), lambda: RaggedBatch.step(self, tokens))

@@ -1,4 +1,4 @@
-"""A mixture of experts in plain ONNX operators: every expert runs, each counts by its weight.
+"""Mixture of experts in plain ONNX operators: every expert runs, weighted by its router weight.
 
 An expert that a token was not sent to counts by zero, so the numbers are the decoder's; the work
 is that of all experts, which for the small models that a CPU serves is the price of one graph
@@ -13,14 +13,14 @@ import numpy as np
 
 from components.core.errors import ConfigError
 from components.export.onnx.graph_builder import GraphBuilder
-from models.shape import DecoderShape, Experts
+from models.shape import DecoderShape, ExpertsShape
 
 _DRAWN = ("experts.norm_topk", "full_layers", "window", "width")
 """Of what transformers has no place for, what the graphs do have one for."""
 
 
 def check_drawable(shape: DecoderShape) -> None:
-    """Raise where a graph would leave something out.
+    """Refuse a shape of which a graph would leave something out.
 
     Raises:
         ConfigError: names each field that the ONNX graphs have no operators for.
@@ -33,14 +33,14 @@ def check_drawable(shape: DecoderShape) -> None:
         )
 
 
-def mixture(
+def add_expert_mixture(
     graph: GraphBuilder,
-    experts: Experts,
+    experts: ExpertsShape,
     scores: str,
     expert: Callable[[int], str],
     narrow: Callable[[str], str] = lambda x: x,
 ) -> str:
-    """Sum of the experts' outputs by their weights, [b, t, c].
+    """Add the weighted sum of the experts' outputs, [b, t, c]; returns its name.
 
     Args:
         graph: where the nodes go.
@@ -50,14 +50,16 @@ def mixture(
         narrow: casts weights to the precision of the outputs.
     """
     odds = graph.add("Softmax", scores, axis=-1)
-    top, chosen = graph.many("TopK", odds, graph.ints(experts.active), outputs=2, axis=-1)
+    top, chosen = graph.add_many("TopK", odds, graph.ints(experts.active), outputs=2, axis=-1)
     if experts.norm_topk:
         total = graph.add("ReduceSum", top, graph.ints(-1), keepdims=1)
         top = graph.add("Div", top, total)
     zero = graph.constant("single.zero", np.array(0.0, dtype=np.float32))
     none = graph.add("Mul", odds, zero)
     weights = narrow(graph.add("ScatterElements", none, chosen, top, axis=-1))
-    shares = graph.many("Split", weights, outputs=experts.count, axis=-1, num_outputs=experts.count)
+    shares = graph.add_many(
+        "Split", weights, outputs=experts.count, axis=-1, num_outputs=experts.count
+    )
     out = ""
     for index, share in enumerate(shares):
         part = graph.add("Mul", expert(index), share)

@@ -1,4 +1,4 @@
-"""ONNX with a KV cache: the float32 graph that serving runs on a CPU.
+"""Export to ONNX with a KV cache: the float32 graph that serving runs on a CPU.
 
 model.onnx      see ``components.export.onnx.ragged_runtime`` for how it is called
 tokenizer.json  so that the folder is enough to talk to it
@@ -16,7 +16,7 @@ from components.export.onnx.graph_builder import GRAPH_FILE, save_graph, weights
 from components.export.onnx.served_graph import served_graph
 from components.export.parity import (
     ParityConfig,
-    measure,
+    measure_parity,
     parity_cases,
     reference_model,
     ship_tokenizer,
@@ -28,7 +28,7 @@ MEASURED_ON = "onnxruntime, CPU"
 
 
 class OnnxConfig(StageConfig):
-    """What the float32 ONNX form must hold."""
+    """Bounds of the float32 ONNX form."""
 
     parity: ParityConfig = Field(
         default=ParityConfig(), description="bounds against the torch model"
@@ -38,23 +38,34 @@ class OnnxConfig(StageConfig):
 def export_onnx(
     config: OnnxConfig, model: Checkpoint, tokens: Tokens, tokenizer: Tokenizer, work: Workdir
 ) -> Export:
-    """The served graph of a model, and its parity.
+    """Write the served graph of a model, and measure its parity.
+
+    Args:
+        config: bounds.
+        model: the checkpoint to export.
+        tokens: held-out text to measure on.
+        tokenizer: shipped beside the graph.
+        work: where the form is written.
 
     Raises:
         ConfigError: the inputs are of different tokenizers.
         DataError: an input is damaged, or holds no held-out tokens.
     """
-    work.progress.start(3, "steps")
+    work.progress.start_count(3, "steps")
     pages = ship_tokenizer(
-        "onnx", work.path(model), work.path(tokens), work.path(tokenizer), work.folder
+        "onnx",
+        work.artifact_folder(model),
+        work.artifact_folder(tokens),
+        work.artifact_folder(tokenizer),
+        work.folder,
     )
-    reference = reference_model(work.path(model))
+    reference = reference_model(work.artifact_folder(model))
     size = save_graph(served_graph(weights_of(reference)), work.folder / GRAPH_FILE)
     work.progress.advance(note="graph")
-    cases = parity_cases(reference, work.path(tokens), config.parity)
+    cases = parity_cases(reference, work.artifact_folder(tokens), config.parity)
     work.progress.advance(note="reference")
     form = served_form(work.folder / GRAPH_FILE)
-    parity = measure(
+    parity = measure_parity(
         form, cases, config.parity, name="onnx", measured_on=MEASURED_ON, tokenizer_pages=pages
     )
     write_parity(work.folder, parity)

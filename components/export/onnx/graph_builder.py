@@ -1,4 +1,4 @@
-"""What the ONNX graphs share: weights as arrays, a small builder, and a file with equal bytes.
+"""Builder of ONNX graphs: weights as arrays, named nodes, and files with reproducible bytes.
 
 The graphs are written node by node from the decoder's weights instead of traced: that takes
 half a second instead of twenty, gives equal bytes for equal weights, and lets each graph use the
@@ -6,7 +6,7 @@ operators that its runtime is fast at. Parity with the torch model is measured, 
 
 Names, as other programs expect them: ``input_ids`` int64 [b, t], ``attention_mask`` int64 [b, s],
 ``past_key_values.%d.key`` / ``.value`` [b, k, p, d], ``logits`` [b, t, v], ``present.%d.key`` /
-``.value``. What the mask and the past mean differs: see ``served`` and ``plain``.
+``.value``. What the mask and the past mean differs: see ``served_graph`` and ``plain_graph``.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ class Weights:
         return np.concatenate([self.arrays[f"{name}.weight"].T for name in names], axis=1)
 
     def expert(self, name: str, index: int) -> Array:
-        """One of the stacked matrices of experts: [in, out]."""
+        """Matrix of one expert out of a stacked parameter: [in, out]."""
         matrix: Array = self.arrays[name][index].T
         return matrix
 
     def vector(self, name: str) -> Array:
-        """The weight of a norm."""
+        """Weight of a norm: [c]."""
         return self.arrays[f"{name}.weight"]
 
     @property
     def head(self) -> Array:
-        """[c, v]. Its own array even when tied: quantizers skip a transposed embedding."""
+        """Output head [c, v]; its own array even when tied, since quantizers skip a transpose."""
         return self.linear("embed_tokens" if self.shape.tied else "lm_head")
 
 
 def weights_of(model: Decoder) -> Weights:
-    """A decoder's weights, and its rotary angles for every position of its context."""
+    """Weights of a decoder, with its rotary angles for every position of its context."""
     import torch
 
     from models.decoder import rotary_angles
@@ -74,7 +74,7 @@ def weights_of(model: Decoder) -> Weights:
 
 
 class GraphBuilder:
-    """Nodes and constants in the order they are added, each value named after its place."""
+    """Builder of a graph: nodes and constants in order, each value named after its prefix."""
 
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
@@ -82,12 +82,12 @@ class GraphBuilder:
         self._place = ""
         self._count = 0
 
-    def at(self, place: str) -> None:
-        """Name what follows after this place: ``layers.0.mlp``."""
+    def set_prefix(self, place: str) -> None:
+        """Name the nodes that follow after a place in the model: ``layers.0.mlp``."""
         self._place, self._count = place, 0
 
     def constant(self, name: str, value: Array) -> str:
-        """An initializer; equal names are one tensor."""
+        """Add an initializer; equal names are one tensor."""
         from onnx import numpy_helper
 
         if name not in self.constants:
@@ -95,15 +95,21 @@ class GraphBuilder:
         return name
 
     def ints(self, *values: int) -> str:
-        """A constant int64 vector."""
+        """Add a constant int64 vector; returns its name."""
         name = "ints." + "_".join(str(value) for value in values)
         return self.constant(name, np.array(values, dtype=np.int64))
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """A node with one output; returns the output's name."""
-        return self.many(kind, *inputs, outputs=1, **attributes)[0]
+        """Add a node with one output; returns the output's name.
 
-    def many(
+        Args:
+            kind: the operator.
+            inputs: names of its inputs, in order.
+            attributes: of the operator.
+        """
+        return self.add_many(kind, *inputs, outputs=1, **attributes)[0]
+
+    def add_many(
         self,
         kind: str,
         *inputs: str,
@@ -111,7 +117,15 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,
     ) -> list[str]:
-        """A node with several outputs: how many, or their names ("" is left out)."""
+        """Add a node with several outputs; returns their names.
+
+        Args:
+            kind: the operator.
+            inputs: names of its inputs, in order; "" leaves an optional one out.
+            outputs: their number, or their names; "" leaves an optional one out.
+            domain: of the operator; "" is ONNX's own.
+            attributes: of the operator.
+        """
         from onnx import helper
 
         place = f"{self._place}.{kind}.{self._count}"
@@ -126,19 +140,25 @@ class GraphBuilder:
         return names
 
     def linear(self, x: str, name: str, weight: Array) -> str:
-        """x @ weight."""
+        """Add ``x @ weight``; returns its name.
+
+        Args:
+            x: name of the input.
+            name: of the weight's initializer.
+            weight: [in, out].
+        """
         return self.add("MatMul", x, self.constant(name, weight))
 
 
 def cache_names(layers: int) -> tuple[list[str], list[str]]:
-    """(past, present) names: key and value of layer 0, of layer 1, ..."""
+    """Names (past, present) of cached keys and values: layer 0's, layer 1's, ..."""
     places = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
     return [f"past_key_values.{place}" for place in places], [
         f"present.{place}" for place in places
     ]
 
 
-def assemble(
+def assemble_graph(
     builder: GraphBuilder,
     shape: DecoderShape,
     *,
@@ -146,9 +166,14 @@ def assemble(
     present: str,
     half: bool = False,
 ) -> ModelProto:
-    """The whole model. ``present`` names the dimension of the present's positions.
+    """Assemble the ONNX model with its inputs and outputs.
 
-    Every tensor but the ids, the mask and the float32 logits is float16 where ``half``.
+    Args:
+        builder: nodes and initializers.
+        shape: of the decoder; its context is kept in the model's metadata.
+        opsets: domain -> version.
+        present: name of the dimension of the present's positions.
+        half: whether past and present are float16; logits are float32 in any case.
     """
     from onnx import TensorProto, helper
 

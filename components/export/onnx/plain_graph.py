@@ -1,4 +1,4 @@
-"""The graph that TensorRT builds from: plain operators of opset 20, none of them a contrib's.
+"""Plain ONNX graph, from which TensorRT builds: operators of opset 20, no contrib ones.
 
 The mask has a column for every position of the past and then of the new tokens, 1 where it holds
 a token of the row: [b, p + t]. Holes are fine, so rows may be padded on either side, and a padded
@@ -15,20 +15,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.export.onnx.expert_graph import check_drawable, mixture
-from components.export.onnx.graph_builder import Array, GraphBuilder, Weights, assemble, cache_names
+from components.export.onnx.expert_graph import add_expert_mixture, check_drawable
+from components.export.onnx.graph_builder import (
+    Array,
+    GraphBuilder,
+    Weights,
+    assemble_graph,
+    cache_names,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 _BOOL, _FLOAT, _HALF, _INT64 = 9, 1, 10, 7
+"""Numbers of ONNX's element types (``TensorProto.DataType``)."""
 _NEVER = -30_000.0
-"""Added to a score that may not count: e^-30000 is 0, and float16 holds it."""
+"""Added to masked scores: e^-30000 is 0, and float16 (largest magnitude 65504) holds it."""
 
 
 @dataclass(frozen=True)
 class _Shared:
-    """Values that every layer reads."""
+    """Names of the values that every layer reads."""
 
     cos: str
     """[b, 1, t, d/2], float32"""
@@ -40,7 +47,7 @@ class _Shared:
 
 
 class _Plain:
-    """Writes one graph; ``half`` is its precision."""
+    """Writer of one graph, in float16 where ``half``."""
 
     def __init__(self, weights: Weights, half: bool) -> None:
         self.weights, self.shape, self.half = weights, weights.shape, half
@@ -66,9 +73,9 @@ class _Plain:
         return self.graph.add("MatMul", x, self.real("+".join(names), weight))
 
     def shared(self) -> _Shared:
-        """Rotary tables at each new token's position, and which positions it may look at."""
+        """Add rotary tables at the new tokens' positions, and the attention masks."""
         graph = self.graph
-        graph.at("positions")
+        graph.set_prefix("positions")
         new = graph.add("Shape", "input_ids", start=1, end=2)
         total = graph.add("Shape", "attention_mask", start=1, end=2)
         past = graph.add("Sub", total, new)
@@ -83,7 +90,7 @@ class _Plain:
             graph.add("Unsqueeze", graph.add("Gather", table, places), graph.ints(1))
             for table in tables
         )
-        graph.at("mask")
+        graph.set_prefix("mask")
         zero, one = (graph.constant(f"int.{n}", np.array(n, dtype=np.int64)) for n in (0, 1))
         start, end = (graph.add("Squeeze", size, graph.ints(0)) for size in (past, total))
         columns = graph.add("Range", zero, end, one)
@@ -93,10 +100,10 @@ class _Plain:
         seen = graph.add("And", graph.add("Unsqueeze", held, graph.ints(1, 2, 3)), causal)
         bias = near = graph.add("Where", seen, self.single(0.0), self.single(_NEVER))
         if self.shape.window is not None:
-            here = graph.add("Unsqueeze", places, graph.ints(1, 2, 4))
-            there = graph.add("Unsqueeze", before, graph.ints(1, 2, 3))
+            query = graph.add("Unsqueeze", places, graph.ints(1, 2, 4))
+            key = graph.add("Unsqueeze", before, graph.ints(1, 2, 3))
             window = graph.constant("int.window", np.array(self.shape.window, dtype=np.int64))
-            close = graph.add("Less", graph.add("Sub", here, there), window)
+            close = graph.add("Less", graph.add("Sub", query, key), window)
             both = graph.add("And", seen, close)
             near = graph.add("Where", both, self.single(0.0), self.single(_NEVER))
         return _Shared(cos, sin, bias, near)
@@ -113,7 +120,7 @@ class _Plain:
     def rotate(self, x: str, shared: _Shared) -> str:
         """Turn the halves of each head of x [b, h, t, d] against each other."""
         graph = self.graph
-        left, right = graph.many("Split", x, outputs=2, axis=-1, num_outputs=2)
+        left, right = graph.add_many("Split", x, outputs=2, axis=-1, num_outputs=2)
         first = graph.add(
             "Sub", graph.add("Mul", left, shared.cos), graph.add("Mul", right, shared.sin)
         )
@@ -130,7 +137,7 @@ class _Plain:
         self, layer: int, x: str, shared: _Shared, past: list[str], present: list[str]
     ) -> str:
         graph, shape, place = self.graph, self.shape, f"layers.{layer}.self_attn"
-        graph.at(place)
+        graph.set_prefix(place)
         turned = []
         for part, count in (("q", shape.heads), ("k", shape.kv_heads)):
             split = self.heads(self.linear(x, f"{place}.{part}_proj"), count)
@@ -140,8 +147,8 @@ class _Plain:
         q, k = turned
         v = self.heads(self.linear(x, f"{place}.v_proj"), shape.kv_heads)
         v = graph.add("Transpose", v, perm=[0, 2, 1, 3])
-        graph.many("Concat", past[0], self.narrow(k), outputs=[present[0]], axis=2)
-        graph.many("Concat", past[1], v, outputs=[present[1]], axis=2)
+        graph.add_many("Concat", past[0], self.narrow(k), outputs=[present[0]], axis=2)
+        graph.add_many("Concat", past[1], v, outputs=[present[1]], axis=2)
         bias = shared.near if shape.windowed(layer) else shared.bias
         mixed = self.mix(q, present, bias)
         return self.linear(mixed, f"{place}.o_proj")
@@ -162,7 +169,7 @@ class _Plain:
 
     def mlp(self, layer: int, x: str) -> str:
         graph, weights, place = self.graph, self.weights, f"layers.{layer}.mlp"
-        graph.at(place)
+        graph.set_prefix(place)
         experts = self.shape.experts
         if experts is None:
             gate, up = (weights.linear(f"{place}.{part}_proj") for part in ("gate", "up"))
@@ -176,7 +183,7 @@ class _Plain:
 
         router = graph.constant(f"{place}.gate.weight", weights.linear(f"{place}.gate"))
         scores = graph.add("MatMul", self.widen(x), router)
-        return mixture(graph, experts, scores, expert, self.narrow)
+        return add_expert_mixture(graph, experts, scores, expert, self.narrow)
 
     def gated(self, x: str, place: str, gate: Array, up: Array, down: Array) -> str:
         """One gated MLP: down(silu(gate(x)) * up(x))."""
@@ -188,12 +195,12 @@ class _Plain:
         return graph.add("MatMul", product, self.real(f"{place}.down_proj", down))
 
     def normed(self, x: str, name: str) -> str:
-        self.graph.at(name)
+        self.graph.set_prefix(name)
         return self.narrow(self.norm(x, name))
 
 
 def plain_graph(weights: Weights, *, half: bool) -> ModelProto:
-    """The graph in plain operators, float16 where ``half``.
+    """Build the graph in plain operators, float16 where ``half``.
 
     Raises:
         ConfigError: there are no operators for the shape.
@@ -203,7 +210,7 @@ def plain_graph(weights: Weights, *, half: bool) -> ModelProto:
     graph = plain.graph
     shared = plain.shared()
     past, present = cache_names(shape.layers)
-    graph.at("embed_tokens")
+    graph.set_prefix("embed_tokens")
     table = plain.real("embed_tokens.weight", weights.arrays["embed_tokens.weight"])
     x = graph.add("Gather", table, "input_ids")
     for layer in range(shape.layers):
@@ -214,7 +221,7 @@ def plain_graph(weights: Weights, *, half: bool) -> ModelProto:
         normed = plain.normed(x, f"{place}.post_attention_layernorm")
         x = graph.add("Add", x, plain.mlp(layer, normed))
     normed = plain.normed(x, "norm")
-    graph.at("lm_head")
+    graph.set_prefix("lm_head")
     narrow = graph.add("MatMul", normed, plain.real("lm_head.weight", weights.head))
-    graph.many("Cast", narrow, outputs=["logits"], to=_FLOAT)
-    return assemble(graph, shape, opsets={"": 20}, present="total", half=half)
+    graph.add_many("Cast", narrow, outputs=["logits"], to=_FLOAT)
+    return assemble_graph(graph, shape, opsets={"": 20}, present="total", half=half)

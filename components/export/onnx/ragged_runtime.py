@@ -1,4 +1,4 @@
-"""Runs the served ONNX graph on a CPU: ragged batches whose rows join and leave between steps.
+"""CPU runtime of the served ONNX graph: ragged batches whose rows join and leave between steps.
 
 One ``OnnxModel`` holds the session; a ``RaggedBatch`` holds the keys and values of up to ``slots``
 sequences. Rows 0 .. len(batch) - 1 are in use, each at its own length:
@@ -13,8 +13,8 @@ sequences. Rows 0 .. len(batch) - 1 are in use, each at its own length:
 
 A long prompt can go in by pieces between steps: ``row = batch.join()``, then
 ``batch.feed(row, [piece])``, and IDLE as that row's token in ``step`` meanwhile. A row holds at
-most ``model.context`` tokens (``batch.room(row)`` are left). Rows of one ``feed`` are padded to
-the longest piece, so feed prompts and single tokens in calls of their own.
+most ``model.context`` tokens (``batch.remaining_context(row)`` are left). Rows of one ``feed`` are
+padded to the longest piece, so feed prompts and single tokens in calls of their own.
 
 What the graph itself is given, for a runtime of another kind:
 
@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.core.errors import DataError
-from components.core.settings import Spin, spin
+from components.core.errors import DataError, error_line
+from components.core.settings import Spin, spin_setting
 
 SPINNING: dict[Spin, dict[str, str]] = {
     "none": {"session.intra_op.allow_spinning": "0"},
@@ -48,13 +48,13 @@ SPINNING: dict[Spin, dict[str, str]] = {
 """Options of onnxruntime. Threads that spin between two calls take the cores from the program that
 serves: beside other work 16 rows took 22 ms a step as it spins by itself, 12 to 15 with 20 us."""
 IDLE = -1
-"""In place of a token: this row has no token at this position."""
+"""Stands for a token where a row has none at this position."""
 Logits = NDArray[np.float32]
 Ids = Sequence[int] | NDArray[np.integer]
 
 
 class OnnxModel:
-    """A session over a served graph.
+    """onnxruntime session over a served graph.
 
     Args:
         path: ``model.onnx`` (float32 or quantized; its weights may lie in files beside it).
@@ -72,13 +72,13 @@ class OnnxModel:
         if "context" not in meta or [i.name for i in inputs[:2]] != ["input_ids", "attention_mask"]:
             raise DataError(f"{path.name}: not a graph of export_onnx")
         self.context = int(meta["context"])
-        self.past = [given.name for given in inputs[2:]]
-        self.present = [given.name for given in self.session.get_outputs()[1:]]
+        self.past = [argument.name for argument in inputs[2:]]
+        self.present = [argument.name for argument in self.session.get_outputs()[1:]]
         self.kv_heads, self.head_width = int(inputs[2].shape[1]), int(inputs[2].shape[3])
         self.vocabulary = int(self.session.get_outputs()[0].shape[2])
 
     def open(self, threads: int | None) -> Any:
-        """A further session of the same graph, for ``use``; its weights take memory of their own.
+        """Open a further session of the same graph, for ``use``; it holds the weights again.
 
         Raises:
             DataError: the file is missing or cannot be loaded.
@@ -86,17 +86,17 @@ class OnnxModel:
         return open_session(self._path, threads)
 
     def use(self, session: Any) -> None:
-        """Compute by another session of ``open`` from now on; batches go on as they are."""
+        """Switch to another session of ``open``; batches keep their keys and values."""
         self.session = session
 
     @property
     def bytes_per_slot(self) -> int:
-        """Memory that one row of a batch takes."""
+        """Bytes of keys and values that one row of a batch takes."""
         return len(self.past) * self.kv_heads * (self.context + 1) * self.head_width * 4
 
 
 def open_session(path: Path, threads: int | None = None) -> Any:
-    """An onnxruntime session on the CPU; what it has to say comes as the exception.
+    """Open an onnxruntime session on the CPU; its log is silent, errors are exceptions.
 
     Raises:
         DataError: the file is missing or cannot be loaded.
@@ -108,17 +108,17 @@ def open_session(path: Path, threads: int | None = None) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 4
-    for name, value in SPINNING[spin()].items():
+    for name, value in SPINNING[spin_setting()].items():
         options.add_session_config_entry(name, value)
     try:
         return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no base but this
-        reason = str(error).splitlines()[0]
+        reason = error_line(error)[:300]
         raise DataError(f"{path.name}: onnxruntime cannot load it: {reason}") from error
 
 
 class RaggedBatch:
-    """Keys and values of up to ``slots`` sequences, each at its own length."""
+    """KV cache and decoding of up to ``slots`` sequences, each at its own length."""
 
     def __init__(self, model: OnnxModel, slots: int) -> None:
         self.model, self.slots = model, slots
@@ -134,8 +134,8 @@ class RaggedBatch:
         """Rows in use."""
         return self._used
 
-    def room(self, row: int) -> int:
-        """How many more tokens this row can take."""
+    def remaining_context(self, row: int) -> int:
+        """Tokens that a row can still take."""
         return self.model.context - int(self._lengths[row])
 
     def join(self) -> int:
@@ -204,21 +204,21 @@ class RaggedBatch:
             ValueError: a row is not in use, would outgrow the context, or a token is unknown.
         """
         self._check(first, len(pieces))
-        given = [np.asarray(piece, dtype=np.int64) for piece in pieces]
-        self._check_tokens(first, given)
-        found: list[list[Logits]] = [[] for _ in given]
-        done = 0
-        longest = max(map(len, given))
-        while done < longest:
-            held = int(self._lengths[first : first + len(given)].max())
-            width = min(longest - done, self.model.context + 1 - held)
-            now = [piece[done : done + width] for piece in given]
-            logits = self._run(first, now)
-            for row, piece in enumerate(now):
-                found[row].append(logits[row, : len(piece)])
-            done += width
+        arrays = [np.asarray(piece, dtype=np.int64) for piece in pieces]
+        self._check_tokens(first, arrays)
+        row_logits: list[list[Logits]] = [[] for _ in arrays]
+        fed = 0
+        longest = max(map(len, arrays))
+        while fed < longest:
+            held = int(self._lengths[first : first + len(arrays)].max())
+            width = min(longest - fed, self.model.context + 1 - held)
+            chunks = [piece[fed : fed + width] for piece in arrays]
+            logits = self._run(first, chunks)
+            for row, piece in enumerate(chunks):
+                row_logits[row].append(logits[row, : len(piece)])
+            fed += width
         empty = np.zeros((0, self.model.vocabulary), dtype=np.float32)
-        return [np.concatenate(parts or [empty]) for parts in found]
+        return [np.concatenate(parts or [empty]) for parts in row_logits]
 
     def _run(self, first: int, pieces: Sequence[NDArray[np.int64]]) -> Logits:
         """One call of the graph: logits [b, t, v]."""
@@ -242,7 +242,7 @@ class RaggedBatch:
         return out
 
     def _binding(self, first: int, count: int) -> Any:
-        """Past and present of these rows bound to the same memory, once for each range of rows."""
+        """Binding of these rows' past and present to the same memory, made once for each range."""
         from onnxruntime import OrtValue
 
         if self._bound is not self.model.session:  # another number of threads
@@ -267,9 +267,10 @@ class RaggedBatch:
 
     def _check_tokens(self, first: int, pieces: Sequence[NDArray[np.int64]]) -> None:
         for row, piece in enumerate(pieces, start=first):
-            if len(piece) > self.room(row):
+            if len(piece) > self.remaining_context(row):
                 raise ValueError(
-                    f"row {row} has room for {self.room(row)} more tokens, not {len(piece)}"
+                    f"row {row} has room for {self.remaining_context(row)} more tokens, "
+                    f"not {len(piece)}"
                 )
             if len(piece) and not 0 <= piece.min() <= piece.max() < self.model.vocabulary:
                 raise ValueError(f"row {row}: a token outside 0 to {self.model.vocabulary - 1}")

@@ -1,4 +1,4 @@
-"""The graph that onnxruntime serves: GroupQueryAttention, fused norms, one matmul for q, k and v.
+"""Served ONNX graph, for onnxruntime: GroupQueryAttention, fused norms, one matmul for q, k and v.
 
 ``GroupQueryAttention`` (com.microsoft) turns the positions, writes the new keys and values into
 the cache and attends, each row at its own length. So a batch may be ragged, and rows may join and
@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components.core.errors import ConfigError
-from components.export.onnx.expert_graph import check_drawable, mixture
-from components.export.onnx.graph_builder import Array, GraphBuilder, Weights, assemble, cache_names
+from components.export.onnx.expert_graph import add_expert_mixture, check_drawable
+from components.export.onnx.graph_builder import (
+    Array,
+    GraphBuilder,
+    Weights,
+    assemble_graph,
+    cache_names,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
 
 _CONTRIB = "com.microsoft"
 _HEAD_STEP = 16
+"""Head widths that GroupQueryAttention takes are multiples of this."""
+_INT32, _INT64 = 6, 7
+"""Numbers of ONNX's element types (``TensorProto.DataType``)."""
 
 
 def check_served(shape: DecoderShape) -> None:
@@ -40,7 +49,7 @@ def check_served(shape: DecoderShape) -> None:
 
 
 def served_graph(weights: Weights) -> ModelProto:
-    """The float32 graph with a ragged KV cache.
+    """Build the float32 graph with a ragged KV cache.
 
     Raises:
         ConfigError: onnxruntime's operator cannot take heads of this width, or the graphs lack
@@ -62,14 +71,14 @@ def served_graph(weights: Weights) -> ModelProto:
         after = f"layers.{layer + 1}.input_layernorm" if layer + 1 < shape.layers else "norm"
         x, normed = _add_norm(graph, weights, x, _mlp(graph, weights, place, normed), after)
     head = graph.constant("lm_head.weight", weights.head)
-    graph.at("lm_head")
-    graph.many("MatMul", normed, head, outputs=["logits"])
-    return assemble(graph, shape, opsets={"": 23, _CONTRIB: 1}, present="present")
+    graph.set_prefix("lm_head")
+    graph.add_many("MatMul", normed, head, outputs=["logits"])
+    return assemble_graph(graph, shape, opsets={"": 23, _CONTRIB: 1}, present="present")
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Values that say where each row stands, int32."""
+class RowLengths:
+    """Names of the values that hold each row's lengths, int32."""
 
     last: str
     """[b]: position of the row's last token after this call."""
@@ -79,21 +88,22 @@ class Lengths:
     """[b]: how many tokens of the row are new."""
 
 
-def _lengths(graph: GraphBuilder) -> Lengths:
-    graph.at("lengths")
-    int32 = 6
+def _lengths(graph: GraphBuilder) -> RowLengths:
+    graph.set_prefix("lengths")
     counted = graph.add("ReduceSum", "attention_mask", graph.ints(1), keepdims=0)
     last = graph.add("Sub", counted, graph.ints(1))
     width = graph.add("Squeeze", graph.add("Shape", "attention_mask", start=1, end=2))
     real = graph.add("GreaterOrEqual", "input_ids", graph.ints(0))
-    given = graph.add("ReduceSum", graph.add("Cast", real, to=7), graph.ints(1), keepdims=0)
-    new = graph.add("Min", given, counted)
-    return Lengths(*(graph.add("Cast", value, to=int32) for value in (last, width, new)))
+    new_tokens = graph.add(
+        "ReduceSum", graph.add("Cast", real, to=_INT64), graph.ints(1), keepdims=0
+    )
+    new = graph.add("Min", new_tokens, counted)
+    return RowLengths(*(graph.add("Cast", value, to=_INT32) for value in (last, width, new)))
 
 
 def _first_norm(graph: GraphBuilder, weights: Weights, x: str) -> str:
     name = "layers.0.input_layernorm"
-    graph.at(name)
+    graph.set_prefix(name)
     scale = graph.constant(f"{name}.weight", weights.vector(name))
     return graph.add("RMSNormalization", x, scale, axis=-1, epsilon=weights.shape.norm_eps)
 
@@ -102,9 +112,9 @@ def _add_norm(
     graph: GraphBuilder, weights: Weights, x: str, change: str, name: str
 ) -> tuple[str, str]:
     """(x + change, its norm), in one operator."""
-    graph.at(name)
+    graph.set_prefix(name)
     normed, total = f"{name}.normed", f"{name}.residual"
-    graph.many(
+    graph.add_many(
         "SkipSimplifiedLayerNormalization",
         x,
         change,
@@ -121,23 +131,23 @@ def _attention(
     weights: Weights,
     layer: int,
     x: str,
-    lengths: Lengths,
+    lengths: RowLengths,
     past: list[str],
     present: list[str],
 ) -> str:
     shape, place = weights.shape, f"layers.{layer}.self_attn"
-    graph.at(place)
+    graph.set_prefix(place)
     names = [f"{place}.{part}_proj" for part in "qkv"]
     joined = graph.linear(x, f"{place}.qkv_proj.weight", weights.linear(*names))
     q_width, k_width = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
     sizes = graph.ints(q_width, k_width, k_width)
-    q, k, v = graph.many("Split", joined, sizes, outputs=3, axis=-1)
+    q, k, v = graph.add_many("Split", joined, sizes, outputs=3, axis=-1)
     if shape.qk_norm:
         q = _head_norm(graph, weights, q, f"{place}.q_norm", shape.heads)
         k = _head_norm(graph, weights, k, f"{place}.k_norm", shape.kv_heads)
     near = {"local_window_size": shape.window} if shape.windowed(layer) else {}
     output = f"{place}.mixed"
-    graph.many(
+    graph.add_many(
         "GroupQueryAttention",
         *(q, k, v, *past, lengths.last, lengths.total),
         *(graph.constant("cos", weights.cos), graph.constant("sin", weights.sin)),
@@ -165,7 +175,7 @@ def _head_norm(graph: GraphBuilder, weights: Weights, x: str, name: str, heads: 
 def _mlp(graph: GraphBuilder, weights: Weights, place: str, x: str) -> str:
     """down(silu(gate(x)) * up(x)), or the mixture of such."""
     place, experts = f"{place}.mlp", weights.shape.experts
-    graph.at(place)
+    graph.set_prefix(place)
     if experts is None:
         pair = weights.linear(f"{place}.gate_proj", f"{place}.up_proj")
         return _gated(graph, x, place, pair, weights.linear(f"{place}.down_proj"))
@@ -177,13 +187,13 @@ def _mlp(graph: GraphBuilder, weights: Weights, place: str, x: str) -> str:
         return _gated(graph, x, f"{stack}.{index}", pair, down)
 
     scores = graph.linear(x, f"{place}.gate.weight", weights.linear(f"{place}.gate"))
-    return mixture(graph, experts, scores, expert)
+    return add_expert_mixture(graph, experts, scores, expert)
 
 
 def _gated(graph: GraphBuilder, x: str, place: str, pair: Array, down: Array) -> str:
     """One gated MLP; ``pair`` holds gate and up side by side."""
     joined = graph.linear(x, f"{place}.gate_up_proj.weight", pair)
-    gate, up = graph.many("Split", joined, outputs=2, axis=-1, num_outputs=2)
-    silu = graph.many("QuickGelu", gate, outputs=1, domain=_CONTRIB, alpha=1.0)[0]
+    gate, up = graph.add_many("Split", joined, outputs=2, axis=-1, num_outputs=2)
+    silu = graph.add_many("QuickGelu", gate, outputs=1, domain=_CONTRIB, alpha=1.0)[0]
     product = graph.add("Mul", silu, up)
     return graph.linear(product, f"{place}.down_proj.weight", down)

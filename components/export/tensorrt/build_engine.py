@@ -1,4 +1,4 @@
-"""Builds and runs TensorRT engines; the only module that imports TensorRT.
+"""Building and running of TensorRT engines; the only module that imports TensorRT.
 
 ``tensorrt`` (data centre) is used where it is installed and builds for the GPU at hand. Else
 ``tensorrt_rtx`` builds ahead of time, without a GPU, for the compute capabilities asked for.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import MillError
+from components.core.errors import MillError, error_line
 from components.export.onnx.graph_builder import cache_names
 from components.export.parity import Form, Ids, Logits
 from components.export.parity_forms import masked_form
@@ -25,8 +25,8 @@ DECODE, PREFILL = 0, 1
 
 
 @dataclass(frozen=True)
-class Built:
-    """A serialised engine, and what made it."""
+class BuiltEngine:
+    """A serialised engine, its builder and the GPUs it runs on."""
 
     engine: bytes
     builder: str
@@ -59,8 +59,14 @@ def _tensorrt_rtx() -> tuple[Any, str]:
 
 def build_engine(
     graph: Path, shape: DecoderShape, *, batch: int, capabilities: Sequence[str]
-) -> Built:
-    """Build an engine from a plain graph, for batches up to ``batch``.
+) -> BuiltEngine:
+    """Build an engine from a plain graph.
+
+    Args:
+        graph: ``model.onnx``.
+        shape: of the decoder.
+        batch: most rows of one call.
+        capabilities: GPU generations that tensorrt-rtx builds for; tensorrt takes the GPU at hand.
 
     Raises:
         MillError: TensorRT is absent, or refuses; the message is its own first error.
@@ -72,7 +78,7 @@ def build_engine(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(graph)):
         reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise MillError(_reason(name, reasons + logger.errors))
+        raise MillError(_first_error(name, reasons + logger.errors))
     config = builder.create_builder_config()
     targets = _set_targets(trt, config, capabilities) if "rtx" in name else (THIS_GPU,)
     for sizes in _profiles(shape, batch):
@@ -80,17 +86,17 @@ def build_engine(
         for tensor, (least, best, most) in sizes.items():
             profile.set_shape(tensor, least, best, most)
         if config.add_optimization_profile(profile) < 0:
-            raise MillError(_reason(name, logger.errors))
+            raise MillError(_first_error(name, logger.errors))
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise MillError(_reason(name, logger.errors))
-    return Built(bytes(engine), name, targets)
+        raise MillError(_first_error(name, logger.errors))
+    return BuiltEngine(bytes(engine), name, targets)
 
 
 def _logger(trt: Any) -> Any:
-    """TensorRT's log, kept instead of printed."""
+    """Logger that keeps TensorRT's errors instead of printing them."""
 
-    class Kept(trt.ILogger):  # type: ignore[misc]
+    class ErrorLog(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
@@ -99,26 +105,26 @@ def _logger(trt: Any) -> Any:
             if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
                 self.errors.append(message)
 
-    return Kept()
+    return ErrorLog()
 
 
-def _reason(name: str, errors: Sequence[str]) -> str:
+def _first_error(name: str, errors: Sequence[str]) -> str:
     """One line: TensorRT's first error."""
-    first = " ".join(errors[0].split()) if errors else "it gave no reason"
+    first = error_line(errors[0]) if errors else "it gave no reason"
     return f"{NOT_BUILT}: {name} says: {first[:400]}"
 
 
 def _set_targets(trt: Any, config: Any, capabilities: Sequence[str]) -> tuple[str, ...]:
-    known = trt.ComputeCapability.__members__
+    members = trt.ComputeCapability.__members__
     for capability in capabilities:
-        if capability not in known:
+        if capability not in members:
             raise MillError(
                 f"{NOT_BUILT}: this tensorrt-rtx cannot target {capability}; it knows "
-                f"{', '.join(name for name in known if name.startswith('SM'))}"
+                f"{', '.join(name for name in members if name.startswith('SM'))}"
             )
     config.num_compute_capabilities = len(capabilities)
     for index, capability in enumerate(capabilities):
-        config.set_compute_capability(known[capability], index)
+        config.set_compute_capability(members[capability], index)
     return tuple(capabilities)
 
 
@@ -131,10 +137,10 @@ def _profiles(shape: DecoderShape, batch: int) -> list[Sizes]:
     middle, quarter = max(context // 2, 1), max(context // 4, 1)
     decode = ((1, 1, 0), (usual, 1, middle - 1), (batch, 1, context - 1))
     prefill = ((1, 1, 0), (usual, quarter, 0), (batch, context, 0))
-    return [_sizes(shape, points) for points in (decode, prefill)]
+    return [_input_sizes(shape, points) for points in (decode, prefill)]
 
 
-def _sizes(shape: DecoderShape, points: tuple[tuple[int, int, int], ...]) -> Sizes:
+def _input_sizes(shape: DecoderShape, points: tuple[tuple[int, int, int], ...]) -> Sizes:
     """Input shapes at three points (batch, new, past)."""
     past, _ = cache_names(shape.layers)
     rows: list[dict[str, tuple[int, ...]]] = []
@@ -145,8 +151,8 @@ def _sizes(shape: DecoderShape, points: tuple[tuple[int, int, int], ...]) -> Siz
     return {name: (rows[0][name], rows[1][name], rows[2][name]) for name in rows[0]}
 
 
-def usable_gpu(targets: Sequence[str]) -> tuple[str | None, str]:
-    """(the GPU that torch sees, where an engine for ``targets`` runs on it, or None; why not)."""
+def find_usable_gpu(targets: Sequence[str]) -> tuple[str | None, str]:
+    """Find a GPU that runs an engine for ``targets``: (its name or None, why there is none)."""
     import torch
 
     if not torch.cuda.is_available():
@@ -159,7 +165,7 @@ def usable_gpu(targets: Sequence[str]) -> tuple[str | None, str]:
 
 
 def engine_form(engine: bytes, shape: DecoderShape) -> Form:
-    """The engine itself, on the GPU that torch sees.
+    """Form of the engine, run on the GPU that torch sees.
 
     Raises:
         MillError: TensorRT cannot load it there.
@@ -171,7 +177,7 @@ def engine_form(engine: bytes, shape: DecoderShape) -> Form:
     runtime = trt.Runtime(logger)
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
-        raise MillError(_reason(name, logger.errors).replace("not built", "not loaded"))
+        raise MillError(_first_error(name, logger.errors).replace("not built", "not loaded"))
     context = loaded.create_execution_context()
     past, present = cache_names(shape.layers)
     half = loaded.get_tensor_dtype(past[0]) == trt.DataType.HALF
@@ -188,16 +194,16 @@ def engine_form(engine: bytes, shape: DecoderShape) -> Form:
         tokens, held = (torch.from_numpy(x).cuda() for x in (ids, mask))
         fed = {"input_ids": tokens, "attention_mask": held, **dict(zip(past, cache, strict=True))}
         out = (len(ids), shape.kv_heads, mask.shape[1], shape.head_width)
-        made = {name: torch.empty(out, dtype=kind, device="cuda") for name in present}
+        new_cache = {name: torch.empty(out, dtype=kind, device="cuda") for name in present}
         logits = torch.empty(*ids.shape, shape.vocabulary, device="cuda")
         spare = torch.empty(1, device="cuda")  # an empty tensor has no address of its own
-        for tensor, value in {**fed, **made, "logits": logits}.items():
+        for tensor, value in {**fed, **new_cache, "logits": logits}.items():
             if tensor in fed:
                 context.set_input_shape(tensor, tuple(value.shape))
             context.set_tensor_address(tensor, value.data_ptr() or spare.data_ptr())
         if not context.execute_async_v3(stream.cuda_stream):
-            raise MillError(_reason(name, logger.errors).replace("not built", "did not run"))
+            raise MillError(_first_error(name, logger.errors).replace("not built", "did not run"))
         stream.synchronize()
-        return logits.cpu().numpy(), list(made.values())
+        return logits.cpu().numpy(), list(new_cache.values())
 
     return masked_form(call)

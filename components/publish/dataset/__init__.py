@@ -1,0 +1,1 @@
+"""Versions of the selected corpus in DVC: push, drift, collection and deletion."""

@@ -1,4 +1,4 @@
-"""How much the corpus differs from the one that a registered version was trained on.
+"""Corpus drift: the share of documents that differ from a registered version's corpus.
 
 A nightly run asks this once the corpus is curated, and ends there when too little has changed. The
 corpora are compared by the ids of their documents. An id names one version of one page (address
@@ -16,19 +16,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from components.core.action import Change, Workspace
+from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
 from components.core.settings import Settings
-from components.core.store.artifact import MANIFEST, Corpus, Report, digest_value
-from components.core.store.shards import read_all
-from components.publish.registry.model_registry import CHAMPION, TAG, Entry, entries, holder
-
-DATASET_TAG = TAG + "dataset"
-"""Digest of the corpus that a version was trained on."""
+from components.core.store.artifact import MANIFEST_FILE, Corpus, Report, digest_value
+from components.core.store.shards import read_shards
+from components.publish.registry.model_registry import (
+    CHAMPION,
+    DATASET_TAG,
+    RegisteredVersion,
+    find_by_alias,
+    list_versions,
+)
 
 
 class ChangeConfig(StageConfig):
-    """When a run has too little new to go on."""
+    """Least change from which on a run trains again."""
 
     model: str = Field(
         default="",
@@ -48,8 +51,8 @@ class ChangeConfig(StageConfig):
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Documents of two corpora, by id."""
+class CorpusDifference:
+    """Counts of documents that two corpora share or do not, by id."""
 
     added: int
     removed: int
@@ -64,10 +67,16 @@ class Difference:
         return (self.added + self.removed) / max(self.added + self.removed + self.common, 1)
 
 
+@action(reads_only=True)
 def measure_change(config: ChangeConfig, corpus: Corpus, workspace: Workspace) -> Change[Report]:
     """Compare with the corpus of a former version; ``ends`` the run below ``least_change``.
 
     Without a former version, or where its corpus is no longer in the store, the run goes on.
+
+    Args:
+        config: the model compared with and the least change.
+        corpus: of this run.
+        workspace: holds the registry and the store.
 
     Raises:
         DataError: a shard of either corpus cannot be read.
@@ -78,13 +87,15 @@ def measure_change(config: ChangeConfig, corpus: Corpus, workspace: Workspace) -
         return Change(_report(corpus, "", {}, workspace), True, "no version to compare with")
     digest, name = former.tags.get(DATASET_TAG, ""), f"version {former.version}"
     if digest == corpus.digest:
-        difference = Difference(0, 0, read_all(workspace.path(corpus), ["id"]).num_rows)
+        difference = CorpusDifference(
+            0, 0, read_shards(workspace.artifact_folder(corpus), ["id"]).num_rows
+        )
     else:
         folder = _find(settings, digest)
         if folder is None:
             note = f"the corpus of {name} is not in the store; taken as changed"
             return Change(_report(corpus, digest, {}, workspace), True, note)
-        difference = compare(workspace.path(corpus), folder)
+        difference = compare_corpora(workspace.artifact_folder(corpus), folder)
     report = _report(corpus, digest, _stats(difference), workspace)
     return Change(
         report,
@@ -94,34 +105,34 @@ def measure_change(config: ChangeConfig, corpus: Corpus, workspace: Workspace) -
     )
 
 
-def compare(ours: Path, theirs: Path) -> Difference:
-    """Documents in ``ours`` alone, in ``theirs`` alone, and in both.
+def compare_corpora(ours: Path, theirs: Path) -> CorpusDifference:
+    """Count documents in ``ours`` alone, in ``theirs`` alone, and in both.
 
     Raises:
         DataError: a shard cannot be read.
     """
-    mine: pa.ChunkedArray = read_all(ours, ["id"])["id"]
-    former: pa.ChunkedArray = read_all(theirs, ["id"])["id"]
+    mine: pa.ChunkedArray = read_shards(ours, ["id"])["id"]
+    former: pa.ChunkedArray = read_shards(theirs, ["id"])["id"]
     common = pc.sum(pc.is_in(mine, value_set=former.combine_chunks())).as_py() or 0
-    return Difference(len(mine) - common, len(former) - common, common)
+    return CorpusDifference(len(mine) - common, len(former) - common, common)
 
 
-def _former(config: ChangeConfig, settings: Settings) -> Entry | None:
-    found = entries(settings, config.model)
-    champion = holder(found, CHAMPION) if config.since == "champion" else None
-    return champion or next(iter(found), None)
+def _former(config: ChangeConfig, settings: Settings) -> RegisteredVersion | None:
+    versions = list_versions(settings, config.model)
+    champion = find_by_alias(versions, CHAMPION) if config.since == "champion" else None
+    return champion or next(iter(versions), None)
 
 
 def _find(settings: Settings, digest: str) -> Path | None:
     """The sealed corpus of that digest."""
-    for path in (settings.store / "sealed").glob(f"*/{MANIFEST}"):
+    for path in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}"):
         manifest = json.loads(path.read_bytes())
         if manifest["artifact"]["digest"] == digest and manifest["format"] == Corpus.format:
             return path.parent
     return None
 
 
-def _stats(difference: Difference) -> dict[str, float]:
+def _stats(difference: CorpusDifference) -> dict[str, float]:
     return {
         "changed_share": round(difference.share, 6),
         "added": float(difference.added),
@@ -131,17 +142,17 @@ def _stats(difference: Difference) -> dict[str, float]:
 
 
 def _report(corpus: Corpus, former: str, stats: dict[str, float], workspace: Workspace) -> Report:
-    """What was found, named by the two corpora; it has no folder of its own."""
+    """The report on two corpora, named by both; it has no folder of its own."""
     compared = {"corpus": corpus.digest, "former": former}
     return Report(
         name=f"change-{corpus.digest[:12]}-{former[:12] or 'none'}",
         digest=digest_value(compared),
-        lineage=workspace.lineage(f"{__name__}.{measure_change.__name__}", {"corpus": corpus}),
+        lineage=workspace.action_lineage(measure_change, {"corpus": corpus}),
         stats=stats,
     )
 
 
-def _verdict(config: ChangeConfig, difference: Difference) -> str:
+def _verdict(config: ChangeConfig, difference: CorpusDifference) -> str:
     if difference.share >= config.least_change:
         return ""
     least = f"less than {_percent(config.least_change)}"

@@ -1,4 +1,4 @@
-"""Takes datasets out of DVC that nothing needs any more: pin, workspace links, cache, own remote.
+"""Collection of unneeded datasets from DVC: pins, workspace links, cache and own remote.
 
 DVC's own ``gc`` deletes the objects. It is asked only about the remote inside the workspace: a
 folder elsewhere, or a bucket, may hold other people's data, and DVC would delete all of that which
@@ -17,9 +17,13 @@ from pathlib import Path
 import yaml
 
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping, Sweep
-from components.core.store.trash import Trash, newest_change
-from components.publish.dataset.push_dataset import configure_store, patiently, stored
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
+from components.core.store.trash import Trash, last_change_time
+from components.publish.dataset.push_dataset import (
+    configure_local_remote,
+    object_path,
+    retry_while_locked,
+)
 
 PLACE = "datasets"
 ATTEMPTS = 6
@@ -29,7 +33,7 @@ _FOREIGN = "not made by Modelmill"
 
 
 @dataclass(frozen=True)
-class Pin:
+class DatasetPin:
     """One ``.dvc`` file."""
 
     path: Path
@@ -43,25 +47,25 @@ class Pin:
         return self.path.stem
 
 
-def read_pins(settings: Settings) -> list[Pin]:
+def read_pins(settings: Settings) -> list[DatasetPin]:
     """Every pin of the workspace; one that cannot be read has neither corpus nor listing."""
     return [_read(path) for path in sorted(settings.datasets.glob("*.dvc")) if path.is_file()]
 
 
-def _read(path: Path) -> Pin:
+def _read(path: Path) -> DatasetPin:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         corpus = (content.get("meta") or {}).get("corpus", "")
-        return Pin(path, str(corpus), str(content["outs"][0]["md5"]))
+        return DatasetPin(path, str(corpus), str(content["outs"][0]["md5"]))
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, yaml.YAMLError):
-        return Pin(path, "", "")
+        return DatasetPin(path, "", "")
 
 
-def listing(settings: Settings, pin: Pin) -> dict[str, str] | None:
+def read_listing(settings: Settings, pin: DatasetPin) -> dict[str, str] | None:
     """relative name -> md5 of a pin's files, from cache or remote; None where neither has it."""
     for place in _places(settings):
         try:
-            content = json.loads(stored(place, pin.md5).read_bytes())
+            content = json.loads(object_path(place, pin.md5).read_bytes())
             return {str(entry["relpath"]): str(entry["md5"]) for entry in content}
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -73,51 +77,62 @@ def _places(settings: Settings) -> tuple[Path, Path]:
     return root / ".dvc" / "cache", root / "remote"
 
 
-def sweep_datasets(
+def plan_dataset_gc(
     settings: Settings,
     digests: Collection[str],
     named: Mapping[str, str],
-    keeping: Keeping,
+    keeping: RetentionPolicy,
     now: float,
-) -> Sweep:
-    """What goes of pins, links, cache and remote.
+) -> GcPlan:
+    """Plan which pins, links, cache entries and remote objects go.
 
     Args:
+        settings: names the datasets' folder.
         digests: of everything that stays in the store.
         named: version -> why, of datasets that something else keeps.
+        keeping: what is kept whatever its age, and for how long.
+        now: Unix time.
     """
-    sweep = Sweep(PLACE, settings.datasets)
+    sweep = GcPlan(PLACE, settings.datasets)
     pins = read_pins(settings)
     whys = {
-        pin: _why(pin, digests, named, keeping, newest_change(pin.path) >= keeping.cutoff(now))
+        pin: _why(pin, digests, named, keeping, last_change_time(pin.path) >= keeping.cutoff(now))
         for pin in pins
     }
     staying = [pin for pin in pins if whys[pin]]
-    listings = {pin: listing(settings, pin) for pin in pins}
+    listings = {pin: read_listing(settings, pin) for pin in pins}
     unknown = [pin.version for pin in staying if listings[pin] is None]
     needed = {md5 for pin in staying for md5 in (pin.md5, *(listings[pin] or {}).values())}
     for pin in staying:
-        sweep.keep(whys[pin], [settings.datasets / pin.version])
+        sweep.add_retained(whys[pin], [settings.datasets / pin.version])
     for pin in pins:
         if not whys[pin]:
             own = {pin.md5, *(listings[pin] or {}).values()} - needed
-            objects = [] if unknown else [stored(p, md5) for p in _places(settings) for md5 in own]
+            objects = (
+                [] if unknown else [object_path(p, md5) for p in _places(settings) for md5 in own]
+            )
             paths = [settings.datasets / pin.version, pin.path, *objects]
-            sweep.drop(pin.version, "of no corpus that stays", paths, kind="dataset")
+            sweep.add_deletion(pin.version, "of no corpus that stays", paths, kind="dataset")
     if unknown:
         sweep.notes.append(
             f"{', '.join(unknown)}: neither cache nor remote holds its listing, so DVC's cache and "
             "remote are left alone; `modelmill doctor` says how to mend it"
         )
     else:
-        named_by_any = {md5 for found in listings.values() for md5 in (found or {}).values()}
+        named_by_any = {
+            md5 for md5_by_name in listings.values() for md5 in (md5_by_name or {}).values()
+        }
         _stray(settings, sweep, needed | named_by_any | {pin.md5 for pin in pins})
     _unpinned(settings, sweep, {pin.version for pin in pins})
     return sweep
 
 
 def _why(
-    pin: Pin, digests: Collection[str], named: Mapping[str, str], keeping: Keeping, recent: bool
+    pin: DatasetPin,
+    digests: Collection[str],
+    named: Mapping[str, str],
+    keeping: RetentionPolicy,
+    recent: bool,
 ) -> str:
     if not pin.corpus:
         return _FOREIGN
@@ -128,7 +143,7 @@ def _why(
     return keeping.recent if recent else ""
 
 
-def _stray(settings: Settings, sweep: Sweep, known: Collection[str]) -> None:
+def _stray(settings: Settings, sweep: GcPlan, known: Collection[str]) -> None:
     """Objects that no pin names: of a push or a collection that was killed."""
     stray = [
         path
@@ -137,22 +152,22 @@ def _stray(settings: Settings, sweep: Sweep, known: Collection[str]) -> None:
         if path.parent.name + path.name not in known
     ]
     if stray:
-        sweep.drop(f"{len(stray)} objects", "no dataset names them", stray, kind="dataset")
+        sweep.add_deletion(f"{len(stray)} objects", "no dataset names them", stray, kind="dataset")
 
 
 def _objects(place: Path) -> Iterator[Path]:
     return (path for path in (place / "files" / "md5").glob("*/*") if path.is_file())
 
 
-def _unpinned(settings: Settings, sweep: Sweep, versions: Collection[str]) -> None:
+def _unpinned(settings: Settings, sweep: GcPlan, versions: Collection[str]) -> None:
     for folder in sorted(settings.datasets.glob("*/")):
         name = folder.name.removeprefix(".").removesuffix(".tmp")
         half = folder.name.startswith(".") and folder.name.endswith(".tmp")
         if _VERSION.fullmatch(name) and (half or folder.name not in versions):
-            sweep.drop(folder.name, "left by a push that was killed", [folder])
+            sweep.add_deletion(folder.name, "left by a push that was killed", [folder])
 
 
-def unpin(settings: Settings, sweep: Sweep) -> None:
+def apply_dataset_gc(settings: Settings, sweep: GcPlan) -> None:
     """Delete what ``sweep`` names; the datasets' lock must be held.
 
     The pins go first: killed after that, the next collection finds objects that nobody names.
@@ -162,16 +177,16 @@ def unpin(settings: Settings, sweep: Sweep) -> None:
         TransientError: another process kept DVC's lock.
     """
     trash = Trash(settings.datasets)
-    for item in sweep.items:
+    for item in sweep.deletions:
         for path in item.paths:
             if path.parent == settings.datasets:
-                trash.take(path)
-    if not any(item.kind == "dataset" for item in sweep.items):
+                trash.discard(path)
+    if not any(item.kind == "dataset" for item in sweep.deletions):
         return
-    if any(listing(settings, pin) is None for pin in read_pins(settings)):
+    if any(read_listing(settings, pin) is None for pin in read_pins(settings)):
         return  # DVC would take the files of a listing it does not see for unused
-    remote = configure_store(settings.datasets)
-    patiently(ATTEMPTS, lambda: _collect(settings.datasets, with_remote=remote.is_dir()))
+    remote = configure_local_remote(settings.datasets)
+    retry_while_locked(ATTEMPTS, lambda: _collect(settings.datasets, with_remote=remote.is_dir()))
 
 
 def _collect(root: Path, *, with_remote: bool) -> None:

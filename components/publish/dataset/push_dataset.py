@@ -1,4 +1,4 @@
-"""Versions the selected corpus with DVC, without git, and pushes it to a remote.
+"""DVC versions of the selected corpus, without git, pushed to a remote.
 
 The DVC repository is ``<home>/datasets``: a ``corpus-<digest>.dvc`` file and a folder (links into
 DVC's cache) for every version. ``dvc pull corpus-….dvc`` there brings a version back.
@@ -20,21 +20,21 @@ from typing import TypeVar
 import yaml
 from pydantic import Field
 
-from components.core.action import Change, Workspace
+from components.core.action import Change, Workspace, action
 from components.core.config.env_references import resolve_references
 from components.core.config.stage_config import StageConfig
-from components.core.errors import ConfigError, DataError, TransientError
+from components.core.errors import ConfigError, DataError, TransientError, error_line
 from components.core.io.atomic_write import write_atomically
 from components.core.io.locks import hold_lock
-from components.core.log import get_logger, mask
-from components.core.store.artifact import MANIFEST, VOLATILE, Corpus, Dataset
+from components.core.log import get_logger, mask_secrets
+from components.core.store.artifact import MANIFEST_FILE, VOLATILE_FOLDER, Corpus, Dataset
 
 T = TypeVar("T")
 log = get_logger(__name__)
 
 
 class DatasetConfig(StageConfig):
-    """What the dataset is called and where it is pushed."""
+    """Name and remote of a dataset."""
 
     name: str = Field(
         default="corpus",
@@ -52,8 +52,29 @@ class DatasetConfig(StageConfig):
     )
 
 
+def dry_run_push(
+    config: DatasetConfig, corpus: Corpus, workspace: Workspace
+) -> Change[Dataset] | None:
+    """Look for the version in a folder remote; None where a network would have to be asked.
+
+    Args:
+        config: names the dataset and its remote.
+        corpus: would be pushed.
+        workspace: holds DVC's repository.
+    """
+    if "://" in _remote(config, workspace.settings.datasets):
+        return None
+    return find_pushed(config, corpus, workspace)
+
+
+@action(dry_run=dry_run_push)
 def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) -> Change[Dataset]:
     """Add and push the corpus under its digest; unchanged where the remote holds it whole.
+
+    Args:
+        config: names the dataset and its remote.
+        corpus: what is pushed.
+        workspace: holds DVC's repository.
 
     Raises:
         ConfigError: the remote is not one that DVC can use here.
@@ -61,31 +82,35 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
         TransientError: another process kept DVC's lock, or the remote did not answer.
     """
     root = workspace.settings.datasets
-    source = workspace.path(corpus)
+    source = workspace.artifact_folder(corpus)
     with datasets_lock(root):
-        there = look_for_dataset(config, corpus, workspace)
-        if not there.changed:
-            return there
-        version, remote = there.artifact.name, _remote(config, root)
-        configure(root, remote)
-        workspace.progress.start(None, "files")
-        changed = patiently(
+        pushed = find_pushed(config, corpus, workspace)
+        if not pushed.changed:
+            return pushed
+        version, remote = pushed.artifact.name, _remote(config, root)
+        configure_dvc(root, remote)
+        workspace.progress.start_count(None, "files")
+        changed = retry_while_locked(
             config.attempts, lambda: _add_and_push(root, version, source, corpus, remote)
         )
-    return Change(there.artifact, changed=changed, note=there.note)
+    return Change(pushed.artifact, changed=changed, note=pushed.note)
 
 
-def look_for_dataset(
-    config: DatasetConfig, corpus: Corpus, workspace: Workspace
-) -> Change[Dataset]:
-    """What ``push_dataset`` would leave behind, and whether it would have to do anything."""
+def find_pushed(config: DatasetConfig, corpus: Corpus, workspace: Workspace) -> Change[Dataset]:
+    """The version that belongs to a corpus; ``changed`` where a remote does not hold it whole.
+
+    Args:
+        config: names the dataset and its remote.
+        corpus: the version is named by its digest.
+        workspace: holds DVC's repository.
+    """
     root = workspace.settings.datasets
     version, remote = f"{config.name}-{corpus.digest[:12]}", _remote(config, root)
-    sizes = _sizes(workspace.path(corpus))
+    sizes = _sizes(workspace.artifact_folder(corpus))
     dataset = Dataset(
         name=version,
         digest=corpus.digest,
-        lineage=workspace.lineage(f"{__name__}.{push_dataset.__name__}", {"corpus": corpus}),
+        lineage=workspace.action_lineage(push_dataset, {"corpus": corpus}),
         stats={
             "files": float(len(sizes)),
             "bytes": float(sum(sizes.values())),
@@ -93,7 +118,9 @@ def look_for_dataset(
         },
     )
     changed = not _holds(root, version, remote, sizes)
-    where = mask(config.remote) if config.remote else f"{root.name}/remote"  # of the workspace
+    where = (
+        mask_secrets(config.remote) if config.remote else f"{root.name}/remote"
+    )  # of the workspace
     return Change(dataset, changed=changed, note=f"{version} in {where}")
 
 
@@ -108,42 +135,44 @@ def _sizes(source: Path) -> dict[str, int]:
     return {
         name.as_posix(): path.stat().st_size
         for path, name in names.items()
-        if name != Path(MANIFEST) and name.parts[0] != VOLATILE
+        if name != Path(MANIFEST_FILE) and name.parts[0] != VOLATILE_FOLDER
     }
 
 
 def _holds(root: Path, version: str, remote: str, sizes: dict[str, int]) -> bool:
-    """Whether a folder remote holds every file of the version, by DVC's own layout."""
+    """True where a folder remote holds every file of the version, by DVC's own layout."""
     if "://" in remote:
         return False
     try:
         content = yaml.safe_load((root / f"{version}.dvc").read_text())
-        listing = stored(remote, content["outs"][0]["md5"])
+        listing = object_path(remote, content["outs"][0]["md5"])
         entries = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
-        found = {name: stored(remote, md5).stat().st_size for name, md5 in entries.items()}
+        stored_sizes = {
+            name: object_path(remote, md5).stat().st_size for name, md5 in entries.items()
+        }
     except (OSError, KeyError, IndexError, TypeError, ValueError, yaml.YAMLError):
         return False
-    return found == sizes
+    return stored_sizes == sizes
 
 
-def stored(place: str | Path, md5: str) -> Path:
-    """Where DVC keeps a file, in its cache and in a folder remote."""
+def object_path(place: str | Path, md5: str) -> Path:
+    """Path of a file in DVC's layout, the same in its cache and in a folder remote."""
     return Path(place) / "files" / "md5" / md5[:2] / md5[2:]
 
 
 def _clear_broken(root: Path, pin: Path, remote: str, sizes: dict[str, int]) -> None:
-    """Take a version's listing and half files out of a folder remote that is not whole.
+    """Delete a version's listing and half files from a folder remote that is not whole.
 
     DVC takes a listing in the remote as proof that its files are there, and whole.
     """
     if "://" in remote:
         return
     md5 = yaml.safe_load(pin.read_text())["outs"][0]["md5"]
-    for entry in json.loads(stored(root / ".dvc" / "cache", md5).read_bytes()):
-        kept = stored(remote, entry["md5"])
-        if kept.is_file() and kept.stat().st_size != sizes[entry["relpath"]]:
-            kept.unlink()
-    stored(remote, md5).unlink(missing_ok=True)
+    for entry in json.loads(object_path(root / ".dvc" / "cache", md5).read_bytes()):
+        stored = object_path(remote, entry["md5"])
+        if stored.is_file() and stored.stat().st_size != sizes[entry["relpath"]]:
+            stored.unlink()
+    object_path(remote, md5).unlink(missing_ok=True)
 
 
 def _quoted(value: str) -> str:
@@ -154,7 +183,7 @@ def _quoted(value: str) -> str:
     raise ConfigError(f"dataset: {value!r} holds quotes that DVC cannot be told; rename the folder")
 
 
-def configure(root: Path, remote: str) -> None:
+def configure_dvc(root: Path, remote: str) -> None:
     """A repository without git whose caches, index and remote all lie in the workspace."""
     wanted = (
         "[core]\n"
@@ -175,20 +204,20 @@ def configure(root: Path, remote: str) -> None:
     (root / ".dvcignore").touch()
 
 
-def configure_store(root: Path) -> Path:
+def configure_local_remote(root: Path) -> Path:
     """Point DVC at the remote inside the workspace, wherever the last push went; returns it."""
     remote = root / "remote"
-    configure(root, str(remote))
+    configure_dvc(root, str(remote))
     return remote
 
 
 def _site(root: Path) -> Path:
-    """Where DVC remembers what it saw, also of the remote."""
+    """Folder of DVC's own index, of the remote too."""
     return root / ".dvc" / "site"
 
 
 def _add_and_push(root: Path, version: str, source: Path, corpus: Corpus, remote: str) -> bool:
-    """Bring cache and remote up to date; whether there was anything to do.
+    """Bring cache and remote up to date; True where there was anything to do.
 
     DVC's status calls a version in step that cache and remote both lost, so nothing is asked:
     adding again restores the cache, and the push transfers what the remote lacks.
@@ -228,8 +257,8 @@ def _describe(pin: Path, corpus: Corpus) -> None:
     write_atomically(pin, yaml.safe_dump(content, sort_keys=False).encode())
 
 
-def patiently(attempts: int, work: Callable[[], T]) -> T:
-    """Try again while another process holds DVC's lock: it fails instead of waiting."""
+def retry_while_locked(attempts: int, work: Callable[[], T]) -> T:
+    """Run ``work`` again while another process holds DVC's lock: DVC fails instead of waiting."""
     from dvc.config import ConfigError as DvcConfigError
     from dvc.config import RemoteConfigError
     from dvc.exceptions import DvcException, UploadError
@@ -242,16 +271,12 @@ def patiently(attempts: int, work: Callable[[], T]) -> T:
             log.info("dataset: DVC's lock is held; waiting")
             time.sleep(min(5.0, 0.2 * 2**attempt))
         except (DvcConfigError, RemoteConfigError) as error:
-            raise ConfigError(f"dataset.remote: {_one_line(error)}") from error
+            raise ConfigError(f"dataset.remote: {error_line(error)[:300]}") from error
         except UploadError as error:
-            raise TransientError(f"dataset: the push failed: {_one_line(error)}") from error
+            raise TransientError(f"dataset: the push failed: {error_line(error)[:300]}") from error
         except DvcException as error:
-            raise DataError(f"dataset: DVC: {_one_line(error)}") from error
+            raise DataError(f"dataset: DVC: {error_line(error)[:300]}") from error
     raise TransientError("dataset: another process holds DVC's lock in the workspace's datasets")
-
-
-def _one_line(error: object) -> str:
-    return mask(" ".join(str(error).split()))[:300]
 
 
 def datasets_lock(root: Path) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""The software a version was made with, as a CycloneDX bill of materials (ECMA-424, JSON)."""
+"""CycloneDX bill of materials (ECMA-424, JSON) of the software that a version was made with."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LONGEST_LICENCE = 60
 
 
 @dataclass(frozen=True)
-class Package:
-    """One pinned package."""
+class LockedPackage:
+    """One package of the lock."""
 
     name: str
     version: str
@@ -26,7 +26,7 @@ class Package:
     """As its metadata says; empty where that says nothing, or it is not installed here."""
 
 
-def read_packages(checkout: Path) -> list[Package]:
+def read_packages(checkout: Path) -> list[LockedPackage]:
     """The lock's packages by name.
 
     Raises:
@@ -36,7 +36,7 @@ def read_packages(checkout: Path) -> list[Package]:
         lines = (checkout / LOCK_FILE).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{LOCK_FILE}: cannot be read: {error}") from error
-    found = []
+    packages = []
     for line in lines:
         text = line.partition("#")[0].strip()
         if not text:
@@ -45,28 +45,36 @@ def read_packages(checkout: Path) -> list[Package]:
             pin = Requirement(text)
         except InvalidRequirement as error:
             raise DataError(f"{LOCK_FILE}: {text!r} is no requirement: {error}") from error
-        version = next((one.version for one in pin.specifier if one.operator == "=="), "")
-        found.append(Package(pin.name, version, _licence(pin.name)))
-    return sorted(found, key=lambda package: package.name)
+        version = next(
+            (specifier.version for specifier in pin.specifier if specifier.operator == "=="), ""
+        )
+        packages.append(LockedPackage(pin.name, version, _licence(pin.name)))
+    return sorted(packages, key=lambda package: package.name)
 
 
 def _licence(name: str) -> str:
     try:
-        told = importlib.metadata.metadata(name)
+        metadata = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
     for field in ("License-Expression", "License"):
-        given = str(told[field] or "") if field in told else ""
-        if given and "\n" not in given and len(given) <= _LONGEST_LICENCE:
-            return given
-    classes = [c for c in told.get_all("Classifier") or [] if c.startswith("License ::")]
+        licence = str(metadata[field] or "") if field in metadata else ""
+        if licence and "\n" not in licence and len(licence) <= _LONGEST_LICENCE:
+            return licence
+    classes = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")]
     return classes[0].rpartition(":: ")[2] if classes else ""
 
 
-def bill_of_materials(packages: list[Package], model: str, version: str, digest: str) -> str:
+def render_bill(packages: list[LockedPackage], model: str, version: str, digest: str) -> str:
     """CycloneDX 1.6 JSON: the model as the component, the packages as what it was made with.
 
-    Equal packages and ``digest`` (of what the version holds) give equal bytes: no clock in it.
+    Equal packages and ``digest`` give equal bytes: no clock in it.
+
+    Args:
+        packages: of the lock.
+        model: the registered model's name.
+        version: its number.
+        digest: of the bundle that the version holds; the serial number is made of it.
     """
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType

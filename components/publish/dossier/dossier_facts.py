@@ -1,4 +1,4 @@
-"""Everything a dossier tells of one version, read from the registry and the store. No MLflow."""
+"""Facts of one version for its dossier, read from the registry and the store without MLflow."""
 
 from __future__ import annotations
 
@@ -15,21 +15,27 @@ import pyarrow.parquet as pq
 
 from components.core.settings import Settings
 from components.core.stats.figures import REPORT_FILE, Figure
-from components.core.store.artifact import ASIDE, DROPPED_BY, Checkpoint, Corpus, Pages, Tokens
-from components.core.store.lineage_graph import ArtifactGraph, Node
+from components.core.store.artifact import (
+    DROPPED_BY_PREFIX,
+    SET_ASIDE_PREFIX,
+    Checkpoint,
+    Corpus,
+    Pages,
+    Tokens,
+)
+from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.core.store.shards import read_shard, shard_paths
-from components.publish.dossier.run_stages import RunStages, stages_of
-from components.publish.dossier.svg_charts import Series
+from components.publish.dossier.run_stages import RunStages, read_run_stages
+from components.publish.dossier.svg_charts import CurveSeries
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
-    REPORTS,
     TAG,
-    Entry,
-    entries,
-    holder,
-    stored_figures,
+    RegisteredVersion,
+    find_by_alias,
+    list_versions,
 )
+from components.publish.registry.version_figures import REPORTS, read_stored_reports
 from components.text.pii.find_pii import ALL_KINDS
 from components.text.pii.redact import Redactor
 
@@ -46,8 +52,8 @@ PLOTTED = ("loss", "reward", "kl", "entropy")
 
 
 @dataclass(frozen=True)
-class Page:
-    """A page as an example, personal data replaced."""
+class ExamplePage:
+    """A page shown as an example, personal data replaced."""
 
     url: str
     title: str
@@ -57,21 +63,21 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """What one training wrote down on its way."""
+class TrainingCurve:
+    """One column that a training recorded by step."""
 
     stage: str
     column: str
-    series: Series
+    series: CurveSeries
 
 
 @dataclass(frozen=True)
-class Facts:
-    """One version, whole."""
+class DossierFacts:
+    """Everything that a dossier tells of one version."""
 
-    entry: Entry
-    champion: Entry | None
-    chain: list[Node]
+    entry: RegisteredVersion
+    champion: RegisteredVersion | None
+    chain: list[ArtifactNode]
     bundle: dict[str, Any]
     gates: list[dict[str, Any]]
     figures: dict[str, Figure]
@@ -84,58 +90,62 @@ class Facts:
     reasons: list[tuple[str, int]]
     redacted: list[tuple[str, int]]
     hosts: list[tuple[str, int]]
-    kept: list[Page]
-    dropped: list[Page]
-    curves: list[Curves]
-    made: RunStages
+    kept_pages: list[ExamplePage]
+    dropped_pages: list[ExamplePage]
+    curves: list[TrainingCurve]
+    run_stages: RunStages
 
     @property
     def notes(self) -> list[tuple[str, str]]:
         """(stage, its note) of each stage that had one: how ``keep_best`` chose."""
-        return [(self.made.of(node), node.note) for node in self.chain if node.note]
+        return [(self.run_stages.of(node), node.note) for node in self.chain if node.note]
 
-    def node(self, format_: str) -> Node | None:
+    def node(self, format_: str) -> ArtifactNode | None:
         """The last made of a format in the chain."""
         return next((node for node in reversed(self.chain) if node.format == format_), None)
 
 
-def gather(settings: Settings, entry: Entry) -> Facts:
-    """Read it all; what is gone (collected, purged) is left out of the dossier.
+def gather_facts(settings: Settings, entry: RegisteredVersion) -> DossierFacts:
+    """Read the facts of a version; what is gone (collected, purged) is left out of the dossier.
 
     Raises:
         DataError: a shard or report that is there cannot be read.
     """
     graph = ArtifactGraph.read(settings.store)
-    digests = [v for k, v in sorted(entry.tags.items()) if k.startswith(TAG) and graph.of(v)]
-    chain = graph.chain(digests)
-    files = entry.files(settings)
-    champion = holder(entries(settings, entry.model), CHAMPION)
+    digests = [
+        v for k, v in sorted(entry.tags.items()) if k.startswith(TAG) and graph.with_digest(v)
+    ]
+    chain = graph.provenance_chain(digests)
+    files = entry.files_folder(settings)
+    champion = find_by_alias(list_versions(settings, entry.model), CHAMPION)
     rival = champion if champion is not None and champion != entry else None
     corpus = _selected(chain)
     kept, dropped = _examples(settings.store, graph, corpus)
-    made = stages_of(settings.runs, entry.uri)
-    return Facts(
+    made = read_run_stages(settings.runs, entry.uri)
+    return DossierFacts(
         entry=entry,
         champion=rival,
         chain=chain,
         bundle=_json(files / BUNDLE_FILE, {}),
         gates=_json(files / GATES_FILE, []),
-        figures=stored_figures(settings, entry),
-        champion_figures=stored_figures(settings, rival) if rival else {},
+        figures=read_stored_reports(settings, entry),
+        champion_figures=read_stored_reports(settings, rival) if rival else {},
         examples=_answers(files, "compare"),
-        plain_answers=sorted(_answers(files, "facts"), key=lambda one: one["group"] != "heldout"),
+        plain_answers=sorted(
+            _answers(files, "facts"), key=lambda answer: answer["group"] != "heldout"
+        ),
         funnel=_funnel(chain, corpus),
-        reasons=_set_aside(chain, corpus) + _counted(corpus, DROPPED_BY),
+        reasons=_set_aside(chain, corpus) + _counted(corpus, DROPPED_BY_PREFIX),
         redacted=_counted(corpus, "redacted_"),
         hosts=_hosts(settings.store, corpus),
-        kept=kept,
-        dropped=dropped,
+        kept_pages=kept,
+        dropped_pages=dropped,
         curves=_curves(settings.store, chain, made),
-        made=made,
+        run_stages=made,
     )
 
 
-def bundle_of(entry: Entry) -> str:
+def bundle_digest(entry: RegisteredVersion) -> str:
     """Digest of the bundle that a version holds."""
     return entry.tags.get(BUNDLE_TAG, "")
 
@@ -150,13 +160,13 @@ def _answers(files: Path, name: str) -> list[dict[str, Any]]:
     return list(report.get("examples", []))
 
 
-def _selected(chain: Sequence[Node]) -> Node | None:
+def _selected(chain: Sequence[ArtifactNode]) -> ArtifactNode | None:
     """The corpus that the model was trained on: one with a ledger."""
     corpora = (node for node in reversed(chain) if node.format == Corpus.format)
     return next((c for c in corpora if any(name.startswith(LEDGER) for name in c.files)), None)
 
 
-def _funnel(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, float]]:
+def _funnel(chain: Sequence[ArtifactNode], corpus: ArtifactNode | None) -> list[tuple[str, float]]:
     """Pages at every narrowing, from what was fetched to what was trained on."""
     rows: list[tuple[str, float]] = []
     crawls = [node for node in chain if node.format == Pages.format]
@@ -174,21 +184,23 @@ def _funnel(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, float
     return rows
 
 
-def _set_aside(chain: Sequence[Node], corpus: Node | None) -> list[tuple[str, int]]:
+def _set_aside(chain: Sequence[ArtifactNode], corpus: ArtifactNode | None) -> list[tuple[str, int]]:
     """Fetched pages that gave no document: what ``extract`` counted, by reason."""
     parents = set(corpus.parents.values()) if corpus is not None else set()
     raw = next((node for node in chain if node.digest in parents), None)
-    found = _counted(raw if raw is not None and raw.format == Corpus.format else None, ASIDE)
-    return [(f"set aside: {reason.replace('_', ' ')}", count) for reason, count in found if count]
+    counts = _counted(
+        raw if raw is not None and raw.format == Corpus.format else None, SET_ASIDE_PREFIX
+    )
+    return [(f"set aside: {reason.replace('_', ' ')}", count) for reason, count in counts if count]
 
 
-def _counted(corpus: Node | None, prefix: str) -> list[tuple[str, int]]:
+def _counted(corpus: ArtifactNode | None, prefix: str) -> list[tuple[str, int]]:
     stats = corpus.stats if corpus is not None else {}
-    found = [(k.removeprefix(prefix), int(v)) for k, v in stats.items() if k.startswith(prefix)]
-    return sorted(found, key=lambda pair: -pair[1])
+    counts = [(k.removeprefix(prefix), int(v)) for k, v in stats.items() if k.startswith(prefix)]
+    return sorted(counts, key=lambda pair: -pair[1])
 
 
-def _hosts(store: Path, corpus: Node | None) -> list[tuple[str, int]]:
+def _hosts(store: Path, corpus: ArtifactNode | None) -> list[tuple[str, int]]:
     """Sources of the kept pages by characters of text, the largest first."""
     if corpus is None:
         return []
@@ -211,8 +223,8 @@ def _place(url: str) -> str:
 
 
 def _examples(
-    store: Path, graph: ArtifactGraph, corpus: Node | None
-) -> tuple[list[Page], list[Page]]:
+    store: Path, graph: ArtifactGraph, corpus: ArtifactNode | None
+) -> tuple[list[ExamplePage], list[ExamplePage]]:
     """Pages kept, and pages dropped for as many different reasons as there are."""
     if corpus is None:
         return [], []
@@ -226,7 +238,7 @@ def _examples(
     dropped.sort(key=lambda pair: pair[0])
     chosen = [row for _, row in dropped[:DROPPED_EXAMPLES]]
     kept = [row for row in sorted(rows, key=lambda row: row["id"]) if row["kept"]][:KEPT_EXAMPLES]
-    raw = next(iter(graph.of(corpus.parents.get("corpus", ""))), None)
+    raw = next(iter(graph.with_digest(corpus.parents.get("corpus", ""))), None)
     wanted = {row["id"] for row in (*chosen, *kept)}
     texts = _texts(store, raw or corpus, wanted)
     return (
@@ -235,17 +247,17 @@ def _examples(
     )
 
 
-def _texts(store: Path, corpus: Node, wanted: set[str]) -> dict[str, tuple[str, str]]:
+def _texts(store: Path, corpus: ArtifactNode, wanted: set[str]) -> dict[str, tuple[str, str]]:
     """Document id -> (title, text)."""
-    found: dict[str, tuple[str, str]] = {}
+    texts: dict[str, tuple[str, str]] = {}
     for path in shard_paths(store / corpus.name):
         for row in read_shard(path, ["id", "title", "text"]).to_pylist():
             if row["id"] in wanted:
-                found[row["id"]] = (row["title"], row["text"])
-    return found
+                texts[row["id"]] = (row["title"], row["text"])
+    return texts
 
 
-def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> Page:
+def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> ExamplePage:
     title, text = texts.get(row["id"], ("", ""))
     lines = (" ".join(line.split()) for line in text[: 4 * EXCERPT_CHARACTERS].splitlines())
     clean = Redactor(frozenset(ALL_KINDS)).clean("\n".join(line for line in lines if line))
@@ -257,28 +269,28 @@ def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> Page:
     if row.get("item"):
         reasons.append(f"contamination: holds {row['item']}")
     excerpt = clean[:EXCERPT_CHARACTERS] + ("…" if len(clean) > EXCERPT_CHARACTERS else "")
-    return Page(row["url"], title, excerpt, tuple(reasons))
+    return ExamplePage(row["url"], title, excerpt, tuple(reasons))
 
 
 def _bound(rule: dict[str, Any]) -> str:
     least, most = rule["at_least"], rule["at_most"]
-    told = f"{rule['score']:.4g}"
+    score = f"{rule['score']:.4g}"
     if least is not None and not math.isnan(least):
-        told += f", at least {least:.4g}"
+        score += f", at least {least:.4g}"
     if most is not None and not math.isnan(most):
-        told += f", at most {most:.4g}"
-    return told
+        score += f", at most {most:.4g}"
+    return score
 
 
-def _curves(store: Path, chain: Sequence[Node], made: RunStages) -> list[Curves]:
+def _curves(store: Path, chain: Sequence[ArtifactNode], made: RunStages) -> list[TrainingCurve]:
     """Every column worth a picture of every training in the chain."""
-    found = []
+    curves = []
     for node in chain:
         if node.format != Checkpoint.format or CURVE_FILE not in node.files:
             continue
         table = pq.read_table(store / node.name / CURVE_FILE).to_pydict()
         for column in PLOTTED:
             if column in table and len(table[column]) > 1:
-                series = Series(column, table["step"], table[column])
-                found.append(Curves(made.of(node), column, series))
-    return found
+                series = CurveSeries(column, table["step"], table[column])
+                curves.append(TrainingCurve(made.of(node), column, series))
+    return curves

@@ -1,4 +1,4 @@
-"""The tables of a dossier: figures by report, verdicts, seconds. No text in them is escaped yet."""
+"""Tables of a dossier: figures by report, verdicts, seconds. No text in them is escaped yet."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from components.core.stats.figures import Figure
 from components.publish.dossier import svg_charts
-from components.publish.dossier.dossier_facts import Facts
-from models.shape import Extras, RopeScaling
+from components.publish.dossier.dossier_facts import DossierFacts
+from models.shape import RopeScaling, ShapeExtras
 
 HEADLINES = 4
 """Figures that stand at the top of the page."""
@@ -20,7 +20,7 @@ _SMALL_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedFigure:
     """One figure beside the champion's."""
 
     name: str
@@ -30,12 +30,12 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Group:
+class FigureGroup:
     """The figures of one report: those that a gate looks at, and the others."""
 
     name: str
-    judged: list[Compared]
-    others: list[Compared]
+    judged: list[ComparedFigure]
+    others: list[ComparedFigure]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Bar:
 
 
 def words(name: str) -> str:
-    """``difference_faithful`` as one reads it."""
+    """Words of an identifier: ``difference_faithful`` as one reads it."""
     return name.replace("_", " ")
 
 
@@ -61,7 +61,7 @@ _NAMES = {
     "window": "window, in positions",
 }
 """Fields of a shape in other words than their own."""
-_USUAL = {"rope": asdict(RopeScaling()), "extras": asdict(Extras())}
+_USUAL = {"rope": asdict(RopeScaling()), "extras": asdict(ShapeExtras())}
 """Parts of a shape of which only what is unusual is told."""
 
 
@@ -72,9 +72,10 @@ def shape_rows(shape: Mapping[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             usual = _USUAL.get(name, {})
             rows += [
-                (words(f"{name}, {inner}"), _in_words(one))
-                for inner, one in value.items()
-                if not _is_absent(one) and (inner not in usual or one != usual[inner])
+                (words(f"{name}, {inner}"), _in_words(inner_value))
+                for inner, inner_value in value.items()
+                if not _is_absent(inner_value)
+                and (inner not in usual or inner_value != usual[inner])
             ]
         elif not _is_absent(value):
             rows.append((_NAMES.get(name, words(name)), _in_words(value)))
@@ -89,29 +90,29 @@ def _in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return svg_charts.number(value)
+        return svg_charts.format_number(value)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def groups(facts: Facts) -> list[Group]:
-    """Every figure, by report; reports of what the model can do come before those of its data.
+def group_figures(facts: DossierFacts) -> list[FigureGroup]:
+    """Group every figure by report; those of the model come before those of its data.
 
     Where no gate has judged the version, all figures of a report count alike.
     """
     wanted = {gate["figure"] for gate in facts.gates}
-    found: dict[str, Group] = {}
+    by_report: dict[str, FigureGroup] = {}
     for name, ours in facts.figures.items():
         report, _, rest = name.partition(".")
-        group = found.setdefault(report, Group(report, [], []))
+        group = by_report.setdefault(report, FigureGroup(report, [], []))
         theirs = facts.champion_figures.get(name)
-        picture = svg_charts.intervals(name, _span(ours), _span(theirs)) if theirs else ""
-        row = Compared(words(rest or name), ours, theirs, picture)
+        picture = svg_charts.draw_intervals(name, _span(ours), _span(theirs)) if theirs else ""
+        row = ComparedFigure(words(rest or name), ours, theirs, picture)
         (group.judged if not wanted or name in wanted else group.others).append(row)
-    return sorted(found.values(), key=lambda group: group.name in _TECHNICAL)
+    return sorted(by_report.values(), key=lambda group: group.name in _TECHNICAL)
 
 
-def headlines(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Verdicts on what the model can do, each with a name to read."""
+def choose_headlines(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The first few verdicts on what the model can do, each with a name to read."""
     chosen = [
         {**gate, "name": words(gate["figure"].rpartition(".")[2])}
         for gate in gates
@@ -122,7 +123,7 @@ def headlines(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return chosen[:HEADLINES]
 
 
-def verdicts(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def draw_verdicts(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Verdicts with a picture each, where there is a bound to draw."""
     return [{**gate, "picture": _picture(gate)} for gate in gates]
 
@@ -130,20 +131,20 @@ def verdicts(gates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _picture(gate: Mapping[str, Any]) -> str:
     if gate["bound"] is None:
         return ""
-    found = svg_charts.Span(gate["value"], gate["low"], gate["high"])
+    interval = svg_charts.IntervalMark(gate["value"], gate["low"], gate["high"])
     upwards = gate["direction"] in ("at least", "above")
-    return svg_charts.against(gate["figure"], found, gate["bound"], upwards)
+    return svg_charts.draw_gate(gate["figure"], interval, gate["bound"], upwards)
 
 
-def bars(rows: Sequence[tuple[str, float]]) -> list[Bar]:
+def make_bars(rows: Sequence[tuple[str, float]]) -> list[Bar]:
     """Quantities beside the largest of them."""
     most = max((value for _, value in rows), default=0.0) or 1.0
     return [Bar(name, value, value / most) for name, value in rows]
 
 
-def costs(facts: Facts, hour: float | None) -> Mapping[str, Any]:
-    """Seconds of every stage behind the version, and what they cost."""
-    rows = [(facts.made.of(node), node.stats.get("seconds", 0.0)) for node in facts.chain]
+def sum_costs(facts: DossierFacts, hour: float | None) -> Mapping[str, Any]:
+    """Seconds of every stage behind the version, and their price."""
+    rows = [(facts.run_stages.of(node), node.stats.get("seconds", 0.0)) for node in facts.chain]
     rows.sort(key=lambda row: -row[1])
     total = sum(seconds for _, seconds in rows)
     large = [row for row in rows if row[1] >= _SMALL_SHARE * total]
@@ -151,8 +152,8 @@ def costs(facts: Facts, hour: float | None) -> Mapping[str, Any]:
     if len(small) > 1:
         rows = [*large, (f"{len(small)} others", sum(seconds for _, seconds in small))]
     price = None if hour is None else hour * total / 3600
-    return {"rows": bars(rows), "small": small, "total": total, "price": price}
+    return {"rows": make_bars(rows), "small": small, "total": total, "price": price}
 
 
-def _span(figure: Figure) -> svg_charts.Span:
-    return svg_charts.Span(figure.value, figure.low, figure.high)
+def _span(figure: Figure) -> svg_charts.IntervalMark:
+    return svg_charts.IntervalMark(figure.value, figure.low, figure.high)

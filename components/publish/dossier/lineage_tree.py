@@ -1,4 +1,4 @@
-"""The lineage of a version as a picture: a row a step from the sources down, a line an input.
+"""Lineage of a version as an SVG: a row a step from the sources down, a line an input.
 
 An input that another input was made of has no line of its own (the transitive reduction): a
 tokenizer that nearly every stage reads would hide all else. A box's tooltip names all its inputs.
@@ -11,15 +11,17 @@ from html import escape
 
 from markupsafe import Markup
 
-from components.core.store.lineage_graph import Node
+from components.core.store.lineage_graph import ArtifactNode
 
 COLUMN, ROW, BOX_WIDTH, BOX_HEIGHT = 124, 56, 112, 36
 
 
-def lineage_tree(chain: Sequence[Node], called: Callable[[Node], str]) -> Markup:
-    """``chain`` holds makers before what they made, as ``ArtifactGraph.chain`` gives it.
+def lineage_tree(chain: Sequence[ArtifactNode], called: Callable[[ArtifactNode], str]) -> Markup:
+    """Draw a chain of artifacts.
 
-    ``called`` is what a stage is named in the picture.
+    Args:
+        chain: makers before what they made, as ``ArtifactGraph.chain`` gives it.
+        called: the name of a stage in the picture.
     """
     by_digest = {node.digest: node for node in chain}
     row: dict[str, int] = {}
@@ -41,7 +43,7 @@ def lineage_tree(chain: Sequence[Node], called: Callable[[Node], str]) -> Markup
     )
 
 
-def _direct(chain: Sequence[Node]) -> Iterator[tuple[Node, list[str]]]:
+def _direct(chain: Sequence[ArtifactNode]) -> Iterator[tuple[ArtifactNode, list[str]]]:
     """Each node with those of its inputs that none of its other inputs was made of."""
     above: dict[str, set[str]] = {}
     for node in chain:
@@ -51,11 +53,11 @@ def _direct(chain: Sequence[Node]) -> Iterator[tuple[Node, list[str]]]:
         yield node, sorted(parents - earlier)
 
 
-def _inputs(node: Node) -> str:
+def _inputs(node: ArtifactNode) -> str:
     return ", ".join(f"{role} {digest[:12]}" for role, digest in sorted(node.parents.items()))
 
 
-def _columns(chain: Sequence[Node], row: dict[str, int]) -> dict[str, tuple[int, int]]:
+def _columns(chain: Sequence[ArtifactNode], row: dict[str, int]) -> dict[str, tuple[int, int]]:
     """Key -> (x, y): each row centred, in the order of the chain."""
     members: dict[int, list[str]] = {}
     for node in chain:
@@ -75,10 +77,10 @@ def _edge(start: tuple[int, int], end: tuple[int, int]) -> str:
     return f'<path class="edge" d="M{x1},{y1} C{x1},{y1 + bend} {x2},{y2 - bend} {x2},{y2}"/>'
 
 
-def _box(node: Node, name: str, inputs: str, x: int, y: int) -> str:
-    told = f"{node.component} {node.key}" + (f"; from {inputs}" if inputs else "")
+def _box(node: ArtifactNode, name: str, inputs: str, x: int, y: int) -> str:
+    tooltip = f"{node.component} {node.key}" + (f"; from {inputs}" if inputs else "")
     return (
-        f"<g><title>{escape(told)}</title>"
+        f"<g><title>{escape(tooltip)}</title>"
         f'<rect class="box" x="{x}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6"/>'
         f'<text class="stage" x="{x + 9}" y="{y + 15}">{escape(name)}</text>'
         f'<text class="key" x="{x + 9}" y="{y + 29}">{node.digest[:12]}</text></g>'

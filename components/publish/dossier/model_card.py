@@ -1,4 +1,4 @@
-"""The model card that stands as a version's description in MLflow: Markdown, with the way on.
+"""Model card as a version's description in MLflow: Markdown that leads to the dossier.
 
 MLflow's own links begin with ``#/``; the run's artifact view shows ``dossier.html`` as a page.
 """
@@ -10,10 +10,10 @@ from typing import Any
 
 from components.core.settings import Settings
 from components.core.store.artifact import Tokens
-from components.publish.dossier.dossier_facts import Facts
-from components.publish.dossier.dossier_tables import headlines
-from components.publish.dossier.svg_charts import number
-from components.publish.registry.version_description import Described
+from components.publish.dossier.dossier_facts import DossierFacts
+from components.publish.dossier.dossier_tables import choose_headlines
+from components.publish.dossier.svg_charts import format_number
+from components.publish.registry.version_description import VersionDescription
 
 _MARK = "*Kept by Modelmill, "
 _UNMARK = "; take this line out to keep what you write here.*"
@@ -21,15 +21,25 @@ _MARK_CHARACTERS = 12
 
 
 def is_current(text: str, state: str) -> bool:
-    """Whether a description is that of the dossier with ``state``, or is a person's own."""
+    """True for a description made with ``state``, and for one that a person wrote."""
     return bool(text.strip()) and (_MARK not in text or text.endswith(_marked(state)))
 
 
-def card(settings: Settings, facts: Facts, place: Described, purpose: str, state: str) -> str:
-    """The description: key figures, gates, where the dossier is."""
+def render_model_card(
+    settings: Settings, facts: DossierFacts, place: VersionDescription, purpose: str, state: str
+) -> str:
+    """Markdown of key figures, gates and the way to the dossier.
+
+    Args:
+        settings: names the workspace.
+        facts: of the version.
+        place: where MLflow shows the version's run.
+        purpose: a sentence of the user's; may be empty.
+        state: digest of everything the dossier is made from; ``is_current`` looks for it.
+    """
     entry, run = facts.entry, f"#/experiments/{place.experiment}/runs/{place.run}/artifacts"
     model = entry.source.removeprefix("models:/")
-    files = entry.files(settings).relative_to(settings.home).as_posix()
+    files = entry.files_folder(settings).relative_to(settings.home).as_posix()
     dossier = f"**[Open the dossier]({run}/dossier.html)**"
     where = f"[all files](#/experiments/{place.experiment}/models/{model}/artifacts)"
     parts = [
@@ -37,7 +47,7 @@ def card(settings: Settings, facts: Facts, place: Described, purpose: str, state
         _sizes(facts),
         *(f"`{stage}`: {note}" for stage, note in facts.notes),
         f"{dossier} · {where} · `{files}/dossier.html` in the workspace",
-        *_figures(headlines(facts.gates)),
+        *_figures(choose_headlines(facts.gates)),
         _gates(facts.gates),
         _marked(state),
     ]
@@ -48,17 +58,19 @@ def _marked(state: str) -> str:
     return f"{_MARK}{state[:_MARK_CHARACTERS]}{_UNMARK}"
 
 
-def _sizes(facts: Facts) -> str:
+def _sizes(facts: DossierFacts) -> str:
     tokens = facts.node(Tokens.format)
-    told = [
-        f"{number(facts.bundle[name])} {unit}"
+    sizes = [
+        f"{format_number(facts.bundle[name])} {unit}"
         for name, unit in (("parameters", "parameters"), ("context", "tokens of context"))
         if facts.bundle.get(name)
     ]
     if tokens is not None and "train_tokens" in tokens.stats:
-        told.append(f"trained on {number(tokens.stats['train_tokens'])} tokens")
-    told += [f"{number(value)} {name}" for name, value in facts.funnel if name == "documents kept"]
-    return " · ".join(told)
+        sizes.append(f"trained on {format_number(tokens.stats['train_tokens'])} tokens")
+    sizes += [
+        f"{format_number(value)} {name}" for name, value in facts.funnel if name == "documents kept"
+    ]
+    return " · ".join(sizes)
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -66,7 +78,8 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     lines = ["| figure | value | 95 % interval |", "|:---|---:|:---|"]
     lines += [
-        f"| {row['name']} | {number(row['value'])} | {number(row['low'])} … {number(row['high'])} |"
+        f"| {row['name']} | {format_number(row['value'])} "
+        f"| {format_number(row['low'])} … {format_number(row['high'])} |"
         for row in rows
     ]
     return ["\n".join(lines)]
@@ -81,9 +94,9 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         return f"Passed {len(gates)} gates: {names}."
     lines = [f"**Refused by {len(refused)} of {len(gates)} gates:**", ""]
     for gate in refused:
-        bound = gate["bound_is"] if gate["bound"] is None else number(gate["bound"])
+        bound = gate["bound_is"] if gate["bound"] is None else format_number(gate["bound"])
         lines.append(
-            f"* {gate['gate']}: {gate['figure']} {number(gate['found'])}, "
+            f"* {gate['gate']}: {gate['figure']} {format_number(gate['found'])}, "
             f"must be {gate['direction']} {bound}"
         )
     return "\n".join(lines)

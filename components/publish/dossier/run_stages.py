@@ -1,5 +1,7 @@
-"""What the run that registered a version called its stages: ``int8``, where a manifest has only
-``components.export.quantize.quantize``."""
+"""Stage names of the run that registered a version.
+
+A run calls a stage ``int8`` where a manifest has only ``components.export.quantize.quantize``.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +10,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.core.store.lineage_graph import Node
+from components.core.store.lineage_graph import ArtifactNode
 
 
 @dataclass(frozen=True)
 class RunStages:
-    """The run behind a version, as its record tells; empty where no record is left."""
+    """Stage names by a run's record; empty where no record is left."""
 
     run: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     """Place and digest of a sealed artifact -> the stage that made or found it."""
 
-    def of(self, node: Node) -> str:
+    def of(self, node: ArtifactNode) -> str:
         """The run's name for a stage, else its function's."""
         # Two stages may come to one content; another run may have found it in another place.
         return self.names.get(node.name) or self.names.get(node.digest, node.stage)
 
 
-def stages_of(runs: Path, uri: str) -> RunStages:
-    """The first run that came to the version ``uri``; what later runs do changes nothing here."""
-    found = sorted(_registered(runs, uri), key=lambda pair: pair[0])
-    return found[0][1] if found else RunStages()
+def read_run_stages(runs: Path, uri: str) -> RunStages:
+    """Stages of the first run that came to the version ``uri``; later runs change nothing."""
+    by_start = sorted(_registered(runs, uri), key=lambda pair: pair[0])
+    return by_start[0][1] if by_start else RunStages()
 
 
 def _registered(runs: Path, uri: str) -> Iterator[tuple[str, RunStages]]:

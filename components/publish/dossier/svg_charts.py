@@ -1,4 +1,4 @@
-"""Pictures as inline SVG: curves, intervals, verdicts. Colours are the page's, by class.
+"""Inline SVG charts: training curves, intervals, gate bounds. Colours are the page's, by class.
 
 Texts are escaped here; what these functions return is safe to place in a page as it is.
 """
@@ -24,8 +24,8 @@ SMOOTHING = 0.03
 
 
 @dataclass(frozen=True)
-class Series:
-    """One curve."""
+class CurveSeries:
+    """One line of a chart."""
 
     name: str
     xs: Sequence[float]
@@ -33,7 +33,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Span:
+class IntervalMark:
     """A value with its interval."""
 
     value: float
@@ -41,7 +41,7 @@ class Span:
     high: float
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """A number as a person reads it: four digits, thousands apart; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
@@ -50,10 +50,14 @@ def number(value: float | None) -> str:
     return f"{value:,.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def ticks(low: float, high: float, most: int = 5, least_step: float = 0.0) -> list[float]:
-    """Round numbers between ``low`` and ``high``, at most ``most`` or so.
+def axis_ticks(low: float, high: float, most: int = 5, least_step: float = 0.0) -> list[float]:
+    """Round numbers between ``low`` and ``high``, at steps of 1, 2 or 5 times a power of ten.
 
-    With a ``least_step`` of 1 they are whole, as the steps of a training are.
+    Args:
+        low: end of the axis.
+        high: other end.
+        most: about so many ticks at most.
+        least_step: smallest step; 1 gives whole numbers, as the steps of a training are.
     """
     if not high > low:
         return [low]
@@ -64,10 +68,10 @@ def ticks(low: float, high: float, most: int = 5, least_step: float = 0.0) -> li
     return [at * step for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def labels(at: Sequence[float]) -> list[str]:
+def axis_labels(at: Sequence[float]) -> list[str]:
     """The ticks of an axis as texts: all with the decimals that tell one from the next."""
     if len(at) < 2:
-        return [number(value) for value in at]
+        return [format_number(value) for value in at]
     step = at[1] - at[0]
     largest = max(abs(value) for value in at)
     if largest < 1e-3 or largest >= 1e6:
@@ -76,10 +80,10 @@ def labels(at: Sequence[float]) -> list[str]:
     return [f"{value + 0.0:,.{decimals}f}" for value in at]
 
 
-def curves(title: str, series: Sequence[Series]) -> Markup:
-    """A line chart by step; a noisy series is drawn faintly below a moving mean."""
-    finite = [y for one in series for y in one.ys if math.isfinite(y)]
-    xs = [x for one in series for x in one.xs]
+def draw_curves(title: str, series: Sequence[CurveSeries]) -> Markup:
+    """Draw a line chart by step; a noisy series stands faintly below a moving mean."""
+    finite = [y for curve in series for y in curve.ys if math.isfinite(y)]
+    xs = [x for curve in series for x in curve.xs]
     if not finite or not xs:
         return Markup("")
     low, high = _padded(min(finite), max(finite))
@@ -91,8 +95,8 @@ def curves(title: str, series: Sequence[Series]) -> Markup:
         return across, up
 
     parts = [_grid(low, high, left, right, place)]
-    for index, one in enumerate(series):
-        points = [(x, y) for x, y in zip(one.xs, one.ys, strict=True) if math.isfinite(y)]
+    for index, curve in enumerate(series):
+        points = [(x, y) for x, y in zip(curve.xs, curve.ys, strict=True) if math.isfinite(y)]
         if len(points) > 60:
             parts.append(_line(_thinned(points), place, f"curve c{index} faint"))
             points = _smooth(points)
@@ -102,8 +106,14 @@ def curves(title: str, series: Sequence[Series]) -> Markup:
     return _svg(title, WIDTH, HEIGHT, "".join(parts))
 
 
-def intervals(title: str, ours: Span, theirs: Span) -> Markup:
-    """This version's interval above the champion's, on one scale of their own."""
+def draw_intervals(title: str, ours: IntervalMark, theirs: IntervalMark) -> Markup:
+    """Draw this version's interval above the champion's, on one scale of their own.
+
+    Args:
+        title: read by screen readers.
+        ours: of this version.
+        theirs: of the champion.
+    """
     low, high = _padded(*_reach([ours, theirs]))
 
     def across(value: float) -> float:
@@ -115,9 +125,16 @@ def intervals(title: str, ours: Span, theirs: Span) -> Markup:
     return _svg(title, SPAN_WIDTH, 32, "".join(drawn))
 
 
-def against(title: str, found: Span, bound: float, upwards: bool) -> Markup:
-    """An interval beside the bound it must keep; the side that passes is tinted."""
-    low, high = _padded(*_reach([found, Span(bound, bound, bound)]))
+def draw_gate(title: str, interval: IntervalMark, bound: float, upwards: bool) -> Markup:
+    """Draw an interval beside the bound it must keep; the side that passes is tinted.
+
+    Args:
+        title: read by screen readers.
+        interval: of the figure.
+        bound: of the gate.
+        upwards: the figure must lie above it.
+    """
+    low, high = _padded(*_reach([interval, IntervalMark(bound, bound, bound)]))
 
     def across(value: float) -> float:
         return 6 + (value - low) / (high - low) * (SPAN_WIDTH - 12)
@@ -128,14 +145,14 @@ def against(title: str, found: Span, bound: float, upwards: bool) -> Markup:
         f'<rect class="allowed" x="{start:.1f}" y="0" width="{width:.1f}" height="20" rx="3"/>'
         f'<line class="bound" x1="{at:.1f}" y1="0" x2="{at:.1f}" y2="20"/>'
     )
-    return _svg(title, SPAN_WIDTH, 20, drawn + _span(found, across, 10, 0))
+    return _svg(title, SPAN_WIDTH, 20, drawn + _span(interval, across, 10, 0))
 
 
-def _reach(spans: Sequence[Span]) -> tuple[float, float]:
+def _reach(spans: Sequence[IntervalMark]) -> tuple[float, float]:
     return min(span.low for span in spans), max(span.high for span in spans)
 
 
-def _span(span: Span, across: Callable[[float], float], y: float, index: int) -> str:
+def _span(span: IntervalMark, across: Callable[[float], float], y: float, index: int) -> str:
     return (
         f'<line class="span c{index}" x1="{across(span.low):.1f}" y1="{y}" '
         f'x2="{across(span.high):.1f}" y2="{y}"/>{_dot(across(span.value), y, index, 4)}'
@@ -148,14 +165,14 @@ def _dot(x: float, y: float, index: int, radius: float = 2.5) -> str:
 
 def _grid(low: float, high: float, left: float, right: float, place: _Place) -> str:
     drawn = []
-    rows, columns = ticks(low, high), ticks(left, right, 5, least_step=1.0)
-    for y, text in zip(rows, labels(rows), strict=True):
+    rows, columns = axis_ticks(low, high), axis_ticks(left, right, 5, least_step=1.0)
+    for y, text in zip(rows, axis_labels(rows), strict=True):
         _, up = place(left, y)
         drawn.append(
             f'<line class="grid" x1="{LEFT}" y1="{up:.1f}" x2="{WIDTH - RIGHT}" y2="{up:.1f}"/>'
             f'<text class="axis" x="{LEFT - 6}" y="{up + 4:.1f}" text-anchor="end">{text}</text>'
         )
-    for x, text in zip(columns, labels(columns), strict=True):
+    for x, text in zip(columns, axis_labels(columns), strict=True):
         over, _ = place(x, low)
         drawn.append(
             f'<text class="axis" x="{over:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{text}</text>'

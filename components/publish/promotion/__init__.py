@@ -1,0 +1,1 @@
+"""Gates, approvals and the crash-safe exchange of the champion, with its audit log."""

@@ -1,4 +1,4 @@
-"""What moves when the champion changes: the journal's content, for each way it can change."""
+"""Alias and tag moves of each way to change the champion: promote, roll back, pack again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Any
 
 from components.core.errors import GateFailed
 from components.core.settings import Settings
-from components.publish.bento_folders import bento_of, bentos_folder, latest, read_packed
+from components.publish.bento_folders import (
+    bentos_folder,
+    find_newest_bento,
+    read_bento,
+    read_latest,
+)
 from components.publish.promotion import audit_log
 from components.publish.promotion.promotion_record import (
     PROMOTED,
@@ -15,9 +20,9 @@ from components.publish.promotion.promotion_record import (
     ROLLED_BACK,
     TOKEN_TAG,
     AliasMove,
-    Intent,
+    PromotionIntent,
     TagMove,
-    carry_out,
+    carry_out_promotion,
     moves_endpoint,
 )
 from components.publish.registry.model_registry import (
@@ -25,29 +30,39 @@ from components.publish.registry.model_registry import (
     CHALLENGER,
     CHAMPION,
     PREVIOUS,
-    TAG,
-    Entry,
-    entries,
+    PROMOTED_TAG,
+    ROLLED_BACK_TAG,
+    RegisteredVersion,
+    find_by_alias,
     forgotten_orders,
-    holder,
+    list_versions,
 )
 
-PROMOTED_TAG, ROLLED_BACK_TAG = TAG + "promoted", TAG + "rolled_back"
-"""On a version that was champion, and on one that was taken off again."""
 
-
-def move_to(
+def move_champion_to(
     settings: Settings,
-    entry: Entry,
-    champion: Entry | None,
+    entry: RegisteredVersion,
+    champion: RegisteredVersion | None,
     folder: str,
     facts: Mapping[str, Any],
     why: str = "",
 ) -> None:
-    """``entry`` becomes the champion, the one before it ``previous``. Raises as ``carry_out``."""
+    """Make ``entry`` the champion and the one before it ``previous``.
+
+    Args:
+        settings: names the workspace.
+        entry: the champion-to-be.
+        champion: the present one; None where there is none.
+        folder: of the Bento that serves ``entry``.
+        facts: more for the audit log.
+        why: a person's reason; empty for a run.
+
+    Raises:
+        MillError: as ``carry_out_promotion``.
+    """
     moves = [_alias(CHAMPION, champion, entry)]
     if champion is not None:
-        former = holder(entries(settings, entry.model), PREVIOUS)
+        former = find_by_alias(list_versions(settings, entry.model), PREVIOUS)
         moves.append(_alias(PREVIOUS, former, champion))
     if CHALLENGER in entry.aliases:
         moves.append(_alias(CHALLENGER, entry, None))
@@ -55,18 +70,44 @@ def move_to(
     _carry_out(settings, PROMOTED, entry, champion, folder, moves, tags, why, facts)
 
 
-def move_back(settings: Settings, former: Entry, champion: Entry, folder: str, why: str) -> None:
-    """``former`` is champion again, the present one ``previous``. Raises as ``carry_out``."""
-    previous = holder(entries(settings, former.model), PREVIOUS)
+def move_champion_back(
+    settings: Settings,
+    former: RegisteredVersion,
+    champion: RegisteredVersion,
+    folder: str,
+    why: str,
+) -> None:
+    """Make ``former`` the champion again and the present one ``previous``.
+
+    Args:
+        settings: names the workspace.
+        former: was champion before.
+        champion: the present one; it is tagged as rolled back.
+        folder: of the Bento that serves ``former``.
+        why: a person's reason.
+
+    Raises:
+        MillError: as ``carry_out_promotion``.
+    """
+    previous = find_by_alias(list_versions(settings, former.model), PREVIOUS)
     moves = [_alias(CHAMPION, champion, former), _alias(PREVIOUS, previous, champion)]
     tags = {(champion.version, ROLLED_BACK_TAG): "true", (former.version, ROLLED_BACK_TAG): None}
     _carry_out(settings, ROLLED_BACK, former, champion, folder, moves, tags, why, {})
 
 
-def exchange(settings: Settings, entry: Entry, folder: str) -> bool:
-    """Serve the champion from another Bento of it, unless the tag is at another model's."""
-    present = latest(settings)
-    packed = read_packed(bentos_folder(settings) / present) if present else None
+def swap_bento(settings: Settings, entry: RegisteredVersion, folder: str) -> bool:
+    """Serve the champion from another Bento of it, unless the tag is at another model's.
+
+    Args:
+        settings: names the workspace.
+        entry: the champion.
+        folder: of the new Bento.
+
+    Returns:
+        False where it is served from there already, or another model is served.
+    """
+    present = read_latest(settings)
+    packed = read_bento(bentos_folder(settings) / present) if present else None
     if present == folder or (packed is not None and packed.model != entry.model):
         return False
     if not moves_endpoint(settings, entry.model):
@@ -75,8 +116,8 @@ def exchange(settings: Settings, entry: Entry, folder: str) -> bool:
     return True
 
 
-def refuse_forgotten(entry: Entry) -> None:
-    """Nobody makes a version champion that was made of what is to be forgotten, by force neither.
+def refuse_forgotten(entry: RegisteredVersion) -> None:
+    """Refuse a version that was made of what is to be forgotten; force does not overrule this.
 
     Raises:
         GateFailed: it was; names the order and how to get a version without it.
@@ -92,22 +133,22 @@ def refuse_forgotten(entry: Entry) -> None:
 def _carry_out(
     settings: Settings,
     event: str,
-    entry: Entry,
-    champion: Entry | None,
+    entry: RegisteredVersion,
+    champion: RegisteredVersion | None,
     folder: str,
     moves: Sequence[AliasMove],
     tags: Mapping[tuple[int, str], str | None],
     why: str,
     facts: Mapping[str, Any],
 ) -> None:
-    """Journal and moves; ``champion`` is the one before."""
-    found = {e.version: e for e in entries(settings, entry.model)}
-    present = latest(settings)
-    former_bento = bento_of(settings, champion) if champion else None
-    packed = read_packed(bentos_folder(settings) / present) if present else None
+    """Write the journal of a move and carry it out; ``champion`` is the one before."""
+    by_number = {e.version: e for e in list_versions(settings, entry.model)}
+    present = read_latest(settings)
+    former_bento = find_newest_bento(settings, champion) if champion else None
+    packed = read_bento(bentos_folder(settings) / present) if present else None
     if packed and champion and packed.bundle == champion.tags.get(BUNDLE_TAG):
         former_bento = present  # the one that is served, where there are several
-    intent = Intent(
+    intent = PromotionIntent(
         event=event,
         model=entry.model,
         version=entry.version,
@@ -118,10 +159,10 @@ def _carry_out(
         endpoint=moves_endpoint(settings, entry.model),
         aliases=tuple(moves),
         tags=tuple(
-            TagMove(version=number, key=key, before=found[number].tags.get(key), after=value)
+            TagMove(version=number, key=key, before=by_number[number].tags.get(key), after=value)
             for (number, key), value in tags.items()
         ),
-        by=audit_log.whoami(),
+        by=audit_log.current_user(),
         why=why,
         facts=dict(facts),
     )
@@ -131,10 +172,12 @@ def _carry_out(
         before=entry.tags.get(TOKEN_TAG),
         after=intent.token,
     )
-    carry_out(settings, intent.model_copy(update={"tags": (*intent.tags, token)}))
+    carry_out_promotion(settings, intent.model_copy(update={"tags": (*intent.tags, token)}))
 
 
-def _alias(alias: str, before: Entry | None, after: Entry | None) -> AliasMove:
+def _alias(
+    alias: str, before: RegisteredVersion | None, after: RegisteredVersion | None
+) -> AliasMove:
     return AliasMove(
         alias=alias,
         before=before.version if before else None,

@@ -1,7 +1,7 @@
-"""A person's word before a promotion: what waits for it, and what was said.
+"""Human approval of a promotion: pending requests and decisions.
 
-What waits lies in ``<home>/approvals``, a file a version. What was said is in the audit log, by
-the digest of the bundle: that is where a promotion looks, so nothing but the log can let one pass.
+Requests lie in ``<home>/approvals``, a file a version. Decisions are in the audit log, by the
+digest of the bundle: that is where a promotion looks, so nothing but the log can let one pass.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.core.errors import ConfigError, DataError, MillError
 from components.core.io.atomic_write import write_atomically
+from components.core.io.full_disk import explain_full_disk
 from components.core.settings import Settings
-from components.core.store.artifact import canonical
-from components.core.store.workdir import full_disk_is_one_line
+from components.core.store.artifact import canonical_json
 from components.publish.promotion import audit_log
 from components.publish.promotion.alias_moves import refuse_forgotten
-from components.publish.registry.model_registry import entries
+from components.publish.registry.model_registry import list_versions
 
 APPROVED, REJECTED = "approved", "rejected"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-class Pending(BaseModel):
+class PendingApproval(BaseModel):
     """A version whose gates have passed and that waits for a person."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,9 +43,9 @@ class Pending(BaseModel):
     figures: dict[str, dict[str, Any]]
     """``report.figure`` -> value, interval, unit."""
     verdicts: list[dict[str, Any]]
-    """What every gate found."""
+    """The gates' verdicts."""
     hours: float
-    """How long a run waits for an answer."""
+    """Longest that a run waits for an answer."""
     since: str
     """UTC, ISO 8601."""
     flow_run_id: str | None = None
@@ -53,13 +53,13 @@ class Pending(BaseModel):
 
     @property
     def named(self) -> str:
-        """As a person types it."""
+        """MODEL/VERSION, as a person types it."""
         return f"{self.model}/{self.version}"
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What was said."""
+class ApprovalDecision:
+    """A person's answer, with the reason."""
 
     yes: bool
     who: str
@@ -68,56 +68,70 @@ class Decision:
 
 
 class NeedsApproval(MillError):
-    """The gates have passed; a person has the last word. Carries what waits."""
+    """The gates have passed and a person has the last word; carries the pending request."""
 
-    def __init__(self, pending: Pending) -> None:
+    def __init__(self, pending: PendingApproval) -> None:
         super().__init__(
             f"{pending.named} waits for a person: "
             f"modelmill approve {pending.named} --yes|--no --why TEXT"
         )
         self.pending = pending
 
-    def __reduce__(self) -> tuple[type[NeedsApproval], tuple[Pending]]:
+    def __reduce__(self) -> tuple[type[NeedsApproval], tuple[PendingApproval]]:
         return NeedsApproval, (self.pending,)
 
 
-def ask(settings: Settings, pending: Pending) -> Pending:
-    """Write down that ``pending`` waits; since when, and for which flow run, stay as they are."""
+def request_approval(settings: Settings, pending: PendingApproval) -> PendingApproval:
+    """Write the request down; its start, and its flow run, stay as they were."""
     earlier = _read(_path(settings, pending.model, pending.version))
     if earlier is not None and earlier.bundle == pending.bundle:
-        kept = {
+        unchanged = {
             "since": earlier.since,
             "flow_run_id": pending.flow_run_id or earlier.flow_run_id,
         }
-        pending = pending.model_copy(update=kept)
+        pending = pending.model_copy(update=unchanged)
     path = _path(settings, pending.model, pending.version)
-    with full_disk_is_one_line(settings.home):
+    with explain_full_disk(settings.home):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, canonical(pending.model_dump(mode="json")))
+        write_atomically(path, canonical_json(pending.model_dump(mode="json")))
     return pending
 
 
-def waiting(settings: Settings) -> list[Pending]:
-    """Everything that waits, the oldest first."""
-    found = (_read(path) for path in _folder(settings).glob("*.json"))
-    return sorted((pending for pending in found if pending), key=lambda pending: pending.since)
+def list_pending(settings: Settings) -> list[PendingApproval]:
+    """All pending requests, the oldest first."""
+    requests = (_read(path) for path in _folder(settings).glob("*.json"))
+    return sorted((pending for pending in requests if pending), key=lambda pending: pending.since)
 
 
-def pending_of(settings: Settings, model: str, version: int) -> Pending:
-    """What waits under this name.
+def find_pending(settings: Settings, model: str, version: int) -> PendingApproval:
+    """The pending request of a version.
+
+    Args:
+        settings: names the workspace.
+        model: a registered model.
+        version: its number.
 
     Raises:
-        ConfigError: nothing does; names what does.
+        ConfigError: nothing waits under this name; names what does.
     """
-    found = _read(_path(settings, model, version))
-    if found is None:
-        names = ", ".join(pending.named for pending in waiting(settings)) or "nothing"
+    request = _read(_path(settings, model, version))
+    if request is None:
+        names = ", ".join(pending.named for pending in list_pending(settings)) or "nothing"
         raise ConfigError(f"{model}/{version} does not wait for approval; waiting: {names}")
-    return found
+    return request
 
 
-def decide(settings: Settings, pending: Pending, yes: bool, who: str, why: str) -> Decision:
-    """Take down a person's word in the audit log; ``who`` is whose word it is, empty the user's.
+def record_decision(
+    settings: Settings, pending: PendingApproval, yes: bool, who: str, why: str
+) -> ApprovalDecision:
+    """Write a person's decision into the audit log.
+
+    Args:
+        settings: names the workspace.
+        pending: decided on.
+        yes: approved; else rejected.
+        who: made the decision; empty for the user of this process.
+        why: the reason.
 
     Raises:
         ConfigError: no reason was given, or it was decided already.
@@ -125,9 +139,9 @@ def decide(settings: Settings, pending: Pending, yes: bool, who: str, why: str) 
     """
     if not why.strip():
         raise ConfigError("--why: say why; the audit log keeps it")
-    earlier = decision(settings, pending.bundle, pending.model)
+    earlier = find_decision(settings, pending.bundle, pending.model)
     if yes:
-        for entry in entries(settings, pending.model):
+        for entry in list_versions(settings, pending.model):
             if entry.version == pending.version:
                 refuse_forgotten(entry)
     if earlier is None:
@@ -136,42 +150,53 @@ def decide(settings: Settings, pending: Pending, yes: bool, who: str, why: str) 
             "version": pending.version,
             "bundle": pending.bundle,
             "champion": pending.champion,
-            "by": who.strip() or audit_log.whoami(),
+            "by": who.strip() or audit_log.current_user(),
             "why": why.strip(),
         }
-        audit_log.append(settings, APPROVED if yes else REJECTED, **facts)
-    withdraw(settings, pending.model, pending.version)
+        audit_log.append_entry(settings, APPROVED if yes else REJECTED, **facts)
+    clear_pending(settings, pending.model, pending.version)
     if earlier is not None:
         raise ConfigError(
             f"{pending.named} was {APPROVED if earlier.yes else REJECTED} by {earlier.who} "
             f"already: {earlier.why}"
         )
-    made = decision(settings, pending.bundle, pending.model)
+    made = find_decision(settings, pending.bundle, pending.model)
     assert made is not None
     return made
 
 
-def decision(settings: Settings, bundle: str, model: str) -> Decision | None:
-    """What was said of a bundle, if anything was.
+def find_decision(settings: Settings, bundle: str, model: str) -> ApprovalDecision | None:
+    """The newest decision on a bundle; None where there is none.
+
+    Args:
+        settings: names the workspace.
+        bundle: digest of the bundle.
+        model: the registered model that it is a version of.
 
     Raises:
         DataError: the audit log is broken.
     """
-    for entry in reversed(audit_log.read(settings)):
+    for entry in reversed(audit_log.read_entries(settings)):
         about = (entry.facts.get("bundle"), entry.facts.get("model"))
         if entry.event in (APPROVED, REJECTED) and about == (bundle, model):
             who, why = str(entry.facts.get("by")), str(entry.facts.get("why"))
-            return Decision(entry.event == APPROVED, who, why, entry.time)
+            return ApprovalDecision(entry.event == APPROVED, who, why, entry.time)
     return None
 
 
-def withdraw(settings: Settings, model: str, version: int) -> None:
-    """It waits no more."""
+def clear_pending(settings: Settings, model: str, version: int) -> None:
+    """Delete the pending request of a version, if there is one.
+
+    Args:
+        settings: names the workspace.
+        model: a registered model.
+        version: its number.
+    """
     _path(settings, model, version).unlink(missing_ok=True)
 
 
-def now() -> str:
-    """As ``Pending.since`` tells it."""
+def current_time() -> str:
+    """The time as ``PendingApproval.since`` holds it: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -185,9 +210,9 @@ def _path(settings: Settings, model: str, version: int) -> Path:
     return _folder(settings) / f"{model}-{version}.json"
 
 
-def _read(path: Path) -> Pending | None:
+def _read(path: Path) -> PendingApproval | None:
     try:
-        return Pending.model_validate_json(path.read_bytes())
+        return PendingApproval.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:

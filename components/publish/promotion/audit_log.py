@@ -1,4 +1,4 @@
-"""The audit log: who changed what is served, when and why, as a chain of hashes.
+"""Audit log of who changed what is served, when and why, as a chain of hashes.
 
 ``<home>/audit.jsonl`` holds one canonical JSON object a line. Each carries the sha256 of the entry
 before it and its own, so an entry that was edited, taken out or moved is found and named.
@@ -6,8 +6,8 @@ before it and its own, so an entry that was edited, taken out or moved is found 
 Whoever may write both files can write a new history: keep the head that ``modelmill audit`` shows
 somewhere else, and ask for it with ``--verify --head``.
 
-An entry is on the disk before ``append`` returns. Half a line, left by a kill, never was an entry:
-the next ``append`` cuts it off and says so in an entry of its own.
+An entry is on the disk before ``append_entry`` returns. Half a line, left by a kill, never was an
+entry: the next ``append_entry`` cuts it off and says so in an entry of its own.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import Any
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
+from components.core.io.full_disk import explain_full_disk
 from components.core.io.locks import hold_lock
-from components.core.log import get_logger, mask
+from components.core.log import get_logger, mask_secrets
 from components.core.settings import Settings
-from components.core.store.artifact import canonical, digest_value
-from components.core.store.workdir import full_disk_is_one_line
+from components.core.store.artifact import canonical_json, digest_value
 
-NOTHING = "0" * 64
-"""What the first entry follows."""
+NO_PREVIOUS = "0" * 64
+"""``previous`` of the first entry."""
 MENDED = "mended"
 """The event of an entry that tells of half a line cut off."""
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """One line of the log."""
 
     sequence: int
@@ -56,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class _Log:
-    """What the file holds: whole lines, and the bytes after the last of them."""
+    """Content of the file: whole lines, and the bytes after the last of them."""
 
     lines: list[bytes]
     torn: int
@@ -66,15 +66,20 @@ class _Log:
         return sum(len(line) + 1 for line in self.lines)
 
 
-def append(settings: Settings, event: str, /, **facts: Any) -> None:
-    """Add an entry; on the disk when this returns. Facts are JSON-safe; secrets are masked.
+def append_entry(settings: Settings, event: str, /, **facts: Any) -> None:
+    """Add an entry; it is on the disk when this returns.
+
+    Args:
+        settings: names the workspace.
+        event: one word for what happened.
+        facts: JSON-safe; secrets in them are masked.
 
     Raises:
         DataError: the log's end is not as it was left; nothing is added.
         MillError: the disk is full.
     """
     path = log_path(settings)
-    with full_disk_is_one_line(settings.home), hold_lock(settings.home / "audit.lock"):
+    with explain_full_disk(settings.home), hold_lock(settings.home / "audit.lock"):
         held = _load(path)
         last = _checked_end(settings, held)
         if held.torn:
@@ -84,18 +89,24 @@ def append(settings: Settings, event: str, /, **facts: Any) -> None:
         _add(settings, last, event, facts)
 
 
-def append_once(settings: Settings, token: str, event: str, /, **facts: Any) -> None:
-    """``append``, unless an entry already carries this ``token``.
+def append_entry_once(settings: Settings, token: str, event: str, /, **facts: Any) -> None:
+    """Add an entry, unless one already carries this ``token``.
+
+    Args:
+        settings: names the workspace.
+        token: names the change, so that its entry is not written twice after a kill.
+        event: one word for what happened.
+        facts: JSON-safe; secrets in them are masked.
 
     Raises:
-        DataError: as ``read`` and ``append``.
+        DataError: as ``read_entries`` and ``append_entry``.
     """
-    if not any(entry.facts.get("token") == token for entry in read(settings)):
-        append(settings, event, token=token, **facts)
+    if not any(entry.facts.get("token") == token for entry in read_entries(settings)):
+        append_entry(settings, event, token=token, **facts)
 
 
-def read(settings: Settings) -> list[Entry]:
-    """Every entry, oldest first, the whole chain checked. Half a last line is left out and said.
+def read_entries(settings: Settings) -> list[AuditEntry]:
+    """Read every entry, oldest first, and check the chain. Half a last line is left out and said.
 
     Raises:
         DataError: at the first broken link; names the entry.
@@ -113,12 +124,12 @@ def read(settings: Settings) -> list[Entry]:
 
 
 def log_path(settings: Settings) -> Path:
-    """Where the log lies."""
+    """Path of the log."""
     return settings.home / "audit.jsonl"
 
 
 def check_end(settings: Settings) -> None:
-    """Whether an entry could be added; asked before anything is changed that must be told of.
+    """Check that an entry could be added, before anything is changed that must be logged.
 
     Raises:
         DataError: the log's end is not as it was left.
@@ -128,7 +139,7 @@ def check_end(settings: Settings) -> None:
             _checked_end(settings, _load(log_path(settings)))
 
 
-def whoami() -> str:
+def current_user() -> str:
     """user@host, from the machine's own tables: no environment, no network."""
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
@@ -143,9 +154,9 @@ def _load(path: Path) -> _Log:
     return _Log(lines, len(rest))
 
 
-def _chain(path: Path, lines: list[bytes]) -> list[Entry]:
-    entries: list[Entry] = []
-    previous = NOTHING
+def _chain(path: Path, lines: list[bytes]) -> list[AuditEntry]:
+    entries: list[AuditEntry] = []
+    previous = NO_PREVIOUS
     for number, line in enumerate(lines, start=1):
         entry = _parse(path, number, line)
         if entry.sequence != number:
@@ -158,7 +169,7 @@ def _chain(path: Path, lines: list[bytes]) -> list[Entry]:
     return entries
 
 
-def _parse(path: Path, number: int, line: bytes) -> Entry:
+def _parse(path: Path, number: int, line: bytes) -> AuditEntry:
     """The line as an entry whose own hash is right.
 
     Raises:
@@ -166,16 +177,16 @@ def _parse(path: Path, number: int, line: bytes) -> Entry:
     """
     try:
         content = json.loads(line)
-        entry = Entry(**content)
+        entry = AuditEntry(**content)
     except (ValueError, TypeError) as error:
         raise _broken(path, f"line {number} is no entry") from error
     content.pop("sha256")
-    if digest_value(content) != entry.sha256 or canonical(asdict(entry)) != line:
+    if digest_value(content) != entry.sha256 or canonical_json(asdict(entry)) != line:
         raise _broken(path, f"entry {number} was edited: its sha256 is another")
     return entry
 
 
-def _checked_end(settings: Settings, held: _Log) -> Entry | None:
+def _checked_end(settings: Settings, held: _Log) -> AuditEntry | None:
     """The last entry, its own hash and the head's checked."""
     path = log_path(settings)
     count = len(held.lines)
@@ -187,8 +198,8 @@ def _checked_end(settings: Settings, held: _Log) -> Entry | None:
     return last
 
 
-def _check_head(settings: Settings, entries: list[Entry]) -> None:
-    """The head names the last entry; the one before it after a kill between the two writes."""
+def _check_head(settings: Settings, entries: list[AuditEntry]) -> None:
+    """Check that the head names the last entry, or the one before after a kill in between."""
     path, head = log_path(settings), _head_path(settings)
     last = entries[-1].sequence if entries else 0
     if not head.exists():
@@ -219,20 +230,22 @@ def _broken(path: Path, what: str) -> DataError:
     )
 
 
-def _add(settings: Settings, last: Entry | None, event: str, facts: dict[str, Any]) -> Entry:
+def _add(
+    settings: Settings, last: AuditEntry | None, event: str, facts: dict[str, Any]
+) -> AuditEntry:
     content = {
         "sequence": last.sequence + 1 if last else 1,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "event": event,
-        "who": whoami(),
-        "facts": {key: mask(v) if isinstance(v, str) else v for key, v in facts.items()},
-        "previous": last.sha256 if last else NOTHING,
+        "who": current_user(),
+        "facts": {key: mask_secrets(v) if isinstance(v, str) else v for key, v in facts.items()},
+        "previous": last.sha256 if last else NO_PREVIOUS,
     }
-    line = canonical(content | {"sha256": digest_value(content)})
+    line = canonical_json(content | {"sha256": digest_value(content)})
     _write(log_path(settings), line + b"\n")
-    entry = Entry(**json.loads(line))
+    entry = AuditEntry(**json.loads(line))
     head = {"sequence": entry.sequence, "sha256": entry.sha256}
-    write_atomically(_head_path(settings), canonical(head))
+    write_atomically(_head_path(settings), canonical_json(head))
     return entry
 
 

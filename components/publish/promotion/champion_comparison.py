@@ -1,7 +1,7 @@
-"""Is a challenger no worse than the champion, or better? By pairs, with an interval.
+"""Comparison of a challenger with the champion: no worse, or better, by paired intervals.
 
-The two are compared over the items that both were asked (``paired.py``): the gate looks at the 95 %
-interval of the difference, challenger minus champion.
+The two are compared over the items that both were asked (``paired_difference.py``): the gate looks
+at the 95 % interval of the difference, challenger minus champion.
 
 * No worse (the default): refused where the interval lies wholly on the worse side of 0.
 * Better by a margin: passes only where the interval lies wholly beyond ``margin`` on the better
@@ -14,38 +14,31 @@ wholly beyond it. That asks for a larger difference in both directions, and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from components.core.stats.figures import Figure
-from components.core.stats.paired_difference import Pairs, pair_items
-from components.core.stats.report_items import Items
+from components.core.stats.paired_difference import ItemPairs, pair_items
 from components.publish.promotion.gates import (
     Comparison,
     Direction,
     End,
-    Verdict,
-    measured,
-    verdict,
+    GateVerdict,
+    check_bound,
+    find_figure,
 )
+from components.publish.registry.version_figures import VersionFigures
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What is known of one version."""
-
-    figures: Mapping[str, Figure]
-    """``report.figure`` -> figure."""
-    items: Mapping[str, Items] = field(default_factory=dict)
-    """report -> what its figures are made of."""
-
-
-def compare(
-    comparisons: Sequence[Comparison], challenger: Measured, champion: Measured
-) -> list[Verdict]:
+def compare_with_champion(
+    comparisons: Sequence[Comparison], challenger: VersionFigures, champion: VersionFigures
+) -> list[GateVerdict]:
     """A verdict for each comparison, in their order.
 
     A figure that the champion was never measured by holds nobody back; the record says so.
+
+    Args:
+        comparisons: figures to compare.
+        challenger: its figures and their items.
+        champion: the same of the present champion.
 
     Raises:
         ConfigError: the challenger was not measured by a figure to compare.
@@ -53,33 +46,35 @@ def compare(
     return [_compare(comparison, challenger, champion) for comparison in comparisons]
 
 
-def _compare(comparison: Comparison, challenger: Measured, champion: Measured) -> Verdict:
+def _compare(
+    comparison: Comparison, challenger: VersionFigures, champion: VersionFigures
+) -> GateVerdict:
     name, better = comparison.figure, comparison.margin is not None
     gate = f"{'better' if better else 'no worse'} than the champion in {name}"
-    ours, theirs = measured(gate, name, challenger.figures), champion.figures.get(name)
+    ours, theirs = find_figure(gate, name, challenger.figures), champion.figures.get(name)
     on, direction = _side(comparison)
     if theirs is None:
-        told = {"bound_is": "the champion was never measured by it", "rule": "not compared"}
-        return verdict(gate, name, ours, on=on, direction=direction, bound=None, **told)
+        notes = {"bound_is": "the champion was never measured by it", "rule": "not compared"}
+        return check_bound(gate, name, ours, on=on, direction=direction, bound=None, **notes)
     pairs = _pairs(name, challenger, champion)
     counted = {"pairs": pairs.count, "pages": pairs.pages}
     sign = 1.0 if comparison.better == "higher" else -1.0
     margin = sign * comparison.margin if comparison.margin else 0.0  # never -0, which is shown
     if pairs.count >= comparison.least_pairs and pairs.pages >= comparison.least_pages:
-        said = f"paired: challenger minus champion over {pairs.count} items"
-        return verdict(
+        rule = f"paired: challenger minus champion over {pairs.count} items"
+        return check_bound(
             gate,
             name,
             pairs.difference(ours.name),
             on=on,
             direction=direction,
             bound=margin,
-            rule=f"{said} of {pairs.pages} pages",
+            rule=f"{rule} of {pairs.pages} pages",
             **counted,
         )
     end: End = "low" if on == "high" else "high"
     beyond = f" and {comparison.margin:g}" if comparison.margin else ""
-    return verdict(
+    return check_bound(
         gate,
         name,
         ours,
@@ -96,13 +91,13 @@ def _compare(comparison: Comparison, challenger: Measured, champion: Measured) -
 
 
 def _side(comparison: Comparison) -> tuple[End, Direction]:
-    """Which end of the challenger's interval is looked at, and where it must lie."""
+    """(end of the challenger's interval that is looked at, direction in which it must lie)."""
     higher = comparison.better == "higher"
     if comparison.margin is None:
         return ("high", "at least") if higher else ("low", "at most")
     return ("low", "above") if higher else ("high", "below")
 
 
-def _pairs(name: str, challenger: Measured, champion: Measured) -> Pairs:
+def _pairs(name: str, challenger: VersionFigures, champion: VersionFigures) -> ItemPairs:
     report, _, figure = name.partition(".")
     return pair_items(figure, challenger.items.get(report), champion.items.get(report))

@@ -1,17 +1,17 @@
-"""How a promotion asks the keeper of the running endpoint for another model, through two files.
+"""Exchange of the served model: the protocol between a promotion and the endpoint's manager.
 
-``<home>/endpoint/wanted.json`` holds the newest request of whoever promotes, ``keeper.json`` what
-the keeper says of itself. Both are replaced whole. A request names the keeper it is meant for, so
-a keeper that was started later never follows it: it serves a champion to begin with, of the model
+``<home>/endpoint/wanted.json`` holds the newest request of whoever promotes, ``keeper.json`` the
+manager's status. Both are replaced whole. A request names the manager it is meant for, so a
+manager that was started later never follows it: it serves a champion to begin with, of the model
 that it is told to keep or whose champion moved last.
 
-The keeper's side::
+The manager's side::
 
-    handover = Handover(settings)
-    handover.tell(Status(pid, create_time, serving=…))          # first, and after every change
-    wanted = handover.wanted()                                  # some times a second
-    if wanted is not None and wanted.token != answered: …       # prepare, switch or drop
-    handover.tell(Status(…, prepared=…, token=wanted.token, error=None))
+    swap = EndpointSwap(settings)
+    swap.report_status(EndpointStatus(pid, create_time, serving=…))  # first, and after changes
+    request = swap.read_request()                                    # several times a second
+    if request is not None and request.token != answered: …          # prepare, switch or drop
+    swap.report_status(EndpointStatus(…, prepared=…, token=request.token, error=None))
 
 ``prepare`` is answered when the new server is ready (or with ``error``), ``switch`` when new
 requests go to it, ``drop`` when it is stopped. A ``switch`` to what is not prepared prepares it.
@@ -32,7 +32,7 @@ from components.core.errors import DataError, MillError
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.settings import Settings
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 
 Phase = Literal["prepare", "switch", "drop"]
 _PHASES = ("prepare", "switch", "drop")
@@ -45,8 +45,8 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Served:
-    """What an endpoint serves."""
+class ServedModel:
+    """A registered version and the Bento that it is served from."""
 
     model: str
     version: str
@@ -62,24 +62,24 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A request to the keeper."""
+class SwapRequest:
+    """A request of a promotion to the manager."""
 
     phase: Phase
-    served: Served
+    served: ServedModel
     token: str
     """Names the request; the answer carries it."""
 
 
 @dataclass(frozen=True)
-class Status:
-    """What the keeper says of itself."""
+class EndpointStatus:
+    """The manager's account of itself."""
 
     pid: int
     create_time: float
-    """Of the keeper's process, as psutil gives it: a number of another process is no keeper."""
-    serving: Served | None = None
-    prepared: Served | None = None
+    """Of the manager's process, as psutil gives it: tells a reused process id apart."""
+    serving: ServedModel | None = None
+    prepared: ServedModel | None = None
     token: str | None = None
     """The request answered last."""
     error: str | None = None
@@ -87,94 +87,90 @@ class Status:
     only: str | None = None
     """The one model it was told to keep; None where it follows whichever is promoted."""
 
-    def takes(self, model: str) -> bool:
-        """Whether a promotion of ``model`` changes what it serves: another model is left alone."""
-        kept = self.only or (self.serving.model if self.serving is not None else None)
-        return kept in (None, model)
+    def follows(self, model: str) -> bool:
+        """True where a promotion of ``model`` changes what it serves; another's does not."""
+        followed = self.only or (self.serving.model if self.serving is not None else None)
+        return followed in (None, model)
 
 
-class _KeeperGone(MillError):
-    """The keeper ended before it answered."""
+class _ManagerGone(MillError):
+    """The manager ended before it answered."""
 
 
-class Handover:
-    """Both sides' view of the two files."""
+class EndpointSwap:
+    """Reader and writer of the two files, for both sides."""
 
     def __init__(self, settings: Settings) -> None:
         self.folder = settings.home / "endpoint"
-        self._told: Status | None = None
+        self._own_status: EndpointStatus | None = None
 
     # The promoter's side.
 
-    def running(self) -> bool:
-        """Whether a keeper of this workspace is alive."""
-        return self.status() is not None
+    def is_running(self) -> bool:
+        """True while a manager of this workspace is alive."""
+        return self.read_status() is not None
 
-    def status(self) -> Status | None:
-        """What the living keeper says of itself; None where there is none.
+    def read_status(self) -> EndpointStatus | None:
+        """The living manager's status; None where none is alive."""
+        status = self._read("keeper.json", _status)
+        return status if status is not None and _is_alive(status) else None
 
-        Raises:
-            DataError: its file is damaged.
-        """
-        found = self._read("keeper.json", _status)
-        return found if found is not None and _alive(found) else None
-
-    def prepare(self, served: Served, seconds: float) -> None:
+    def prepare(self, served: ServedModel, seconds: float) -> None:
         """Have ``served`` started beside the present one; returns when it is ready.
 
         Raises:
-            MillError: it was not ready in time, could not be started, or the keeper ended. What
+            MillError: it was not ready in time, could not be started, or the manager ended. What
                 was prepared is given up; what is served is as it was.
         """
-        status = self.status()
+        status = self.read_status()
         if status is not None and served in (status.serving, status.prepared):
             return
         try:
             self._ask("prepare", served, seconds)
-        except _KeeperGone:
+        except _ManagerGone:
             raise
         except MillError:
             self.drop(served)
             raise
 
-    def switch(self, served: Served, seconds: float) -> None:
-        """Have new requests go to ``served``. Done already, or without a keeper: nothing to do.
+    def switch(self, served: ServedModel, seconds: float) -> None:
+        """Have new requests go to ``served``. Done already, or without a manager: nothing to do.
 
         Raises:
-            MillError: the keeper refused or did not answer in time.
+            MillError: the manager refused or did not answer in time.
         """
-        status = self.status()
+        status = self.read_status()
         if status is None or status.serving == served:
             return
         try:
             self._ask("switch", served, seconds)
-        except _KeeperGone:  # the next one serves the champion to begin with
-            log.warning("the endpoint's keeper ended meanwhile; its next start serves %s", served)
+        except _ManagerGone:  # the next one serves the champion to begin with
+            log.warning("the endpoint's manager ended meanwhile; its next start serves %s", served)
 
-    def drop(self, served: Served) -> None:
-        """Have a prepared one stopped; a keeper that does not is only warned of."""
-        if not self.running():
+    def drop(self, served: ServedModel) -> None:
+        """Have a prepared one stopped; a manager that does not is only warned of."""
+        if not self.is_running():
             return
         try:
             self._ask("drop", served, _DROP_SECONDS)
         except MillError as error:
             log.warning("%s", error)
 
-    def _ask(self, phase: Phase, served: Served, seconds: float) -> None:
-        status = self.status()
+    def _ask(self, phase: Phase, served: ServedModel, seconds: float) -> None:
+        status = self.read_status()
         if status is None:
-            raise _KeeperGone(f"no endpoint is running that could take {served}")
+            raise _ManagerGone(f"no endpoint is running that could take {served}")
         token = uuid.uuid4().hex
         request = {
-            **asdict(Wanted(phase, served, token)),
+            **asdict(SwapRequest(phase, served, token)),
             "keeper": {"pid": status.pid, "create_time": status.create_time},
         }
         self._write("wanted.json", request)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            status = self.status()
+            status = self.read_status()
             if status is None:
-                raise _KeeperGone(f"the endpoint ended before it could take {served}")
+                raise _ManagerGone(f"the endpoint ended before it could take {served}")
             if status.token == token:
                 if status.error is not None:
                     raise MillError(f"the endpoint did not {phase} {served}: {status.error}")
@@ -182,32 +178,32 @@ class Handover:
             time.sleep(_POLL_SECONDS)
         raise MillError(f"the endpoint did not {phase} {served} within {seconds:g} s")
 
-    # The keeper's side.
+    # The manager's side.
 
-    def wanted(self) -> Wanted | None:
-        """The newest request to this keeper; None before its first ``tell``."""
+    def read_request(self) -> SwapRequest | None:
+        """The newest request to this manager; None before its first ``report_status``."""
         request = self._read("wanted.json", dict)
-        if request is None or self._told is None:
+        if request is None or self._own_status is None:
             return None
         try:
-            meant = Status(**request["keeper"])
-            if not _same(meant, self._told):
+            meant = EndpointStatus(**request["keeper"])
+            if not _is_same_process(meant, self._own_status):
                 return None
             if request["phase"] not in _PHASES:
                 raise ValueError(request["phase"])
-            served = Served(**request["served"])
-            return Wanted(request["phase"], served, str(request["token"]))
+            served = ServedModel(**request["served"])
+            return SwapRequest(request["phase"], served, str(request["token"]))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.folder / 'wanted.json'}: no request: {error!r}") from error
 
-    def tell(self, status: Status) -> None:
+    def report_status(self, status: EndpointStatus) -> None:
         """Say how it stands; promoters wait for it."""
-        self._told = status
+        self._own_status = status
         self._write("keeper.json", asdict(status))
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, canonical(content))
+        write_atomically(self.folder / name, canonical_json(content))
 
     def _read(self, name: str, build: Any) -> Any:
         path = self.folder / name
@@ -219,17 +215,17 @@ class Handover:
             raise DataError(f"{path}: cannot be read ({error}); delete it") from error
 
 
-def _status(content: dict[str, Any]) -> Status:
-    named = {key: Served(**content[key]) for key in ("serving", "prepared") if content[key]}
-    return Status(**{**content, **named})
+def _status(content: dict[str, Any]) -> EndpointStatus:
+    named = {key: ServedModel(**content[key]) for key in ("serving", "prepared") if content[key]}
+    return EndpointStatus(**{**content, **named})
 
 
-def _same(one: Status, other: Status) -> bool:
-    apart = abs(one.create_time - other.create_time)
-    return one.pid == other.pid and apart < _SAME_START_SECONDS
+def _is_same_process(first: EndpointStatus, other: EndpointStatus) -> bool:
+    apart = abs(first.create_time - other.create_time)
+    return first.pid == other.pid and apart < _SAME_START_SECONDS
 
 
-def _alive(status: Status) -> bool:
+def _is_alive(status: EndpointStatus) -> bool:
     try:
         process = psutil.Process(status.pid)
         started = process.create_time()

@@ -1,9 +1,9 @@
-"""Gates, as data: which figure must lie where before a model may become the champion.
+"""Gates as data: bounds on figures that a version must keep to become the champion.
 
 A gate looks at a figure's value or at an end of its 95 % interval, so "the interval lies above
 25 %" is ``on: low, direction: above, bound: 0.25``. A bound may also name another figure, and a
-``*`` in a figure's name makes a gate for each that fits: ``parity.*.kl_mean``. Whether a
-challenger is no worse than the champion, or better, is a gate as well (``rivalry.py``).
+``*`` in a figure's name makes a gate for each that fits: ``parity.*.kl_mean``. That a challenger is
+no worse than the champion, or better, is a gate as well (``champion_comparison.py``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HOLDS: dict[Direction, Callable[[float, float], bool]] = {
 
 
 class Gate(StageConfig):
-    """One demand on one figure."""
+    """One bound on one figure."""
 
     name: str = Field(min_length=1, description="what it guards; named when it refuses")
     figure: str = Field(
@@ -56,10 +56,12 @@ class Comparison(StageConfig):
     least_pages: int = Field(default=8, ge=2, description="the same of pages they come from")
 
 
-class Verdict(BaseModel):
-    """What one gate found: all that is needed to judge it again."""
+class GateVerdict(BaseModel):
+    """A gate's finding, with everything needed to judge it again."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
+    )
 
     gate: str
     figure: str
@@ -68,7 +70,11 @@ class Verdict(BaseModel):
     high: float
     n: int = Field(description="how many pages, questions or pairs the figure rests on")
     on: End
-    found: float = Field(description="the end that was held against the bound")
+    compared: float = Field(
+        validation_alias="found",
+        serialization_alias="found",  # its name in records that are on disk already
+        description="the end that was held against the bound",
+    )
     direction: Direction
     bound: float | None = Field(description="None where there was nothing to hold it against")
     bound_is: str = Field(default="", description="what the bound is, where it is no plain number")
@@ -83,24 +89,24 @@ class Verdict(BaseModel):
         over = f" [{self.rule}]" if self.rule else ""
         bound = "nothing" if self.bound is None else f"{self.bound:.4g}"
         return (
-            f"gate {self.gate}: {which} is {self.found:.4g}, "
+            f"gate {self.gate}: {which} is {self.compared:.4g}, "
             f"must be {self.direction} {bound}{named}{over}"
         )
 
 
-def judge(gates: Sequence[Gate], figures: Mapping[str, Figure]) -> list[Verdict]:
+def judge_gates(gates: Sequence[Gate], figures: Mapping[str, Figure]) -> list[GateVerdict]:
     """A verdict for each gate, in their order; several where its figure's name holds a ``*``.
 
     Raises:
         ConfigError: a gate names a figure that was not measured.
     """
-    verdicts: list[Verdict] = []
+    verdicts: list[GateVerdict] = []
     for gate in gates:
         named = gate.bound if isinstance(gate.bound, str) else ""
-        bound = measured(gate.name, named, figures).value if named else float(gate.bound)
+        bound = find_figure(gate.name, named, figures).value if named else float(gate.bound)
         for name in _matching(gate, figures):
             verdicts.append(
-                verdict(
+                check_bound(
                     gate.name,
                     name,
                     figures[name],
@@ -113,7 +119,7 @@ def judge(gates: Sequence[Gate], figures: Mapping[str, Figure]) -> list[Verdict]
     return verdicts
 
 
-def verdict(
+def check_bound(
     gate: str,
     name: str,
     figure: Figure,
@@ -121,11 +127,21 @@ def verdict(
     on: End,
     direction: Direction,
     bound: float | None,
-    **told: Any,
-) -> Verdict:
-    """Hold one end of a figure against a bound; without one it passes. ``told`` is kept with it."""
-    found = float(getattr(figure, on))
-    return Verdict(
+    **notes: Any,
+) -> GateVerdict:
+    """Hold one end of a figure against a bound.
+
+    Args:
+        gate: name of the gate.
+        name: of the figure: ``choice.accuracy``.
+        figure: value and interval.
+        on: the value, or an end of the interval.
+        direction: where it must lie, seen from the bound.
+        bound: None lets it pass.
+        notes: more fields of the verdict: ``bound_is``, ``rule``, ``pairs``, ``pages``.
+    """
+    compared = float(getattr(figure, on))
+    return GateVerdict(
         gate=gate,
         figure=name,
         value=figure.value,
@@ -133,45 +149,52 @@ def verdict(
         high=figure.high,
         n=figure.n,
         on=on,
-        found=found,
+        compared=compared,
         direction=direction,
         bound=bound,
-        passes=bound is None or _HOLDS[direction](found, bound),
-        **told,
+        passes=bound is None or _HOLDS[direction](compared, bound),
+        **notes,
     )
 
 
-def refusal(refused: Sequence[Verdict]) -> str:
+def describe_refusal(refused: Sequence[GateVerdict]) -> str:
     """The first gate of ``refused`` with its figure and bound, and how many there are."""
     more = f" ({len(refused)} gates refused in all)" if len(refused) > 1 else ""
     return f"{refused[0]}{more}"
 
 
-def demand(verdicts: Sequence[Verdict]) -> None:
-    """Raises:
-    GateFailed: names the first gate that refused, its figure and its bound, and counts the rest.
+def require_passed(verdicts: Sequence[GateVerdict]) -> None:
+    """Require that every gate let the version through.
+
+    Raises:
+        GateFailed: names the first gate that refused, figure and bound, and counts the rest.
     """
     refused = [verdict for verdict in verdicts if not verdict.passes]
     if refused:
-        raise GateFailed(f"{refusal(refused)}: not promoted")
+        raise GateFailed(f"{describe_refusal(refused)}: not promoted")
 
 
-def record(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+def dump_verdicts(verdicts: Sequence[GateVerdict]) -> list[dict[str, Any]]:
     """The verdicts as JSON holds them."""
-    return [verdict.model_dump(mode="json") for verdict in verdicts]
+    return [verdict.model_dump(mode="json", by_alias=True) for verdict in verdicts]
 
 
 def _matching(gate: Gate, figures: Mapping[str, Figure]) -> list[str]:
     if "*" in gate.figure:
-        found = sorted(name for name in figures if fnmatchcase(name, gate.figure))
-        if found:
-            return found
-    measured(gate.name, gate.figure, figures)
+        matching = sorted(name for name in figures if fnmatchcase(name, gate.figure))
+        if matching:
+            return matching
+    find_figure(gate.name, gate.figure, figures)
     return [gate.figure]
 
 
-def measured(gate: str, name: str, figures: Mapping[str, Figure]) -> Figure:
+def find_figure(gate: str, name: str, figures: Mapping[str, Figure]) -> Figure:
     """A figure by name.
+
+    Args:
+        gate: name of the gate that asks; named in the error.
+        name: ``report.figure``.
+        figures: everything that was measured.
 
     Raises:
         ConfigError: it was not measured; names what its report did measure.

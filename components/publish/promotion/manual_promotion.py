@@ -1,4 +1,4 @@
-"""What a person does with the registry: promote a version, put a former champion back.
+"""Manual promotion and rollback: a person moves the champion by a command.
 
 Neither imports MLflow, which takes seconds: a rollback is done when the old server is up.
 """
@@ -16,46 +16,45 @@ from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.settings import Settings
 from components.core.stats.figures import read_report
 from components.core.store.artifact import digest_value
-from components.publish.bento_folders import bento_of, bentos_folder, check_whole
+from components.publish.bento_folders import bentos_folder, check_bento_files, find_newest_bento
 from components.publish.promotion.alias_moves import (
-    PROMOTED_TAG,
-    ROLLED_BACK_TAG,
-    move_back,
-    move_to,
+    move_champion_back,
+    move_champion_to,
     refuse_forgotten,
 )
-from components.publish.promotion.approvals import decision, withdraw
-from components.publish.promotion.champion_comparison import Measured
-from components.publish.promotion.gates import Verdict, demand, record
-from components.publish.promotion.next_commands import stays, ways_on
+from components.publish.promotion.approvals import clear_pending, find_decision
+from components.publish.promotion.gates import GateVerdict, dump_verdicts, require_passed
+from components.publish.promotion.next_commands import describe_champion, suggest_commands
 from components.publish.promotion.promote import (
     RULES_FILE,
     PromoteConfig,
+    describe_unchanged,
+    find_version,
     judge_version,
-    keep_record,
-    standing,
-    version_of,
+    write_gate_record,
 )
-from components.publish.promotion.promotion_record import finish_earlier
+from components.publish.promotion.promotion_record import finish_interrupted
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
     PREVIOUS,
-    Entry,
-    entries,
-    holder,
-    measured_before,
+    PROMOTED_TAG,
+    ROLLED_BACK_TAG,
+    RegisteredVersion,
+    find_by_alias,
+    list_versions,
     registry_lock,
 )
+from components.publish.registry.version_figures import VersionFigures, read_stored_figures
 
 _SMOKE = "smoke"
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)/([1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)
-class Moved:
-    """What promoting by hand or rolling back left behind."""
+class PromotionResult:
+    """Outcome of a manual promotion or a rollback."""
 
     model: str
     champion: int
@@ -64,7 +63,7 @@ class Moved:
     note: str
 
     def as_json(self) -> dict[str, Any]:
-        """As the command line tells it."""
+        """Fields as the command line prints them."""
         return {
             "model": self.model,
             "champion": str(self.champion),
@@ -74,12 +73,19 @@ class Moved:
         }
 
 
-def promote_by_hand(
+def promote_manually(
     settings: Settings, name: str, number: int, *, why: str = "", force: bool = False
-) -> Moved:
+) -> PromotionResult:
     """Make a registered version the champion, judged by what is stored with it.
 
     Its gates are those it was judged by, else those of its model's newest judged version.
+
+    Args:
+        settings: names the workspace.
+        name: the registered model.
+        number: the version.
+        why: the reason; the audit log keeps it.
+        force: overrule the gates; needs ``why``.
 
     Raises:
         ConfigError: there is no such version, it has no Bento, or ``force`` came without ``why``.
@@ -91,22 +97,30 @@ def promote_by_hand(
     if force and not why.strip():
         raise ConfigError("--force: say --why; the audit log keeps it")
     with registry_lock(settings):
-        finish_earlier(settings)
-        found = entries(settings, name)
-        entry = version_of(found, name, number)
-        champion = holder(found, CHAMPION)
+        finish_interrupted(settings)
+        versions = list_versions(settings, name)
+        entry = find_version(versions, name, number)
+        champion = find_by_alias(versions, CHAMPION)
         if entry == champion:
-            return _moved(settings, name, False, standing(entry, found))
+            return _moved(settings, name, False, describe_unchanged(entry, versions))
         refuse_forgotten(entry)
         folder = _packed(settings, entry)
-        facts = _judge_by_hand(settings, entry, found, champion, folder, force=force)
-        move_to(settings, entry, champion, folder, facts, why=why.strip())
-        withdraw(settings, name, number)
+        facts = _judge_stored(settings, entry, versions, champion, folder, force=force)
+        move_champion_to(settings, entry, champion, folder, facts, why=why.strip())
+        clear_pending(settings, name, number)
         return _moved(settings, name, True, f"champion of {name} is version {number}")
 
 
-def rollback(settings: Settings, name: str, to: int | None = None, *, why: str = "") -> Moved:
+def roll_back_champion(
+    settings: Settings, name: str, to: int | None = None, *, why: str = ""
+) -> PromotionResult:
     """Put a former champion back: the one before the present one, or version ``to``.
+
+    Args:
+        settings: names the workspace.
+        name: the registered model.
+        to: a version that was champion; None takes ``previous``.
+        why: the reason; the audit log keeps it.
 
     Raises:
         ConfigError: no such model, it has no former champion, ``to`` never was one, or its Bento
@@ -115,16 +129,18 @@ def rollback(settings: Settings, name: str, to: int | None = None, *, why: str =
         MillError: the endpoint could not take it; nothing has moved.
     """
     with registry_lock(settings):
-        finish_earlier(settings)
-        found = entries(settings, name)
-        champion = holder(found, CHAMPION)
+        finish_interrupted(settings)
+        versions = list_versions(settings, name)
+        champion = find_by_alias(versions, CHAMPION)
         if champion is None:
             raise ConfigError(
                 f"{name}: no champion to roll back; {describe_newest(settings, name)}"
             )
-        former = holder(found, PREVIOUS) if to is None else version_of(found, name, to)
+        former = (
+            find_by_alias(versions, PREVIOUS) if to is None else find_version(versions, name, to)
+        )
         if former is not None and to is not None and former == champion:
-            return _moved(settings, name, False, standing(former, found))
+            return _moved(settings, name, False, describe_unchanged(former, versions))
         if former is None or former == champion:
             raise ConfigError(
                 f"{name}: version {champion.version} has no champion before it and stays; "
@@ -137,7 +153,7 @@ def rollback(settings: Settings, name: str, to: int | None = None, *, why: str =
             )
         refuse_forgotten(former)
         folder = _packed(settings, former)
-        move_back(settings, former, champion, folder, why.strip())
+        move_champion_back(settings, former, champion, folder, why.strip())
         note = f"champion of {name} is version {former.version} again"
         return _moved(settings, name, True, note)
 
@@ -154,59 +170,61 @@ def parse_named(named: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _packed(settings: Settings, entry: Entry) -> str:
-    folder = bento_of(settings, entry)
+def _packed(settings: Settings, entry: RegisteredVersion) -> str:
+    folder = find_newest_bento(settings, entry)
     if folder is None:
         raise ConfigError(
             f"the Bento of {entry.model} version {entry.version} is not there (any more), so it "
             "cannot be served; run the preset that made it again, which packs it"
         )
-    check_whole(bentos_folder(settings) / folder)
+    check_bento_files(bentos_folder(settings) / folder)
     return folder
 
 
-def _judge_by_hand(
+def _judge_stored(
     settings: Settings,
-    entry: Entry,
-    found: Sequence[Entry],
-    champion: Entry | None,
+    entry: RegisteredVersion,
+    versions: Sequence[RegisteredVersion],
+    champion: RegisteredVersion | None,
     folder: str,
     *,
     force: bool,
 ) -> dict[str, Any]:
-    """More for the audit log: what the gates found, and whether their word was overruled.
+    """Judge a version by what is stored with it; returns facts for the audit log.
 
     Raises:
-        GateFailed: they refused, and it was not forced.
+        GateFailed: the gates refused, and it was not forced.
         DataError: the audit log is broken; ``force`` is no way around that.
     """
     facts: dict[str, Any] = {"by_hand": True}
-    verdicts: list[Verdict] = []
-    said = decision(settings, entry.tags.get(BUNDLE_TAG, ""), entry.model)
+    verdicts: list[GateVerdict] = []
+    decision = find_decision(settings, entry.tags.get(BUNDLE_TAG, ""), entry.model)
     try:
-        config = _rules(settings, entry, found)
-        measured = measured_before(settings, entry)
+        config = _rules(settings, entry, versions)
+        measured = read_stored_figures(settings, entry)
         smoke = settings.bentos / _SMOKE / folder
         tried = read_report(smoke) if smoke.is_dir() else {}
         figures = {**measured.figures, **{f"{_SMOKE}.{key}": tried[key] for key in tried}}
-        measured = Measured(figures, measured.items)
+        measured = VersionFigures(figures, measured.items)
         verdicts = judge_version(config, measured, settings, entry, champion)
-        keep_record(settings, entry, config, verdicts)
-        facts["gates"] = digest_value(record(verdicts))
-        demand(verdicts)
-        if said is not None and not said.yes:
-            raise GateFailed(f"approval: {said.who} said no: {said.why}")
+        write_gate_record(settings, entry, config, verdicts)
+        facts["gates"] = digest_value(dump_verdicts(verdicts))
+        require_passed(verdicts)
+        if decision is not None and not decision.yes:
+            raise GateFailed(f"approval: {decision.who} said no: {decision.why}")
     except (GateFailed, ConfigError, DataError) as error:
         if not force:
-            ways = ways_on(entry, [verdict for verdict in verdicts if not verdict.passes])
-            raise GateFailed(f"{error}; {stays(champion)}; {ways}") from error
+            ways = suggest_commands(entry, [verdict for verdict in verdicts if not verdict.passes])
+            raise GateFailed(f"{error}; {describe_champion(champion)}; {ways}") from error
         facts |= {"forced": True, "refused": str(error)}
     return facts
 
 
-def _rules(settings: Settings, entry: Entry, found: Sequence[Entry]) -> PromoteConfig:
-    for judged in (entry, *found):
-        path = judged.files(settings) / RULES_FILE
+def _rules(
+    settings: Settings, entry: RegisteredVersion, versions: Sequence[RegisteredVersion]
+) -> PromoteConfig:
+    for judged in (entry, *versions):
+        path = judged.files_folder(settings) / RULES_FILE
         if path.is_file():
             try:
                 return PromoteConfig.model_validate_json(path.read_bytes())
@@ -215,8 +233,10 @@ def _rules(settings: Settings, entry: Entry, found: Sequence[Entry]) -> PromoteC
     raise GateFailed(f"no version of {entry.model} was ever judged, so there are no gates for it")
 
 
-def _moved(settings: Settings, name: str, changed: bool, note: str) -> Moved:
-    found = entries(settings, name)
-    champion, previous = holder(found, CHAMPION), holder(found, PREVIOUS)
+def _moved(settings: Settings, name: str, changed: bool, note: str) -> PromotionResult:
+    versions = list_versions(settings, name)
+    champion, previous = find_by_alias(versions, CHAMPION), find_by_alias(versions, PREVIOUS)
     assert champion is not None
-    return Moved(name, champion.version, previous.version if previous else None, changed, note)
+    return PromotionResult(
+        name, champion.version, previous.version if previous else None, changed, note
+    )

@@ -1,8 +1,8 @@
-"""Decides which version is served: a challenger that passes its gates becomes the champion.
+"""Promotion of a registered version: a challenger that passes its gates becomes the champion.
 
 ``champion`` is served, ``previous`` is the champion before it, ``challenger`` waits. A run promotes
-a version once: whoever rolls back has the last word, however often the same run is repeated. What
-moves, and how it survives a kill, is in ``promotion.py``.
+a version once: whoever rolls back has the last word, however often the same run is repeated. The
+moves themselves, and how they survive a kill, are in ``promotion_record.py``.
 """
 
 from __future__ import annotations
@@ -13,54 +13,59 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from components.core.action import Change, Workspace
+from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, GateFailed
 from components.core.io.atomic_write import write_atomically
+from components.core.io.full_disk import explain_full_disk
 from components.core.settings import Settings
-from components.core.store.artifact import Bento, ModelVersion, Report, canonical, digest_value
-from components.core.store.workdir import full_disk_is_one_line
-from components.publish.promotion.alias_moves import (
-    PROMOTED_TAG,
-    ROLLED_BACK_TAG,
-    exchange,
-    move_to,
-    refuse_forgotten,
-)
+from components.core.store.artifact import Bento, ModelVersion, Report, canonical_json, digest_value
+from components.publish.promotion.alias_moves import move_champion_to, refuse_forgotten, swap_bento
 from components.publish.promotion.approvals import (
     NeedsApproval,
-    Pending,
-    ask,
-    decision,
-    now,
-    withdraw,
+    PendingApproval,
+    clear_pending,
+    current_time,
+    find_decision,
+    request_approval,
 )
-from components.publish.promotion.champion_comparison import Measured, compare
-from components.publish.promotion.gates import Comparison, Gate, Verdict, judge, record, refusal
-from components.publish.promotion.next_commands import stays, ways_on
-from components.publish.promotion.promotion_record import finish_earlier
+from components.publish.promotion.champion_comparison import compare_with_champion
+from components.publish.promotion.gates import (
+    Comparison,
+    Gate,
+    GateVerdict,
+    describe_refusal,
+    dump_verdicts,
+    judge_gates,
+)
+from components.publish.promotion.next_commands import describe_champion, suggest_commands
+from components.publish.promotion.promotion_record import finish_interrupted
+from components.publish.registry.mlflow_tables import write_aliases_and_tags
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
     FORGOTTEN_TAG,
-    TAG,
-    Entry,
-    entries,
-    holder,
-    measured_before,
-    measured_now,
-    parse,
+    GATES_TAG,
+    PROMOTED_TAG,
+    ROLLED_BACK_TAG,
+    RegisteredVersion,
+    find_by_alias,
+    list_versions,
+    parse_version,
     registry_lock,
-    write,
+)
+from components.publish.registry.version_figures import (
+    VersionFigures,
+    read_run_figures,
+    read_stored_figures,
 )
 
-GATES_TAG = TAG + "gates"
 GATES_FILE, RULES_FILE = "gates.json", "rules.json"
 """Among a version's files: what the gates found, and which gates they were."""
 
 
 class PromoteConfig(StageConfig):
-    """What a version must show before it is served, and who has the last word."""
+    """Gates that a version must pass before it is served, and who has the last word."""
 
     gates: tuple[Gate, ...] = Field(default=(), description="floors, each on one figure")
     compare: tuple[Comparison, ...] = Field(
@@ -75,6 +80,31 @@ class PromoteConfig(StageConfig):
     )
 
 
+def dry_run_promote(
+    config: PromoteConfig,
+    version: ModelVersion,
+    bento: Bento,
+    reports: Mapping[str, Report],
+    workspace: Workspace,
+) -> Change[ModelVersion] | None:
+    """Look for a decision that a run has made on the version already.
+
+    Args:
+        config: gates and comparisons.
+        version: a registered version.
+        bento: packed from it.
+        reports: report's role -> report.
+        workspace: holds the registry.
+    """
+    name, number = parse_version(version)
+    for entry in list_versions(workspace.settings, name):
+        if entry.version == number:
+            decided = {PROMOTED_TAG, ROLLED_BACK_TAG} & entry.tags.keys()
+            return Change(version, changed=not decided)
+    return None
+
+
+@action(dry_run=dry_run_promote)
 def promote(
     config: PromoteConfig,
     version: ModelVersion,
@@ -84,8 +114,14 @@ def promote(
 ) -> Change[ModelVersion]:
     """Judge ``version`` and, if every gate lets it through, make it the champion.
 
-    ``bento`` is what was packed from the version and has answered. Of a champion that was packed
-    again (the service's code has changed) only the Bento is exchanged.
+    Of a champion that was packed again (the service's code has changed) only the Bento is swapped.
+
+    Args:
+        config: gates, comparisons and who has the last word.
+        version: a registered version.
+        bento: packed from it, and has answered.
+        reports: report's role -> report; the gates' figures are ``role.figure``.
+        workspace: holds the registry and the endpoint.
 
     Raises:
         GateFailed: a gate or a person refused; nothing moves, the record is kept with the version.
@@ -95,38 +131,40 @@ def promote(
         MillError: the endpoint could not take it; nothing has moved.
     """
     settings = workspace.settings
-    name, number = parse(version)
-    folder = workspace.path(bento).name
+    name, number = parse_version(version)
+    folder = workspace.artifact_folder(bento).name
     with registry_lock(settings):
-        finish_earlier(settings)
-        found = entries(settings, name)
-        entry = version_of(found, name, number)
+        finish_interrupted(settings)
+        versions = list_versions(settings, name)
+        entry = find_version(versions, name, number)
         if CHAMPION in entry.aliases or {PROMOTED_TAG, ROLLED_BACK_TAG} & entry.tags.keys():
-            exchanged = CHAMPION in entry.aliases and exchange(settings, entry, folder)
+            exchanged = CHAMPION in entry.aliases and swap_bento(settings, entry, folder)
             again = f", now served from Bento {folder}" if exchanged else ""
-            return Change(version, exchanged, standing(entry, found) + again)
+            return Change(version, exchanged, describe_unchanged(entry, versions) + again)
         refuse_forgotten(entry)
-        champion = holder(found, CHAMPION)
-        measured = measured_now(workspace, reports, entry)
+        champion = find_by_alias(versions, CHAMPION)
+        measured = read_run_figures(workspace, reports, entry)
         verdicts = judge_version(config, measured, settings, entry, champion)
-        keep_record(settings, entry, config, verdicts)
+        write_gate_record(settings, entry, config, verdicts)
         approval = _approved(config, settings, entry, champion, folder, measured, verdicts)
-        facts = {"gates": digest_value(record(verdicts)), **approval}
-        move_to(settings, entry, champion, folder, facts)
-        withdraw(settings, name, number)
+        facts = {"gates": digest_value(dump_verdicts(verdicts)), **approval}
+        move_champion_to(settings, entry, champion, folder, facts)
+        clear_pending(settings, name, number)
     passed = f"passed {len(verdicts)} gates" + (f", {approval['said']}" if approval else "")
     return Change(version, True, f"champion: version {number}, {passed}")
 
 
-def aliases(settings: Settings, name: str) -> dict[str, str]:
+def list_aliases(settings: Settings, name: str) -> dict[str, str]:
     """alias -> version of one model."""
     return {
-        alias: str(entry.version) for entry in entries(settings, name) for alias in entry.aliases
+        alias: str(entry.version)
+        for entry in list_versions(settings, name)
+        for alias in entry.aliases
     }
 
 
-def list_versions(settings: Settings) -> list[dict[str, Any]]:
-    """Every registered version, newest first: model, version, aliases, bundle digest, gates."""
+def describe_versions(settings: Settings) -> list[dict[str, Any]]:
+    """Every version, newest first, as JSON: model, version, aliases, bundle digest, gates."""
     return [
         {
             "model": entry.model,
@@ -134,99 +172,127 @@ def list_versions(settings: Settings) -> list[dict[str, Any]]:
             "aliases": list(entry.aliases),
             "digest": entry.tags.get(BUNDLE_TAG, ""),
             "state": entry.tags.get(GATES_TAG, "not judged"),
-            "gates": read_record(settings, entry),
+            "gates": read_gate_record(settings, entry),
             "forgotten": entry.tags.get(FORGOTTEN_TAG, ""),
         }
-        for entry in entries(settings)
+        for entry in list_versions(settings)
     ]
 
 
-def read_record(settings: Settings, entry: Entry) -> list[dict[str, Any]]:
-    """The verdicts kept with a version; empty where none was given yet."""
-    path = entry.files(settings) / GATES_FILE
+def read_gate_record(settings: Settings, entry: RegisteredVersion) -> list[dict[str, Any]]:
+    """The verdicts kept with a version as JSON; empty where none was given yet."""
+    path = entry.files_folder(settings) / GATES_FILE
     if not path.is_file():
         return []
-    kept: list[dict[str, Any]] = json.loads(path.read_bytes())
-    return kept
+    verdicts: list[dict[str, Any]] = json.loads(path.read_bytes())
+    return verdicts
 
 
-def read_verdicts(settings: Settings, entry: Entry) -> list[Verdict]:
-    """The same, typed.
+def read_verdicts(settings: Settings, entry: RegisteredVersion) -> list[GateVerdict]:
+    """The verdicts kept with a version.
 
     Raises:
         DataError: the record is damaged.
     """
     try:
-        return [Verdict.model_validate(verdict) for verdict in read_record(settings, entry)]
+        return [
+            GateVerdict.model_validate(verdict) for verdict in read_gate_record(settings, entry)
+        ]
     except (ValidationError, ValueError) as error:
-        path = entry.files(settings) / GATES_FILE
+        path = entry.files_folder(settings) / GATES_FILE
         raise DataError(f"{path}: this record of gates cannot be read") from error
 
 
-def version_of(found: Sequence[Entry], name: str, number: int) -> Entry:
+def find_version(
+    versions: Sequence[RegisteredVersion], name: str, number: int
+) -> RegisteredVersion:
     """A version by its number.
+
+    Args:
+        versions: of one model.
+        name: of the model; named in the error.
+        number: of the version.
 
     Raises:
         ConfigError: there is none.
     """
-    for entry in found:
+    for entry in versions:
         if entry.version == number:
             return entry
     raise ConfigError(f"{name} has no version {number}; `modelmill models` lists what there is")
 
 
-def standing(entry: Entry, found: list[Entry]) -> str:
-    """Why there is nothing to do for a version."""
+def describe_unchanged(entry: RegisteredVersion, versions: list[RegisteredVersion]) -> str:
+    """The reason why there is nothing to do for a version."""
     if CHAMPION in entry.aliases:
         return f"champion: version {entry.version}"
-    champion = holder(found, CHAMPION)
-    kept = f"champion stays version {champion.version}" if champion else "there is no champion"
-    return f"version {entry.version} was champion before; {kept}"
+    champion = find_by_alias(versions, CHAMPION)
+    outcome = f"champion stays version {champion.version}" if champion else "there is no champion"
+    return f"version {entry.version} was champion before; {outcome}"
 
 
 def judge_version(
     config: PromoteConfig,
-    measured: Measured,
+    measured: VersionFigures,
     settings: Settings,
-    entry: Entry,
-    champion: Entry | None,
-) -> list[Verdict]:
+    entry: RegisteredVersion,
+    champion: RegisteredVersion | None,
+) -> list[GateVerdict]:
     """The gates' verdicts, and those of the comparison with the champion.
+
+    Args:
+        config: gates and comparisons.
+        measured: figures of the version.
+        settings: names the registry, which holds the champion's figures.
+        entry: the version.
+        champion: the present one; None where there is none.
 
     Raises:
         ConfigError: a gate names a figure nobody measured.
     """
-    verdicts = judge(config.gates, measured.figures)
+    verdicts = judge_gates(config.gates, measured.figures)
     if champion is not None and champion != entry:
-        verdicts += compare(config.compare, measured, measured_before(settings, champion))
+        verdicts += compare_with_champion(
+            config.compare, measured, read_stored_figures(settings, champion)
+        )
     return verdicts
 
 
-def keep_record(
-    settings: Settings, entry: Entry, config: PromoteConfig, verdicts: Sequence[Verdict]
+def write_gate_record(
+    settings: Settings,
+    entry: RegisteredVersion,
+    config: PromoteConfig,
+    verdicts: Sequence[GateVerdict],
 ) -> None:
-    """Verdicts and gates among the version's files, and the outcome as a tag, which comes last."""
+    """Write verdicts and gates among the version's files; the outcome, a tag, comes last.
+
+    Args:
+        settings: names the registry.
+        entry: the version.
+        config: the gates.
+        verdicts: on the version.
+    """
     refused = dict.fromkeys(verdict.gate for verdict in verdicts if not verdict.passes)
     outcome = f"refused by {', '.join(refused)}" if refused else "passed"
-    folder = entry.files(settings)
-    with full_disk_is_one_line(settings.home):
+    folder = entry.files_folder(settings)
+    with explain_full_disk(settings.home):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / GATES_FILE, canonical(record(verdicts)))
-        write_atomically(folder / RULES_FILE, canonical(config.model_dump(mode="json")))
+        write_atomically(folder / GATES_FILE, canonical_json(dump_verdicts(verdicts)))
+        write_atomically(folder / RULES_FILE, canonical_json(config.model_dump(mode="json")))
     if entry.tags.get(GATES_TAG) != outcome:
-        write(settings, entry.model, {}, {(entry.version, GATES_TAG): outcome})
+        write_aliases_and_tags(settings, entry.model, {}, {(entry.version, GATES_TAG): outcome})
 
 
 def _approved(
     config: PromoteConfig,
     settings: Settings,
-    entry: Entry,
-    champion: Entry | None,
+    entry: RegisteredVersion,
+    champion: RegisteredVersion | None,
     folder: str,
-    measured: Measured,
-    verdicts: Sequence[Verdict],
+    measured: VersionFigures,
+    verdicts: Sequence[GateVerdict],
 ) -> dict[str, Any]:
-    """What a person said, for the audit log; empty where the gates have the last word.
+    """Facts of a person's approval for the audit log; empty where gates have the last word.
 
     Raises:
         GateFailed: a gate or a person refused; says what is served now, and the ways on.
@@ -235,31 +301,31 @@ def _approved(
     named = f"{entry.model}/{entry.version}"
     refused = [verdict for verdict in verdicts if not verdict.passes]
     if refused:
-        withdraw(settings, entry.model, entry.version)
+        clear_pending(settings, entry.model, entry.version)
         raise GateFailed(
-            f"{refusal(refused)}: {named} is not promoted, {stays(champion)}; "
-            f"{ways_on(entry, refused)}"
+            f"{describe_refusal(refused)}: {named} is not promoted, {describe_champion(champion)}; "
+            f"{suggest_commands(entry, refused)}"
         )
     if config.approve == "gates":
         return {}
     bundle = entry.tags.get(BUNDLE_TAG, "")
-    said = decision(settings, bundle, entry.model)
-    if said is None:
-        pending = Pending(
+    decision = find_decision(settings, bundle, entry.model)
+    if decision is None:
+        pending = PendingApproval(
             model=entry.model,
             version=entry.version,
             bundle=bundle,
             bento=folder,
             champion=champion.version if champion else None,
             figures={key: f.model_dump(mode="json") for key, f in measured.figures.items()},
-            verdicts=record(verdicts),
+            verdicts=dump_verdicts(verdicts),
             hours=config.approve_hours,
-            since=now(),
+            since=current_time(),
         )
-        raise NeedsApproval(ask(settings, pending))
-    if not said.yes:
+        raise NeedsApproval(request_approval(settings, pending))
+    if not decision.yes:
         raise GateFailed(
-            f"approval: {said.who} said no to {named} ({said.why}): it is not promoted, "
-            f"{stays(champion)}; {ways_on(entry)}"
+            f"approval: {decision.who} said no to {named} ({decision.why}): it is not promoted, "
+            f"{describe_champion(champion)}; {suggest_commands(entry)}"
         )
-    return {"said": f"approved by {said.who}", "approved_because": said.why}
+    return {"said": f"approved by {decision.who}", "approved_because": decision.why}

@@ -1,0 +1,1 @@
+"""The MLflow model registry: registration, reading, collection and deletion of versions."""

@@ -1,7 +1,7 @@
-"""Registers a bundle as a version in MLflow: figures, parameters, curves, dataset, files, lineage.
+"""Registration of a bundle as a version in MLflow, with figures, curves, dataset and lineage.
 
 No pickle and no flavour: a logged model holds the bundle's files as they are. The version appears
-last and whole, with its tags; whatever a killed try left behind is taken away by the next one.
+last and whole, with its tags; what a killed try left behind is deleted by the next one.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from components.core.action import Change, Workspace
+from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, GateFailed
 from components.core.settings import Settings
 from components.core.stats.figures import REPORT_FILE
 from components.core.stats.report_items import ITEMS_FILE
 from components.core.store.artifact import (
-    MANIFEST,
-    VOLATILE,
+    MANIFEST_FILE,
+    VOLATILE_FOLDER,
     Artifact,
     Bundle,
     Checkpoint,
@@ -31,32 +31,36 @@ from components.core.store.artifact import (
     ModelVersion,
     Report,
     digest_value,
+    placeholder_artifact,
 )
-from components.core.tracking import MlflowTracker, Tracker, connect, experiment, flatten
+from components.core.tracking import Tracker
+from components.publish.registry.mlflow_client import (
+    MlflowTracker,
+    connect_mlflow,
+    ensure_experiment,
+    flatten_mapping,
+)
 from components.publish.registry.model_registry import (
-    BUNDLE_FILE,
     BUNDLE_TAG,
     CHALLENGER,
-    REPORTS,
+    REGISTERED_TAG,
     TAG,
-    Entry,
-    all_figures,
-    entries,
+    RegisteredVersion,
+    list_versions,
     registry_lock,
 )
+from components.publish.registry.version_figures import BUNDLE_FILE, REPORTS, read_report_figures
 from components.text.decoder_files import read_shape
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CURVE_FILE = "curve.parquet"
-REGISTERED_TAG = TAG + "registered"
-"""Set when a version carries everything, its alias too."""
 _LONGEST_DATASET_DIGEST = 36
 
 
 class RegisterConfig(StageConfig):
-    """Under which name, and in how much detail."""
+    """Name of the registered model, and the detail of its curves."""
 
     name: str = Field(
         default="",
@@ -68,6 +72,32 @@ class RegisterConfig(StageConfig):
     )
 
 
+def dry_run_register(
+    config: RegisterConfig,
+    bundle: Bundle,
+    model: Checkpoint,
+    dataset: Dataset,
+    reports: Mapping[str, Report],
+    workspace: Workspace,
+) -> Change[ModelVersion]:
+    """Look for a version that holds this bundle and carries everything.
+
+    Args:
+        config: names the registered model.
+        bundle: would be registered.
+        model: the checkpoint it was exported from.
+        dataset: version of the corpus it was trained on.
+        reports: report's role -> report.
+        workspace: holds the registry.
+    """
+    entry = find_registered(workspace.settings, config.name, bundle)
+    if entry is None or REGISTERED_TAG not in entry.tags:
+        return Change(placeholder_artifact(ModelVersion), changed=True)
+    inputs = {"bundle": bundle, "model": model, "dataset": dataset, **reports}
+    return Change(version_artifact(workspace, entry, inputs), changed=False)
+
+
+@action(dry_run=dry_run_register)
 def register(
     config: RegisterConfig,
     bundle: Bundle,
@@ -76,51 +106,73 @@ def register(
     reports: Mapping[str, Report],
     workspace: Workspace,
 ) -> Change[ModelVersion]:
-    """A version of ``config.name`` that holds ``bundle``, aliased ``challenger`` when new.
+    """Make a version of ``config.name`` that holds ``bundle``, aliased ``challenger`` when new.
 
     Where the bundle is registered already and a report came out differently, the version gets the
     new one: the next challenger is compared with it by what it holds.
+
+    Args:
+        config: names the registered model.
+        bundle: is registered.
+        model: the checkpoint it was exported from.
+        dataset: version of the corpus it was trained on.
+        reports: report's role -> report.
+        workspace: holds the registry.
 
     Raises:
         DataError: the bundle has no readable ``bundle.json``.
         GateFailed: a form in the bundle did not pass its parity check.
     """
     settings = workspace.settings
-    given = {"bundle": bundle, "model": model, "dataset": dataset, **reports}
+    inputs = {"bundle": bundle, "model": model, "dataset": dataset, **reports}
     with registry_lock(settings):
-        entry = find(settings, config.name, bundle)
+        entry = find_registered(settings, config.name, bundle)
         if entry is not None and REGISTERED_TAG in entry.tags:
             renewed = _renew_reports(entry, reports, workspace)
             note = f"version {entry.version}"
             if renewed:
                 note += f", new reports: {', '.join(renewed)}"
-            return Change(reference(workspace, entry, given), bool(renewed), note)
-        client = connect(settings)
+            return Change(version_artifact(workspace, entry, inputs), bool(renewed), note)
+        client = connect_mlflow(settings)
         if entry is None:
-            forms = read_bundle(workspace.path(bundle))
+            forms = read_bundle(workspace.artifact_folder(bundle))
             _clear_leftovers(client, settings, config.name, bundle)
-            _create(client, config, given, forms, workspace)
-            entry = find(settings, config.name, bundle)
+            _create(client, config, inputs, forms, workspace)
+            entry = find_registered(settings, config.name, bundle)
             assert entry is not None
         _link(client, entry)
         client.set_registered_model_alias(config.name, CHALLENGER, str(entry.version))
         client.set_model_version_tag(config.name, str(entry.version), REGISTERED_TAG, "true")
-    return Change(reference(workspace, entry, given), True, f"version {entry.version}")
+    return Change(version_artifact(workspace, entry, inputs), True, f"version {entry.version}")
 
 
-def find(settings: Settings, name: str, bundle: Artifact) -> Entry | None:
-    """The newest version that holds exactly this bundle."""
-    same = (e for e in entries(settings, name) if e.tags.get(BUNDLE_TAG) == bundle.digest)
+def find_registered(settings: Settings, name: str, bundle: Artifact) -> RegisteredVersion | None:
+    """The newest version that holds exactly this bundle; None where none does.
+
+    Args:
+        settings: names the registry.
+        name: of the registered model.
+        bundle: found by its digest.
+    """
+    same = (e for e in list_versions(settings, name) if e.tags.get(BUNDLE_TAG) == bundle.digest)
     return next(same, None)
 
 
-def reference(workspace: Workspace, entry: Entry, given: Mapping[str, Artifact]) -> ModelVersion:
-    """The version as the flow hands it on."""
+def version_artifact(
+    workspace: Workspace, entry: RegisteredVersion, inputs: Mapping[str, Artifact]
+) -> ModelVersion:
+    """The version as an artifact that later steps take.
+
+    Args:
+        workspace: notes the lineage.
+        entry: the version.
+        inputs: role -> artifact, of everything registered with it.
+    """
     content = {"uri": entry.uri, "bundle": entry.tags[BUNDLE_TAG]}
     return ModelVersion(
         name=entry.uri,
         digest=digest_value(content),
-        lineage=workspace.lineage("components.publish.registry.register.register", given),
+        lineage=workspace.action_lineage(register, inputs),
     )
 
 
@@ -132,11 +184,11 @@ def read_bundle(folder: Path) -> dict[str, dict[str, Any]]:
         GateFailed: the bundle holds a form that failed parity.
     """
     try:
-        given = json.loads((folder / BUNDLE_FILE).read_bytes())["forms"]
-        passing = {form: parity for form, parity in given.items() if parity["passes"]}
+        forms = json.loads((folder / BUNDLE_FILE).read_bytes())["forms"]
+        passing = {form: parity for form, parity in forms.items() if parity["passes"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder.name}: {BUNDLE_FILE} cannot be read: {error}") from error
-    for form in given:
+    for form in forms:
         there = (folder / form).is_dir()
         if there and form not in passing:
             raise GateFailed(f"{form} differs from the torch model, so it is not registered")
@@ -146,8 +198,8 @@ def read_bundle(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _clear_leftovers(client: MlflowClient, settings: Settings, name: str, bundle: Artifact) -> None:
-    """Take away runs and logged models of this bundle that no version came of."""
-    place = experiment(client, settings, name)
+    """Delete runs and logged models of this bundle that no version came of."""
+    place = ensure_experiment(client, settings, name)
     asked = f"tags.`{BUNDLE_TAG}` = '{bundle.digest}'"
     for half_made in client.search_logged_models([place], filter_string=asked):
         client.delete_logged_model(half_made.model_id)
@@ -160,7 +212,7 @@ def _clear_leftovers(client: MlflowClient, settings: Settings, name: str, bundle
 def _create(
     client: MlflowClient,
     config: RegisterConfig,
-    given: Mapping[str, Artifact],
+    inputs: Mapping[str, Artifact],
     forms: Mapping[str, Any],
     workspace: Workspace,
 ) -> None:
@@ -168,17 +220,17 @@ def _create(
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
-    bundle = given["bundle"]
+    bundle = inputs["bundle"]
     tags = {BUNDLE_TAG: bundle.digest}
-    place = experiment(client, workspace.settings, config.name)
+    place = ensure_experiment(client, workspace.settings, config.name)
     run = client.create_run(place, tags=tags, run_name=f"{config.name}-{bundle.digest[:12]}")
     tracker = MlflowTracker(client, run.info.run_id)
-    _describe(tracker, config, given, forms, workspace)
-    _log_dataset(client, run.info.run_id, given["dataset"])
+    _describe(tracker, config, inputs, forms, workspace)
+    _log_dataset(client, run.info.run_id, inputs["dataset"])
     logged = client.create_logged_model(
         place, name=config.name, source_run_id=run.info.run_id, tags=tags
     )
-    _log_files(client, logged.model_id, forms, given, workspace)
+    _log_files(client, logged.model_id, forms, inputs, workspace)
     client.finalize_logged_model(logged.model_id, "READY")
     # MLflow shows the files of a run's outputs, so the dossier too, in the run's artifact view.
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -193,12 +245,12 @@ def _create(
         source=f"models:/{logged.model_id}",
         run_id=run.info.run_id,
         model_id=logged.model_id,
-        tags={**tags, **_version_tags(given, forms)},
+        tags={**tags, **_version_tags(inputs, forms)},
         await_creation_for=0,
     )
 
 
-def _link(client: MlflowClient, entry: Entry) -> None:
+def _link(client: MlflowClient, entry: RegisteredVersion) -> None:
     """Let the logged model name its version, as MLflow's own ``register_model`` does."""
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
@@ -207,9 +259,9 @@ def _link(client: MlflowClient, entry: Entry) -> None:
     client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: named})
 
 
-def _version_tags(given: Mapping[str, Artifact], forms: Mapping[str, Any]) -> dict[str, str]:
+def _version_tags(inputs: Mapping[str, Artifact], forms: Mapping[str, Any]) -> dict[str, str]:
     return {
-        **{f"{TAG}{role}": artifact.digest for role, artifact in given.items()},
+        **{f"{TAG}{role}": artifact.digest for role, artifact in inputs.items()},
         TAG + "forms": ", ".join(sorted(forms)),
     }
 
@@ -218,21 +270,21 @@ def _log_files(
     client: MlflowClient,
     model_id: str,
     forms: Mapping[str, Any],
-    given: Mapping[str, Artifact],
+    inputs: Mapping[str, Artifact],
     workspace: Workspace,
 ) -> None:
     """The forms that the bundle names, its top files, and the reports beside them."""
-    folder = workspace.path(given["bundle"])
+    folder = workspace.artifact_folder(inputs["bundle"])
     for form in forms:
         # What differs between equal builds, a TensorRT engine, lies below volatile/.
-        for place in (folder / form, folder / VOLATILE / form):
+        for place in (folder / form, folder / VOLATILE_FOLDER / form):
             if place.is_dir():
                 client.log_model_artifacts(model_id, str(place), form)
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST):
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST_FILE):
         client.log_model_artifact(model_id, str(path))
-    for role, artifact in given.items():
+    for role, artifact in inputs.items():
         if isinstance(artifact, Report):
-            _log_report(client, model_id, role, workspace.path(artifact))
+            _log_report(client, model_id, role, workspace.artifact_folder(artifact))
 
 
 def _log_report(client: MlflowClient, model_id: str, role: str, report: Path) -> None:
@@ -242,19 +294,21 @@ def _log_report(client: MlflowClient, model_id: str, role: str, report: Path) ->
             client.log_model_artifact(model_id, str(path), f"{REPORTS}/{role}")
 
 
-def _renew_reports(entry: Entry, reports: Mapping[str, Report], workspace: Workspace) -> list[str]:
+def _renew_reports(
+    entry: RegisteredVersion, reports: Mapping[str, Report], workspace: Workspace
+) -> list[str]:
     """Replace the reports that differ from those stored with a version; their roles."""
     differing = [
         role for role, report in reports.items() if entry.tags.get(TAG + role) != report.digest
     ]
     if not differing:
         return []
-    client = connect(workspace.settings)
+    client = connect_mlflow(workspace.settings)
     for role in differing:
-        folder = entry.files(workspace.settings) / REPORTS / role
+        folder = entry.files_folder(workspace.settings) / REPORTS / role
         shutil.rmtree(folder, ignore_errors=True)  # the old one is read-only, and may hold more
         model_id = entry.source.removeprefix("models:/")
-        _log_report(client, model_id, role, workspace.path(reports[role]))
+        _log_report(client, model_id, role, workspace.artifact_folder(reports[role]))
         # Last: a try that was killed before it does this again.
         client.set_model_version_tag(
             entry.model, str(entry.version), TAG + role, reports[role].digest
@@ -265,26 +319,29 @@ def _renew_reports(entry: Entry, reports: Mapping[str, Report], workspace: Works
 def _describe(
     tracker: Tracker,
     config: RegisterConfig,
-    given: Mapping[str, Artifact],
+    inputs: Mapping[str, Artifact],
     forms: Mapping[str, Any],
     workspace: Workspace,
 ) -> None:
     """Every figure with its interval, parity, shape, the configs of all stages, the curve."""
-    reports = {role: a for role, a in given.items() if isinstance(a, Report)}
-    for name, figure in all_figures(workspace, reports).items():
-        tracker.metric(name, figure.value)
-        tracker.metric(f"{name}.low", figure.low)
-        tracker.metric(f"{name}.high", figure.high)
-    for name, value in flatten("parity", forms).items():
+    reports = {role: a for role, a in inputs.items() if isinstance(a, Report)}
+    for name, figure in read_report_figures(workspace, reports).items():
+        tracker.log_metric(name, figure.value)
+        tracker.log_metric(f"{name}.low", figure.low)
+        tracker.log_metric(f"{name}.high", figure.high)
+    for name, value in flatten_mapping("parity", forms).items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            tracker.metric(name, value)
-    checkpoint = workspace.path(given["model"])
+            tracker.log_metric(name, value)
+    checkpoint = workspace.artifact_folder(inputs["model"])
     shape = asdict(read_shape(checkpoint))
-    parameters = {**flatten("shape", shape), **stage_configs(workspace.settings, given)}
+    parameters = {
+        **flatten_mapping("shape", shape),
+        **collect_stage_configs(workspace.settings, inputs),
+    }
     for name, value in sorted(parameters.items()):
-        tracker.parameter(name, value)
+        tracker.log_parameter(name, value)
     for name, step, value in _curve(checkpoint / CURVE_FILE, config.curve_points):
-        tracker.metric(f"curve.{name}", value, step)
+        tracker.log_metric(f"curve.{name}", value, step)
     tracker.flush()
 
 
@@ -303,14 +360,14 @@ def _curve(path: Path, points: int) -> Iterator[tuple[str, int, float]]:
                 yield name, step, float(value)
 
 
-def stage_configs(settings: Settings, given: Mapping[str, Artifact]) -> dict[str, object]:
+def collect_stage_configs(settings: Settings, inputs: Mapping[str, Artifact]) -> dict[str, object]:
     """``stage.field`` -> value for every stage that the given artifacts came through."""
     manifests: dict[str, dict[str, Any]] = {}
-    for path in (settings.store / "sealed").glob(f"*/{MANIFEST}"):
+    for path in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}"):
         manifest = json.loads(path.read_bytes())
         manifests[manifest["artifact"]["digest"]] = manifest
-    found: dict[str, object] = {}
-    waiting, seen = [artifact.digest for artifact in given.values()], set[str]()
+    configs: dict[str, object] = {}
+    waiting, seen = [artifact.digest for artifact in inputs.values()], set[str]()
     while waiting:
         digest = waiting.pop()
         if digest in seen or digest not in manifests:
@@ -318,9 +375,9 @@ def stage_configs(settings: Settings, given: Mapping[str, Artifact]) -> dict[str
         seen.add(digest)
         manifest = manifests[digest]
         stage = str(manifest.get("component", "")).rpartition(".")[2]
-        found.update(flatten(stage, manifest.get("config", {})))
+        configs.update(flatten_mapping(stage, manifest.get("config", {})))
         waiting.extend(manifest["artifact"]["lineage"]["parents"].values())
-    return found
+    return configs
 
 
 def _log_dataset(client: MlflowClient, run_id: str, dataset: Artifact) -> None:

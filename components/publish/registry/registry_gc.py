@@ -1,39 +1,45 @@
-"""Takes versions out of the registry that nothing needs any more, with the files they hold.
+"""Collection of versions that nothing needs any more, with the files they hold.
 
-Whatever the options: a version with an alias (champion, previous, challenger or a user's own), one
-that still waits for its gates or an approval, and one that was rolled back stay. A finished MLflow
-run stays too, as history: its figures are small; a training's goes with its stage, since its texts
-may quote a page. What a killed registration left behind goes.
+Regardless of the options, a version stays that has an alias (champion, previous, challenger or a
+user's own), that still waits for its gates or an approval, or that was rolled back. A finished
+MLflow run stays too, as history: its figures are small; a training's goes with its stage, since its
+texts may quote a page. What a killed registration left behind goes.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from collections.abc import Collection, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.core.errors import DataError, MillError
+from components.core.errors import DataError
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping, Sweep
-from components.core.store.gc_roots import Root
-from components.core.store.trash import Trash, newest_change
-from components.core.tracking import connect
-from components.publish.promotion.alias_moves import PROMOTED_TAG, ROLLED_BACK_TAG
-from components.publish.promotion.promote import GATES_TAG
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
+from components.core.store.gc_roots import GcRoot
+from components.core.store.trash import Trash, last_change_time
+from components.publish.registry.mlflow_client import connect_mlflow
+from components.publish.registry.mlflow_tables import (
+    LifecycleRow,
+    database_path,
+    row_deletion,
+    select_logged_models,
+    select_runs,
+)
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHALLENGER,
     CHAMPION,
+    GATES_TAG,
     PREVIOUS,
+    PROMOTED_TAG,
+    ROLLED_BACK_TAG,
     TAG,
-    Entry,
-    entries,
+    RegisteredVersion,
+    list_versions,
 )
-from components.publish.registry.training_runs import files_of, without_stage
+from components.publish.registry.training_runs import find_orphaned_runs, run_folder
 
 PLACE = "registry"
 ALIASED = "champion, previous and challenger versions and what they came from"
@@ -44,85 +50,87 @@ _ROLLED_BACK = "rolled back: its record keeps it from being promoted again"
 _FOREIGN = "not made by Modelmill"
 _LOGGED = re.compile(r"m-[0-9a-f]+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PATIENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Why a version stays (empty: it goes), and whether what it came from stays too."""
+class VersionRetention:
+    """Reason why a version stays (empty: it goes); ``rooted``: its sources stay too."""
 
-    entry: Entry
+    entry: RegisteredVersion
     why: str
     rooted: bool = True
 
-    def root(self) -> Root:
+    def root(self) -> GcRoot:
         """The digests that its tags name: bundle, checkpoint, dataset, reports."""
         named = (value for key, value in self.entry.tags.items() if key.startswith(TAG))
         digests = frozenset(value for value in named if _DIGEST.fullmatch(value))
-        return Root(self.why, digests=digests if self.rooted else frozenset())
+        return GcRoot(self.why, digests=digests if self.rooted else frozenset())
 
 
-def standings(
-    settings: Settings, named: Mapping[str, str], keeping: Keeping, now: float
-) -> list[Standing]:
-    """Every version, newest first.
+def decide_retention(
+    settings: Settings, named: Mapping[str, str], keeping: RetentionPolicy, now: float
+) -> list[VersionRetention]:
+    """Decide on every version, newest first.
 
     Args:
+        settings: names the registry.
         named: ``models:/name/3`` -> why, of versions that something else keeps.
+        keeping: what is kept whatever its age, and for how long.
+        now: Unix time.
     """
-    found = entries(settings)
-    asked = _asked(settings)
-    champions = {entry.model: entry.version for entry in found if CHAMPION in entry.aliases}
+    versions = list_versions(settings)
+    asked = _awaiting_approval(settings)
+    champions = {entry.model: entry.version for entry in versions if CHAMPION in entry.aliases}
     return [
-        Standing(entry, WAITING)
+        VersionRetention(entry, WAITING)
         if (entry.model, entry.version) in asked
-        else _stand(
+        else _decide(
             settings, entry, champions.get(entry.model, 0), named, keeping.cutoff(now), keeping
         )
-        for entry in found
+        for entry in versions
     ]
 
 
-def _asked(settings: Settings) -> set[tuple[str, int]]:
+def _awaiting_approval(settings: Settings) -> set[tuple[str, int]]:
     """(model, version) of all that a person was asked about and has not answered."""
-    found = set()
+    awaiting = set()
     for path in (settings.home / "approvals").glob("*.json"):
         try:
             pending = json.loads(path.read_bytes())
-            found.add((str(pending["model"]), int(pending["version"])))
+            awaiting.add((str(pending["model"]), int(pending["version"])))
         except FileNotFoundError:
             continue  # answered just now
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: no record of what waits for approval: {error}") from error
-    return found
+    return awaiting
 
 
-def _stand(
+def _decide(
     settings: Settings,
-    entry: Entry,
+    entry: RegisteredVersion,
     champion: int,
     named: Mapping[str, str],
     cutoff: float,
-    keeping: Keeping,
-) -> Standing:
+    keeping: RetentionPolicy,
+) -> VersionRetention:
     if {CHAMPION, PREVIOUS, CHALLENGER} & set(entry.aliases):
-        return Standing(entry, ALIASED)
+        return VersionRetention(entry, ALIASED)
     if entry.aliases:
-        return Standing(entry, NAMED)
+        return VersionRetention(entry, NAMED)
     if _waits(entry, champion):
-        return Standing(entry, WAITING)
+        return VersionRetention(entry, WAITING)
     if BUNDLE_TAG not in entry.tags:
-        return Standing(entry, _FOREIGN)
+        return VersionRetention(entry, _FOREIGN)
     if entry.uri in named:
-        return Standing(entry, named[entry.uri])
-    if newest_change(entry.files(settings)) >= cutoff:
-        return Standing(entry, keeping.recent)
+        return VersionRetention(entry, named[entry.uri])
+    if last_change_time(entry.files_folder(settings)) >= cutoff:
+        return VersionRetention(entry, keeping.recent)
     if ROLLED_BACK_TAG in entry.tags:
-        return Standing(entry, _ROLLED_BACK, rooted=False)
-    return Standing(entry, "", rooted=False)
+        return VersionRetention(entry, _ROLLED_BACK, rooted=False)
+    return VersionRetention(entry, "", rooted=False)
 
 
-def _waits(entry: Entry, champion: int) -> bool:
+def _waits(entry: RegisteredVersion, champion: int) -> bool:
     """Passed and not promoted yet; or not judged, and newer than the champion."""
     if {PROMOTED_TAG, ROLLED_BACK_TAG} & entry.tags.keys() or BUNDLE_TAG not in entry.tags:
         return False
@@ -130,148 +138,103 @@ def _waits(entry: Entry, champion: int) -> bool:
     return outcome == "passed" or (outcome is None and entry.version > champion)
 
 
-def sweep_registry(
+def plan_registry_gc(
     settings: Settings,
-    standing: Collection[Standing],
-    keeping: Keeping,
+    standing: Collection[VersionRetention],
+    keeping: RetentionPolicy,
     now: float,
     removed: Collection[Path] = (),
-) -> Sweep:
-    """What goes of versions, logged models, runs and their files.
+) -> GcPlan:
+    """Plan which versions, logged models, runs and files go.
 
     Args:
+        settings: names the registry.
+        standing: of every version.
+        keeping: what is kept whatever its age, and for how long.
+        now: Unix time.
         removed: folders of the store that go too, and records of trainings with them.
 
     Raises:
         MillError: the database is not one that this MLflow writes.
     """
-    sweep = Sweep(PLACE, settings.mlflow)
+    sweep = GcPlan(PLACE, settings.mlflow)
     kept_models: set[str] = set()
-    for one in standing:
-        entry, files = one.entry, one.entry.files(settings)
-        if one.why:
-            sweep.keep(one.why, [files])
+    for retention in standing:
+        entry, files = retention.entry, retention.entry.files_folder(settings)
+        if retention.why:
+            sweep.add_retained(retention.why, [files])
             kept_models.add(entry.source.removeprefix("models:/"))
         else:
             outcome = entry.tags.get(GATES_TAG, "never judged")
             why = f"no alias and not awaited ({outcome}), of no kept run"
             held = [files.parent] if _LOGGED.fullmatch(files.parent.name) else []
-            sweep.drop(f"{entry.model}/{entry.version}", why, held, kind="version")
+            sweep.add_deletion(f"{entry.model}/{entry.version}", why, held, kind="version")
             kept_models.add(entry.source.removeprefix("models:/"))  # it goes with its version
-    with _database(settings) as connection:
-        if connection is not None:
-            _leftovers(connection, settings, sweep, kept_models, keeping.cutoff(now))
-    named = {item.name for item in sweep.items}
-    for run in without_stage(settings, removed):
+    _leftovers(settings, sweep, kept_models, keeping.cutoff(now))
+    named = {item.name for item in sweep.deletions}
+    for run in find_orphaned_runs(settings, removed):
         if run in named:
             continue
         why = "a training whose stage does not stay"
-        sweep.drop(run, why, [files_of(settings, run)], kind="run")
+        sweep.add_deletion(run, why, [run_folder(settings, run)], kind="run")
     for folder in settings.mlflow.glob("tmp*/"):
-        sweep.drop(f"mlflow/{folder.name}", "left by a promotion that was killed", [folder])
+        sweep.add_deletion(f"mlflow/{folder.name}", "left by a promotion that was killed", [folder])
     return sweep
 
 
-class _database:
-    """The tables, read-only; None where there is no database."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.path = settings.mlflow / "mlflow.db"
-        self._connection: sqlite3.Connection | None = None
-
-    def __enter__(self) -> sqlite3.Connection | None:
-        if self.path.exists():
-            address = f"{self.path.as_uri()}?mode=ro"
-            self._connection = sqlite3.connect(address, uri=True, timeout=_PATIENCE_SECONDS)
-        return self._connection
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise MillError(f"{self.path}: cannot be read: {error}") from error
-
-
 def _leftovers(
-    connection: sqlite3.Connection,
-    settings: Settings,
-    sweep: Sweep,
-    versioned: Collection[str],
-    cutoff: float,
+    settings: Settings, sweep: GcPlan, versioned: Collection[str], cutoff: float
 ) -> None:
     """Logged models and runs of registrations that did not finish, and what was deleted by hand."""
+    if not database_path(settings).exists():
+        return
     folder = settings.mlflow / "artifacts"
-    known: set[str] = set()
-    with closing(connection.execute(_LOGGED_MODELS, (BUNDLE_TAG,))) as rows:
-        for model, stage, changed, ours in rows:
-            known.add(model)
-            deleted = stage == "deleted" and changed / 1000 < cutoff
-            if model not in versioned and (deleted or (ours and stage != "deleted")):
-                why = "deleted in MLflow" if deleted else "a registration that did not finish"
-                sweep.drop(model, why, [folder / "models" / model], kind="logged model")
-    with closing(connection.execute(_RUNS, (BUNDLE_TAG,))) as rows:
-        for run, status, stage, changed, ours in rows:
-            deleted = stage == "deleted" and (changed or 0) / 1000 < cutoff
-            if deleted or (ours and stage != "deleted" and status != "FINISHED"):
-                why = "deleted in MLflow" if deleted else "a registration that did not finish"
-                sweep.drop(run, why, [folder / run], kind="run")
+    logged = select_logged_models(settings, BUNDLE_TAG)
+    for model in logged:
+        if model.id not in versioned and (why := _why_leftover(model, cutoff)):
+            sweep.add_deletion(model.id, why, [folder / "models" / model.id], kind="logged model")
+    for run in select_runs(settings, BUNDLE_TAG):
+        if why := _why_leftover(run, cutoff):
+            sweep.add_deletion(run.id, why, [folder / run.id], kind="run")
+    known = {model.id for model in logged}
     for path in sorted((folder / "models").glob("m-*/")):
         if path.name not in known:
-            sweep.drop(path.name, "files that no logged model names", [path])
+            sweep.add_deletion(path.name, "files that no logged model names", [path])
 
 
-_LOGGED_MODELS = (
-    "SELECT model_id, lifecycle_stage, last_updated_timestamp_ms, EXISTS (SELECT 1 FROM "
-    "logged_model_tags t WHERE t.model_id = m.model_id AND t.tag_key = ?1) FROM logged_models m"
-)
-_RUNS = (
-    "SELECT run_uuid, status, lifecycle_stage, deleted_time, EXISTS (SELECT 1 FROM tags t "
-    "WHERE t.run_uuid = r.run_uuid AND t.key = ?1) FROM runs r"
-)
+def _why_leftover(row: LifecycleRow, cutoff: float) -> str:
+    """Reason why a run or a logged model goes; empty where it stays."""
+    if row.deleted_at is not None:
+        return "deleted in MLflow" if row.deleted_at < cutoff else ""
+    return "a registration that did not finish" if row.tagged and not row.finished else ""
 
 
-def retire(settings: Settings, sweep: Sweep) -> None:
+def apply_registry_gc(settings: Settings, sweep: GcPlan) -> None:
     """Delete what ``sweep`` names; the registry's lock must be held.
 
     Rows go before files, so a version never stands there without them. Files are taken from this
     workspace's folder, not from the address in the database: a copied workspace still names the
     place it was copied from.
     """
-    told = [item for item in sweep.items if item.kind != "files"]
+    rows = [item for item in sweep.deletions if item.kind != "files"]
     trash = Trash(settings.mlflow)
-    if told:
-        _retire_rows(settings, sweep)
-    for item in sweep.items:
+    if rows:
+        _delete_rows(settings, sweep)
+    for item in sweep.deletions:
         for path in item.paths:
-            trash.take(path)
+            trash.discard(path)
 
 
-def _retire_rows(settings: Settings, sweep: Sweep) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    client = connect(settings)
-    # What `mlflow gc` calls; the command itself would delete files by their recorded address.
-    rows = SqlAlchemyStore(  # type: ignore[no-untyped-call]
-        settings.mlflow_uri, (settings.mlflow / "artifacts").as_uri()
-    )
-    sources = {f"{e.model}/{e.version}": e.source for e in entries(settings)}
-    for item in sweep.items:
-        if item.kind == "version":
-            model, _, number = item.name.rpartition("/")
-            client.delete_model_version(model, number)
-            _forget_model(rows, sources[item.name].removeprefix("models:/"))
-        elif item.kind == "logged model":
-            _forget_model(rows, item.name)
-        elif item.kind == "run":
-            rows._hard_delete_run(item.name)  # type: ignore[no-untyped-call]
-    rows.engine.dispose()
-
-
-def _forget_model(rows: object, model: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        rows._hard_delete_logged_model(model)  # type: ignore[attr-defined]
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+def _delete_rows(settings: Settings, sweep: GcPlan) -> None:
+    client = connect_mlflow(settings)
+    sources = {f"{e.model}/{e.version}": e.source for e in list_versions(settings)}
+    with row_deletion(settings) as rows:
+        for item in sweep.deletions:
+            if item.kind == "version":
+                model, _, number = item.name.rpartition("/")
+                client.delete_model_version(model, number)
+                rows.delete_logged_model(sources[item.name].removeprefix("models:/"))
+            elif item.kind == "logged model":
+                rows.delete_logged_model(item.name)
+            elif item.kind == "run":
+                rows.delete_run(item.name)

@@ -9,32 +9,38 @@ from __future__ import annotations
 import sys
 
 from components.core import settings
+from components.core.process.failure_line import load_settings_or_exit
 from components.core.process.ports import LOOPBACK
 from components.core.settings import Settings
-from components.core.tracking import artifact_root, connect
+from components.publish.registry.mlflow_client import connect_mlflow
+from components.publish.registry.mlflow_tables import artifact_root
 
 
-def browse(found: Settings, port: int) -> None:
+def serve_registry_ui(workspace_settings: Settings, port: int) -> None:
     """Serve the UI on a loopback port until SIGTERM; other host names than its own are refused."""
-    settings.export(
+    settings.export_variables(
         {
             "MLFLOW_SERVER_ALLOWED_HOSTS": f"{LOOPBACK}:{port},localhost:{port}",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "_MLFLOW_SGI_NAME": "uvicorn",
         }
     )
-    connect(found)  # makes the database whole where there is none
+    connect_mlflow(workspace_settings)  # makes the database whole where there is none
     from mlflow.server import constants
     from mlflow.server.handlers import initialize_backend_stores
 
-    settings.export(
+    settings.export_variables(
         {
-            constants.BACKEND_STORE_URI_ENV_VAR: found.mlflow_uri,
-            constants.REGISTRY_STORE_URI_ENV_VAR: found.mlflow_uri,
-            constants.ARTIFACT_ROOT_ENV_VAR: artifact_root(found),
+            constants.BACKEND_STORE_URI_ENV_VAR: workspace_settings.mlflow_uri,
+            constants.REGISTRY_STORE_URI_ENV_VAR: workspace_settings.mlflow_uri,
+            constants.ARTIFACT_ROOT_ENV_VAR: artifact_root(workspace_settings),
         }
     )
-    initialize_backend_stores(found.mlflow_uri, found.mlflow_uri, artifact_root(found))
+    initialize_backend_stores(
+        workspace_settings.mlflow_uri,
+        workspace_settings.mlflow_uri,
+        artifact_root(workspace_settings),
+    )
     import uvicorn
 
     uvicorn.run(
@@ -47,4 +53,4 @@ def browse(found: Settings, port: int) -> None:
 
 
 if __name__ == "__main__":
-    browse(settings.load(), int(sys.argv[1]))
+    serve_registry_ui(load_settings_or_exit(), int(sys.argv[1]))

@@ -25,7 +25,7 @@ COLUMNS = ["id", "kind", "subject", "question", "answer"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionPrompt:
     """One question with the answer of the documentation and its prompt."""
 
     page: str
@@ -33,7 +33,7 @@ class Asked:
     subject: str
     question: str
     reference: str
-    prompt: tuple[int, ...]
+    token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_questions(
     limit: int | None,
     seed: int,
     half: Half | None = None,
-) -> list[Asked]:
+) -> list[QuestionPrompt]:
     """At most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
 
     Args:
@@ -90,20 +90,20 @@ def read_questions(
     """
     rows = read_instructions(folder, split, half)
     rows.sort(key=lambda row: _rank(seed, row["id"], row["question"], row["answer"]))
-    chosen: list[Asked] = []
+    chosen: list[QuestionPrompt] = []
     for row in rows:
         if len(chosen) == limit:
             break
         prompt = tuple(prompt_ids(tokenizer, [("user", row["question"])]))
         if len(prompt) <= longest:
             chosen.append(
-                Asked(
+                QuestionPrompt(
                     page=row["id"],
                     kind=row["kind"],
                     subject=row["subject"],
                     question=row["question"],
                     reference=row["answer"],
-                    prompt=prompt,
+                    token_ids=prompt,
                 )
             )
     return chosen
@@ -131,14 +131,14 @@ def answer_all(
     """
     import torch
 
-    from models.generate import generate
+    from models.generate import generate_answers
 
     generator = torch.Generator().manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     answers: dict[int, Answer] = {}
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        sampled = generate(
+        sampled = generate_answers(
             model,
             [prompts[index] for index in chosen],
             max_new=max_new,

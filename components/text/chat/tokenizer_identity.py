@@ -15,7 +15,7 @@ from pathlib import Path
 from components.core.errors import ConfigError, DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 from components.text.chat.chat_template import open_tokenizer, tokenizer_digest, vocabulary_size
 from components.text.decoder_files import read_shape, read_tokenizer_digest
 from components.text.token_arrays import read_meta
@@ -79,7 +79,7 @@ def record_of_tokenizer(folder: Path, role: str = "tokenizer") -> TokenizerRecor
 
 def write_tokenizer_digest(folder: Path, digest: str) -> None:
     """Record the tokenizer of an artifact's token ids in ``tokenizer_digest.json``."""
-    write_atomically(folder / DIGEST_FILE, canonical({"tokenizer": digest}))
+    write_atomically(folder / DIGEST_FILE, canonical_json({"tokenizer": digest}))
 
 
 def record_of_preferences(folder: Path) -> TokenizerRecord:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components.core.errors import ConfigError
+from components.core.errors import ConfigError, typed_error_line
 from components.core.settings import child_environment
 from components.text.constitution.answer_checks import Case, Check, FormCheck
 from components.text.constitution.pattern_trial import SECONDS
@@ -76,10 +76,9 @@ def try_constitution(constitution: Constitution, field: str) -> None:
         try:
             _try_check(principle.check)
         except Exception as error:
-            said = " ".join(str(error).split())
             raise ConfigError(
                 f"{field}: principle {principle.name!r}: its check ({principle.check.kind}) fails "
-                f"on a trial text with {type(error).__name__}: {said}"
+                f"on a trial text with {typed_error_line(error)}"
             ) from error
 
 

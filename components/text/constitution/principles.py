@@ -15,10 +15,10 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
 
-from components.core.config.config_errors import Source, problems_of
+from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.config.stage_config import StageConfig, read_yaml
-from components.core.errors import ConfigError, DataError
-from components.core.settings import checkout
+from components.core.errors import ConfigError, DataError, typed_error_line
+from components.core.settings import find_checkout
 from components.text.constitution.answer_checks import Case, Check
 
 HOUSE_FILE = Path("data") / "constitution.yaml"
@@ -95,9 +95,7 @@ def judge(
         try:
             scores[principle.name] = principle.check.score(case)
         except Exception as error:  # a check is code that people edit: anything may come out of it
-            raise JudgeFailed(
-                principle.name, question, f"{type(error).__name__}: {error}"
-            ) from error
+            raise JudgeFailed(principle.name, question, typed_error_line(error)) from error
         if not math.isfinite(scores[principle.name]):
             raise JudgeFailed(principle.name, question, f"its score is {scores[principle.name]}")
     weights = sum(p.weight for p in constitution.principles)
@@ -115,10 +113,10 @@ def load_constitution(path: Path) -> Constitution:
     try:
         return Constitution.model_validate(values)
     except ValidationError as error:
-        problems = problems_of(error, Constitution, values)
-        raise ConfigError(Source(path, lines).tell(problems)) from error
+        problems = collect_problems(error, Constitution, values)
+        raise ConfigError(ConfigSource(path, lines).format_problems(problems)) from error
 
 
 def house_constitution() -> Constitution:
     """The constitution of this checkout, ``data/constitution.yaml``."""
-    return load_constitution(checkout(Path(__file__).parent) / HOUSE_FILE)
+    return load_constitution(find_checkout(Path(__file__).parent) / HOUSE_FILE)

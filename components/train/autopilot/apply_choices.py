@@ -1,11 +1,11 @@
-"""The autopilot in a training: what it may choose, what it chose, journalled before the first step.
+"""Autopilot of a training: its choices in the config, journalled before the first step.
 
     pretrain: {autopilot: true, minutes: 60}
     pretrain: {autopilot: [batch, muon_lr], minutes: 60}
 
-``true`` leaves all to it that stands at its default: what a preset or a user set stays. A list
-names what is left to it, whatever stands there. A training that is called again takes the choices
-from its journal, so it goes on as it began.
+``true`` lets it choose every field that stands at its default: values of a preset or a user stay. A
+list names the fields that it may choose, whatever they are set to. A training that is called again
+takes the choices from its journal, so it continues as it began.
 """
 
 from __future__ import annotations
@@ -19,27 +19,37 @@ from typing import TYPE_CHECKING, Any
 from components.core.errors import ConfigError, DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 from components.core.store.workdir import Workdir
 from components.text.token_arrays import open_split
-from components.train.autopilot.compute_optimal import Budget, Choices, Corpus, Value, choose
+from components.train.autopilot.compute_optimal import (
+    AutopilotChoices,
+    ChoiceValue,
+    CorpusSize,
+    PlanningBudget,
+    choose_fields,
+)
 from models.shape import DecoderShape
 
 if TYPE_CHECKING:
     from components.train.pretrain_config import PretrainConfig
 
 log = get_logger(__name__)
-JOURNAL = "autopilot.json"
+AUTOPILOT_FILE = "autopilot.json"
 PROBE_SHARE = 0.05
-"""Of a budget in minutes that the probe may take."""
+"""Share of a time budget that the probe may take."""
 RATES = ("muon_lr", "adam_lr", "embedding_lr")
 
 
-def settle(config: PretrainConfig, corpora: Iterable[Path], work: Workdir) -> PretrainConfig:
-    """The config with the autopilot's choices in it, from the journal or from a probe made now.
+def apply_autopilot(
+    config: PretrainConfig, corpora: Iterable[Path], work: Workdir
+) -> PretrainConfig:
+    """Config with the autopilot's choices in it, from the journal or from a probe made now.
 
     Args:
+        config: returned as it is where its autopilot is off.
         corpora: folders of the tokens to train on, all of one vocabulary.
+        work: its scratch folder holds the journal.
 
     Raises:
         ConfigError: its budget is neither minutes nor operations, or nothing fits.
@@ -47,48 +57,52 @@ def settle(config: PretrainConfig, corpora: Iterable[Path], work: Workdir) -> Pr
     """
     if not config.autopilot:
         return config
-    journal = work.scratch / JOURNAL
+    journal = work.scratch / AUTOPILOT_FILE
     if not journal.is_file():
         splits = [open_split(folder, "train") for folder in corpora]
-        tokens, vocabulary = sum(len(one.tokens) for one in splits), splits[0].vocabulary
-        made, lines = _settled(config, Corpus(tokens, vocabulary, config.positions))
-        write_atomically(journal, canonical({"config": made, "choices": lines}))
-    settled, told = _read(journal)
-    for line in told:
+        tokens, vocabulary = sum(len(split.tokens) for split in splits), splits[0].vocabulary
+        values, lines = _choose_and_apply(
+            config, CorpusSize(tokens, vocabulary, config.sequence_length)
+        )
+        write_atomically(journal, canonical_json({"config": values, "choices": lines}))
+    chosen_config, lines_read = _read_journal(journal)
+    for line in lines_read:
         log.info("autopilot: %s", line)
-    (work.volatile / JOURNAL).write_bytes(canonical(told))
-    return type(config).model_validate(settled)
+    (work.volatile / AUTOPILOT_FILE).write_bytes(canonical_json(lines_read))
+    return type(config).model_validate(chosen_config)
 
 
-def _settled(config: PretrainConfig, corpus: Corpus) -> tuple[dict[str, Any], list[str]]:
-    from components.train.autopilot.throughput_probe import SECONDS, probe_machine
+def _choose_and_apply(
+    config: PretrainConfig, corpus: CorpusSize
+) -> tuple[dict[str, Any], list[str]]:
+    from components.train.autopilot.throughput_probe import PROBE_SECONDS, probe_machine
 
-    budget, seconds = budget_of(config), SECONDS
+    budget, seconds = planning_budget(config), PROBE_SECONDS
     if budget.seconds is not None:
-        seconds = min(SECONDS, PROBE_SHARE * budget.seconds)
-        budget = Budget(seconds=budget.seconds - seconds)
+        seconds = min(PROBE_SECONDS, PROBE_SHARE * budget.seconds)
+        budget = PlanningBudget(seconds=budget.seconds - seconds)
     probe = probe_machine(corpus, config.precision, seconds)
-    choices = choose(corpus, budget, probe, fixed_fields(config))
-    return applied(config, choices, budget), choices.lines()
+    choices = choose_fields(corpus, budget, probe, fixed_fields(config))
+    return config_with_choices(config, choices, budget), choices.lines()
 
 
-def budget_of(config: PretrainConfig) -> Budget:
-    """The budget that the autopilot plans for.
+def planning_budget(config: PretrainConfig) -> PlanningBudget:
+    """Budget that the autopilot plans for.
 
     Raises:
-        ConfigError: it is one of steps or tokens.
+        ConfigError: the budget is one of steps or tokens.
     """
     if config.steps is None and config.flops is not None:
-        return Budget(flops=config.flops)
+        return PlanningBudget(flops=config.flops)
     if config.steps is None and config.minutes is not None:
-        return Budget(seconds=config.minutes * 60)
+        return PlanningBudget(seconds=config.minutes * 60)
     raise ConfigError("pretrain.autopilot plans for pretrain.minutes or flops: set one of them")
 
 
-def fixed_fields(config: PretrainConfig) -> dict[str, Value]:
-    """What the autopilot may not choose, with its value."""
+def fixed_fields(config: PretrainConfig) -> dict[str, ChoiceValue]:
+    """Fields that the autopilot may not choose, with their values."""
     default = type(config)()
-    pairs: dict[str, tuple[Value, Value]] = {
+    pairs: dict[str, tuple[ChoiceValue, ChoiceValue]] = {
         "shape": (config.shape, default.shape),
         "batch": (config.batch, default.batch),
         **{rate: (getattr(config.optim, rate), getattr(default.optim, rate)) for rate in RATES},
@@ -99,24 +113,34 @@ def fixed_fields(config: PretrainConfig) -> dict[str, Value]:
     return {name: value for name, (value, _) in pairs.items() if name not in left}
 
 
-def applied(config: PretrainConfig, choices: Choices, budget: Budget) -> dict[str, Any]:
-    """The config's values with the choices in them; its autopilot is off."""
-    given = config.model_dump(mode="json")
+def config_with_choices(
+    config: PretrainConfig, choices: AutopilotChoices, budget: PlanningBudget
+) -> dict[str, Any]:
+    """Values of the config with the choices in them and the autopilot off.
+
+    Args:
+        config: before the choices.
+        choices: of the autopilot.
+        budget: without the seconds of the probe.
+    """
+    values = config.model_dump(mode="json")
     shape = choices["shape"]
     assert isinstance(shape, DecoderShape)
-    given |= {"autopilot": False, "shape": asdict(shape), "batch": choices["batch"]}
-    given["optim"] |= {rate: choices[rate] for rate in RATES}
+    values |= {"autopilot": False, "shape": asdict(shape), "batch": choices["batch"]}
+    values["optim"] |= {rate: choices[rate] for rate in RATES}
     if choices.capped:
-        steps = max(1, int(float(choices["tokens"])) // int(given["batch"]))  # type: ignore[arg-type]
-        given |= {"steps": steps, "flops": None}
+        steps = max(1, int(float(choices["tokens"])) // int(values["batch"]))  # type: ignore[arg-type]
+        values |= {"steps": steps, "flops": None}
     elif budget.seconds is not None:
-        given["minutes"] = budget.seconds / 60
-    return given
+        values["minutes"] = budget.seconds / 60
+    return values
 
 
-def _read(journal: Path) -> tuple[dict[str, Any], list[str]]:
+def _read_journal(journal: Path) -> tuple[dict[str, Any], list[str]]:
     try:
-        kept: Mapping[str, Any] = json.loads(journal.read_bytes())
-        return dict(kept["config"]), [str(line) for line in kept["choices"]]
+        content: Mapping[str, Any] = json.loads(journal.read_bytes())
+        return dict(content["config"]), [str(line) for line in content["choices"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{JOURNAL} is damaged ({error}); delete it to choose anew") from error
+        raise DataError(
+            f"{AUTOPILOT_FILE} is damaged ({error}); delete it to choose anew"
+        ) from error

@@ -1,18 +1,18 @@
-"""What to train with a budget: shape, batch, rates and epochs, each with its reason.
+"""Compute-optimal choice of shape, batch, rates and epochs for a budget, each with its reason.
 
 Published rules; where they reach beyond what was measured here, the constants below say so:
 
 * the loss of N parameters after D tokens: Hoffmann et al. (arXiv:2203.15556), in the refit of
-  Besiroglu et al. (arXiv:2404.10102). It was fitted to models of 44 M parameters and more; of
-  minutes on a processor it thinks too little of parameters, so there the form of Kaplan et al.
-  (arXiv:2001.08361, equation 1.5) stands, fitted to nine trainings of this trainer;
-* what a repeated token is worth: Muennighoff et al. (arXiv:2305.16264), R* = 15.39 epochs;
+  Besiroglu et al. (arXiv:2404.10102). It was fitted to models of 44 M parameters and more; for
+  minutes on a processor it underrates parameters, so there the form of Kaplan et al.
+  (arXiv:2001.08361, equation 1.5) is used, fitted to nine trainings of this trainer;
+* the value of a repeated token: Muennighoff et al. (arXiv:2305.16264), R* = 15.39 epochs;
 * tokens a step: Li et al. (Step Law, arXiv:2503.04715), B = 0.58 D^0.571;
 * Adam's rate: DeepSeek LLM (arXiv:2401.02954), 0.3118 C^-0.125;
-* Muon's rate hangs on the batch and not on the width, since its updates have a spectral norm that
+* Muon's rate depends on the batch and not on the width, since its updates have a spectral norm that
   fits each matrix (Bernstein & Newhouse, arXiv:2409.20325).
 
-Free of torch; what the machine does a second comes from
+Free of torch; the machine's throughput comes from
 ``components/train/autopilot/throughput_probe.py``.
 """
 
@@ -28,41 +28,41 @@ from models.shape import DecoderShape
 
 HEAD_WIDTH = 64
 WIDTHS = (64, 128, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048, 3072, 4096)
-FIT = (1.8172, 482.01, 0.3478, 2085.43, 0.3658)
+LARGE_FIT = (1.8172, 482.01, 0.3478, 2085.43, 0.3658)
 """E, A, alpha, B, beta of loss = E + A / N^alpha + B / D^beta."""
 SMALL_FIT = (3.10e8, 0.606, 4.60e7, 0.270)
 """N', r, D', a of loss = ((N' / N)^r + D' / D)^a: 0.4 to 5.8 M parameters after 0.5 to 6 M tokens
 of documentation, each within 0.07 nats."""
 SMALL_FLOPS, LARGE_FLOPS = 1e14, 1e18
-"""Up to here the small fit was measured, from here on the large one was; between them the choice
-moves from the one's to the other's, by the logarithm."""
-REPEATS = 15.39
-"""Epochs after which a repeated token is worth 1/e of a fresh one."""
+"""Operations up to which the small fit was measured, and from which the large one was; between them
+the choice moves from one to the other, linearly in the logarithm."""
+REPEAT_DECAY_EPOCHS = 15.39
+"""R*: repetitions after which a further one is worth 1/e of a fresh token."""
 MOST_EPOCHS = 16.0
-MUON_RATE, MUON_BATCH = 0.01, 2048
-"""Muon's rate and the tokens a step that it was tuned at, on two cores."""
-ADAM_MOST, EMBEDDING_TIMES = 0.006, 3.3
-"""Adam's highest rate, and how many times it embeddings take, as ``tiny`` was tuned."""
+MUON_TUNED_RATE, MUON_TUNED_BATCH = 0.01, 2048
+"""Muon's rate, and the tokens a step at which it was tuned on two cores."""
+MOST_ADAM_RATE, EMBEDDING_RATE_FACTOR = 0.006, 3.3
+"""Adam's highest rate, and the multiple of it for embeddings, as ``tiny`` was tuned."""
 FIELDS = ("shape", "batch", "muon_lr", "adam_lr", "embedding_lr", "tokens")
-Value = DecoderShape | int | float
+ChoiceValue = DecoderShape | int | float
 
 
 @dataclass(frozen=True)
-class Budget:
+class PlanningBudget:
     """Seconds of this machine, or floating-point operations; exactly one of them."""
 
     seconds: float | None = None
     flops: float | None = None
 
     def __post_init__(self) -> None:
-        given = self.seconds if self.flops is None else self.flops
-        if (self.seconds is None) == (self.flops is None) or given is None or given <= 0:
+        amount = self.seconds if self.flops is None else self.flops
+        if (self.seconds is None) == (self.flops is None) or amount is None or amount <= 0:
             raise ConfigError("autopilot: give a budget of minutes or of flops, above 0")
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """What there is to learn from."""
+class CorpusSize:
+    """Size and vocabulary of the training corpus."""
 
     tokens: int
     vocabulary: int
@@ -71,14 +71,14 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Measured training: (parameters, tokens a second), by parameters; the memory there is."""
+class MeasuredMachine:
+    """Measured (parameters, tokens a second) of trainings here, by size; and the free memory."""
 
     rates: tuple[tuple[int, float], ...]
     memory_bytes: float
 
     def tokens_per_second(self, parameters: int) -> float:
-        """Between the measured sizes by their logarithms; outside them at equal operations."""
+        """Interpolate log-log between the measured sizes; outside them assume equal operations."""
         sizes, rates = zip(*self.rates, strict=True)
         if parameters <= sizes[0]:
             return float(rates[0])
@@ -92,41 +92,44 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One field of a training's config, and why it is so."""
+class AutopilotChoice:
+    """Value of one config field, with its reason."""
 
     field: str
-    value: Value
+    value: ChoiceValue
     reason: str
     fixed: bool = False
-    """Given, not chosen."""
+    """True where the value was given and not chosen."""
 
 
 @dataclass(frozen=True)
-class Choices:
-    """All of them, in the order they were made."""
+class AutopilotChoices:
+    """All choices, in the order in which they were made."""
 
-    made: tuple[Choice, ...]
+    made: tuple[AutopilotChoice, ...]
     loss: float
-    """In nats, by the fit; it orders choices and promises nothing of another corpus."""
+    """Expected loss in nats by the fit; it ranks choices and predicts no other corpus."""
     epochs: float
     capped: bool = False
-    """Whether ``tokens`` are fewer than the budget would last for."""
+    """True where ``tokens`` are fewer than the budget would last for."""
 
-    def __getitem__(self, field: str) -> Value:
+    def __getitem__(self, field: str) -> ChoiceValue:
         return next(choice.value for choice in self.made if choice.field == field)
 
     def lines(self) -> list[str]:
-        """A line a choice."""
-        return [f"{choice.field}: {shown(choice.value)} ({choice.reason})" for choice in self.made]
+        """One line a choice."""
+        return [
+            f"{choice.field}: {format_value(choice.value)} ({choice.reason})"
+            for choice in self.made
+        ]
 
 
-def ladder(corpus: Corpus) -> list[DecoderShape]:
-    """Shapes from small to large: a layer for every 64 of width and two more, one head in 64."""
-    return [_rung(width, corpus) for width in WIDTHS]
+def candidate_shapes(corpus: CorpusSize) -> list[DecoderShape]:
+    """Shapes from small to large: width / 64 + 2 layers, heads of width 64."""
+    return [_candidate_shape(width, corpus) for width in WIDTHS]
 
 
-def _rung(width: int, corpus: Corpus) -> DecoderShape:
+def _candidate_shape(width: int, corpus: CorpusSize) -> DecoderShape:
     heads = width // HEAD_WIDTH
     return DecoderShape(
         vocabulary=corpus.vocabulary,
@@ -140,63 +143,87 @@ def _rung(width: int, corpus: Corpus) -> DecoderShape:
     )
 
 
-def choose(
-    corpus: Corpus, budget: Budget, probe: Probe, fixed: Mapping[str, Value] | None = None
-) -> Choices:
+def choose_fields(
+    corpus: CorpusSize,
+    budget: PlanningBudget,
+    probe: MeasuredMachine,
+    fixed: Mapping[str, ChoiceValue] | None = None,
+) -> AutopilotChoices:
     """Choose every field of ``FIELDS`` that is not in ``fixed``.
 
-    ``tokens`` is how many to train on in all, ``batch`` how many a step.
+    ``tokens`` is the number of tokens to train on in all, ``batch`` that of a step.
+
+    Args:
+        corpus: tokens, vocabulary and context.
+        budget: seconds or operations.
+        probe: throughput and memory of this machine.
+        fixed: fields with values that are given.
 
     Raises:
-        ConfigError: a fixed field is none, the budget is too small for any shape, or no shape
-            fits the memory.
+        ConfigError: a fixed field is unknown, the corpus is empty, or no shape fits the memory.
     """
-    given = dict(fixed or {})
-    unknown = sorted(given.keys() - set(FIELDS))
+    given_fields = dict(fixed or {})
+    unknown = sorted(given_fields.keys() - set(FIELDS))
     if unknown:
         raise ConfigError(f"autopilot: no field {', '.join(unknown)}; fields: {', '.join(FIELDS)}")
     if corpus.tokens < 2:
         raise ConfigError("autopilot: the corpus holds no token to train on")
-    shape = _shape(corpus, budget, probe, given)
+    shape = _choose_shape(corpus, budget, probe, given_fields)
     assert isinstance(shape.value, DecoderShape)
-    tokens = _tokens(shape.value, corpus, budget, probe, given)
+    tokens = _choose_tokens(shape.value, corpus, budget, probe, given_fields)
     total = float(tokens.value)  # type: ignore[arg-type]
-    batch = _batch(total, corpus, given)
-    rates = _rates(shape.value, total, float(batch.value), given)  # type: ignore[arg-type]
+    batch = _choose_batch(total, corpus, given_fields)
+    rates = _choose_rates(shape.value, total, float(batch.value), given_fields)  # type: ignore[arg-type]
     flops = flops_per_token(shape.value, corpus.context) * total
     loss = expected_loss(
-        shape.value.parameters, total, corpus.tokens, large=_largeness(flops) > 0.5
+        shape.value.parameters, total, corpus.tokens, large=_large_fit_share(flops) > 0.5
     )
-    capped = "tokens" in given or affordable_tokens(shape.value, budget, probe) > total + 1.0
-    return Choices((shape, tokens, batch, *rates), loss, total / corpus.tokens, capped)
+    capped = "tokens" in given_fields or affordable_tokens(shape.value, budget, probe) > total + 1.0
+    return AutopilotChoices((shape, tokens, batch, *rates), loss, total / corpus.tokens, capped)
 
 
 def expected_loss(parameters: int, tokens: float, unique: int, *, large: bool) -> float:
-    """Nats a token, by a fit, a token counted for what it is still worth when repeated."""
+    """Expected loss in nats a token, by a fit; repeated tokens count for what they are worth.
+
+    Args:
+        parameters: of the model.
+        tokens: trained on, repetitions included.
+        unique: of these, different ones.
+        large: take the fit of large trainings, else that of small ones.
+    """
     worth = effective_tokens(tokens, unique)
     if large:
-        floor, a, alpha, b, beta = FIT
+        floor, a, alpha, b, beta = LARGE_FIT
         return float(floor + a / parameters**alpha + b / worth**beta)
     size, ratio, amount, power = SMALL_FIT
     return float(((size / parameters) ** ratio + amount / worth) ** power)
 
 
-def _largeness(flops: float) -> float:
+def _large_fit_share(flops: float) -> float:
     """0 where the small fit was measured, 1 where the large one was."""
     along = math.log(flops / SMALL_FLOPS) / math.log(LARGE_FLOPS / SMALL_FLOPS)
     return min(1.0, max(0.0, along))
 
 
 def effective_tokens(tokens: float, unique: int) -> float:
-    """Fresh tokens that so many are worth, of which ``unique`` differ (arXiv:2305.16264, eq. 5)."""
+    """Number of fresh tokens worth as much as ``tokens``, of which ``unique`` are different.
+
+    Equation 5 of arXiv:2305.16264.
+    """
     if tokens <= unique:
         return tokens
     repeats = tokens / unique - 1.0
-    return unique * (1.0 + REPEATS * (1.0 - math.exp(-repeats / REPEATS)))
+    return unique * (1.0 + REPEAT_DECAY_EPOCHS * (1.0 - math.exp(-repeats / REPEAT_DECAY_EPOCHS)))
 
 
-def affordable_tokens(shape: DecoderShape, budget: Budget, probe: Probe) -> float:
-    """Tokens that the budget lasts for."""
+def affordable_tokens(shape: DecoderShape, budget: PlanningBudget, probe: MeasuredMachine) -> float:
+    """Number of tokens that the budget lasts for.
+
+    Args:
+        shape: of the model.
+        budget: seconds or operations.
+        probe: throughput of this machine.
+    """
     if budget.flops is not None:
         return budget.flops / flops_per_token(shape, shape.context)
     assert budget.seconds is not None
@@ -204,18 +231,27 @@ def affordable_tokens(shape: DecoderShape, budget: Budget, probe: Probe) -> floa
 
 
 def memory_needed(shape: DecoderShape, context: int) -> float:
-    """Bytes: weights, gradient, two moments and a saved state in float32; a block's activations."""
+    """Bytes that a training needs, roughly.
+
+    Weights, gradient, two moments and a saved state in float32, 20 bytes a parameter, and the
+    activations of one sequence.
+    """
     activations = context * (shape.layers * (10 * shape.width + 3 * shape.hidden) * 2)
     scores = 4.0 * shape.layers * shape.heads * context * context
     return 20.0 * shape.parameters + activations + scores
 
 
-def _shape(corpus: Corpus, budget: Budget, probe: Probe, given: Mapping[str, Value]) -> Choice:
-    if "shape" in given:
-        return _kept("shape", given)
+def _choose_shape(
+    corpus: CorpusSize,
+    budget: PlanningBudget,
+    probe: MeasuredMachine,
+    fixed: Mapping[str, ChoiceValue],
+) -> AutopilotChoice:
+    if "shape" in fixed:
+        return _fixed_choice("shape", fixed)
     fitting = [
         shape
-        for shape in ladder(corpus)
+        for shape in candidate_shapes(corpus)
         if memory_needed(shape, corpus.context) < probe.memory_bytes
     ]
     if not fitting:
@@ -235,24 +271,26 @@ def _shape(corpus: Corpus, budget: Budget, probe: Probe, given: Mapping[str, Val
         return losses.index(min(losses))
 
     small, large = best_by(large=False), best_by(large=True)
-    along = _largeness(flops_per_token(fitting[small], corpus.context) * tokens(fitting[small]))
+    along = _large_fit_share(
+        flops_per_token(fitting[small], corpus.context) * tokens(fitting[small])
+    )
     best = fitting[round(small + along * (large - small))]
     reason = (
         f"{best.parameters / 1e6:.1f} M parameters: of {len(fitting)} shapes that fit the memory "
         f"the lowest expected loss, {tokens(best) / best.parameters:.1f} tokens a parameter"
     )
-    return Choice("shape", best, reason)
+    return AutopilotChoice("shape", best, reason)
 
 
-def _tokens(
+def _choose_tokens(
     shape: DecoderShape,
-    corpus: Corpus,
-    budget: Budget,
-    probe: Probe,
-    given: Mapping[str, Value],
-) -> Choice:
-    if "tokens" in given:
-        return _kept("tokens", given)
+    corpus: CorpusSize,
+    budget: PlanningBudget,
+    probe: MeasuredMachine,
+    fixed: Mapping[str, ChoiceValue],
+) -> AutopilotChoice:
+    if "tokens" in fixed:
+        return _fixed_choice("tokens", fixed)
     afforded, capped = affordable_tokens(shape, budget, probe), MOST_EPOCHS * corpus.tokens
     epochs = min(afforded, capped) / corpus.tokens
     if afforded > capped:
@@ -262,51 +300,63 @@ def _tokens(
         )
     else:
         reason = f"what the budget lasts for: {epochs:.2f} epochs of {corpus.tokens:,} tokens"
-    return Choice("tokens", int(min(afforded, capped)), reason)
+    return AutopilotChoice("tokens", int(min(afforded, capped)), reason)
 
 
-def _batch(total: float, corpus: Corpus, given: Mapping[str, Value]) -> Choice:
-    if "batch" in given:
-        return _kept("batch", given)
-    wanted = 0.58 * effective_tokens(total, corpus.tokens) ** 0.571
-    blocks = max(1, round(wanted / corpus.context))
-    reason = f"whole blocks near 0.58 D^0.571 = {wanted:,.0f} tokens"
-    return Choice("batch", blocks * corpus.context, reason)
+def _choose_batch(
+    total: float, corpus: CorpusSize, fixed: Mapping[str, ChoiceValue]
+) -> AutopilotChoice:
+    if "batch" in fixed:
+        return _fixed_choice("batch", fixed)
+    optimum = 0.58 * effective_tokens(total, corpus.tokens) ** 0.571
+    blocks = max(1, round(optimum / corpus.context))
+    reason = f"whole blocks near 0.58 D^0.571 = {optimum:,.0f} tokens"
+    return AutopilotChoice("batch", blocks * corpus.context, reason)
 
 
-def _rates(
-    shape: DecoderShape, total: float, batch: float, given: Mapping[str, Value]
-) -> list[Choice]:
+def _choose_rates(
+    shape: DecoderShape, total: float, batch: float, fixed: Mapping[str, ChoiceValue]
+) -> list[AutopilotChoice]:
     flops = flops_per_token(shape, shape.context) * total
-    muon = MUON_RATE * min(2.0, max(0.5, math.sqrt(batch / MUON_BATCH)))
+    muon = MUON_TUNED_RATE * min(2.0, max(0.5, math.sqrt(batch / MUON_TUNED_BATCH)))
     rule = 0.3118 * flops**-0.125
-    adam = min(ADAM_MOST, rule)
-    cap = f", capped at {ADAM_MOST:g}: the rule says {_rounded(rule):g}" if rule > adam else ""
+    adam = min(MOST_ADAM_RATE, rule)
+    cap = (
+        f", capped at {MOST_ADAM_RATE:g}: the rule says {_two_digits(rule):g}"
+        if rule > adam
+        else ""
+    )
     chosen = (
-        Choice(
-            "muon_lr", _rounded(muon), f"{MUON_RATE:g} at {MUON_BATCH} tokens a step, by their root"
+        AutopilotChoice(
+            "muon_lr",
+            _two_digits(muon),
+            f"{MUON_TUNED_RATE:g} at {MUON_TUNED_BATCH} tokens a step, by their root",
         ),
-        Choice("adam_lr", _rounded(adam), f"0.3118 C^-0.125 at C = {flops:.1e} operations{cap}"),
-        Choice(
+        AutopilotChoice(
+            "adam_lr", _two_digits(adam), f"0.3118 C^-0.125 at C = {flops:.1e} operations{cap}"
+        ),
+        AutopilotChoice(
             "embedding_lr",
-            _rounded(EMBEDDING_TIMES * adam),
-            f"{EMBEDDING_TIMES:g} times adam_lr, measured",
+            _two_digits(EMBEDDING_RATE_FACTOR * adam),
+            f"{EMBEDDING_RATE_FACTOR:g} times adam_lr, measured",
         ),
     )
-    return [_kept(one.field, given) if one.field in given else one for one in chosen]
+    return [
+        _fixed_choice(choice.field, fixed) if choice.field in fixed else choice for choice in chosen
+    ]
 
 
-def _kept(field: str, given: Mapping[str, Value]) -> Choice:
-    return Choice(field, given[field], "given", fixed=True)
+def _fixed_choice(field: str, fixed: Mapping[str, ChoiceValue]) -> AutopilotChoice:
+    return AutopilotChoice(field, fixed[field], "given", fixed=True)
 
 
-def _rounded(rate: float) -> float:
-    """Two significant digits: no rule knows more."""
+def _two_digits(rate: float) -> float:
+    """Round to two significant digits: no rule is more exact."""
     return float(f"{rate:.2g}")
 
 
-def shown(value: Value) -> str:
-    """A value in a few words."""
+def format_value(value: ChoiceValue) -> str:
+    """Format a value in a few words."""
     if isinstance(value, DecoderShape):
         return f"{value.layers} layers, {value.width} wide, {value.heads} heads"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -1,6 +1,6 @@
-"""Ten seconds that tell how many tokens a second models of several sizes train on here.
+"""Throughput probe: ten seconds that measure how fast models of several sizes train here.
 
-Steps of the real model and optimiser at rate 0, sizes in turn, so that a busy moment hits all.
+Steps of the real model and optimiser at rate 0; sizes take turns, so that a busy moment hits all.
 """
 
 from __future__ import annotations
@@ -8,29 +8,39 @@ from __future__ import annotations
 import statistics
 import time
 
-from components.train.autopilot.compute_optimal import Corpus, Probe, ladder
-from components.train.budget.speed_probe import TOKENS, training_step
+from components.train.autopilot.compute_optimal import CorpusSize, MeasuredMachine, candidate_shapes
+from components.train.budget.speed_probe import STEP_TOKENS, make_training_step
 from models.precision import Precision
 
-SECONDS = 10.0
-SIZES = (0, 1, 3, 5)
-"""Rungs of the ladder that are measured."""
+PROBE_SECONDS = 10.0
+PROBED_SHAPES = (0, 1, 3, 5)
+"""Indices of the candidate shapes that are measured."""
 LEAST_ROUNDS = 3
 
 
-def probe_machine(corpus: Corpus, precision: Precision, seconds: float = SECONDS) -> Probe:
-    """Measure for about ``seconds``; at least a few rounds, however slow the machine."""
+def probe_machine(
+    corpus: CorpusSize, precision: Precision, seconds: float = PROBE_SECONDS
+) -> MeasuredMachine:
+    """Measure the throughput of a few sizes, and the free memory.
+
+    Args:
+        corpus: vocabulary and context of the shapes.
+        precision: dtype of activations.
+        seconds: of all steps, about; a slow machine gets at least ``LEAST_ROUNDS`` rounds.
+    """
     import psutil
 
-    shapes = [ladder(corpus)[at] for at in SIZES]
-    steps = [training_step(shape, corpus.context, precision, tokens=TOKENS) for shape in shapes]
-    took: list[list[float]] = [[] for _ in shapes]
+    shapes = [candidate_shapes(corpus)[at] for at in PROBED_SHAPES]
+    steps = [
+        make_training_step(shape, corpus.context, precision, tokens=STEP_TOKENS) for shape in shapes
+    ]
+    durations: list[list[float]] = [[] for _ in shapes]
     began = time.perf_counter()
-    while len(took[-1]) < LEAST_ROUNDS or time.perf_counter() - began < seconds:
-        for step, times in zip(steps, took, strict=True):
+    while len(durations[-1]) < LEAST_ROUNDS or time.perf_counter() - began < seconds:
+        for step, times in zip(steps, durations, strict=True):
             start = time.perf_counter()
             step()
             times.append(time.perf_counter() - start)
-    rates = [TOKENS / statistics.median(times[1:]) for times in took]
+    rates = [STEP_TOKENS / statistics.median(times[1:]) for times in durations]
     pairs = tuple((shape.parameters, rate) for shape, rate in zip(shapes, rates, strict=True))
-    return Probe(pairs, float(psutil.virtual_memory().available))
+    return MeasuredMachine(pairs, float(psutil.virtual_memory().available))

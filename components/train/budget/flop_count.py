@@ -1,4 +1,4 @@
-"""What a token of training costs: 6 N for the matrices and 12 L H Q T for attention.
+"""Floating-point operations of a training token: 6 N for the matrices, 12 L H Q T for attention.
 
 Chowdhery et al. 2022 (PaLM, arXiv:2204.02311, appendix B), the count of most published MFUs: 2 N
 multiply-adds forward and 4 N backward for the N weights that multiply, and for L layers with H
@@ -12,10 +12,10 @@ from __future__ import annotations
 from models.shape import DecoderShape
 
 
-def flops_per_token(shape: DecoderShape, positions: int) -> float:
-    """Floating-point operations of one target in a block of ``positions``, there and back."""
+def flops_per_token(shape: DecoderShape, sequence_length: int) -> float:
+    """Operations of one target in a sequence of ``sequence_length``, forward and backward."""
     multiplying = shape.active_parameters
     if not shape.tied:
         multiplying -= shape.vocabulary * shape.width
-    attention = 12 * shape.layers * shape.heads * shape.head_width * positions
+    attention = 12 * shape.layers * shape.heads * shape.head_width * sequence_length
     return 6.0 * multiplying + attention

@@ -1,8 +1,8 @@
-"""Keep freed memory for the next step instead of handing it back to the system.
+"""Allocator settings that keep freed memory for the next step.
 
 A training step allocates and frees the same large tensors again and again; glibc maps each one
-afresh and zeroes its pages, which cost a sixth of a step. Behind a stage it is handed back. Where
-there is no glibc, nothing happens.
+afresh and zeroes its pages, which cost a sixth of a step. After a stage it is returned. Without
+glibc nothing happens.
 """
 
 from __future__ import annotations
@@ -10,26 +10,28 @@ from __future__ import annotations
 import ctypes
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_LARGEST = 1 << 30
+_MAPPED_FROM = 1 << 30
+"""Bytes from which an allocation is mapped, and free memory at the heap's end returned: 1 GB, more
+than a tensor of the models that are trained on a processor."""
 
 
 def keep_freed_memory() -> bool:
-    """Tell the allocator of this process; whether it listened."""
+    """Set glibc's thresholds for this process; False where it does not take them."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):
         return False
-    told = (
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST),
-        libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST),
-        libc.mallopt(_M_TOP_PAD, 1 << 26),
+    accepted = (
+        libc.mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM),
+        libc.mallopt(_M_TRIM_THRESHOLD, _MAPPED_FROM),
+        libc.mallopt(_M_TOP_PAD, 1 << 26),  # grow the heap by 64 MB at once
     )
-    return all(told)
+    return all(accepted)
 
 
-def hand_back_memory() -> bool:
-    """Give freed memory to the system, between stages and between rollouts; whether there was any.
+def return_freed_memory() -> bool:
+    """Return freed memory to the system, between stages and rollouts; False where there was none.
 
-    What one stage freed in small pieces is of little use to the next, which cuts it otherwise.
+    Small pieces that one stage freed are of little use to the next, which allocates other sizes.
     """
     libc = ctypes.CDLL(None)
     return bool(libc.malloc_trim(0)) if hasattr(libc, "malloc_trim") else False

@@ -1,10 +1,10 @@
-"""How far along a training is: the schedule and the phases hang on progress, not on step numbers.
+"""Step plan of a training: learning rates and phases follow progress in [0, 1), not step numbers.
 
-Progress runs from 0 at the first step to 1 behind the last. A training for a number of steps has
-one leg, on which every step counts alike. One for a time budget may learn on the way that the
-machine is slower or quicker than its probe said: a further leg then spreads the progress that is
-left over more or fewer steps, so no rate ever jumps. Legs are journalled before their first step,
-so a killed training that is called again walks the same ones.
+Progress runs from 0 at the first step to 1 behind the last. A plan for a fixed number of steps has
+one segment, on which every step counts alike. A time budget may find on the way that the machine is
+slower or quicker than its probe said: a further segment then spreads the remaining progress over
+more or fewer steps, so no rate ever jumps. Segments are journalled before their first step, so a
+killed training that is called again repeats the same ones.
 """
 
 from __future__ import annotations
@@ -17,80 +17,92 @@ from typing import Any
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 
-JOURNAL = "course.json"
+STEP_PLAN_FILE = "step_plan.json"
 
 
 @dataclass(frozen=True)
-class Leg:
-    """From step ``at``, where ``progress`` is done, evenly on to the end of all before ``end``."""
+class Segment:
+    """Even progress from step ``start``, where ``progress`` is done, to 1 at step ``end``."""
 
-    at: int
+    start: int
     progress: float
     end: int
 
     @property
     def stride(self) -> float:
         """Progress a step."""
-        return (1.0 - self.progress) / (self.end - self.at)
+        return (1.0 - self.progress) / (self.end - self.start)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one step lies: ``progress`` in [0, 1) before it, ``stride`` more after it."""
+class StepProgress:
+    """Position of one step: ``progress`` in [0, 1) before it, which it raises by ``stride``."""
 
     progress: float
     stride: float
 
 
-class Course:
-    """The legs of one training."""
+class StepPlan:
+    """Segments of one training, in order."""
 
-    def __init__(self, legs: Sequence[Leg]) -> None:
-        self.legs = list(legs)
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = list(segments)
 
     @classmethod
-    def of(cls, steps: int) -> Course:
-        """A course that is settled: so many steps."""
-        return cls([Leg(0, 0.0, steps)])
+    def of_steps(cls, steps: int) -> StepPlan:
+        """A plan of one segment: a fixed number of steps."""
+        return cls([Segment(0, 0.0, steps)])
 
     @property
     def end(self) -> int:
-        """Number of steps, as far as is known."""
-        return self.legs[-1].end
+        """Number of steps, as planned so far."""
+        return self.segments[-1].end
 
-    def place(self, step: int) -> Place:
-        """Where a step lies; from ``end`` on, progress is 1 or more."""
-        leg = next(leg for leg in reversed(self.legs) if leg.at <= step)
-        return Place(leg.progress + (step - leg.at) * leg.stride, leg.stride)
+    def progress_at(self, step: int) -> StepProgress:
+        """Progress at a step; from ``end`` on it is 1 or more."""
+        segment = next(part for part in reversed(self.segments) if part.start <= step)
+        progress = segment.progress + (step - segment.start) * segment.stride
+        return StepProgress(progress, segment.stride)
 
-    def turn(self, at: int, end: int) -> None:
-        """Spread what is left at step ``at`` over the steps before ``end``."""
-        assert self.legs[-1].at < at < end
-        self.legs.append(Leg(at, self.place(at).progress, end))
-
-
-def write_course(scratch: Path, course: Course, **facts: Any) -> None:
-    """Journal a course and whatever its owner must recall."""
-    legs = [[leg.at, leg.progress, leg.end] for leg in course.legs]
-    write_atomically(scratch / JOURNAL, canonical({"legs": legs, **facts}))
+    def replan(self, step: int, end: int) -> None:
+        """Spread the progress that remains at ``step`` over the steps before ``end``."""
+        assert self.segments[-1].start < step < end
+        self.segments.append(Segment(step, self.progress_at(step).progress, end))
 
 
-def read_course(scratch: Path) -> tuple[Course, dict[str, Any]] | None:
-    """The journalled course and facts; None where there is no journal.
+def write_step_plan(scratch: Path, plan: StepPlan, **facts: Any) -> None:
+    """Journal a plan with facts that its owner has to recall.
+
+    Args:
+        scratch: folder of the journal.
+        plan: all of its segments are written.
+        facts: JSON values, given back by ``read_step_plan``.
+    """
+    segments = [[segment.start, segment.progress, segment.end] for segment in plan.segments]
+    write_atomically(scratch / STEP_PLAN_FILE, canonical_json({"segments": segments, **facts}))
+
+
+def read_step_plan(scratch: Path) -> tuple[StepPlan, dict[str, Any]] | None:
+    """The journalled plan and its facts; None where there is no journal.
 
     Raises:
         DataError: the journal is damaged.
     """
-    journal = scratch / JOURNAL
+    journal = scratch / STEP_PLAN_FILE
     if not journal.is_file():
         return None
     try:
         facts: dict[str, Any] = json.loads(journal.read_bytes())
-        legs = [Leg(int(at), float(done), int(end)) for at, done, end in facts.pop("legs")]
-        if not legs or any(leg.end <= leg.at for leg in legs):
-            raise ValueError("no leg that leads on")
+        segments = [
+            Segment(int(start), float(progress), int(end))
+            for start, progress, end in facts.pop("segments")
+        ]
+        if not segments or any(segment.end <= segment.start for segment in segments):
+            raise ValueError("no segment with a step in it")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{JOURNAL} is damaged ({error}); delete it to measure anew") from error
-    return Course(legs), facts
+        raise DataError(
+            f"{STEP_PLAN_FILE} is damaged ({error}); delete it to measure anew"
+        ) from error
+    return StepPlan(segments), facts

@@ -1,65 +1,74 @@
-"""Steps of a training on packed text whose model exists already: blocks as micro-batches."""
+"""Micro-batches and loss of a training on packed text, for stages that begin with a model."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 from torch import Tensor
 
 from components.core.errors import ConfigError
 from components.text.token_arrays import TokenSplit
-from components.train.data.data_order import Order, Stream
-from components.train.data.micro_batch import Micro, micro_batches
+from components.train.data.data_order import BatchOrder, TokenStream
+from components.train.data.micro_batch import MicroBatch, split_micro_batches
+from components.train.training_config import PackedTrainingConfig
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
 
-class Cut(Protocol):
-    """How a stage's config cuts its text."""
+class PackedTexts:
+    """Micro-batches of every step: a pure function of step, seed and corpus.
 
-    @property
-    def positions(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def micro_batch(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
+    Args:
+        split: the training split.
+        digest: of the corpus; the order depends on it.
+        config: sequence length, batch, micro-batch and seed.
+    """
 
+    def __init__(self, split: TokenSplit, digest: str, config: PackedTrainingConfig) -> None:
+        stream = TokenStream(
+            split, sequence_length=config.sequence_length, seed=config.seed, digest=digest
+        )
+        order = BatchOrder(stream, config.batch // config.sequence_length)
+        self._split, self._order, self._micro_batch = split, order, config.micro_batch
+        self.batches_per_epoch = max(1, order.blocks_per_epoch // order.rows)
 
-class Texts:
-    """The micro-batches of every step: a pure function of its number, of seed and corpus."""
-
-    def __init__(self, split: TokenSplit, digest: str, cut: Cut) -> None:
-        stream = Stream(split, positions=cut.positions, seed=cut.seed, digest=digest)
-        order = Order(stream, cut.batch // cut.positions)
-        self._split, self._order, self._micro_batch = split, order, cut.micro_batch
-        self.per_epoch = max(1, order.per_epoch // order.rows)
-
-    def batch(self, step: int) -> list[Micro]:
-        """At most ``micro_batch`` positions each, and a block at least."""
-        return micro_batches(self._order.batch(step), self._micro_batch)
+    def batch(self, step: int) -> list[MicroBatch]:
+        """Micro-batches of a step, of at most ``micro_batch`` tokens and at least one sequence."""
+        return split_micro_batches(self._order.batch(step), self._micro_batch)
 
     @property
     def bits_per_loss(self) -> float:
-        """Bits per byte of text for a cross entropy of one nat."""
+        """Bits per byte of text at a cross entropy of one nat."""
         return len(self._split.tokens) / max(1, self._split.text_bytes) / math.log(2)
 
 
-def check_context(shape: DecoderShape, positions: int, field: str, whose: str) -> None:
-    """Refuse blocks longer than a model was made for.
+def check_sequence_length(
+    shape: DecoderShape, sequence_length: int, field: str, owner: str
+) -> None:
+    """Refuse sequences longer than the context of a model.
+
+    Args:
+        shape: of the model.
+        sequence_length: tokens of a training sequence.
+        field: config field that sets it, for the message.
+        owner: the model, for the message.
 
     Raises:
-        ConfigError: they are.
+        ConfigError: they are longer.
     """
-    if positions > shape.context:
+    if sequence_length > shape.context:
         raise ConfigError(
-            f"{field} ({positions}) must be within the context of {whose} ({shape.context})"
+            f"{field} ({sequence_length}) must be within the context of {owner} ({shape.context})"
         )
 
 
-def text_loss(model: Decoder, micro: Micro, targets: float) -> Tensor:
-    """The sum of a micro-batch's cross entropies over the targets of the whole batch."""
+def packed_text_loss(model: Decoder, micro: MicroBatch, targets: float) -> Tensor:
+    """Sum of a micro-batch's cross entropies, divided by the targets of the whole batch.
+
+    Args:
+        model: computes the logits.
+        micro: inputs, targets and mask.
+        targets: number of targets of the whole batch, over all ranks.
+    """
     hidden_btc = model.hidden(micro.inputs, mask=micro.mask)
-    return model.loss(hidden_btc, micro.targets, micro.share(targets))
+    return model.loss(hidden_btc, micro.targets, micro.target_weights(targets))

@@ -1,8 +1,8 @@
-"""Context parallelism: each rank computes its own positions of a row and sees the keys of all.
+"""Context parallelism: each rank computes its own positions of a sequence and sees all keys.
 
 Keys and values of a layer are gathered from all ranks before attention, and their gradients
-summed back (as for Llama 3, arXiv:2407.21783, section 3.3.2): masks of documents need nothing
-special, and memory of activations falls with the ranks.
+summed back (as for Llama 3, arXiv:2407.21783, section 3.3.2): document masks need nothing
+special, and the memory for activations falls with the number of ranks.
 
 Shapes in names: b batch, t own positions, s all positions, k kv heads, d head width.
 """
@@ -19,11 +19,16 @@ from models.attention.attention_masks import document_mask
 from models.decoder import Cache, Decoder
 
 
-def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: int) -> None:
-    """Let ``hidden`` and ``loss`` take whole rows and compute this rank's positions of them.
+def split_sequence(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: int) -> None:
+    """Patch ``hidden`` and ``loss`` to take whole sequences and compute this rank's positions.
 
-    ``hidden`` gives [b, t, c], and ``loss`` this rank's part of the sum; ``ranks`` must divide
-    the positions.
+    ``hidden`` gives [b, t, c], and ``loss`` this rank's part of the sum.
+
+    Args:
+        model: patched in place.
+        group: ranks that share the sequences.
+        rank: of this process in the group.
+        ranks: size of the group; must divide the sequence length.
     """
     hidden, loss = model.hidden, model.loss
 
@@ -45,7 +50,7 @@ def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: 
             ids_bs[:, mine],
             positions_bt=positions_bs[:, mine],
             mask=mask[:, :, mine],
-            cache=_Gathered(group),
+            cache=_GatheredKeys(group),
         )
 
     def own_loss(hidden_btc: Tensor, targets_bs: Tensor, share_bs: Tensor) -> Tensor:
@@ -56,20 +61,20 @@ def split_positions(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: 
         setattr(model, name, method)
 
 
-class _Gathered(Cache):
-    """In place of a cache: what is before and behind comes from the other ranks."""
+class _GatheredKeys(Cache):
+    """Stand-in for a cache: keys and values of other positions come from the other ranks."""
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group, self.length = group, 0
 
     def extend(self, layer: int, k_bktd: Tensor, v_bktd: Tensor) -> tuple[Tensor, Tensor]:
         both = torch.stack((k_bktd, v_bktd))
-        gathered: Tensor = _Gather.apply(both, self.group)  # type: ignore[no-untyped-call]
+        gathered: Tensor = _GatherPositions.apply(both, self.group)  # type: ignore[no-untyped-call]
         k_bksd, v_bksd = gathered.unbind()
         return k_bksd, v_bksd
 
 
-class _Gather(torch.autograd.Function):
+class _GatherPositions(torch.autograd.Function):
     """[2, b, k, t, d] of every rank -> [2, b, k, s, d]; the gradient is summed over the ranks."""
 
     @staticmethod

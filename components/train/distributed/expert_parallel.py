@@ -1,8 +1,8 @@
 """Expert parallelism: each rank of a group holds some experts of every layer and gets their tokens.
 
-Tokens go to the ranks that hold their experts, through these, and back, in two exchanges a layer
-(GShard, arXiv:2006.16668). Routers, attention and embeddings stay with the rank whose rows they
-see, and nothing is dropped, so what comes out is what one process computes.
+Tokens travel to the ranks that hold their experts and back, in two all-to-all exchanges a layer
+(GShard, arXiv:2006.16668). Routers, attention and embeddings see only the rank's own rows, and no
+token is dropped, so the result is that of one process.
 
 Shapes in names: n own tokens, m arrived tokens, c model width, e experts, l experts of this rank,
 r ranks of the group.
@@ -24,7 +24,7 @@ from models.moe import ExpertStack, expert_mlp
 
 
 def split_experts(model: Decoder, mesh: DeviceMesh) -> list[ExpertStack]:
-    """Leave this rank its experts, in place; the ranks of ``mesh`` must divide them."""
+    """Keep this rank's experts alone, in place; ``mesh`` must divide their number."""
     stacks = [module for module in model.modules() if isinstance(module, ExpertStack)]
     rank, ranks = mesh.get_local_rank(), mesh.size()
     for stack in stacks:
@@ -32,12 +32,12 @@ def split_experts(model: Decoder, mesh: DeviceMesh) -> list[ExpertStack]:
             own = parameter.detach().chunk(ranks)[rank].clone()
             spread = DTensor.from_local(own, mesh, [Shard(0)], run_check=False)
             stack.register_parameter(name, nn.Parameter(spread))
-        stack.forward = _Dispatched(stack, mesh.get_group())  # type: ignore[method-assign]
+        stack.forward = _ExpertDispatch(stack, mesh.get_group())  # type: ignore[method-assign]
     return stacks
 
 
-class _Dispatched:
-    """In place of the forward pass of a stack of which this rank holds a part."""
+class _ExpertDispatch:
+    """Forward pass of an expert stack of which this rank holds a part."""
 
     def __init__(self, stack: ExpertStack, group: dist.ProcessGroup) -> None:
         self._stack, self._group = stack, group
@@ -46,15 +46,19 @@ class _Dispatched:
         sent_rl = counts_e.view(self._group.size(), -1)
         arrived_rl = torch.empty_like(sent_rl)
         dist.all_to_all_single(arrived_rl, sent_rl.contiguous(), group=self._group)
-        there, here = sent_rl.sum(1).tolist(), arrived_rl.sum(1).tolist()
-        x_mc = _exchanged(x_nc, there, here, self._group)
-        # They come rank by rank, and within each by expert: sort them by expert over all ranks.
-        own = torch.arange(arrived_rl.shape[1], device=arrived_rl.device)
-        order = own.repeat(len(here)).repeat_interleave(arrived_rl.flatten()).argsort(stable=True)
+        sent_counts, arrived_counts = sent_rl.sum(1).tolist(), arrived_rl.sum(1).tolist()
+        x_mc = _exchange(x_nc, sent_counts, arrived_counts, self._group)
+        # Tokens arrive by rank, and within each by expert: sort them by expert over all ranks.
+        experts_l = torch.arange(arrived_rl.shape[1], device=arrived_rl.device)
+        order = (
+            experts_l.repeat(len(arrived_counts))
+            .repeat_interleave(arrived_rl.flatten())
+            .argsort(stable=True)
+        )
         up, down = _local(self._stack.gate_up_proj), _local(self._stack.down_proj)
         y_mc = expert_mlp(x_mc[order], up, down, arrived_rl.sum(0), self._stack.activation)
         back_mc = torch.empty_like(y_mc).index_copy(0, order, y_mc)
-        return _exchanged(back_mc, here, there, self._group)
+        return _exchange(back_mc, arrived_counts, sent_counts, self._group)
 
 
 def _local(parameter: Tensor) -> Tensor:
@@ -62,16 +66,16 @@ def _local(parameter: Tensor) -> Tensor:
     return parameter.to_local()
 
 
-def _exchanged(
+def _exchange(
     x_nc: Tensor, sent: Sequence[int], arriving: Sequence[int], group: dist.ProcessGroup
 ) -> Tensor:
-    """``sent`` rows to each rank in turn, ``arriving`` from each: [sum(arriving), c]."""
+    """Send ``sent`` rows to each rank, receive ``arriving`` from each: [sum(arriving), c]."""
     out: Tensor = _Exchange.apply(x_nc, sent, arriving, group)  # type: ignore[no-untyped-call]
     return out
 
 
 class _Exchange(torch.autograd.Function):
-    """Rows to other ranks; their gradients come back the same way."""
+    """Exchange of rows between ranks; gradients travel back the same way."""
 
     @staticmethod
     def forward(
@@ -82,14 +86,14 @@ class _Exchange(torch.autograd.Function):
         group: dist.ProcessGroup,
     ) -> Tensor:
         ctx.way = (list(arriving), list(sent), group)
-        return _swapped(x_nc, list(sent), list(arriving), group)
+        return _all_to_all_rows(x_nc, list(sent), list(arriving), group)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        return _swapped(gradient, *ctx.way), None, None, None
+        return _all_to_all_rows(gradient, *ctx.way), None, None, None
 
 
-def _swapped(
+def _all_to_all_rows(
     x_nc: Tensor, sent: list[int], arriving: list[int], group: dist.ProcessGroup
 ) -> Tensor:
     arrived = x_nc.new_empty(sum(arriving), *x_nc.shape[1:])

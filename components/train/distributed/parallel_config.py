@@ -1,7 +1,8 @@
-"""How many processes train one model, and what they share among them. Free of torch.
+"""Configuration of multi-process training: data, context, tensor and expert parallelism.
 
-Ranks stand in a grid of data x context x tensor, the tensor ranks side by side (they talk most).
-Data and context ranks together hold the weights in shards (FSDP2, arXiv:2304.11277).
+Ranks stand in a grid of data x context x tensor, the tensor ranks next to each other, since they
+communicate most. Data and context ranks together hold the weights in shards (FSDP2,
+arXiv:2304.11277). Free of torch.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from models.shape import DecoderShape
 
 
 class ParallelConfig(StageConfig):
-    """Ranks that train together. How work is split moves only the last bits of what comes out."""
+    """Ranks that train together. How the work is split changes only the last bits of the result."""
 
     data: int = Field(
-        default=1, ge=1, le=1 << 14, description="ranks that share out the rows of a step"
+        default=1, ge=1, le=1 << 14, description="ranks that share out the sequences of a step"
     )
     context: int = Field(
-        default=1, ge=1, le=1 << 10, description="ranks that share out the positions of a row"
+        default=1, ge=1, le=1 << 10, description="ranks that share out the tokens of a sequence"
     )
     tensor: int = Field(
         default=1, ge=1, le=64, description="ranks that share out heads and hidden units"
@@ -38,7 +39,7 @@ class ParallelConfig(StageConfig):
         default="spawn", description="who starts the ranks: this process, a person, or Ray Train"
     )
     timeout: float = Field(
-        default=600.0, gt=0, le=86_400, description="seconds that ranks wait for one another"
+        default=600.0, gt=0, le=86_400, description="seconds that ranks wait for each other"
     )
 
     @property
@@ -46,10 +47,18 @@ class ParallelConfig(StageConfig):
         """Number of processes."""
         return self.data * self.context * self.tensor
 
-    def misfits(self, shape: DecoderShape, rows: int, positions: tuple[int, ...]) -> Iterator[str]:
-        """Why a model of ``shape`` cannot be trained so, on ``rows`` blocks of such lengths."""
-        yield from self._unbuilt(shape)
-        yield from self._misfit_experts(shape)
+    def find_conflicts(
+        self, shape: DecoderShape, rows: int, sequence_lengths: tuple[int, ...]
+    ) -> Iterator[str]:
+        """Reasons why a training cannot be split like this, each with the fields to change.
+
+        Args:
+            shape: of the model.
+            rows: sequences of a step.
+            sequence_lengths: of the phases.
+        """
+        yield from self._unsupported_features(shape)
+        yield from self._expert_conflicts(shape)
         for name, size in (("heads", shape.heads), ("kv_heads", shape.kv_heads)):
             if size % self.tensor:
                 yield f"parallel.tensor ({self.tensor}) must divide shape.{name} ({size})"
@@ -58,16 +67,16 @@ class ParallelConfig(StageConfig):
         if rows % self.data:
             yield (
                 f"parallel.data ({self.data}) must divide the {rows} blocks of a step "
-                "(batch / positions)"
+                "(batch / sequence_length)"
             )
-        shortest = math.gcd(*positions)
+        shortest = math.gcd(*sequence_lengths)
         if shortest % self.context:
             yield (
-                f"parallel.context ({self.context}) must divide positions and short_positions "
-                f"({', '.join(map(str, positions))})"
+                f"parallel.context ({self.context}) must divide sequence_length and "
+                f"short_sequence_length ({', '.join(map(str, sequence_lengths))})"
             )
 
-    def _misfit_experts(self, shape: DecoderShape) -> Iterator[str]:
+    def _expert_conflicts(self, shape: DecoderShape) -> Iterator[str]:
         if self.expert == 1:
             return
         experts = shape.experts
@@ -88,7 +97,7 @@ class ParallelConfig(StageConfig):
                     f"parallel.data / parallel.expert ({shards}) must divide shape.{name} ({size})"
                 )
 
-    def _unbuilt(self, shape: DecoderShape) -> Iterator[str]:
+    def _unsupported_features(self, shape: DecoderShape) -> Iterator[str]:
         experts = shape.experts
         special = {
             "experts": experts is not None,

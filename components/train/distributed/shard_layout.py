@@ -1,7 +1,7 @@
-"""Where the shards of a parameter lie in the whole, and how ranks hand one another pieces of it.
+"""Layout of a parameter's shards, and the exchange of pieces between ranks.
 
 FSDP and tensor parallelism cut a parameter into boxes, one a rank; ranks that hold the same box
-hold equal numbers.
+hold equal values.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 Box = tuple[slice, ...]
 
 
-def box_of(parameter: DTensor) -> Box:
-    """Which part of the whole this rank holds."""
+def local_box(parameter: DTensor) -> Box:
+    """Part of the whole parameter that this rank holds."""
     size, start = compute_local_shape_and_global_offset(
         parameter.shape, parameter.device_mesh, parameter.placements
     )
     return tuple(slice(at, at + length) for at, length in zip(start, size, strict=True))
 
 
-def boxes_of(parameters: Mapping[str, DTensor]) -> dict[str, list[Box]]:
-    """Which part of each parameter every rank holds; all ranks ask together."""
-    own = {name: box_of(parameter) for name, parameter in parameters.items()}
+def gather_boxes(parameters: Mapping[str, DTensor]) -> dict[str, list[Box]]:
+    """Parts of each parameter that the ranks hold, by rank; a collective call."""
+    own = {name: local_box(parameter) for name, parameter in parameters.items()}
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, own)
     return {name: [boxes[name] for boxes in gathered] for name in own}
 
 
-def extent(box: Box) -> torch.Size:
-    """The shape of a box."""
+def box_shape(box: Box) -> torch.Size:
+    """Shape of a box."""
     return torch.Size(part.stop - part.start for part in box)
 
 
-def spread_like(parameter: DTensor, local: Tensor) -> DTensor:
-    """A local shard as part of a tensor that lies as ``parameter`` does."""
+def as_dtensor(parameter: DTensor, local: Tensor) -> DTensor:
+    """Wrap a local shard as a DTensor with the layout of ``parameter``."""
     return DTensor.from_local(
         local,
         parameter.device_mesh,
@@ -51,10 +51,19 @@ def spread_like(parameter: DTensor, local: Tensor) -> DTensor:
     )
 
 
-def swap(
+def exchange_pieces(
     sent: Sequence[Sequence[Tensor]], sizes: Sequence[Sequence[torch.Size]], like: Tensor
 ) -> list[list[Tensor]]:
-    """[to rank] -> pieces; back come pieces of ``sizes`` [from rank], in the dtype of ``like``."""
+    """Exchange pieces between all ranks in one all-to-all; a collective call.
+
+    Args:
+        sent: [to rank] -> pieces.
+        sizes: [from rank] -> shapes of the pieces that arrive.
+        like: a tensor of their dtype and device.
+
+    Returns:
+        [from rank] -> pieces.
+    """
     flat = [torch.cat([like.new_empty(0), *(piece.flatten() for piece in some)]) for some in sent]
     counts = [[size.numel() for size in some] for some in sizes]
     arrived = like.new_empty(sum(map(sum, counts)))
@@ -66,12 +75,12 @@ def swap(
     ]
 
 
-def gathered_whole(parameter: DTensor, boxes: Sequence[Box]) -> Tensor | None:
-    """The whole on the first rank, None on the others; all ranks call this together."""
+def gather_whole(parameter: DTensor, boxes: Sequence[Box]) -> Tensor | None:
+    """Gather the whole parameter on rank 0, None on the others; a collective call."""
     local = parameter.to_local().detach()
     first = dist.get_rank() == 0
     sent = [[local] if other == 0 else [] for other in range(len(boxes))]
-    pieces = swap(sent, [[extent(box)] if first else [] for box in boxes], local)
+    pieces = exchange_pieces(sent, [[box_shape(box)] if first else [] for box in boxes], local)
     if not first:
         return None
     whole = local.new_empty(parameter.shape)

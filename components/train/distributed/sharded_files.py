@@ -1,7 +1,7 @@
-"""How the shards of a state lie in a folder, and how any number of processes reads them.
+"""Files of a sharded state, which any number of processes can read.
 
-The files are safetensors that ``torch.distributed.checkpoint`` writes, each with the offsets of
-its shards in its header; a process reads only the parts that it holds.
+They are safetensors that ``torch.distributed.checkpoint`` writes, each with the offsets of its
+shards in its header; a process reads only the parts that it holds.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
-Room = Callable[[str, torch.Size, torch.dtype], Tensor]
+TensorAllocator = Callable[[str, torch.Size, torch.dtype], Tensor]
 _BLOCK = 1 << 22
 
 
-def shards_of(folder: Path, step: int) -> Path:
-    """The folder of a step's shards below that of all states."""
+def shard_folder(folder: Path, step: int) -> Path:
+    """Folder of a step's shards, below that of all states."""
     return folder / f"state-{step:08d}"
 
 
-def digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path) -> dict[str, str]:
     """File name -> sha256."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         digest = hashlib.sha256()
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
-        found[path.name] = digest.hexdigest()
-    return found
+        digests[path.name] = digest.hexdigest()
+    return digests
 
 
-def check_shards(folder: Path, files: Mapping[str, str]) -> None:
-    """Compare with the digests that were written.
+def check_shard_digests(folder: Path, files: Mapping[str, str]) -> None:
+    """Compare the files with the digests that were recorded.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: one is missing, changed or too many.
+        ValueError: a file is missing, changed or unexpected.
     """
-    found = digests(folder)
-    wrong = sorted(n for n in files.keys() | found.keys() if files.get(n) != found.get(n))
+    present = file_digests(folder)
+    wrong = sorted(n for n in files.keys() | present.keys() if files.get(n) != present.get(n))
     if wrong:
-        raise ValueError(f"the digest of {wrong[0]} does not hold")
+        raise ValueError(f"the digest of {wrong[0]} does not match")
 
 
-def flatten(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors without scalars, which the format has no place for, and which were some."""
+def flatten_scalars(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """(tensors with scalars as [1], names of the scalars): the format has no scalars."""
     scalars = sorted(name for name, tensor in tensors.items() if tensor.ndim == 0)
     flat = {n: t.detach().reshape(1) if t.ndim == 0 else t.detach() for n, t in tensors.items()}
     return flat, scalars
 
 
-def read_shards(
+def read_shard_files(
     folder: Path,
     scalars: Iterable[str],
-    room: Room | None = None,
+    allocate: TensorAllocator | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> dict[str, Tensor]:
     """Everything that was saved, or this rank's part of it.
@@ -73,12 +73,12 @@ def read_shards(
         room: (name, shape, dtype) -> where the tensor is to be read into; None is all of it, here.
         group: the ranks that read together; None for a process that is alone.
     """
-    make = room or (lambda name, shape, dtype: torch.empty(shape, dtype=dtype))
+    make_tensor = allocate or (lambda name, shape, dtype: torch.empty(shape, dtype=dtype))
     reader = HuggingFaceStorageReader(str(folder))
     tensors: dict[str, Tensor] = {}
     for name, saved in sorted(reader.read_metadata().state_dict_metadata.items()):
         assert isinstance(saved, TensorStorageMetadata)
-        tensors[name] = make(name, saved.size, saved.properties.dtype)
+        tensors[name] = make_tensor(name, saved.size, saved.properties.dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to load in a single")
         load(tensors, storage_reader=reader, process_group=group, no_dist=group is None)
@@ -87,6 +87,6 @@ def read_shards(
     return tensors
 
 
-def remove_shards(folder: Path) -> None:
-    """Take a folder of shards away, if there is one."""
+def remove_shard_folder(folder: Path) -> None:
+    """Delete a folder of shards, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""The optimiser over shards: each rank moves what it holds; only Muon has to see whole matrices.
+"""Optimiser over sharded parameters: each rank updates its shards; Muon gathers whole matrices.
 
-AdamW goes element by element, so it takes the local shards as they are. For Muon each matrix has
-an owner, to which all ranks send their shards of its momentum; the owner orthogonalises it and
-sends the pieces back, so the work is shared out too (as in Dion's and Moonlight's distributed
-Muon, arXiv:2502.16982).
+AdamW is elementwise, so it takes the local shards as they are. For Muon each matrix has an owner,
+to which all ranks send their shards of its momentum; the owner orthogonalises it and sends the
+pieces back, so this work is distributed too (as in Dion's and Moonlight's distributed Muon,
+arXiv:2502.16982).
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from components.train.distributed.shard_layout import boxes_of, extent, spread_like, swap
-from components.train.distributed.tensor_parallel import PARTIAL
+from components.train.distributed.shard_layout import (
+    as_dtensor,
+    box_shape,
+    exchange_pieces,
+    gather_boxes,
+)
+from components.train.distributed.tensor_parallel import PARTIAL_GRADIENTS
 from components.train.trainer.optimizer import Optimiser
 from components.train.training_config import OptimConfig
 
@@ -31,7 +36,7 @@ class ShardedOptimiser(Optimiser):
     def __init__(self, model: nn.Module, config: OptimConfig, mesh: DeviceMesh) -> None:
         self._mesh = mesh
         super().__init__(model, config)
-        self._boxes = boxes_of({n: self._spread[n] for n in self._muon})
+        self._boxes = gather_boxes({n: self._spread[n] for n in self._muon})
         self._owners = {name: at % dist.get_world_size() for at, name in enumerate(self._muon)}
 
     def _held(self, model: nn.Module) -> dict[str, nn.Parameter]:
@@ -49,45 +54,45 @@ class ShardedOptimiser(Optimiser):
 
     @torch.no_grad()
     def clip(self) -> float:
-        """As ``Optimiser.clip``, over the shards of all ranks; to be called before ``step``."""
+        """As ``Optimiser.clip``, over the shards of all ranks; must be called before ``step``."""
         for name, parameter in self._spread.items():
             gradient = parameter.grad
             assert gradient is None or isinstance(gradient, DTensor)
             self._named[name].grad = None if gradient is None else gradient.to_local()
-        self._join_copies()
+        self._sum_partial_gradients()
         norm = self._norm()
         scale = min(1.0, self.config.clip / (norm + _EPS))
         gradients = [p.grad for p in self._named.values() if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
         return norm
 
-    def _join_copies(self) -> None:
-        """Add up what tensor ranks found for their own heads; keep other copies from parting."""
+    def _sum_partial_gradients(self) -> None:
+        """Sum the gradients that tensor ranks have for their own heads; average other copies."""
         ranks = self._mesh["tensor"].size()
         if ranks == 1:
             return
         group = self._mesh.get_group("tensor")
         for name, parameter in self._named.items():
-            if parameter.grad is None or self._is_split(name):
+            if parameter.grad is None or self._is_tensor_split(name):
                 continue
             dist.all_reduce(parameter.grad, group=group)
-            if not name.endswith(PARTIAL):
+            if not name.endswith(PARTIAL_GRADIENTS):
                 parameter.grad /= ranks
 
-    def _is_split(self, name: str) -> bool:
-        """Whether tensor ranks hold different parts."""
+    def _is_tensor_split(self, name: str) -> bool:
+        """True where tensor ranks hold different parts of the parameter."""
         names = self._spread[name].device_mesh.mesh_dim_names
         return names is not None and "tensor" in names
 
     def _norm(self) -> float:
-        """Of the whole gradient, every element counted once."""
+        """Norm of the whole gradient, every element counted once."""
         device = self._mesh.device_type
         total = torch.zeros((), dtype=torch.float64, device=device)
         copies = self._mesh["tensor"].size()
         for name, parameter in self._named.items():
             if parameter.grad is not None:
                 square = torch.linalg.vector_norm(parameter.grad).double().square()
-                total += square / (1 if self._is_split(name) else copies)
+                total += square / (1 if self._is_tensor_split(name) else copies)
         dist.all_reduce(total)
         return float(total.sqrt())
 
@@ -95,14 +100,16 @@ class ShardedOptimiser(Optimiser):
         return self._spread[name].shape
 
     def _directions(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
-        """To the owners, through the iteration, and back."""
+        """Send momenta to the owners, orthogonalise, and send the pieces back."""
         rank, world = dist.get_rank(), dist.get_world_size()
         mine = [name for name in names if self._owners[name] == rank]
         away = [[n for n in names if self._owners[n] == other] for other in range(world)]
         local = dict(zip(names, moved, strict=True))
         sent = [[local[name] for name in some] for some in away]
         boxes = [[self._boxes[name][source] for name in mine] for source in range(world)]
-        arrived = swap(sent, [[extent(box) for box in some] for some in boxes], moved[0])
+        arrived = exchange_pieces(
+            sent, [[box_shape(box) for box in some] for some in boxes], moved[0]
+        )
         whole_nrc = moved[0].new_zeros(len(mine), *self._shape(names[0]))
         for some, pieces in zip(boxes, arrived, strict=True):
             for at, (box, piece) in enumerate(zip(some, pieces, strict=True)):
@@ -110,25 +117,25 @@ class ShardedOptimiser(Optimiser):
         turned_nrc = self._orthogonalised(whole_nrc)
         back = [[turned_nrc[at][box] for at, box in enumerate(some)] for some in boxes]
         sizes = [[local[name].shape for name in some] for some in away]
-        returned = swap(back, sizes, turned_nrc)
-        found = {
+        returned = exchange_pieces(back, sizes, turned_nrc)
+        directions = {
             name: piece.to(moved[0].dtype)
             for some, pieces in zip(away, returned, strict=True)
             for name, piece in zip(some, pieces, strict=True)
         }
-        return [found[name] for name in names]
+        return [directions[name] for name in names]
 
     def tensors(self) -> dict[str, Tensor]:
-        """As ``Optimiser.tensors``; what is cut like its parameter is a DTensor like it."""
-        return {key: self._like(key, tensor) for key, tensor in super().tensors().items()}
+        """As ``Optimiser.tensors``; tensors sharded like their parameter are DTensors."""
+        return {key: self._as_sharded(key, tensor) for key, tensor in super().tensors().items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        held = {k: t.to_local() if isinstance(t, DTensor) else t for k, t in tensors.items()}
-        super().load(held)
+        local = {k: t.to_local() if isinstance(t, DTensor) else t for k, t in tensors.items()}
+        super().load(local)
 
-    def _like(self, key: str, tensor: Tensor) -> Tensor:
+    def _as_sharded(self, key: str, tensor: Tensor) -> Tensor:
         name = key.partition("/")[2].partition("/")[0]
         parameter = self._spread[name]
         if tensor.shape != parameter.to_local().shape:
             return tensor
-        return spread_like(parameter, tensor)
+        return as_dtensor(parameter, tensor)

@@ -1,12 +1,12 @@
-"""States that many ranks write together, and any number of them, one too, can take up.
+"""Saved states of a multi-process training, which any number of ranks can load.
 
-    state-00000120/*.safetensors   every rank's shards, with where they belong in the whole
-    state-00000120.json            step, sha256 of every file, what else the loop must recall
+    state-00000120/*.safetensors   every rank's shards, with their place in the whole
+    state-00000120.json            step, sha256 of every file, other facts that the loop recalls
 
-``torch.distributed.checkpoint`` copies the tensors, then writes them beside the training. The
-folder bears another name until all of it is there, and the JSON is written last: a state is
-complete or absent. They lie where those of a single process do
-(``components/train/trainer/training_state.py``) and each kind is read by either.
+``torch.distributed.checkpoint`` copies the tensors, then writes them in the background. The folder
+has another name until it is complete, and the JSON is written last: a state is complete or absent.
+They lie where those of a single process do (``components/train/trainer/training_state.py``), and
+either kind of training reads both.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
-from components.core.errors import MillError
+from components.core.errors import MillError, error_line
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
-from components.core.store.artifact import canonical
-from components.train.distributed.shard_layout import box_of, spread_like
+from components.core.store.artifact import canonical_json
+from components.train.distributed.shard_layout import as_dtensor, local_box
 from components.train.distributed.sharded_files import (
-    check_shards,
-    digests,
-    flatten,
-    read_shards,
-    remove_shards,
-    shards_of,
+    check_shard_digests,
+    file_digests,
+    flatten_scalars,
+    read_shard_files,
+    remove_shard_folder,
+    shard_folder,
 )
-from components.train.trainer.training_state import FORMAT, Checkpoints, Saved
+from components.train.trainer.training_state import FORMAT, SavedState, StateFiles
 
 log = get_logger(__name__)
 PART = ".part"
 
 
-class ShardedStates(Checkpoints):
-    """The last ``keep`` states of a training of many ranks, in a folder that all of them see.
+class ShardedStates(StateFiles):
+    """Files of the last ``keep`` states of a multi-process training, in a folder all ranks see.
 
-    ``group`` is used by nobody else: a thread of its own talks over it.
+    ``group`` is used by nothing else: a background thread communicates over it.
     """
 
     def __init__(
@@ -60,27 +60,32 @@ class ShardedStates(Checkpoints):
         self._writing: Future[Any] | None = None
 
     def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Copy the state, and write it while the training goes on.
+        """Copy the state, and write it while the training continues.
+
+        Args:
+            step: number of steps done.
+            tensors: this rank's, by name.
+            meta: JSON values.
 
         Raises:
-            MillError: the state before could not be written.
+            MillError: the previous state could not be written.
         """
         self.finish()
-        beside = shards_of(self.folder, step).with_suffix(PART)
+        partial = shard_folder(self.folder, step).with_suffix(PART)
         if self._first:
             for left in self.folder.glob(f"*{PART}"):
-                remove_shards(left)
-            beside.mkdir()
+                remove_shard_folder(left)
+            partial.mkdir()
         dist.barrier(self._group)
-        flat, scalars = flatten(tensors)
+        flat, scalars = flatten_scalars(tensors)
         written = async_save(
             flat,
-            storage_writer=HuggingFaceStorageWriter(str(beside), save_distributed=True),
+            storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
             process_group=self._group,
         )
         assert isinstance(written, Future)
         record = {"format": FORMAT, "step": step, "scalars": scalars, "meta": dict(meta)}
-        self._writing = self._writer.submit(self._publish, written, beside, record)
+        self._writing = self._writer.submit(self._publish, written, partial, record)
 
     def finish(self) -> None:
         if self._writing is None:
@@ -89,79 +94,81 @@ class ShardedStates(Checkpoints):
         try:
             writing.result()
         except (CheckpointException, OSError) as error:
-            line = " ".join(str(error).split())[-300:]
+            line = error_line(error)[-300:]
             raise MillError(f"a state could not be written to {self.folder}: {line}") from error
 
     def forget_after(self, step: int) -> bool:
         self.finish()
         steps = self._steps() if self._first else []
-        good = any(self._looked_at(one)[1] is None for one in steps if one <= step)
-        for one in steps:
-            if good and one > step:
-                self._forget(one)
-        return bool(self._agreed(good))
+        good = any(
+            self._inspect_state(saved_step)[1] is None for saved_step in steps if saved_step <= step
+        )
+        for saved_step in steps:
+            if good and saved_step > step:
+                self._forget(saved_step)
+        return bool(self._broadcast(good))
 
-    def latest(self) -> Saved | None:
-        """The newest good state, each tensor as this rank holds it; None where there is none."""
+    def latest(self) -> SavedState | None:
+        """Newest intact state, each tensor sharded as on this rank; None where there is none."""
         self.finish()
-        for step in self._agreed(self._steps()):
-            record, problem = self._agreed(self._looked_at(step) if self._first else None)
+        for step in self._broadcast(self._steps()):
+            record, problem = self._broadcast(self._inspect_state(step) if self._first else None)
             if problem is None:
-                return Saved(step, self._taken(step, record), record["meta"])
+                return SavedState(step, self._load_state(step, record), record["meta"])
             if self._first:
                 log.warning("state of step %d is broken and passed over: %s", step, problem)
         return None
 
-    def _publish(self, written: Future[Any], beside: Path, record: dict[str, Any]) -> None:
+    def _publish(self, written: Future[Any], partial: Path, record: dict[str, Any]) -> None:
         """Behind the last rank's last byte: name the folder, then say that it counts."""
         written.result()
         if not self._first:
             return
         step = int(record["step"])
-        record["files"] = digests(beside)
+        record["files"] = file_digests(partial)
         self._forget(step)
-        beside.rename(shards_of(self.folder, step))
-        write_atomically(self._record(step), canonical(record))
+        partial.rename(shard_folder(self.folder, step))
+        write_atomically(self._record(step), canonical_json(record))
         for old in self._steps()[self.keep :]:
             self._forget(old)
 
-    def _looked_at(self, step: int) -> tuple[dict[str, Any], str | None]:
-        """The record of a state, and what is wrong with it."""
+    def _inspect_state(self, step: int) -> tuple[dict[str, Any], str | None]:
+        """(record of a state, its defect or None)."""
         try:
             record: dict[str, Any] = json.loads(self._record(step).read_bytes())
             if "files" in record and record.get("format") == FORMAT:
-                check_shards(shards_of(self.folder, step), record["files"])
+                check_shard_digests(shard_folder(self.folder, step), record["files"])
                 return record, None
             self._read(step)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return {}, str(error)
         return record, None
 
-    def _taken(self, step: int, record: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _load_state(self, step: int, record: Mapping[str, Any]) -> dict[str, Tensor]:
         if "files" in record:
-            folder = shards_of(self.folder, step)
-            return read_shards(folder, record["scalars"], self._room, self._group)
-        return {name: self._cut(name, t) for name, t in self._read(step).tensors.items()}
+            folder = shard_folder(self.folder, step)
+            return read_shard_files(folder, record["scalars"], self._allocate, self._group)
+        return {name: self._local_part(name, t) for name, t in self._read(step).tensors.items()}
 
-    def _room(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    def _allocate(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         parameter = self._parameter(name, shape)
         if parameter is None:
             return torch.empty(shape, dtype=dtype)
-        return spread_like(parameter, torch.empty_like(parameter.to_local(), dtype=dtype))
+        return as_dtensor(parameter, torch.empty_like(parameter.to_local(), dtype=dtype))
 
-    def _cut(self, name: str, whole: Tensor) -> Tensor:
+    def _local_part(self, name: str, whole: Tensor) -> Tensor:
         parameter = self._parameter(name, whole.shape)
         if parameter is None:
             return whole
-        return spread_like(parameter, whole[box_of(parameter)].to(parameter.device))
+        return as_dtensor(parameter, whole[local_box(parameter)].to(parameter.device))
 
     def _parameter(self, name: str, shape: torch.Size) -> DTensor | None:
-        """The parameter that a tensor is cut like: that in its name, where the shape is its."""
-        found = (self._spread[part] for part in name.split("/") if part in self._spread)
-        parameter = next(found, None)
+        """Parameter that a tensor is sharded like: the one in its name, where shapes agree."""
+        candidates = (self._spread[part] for part in name.split("/") if part in self._spread)
+        parameter = next(candidates, None)
         return parameter if parameter is not None and parameter.shape == shape else None
 
-    def _agreed(self, value: Any) -> Any:
-        held = [value]
-        dist.broadcast_object_list(held, 0, self._group)
-        return held[0]
+    def _broadcast(self, value: Any) -> Any:
+        objects = [value]
+        dist.broadcast_object_list(objects, 0, self._group)
+        return objects[0]

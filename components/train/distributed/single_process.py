@@ -1,7 +1,8 @@
-"""Collectives of the training loop, as a protocol, and their single-process implementation.
+"""Collectives of the training loop in a single process; the interface of those of many.
 
-``components/train/distributed/process_group.py`` answers for many. Whatever decides where training
-goes (targets, losses, clocks) passes through here, so that all ranks decide alike.
+``components/train/distributed/process_group.py`` overrides them for several ranks. Every value that
+decides how training goes on (targets, losses, clocks) passes through here, so that all ranks decide
+alike.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from components.core.process.thread_tuning import Threads
+from components.core.process.thread_tuning import ThreadTuner
 from components.core.store.workdir import Workdir
 from components.text.decoder_files import save_model
 from components.train.trainer.optimizer import Optimiser
-from components.train.trainer.training_state import Checkpoints, Saved
+from components.train.trainer.training_state import SavedState, StateFiles
 from components.train.training_config import OptimConfig
 from models.decoder import Decoder
 
@@ -26,68 +27,82 @@ M = TypeVar("M")
 T = TypeVar("T")
 
 
-class States(Protocol):
+class StateStore(Protocol):
     """Saved states of one training."""
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None: ...
+    def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Save a state.
 
-    def latest(self) -> Saved | None: ...
+        Args:
+            step: number of steps done.
+            tensors: by name.
+            meta: JSON values.
+        """
+
+    def latest(self) -> SavedState | None: ...
 
     def forget_after(self, step: int) -> bool: ...
 
     def finish(self) -> None:
-        """Wait for what is still being written."""
+        """Wait until everything is written."""
 
 
-class Ranks:
-    """A process that trains alone."""
+class Collectives:
+    """Collectives of a process that trains alone."""
 
     rank: int = 0
     world: int = 1
     device: torch.device | None = None
-    """Where this rank computes; None leaves the choice to the stage."""
+    """Device of this rank; None leaves the choice to the stage."""
     data_rank: int = 0
-    """Which of the shares of a step's rows this rank takes."""
+    """Number of this rank's share of a step's sequences, out of ``data_world``."""
     data_world: int = 1
 
-    def threads(self, module: nn.Module, work: Workdir) -> Threads | None:
-        """The choice of a number of threads; None where ranks share out the cores, or on a GPU."""
+    def thread_tuner(self, module: nn.Module, work: Workdir) -> ThreadTuner | None:
+        """Tuner of the number of threads; None where ranks share out the cores, or on a GPU."""
         on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
-        return Threads(work) if on_cpu and self.world == 1 else None
+        return ThreadTuner(work) if on_cpu and self.world == 1 else None
 
-    def evenly(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:
-        """(micro-batch, whether it counts): as many on every rank, so none waits for ever."""
+    def even_micro_batches(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:
+        """(micro-batch, whether it counts): as many on every rank, so that none waits forever."""
         return ((micro, True) for micro in micro_batches)
 
-    def targets(self, own: float) -> float:
-        """The sum over all ranks that hold other rows."""
+    def sum_targets(self, own: float) -> float:
+        """Sum over the ranks that hold different sequences."""
         return own
 
-    def loss(self, own: float) -> float:
-        """The sum over all ranks that lose over other targets."""
+    def sum_losses(self, own: float) -> float:
+        """Sum over the ranks that compute the loss of different targets."""
         return own
 
-    def agreed(self, value: T) -> T:
-        """The first rank's value, on every rank."""
+    def broadcast(self, value: T) -> T:
+        """Value of rank 0, on every rank."""
         return value
 
-    def shard(self, model: Decoder) -> Decoder:
-        """Spread a model over the ranks, in place."""
+    def shard_model(self, model: Decoder) -> Decoder:
+        """Shard a model over the ranks, in place."""
         return model
 
-    def copied(self, model: Decoder) -> Decoder:
+    def copy_model(self, model: Decoder) -> Decoder:
         """A model that ``shard`` gave, once more, to be moved in its place."""
         return copy.deepcopy(model)
 
-    def optimiser(self, modules: nn.Module, config: OptimConfig) -> Optimiser:
+    def make_optimiser(self, modules: nn.Module, config: OptimConfig) -> Optimiser:
         return Optimiser(modules, config)
 
-    def states(self, folder: Path, keep: int, modules: nn.Module) -> States:
-        return Checkpoints(folder, keep)
+    def open_states(self, folder: Path, keep: int, modules: nn.Module) -> StateStore:
+        """Open the saved states of a training.
 
-    def save(self, folder: Path, model: Decoder) -> None:
-        """Write the whole model, once."""
+        Args:
+            folder: of the states.
+            keep: number of states that stay.
+            modules: whose parameters the states hold.
+        """
+        return StateFiles(folder, keep)
+
+    def save_model(self, folder: Path, model: Decoder) -> None:
+        """Write the whole model once."""
         save_model(folder, model)
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Collectives()

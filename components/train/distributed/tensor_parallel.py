@@ -1,8 +1,8 @@
-"""Tensor parallelism: heads and hidden units shared out over ranks that see the same rows.
+"""Tensor parallelism: heads and hidden units split over ranks that see the same rows.
 
-Projections into heads and hidden units are cut by rows (column-parallel), those out of them by
-columns (row-parallel), so a layer needs two sums over the ranks (Megatron-LM, arXiv:1909.08053).
-Embeddings, head and norms are the same on all of them.
+Projections into heads and hidden units are column-parallel, those out of them row-parallel, so a
+layer needs two sums over the ranks (Megatron-LM, arXiv:1909.08053). Embeddings, head and norms are
+replicated.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 
 from models.decoder import Attention, Decoder
 
-INTO = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
-OUT = ("self_attn.o_proj", "mlp.down_proj")
-PARTIAL = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
-"""Parameters that all ranks hold but that each uses for its own heads: their gradients add up."""
+COLUMN_PARALLEL = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+)
+ROW_PARALLEL = ("self_attn.o_proj", "mlp.down_proj")
+PARTIAL_GRADIENTS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
+"""Replicated parameters that each rank uses for its own heads only: their gradients are summed."""
 
 
 def split_layers(model: Decoder, mesh: DeviceMesh) -> None:
-    """Cut the layers over ``mesh``, in place; the ranks must divide heads and hidden units."""
+    """Split the layers over ``mesh``, in place; its size must divide heads and hidden units."""
     ranks = mesh.size()
     for layer in model.layers:
-        into = {name: ColwiseParallel() for name in INTO if _has(layer, name)}
-        out = {name: RowwiseParallel() for name in OUT if _has(layer, name)}
+        into = {name: ColwiseParallel() for name in COLUMN_PARALLEL if _has(layer, name)}
+        out = {name: RowwiseParallel() for name in ROW_PARALLEL if _has(layer, name)}
         parallelize_module(layer, mesh, {**into, **out})
     for module in model.modules():
         if isinstance(module, Attention):

@@ -1,4 +1,4 @@
-"""Adapters in a training: put on a decoder, saved alone as PEFT reads them, merged at the end.
+"""Low-rank adapters in a training: added to a decoder, saved in PEFT's format, merged at the end.
 
 adapter/adapter_config.json         PEFT's fields: r, lora_alpha, target_modules ...
 adapter/adapter_model.safetensors   A and B of each layer, under PEFT's names
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from models.decoder import Decoder
-    from models.lora import Lora
+    from models.lora import LoraSpec
 
-FOLDER = "adapter"
+ADAPTER_FOLDER = "adapter"
 CONFIG_FILE, WEIGHTS_FILE, BASE_FILE = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "base.json",
 )
-_PEFT = "base_model.model."
+_PEFT_PREFIX = "base_model.model."
 
 
 class LoraConfig(StageConfig):
-    """Low-rank adapters, the only thing that learns; AdamW moves them at ``optim.adam_lr``."""
+    """Low-rank adapters in place of full fine-tuning; AdamW trains them at ``optim.adam_lr``."""
 
-    rank: int = Field(default=8, ge=1, le=4096, description="of the change to each matrix")
+    rank: int = Field(default=8, ge=1, le=4096, description="rank of the update to each matrix")
     alpha: float = Field(
-        default=16.0, gt=0, le=1e6, description="the change is scaled by alpha / rank"
+        default=16.0, gt=0, le=1e6, description="the update is scaled by alpha / rank"
     )
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of an adapter's inputs left out in training"
+        default=0.0, ge=0, lt=1, description="dropout on the inputs of the adapters"
     )
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(rank) instead")
     targets: tuple[str, ...] = Field(
@@ -60,10 +60,13 @@ class LoraConfig(StageConfig):
     )
 
 
-def put_on(decoder: Decoder, config: LoraConfig, seed: int, field: str) -> None:
-    """Freeze ``decoder``, in 4 bits where asked, and put adapters on it.
+def add_adapters(decoder: Decoder, config: LoraConfig, seed: int, field: str) -> None:
+    """Freeze ``decoder``, in 4 bits where asked, and add adapters to it.
 
     Args:
+        decoder: changed in place.
+        config: rank, scale and targets.
+        seed: of the adapters' first weights.
         field: name of the config's field, for the error.
 
     Raises:
@@ -71,56 +74,71 @@ def put_on(decoder: Decoder, config: LoraConfig, seed: int, field: str) -> None:
     """
     import torch
 
-    from models.lora import Lora, adapt, check
+    from models.lora import LoraSpec, add_lora, check_lora
     from models.quantized_linear import quantize_linears
 
-    spec = Lora(config.rank, config.alpha, config.dropout, config.rslora, config.targets)
+    spec = LoraSpec(config.rank, config.alpha, config.dropout, config.rslora, config.targets)
     try:
-        check(decoder, spec)
+        check_lora(decoder, spec)
     except ValueError as error:
         raise ConfigError(f"{field}: {error}") from error
     torch.manual_seed(seed)
     if config.quantize:
         quantize_linears(decoder)
-    adapt(decoder, spec)
+    add_lora(decoder, spec)
 
 
-def learning(decoder: Decoder) -> dict[str, nn.Module]:
-    """What a job trains and saves: the adapters where there are any, else the decoder."""
-    from models.lora import Learning, adapters
+def trained_modules(decoder: Decoder) -> dict[str, nn.Module]:
+    """Modules that a job trains and saves: the adapters where there are any, else the decoder."""
+    from models.lora import AdapterParameters, lora_layers
 
-    return {"adapter": Learning(decoder)} if adapters(decoder) else {"decoder": decoder}
+    return {"adapter": AdapterParameters(decoder)} if lora_layers(decoder) else {"decoder": decoder}
 
 
-def after_step(decoder: Decoder) -> Callable[[bool], None] | None:
-    """What a job does behind each step: balance a mixture's routers, unless they are frozen."""
-    from models.lora import adapters
+def rebalance_hook(decoder: Decoder) -> Callable[[bool], None] | None:
+    """Hook after each step that balances a mixture's routers; None where they are frozen."""
+    from models.lora import lora_layers
 
-    return None if adapters(decoder) else decoder.rebalance
+    return None if lora_layers(decoder) else decoder.rebalance
 
 
 def save_trained(folder: Path, decoder: Decoder, config: LoraConfig | None, digest: str) -> None:
-    """Write a trained decoder; one with adapters merged, and these beside."""
-    from models.lora import bake
+    """Save a trained decoder; adapters are saved beside it and merged.
+
+    Args:
+        folder: of the checkpoint.
+        decoder: becomes a plain one.
+        config: of the adapters; None for none.
+        digest: of the checkpoint that the adapters belong to.
+    """
+    from models.lora import merge_and_unload
 
     if config is not None:
-        save_adapter(folder / FOLDER, decoder, config, digest)
-        bake(decoder)
+        save_adapter(folder / ADAPTER_FOLDER, decoder, config, digest)
+        merge_and_unload(decoder)
     save_model(folder, decoder)
 
 
 def save_adapter(folder: Path, decoder: Decoder, config: LoraConfig, digest: str) -> None:
-    """Write the adapters alone; ``digest`` is that of the checkpoint they were put on."""
+    """Save the adapters alone, in PEFT's format.
+
+    Args:
+        folder: is made.
+        decoder: with adapters.
+        config: of the adapters.
+        digest: of the checkpoint that they belong to.
+    """
     from safetensors.torch import save_file
 
-    from models.lora import adapters, factors
+    from models.lora import lora_layers, lora_tensors
 
     folder.mkdir(exist_ok=True)
     state = {
-        _outer(name): tensor.detach().contiguous() for name, tensor in factors(decoder).items()
+        _to_peft_name(name): tensor.detach().contiguous()
+        for name, tensor in lora_tensors(decoder).items()
     }
     save_file(state, folder / WEIGHTS_FILE, {"format": "pt"})
-    told = {
+    peft_config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": None,
@@ -128,20 +146,24 @@ def save_adapter(folder: Path, decoder: Decoder, config: LoraConfig, digest: str
         "lora_alpha": config.alpha,
         "lora_dropout": config.dropout,
         "use_rslora": config.rslora,
-        "target_modules": [_outer(name).removeprefix(_PEFT) for name in adapters(decoder)],
+        "target_modules": [
+            _to_peft_name(name).removeprefix(_PEFT_PREFIX) for name in lora_layers(decoder)
+        ],
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    _write(folder / CONFIG_FILE, told)
-    _write(folder / BASE_FILE, {"digest": digest, "tokenizer": decoder.tokenizer})
+    _write_json(folder / CONFIG_FILE, peft_config)
+    _write_json(folder / BASE_FILE, {"digest": digest, "tokenizer": decoder.tokenizer})
 
 
 def load_adapter(folder: Path, decoder: Decoder, digest: str | None = None) -> None:
-    """Put the adapters of ``folder`` on ``decoder``.
+    """Add the adapters of a folder to a decoder.
 
     Args:
-        digest: of the decoder's checkpoint; None takes an adapter of any other too.
+        folder: that ``save_adapter`` or PEFT wrote.
+        decoder: changed in place.
+        digest: of the decoder's checkpoint; None accepts an adapter of any other too.
 
     Raises:
         ConfigError: the adapter is of another model.
@@ -149,26 +171,26 @@ def load_adapter(folder: Path, decoder: Decoder, digest: str | None = None) -> N
     """
     import torch
 
-    from models.lora import adapt, factors
+    from models.lora import add_lora, lora_tensors
 
     state = _read_state(folder)
     _check_base(folder, digest)
     names = dict.fromkeys(name.rpartition(".lora_")[0] for name in state)
     try:
-        adapt(decoder, _read_spec(folder, tuple(names)))
+        add_lora(decoder, _read_spec(folder, tuple(names)))
     except ValueError as error:
         raise ConfigError(f"adapter {folder.name} is of another model: {error}") from error
-    wanted = factors(decoder)
-    for name in sorted(wanted.keys() | state.keys()):
+    adapter_tensors = lora_tensors(decoder)
+    for name in sorted(adapter_tensors.keys() | state.keys()):
         has = tuple(state[name].shape) if name in state else None
-        needs = tuple(wanted[name].shape) if name in wanted else None
+        needs = tuple(adapter_tensors[name].shape) if name in adapter_tensors else None
         if has != needs:
             raise ConfigError(
                 f"adapter {folder.name} is of another model: {name} is {has}, this model needs "
                 f"{needs}"
             )
     with torch.no_grad():
-        for name, tensor in wanted.items():
+        for name, tensor in adapter_tensors.items():
             tensor.copy_(state[name])
 
 
@@ -181,67 +203,77 @@ def _read_state(folder: Path) -> dict[str, Tensor]:
         state = load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{folder.name}: {WEIGHTS_FILE} cannot be read: {error}") from error
-    strange = [name for name in state if not name.startswith(_PEFT) or ".lora_" not in name]
+    strange = [name for name in state if not name.startswith(_PEFT_PREFIX) or ".lora_" not in name]
     if strange or not state:
-        held = strange[0] if strange else "nothing"
-        raise DataError(f"{folder.name}: {WEIGHTS_FILE} holds {held}, which is no LoRA of a layer")
-    return {_inner(name): tensor for name, tensor in state.items()}
+        content = strange[0] if strange else "nothing"
+        raise DataError(
+            f"{folder.name}: {WEIGHTS_FILE} holds {content}, which is no LoRA of a layer"
+        )
+    return {_from_peft_name(name): tensor for name, tensor in state.items()}
 
 
-def _read_spec(folder: Path, targets: tuple[str, ...]) -> Lora:
-    from models.lora import Lora
+def _read_spec(folder: Path, targets: tuple[str, ...]) -> LoraSpec:
+    from models.lora import LoraSpec
 
-    told = _read(folder / CONFIG_FILE)
+    peft_config = _read_json(folder / CONFIG_FILE)
     try:
-        kind, rank, alpha = told["peft_type"], int(told["r"]), float(told["lora_alpha"])
+        kind, rank, alpha = (
+            peft_config["peft_type"],
+            int(peft_config["r"]),
+            float(peft_config["lora_alpha"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder.name}: {CONFIG_FILE} is damaged: {error!r}") from error
-    # Each of these computes otherwise, so what came out would not be what was learnt.
-    other = [name for name in ("use_dora", "rank_pattern", "alpha_pattern") if told.get(name)]
+    # Each of these computes differently, so the result would not be what was trained.
+    other = [
+        name for name in ("use_dora", "rank_pattern", "alpha_pattern") if peft_config.get(name)
+    ]
     if kind != "LORA" or other or rank < 1:
-        found = other[0] if other else f"peft_type {kind}, r {rank}"
-        raise DataError(f"{folder.name}: {CONFIG_FILE} has {found}; only plain LoRA can be read")
-    return Lora(rank, alpha, rslora=bool(told.get("use_rslora")), targets=targets)
+        unsupported = other[0] if other else f"peft_type {kind}, r {rank}"
+        raise DataError(
+            f"{folder.name}: {CONFIG_FILE} has {unsupported}; only plain LoRA can be read"
+        )
+    return LoraSpec(rank, alpha, rslora=bool(peft_config.get("use_rslora")), targets=targets)
 
 
 def record_of_adapter(folder: Path) -> TokenizerRecord:
-    """The tokenizer that an adapter was learnt with; that of an adapter from elsewhere is unknown.
+    """Tokenizer that an adapter was trained with; unknown for an adapter from elsewhere.
 
     Raises:
         DataError: ``base.json`` is damaged.
     """
-    base = _read(folder / BASE_FILE) if (folder / BASE_FILE).is_file() else {}
+    base = _read_json(folder / BASE_FILE) if (folder / BASE_FILE).is_file() else {}
     return TokenizerRecord(f"the adapter {folder.name}", str(base.get("tokenizer", "")), None)
 
 
 def _check_base(folder: Path, digest: str | None) -> None:
     if digest is None or not (folder / BASE_FILE).is_file():
         return
-    learnt = _read(folder / BASE_FILE).get("digest")
-    if learnt != digest:
+    base_digest = _read_json(folder / BASE_FILE).get("digest")
+    if base_digest != digest:
         raise ConfigError(
             f"adapter {folder.name} is of another model: it was learnt on the checkpoint "
-            f"{str(learnt)[:12]}, this one is {digest[:12]}"
+            f"{str(base_digest)[:12]}, this one is {digest[:12]}"
         )
 
 
-def _outer(name: str) -> str:
-    return _PEFT + (name if name.startswith("lm_head") else f"model.{name}")
+def _to_peft_name(name: str) -> str:
+    return _PEFT_PREFIX + (name if name.startswith("lm_head") else f"model.{name}")
 
 
-def _inner(name: str) -> str:
-    return name.removeprefix(_PEFT).removeprefix("model.")
+def _from_peft_name(name: str) -> str:
+    return name.removeprefix(_PEFT_PREFIX).removeprefix("model.")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path.parent.name}: {path.name} cannot be read: {error}") from error
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{path.parent.name}: {path.name} is no JSON object")
-    return told
+    return content
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which a short decay at the end cannot replace.
+"""Exponential moving average (EMA) of the weights.
 
 After each step: average <- d average + (1 - d) weights, with d = min(decay, (1 + t) / (10 + t))
 for step t, so that the first weights are soon forgotten (the warm-up of TensorFlow's
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from components.core.errors import DataError
 
-PREFIX = "average/"
+PREFIX = "ema/"
 
 
-class Average:
-    """The averages of a module's trained parameters, in their own dtype and place."""
+class WeightEma:
+    """Averages of a module's trained parameters, in their own dtype and on their device."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -27,22 +27,22 @@ class Average:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` (counted from 0)."""
+        """Add the weights after ``step`` (counted from 0) to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self._average.values()), list(self._named.values()), 1.0 - decay)
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Let the module's weights be the averages."""
+        """Overwrite the module's weights with the averages."""
         for name, parameter in self._named.items():
             parameter.copy_(self._average[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """The state, flat: ``average/NAME``."""
+        """State as flat named tensors: ``ema/NAME``."""
         return {f"{PREFIX}{name}": tensor for name, tensor in self._average.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that ``tensors`` gave.
+        """Load a state that ``tensors`` gave.
 
         Raises:
             DataError: it is the state of another model, or holds no average.

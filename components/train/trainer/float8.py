@@ -1,9 +1,9 @@
-"""Linear layers in 8-bit floats (Micikevicius et al. 2022, arXiv:2209.05433), asked for alone.
+"""Linear layers in 8-bit floats (Micikevicius et al. 2022, arXiv:2209.05433), an opt-in.
 
-Weights and activations go to e4m3, gradients to e5m2, each scaled as a whole by its present
-largest value; products are summed in the tensor cores' accumulators and come out in bfloat16. The
-gradient of a weight is taken in bfloat16, since it is what is summed over most. Embeddings and the
-head stay as they are, and so do layers whose sides are no multiples of 16.
+Weights and activations go to e4m3, gradients to e5m2, each scaled by the largest value of the
+tensor; products accumulate in the tensor cores and come out in bfloat16. Weight gradients are
+computed in bfloat16, since they sum over the most terms. Embeddings and the head stay as they are,
+and so do layers whose sides are no multiples of 16.
 
 Shapes in names: n rows, i inputs, o outputs.
 """
@@ -18,39 +18,43 @@ from torch import Tensor, nn
 from components.core.errors import ConfigError
 
 SIDE = 16
-"""What both sides of a product must be multiples of."""
+"""Alignment that the kernel asks of both sides of a product."""
 LEAST_CAPABILITY = (8, 9)
+"""Compute capability of Ada, the first with 8-bit floats."""
 _FORWARD, _BACKWARD = torch.float8_e4m3fn, torch.float8_e5m2
 
 
 def check_float8(device: torch.device) -> None:
-    """Refuse hardware that does not multiply 8-bit floats.
+    """Refuse a device that does not multiply 8-bit floats.
 
     Raises:
         ConfigError: no GPU, or one before Ada and Hopper.
     """
     if device.type != "cuda":
         raise ConfigError("float8: only GPUs multiply 8-bit floats; set float8 to false")
-    found = torch.cuda.get_device_capability(device)
-    if found < LEAST_CAPABILITY:
+    major, minor = torch.cuda.get_device_capability(device)
+    if (major, minor) < LEAST_CAPABILITY:
         raise ConfigError(
-            f"float8: this GPU has compute capability {found[0]}.{found[1]}, 8.9 or newer is "
-            "needed; set float8 to false"
+            f"float8: this GPU has compute capability {major}.{minor}, 8.9 or newer is needed; set "
+            "float8 to false"
         )
 
 
 def use_float8(layers: nn.Module) -> int:
-    """Let the linear layers below compute in 8-bit floats; how many do. Their weights stay."""
+    """Convert the linear layers of a module to 8-bit products, in place; returns their number.
+
+    Their weights keep their dtype.
+    """
     count = 0
     for module in layers.modules():
         if isinstance(module, nn.Linear) and not any(s % SIDE for s in module.weight.shape):
-            module.__class__ = Float8Linear  # in place, so a copy of the model is one as well
+            module.__class__ = Float8Linear  # in place, so a copy of the model has them too
             count += 1
     return count
 
 
 class Float8Linear(nn.Linear):
-    """A bias-free linear layer whose products are of 8-bit floats."""
+    """Bias-free linear layer that multiplies in 8-bit floats."""
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
@@ -88,6 +92,6 @@ def _multiply(left_nk: Tensor, right_mk: Tensor, kind: torch.dtype, out: torch.d
 
 
 def _scaled(x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-    """``x`` in 8 bits, and what to multiply it by to have it back."""
+    """``x`` in 8 bits, and the scale that restores it."""
     scale = x.abs().amax().float().clamp_min(1e-12) / torch.finfo(kind).max
     return (x.float() / scale).to(kind), scale

@@ -1,4 +1,4 @@
-"""``torch.compile`` where it is measured to be quicker, layer by layer.
+"""``torch.compile`` of a decoder's layers, kept only where it is measured to be quicker.
 
 On two cores it gave nothing; on a GPU it fuses norms, rotary positions and SwiGLU. Layers are
 compiled in place, so names and weights stay as they are, and one graph serves all of them.
@@ -16,8 +16,9 @@ from components.core.log import get_logger
 
 log = get_logger(__name__)
 WARM_UPS, ROUNDS = 3, 5
-WORTH = 0.97
-"""Of the eager time: less is not worth the compiler's seconds."""
+WORTHWHILE_RATIO = 0.97
+"""Fraction of the eager time that a compiled step must stay below, else the compiler's seconds
+would not pay for themselves."""
 
 
 def compile_layers(layers: Iterable[nn.Module], backend: str = "inductor") -> None:
@@ -26,7 +27,7 @@ def compile_layers(layers: Iterable[nn.Module], backend: str = "inductor") -> No
         layer.compile(backend=backend, dynamic=False)
 
 
-def eager_layers(layers: Iterable[nn.Module]) -> None:
+def undo_compile(layers: Iterable[nn.Module]) -> None:
     """Undo ``compile_layers``."""
     for layer in layers:
         layer._compiled_call_impl = None
@@ -35,22 +36,27 @@ def eager_layers(layers: Iterable[nn.Module]) -> None:
 def compile_if_quicker(
     layers: Iterable[nn.Module], step: Callable[[], None], backend: str = "inductor"
 ) -> bool:
-    """Time ``step`` eager and compiled, and leave the layers the quicker way; whether compiled.
+    """Time ``step`` eager and compiled and keep the quicker; True where that is compiled.
 
-    A compiler that fails leaves them eager, with a warning.
+    A compiler that fails leaves the layers eager, with a warning.
+
+    Args:
+        layers: compiled in place.
+        step: one training step over these layers.
+        backend: of ``torch.compile``.
     """
-    some = list(layers)
+    layer_list = list(layers)
     eager = _seconds(step)
-    compile_layers(some, backend)
+    compile_layers(layer_list, backend)
     try:
         compiled = _seconds(step)
     except Exception as error:  # a missing C compiler, an operation it does not know
-        log.warning("torch.compile failed and is left: %s", str(error).partition("\n")[0])
-        eager_layers(some)
+        log.warning("torch.compile failed, layers stay eager: %s", str(error).partition("\n")[0])
+        undo_compile(layer_list)
         return False
-    if compiled < WORTH * eager:
+    if compiled < WORTHWHILE_RATIO * eager:
         return True
-    eager_layers(some)
+    undo_compile(layer_list)
     return False
 
 

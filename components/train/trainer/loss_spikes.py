@@ -1,4 +1,4 @@
-"""When a loss is a spike, and which windows are left out after a setback.
+"""Loss spikes: their detection, and the batches that are skipped after a rollback.
 
 Large trainings go back to a state from before a spike and leave out the windows around it, since
 the same data on other weights do no harm: PaLM (Chowdhery et al. 2022, arXiv:2204.02311, section
@@ -18,79 +18,81 @@ import numpy as np
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
-from components.core.store.artifact import canonical
-from components.train.training_config import SafetyConfig
+from components.core.store.artifact import canonical_json
+from components.train.training_config import TrainingSafetyConfig
 
-JOURNAL = "setbacks.json"
-SPARE = 1 << 30
-"""The first of the windows that stand in for those left out: no training comes so far."""
-NORMAL = 1.4826
-"""The standard deviation of a normal distribution, in median absolute deviations."""
-LEAST = 0.01
-"""Of the median: the losses of a model that has learnt everything hardly deviate at all."""
+SETBACKS_FILE = "setbacks.json"
+SPARE_WINDOWS = 1 << 30
+"""Number of the first batch that stands in for a skipped one: no training gets that far."""
+MAD_TO_DEVIATION = 1.4826
+"""Standard deviation of a normal distribution in median absolute deviations, 1 / Phi^-1(3/4)."""
+LEAST_DEVIATION = 0.01
+"""Least deviation as a fraction of the median: losses of a converged model hardly deviate."""
 
 
-def spike_bound(losses: Sequence[float], config: SafetyConfig) -> float:
-    """The loss above which the step after ``losses`` is a spike; infinite before there are enough.
+def spike_bound(losses: Sequence[float], config: TrainingSafetyConfig) -> float:
+    """Loss above which the step after ``losses`` is a spike; infinite before there are enough.
 
-    Pure in the losses, so a resumed training finds the same spikes.
+    A pure function of the losses, so a resumed training finds the same spikes.
     """
     if config.spike is None or len(losses) < config.spike_window:
         return float("inf")
     last = np.asarray(losses[-config.spike_window :])
     middle = float(np.median(last))
-    deviation = NORMAL * float(np.median(np.abs(last - middle)))
-    return middle + config.spike * max(deviation, LEAST * middle)
+    deviation = MAD_TO_DEVIATION * float(np.median(np.abs(last - middle)))
+    return middle + config.spike * max(deviation, LEAST_DEVIATION * middle)
 
 
 @dataclass
 class Setbacks:
-    """What was undone so far, journalled before training goes on from an earlier state."""
+    """Rollbacks so far, journalled before training continues from an earlier state."""
 
     path: Path
     windows: dict[int, int] = field(default_factory=dict)
-    """step -> how often its window was left out"""
+    """step -> number of times its batch was skipped"""
     broken: int = 0
     spikes: int = 0
 
     @classmethod
     def read(cls, scratch: Path) -> Setbacks:
-        """Those of an earlier try.
+        """Read the journal of an earlier try; empty where there is none.
 
         Raises:
             DataError: the journal is damaged.
         """
-        path = scratch / JOURNAL
+        path = scratch / SETBACKS_FILE
         if not path.is_file():
             return cls(path)
         try:
-            told = json.loads(path.read_bytes())
-            windows = {int(step): int(times) for step, times in told["windows"].items()}
-            return cls(path, windows, int(told["broken"]), int(told["spikes"]))
+            journal = json.loads(path.read_bytes())
+            windows = {int(step): int(times) for step, times in journal["windows"].items()}
+            return cls(path, windows, int(journal["broken"]), int(journal["spikes"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{JOURNAL} is damaged ({error}); delete it to start anew") from error
+            raise DataError(
+                f"{SETBACKS_FILE} is damaged ({error}); delete it to start anew"
+            ) from error
 
     def add(self, steps: Sequence[int], *, spike: bool) -> None:
-        """Leave the windows of ``steps`` out from now on."""
+        """Skip the batches of ``steps`` from now on."""
         for step in steps:
             self.windows[step] = self.windows.get(step, 0) + 1
         self.spikes += spike
         self.broken += not spike
 
     def write(self) -> None:
-        """Journal all of it."""
-        told = {"windows": self.windows, "broken": self.broken, "spikes": self.spikes}
-        write_atomically(self.path, canonical(told))
+        """Write the journal."""
+        journal = {"windows": self.windows, "broken": self.broken, "spikes": self.spikes}
+        write_atomically(self.path, canonical_json(journal))
 
     @property
     def skipped(self) -> int:
-        """Windows left out, each as often as it was."""
+        """Number of skipped batches, each counted as often as it was."""
         return sum(self.windows.values())
 
     def window(self, step: int) -> int:
-        """The batch of a step; one that was left out is replaced by one from far behind the end."""
+        """Number of the batch of a step; a skipped one is replaced by one beyond the end."""
         times = self.windows.get(step, 0)
         if not times:
             return step
         earlier = sum(count for at, count in self.windows.items() if at < step)
-        return SPARE + earlier + times - 1
+        return SPARE_WINDOWS + earlier + times - 1

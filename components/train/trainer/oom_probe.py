@@ -1,4 +1,4 @@
-"""A step that does not fit into memory: known by its error, and which one would fit."""
+"""Out-of-memory handling: recognise the error, and search for a micro-batch that fits."""
 
 from __future__ import annotations
 
@@ -7,24 +7,34 @@ from collections.abc import Callable
 
 import torch
 
-_SIGNS = ("can't allocate memory", "out of memory", "not enough memory", "cannot allocate memory")
+_OOM_MESSAGES = (
+    "can't allocate memory",
+    "out of memory",
+    "not enough memory",
+    "cannot allocate memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is torch's or Python's way to say that memory is exhausted."""
+    """True where an error of torch or Python says that memory is exhausted."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error).lower() for sign in _OOM_MESSAGES
+    )
 
 
-def largest_that_fits(step: Callable[[int], None], tokens: int, least: int) -> int | None:
-    """The first of tokens / 2, tokens / 4 ... down to ``least`` that ``step`` gets through with.
+def find_fitting_size(step: Callable[[int], None], tokens: int, least: int) -> int | None:
+    """First of tokens / 2, tokens / 4 ... down to ``least`` that fits; None where none does.
 
-    None where not even ``least`` does. ``step`` must leave nothing behind.
+    Args:
+        step: tries a number of tokens, and leaves nothing behind.
+        tokens: that did not fit.
+        least: tried last.
     """
     while tokens > least:
         tokens = max(least, tokens // 2)
-        release()
+        release_memory()
         try:
             step(tokens)
         except (RuntimeError, MemoryError) as error:
@@ -35,8 +45,8 @@ def largest_that_fits(step: Callable[[int], None], tokens: int, least: int) -> i
     return None
 
 
-def release() -> None:
-    """Give back what a failed step still holds."""
+def release_memory() -> None:
+    """Free the memory that a failed step still holds."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Muon on matrices, AdamW on the rest, behind one step; state as flat named tensors.
+"""Optimiser: Muon on matrices, AdamW on the rest, in one step; state as flat named tensors.
 
 Muon: momentum orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024,
 kellerjordan.github.io/posts/muon), with the coefficients of Polar Express (Amsel et al. 2025,
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from components.core.errors import DataError
 from components.train.training_config import OptimConfig
-from models.precision import dtype_of
+from models.precision import resolve_dtype
 
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -29,7 +29,7 @@ _EPS = 1e-10
 
 
 def orthogonalise(g_nrc: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """The nearest semi-orthogonal matrix of each of a stack [n, rows, columns], roughly.
+    """Approximate the nearest semi-orthogonal matrix of each of a stack [n, rows, columns].
 
     Computed in ``dtype``; singular values end within about 0.7 and 1.2.
     """
@@ -46,7 +46,7 @@ def orthogonalise(g_nrc: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
 
 
 class Optimiser:
-    """Every parameter of ``model`` that takes a gradient, in its group; one ``step`` for all.
+    """Optimiser of every parameter of ``model`` that takes a gradient.
 
     With Muon, matrices outside embeddings and heads are orthogonalised; embeddings, heads,
     norms and biases take AdamW. Names are the model's own, so the state fits any equal model.
@@ -55,16 +55,18 @@ class Optimiser:
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.config = config
         self._named = self._held(model)
-        matrices = _matrices(model) if config.kind == "muon" else set()
-        embeddings = _embeddings(model)
+        matrices = _muon_matrices(model) if config.kind == "muon" else set()
+        embeddings = _embedding_names(model)
         self._muon = {n: p for n, p in self._named.items() if n in matrices}
         rest = {n: p for n, p in self._named.items() if n not in matrices}
         self._momentum = {n: torch.zeros_like(p) for n, p in self._muon.items()}
         self._adam = torch.optim.AdamW(
             [
-                _group((p for n, p in rest.items() if n in embeddings), config.embedding_lr, 0.0),
-                _group((p for p in rest.values() if p.ndim < 2), config.adam_lr, 0.0),
-                _group(
+                _parameter_group(
+                    (p for n, p in rest.items() if n in embeddings), config.embedding_lr, 0.0
+                ),
+                _parameter_group((p for p in rest.values() if p.ndim < 2), config.adam_lr, 0.0),
+                _parameter_group(
                     (p for n, p in rest.items() if n not in embeddings and p.ndim > 1),
                     config.adam_lr,
                     config.weight_decay,
@@ -77,7 +79,7 @@ class Optimiser:
         self._rates = [config.embedding_lr, config.adam_lr, config.adam_lr]
 
     def _held(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """What this process moves of every parameter that takes a gradient, by name."""
+        """This process's part of every parameter that takes a gradient, by name."""
         return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
     def zero_grad(self) -> None:
@@ -86,31 +88,33 @@ class Optimiser:
             parameter.grad = None
 
     def clip(self) -> float:
-        """Scale the whole gradient to at most ``config.clip``; its norm before that."""
+        """Clip the norm of the whole gradient to ``config.clip``; returns the norm before that."""
         norm = nn.utils.clip_grad_norm_(self._named.values(), self.config.clip, foreach=True)
         return float(norm)
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
-        """Move every parameter by its rate times ``factor``. Parameters without gradient stay."""
+        """Step with all rates times ``factor``; parameters without a gradient stay."""
         for group, rate in zip(self._adam.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
         self._adam.step()
         whole = {n: self._shape(n) for n, p in self._muon.items() if p.grad is not None}
-        for names in _by_shape(whole).values():
+        for names in _group_by_shape(whole).values():
             self._step_muon(names, self.config.muon_lr * factor)
 
     def _shape(self, name: str) -> torch.Size:
-        """Of the whole matrix."""
+        """Shape of the whole matrix."""
         return self._muon[name].shape
 
     def _directions(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
-        """What this process holds of the orthogonalised matrices, given the same of ``moved``."""
+        """Orthogonalise ``moved``: this process's parts in, this process's parts out."""
         return list(self._orthogonalised(torch.stack(moved)).to(moved[0].dtype).unbind())
 
     def _orthogonalised(self, moved_nrc: Tensor) -> Tensor:
         # Emulated bfloat16 is fifteen times slower than float32 on a processor without it.
-        return orthogonalise(moved_nrc, dtype_of(self.config.muon_dtype, moved_nrc.device.type))
+        return orthogonalise(
+            moved_nrc, resolve_dtype(self.config.muon_dtype, moved_nrc.device.type)
+        )
 
     def _step_muon(self, names: list[str], rate: float) -> None:
         parameters: list[Tensor] = [self._muon[name] for name in names]
@@ -125,7 +129,7 @@ class Optimiser:
         torch._foreach_add_(parameters, updates, alpha=-rate * max(1.0, rows / columns) ** 0.5)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The whole state, flat: ``muon/NAME``, ``adam/NAME/exp_avg`` ..."""
+        """Whole state as flat named tensors: ``muon/NAME``, ``adam/NAME/exp_avg`` ..."""
         state = {f"muon/{name}": tensor for name, tensor in self._momentum.items()}
         for name, parameter in self._named.items():
             for key, tensor in self._adam.state.get(parameter, {}).items():
@@ -133,7 +137,7 @@ class Optimiser:
         return state
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that ``tensors`` gave.
+        """Load a state that ``tensors`` gave.
 
         Raises:
             DataError: it is the state of another model or optimiser.
@@ -151,7 +155,7 @@ class Optimiser:
                 self._adam.state[self._named[name]][moment] = tensor.clone()
 
 
-def _matrices(model: nn.Module) -> set[str]:
+def _muon_matrices(model: nn.Module) -> set[str]:
     """Weights of linear layers between the embeddings and the heads."""
     shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     return {
@@ -164,16 +168,18 @@ def _matrices(model: nn.Module) -> set[str]:
     }
 
 
-def _embeddings(model: nn.Module) -> set[str]:
+def _embedding_names(model: nn.Module) -> set[str]:
     return {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.Embedding)}
 
 
-def _group(parameters: Iterable[nn.Parameter], rate: float, decay: float) -> dict[str, object]:
+def _parameter_group(
+    parameters: Iterable[nn.Parameter], rate: float, decay: float
+) -> dict[str, object]:
     return {"params": list(parameters), "lr": rate, "weight_decay": decay}
 
 
-def _by_shape(shapes: Mapping[str, torch.Size]) -> dict[torch.Size, list[str]]:
-    """Names by shape: each group is one stacked iteration."""
+def _group_by_shape(shapes: Mapping[str, torch.Size]) -> dict[torch.Size, list[str]]:
+    """Shape -> names: each group is orthogonalised as one stack."""
     groups: dict[torch.Size, list[str]] = {}
     for name, shape in shapes.items():
         groups.setdefault(shape, []).append(name)

@@ -1,7 +1,4 @@
-"""One call of pretraining: its job, the trial steps that measure, and what is said when it is full.
-
-Kept apart from the stage's config, which is read without torch.
-"""
+"""One call of pretraining: its job, its trial steps, and its out-of-memory message."""
 
 from __future__ import annotations
 
@@ -15,15 +12,21 @@ import torch
 from components.core.errors import ConfigError
 from components.core.store.workdir import Workdir
 from components.train.budget.flop_count import flops_per_token
-from components.train.budget.peak_flops import measured_peak
-from components.train.budget.step_plan import Course, Place
-from components.train.budget.time_budget import Budget, Wish, time_budget, trial_step
-from components.train.data.micro_batch import Micro, micro_batches
-from components.train.data.training_corpora import Corpora
-from components.train.distributed.single_process import Ranks
+from components.train.budget.peak_flops import measure_peak_flops
+from components.train.budget.step_plan import StepPlan, StepProgress
+from components.train.budget.time_budget import (
+    MinutesRequest,
+    TimeBudget,
+    make_trial_step,
+    open_time_budget,
+)
+from components.train.data.micro_batch import MicroBatch, split_micro_batches
+from components.train.data.training_corpora import TrainingCorpora
+from components.train.distributed.single_process import Collectives
 from components.train.trainer.layer_compile import compile_if_quicker, compile_layers
-from components.train.trainer.oom_probe import is_out_of_memory, largest_that_fits, release
-from components.train.trainer.training_loop import Job, SpeedSetting, Trained, train
+from components.train.trainer.oom_probe import find_fitting_size, is_out_of_memory, release_memory
+from components.train.trainer.training_job import MeasuredSetting, TrainingJob
+from components.train.trainer.training_loop import TrainingResult, run_training
 from models.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -31,152 +34,170 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pretraining:
-    """One call of the stage: what its job and its trial steps are made of."""
+class PretrainingCall:
+    """Ingredients of one call of the stage, from which its job and trial steps are made."""
 
     config: PretrainConfig
     model: Decoder
-    corpora: Corpora
+    corpora: TrainingCorpora
     device: torch.device
     work: Workdir
-    sample: Callable[[], str] | None
-    ranks: Ranks
+    sample_text: Callable[[], str] | None
+    collectives: Collectives
 
-    def train(self) -> Trained:
+    def run(self) -> TrainingResult:
         """Measure, then train.
 
         Raises:
-            ConfigError: a step does not fit into memory; says which would.
+            ConfigError: a step does not fit into memory; names the micro-batch that would.
         """
         try:
-            self._compile()
-            return train(self._planned(), self.work)
+            self._compile_layers()
+            return run_training(self._plan_job(), self.work)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if self.ranks.world > 1:  # what would fit cannot be tried without the other ranks
+            if self.collectives.world > 1:  # no rank can try a smaller one without the others
                 raise ConfigError(
-                    f"out of memory on rank {self.ranks.rank} at micro_batch "
+                    f"out of memory on rank {self.collectives.rank} at micro_batch "
                     f"{self.config.micro_batch}: halve it, the result stays the same"
                 ) from error
-        # Behind the handler, which keeps the failed step's tensors alive.
-        raise ConfigError(self._too_much())
+        # After the handler, which keeps the failed step's tensors alive.
+        raise ConfigError(self._out_of_memory())
 
-    def job(self, model: Decoder, course: Course, budget: Budget | None = None) -> Job[Micro]:
-        """The training of ``model`` along ``course``."""
+    def make_job(
+        self, model: Decoder, plan: StepPlan, budget: TimeBudget | None = None
+    ) -> TrainingJob[MicroBatch]:
+        """The training of a model as a job.
+
+        Args:
+            model: the stage's, or a copy for trial steps.
+            plan: number of steps.
+            budget: replans it; None for a fixed number.
+        """
         config = self.config
 
-        def batch(step: int) -> list[Micro]:
-            short = course.place(step).progress < config.short
+        def batch(step: int) -> list[MicroBatch]:
+            short = plan.progress_at(step).progress < config.short
             return self.micro_batches(step, config.micro_batch, short=short)
 
-        def flops(place: Place) -> float:
-            short = place.progress < config.short
-            length = config.short_positions if short else config.positions
+        def flops(point: StepProgress) -> float:
+            short = point.progress < config.short
+            length = config.short_sequence_length if short else config.sequence_length
             return flops_per_token(config.shape, length)
 
-        return Job(
+        return TrainingJob(
             modules={"decoder": model},
             batch=batch,
-            weight=lambda micro: float(micro.count),
+            count_targets=lambda micro: float(micro.count),
             loss=lambda micro, targets: model.loss(
                 model.hidden(micro.inputs, mask=micro.mask, documents_bt=micro.documents),
                 micro.targets,
-                micro.share(targets),
+                micro.target_weights(targets),
             ),
-            course=course,
+            plan=plan,
             optim=config.optim,
             schedule=config.schedule,
             safety=config.safety,
             bits_per_loss=self.corpora.bits_per_loss,
             budget=budget,
-            ranks=self.ranks,
-            after=model.rebalance,
-            average=config.ema,
+            collectives=self.collectives,
+            after_step=model.rebalance,
+            ema_decay=config.ema,
             flops=flops,
-            peak=measured_peak(self.work.scratch, model.compute, self.device) * self.ranks.world,
-            speed_of=SpeedSetting(
+            peak_flops=measure_peak_flops(self.work.scratch, model.compute, self.device)
+            * self.collectives.world,
+            measured_setting=MeasuredSetting(
                 "pretrain", config.shape.parameters, config.device, config.precision
             ),
-            sample=self.sample,
+            sample_text=self.sample_text,
         )
 
-    def micro_batches(self, step: int, tokens: int, *, short: bool) -> list[Micro]:
-        """This rank's micro-batches of a step, at most ``tokens`` at once."""
-        blocks = self.corpora.order.batch(step, self.ranks.data_rank, self.ranks.data_world)
-        if short:
-            blocks = blocks.split(self.config.short_positions)
-        masks = self.device.type == "cpu"
-        return [micro.to(self.device) for micro in micro_batches(blocks, tokens, masks=masks)]
+    def micro_batches(self, step: int, tokens: int, *, short: bool) -> list[MicroBatch]:
+        """This rank's micro-batches of a step.
 
-    def _planned(self) -> Job[Micro]:
+        Args:
+            step: number of the batch.
+            tokens: at once, at most.
+            short: cut into the short sequences of the first phase.
+        """
+        blocks = self.corpora.order.batch(
+            step, self.collectives.data_rank, self.collectives.data_world
+        )
+        if short:
+            blocks = blocks.split_blocks(self.config.short_sequence_length)
+        masks = self.device.type == "cpu"
+        return [micro.to(self.device) for micro in split_micro_batches(blocks, tokens, masks=masks)]
+
+    def _plan_job(self) -> TrainingJob[MicroBatch]:
         steps = self.config.counted_steps
         if steps is not None:
             if self.device.type == "cuda":
-                self._trial(self.config.micro_batch)()  # the longest blocks fit, or it ends here
-            return self.job(self.model, Course.of(steps))
+                # The longest sequences fit, or it ends here and not after hours.
+                self._trial_step(self.config.micro_batch)()
+            return self.make_job(self.model, StepPlan.of_steps(steps))
         assert self.config.minutes is not None
-        wish = Wish("pretrain", self.config.minutes, self.config.min_steps)
-        budget = time_budget(
+        wish = MinutesRequest("pretrain", self.config.minutes, self.config.min_steps)
+        budget = open_time_budget(
             wish,
             self.work.scratch,
-            self._phases,
-            agreed=self.ranks.agreed,
-            threads=self.ranks.threads(self.model, self.work),
+            self._trial_phases,
+            broadcast=self.collectives.broadcast,
+            threads=self.collectives.thread_tuner(self.model, self.work),
         )
-        return self.job(self.model, budget.course, budget)
+        return self.make_job(self.model, budget.plan, budget)
 
-    def _phases(self) -> list[tuple[float, Callable[[], None]]]:
-        """One step of either phase, on a copy, so that the model stays as it is."""
-        model = self._copy()
+    def _trial_phases(self) -> list[tuple[float, Callable[[], None]]]:
+        """One step of either phase, on a copy of the model."""
+        model = self._copy_model()
         short, micro = self.config.short, self.config.micro_batch
         return [
-            (short, self._trial(micro, short=True, model=model)),
-            (1.0 - short, self._trial(micro, model=model)),
+            (short, self._trial_step(micro, short=True, model=model)),
+            (1.0 - short, self._trial_step(micro, model=model)),
         ]
 
-    def _copy(self) -> Decoder:
-        """A model that may be moved, compiled as the model is."""
-        made = self.ranks.copied(self.model)
+    def _copy_model(self) -> Decoder:
+        """A copy of the model that trial steps may change, compiled as the model is."""
+        copy = self.collectives.copy_model(self.model)
         if getattr(self.model.layers[0], "_compiled_call_impl", None) is not None:
-            compile_layers(made.layers)
-        return made
+            compile_layers(copy.layers)
+        return copy
 
-    def _trial(
+    def _trial_step(
         self, micro: int, *, short: bool = False, model: Decoder | None = None
     ) -> Callable[[], None]:
-        job = self.job(model or self._copy(), Course.of(1))
+        job = self.make_job(model or self._copy_model(), StepPlan.of_steps(1))
         batch = self.micro_batches(0, micro, short=short)
-        return trial_step(dataclasses.replace(job, batch=lambda step: batch))
+        return make_trial_step(dataclasses.replace(job, batch=lambda step: batch))
 
-    def _compile(self) -> None:
-        asked = self.config.compile
-        if asked == "always":
+    def _compile_layers(self) -> None:
+        mode = self.config.compile
+        if mode == "always":
             compile_layers(self.model.layers)
-        elif asked == "auto" and self.device.type == "cuda" and self.ranks.world == 1:
-            trial = self._copy()
-            step = self._trial(self.config.micro_batch, model=trial)
+        elif mode == "auto" and self.device.type == "cuda" and self.collectives.world == 1:
+            trial = self._copy_model()
+            step = self._trial_step(self.config.micro_batch, model=trial)
             if compile_if_quicker(trial.layers, step):
                 compile_layers(self.model.layers)
 
-    def _too_much(self) -> str:
-        """One line on the micro-batch that would fit, each tried with a whole step of it."""
-        release()
+    def _out_of_memory(self) -> str:
+        """Error message with the micro-batch that fits, found by trying whole steps."""
+        release_memory()
         config = self.config
-        asked = min(config.micro_batch, config.batch)
+        tokens_at_once = min(config.micro_batch, config.batch)
 
         def step(tokens: int) -> None:
-            job = self.job(self.model, Course.of(1))
+            job = self.make_job(self.model, StepPlan.of_steps(1))
             first = self.micro_batches(0, tokens, short=False)[:1]
-            trial_step(dataclasses.replace(job, batch=lambda step: first))()
+            make_trial_step(dataclasses.replace(job, batch=lambda step: first))()
 
-        fits = largest_that_fits(step, asked, config.positions)
+        fits = find_fitting_size(step, tokens_at_once, config.sequence_length)
         if fits is None:
             return (
-                f"out of memory: not even one block of {config.positions} tokens fits; lower "
-                "positions or the shape"
+                f"out of memory: not even one sequence of {config.sequence_length} tokens fits; "
+                "lower sequence_length or the shape"
             )
         return (
-            f"out of memory at micro_batch {asked}: {fits} tokens at once fit; set micro_batch to "
-            f"{fits}, the result stays the same"
+            f"out of memory at micro_batch {tokens_at_once}: {fits} tokens at once fit; set "
+            f"micro_batch to {fits}, the result stays the same"
         )

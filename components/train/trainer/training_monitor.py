@@ -1,8 +1,9 @@
-"""What a training shows while it runs: a line, and figures and texts for a tracker.
+"""Training monitor: the progress line, and metrics and text samples for a tracker.
 
-Loss, bits per byte, tokens a second, the share of the machine's measured rate (MFU; the formula is
-in ``components/train/budget/flop_count.py``), memory; the progress line adds step, share done and
-time left. A tracker gets them in batches, for a single figure costs MLflow milliseconds.
+Loss, bits per byte, tokens a second, the share of the machine's measured peak rate (MFU; the
+formula is in ``components/train/budget/flop_count.py``) and memory; the progress line adds step,
+share done and time left. A tracker gets them in batches, for a single metric costs MLflow
+milliseconds.
 """
 
 from __future__ import annotations
@@ -17,35 +18,35 @@ import torch
 
 from components.core.store.workdir import Workdir
 from components.core.tracking import NoTracker, Tracker
-from components.train.budget.step_plan import Place
+from components.train.budget.step_plan import StepProgress
 from components.train.training_config import OptimConfig
 
-NOTE_SECONDS = 1.0
-"""How often the rate is measured anew."""
+RATE_SECONDS = 1.0
+"""Seconds over which the shown rate is averaged."""
 FLUSH_SECONDS = 10.0
-SAMPLES = 8
-"""Texts in the course of a training."""
+SAMPLE_TIMES = 8
+"""Number of times that text is sampled during a training."""
 
 
-class Followed(Protocol):
-    """What of a job is shown."""
+class MonitoredJob(Protocol):
+    """Attributes of a job that the monitor reads."""
 
     @property
     def optim(self) -> OptimConfig: ...
     @property
     def bits_per_loss(self) -> float | None: ...
     @property
-    def flops(self) -> Callable[[Place], float] | None: ...
+    def flops(self) -> Callable[[StepProgress], float] | None: ...
     @property
-    def peak(self) -> float | None: ...
+    def peak_flops(self) -> float | None: ...
     @property
-    def sample(self) -> Callable[[], str] | None: ...
+    def sample_text(self) -> Callable[[], str] | None: ...
 
 
-class Live:
-    """Follows one try of a training, from entering to leaving the context."""
+class TrainingMonitor:
+    """Monitor of one try of a training, as a context manager."""
 
-    def __init__(self, job: Followed, work: Workdir) -> None:
+    def __init__(self, job: MonitoredJob, work: Workdir) -> None:
         self._job, self._progress = job, work.progress
         self._tracker: Tracker = NoTracker()
         self._process = psutil.Process()
@@ -54,9 +55,9 @@ class Live:
         self._now_rate = 0.0
         self._now_share: float | None = None
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> TrainingMonitor:
         # Opened before the clock starts: MLflow takes seconds to import.
-        self._tracker = self._progress.tracker()
+        self._tracker = self._progress.open_tracker()
         self._began = self._noted_at = self._flushed_at = time.monotonic()
         return self
 
@@ -70,27 +71,27 @@ class Live:
 
     @property
     def rate(self) -> float:
-        """Targets a second since the beginning."""
+        """Targets a second since the start of the try."""
         return self._all_targets / self._seconds
 
     @property
     def operations_per_second(self) -> float:
-        """Operations a second since the beginning; 0 where a job does not count them."""
+        """Operations a second since the start of the try; 0 where the job does not count them."""
         return self._all_flops / self._seconds
 
     @property
     def utilisation(self) -> float | None:
-        """Operations a second since the beginning, of those that were measured."""
-        return self.operations_per_second / self._job.peak if self._job.peak else None
+        """Share of the measured peak rate since the start of the try (MFU)."""
+        return self.operations_per_second / self._job.peak_flops if self._job.peak_flops else None
 
     @property
     def _seconds(self) -> float:
         return max(time.monotonic() - self._began, 1e-6)
 
-    def note(self, row: Sequence[float], place: Place) -> None:
-        """Tell of a step: (step, loss, rate factor, gradient norm, targets)."""
+    def record_step(self, row: Sequence[float], point: StepProgress) -> None:
+        """Record a step: (step, loss, rate factor, gradient norm, targets)."""
         step, loss, factor, norm, targets = row
-        flops = targets * self._job.flops(place) if self._job.flops else 0.0
+        flops = targets * self._job.flops(point) if self._job.flops else 0.0
         self._targets += targets
         self._flops += flops
         self._all_targets += targets
@@ -101,8 +102,8 @@ class Live:
         if self._job.bits_per_loss is not None:
             figures["bits_per_byte"] = loss * self._job.bits_per_loss
         for name, value in figures.items():
-            self._tracker.metric(name, value, number)
-        self._sample(number, place.progress + place.stride)
+            self._tracker.log_metric(name, value, number)
+        self._sample(number, point.progress + point.stride)
         self._flush()
         self._progress.advance(1, note=self._line(loss, figures.get("bits_per_byte")))
 
@@ -114,31 +115,31 @@ class Live:
     def _measure(self, step: int) -> None:
         now = time.monotonic()
         seconds = now - self._noted_at
-        if seconds <= NOTE_SECONDS:
+        if seconds <= RATE_SECONDS:
             return
         self._now_rate = self._targets / seconds
-        if self._job.peak and self._job.flops:
-            self._now_share = self._flops / seconds / self._job.peak
-            self._tracker.metric("utilisation", self._now_share, step)
-        self._tracker.metric("tokens_per_second", self._now_rate, step)
-        self._tracker.metric("memory_mb", self._memory() / 1e6, step)
+        if self._job.peak_flops and self._job.flops:
+            self._now_share = self._flops / seconds / self._job.peak_flops
+            self._tracker.log_metric("utilisation", self._now_share, step)
+        self._tracker.log_metric("tokens_per_second", self._now_rate, step)
+        self._tracker.log_metric("memory_mb", self._memory() / 1e6, step)
         self._targets = self._flops = 0.0
         self._noted_at = now
 
     def _memory(self) -> float:
-        """Bytes that are held: of the GPU where one computes, else of this process."""
+        """Bytes in use: of the GPU where one computes, else of this process."""
         if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
             return float(torch.cuda.max_memory_allocated())
         return float(self._process.memory_info().rss)
 
     def _sample(self, step: int, progress: float) -> None:
-        """A text for whoever follows, some times in the course."""
-        part = int(min(progress, 1.0) * SAMPLES)
-        if self._job.sample is None or isinstance(self._tracker, NoTracker):
+        """Track a text sample, ``SAMPLE_TIMES`` times in a training."""
+        part = int(min(progress, 1.0) * SAMPLE_TIMES)
+        if self._job.sample_text is None or isinstance(self._tracker, NoTracker):
             return
         if part > max(self._sampled, 0):
             self._sampled = part
-            self._tracker.text(f"samples/step-{step + 1:08d}.txt", self._job.sample())
+            self._tracker.log_text(f"samples/step-{step + 1:08d}.txt", self._job.sample_text())
 
     def _flush(self) -> None:
         if time.monotonic() - self._flushed_at > FLUSH_SECONDS:

@@ -1,10 +1,10 @@
-"""The state of an unfinished training, in a stage's scratch: written whole, or absent.
+"""Saved states of an unfinished training in a stage's scratch folder: complete, or absent.
 
     state-00000120.safetensors   every tensor: weights, moments, generator
-    state-00000120.json          step, the file's sha256, and whatever else the loop must recall
+    state-00000120.json          step, the file's sha256, and other facts that the loop recalls
 
-The JSON is written last, and a state counts only if its digest holds: the newest broken one is
-passed over for the one before.
+The JSON is written last, and a state is valid only if its digest matches: a broken one is skipped
+for the one before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 from components.train.trainer.optimizer import Optimiser
 
 log = get_logger(__name__)
@@ -32,36 +32,42 @@ FORMAT = "state/1"
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A state read back: ``step`` steps are done."""
+class SavedState:
+    """State read back from disk, after ``step`` steps."""
 
     step: int
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
 
 
-class Checkpoints:
-    """The last ``keep`` states of one training."""
+class StateFiles:
+    """Files of the last ``keep`` states of one training."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, step: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Write the state after ``step`` steps, then forget all but the last ``keep``."""
+        """Write a state, then delete all but the last ``keep``.
+
+        Args:
+            step: number of steps done.
+            tensors: by name.
+            meta: JSON values.
+        """
         content = save({name: t.detach().contiguous() for name, t in tensors.items()})
         write_atomically(self._weights(step), content)
         digest = hashlib.sha256(content).hexdigest()
         record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
-        write_atomically(self._record(step), canonical(record))
+        write_atomically(self._record(step), canonical_json(record))
         for old in self._steps()[self.keep :]:
             self._forget(old)
 
     def finish(self) -> None:
-        """Nothing is left to be written: ``save`` did it."""
+        """No-op: ``save`` writes synchronously."""
 
-    def latest(self) -> Saved | None:
-        """The newest state whose bytes are as they were written; None where there is none."""
+    def latest(self) -> SavedState | None:
+        """Newest state whose digest matches; None where there is none."""
         for step in self._steps():
             saved = self._tried(step)
             if saved is not None:
@@ -69,24 +75,24 @@ class Checkpoints:
         return None
 
     def forget_after(self, step: int) -> bool:
-        """Forget the states of more than ``step`` steps; False where no good one is older."""
+        """Delete the states after ``step``; False, and none is deleted, without an earlier one."""
         steps = self._steps()
-        if not any(self._tried(one) for one in steps if one <= step):
+        if not any(self._tried(saved_step) for saved_step in steps if saved_step <= step):
             return False
-        for one in steps:
-            if one > step:
-                self._forget(one)
+        for saved_step in steps:
+            if saved_step > step:
+                self._forget(saved_step)
         return True
 
-    def _tried(self, step: int) -> Saved | None:
-        """A state, or None and a warning where it is broken."""
+    def _tried(self, step: int) -> SavedState | None:
+        """A state; None, with a warning, where it is broken."""
         try:
             return self._read(step)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("state of step %d is broken and passed over: %s", step, error)
         return None
 
-    def _read(self, step: int) -> Saved:
+    def _read(self, step: int) -> SavedState:
         record = json.loads(self._record(step).read_bytes())
         if record.get("format") != FORMAT:
             raise ValueError(f"its format is {record.get('format')}, ours is {FORMAT}")
@@ -94,18 +100,18 @@ class Checkpoints:
             "files" in record
         ):  # many ranks wrote it (components/train/distributed/sharded_states.py)
             from components.train.distributed.sharded_files import (
-                check_shards,
-                read_shards,
-                shards_of,
+                check_shard_digests,
+                read_shard_files,
+                shard_folder,
             )
 
-            shards = shards_of(self.folder, step)
-            check_shards(shards, record["files"])
-            return Saved(step, read_shards(shards, record["scalars"]), record["meta"])
+            shards = shard_folder(self.folder, step)
+            check_shard_digests(shards, record["files"])
+            return SavedState(step, read_shard_files(shards, record["scalars"]), record["meta"])
         content = self._weights(step).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError("its digest does not hold")
-        return Saved(int(record["step"]), load(content), record["meta"])
+        return SavedState(int(record["step"]), load(content), record["meta"])
 
     def _forget(self, step: int) -> None:
         self._record(step).unlink(missing_ok=True)
@@ -124,8 +130,8 @@ class Checkpoints:
         return self.folder / f"state-{step:08d}.json"
 
 
-def collect(modules: Mapping[str, nn.Module], optimiser: Optimiser) -> dict[str, Tensor]:
-    """Every tensor that decides how training goes on; a shared parameter once."""
+def collect_state(modules: Mapping[str, nn.Module], optimiser: Optimiser) -> dict[str, Tensor]:
+    """Every tensor on which the rest of a training depends; a shared parameter once."""
     tensors = {f"optim/{name}": tensor for name, tensor in optimiser.tensors().items()}
     for role, module in modules.items():
         tensors.update({f"{role}/{name}": p for name, p in module.named_parameters()})
@@ -134,10 +140,15 @@ def collect(modules: Mapping[str, nn.Module], optimiser: Optimiser) -> dict[str,
 
 
 @torch.no_grad()
-def restore(
+def restore_state(
     tensors: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimiser: Optimiser
 ) -> None:
-    """Put back what ``collect`` gave, into modules of the same shapes.
+    """Load a state that ``collect_state`` gave into modules of the same shapes.
+
+    Args:
+        tensors: the state.
+        modules: role -> module, as in ``collect_state``.
+        optimiser: of these modules.
 
     Raises:
         DataError: it is the state of another model.

@@ -24,8 +24,8 @@ from flows.operations.doctor import (
 )
 from flows.operations.doctor.finding import Finding, broken, examined
 from flows.operations.retention.collect_garbage import clear_locks
-from flows.runner.prefect.prefect_recovery import crash, stuck_flow_runs
-from flows.runner.run_records import close_dead
+from flows.runner.prefect.prefect_recovery import crash_flow_runs, stuck_flow_runs
+from flows.runner.run_records import close_interrupted_record
 
 CHECKS = (
     package_checks.check_python,
@@ -126,17 +126,17 @@ def mends(settings: Settings) -> list[str]:
     """Make the safe mends; returns what was done."""
     done = []
     for path in process_checks.dead_records(settings):
-        close_dead(path)
+        close_interrupted_record(path)
         done.append(f"{path.stem}: recorded as interrupted")
     stuck = stuck_flow_runs(settings)
     if stuck:
-        from flows.runner.prefect.prefect_runner import end_orphans
+        from flows.runner.prefect.prefect_runner import end_orphan_servers
 
-        end_orphans(settings.prefect)
-        crash(settings, stuck)
+        end_orphan_servers(settings.prefect)
+        crash_flow_runs(settings, stuck)
         done += [f"{run.name}: crashed, in Prefect's database" for run in stuck]
     if settings.store.is_dir():
-        with Leases(settings.store).frozen() as used:
+        with Leases(settings.store).freeze_keys() as used:
             cleared = clear_locks(settings, used)
         if cleared:
             done.append(f"{cleared} lock files that nothing is left for")

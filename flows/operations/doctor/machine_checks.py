@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 
-from components.core.process.workspace_processes import living
+from components.core.process.workspace_processes import find_workspace_processes
 from components.core.settings import Settings
 from components.core.store.lineage_graph import ArtifactGraph
-from components.core.store.trash import size_of
-from components.publish.registry.model_registry import entries
+from components.core.store.trash import disk_size
+from components.publish.registry.model_registry import list_versions
 from flows.operations.doctor.finding import Finding, broken, info, ok, or_ok, warning
 from flows.operations.retention.gc_report import size
 from flows.runner.run_records import read_records
@@ -38,7 +38,7 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
 def ports(settings: Settings, wanted: dict[int, str]) -> Iterator[Finding]:
     """The same for given ports -> what they are for."""
     owners = listeners()
-    mine = {one.pid: one for one in living(settings)}
+    mine = {one.pid: one for one in find_workspace_processes(settings)}
     for port, purpose in wanted.items():
         if port not in owners:
             yield ok("ports", f"{port} ({purpose}) is free")
@@ -103,17 +103,17 @@ def size_of_last_run(settings: Settings) -> int:
     if last is None:
         return 0
     graph = ArtifactGraph.read(settings.store)
-    versions = {entry.uri: entry for entry in entries(settings)}
+    versions = {entry.uri: entry for entry in list_versions(settings)}
     total = 0
     for name in {str(step["artifact"]) for step in last["steps"]}:
         if name in versions:
-            total += size_of([versions[name].files(settings)])
+            total += disk_size([versions[name].files_folder(settings)])
         elif Path(name).name in graph.nodes:
             total += graph.nodes[Path(name).name].bytes
         elif name.startswith("../"):
-            total += size_of([settings.store / name])
+            total += disk_size([settings.store / name])
         else:
-            total += _DATASET_COPIES * size_of([settings.datasets / Path(name).name])
+            total += _DATASET_COPIES * disk_size([settings.datasets / Path(name).name])
     return total
 
 
@@ -139,7 +139,7 @@ def _clock(settings: Settings) -> Iterator[Finding]:
     ahead = [
         node.key[:12]
         for node in ArtifactGraph.read(settings.store).nodes.values()
-        if node.made > now + _AHEAD_SECONDS
+        if node.made_at > now + _AHEAD_SECONDS
     ]
     ahead += [
         str(record["run"])

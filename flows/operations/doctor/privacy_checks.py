@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from components.core.process.workspace_processes import Living, living
-from components.core.settings import TELEMETRY_OFF, Settings, telemetry_off
+from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
+from components.core.settings import TELEMETRY_OFF, Settings, telemetry_switches
 from flows.operations.doctor.finding import Finding, broken, first, near, ok, or_ok, warning
 from serving.bento.bento_sources import ROOT
 
@@ -28,10 +28,10 @@ def check_telemetry(settings: Settings) -> Iterator[Finding]:
 
 
 def _telemetry(settings: Settings) -> Iterator[Finding]:
-    unset = [name for name, there in telemetry_off().items() if not there]
+    unset = [name for name, there in telemetry_switches().items() if not there]
     if unset:
         yield broken("telemetry", f"not switched off: {first(unset)}", f"unset {' '.join(unset)}")
-    for one in living(settings):
+    for one in find_workspace_processes(settings):
         if not _is_server(one) or _is_own(one) or not one.environment:
             continue
         open_ = [
@@ -40,7 +40,7 @@ def _telemetry(settings: Settings) -> Iterator[Finding]:
             if one.environment.get(name, "").lower() != value.lower()
         ]
         if open_:
-            what = f"process {one.pid} ({one.line}) was started without {first(open_)}"
+            what = f"process {one.pid} ({one.short_command}) was started without {first(open_)}"
             yield warning("telemetry", what, f"kill {one.pid}; then start it with modelmill")
     for path in _settings_files(settings):
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
@@ -65,12 +65,12 @@ def check_access(settings: Settings) -> Iterator[Finding]:
 
 
 def _access(settings: Settings) -> Iterator[Finding]:
-    servers = {one.pid: one for one in living(settings) if _is_server(one)}
+    servers = {one.pid: one for one in find_workspace_processes(settings) if _is_server(one)}
     for pid, host, port in _listening():
         one = servers.get(pid)
         if one is None or ipaddress.ip_address(host).is_loopback:
             continue
-        where = f"process {pid} ({one.line}) listens on {host}:{port}"
+        where = f"process {pid} ({one.short_command}) listens on {host}:{port}"
         if "bentoml" not in " ".join(one.command):
             yield warning("access", f"{where} and asks for no key", f"kill {pid}")
         elif one.environment.get("MODELMILL_API_KEY"):
@@ -90,11 +90,11 @@ def _listening() -> Iterator[tuple[int, str, int]]:
             yield connection.pid, connection.laddr.ip, connection.laddr.port
 
 
-def _is_server(one: Living) -> bool:
+def _is_server(one: WorkspaceProcess) -> bool:
     return any(name in word for name in _SERVERS for word in one.command)
 
 
-def _is_own(one: Living) -> bool:
+def _is_own(one: WorkspaceProcess) -> bool:
     """A command of ours: it sets the switches itself, which its first environment does not show."""
     return any(word in ("flows.cli.main", "modelmill") for word in map(_last, one.command))
 

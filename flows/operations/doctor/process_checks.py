@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.core.process.workspace_processes import Living, living
+from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import Settings
 from flows.operations.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
 from flows.operations.up.platform_state import prefect_api
-from flows.runner.prefect.prefect_recovery import paused_alone, stuck_flow_runs
-from flows.runner.run_records import at_work, read_record
+from flows.runner.prefect.prefect_recovery import abandoned_pauses, stuck_flow_runs
+from flows.runner.run_records import is_running, read_record
 
 _INIT = 1
 _OWN = ("flows.cli.main", "modelmill")
@@ -24,7 +24,7 @@ def check_runs(settings: Settings) -> Iterator[Finding]:
     running = [
         str(record["run"])
         for path in paths
-        if (record := read_record(path)) is not None and at_work(record)
+        if (record := read_record(path)) is not None and is_running(record)
     ]
     what = f"{len(paths)} recorded" + (f"; at work: {first(running)}" if running else "")
     yield from or_ok(_runs(settings, paths), "runs", what)
@@ -46,7 +46,7 @@ def dead_records(settings: Settings) -> list[Path]:
     found = []
     for path in sorted(settings.runs.glob("*.json")):
         record = read_record(path)
-        if record is not None and record["state"] == "running" and not at_work(record):
+        if record is not None and record["state"] == "running" and not is_running(record):
             found.append(path)
     return found
 
@@ -61,7 +61,7 @@ def _flow_runs(settings: Settings) -> Iterator[Finding]:
     if stuck:
         what = f"running by Prefect's database, by nobody else: {first(run.name for run in stuck)}"
         yield warning("flow runs", what, "modelmill doctor --mend")
-    alone = paused_alone(settings)
+    alone = abandoned_pauses(settings)
     if alone:
         names = first(run.name for run in alone)
         what = f"waits for a person, but its process is gone: {names}"
@@ -73,16 +73,16 @@ def _flow_runs(settings: Settings) -> Iterator[Finding]:
 
 def check_processes(settings: Settings) -> Iterator[Finding]:
     """Servers and workers of this workspace whose parent is gone."""
-    found = living(settings)
+    found = find_workspace_processes(settings)
     lost = [one for one in found if _is_orphan(one)]
     for one in lost:
-        what = f"process {one.pid} ({one.line}) has outlived what started it"
+        what = f"process {one.pid} ({one.short_command}) has outlived what started it"
         yield warning("processes", what, f"kill {one.pid}")
     if not lost:
         yield ok("processes", f"{len(found)} of this workspace, none without a parent")
 
 
-def _is_orphan(one: Living) -> bool:
+def _is_orphan(one: WorkspaceProcess) -> bool:
     if one.parent != _INIT or any(own in word for own in _OWN for word in one.command):
         return False
     return any(name in word for name in _SERVERS for word in one.command)

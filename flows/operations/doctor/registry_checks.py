@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from components.core.settings import Settings
-from components.core.store.artifact import VOLATILE
+from components.core.store.artifact import VOLATILE_FOLDER
 from components.core.store.lineage_graph import ArtifactGraph
-from components.publish.bento_folders import NAME, all_packed, bento_of, damaged_files
-from components.publish.dataset.dataset_gc import Pin, listing, read_pins
-from components.publish.dataset.push_dataset import stored
+from components.publish.bento_folders import (
+    BENTO_NAME,
+    damaged_files,
+    find_newest_bento,
+    list_bentos,
+)
+from components.publish.dataset.dataset_gc import DatasetPin, read_listing, read_pins
+from components.publish.dataset.push_dataset import object_path
+from components.publish.registry.mlflow_tables import select_dangling_aliases
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
     PREVIOUS,
-    Entry,
-    dangling_aliases,
-    entries,
+    RegisteredVersion,
+    list_versions,
 )
 from flows.operations.doctor.finding import Finding, broken, first, near, or_ok, python, warning
 from flows.runner.run_records import read_records
@@ -30,12 +35,12 @@ _HELD = "bundle.json"
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
     """The database can be read, every version's files are there, every alias names a version."""
-    found = entries(settings)
+    found = list_versions(settings)
     what = f"{len(found)} versions with their files" if found else "no model is registered yet"
     yield from or_ok(_registry(settings, found), "registry", what)
 
 
-def _registry(settings: Settings, found: list[Entry]) -> Iterator[Finding]:
+def _registry(settings: Settings, found: list[RegisteredVersion]) -> Iterator[Finding]:
     for entry in found:
         lost = _lost(settings, entry) if BUNDLE_TAG in entry.tags else []
         if not lost:
@@ -45,18 +50,18 @@ def _registry(settings: Settings, found: list[Entry]) -> Iterator[Finding]:
         call = f"delete_model_version({entry.model!r}, '{entry.version}')"
         mend = f"{back}{_mlflow(settings, call)} && {_run_of(settings, entry.uri)}"
         yield broken("registry", what, mend)
-    for model, alias, version in dangling_aliases(settings):
+    for model, alias, version in select_dangling_aliases(settings):
         what = f"{model}@{alias} names version {version}, which is not there"
         call = f"delete_registered_model_alias({model!r}, {alias!r})"
         yield broken("registry", what, _mlflow(settings, call))
 
 
-def _lost(settings: Settings, entry: Entry) -> list[str]:
+def _lost(settings: Settings, entry: RegisteredVersion) -> list[str]:
     """Files of a version that are missing or of another size than the bundle's in the store."""
-    folder = entry.files(settings)
+    folder = entry.files_folder(settings)
     wanted: dict[str, int] = {_HELD: 0}
-    for node in ArtifactGraph.read(settings.store).of(entry.tags[BUNDLE_TAG])[:1]:
-        wanted = {name: n for name, n in node.files.items() if not name.startswith(VOLATILE)}
+    for node in ArtifactGraph.read(settings.store).with_digest(entry.tags[BUNDLE_TAG])[:1]:
+        wanted = {name: n for name, n in node.files.items() if not name.startswith(VOLATILE_FOLDER)}
     return [
         name
         for name, size in wanted.items()
@@ -92,19 +97,19 @@ def check_datasets(settings: Settings) -> Iterator[Finding]:
     yield from or_ok(found, "datasets", what)
 
 
-def _dataset(settings: Settings, pin: Pin) -> Iterator[Finding]:
+def _dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
     again = _run_of(settings, pin.version)
     if not pin.md5:
         yield broken("datasets", f"{pin.path.name} cannot be read", f"rm {near(pin.path)}; {again}")
         return
-    files = listing(settings, pin)
+    files = read_listing(settings, pin)
     if files is None:
         yield broken("datasets", f"{pin.version}: DVC holds no listing of its files", again)
         return
     cache, remote = settings.datasets / ".dvc" / "cache", settings.datasets / "remote"
     wanted = {pin.path.name: pin.md5, **files}
-    out = [name for name, md5 in wanted.items() if not stored(cache, md5).is_file()]
-    lost = [name for name in out if not stored(remote, wanted[name]).is_file()]
+    out = [name for name, md5 in wanted.items() if not object_path(cache, md5).is_file()]
+    lost = [name for name in out if not object_path(remote, wanted[name]).is_file()]
     if lost:
         what = f"{pin.version}: neither cache nor remote holds {first(lost)}"
         yield broken("datasets", what, again)
@@ -120,7 +125,7 @@ def _dataset(settings: Settings, pin: Pin) -> Iterator[Finding]:
 def check_bentos(settings: Settings) -> Iterator[Finding]:
     """Every Bento has its files; a champion that is not packed cannot be served, a previous one
     not be gone back to."""
-    packed = all_packed(settings)
+    packed = list_bentos(settings)
     there = {(bento.model, bento.bundle) for _, bento in packed if bento}
     found = chain(_bentos(settings, there), damaged_bentos(settings))
     what = f"{len(there)} packed, each champion among them" if there else "none yet"
@@ -128,11 +133,11 @@ def check_bentos(settings: Settings) -> Iterator[Finding]:
     for folder, bento in packed:
         if bento is None:
             mend = f"rm -r {near(folder)}"
-            yield warning("bentos", f"{NAME}:{folder.name} cannot be read", mend)
+            yield warning("bentos", f"{BENTO_NAME}:{folder.name} cannot be read", mend)
 
 
 def _bentos(settings: Settings, there: set[tuple[str, str]]) -> Iterator[Finding]:
-    for entry in entries(settings):
+    for entry in list_versions(settings):
         roles = {CHAMPION, PREVIOUS} & set(entry.aliases)
         if roles and (entry.model, entry.tags.get(BUNDLE_TAG, "")) not in there:
             what = f"{entry.model} version {entry.version} ({min(roles)}) is not packed"
@@ -142,14 +147,16 @@ def _bentos(settings: Settings, there: set[tuple[str, str]]) -> Iterator[Finding
 
 def damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
     """Bentos that lack a file; with ``deep``, those that hold another content than was packed."""
-    needed = {bento_of(settings, e): e for e in entries(settings) if CHAMPION in e.aliases}
-    for folder, bento in all_packed(settings):
+    needed = {
+        find_newest_bento(settings, e): e for e in list_versions(settings) if CHAMPION in e.aliases
+    }
+    for folder, bento in list_bentos(settings):
         damaged = damaged_files(folder) if bento else []
         if deep:
             damaged = [each for each in damaged_files(folder, deep=True) if each not in damaged]
         if not damaged:
             continue
-        what = f"{NAME}:{folder.name} is damaged: {first(damaged)}"
+        what = f"{BENTO_NAME}:{folder.name} is damaged: {first(damaged)}"
         removal = f"rm -r {near(folder)}"
         champion = needed.get(folder.name)
         if champion is None:

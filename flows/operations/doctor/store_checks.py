@@ -14,12 +14,12 @@ from components.core.errors import DataError
 from components.core.io.locks import is_locked
 from components.core.progress import Progress
 from components.core.settings import Settings
-from components.core.store.artifact import MANIFEST, digest_file, digest_folder, digest_value
-from components.core.store.gc_plan import DAY, Keeping
-from components.core.store.trash import newest_change, size_of
-from components.publish.bento_folders import FILE_LIST, all_packed
+from components.core.store.artifact import MANIFEST_FILE, digest_file, digest_folder, digest_value
+from components.core.store.gc_plan import DAY_SECONDS, RetentionPolicy
+from components.core.store.trash import disk_size, last_change_time
+from components.publish.bento_folders import FILE_LIST, list_bentos
 from components.publish.promotion import audit_log
-from components.publish.registry.model_registry import BUNDLE_TAG, entries
+from components.publish.registry.model_registry import BUNDLE_TAG, list_versions
 from flows.operations.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
 from flows.operations.doctor.registry_checks import damaged_bentos
 from flows.operations.retention.collect_garbage import trashes
@@ -42,7 +42,7 @@ def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
     """What is wrong with one sealed folder, without reading its files."""
     short = f"sealed/{folder.name[:12]}"
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         artifact, files = manifest["artifact"], dict(manifest["files"])
         lineage = digest_value(artifact["lineage"])
         what = f"{short} ({artifact['lineage']['component'].rpartition('.')[2]})"
@@ -80,16 +80,16 @@ def _again(settings: Settings, folder: Path) -> str:
 
 def deep(settings: Settings, progress: Progress) -> Iterator[Finding]:
     """Read everything: artifacts, DVC's objects, the copies in the registry and in Bentos."""
-    sealed = sorted(p.parent for p in (settings.store / "sealed").glob(f"*/{MANIFEST}"))
+    sealed = sorted(p.parent for p in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}"))
     objects = [
         path
         for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote")
         for path in sorted((place / "files" / "md5").glob("*/*"))
     ]
     copies = list(_copies(settings))
-    bentos = [folder for folder, _ in all_packed(settings)]
-    total = size_of([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
-    progress.start(float(total), "bytes")
+    bentos = [folder for folder, _ in list_bentos(settings)]
+    total = disk_size([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
+    progress.start_count(float(total), "bytes")
     found = chain(
         _deep(settings, sealed, objects, copies, progress), damaged_bentos(settings, deep=True)
     )
@@ -109,22 +109,22 @@ def _deep(
             stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
             what = f"sealed/{folder.name[:12]} ({stage}): its content is not what was sealed"
             yield broken("deep", what, f"{removal(folder)} && {_again(settings, folder)}")
-        progress.advance(float(size_of([folder])))
+        progress.advance(float(disk_size([folder])))
     for path in objects:
         if path.is_file() and _md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
             mend = f"rm -f {near(path)} && modelmill doctor"  # which then names the run
             yield broken("deep", f"{near(path)}: DVC's object is damaged", mend)
-        progress.advance(float(size_of([path])))
+        progress.advance(float(disk_size([path])))
     for copy, original in copies:
         if digest_file(copy) != digest_file(original):
             mend = f"cp {near(original)} {near(copy)}"
             yield broken("deep", f"{near(copy)} differs from the bundle it came from", mend)
-        progress.advance(float(size_of([copy])))
+        progress.advance(float(disk_size([copy])))
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         return manifest if manifest["artifact"]["digest"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # the quick check has told
@@ -139,13 +139,13 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
     """(copy, original) of what the registry and the Bentos hold of bundles in the store."""
     bundles = {
         str(manifest["artifact"]["digest"]): path.parent
-        for path in (settings.store / "sealed").glob(f"*/{MANIFEST}")
+        for path in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}")
         if (manifest := _manifest(path.parent)) and manifest["format"] == "bundle/1"
     }
-    held = [(e.files(settings), e.tags.get(BUNDLE_TAG, "")) for e in entries(settings)]
+    held = [(e.files_folder(settings), e.tags.get(BUNDLE_TAG, "")) for e in list_versions(settings)]
     held += [
         (folder / "src" / "bundle", bento.bundle)
-        for folder, bento in all_packed(settings)
+        for folder, bento in list_bentos(settings)
         if bento and not (folder / "src" / FILE_LIST).is_file()  # else its own list is gone by
     ]
     for folder, digest in held:
@@ -166,27 +166,28 @@ def check_leftovers(settings: Settings) -> Iterator[Finding]:
 
 
 def _leftovers(settings: Settings) -> Iterator[Finding]:
-    days = Keeping().days
-    oldest = time.time() - days * DAY
+    days = RetentionPolicy().days
+    oldest = time.time() - days * DAY_SECONDS
     stale = [
         folder
         for folder in (settings.store / "partial").glob("*")
-        if newest_change(folder) < oldest and not is_locked(settings.store / "locks" / folder.name)
+        if last_change_time(folder) < oldest
+        and not is_locked(settings.store / "locks" / folder.name)
     ]
     if stale:
         names = first(path.name[:12] for path in stale)
-        what = f"unfinished for more than {days:g} days: {names} ({size(size_of(stale))})"
+        what = f"unfinished for more than {days:g} days: {names} ({size(disk_size(stale))})"
         yield warning("leftovers", what, "modelmill gc")
-    trash = [path for one in trashes(settings) for path in one.contents()]
+    trash = [path for one in trashes(settings) for path in one.list_contents()]
     if trash:
-        what = f"a collection was killed: {size(size_of(trash))} of trash"
+        what = f"a collection was killed: {size(disk_size(trash))} of trash"
         yield warning("leftovers", what, "modelmill gc")
 
 
 def check_audit(settings: Settings) -> Iterator[Finding]:
     """The chain of the audit log."""
     try:
-        entries_ = audit_log.read(settings)
+        entries_ = audit_log.read_entries(settings)
     except DataError as error:
         yield broken("audit", str(error), _new_log(settings))
     else:

@@ -22,13 +22,13 @@ from typing import Any
 from components.core.errors import DataError
 from components.core.io.locks import hold_lock
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping, Sweep
-from components.core.store.gc_roots import reach
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
+from components.core.store.gc_roots import find_reachable
 from components.core.store.leases import Leases
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.store import stage_folders
-from components.core.store.trash import Trash, size_of
-from components.publish.bento_folders import all_packed
+from components.core.store.trash import Trash, disk_size
+from components.publish.bento_folders import list_bentos
 from components.publish.dataset import dataset_gc
 from components.publish.dataset.push_dataset import datasets_lock
 from components.publish.promotion import audit_log
@@ -44,7 +44,7 @@ from serving.bento import bento_gc
 class Collection:
     """What one collection found, place by place."""
 
-    sweeps: list[Sweep] = field(default_factory=list)
+    sweeps: list[GcPlan] = field(default_factory=list)
     waiting: int = 0
     """Bytes that an earlier collection left in the trash."""
 
@@ -54,9 +54,9 @@ class Collection:
 
     @property
     def empty(self) -> bool:
-        return not self.waiting and not any(sweep.items for sweep in self.sweeps)
+        return not self.waiting and not any(sweep.deletions for sweep in self.sweeps)
 
-    def place(self, name: str) -> Sweep:
+    def place(self, name: str) -> GcPlan:
         return next(sweep for sweep in self.sweeps if sweep.place == name)
 
     def as_json(self) -> dict[str, Any]:
@@ -67,17 +67,17 @@ class Collection:
         }
 
 
-def look(settings: Settings, keeping: Keeping) -> Collection:
+def look(settings: Settings, keeping: RetentionPolicy) -> Collection:
     """What ``collect`` would delete now; changes nothing.
 
     Raises:
         DataError: a manifest cannot be read, so what it came from is unknown.
         MillError: a database cannot be read.
     """
-    return _look(settings, keeping, Leases(settings.store).used(), time.time())
+    return _look(settings, keeping, Leases(settings.store).keys_in_use(), time.time())
 
 
-def collect(settings: Settings, keeping: Keeping) -> Collection:
+def collect(settings: Settings, keeping: RetentionPolicy) -> Collection:
     """Delete what nothing reaches; returns what went.
 
     Raises:
@@ -87,13 +87,13 @@ def collect(settings: Settings, keeping: Keeping) -> Collection:
         return look(settings, keeping)  # there is nothing, and nothing is made
     with hold_lock(settings.home / "gc.lock"):
         with _held(settings):
-            with Leases(settings.store).frozen() as used:
+            with Leases(settings.store).freeze_keys() as used:
                 found = _look(settings, keeping, used, time.time())
                 for name in ("store", bento_gc.PLACE, "logs"):
                     _throw_away(found.place(name))
-            registry_gc.retire(settings, found.place(registry_gc.PLACE))
-            dataset_gc.unpin(settings, found.place(dataset_gc.PLACE))
-        history_retention.forget_history(settings, found.place(history_retention.PLACE))
+            registry_gc.apply_registry_gc(settings, found.place(registry_gc.PLACE))
+            dataset_gc.apply_dataset_gc(settings, found.place(dataset_gc.PLACE))
+        history_retention.delete_history(settings, found.place(history_retention.HISTORY_PLACE))
         for trash in trashes(settings):
             trash.empty()
         _tell(settings, found)
@@ -104,10 +104,10 @@ def _tell(settings: Settings, found: Collection) -> None:
     """An entry in the audit log."""
     if not found.empty:
         versions = [
-            item.name for item in found.place(registry_gc.PLACE).items if item.kind == "version"
+            item.name for item in found.place(registry_gc.PLACE).deletions if item.kind == "version"
         ]
-        counts = {sweep.place: len(sweep.items) for sweep in found.sweeps if sweep.items}
-        audit_log.append(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
+        counts = {sweep.place: len(sweep.deletions) for sweep in found.sweeps if sweep.deletions}
+        audit_log.append_entry(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
 
 
 def clear_locks(settings: Settings, used: frozenset[str]) -> int:
@@ -144,30 +144,32 @@ def _held(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _look(settings: Settings, keeping: Keeping, used: frozenset[str], now: float) -> Collection:
+def _look(
+    settings: Settings, keeping: RetentionPolicy, used: frozenset[str], now: float
+) -> Collection:
     graph = ArtifactGraph.read(settings.store)
     _refuse_unreadable(settings, graph)
     needs = find_needs(settings, graph, used, keeping, now)
-    kept = reach(graph, needs.roots)
+    kept = find_reachable(graph, needs.roots)
     digests = {graph.nodes[key].digest for key in kept}
     digests |= {digest for root in needs.roots for digest in root.digests}
-    bentos = bento_gc.sweep_bentos(
+    bentos = bento_gc.plan_bento_gc(
         settings, needs.versions, needs.named, needs.served, keeping, now
     )
-    dropped = {path for item in bentos.items for path in item.paths}
-    staying = {f.name for f, _ in all_packed(settings) if f not in dropped}
+    dropped = {path for item in bentos.deletions for path in item.paths}
+    staying = {f.name for f, _ in list_bentos(settings) if f not in dropped}
     store = sweep_store(settings, graph, kept, used, keeping, now)
-    removed = {path for item in store.items for path in item.paths}
+    removed = {path for item in store.deletions for path in item.paths}
     sweeps = [
         store,
-        registry_gc.sweep_registry(settings, needs.standings, keeping, now, removed),
-        dataset_gc.sweep_datasets(settings, digests, needs.named, keeping, now),
+        registry_gc.plan_registry_gc(settings, needs.standings, keeping, now, removed),
+        dataset_gc.plan_dataset_gc(settings, digests, needs.named, keeping, now),
         bentos,
-        history_retention.sweep_history(settings, now),
+        history_retention.plan_history_gc(settings, now),
         sweep_logs(settings, needs.processes, staying, keeping, now),
     ]
-    waiting = [path for trash in trashes(settings) for path in trash.contents()]
-    return Collection(sweeps, size_of(waiting))
+    waiting = [path for trash in trashes(settings) for path in trash.list_contents()]
+    return Collection(sweeps, disk_size(waiting))
 
 
 def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
@@ -180,11 +182,11 @@ def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
         )
 
 
-def _throw_away(sweep: Sweep) -> None:
+def _throw_away(sweep: GcPlan) -> None:
     trash = Trash(sweep.root)
-    for item in sweep.items:
+    for item in sweep.deletions:
         for path in item.paths:
-            trash.take(_within(path, sweep.root))
+            trash.discard(_within(path, sweep.root))
 
 
 def _within(path: Path, root: Path) -> Path:

@@ -8,11 +8,11 @@ from pathlib import Path
 import psutil
 
 from components.core.io.locks import is_locked
-from components.core.process.workspace_processes import Living
+from components.core.process.workspace_processes import WorkspaceProcess
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping, Sweep
+from components.core.store.gc_plan import GcPlan, RetentionPolicy
 from components.core.store.lineage_graph import ArtifactGraph
-from components.core.store.trash import TRASH, newest_change
+from components.core.store.trash import TRASH_FOLDER, last_change_time
 from flows.operations.retention.workspace_roots import IN_USE
 
 _GOES_ON = "unfinished stages of the last {days:g} days: their next try goes on from there"
@@ -23,9 +23,9 @@ def sweep_store(
     graph: ArtifactGraph,
     kept: Mapping[str, str],
     used: Collection[str],
-    keeping: Keeping,
+    keeping: RetentionPolicy,
     now: float,
-) -> Sweep:
+) -> GcPlan:
     """What goes of sealed artifacts, unfinished stages and locks.
 
     Args:
@@ -33,21 +33,21 @@ def sweep_store(
         used: keys that living processes work with.
     """
     root = settings.store
-    sweep = Sweep("store", root)
+    sweep = GcPlan("store", root)
     gone: dict[str, str] = {}
-    for key, node in sorted(graph.nodes.items(), key=lambda pair: pair[1].made):
+    for key, node in sorted(graph.nodes.items(), key=lambda pair: pair[1].made_at):
         if key in kept or is_locked(root / "locks" / key):
-            sweep.keep(kept.get(key, IN_USE), [root / "sealed" / key])
+            sweep.add_retained(kept.get(key, IN_USE), [root / "sealed" / key])
         else:
             gone[key] = node.stage
     for key, stage in gone.items():
         why = "nothing that stays came from it"
-        sweep.drop(f"{stage} {key[:12]}", why, [root / "sealed" / key])
+        sweep.add_deletion(f"{stage} {key[:12]}", why, [root / "sealed" / key])
     staying = graph.nodes.keys() - gone.keys() | set(graph.unreadable)
     staying |= _sweep_partial(sweep, staying, used, keeping, now)
     unlocked = free_locks(root, staying | set(used))
     if unlocked:
-        sweep.drop(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
+        sweep.add_deletion(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
     return sweep
 
 
@@ -58,25 +58,33 @@ def free_locks(root: Path, needed: Collection[str]) -> list[Path]:
 
 
 def _sweep_partial(
-    sweep: Sweep, sealed: Collection[str], used: Collection[str], keeping: Keeping, now: float
+    sweep: GcPlan,
+    sealed: Collection[str],
+    used: Collection[str],
+    keeping: RetentionPolicy,
+    now: float,
 ) -> set[str]:
     """Unfinished stages; returns the keys of those that stay."""
     staying = set[str]()
     for folder in sorted((sweep.root / "partial").glob("*")):
         name = folder.name
         if name in used or is_locked(sweep.root / "locks" / name) or _is_adopting(name):
-            sweep.keep(IN_USE)
+            sweep.add_retained(IN_USE)
             staying.add(name)
         elif name in sealed:
-            sweep.drop(f"partial {name[:12]}", "its stage is sealed", [folder])
+            sweep.add_deletion(f"partial {name[:12]}", "its stage is sealed", [folder])
         elif name.startswith("adopt-"):
-            sweep.drop(f"partial {name}", "left by `modelmill stage` when it was killed", [folder])
-        elif newest_change(folder) >= keeping.cutoff(now):
-            sweep.keep(_GOES_ON.format(days=keeping.days))
+            sweep.add_deletion(
+                f"partial {name}", "left by `modelmill stage` when it was killed", [folder]
+            )
+        elif last_change_time(folder) >= keeping.cutoff(now):
+            sweep.add_retained(_GOES_ON.format(days=keeping.days))
             staying.add(name)
         else:
-            days = (now - newest_change(folder)) / 86_400
-            sweep.drop(f"partial {name[:12]}", f"left unfinished {days:.0f} days ago", [folder])
+            days = (now - last_change_time(folder)) / 86_400
+            sweep.add_deletion(
+                f"partial {name[:12]}", f"left unfinished {days:.0f} days ago", [folder]
+            )
     return staying
 
 
@@ -89,37 +97,39 @@ def _is_adopting(name: str) -> bool:
 
 def sweep_logs(
     settings: Settings,
-    processes: Collection[Living],
+    processes: Collection[WorkspaceProcess],
     bentos: Collection[str],
-    keeping: Keeping,
+    keeping: RetentionPolicy,
     now: float,
-) -> Sweep:
+) -> GcPlan:
     """What goes of logs and of half-written records.
 
     Args:
         bentos: those that stay.
     """
-    sweep = Sweep("logs", settings.logs)
+    sweep = GcPlan("logs", settings.logs)
     opened = _open_files(processes)
     for path in sorted(settings.logs.glob("*")):
-        if path.name == TRASH or not path.is_file():
+        if path.name == TRASH_FOLDER or not path.is_file():
             continue
         smoked = path.stem.removeprefix("smoke-")
         if str(path) in opened:
-            sweep.keep(IN_USE, [path])
+            sweep.add_retained(IN_USE, [path])
         elif path.stem != smoked and smoked not in bentos:
-            sweep.drop(path.name, "its Bento does not stay", [path])
+            sweep.add_deletion(path.name, "its Bento does not stay", [path])
         elif path.stem == smoked and path.stat().st_mtime < keeping.cutoff(now):
-            sweep.drop(path.name, f"not written for {keeping.days:g} days", [path])
+            sweep.add_deletion(path.name, f"not written for {keeping.days:g} days", [path])
         else:
-            sweep.keep("young, or of a Bento that stays", [path])
+            sweep.add_retained("young, or of a Bento that stays", [path])
     half = [p for p in settings.runs.glob("*.tmp") if p.stat().st_mtime < keeping.cutoff(now)]
     if half:
-        sweep.drop(f"{len(half)} half-written records", "left by runs that were killed", half)
+        sweep.add_deletion(
+            f"{len(half)} half-written records", "left by runs that were killed", half
+        )
     return sweep
 
 
-def _open_files(processes: Collection[Living]) -> set[str]:
+def _open_files(processes: Collection[WorkspaceProcess]) -> set[str]:
     found = set[str]()
     for one in processes:
         for descriptor in Path("/proc", str(one.pid), "fd").glob("*"):

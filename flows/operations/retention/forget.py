@@ -13,28 +13,34 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.core.config.blocklist import Blocklist
-from components.core.config.config_errors import Source, problems_of
+from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.io.locks import hold_lock
 from components.core.settings import Settings
-from components.lineage.affected_copies import Affected, find_affected
+from components.lineage.affected_copies import AffectedCopies, find_affected
 from components.lineage.forget_orders import normalise_target, read_orders, record_order
-from components.lineage.known_addresses import FILE, known_addresses, near, one_of
-from components.lineage.purge import (
-    begin,
-    carry_out,
-    left_over,
-    plan_purge,
-    remotes_of,
-    unfinished,
+from components.lineage.known_addresses import (
+    FILE_SCHEME,
+    known_addresses,
+    resolve_address,
+    suggest_addresses,
 )
-from components.lineage.text_search import Hit, search
+from components.lineage.purge import (
+    begin_purge,
+    carry_out_purge,
+    find_left_over,
+    plan_purge,
+    read_unfinished_purge,
+    recorded_remotes,
+)
+from components.lineage.text_search import SearchHit, search_workspace
 from components.publish.promotion import audit_log
-from components.publish.promotion.promotion_record import recover
+from components.publish.promotion.promotion_record import recover_promotion
 from components.publish.registry.delete_versions import mark_forgotten
-from components.publish.registry.model_registry import CHAMPION, Entry
+from components.publish.registry.model_registry import CHAMPION, RegisteredVersion
+from flows.configs.target_config import apply_forget_orders
 from flows.configs.text_run import TextRun
-from flows.runner.run_pipeline import RunOptions, run_text, with_orders
+from flows.runner.run_pipeline import RunOptions, run_target
 from flows.runner.run_records import read_records
 
 _MOST = 20
@@ -74,7 +80,7 @@ class Forgotten:
     target: str
     new: bool
     dry_run: bool
-    affected: Affected
+    affected: AffectedCopies
     runs: list[str]
     """Runs that made or used something affected."""
     repeats: list[Repeat]
@@ -82,7 +88,7 @@ class Forgotten:
     refused: str = ""
     """Why a rebuilt version was not promoted."""
     purged: dict[str, int] | None = None
-    left: list[Hit] = field(default_factory=list)
+    left: list[SearchHit] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -129,12 +135,14 @@ def forget(
     mark_forgotten(settings, affected.versions, target)
     if new:
         facts = {"target": target, "why": options.why, "pages": len(affected.pages)}
-        audit_log.append(settings, "forget", **facts, versions=[v.uri for v in affected.versions])
+        audit_log.append_entry(
+            settings, "forget", **facts, versions=[v.uri for v in affected.versions]
+        )
     done = Forgotten(order.target, new, False, affected, runs, repeats)
     if options.rebuild:
         _rebuild(settings, done, options, console)
     if options.purge:
-        _purge(settings, done, options, remotes_of(records))
+        _purge(settings, done, options, recorded_remotes(records))
     return done
 
 
@@ -151,23 +159,23 @@ def _target(settings: Settings, given: str) -> str:
         return normalise_target(text)
     known = known_addresses(settings)
     if "/" in text:
-        return one_of(text, known, below=True)
+        return resolve_address(text, known, or_above=True)
     domain = normalise_target(text)
-    files = [address for address in known if address.startswith(FILE)]
+    files = [address for address in known if address.startswith(FILE_SCHEME)]
     same = [address for address in files if address.endswith(f"/{text}")]
     if same and not any(Blocklist([domain]).covers(address) for address in known):
-        raise ConfigError(f"{text}: no domain of this workspace{near(text, same)}")
+        raise ConfigError(f"{text}: no domain of this workspace{suggest_addresses(text, same)}")
     return domain
 
 
 def _finish_earlier(settings: Settings, console: Console) -> None:
     """Carry out a purge that was cut short, whatever it was of."""
     with hold_lock(settings.home / "purge.lock"):
-        before = unfinished(settings)
+        before = read_unfinished_purge(settings)
         if before is not None:
             told = f"a purge of {', '.join(before.targets)} was cut short; it goes on"
             console.print(told, markup=False)
-            carry_out(settings, before)
+            carry_out_purge(settings, before)
 
 
 def _refuse_beside_a_run(records: Sequence[dict[str, Any]]) -> None:
@@ -176,7 +184,7 @@ def _refuse_beside_a_run(records: Sequence[dict[str, Any]]) -> None:
             raise MillError(f"run {record['run']} is at work: wait for it or stop it, then repeat")
 
 
-def _question(target: str, affected: Affected, options: ForgetOptions) -> str:
+def _question(target: str, affected: AffectedCopies, options: ForgetOptions) -> str:
     parts = [
         f"{len(affected.nodes)} artifacts",
         f"{len(affected.datasets)} dataset versions",
@@ -187,7 +195,7 @@ def _question(target: str, affected: Affected, options: ForgetOptions) -> str:
     return f"Delete {', '.join(parts)} that hold or were made of {target}{after}, for good?"
 
 
-def _repeats(records: Sequence[dict[str, Any]], affected: Affected) -> Iterator[Repeat]:
+def _repeats(records: Sequence[dict[str, Any]], affected: AffectedCopies) -> Iterator[Repeat]:
     """For each name the run that made its champion, else the newest that came to a version."""
     champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
     chosen: dict[str, dict[str, Any]] = {}
@@ -204,7 +212,7 @@ def _repeats(records: Sequence[dict[str, Any]], affected: Affected) -> Iterator[
         yield Repeat(record["run"], name, str(record["preset"]), folder, _config(record, kept))
 
 
-def _touched(record: dict[str, Any], affected: Affected) -> bool:
+def _touched(record: dict[str, Any], affected: AffectedCopies) -> bool:
     return bool({step["digest"] for step in record["steps"]} & affected.digests)
 
 
@@ -218,7 +226,11 @@ def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
     try:
         config = TextRun.model_validate(kept["config"])
     except ValidationError as error:
-        told = Source().tell(problems_of(error, TextRun, kept["config"])).replace("\n", "; ")
+        told = (
+            ConfigSource()
+            .format_problems(collect_problems(error, TextRun, kept["config"]))
+            .replace("\n", "; ")
+        )
         raise ConfigError(
             f"run {record['run']}: its config no longer fits this version ({told}); "
             "run its target yourself, then `modelmill forget … --purge`"
@@ -236,13 +248,13 @@ def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, consol
                 f"before records did, or holds a secret); `modelmill run {repeat.target}` with its "
                 "settings, then `modelmill forget … --purge`"
             )
-        config = with_orders(repeat.config, settings)
+        config = apply_forget_orders(repeat.config, settings)
         told = f"rebuilding {repeat.name} as in run {repeat.run}, without {done.target}"
         console.print(told, markup=False)
         run = RunOptions(repeat.target, plain=options.plain, config=config)
         try:
             with chdir(repeat.folder if repeat.folder.is_dir() else Path.cwd()):
-                done.rebuilt.append(run_text(settings, run, console).run)
+                done.rebuilt.append(run_target(settings, run, console).run)
         except GateFailed as refusal:
             done.refused = str(refusal)
 
@@ -251,7 +263,7 @@ def _purge(
     settings: Settings, done: Forgotten, options: ForgetOptions, remotes: Sequence[str]
 ) -> None:
     _refuse_beside_a_run(read_records(settings.runs))
-    recover(settings)
+    recover_promotion(settings)
     affected = find_affected(settings, [done.target])
     standing = [entry for entry in affected.versions if CHAMPION in entry.aliases]
     if standing and not options.force:
@@ -259,13 +271,15 @@ def _purge(
     with hold_lock(settings.home / "purge.lock"):
         purge, texts = plan_purge(settings, [done.target], affected, remotes)
         audit_log.check_end(settings)
-        begin(settings, purge)
-        carry_out(settings, purge)
+        begin_purge(settings, purge)
+        carry_out_purge(settings, purge)
     done.purged = purge.counts()
-    done.left = left_over(settings, texts)
+    done.left = find_left_over(settings, texts)
 
 
-def _no_successor(standing: Sequence[Entry], done: Forgotten, options: ForgetOptions) -> str:
+def _no_successor(
+    standing: Sequence[RegisteredVersion], done: Forgotten, options: ForgetOptions
+) -> str:
     named = ", ".join(f"{entry.model} version {entry.version}" for entry in standing)
     why = f" ({done.refused})" if done.refused else "" if options.rebuild else "; add --rebuild"
     return (
@@ -288,8 +302,8 @@ def verify(settings: Settings, what: str) -> dict[str, Any]:
     try:
         target = _target(settings, what)
     except ConfigError:
-        findings = search(settings, [what])
-        clean = not findings.hits and not findings.unread
+        findings = search_workspace(settings, [what])
+        clean = not findings.hits and not findings.unreadable
         return {"looked_for": "text", "clean": clean, **findings.as_json()}
     affected = find_affected(settings, [target])
     held = [f"store/{node.name}" for node in affected.nodes]
@@ -302,7 +316,7 @@ def verify(settings: Settings, what: str) -> dict[str, Any]:
         "clean": not held and not unread,
         "found": [{"path": name, "where": "made of it or holds it"} for name in held],
         "unread": unread,
-        "named": [hit.path for hit in search(settings, [target]).hits],
+        "named": [hit.path for hit in search_workspace(settings, [target]).hits],
     }
 
 
@@ -347,7 +361,7 @@ def show_forgotten(console: Console, done: Forgotten) -> None:
             console.print("its sentences are found nowhere in the workspace any more")
         if done.target.startswith("file:"):
             console.print("the file it was read from is yours, outside the workspace: delete it")
-        if done.affected.served:
+        if done.affected.served_now:
             console.print("the endpoint may still hold the old model: start it again")
     elif done.affected:
         console.print(
@@ -356,7 +370,7 @@ def show_forgotten(console: Console, done: Forgotten) -> None:
         )
 
 
-def _show_affected(console: Console, affected: Affected) -> None:
+def _show_affected(console: Console, affected: AffectedCopies) -> None:
     told = affected.as_json()
     if not affected:
         console.print("nothing in this workspace holds it or was made of it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from components.core.store.gc_plan import Item, Sweep
+from components.core.store.gc_plan import Deletion, GcPlan
 from flows.operations.retention.collect_garbage import Collection
 from flows.runner.progress_display import rows_table
 
@@ -24,8 +24,8 @@ def size(value: float) -> str:
 def show(console: Console, found: Collection, verb: str) -> None:
     """What goes and why, by place; then what stays and why."""
     for sweep in found.sweeps:
-        if sweep.items:
-            title = f"[bold]{sweep.place}[/bold]: {len(sweep.items)} {verb}, {size(sweep.size)}"
+        if sweep.deletions:
+            title = f"[bold]{sweep.place}[/bold]: {len(sweep.deletions)} {verb}, {size(sweep.size)}"
             console.print(title)
             console.print(rows_table(("what", "size", "why"), _rows(sweep)))
         for note in sweep.notes:
@@ -33,7 +33,7 @@ def show(console: Console, found: Collection, verb: str) -> None:
     kept = [
         (sweep.place, str(kept.count), size(kept.size) if kept.size else "", why)
         for sweep in found.sweeps
-        for why, kept in sweep.kept.items()
+        for why, kept in sweep.retained.items()
     ]
     if kept:
         console.print("[bold]stays[/bold]")
@@ -43,10 +43,10 @@ def show(console: Console, found: Collection, verb: str) -> None:
     console.print(_closing(found, verb))
 
 
-def _rows(sweep: Sweep) -> list[tuple[str, str, str]]:
-    largest = sorted(sweep.items, key=lambda item: -item.size)
+def _rows(sweep: GcPlan) -> list[tuple[str, str, str]]:
+    largest = sorted(sweep.deletions, key=lambda item: -item.size)
     rows = [(escape(item.name), size(item.size), escape(item.why)) for item in largest[:MOST_LINES]]
-    rest: list[Item] = largest[MOST_LINES:]
+    rest: list[Deletion] = largest[MOST_LINES:]
     if rest:
         rows.append(
             (f"{len(rest)} more", size(sum(item.size for item in rest)), "--json lists all")

@@ -15,8 +15,8 @@ from pathlib import Path
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.settings import Settings
-from flows.runner.prefect.history_retention import AT_WORK, FlowRun, flow_runs
-from flows.runner.run_records import at_work, close_dead, read_record
+from flows.runner.prefect.history_retention import ACTIVE_STATES, FlowRunRow, read_flow_runs
+from flows.runner.run_records import close_interrupted_record, is_running, read_record
 
 _RUNNING = re.compile(rb'"state":\s*"running"')
 """Most records have ended, and hold a whole config: so they are not parsed."""
@@ -35,7 +35,7 @@ def close_interrupted(settings: Settings) -> int:
     """
     dead = _dead_records(settings.runs)
     try:
-        runs = flow_runs(settings, AT_WORK)
+        runs = read_flow_runs(settings, ACTIVE_STATES)
         lost = _lost(settings, runs) if runs else []
         elsewhere = _elsewhere(settings, dead, {run.identifier for run in runs})
         if lost or elsewhere:
@@ -46,7 +46,7 @@ def close_interrupted(settings: Settings) -> int:
         # Their records stay as they are too, so that the next command tries again.
         dead = [path for path in dead if not (read_record(path) or {}).get("flow_run")]
     for path in dead:
-        close_dead(path)
+        close_interrupted_record(path)
     return max(len(dead), len(lost))
 
 
@@ -58,17 +58,17 @@ def _dead_records(folder: Path) -> list[Path]:
         except OSError:
             continue  # collected meanwhile
         record = read_record(path) if may_run else None
-        if record is not None and record["state"] == "running" and not at_work(record):
+        if record is not None and record["state"] == "running" and not is_running(record):
             dead.append(path)
     return dead
 
 
-def _lost(settings: Settings, runs: Sequence[FlowRun]) -> list[FlowRun]:
-    from flows.runner.prefect.prefect_recovery import recorded_and_lost
+def _lost(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
+    from flows.runner.prefect.prefect_recovery import lost_flow_runs
 
     settled = time.time() - _BEGINNING_SECONDS
-    lost = recorded_and_lost(settings, runs)
-    return [run for run in lost if not run.deployed or run.since < settled]
+    lost = lost_flow_runs(settings, runs)
+    return [run for run in lost if not run.has_deployment or run.state_since < settled]
 
 
 def _elsewhere(settings: Settings, dead: Sequence[Path], here: set[str]) -> list[str]:
@@ -79,15 +79,20 @@ def _elsewhere(settings: Settings, dead: Sequence[Path], here: set[str]) -> list
     return [run for run in told if isinstance(run, str) and run not in here]
 
 
-def _crash(settings: Settings, lost: Sequence[FlowRun], elsewhere: Sequence[str]) -> None:
-    from flows.runner.prefect.prefect_recovery import UnknownRun, ask, crash, crash_on_server
+def _crash(settings: Settings, lost: Sequence[FlowRunRow], elsewhere: Sequence[str]) -> None:
+    from flows.runner.prefect.prefect_recovery import (
+        UnknownFlowRun,
+        call_api,
+        crash_flow_run,
+        crash_flow_runs,
+    )
 
     if lost:
-        crash(settings, lost)
+        crash_flow_runs(settings, lost)
     api = settings.prefect_api_url
     if api is None:
         return
     for identifier in elsewhere:
-        with suppress(UnknownRun):  # somebody deleted it
-            if ask(api, f"flow_runs/{identifier}")["state_type"] in AT_WORK:
-                crash_on_server(api, identifier)
+        with suppress(UnknownFlowRun):  # somebody deleted it
+            if call_api(api, f"flow_runs/{identifier}")["state_type"] in ACTIVE_STATES:
+                crash_flow_run(api, identifier)

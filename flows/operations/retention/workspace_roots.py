@@ -8,14 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from components.core.process.workspace_processes import Living, living
+from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import Settings
-from components.core.store.gc_plan import Keeping
-from components.core.store.gc_roots import Root
+from components.core.store.gc_plan import RetentionPolicy
+from components.core.store.gc_roots import GcRoot
 from components.core.store.lineage_graph import ArtifactGraph
 from components.publish.bento_folders import bentos_folder
-from components.publish.registry.registry_gc import OLD_RUNS, Standing, standings
-from flows.runner.run_records import at_work, read_records
+from components.publish.registry.registry_gc import OLD_RUNS, VersionRetention, decide_retention
+from flows.runner.run_records import is_running, read_records
 
 IN_USE = "in use by a living process"
 _VERSION, _SEALED = "models:/", "sealed/"
@@ -25,11 +25,11 @@ _VERSION, _SEALED = "models:/", "sealed/"
 class Needs:
     """What stays outside the store, and the roots of what stays in it."""
 
-    roots: list[Root] = field(default_factory=list)
-    standings: list[Standing] = field(default_factory=list)
+    roots: list[GcRoot] = field(default_factory=list)
+    standings: list[VersionRetention] = field(default_factory=list)
     named: dict[str, str] = field(default_factory=dict)
     """Name (of a dataset, a Bento, a version's address) -> why."""
-    processes: list[Living] = field(default_factory=list)
+    processes: list[WorkspaceProcess] = field(default_factory=list)
     served: frozenset[str] = frozenset()
     """Bentos that living processes serve."""
 
@@ -46,7 +46,11 @@ class Needs:
 
 
 def find_needs(
-    settings: Settings, graph: ArtifactGraph, used: frozenset[str], keeping: Keeping, now: float
+    settings: Settings,
+    graph: ArtifactGraph,
+    used: frozenset[str],
+    keeping: RetentionPolicy,
+    now: float,
 ) -> Needs:
     """Everything that must stay.
 
@@ -54,31 +58,31 @@ def find_needs(
         used: keys that living processes work with.
     """
     records = read_records(settings.runs)
-    needs = Needs(processes=living(settings))
+    needs = Needs(processes=find_workspace_processes(settings))
     needs.served = _served(settings, needs.processes)
     runs = _kept_runs(records, keeping, now)
     for record, why in runs:
         _name(needs, record, why)
-    needs.standings = standings(settings, needs.named, keeping, now)
+    needs.standings = decide_retention(settings, needs.named, keeping, now)
     for one in needs.standings:
         if one.why and one.rooted:
             needs.roots.append(one.root())
             _name_maker(needs, records, one)
-    needs.roots += [Root(why, keys=_keys(record)) for record, why in runs]
-    needs.roots.append(Root(IN_USE, keys=used))
-    young = frozenset(k for k, node in graph.nodes.items() if node.made >= keeping.cutoff(now))
-    needs.roots.append(Root(keeping.recent, keys=young))
+    needs.roots += [GcRoot(why, keys=_keys(record)) for record, why in runs]
+    needs.roots.append(GcRoot(IN_USE, keys=used))
+    young = frozenset(k for k, node in graph.nodes.items() if node.made_at >= keeping.cutoff(now))
+    needs.roots.append(GcRoot(keeping.recent, keys=young))
     return needs
 
 
 def _kept_runs(
-    records: Sequence[dict[str, Any]], keeping: Keeping, now: float
+    records: Sequence[dict[str, Any]], keeping: RetentionPolicy, now: float
 ) -> list[tuple[dict[str, Any], str]]:
     """Runs at work, the newest ones until enough have completed, and the young ones."""
     kept, completed = [], 0
     last = OLD_RUNS.format(runs=keeping.runs)
     for record in records:
-        if at_work(record):
+        if is_running(record):
             kept.append((record, IN_USE))
         elif completed < keeping.runs:
             kept.append((record, last))
@@ -88,11 +92,11 @@ def _kept_runs(
     return kept
 
 
-def _name_maker(needs: Needs, records: Sequence[dict[str, Any]], one: Standing) -> None:
+def _name_maker(needs: Needs, records: Sequence[dict[str, Any]], one: VersionRetention) -> None:
     """The newest run that ended in a version stays with all its stages, so it stays cached."""
     for record in records:
         if any(step["artifact"] == one.entry.uri for step in record["steps"]):
-            needs.roots.append(Root(one.why, keys=_keys(record)))
+            needs.roots.append(GcRoot(one.why, keys=_keys(record)))
             _name(needs, record, one.why, versions=False)
             return
 
@@ -113,7 +117,7 @@ def _name(needs: Needs, record: dict[str, Any], why: str, *, versions: bool = Tr
         needs.named.setdefault(short, why)
 
 
-def _served(settings: Settings, processes: Sequence[Living]) -> frozenset[str]:
+def _served(settings: Settings, processes: Sequence[WorkspaceProcess]) -> frozenset[str]:
     folder = str(bentos_folder(settings)) + "/"
     places = (place for one in processes for place in (one.folder, *one.command))
     found = (place.partition(folder)[2] for place in places if place.startswith(folder))

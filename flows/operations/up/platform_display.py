@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.operations.up.platform_state import FAILED, RESTARTING, STARTING, UP, ServiceState
-from flows.runner.progress_display import duration, rows_table
+from flows.runner.progress_display import format_duration, rows_table
 
 _MARKS = {UP: ("✓", "green"), FAILED: ("✗", "red"), RESTARTING: ("↻", "yellow")}
 _WAITING = ("…", "cyan")
@@ -70,7 +70,7 @@ class UpDisplay:
             waited = f"{time.time() - state.since:.0f} s of {self._limit:.0f} s"
             said = f"starting, {waited}" if state.pid else "waits"
         elif state.state == UP:
-            said = f"{duration(state.seconds):>8}  {state.address}  {state.note}"
+            said = f"{format_duration(state.seconds):>8}  {state.address}  {state.note}"
         else:
             said = f"{state.state}: {state.note}"
         return Text.assemble((f"{mark} ", colour), f"{state.title:<10}", said)

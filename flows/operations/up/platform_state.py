@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
-from components.core.process.process_tree import alive
+from components.core.process.process_tree import is_running
 from components.core.settings import Settings
-from components.core.store.artifact import canonical
+from components.core.store.artifact import canonical_json
 
 STARTING, UP, RESTARTING, FAILED = "starting", "up", "restarting", "failed"
 PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY = "prefect", "worker", "mlflow", "endpoint", "deploy"
@@ -72,7 +72,7 @@ def state_file(settings: Settings) -> Path:
 
 def write_state(settings: Settings, state: UpState) -> None:
     """Replace the state whole."""
-    write_atomically(state_file(settings), canonical(asdict(state)))
+    write_atomically(state_file(settings), canonical_json(asdict(state)))
 
 
 def read_state(settings: Settings) -> UpState | None:
@@ -99,7 +99,7 @@ def running(settings: Settings) -> UpState | None:
         DataError: its file is damaged.
     """
     state = read_state(settings)
-    return state if state is not None and alive(state.pid, state.create_time) else None
+    return state if state is not None and is_running(state.pid, state.create_time) else None
 
 
 def service(states: Sequence[ServiceState], name: str) -> ServiceState | None:

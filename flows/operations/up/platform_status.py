@@ -11,11 +11,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from components.core.process.process_tree import alive
+from components.core.process.process_tree import is_running
 from components.core.settings import Settings
-from components.publish.bento_folders import champion_to_serve
+from components.publish.bento_folders import choose_champion
 from components.publish.promotion.unpromoted_version import describe_newest
-from components.publish.registry.model_registry import CHAMPION, entries
+from components.publish.registry.model_registry import CHAMPION, list_versions
 from flows.cli.show_workspace import Answer
 from flows.operations.up.platform_state import (
     ENDPOINT,
@@ -27,7 +27,7 @@ from flows.operations.up.platform_state import (
 )
 from flows.operations.up.services import serving
 from flows.operations.up.supervisor import leftovers
-from flows.runner.progress_display import duration, quantity, rows_table
+from flows.runner.progress_display import format_duration, format_quantity, rows_table
 from flows.runner.run_records import read_records
 
 SHOWN_RUNS = 5
@@ -54,13 +54,13 @@ def status(settings: Settings) -> Answer:
         "flow_runs": _flow_runs(prefect_api(settings)),
         "runs": [_run(record) for record in read_records(settings.runs)[:SHOWN_RUNS]],
         "champions": _champions(settings, state),
-        "no_champion": "" if champion_to_serve(settings) else describe_newest(settings),
+        "no_champion": "" if choose_champion(settings) else describe_newest(settings),
     }
     return Answer(value, lambda console: _show(console, value))
 
 
 def _service(state: ServiceState) -> dict[str, Any]:
-    lives = alive(state.pid, state.create_time)
+    lives = is_running(state.pid, state.create_time)
     return {
         "name": state.name,
         "state": state.state,
@@ -127,14 +127,14 @@ def _champions(settings: Settings, state: UpState | None) -> list[dict[str, Any]
             "version": str(entry.version),
             "served": served == f"{entry.model} version {entry.version}",
         }
-        for entry in entries(settings)
+        for entry in list_versions(settings)
         if CHAMPION in entry.aliases
     ]
 
 
 def _show(console: Console, value: dict[str, Any]) -> None:
     if value["running"]:
-        memory = quantity(value["memory"])
+        memory = format_quantity(value["memory"])
         console.print(f"up since {value['since']} (process {value['pid']}), {memory}B in all")
         console.print(_services_table(value["services"]))
         for found in value["services"]:
@@ -158,7 +158,7 @@ def _show_runs(console: Console, value: dict[str, Any]) -> None:
     """What Prefect's server knows of, else the workspace's own records."""
     if value["flow_runs"]:
         rows = [
-            (r["name"], r["state"], _clock(r["started"]), duration(r["seconds"]))
+            (r["name"], r["state"], _clock(r["started"]), format_duration(r["seconds"]))
             for r in value["flow_runs"]
         ]
         console.print(rows_table(("flow run", "state", "started (UTC)", "took"), rows))
@@ -188,6 +188,6 @@ def _services_table(services: Sequence[dict[str, Any]]) -> Table:
             found["address"],
             str(found["pid"] or ""),
             (found["since"] or "")[11:19],
-            f"{quantity(found['memory'])}B",
+            f"{format_quantity(found['memory'])}B",
         )
     return table

@@ -18,16 +18,17 @@ from rich.console import Console
 
 from components.core.config.stage_config import read_yaml
 from components.core.errors import ConfigError, DataError, MillError
+from components.core.io.full_disk import explain_full_disk
 from components.core.io.locks import try_lock
 from components.core.process import process_tree, shutdown
-from components.core.process.exec_with_parent import command
+from components.core.process.exec_with_parent import exec_with_parent_command
 from components.core.process.shutdown import Stopped
-from components.core.settings import MARKER, Settings, child_environment
-from components.core.store.workdir import full_disk_is_one_line
-from components.publish.bento_folders import champion_to_serve
-from components.publish.promotion.endpoint_swap import Handover
+from components.core.settings import CHECKOUT_MARKER, Settings, child_environment
+from components.core.workspace_layout import mark_layout
+from components.publish.bento_folders import choose_champion
+from components.publish.promotion.endpoint_swap import EndpointSwap
 from components.publish.promotion.unpromoted_version import describe_newest
-from components.publish.registry.model_registry import entries
+from components.publish.registry.model_registry import list_versions
 from flows.operations.up.platform_display import UpDisplay
 from flows.operations.up.platform_state import (
     DEPLOY,
@@ -41,10 +42,10 @@ from flows.operations.up.platform_state import (
 )
 from flows.operations.up.services import Ports, api_of, services
 from flows.operations.up.supervisor import ROOT, Supervisor, clear
-from flows.runner.prefect.prefect_approvals import Ear
-from flows.runner.progress_display import duration
-from serving.gateway.server_process import tail
-from serving.serve_model import other_champions
+from flows.runner.prefect.prefect_approvals import ApprovalWatcher
+from flows.runner.progress_display import format_duration
+from serving.gateway.server_process import log_tail
+from serving.serve_model import list_other_champions
 
 LIMIT = 120.0
 """Seconds within which each service must answer."""
@@ -71,7 +72,7 @@ class Wish:
         ConfigError: a port is taken, or there is no such model.
         """
         self.ports.check()
-        known = {entry.model for entry in entries(settings)}
+        known = {entry.model for entry in list_versions(settings)}
         if self.model and known and self.model not in known:
             raise ConfigError(
                 f"--model {self.model}: no such model; there is {', '.join(sorted(known))}"
@@ -90,7 +91,7 @@ def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stoppe
         MillError: a service did not come up; all were ended.
     """
     _make_home(settings)
-    with full_disk_is_one_line(settings.home), try_lock(lock_file(settings)) as mine:
+    with explain_full_disk(settings.home), try_lock(lock_file(settings)) as mine:
         if not mine:
             raise ConfigError(_where(settings))
         _clear(settings, console)
@@ -136,7 +137,7 @@ def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, A
     finally:
         display.stop()
     if state is None:
-        raise MillError(tail(log).rpartition("modelmill: ")[2])
+        raise MillError(log_tail(log).rpartition("modelmill: ")[2])
     display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
     if told := _which(settings, wish):
         console.print(told, soft_wrap=True, markup=False)
@@ -156,10 +157,10 @@ def down(settings: Settings) -> int:
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
         deadline = time.monotonic() + _DOWN_SECONDS
-        while process_tree.alive(state.pid, state.create_time) and time.monotonic() < deadline:
+        while process_tree.is_running(state.pid, state.create_time) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        if process_tree.alive(state.pid, state.create_time):
-            process_tree.kill([psutil.Process(state.pid)])
+        if process_tree.is_running(state.pid, state.create_time):
+            process_tree.kill_processes([psutil.Process(state.pid)])
     count += clear(settings)
     state_file(settings).unlink(missing_ok=True)
     return count
@@ -196,11 +197,11 @@ class _Platform:
 
         def stop(sign: signal.Signals) -> None:
             if self.stopped is not None:
-                shutdown.end_now(sign)
+                shutdown.force_exit(sign)
             self.stopped = Stopped(sign)
             ended.set()
             # The loop has taken the signals over, so nothing else watches that this ends.
-            loop.call_later(_END_SECONDS, shutdown.end_now, sign)
+            loop.call_later(_END_SECONDS, shutdown.force_exit, sign)
 
         loop = asyncio.get_running_loop()
         for sign in _SIGNALS:
@@ -214,8 +215,8 @@ class _Platform:
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                ear = Ear(self.settings, api_of(self.ports))
-                listening = [asyncio.create_task(ear.listen())]
+                ear = ApprovalWatcher(self.settings, api_of(self.ports))
+                listening = [asyncio.create_task(ear.watch())]
                 await ended.wait()
         finally:
             for task in (starting, *listening):
@@ -224,14 +225,14 @@ class _Platform:
             self._display.stop()
             began = time.monotonic()
             await self._supervisor.end()
-        self.console.print(f"stopped; all ended after {duration(time.monotonic() - began)}")
+        self.console.print(f"stopped; all ended after {format_duration(time.monotonic() - began)}")
 
     async def _start(self) -> None:
         await self._supervisor.start()
         deployed = await self._deploy()
         self._complete = True
         self._write()
-        seconds = duration(time.time() - self._started)
+        seconds = format_duration(time.time() - self._started)
         self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
         if told := _which(self.settings, self._wish):
             self.console.print(told, soft_wrap=True, markup=False)
@@ -251,7 +252,7 @@ class _Platform:
         arguments = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *command(os.getpid(), arguments),
+                *exec_with_parent_command(os.getpid(), arguments),
                 cwd=ROOT,
                 env=child_environment(environment),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -267,8 +268,10 @@ class _Platform:
                 process.kill()
                 await process.wait()
         if code != 0:
-            raise MillError(f"{MARKER} cannot be deployed; it said: {tail(log)} ({log})")
-        return f"{count} deployments of {MARKER}; "
+            raise MillError(
+                f"{CHECKOUT_MARKER} cannot be deployed; it said: {log_tail(log)} ({log})"
+            )
+        return f"{count} deployments of {CHECKOUT_MARKER}; "
 
     def _changed(self, state: ServiceState) -> None:
         self._write()
@@ -278,7 +281,7 @@ class _Platform:
         pid = os.getpid()
         return UpState(
             pid=pid,
-            create_time=process_tree.create_time(pid),
+            create_time=process_tree.process_start_time(pid),
             started=self._started,
             api=api_of(self.ports),
             complete=self._complete,
@@ -295,11 +298,11 @@ def deployments() -> int:
     Raises:
         ConfigError: it is not YAML, or no list of them.
     """
-    values, lines = read_yaml(ROOT / MARKER)
+    values, lines = read_yaml(ROOT / CHECKOUT_MARKER)
     listed = values.get("deployments")
     if not isinstance(listed, list | None):
         line = lines[("deployments",)]
-        raise ConfigError(f"{ROOT / MARKER}:{line}: deployments: a list is needed")
+        raise ConfigError(f"{ROOT / CHECKOUT_MARKER}:{line}: deployments: a list is needed")
     return len(listed or ())
 
 
@@ -317,6 +320,7 @@ def _where(settings: Settings) -> str:
 
 def _make_home(settings: Settings) -> None:
     try:
+        mark_layout(settings.home)
         settings.logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -331,12 +335,12 @@ def _clear(settings: Settings, console: Console) -> None:
 
 def _which(settings: Settings, wish: Wish) -> str:
     """Why the endpoint serves this model, where there are several, or why it serves none."""
-    if champion_to_serve(settings, wish.model) is None:
+    if choose_champion(settings, wish.model) is None:
         return f"the endpoint waits for a champion: {describe_newest(settings, wish.model)}"
-    status = Handover(settings).status()
+    status = EndpointSwap(settings).read_status()
     if wish.model or status is None or status.serving is None:
         return ""
-    others = other_champions(settings, status.serving.model)
+    others = list_other_champions(settings, status.serving.model)
     if not others:
         return ""
     return (

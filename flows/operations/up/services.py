@@ -11,11 +11,11 @@ from functools import partial
 import httpx
 
 from components.core.errors import ConfigError, DataError
-from components.core.process.ports import LOOPBACK, holder, refusal
+from components.core.process.ports import LOOPBACK, port_holder, port_refusal
 from components.core.settings import Settings
-from components.publish.promotion.endpoint_swap import Handover
+from components.publish.promotion.endpoint_swap import EndpointSwap
 from flows.operations.up.platform_state import ENDPOINT, MLFLOW, PREFECT, WORKER
-from flows.runner.prefect.prefect_recovery import settle
+from flows.runner.prefect.prefect_recovery import crash_stuck_runs
 
 POOL = "modelmill"
 Probe = Callable[[httpx.AsyncClient, float], Awaitable[str | None]]
@@ -46,9 +46,9 @@ class Ports:
             for other, its, _ in given[:index]:
                 if port == other:
                     raise ConfigError(f"{option} {port}: {its} has that port; give another")
-            reason = refusal(LOOPBACK, port)
+            reason = port_refusal(LOOPBACK, port)
             if reason is not None:
-                who = f", by {holder(port)}" if "in use" in reason else ""
+                who = f", by {port_holder(port)}" if "in use" in reason else ""
                 raise ConfigError(
                     f"port {port} for {title}: {reason}{who}; give another with {option}"
                 )
@@ -115,7 +115,7 @@ def _worker(settings: Settings, ports: Ports) -> Service:
         partial(_works, f"{api_of(ports)}/work_pools/{POOL}/workers/filter"),
         {"PREFECT_API_URL": api_of(ports), "PREFECT_LOGGING_LEVEL": "INFO"},
         after=PREFECT,
-        settle=partial(settle, settings, api_of(ports)),
+        settle=partial(crash_stuck_runs, settings, api_of(ports)),
     )
 
 
@@ -177,7 +177,7 @@ async def _serves(
 def serving(settings: Settings) -> str:
     """What the endpoint's keeper says that it serves."""
     try:
-        status = Handover(settings).status()
+        status = EndpointSwap(settings).read_status()
     except DataError as error:
         return str(error)
     return str(status.serving) if status is not None and status.serving is not None else ""

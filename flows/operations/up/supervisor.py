@@ -18,9 +18,14 @@ from pathlib import Path
 import httpx
 import psutil
 
-from components.core.errors import MillError
-from components.core.process.exec_with_parent import command
-from components.core.process.process_tree import create_time, end, kill, marked
+from components.core.errors import MillError, error_line
+from components.core.process.exec_with_parent import exec_with_parent_command
+from components.core.process.process_tree import (
+    find_marked_processes,
+    kill_processes,
+    process_start_time,
+    terminate_processes,
+)
 from components.core.settings import Settings, child_environment
 from flows.operations.up.platform_state import (
     FAILED,
@@ -35,7 +40,7 @@ from flows.operations.up.platform_state import (
     mark_of,
 )
 from flows.operations.up.services import Service
-from serving.gateway.server_process import tail
+from serving.gateway.server_process import log_tail
 
 RESTARTS = 5
 _STEADY_SECONDS = 300.0
@@ -119,7 +124,7 @@ class Supervisor:
             began = time.monotonic()
             why = await self._once(kept)
             await self._finish(kept)
-            said = " ".join(why.split())
+            said = error_line(why)
             if not kept.answered.is_set():
                 raise MillError(f"{kept.service.title}: {said}")
             failures = 1 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
@@ -149,7 +154,7 @@ class Supervisor:
                     return await self._stay(kept, since)
             await asyncio.sleep(_POLL_SECONDS)
         log = self._log(kept.service.name)
-        return f"did not answer within {self._limit:g} s; it said: {tail(log)} ({log})"
+        return f"did not answer within {self._limit:g} s; it said: {log_tail(log)} ({log})"
 
     async def _stay(self, kept: _Kept, since: float) -> str:
         """Until a service that answered ends, or answers no more."""
@@ -176,7 +181,7 @@ class Supervisor:
         with log.open("wb" if _is_big(log) else "ab") as output:
             kept.log_begins = output.tell()
             kept.process = await asyncio.create_subprocess_exec(
-                *command(os.getpid(), service.command),
+                *exec_with_parent_command(os.getpid(), service.command),
                 cwd=ROOT,
                 env=child_environment(self.environment(service.name, service.environment)),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -185,7 +190,7 @@ class Supervisor:
                 start_new_session=True,
             )
         pid = kept.process.pid
-        started = create_time(pid)
+        started = process_start_time(pid)
         self._set(kept, state=STARTING, note="", pid=pid, create_time=started, since=time.time())
 
     def environment(self, name: str, extra: dict[str, str]) -> dict[str, str]:
@@ -200,7 +205,7 @@ class Supervisor:
     def _last_words(self, kept: _Kept) -> str:
         log = self._log(kept.service.name)
         code = None if kept.process is None else kept.process.returncode
-        return f"ended ({code}); it said: {tail(log, kept.log_begins)} ({log})"
+        return f"ended ({code}); it said: {log_tail(log, kept.log_begins)} ({log})"
 
     async def _finish(self, kept: _Kept) -> None:
         """End one service with all that it started."""
@@ -209,7 +214,9 @@ class Supervisor:
         if not kept.ended:
             kept.process.terminate()
             if kept.service.name == WORKER:  # it would wait for its flow runs, for hours maybe
-                await asyncio.to_thread(lambda: end(self._started_by(kept), _END_SECONDS))
+                await asyncio.to_thread(
+                    lambda: terminate_processes(self._started_by(kept), _END_SECONDS)
+                )
             try:
                 last = kept.service.name == PREFECT
                 seconds = _SERVER_END_SECONDS if last else _END_SECONDS
@@ -217,7 +224,7 @@ class Supervisor:
             except TimeoutError:
                 kept.process.kill()
                 await kept.process.wait()
-        await asyncio.to_thread(lambda: kill(self._started_by(kept)))
+        await asyncio.to_thread(lambda: kill_processes(self._started_by(kept)))
         await self._settle(kept)
 
     async def _settle(self, kept: _Kept) -> None:
@@ -228,7 +235,7 @@ class Supervisor:
         """What a service started; itself is waited for by asyncio alone."""
         own = None if kept.process is None else kept.process.pid
         mark = {mark_of(self.settings, kept.service.name)}
-        return [process for process in marked(MARK, mark) if process.pid != own]
+        return [process for process in find_marked_processes(MARK, mark) if process.pid != own]
 
     def _set(self, kept: _Kept, **changes: object) -> None:
         kept.state = replace(kept.state, **changes)  # type: ignore[arg-type]
@@ -253,13 +260,13 @@ class _Kept:
 def clear(settings: Settings) -> int:
     """End whatever a killed ``up`` of this workspace left running; how many there were."""
     left = leftovers(settings)
-    end(left, _LEFT_END_SECONDS)
+    terminate_processes(left, _LEFT_END_SECONDS)
     return len(left)
 
 
 def leftovers(settings: Settings) -> list[psutil.Process]:
     """Processes that carry the mark of this workspace's services."""
-    return marked(MARK, {mark_of(settings, name) for name in NAMES})
+    return find_marked_processes(MARK, {mark_of(settings, name) for name in NAMES})
 
 
 def _is_big(log: Path) -> bool:

@@ -1,8 +1,8 @@
-"""A run's own Prefect server, where none is named: in a session of its own.
+"""Ephemeral Prefect server of one run, where no server is named, in a session of its own.
 
 Ctrl+C goes to the terminal's whole process group. A server in that group would end before the run
-could tell it that it was cancelled; so it stands apart, and ends when its run does, however that
-dies.
+could report that it was cancelled; so it has a session of its own, and receives SIGTERM when its
+run dies, however that dies.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
-from components.core.process.exec_with_parent import command
+from components.core.process.exec_with_parent import exec_with_parent_command
 from components.core.settings import child_environment
 
 _STOP_SECONDS = 0.7
-"""A server is killed after that: what it was told stands in its database, which bears a kill."""
+"""Seconds until a server is killed: its database has what was reported, and survives a kill."""
 
 
-class OwnServer(SubprocessASGIServer):
-    """Prefect's temporary server. Made first, it is the one that Prefect's clients find."""
+class EphemeralServer(SubprocessASGIServer):
+    """Prefect's subprocess server; made before any client, it is the one that clients find."""
 
     def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
-        """As Prefect starts it (without its UI), but apart and tied to this process."""
+        """Start it as Prefect does (without its UI), in a new session and tied to this process."""
         arguments = [sys.executable, "-m", "uvicorn", "--app-dir"]
         arguments += [str(Path(prefect.__file__).parents[1]), "--factory"]
         arguments += ["prefect.server.api.server:create_app", "--host", "127.0.0.1"]
@@ -40,13 +40,13 @@ class OwnServer(SubprocessASGIServer):
         }
         given = get_current_settings().to_environment_variables(exclude_unset=True)
         return subprocess.Popen(
-            command(os.getpid(), arguments),
+            exec_with_parent_command(os.getpid(), arguments),
             env=child_environment({**marks, **given}),
             start_new_session=True,
         )
 
-    def end(self) -> None:
-        """Stop it within a second, for a run that is stopped."""
+    def stop_promptly(self) -> None:
+        """Stop the server within a second, for a run that is stopped."""
         process = self.server_process
         if process is not None:
             process.terminate()

@@ -1,8 +1,8 @@
-"""Answers of Prefect's form that no process heard.
+"""Approvals given in Prefect's form after the waiting process had ended.
 
-A paused run waits in its process. Where that has ended, or lost the server, Prefect shows the form
-all the same and takes an answer. ``up`` enters such answers in the audit log, and has the worker
-take the flow run up again: what is done comes from the store, and the promotion finds the word.
+A paused run waits in its process. Where that has ended, or lost the server, Prefect still shows the
+form and takes an answer. ``up`` enters such answers in the audit log and reschedules the flow run:
+finished stages come from the store, and the promotion finds the recorded answer.
 """
 
 from __future__ import annotations
@@ -16,147 +16,164 @@ from datetime import datetime
 from typing import Any
 
 from components.core.errors import MillError
-from components.core.log import get_logger, mask
+from components.core.log import get_logger, mask_secrets
 from components.core.settings import Settings
-from components.publish.promotion.approvals import Pending, decide, waiting
+from components.publish.promotion.approvals import PendingApproval, list_pending, record_decision
 from flows.operations.up.platform_state import prefect_api
 from flows.runner.prefect.prefect_recovery import (
-    ask,
-    crashed,
+    abandoned_pauses,
+    call_api,
+    crashed_state,
+    force_flow_run_state,
     is_lost,
-    paused_alone,
-    rescheduled,
-    set_state,
+    rescheduled_state,
 )
-from flows.runner.run_records import at_work, read_records
+from flows.runner.run_records import is_running, read_records
 
-EVERY_SECONDS = 5.0
-_PATIENCE_SECONDS = 15.0
-"""A process that lives and hears its form has entered the answer by then."""
-_PREFIX, _RESPONSE = "paused-approval", "-response"
-"""Prefect's names for what the forms of ``flows/runner/prefect/approval_pause.py`` took."""
-_MOST = 200
-_OPEN = ("PAUSED", "RUNNING", "CRASHED")
-"""Types of states from which a lost flow run may go on; what a person cancelled stays so."""
+POLL_SECONDS = 5.0
+_OWN_PROCESS_SECONDS = 15.0
+"""Age of an answer by which a waiting process that is alive has entered it itself."""
+_INPUT_PREFIX, _RESPONSE_SUFFIX = "paused-approval", "-response"
+"""Prefix and suffix of the keys under which Prefect keeps the forms' answers."""
+_MOST_INPUTS = 200
+_RESUMABLE_STATES = ("PAUSED", "RUNNING", "CRASHED")
+"""Types of states from which a lost flow run may resume; one that a person cancelled stays so."""
 log = get_logger(__name__)
 
 
-class Ear:
-    """Looks for answers for as long as ``up`` runs."""
+class ApprovalWatcher:
+    """Poller for form answers, at work for as long as ``up`` runs."""
 
     def __init__(self, settings: Settings, api: str) -> None:
         self._settings, self._api = settings, api
         self._refused: set[str] = set()
-        self._warned = ""
+        self._last_warning = ""
 
-    async def listen(self) -> None:
-        """Look again and again; ends by being cancelled."""
+    async def watch(self) -> None:
+        """Poll until the task is cancelled."""
         while True:
-            await asyncio.to_thread(self.look)
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.to_thread(self.enter_answers)
+            await asyncio.sleep(POLL_SECONDS)
 
-    def look(self) -> None:
-        """Enter what was answered; what cannot be looked at is one warning."""
+    def enter_answers(self) -> None:
+        """Record every new answer; a server that does not answer is one warning."""
         try:
-            pendings = waiting(self._settings)
+            pendings = list_pending(self._settings)
             for pending in pendings:
                 if pending.flow_run_id is not None:
-                    self._hear(pending, pending.flow_run_id)
-            self._close(pendings)
-            self._warned = ""
+                    self._enter_answer(pending, pending.flow_run_id)
+            self._crash_abandoned(pendings)
+            self._last_warning = ""
         except MillError as error:
-            if str(error) != self._warned:
-                log.warning("looking for answers again: %s", error)
-            self._warned = str(error)
+            if str(error) != self._last_warning:
+                log.warning("looking for answers failed and is tried again: %s", error)
+            self._last_warning = str(error)
 
-    def _hear(self, pending: Pending, flow_run: str) -> None:
-        answer = self._answer(pending, flow_run)
+    def _enter_answer(self, pending: PendingApproval, flow_run: str) -> None:
+        answer = self._newest_answer(pending, flow_run)
         if answer is None:
             return
         lost = is_lost(self._settings, flow_run)
-        if not lost and time.time() - _moment(answer) < _PATIENCE_SECONDS:
+        if not lost and time.time() - _created_at(answer) < _OWN_PROCESS_SECONDS:
             return
-        word = json.loads(answer["value"])
-        yes = word["decision"] == "yes"
+        form = json.loads(answer["value"])
+        yes = form["decision"] == "yes"
         try:
-            decide(self._settings, pending, yes, word.get("who", ""), word["why"])
+            record_decision(self._settings, pending, yes, form.get("who", ""), form["why"])
         except MillError as error:
-            said = mask(str(error))
+            problem = mask_secrets(str(error))
             self._refused.add(answer["id"])
-            log.warning("%s: the answer in Prefect's form is refused: %s", pending.named, said)
+            log.warning("%s: the answer in Prefect's form is refused: %s", pending.named, problem)
             if lost:
-                set_state(self._api, flow_run, crashed(f"refused: {said}"))
+                force_flow_run_state(self._api, flow_run, crashed_state(f"refused: {problem}"))
             return
         if lost:
-            go_on(self._api, flow_run)
+            reschedule_flow_run(self._api, flow_run)
 
-    def _answer(self, pending: Pending, flow_run: str) -> dict[str, Any] | None:
-        """The newest answer to this question; an earlier one was to another version."""
-        wanted = {"prefix": _PREFIX, "limit": _MOST}
-        found = ask(self._api, f"flow_runs/{flow_run}/input/filter", wanted)
+    def _newest_answer(self, pending: PendingApproval, flow_run: str) -> dict[str, Any] | None:
+        """Newest answer since this approval was asked; older ones were to another version."""
+        query = {"prefix": _INPUT_PREFIX, "limit": _MOST_INPUTS}
+        inputs = call_api(self._api, f"flow_runs/{flow_run}/input/filter", query)
         since = datetime.fromisoformat(pending.since).timestamp()
         answers = [
-            one
-            for one in found
-            if one["key"].endswith(_RESPONSE)
-            and one["id"] not in self._refused
-            and _moment(one) >= since
+            answer
+            for answer in inputs
+            if answer["key"].endswith(_RESPONSE_SUFFIX)
+            and answer["id"] not in self._refused
+            and _created_at(answer) >= since
         ]
-        return max(answers, key=_moment, default=None)
+        return max(answers, key=_created_at, default=None)
 
-    def _close(self, pendings: list[Pending]) -> None:
-        """Crash paused runs that were decided on elsewhere, and whose process is gone."""
-        for run in paused_alone(self._settings):
-            if not any(one.flow_run_id in (None, run.identifier) for one in pendings):
+    def _crash_abandoned(self, pendings: list[PendingApproval]) -> None:
+        """Crash paused runs that were decided on elsewhere and whose process is gone."""
+        for run in abandoned_pauses(self._settings):
+            if not any(p.flow_run_id in (None, run.identifier) for p in pendings):
                 message = "its process is gone, and nothing waits for its answer"
-                set_state(self._api, run.identifier, crashed(message))
+                force_flow_run_state(self._api, run.identifier, crashed_state(message))
 
 
-def go_on(api: str, flow_run: str) -> bool:
-    """Have the worker take a lost flow run up again; False where it has no deployment: it crashed.
+def reschedule_flow_run(api: str, flow_run: str) -> bool:
+    """Have the worker resume a lost flow run; one without a deployment is set to crashed.
+
+    Returns:
+        True if the worker takes it up.
 
     Raises:
-        MillError: Prefect's server did not take it.
+        MillError: Prefect's server refused or did not answer.
     """
-    found = ask(api, f"flow_runs/{flow_run}")
-    if found["state_type"] not in _OPEN:
+    row = call_api(api, f"flow_runs/{flow_run}")
+    if row["state_type"] not in _RESUMABLE_STATES:
         return False
-    deployed = found["deployment_id"] is not None
-    set_state(api, flow_run, rescheduled() if deployed else crashed())
-    return deployed
+    has_deployment = row["deployment_id"] is not None
+    force_flow_run_state(api, flow_run, rescheduled_state() if has_deployment else crashed_state())
+    return has_deployment
 
 
-def what_follows(settings: Settings, pending: Pending, yes: bool) -> str:
-    """What comes after a word that was given in a terminal, as one line; empty for nothing.
+def describe_follow_up(settings: Settings, pending: PendingApproval, yes: bool) -> str:
+    """Describe in one line how the run goes on after a decision; empty where nothing follows.
+
+    A lost flow run of a deployment is rescheduled.
+
+    Args:
+        settings: of the workspace.
+        pending: the approval that was decided on in a terminal.
+        yes: the decision.
 
     Raises:
-        MillError: Prefect's server did not take it.
+        MillError: Prefect's server refused or did not answer.
     """
-    mine = [one for one in read_records(settings.runs) if _made(one, pending)]
-    if any(at_work(record) for record in mine):
+    records = [r for r in read_records(settings.runs) if _is_record_of(r, pending)]
+    if any(is_running(record) for record in records):
         return "its run goes on"
     if not yes:
         return ""
     api = prefect_api(settings)
-    if pending.flow_run_id is not None and api is not None and go_on(api, pending.flow_run_id):
+    if (
+        pending.flow_run_id is not None
+        and api is not None
+        and reschedule_flow_run(api, pending.flow_run_id)
+    ):
         return "its flow run starts again in the worker and goes on from there"
-    command = next((_typed(record["repeat"]) for record in mine if record.get("repeat")), "")
+    command = next(
+        (_run_command(record["repeat"]) for record in records if record.get("repeat")), ""
+    )
     again = f"`{command}`" if command else "the same run"
     return f"no run waits for it any more: type {again} again, it goes on from there"
 
 
-def _made(record: Mapping[str, Any], pending: Pending) -> bool:
-    """Whether a run's record may be of the run that asks: its flow run, or its model."""
+def _is_record_of(record: Mapping[str, Any], pending: PendingApproval) -> bool:
+    """True if a record may be of the run that asks: by its flow run, or by its model."""
     config = (record.get("repeat") or {}).get("config") or {}
     model = config.get("registry", {}).get("name") or record.get("name")
-    same = pending.flow_run_id is not None and record.get("flow_run") == pending.flow_run_id
-    return same or model == pending.model
+    flow_run = record.get("flow_run")
+    is_flow_run = pending.flow_run_id is not None and flow_run == pending.flow_run_id
+    return is_flow_run or model == pending.model
 
 
-def _typed(repeat: Mapping[str, Any]) -> str:
-    sets = [part for given in repeat["sets"] for part in ("--set", str(given))]
+def _run_command(repeat: Mapping[str, Any]) -> str:
+    sets = [part for assignment in repeat["sets"] for part in ("--set", str(assignment))]
     return shlex.join(["modelmill", "run", str(repeat["target"]), *sets])
 
 
-def _moment(answer: Mapping[str, Any]) -> float:
+def _created_at(answer: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(answer["created"]).timestamp()

@@ -1,7 +1,8 @@
-"""Flow runs whose process is gone: how they are found, and how Prefect is told.
+"""Recovery of flow runs whose process is gone: find them, and set them to ``Crashed``.
 
-A run's record names its flow run and its process; a worker's process carries the flow run's id in
-its environment. What Prefect takes for running holds its deployment's one slot until it is told.
+A run's record names its flow run and its process; a worker's process has the flow run's id in its
+environment. A flow run that Prefect takes for running holds its deployment's only slot until its
+state is changed.
 """
 
 from __future__ import annotations
@@ -17,135 +18,138 @@ import psutil
 
 from components.core.errors import MillError
 from components.core.log import get_logger
-from components.core.process.process_tree import alive_since, marked
-from components.core.process.workspace_processes import Living, living
+from components.core.process.process_tree import find_marked_processes, is_running_since
+from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import Settings
 from flows.operations.up.platform_state import prefect_api
 from flows.runner.prefect.history_retention import (
-    AT_WORK,
-    PAUSED,
-    FlowRun,
-    flow_runs,
-    task_runs_at_work,
+    ACTIVE_STATES,
+    PAUSED_STATES,
+    FlowRunRow,
+    active_task_runs,
+    read_flow_runs,
 )
-from flows.runner.run_records import at_work, read_record
+from flows.runner.run_records import is_running, read_record
 
-ENGINE = "PREFECT__FLOW_RUN_ID"
-"""Set by Prefect for the process that a worker starts for a flow run."""
-GONE = "its process is gone; the same run, started again, goes on from where it was"
+ENGINE_VARIABLE = "PREFECT__FLOW_RUN_ID"
+"""Environment variable that Prefect sets for the process of a worker's flow run."""
+PROCESS_GONE = "its process is gone; the same run, started again, goes on from where it was"
 _SETTLED_SECONDS = 60.0
-"""A flow run that just began may not have its process or its record yet."""
-_ASK_SECONDS = 30.0
-_BUSY_SECONDS = (0.5, 1.0, 2.0)
-"""Between the tries where its database is locked, which it answers with 503."""
+"""Seconds in which a flow run that just began may not have its process or its record yet."""
+_CALL_TIMEOUT_SECONDS = 30.0
+_BUSY_WAITS_SECONDS = (0.5, 1.0, 2.0)
+"""Waits between tries while the server's database is locked, to which it answers 503."""
 log = get_logger(__name__)
 
 
-class UnknownRun(MillError):
-    """A flow run that a server does not keep (any more)."""
+class UnknownFlowRun(MillError):
+    """Flow run that a server does not keep (any more)."""
 
 
-class _Owners:
-    """Which processes are at which flow runs."""
+class _RunOwners:
+    """Processes that execute flow runs, by run records and by workers' environments."""
 
-    def __init__(self, settings: Settings, runs: Sequence[FlowRun]) -> None:
-        found = [read_record(path) for path in settings.runs.glob("*.json")]
+    def __init__(self, settings: Settings, runs: Sequence[FlowRunRow]) -> None:
+        records = [read_record(path) for path in settings.runs.glob("*.json")]
         self.alive: dict[str, bool] = {}
         self._beginning: set[str] = set()
-        for record in (record for record in found if record is not None):
+        for record in (record for record in records if record is not None):
             identifier = record.get("flow_run")
             if isinstance(identifier, str):
                 began = datetime.fromisoformat(record["started"]).timestamp()
-                lives = alive_since(int(record["process"]), began)
-                self.alive[identifier] = self.alive.get(identifier, False) or lives
-            elif at_work(record):
+                is_alive = is_running_since(int(record["process"]), began)
+                self.alive[identifier] = self.alive.get(identifier, False) or is_alive
+            elif is_running(record):
                 self._beginning.add(str(record["run"]).rpartition("-")[0])
         self._engines: set[str] = set()
-        for process in marked(ENGINE, {run.identifier for run in runs}):
+        for process in find_marked_processes(ENGINE_VARIABLE, {run.identifier for run in runs}):
             try:
-                self._engines.add(process.environ()[ENGINE])
+                self._engines.add(process.environ()[ENGINE_VARIABLE])
             except (psutil.Error, OSError, KeyError):
                 continue  # it has ended meanwhile
 
-    def lives(self, run: FlowRun) -> bool:
-        """Whether a process is known to be at it."""
+    def is_alive(self, run: FlowRunRow) -> bool:
+        """True if a process is known to execute the flow run."""
         known = run.identifier in self._engines or self.alive.get(run.identifier, False)
         return known or run.name in self._beginning
 
 
-def stuck_flow_runs(settings: Settings, *, between_workers: bool = False) -> list[FlowRun]:
-    """Flow runs at work by Prefect's database that no process is at.
+def stuck_flow_runs(settings: Settings, *, between_workers: bool = False) -> list[FlowRunRow]:
+    """Flow runs that are active in Prefect's database but have no process.
 
-    ``between_workers``: the worker of ``up`` has ended or is yet to start, so what it ran needs no
-    time to settle; and a flow that is none of ours, with no record and no deployment, is let be.
+    Args:
+        settings: of the workspace.
+        between_workers: True while the worker of ``up`` has ended or is yet to start: its flow runs
+            need no time to settle, and a foreign flow, without record and deployment, is left as
+            it is.
 
     Raises:
         MillError: the database cannot be read.
     """
-    runs = flow_runs(settings, AT_WORK)
+    runs = read_flow_runs(settings, ACTIVE_STATES)
     if not runs:
         return []
-    owners = _Owners(settings, runs)
+    owners = _RunOwners(settings, runs)
     settled = time.time() - _SETTLED_SECONDS
 
-    def left(run: FlowRun) -> bool:
-        if run.identifier in owners.alive or (between_workers and run.deployed):
+    def is_abandoned(run: FlowRunRow) -> bool:
+        if run.identifier in owners.alive or (between_workers and run.has_deployment):
             return True
-        if run.deployed:
-            return run.since < settled
-        return not between_workers and run.since < settled and not _executing(settings)
+        if run.has_deployment:
+            return run.state_since < settled
+        return not between_workers and run.state_since < settled and not _any_executing(settings)
 
-    return [run for run in runs if not owners.lives(run) and left(run)]
+    return [run for run in runs if not owners.is_alive(run) and is_abandoned(run)]
 
 
-def paused_alone(settings: Settings) -> list[FlowRun]:
-    """Runs of ours that wait for a person by Prefect's database, but whose process is gone.
+def abandoned_pauses(settings: Settings) -> list[FlowRunRow]:
+    """Recorded flow runs that are paused in Prefect's database, but whose process is gone.
 
     Raises:
         MillError: the database cannot be read.
     """
-    return recorded_and_lost(settings, flow_runs(settings, PAUSED))
+    return lost_flow_runs(settings, read_flow_runs(settings, PAUSED_STATES))
 
 
-def recorded_and_lost(settings: Settings, runs: Sequence[FlowRun]) -> list[FlowRun]:
-    """Those of ``runs`` that a record of ours tells of, but whose process is gone."""
+def lost_flow_runs(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
+    """Those of ``runs`` that have a run record, but whose process is gone."""
     if not runs:
         return []
-    owners = _Owners(settings, runs)
-    return [run for run in runs if run.identifier in owners.alive and not owners.lives(run)]
+    owners = _RunOwners(settings, runs)
+    return [run for run in runs if run.identifier in owners.alive and not owners.is_alive(run)]
 
 
 def is_lost(settings: Settings, identifier: str) -> bool:
-    """Whether a flow run is one of ours and its process is gone."""
-    run = FlowRun(identifier, name="", state="", since=0.0)
-    owners = _Owners(settings, [run])
-    return identifier in owners.alive and not owners.lives(run)
+    """True if a flow run has a run record and its process is gone."""
+    run = FlowRunRow(identifier, name="", state="", state_since=0.0)
+    owners = _RunOwners(settings, [run])
+    return identifier in owners.alive and not owners.is_alive(run)
 
 
-def _executing(settings: Settings) -> bool:
-    """Whether any process here may be at a flow run of which neither record nor worker tells."""
-    return any(_executes(one) for one in living(settings))
+def _any_executing(settings: Settings) -> bool:
+    """True if a process here may execute a flow run that no record and no worker names."""
+    return any(_is_executing(one) for one in find_workspace_processes(settings))
 
 
-def _executes(one: Living) -> bool:
+def _is_executing(one: WorkspaceProcess) -> bool:
     line = " ".join(one.command)
     return "prefect" in line and ("engine" in line or "flow-run" in line or "worker" in line)
 
 
-def settle(settings: Settings, api: str) -> None:
-    """Crash what a worker of ``up`` left behind, which frees the slots of its deployments.
+def crash_stuck_runs(settings: Settings, api: str) -> None:
+    """Crash the flow runs that a worker of ``up`` left behind, to free its deployments' slots.
 
-    What cannot be told is a warning: ``up`` starts and ends all the same.
+    A failure is a warning: ``up`` starts and ends all the same.
     """
     try:
         for run in stuck_flow_runs(settings, between_workers=True):
-            set_state(api, run.identifier, crashed())
-            log.warning("%s: %s", run.name, GONE)
+            force_flow_run_state(api, run.identifier, crashed_state())
+            log.warning("%s: %s", run.name, PROCESS_GONE)
     except MillError as error:
         log.warning("flow runs without a process were left as they are: %s", error)
 
 
-def crash(settings: Settings, runs: Sequence[FlowRun]) -> None:
+def crash_flow_runs(settings: Settings, runs: Sequence[FlowRunRow]) -> None:
     """Set flow runs, and their task runs at work, to ``Crashed``: by the server of ``up`` where
     one answers, else without one.
 
@@ -155,72 +159,82 @@ def crash(settings: Settings, runs: Sequence[FlowRun]) -> None:
     api = prefect_api(settings)
     identifiers = [run.identifier for run in runs]
     if api is None:
-        _crash_in_database(identifiers, task_runs_at_work(settings, identifiers))
+        _crash_in_database(identifiers, active_task_runs(settings, identifiers))
         return
     for identifier in identifiers:
-        crash_on_server(api, identifier)
+        crash_flow_run(api, identifier)
 
 
-def crash_on_server(api: str, identifier: str) -> None:
+def crash_flow_run(api: str, identifier: str) -> None:
     """Set one flow run, and its task runs at work, to ``Crashed``.
 
     Raises:
-        MillError: the server did not take it.
+        MillError: the server refused or did not answer.
     """
-    set_state(api, identifier, crashed())
-    at_work = {"state": {"type": {"any_": list(AT_WORK)}}}
+    force_flow_run_state(api, identifier, crashed_state())
+    at_work = {"state": {"type": {"any_": list(ACTIVE_STATES)}}}
     among = {"flow_runs": {"id": {"any_": [identifier]}}, "task_runs": at_work}
-    for task in ask(api, "task_runs/filter", among):
+    for task in call_api(api, "task_runs/filter", among):
         path = f"task_runs/{task['id']}/set_state"
-        ask(api, path, {"state": crashed(), "force": True})
+        call_api(api, path, {"state": crashed_state(), "force": True})
 
 
-def crashed(message: str = GONE) -> dict[str, Any]:
-    """The state of a flow run whose process is gone."""
+def crashed_state(message: str = PROCESS_GONE) -> dict[str, Any]:
+    """State of a flow run whose process is gone."""
     return {"type": "CRASHED", "name": "Crashed", "message": message}
 
 
-def rescheduled() -> dict[str, Any]:
-    """The state of a deployment's flow run that a worker shall take up again."""
+def rescheduled_state() -> dict[str, Any]:
+    """State of a deployment's flow run that a worker shall resume."""
     due = {"scheduled_time": datetime.now(UTC).isoformat()}
     return {"type": "SCHEDULED", "name": "Resuming", "state_details": due}
 
 
-def set_state(api: str, identifier: str, state: dict[str, Any]) -> None:
-    """Force a flow run into a state; a slot that it held is released by Prefect's own rule.
+def force_flow_run_state(api: str, identifier: str, state: dict[str, Any]) -> None:
+    """Force a flow run into a state; Prefect's own rule then releases its slot.
 
-    The API itself is asked: Prefect's client would stay in the memory of ``up`` for good.
+    Calls the API itself: Prefect's client would stay in the memory of ``up`` for good.
+
+    Args:
+        api: address of the server's API.
+        identifier: of the flow run.
+        state: as the API takes it.
 
     Raises:
-        MillError: the server did not take it.
+        MillError: the server refused or did not answer.
     """
-    ask(api, f"flow_runs/{identifier}/set_state", {"state": state, "force": True})
+    call_api(api, f"flow_runs/{identifier}/set_state", {"state": state, "force": True})
 
 
-def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """One call of Prefect's API; its answer. A server that is busy is asked again.
+def call_api(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Call Prefect's API and return the decoded answer; a busy server is called again.
+
+    Args:
+        api: address of the server's API.
+        path: below it.
+        body: sent as JSON by POST; None is a GET.
 
     Raises:
         MillError: the server did not answer, or refused.
     """
     try:
-        with httpx.Client(trust_env=False, timeout=_ASK_SECONDS) as client:
+        with httpx.Client(trust_env=False, timeout=_CALL_TIMEOUT_SECONDS) as client:
             method = "GET" if body is None else "POST"
-            for wait in (*_BUSY_SECONDS, None):
-                answer = client.request(method, f"{api}/{path}", json=body)
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait is None:
+            for wait in (*_BUSY_WAITS_SECONDS, None):
+                response = client.request(method, f"{api}/{path}", json=body)
+                if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or wait is None:
                     break
                 time.sleep(wait)
-            if answer.status_code == httpx.codes.NOT_FOUND:
-                raise UnknownRun(f"Prefect's server at {api} knows no {path}")
-            answer.raise_for_status()
-            return answer.json()
+            if response.status_code == httpx.codes.NOT_FOUND:
+                raise UnknownFlowRun(f"Prefect's server at {api} knows no {path}")
+            response.raise_for_status()
+            return response.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise MillError(f"Prefect's server at {api} did not take it: {error}") from error
+        raise MillError(f"Prefect's server at {api} refused or did not answer: {error}") from error
 
 
 def _crash_in_database(identifiers: Sequence[str], tasks: Sequence[str]) -> None:
-    """With Prefect's own functions, which release the slots too."""
+    """Crash flow runs and task runs with Prefect's own functions, which release the slots too."""
     import asyncio
 
     from prefect.server.database import provide_database_interface
@@ -228,19 +242,19 @@ def _crash_in_database(identifiers: Sequence[str], tasks: Sequence[str]) -> None
     from prefect.server.models.task_runs import set_task_run_state
     from prefect.server.schemas.states import State, StateType
 
-    def gone() -> State:
-        return State(type=StateType.CRASHED, name="Crashed", message=GONE)
+    def state() -> State:
+        return State(type=StateType.CRASHED, name="Crashed", message=PROCESS_GONE)
 
-    async def tell() -> None:
+    async def crash() -> None:
         db = provide_database_interface()
         try:
             async with db.session_context(begin_transaction=True) as session:
                 for identifier in identifiers:
-                    await set_flow_run_state(session, UUID(identifier), gone(), force=True)
+                    await set_flow_run_state(session, UUID(identifier), state(), force=True)
                 for task in tasks:
-                    await set_task_run_state(session, UUID(task), gone(), force=True)
+                    await set_task_run_state(session, UUID(task), state(), force=True)
         finally:
             engine = await db.engine()
             await engine.dispose()
 
-    asyncio.run(tell())
+    asyncio.run(crash())

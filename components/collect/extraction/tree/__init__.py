@@ -1,0 +1,1 @@
+"""HTML trees and their repair before they are written as Markdown."""

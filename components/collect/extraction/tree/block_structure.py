@@ -1,4 +1,4 @@
-"""Headings, lists, tables and definitions as plain HTML has them."""
+"""Repair of block structure: headings, lists, tables and definitions as plain HTML."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lxml import etree
 from components.collect.extraction.tree.html_tree import Element
 from components.collect.extraction.tree.tree_edits import (
     class_names,
-    drop,
+    drop_element,
     is_inside,
-    put_code,
-    put_text,
+    replace_with_code,
+    replace_with_text,
 )
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
@@ -28,24 +28,24 @@ _EDIT_LINKS: Any = etree.XPath(
 ADMONITION = re.compile(
     r"admonition|note|warning|tip|caution|danger|important|alert|callout", re.IGNORECASE
 )
-_PARTS = ("caption", "colgroup", "thead", "tbody", "tfoot", "tr", "td", "th")
-_SPARSE = 8
-"""Cells of the grid for each that is there: Markdown fills every row up to the longest."""
+_TABLE_PARTS = ("caption", "colgroup", "thead", "tbody", "tfoot", "tr", "td", "th")
+_MAX_SPARSITY = 8
+"""Grid cells for each real cell, at most: Markdown fills every row up to the longest."""
 _LAYOUT_CHARS = 1_000
-"""A cell with more text than this in several blocks is a column of the page, not a value."""
+"""Length of text in several blocks above which a cell is a column of the page, not a value."""
 _SIGNATURES: Any = etree.XPath('.//dt[contains(concat(" ", @class, " "), " sig ")]')
 
 
 def restore_structure(root: Element) -> None:
-    """Mend headings, lists, tables and signatures under ``root``."""
-    for unwanted in [*_EDIT_LINKS(root)]:
-        if is_inside(unwanted, root):
-            drop(unwanted)
+    """Repair headings, lists, tables and signatures under ``root``."""
+    for edit_link in [*_EDIT_LINKS(root)]:
+        if is_inside(edit_link, root):
+            drop_element(edit_link)
     for heading in list(root.iter(*HEADINGS)):
         _restore_heading(heading)
     for box in list(root.iter("input")):
         if box.get("type") == "checkbox" and any(e.tag == "li" for e in box.iterancestors()):
-            put_text(box, "[x] " if box.get("checked") is not None else "[ ] ")
+            replace_with_text(box, "[x] " if box.get("checked") is not None else "[ ] ")
     for aside in root.iter("aside"):
         if ADMONITION.search(aside.get("class") or ""):
             aside.tag = "div"
@@ -54,7 +54,7 @@ def restore_structure(root: Element) -> None:
             footer.tag = "p"
     for summary in root.iter("summary"):
         if next(summary.iter(*HEADINGS), None) is not None:
-            summary.tag = "div"  # else it would be a line in bold, marks of a heading in it
+            summary.tag = "div"  # else Markdown would have heading marks inside a bold line
     for term in _SIGNATURES(root):
         _restore_signature(term)
     _restore_lists(root)
@@ -63,10 +63,10 @@ def restore_structure(root: Element) -> None:
 
 
 def _restore_heading(heading: Element) -> None:
-    """Its words alone, on one line: no sign that links to it, no button around it."""
+    """Reduce a heading to its words on one line: no anchor sign, no button around it."""
     for link in list(heading.iter("a", "button")):
         if _ANCHOR_TEXT.fullmatch(link.text_content()) and is_inside(link, heading):
-            drop(link)
+            drop_element(link)
     wrappers = ("button", "summary", "div", "p", "br", *HEADINGS)
     for wrapper in heading.iterdescendants(*wrappers):
         wrapper.tail = " " + (wrapper.tail or "")
@@ -74,11 +74,11 @@ def _restore_heading(heading: Element) -> None:
 
 
 def _restore_signature(term: Element) -> None:
-    """Sphinx's ``<dt class="sig" id="json.dumps">``: a heading, and the signature as code."""
+    """Turn Sphinx's ``<dt class="sig" id="json.dumps">`` into a heading and code."""
     language = "python" if "py" in class_names(term) else ""
     for link in list(term.iter("a")):
         if "headerlink" in class_names(link):
-            drop(link)
+            drop_element(link)
     above = sum(1 for outer in term.iterancestors("dd"))
     signature = " ".join(term.text_content().split())
     name = term.get("id") or ""
@@ -86,7 +86,7 @@ def _restore_signature(term: Element) -> None:
         heading = term.makeelement(f"h{min(2 + above, 6)}")
         heading.text = name
         term.addprevious(heading)
-    put_code(term, signature, language)
+    replace_with_code(term, signature, language)
 
 
 def _restore_lists(root: Element) -> None:
@@ -95,29 +95,39 @@ def _restore_lists(root: Element) -> None:
         if parent is not None and parent.tag not in _LISTS:
             _restore_item(item, parent, root)
     for outer in list(root.iter("ul", "ol")):
-        _hang_lists(outer)
+        _nest_lists(outer)
     for ordered in list(root.iter("ol")):
-        _number(ordered)
+        _restore_numbering(ordered)
 
 
 def _restore_item(item: Element, parent: Element, root: Element) -> None:
-    """An item in a wrapper inside its list, or in no list at all."""
-    around = parent.getparent()
-    if parent is not root and around is not None and around.tag in _LISTS and parent.tag != "li":
+    """Repair an item in a wrapper inside its list, or in no list at all."""
+    grandparent = parent.getparent()
+    if (
+        parent is not root
+        and grandparent is not None
+        and grandparent.tag in _LISTS
+        and parent.tag != "li"
+    ):
         parent.drop_tag()
         return
-    before = item.getprevious()
-    if before is not None and before.tag == "ul" and before.get("data-made") and not before.tail:
-        made = before
+    previous = item.getprevious()
+    if (
+        previous is not None
+        and previous.tag == "ul"
+        and previous.get("data-made")
+        and not previous.tail
+    ):
+        made_list = previous
     else:
-        made = item.makeelement("ul", {"data-made": "1"})
-        item.addprevious(made)
-    made.tail, item.tail = (item.tail or "").strip() or None, None
-    made.append(item)
+        made_list = item.makeelement("ul", {"data-made": "1"})
+        item.addprevious(made_list)
+    made_list.tail, item.tail = (item.tail or "").strip() or None, None
+    made_list.append(item)
 
 
-def _hang_lists(outer: Element) -> None:
-    """A list that stands between items belongs to the item before it."""
+def _nest_lists(outer: Element) -> None:
+    """Move a list that stands between items into the item before it."""
     item = None
     for child in list(outer):
         if child.tag == "li":
@@ -127,21 +137,21 @@ def _hang_lists(outer: Element) -> None:
             item.append(child)
 
 
-def _number(ordered: Element) -> None:
-    """Numbers that do not count up from ``start`` by one: each such item opens a list of its own.
+def _restore_numbering(ordered: Element) -> None:
+    """Split an ordered list where its numbers do not count up by one.
 
-    Markdown numbers a list by its first item; ``value`` and ``reversed`` are no words of it.
+    Markdown numbers a list by its first item, and has neither ``value`` nor ``reversed``.
     """
     items = [item for item in ordered if item.tag == "li"]
     is_reversed = ordered.get("reversed") is not None
     if not is_reversed and not any(item.get("value") for item in items):
         return
     step = -1 if is_reversed else 1
-    number = _integer(ordered.get("start"), len(items) if is_reversed else 1)
+    number = _parse_integer(ordered.get("start"), len(items) if is_reversed else 1)
     current = ordered
     expected: int | None = None
     for item in items:
-        number = _integer(item.get("value"), number)
+        number = _parse_integer(item.get("value"), number)
         if expected is None:
             ordered.set("start", str(number))
         elif number != expected:
@@ -155,34 +165,36 @@ def _number(ordered: Element) -> None:
         expected, number = number + 1, number + step
 
 
-def _integer(text: str | None, default: int) -> int:
+def _parse_integer(text: str | None, default: int) -> int:
     return int(text) if text is not None and re.fullmatch(r"-?\d{1,9}", text.strip()) else default
 
 
 def _restore_table(table: Element) -> None:
     rows = [row for row in table.iter("tr") if next(row.iterancestors("table"), None) is table]
     cells = [[cell for cell in row if cell.tag in ("td", "th")] for row in rows]
-    if _is_layout(table, cells):
-        parts = [p for p in table.iter(*_PARTS) if next(p.iterancestors("table"), None) is table]
+    if _is_layout_table(table, cells):
+        parts = [
+            p for p in table.iter(*_TABLE_PARTS) if next(p.iterancestors("table"), None) is table
+        ]
         for part in [table, *parts]:
             part.tag = "div"
         return
     for row in cells:
         for cell in row:
             for name in ("colspan", "rowspan"):
-                if cell.get(name) and not 1 <= _integer(cell.get(name), 1) <= 100:
-                    del cell.attrib[name]  # 99,999,999 columns are none
+                if cell.get(name) and not 1 <= _parse_integer(cell.get(name), 1) <= 100:
+                    del cell.attrib[name]  # a span of 99,999,999 columns would exhaust memory
 
 
-def _is_layout(table: Element, cells: list[list[Element]]) -> bool:
-    """A table that only puts things beside one another."""
+def _is_layout_table(table: Element, cells: list[list[Element]]) -> bool:
+    """True for a table that only lays elements out."""
     if table.get("role") in ("presentation", "none"):
         return True
     filled = [sum(1 for cell in row if cell.text_content().strip()) for row in cells]
     width = max(map(len, cells), default=0)
     if width < 2 or max(filled, default=0) == 0:
         return True
-    if width * len(cells) > _SPARSE * sum(map(len, cells)) + _LAYOUT_CHARS:
+    if width * len(cells) > _MAX_SPARSITY * sum(map(len, cells)) + _LAYOUT_CHARS:
         return True
     for row in cells:
         for cell in row:

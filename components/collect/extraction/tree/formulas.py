@@ -1,7 +1,7 @@
-"""Formulas as TeX, each once: MathJax's scripts, KaTeX, Wikipedia's, MathML, images with TeX.
+"""Restoration of formulas as TeX, each once: MathJax, KaTeX, Wikipedia, MathML, images with TeX.
 
-A page shows a formula up to three times (a preview, MathML for screen readers, glyphs in spans).
-Where the TeX it was written in is still there it is taken; else MathML is written as TeX.
+A page holds a formula up to three times (a preview, MathML for screen readers, glyphs in spans).
+The TeX source is taken where the page still has it; else MathML is converted to TeX.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from urllib.parse import unquote_plus
 from lxml import etree
 
 from components.collect.extraction.tree.html_tree import Element
-from components.collect.extraction.tree.tree_edits import BACKSLASH, drop, is_inside, put_text
+from components.collect.extraction.tree.tree_edits import (BACKSLASH_MARK, class_test, drop_element, is_inside, replace_with_text)
 
-
-def _has_class(name: str) -> str:
-    return f'contains(concat(" ", normalize-space(@class), " "), " {name} ")'
 
 
 _SCRIPTS: Any = etree.XPath('.//script[starts-with(@type, "math/tex")]')
 _CONTAINERS: Any = etree.XPath(
-    f".//*[{_has_class('katex')} or {_has_class('mwe-math-element')} or self::mjx-container] | "
+    f".//*[{class_test('katex')} or {class_test('mwe-math-element')} or self::mjx-container] | "
     ".//math"
 )
 _SOURCES: tuple[Any, ...] = (
@@ -31,9 +28,9 @@ _SOURCES: tuple[Any, ...] = (
     etree.XPath(".//img/@alt"),
 )
 _RENDERED: Any = etree.XPath(
-    f".//*[{_has_class('MathJax_Preview')} or {_has_class('MathJax_Display')} or "
-    f"{_has_class('MathJax')} or {_has_class('MathJax_SVG')} or {_has_class('MathJax_CHTML')} or "
-    f"{_has_class('MJX_Assistive_MathML')}]"
+    f".//*[{class_test('MathJax_Preview')} or {class_test('MathJax_Display')} or "
+    f"{class_test('MathJax')} or {class_test('MathJax_SVG')} or {class_test('MathJax_CHTML')} or "
+    f"{class_test('MJX_Assistive_MathML')}]"
 )
 _HAS_DELIMITERS: Any = etree.XPath(r'boolean(.//text()[contains(., "\(") or contains(., "\[")])')
 _STYLED = re.compile(r"\{\\(?:display|text)style\s+(.*)\}", re.DOTALL)
@@ -48,17 +45,17 @@ def restore_formulas(root: Element) -> None:
     """Write every formula under ``root`` as ``$…$``, or ``$$…$$`` where it is set apart."""
     scripts = _SCRIPTS(root)
     for script in scripts:
-        put_text(script, _delimited(script.text or "", "display" in script.get("type")))
+        replace_with_text(script, _delimit(script.text or "", "display" in script.get("type")))
     for image in list(root.iter("img")):
         _restore_image(image)
     if not scripts and next(root.iter("math", "mjx-container"), None) is None:
         return  # what follows walks the page several times
     for container in _CONTAINERS(root):
         if is_inside(container, root):
-            _restore(container)
+            _restore_container(container)
     for rendered in _RENDERED(root):
         if is_inside(rendered, root):
-            drop(rendered)
+            drop_element(rendered)
 
 
 def restore_delimited(root: Element) -> None:
@@ -77,11 +74,11 @@ def _with_dollars(text: str | None) -> str | None:
     r"""Formulas that stand as ``\(…\)`` and ``\[…\]`` in the text, for a script to find."""
     if not text or "\\" not in text:
         return text
-    text = _INLINE.sub(lambda found: _delimited(found[1], False), text)
-    return _DISPLAY.sub(lambda found: _delimited(found[1], True), text)
+    text = _INLINE.sub(lambda match: _delimit(match[1], False), text)
+    return _DISPLAY.sub(lambda match: _delimit(match[1], True), text)
 
 
-def _restore(container: Element) -> None:
+def _restore_container(container: Element) -> None:
     parent = container.getparent()
     names = " ".join(e.get("class") or "" for e in (parent, container) if e is not None)
     maths = [container] if container.tag == "math" else list(container.iter("math"))
@@ -91,33 +88,33 @@ def _restore(container: Element) -> None:
         or any(math.get("display") == "block" for math in maths)
     )
     for source in _SOURCES:
-        found = source(container)
-        if found:
-            tex = found[0] if isinstance(found[0], str) else "".join(found[0].itertext())
+        matches = source(container)
+        if matches:
+            tex = matches[0] if isinstance(matches[0], str) else "".join(matches[0].itertext())
             styled = _STYLED.fullmatch(tex.strip())
-            put_text(container, _delimited(styled[1] if styled else tex, is_apart))
+            replace_with_text(container, _delimit(styled[1] if styled else tex, is_apart))
             return
     if maths:
-        put_text(container, _delimited(tex_of_mathml(maths[0]), is_apart))
+        replace_with_text(container, _delimit(tex_of_mathml(maths[0]), is_apart))
 
 
 def _restore_image(image: Element) -> None:
-    """An image of a formula, whose ``alt`` is its TeX; an image of a sign, whose ``alt`` it is."""
+    """Replace an image of a formula by the TeX in its ``alt`` or URL, one of a sign by the sign."""
     alt = (image.get("alt") or "").strip()
-    named = f"{image.get('class') or ''} {image.get('src') or ''}"
+    class_and_source = f"{image.get('class') or ''} {image.get('src') or ''}"
     delimited = _DELIMITED.fullmatch(alt)
     if delimited:
-        put_text(image, _delimited(next(filter(None, delimited.groups()), ""), False))
-    elif "\\" in alt and _NAMED_TEX.search(named):
-        put_text(image, _delimited(alt, False))
+        replace_with_text(image, _delimit(next(filter(None, delimited.groups()), ""), False))
+    elif "\\" in alt and _NAMED_TEX.search(class_and_source):
+        replace_with_text(image, _delimit(alt, False))
     elif not alt and "?" in (image.get("src") or "") and _TEX_ADDRESS.search(image.get("src")):
-        put_text(image, _delimited(unquote_plus(image.get("src").partition("?")[2]), False))
+        replace_with_text(image, _delimit(unquote_plus(image.get("src").partition("?")[2]), False))
     elif 0 < len(alt) < 8 and not re.search(r"[\w\s]", alt):  # emoji, of one glyph or several
-        put_text(image, alt)
+        replace_with_text(image, alt)
 
 
-def _delimited(tex: str, is_apart: bool) -> str:
-    tex = tex.strip().replace("\\", BACKSLASH)
+def _delimit(tex: str, is_apart: bool) -> str:
+    tex = tex.strip().replace("\\", BACKSLASH_MARK)
     mark = "$$" if is_apart else "$"
     return f"{mark}{tex}{mark}" if tex else ""
 
@@ -132,12 +129,12 @@ _PATTERNS = {
     "mover": "{0}^{{{1}}}",
     "munderover": "{0}_{{{1}}}^{{{2}}}",
 }
-"""Elements with a fixed number of children, and the TeX that these go into."""
+"""TeX patterns of MathML elements with a fixed number of children."""
 _LEFT_OUT = frozenset({"annotation", "annotation-xml", "mphantom", "maligngroup", "malignmark"})
 
 
 def tex_of_mathml(element: Element) -> str:
-    """A MathML element as TeX; letters and signs as they stand there."""
+    """Convert a MathML element to TeX; letters and signs stay as they are."""
     if not isinstance(element.tag, str) or element.tag in _LEFT_OUT:
         return ""
     name = element.tag

@@ -1,8 +1,8 @@
-"""HTML and XHTML as one kind of tree, bounded in attributes and in depth.
+"""Parser of HTML and XHTML into lxml trees of one kind, bounded in attributes and in depth.
 
-lxml's parser mends broken pages, and walking its tree is quick. A page that says it is XML is read
-by the XML parser, which alone knows CDATA, prefixes and elements that close themselves; where it
-is not well-formed it is read as HTML after all, as browsers do with what servers call HTML.
+lxml's parser repairs broken pages, and walking its tree is fast. A page that declares itself XML is
+parsed by the XML parser, which alone knows CDATA, prefixes and self-closing elements; where it is
+not well-formed it is parsed as HTML after all, as browsers do with pages served as HTML.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from lxml import html as lxml_html
 Element = Any
 """An lxml element. ``tag`` is a string for elements alone, not for comments."""
 MAX_ATTRIBUTES = 5_000
-"""Of one element: libxml2 holds each one against all before it, 300,000 take it minutes."""
+"""Attributes of one element, at most: libxml2 compares each with all before it, and 300,000 take
+minutes."""
 MAX_DEPTH = 900
-"""Elements in one another; html-to-markdown reads 1,024 and leaves the rest out in silence."""
+"""Nested elements, at most: html-to-markdown reads 1,024 levels and silently omits the rest."""
 _FLAT_DEPTH = 200
-"""From here on, elements that only dress text are unwrapped."""
+"""Depth from which elements that only style text are unwrapped."""
 _LOST_DEPTH = 2_040
-"""libxml2 drops in silence what stands deeper than 2,048."""
+"""libxml2 silently drops elements deeper than 2,048."""
 _OPEN_FONTS = 50
-"""An old page that opens so many ``<font>`` and closes none nests each line in the one before."""
-_DRESS = ("font", "span", "b", "i", "u", "em", "strong", "big", "small", "tt", "center", "a")
+"""Unclosed ``<font>`` tags from which all are removed: each nests the rest of the page deeper."""
+_DRESS_TAGS = ("font", "span", "b", "i", "u", "em", "strong", "big", "small", "tt", "center", "a")
 _ATTRIBUTE = (
     r"[\s/]*+=?+[^\s/>=]++(?:\s*+=\s*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^\s>\"'][^\s>]*+)?+)?+"
 )
@@ -37,10 +38,10 @@ _START_TAG = re.compile(
     r"(?(1)(?:[\s/]*+>(?:[^<]++|<(?!/\1))*+)?+)",
     re.IGNORECASE,
 )
-"""A comment; or a start tag with its attributes, and what it holds where that is no markup."""
+"""A comment; or a start tag with its attributes, and with its content where that is no markup."""
 _ONE_ATTRIBUTE = re.compile(_ATTRIBUTE)
 _CLASSES = etree.ElementDefaultClassLookup(element=lxml_html.HtmlElement)
-"""One class for all elements: lxml.html's own looks each one's class up in Python."""
+"""One class for all elements: the lookup of lxml.html runs Python code for each of them."""
 _TEXT_SCRIPTS = ("application/ld+json", "math/tex", "math/mml", "syntaxhighlighter")
 _XML_DECLARATION = re.compile(r"\s*<\?xml\b[^<>]{0,500}\?>")
 _ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
@@ -50,7 +51,7 @@ _NO_CHARACTER = re.compile(
     "&#(?:0*(?:[1-8]|1[124-9]|2[0-9]|3[01])|[xX]0*(?:[1-8b-cB-CeEfF]|1[0-9a-fA-F]|[fF]{3}[eEfF]))"
     "(?:;|(?![0-9a-fA-F]))"
 )
-"""Numbers of control characters and of what Unicode calls no character: no tree holds them."""
+"""References to control characters and Unicode noncharacters, which no tree can hold."""
 _FORM_FEED, _CONTROLS = b"\x0c", bytes([*range(9), 11, *range(14, 32)])
 _NO_UTF8 = re.compile(b"\xef\xb7[\x90-\xaf]|\xef\xbf[\xbe\xbf]")
 """Unicode's noncharacters of the first plane."""
@@ -62,17 +63,17 @@ _FONT = re.compile(r"</?font\b[^<>]*+>", re.IGNORECASE)
 
 
 def parse_html(text: str, *, is_xhtml: bool = False) -> Element | None:
-    """The document's root; None where there is nothing at all.
+    """Parse a page into its root element; None where there is nothing at all.
 
     Args:
         text: The page.
-        is_xhtml: Its content type says XML; an XML declaration says so too.
+        is_xhtml: True for an XML media type; an XML declaration has the same effect.
 
     Raises:
         ValueError: An element has more than ``MAX_ATTRIBUTES``, or elements stand in one another
             deeper than ``MAX_DEPTH``.
     """
-    refuse_attributes(text)
+    check_attribute_count(text)
     if "&#" in text:
         text = _NO_CHARACTER.sub("", text.replace("&#12;", " "))
     declaration = _XML_DECLARATION.match(text)
@@ -93,9 +94,11 @@ def parse_html(text: str, *, is_xhtml: bool = False) -> Element | None:
     return root
 
 
-def refuse_attributes(text: str) -> None:
-    """Raises:
-    ValueError: An element has more than ``MAX_ATTRIBUTES``.
+def check_attribute_count(text: str) -> None:
+    """Check the number of attributes of every element.
+
+    Raises:
+        ValueError: An element has more than ``MAX_ATTRIBUTES``.
     """
     for tag in _START_TAG.finditer(text):
         begin, end = tag.span(2)
@@ -106,41 +109,41 @@ def refuse_attributes(text: str) -> None:
                 raise ValueError(f"an element with more than {MAX_ATTRIBUTES} attributes")
 
 
-def drop_programs(root: Element) -> None:
-    """Take out what is for the browser alone: scripts, styles, drawings.
+def drop_scripts(root: Element) -> None:
+    """Drop scripts, styles and SVG drawings, which hold no text.
 
-    Scripts that hold text (structured data, formulas, code) stay. Extraction reads the tree many
-    times over, and in half of today's pages this is most of it.
+    Scripts that hold text (structured data, formulas, code) stay. Extraction walks the tree many
+    times, and in half of today's pages scripts and styles are most of it.
     """
     for element in list(root.iter("script", "style", "svg")):
         kind = element.get("type") or ""
         if element.tag == "script" and element.get("src"):
-            continue  # empty, and a sign of what the page was made with
+            continue  # it is empty, and may identify a documentation generator
         if element.tag != "script" or not kind.startswith(_TEXT_SCRIPTS):
             element.drop_tree()
 
 
-def _tree_bytes(text: str) -> bytes:
-    """``text`` in UTF-8, without what no tree holds."""
+def _encode_for_tree(text: str) -> bytes:
+    """Encode ``text`` in UTF-8, without characters that no tree can hold."""
     raw = text.encode("utf-8", "replace").replace(_FORM_FEED, b" ").translate(None, _CONTROLS)
     return _NO_UTF8.sub(b"", raw)
 
 
 def _parse_html(text: str) -> Element | None:
-    # Without `huge_tree`, what is nested deeper than 256 elements would be lost in silence.
+    # Without `huge_tree`, elements deeper than 256 would be lost silently.
     parser = etree.HTMLParser(
         encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True
     )
     parser.set_element_class_lookup(_CLASSES)
     try:
-        return etree.fromstring(_tree_bytes(text), parser=parser)
+        return etree.fromstring(_encode_for_tree(text), parser=parser)
     except (etree.LxmlError, ValueError):
         return None
 
 
 def _parse_xml(text: str) -> Element | None:
-    """The root with tags of no namespace; None where the text is no XML with ``html`` as root."""
-    if "<!ENTITY" in text:  # a document's own entities may grow without end
+    """Root with tags of no namespace; None where the text is no XML with ``html`` as root."""
+    if "<!ENTITY" in text:  # nested entities may expand exponentially
         return None
     parser = etree.XMLParser(
         encoding="utf-8",
@@ -152,7 +155,7 @@ def _parse_xml(text: str) -> Element | None:
     )
     parser.set_element_class_lookup(_CLASSES)
     try:
-        root = etree.fromstring(_tree_bytes(_ENTITY.sub(_character, text)), parser)
+        root = etree.fromstring(_encode_for_tree(_ENTITY.sub(_html_character, text)), parser)
     except (etree.LxmlError, ValueError):
         return None
     for element in root.iter(etree.Element):
@@ -160,8 +163,8 @@ def _parse_xml(text: str) -> Element | None:
     return root if root.tag == "html" else None
 
 
-def _character(entity: re.Match[str]) -> str:
-    """HTML's named characters, which XML knows only by a DTD that nobody may fetch."""
+def _html_character(entity: re.Match[str]) -> str:
+    """Character of an HTML entity, which XML knows only from a DTD, and none is fetched."""
     return entity[0] if entity[1] in _XML_ENTITIES else html.unescape(entity[0])
 
 
@@ -171,8 +174,8 @@ def _html4_character(entity: re.Match[str]) -> str:
 
 
 def _flatten(root: Element) -> None:
-    """Unwrap dress, and lift a paragraph out of the paragraph that was never closed before it."""
-    etree.strip_tags(root, *_DRESS)
+    """Unwrap styling elements, and lift paragraphs out of unclosed paragraphs before them."""
+    etree.strip_tags(root, *_DRESS_TAGS)
     for paragraph in list(root.iter("p")):
         parent = paragraph.getparent()
         if parent is not None and parent.tag == "p":

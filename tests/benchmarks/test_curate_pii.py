@@ -1,0 +1,35 @@
+"""What the bench says of personal data, on the reference data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from benchmarks.curate import language_detection, planted_contamination, quality_ranking
+from benchmarks.curate.bench_setting import Setting
+from benchmarks.curate.pii import pii_spans
+from components.core.settings import Settings
+
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference-data"
+
+
+def setting(folder: Path, reference: Path = REFERENCE) -> Setting:
+    return Setting(Settings(folder, reference), folder, 1, lambda line: None)
+
+
+@pytest.mark.skipif(
+    not (REFERENCE / pii_spans.DATA).exists(), reason=f"no reference data {pii_spans.DATA}"
+)
+def test_nearly_every_span_is_found_and_right(tmp_path: Path) -> None:
+    assert [figure.holds for figure in pii_spans.measure(setting(tmp_path))] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "part", [planted_contamination, language_detection, pii_spans, quality_ranking]
+)
+def test_without_the_data_nothing_is_demanded(part: ModuleType, tmp_path: Path) -> None:
+    (figure,) = part.measure(setting(tmp_path, tmp_path))
+    assert (figure.value, figure.holds) == (None, None)
+    assert "no reference data" in figure.note

@@ -1,0 +1,85 @@
+"""INT8: every matmul, a smaller file, and how near it stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from components.core.errors import DataError, MillError
+from components.core.store.artifact import Checkpoint, Export, Tokenizer, Tokens
+from components.core.store.workdir import Workdir
+from components.export.onnx.export_onnx import OnnxConfig, export_onnx
+from components.export.onnx.graph_builder import weights_of
+from components.export.onnx.served_graph import served_graph
+from components.export.parity import ParityConfig
+from components.export.quantize import (
+    QuantizeConfig,
+    quantize,
+    quantize_blocks,
+    quantize_matmuls,
+    read_onnx_graph,
+)
+from models.decoder import Decoder
+
+SMALL = ParityConfig(positions=200, batch=3, steps=4)
+LOOSE = ParityConfig(positions=200, batch=3, steps=4, kl_max=0.05, top1_min=0.9, difference_max=2.0)
+New = Callable[[], Workdir]
+
+
+@pytest.fixture
+def exported(model: Checkpoint, tokens: Tokens, tokenizer: Tokenizer, fresh: New) -> Export:
+    return export_onnx(OnnxConfig(parity=SMALL), model, tokens, tokenizer, fresh())
+
+
+def test_every_matmul_is_quantized_and_the_file_shrinks(
+    model: Checkpoint, tokens: Tokens, exported: Export, fresh: New
+) -> None:
+    config = QuantizeConfig(parity=LOOSE)
+    made = quantize(config, model, exported, tokens, fresh())
+    assert made.stats["matmuls"] == 4 * 2 + 1  # qkv, o, gate and up, down; and the tied head
+    assert made.stats["bytes"] < 0.6 * exported.stats["bytes"]
+    assert made.stats["passes"] == 1
+    assert 0 < made.stats["kl_mean"] < 0.05
+    kinds = [n.op_type for n in onnx.load(fresh().artifact_folder(made) / "model.onnx").graph.node]
+    assert kinds.count("MatMulNBits") == 9
+    assert "MatMul" not in kinds
+    assert quantize(config, model, exported, tokens, fresh()).digest == made.digest
+
+
+def test_what_drifts_beyond_its_bounds_does_not_pass(
+    model: Checkpoint, tokens: Tokens, exported: Export, fresh: New
+) -> None:
+    strict = LOOSE.model_copy(update={"kl_max": 1e-12})
+    made = quantize(QuantizeConfig(parity=strict), model, exported, tokens, fresh())
+    assert made.stats["passes"] == 0
+
+
+def test_blocks_come_back_within_half_a_step() -> None:
+    weight = np.random.default_rng(0).normal(size=(48, 10)).astype(np.float32)
+    weight[:32, 3] = 0
+    values, scales = quantize_blocks(weight, 32)
+    assert values.shape == (10, 2, 32)
+    back = ((values.astype(np.float32) - 128) * scales[..., None]).reshape(10, 64)[:, :48].T
+    steps = np.repeat(scales, 32, axis=1)[:, :48].T
+    assert np.all(np.abs(back - weight) <= steps / 2 + 1e-7)
+    assert not back[:32, 3].any()
+
+
+def test_a_matmul_that_would_be_passed_over_is_an_error(decoder: Decoder) -> None:
+    graph = served_graph(weights_of(decoder))
+    head = next(node for node in graph.graph.node if node.name.startswith("lm_head"))
+    transpose = onnx.helper.make_node("Transpose", [head.input[1]], ["turned"])
+    graph.graph.node.append(transpose)
+    head.input[1] = "turned"
+    with pytest.raises(MillError, match=r"lm_head.*turned, which is no weight"):
+        quantize_matmuls(graph, QuantizeConfig())
+
+
+def test_a_damaged_graph_is_one_clear_line(exported: Export, fresh: New) -> None:
+    damaged = fresh().folder / "model.onnx"
+    damaged.write_bytes(b"not a graph")
+    with pytest.raises(DataError, match=r"model\.onnx cannot be read"):
+        read_onnx_graph(damaged)
