@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
-
-from lxml import etree
 
 from components.collect.extraction.tree.html_tree import Element
-from components.collect.extraction.tree.tree_edits import (TEXT_LENGTH, drop_element, is_inside)
+from components.collect.extraction.tree.tree_edits import TEXT_LENGTH, drop_element, is_inside
 
 _BOILERPLATE_NAMES = re.compile(
     r"(?:^|[\s_-])(?:nav|navbar|menu|breadcrumbs?|footer|shar(?:e|ing)|social|cookies?|consent|gdpr|"
@@ -20,7 +17,6 @@ _COMMENT_NAMES = re.compile(r"\b(?:comments?|disqus|respond|replies)(?:\b|[_-])"
 _BLOCKS = ("div", "section", "ol", "ul", "aside", "article", "p", "form", "header", "footer", "nav")
 _LARGE_SHARE = 0.5
 """Share of a page's text above which an element is no menu, whatever its class name."""
-
 
 
 def _class_and_id(element: Element) -> str:

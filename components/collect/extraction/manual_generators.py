@@ -14,7 +14,13 @@ from lxml import etree
 
 from components.collect.extraction.tree.block_structure import HEADINGS
 from components.collect.extraction.tree.html_tree import Element
-from components.collect.extraction.tree.tree_edits import (class_names, class_test, drop_element, is_inside, word_set)
+from components.collect.extraction.tree.tree_edits import (
+    class_names,
+    class_test,
+    drop_element,
+    is_inside,
+    word_set,
+)
 
 
 class _Generator(NamedTuple):
@@ -25,7 +31,6 @@ class _Generator(NamedTuple):
     signs: tuple[tuple[str, Any], ...]
     """(substring of the page's source, which is cheap to search; XPath that confirms it)."""
     containers: tuple[Any, ...]
-
 
 
 def _define_generator(names: str, signs: dict[str, str], *containers: str) -> _Generator:

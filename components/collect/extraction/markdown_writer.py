@@ -17,7 +17,12 @@ from components.collect.extraction.tree.code_blocks import restore_code
 from components.collect.extraction.tree.formulas import restore_delimited, restore_formulas
 from components.collect.extraction.tree.html_tree import Element
 from components.collect.extraction.tree.inline_marks import restore_inline, write_inline
-from components.collect.extraction.tree.tree_edits import (BACKSLASH_MARK, TEXT_LENGTH, drop_element, is_inside)
+from components.collect.extraction.tree.tree_edits import (
+    BACKSLASH_MARK,
+    TEXT_LENGTH,
+    drop_element,
+    is_inside,
+)
 
 _OPTIONS = ConversionOptions(
     autolinks=False,
@@ -45,7 +50,6 @@ _SET_APART: Any = etree.XPath(
     'self::dialog or self::button or self::template or @role="navigation" or @role="search"]'
 )
 _APART_TAGS = ("nav", "footer", "menu", "dialog", "button")
-
 
 
 def repair_tree(root: Element) -> None:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from components.collect.warc.page_shards import payload_digest
 from components.collect.warc.damaged_stream import ArchiveStream, StreamBroken
+from components.collect.warc.page_shards import payload_digest
 
 _VERSION = re.compile(rb"WARC/[01]\.\d{1,2}\s*")
 _NEXT = re.compile(rb"\nWARC/[01]\.\d{1,2}\r?\n")

@@ -13,9 +13,13 @@ from urllib.parse import unquote_plus
 from lxml import etree
 
 from components.collect.extraction.tree.html_tree import Element
-from components.collect.extraction.tree.tree_edits import (BACKSLASH_MARK, class_test, drop_element, is_inside, replace_with_text)
-
-
+from components.collect.extraction.tree.tree_edits import (
+    BACKSLASH_MARK,
+    class_test,
+    drop_element,
+    is_inside,
+    replace_with_text,
+)
 
 _SCRIPTS: Any = etree.XPath('.//script[starts-with(@type, "math/tex")]')
 _CONTAINERS: Any = etree.XPath(
