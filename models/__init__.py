@@ -1,0 +1,1 @@
+"""Decoder models in torch: shapes, layers, adapters, quantised weights, sampling."""

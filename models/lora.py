@@ -85,7 +85,7 @@ class LoraLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Effective weight [o, i] of base and adapter, without dropout; gradients reach the adapter.
+        """Effective weight [o, i] of base and adapter, without dropout, with gradients.
 
         For code that multiplies with a layer's weight without calling the layer.
         """
@@ -102,7 +102,7 @@ class LoraLinear(nn.Module):
         return layer
 
     def merge(self) -> None:
-        """Compute with one matrix; the base is kept aside, so ``unmerge_adapters`` is exact."""
+        """Compute with one matrix; the base is kept, so ``unmerge_adapters`` is exact."""
         if not self.merged:
             self._aside, self.base = (self.base,), self.dense().requires_grad_(False)
 

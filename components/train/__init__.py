@@ -1,0 +1,1 @@
+"""Training of decoders: pretraining, continued pretraining, fine-tuning, distillation, merging."""

@@ -126,11 +126,11 @@ def finetune(
     """Train ``model`` on the training instructions.
 
     Args:
-        config: how long and how fast.
+        config: budget, batches and rates.
         model: a pretrained decoder.
-        instructions: ``run_training.parquet`` is learnt from.
-        tokenizer: that of the model.
-        work: where the model goes.
+        instructions: ``train.parquet`` is trained on.
+        tokenizer: of the model.
+        work: gets the checkpoint.
         tokens: the text the model was pretrained on, for ``config.replay``; without them every
             step is over answers.
 

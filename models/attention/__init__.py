@@ -1,0 +1,1 @@
+"""Attention of the decoder: rotary positions, masks, and kernels for blocks."""

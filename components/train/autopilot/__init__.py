@@ -1,0 +1,1 @@
+"""Autopilot: compute-optimal choice of a training's shape, batch and rates."""

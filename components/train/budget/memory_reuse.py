@@ -11,8 +11,8 @@ import ctypes
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _MAPPED_FROM = 1 << 30
-"""Bytes from which an allocation is mapped, and free memory at the heap's end returned: 1 GB, more
-than a tensor of the models that are trained on a processor."""
+"""Bytes from which an allocation is mapped, and from which free memory at the heap's end is
+returned: 1 GB, so that the tensors of a step stay on the heap."""
 
 
 def keep_freed_memory() -> bool:

@@ -1,0 +1,1 @@
+"""Training data: packing, deterministic order, mixtures, micro-batches and their loader."""

@@ -1,0 +1,1 @@
+"""Multi-process training: launchers, collectives, forms of parallelism, sharded states."""

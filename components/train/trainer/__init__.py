@@ -1,0 +1,1 @@
+"""Training loop and its parts: optimiser, schedule, states, spikes, monitor, adapters."""
