@@ -86,8 +86,8 @@ def language_of(block: Element) -> str:
                 return _ALIASES.get(language, language)
         brush = element.get("data-syntaxhighlighter-params") or ""
         names = f"{element.get('class') or ''} {brush}".lower()
-        for language in _LANGUAGE_CLASS.findall(names):
-            language = str(language).rstrip(";.")
+        for stated_name in _LANGUAGE_CLASS.findall(names):
+            language = str(stated_name).rstrip(";.")
             if language and language not in _NO_LANGUAGE:
                 return _ALIASES.get(language, language)
         bare = [name for name in (*names.split(), element.get("lang")) if name in _BARE_LANGUAGES]
