@@ -33,7 +33,7 @@ class Web:
         self.answers: list[tuple[str, int]] = []
         """(path, status), for pages that are no functions."""
         self.headers: dict[str, dict[str, str]] = {}
-        """What the last request for a path said, names in lower case."""
+        """Headers of the last request for a path, names in lower case."""
         self.lock = Lock()
         self.server = ThreadingHTTPServer((host, port), partial(_Handler, self))
         self.server.daemon_threads = True
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _is_known(self, headers: dict[str, str]) -> bool:
-        """Whether the client names the page that it would be sent (RFC 9110, section 13)."""
+        """True where the request's conditions name this version (RFC 9110, section 13)."""
         if "If-None-Match" in self.headers:
             return self.headers["If-None-Match"] == headers.get("ETag")
         since = self.headers.get("If-Modified-Since")

@@ -1,4 +1,4 @@
-"""What the tests of a crawl share: a config for the loopback site, and a look at what came out."""
+"""Helpers for tests of a crawl: a config for the loopback site, and readers of its outputs."""
 
 from __future__ import annotations
 

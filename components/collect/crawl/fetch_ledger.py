@@ -30,9 +30,9 @@ LEDGER = pa.schema(
         pa.field("last_modified", pa.string(), nullable=False),
         pa.field("redirected_from", pa.string(), nullable=False),
         pa.field("canonical", pa.string(), nullable=False),  # what the page says is its address
-        # Against the crawl before: new, same, changed, moved, gone, kept; empty without one.
+        # Since the previous crawl: new, same, changed, moved, gone, kept; empty without one.
         pa.field("change", pa.string(), nullable=False),
-        # Why no answer about a page came that is therefore kept as the crawl before has it.
+        # Why no response came about a page that is therefore kept as the previous crawl has it.
         pa.field("trouble", pa.string(), nullable=False),
         pa.field("depth", pa.int32(), nullable=False),  # links from a seed
         pa.field("optouts", pa.list_(SIGNAL_TYPE), nullable=False),

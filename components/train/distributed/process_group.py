@@ -162,6 +162,13 @@ class ProcessGroups(Collectives):
         return ShardedOptimiser(modules, config, self.mesh)
 
     def open_states(self, folder: Path, keep: int, modules: nn.Module) -> StateStore:
+        """Open sharded states in the folder of rank 0.
+
+        Args:
+            folder: of the states; that of rank 0 counts.
+            keep: number of states that stay.
+            modules: whose parameters the states hold.
+        """
         shared = self.broadcast(folder)
         return ShardedStates(shared, keep, modules, self.state_group)
 

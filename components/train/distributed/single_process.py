@@ -84,10 +84,11 @@ class Collectives:
         return model
 
     def copy_model(self, model: Decoder) -> Decoder:
-        """A model that ``shard`` gave, once more, to be moved in its place."""
+        """Copy of a model that ``shard_model`` gave, for steps that must leave it unchanged."""
         return copy.deepcopy(model)
 
     def make_optimiser(self, modules: nn.Module, config: OptimConfig) -> Optimiser:
+        """Optimiser of this rank's part of the parameters."""
         return Optimiser(modules, config)
 
     def open_states(self, folder: Path, keep: int, modules: nn.Module) -> StateStore:

@@ -1,4 +1,4 @@
-"""A server that is ill when it is crawled again: its pages are kept as they were, and it is said."""
+"""A server that fails in a later crawl: its pages are kept as they were, and the ledger says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A crawl's manners: pauses, retries, Retry-After, sitemaps, robots."""
+"""Politeness of a crawl: pauses, retries, Retry-After, sitemaps, robots rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a page is its text: manuals, short pages, articles, and pages that chance made."""
+"""Main text of manuals, short pages and articles, and of randomly mutated pages."""
 
 from __future__ import annotations
 

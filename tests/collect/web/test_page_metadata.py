@@ -1,4 +1,4 @@
-"""What a page says about itself: author, date, language, licence."""
+"""Metadata of a page: author, date, language, licence."""
 
 from __future__ import annotations
 
