@@ -216,7 +216,7 @@ def first(config: Config, work: Workdir) -> Corpus:
     return work.seal(Corpus)
 
 def second(config: Config, corpus: Corpus, work: Workdir) -> Corpus:
-    (work.folder / "a.txt").write_text((work.path(corpus) / "a.txt").read_text() + "+")
+    (work.folder / "a.txt").write_text((work.artifact_folder(corpus) / "a.txt").read_text() + "+")
     return work.seal(Corpus)
 
 first.__module__ = second.__module__ = "tests.racer"
