@@ -229,6 +229,6 @@ def _empty_corpus_message(tally: SelectionTally) -> str:
         return "select: the corpus holds no document"
     rule, count = min(tally.reasons.items(), key=lambda pair: (-pair[1], pair[0]))
     return (
-        f"select: no document is left of {tally.dropped_documents}; rule {rule} took most ({count}); "
-        "widen its bound under select"
+        f"select: no document is left of {tally.dropped_documents}; rule {rule} took most "
+        f"({count}); widen its bound under select"
     )

@@ -99,7 +99,7 @@ def _replay_crawl(config: ScrapeConfig, work: Workdir) -> Pages:
 
 def _report_resumed_try(work: Workdir, responses: ResponseStore) -> None:
     if len(responses):
-        work.progress.note_resumed(f"after {len(responses)} answers")
+        work.progress.note_resumed(f"after {len(responses)} responses")
 
 
 def _ledger_counts(ledger: Mapping[str, LedgerEntry]) -> dict[str, float]:

@@ -111,7 +111,9 @@ def predict_boilerplate(model: Path, lines: list[str]) -> dict[str, float]:
         text: round(min(1.0, float(dict(zip(names, values, strict=True)).get(label, 0.0))), 5)
         for text, names, values in zip(distinct, labels, scores, strict=True)
     }
-    return {line: of_feature[made] for line, made in zip(lines, features, strict=True)}
+    return {
+        line: of_feature[feature_text] for line, feature_text in zip(lines, features, strict=True)
+    }
 
 
 def _share(part: float, whole: float) -> float:

@@ -229,7 +229,7 @@ def _measure_recall(model: Path, heldout: dict[str, list[str]]) -> dict[str, flo
     figures = {"accuracy": 0.0}
     for label in LABELS:
         predicted, _ = loaded.predict(heldout[label], k=1)
-        right = sum(found[0] == _PREFIX + label for found in predicted)
+        right = sum(prediction[0] == _PREFIX + label for prediction in predicted)
         recall = proportion_interval(right, len(heldout[label]))
         figures |= {
             f"recall_{label}": round(recall.value, 6),

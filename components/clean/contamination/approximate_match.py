@@ -101,7 +101,7 @@ def build_index(texts: Sequence[Sequence[str]], weights: Mapping[str, float]) ->
     assert len(vocabulary) < 1 << WORD_BITS
     ids = [np.array([vocabulary[w] for w in text[:MAX_WORDS]], dtype=np.int64) for text in texts]
     grams = [_ngram_keys(text) for text in ids]
-    owners = np.repeat(np.arange(len(ids)), [len(keys_of_text) for keys_of_text in grams])
+    owners = np.repeat(np.arange(len(ids)), [len(text_keys) for text_keys in grams])
     places = np.concatenate([np.arange(len(found)) for found in grams] or [owners])
     flat = np.concatenate([*grams, np.empty(0, dtype=np.uint64)])
     useful = _select_rare(flat, owners, len(ids))
@@ -126,8 +126,8 @@ def build_index(texts: Sequence[Sequence[str]], weights: Mapping[str, float]) ->
 
 def _select_rare(flat: NDArray[np.uint64], owners: Ints, texts: int) -> NDArray[np.bool_]:
     """N-grams that few texts share, and all n-grams of a text that has no other: [n-grams]."""
-    _, at, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    rare = np.asarray(counts[at] <= _MAX_TEXTS_OF_NGRAM)
+    _, ngram_of, counts = np.unique(flat, return_inverse=True, return_counts=True)
+    rare = np.asarray(counts[ngram_of] <= _MAX_TEXTS_OF_NGRAM)
     without = np.bincount(owners[rare], minlength=texts) == 0
     return np.asarray(rare | without[owners], dtype=bool)
 

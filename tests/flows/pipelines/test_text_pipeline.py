@@ -88,14 +88,14 @@ def copied(nano: Ran, tmp_path: Path) -> CommandLine:
 
 
 def test_an_edited_comment_runs_nothing(copied: CommandLine) -> None:
-    helper = copied.checkout / "components" / "text" / "statistics.py"
+    helper = copied.checkout / "components" / "text" / "document_statistics.py"
     helper.write_text("# a comment\n" + helper.read_text() + "\n# another\n")
     plan = copied.answer("plan", "nano", "--set", AS_OF)["plan"]
     assert {p["state"] for p in plan if p["name"] not in ACTIONS} == {"cached"}
 
 
 def test_an_edited_helper_runs_the_scorer_that_calls_it(copied: CommandLine) -> None:
-    helper = copied.checkout / "components" / "text" / "statistics.py"
+    helper = copied.checkout / "components" / "text" / "document_statistics.py"
     helper.write_text(helper.read_text() + "\n\nEDITED = 1\n")
     plan = {p["name"]: p for p in copied.answer("plan", "nano", "--set", AS_OF)["plan"]}
     assert plan["quality"]["because"] == ["code of components.text.document_statistics"]
@@ -105,6 +105,15 @@ def test_an_edited_helper_runs_the_scorer_that_calls_it(copied: CommandLine) -> 
     assert states(ran)["language"] == "Cached"
     # It came out equal, so nothing follows.
     assert states(ran)["select"] == "Cached"
+
+
+def test_an_edited_rule_runs_select_and_no_scorer(copied: CommandLine) -> None:
+    rule = copied.checkout / "components" / "clean" / "pii" / "rule.py"
+    rule.write_text(rule.read_text() + "\n\nEDITED = 1\n")
+    plan = {p["name"]: p for p in copied.answer("plan", "nano", "--set", AS_OF)["plan"]}
+    assert {plan[stage]["state"] for stage in ("extract", *SCORERS)} == {"cached"}
+    assert plan["select"]["because"] == ["code of components.clean.pii.rule"]
+    assert plan["tokenizer"]["state"].startswith("runs unless")
 
 
 def test_show_lists_runs_artifacts_and_models(nano: Ran) -> None:
