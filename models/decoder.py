@@ -183,7 +183,7 @@ class Decoder(nn.Module):
                 x_btc = checkpoint(layer, x_btc, context, use_reentrant=False)
             else:
                 x_btc = layer(x_btc, context)
-        self._note(context.routings.made[: len(self.layers)])
+        self._keep_routings(context.routings.made[: len(self.layers)])
         if cache is not None:
             cache.length += ids_bt.shape[1]
         out: Tensor = self.norm(x_btc, context.fast)
@@ -221,7 +221,7 @@ class Decoder(nn.Module):
             values = table.view(batch, new, shape.kv_heads, shape.head_width).transpose(1, 2)
         return AttentionContext(rotary_angles(shape, positions_bt), full, near, cache, fast, values)
 
-    def _note(self, routings: list[Routing]) -> None:
+    def _keep_routings(self, routings: list[Routing]) -> None:
         """Keep the routers' decisions in training, for ``balance_loss``."""
         self._routings.clear()
         if self.training and torch.is_grad_enabled():
@@ -273,7 +273,7 @@ class Decoder(nn.Module):
             return share_bt.new_zeros(())
         if experts.balance == "bias":
             for routing in routings:
-                routing.router.note(routing.counted(share_bt > 0))
+                routing.router.add_counts(routing.count_real(share_bt > 0))
             return share_bt.new_zeros(())
         losses = [routing.balance_loss(share_bt) for routing in routings]
         return experts.coefficient * torch.stack(losses).mean()

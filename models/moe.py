@@ -42,7 +42,7 @@ class Routing:
         """Number of tokens of each expert, int64."""
         return _count_experts(self.chosen_bta.flatten(), self.odds_bte.shape[-1])
 
-    def counted(self, real_bt: Tensor) -> Tensor:
+    def count_real(self, real_bt: Tensor) -> Tensor:
         """Number of tokens of each expert, of the positions in ``real_bt`` alone."""
         return _count_experts(self.chosen_bta[real_bt].flatten(), self.odds_bte.shape[-1])
 
@@ -100,7 +100,7 @@ class Router(nn.Module):
         return weights_bta, Routing(self, odds_bte, chosen_bta)
 
     @torch.no_grad()
-    def note(self, counts_e: Tensor) -> None:
+    def add_counts(self, counts_e: Tensor) -> None:
         """Add the token counts of a micro-batch, for ``rebalance``."""
         if self.choice_bias is not None:
             self.load_e += counts_e

@@ -12,6 +12,7 @@ from pathlib import Path
 from components.core.settings import Settings
 from components.core.store.artifact import Artifact, Corpus, Lineage, digest_value
 from components.core.store.workdir import Workdir
+from components.core.workspace_layout import mark_layout
 from serving.api.limits import EndpointLimits
 from serving.bento.build_bento import bentos_folder
 from serving.engine.served_folder import Endpoint
@@ -24,6 +25,7 @@ class Hand:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home, reference_data=home)
+        mark_layout(home)
 
     @property
     def store(self) -> Path:

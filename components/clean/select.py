@@ -50,13 +50,14 @@ class SelectConfig(StageConfig):
     """
 
     alarm: AlarmConfig = Field(
-        default=AlarmConfig(), description="when a source's losses are told aloud"
+        default=AlarmConfig(),
+        description="when a source that loses many documents is logged as a warning",
     )
     blocked_urls: tuple[str, ...] = Field(
-        default=(), description="addresses that never stay, with all below them"
+        default=(), description="addresses that are always dropped, with all below them"
     )
     blocked_domains: tuple[str, ...] = Field(
-        default=(), description="hosts that never stay, with their subdomains"
+        default=(), description="hosts that are always dropped, with their subdomains"
     )
 
     @property

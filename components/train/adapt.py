@@ -111,9 +111,9 @@ def adapt(config: AdaptConfig, model: Checkpoint, tokens: Tokens, work: Workdir)
             def trial() -> TrainingJob[MicroBatch]:
                 return _job(config, copy.deepcopy(decoder), texts, StepPlan.of_steps(1))
 
-            most = max(1, round(config.epochs * texts.batches_per_epoch))
-            wish = MinutesRequest("adapt", config.minutes, config.min_steps)
-            job = job_for_minutes(job, wish, work, trial, most)
+            most_steps = max(1, round(config.epochs * texts.batches_per_epoch))
+            request = MinutesRequest("adapt", config.minutes, config.min_steps)
+            job = job_for_minutes(job, request, work, trial, most_steps)
         trained = run_training(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = {

@@ -146,8 +146,8 @@ def distill(
             def trial() -> TrainingJob[MicroBatch]:
                 return _job(config, models.copy_student(), texts, StepPlan.of_steps(1))
 
-            wish = MinutesRequest("distill", config.minutes, config.min_steps)
-            job = job_for_minutes(job, wish, work, trial)
+            request = MinutesRequest("distill", config.minutes, config.min_steps)
+            job = job_for_minutes(job, request, work, trial)
         trained = run_training(job, work)
     models.student.tokenizer = digest
     save_model(work.folder, models.student)

@@ -165,16 +165,18 @@ def finetune(
     if config.lora is not None:
         add_adapters(decoder, config.lora, config.seed, "sft.lora")
     with compute_in(decoder, config.precision):
-        most = steps.plan.count_steps(max(1, round(config.epochs * batches.batches_per_epoch)))
-        job = _job(config, decoder, steps, StepPlan.of_steps(config.steps or most))
+        most_steps = steps.plan.count_steps(
+            max(1, round(config.epochs * batches.batches_per_epoch))
+        )
+        job = _job(config, decoder, steps, StepPlan.of_steps(config.steps or most_steps))
         if config.steps is None and config.minutes is not None:
 
             def trial() -> TrainingJob[AnswerMicroBatch | MicroBatch]:
                 return _job(config, copy.deepcopy(decoder), steps, StepPlan.of_steps(1))
 
             # The pretraining has cost more: too few steps are warned of, not refused.
-            wish = MinutesRequest("sft", config.minutes, config.min_steps, refuse=False)
-            job = job_for_minutes(job, wish, work, trial, most)
+            request = MinutesRequest("sft", config.minutes, config.min_steps, refuse=False)
+            job = job_for_minutes(job, request, work, trial, most_steps)
         trained = run_training(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = _stats(trained, steps.plan.replays_before(trained.steps), batches.batches_per_epoch)

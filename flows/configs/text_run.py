@@ -27,7 +27,7 @@ from components.clean.pii.rule import PiiRule
 from components.clean.pii.score import PiiConfig
 from components.clean.quality.rule import QualityRule
 from components.clean.quality.score import QualityConfig
-from components.clean.quality_classifier.rule import ExampleQualityRule, ToxicityRule
+from components.clean.quality_classifier.rule import JudgedQualityRule, ToxicityRule
 from components.clean.quality_classifier.score import QualityClassifierScoreConfig
 from components.clean.quality_classifier.train_quality_classifier import QualityClassifierConfig
 from components.clean.select import SelectConfig
@@ -82,8 +82,8 @@ class TextSelectConfig(SelectConfig):
     language: LanguageRule = Field(default=LanguageRule(), description="languages that stay")
     quality: QualityRule = Field(default=QualityRule(), description="bounds on statistics")
     boilerplate: BoilerplateRule = Field(default=BoilerplateRule(), description="menus, footers")
-    judged_quality: ExampleQualityRule = Field(
-        default=ExampleQualityRule(), description="what examples of good documents taught"
+    judged_quality: JudgedQualityRule = Field(
+        default=JudgedQualityRule(), description="what examples of good documents taught"
     )
     toxicity: ToxicityRule = Field(
         default=ToxicityRule(), description="what examples of toxic documents taught"

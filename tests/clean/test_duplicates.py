@@ -1,4 +1,4 @@
-"""Planted twins are found; what is found is exact; nothing depends on the shards."""
+"""Planted near duplicates are found; what is found is exact; nothing depends on the shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A judge learns what the user's examples show, and says nothing without any."""
+"""The quality classifier learns what the user's examples show, and says nothing without any."""
 
 from __future__ import annotations
 
@@ -58,12 +58,14 @@ def test_it_learns_scores_and_select_drops(
     corpus_of: Callable[..., Corpus], again: Again, tmp_path: Path
 ) -> None:
     config = QualityClassifierConfig(examples=(examples(tmp_path, labelled()),))
-    judge = train_quality_classifier(config, again())
-    assert judge.stats["auc_low"] > 0.9
-    assert (judge.stats["examples"], judge.stats["positive"]) == (40, 20)
+    classifier = train_quality_classifier(config, again())
+    assert classifier.stats["auc_low"] > 0.9
+    assert (classifier.stats["examples"], classifier.stats["positive"]) == (40, 20)
     draw = random.Random(5)
     corpus = corpus_of([document(n < 5, draw) for n in range(10)])
-    scores = score_with_quality_classifier(QualityClassifierScoreConfig(), corpus, judge, again())
+    scores = score_with_quality_classifier(
+        QualityClassifierScoreConfig(), corpus, classifier, again()
+    )
     chosen = select(TextSelectConfig(), corpus, {"judged_quality": scores}, again())
     ledger = read_shards(again().artifact_folder(chosen) / "ledger").to_pylist()
     kept = sorted(row["url"][-1] for row in ledger if row["kept"])
@@ -84,9 +86,11 @@ def test_two_trainings_give_the_same_bytes(again: Again, tmp_path: Path) -> None
 def test_without_examples_every_document_passes(
     corpus_of: Callable[..., Corpus], again: Again
 ) -> None:
-    judge = train_quality_classifier(QualityClassifierConfig(), again())
+    classifier = train_quality_classifier(QualityClassifierConfig(), again())
     corpus = corpus_of(["one", "two"])
-    scores = score_with_quality_classifier(QualityClassifierScoreConfig(), corpus, judge, again())
+    scores = score_with_quality_classifier(
+        QualityClassifierScoreConfig(), corpus, classifier, again()
+    )
     assert read_shards(again().artifact_folder(scores))["probability"].to_pylist() == [None, None]
     chosen = select(TextSelectConfig(), corpus, {"toxicity": scores}, again())
     assert chosen.stats["kept"] == 2
@@ -97,10 +101,12 @@ def test_bad_rows_are_set_aside_with_a_reason(again: Again, tmp_path: Path) -> N
     twice = {"text": rows[0]["text"], "label": "0"}
     bad = ["nope", {"text": 3, "label": 1}, {"text": "x", "label": [1]}, twice]
     work = again()
-    judge = train_quality_classifier(
+    classifier = train_quality_classifier(
         QualityClassifierConfig(examples=(examples(tmp_path, [*rows, *bad]),)), work
     )
-    refused = read_shard(work.artifact_folder(judge) / "quarantine.parquet")["reason"].to_pylist()
+    refused = read_shard(work.artifact_folder(classifier) / "quarantine.parquet")[
+        "reason"
+    ].to_pylist()
     assert refused == [
         "is no JSON object",
         "has no text in field 'text'",

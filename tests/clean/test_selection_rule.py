@@ -77,9 +77,9 @@ def test_an_edited_rule_selects_again_and_scores_nothing_again(
     }
     stricter = TextSelectConfig(quality=QualityRule(min_words=20))
     monkeypatch.undo()
-    told = plan(settings, raw, stricter)
-    assert told["quality"] == (IS_CACHED, [])
-    assert told["select"] == (WOULD_RUN, ["quality.min_words: 10 -> 20"])
+    steps = plan(settings, raw, stricter)
+    assert steps["quality"] == (IS_CACHED, [])
+    assert steps["select"] == (WOULD_RUN, ["quality.min_words: 10 -> 20"])
 
 
 def test_the_code_of_select_is_that_of_every_rule_and_of_no_scorer(tmp_path: Path) -> None:

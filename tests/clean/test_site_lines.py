@@ -1,4 +1,4 @@
-"""Lines of a site's own frame are found over its pages, cut by ``select`` and told in the ledger."""
+"""Lines of a site's frame are found over its pages, cut by ``select``, recorded in the ledger."""
 
 from __future__ import annotations
 

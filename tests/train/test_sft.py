@@ -268,15 +268,15 @@ def test_a_killed_fine_tuning_with_replay_ends_with_the_same_bytes(
     model = sealed_model(store)
     whole = finetune(config, model, instructions, tokenizer, Workdir.temporary(store), tokens)
     work = Workdir.temporary(store)
-    advance = training_loop._Run.advance
+    advance = training_loop._TrainingRun.advance
 
-    def killed(run: training_loop._Run[object]) -> None:
+    def killed(run: training_loop._TrainingRun[object]) -> None:
         if run.step == 5:
             raise KeyboardInterrupt
         advance(run)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training_loop._Run, "advance", killed)
+        patched.setattr(training_loop._TrainingRun, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             finetune(config, model, instructions, tokenizer, work, tokens)
     resumed = finetune(config, model, instructions, tokenizer, work, tokens)

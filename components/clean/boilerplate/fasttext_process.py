@@ -33,7 +33,7 @@ class FasttextConfig(StageConfig):
     rate: float = Field(default=0.5, gt=0, le=5, description="learning rate")
     word_ngrams: int = Field(default=2, ge=1, le=5, description="longest word n-gram")
     buckets: int = Field(default=50_000, ge=100, le=5_000_000, description="hash slots of n-grams")
-    seed: int = Field(default=0, ge=0, description="of the initial vectors")
+    seed: int = Field(default=0, ge=0, description="seed of the initial vectors")
 
 
 class FasttextTraining(FasttextConfig):

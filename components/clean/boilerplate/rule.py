@@ -1,4 +1,4 @@
-"""Rule on boilerplate."""
+"""Rule on the share of a page that is boilerplate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ class BoilerplateRule(BoundsRule):
     """Largest part of a page that may be menus and footers."""
 
     roles = ("boilerplate",)
-    max_mean_probability: float = Field(default=0.8, ge=0, le=1, description="mean over lines")
-    max_line_share: float = Field(default=0.85, ge=0, le=1, description="lines that are")
-    max_character_share: float = Field(default=0.85, ge=0, le=1, description="characters")
+    max_mean_probability: float = Field(
+        default=0.8, ge=0, le=1, description="mean probability of a page's lines being boilerplate"
+    )
+    max_line_share: float = Field(
+        default=0.85, ge=0, le=1, description="share of lines that are boilerplate"
+    )
+    max_character_share: float = Field(
+        default=0.85, ge=0, le=1, description="share of characters in such lines"
+    )

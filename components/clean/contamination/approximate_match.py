@@ -147,12 +147,12 @@ def _ngram_keys(ids: Ints) -> NDArray[np.uint64]:
     return keys
 
 
-def _hash_slots(keys: NDArray[np.uint64], size: int) -> Ints:
+def _hash_slots(keys: NDArray[np.uint64], table_size: int) -> Ints:
     """Slots of keys in a hash table of ``size``, a power of two: Fibonacci hashing.
 
     The factor is 2 ** 64 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4).
     """
-    shift = np.uint64(64 - (size.bit_length() - 1))
+    shift = np.uint64(64 - (table_size.bit_length() - 1))
     return ((keys * np.uint64(0x9E3779B97F4A7C15)) >> shift).astype(np.int64)
 
 
@@ -226,14 +226,16 @@ def _find_candidates(index: NgramIndex, ids: Ints, starts: Ints) -> list[tuple[i
 def _find_hits(index: NgramIndex, ids: Ints) -> tuple[Ints, Ints, Ints]:
     """(word of the documents, text, word of the text) wherever they share an n-gram."""
     keys = _ngram_keys(ids)
-    at = np.flatnonzero(index.hash_table[_hash_slots(keys, len(index.hash_table))] & (keys > 0))
-    slots = np.minimum(np.searchsorted(index.keys, keys[at]), len(index.keys) - 1)
-    right = index.keys[slots] == keys[at]
-    at, slots = at[right], slots[right]
+    words_hit = np.flatnonzero(
+        index.hash_table[_hash_slots(keys, len(index.hash_table))] & (keys > 0)
+    )
+    slots = np.minimum(np.searchsorted(index.keys, keys[words_hit]), len(index.keys) - 1)
+    right = index.keys[slots] == keys[words_hit]
+    words_hit, slots = words_hit[right], slots[right]
     counts = index.starts[slots + 1] - index.starts[slots]
     first = np.repeat(index.starts[slots] - np.cumsum(counts) + counts, counts)
     posting = first + np.arange(len(first))
-    return np.repeat(at, counts), index.owners[posting], index.places[posting]
+    return np.repeat(words_hit, counts), index.owners[posting], index.places[posting]
 
 
 def _align_window(

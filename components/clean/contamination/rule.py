@@ -22,7 +22,7 @@ class ContaminationRule(BoundsRule):
         default=0.5,
         ge=0,
         le=1,
-        description="share of an item's weight; contamination.least says what is found at all",
+        description="largest share of an item's weight (contamination.least: what is recorded)",
     )
 
     def ledger_columns(

@@ -53,14 +53,12 @@ class ContaminationConfig(StageConfig):
     )
     question: str = Field(default="question", description="field of a row that holds the question")
     answer: str = Field(default="answer", description="field that holds an answer, if there is one")
-    least: float = Field(
-        default=0.7, ge=0.5, le=1, description="overlaps below this are not written down"
-    )
+    least: float = Field(default=0.7, ge=0.5, le=1, description="smallest overlap that is recorded")
     fuzzy_words: int = Field(
         default=7,
         ge=NGRAM_WORDS,
-        description="items of fewer words must stand there word for word, as must those with "
-        "less than twice least_information",
+        description="items of fewer words are found word for word alone, as are those with less "
+        "than twice least_information",
     )
     exact_words: int = Field(
         default=5,

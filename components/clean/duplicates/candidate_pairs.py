@@ -72,9 +72,9 @@ class ShingleFile:
         bounds = np.concatenate(([0], np.cumsum(self._sizes[documents])))
         sets = np.empty(bounds[-1], dtype=np.uint64)
         with self._path.open("rb") as file:
-            for at in np.argsort(self._starts[documents]).tolist():
-                part = sets[bounds[at] : bounds[at + 1]]
-                file.seek(8 * int(self._starts[documents[at]]))
+            for document in np.argsort(self._starts[documents]).tolist():
+                part = sets[bounds[document] : bounds[document + 1]]
+                file.seek(8 * int(self._starts[documents[document]]))
                 read = file.readinto(part.data)
                 assert read == part.nbytes, "the file of shingles is our own and whole"
         return sets, bounds

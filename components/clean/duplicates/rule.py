@@ -31,7 +31,7 @@ class DuplicateRule(CorpusRule):
         default=0.8,
         ge=0.5,
         le=1,
-        description="Jaccard similarity of word 5-shingles from which a twin is dropped",
+        description="Jaccard similarity of word 5-shingles from which a near duplicate is dropped",
     )
     max_contained: float = Field(
         default=0.8,
@@ -50,17 +50,17 @@ class DuplicateRule(CorpusRule):
     def ledger_columns(
         self, shard: ScoredShard, originals: Mapping[str, KeptOriginal]
     ) -> list[list[Any]]:
-        of_document = [
+        kept_originals = [
             originals.get(identifier) for identifier in shard.documents["id"].to_pylist()
         ]
         return [
-            [original and original.id for original in of_document],
-            [original and original.similarity for original in of_document],
+            [original and original.id for original in kept_originals],
+            [original and original.similarity for original in kept_originals],
             [
                 self.max_contained
                 if original is not None and original.rule == PASSAGES
                 else self.max_similarity
-                for original in of_document
+                for original in kept_originals
             ],
         ]
 

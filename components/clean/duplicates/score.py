@@ -42,9 +42,9 @@ class DuplicatesConfig(StageConfig):
         default=64,
         ge=1,
         le=10_000,
-        description="of documents that share a band, how many of the first each is compared with",
+        description="first documents of a band that each other document of it is compared with",
     )
-    seed: int = Field(default=1, ge=0, lt=1 << 32, description="of the permutations")
+    seed: int = Field(default=1, ge=0, lt=1 << 32, description="seed of the permutations")
 
     @model_validator(mode="after")
     def _bands_fit(self) -> DuplicatesConfig:

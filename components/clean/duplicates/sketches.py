@@ -104,5 +104,5 @@ class Partners:
         starts = self._ends[documents]
         counts = self._ends[documents + 1] - starts
         offsets = np.concatenate(([0], np.cumsum(counts)))
-        at = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
-        return offsets, self._others[at], self._similarity[at]
+        rows = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])
+        return offsets, self._others[rows], self._similarity[rows]

@@ -22,16 +22,18 @@ class LanguageRule(Rule):
         description="confidence that the best allowed language may lie below the best of all",
     )
     min_letters: int = Field(
-        default=400, ge=0, description="pages with fewer letters of prose are not judged"
+        default=400,
+        ge=0,
+        description="pages with fewer letters of prose pass: they say too little of their language",
     )
     min_confidence: float = Field(
         default=0.25,
         ge=0,
         le=1,
-        description="pages whose best language is less certain (lists of names) are not judged",
+        description="pages whose best language is less certain pass (lists of names)",
     )
     min_share: float = Field(
-        default=0, ge=0, le=1, description="share of a page's letters in allowed languages"
+        default=0, ge=0, le=1, description="smallest share of a page's letters in allowed languages"
     )
 
     def check_documents(self, shard: ScoredShard) -> list[RuleFinding]:

@@ -46,15 +46,21 @@ SCHEMA = pa.schema(
 class LanguageConfig(StageConfig):
     """Amount of text that is looked at, and number of candidates that are kept."""
 
-    candidates: int = Field(default=5, ge=1, le=101, description="best languages a document")
+    candidates: int = Field(
+        default=5, ge=1, le=101, description="number of best languages recorded for a document"
+    )
     max_characters: int = Field(
-        default=200_000, ge=100, description="of one document's prose that are looked at"
+        default=200_000, ge=100, description="characters of a document's prose that are looked at"
     )
     segment_letters: int = Field(
-        default=200, ge=20, description="lines are taken together until they hold so many letters"
+        default=200,
+        ge=20,
+        description="letters of a segment: lines are joined until they hold so many",
     )
     max_segments: int = Field(
-        default=40, ge=1, description="segments of one document that are told apart, spread over it"
+        default=40,
+        ge=1,
+        description="most segments of a document that are classified, spread over it",
     )
 
 
@@ -181,7 +187,9 @@ def _letter_shares(letters: Counter[str]) -> Ranking:
     return [(code, round(count / letters.total(), 4)) for code, count in ordered]
 
 
-def _rank_languages(sample: str, most: int) -> list[tuple[int, str]]:
+def _rank_languages(sample: str, max_languages: int) -> list[tuple[int, str]]:
     """(rank, language), best first; ties by the language's code."""
-    ranks: Any = detect_fast(sample, cutoff=MAX_RANK, n_results=max(2, most))  # one gives no list
-    return sorted((int(rank), str(language)) for language, rank in ranks)[:most]
+    ranks: Any = detect_fast(
+        sample, cutoff=MAX_RANK, n_results=max(2, max_languages)
+    )  # one gives no list
+    return sorted((int(rank), str(language)) for language, rank in ranks)[:max_languages]

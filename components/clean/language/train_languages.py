@@ -70,7 +70,8 @@ def _cross_validate(lines: dict[str, list[str]], work: Workdir) -> dict[str, flo
     right, actual, predicted = Counter[str](), Counter[str](), Counter[str]()
     for number in range(FOLDS):
         seen = {
-            c: [t for at, t in enumerate(of) if at % FOLDS != number] for c, of in lines.items()
+            c: [t for at, t in enumerate(texts_of_code) if at % FOLDS != number]
+            for c, texts_of_code in lines.items()
         }
         model = count_languages(seen)
         for code, texts in lines.items():

@@ -29,7 +29,7 @@ class LicenceRule(Rule):
     forbidden: tuple[str, ...] = Field(
         default=(), description="SPDX identifiers, with * for any part: CC-BY-NC*, LicenseRef-*"
     )
-    required: bool = Field(default=False, description="whether a page must show a licence to stay")
+    required: bool = Field(default=False, description="drop pages that show no licence")
 
     def check_documents(self, shard: ScoredShard) -> list[RuleFinding]:
         """1 where the licence is forbidden, or is missing and required."""

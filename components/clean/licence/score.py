@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
 class LicenceConfig(StageConfig):
     """Amount of evidence that is kept."""
 
-    most: int = Field(default=20, ge=1, description="signs of one document that are kept")
+    most: int = Field(default=20, ge=1, description="most signs of one document that are recorded")
 
 
 def score_licence(config: LicenceConfig, corpus: Corpus, work: Workdir) -> Scores:

@@ -49,7 +49,9 @@ class PassagesConfig(StageConfig):
     min_share: float = Field(
         default=0.1, ge=0, le=1, description="share of a document's words that a source must hold"
     )
-    sources: int = Field(default=8, ge=1, le=64, description="older documents recorded, at most")
+    sources: int = Field(
+        default=8, ge=1, le=64, description="most older documents that are recorded for a document"
+    )
 
 
 def score_passages(config: PassagesConfig, corpus: Corpus, work: Workdir) -> Scores:

@@ -166,11 +166,11 @@ def _load_finder(model: str) -> EntityFinder:
     registry = RecognizerRegistry([recognizer], supported_languages=[nlp.lang])
     analyzer = AnalyzerEngine(registry, engine, supported_languages=[nlp.lang])
 
-    def find(text: str) -> list[tuple[int, int, str]]:
-        found = analyzer.analyze(text, nlp.lang, entities=list(_ENTITIES))
-        return [(one.start, one.end, one.entity_type) for one in found]
+    def find_entities(text: str) -> list[tuple[int, int, str]]:
+        results = analyzer.analyze(text, nlp.lang, entities=list(_ENTITIES))
+        return [(result.start, result.end, result.entity_type) for result in results]
 
-    return find
+    return find_entities
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class PiiRule(Rule):
     """Action on each kind of span, and the number of spans a page may hold."""
 
     roles = ("pii",)
-    secret: Action = Field(default="redact", description="keys, tokens, private keys")
+    secret: Action = Field(default="redact", description="API keys, tokens, private keys")
     login: Action = Field(default="redact", description="user and password in an address")
     email: Action = Field(default="redact", description="e-mail addresses")
     iban: Action = Field(default="redact", description="bank accounts")
@@ -47,7 +47,7 @@ class PiiRule(Rule):
     max_per_1000_words: float = Field(
         default=100,
         ge=0,
-        description="spans that are not kept, names apart; address lists hold more",
+        description="most spans in 1,000 words, without kept ones and names; address lists hold more",
     )
 
     def action_on(self, kind: str) -> Action:

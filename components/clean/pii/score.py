@@ -64,7 +64,7 @@ def score_pii(config: PiiConfig, corpus: Corpus, work: Workdir) -> Scores:
     map_shards(work, work.artifact_folder(corpus), score_pii_shard, kinds=kinds, model=model)
     spans = read_shards(work.folder, ["spans"])["spans"].to_pylist()
     stats = {"spans": float(sum(map(len, spans))), "documents_with": float(sum(map(bool, spans)))}
-    for kind in sorted({span["kind"] for found in spans for span in found}):
+    for kind in sorted({span["kind"] for row_spans in spans for span in row_spans}):
         stats[kind] = float(sum(span["kind"] == kind for found in spans for span in found))
     return work.seal(Scores, stats=stats)
 
@@ -78,7 +78,7 @@ def score_pii_shard(table: pa.Table, kinds: list[str], model: str | None = None)
         model: The pipeline that finds names; None for no names.
     """
     rows = []
-    for at, (identifier, text) in enumerate(
+    for row, (identifier, text) in enumerate(
         zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
     ):
         found_spans = find_spans(text)
@@ -88,7 +88,7 @@ def score_pii_shard(table: pa.Table, kinds: list[str], model: str | None = None)
         beside = (
             []
             if model is None
-            else _names_beside_text(table.slice(at, 1).to_pylist()[0], kinds, model)
+            else _names_beside_text(table.slice(row, 1).to_pylist()[0], kinds, model)
         )
         rows.append(
             {

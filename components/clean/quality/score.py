@@ -59,7 +59,7 @@ def score_quality(config: QualityConfig, corpus: Corpus, work: Workdir) -> Score
 
     words             words separated by white space, outside fenced code (Gopher)
     mean_word_length  characters a word (Gopher)
-    symbol_ratio      "#" (headings' marks aside) and ellipses a word (Gopher)
+    symbol_ratio      "#" (heading marks left out) and ellipses a word (Gopher)
     bullet_lines, ellipsis_lines      share of lines that begin or end so (Gopher)
     alphabetic_words  share of words with a letter (Gopher)
     stop_words        how many of Gopher's eight occur

@@ -63,9 +63,9 @@ def fit_logistic(features: Features, positive: NDArray[np.bool_], ridge: float) 
     free[-1] = 0.0
     weights = np.zeros(features.width)
 
-    def loss(given: Vector) -> float:
-        margins = signs * features.times(given)
-        return float(np.logaddexp(0, -margins).mean() + 0.5 * (free * given**2).sum())
+    def loss(weights_tried: Vector) -> float:
+        margins = signs * features.times(weights_tried)
+        return float(np.logaddexp(0, -margins).mean() + 0.5 * (free * weights_tried**2).sum())
 
     current_loss = loss(weights)
     for _ in range(_MAX_NEWTON_STEPS):

@@ -16,12 +16,15 @@ class ProbabilityRule(BoundsRule):
         return [] if untrained else super().check_documents(shard)
 
 
-class ExampleQualityRule(ProbabilityRule):
+class JudgedQualityRule(ProbabilityRule):
     """Bound on the classifier that learnt from the user's examples of good documents."""
 
     roles = ("judged_quality",)
     min_probability: float = Field(
-        default=0.5, ge=0, le=1, description="of being good; without examples nothing is asked"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="smallest probability of being good; without examples every document passes",
     )
 
 
@@ -30,5 +33,8 @@ class ToxicityRule(ProbabilityRule):
 
     roles = ("toxicity",)
     max_probability: float = Field(
-        default=0.5, ge=0, le=1, description="of being toxic; without examples nothing is asked"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="largest probability of being toxic; without examples every document passes",
     )

@@ -60,7 +60,10 @@ class QualityClassifierConfig(StageConfig):
         default="1", description="the label whose probability is scored; true counts as 1"
     )
     strength: float = Field(
-        default=10.0, gt=0, le=1e6, description="how far the examples are trusted: 1 / (n * ridge)"
+        default=10.0,
+        gt=0,
+        le=1e6,
+        description="trust in the examples, against small weights: 1 / (n * ridge)",
     )
     statistics: float = Field(
         default=0.05, ge=0, le=10, description="weight of the quality statistics beside the n-grams"

@@ -21,14 +21,19 @@ class SiteLineRule(Rule):
         default=0.5,
         gt=0,
         le=1,
-        description="of a site's pages that have the line in their head or foot; above 1/2 none of "
-        "a page's own words is likely to",
+        description="share of a site's pages with a line in head or foot from which it is cut; "
+        "above 1/2 none of a page's own words is likely to be",
     )
     min_documents: int = Field(
-        default=10, ge=2, description="a site has at least so many pages; fewer say nothing"
+        default=10,
+        ge=2,
+        description="fewest pages of a site whose lines are cut; fewer say too little",
     )
     max_cut: float = Field(
-        default=0.5, ge=0, le=1, description="of a page's text; where more recurs, nothing is cut"
+        default=0.5,
+        ge=0,
+        le=1,
+        description="largest share of a page's text that is cut; where more recurs, nothing is",
     )
 
     def mark_spans(self, shard: ScoredShard) -> list[list[MarkedSpan]]:
@@ -54,8 +59,8 @@ class SiteLineRule(Rule):
         return [(line["start"], _next_line(text, line["end"])) for line in frame]
 
 
-def _next_line(text: str, at: int) -> int:
+def _next_line(text: str, offset: int) -> int:
     """Offset at which the next line that is not empty begins."""
-    while text.startswith("\n", at):
-        at += 1
-    return at
+    while text.startswith("\n", offset):
+        offset += 1
+    return offset

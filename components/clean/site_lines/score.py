@@ -47,7 +47,10 @@ class SiteLinesConfig(StageConfig):
     head_lines: int = Field(default=6, ge=0, le=100, description="first lines of a page looked at")
     foot_lines: int = Field(default=10, ge=0, le=100, description="last lines of a page looked at")
     min_share: float = Field(
-        default=0.2, gt=0, le=1, description="of a site's pages; rarer lines are not written down"
+        default=0.2,
+        gt=0,
+        le=1,
+        description="smallest share of a site's pages with a line that is recorded",
     )
 
 
@@ -112,9 +115,11 @@ def _hash_shard_lines(table: pa.Table, head: int, foot: int) -> pa.Table:
     sites: list[int] = []
     for url, text in zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True):
         site = source_name(url)
-        own = {_line_key(site, text[start:end]) for start, end in find_edge_lines(text, head, foot)}
-        keys += own
-        sites += [_hash_text(site)] * len(own)
+        own_keys = {
+            _line_key(site, text[start:end]) for start, end in find_edge_lines(text, head, foot)
+        }
+        keys += own_keys
+        sites += [_hash_text(site)] * len(own_keys)
     return pa.table({"key": keys, "site": sites}, schema=_KEYS)
 
 

@@ -39,7 +39,7 @@ class ShardedOptimiser(Optimiser):
         self._boxes = gather_boxes({n: self._spread[n] for n in self._muon})
         self._owners = {name: at % dist.get_world_size() for at, name in enumerate(self._muon)}
 
-    def _held(self, model: nn.Module) -> dict[str, nn.Parameter]:
+    def _own_parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
         self._spread: dict[str, DTensor] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -99,7 +99,7 @@ class ShardedOptimiser(Optimiser):
     def _shape(self, name: str) -> torch.Size:
         return self._spread[name].shape
 
-    def _directions(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
+    def _orthogonal_updates(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
         """Send momenta to the owners, orthogonalise, and send the pieces back."""
         rank, world = dist.get_rank(), dist.get_world_size()
         mine = [name for name in names if self._owners[name] == rank]
@@ -114,7 +114,7 @@ class ShardedOptimiser(Optimiser):
         for some, pieces in zip(boxes, arrived, strict=True):
             for at, (box, piece) in enumerate(zip(some, pieces, strict=True)):
                 whole_nrc[at][box] = piece
-        turned_nrc = self._orthogonalised(whole_nrc)
+        turned_nrc = self._orthogonalise_stack(whole_nrc)
         back = [[turned_nrc[at][box] for at, box in enumerate(some)] for some in boxes]
         sizes = [[local[name].shape for name in some] for some in away]
         returned = exchange_pieces(back, sizes, turned_nrc)

@@ -97,7 +97,7 @@ class ShardedStates(StateFiles):
             line = error_line(error)[-300:]
             raise MillError(f"a state could not be written to {self.folder}: {line}") from error
 
-    def forget_after(self, step: int) -> bool:
+    def delete_after(self, step: int) -> bool:
         self.finish()
         steps = self._steps() if self._first else []
         good = any(
@@ -105,7 +105,7 @@ class ShardedStates(StateFiles):
         )
         for saved_step in steps:
             if good and saved_step > step:
-                self._forget(saved_step)
+                self._delete(saved_step)
         return bool(self._broadcast(good))
 
     def latest(self) -> SavedState | None:
@@ -126,11 +126,11 @@ class ShardedStates(StateFiles):
             return
         step = int(record["step"])
         record["files"] = file_digests(partial)
-        self._forget(step)
+        self._delete(step)
         partial.rename(shard_folder(self.folder, step))
         write_atomically(self._record(step), canonical_json(record))
         for old in self._steps()[self.keep :]:
-            self._forget(old)
+            self._delete(old)
 
     def _inspect_state(self, step: int) -> tuple[dict[str, Any], str | None]:
         """(record of a state, its defect or None)."""

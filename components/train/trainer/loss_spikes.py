@@ -22,7 +22,7 @@ from components.core.store.artifact import canonical_json
 from components.train.training_config import TrainingSafetyConfig
 
 SETBACKS_FILE = "setbacks.json"
-SPARE_WINDOWS = 1 << 30
+SPARE_BATCHES = 1 << 30
 """Number of the first batch that stands in for a skipped one: no training gets that far."""
 MAD_TO_DEVIATION = 1.4826
 """Standard deviation of a normal distribution in median absolute deviations, 1 / Phi^-1(3/4)."""
@@ -44,17 +44,17 @@ def spike_bound(losses: Sequence[float], config: TrainingSafetyConfig) -> float:
 
 
 @dataclass
-class Setbacks:
+class Rollbacks:
     """Rollbacks so far, journalled before training continues from an earlier state."""
 
     path: Path
-    windows: dict[int, int] = field(default_factory=dict)
+    skips: dict[int, int] = field(default_factory=dict)
     """step -> number of times its batch was skipped"""
     broken: int = 0
     spikes: int = 0
 
     @classmethod
-    def read(cls, scratch: Path) -> Setbacks:
+    def read(cls, scratch: Path) -> Rollbacks:
         """Read the journal of an earlier try; empty where there is none.
 
         Raises:
@@ -72,27 +72,27 @@ class Setbacks:
                 f"{SETBACKS_FILE} is damaged ({error}); delete it to start anew"
             ) from error
 
-    def add(self, steps: Sequence[int], *, spike: bool) -> None:
+    def skip_batches(self, steps: Sequence[int], *, spike: bool) -> None:
         """Skip the batches of ``steps`` from now on."""
         for step in steps:
-            self.windows[step] = self.windows.get(step, 0) + 1
+            self.skips[step] = self.skips.get(step, 0) + 1
         self.spikes += spike
         self.broken += not spike
 
     def write(self) -> None:
         """Write the journal."""
-        journal = {"windows": self.windows, "broken": self.broken, "spikes": self.spikes}
+        journal = {"windows": self.skips, "broken": self.broken, "spikes": self.spikes}
         write_atomically(self.path, canonical_json(journal))
 
     @property
     def skipped(self) -> int:
         """Number of skipped batches, each counted as often as it was."""
-        return sum(self.windows.values())
+        return sum(self.skips.values())
 
-    def window(self, step: int) -> int:
+    def batch_number(self, step: int) -> int:
         """Number of the batch of a step; a skipped one is replaced by one beyond the end."""
-        times = self.windows.get(step, 0)
+        times = self.skips.get(step, 0)
         if not times:
             return step
-        earlier = sum(count for at, count in self.windows.items() if at < step)
-        return SPARE_WINDOWS + earlier + times - 1
+        earlier = sum(count for at, count in self.skips.items() if at < step)
+        return SPARE_BATCHES + earlier + times - 1

@@ -54,7 +54,7 @@ class Optimiser:
 
     def __init__(self, model: nn.Module, config: OptimConfig) -> None:
         self.config = config
-        self._named = self._held(model)
+        self._named = self._own_parameters(model)
         matrices = _muon_matrices(model) if config.kind == "muon" else set()
         embeddings = _embedding_names(model)
         self._muon = {n: p for n, p in self._named.items() if n in matrices}
@@ -78,7 +78,7 @@ class Optimiser:
         )
         self._rates = [config.embedding_lr, config.adam_lr, config.adam_lr]
 
-    def _held(self, model: nn.Module) -> dict[str, nn.Parameter]:
+    def _own_parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """This process's part of every parameter that takes a gradient, by name."""
         return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
@@ -106,11 +106,11 @@ class Optimiser:
         """Shape of the whole matrix."""
         return self._muon[name].shape
 
-    def _directions(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
+    def _orthogonal_updates(self, names: list[str], moved: list[Tensor]) -> list[Tensor]:
         """Orthogonalise ``moved``: this process's parts in, this process's parts out."""
-        return list(self._orthogonalised(torch.stack(moved)).to(moved[0].dtype).unbind())
+        return list(self._orthogonalise_stack(torch.stack(moved)).to(moved[0].dtype).unbind())
 
-    def _orthogonalised(self, moved_nrc: Tensor) -> Tensor:
+    def _orthogonalise_stack(self, moved_nrc: Tensor) -> Tensor:
         # Emulated bfloat16 is fifteen times slower than float32 on a processor without it.
         return orthogonalise(
             moved_nrc, resolve_dtype(self.config.muon_dtype, moved_nrc.device.type)
@@ -122,7 +122,7 @@ class Optimiser:
         momenta = [self._momentum[name] for name in names]
         torch._foreach_lerp_(momenta, gradients, 1.0 - self.config.momentum)
         nesterov = torch._foreach_lerp(gradients, momenta, self.config.momentum)
-        updates = self._directions(names, list(nesterov))
+        updates = self._orthogonal_updates(names, list(nesterov))
         rows, columns = self._shape(names[0])
         if self.config.weight_decay:
             torch._foreach_mul_(parameters, 1.0 - rate * self.config.weight_decay)

@@ -137,9 +137,9 @@ class PretrainingCall:
                 self._trial_step(self.config.micro_batch)()
             return self.make_job(self.model, StepPlan.of_steps(steps))
         assert self.config.minutes is not None
-        wish = MinutesRequest("pretrain", self.config.minutes, self.config.min_steps)
+        request = MinutesRequest("pretrain", self.config.minutes, self.config.min_steps)
         budget = open_time_budget(
-            wish,
+            request,
             self.work.scratch,
             self._trial_phases,
             broadcast=self.collectives.broadcast,

@@ -29,7 +29,7 @@ from components.train.budget.memory_reuse import keep_freed_memory
 from components.train.data.batch_loader import AHEAD, BatchLoader
 from components.train.trainer.ema import WeightEma
 from components.train.trainer.learning_rate import rate_factor_at
-from components.train.trainer.loss_spikes import Setbacks, spike_bound
+from components.train.trainer.loss_spikes import Rollbacks, spike_bound
 from components.train.trainer.optimizer import Optimiser
 from components.train.trainer.training_job import M, TrainingJob
 from components.train.trainer.training_monitor import TrainingMonitor
@@ -82,16 +82,16 @@ def run_training(job: TrainingJob[M], work: Workdir) -> TrainingResult:
         DataError: a saved state is of another model or format.
     """
     keep_freed_memory()
-    everything = nn.ModuleDict(dict(job.modules))
+    modules = nn.ModuleDict(dict(job.modules))
     with (
-        TrainingMonitor(job, work) as live,
+        TrainingMonitor(job, work) as monitor,
         BatchLoader(job.batch) as loader,
         ExitStack() as leaving,
     ):
-        threads = job.collectives.thread_tuner(everything, work)
+        threads = job.collectives.thread_tuner(modules, work)
         leaving.enter_context(threads or nullcontext())
-        optimiser = job.collectives.make_optimiser(everything, job.optim)
-        run = _Run(job, work, everything, optimiser, loader, live, threads)
+        optimiser = job.collectives.make_optimiser(modules, job.optim)
+        run = _TrainingRun(job, work, modules, optimiser, loader, monitor, threads)
         run.resume()
         work.progress.start_count(job.plan.end, "steps", done=run.step)
         while run.step < job.plan.end:
@@ -102,12 +102,12 @@ def run_training(job: TrainingJob[M], work: Workdir) -> TrainingResult:
             except LossSpike as error:
                 run.undo_spike(str(error))
         run.states.finish()
-    run.tell_speed()
-    everything.zero_grad(set_to_none=True)
+    run.report_speed()
+    modules.zero_grad(set_to_none=True)
     if run.ema is not None:
         run.ema.apply()
     write_shard(work.folder / "curve.parquet", run.curve_table())
-    return run.trained()
+    return run.result()
 
 
 def run_step(
@@ -147,13 +147,13 @@ def run_step(
 
 
 @dataclass
-class _Run(Generic[M]):
+class _TrainingRun(Generic[M]):
     job: TrainingJob[M]
     work: Workdir
     modules: nn.ModuleDict
     optimiser: Optimiser
     loader: BatchLoader[M]
-    live: TrainingMonitor
+    monitor: TrainingMonitor
     threads: ThreadTuner | None
     """None where several ranks share out the cores, or a GPU computes."""
     step: int = 0
@@ -165,7 +165,7 @@ class _Run(Generic[M]):
         self.states = self.job.collectives.open_states(
             self.work.scratch / "states", self.job.safety.keep, self.modules
         )
-        self.setbacks = Setbacks.read(self.work.scratch)
+        self.rollbacks = Rollbacks.read(self.work.scratch)
         decay = self.job.ema_decay
         self.ema = None if decay is None else WeightEma(self.modules, decay)
         self._began = self._saved_at = self._clock()
@@ -188,8 +188,8 @@ class _Run(Generic[M]):
         point = job.plan.progress_at(self.step)
         factor = rate_factor_at(point, job.schedule)
         upcoming = range(self.step + 1, min(self.step + 1 + AHEAD, job.plan.end))
-        windows = [self.setbacks.window(step) for step in (self.step, *upcoming)]
-        batch = self.loader.take_batch(windows[0], windows[1:])
+        numbers = [self.rollbacks.batch_number(step) for step in (self.step, *upcoming)]
+        batch = self.loader.take_batch(numbers[0], numbers[1:])
         self._settle_threads(batch)
         began = time.perf_counter()
         loss, norm, targets = run_step(job, self.optimiser, batch, factor)
@@ -207,7 +207,7 @@ class _Run(Generic[M]):
             and self._clock() - self._saved_at >= job.safety.checkpoint_seconds
         ):
             self._save()
-        self.live.record_step(self.curve[-1], point)
+        self.monitor.record_step(self.curve[-1], point)
 
     def _settle_threads(self, batch: Sequence[M]) -> None:
         """Choose the quickest number of threads for the step, measured on steps like it."""
@@ -238,31 +238,31 @@ class _Run(Generic[M]):
 
     def roll_back(self, why: str) -> None:
         """Return to the last intact state and skip the batch that broke the step."""
-        self.setbacks.add([self.step], spike=False)
-        times = self.setbacks.broken
+        self.rollbacks.skip_batches([self.step], spike=False)
+        times = self.rollbacks.broken
         if times > self.job.safety.bad_steps:
             raise TrainingDiverged(
                 f"training broke at step {self.step} ({why}), for the {times}th time; "
                 "lower the learning rates"
             )
         log.warning("step %d: %s; rolled back, its batch is left out", self.step, why)
-        self.setbacks.write()
+        self.rollbacks.write()
         self._go_back()
 
     def undo_spike(self, why: str) -> None:
         """Return to a state from before a spike and skip the batches that led to it."""
         span, at = self.job.safety.spike_span, self.step
         first = max(0, at - span + 1)
-        self.setbacks.add(range(first, at + 1), spike=True)
+        self.rollbacks.skip_batches(range(first, at + 1), spike=True)
         borne = self.job.safety.spikes
-        if self.setbacks.spikes > borne:
+        if self.rollbacks.spikes > borne:
             raise TrainingDiverged(
                 f"the loss spiked at step {at} ({why}) once more after {borne} spikes were undone; "
                 "lower the learning rates, or set safety.spike to null to bear it"
             )
         # Removed before the journal is written: after a kill in between the spike comes again.
-        self.states.forget_after(first)
-        self.setbacks.write()
+        self.states.delete_after(first)
+        self.rollbacks.write()
         self._go_back()
         log.warning(
             "step %d: %s; rolled back to step %d, batches %d to %d are left out",
@@ -277,23 +277,23 @@ class _Run(Generic[M]):
         self._spent = spent  # undone steps count towards the time budget
         self.work.progress.start_count(self.job.plan.end, "steps", done=self.step)
 
-    def trained(self) -> TrainingResult:
+    def result(self) -> TrainingResult:
         """Final figures."""
         last = self.curve[-max(1, self.step // 10) :]
         return TrainingResult(
             steps=self.step,
             targets=sum(row[4] for row in self.curve),
             loss=math.fsum(row[1] for row in last) / len(last),
-            skipped=self.setbacks.skipped,
+            skipped=self.rollbacks.skipped,
             wait_seconds=self.loader.wait_seconds,
             late_batches=self.loader.late_batches,
-            rate=self.live.rate,
-            utilisation=self.live.utilisation,
+            rate=self.monitor.rate,
+            utilisation=self.monitor.utilisation,
         )
 
-    def tell_speed(self) -> None:
+    def report_speed(self) -> None:
         """Report the speed of this try, from which plans estimate the next training."""
-        of, rate = self.job.measured_setting, self.live.operations_per_second
+        of, rate = self.job.measured_setting, self.monitor.operations_per_second
         steps = self.step - self.began_at
         tell = self.work.progress.on_training_speed
         if of is None or tell is None or rate <= 0 or steps < LEAST_TIMED_STEPS:

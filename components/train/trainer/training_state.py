@@ -61,7 +61,7 @@ class StateFiles:
         record = {"format": FORMAT, "step": step, "sha256": digest, "meta": dict(meta)}
         write_atomically(self._record(step), canonical_json(record))
         for old in self._steps()[self.keep :]:
-            self._forget(old)
+            self._delete(old)
 
     def finish(self) -> None:
         """No-op: ``save`` writes synchronously."""
@@ -69,22 +69,22 @@ class StateFiles:
     def latest(self) -> SavedState | None:
         """Newest state whose digest matches; None where there is none."""
         for step in self._steps():
-            saved = self._tried(step)
+            saved = self._try_read(step)
             if saved is not None:
                 return saved
         return None
 
-    def forget_after(self, step: int) -> bool:
+    def delete_after(self, step: int) -> bool:
         """Delete the states after ``step``; False, and none is deleted, without an earlier one."""
         steps = self._steps()
-        if not any(self._tried(saved_step) for saved_step in steps if saved_step <= step):
+        if not any(self._try_read(saved_step) for saved_step in steps if saved_step <= step):
             return False
         for saved_step in steps:
             if saved_step > step:
-                self._forget(saved_step)
+                self._delete(saved_step)
         return True
 
-    def _tried(self, step: int) -> SavedState | None:
+    def _try_read(self, step: int) -> SavedState | None:
         """A state; None, with a warning, where it is broken."""
         try:
             return self._read(step)
@@ -113,7 +113,7 @@ class StateFiles:
             raise ValueError("its digest does not hold")
         return SavedState(int(record["step"]), load(content), record["meta"])
 
-    def _forget(self, step: int) -> None:
+    def _delete(self, step: int) -> None:
         self._record(step).unlink(missing_ok=True)
         self._weights(step).unlink(missing_ok=True)
         shutil.rmtree(self._weights(step).with_suffix(""), ignore_errors=True)  # of many ranks

@@ -16,8 +16,8 @@ from components.train.pretrain import pretrain
 from components.train.trainer.ema import WeightEma
 from components.train.trainer.training_loop import run_training
 from components.train.training_config import TrainingSafetyConfig
-from tests.train.test_loop import fresh, job, rows, some_model
 from tests.train.test_pretrain import losses, nano
+from tests.train.trainer.test_training_loop import fresh, job, rows, some_model
 
 
 def test_it_is_the_published_formula() -> None:

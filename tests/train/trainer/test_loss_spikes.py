@@ -14,11 +14,11 @@ from torch import Tensor
 from components.core.errors import DataError, MillError
 from components.core.store.workdir import Workdir
 from components.train.budget.step_plan import StepPlan
-from components.train.trainer.loss_spikes import SPARE_WINDOWS, Setbacks, spike_bound
+from components.train.trainer.loss_spikes import SPARE_BATCHES, Rollbacks, spike_bound
 from components.train.trainer.training_job import TrainingJob
 from components.train.trainer.training_loop import run_training
 from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
-from tests.train.test_loop import MicroBatch, fresh, rows, some_model
+from tests.train.trainer.test_training_loop import MicroBatch, fresh, rows, some_model
 
 CAREFUL = TrainingSafetyConfig(
     checkpoint_seconds=1e-6, keep=8, spike=10, spike_window=16, spike_span=3
@@ -107,15 +107,15 @@ def test_a_spike_is_undone_and_its_windows_are_left_out(
     assert any(
         "step 20: loss" in m and "rolled back to step 18, windows 18 to 20" in m for m in said
     )
-    again = asked[asked.index(SPARE_WINDOWS) :]
-    assert [one for one in again if one >= SPARE_WINDOWS] == [
-        SPARE_WINDOWS,
-        SPARE_WINDOWS + 1,
-        SPARE_WINDOWS + 2,
+    again = asked[asked.index(SPARE_BATCHES) :]
+    assert [one for one in again if one >= SPARE_BATCHES] == [
+        SPARE_BATCHES,
+        SPARE_BATCHES + 1,
+        SPARE_BATCHES + 2,
     ]
     assert again[3:] == list(range(21, STEPS))
     # What comes out is what a training without those windows gives, bit for bit.
-    replaced = {18: SPARE_WINDOWS, 19: SPARE_WINDOWS + 1, 20: SPARE_WINDOWS + 2}
+    replaced = {18: SPARE_BATCHES, 19: SPARE_BATCHES + 1, 20: SPARE_BATCHES + 2}
     straight, wanted = job(lambda step: spiking()(replaced.get(step, step)))
     run_training(straight, fresh(work))
     for a, b in zip(model.parameters(), wanted.parameters(), strict=True):
@@ -146,15 +146,15 @@ def test_a_kill_around_a_setback_changes_nothing(
     given, unbroken = job(spiking(SPIKE))
     run_training(given, work)
     again = fresh(work)
-    write = Setbacks.write
+    write = Rollbacks.write
 
-    def killed(self: Setbacks) -> None:
+    def killed(self: Rollbacks) -> None:
         if when == "behind the journal":
             write(self)
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Setbacks, "write", killed)
+        patched.setattr(Rollbacks, "write", killed)
         with pytest.raises(Killed):
             run_training(job(spiking(SPIKE))[0], again)
     given, resumed = job(spiking(SPIKE))
@@ -190,4 +190,4 @@ def test_the_budget_pays_for_what_is_undone(work: Workdir) -> None:
 def test_a_damaged_journal_of_setbacks_is_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "setbacks.json").write_text(content)
     with pytest.raises(DataError, match=r"setbacks\.json is damaged"):
-        Setbacks.read(tmp_path)
+        Rollbacks.read(tmp_path)

@@ -19,9 +19,9 @@ from components.train.budget.time_budget import MinutesRequest, open_time_budget
 from components.train.pretrain import pretrain
 from components.train.trainer.training_loop import LEAST_STEPS_TO_TUNE, run_training
 from components.train.training_config import TrainingSafetyConfig
-from tests.train.test_killed import stop_before
-from tests.train.test_loop import MicroBatch, job, rows, some_model
 from tests.train.test_pretrain import nano
+from tests.train.trainer.test_killed_training import stop_before
+from tests.train.trainer.test_training_loop import MicroBatch, job, rows, some_model
 
 pytestmark = pytest.mark.skipif(usable_cores() < 2, reason="one core leaves nothing to choose")
 

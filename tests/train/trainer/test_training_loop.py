@@ -15,7 +15,7 @@ from components.core.errors import MillError
 from components.core.store.workdir import Workdir
 from components.train.budget.memory_reuse import keep_freed_memory, return_freed_memory
 from components.train.budget.step_plan import StepPlan
-from components.train.trainer.loss_spikes import SPARE_WINDOWS
+from components.train.trainer.loss_spikes import SPARE_BATCHES
 from components.train.trainer.training_job import TrainingJob
 from components.train.trainer.training_loop import run_training
 from components.train.training_config import OptimConfig, ScheduleConfig, TrainingSafetyConfig
@@ -98,7 +98,7 @@ def test_a_window_without_a_finite_loss_is_left_out(work: Workdir) -> None:
     assert trained.skipped == 1
     assert seen[:4] == [0, 1, 2, 3]
     assert seen[-5:] == [
-        SPARE_WINDOWS,
+        SPARE_BATCHES,
         4,
         5,
         6,

@@ -30,7 +30,7 @@ from components.train.trainer.training_state import StateFiles, collect_state, r
 from components.train.training_config import TrainingSafetyConfig
 from models.decoder import Decoder
 from models.shape import ExpertsShape
-from tests.train.test_distributed import EXPERTS, MUON, SHAPE, curve, nano
+from tests.train.distributed.test_launch_ranks import EXPERTS, MUON, SHAPE, curve, nano
 
 EVERY_STEP = TrainingSafetyConfig(checkpoint_seconds=1e-6, keep=100)
 
