@@ -47,7 +47,7 @@ class PiiRule(Rule):
     max_per_1000_words: float = Field(
         default=100,
         ge=0,
-        description="most spans in 1,000 words, without kept ones and names; address lists hold more",
+        description="most spans in 1,000 words, kept ones and names apart; address lists hold more",
     )
 
     def action_on(self, kind: str) -> Action:

@@ -42,7 +42,7 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def create_locked_file(path: Path) -> int:
-    """Make the file ``path``, which must not exist, locked until this process ends.
+    """Create the file ``path``, which must not exist, locked until this process ends.
 
     Returns:
         its descriptor, open for writing; closing it gives the lock back.
@@ -54,7 +54,7 @@ def create_locked_file(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a process holds the lock file ``path``; one that is absent is not held."""
+    """True if a process holds the lock file ``path`` exclusively; an absent one is not held."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
