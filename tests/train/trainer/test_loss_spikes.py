@@ -1,4 +1,4 @@
-"""A spike is undone from a state before it, its windows are left out, and a kill changes nothing."""
+"""A spike is undone from a state before it, its batches are left out, and a kill changes nothing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_bound_follows_median_and_deviation() -> None:
     assert spike_bound([2.0] * 16, config) == pytest.approx(2.08)
 
 
-def test_a_spike_is_undone_and_its_windows_are_left_out(
+def test_a_spike_is_undone_and_its_batches_are_left_out(
     work: Workdir, told: pytest.LogCaptureFixture
 ) -> None:
     asked: list[int] = []
@@ -105,7 +105,7 @@ def test_a_spike_is_undone_and_its_windows_are_left_out(
     assert trained.skipped == 3
     said = [record.message for record in told.records]
     assert any(
-        "step 20: loss" in m and "rolled back to step 18, windows 18 to 20" in m for m in said
+        "step 20: loss" in m and "rolled back to step 18, batches 18 to 20" in m for m in said
     )
     again = asked[asked.index(SPARE_BATCHES) :]
     assert [one for one in again if one >= SPARE_BATCHES] == [
