@@ -23,7 +23,7 @@ from components.core.store.workdir import Workdir
 from components.evaluate.bits_per_byte import evaluate_loss
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
-from flows.configs.presets import tiny
+from flows.configs.presets import tiny_run
 
 NAME, UNIT = "documentation, 4 minutes: bits per byte", "bits/byte"
 PEER = "AdamW with a cosine"
@@ -82,7 +82,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def own_recipe() -> PretrainConfig:
     """What ``tiny`` runs, its open fields left to the autopilot."""
-    return tiny().pretrain.model_copy(update={**BUDGET, "autopilot": True})
+    return tiny_run().pretrain.model_copy(update={**BUDGET, "autopilot": True})
 
 
 def adamw_recipe() -> PretrainConfig:
@@ -90,14 +90,14 @@ def adamw_recipe() -> PretrainConfig:
     optim = {"kind": "adamw", "adam_lr": 0.001, "embedding_lr": 0.001, "weight_decay": 0.1}
     schedule = {"kind": "cosine", "warmup": 0.05, "floor": 0.1}
     over = {**BUDGET, "optim": optim, "schedule": schedule, "short": 0.0}
-    return PretrainConfig.model_validate({**tiny().pretrain.model_dump(), **over})
+    return PretrainConfig.model_validate({**tiny_run().pretrain.model_dump(), **over})
 
 
 def packed_tokens(setting: Setting) -> Tokens | None:
     """A copy of the newest tokens of ``tiny``'s vocabulary in the workspace, for scratch's root."""
     if not setting.settings.store.is_dir():
         return None
-    vocabulary = tiny().pretrain.shape.vocabulary
+    vocabulary = tiny_run().pretrain.shape.vocabulary
     for manifest in reversed(Store(setting.settings.store).sealed_manifests()):
         if manifest["format"] != Tokens.format:
             continue
@@ -119,5 +119,5 @@ def _bits(setting: Setting, recipe: PretrainConfig, tokens: Tokens) -> tuple[flo
     began = time.perf_counter()
     model = pretrain(recipe, tokens, work())
     share = (time.perf_counter() - began) / (60 * recipe.minutes)
-    report = evaluate_loss(tiny().loss, model, tokens, work())
+    report = evaluate_loss(tiny_run().loss, model, tokens, work())
     return float(report.stats["bits_per_byte"]), share

@@ -19,7 +19,7 @@ from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.peer_programs import environment, run_program
 from components.train.pretrain_config import PretrainConfig
-from flows.configs.presets import tiny
+from flows.configs.presets import tiny_run
 from models.shape import DecoderShape
 
 WIDTHS = (128, 256, 384, 512)
@@ -83,12 +83,12 @@ def _shown(name: str, point: Point) -> list[Measured]:
 def _wide(width: int) -> DecoderShape:
     heads = width // 64
     return dataclasses.replace(
-        tiny().pretrain.shape, width=width, heads=heads, kv_heads=heads // 2, hidden=3 * width
+        tiny_run().pretrain.shape, width=width, heads=heads, kv_heads=heads // 2, hidden=3 * width
     )
 
 
 def _long(length: int) -> DecoderShape:
-    return dataclasses.replace(tiny().pretrain.shape, context=length)
+    return dataclasses.replace(tiny_run().pretrain.shape, context=length)
 
 
 def _point(setting: Setting, shape: DecoderShape, size: int, positions: int, tokens: int) -> Point:

@@ -15,7 +15,7 @@ from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.train.step_time import drawn_tokens, step_seconds
 from components.train.pretrain_config import PretrainConfig
-from flows.configs.presets import tiny
+from flows.configs.presets import tiny_run
 
 NAME, UNIT, TARGET = "tokens/s at the shape of tiny", "/s", 1.5
 PEER = "transformers' Trainer"
@@ -51,6 +51,6 @@ def measure(setting: Setting) -> list[Measured]:
 
 def timed_recipe() -> PretrainConfig:
     """The recipe of ``tiny`` with blocks of one length, in bfloat16, for some steps."""
-    given = tiny().pretrain.model_dump()
+    given = tiny_run().pretrain.model_dump()
     over = {"short": 0.0, "minutes": 4.0, "steps": STEPS, "precision": "bfloat16"}
     return PretrainConfig.model_validate({**given, **over})

@@ -4,15 +4,21 @@
         --input tokenizer=PATH --output DIR
 
 In the style of InstructGPT (Ouyang et al. 2022, arXiv:2203.02155): the reward at the last token, a
-value function, a hold on the model it came from. The reward model rewards where it agrees with the
-principles well enough (``min_correlation``); else they reward alone, since a reward that is mostly
-noise teaches noise. The value function is a linear head on the reward model's frozen hidden states
-in either case. A prompt of the pages kept out of fine-tuning is answered ``samples`` times and
-learnt from by the answers that differ most in reward, which is where the signal is (Xu et al. 2025,
-arXiv:2504.13818). The KL is that of whole distributions, in the loss: as a penalty of the tokens
-said it is all noise. AdamW's epsilon lies above the gradients, since its even step in every
-direction spends the KL on noise too. Of all iterations that one is kept whose answers to other
-prompts the principles judge best. An attempt that cannot go on seals the policy it was given.
+value function, a KL penalty to the reference.
+
+* Reward: the reward model where it agrees with the principles well enough (``min_correlation``),
+  else the principles alone, since a reward that is mostly noise teaches noise.
+* Value function: a linear head on the reward model's frozen hidden states in either case.
+* Rollouts: each prompt, of pages kept out of fine-tuning, is answered ``samples`` times; trained on
+  are the answers that differ most in reward, which carry the signal (Xu et al. 2025,
+  arXiv:2504.13818).
+* KL: between whole distributions, as a term of the loss; estimated from the sampled tokens and
+  subtracted from the reward it was all noise.
+* Optimiser: AdamW's epsilon lies above the gradients; otherwise its steps of equal size in every
+  direction would spend the KL on noise.
+* Kept is the iteration whose answers to other prompts the principles judge best. An attempt that
+  cannot go on seals the policy it was given.
+
 Writes ``curve.parquet`` (a row an iteration).
 """
 

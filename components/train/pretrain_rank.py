@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def pretrain_on_rank(
-    config: PretrainConfig, inputs: PretrainInputs, work: Workdir, ranks: Collectives
+    config: PretrainConfig, inputs: PretrainInputs, work: Workdir, collectives: Collectives
 ) -> dict[str, float]:
     """Train as one rank and write the checkpoint, all but its seal; returns the stats.
 
@@ -34,7 +34,7 @@ def pretrain_on_rank(
         config: of the stage.
         inputs: its artifacts.
         work: folder of the stage.
-        ranks: collectives over the ranks that train together.
+        collectives: collectives over the ranks that train together.
 
     Raises:
         ConfigError, DataError, MillError: as ``pretrain``.
@@ -44,7 +44,7 @@ def pretrain_on_rank(
     from components.train.trainer.pretraining_call import PretrainingCall
     from models.decoder import Decoder
 
-    device = ranks.device or resolve_device(config.device)
+    device = collectives.device or resolve_device(config.device)
     artifacts = {"tokens": inputs.tokens, **inputs.more}
     folders = {name: work.artifact_folder(artifact) for name, artifact in artifacts.items()}
     corpora = open_corpora(
@@ -61,12 +61,12 @@ def pretrain_on_rank(
 
         check_float8(device)
         use_float8(model.layers)
-    model = ranks.shard_model(model)
-    sample = _open_sampler(model, corpora, work, inputs.tokenizer, ranks)
+    model = collectives.shard_model(model)
+    sample = _open_sampler(model, corpora, work, inputs.tokenizer, collectives)
     with compute_in(model, config.precision, device.type):
-        call = PretrainingCall(config, model, corpora, device, work, sample, ranks)
+        call = PretrainingCall(config, model, corpora, device, work, sample, collectives)
         trained = call.run()
-    ranks.save_model(work.folder, model)
+    collectives.save_model(work.folder, model)
     return _stats(trained, model, corpora.bits_per_loss)
 
 
@@ -75,10 +75,10 @@ def _open_sampler(
     corpora: TrainingCorpora,
     work: Workdir,
     tokenizer: Tokenizer | None,
-    ranks: Collectives,
+    collectives: Collectives,
 ) -> Callable[[], str] | None:
     """Sampler of the model's text; None without a tokenizer, and on several ranks."""
-    if tokenizer is None or ranks.world > 1:  # one rank cannot compute without the others
+    if tokenizer is None or collectives.world > 1:  # one rank cannot compute without the others
         return None
     from components.text.chat.chat_template import open_tokenizer
     from components.train.trainer.text_samples import TextSampler

@@ -27,7 +27,7 @@ from flows.configs.text_run import TextRun
 from models.shape import DecoderShape
 
 
-def tiny() -> TextRun:
+def tiny_run() -> TextRun:
     """The documentation on this machine -> 3 M parameters, in ten minutes on two cores.
 
     Budgeted in steps and epochs: every machine makes the same model, and only the time differs.
@@ -43,7 +43,7 @@ def tiny() -> TextRun:
     )
 
 
-def nano() -> TextRun:
+def nano_run() -> TextRun:
     """The same chain in a minute and a half, for trying things out: no gate asks for skill."""
     shape = DecoderShape(
         vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
@@ -77,7 +77,7 @@ def nano() -> TextRun:
     )
 
 
-def small() -> TextRun:
+def small_run() -> TextRun:
     """A hundred million parameters over a night, for your own pages and a stronger machine."""
     shape = DecoderShape(
         vocabulary=16384,
@@ -102,5 +102,9 @@ def small() -> TextRun:
     )
 
 
-PRESETS: dict[str, Callable[[], TextRun]] = {"nano": nano, "tiny": tiny, "small": small}
+PRESETS: dict[str, Callable[[], TextRun]] = {
+    "nano": nano_run,
+    "tiny": tiny_run,
+    "small": small_run,
+}
 """By the name a user types."""

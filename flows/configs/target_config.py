@@ -18,7 +18,12 @@ from flows.configs.text_run import TextRun
 
 
 def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun:
-    """A preset by name, or a YAML file over one, with ``--set`` and the orders to forget on top.
+    """Read the config of a target: a preset, or a YAML file over one.
+
+    Args:
+        target: name of the preset, or path of the file.
+        sets: assignments ``field=value`` over it.
+        settings: of the workspace, whose orders to forget are added to the blocklists.
 
     Raises:
         ConfigError: neither, or a field in it is wrong.
@@ -29,7 +34,7 @@ def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun
 
 
 def apply_forget_orders(config: TextRun, settings: Settings) -> TextRun:
-    """``config`` with all that this workspace was ordered to forget on its blocklists."""
+    """Add everything that this workspace was ordered to forget to the config's blocklists."""
     targets = [order.target for order in read_orders(settings)]
     if not targets:
         return config

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from typing_extensions import override
+
 from components.core.action import Action
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Artifact, placeholder_artifact
 from flows.configs.text_run import TextRun
 from flows.pipelines.standalone_stages import declare_standalone_stages
 from flows.pipelines.text import text_pipeline
-from flows.runner.runner import C, SourceResolver
+from flows.runner.runner import C, Runner, SourceResolver
 
 A = TypeVar("A", bound=Artifact)
 
@@ -75,21 +77,24 @@ def list_stages() -> dict[str, StageRoles]:
     return collector.stages
 
 
-class _RoleCollector:
+class _RoleCollector(Runner):
     """Runner that collects the roles of stages and returns placeholders."""
 
     def __init__(self) -> None:
         self.stages: dict[str, StageRoles] = {}
 
+    @override
     def source(
         self, name: str, component: Callable[..., A], config: C, resolve: SourceResolver[C]
     ) -> A:
         return self.step(name, component, config)
 
+    @override
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
         self.stages[name] = roles_of(component, inputs)
         kind: type[A] = get_type_hints(component)["return"]
         return placeholder_artifact(kind)
 
+    @override
     def action(self, name: str, action: Action[..., A], config: StageConfig, **inputs: Any) -> A:
         return placeholder_artifact(action.kind)

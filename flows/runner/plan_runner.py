@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from typing_extensions import override
+
 from components.core.action import Action, Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import (
@@ -32,7 +34,7 @@ from flows.runner.past_runs import (
     changed_parents,
     config_differences,
 )
-from flows.runner.runner import C, SourceResolver
+from flows.runner.runner import C, Runner, SourceResolver
 from flows.runner.stage_time import EstimateSource, TimeEstimator
 
 A = TypeVar("A", bound=Artifact)
@@ -152,7 +154,7 @@ class PlannedStep:
         }
 
 
-class PlanRunner:
+class PlanRunner(Runner):
     """Runner that only plans: its artifacts are the store's, or placeholders.
 
     Args:
@@ -179,12 +181,14 @@ class PlanRunner:
         self._workspace = workspace
         self._producers: list[tuple[Artifact, PlannedStep]] = []
 
+    @override
     def source(
         self, name: str, component: Callable[..., A], config: C, resolve: SourceResolver[C]
     ) -> A:
         resolved = resolve(config, self.store.config_records(component_name(component)))
         return self.step(name, component, resolved)
 
+    @override
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
         request = self.store.make_request(component, config, inputs)
         waits = UNKNOWN_DIGEST in request.lineage.parents.values()
@@ -226,6 +230,7 @@ class PlanRunner:
         artifact = cached or placeholder_artifact(request.kind, request.lineage)
         return cast("A", self._add_step(planned, artifact))
 
+    @override
     def action(self, name: str, action: Action[..., A], config: StageConfig, **inputs: Any) -> A:
         reasons = list(self._pending_inputs(dict(_artifacts_by_role(inputs))))
         change = None

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from typing_extensions import override
+
 from components.core.action import Action, Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, MillError, TransientError
@@ -143,7 +145,7 @@ class EndedEarly(Exception):
     """Control flow: an action ended the run early; the message gives its reason."""
 
 
-class StoreRunner:
+class StoreRunner(Runner):
     """Sequential runner on this machine: stages through the store, actions on the workspace.
 
     Args:
@@ -173,6 +175,7 @@ class StoreRunner:
         self.listener: RunListener = listener or ResultCollector()
         self.until = until
 
+    @override
     def source(
         self, name: str, component: Callable[..., A], config: C, resolve: SourceResolver[C]
     ) -> A:
@@ -180,6 +183,7 @@ class StoreRunner:
         resolved = resolve(config, self.store.config_records(component_name(component)))
         return self.step(name, component, resolved)
 
+    @override
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
         """The artifact of a stage, from the store or freshly made."""
 
@@ -203,6 +207,7 @@ class StoreRunner:
         artifact: A = self._run_and_report(name, body)
         return artifact
 
+    @override
     def action(self, name: str, action: Action[..., A], config: StageConfig, **inputs: Any) -> A:
         """Reference to what the action made; ``Unchanged`` where there was nothing to do."""
 

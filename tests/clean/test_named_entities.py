@@ -29,7 +29,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
-from flows.configs.presets import nano
+from flows.configs.presets import nano_run
 from flows.configs.text_run import TextSelectConfig
 
 Maker = Callable[..., Corpus]
@@ -73,7 +73,7 @@ def test_the_missing_extra_is_one_line_before_anything_runs(
     monkeypatch.setitem(sys.modules, "presidio_analyzer", pytest)  # one alone is missing
     monkeypatch.setitem(sys.modules, package, None)  # Python's own sign for "cannot be imported"
     with pytest.raises(ConfigError) as refused:
-        overlay_config(nano(), {}, ["pii.names.model=en_core_web_sm"])
+        overlay_config(nano_run(), {}, ["pii.names.model=en_core_web_sm"])
     (line,) = str(refused.value).splitlines()
     assert line.startswith("--set pii.names.model=en_core_web_sm: pii.names")
     assert f"names need {package}, which is not installed" in line
@@ -92,7 +92,7 @@ def test_the_missing_extra_is_told_by_the_scorer_too(
 def test_without_a_model_nothing_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     check_pipeline(NamesConfig())
-    assert overlay_config(nano(), {"pii": {"names": {}}}).pii.names.model is None
+    assert overlay_config(nano_run(), {"pii": {"names": {}}}).pii.names.model is None
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_what_is_no_pipeline_is_refused_with_the_mend(tmp_path: Path) -> None:
         ("json", "it holds no meta.json"),
     ):
         with pytest.raises(ConfigError) as refused:
-            overlay_config(nano(), {"pii": {"names": {"model": model}}})
+            overlay_config(nano_run(), {"pii": {"names": {"model": model}}})
         assert said in str(refused.value)
         assert "\n" not in str(refused.value)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
+from components.text.kernels.compiled import compile_kernel
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
 
-@compiled
+@compile_kernel
 def pairs_of_buckets(keys: Hashes, order: Positions, most: int) -> Hashes:
     """``left << 32 | right`` (left < right) of documents with equal keys.
 
@@ -32,7 +32,7 @@ def pairs_of_buckets(keys: Hashes, order: Positions, most: int) -> Hashes:
     return found
 
 
-@compiled
+@compile_kernel
 def _count(keys: Hashes, order: Positions, most: int) -> int:
     count = start = 0
     while start < len(order):

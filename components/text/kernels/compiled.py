@@ -14,21 +14,21 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def compiled(function: F) -> F:
+def compile_kernel(function: F) -> F:
     """``function`` as machine code; kept beside the source where that can be written."""
-    return numba.njit(cache=_kept(), nogil=True, boundscheck=False)(function)
+    return numba.njit(cache=_caches_machine_code(), nogil=True, boundscheck=False)(function)
 
 
-def uncounted(function: F) -> F:
+def compile_without_refcount(function: F) -> F:
     """The same for what makes and returns no array: none is counted, which atomic sums do.
 
     In a loop over small steps that call each other counting took longer than the steps.
     """
-    return numba.njit(cache=_kept(), nogil=True, boundscheck=False, _nrt=False)(function)  # type: ignore[call-overload]
+    return numba.njit(cache=_caches_machine_code(), nogil=True, boundscheck=False, _nrt=False)(function)  # type: ignore[call-overload]
 
 
 @functools.cache
-def _kept() -> bool:
+def _caches_machine_code() -> bool:
     """Whether compiled code is kept. Its folder is named after all kernels' sources.
 
     numba looks at the file of the compiled function alone, not at what that calls in others.

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
+from components.text.kernels.compiled import compile_kernel
 
 
-class Table(NamedTuple):
+class CountingTable(NamedTuple):
     """Arrays of one length, a power of two.
 
     Unpack it before a loop: reading a field counts a reference, which costs more than a look-up.
@@ -25,8 +25,8 @@ class Table(NamedTuple):
     stamps: NDArray[np.int32]
 
 
-@compiled
-def size_for(entries: int) -> int:
+@compile_kernel
+def slots_for(entries: int) -> int:
     """Slots for so many entries: a power of two, at most half full."""
     slots = 16
     while slots < 2 * entries:
@@ -34,10 +34,10 @@ def size_for(entries: int) -> int:
     return slots
 
 
-@compiled
-def new_table(entries: int) -> Table:
-    slots = size_for(entries)
-    return Table(
+@compile_kernel
+def new_table(entries: int) -> CountingTable:
+    slots = slots_for(entries)
+    return CountingTable(
         np.empty(slots, np.uint64),
         np.empty(slots, np.int32),
         np.empty(slots, np.int32),
@@ -45,8 +45,8 @@ def new_table(entries: int) -> Table:
     )
 
 
-@compiled
-def insert(
+@compile_kernel
+def count_key(
     keys: NDArray[np.uint64],
     counts: NDArray[np.int32],
     firsts: NDArray[np.int32],

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
+from components.text.kernels.compiled import compile_kernel
 from components.text.kernels.shingle_hashes import Letters, word_hashes
 from components.text.kernels.unicode_tables import Bytes, mixed
 
@@ -16,7 +16,7 @@ Positions = NDArray[np.int64]
 _ROLL = np.uint64(0x9E3779B97F4A7C15)
 
 
-@compiled
+@compile_kernel
 def fingerprints(
     data: Bytes, bounds: Positions, letters: Letters, length: int, guarantee: int
 ) -> tuple[Hashes, Positions, Positions, Positions]:
@@ -43,14 +43,14 @@ def fingerprints(
     return keys[:count].copy(), at[:count].copy(), owner[:count].copy(), words
 
 
-@compiled
+@compile_kernel
 def _larger(array: NDArray[Any], size: int) -> NDArray[Any]:
     made = np.empty(size, array.dtype)
     made[: len(array)] = array
     return made
 
 
-@compiled
+@compile_kernel
 def _windows(hashes: Hashes, words: int, length: int) -> int:
     """Replace word hashes by those of ``length`` words from each one on; how many there are."""
     if words < length:
@@ -69,7 +69,7 @@ def _windows(hashes: Hashes, words: int, length: int) -> int:
     return words - length + 1
 
 
-@compiled
+@compile_kernel
 def _winnow(hashes: Hashes, windows: int, guarantee: int, keys: Hashes, at: Positions) -> int:
     """Of every ``guarantee`` windows in a row the least hash, the last of equals; each once."""
     count, least = 0, -1
@@ -88,7 +88,7 @@ def _winnow(hashes: Hashes, windows: int, guarantee: int, keys: Hashes, at: Posi
     return count
 
 
-@compiled
+@compile_kernel
 def shared(
     keys: Hashes, owner: Positions, order: Positions, most: int
 ) -> tuple[Positions, Positions]:
@@ -104,7 +104,7 @@ def shared(
     return prints, older
 
 
-@compiled
+@compile_kernel
 def _shared(
     keys: Hashes, owner: Positions, order: Positions, most: int, prints: Positions, older: Positions
 ) -> int:
@@ -130,7 +130,7 @@ def _shared(
     return count
 
 
-@compiled
+@compile_kernel
 def covered(at: Positions, group: Positions, groups: int, length: int) -> Positions:
     """Words inside passages of ``length`` that begin at ``at`` (rising in a group), each once."""
     words = np.zeros(groups, np.int64)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
-from components.text.kernels.hash_table import Table, insert, size_for
+from components.text.kernels.compiled import compile_kernel
+from components.text.kernels.hash_table import CountingTable, count_key, slots_for
 from components.text.kernels.unicode_tables import mixed
 
 TOP = (2, 3, 4)
@@ -23,12 +23,12 @@ Positions = NDArray[np.int64]
 Counts = NDArray[np.int32]
 
 
-@compiled
+@compile_kernel
 def ngram_shares(
     hashes: NDArray[np.uint64],
     starts: Positions,
     words: int,
-    table: Table,
+    table: CountingTable,
     stamp: int,
     rolls: NDArray[np.uint64],
     at: Positions,
@@ -50,10 +50,10 @@ def ngram_shares(
         if left < 2:
             break
         stamp += 1
-        mask = size_for(left) - 1
+        mask = slots_for(left) - 1
         for one in range(left):
             key = mixed(rolls[one])
-            slots[one] = insert(keys, counts, firsts, stamps, mask, stamp, key, at[one])
+            slots[one] = count_key(keys, counts, firsts, stamps, mask, stamp, key, at[one])
         if size <= _LAST_TOP:
             characters = _top(counts, firsts, starts, size, at, slots, left)
         else:
@@ -63,7 +63,7 @@ def ngram_shares(
     return stamp
 
 
-@compiled
+@compile_kernel
 def _longer(
     hashes: NDArray[np.uint64],
     words: int,
@@ -82,7 +82,7 @@ def _longer(
     return kept
 
 
-@compiled
+@compile_kernel
 def _repeated(
     counts: Counts, rolls: NDArray[np.uint64], at: Positions, slots: Positions, left: int
 ) -> int:
@@ -95,7 +95,7 @@ def _repeated(
     return kept
 
 
-@compiled
+@compile_kernel
 def _top(
     counts: Counts,
     firsts: Counts,
@@ -118,7 +118,7 @@ def _top(
     return characters
 
 
-@compiled
+@compile_kernel
 def _covered(
     firsts: Counts, starts: Positions, size: int, at: Positions, slots: Positions, left: int
 ) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
+from components.text.kernels.compiled import compile_kernel
 from components.text.kernels.unicode_tables import WORD, Bytes, classes, decode, folded, mixed
 
 SIZE = 5
@@ -41,7 +41,7 @@ def letters() -> Letters:
     return Letters(first, flags, single, several)
 
 
-@compiled
+@compile_kernel
 def word_hashes(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
     """Fill ``out`` with the hash of every word in order; how many."""
     ascii_letters, flags, single, several = letters
@@ -72,7 +72,7 @@ def word_hashes(data: Bytes, start: int, stop: int, letters: Letters, out: Hashe
     return count
 
 
-@compiled
+@compile_kernel
 def shingles(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
     """Fill ``out`` with the hash of every five words in a row, repeats included; how many."""
     words = word_hashes(data, start, stop, letters, out)
@@ -84,7 +84,7 @@ def shingles(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) 
     return max(0, words - SIZE + 1)
 
 
-@compiled
+@compile_kernel
 def sign(found: Hashes, multipliers: Signatures, offsets: Signatures, out: Signatures) -> None:
     """MinHash over the upper halves of ``found``: the least of a * h + b for each permutation.
 
@@ -101,7 +101,7 @@ def sign(found: Hashes, multipliers: Signatures, offsets: Signatures, out: Signa
             out[number] = min(out[number], permuted)
 
 
-@compiled
+@compile_kernel
 def signatures(
     data: Bytes,
     bounds: Positions,
@@ -122,7 +122,7 @@ def signatures(
     return counts
 
 
-@compiled
+@compile_kernel
 def band_keys(signed: Signatures, bands: int, rows: int) -> Hashes:
     """[documents, bands]: documents agree in a band where all ``rows`` of its values agree."""
     keys = np.empty((len(signed), bands), np.uint64)
@@ -135,7 +135,7 @@ def band_keys(signed: Signatures, bands: int, rows: int) -> Hashes:
     return keys
 
 
-@compiled
+@compile_kernel
 def distinct(
     data: Bytes, bounds: Positions, chosen: Positions, letters: Letters
 ) -> tuple[Hashes, Positions]:
@@ -160,7 +160,7 @@ def distinct(
     return room[: ends[-1]].copy(), ends
 
 
-@compiled
+@compile_kernel
 def jaccards(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled
-from components.text.kernels.hash_table import Table, insert, new_table, size_for
+from components.text.kernels.compiled import compile_kernel
+from components.text.kernels.hash_table import CountingTable, count_key, new_table, slots_for
 from components.text.kernels.repeated_ngrams import DUPLICATE, TOP, ngram_shares
 from components.text.kernels.unicode_tables import (
     BULLET,
@@ -78,11 +78,11 @@ class Room(NamedTuple):
     rolls: Hashes
     at: Positions
     slots: Positions
-    parts: Table
-    sections: Table
+    parts: CountingTable
+    sections: CountingTable
 
 
-@compiled
+@compile_kernel
 def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row) -> None:
     """Fill ``rows`` [documents, columns] from an Arrow string column's buffers."""
     room = _room(1 << 14)
@@ -110,7 +110,7 @@ def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row
             row[SYMBOLS] = 0.0
 
 
-@compiled
+@compile_kernel
 def _room(size: int) -> Room:
     """For documents of ``size`` bytes; every second one may begin a word or a line."""
     most = size // 2 + 2
@@ -126,7 +126,7 @@ def _room(size: int) -> Room:
     )
 
 
-@compiled
+@compile_kernel
 def _outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Bytes) -> int:
     """Copy the lines outside fenced blocks, as ``text.markdown.without_fences`` does."""
     length, some = 0, False
@@ -152,7 +152,7 @@ def _outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Byt
     return length
 
 
-@compiled
+@compile_kernel
 def _fence(data: Bytes, start: int, end: int) -> tuple[int, np.uint8]:
     """(length, mark) of the fence that a line opens; length 0 where it opens none."""
     at = start
@@ -166,7 +166,7 @@ def _fence(data: Bytes, start: int, end: int) -> tuple[int, np.uint8]:
     return (at - first, mark) if at - first >= 3 else (0, mark)
 
 
-@compiled
+@compile_kernel
 def _all_are(data: Bytes, start: int, stop: int, mark: np.uint8) -> bool:
     for at in range(start, stop):
         if data[at] != mark:
@@ -174,7 +174,7 @@ def _all_are(data: Bytes, start: int, stop: int, mark: np.uint8) -> bool:
     return True
 
 
-@compiled
+@compile_kernel
 def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
     """Words, sentences, symbols and phrases; fills ``room.hashes`` and ``room.starts``."""
     classes, stripped, stop_words, _ = rules
@@ -231,7 +231,7 @@ def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
     return words
 
 
-@compiled
+@compile_kernel
 def _bare(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int]:
     """The bounds of a word without the marks around it."""
     while start < stop and stripped[text[start]]:
@@ -241,7 +241,7 @@ def _bare(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int
     return start, stop
 
 
-@compiled
+@compile_kernel
 def _first_eight(text: Bytes, start: int, stop: int) -> np.uint64:
     """At most eight bytes of a word, as a number."""
     if start + 8 <= len(text):
@@ -252,7 +252,7 @@ def _first_eight(text: Bytes, start: int, stop: int) -> np.uint64:
     return value
 
 
-@compiled
+@compile_kernel
 def _stop_word(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
     """The bit of the stop word that a word is; large letters differ in one bit."""
     if not 0 < stop - start <= _LONGEST_STOP_WORD:
@@ -264,7 +264,7 @@ def _stop_word(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
     return found
 
 
-@compiled
+@compile_kernel
 def _says(text: Bytes, at: int, phrase: Bytes) -> int:
     """1 where ``phrase`` stands at ``at``, in letters of any case."""
     if at + len(phrase) > len(text):
@@ -276,13 +276,13 @@ def _says(text: Bytes, at: int, phrase: Bytes) -> int:
     return 1
 
 
-@compiled
+@compile_kernel
 def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
     """Lines and paragraphs, which blank lines part; returns the stamp that was used."""
     classes, _, _, short_line = rules
     keys, counts, firsts, stamps = room.parts
     section_keys, section_counts, section_firsts, section_stamps = room.sections
-    mask = size_for(len(text) // 2 + 2) - 1
+    mask = slots_for(len(text) // 2 + 2) - 1
     lines = line_characters = paragraphs = paragraph_characters = 0
     start, opened, closed = 0, -1, -1
     while start <= len(text):
@@ -296,7 +296,7 @@ def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
             line_characters += length
             _line(text, first, last, length, classes, short_line, row)
             key = hashed(text, first, last)
-            slot = insert(keys, counts, firsts, stamps, mask, stamp, key, lines)
+            slot = count_key(keys, counts, firsts, stamps, mask, stamp, key, lines)
             if counts[slot] > 1:
                 row[LINES_AGAIN] += 1
                 row[LINE_CHARACTERS_AGAIN] += length
@@ -307,7 +307,7 @@ def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
             paragraphs += 1
             paragraph_characters += length
             key = hashed(text, opened, closed)
-            slot = insert(
+            slot = count_key(
                 section_keys, section_counts, section_firsts, section_stamps,
                 mask, stamp, key, paragraphs,
             )  # fmt: skip
@@ -326,7 +326,7 @@ def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
     return stamp
 
 
-@compiled
+@compile_kernel
 def _line(
     text: Bytes, first: int, last: int, length: int, classes: Bytes, short_line: int, row: Row
 ) -> None:
@@ -346,7 +346,7 @@ def _line(
             row[SYMBOLS] -= at - first
 
 
-@compiled
+@compile_kernel
 def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
     """Whether a line begins with a bullet, or a number of up to three digits, and a space."""
     code, size = decode(text, first)
@@ -369,7 +369,7 @@ def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
     return (classes[code] & SPACE) != 0
 
 
-@compiled
+@compile_kernel
 def _whole(data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row: Row) -> None:
     """Figures of the whole document, code included."""
     every, beyond, braces, unspaced = 0, 0, 0, 0

@@ -11,7 +11,7 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.kernels.compiled import compiled, uncounted
+from components.text.kernels.compiled import compile_kernel, compile_without_refcount
 
 SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, NOTED, UNSPACED = 1, 2, 4, 8, 16, 32, 64, 128
 BULLETS = "-*+•‣▪●"
@@ -69,7 +69,7 @@ def folded() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return single, np.array(several, dtype=np.int32)
 
 
-@uncounted
+@compile_without_refcount
 def decode(data: Bytes, at: int) -> tuple[int, int]:
     """(code point, bytes) of the character that starts at ``at``; the text is valid UTF-8."""
     first = np.int64(data[at])
@@ -83,7 +83,7 @@ def decode(data: Bytes, at: int) -> tuple[int, int]:
     return high | (data[at + 2] & 0x3F) << 6 | (data[at + 3] & 0x3F), 4
 
 
-@uncounted
+@compile_without_refcount
 def before(data: Bytes, at: int) -> int:
     """Where the character starts that ends before ``at``."""
     at -= 1
@@ -92,7 +92,7 @@ def before(data: Bytes, at: int) -> int:
     return at
 
 
-@uncounted
+@compile_without_refcount
 def mixed(value: np.uint64) -> np.uint64:
     """MurmurHash3's finalizer: every bit of the result depends on every bit of ``value``."""
     value = (value ^ (value >> np.uint64(33))) * _MIX_1
@@ -100,7 +100,7 @@ def mixed(value: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(33))
 
 
-@compiled
+@compile_kernel
 def eight(data: Bytes, at: int) -> np.uint64:
     """Eight bytes as one number, the first one lowest; the compiler makes one load of it."""
     return (
@@ -115,7 +115,7 @@ def eight(data: Bytes, at: int) -> np.uint64:
     )
 
 
-@compiled
+@compile_kernel
 def hashed(data: Bytes, start: int, stop: int) -> np.uint64:
     """64-bit hash of some bytes, eight at a time."""
     value = np.uint64(stop - start) * _MULTIPLIER
@@ -131,7 +131,7 @@ def hashed(data: Bytes, start: int, stop: int) -> np.uint64:
     return mixed((value ^ rest) * _MULTIPLIER)
 
 
-@compiled
+@compile_kernel
 def characters(data: Bytes, start: int, stop: int) -> int:
     """Code points in some bytes."""
     count = 0
@@ -140,7 +140,7 @@ def characters(data: Bytes, start: int, stop: int) -> int:
     return count
 
 
-@compiled
+@compile_kernel
 def trimmed(data: Bytes, start: int, stop: int, flags: Bytes) -> tuple[int, int]:
     """The bounds that are left without white space at both ends."""
     while start < stop:

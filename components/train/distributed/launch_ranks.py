@@ -64,7 +64,11 @@ class RankTraining(Protocol):
     __module__: str
 
     def __call__(
-        self, config: PretrainConfig, inputs: PretrainInputs, work: Workdir, ranks: Collectives
+        self,
+        config: PretrainConfig,
+        inputs: PretrainInputs,
+        work: Workdir,
+        collectives: Collectives,
     ) -> dict[str, float]: ...
 
 

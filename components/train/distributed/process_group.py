@@ -98,8 +98,9 @@ class ProcessGroups(Collectives):
         if parallel.expert > 1:
             self.shard_mesh = self.mesh["shard", "expert"]._flatten("shards")
         self.control_group = dist.new_group(backend="gloo")
-        """Control alone. ``background`` is for what is written beside the training."""
+        """Control messages of the main thread."""
         self.state_group = dist.new_group(backend="gloo")
+        """Messages of the background thread that writes states."""
         self.data_group = _subgroup(grid.movedim(0, -1).reshape(-1, parallel.data), "gloo")
         self.targets_group = _subgroup(grid.flatten(0, 1).T.contiguous(), "gloo")
         self.context_group = _subgroup(grid.movedim(1, -1).reshape(-1, parallel.context), None)
@@ -111,9 +112,9 @@ class ProcessGroups(Collectives):
 
     def even_micro_batches(self, micro_batches: Sequence[M]) -> Iterator[tuple[M, bool]]:
         """Pad to the largest number of passes: each gathers weights from all ranks."""
-        most = torch.tensor(len(micro_batches))
-        dist.all_reduce(most, dist.ReduceOp.MAX, self.control_group)
-        for index in range(int(most)):
+        passes = torch.tensor(len(micro_batches))
+        dist.all_reduce(passes, dist.ReduceOp.MAX, self.control_group)
+        for index in range(int(passes)):
             counts = index < len(micro_batches)
             yield micro_batches[index if counts else 0], counts
 
@@ -137,11 +138,16 @@ class ProcessGroups(Collectives):
             for stack in split_experts(model, self.mesh["expert"]):
                 fully_shard(stack, mesh=self.mesh["shard"], shard_placement_fn=lambda _: Shard(1))
         # Parameters without a gradient, as router biases, are updated by every rank alike.
-        still = {p for p in model.parameters() if not p.requires_grad}
+        without_gradient = {p for p in model.parameters() if not p.requires_grad}
         for layer in model.layers:
-            fully_shard(layer, mesh=self.shard_mesh, ignored_params=still)
+            fully_shard(layer, mesh=self.shard_mesh, ignored_params=without_gradient)
         # Embeddings and head stay whole between ``hidden`` and ``loss``, which both need them.
-        fully_shard(model, mesh=self.shard_mesh, reshard_after_forward=False, ignored_params=still)
+        fully_shard(
+            model,
+            mesh=self.shard_mesh,
+            reshard_after_forward=False,
+            ignored_params=without_gradient,
+        )
         register_fsdp_forward_method(model, "hidden")
         for module in model.modules():
             if isinstance(module, FSDPModule):

@@ -114,3 +114,34 @@ def test_another_version_of_a_library_is_seen(tmp_path: Path, monkeypatch: Any) 
     metadata.write_text("Name: thing\nVersion: 1.1\n")
     os.utime(metadata, ns=(10**18, 10**18))
     assert digest_installation() not in (before, between)
+
+
+def test_the_classes_of_a_config_count_with_those_nested_in_it(tmp_path: Path) -> None:
+    """What is outside the packages is left out; its bases inside them are not."""
+    files = {
+        "mill/__init__.py": "",
+        "mill/stage.py": "def stage(config):\n    return config.rule.bound\n",
+        "mill/base.py": "from pydantic import BaseModel\n\nclass Base(BaseModel):\n    pass\n",
+        "mill/rule.py": "from pydantic import BaseModel\nfrom mill.helper import ONE\n\n"
+        "class Rule(BaseModel):\n    bound: int = ONE\n",
+        "mill/helper.py": "ONE = 1\n",
+        "mill/unused.py": "ONE = 1\n",
+        "flow.py": "from mill.base import Base\nfrom mill.rule import Rule\nimport mill.unused\n\n"
+        "class Run(Base):\n    rules: dict[str, tuple[Rule, ...]]\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from components.core.store.code_digest import CodeIndex\n"
+        "from mill.stage import stage; from flow import Rule, Run\n"
+        "index, config = CodeIndex(['mill']), Run(rules={'a': (Rule(),)})\n"
+        "print(*sorted(index.code_parts(stage)))\n"
+        "print(*sorted(index.code_parts(stage, config)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    without, parts = (line.split() for line in done.stdout.splitlines())
+    assert without == ["mill", "mill.stage", "plumbing"]
+    more = ["mill.base", "mill.helper", "mill.rule", "pydantic"]
+    assert parts == sorted([*without, *more])

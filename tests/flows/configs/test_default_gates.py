@@ -13,7 +13,7 @@ from components.core.config.stage_config import overlay_config
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.publish.promotion.gates import Gate
-from flows.configs.presets import PRESETS, nano
+from flows.configs.presets import PRESETS, nano_run
 from flows.configs.target_config import read_target
 from flows.runner.progress_display import gates_table
 from tests.flows.conftest import CommandLine
@@ -82,7 +82,9 @@ def test_a_gate_on_a_declared_figure_is_read(figure: str, tmp_path: Path) -> Non
 
 def test_a_comparison_names_one_declared_figure() -> None:
     with pytest.raises(ConfigError, match=r"promote.compare.0.figure: given 'loss.\*': the report"):
-        overlay_config(nano(), {"promote": {"compare": [{"figure": "loss.*", "better": "lower"}]}})
+        overlay_config(
+            nano_run(), {"promote": {"compare": [{"figure": "loss.*", "better": "lower"}]}}
+        )
 
 
 def test_a_number_in_any_notation_is_a_bound(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from components.core.config.stage_config import overlay_config
 from components.core.errors import ConfigError
 from flows.configs.field_agreement import check_exportable, check_heldout_shares
-from flows.configs.presets import PRESETS, nano
+from flows.configs.presets import PRESETS, nano_run
 from tests.flows.conftest import CommandLine
 
 EXPORTS = ("hf", "onnx", "engine")
@@ -51,16 +51,16 @@ def test_presets_agree_with_themselves(preset: str) -> None:
 )
 def test_two_fields_that_disagree_are_one_line(given: Sequence[str], fields: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        overlay_config(nano(), {}, given)
+        overlay_config(nano_run(), {}, given)
     assert fields in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_the_autopilot_fits_its_shape_to_any_tokenizer() -> None:
     sets = ["tokenizer.vocabulary=2048", "pretrain.minutes=5", "pretrain.autopilot=[shape]"]
-    assert overlay_config(nano(), {}, sets).tokenizer.vocabulary == 2048
+    assert overlay_config(nano_run(), {}, sets).tokenizer.vocabulary == 2048
     with pytest.raises(ConfigError, match=r"pretrain\.shape\.vocabulary \(1024\)"):
-        overlay_config(nano(), {}, [*sets[:2], "pretrain.autopilot=[batch]"])
+        overlay_config(nano_run(), {}, [*sets[:2], "pretrain.autopilot=[batch]"])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_vocabulary_is_not_learnt_from_held_out_pages(given: str, fields: str)
 
 
 def _check_shares(given: str) -> None:
-    run = overlay_config(nano(), {}, [given])
+    run = overlay_config(nano_run(), {}, [given])
     check_heldout_shares(run.tokenizer, run.tokens)
 
 
@@ -91,7 +91,7 @@ def _check_shares(given: str) -> None:
 def test_a_shape_that_cannot_be_exported_is_told_before_it_is_trained(
     given: Sequence[str], told: str
 ) -> None:
-    run = overlay_config(nano(), {}, given)
+    run = overlay_config(nano_run(), {}, given)
     with pytest.raises(ConfigError, match=rf"pretrain\.shape: the {told}.*--until safety") as said:
         check_exportable(run.pretrain, ["pretrain", *EXPORTS])
     assert "\n" not in str(said.value)

@@ -23,7 +23,7 @@ from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
 from flows.configs import budget_checks
 from flows.configs.budget_checks import refuse_few_steps, refuse_stage_budget
-from flows.configs.presets import nano, tiny
+from flows.configs.presets import nano_run, tiny_run
 from flows.configs.text_run import TextRun
 from flows.pipelines.text import text_pipeline
 from flows.runner.past_runs import RunHistory
@@ -68,9 +68,9 @@ def setup_speeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Settings) -> None:
-    steps = {step.name: step for step in planned(settings, tiny(), speeds(500 * GIGA)).steps}
+    steps = {step.name: step for step in planned(settings, tiny_run(), speeds(500 * GIGA)).steps}
     assert steps["pretrain"].seconds == pytest.approx(
-        (tiny().pretrain.steps or 0) * STEP / (500 * GIGA)
+        (tiny_run().pretrain.steps or 0) * STEP / (500 * GIGA)
     )
     assert steps["pretrain"].expected_from == "speed"
     for name in (
@@ -88,7 +88,7 @@ def test_a_first_plan_says_what_trains_and_what_asks_the_model(settings: Setting
         assert 0.5 < (steps[name].seconds or 0) < 600, name
     for name in ("scrape", "extract", "tokens", "bundle"):
         assert (steps[name].seconds, steps[name].expected_from) == (None, None)
-    half = {step.name: step for step in planned(settings, tiny(), speeds(250 * GIGA)).steps}
+    half = {step.name: step for step in planned(settings, tiny_run(), speeds(250 * GIGA)).steps}
     assert half["ppo"].seconds == pytest.approx(2 * (steps["ppo"].seconds or 0))
     told = RunPlan(list(steps.values())).as_json()
     assert told["plan"][0]["expected_from"] is None
@@ -101,7 +101,7 @@ def test_a_first_crawl_takes_its_pauses_at_least(settings: Settings) -> None:
         seeds = ["https://a.example/", "https://b.example/x", "https://b.example/y"]
         return planned(
             settings,
-            overlay_config(tiny(), {"scrape": {"seeds": seeds, **scrape}}),
+            overlay_config(tiny_run(), {"scrape": {"seeds": seeds, **scrape}}),
             MeasuredSpeeds(),
         )
 
@@ -124,7 +124,7 @@ def test_a_first_crawl_takes_its_pauses_at_least(settings: Settings) -> None:
 
 def test_more_samples_and_judgements_make_ppo_longer(settings: Settings) -> None:
     def seconds(**ppo: int) -> float:
-        run = overlay_config(tiny(), {"ppo": ppo})
+        run = overlay_config(tiny_run(), {"ppo": ppo})
         steps = {step.name: step for step in planned(settings, run, speeds(GIGA)).steps}
         return steps["ppo"].seconds or 0.0
 
@@ -136,11 +136,13 @@ def test_more_samples_and_judgements_make_ppo_longer(settings: Settings) -> None
 
 
 def test_without_a_speed_nothing_is_made_up(settings: Settings) -> None:
-    assert all(step.seconds is None for step in planned(settings, tiny(), MeasuredSpeeds()).steps)
+    assert all(
+        step.seconds is None for step in planned(settings, tiny_run(), MeasuredSpeeds()).steps
+    )
 
 
 def test_epochs_of_other_pages_are_not_known_before_they_are_read(settings: Settings) -> None:
-    run = overlay_config(tiny(), {"scrape": {"seeds": ["https://a.example/"]}})
+    run = overlay_config(tiny_run(), {"scrape": {"seeds": ["https://a.example/"]}})
     steps = {step.name: step for step in planned(settings, run, speeds(GIGA)).steps}
     assert steps["sft"].seconds is None
     assert steps["pretrain"].seconds is not None
@@ -176,30 +178,30 @@ def test_history_wins_and_is_scaled_by_the_steps_that_were_taken(settings: Setti
     config = FinetuneConfig(minutes=1.0)
     stats = {"seconds": 60.0, "steps": 111, "examples": 22_400}
     sealed(store, SFT, config, stats, model=base.digest)
-    seconds = expected(store, tiny(), speeds(500 * GIGA))
-    assert seconds["pretrain"] == pytest.approx((tiny().pretrain.steps or 0) * 2.0)
-    epochs = tiny().sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / 0.8  # a fifth is replayed
+    seconds = expected(store, tiny_run(), speeds(500 * GIGA))
+    assert seconds["pretrain"] == pytest.approx((tiny_run().pretrain.steps or 0) * 2.0)
+    epochs = tiny_run().sft.epochs * EMBEDDED_EXAMPLES * EXAMPLE_TOKENS / 0.8  # a fifth is replayed
     assert seconds["sft"] == pytest.approx(60.0 * epochs / (111 * config.batch), rel=0.01)
-    assert expected(store, tiny(), MeasuredSpeeds())["pretrain"] == pytest.approx(
-        (tiny().pretrain.steps or 0) * 2.0
+    assert expected(store, tiny_run(), MeasuredSpeeds())["pretrain"] == pytest.approx(
+        (tiny_run().pretrain.steps or 0) * 2.0
     )
-    timed = overlay_config(tiny(), {"pretrain": {"minutes": 7}})
+    timed = overlay_config(tiny_run(), {"pretrain": {"minutes": 7}})
     assert expected(store, timed, speeds(GIGA))["pretrain"] == pytest.approx(350.0)
 
 
 def test_a_past_run_of_another_shape_is_scaled_by_its_operations(settings: Settings) -> None:
-    store, small = Store(settings.store), nano().pretrain
+    store, small = Store(settings.store), nano_run().pretrain
     base = sealed(store, PRETRAIN, small, {"seconds": 6.0, "steps": 60})
     stats = {"seconds": 2.0, "steps": 20, "examples": 500}
-    sealed(store, SFT, nano().sft, stats, model=base.digest)
+    sealed(store, SFT, nano_run().sft, stats, model=base.digest)
     known = MeasuredSpeeds(
         [
             TrainingSpeed(parameters=TINY.parameters, operations_per_second=400 * GIGA),
             TrainingSpeed(parameters=small.shape.parameters, operations_per_second=100 * GIGA),
         ]
     )
-    seconds = expected(store, tiny(), known)
-    times = (tiny().pretrain.steps or 0) * STEP / (60 * small.step_operations)
+    seconds = expected(store, tiny_run(), known)
+    times = (tiny_run().pretrain.steps or 0) * STEP / (60 * small.step_operations)
     assert seconds["pretrain"] == pytest.approx(6.0 * times / 4.0)
     assert (seconds["sft"] or 0) > 100.0
 
@@ -241,7 +243,7 @@ def test_minutes_too_few_are_refused_before_anything_runs(
 ) -> None:
     calls = measured_as(monkeypatch, STEP)  # a step a second
     record_speed(setup_speeds, speeds(STEP).known[0])
-    run = overlay_config(tiny(), {"pretrain": {"minutes": 0.5}})
+    run = overlay_config(tiny_run(), {"pretrain": {"minutes": 0.5}})
     with pytest.raises(
         ConfigError, match=r"pretrain\.minutes: 0\.5 is 20 steps of 1 s here: set at"
     ):
@@ -249,7 +251,7 @@ def test_minutes_too_few_are_refused_before_anything_runs(
     assert len(calls) == 1  # what was known is measured anew before anybody is refused
     refuse(settings, overlay_config(run, {"pretrain": {"min_steps": 20}}))
     refuse(settings, overlay_config(run, {"pretrain": {"minutes": 2}}))
-    refuse(settings, tiny())
+    refuse(settings, tiny_run())
     assert len(calls) == 1
 
 
@@ -258,7 +260,7 @@ def test_a_figure_of_a_busy_day_refuses_nobody(
 ) -> None:
     record_speed(setup_speeds, speeds(STEP / 100).known[0])
     calls = measured_as(monkeypatch, 100 * STEP)
-    refuse(settings, overlay_config(tiny(), {"pretrain": {"minutes": 0.5}}))
+    refuse(settings, overlay_config(tiny_run(), {"pretrain": {"minutes": 0.5}}))
     assert len(calls) == 1
     assert read_speeds(settings.speed_file).interpolate_speed(TINY.parameters) == 100 * STEP
 
@@ -269,15 +271,15 @@ def test_where_no_speed_is_known_it_is_measured_first(
 ) -> None:
     calls = measured_as(monkeypatch, STEP)
     with pytest.raises(ConfigError, match=r"sft\.minutes: 0\.05 is 1 step of"):
-        refuse(settings, overlay_config(tiny(), {"sft": {"minutes": 0.05}}))
-    refuse(settings, nano())
+        refuse(settings, overlay_config(tiny_run(), {"sft": {"minutes": 0.05}}))
+    refuse(settings, nano_run())
     assert len(calls) == 1
 
 
 def test_the_plan_says_what_minutes_come_to_and_that_a_run_would_be_refused(
     settings: Settings,
 ) -> None:
-    run = overlay_config(tiny(), {"pretrain": {"minutes": 0.5}, "sft": {"minutes": 60}})
+    run = overlay_config(tiny_run(), {"pretrain": {"minutes": 0.5}, "sft": {"minutes": 60}})
     plan = RunPlan(planned(settings, run, speeds(STEP)).steps)
     told = plan.as_json()
     by_name = {step["name"]: step for step in told["plan"]}
@@ -337,7 +339,7 @@ def test_a_stage_that_had_nothing_to_do_tells_nothing_of_the_next(
 def test_answers_that_leave_no_room_for_a_question_are_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match=r"facts\.max_new \(128\) must be below .*\(128\)"):
         overlay_config(
-            tiny(),
+            tiny_run(),
             {},
             [
                 "pretrain.shape.context=128",

@@ -24,7 +24,7 @@ from components.train.budget.time_budget import MinutesRequest, TimeBudget, open
 from components.train.distill import DistillConfig
 from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
-from flows.configs.presets import nano, tiny
+from flows.configs.presets import nano_run, tiny_run
 from models.shape import DecoderShape, ExpertsShape
 
 PHASES = [(0.5, 0.1), (0.5, 0.3)]
@@ -198,16 +198,16 @@ def test_two_budgets_of_which_one_would_be_ignored_are_one_line(
 
 def test_the_place_of_the_second_budget_is_named() -> None:
     with pytest.raises(ConfigError, match=r"^--set pretrain.minutes=3: pretrain.minutes: given be"):
-        overlay_config(tiny(), {"pretrain": {"steps": 50}}, ["pretrain.minutes=3"])
+        overlay_config(tiny_run(), {"pretrain": {"steps": 50}}, ["pretrain.minutes=3"])
     timed = overlay_config(
-        tiny(), {"pretrain": {"steps": 50}}, ["pretrain.minutes=3", "pretrain.steps="]
+        tiny_run(), {"pretrain": {"steps": 50}}, ["pretrain.minutes=3", "pretrain.steps="]
     )
     assert (timed.pretrain.minutes, timed.pretrain.steps) == (3, None)
 
 
 def test_epochs_bound_minutes() -> None:
     both = overlay_config(
-        tiny(), {"sft": {"minutes": 2, "epochs": 1}, "adapt": {"minutes": 2, "epochs": 1}}
+        tiny_run(), {"sft": {"minutes": 2, "epochs": 1}, "adapt": {"minutes": 2, "epochs": 1}}
     )
     assert (both.sft.minutes, both.sft.epochs, both.adapt.epochs) == (2, 1, 1)
 
@@ -274,7 +274,7 @@ def test_the_least_steps_are_no_part_of_the_key(config: type[StageConfig]) -> No
 
 
 def test_tiny_counts_steps_and_epochs_and_minutes_over_it_work() -> None:
-    run = tiny()
+    run = tiny_run()
     assert (run.pretrain.minutes, run.pretrain.counted_steps) == (None, 2400)
     assert (run.sft.minutes, run.sft.steps, run.sft.epochs) == (None, None, 3.0)
     timed = overlay_config(run, {"pretrain": {"minutes": 30}, "sft": {"minutes": 2}})
@@ -288,17 +288,17 @@ def test_tiny_counts_steps_and_epochs_and_minutes_over_it_work() -> None:
 
 def test_the_autopilot_is_refused_a_number_of_steps_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="autopilot plans for minutes or flops, not for steps"):
-        overlay_config(tiny(), {}, ["pretrain.autopilot=true"])
+        overlay_config(tiny_run(), {}, ["pretrain.autopilot=true"])
     with pytest.raises(ConfigError, match="autopilot plans for minutes or flops"):
-        overlay_config(tiny(), {}, ["pretrain.autopilot=true", "pretrain.tokens=1e6"])
+        overlay_config(tiny_run(), {}, ["pretrain.autopilot=true", "pretrain.tokens=1e6"])
     assert overlay_config(
-        tiny(), {}, ["pretrain.autopilot=true", "pretrain.minutes=4"]
+        tiny_run(), {}, ["pretrain.autopilot=true", "pretrain.minutes=4"]
     ).pretrain.autopilot
 
 
 @pytest.mark.parametrize("kind", ["minutes", "tokens", "flops", "steps"])
 def test_a_run_s_budget_is_displaced_in_its_stage(kind: str) -> None:
-    run = overlay_config(nano(), {"pretrain": {kind: 5000}})
+    run = overlay_config(nano_run(), {"pretrain": {kind: 5000}})
     kinds = ("minutes", "tokens", "flops", "steps")
     given = {one: getattr(run.pretrain, one) for one in kinds}
     assert given == {one: 5000 if one == kind else None for one in kinds}

@@ -36,17 +36,17 @@ EVERY_STEP = TrainingSafetyConfig(checkpoint_seconds=1e-6, keep=100)
 
 
 @pytest.fixture
-def company() -> Iterator[ProcessGroups]:
+def groups() -> Iterator[ProcessGroups]:
     """Ranks that are one, in this process."""
     yield join_ranks(ParallelConfig(), torch.device("cpu"), rank=0, store=dist.HashStore())
     dist.destroy_process_group()
 
 
-def trained_a_little(company: ProcessGroups) -> tuple[nn.ModuleDict, dict[str, torch.Tensor]]:
+def trained_a_little(groups: ProcessGroups) -> tuple[nn.ModuleDict, dict[str, torch.Tensor]]:
     """A sharded model after one step, and its state."""
     torch.manual_seed(0)
-    modules = nn.ModuleDict({"decoder": company.shard_model(Decoder(SHAPE))})
-    optimiser = company.make_optimiser(modules, MUON)
+    modules = nn.ModuleDict({"decoder": groups.shard_model(Decoder(SHAPE))})
+    optimiser = groups.make_optimiser(modules, MUON)
     decoder = modules["decoder"]
     assert isinstance(decoder, Decoder)
     ids = torch.arange(16).view(2, 8)
@@ -57,10 +57,10 @@ def trained_a_little(company: ProcessGroups) -> tuple[nn.ModuleDict, dict[str, t
 
 
 def test_a_state_of_many_is_whole_or_absent(
-    company: ProcessGroups, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    groups: ProcessGroups, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    modules, tensors = trained_a_little(company)
-    states = company.open_states(tmp_path, 2, modules)
+    modules, tensors = trained_a_little(groups)
+    states = groups.open_states(tmp_path, 2, modules)
     assert isinstance(states, ShardedStates)
     assert states.latest() is None
     whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
@@ -85,19 +85,19 @@ def test_a_state_of_many_is_whole_or_absent(
     again = states.latest()
     assert again is not None
     assert again.step == 3
-    optimiser = company.make_optimiser(modules, MUON)
+    optimiser = groups.make_optimiser(modules, MUON)
     restore_state(again.tensors, {"model": modules}, optimiser)
     for name, tensor in collect_state({"model": modules}, optimiser).items():
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         assert torch.equal(full, before[name]), name
 
 
-def test_a_state_of_one_is_cut_and_old_ones_go(company: ProcessGroups, tmp_path: Path) -> None:
-    modules, tensors = trained_a_little(company)
+def test_a_state_of_one_is_cut_and_old_ones_go(groups: ProcessGroups, tmp_path: Path) -> None:
+    modules, tensors = trained_a_little(groups)
     whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in tensors.items()}
     alone = StateFiles(tmp_path, 2)
     alone.save(1, whole, {})
-    states = company.open_states(tmp_path, 2, modules)
+    states = groups.open_states(tmp_path, 2, modules)
     saved = states.latest()
     assert saved is not None
     name = "model/decoder.layers.0.mlp.up_proj.weight"
@@ -114,9 +114,9 @@ def test_a_state_of_one_is_cut_and_old_ones_go(company: ProcessGroups, tmp_path:
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
-def test_a_disk_that_fails_is_one_line(company: ProcessGroups, tmp_path: Path) -> None:
-    modules, tensors = trained_a_little(company)
-    states = company.open_states(tmp_path / "states", 2, modules)
+def test_a_disk_that_fails_is_one_line(groups: ProcessGroups, tmp_path: Path) -> None:
+    modules, tensors = trained_a_little(groups)
+    states = groups.open_states(tmp_path / "states", 2, modules)
     states.save(1, tensors, {})
     states.finish()
     (tmp_path / "states" / "state-00000002.json.tmp").mkdir()  # nothing can be written there
@@ -129,12 +129,12 @@ def test_a_disk_that_fails_is_one_line(company: ProcessGroups, tmp_path: Path) -
     assert latest.step == 1
 
 
-def test_biases_of_experts_are_moved_whole(company: ProcessGroups) -> None:
+def test_biases_of_experts_are_moved_whole(groups: ProcessGroups) -> None:
     experts = ExpertsShape(count=4, active=1, hidden=16, balance="bias")
     shape = dataclasses.replace(SHAPE, experts=experts, mode="research")
     ids = torch.arange(16).view(2, 8)
     moved = []
-    for shard in (lambda model: model, company.shard_model):
+    for shard in (lambda model: model, groups.shard_model):
         torch.manual_seed(0)
         decoder = shard(Decoder(shape))
         decoder.loss(decoder.hidden(ids), ids, torch.full((2, 8), 1 / 16)).backward()

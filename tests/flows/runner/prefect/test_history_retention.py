@@ -18,6 +18,7 @@ import pytest
 from components.core.errors import MillError
 from components.core.settings import Settings
 from components.core.store.gc_plan import GcPlan
+from components.core.workspace_layout import mark_layout
 from flows.runner.prefect import history_retention
 from flows.runner.prefect.history_retention import ACTIVE_STATES, plan_history_gc, read_flow_runs
 from tests.flows.conftest import CommandLine
@@ -30,6 +31,7 @@ Ran = tuple[CommandLine, dict[str, Any]]
 def modelmill(nano: Ran, tmp_path: Path) -> CommandLine:
     """A workspace with a copy of the database that a real run left, and nothing else."""
     shutil.copytree(nano[0].home / "prefect", tmp_path / "home" / "prefect")
+    mark_layout(tmp_path / "home")
     return CommandLine(tmp_path / "home")
 
 

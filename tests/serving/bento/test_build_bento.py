@@ -115,7 +115,7 @@ def test_what_changes_the_server_makes_another_bento_and_a_comment_does_not(
 
     sources = copied_sources(tmp_path, monkeypatch)
     before = sources.digest()
-    engine = tmp_path / "serving" / "engine.py"
+    engine = tmp_path / "serving" / "engine" / "batching_engine.py"
     engine.write_text(engine.read_text() + "\n# a remark\n")
     assert sources.digest() == before
     engine.write_text(engine.read_text() + "\nMORE = 1\n")
@@ -182,7 +182,7 @@ def test_a_build_that_fails_is_one_line_and_leaves_no_bento(
     workspace: Workspace, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     copied_sources(tmp_path, monkeypatch)
-    (tmp_path / "serving" / "service.py").write_text("raise RuntimeError('no such luck')")
+    (tmp_path / "serving" / "bento" / "service.py").write_text("raise RuntimeError('no such luck')")
     before = set(bentos_folder(workspace.settings).glob("*/"))
     with pytest.raises(MillError, match=r"the Bento could not be built: .*no such luck") as failed:
         package(CONFIG, VERSION, bundle, workspace)

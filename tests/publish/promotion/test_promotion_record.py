@@ -52,10 +52,10 @@ class World:
             self.port = probe.getsockname()[1]
 
     def start(self) -> None:
-        script = Path(__file__).with_name("keeper_standin.py")
+        script = Path(__file__).with_name("manager_stand_in.py")
         number = list_aliases(self.settings, MODEL)["champion"]
         served = [MODEL, number, f"{MODEL}-{number}-a"]
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         self.process = subprocess.Popen(
             [sys.executable, str(script), str(self.settings.home), str(self.port), *served],
             env={**os.environ, "PYTHONPATH": root},
@@ -355,7 +355,7 @@ def test_neither_way_imports_mlflow(world: World) -> None:
         "promote_manually(given, 'served', 2); roll_back_champion(given, 'served')\n"
         "sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)\n"
     )
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     subprocess.run(
         [sys.executable, "-c", code, str(world.settings.home)],
         env={**os.environ, "PYTHONPATH": root},
