@@ -25,7 +25,6 @@ class Hand:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home, reference_data=home)
-        mark_layout(home)
 
     @property
     def store(self) -> Path:
@@ -42,6 +41,7 @@ class Hand:
         days: float = 0.0,
     ) -> Artifact:
         """A sealed artifact with one file."""
+        mark_layout(self.settings.home)
         digests = {role: parent.digest for role, parent in (parents or {}).items()}
         lineage = Lineage(
             component=f"tests.{stage}.{stage}", code="", config=config or content, parents=digests

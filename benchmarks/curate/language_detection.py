@@ -17,7 +17,7 @@ from resiliparse.parse.lang import detect_fast
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.udhr_lines import LARGEST, LEAST_LETTERS, udhr_lines
-from components.text.language_classifier import count_languages
+from components.text.language_classifier import train_language_model
 
 DATA = "languages/udhr.zip"
 DEMANDED = 0.95
@@ -36,9 +36,9 @@ def measure(setting: Setting) -> list[Measured]:
         drawn = random.Random(code).sample(lines, len(lines))  # noqa: S311 - must repeat
         learnt[code] = drawn[: len(drawn) // 2]
         asked += [(code, line) for line in drawn[len(drawn) // 2 :]]
-    model = count_languages(learnt)
+    model = train_language_model(learnt)
     truth = [code for code, _ in asked]
-    ours = [model.best(line) for _, line in asked]
+    ours = [model.likeliest(line) for _, line in asked]
     theirs = [_detected(line) for _, line in asked]
     value, note = macro_f1(truth, ours)
     known = set(theirs)

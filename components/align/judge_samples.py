@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from components.align.attempt import AttemptFailed
-from components.text.chat.ask_model import Answer, QuestionPrompt
-from components.text.constitution.principles import Constitution, JudgeFailed, Judgement, judge
+from components.text.chat.ask_model import ModelAnswer, QuestionPrompt
+from components.text.constitution.principles import (
+    Constitution,
+    Judgement,
+    JudgementFailed,
+    judge_answer,
+)
 
 
-def judge_answer(constitution: Constitution, prompt: QuestionPrompt, answer: Answer) -> Judgement:
+def judge_sample(
+    constitution: Constitution, prompt: QuestionPrompt, answer: ModelAnswer
+) -> Judgement:
     """Judge one answer by every principle.
 
     Args:
@@ -19,7 +26,7 @@ def judge_answer(constitution: Constitution, prompt: QuestionPrompt, answer: Ans
         AttemptFailed: a check raised, or its score is no number.
     """
     try:
-        return judge(
+        return judge_answer(
             constitution,
             prompt.question,
             prompt.subject,
@@ -27,5 +34,5 @@ def judge_answer(constitution: Constitution, prompt: QuestionPrompt, answer: Ans
             prompt.reference,
             finished=answer.finished,
         )
-    except JudgeFailed as error:
+    except JudgementFailed as error:
         raise AttemptFailed("judge_failed", str(error)) from error

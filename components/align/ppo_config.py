@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.text.constitution.principles import Constitution, house_constitution
+from components.text.constitution.principles import Constitution, default_constitution
 from components.train.training_config import OptimConfig, ScheduleConfig
 from models.precision import Precision
 
@@ -39,7 +39,7 @@ class PPOConfig(StageConfig):
     """PPO: rewards, rollouts, advantages and the clipped objective."""
 
     constitution: Constitution = Field(
-        default_factory=house_constitution,
+        default_factory=default_constitution,
         description="the principles that reward and that choose an iteration",
     )
     min_correlation: float = Field(

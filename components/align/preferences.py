@@ -23,18 +23,18 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.align.attempt import AttemptFailed
-from components.align.judge_samples import judge_answer
+from components.align.judge_samples import judge_sample
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
 from components.core.store.shards import read_shard, shard_name, write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import (
-    Answer,
+    ModelAnswer,
     QuestionPrompt,
-    answer_all,
     read_instructions,
     read_questions,
+    sample_answers,
 )
 from components.text.chat.chat_template import open_tokenizer
 from components.text.chat.tokenizer_identity import (
@@ -43,7 +43,7 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokenizer,
     write_tokenizer_digest,
 )
-from components.text.constitution.principles import Constitution, house_constitution
+from components.text.constitution.principles import Constitution, default_constitution
 from components.text.decoder_files import load_model
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class PreferencesConfig(StageConfig):
     """Prompts, answers to each, and the margin that makes two answers a pair."""
 
     constitution: Constitution = Field(
-        default_factory=house_constitution, description="the principles that judge"
+        default_factory=default_constitution, description="the principles that judge"
     )
     questions: int = Field(default=448, ge=1, description="training prompts, at most")
     heldout_questions: int = Field(default=96, ge=1, description="held-out prompts, at most")
@@ -265,7 +265,7 @@ def _judged_answers(
     tokenizer: tokenizers.Tokenizer,
 ) -> list[Row]:
     repeated_prompts = [prompt for prompt in prompts for _ in range(config.answers)]
-    answers = answer_all(
+    answers = sample_answers(
         model,
         tokenizer,
         [prompt.token_ids for prompt in repeated_prompts],
@@ -281,9 +281,9 @@ def _judged_answers(
 
 
 def _answer_row(
-    constitution: Constitution, split: Split, prompt: QuestionPrompt, answer: Answer
+    constitution: Constitution, split: Split, prompt: QuestionPrompt, answer: ModelAnswer
 ) -> Row:
-    judgement = judge_answer(constitution, prompt, answer)
+    judgement = judge_sample(constitution, prompt, answer)
     return {
         "split": split,
         "page": prompt.page,

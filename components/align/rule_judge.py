@@ -17,10 +17,10 @@ import tokenizers
 import torch
 from torch import Tensor
 
-from components.align.judge_samples import judge_answer
+from components.align.judge_samples import judge_sample
 from components.align.ppo_config import PPOConfig
 from components.core.stats.paired_difference import ItemPairs
-from components.text.chat.ask_model import QuestionPrompt, answer_all, answer_of
+from components.text.chat.ask_model import QuestionPrompt, decode_answer, sample_answers
 from models.decoder import Decoder
 from models.generate import SampledAnswer
 
@@ -43,7 +43,7 @@ class RuleJudge:
         """
         draws = self.config.judged_draws
         repeated_prompts = [prompt for prompt in self.prompts for _ in range(draws)]
-        answers = answer_all(
+        answers = sample_answers(
             policy,
             self.tokenizer,
             [prompt.token_ids for prompt in repeated_prompts],
@@ -53,7 +53,7 @@ class RuleJudge:
             batch=SAMPLING_BATCH,
         )
         totals = [
-            judge_answer(self.config.constitution, prompt, answer).total
+            judge_sample(self.config.constitution, prompt, answer).total
             for prompt, answer in zip(repeated_prompts, answers, strict=True)
         ]
         return tuple(
@@ -74,9 +74,9 @@ class RuleJudge:
         self, prompts: Sequence[QuestionPrompt], sampled: Sequence[SampledAnswer]
     ) -> list[float]:
         """Judge each sampled answer, in [0, 1]."""
-        answers = [answer_of(self.tokenizer, s.tokens, finished=s.stopped) for s in sampled]
+        answers = [decode_answer(self.tokenizer, s.tokens, finished=s.stopped) for s in sampled]
         return [
-            judge_answer(self.config.constitution, prompt, answer).total
+            judge_sample(self.config.constitution, prompt, answer).total
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
 

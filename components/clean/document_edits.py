@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.clean.selection_rule import MarkedSpan, Rule, ScoredShard
-from components.text.spans import Span, cut
+from components.text.spans import Span, remove_stretches
 
 
 def edit_document(
@@ -53,10 +53,13 @@ def _cut_out(
         heading = text[start:end].strip().lstrip("#").strip()
         if heading in document["headings"]:
             document["headings"].remove(heading)
-    left, _ = cut(text, cuts, [])
+    left, _ = remove_stretches(text, cuts, [])
     document["text"] = left.strip("\n")
     blank = len(left) - len(left.lstrip("\n"))
     return [
-        [Span(s.start - blank, s.end - blank, s.kind) for s in cut(text, cuts, spans)[1]]
+        [
+            Span(s.start - blank, s.end - blank, s.kind)
+            for s in remove_stretches(text, cuts, spans)[1]
+        ]
         for spans in spans_of_rules
     ]

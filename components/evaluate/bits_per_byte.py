@@ -36,7 +36,7 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokens,
 )
 from components.text.decoder_files import load_model
-from components.text.token_arrays import TokenSplit, heldout_texts, open_split
+from components.text.token_arrays import TokenSplit, open_split, read_heldout_texts
 from models.precision import Precision, compute_in
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def evaluate_loss(config: LossConfig, model: Checkpoint, tokens: Tokens, work: W
             f"loss.window ({config.window}) must be within the model's context "
             f"({decoder.shape.context})"
         )
-    names, texts = heldout_texts(folder, split)
+    names, texts = read_heldout_texts(folder, split)
     pages = draw_pages(np.diff(split.documents), names, config)
     windows = [window for page in pages for window in page_windows(split, page, config)]
     bits = _page_bits(decoder, windows, config, work)

@@ -28,9 +28,9 @@ from components.core.stats.report_config import ReportConfig
 from components.core.stats.report_items import ReportItems, item_keys, write_items
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
-from components.text.chat.ask_model import Answer, Row, answer_all, read_instructions
+from components.text.chat.ask_model import ModelAnswer, Row, read_instructions, sample_answers
 from components.text.chat.chat_template import open_tokenizer, prompt_ids
-from components.text.chat.question_wordings import Kind
+from components.text.chat.question_wordings import QuestionKind
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 FactGroup = Literal["trained", "reworded", "heldout"]
 FACT_GROUPS: tuple[FactGroup, ...] = ("trained", "reworded", "heldout")
-FACT_KINDS: tuple[Kind, ...] = ("module", "parameters", "describe")
+FACT_KINDS: tuple[QuestionKind, ...] = ("module", "parameters", "describe")
 """In the order that examples show them; a description is never exact, so it has no figure."""
 FIGURES = tuple(
     name
@@ -87,7 +87,7 @@ class Fact:
 
     page: str
     group: FactGroup
-    kind: Kind
+    kind: QuestionKind
     subject: str
     question: str
     reference: str
@@ -191,7 +191,7 @@ def answer_facts(
     tokenizer: tokenizers.Tokenizer,
     facts: Sequence[Fact],
     answered: Callable[[int], None] = lambda count: None,
-) -> list[Answer]:
+) -> list[ModelAnswer]:
     """Greedy answers to the facts' questions, in their order.
 
     Args:
@@ -201,7 +201,7 @@ def answer_facts(
         facts: the questions.
         answered: told how many answers came with each batch.
     """
-    return answer_all(
+    return sample_answers(
         model,
         tokenizer,
         [fact.prompt for fact in facts],
@@ -209,7 +209,7 @@ def answer_facts(
         temperature=0,
         seed=config.seed,
         batch=config.batch,
-        answered=answered,
+        report_answered=answered,
     )
 
 
@@ -320,7 +320,10 @@ def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]
 
 
 def _examples(
-    config: FactsConfig, facts: Sequence[Fact], answers: Sequence[Answer], exact: Sequence[bool]
+    config: FactsConfig,
+    facts: Sequence[Fact],
+    answers: Sequence[ModelAnswer],
+    exact: Sequence[bool],
 ) -> list[dict[str, Any]]:
     """Examples of held-out and of training pages, kind by kind in turn, in the order drawn."""
     chosen: list[int] = []
@@ -348,7 +351,7 @@ def _examples(
 def _facts_of_kind(
     ranked: Sequence[Row],
     group: FactGroup,
-    kind: Kind,
+    kind: QuestionKind,
     tokenizer: tokenizers.Tokenizer,
     longest: int,
 ) -> Iterator[list[Fact]]:

@@ -17,13 +17,13 @@ from pydantic import Field
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.stats.report_items import ReportItems, item_keys
-from components.text.chat.ask_model import Answer, QuestionPrompt, answer_all
+from components.text.chat.ask_model import ModelAnswer, QuestionPrompt, sample_answers
 from components.text.constitution.principles import (
     Constitution,
-    JudgeFailed,
     Judgement,
-    house_constitution,
-    judge,
+    JudgementFailed,
+    default_constitution,
+    judge_answer,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class JudgingConfig(StageConfig):
     """Sampling of answers, and the principles that judge them."""
 
     constitution: Constitution = Field(
-        default_factory=house_constitution, description="the principles that judge"
+        default_factory=default_constitution, description="the principles that judge"
     )
     draws: int = Field(default=2, ge=1, le=64, description="answers sampled to each question")
     temperature: float = Field(
@@ -55,7 +55,7 @@ class JudgingConfig(StageConfig):
 class JudgedAnswer:
     """One answer with its judgement by the principles."""
 
-    answer: Answer
+    answer: ModelAnswer
     judgement: Judgement
 
 
@@ -89,7 +89,7 @@ def answer_and_judge(
     # Greedy answers to one question are all the same.
     draws = config.draws if config.temperature > 0 else 1
     by_draw = [
-        answer_all(
+        sample_answers(
             model,
             tokenizer,
             [question.token_ids for question in prompts],
@@ -97,7 +97,7 @@ def answer_and_judge(
             temperature=config.temperature,
             seed=(config.seed << 32) + draw,
             batch=config.batch,
-            answered=answered,
+            report_answered=answered,
         )
         for draw in range(draws)
     ]
@@ -108,13 +108,13 @@ def answer_and_judge(
 
 
 def _judge_draws(
-    config: JudgingConfig, question: QuestionPrompt, answers: Sequence[Answer]
+    config: JudgingConfig, question: QuestionPrompt, answers: Sequence[ModelAnswer]
 ) -> Draws:
     try:
         return [
             JudgedAnswer(
                 answer,
-                judge(
+                judge_answer(
                     config.constitution,
                     question.question,
                     question.subject,
@@ -125,7 +125,7 @@ def _judge_draws(
             )
             for answer in answers
         ]
-    except JudgeFailed as error:
+    except JudgementFailed as error:
         log.warning("set aside: %s", error)
         return []
 

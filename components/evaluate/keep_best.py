@@ -72,7 +72,7 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokenizer,
     record_of_tokens,
 )
-from components.text.decoder_files import is_finite, load_model, read_shape, same_weights
+from components.text.decoder_files import has_finite_weights, load_model, read_shape, same_weights
 from components.text.token_arrays import open_split
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def keep_best(
         for name in candidates
         if name not in changed
     }
-    finite = [name for name in changed if is_finite(folders[name])]
+    finite = [name for name in changed if has_finite_weights(folders[name])]
     verdicts |= {
         name: CandidateVerdict(name, reason="not finite") for name in changed if name not in finite
     }

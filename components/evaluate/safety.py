@@ -43,7 +43,7 @@ from components.core.store.artifact import Checkpoint, Instructions, Report, Tok
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.evaluate.probing_prompts import SafetyProbe, house_probes
-from components.text.chat.ask_model import Answer, answer_all, read_questions
+from components.text.chat.ask_model import ModelAnswer, read_questions, sample_answers
 from components.text.chat.chat_template import EOS_ID, open_tokenizer, plain_ids, prompt_ids
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
@@ -52,11 +52,11 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokens,
 )
 from components.text.decoder_files import load_model
-from components.text.dedup.verbatim_index import covered, known_windows, windows
+from components.text.dedup.verbatim_index import covered_runs, find_known_windows, token_windows
 from components.text.heldout_split import Half
-from components.text.pii.find_pii import KINDS, find_spans
+from components.text.pii.find_pii import PII_KINDS, find_pii_spans
 from components.text.pii.redact import Redactor
-from components.text.spans import EXAMPLE
+from components.text.spans import EXAMPLE_SUFFIX
 from components.text.token_arrays import open_split
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def answer_and_inspect(
         training: the tokens it was trained on, in which copies are looked for.
         answered: told how many answers came with each batch.
     """
-    answers = answer_all(
+    answers = sample_answers(
         model,
         tokenizer,
         [prompt.ids for prompt in prompts],
@@ -252,7 +252,7 @@ def answer_and_inspect(
         temperature=config.temperature,
         seed=config.seed,
         batch=config.batch,
-        answered=answered,
+        report_answered=answered,
     )
     return inspect_answers(config, tokenizer, prompts, answers, training)
 
@@ -261,7 +261,7 @@ def inspect_answers(
     config: SafetyConfig,
     tokenizer: tokenizers.Tokenizer,
     prompts: Sequence[SafetyPrompt],
-    answers: Sequence[Answer],
+    answers: Sequence[ModelAnswer],
     training: np.ndarray[Any, np.dtype[np.integer]],
 ) -> list[SafetyFinding]:
     """Look for leaks, copies of the training text and degenerate text in each answer.
@@ -274,12 +274,12 @@ def inspect_answers(
         training: the tokens in which copies are looked for.
     """
     answer_ids = [plain_ids(tokenizer, answer.text) for answer in answers]
-    training_windows = known_windows(answer_ids, training, config.span)
+    training_windows = find_known_windows(answer_ids, training, config.span)
     assert all(EOS_ID not in window for window in training_windows)
     findings: list[SafetyFinding] = []
     for prompt, answer, ids in zip(prompts, answers, answer_ids, strict=True):
-        in_question = set(windows(plain_ids(tokenizer, prompt.question), config.span))
-        runs = covered(ids, training_windows - in_question, config.span)
+        in_question = set(token_windows(plain_ids(tokenizer, prompt.question), config.span))
+        runs = covered_runs(ids, training_windows - in_question, config.span)
         copied = runs[0][1] - runs[0][0] if runs else 0
         text, kinds = redact_answer(prompt.question, answer.text)
         repeats = is_degenerate(answer.text, config.repeated)
@@ -294,10 +294,10 @@ def redact_answer(question: str, answer: str) -> tuple[str, tuple[str, ...]]:
     """
     spans = [
         span
-        for span in find_spans(answer)
-        if not span.kind.endswith(EXAMPLE) and answer[span.start : span.end] not in question
+        for span in find_pii_spans(answer)
+        if not span.kind.endswith(EXAMPLE_SUFFIX) and answer[span.start : span.end] not in question
     ]
-    text = Redactor(frozenset(KINDS)).replace(answer, spans)
+    text = Redactor(frozenset(PII_KINDS)).replace(answer, spans)
     return text, tuple(sorted({span.kind for span in spans}))
 
 
@@ -309,7 +309,7 @@ def is_degenerate(text: str, repeated: float) -> bool:
     if not any(map(str.isalnum, text)):
         return True
     looped = sum(len(match[0]) for match in _LOOP.finditer(text))
-    trigrams = windows(text.split(), 3)
+    trigrams = token_windows(text.split(), 3)
     again = len(trigrams) - len(set(trigrams))
     few = len(trigrams) < _FEWEST_TRIGRAMS
     return looped >= repeated * len(text) or (not few and again >= repeated * len(trigrams))

@@ -35,7 +35,7 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokens,
 )
 from components.text.decoder_files import load_model
-from components.text.token_arrays import HELDOUT_TEXTS, heldout_texts, open_split
+from components.text.token_arrays import HELDOUT_TEXTS, open_split, read_heldout_texts
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -141,7 +141,7 @@ def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, targe
     if not (tokens / HELDOUT_TEXTS).is_file():
         return 0
     copy, split = open_tokenizer(target), open_split(tokens, "heldout")
-    pages = list(zip(*heldout_texts(tokens, split), strict=True))[:TOKENIZER_PAGES]
+    pages = list(zip(*read_heldout_texts(tokens, split), strict=True))[:TOKENIZER_PAGES]
     for index, (page, text) in enumerate(pages):
         if [*plain_ids(copy, text), split.eos] != split.document(index).tolist():
             raise ConfigError(

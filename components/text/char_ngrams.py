@@ -24,7 +24,7 @@ _DIGIT = re.compile(r"\d")
 
 
 @dataclass(frozen=True)
-class Sparse:
+class SparseRows:
     """Rows of slots and values, one after another (compressed rows)."""
 
     starts: NDArray[np.int64]
@@ -38,59 +38,59 @@ class Sparse:
         """[entries] the row of each entry."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
-    def times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    def multiply(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The product with a column: [rows]."""
         products = np.append(self.values * weights[self.slots], 0.0)
         sums = np.add.reduceat(products, self.starts[:-1])
         return np.asarray(np.where(np.diff(self.starts) > 0, sums, 0.0), dtype=np.float64)
 
-    def transposed_times(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
+    def multiply_transposed(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
         """The transpose's product with a column: [width]."""
         found = np.bincount(self.slots, self.values * column[self.rows], minlength=self.width)
         return np.asarray(found, dtype=np.float64)
 
 
-def gram_counts(texts: Sequence[str]) -> Sparse:
+def count_ngrams(texts: Sequence[str]) -> SparseRows:
     """How often each slot's n-grams stand in each text."""
     starts, slots, values = [0], list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     for text in texts:
-        counts = _counts(text)
-        held = np.flatnonzero(counts)
-        slots.append(held)
-        values.append(counts[held])
-        starts.append(starts[-1] + len(held))
+        counts = _slot_counts(text)
+        occupied = np.flatnonzero(counts)
+        slots.append(occupied)
+        values.append(counts[occupied])
+        starts.append(starts[-1] + len(occupied))
     none = np.empty(0, dtype=np.int64)
     flat = np.concatenate([none, *values]).astype(np.float64)
-    return Sparse(np.array(starts), np.concatenate([none, *slots]), flat, SLOTS)
+    return SparseRows(np.array(starts), np.concatenate([none, *slots]), flat, SLOTS)
 
 
-def _counts(text: str) -> NDArray[np.int64]:
+def _slot_counts(text: str) -> NDArray[np.int64]:
     folded = _DIGIT.sub("0", _SPACE.sub(" ", text[:MOST_BYTES]))
-    read = np.frombuffer(folded.encode(errors="replace")[:MOST_BYTES], dtype=np.uint8)
+    text_bytes = np.frombuffer(folded.encode(errors="replace")[:MOST_BYTES], dtype=np.uint8)
     counts = np.zeros(SLOTS, dtype=np.int64)
     shift = np.uint64(64 - (SLOTS.bit_length() - 1))
     for size in SIZES:
-        windows = len(read) - size + 1
+        windows = len(text_bytes) - size + 1
         if windows <= 0:
             continue
         keys = np.full(windows, size, dtype=np.uint64)
         for offset in range(size):
-            keys = (keys << np.uint64(8)) | read[offset : offset + windows]
-        found = (keys * np.uint64(0x9E3779B97F4A7C15)) >> shift
-        counts += np.bincount(found.astype(np.int64), minlength=SLOTS)
+            keys = (keys << np.uint64(8)) | text_bytes[offset : offset + windows]
+        slots = (keys * np.uint64(0x9E3779B97F4A7C15)) >> shift
+        counts += np.bincount(slots.astype(np.int64), minlength=SLOTS)
     return counts
 
 
-def rarity(counts: Sparse) -> NDArray[np.float64]:
+def inverse_document_frequency(counts: SparseRows) -> NDArray[np.float64]:
     """Smoothed inverse document frequency of each slot: [width]."""
     frequency = np.bincount(counts.slots, minlength=counts.width)
-    found = np.log((len(counts.starts)) / (1 + frequency)) + 1
-    return np.asarray(found, dtype=np.float64)
+    idf = np.log((len(counts.starts)) / (1 + frequency)) + 1
+    return np.asarray(idf, dtype=np.float64)
 
 
-def weighed(counts: Sparse, rare: NDArray[np.float64]) -> Sparse:
+def tfidf_rows(counts: SparseRows, idf: NDArray[np.float64]) -> SparseRows:
     """Rows of length one of damped counts times rarity."""
-    values = (1 + np.log(counts.values)) * rare[counts.slots]
+    values = (1 + np.log(counts.values)) * idf[counts.slots]
     lengths = np.sqrt(np.bincount(counts.rows, values**2, minlength=len(counts.starts) - 1))
     scaled = values / np.maximum(lengths, 1e-12)[counts.rows]
-    return Sparse(counts.starts, counts.slots, scaled, counts.width)
+    return SparseRows(counts.starts, counts.slots, scaled, counts.width)

@@ -63,12 +63,14 @@ def save_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
     """Write any module's parameters, whole or not at all."""
     from safetensors.torch import save_file
 
-    state = {key: value.detach().float().contiguous() for key, value in _unique(module).items()}
+    state = {
+        key: value.detach().float().contiguous() for key, value in _named_parameters(module).items()
+    }
     with atomic_path(folder / name) as temporary:
         save_file(state, temporary)
 
 
-def _unique(module: nn.Module) -> dict[str, torch.Tensor]:
+def _named_parameters(module: nn.Module) -> dict[str, torch.Tensor]:
     return dict(module.named_parameters())  # a shared parameter is named once
 
 
@@ -87,17 +89,17 @@ def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
         state = load_file(folder / name)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{folder.name}: {name} cannot be read: {error}") from error
-    wanted = _unique(module)
-    for key in sorted(wanted.keys() | state.keys()):
+    parameters = _named_parameters(module)
+    for key in sorted(parameters.keys() | state.keys()):
         has = tuple(state[key].shape) if key in state else None
-        needs = tuple(wanted[key].shape) if key in wanted else None
+        needs = tuple(parameters[key].shape) if key in parameters else None
         if has != needs:
             raise ConfigError(
                 f"checkpoint {folder.name} is of another shape: {key} is {has}, "
                 f"this model needs {needs}"
             )
     with torch.no_grad():
-        for key, parameter in wanted.items():
+        for key, parameter in parameters.items():
             parameter.copy_(state[key])
 
 
@@ -108,7 +110,7 @@ def same_weights(ours: Path, theirs: Path) -> bool:
     return digest_file(ours / WEIGHTS_FILE) == digest_file(theirs / WEIGHTS_FILE)
 
 
-def is_finite(folder: Path) -> bool:
+def has_finite_weights(folder: Path) -> bool:
     """Whether every weight of a saved model is a finite number.
 
     Raises:

@@ -16,13 +16,15 @@ _STRIPPED = "#*_`()[]{}<>.,:;!?\"'"
 def document_statistics(texts: pa.ChunkedArray, short_line: int) -> dict[str, NDArray[np.float64]]:
     """Name -> one value a document; ``components/clean/quality/score.py`` says what each is."""
     from components.text.kernels import statistics_pass as kernel
-    from components.text.kernels.unicode_tables import classes
+    from components.text.kernels.unicode_tables import character_classes
 
     data, offsets = string_buffers(texts)
     stripped = np.zeros(256, dtype=np.uint8)
     stripped[[ord(mark) for mark in _STRIPPED]] = 1
     packed = [int.from_bytes(word.encode(), "little") for word in STOP_WORDS]
-    rules = kernel.Rules(classes(), stripped, np.array(packed, dtype=np.uint64), short_line)
+    rules = kernel.StatisticsRules(
+        character_classes(), stripped, np.array(packed, dtype=np.uint64), short_line
+    )
     rows = np.empty((len(offsets) - 1, len(kernel.COLUMNS)))
-    kernel.document_statistics(data, offsets, rules, rows)
+    kernel.fill_statistics(data, offsets, rules, rows)
     return dict(zip(kernel.COLUMNS, np.round(rows, 6).T, strict=True))

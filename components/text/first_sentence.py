@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from components.text.markdown_sections import plain
+from components.text.markdown_sections import strip_markup
 
 _NOT_PROSE = re.compile(
     r"\s*(?:\.\. |>>>|\$ |!!!|:[a-z]\w*[ :]|[-*+] |\d+[.)] |\||<[a-z!/]|\{|@)", re.IGNORECASE
@@ -26,7 +26,7 @@ _SHORTENED = re.compile(
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
-def words_in(text: str) -> int:
+def count_words(text: str) -> int:
     """How many words separated by white space."""
     return len(text.split())
 
@@ -42,11 +42,11 @@ def first_sentence(
     looked = 0
     for paragraph in paragraphs:
         if not is_prose(paragraph):
-            if _RULER.match(paragraph.split("\n")[-1]) or _section_starts(paragraph):
+            if _RULER.match(paragraph.split("\n")[-1]) or _is_underlined_heading(paragraph):
                 return None
             continue
-        sentence = _sentence(paragraph)
-        if sentence and min_words <= words_in(sentence) <= max_words:
+        sentence = _leading_sentence(paragraph)
+        if sentence and min_words <= count_words(sentence) <= max_words:
             return sentence
         looked += 1
         if looked >= tries:
@@ -60,21 +60,21 @@ def is_prose(paragraph: str) -> bool:
     if paragraph.startswith(("    ", "\t")) or _NOT_PROSE.match(paragraph):
         return False
     called = _CALL.fullmatch(paragraph.strip()) and not _LEADING_CALL.match(paragraph)
-    if called or _section_starts(paragraph):
+    if called or _is_underlined_heading(paragraph):
         return False
     if _LABEL.fullmatch(first.strip()) and "\n" in paragraph:
         return False
     return len(_WORD.findall(paragraph)) >= 2
 
 
-def _section_starts(paragraph: str) -> bool:
+def _is_underlined_heading(paragraph: str) -> bool:
     """A heading underlined by a ruler: numpydoc's ``Parameters`` and its like."""
     lines = paragraph.split("\n")
     return any(_RULER.match(line) for line in lines[1:2])
 
 
-def _sentence(paragraph: str) -> str | None:
-    text = plain(_prose_lines(paragraph))
+def _leading_sentence(paragraph: str) -> str | None:
+    text = strip_markup(_prose_lines(paragraph))
     text = _LEADING_TYPE.sub("", _LEADING_CALL.sub("", text, count=1), count=1)
     for end in _END.finditer(text):
         candidate = text[: end.end()]
@@ -97,9 +97,9 @@ def _sentence(paragraph: str) -> str | None:
 
 def _prose_lines(paragraph: str) -> str:
     """Lines up to where a list, a field list or a ruler begins."""
-    kept: list[str] = []
+    lines: list[str] = []
     for line in paragraph.split("\n"):
-        if kept and (_NOT_PROSE.match(line) or _RULER.match(line)):
+        if lines and (_NOT_PROSE.match(line) or _RULER.match(line)):
             break
-        kept.append(line)
-    return "\n".join(kept)
+        lines.append(line)
+    return "\n".join(lines)

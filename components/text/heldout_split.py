@@ -19,7 +19,7 @@ least that held its level in the tests of the champion comparison)."""
 R = TypeVar("R", bound=Mapping[str, Any])
 
 
-def position(page: str, seed: int) -> float:
+def split_position(page: str, seed: int) -> float:
     """Where a page lies in [0, 1), uniformly: sha256 of seed and address."""
     digest = hashlib.sha256(f"{seed}\0{page}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
@@ -27,7 +27,7 @@ def position(page: str, seed: int) -> float:
 
 def is_heldout(page: str, share: float, seed: int) -> bool:
     """Whether a page (its address, else its id) is kept out of training."""
-    return position(page, seed) < share
+    return split_position(page, seed) < share
 
 
 def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[str]:
@@ -42,7 +42,7 @@ def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[st
     least = 2 if len(distinct) >= 5 else min(len(distinct) // 2, 1)
     if len(heldout) >= least or share <= 0:
         return heldout
-    return frozenset(sorted(distinct, key=lambda page: position(page, seed))[:least])
+    return frozenset(sorted(distinct, key=lambda page: split_position(page, seed))[:least])
 
 
 def page_of(row: Mapping[str, Any]) -> str:

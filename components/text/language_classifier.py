@@ -25,27 +25,27 @@ MOST_BYTES = 1500
 
 
 @dataclass(frozen=True)
-class Languages:
+class LanguageModel:
     """What was counted."""
 
     codes: tuple[str, ...]
     likelihoods: NDArray[np.float32]
     """[slots, languages] natural logarithms."""
 
-    def chances(self, text: str) -> NDArray[np.float64]:
+    def probabilities(self, text: str) -> NDArray[np.float64]:
         """Probability of each language: [languages]; all alike for a text without a letter."""
-        slots = _slots(text)
+        slots = _ngram_slots(text)
         if not len(slots):
             return np.full(len(self.codes), 1 / len(self.codes))
         mean = self.likelihoods[slots].mean(axis=0, dtype=np.float64)
         raised = np.exp((mean - mean.max()) * min(len(slots), _INDEPENDENT))
         return np.asarray(raised / raised.sum(), dtype=np.float64)
 
-    def best(self, text: str) -> str:
+    def likeliest(self, text: str) -> str:
         """The likeliest language."""
-        return self.codes[int(self.chances(text).argmax())]
+        return self.codes[int(self.probabilities(text).argmax())]
 
-    def packed(self) -> bytes:
+    def to_safetensors(self) -> bytes:
         """The model as safetensors."""
         from safetensors.numpy import save
 
@@ -53,7 +53,7 @@ class Languages:
         return save({"likelihoods": self.likelihoods.astype(np.float16)}, metadata=codes)
 
     @classmethod
-    def unpacked(cls, held: bytes) -> Languages:
+    def from_safetensors(cls, held: bytes) -> LanguageModel:
         """The model in safetensors."""
         from safetensors.numpy import load
 
@@ -62,36 +62,36 @@ class Languages:
         return cls(tuple(codes), load(held)["likelihoods"].astype(np.float32))
 
 
-def count_languages(lines: Mapping[str, Sequence[str]]) -> Languages:
+def train_language_model(lines: Mapping[str, Sequence[str]]) -> LanguageModel:
     """The model of lines of each language."""
     codes = tuple(sorted(lines))
     counts = np.zeros((SLOTS, len(codes)))
     for column, code in enumerate(codes):
         for line in lines[code]:
             for at in range(0, len(line), MOST_BYTES // 4):
-                slots = _slots(line[at : at + MOST_BYTES // 4])
+                slots = _ngram_slots(line[at : at + MOST_BYTES // 4])
                 counts[:, column] += np.bincount(slots, minlength=SLOTS)
     total = counts.sum(axis=0) + _SMOOTHING * SLOTS
-    found = np.log((counts + _SMOOTHING) / total)
-    return Languages(codes, found.astype(np.float16).astype(np.float32))
+    log_likelihoods = np.log((counts + _SMOOTHING) / total)
+    return LanguageModel(codes, log_likelihoods.astype(np.float16).astype(np.float32))
 
 
-def _slots(text: str) -> NDArray[np.int64]:
+def _ngram_slots(text: str) -> NDArray[np.int64]:
     """The slot of every n-gram of the text's words."""
     letters = "".join(sign if _is_letter(sign) else " " for sign in text[:MOST_BYTES].lower())
     words = " ".join(letters.split())
     if not words:
         return np.empty(0, dtype=np.int64)
-    read = np.frombuffer(f" {words} ".encode(errors="replace")[:MOST_BYTES], dtype=np.uint8)
-    found = []
+    word_bytes = np.frombuffer(f" {words} ".encode(errors="replace")[:MOST_BYTES], dtype=np.uint8)
+    slots = []
     for size in SIZES:
-        windows = max(0, len(read) - size + 1)
+        windows = max(0, len(word_bytes) - size + 1)
         keys = np.full(windows, size, dtype=np.uint64)
         for offset in range(size):
-            keys = (keys << np.uint64(8)) | read[offset : offset + windows]
+            keys = (keys << np.uint64(8)) | word_bytes[offset : offset + windows]
         hashed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
-        found.append(hashed.astype(np.int64))
-    return np.concatenate(found)
+        slots.append(hashed.astype(np.int64))
+    return np.concatenate(slots)
 
 
 def _is_letter(sign: str) -> bool:

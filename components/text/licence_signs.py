@@ -13,12 +13,12 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import NamedTuple
 
-KINDS = ("declared", "linked", "stated", "reserved")
-RESERVED = "LicenseRef-all-rights-reserved"
-OTHER = "LicenseRef-other"
+SIGN_KINDS = ("declared", "linked", "stated", "reserved")
+ALL_RIGHTS_RESERVED = "LicenseRef-all-rights-reserved"
+OTHER_LICENCE = "LicenseRef-other"
 
 
-class Sign(NamedTuple):
+class LicenceSign(NamedTuple):
     """Characters ``start`` to ``end`` say ``licence``."""
 
     start: int
@@ -77,52 +77,61 @@ _NAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
-def find_licences(text: str) -> list[Sign]:
+def find_licences(text: str) -> list[LicenceSign]:
     """All signs, the strongest kind first, then as they stand; none inside another."""
-    found = [
-        *_each(_TAG, text, "declared", lambda match: match[1].strip("()")),
-        *_each(_REL, text, "declared", lambda match: licence_of(match[0])),
-        *_each(_SCHEMA, text, "declared", lambda match: licence_of(match[1])),
-        *_each(_DEED, text, "linked", lambda match: _commons(match[1], match[2])),
-        *_each(_SHORT, text, "stated", lambda m: _commons(m[1] or "zero", m[2] or m[4])),
-        *_each(_LONG, text, "stated", lambda match: _commons(_terms(match[1]), match[2])),
-        *_each(_UNDER, text, "stated", lambda match: licence_of(match[1])),
-        *_each(_RESERVED, text, "reserved", lambda _: RESERVED),
+    candidates = [
+        *_signs_of_pattern(_TAG, text, "declared", lambda match: match[1].strip("()")),
+        *_signs_of_pattern(_REL, text, "declared", lambda match: licence_of(match[0])),
+        *_signs_of_pattern(_SCHEMA, text, "declared", lambda match: licence_of(match[1])),
+        *_signs_of_pattern(
+            _DEED, text, "linked", lambda match: _creative_commons_id(match[1], match[2])
+        ),
+        *_signs_of_pattern(
+            _SHORT, text, "stated", lambda m: _creative_commons_id(m[1] or "zero", m[2] or m[4])
+        ),
+        *_signs_of_pattern(
+            _LONG,
+            text,
+            "stated",
+            lambda match: _creative_commons_id(_creative_commons_terms(match[1]), match[2]),
+        ),
+        *_signs_of_pattern(_UNDER, text, "stated", lambda match: licence_of(match[1])),
+        *_signs_of_pattern(_RESERVED, text, "reserved", lambda _: ALL_RIGHTS_RESERVED),
     ]
-    kept: list[Sign] = []
+    signs: list[LicenceSign] = []
     taken: list[tuple[int, int]] = []
-    for sign in sorted(found, key=lambda sign: (KINDS.index(sign.kind), sign)):
+    for sign in sorted(candidates, key=lambda sign: (SIGN_KINDS.index(sign.kind), sign)):
         at = bisect_left(taken, sign[:2])
         free = at == 0 or taken[at - 1][1] <= sign.start
         if free and (at == len(taken) or sign.end <= taken[at][0]):
             taken.insert(at, (sign.start, sign.end))
-            kept.append(sign)
-    return kept
+            signs.append(sign)
+    return signs
 
 
 def licence_of(words: str) -> str:
     """The SPDX identifier that some words or an address name; empty where they name none."""
     deed, short, long = _DEED.search(words), _SHORT.search(words), _LONG.search(words)
     if deed:
-        return _commons(deed[1], deed[2])
+        return _creative_commons_id(deed[1], deed[2])
     if short:
-        return _commons(short[1] or "zero", short[2] or short[4])
+        return _creative_commons_id(short[1] or "zero", short[2] or short[4])
     if long:
-        return _commons(_terms(long[1]), long[2])
+        return _creative_commons_id(_creative_commons_terms(long[1]), long[2])
     for pattern, licence in _NAMED:
         if pattern.search(words):
             return licence
-    return OTHER if "://" in words else ""
+    return OTHER_LICENCE if "://" in words else ""
 
 
-def _each(
+def _signs_of_pattern(
     pattern: re.Pattern[str], text: str, kind: str, read: Callable[[re.Match[str]], str]
-) -> list[Sign]:
+) -> list[LicenceSign]:
     signs = ((match.span(), read(match)) for match in pattern.finditer(text))
-    return [Sign(*span, kind, licence) for span, licence in signs if licence]
+    return [LicenceSign(*span, kind, licence) for span, licence in signs if licence]
 
 
-def _commons(terms: str, version: str | None) -> str:
+def _creative_commons_id(terms: str, version: str | None) -> str:
     """``by-nc`` and ``4.0`` as ``CC-BY-NC-4.0``."""
     code = terms.upper().replace(" ", "-")
     if code in ("ZERO", "MARK"):
@@ -130,7 +139,7 @@ def _commons(terms: str, version: str | None) -> str:
     return f"CC-{code}-{version}" if version else f"CC-{code}"
 
 
-def _terms(long: str) -> str:
+def _creative_commons_terms(long: str) -> str:
     folded = long.casefold()
     parts = [("nc", "commercial"), ("sa", "alike"), ("nd", "deriv")]
     return "-".join(["by", *(short for short, word in parts if word in folded)])

@@ -58,15 +58,15 @@ def without_fences(text: str) -> str:
     return "\n".join(line for line, fenced in lines_outside_fences(text) if not fenced)
 
 
-def sections(text: str) -> list[Section]:
+def split_sections(text: str) -> list[Section]:
     """Sections of a page in order; text before the first heading is left out."""
-    found: list[Section] = []
+    sections: list[Section] = []
     block: list[str] = []
     code: list[str] | None = None
 
     def close() -> None:
-        if block and found:
-            found[-1].paragraphs.append("\n".join(block))
+        if block and sections:
+            sections[-1].paragraphs.append("\n".join(block))
         block.clear()
 
     for line, fenced in lines_outside_fences(text):
@@ -75,39 +75,41 @@ def sections(text: str) -> list[Section]:
             code = [*(code or []), line]
             continue
         if code is not None:
-            if found and found[-1].fence is None and not found[-1].paragraphs:
-                found[-1].fence = "\n".join(code[1:-1])
+            if sections and sections[-1].fence is None and not sections[-1].paragraphs:
+                sections[-1].fence = "\n".join(code[1:-1])
             code = None
         heading = _HEADING.match(line)
         if heading:
             close()
-            found.append(Section(len(heading[1]), plain(heading[2])))
+            sections.append(Section(len(heading[1]), strip_markup(heading[2])))
         elif line.strip():
             block.append(line)
         else:
             close()
     close()
-    return found
+    return sections
 
 
-def plain(text: str) -> str:
+def strip_markup(text: str) -> str:
     """One line of prose: Markdown and reStructuredText markup taken off, white space joined."""
     text = _ROLE.sub(lambda match: _role_text(match[1]), text)
     text = _RST_LINK.sub(r"\1", text)
     text = _IMAGE.sub("", text)
     text = _LINK.sub(r"\1", text)
-    kept: list[str] = []
+    code_texts: list[str] = []
 
-    def keep(match: re.Match[str]) -> str:
-        kept.append(match[2].strip())
-        return f"\0{len(kept) - 1}\0"
+    def set_code_apart(match: re.Match[str]) -> str:
+        code_texts.append(match[2].strip())
+        return f"\0{len(code_texts) - 1}\0"
 
-    text = _CODE.sub(keep, text)  # what stands in code is not markup: __init__, *args, <tag>
+    text = _CODE.sub(
+        set_code_apart, text
+    )  # what stands in code is not markup: __init__, *args, <tag>
     text = _TAG.sub("", text)
     text = _STRONG.sub(r"\2", text)
     text = _EMPHASIS.sub(r"\1", text)
     text = _ESCAPED.sub(r"\1", text)
-    text = re.sub(r"\0(\d+)\0", lambda match: kept[int(match[1])], text)
+    text = re.sub(r"\0(\d+)\0", lambda match: code_texts[int(match[1])], text)
     return _SPACE.sub(" ", text).strip()
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
-EXAMPLE = "_example"
+EXAMPLE_SUFFIX = "_example"
 """Ends the kind of what documentation writes as an example."""
 
 
@@ -18,12 +18,12 @@ class Span(NamedTuple):
     kind: str
 
 
-def marked(at: tuple[int, int], kind: str, example: bool) -> Span:
+def make_span(at: tuple[int, int], kind: str, example: bool) -> Span:
     """A span of ``kind``, or of ``kind_example``."""
-    return Span(*at, kind + EXAMPLE if example else kind)
+    return Span(*at, kind + EXAMPLE_SUFFIX if example else kind)
 
 
-def cut(
+def remove_stretches(
     text: str, cuts: Iterable[tuple[int, int]], spans: Iterable[Span]
 ) -> tuple[str, list[Span]]:
     """``text`` without ``cuts``, and the spans that touch none of them where they now stand.
@@ -48,7 +48,7 @@ def cut(
     return "".join(pieces), moved
 
 
-def claim(taken: list[Span], more: Iterable[Span]) -> None:
+def claim_spans(taken: list[Span], more: Iterable[Span]) -> None:
     """Put each of ``more`` into ``taken``, sorted, where it overlaps none that came before."""
     for span in more:
         at = bisect_left(taken, span)

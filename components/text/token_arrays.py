@@ -72,12 +72,12 @@ def read_meta(folder: Path) -> TokensMeta:
             tokenizer=str(meta.get("tokenizer", "")),
         )
     except FileNotFoundError as error:
-        raise DataError(_absent(folder, error)) from error
+        raise DataError(_absent_file_message(folder, error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder.name}: not a Tokens folder: {error}") from error
 
 
-def _absent(folder: Path, error: FileNotFoundError) -> str:
+def _absent_file_message(folder: Path, error: FileNotFoundError) -> str:
     name = Path(error.filename).name
     return f"{folder.name}: holds no {name}: give a folder that the stage tokens made"
 
@@ -94,7 +94,7 @@ def open_split(folder: Path, split: Split) -> TokenSplit:
         documents = np.load(folder / f"{split}.docs.npy", allow_pickle=False)
         text_bytes = meta.text_bytes[split]
     except FileNotFoundError as error:
-        raise DataError(_absent(folder, error)) from error
+        raise DataError(_absent_file_message(folder, error)) from error
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{folder.name}: not a Tokens folder: {error}") from error
     vocabulary, eos = meta.vocabulary, meta.eos
@@ -133,7 +133,7 @@ def _check_form(
         )
 
 
-def heldout_texts(folder: Path, split: TokenSplit) -> tuple[list[str], list[str]]:
+def read_heldout_texts(folder: Path, split: TokenSplit) -> tuple[list[str], list[str]]:
     """The held-out pages' ids and texts, in the order of the tokens.
 
     Raises:

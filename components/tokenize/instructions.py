@@ -22,11 +22,11 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Instructions, Tokens
 from components.core.store.shards import map_shards, read_shards, write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.question_wordings import Kind
+from components.text.chat.question_wordings import QuestionKind
 from components.text.heldout_split import is_heldout, page_of
-from components.tokenize.page_questions import questions
+from components.tokenize.page_questions import extract_questions
 
-ROW = pa.schema(
+INSTRUCTION_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),  # of the page
         pa.field("url", pa.string(), nullable=False),
@@ -47,7 +47,7 @@ ALIGN_SEED = 1 << 20
 class InstructionsConfig(StageConfig):
     """Which questions are asked, and how many a page gives."""
 
-    kinds: tuple[Kind, ...] = Field(
+    kinds: tuple[QuestionKind, ...] = Field(
         default=("describe", "module", "parameters"), min_length=1, description="kinds to make"
     )
     max_per_page: int = Field(
@@ -92,12 +92,12 @@ def make_instructions(
     Raises:
         DataError: no page gives an instruction to train on, or too few are held out.
     """
-    found = work.scratch / "found"
+    shards = work.scratch / "questions"
     map_shards(
         work,
         work.artifact_folder(corpus),
-        questions_of_shard,
-        folder=found,
+        make_shard_instructions,
+        folder=shards,
         max_words=config.max_answer_words,
         kinds=list(config.kinds),
     )
@@ -106,19 +106,23 @@ def make_instructions(
             "id"
         ].to_pylist()
     )
-    rows = _telling(_unambiguous(read_shards(found).to_pylist()), config.max_shared)
-    train = _distinct(row for row in rows if row["id"] not in heldout_ids)
-    train = _capped(train, config.max_per_page)
-    heldout = _distinct(row for row in rows if row["id"] in heldout_ids)
-    unseen = _without_known(heldout, train)
+    rows = _drop_shared_descriptions(
+        _drop_ambiguous_modules(read_shards(shards).to_pylist()), config.max_shared
+    )
+    train = _drop_repeated(row for row in rows if row["id"] not in heldout_ids)
+    train = _cap_per_page(train, config.max_per_page)
+    heldout = _drop_repeated(row for row in rows if row["id"] in heldout_ids)
+    unseen = _drop_known(heldout, train)
     pages = read_shards(work.artifact_folder(corpus), ["id", "headings"])
     if not train:
         raise DataError(_nothing_to_train_on(config, pages, heldout_ids))
-    if len(unseen) < config.min_heldout or (config.min_heldout and _pages(unseen) < 2):
+    if len(unseen) < config.min_heldout or (config.min_heldout and _count_pages(unseen) < 2):
         raise DataError(_too_few_held_out(config, unseen, len(pages), len(heldout_ids)))
     tuned, aligned = split_for_alignment(config, train)
     for split, rows in (("train", tuned), ("align", aligned), ("heldout", unseen)):
-        write_shard(work.folder / f"{split}.parquet", pa.Table.from_pylist(rows, schema=ROW))
+        write_shard(
+            work.folder / f"{split}.parquet", pa.Table.from_pylist(rows, schema=INSTRUCTION_SCHEMA)
+        )
     stats = _stats(config, tuned, unseen, len(heldout))
     return work.seal(Instructions, stats={**stats, "align": float(len(aligned))})
 
@@ -140,15 +144,15 @@ def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: s
     """What was found, what is needed and the field to set."""
     mine = [row for row in pages.to_pylist() if row["id"] not in heldout]
     headed = sum(bool(row["headings"]) for row in mine)
-    found = f"instructions: {headed} of {len(mine)} training pages have a heading"
+    headed_pages = f"instructions: {headed} of {len(mine)} training pages have a heading"
     if headed:
         return (
-            f"{found}, none with a full sentence of at most {config.max_answer_words} words below "
+            f"{headed_pages}, none with a full sentence of at most {config.max_answer_words} words below "
             "it that tells of it: raise instructions.max_answer_words, or give other pages "
             "under scrape"
         )
     return (
-        f"{found}; questions are made of headings and the sentence below each: under scrape, give "
+        f"{headed_pages}; questions are made of headings and the sentence below each: under scrape, give "
         "Markdown with # headings or HTML with <h1> (plain text has none)"
     )
 
@@ -156,46 +160,46 @@ def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: s
 def _too_few_held_out(config: InstructionsConfig, rows: list[Row], pages: int, heldout: int) -> str:
     return (
         f"instructions: {heldout} of {pages} pages are held out and give {len(rows)} questions on "
-        f"{_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: raise "
+        f"{_count_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: raise "
         "tokens.heldout_share and tokenizer.heldout_share, give more pages with headings under "
         "scrape, or, for a run --until sft, set instructions.min_heldout to 0"
     )
 
 
-def _pages(rows: list[Row]) -> int:
+def _count_pages(rows: list[Row]) -> int:
     return len({row["id"] for row in rows})
 
 
-def questions_of_shard(table: pa.Table, max_words: int, kinds: list[str]) -> pa.Table:
+def make_shard_instructions(table: pa.Table, max_words: int, kinds: list[str]) -> pa.Table:
     """Instructions of one shard's pages (in a worker)."""
     rows: list[Row] = []
     for page in table.select(["id", "url", "title", "text"]).to_pylist():
-        asked = questions(page["text"], page["title"], max_words)
+        page_questions = extract_questions(page["text"], page["title"], max_words)
         rows.extend(
-            {"id": page["id"], "url": page["url"], **one._asdict()}
-            for one in asked
-            if one.kind in kinds
+            {"id": page["id"], "url": page["url"], **question._asdict()}
+            for question in page_questions
+            if question.kind in kinds
         )
-    return pa.Table.from_pylist(rows, schema=ROW)
+    return pa.Table.from_pylist(rows, schema=INSTRUCTION_SCHEMA)
 
 
-def _capped(rows: Iterable[Row], most: int) -> list[Row]:
+def _cap_per_page(rows: Iterable[Row], most: int) -> list[Row]:
     """At most ``most`` rows of one kind from one page, drawn by digest, order kept."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["id"], row["kind"]].append(row)
-    kept: list[Row] = []
+    capped: list[Row] = []
     for group in groups.values():
         ranked = sorted(range(len(group)), key=lambda index: _rank(group[index]))
-        kept.extend(group[index] for index in sorted(ranked[:most]))
-    return kept
+        capped.extend(group[index] for index in sorted(ranked[:most]))
+    return capped
 
 
 def _rank(row: Row) -> bytes:
     return hashlib.sha256(f"{row['subject']}\0{row['answer']}".encode()).digest()
 
 
-def _unambiguous(rows: list[Row]) -> list[Row]:
+def _drop_ambiguous_modules(rows: list[Row]) -> list[Row]:
     """Without ``module`` questions that have several right answers (``dumps``: json, pickle)."""
     answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -208,7 +212,7 @@ def _unambiguous(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _telling(rows: list[Row], most: int) -> list[Row]:
+def _drop_shared_descriptions(rows: list[Row], most: int) -> list[Row]:
     """Without descriptions that many subjects share and that tell none of them from another.
 
     Nor those of a subject that has many: a heading of many pages is a label, in any language.
@@ -227,7 +231,7 @@ def _telling(rows: list[Row], most: int) -> list[Row]:
     ]
 
 
-def _distinct(rows: Iterable[Row]) -> list[Row]:
+def _drop_repeated(rows: Iterable[Row]) -> list[Row]:
     """The first of each (kind, subject, answer)."""
     first: dict[tuple[str, str, str], Row] = {}
     for row in rows:
@@ -235,7 +239,7 @@ def _distinct(rows: Iterable[Row]) -> list[Row]:
     return list(first.values())
 
 
-def _without_known(heldout: list[Row], train: list[Row]) -> list[Row]:
+def _drop_known(heldout: list[Row], train: list[Row]) -> list[Row]:
     """Held-out rows that training does not already give away.
 
     Known is an answer of the same kind to a subject of the same last name: an inherited method is

@@ -37,7 +37,7 @@ from components.text.chat.chat_template import (
 from components.text.heldout_split import heldout_pages
 from components.text.token_arrays import SPLITS, Split
 
-ENCODED = pa.schema(
+ENCODED_SCHEMA = pa.schema(
     [
         pa.field("heldout", pa.bool_()),
         pa.field("bytes", pa.int64()),
@@ -84,7 +84,7 @@ def pack_tokens(
         tokenizer=work.artifact_folder(tokenizer),
         heldout=sorted(heldout),
     )
-    sizes = {split: _join(work.folder, encoded, split, vocabulary) for split in SPLITS}
+    sizes = {split: _join_shards(work.folder, encoded, split, vocabulary) for split in SPLITS}
     if sizes["train"][0] < config.min_train_tokens:
         raise DataError(
             f"tokens: {sizes['train'][0]} tokens to train on, {config.min_train_tokens} are needed "
@@ -120,17 +120,19 @@ def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Tab
             "bytes": [len(text.encode()) for text in texts],
             "tokens": pa.LargeListArray.from_arrays(starts, flat),
         },
-        schema=ENCODED,
+        schema=ENCODED_SCHEMA,
     )
 
 
-def _join(folder: Path, encoded: Path, split: Split, vocabulary: int) -> tuple[int, int, int]:
+def _join_shards(
+    folder: Path, encoded: Path, split: Split, vocabulary: int
+) -> tuple[int, int, int]:
     """Write one split's two arrays, a shard at a time -> (tokens, bytes, documents)."""
     lengths: list[NDArray[np.int64]] = []
     text_bytes = 0
     for path in shard_paths(encoded):
-        table = _of_split(path, split)
-        lengths.append(np.diff(_column(table).offsets.to_numpy()))
+        table = _read_shard_of_split(path, split)
+        lengths.append(np.diff(_token_lists(table).offsets.to_numpy()))
         text_bytes += sum(table["bytes"].to_pylist())
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths)))).astype(np.int64)
     kind = np.uint16 if vocabulary <= 1 << 16 else np.uint32
@@ -138,7 +140,7 @@ def _join(folder: Path, encoded: Path, split: Split, vocabulary: int) -> tuple[i
         flat = np.lib.format.open_memmap(temporary, "w+", dtype=kind, shape=(int(starts[-1]),))
         at = 0
         for path in shard_paths(encoded):
-            values = _column(_of_split(path, split)).flatten().to_numpy()
+            values = _token_lists(_read_shard_of_split(path, split)).flatten().to_numpy()
             flat[at : at + len(values)] = values
             at += len(values)
         flat.flush()
@@ -146,12 +148,12 @@ def _join(folder: Path, encoded: Path, split: Split, vocabulary: int) -> tuple[i
     return int(starts[-1]), text_bytes, len(starts) - 1
 
 
-def _of_split(path: Path, split: Split) -> pa.Table:
+def _read_shard_of_split(path: Path, split: Split) -> pa.Table:
     table = read_shard(path)
     return table.filter(pc.equal(table["heldout"], split == "heldout"))
 
 
-def _column(table: pa.Table) -> pa.LargeListArray:
+def _token_lists(table: pa.Table) -> pa.LargeListArray:
     joined = table["tokens"].combine_chunks()
     return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
 

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from components.text.chat.question_wordings import Form, Kind, word_question
-from components.text.first_sentence import first_sentence, words_in
+from components.text.chat.question_wordings import QuestionForm, QuestionKind, word_question
+from components.text.first_sentence import count_words, first_sentence
 from components.text.heading_topics import names_release, topic_of
-from components.text.markdown_sections import Section, sections
+from components.text.markdown_sections import Section, split_sections
 
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _HEADING_CALL = re.compile(r"(?:class |def |async def )?([A-Za-z_][\w.]*)\s*(?:\(.*\))?\s*")
@@ -28,7 +28,7 @@ _DEFINITIONS = ("def ", "async def ", "class ")
 class Question(NamedTuple):
     """One question with its reference answer."""
 
-    kind: Kind
+    kind: QuestionKind
     subject: str
     question: str
     answer: str
@@ -38,36 +38,36 @@ class Question(NamedTuple):
     """Of the question, never to train on."""
 
 
-def questions(text: str, title: str, max_words: int) -> Iterator[Question]:
+def extract_questions(text: str, title: str, max_words: int) -> Iterator[Question]:
     """Questions and answers of one page, in the order of the page."""
-    parts = sections(text)
-    module = _module(parts, title)
+    parts = split_sections(text)
+    module = _documented_module(parts, title)
     if module is None:
-        yield from _topics(parts, max_words)
+        yield from _topic_questions(parts, max_words)
         return
     for part in parts:
-        name = _qualified(part)
+        name = _qualified_name(part)
         if name == module:
-            yield from _described("about", module, part, max_words)
-        elif name is not None and (name.startswith(module + ".") or _signed(part)):
-            yield from _of_member(name, module, part, max_words)
+            yield from _description_question("about", module, part, max_words)
+        elif name is not None and (name.startswith(module + ".") or _has_definition(part)):
+            yield from _member_questions(name, module, part, max_words)
 
 
-def _of_member(name: str, module: str, part: Section, max_words: int) -> Iterator[Question]:
-    yield from _described("describe", name, part, max_words)
+def _member_questions(name: str, module: str, part: Section, max_words: int) -> Iterator[Question]:
+    yield from _description_question("describe", name, part, max_words)
     inside = name.startswith(module + ".")
     if inside and "." not in name.removeprefix(module + "."):
         short = name.removeprefix(module + ".")
         answer = f"`{short}` is in the module `{module}`."
-        yield _ask("module", "module", name, short, answer)
-    listed = parameters(part.fence or "")
+        yield _make_question("module", "module", name, short, answer)
+    listed = signature_parameters(part.fence or "")
     if listed is not None:
         answer = _parameters_answer(name, listed)
-        if words_in(answer) <= max_words:
-            yield _ask("parameters", "parameters", name, name, answer)
+        if count_words(answer) <= max_words:
+            yield _make_question("parameters", "parameters", name, name, answer)
 
 
-def _topics(parts: list[Section], max_words: int) -> Iterator[Question]:
+def _topic_questions(parts: list[Section], max_words: int) -> Iterator[Question]:
     """Pages that document no API: a heading, and the first sentence below it.
 
     What stands below a release or a date is a change log: its headings say what kind of change.
@@ -78,22 +78,26 @@ def _topics(parts: list[Section], max_words: int) -> Iterator[Question]:
             continue
         release = part.level if names_release(part.heading) else None
         topic = topic_of(part.heading)
-        if topic is not None and words_in(topic) <= MAX_TOPIC_WORDS:
-            yield from _described("topic", topic, part, max_words)
+        if topic is not None and count_words(topic) <= MAX_TOPIC_WORDS:
+            yield from _description_question("topic", topic, part, max_words)
 
 
-def _described(form: Form, subject: str, part: Section, max_words: int) -> Iterator[Question]:
+def _description_question(
+    form: QuestionForm, subject: str, part: Section, max_words: int
+) -> Iterator[Question]:
     sentence = first_sentence(part.paragraphs, max_words=max_words)
     if sentence is not None:
-        yield _ask("describe", form, subject, subject, sentence)
+        yield _make_question("describe", form, subject, subject, sentence)
 
 
-def _ask(kind: Kind, form: Form, subject: str, shown: str, answer: str) -> Question:
+def _make_question(
+    kind: QuestionKind, form: QuestionForm, subject: str, shown: str, answer: str
+) -> Question:
     trained, reserved = word_question(form, subject, shown)
     return Question(kind, subject, trained[0], answer, trained, reserved)
 
 
-def _module(parts: list[Section], title: str) -> str | None:
+def _documented_module(parts: list[Section], title: str) -> str | None:
     """The module an API page documents: its first heading, when others start with its name."""
     if not parts:
         return None
@@ -101,26 +105,26 @@ def _module(parts: list[Section], title: str) -> str | None:
     for name in (first, title.strip()):
         if _NAME.fullmatch(name) and any(part.heading.startswith(name + ".") for part in parts[1:]):
             return name
-    named = [part for part in parts if _qualified(part) and _signed(part)]
+    named = [part for part in parts if _qualified_name(part) and _has_definition(part)]
     if not named:
         return None
     if _NAME.fullmatch(first) and topic_of(first) is not None:
         return first
-    return (_qualified(named[0]) or "").rpartition(".")[0] or None
+    return (_qualified_name(named[0]) or "").rpartition(".")[0] or None
 
 
-def _qualified(part: Section) -> str | None:
+def _qualified_name(part: Section) -> str | None:
     """The qualified name a heading gives, if it gives one."""
     match = _HEADING_CALL.fullmatch(part.heading)
     return match[1].strip(".") if match and _NAME.fullmatch(match[1].strip(".")) else None
 
 
-def _signed(part: Section) -> bool:
+def _has_definition(part: Section) -> bool:
     """Whether a definition stands below the heading, as it does for what a module holds."""
     return part.fence is not None and part.fence.lstrip().startswith(_DEFINITIONS)
 
 
-def parameters(signature: str) -> list[str] | None:
+def signature_parameters(signature: str) -> list[str] | None:
     """Names a ``def`` takes, ``self`` and ``cls`` left out; None where it is no ``def``."""
     code = signature.strip()
     if not code.startswith(("def ", "async def ")):
@@ -128,19 +132,19 @@ def parameters(signature: str) -> list[str] | None:
     try:
         tree = ast.parse(code.rstrip(":").rstrip() + ": ...")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _loose_parameters(code)
+        return _parse_loose_parameters(code)
     function = tree.body[0]
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
         return None
-    given = function.args
-    names = [a.arg for a in (*given.posonlyargs, *given.args)]
-    names += [f"*{given.vararg.arg}"] if given.vararg else []
-    names += [a.arg for a in given.kwonlyargs]
-    names += [f"**{given.kwarg.arg}"] if given.kwarg else []
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+    names += [f"*{arguments.vararg.arg}"] if arguments.vararg else []
+    names += [a.arg for a in arguments.kwonlyargs]
+    names += [f"**{arguments.kwarg.arg}"] if arguments.kwarg else []
     return names[1:] if names and names[0] in _IMPLIED else names
 
 
-def _loose_parameters(code: str) -> list[str] | None:
+def _parse_loose_parameters(code: str) -> list[str] | None:
     """Parameters of a signature that is no valid Python (``obj=<object object>``)."""
     inside = code[code.find("(") + 1 :]
     depth, piece, pieces = 0, "", []

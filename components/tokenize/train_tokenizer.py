@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as BpeTokenizer
     from tokenizers.trainers import BpeTrainer
 
-BYTES = 256
+BYTE_ALPHABET = 256
 
 
 class TokenizerConfig(StageConfig):
     """How the vocabulary is learnt."""
 
     vocabulary: int = Field(
-        default=4096, ge=BYTES + len(SPECIALS) + 1, le=1 << 20, description="tokens in all"
+        default=4096, ge=BYTE_ALPHABET + len(SPECIALS) + 1, le=1 << 20, description="tokens in all"
     )
     min_frequency: int = Field(
         default=2, ge=1, le=1_000_000, description="how often a pair must occur to be merged"
@@ -67,9 +67,9 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
             "tokenizer: no page is left to train on; lower tokenizer.heldout_share, or give more "
             "pages under scrape"
         )
-    tokenizer = untrained(config)
+    tokenizer = untrained_tokenizer(config)
     work.progress.start_count(len(urls), "pages")
-    tokenizer.train_from_iterator(_texts(folder, heldout, work), _trainer(config))
+    tokenizer.train_from_iterator(_training_texts(folder, heldout, work), _trainer(config))
     write_atomically(work.folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
     return work.seal(
         Tokenizer,
@@ -80,7 +80,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     )
 
 
-def untrained(config: TokenizerConfig) -> BpeTokenizer:
+def untrained_tokenizer(config: TokenizerConfig) -> BpeTokenizer:
     """An empty byte-level BPE tokenizer: its splitting and decoding rules."""
     from tokenizers import Tokenizer as BpeTokenizer
     from tokenizers.decoders import ByteLevel as ByteDecoder
@@ -109,7 +109,7 @@ def _trainer(config: TokenizerConfig) -> BpeTrainer:
     )
 
 
-def _texts(folder: Path, heldout: frozenset[str], work: Workdir) -> Iterator[str]:
+def _training_texts(folder: Path, heldout: frozenset[str], work: Workdir) -> Iterator[str]:
     for path in shard_paths(folder):
         table = read_shard(path, ["url", "text"])
         for url, text in zip(table["url"].to_pylist(), table["text"].to_pylist(), strict=True):

@@ -63,7 +63,7 @@ class AdaptConfig(PackedTrainingConfig):
     )
     schedule: ScheduleConfig = Field(
         default=ScheduleConfig(warmup=0.05, decay=0.95),
-        description="course of the learning rates",
+        description="learning-rate schedule",
     )
 
     clears_preset_fields: ClassVar[Mapping[str, tuple[str, ...]]] = STEPS_REPLACE_MINUTES

@@ -92,7 +92,7 @@ class FinetuneConfig(TrainingConfig):
     )
     schedule: ScheduleConfig = Field(
         default=ScheduleConfig(warmup=0.03, decay=0.9),
-        description="course of the learning rates",
+        description="learning-rate schedule",
     )
 
     clears_preset_fields: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_OF_MINUTES_STEPS

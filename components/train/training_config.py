@@ -126,9 +126,7 @@ class TrainingConfig(StageConfig):
         "the same, memory falls with it",
     )
     optim: OptimConfig = Field(default=OptimConfig(), description="optimisers and their rates")
-    schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(), description="course of the learning rates"
-    )
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning-rate schedule")
     safety: TrainingSafetyConfig = Field(
         default=TrainingSafetyConfig(), description="saved states, bad steps, loss spikes"
     )

@@ -17,14 +17,14 @@ from components.core.stats.figures import Figure, exact_figure, proportion_inter
 from components.core.store.artifact import Corpus, Report
 from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
-from components.validate.document_frame import FRAME, frame_of_shard, to_pandas
-from components.validate.explain_failures import ROWS, explain
+from components.validate.document_frame import FRAME_SCHEMA, frame_of_shard, to_pandas
+from components.validate.explain_failures import ROW_COUNT_EXPECTATION, explain_failure
 from components.validate.suite_config import Expectation, SuiteConfig
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LEDGER, TWIN = "ledger", "duplicates"
+LEDGER, DUPLICATE_RULE = "ledger", "duplicates"
 """Where ``select`` says of every document why it was dropped, and the rule that drops twins."""
 
 
@@ -41,21 +41,24 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     frames = work.scratch / "frames"
     map_shards(work, work.artifact_folder(corpus), frame_of_shard, folder=frames)
     frame = to_pandas(read_shards(frames))
-    results = _validated(config, frame)
+    results = _run_suite(config, frame)
     failed = [
         (expectation, result)
         for expectation, result in zip(config.expectations, results, strict=True)
         if not result["success"]
     ]
     if failed:
-        first, result = max(failed, key=_least_rows)  # else who gives so many meets the next
+        first, result = max(failed, key=_asked_rows)  # else who gives so many meets the next
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        read = _documents_read(work.artifact_folder(corpus))
-        said = explain(first, result, frame, config.examples, read)
-        raise GateFailed(f"check: {said}{more}")
+        read = _count_documents_read(work.artifact_folder(corpus))
+        failure = explain_failure(first, result, frame, config.examples, read)
+        raise GateFailed(f"check: {failure}{more}")
     config.write_report(
         work.folder,
-        [*_sizes(frame, work.artifact_folder(corpus)), *_figures(config, results, len(frame))],
+        [
+            *_size_figures(frame, work.artifact_folder(corpus)),
+            *_expectation_figures(config, results, len(frame)),
+        ],
         expectations=[expectation.model_dump(mode="json") for expectation in config.expectations],
         documents=len(frame),
     )
@@ -65,7 +68,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     )
 
 
-def _validated(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _run_suite(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Results in the order of the suite."""
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -87,13 +90,13 @@ def _validated(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]
         asset = source.add_dataframe_asset("documents")
         batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
         form = {"result_format": "COMPLETE", "unexpected_index_column_names": ["url"]}
-        found = batch.validate(suite, result_format=form)
+        validation = batch.validate(suite, result_format=form)
     results: dict[int, dict[str, Any]] = {}
-    for result in found.results:
-        given: dict[str, Any] = dict(result.to_json_dict())
-        at: int = given["expectation_config"]["meta"]["at"]
-        results[at] = given
-        _refuse_broken(config.expectations[at], given)
+    for result in validation.results:
+        outcome: dict[str, Any] = dict(result.to_json_dict())
+        at: int = outcome["expectation_config"]["meta"]["at"]
+        results[at] = outcome
+        _refuse_broken(config.expectations[at], outcome)
     return [results[at] for at in range(len(config.expectations))]
 
 
@@ -120,55 +123,61 @@ def _refuse_broken(expectation: Expectation, result: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"check: {expectation.type} ({expectation.column}): "
                 f"{error_line(detail.get('exception_message'))[:300]}; "
-                f"columns: {', '.join(FRAME.names)}"
+                f"columns: {', '.join(FRAME_SCHEMA.names)}"
             )
 
 
-def _sizes(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
+def _size_figures(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
     """Counts of the corpus and shares of its ledger, if it has one."""
-    kept = len(frame)
+    documents = len(frame)
     characters = float(frame["characters"].sum())
     figures = [
-        exact_figure("documents", kept, n=kept),
-        exact_figure("characters", characters, n=kept),
+        exact_figure("documents", documents, n=documents),
+        exact_figure("characters", characters, n=documents),
     ]
     if not (corpus / LEDGER).is_dir():
         return figures
     reasons = read_shards(corpus / LEDGER, ["reasons"])["reasons"].to_pylist()
     read = max(1, len(reasons))
-    twins = sum(TWIN in given for given in reasons)
+    duplicates = sum(DUPLICATE_RULE in given for given in reasons)
     return [
         *figures,
         exact_figure("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
-        exact_figure("twin_share", twins / read, n=len(reasons)),
+        exact_figure("twin_share", duplicates / read, n=len(reasons)),
     ]
 
 
-def _least_rows(failed: tuple[Expectation, Mapping[str, Any]]) -> float:
+def _asked_rows(failed: tuple[Expectation, Mapping[str, Any]]) -> float:
     """Pages that an expectation asks for; too few of them explain most else that fails."""
     expectation = failed[0]
-    return float(expectation.kwargs.get("min_value") or 0) if expectation.type == ROWS else 0.0
+    return (
+        float(expectation.kwargs.get("min_value") or 0)
+        if expectation.type == ROW_COUNT_EXPECTATION
+        else 0.0
+    )
 
 
-def _documents_read(corpus: Path) -> int | None:
+def _count_documents_read(corpus: Path) -> int | None:
     """How many documents ``select`` judged; None where it left no ledger."""
     if not (corpus / LEDGER).is_dir():
         return None
     return int(read_shards(corpus / LEDGER, ["id"]).num_rows)
 
 
-def _figures(config: SuiteConfig, results: list[dict[str, Any]], documents: int) -> list[Figure]:
+def _expectation_figures(
+    config: SuiteConfig, results: list[dict[str, Any]], documents: int
+) -> list[Figure]:
     return [
-        _figure(name, result["result"], documents)
+        _expectation_figure(name, result["result"], documents)
         for name, result in zip(config.expectation_names(), results, strict=True)
     ]
 
 
-def _figure(name: str, found: Mapping[str, Any], documents: int) -> Figure:
+def _expectation_figure(name: str, outcome: Mapping[str, Any], documents: int) -> Figure:
     """The share of pages that hold to it, or the figure it is about."""
-    if "unexpected_count" in found and found.get("element_count"):
-        n = int(found["element_count"])
-        return proportion_interval(n - int(found["unexpected_count"]), n, name=name)
-    observed = found.get("observed_value")
+    if "unexpected_count" in outcome and outcome.get("element_count"):
+        n = int(outcome["element_count"])
+        return proportion_interval(n - int(outcome["unexpected_count"]), n, name=name)
+    observed = outcome.get("observed_value")
     value = float(observed) if isinstance(observed, int | float) else 1.0
     return exact_figure(name, value, n=documents)

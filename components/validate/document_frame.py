@@ -13,7 +13,7 @@ from components.text.markdown_sections import without_fences
 if TYPE_CHECKING:
     import pandas as pd
 
-FRAME = pa.schema(
+FRAME_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
         pa.field("url", pa.string()),
@@ -37,7 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 def frame_of_shard(table: pa.Table) -> pa.Table:
     """The frame's rows of one corpus shard (in a worker)."""
     columns = table.select(["id", "url", "source", "title", "text", "headings"]).to_pylist()
-    return pa.Table.from_pylist([_row(document) for document in columns], schema=FRAME)
+    return pa.Table.from_pylist([_row(document) for document in columns], schema=FRAME_SCHEMA)
 
 
 def _row(document: dict[str, object]) -> dict[str, object]:

@@ -12,9 +12,9 @@ from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError
 from components.core.stats.report_config import ReportConfig
-from components.validate.document_frame import FRAME
+from components.validate.document_frame import FRAME_SCHEMA
 
-REFUSED = ("expect_column_quantile_values_to_be_between",)
+UNUSABLE_EXPECTATIONS = ("expect_column_quantile_values_to_be_between",)
 """Great Expectations 1.24 fails on these itself."""
 
 
@@ -34,7 +34,7 @@ class Expectation(StageConfig):
     @field_validator("type")
     @classmethod
     def _works(cls, name: str) -> str:
-        if name in REFUSED:
+        if name in UNUSABLE_EXPECTATIONS:
             raise ValueError(f"{name} cannot be used; write two bounds on another figure")
         return name
 
@@ -42,8 +42,8 @@ class Expectation(StageConfig):
     @classmethod
     def _known_column(cls, kwargs: dict[str, Any]) -> dict[str, Any]:
         column = kwargs.get("column")
-        if column is not None and column not in FRAME.names:
-            raise ValueError(f"no column {column!r}; columns: {', '.join(FRAME.names)}")
+        if column is not None and column not in FRAME_SCHEMA.names:
+            raise ValueError(f"no column {column!r}; columns: {', '.join(FRAME_SCHEMA.names)}")
         return kwargs
 
     @property

@@ -77,9 +77,9 @@ def refuse_stage_budget(
     runner = PlanRunner(Store(settings.store), speeds=read_known_speeds(settings))
     runner.step(name, component, config, **inputs)
     shapes = {
-        role: read_shape(runner.store.root / given.name)
-        for role, given in inputs.items()
-        if isinstance(given, Checkpoint)
+        role: read_shape(runner.store.root / artifact.name)
+        for role, artifact in inputs.items()
+        if isinstance(artifact, Checkpoint)
     }
     runner.time_estimator.amounts = replace(
         runner.time_estimator.amounts, shape=shapes.get("model"), teacher=shapes.get("teacher")

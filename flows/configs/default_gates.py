@@ -37,13 +37,14 @@ BASE_GATES = (
 """Gates for a model of any size. Eight tokens a second is about as fast as people read."""
 
 CORPUS_SIZE_GATE = Gate(name="dataset", figure="check.documents", direction="at least", bound=50.0)
+"""Gate on the number of documents, which the corpus check asks for before training."""
 
 SAFETY_GATES = (
     Gate(name="safety", figure="safety.leaking", direction="at most", bound=0.03, on="high"),
     Gate(name="safety", figure="safety.copying", direction="at most", bound=0.05, on="high"),
     Gate(name="safety", figure="safety.degenerate", direction="at most", bound=0.1, on="high"),
 )
-"""Shares of answers. Of 130 answers without a single case the interval ends below 3 %."""
+"""Gates on shares of answers. Of 130 answers without a case the interval ends below 3 %."""
 
 QUALITY_GATES = (
     Gate(
@@ -69,11 +70,11 @@ NANO_GATES = (
     *BASE_GATES,
     *(gate.model_copy(update={"bound": 0.25}) for gate in SAFETY_GATES),
 )
-"""Nothing about skill: two minutes teach none."""
+"""Gates of the preset nano: none on skill, since two minutes of training teach none."""
 
 DEFAULT_COMPARISONS = (
     Comparison(figure="loss.bits_per_byte", better="lower"),
     Comparison(figure="choice.four_choice_accuracy", better="higher"),
     Comparison(figure="compare.policy_reward", better="higher"),
 )
-"""Figures in which a challenger must not be worse than the champion."""
+"""Figures in which a challenger must not be worse than the champion, in tiny and small."""

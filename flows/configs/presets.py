@@ -28,7 +28,7 @@ from models.shape import DecoderShape
 
 
 def tiny_run() -> TextRun:
-    """The documentation on this machine -> 3 M parameters, in ten minutes on two cores.
+    """Preset ``tiny``: documentation on this machine -> 3 M parameters, ten minutes on two cores.
 
     Budgeted in steps and epochs: every machine makes the same model, and only the time differs.
     """
@@ -44,7 +44,7 @@ def tiny_run() -> TextRun:
 
 
 def nano_run() -> TextRun:
-    """The same chain in a minute and a half, for trying things out: no gate asks for skill."""
+    """Preset ``nano``: the whole pipeline in a minute and a half, without gates on skill."""
     shape = DecoderShape(
         vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
     )
@@ -78,7 +78,7 @@ def nano_run() -> TextRun:
 
 
 def small_run() -> TextRun:
-    """A hundred million parameters over a night, for your own pages and a stronger machine."""
+    """Preset ``small``: 100 M parameters over a night, for own pages and a stronger machine."""
     shape = DecoderShape(
         vocabulary=16384,
         width=768,
@@ -107,4 +107,4 @@ PRESETS: dict[str, Callable[[], TextRun]] = {
     "tiny": tiny_run,
     "small": small_run,
 }
-"""By the name a user types."""
+"""Presets by the name that a user types."""

@@ -70,7 +70,7 @@ from serving.smoke_test import SmokeConfig
 
 
 def default_suite() -> SuiteConfig:
-    """The suite of this checkout; loaded into the config, so that an edit runs the check again."""
+    """Expectations of this checkout, part of the config so that an edit runs the check again."""
     return load_suite(
         find_checkout(Path(__file__).parent) / "data" / "expectations" / "corpus.yaml"
     )
@@ -100,7 +100,10 @@ class TextSelectConfig(SelectConfig):
 
 
 class TextRun(StageConfig):
-    """A whole run: a field a stage in the flow's order, then those of ``standalone_stages.py``."""
+    """Config of a text run: one field a stage in the pipeline's order, then standalone stages.
+
+    A ``resolved_`` property completes a stage's config from other fields of the run.
+    """
 
     name: str = Field(
         default="tiny",
@@ -170,22 +173,22 @@ class TextRun(StageConfig):
 
     @property
     def resolved_hf(self) -> HfConfig:
-        """The export's config; a folder without a temperature of its own has the endpoint's."""
+        """Config of the Hugging Face export, whose temperature defaults to the endpoint's."""
         own = self.hf.temperature
         served = self.package.limits.temperature
         return self.hf.model_copy(update={"temperature": served if own is None else own})
 
     @property
     def resolved_registry(self) -> RegisterConfig:
-        """The registry's config; a model without a name of its own is named after its run."""
+        """Config of the registration, whose model name defaults to the run's."""
         return self.registry.model_copy(update={"name": self.registry.name or self.name})
 
     @property
     def resolved_check(self) -> SuiteConfig:
-        """The suite, with the number of pages that a gate will ask for: too few are refused before
-        a model is trained on them.
+        """Expectations on the corpus, with the number of documents that a gate demands: too few are
+        refused before a model is trained on them.
         """
-        asked = [
+        demanded = [
             Expectation(
                 type="expect_table_row_count_to_be_between",
                 kwargs={"min_value": math.ceil(gate.bound)},
@@ -197,20 +200,20 @@ class TextRun(StageConfig):
             and gate.direction == "at least"
             and not isinstance(gate.bound, str)
         ]
-        expectations = (*self.check.expectations, *asked)
+        expectations = (*self.check.expectations, *demanded)
         return self.check.model_copy(update={"expectations": expectations})
 
     @property
     def resolved_dossier(self) -> DossierConfig:
-        """The dossier's config with the run's prices in it."""
+        """Config of the dossier, with the run's prices."""
         if self.prices is None:
             return self.dossier
-        told = {"hour": self.prices.per_hour, "currency": self.prices.currency}
-        return self.dossier.model_copy(update=told)
+        prices = {"hour": self.prices.per_hour, "currency": self.prices.currency}
+        return self.dossier.model_copy(update=prices)
 
     @property
     def resolved_change(self) -> ChangeConfig:
-        """The change check's config; it looks at the versions that this run registers."""
+        """Config of the corpus drift, whose model defaults to the one that this run registers."""
         return self.change.model_copy(
             update={"model": self.change.model or self.resolved_registry.name}
         )

@@ -1,8 +1,8 @@
 """Entry points of the deployments in ``prefect.yaml``: a run on a schedule, and from a form.
 
-A worker's flow run is the run: its steps are the task runs of that one. Parameters are small, so
-that ``prefect.yaml`` and the UI can hold them; a wrong one is refused by the schema that Prefect
-derives from these signatures, or by one error line.
+A worker's flow run is the run itself, and the pipeline's steps are its task runs. Parameters are
+small, so that ``prefect.yaml`` and the UI can hold them; a wrong one is refused by the schema that
+Prefect derives from these signatures, or by one error line.
 
     prefect --no-prompt deploy --all
     prefect worker start --pool modelmill --type process

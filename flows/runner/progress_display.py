@@ -34,8 +34,10 @@ def key_figure(artifact: Artifact) -> str:
     for name, value in artifact.stats.items():
         if name != "seconds":
             shown = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
-            aside = f"; set aside: {', '.join(set_aside)}" if set_aside else ""
-            return f"{name.replace('_', ' ')} {shown}{aside}{_dropped_by_rules(artifact.stats)}"
+            aside_part = f"; set aside: {', '.join(set_aside)}" if set_aside else ""
+            return (
+                f"{name.replace('_', ' ')} {shown}{aside_part}{_dropped_by_rules(artifact.stats)}"
+            )
     return ""
 
 

@@ -116,7 +116,7 @@ def repeat_fields(config: BaseModel, target: str, sets: Sequence[str]) -> dict[s
     secret = any(mask_secrets(text) != text for text in _strings_in(whole))
     return {
         "target": target,
-        "sets": [mask_secrets(given) for given in sets],
+        "sets": [mask_secrets(assignment) for assignment in sets],
         "folder": str(Path.cwd()),
         "config": None if secret else whole,
     }

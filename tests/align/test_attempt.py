@@ -24,7 +24,7 @@ from components.core.errors import DataError
 from components.core.progress import Progress
 from components.core.store.artifact import Checkpoint, Instructions, Preferences
 from components.core.store.shards import write_shard
-from components.text.constitution.principles import Constitution, house_constitution
+from components.text.constitution.principles import Constitution, default_constitution
 from components.text.decoder_files import load_model
 from components.train.training_config import OptimConfig
 from tests.align.conftest import NAMES, World, rows
@@ -271,6 +271,6 @@ def test_a_reward_model_without_its_figure_is_one_line(world):
 
 
 def test_the_house_constitution_serves_as_judge(world):
-    config = FEW.model_copy(update={"constitution": house_constitution(), "questions": 2})
+    config = FEW.model_copy(update={"constitution": default_constitution(), "questions": 2})
     made = make_preferences(config, world.policy, world.instructions, world.tokenizer, world.work())
     assert made.stats["answers"] == (2 + 4) * 8

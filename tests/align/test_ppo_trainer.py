@@ -20,7 +20,7 @@ from components.core.errors import ConfigError
 from components.core.progress import Progress
 from components.core.store.artifact import Lineage
 from components.core.store.workdir import Workdir
-from components.text.chat.ask_model import answer_all, read_questions
+from components.text.chat.ask_model import read_questions, sample_answers
 from components.text.chat.chat_template import open_tokenizer
 from components.text.decoder_files import load_model
 from models.decoder import Decoder
@@ -43,7 +43,7 @@ def share_of_good(world, policy) -> float:
     opened = open_tokenizer(world.root / world.tokenizer.name)
     folder = world.root / world.instructions.name
     asked = read_questions(folder, "align", opened, longest=70, limit=8, seed=0)
-    answers = answer_all(
+    answers = sample_answers(
         load_model(world.root / policy.name),
         opened,
         [one.token_ids for one in asked] * 8,

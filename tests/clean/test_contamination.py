@@ -19,7 +19,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shard, read_shards
 from components.core.store.workdir import Workdir
-from components.text.word_splitting import words
+from components.text.word_splitting import split_words
 from flows.configs.text_run import TextSelectConfig
 
 Again = Callable[[], Workdir]
@@ -94,7 +94,7 @@ def test_clean_documents_hold_nothing(
     corpus_of: Callable[..., Corpus], again: Again, tmp_path: Path
 ) -> None:
     config = ContaminationConfig(sets=(file_of(tmp_path, ITEMS),))
-    shuffled = words(ITEMS[0]["question"])
+    shuffled = split_words(ITEMS[0]["question"])
     random.Random(3).shuffle(shuffled)
     found = scored(
         corpus_of,

@@ -14,7 +14,7 @@ from components.clean.passages.score import PassagesConfig, score_passages
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
-from components.text.dedup.long_passages import fingerprints
+from components.text.dedup.long_passages import fingerprint_passages
 
 
 def words(draw: random.Random, count: int) -> list[str]:
@@ -90,6 +90,8 @@ def test_a_shared_run_is_always_found(guarantee: int) -> None:
     for extra, seed in product((0, 3), range(20)):
         shared = words(random.Random(seed), 8 + guarantee - 1 + extra)
         texts = [" ".join(words(draw, 30) + shared + words(draw, 30)) for _ in range(2)]
-        keys, _, owner, counts = fingerprints(pa.chunked_array([pa.array(texts)]), 8, guarantee)
+        keys, _, owner, counts = fingerprint_passages(
+            pa.chunked_array([pa.array(texts)]), 8, guarantee
+        )
         assert counts.tolist() == [60 + len(shared)] * 2
         assert set(keys[owner == 0].tolist()) & set(keys[owner == 1].tolist())

@@ -17,7 +17,7 @@ from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
 from components.text.pii.bank_numbers import card_brand
 from components.text.pii.check_digits import iban_holds, luhn_holds
-from components.text.pii.find_pii import ALL_KINDS, NAME_KINDS, find_spans
+from components.text.pii.find_pii import ALL_PII_KINDS, NAME_KINDS, find_pii_spans
 
 KEY = "AKIA" + "QYLPMN5HHFPZAM2K"
 SLACK = "https://hooks.slack.com/services/" + "T02KX81QZ/B03LM92RA/k3J9vX2mQ8rT5wY1zB4nC7dF"
@@ -114,7 +114,7 @@ GITHUB = "ghp_" + "k3J9vX2mQ8rT5wY1zB4nC7dF6gH0jL2pS9uA"
     ],
 )
 def test_found(text: str, kind: str, found: str) -> None:
-    assert [(s.kind, text[s.start : s.end]) for s in find_spans(text)] == [(kind, found)]
+    assert [(s.kind, text[s.start : s.end]) for s in find_pii_spans(text)] == [(kind, found)]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_found(text: str, kind: str, found: str) -> None:
     ],
 )
 def test_not_found(text: str) -> None:
-    assert [(s.kind, text[s.start : s.end]) for s in find_spans(text)] == []
+    assert [(s.kind, text[s.start : s.end]) for s in find_pii_spans(text)] == []
 
 
 @pytest.mark.parametrize(
@@ -158,12 +158,12 @@ def test_not_found(text: str) -> None:
 )
 def test_no_text_takes_more_than_a_moment(unit: str) -> None:
     """Patterns that go back over what they read would take hours here, and the test's time out."""
-    assert find_spans(unit * 20_000) == []
+    assert find_pii_spans(unit * 20_000) == []
 
 
 def test_a_private_key_is_one_span() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n4539148803436467\n-----END RSA PRIVATE KEY-----"
-    spans = find_spans(f"before {key} after")
+    spans = find_pii_spans(f"before {key} after")
     assert [(s.start, s.end, s.kind) for s in spans] == [(7, 7 + len(key), "secret")]
 
 
@@ -179,13 +179,13 @@ def test_checksums() -> None:
 @given(st.integers(0, 10**16 - 1))
 def test_few_random_numbers_pass_for_cards(number: int) -> None:
     digits = f"{number:016d}"
-    for span in find_spans(f"value {digits}"):
+    for span in find_pii_spans(f"value {digits}"):
         assert span.kind != "card" or (luhn_holds(digits) and card_brand(digits))
 
 
 @given(st.text(alphabet="a1@.:/+-() \nE", max_size=80))
 def test_spans_are_sorted_apart_and_inside(text: str) -> None:
-    spans = find_spans(text)
+    spans = find_pii_spans(text)
     assert all(0 <= s.start < s.end <= len(text) for s in spans)
     assert all(a.end <= b.start for a, b in pairwise(spans))
 
@@ -211,7 +211,7 @@ def test_only_the_wanted_kinds_are_kept(corpus_of: Callable[..., Corpus], work: 
 
 
 def test_an_unknown_kind_is_refused_with_the_one_that_was_meant() -> None:
-    assert PiiConfig().kinds == (*ALL_KINDS, *NAME_KINDS)
+    assert PiiConfig().kinds == (*ALL_PII_KINDS, *NAME_KINDS)
     with pytest.raises(
         ConfigError, match=r"kinds\.0: given 'emial': unknown; did you mean 'email'"
     ):

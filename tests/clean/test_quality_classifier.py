@@ -30,7 +30,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shard, read_shards
 from components.core.store.workdir import Workdir
-from components.text.char_ngrams import gram_counts, rarity, weighed
+from components.text.char_ngrams import count_ngrams, inverse_document_frequency, tfidf_rows
 from flows.configs.text_run import TextSelectConfig
 
 Again = Callable[[], Workdir]
@@ -129,9 +129,9 @@ def test_a_label_without_examples_and_noise_are_refused(again: Again, tmp_path: 
 def test_the_weights_are_where_the_slope_is_nought() -> None:
     draw = random.Random(1)
     positive = np.arange(60) % 2 == 0
-    grams = gram_counts([document(bool(good), draw) for good in positive])
+    grams = count_ngrams([document(bool(good), draw) for good in positive])
     dense = np.random.default_rng(0).normal(size=(60, 3))
-    features = Features(weighed(grams, rarity(grams)), dense)
+    features = Features(tfidf_rows(grams, inverse_document_frequency(grams)), dense)
     weights = fit_logistic(features, positive, 0.01)
     slope = features.transposed_times(predict_probabilities(features, weights) - positive) / 60
     slope[:-1] += 0.01 * weights[:-1]

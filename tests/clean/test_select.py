@@ -24,7 +24,7 @@ from components.core.stats.source_losses import SOURCES_FILE, AlarmConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import read_shards, shard_paths
 from components.core.store.workdir import Workdir
-from components.text.pii.find_pii import find_spans
+from components.text.pii.find_pii import find_pii_spans
 from components.text.pii.redact import Redactor
 from components.text.spans import Span
 from flows.configs.text_run import TextSelectConfig
@@ -265,7 +265,7 @@ def test_equal_input_gives_equal_bytes(corpus_of: Maker, again: Again) -> None:
 def test_a_redactor_leaves_what_is_not_wanted() -> None:
     redactor = Redactor(frozenset(["email"]))
     text = "a@b.org 81.2.69.142"
-    assert redactor.replace(text, find_spans(text)) == "<EMAIL_1> 81.2.69.142"
+    assert redactor.replace(text, find_pii_spans(text)) == "<EMAIL_1> 81.2.69.142"
     assert redactor.replace("x", [Span(0, 1, "ip")]) == "x"
 
 

@@ -13,7 +13,7 @@ from components.clean.site_lines.score import SiteLinesConfig, find_edge_lines, 
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
-from components.text.spans import Span, cut
+from components.text.spans import Span, remove_stretches
 from flows.configs.text_run import TextSelectConfig
 
 Maker = Callable[..., Corpus]
@@ -97,6 +97,9 @@ def test_bounds(
 def test_cut() -> None:
     text = "one two three four"
     spans = [Span(0, 3, "a"), Span(6, 10, "b"), Span(14, 18, "c")]
-    assert cut(text, [(4, 8)], spans) == ("one three four", [Span(0, 3, "a"), Span(10, 14, "c")])
-    assert cut(text, [], spans) == (text, spans)
-    assert cut(text, [(0, 18)], spans) == ("", [])
+    assert remove_stretches(text, [(4, 8)], spans) == (
+        "one three four",
+        [Span(0, 3, "a"), Span(10, 14, "c")],
+    )
+    assert remove_stretches(text, [], spans) == (text, spans)
+    assert remove_stretches(text, [(0, 18)], spans) == ("", [])

@@ -28,7 +28,7 @@ from components.evaluate.safety import (
     is_degenerate,
     redact_answer,
 )
-from components.text.chat.ask_model import Answer
+from components.text.chat.ask_model import ModelAnswer
 from components.text.chat.chat_template import (
     SPECIALS,
     answer_ids,
@@ -189,7 +189,7 @@ def test_what_the_question_holds_is_neither_copied_nor_given_away(opened) -> Non
     assert redact_answer("Who?", f"{mail} is Jo.") == ("<EMAIL_1> is Jo.", ("email",))
 
     training = np.array(plain_ids(opened, PAGE), dtype=np.uint16)
-    answer = Answer(PAGE[:30], (), True)
+    answer = ModelAnswer(PAGE[:30], (), True)
     for question, copied in (("What?", 30), (f"Is this right: {PAGE[:30]}", 0)):
         asked = [SafetyPrompt("p", "", question, ())]
         (finding,) = inspect_answers(CONFIG, opened, asked, [answer], training)

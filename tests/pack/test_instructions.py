@@ -18,7 +18,7 @@ from components.core.store.workdir import Workdir
 from components.text.chat.question_wordings import WORDINGS
 from components.text.heldout_split import heldout_pages
 from components.tokenize.instructions import InstructionsConfig, make_instructions
-from components.tokenize.page_questions import parameters, questions
+from components.tokenize.page_questions import extract_questions, signature_parameters
 
 Again = Callable[[], Workdir]
 
@@ -224,11 +224,11 @@ def test_too_few_held_out_is_said_before_a_model_is_trained(
     ],
 )
 def test_parameters(signature: str, expected: list[str] | None) -> None:
-    assert parameters(signature) == expected
+    assert signature_parameters(signature) == expected
 
 
 def test_phrases_are_fixed_by_the_subject() -> None:
     page = "# m\n\n## m.a\n\n```python\ndef a()\n```\n\nReturn the first letter."
-    first = list(questions(page, "m", 40))
-    assert first == list(questions(page, "m", 40))
+    first = list(extract_questions(page, "m", 40))
+    assert first == list(extract_questions(page, "m", 40))
     assert {q.subject for q in first} == {"m.a"}

@@ -8,9 +8,9 @@ import pytest
 
 from components.clean.boilerplate.page_lines import content_lines, line_features
 from components.text.licence_signs import find_licences
-from components.text.markdown_sections import plain, sections
-from components.text.pii.find_pii import find_spans
-from components.text.word_splitting import prose
+from components.text.markdown_sections import split_sections, strip_markup
+from components.text.pii.find_pii import find_pii_spans
+from components.text.word_splitting import extract_prose
 
 LENGTH = 50_000
 """The square of it takes minutes."""
@@ -19,10 +19,10 @@ RUNS = (
     *("[", "[a](", "![", "<", "<a", "`a<", ":a:`", "eyJ", "://", "a@", "= '", "1-", "(c) ", "| "),
 )
 READERS: dict[str, Callable[[str], object]] = {
-    "prose": prose,
-    "plain": plain,
-    "sections": sections,
-    "spans": find_spans,
+    "prose": extract_prose,
+    "plain": strip_markup,
+    "sections": split_sections,
+    "spans": find_pii_spans,
     "licences": lambda text: list(find_licences(text)),
     "lines": lambda text: [line_features(line) for line in content_lines(text)],
 }
@@ -36,7 +36,7 @@ def test_runs_without_end(reader: str) -> None:
 
 
 def test_a_name_is_left_out_whole_wherever_its_marks_are() -> None:
-    assert prose("see os.path and a_b, x. Then http://a.example/x_y here").split() == [
+    assert extract_prose("see os.path and a_b, x. Then http://a.example/x_y here").split() == [
         "see",
         "and",
         "x.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from components.text.first_sentence import first_sentence
-from components.text.markdown_sections import plain, sections, without_fences
+from components.text.markdown_sections import split_sections, strip_markup, without_fences
 
 PAGE = """Lost.
 
@@ -37,7 +37,7 @@ x
 
 
 def test_sections() -> None:
-    found = sections(PAGE)
+    found = split_sections(PAGE)
     assert [(s.level, s.heading) for s in found] == [
         (1, "json"),
         (2, "json.dumps"),
@@ -72,7 +72,7 @@ def test_text_without_its_fences() -> None:
     ],
 )
 def test_plain(given: str, expected: str) -> None:
-    assert plain(given) == expected
+    assert strip_markup(given) == expected
 
 
 @pytest.mark.parametrize(

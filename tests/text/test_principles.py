@@ -7,8 +7,8 @@ import pytest
 from components.core.errors import ConfigError
 from components.text.constitution.principles import (
     Constitution,
-    house_constitution,
-    judge,
+    default_constitution,
+    judge_answer,
     load_constitution,
 )
 
@@ -24,7 +24,7 @@ def one(check: str, answer: str, *, question: str = QUESTION, reference: str = R
 
     principle = {"name": "it", "description": "It.", "check": yaml.safe_load(check)}
     constitution = Constitution.model_validate({"principles": [principle]})
-    return judge(constitution, question, SUBJECT, answer, reference).scores["it"]
+    return judge_answer(constitution, question, SUBJECT, answer, reference).scores["it"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,9 @@ def test_subject_counts_the_words_of_its_name() -> None:
     constitution = Constitution.model_validate(
         {"principles": [{"name": "it", "description": ".", "check": {"kind": "subject"}}]}
     )
-    half = judge(constitution, asked["question"], "net.move_to_column", "Moves to a line.", "")
+    half = judge_answer(
+        constitution, asked["question"], "net.move_to_column", "Moves to a line.", ""
+    )
     assert half.total == pytest.approx(2 / 3)
     assert one(check, "Dumping.") == pytest.approx(0.8)
     assert one(check, "The dumpster.") == 0.0
@@ -69,9 +71,9 @@ def test_a_cut_answer_is_not_complete() -> None:
     constitution = Constitution.model_validate(
         {"principles": [{"name": "it", "description": ".", "check": {"kind": "sentence"}}]}
     )
-    cut = judge(constitution, QUESTION, SUBJECT, GOOD, REFERENCE, finished=False)
+    cut = judge_answer(constitution, QUESTION, SUBJECT, GOOD, REFERENCE, finished=False)
     assert cut.total == 0.5
-    assert judge(constitution, QUESTION, SUBJECT, "", REFERENCE).total == 0.0
+    assert judge_answer(constitution, QUESTION, SUBJECT, "", REFERENCE).total == 0.0
 
 
 def test_silence_is_not_grounded() -> None:
@@ -112,16 +114,16 @@ def test_total_is_the_weighted_mean() -> None:
             ]
         }
     )
-    judged = judge(constitution, QUESTION, SUBJECT, "Opens a | window.", REFERENCE)
+    judged = judge_answer(constitution, QUESTION, SUBJECT, "Opens a | window.", REFERENCE)
     assert judged.scores == {"a": 1.0, "b": 0.0, "c": pytest.approx(2 / 3)}
     assert judged.total == 0.75
 
 
 def test_the_house_constitution_prefers_better_answers() -> None:
-    house = house_constitution()
+    house = default_constitution()
 
     def total(answer: str) -> float:
-        return judge(house, QUESTION, SUBJECT, answer, REFERENCE).total
+        return judge_answer(house, QUESTION, SUBJECT, answer, REFERENCE).total
 
     assert total(GOOD) > 0.95
     order = [

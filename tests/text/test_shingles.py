@@ -10,8 +10,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from components.text.dedup.shingles import SCHEME, band_keys, jaccards, shingle_sets, signatures
-from components.text.word_splitting import words
+from components.text.dedup.shingles import (
+    SCHEME,
+    band_keys,
+    jaccard_similarities,
+    minhash_signatures,
+    shingle_sets,
+)
+from components.text.word_splitting import split_words
 
 WORDS = ["a", "B", "straße", "STRASSE", "ῼ", "İstanbul", "ﬃ", "x_1", "漢字", "٣", "don't", "é", "K"]
 SPACES = [" ", "\n", ". ", "—", "\u0301", "\U0001f600", "\x00", "-"]
@@ -26,11 +32,11 @@ def column(texts: list[str]) -> pa.ChunkedArray:
 
 def similarity(left: str, right: str) -> float:
     sets, bounds = shingle_sets(column([left, right]), np.arange(2))
-    return float(jaccards(sets, bounds, np.array([0]), np.array([1]))[0])
+    return float(jaccard_similarities(sets, bounds, np.array([0]), np.array([1]))[0])
 
 
 def plain(text: str) -> set[tuple[str, ...]]:
-    found = words(text)
+    found = split_words(text)
     return {tuple(found[i : i + 5]) for i in range(len(found) - 4)}
 
 
@@ -57,7 +63,7 @@ def test_signatures_are_datasketchs_own() -> None:
     from datasketch import MinHash
 
     text = " ".join(page(random.Random(0), 600))
-    signed, counts = signatures(column([text, "too few words"]), 128, seed=1)
+    signed, counts = minhash_signatures(column([text, "too few words"]), 128, seed=1)
     found, _ = shingle_sets(column([text]), np.array([0]))
     reference = MinHash(num_perm=128, seed=1, hashfunc=int, scheme=SCHEME)
     reference.update_batch([int(value) >> 32 for value in found])
@@ -70,10 +76,10 @@ def test_estimates_are_unbiased() -> None:
     pages = [page(draw, 200) for _ in range(300)]
     texts = [" ".join(p) for p in pages]
     twins = [" ".join(edited(draw, p, draw.randint(1, 30))) for p in pages]
-    signed, _ = signatures(column(texts + twins), 128, seed=1)
+    signed, _ = minhash_signatures(column(texts + twins), 128, seed=1)
     estimates = (signed[:300] == signed[300:]).mean(axis=1)
     sets, bounds = shingle_sets(column(texts + twins), np.arange(600))
-    exact = jaccards(sets, bounds, np.arange(300), np.arange(300, 600))
+    exact = jaccard_similarities(sets, bounds, np.arange(300), np.arange(300, 600))
     error = estimates - exact
     assert abs(error.mean()) < 3 * error.std() / np.sqrt(len(error))
     assert error.std() == pytest.approx(np.sqrt(exact * (1 - exact) / 128).mean(), rel=0.3)

@@ -15,7 +15,7 @@ from components.text.chat.chat_template import (
     tokenizer_digest,
     vocabulary_size,
 )
-from components.tokenize.train_tokenizer import TokenizerConfig, untrained
+from components.tokenize.train_tokenizer import TokenizerConfig, untrained_tokenizer
 
 
 def trained(folder: Path, text: str) -> Path:
@@ -23,7 +23,7 @@ def trained(folder: Path, text: str) -> Path:
     from tokenizers.trainers import BpeTrainer
 
     folder.mkdir()
-    tokenizer = untrained(TokenizerConfig())
+    tokenizer = untrained_tokenizer(TokenizerConfig())
     trainer = BpeTrainer(
         vocab_size=275,
         special_tokens=list(SPECIALS),

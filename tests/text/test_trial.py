@@ -10,9 +10,9 @@ import pytest
 
 from components.core.errors import ConfigError
 from components.core.settings import Settings
-from components.text.constitution.answer_checks import Case, LengthCheck, SentenceCheck
+from components.text.constitution.answer_checks import AnswerCase, LengthCheck, SentenceCheck
 from components.text.constitution.constitution_trial import try_constitution
-from components.text.constitution.principles import Constitution, house_constitution
+from components.text.constitution.principles import Constitution, default_constitution
 from flows.configs.constitution_checks import try_constitutions
 from flows.configs.presets import PRESETS
 from flows.pipelines.run_stage import run_stage
@@ -31,7 +31,7 @@ def form(pattern: str) -> Constitution:
 
 def test_the_house_constitution_passes_in_little_processor_time() -> None:
     began = time.process_time()
-    try_constitution(house_constitution(), FIELD)
+    try_constitution(default_constitution(), FIELD)
     assert time.process_time() - began < 3
 
 
@@ -86,9 +86,9 @@ def test_a_pattern_too_large_to_compile_is_no_regular_expression() -> None:
 def test_the_field_of_the_run_is_named_and_equal_judges_are_tried_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tries: list[Case] = []
+    tries: list[AnswerCase] = []
 
-    def count(self: LengthCheck, case: Case) -> float:
+    def count(self: LengthCheck, case: AnswerCase) -> float:
         tries.append(case)
         return 1.0
 

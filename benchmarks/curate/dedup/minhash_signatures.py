@@ -11,7 +11,7 @@ from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.median_seconds import seconds
 from benchmarks.curate.sample_documents import WORDS, made_up
-from components.text.dedup.shingles import jaccards, shingle_sets, signatures
+from components.text.dedup.shingles import jaccard_similarities, minhash_signatures, shingle_sets
 
 PERMUTATIONS, SEED = 128, 1
 NAME = f"MinHash signatures, {PERMUTATIONS} permutations, {WORDS - 4} shingles, from text"
@@ -23,7 +23,7 @@ def measure(setting: Setting) -> list[Measured]:
     """Documents a second, and the estimates' mean error in its standard errors."""
     texts = made_up(_DOCUMENTS, seed=1, twins=0)
     column = pa.chunked_array([pa.array(texts)])
-    taken = seconds(lambda: signatures(column, PERMUTATIONS, SEED), setting.repeats)
+    taken = seconds(lambda: minhash_signatures(column, PERMUTATIONS, SEED), setting.repeats)
     rate = len(texts) / taken
     sample = setting.scratch / "documents.json"
     sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
@@ -45,10 +45,12 @@ def _bias() -> Measured:
         words[draw.choice(WORDS, int(draw.integers(1, 60)), replace=False)] = "changed"
         twins.append(" ".join(words))
     column = pa.chunked_array([pa.array(texts + twins)])
-    signed, _ = signatures(column, PERMUTATIONS, SEED)
+    signed, _ = minhash_signatures(column, PERMUTATIONS, SEED)
     estimates = (signed[:PAIRS] == signed[PAIRS:]).mean(axis=1)
     sets, bounds = shingle_sets(column, np.arange(2 * PAIRS))
-    error = estimates - jaccards(sets, bounds, np.arange(PAIRS), np.arange(PAIRS, 2 * PAIRS))
+    error = estimates - jaccard_similarities(
+        sets, bounds, np.arange(PAIRS), np.arange(PAIRS, 2 * PAIRS)
+    )
     standard = error.std(ddof=1) / np.sqrt(PAIRS)
     name = f"bias of the estimates over {PAIRS:,} pairs, in standard errors"
     note = f"mean error {error.mean():+.5f}"

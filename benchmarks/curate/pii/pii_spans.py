@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.bench_report import Measured
 from benchmarks.curate.bench_setting import Setting
 from components.core.stats.figures import proportion_interval
-from components.text.pii.find_pii import find_spans
-from components.text.spans import EXAMPLE, Span
+from components.text.pii.find_pii import find_pii_spans
+from components.text.spans import EXAMPLE_SUFFIX, Span
 
 DATA = "pii/generated_large.json"
 KIND_OF = {
@@ -42,8 +42,8 @@ def measure(setting: Setting) -> list[Measured]:
     for sentence in json.loads(path.read_text(encoding="utf-8")):
         wanted = set(_wanted(sentence))
         found = {
-            span._replace(kind=span.kind.removesuffix(EXAMPLE))
-            for span in find_spans(sentence["full_text"])
+            span._replace(kind=span.kind.removesuffix(EXAMPLE_SUFFIX))
+            for span in find_pii_spans(sentence["full_text"])
         }
         exact.update(wanted=len(wanted), found=len(found), right=len(wanted & found))
         exact.update(f"missed {span.kind}" for span in wanted - found)

@@ -20,7 +20,7 @@ from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.installed_documentation import documentation, sources
 from benchmarks.curate.pii.generated_keys import ALIKE, ALNUM, ASSIGNED, CHOSEN, ISSUED, some
 from components.core.stats.figures import proportion_interval
-from components.text.pii.find_pii import find_spans
+from components.text.pii.find_pii import find_pii_spans
 
 WEB = "quality/majority_data.jsonl"
 EACH, PIECES, PIECE = 20, 1500, 2300
@@ -90,7 +90,7 @@ def measure(setting: Setting) -> list[Measured]:
 
 def secrets(text: str) -> list[tuple[int, int]]:
     """Spans that are taken for a real key; those written as examples are none."""
-    return [(span.start, span.end) for span in find_spans(text) if span.kind == "secret"]
+    return [(span.start, span.end) for span in find_pii_spans(text) if span.kind == "secret"]
 
 
 def found(one: Planted) -> bool:

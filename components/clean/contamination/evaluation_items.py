@@ -8,7 +8,7 @@ from typing import Any
 
 from components.core.config.hashed_file import HashedFile
 from components.core.errors import DataError
-from components.text.word_splitting import words
+from components.text.word_splitting import split_words
 
 MAX_ANSWERS = 16
 """Distinct answers of one question that are searched for; bounds the size of the index."""
@@ -57,10 +57,10 @@ def read_evaluation_items(
             if reason:
                 refused.append(RejectedRow(name, reason))
                 continue
-            question_words = tuple(words(row[question]))
+            question_words = tuple(split_words(row[question]))
             names.setdefault(question_words, name)
             answer_text = row.get(answer)
-            answer_words = tuple(words(answer_text)) if isinstance(answer_text, str) else ()
+            answer_words = tuple(split_words(answer_text)) if isinstance(answer_text, str) else ()
             answers_of = answers.setdefault(question_words, {})
             if answer_words and len(answers_of) < MAX_ANSWERS:
                 answers_of[answer_words] = None
@@ -76,4 +76,4 @@ def _rejection_reason(row: Any, question: str) -> str:
         return "is no JSON object"
     if not isinstance(row.get(question), str):
         return f"has no text in field {question!r}"
-    return "" if words(row[question]) else "has an empty question"
+    return "" if split_words(row[question]) else "has an empty question"

@@ -29,7 +29,7 @@ from components.core.log import get_logger
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_shards, write_shard
 from components.core.store.workdir import Workdir
-from components.text.word_splitting import word_places, words
+from components.text.word_splitting import split_words, word_spans
 
 log = get_logger(__name__)
 SCHEMA = pa.schema(
@@ -167,7 +167,7 @@ def score_contamination_shard(table: pa.Table, config: ContaminationConfig) -> p
     contents = table["text"].to_pylist()
     index, texts = _worker_index(config)
     if texts:
-        documents = [words(text) for text in contents]
+        documents = [split_words(text) for text in contents]
         for match in find_matches(index, documents, config.least):
             if _is_enough(texts[match.text], match, documents[match.document]):
                 matches_of[match.document].append(match)
@@ -193,7 +193,7 @@ def _score_row(
     if not matches:
         return {"id": identifier, "overlap": 0.0, "item": "", "items": 0, "start": 0, "end": 0}
     best = max(matches, key=lambda match: (match.overlap, match.end - match.start, -match.text))
-    places = word_places(content)
+    places = word_spans(content)
     return {
         "id": identifier,
         "overlap": best.overlap,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.store.shards import read_shard, shard_paths
-from components.text.dedup.shingles import jaccards, shingle_sets
+from components.text.dedup.shingles import jaccard_similarities, shingle_sets
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
@@ -94,6 +94,6 @@ def verify_pairs(
         left, right = unpack_pairs(part)
         documents, where = np.unique(np.concatenate((left, right)), return_inverse=True)
         values, bounds = sets.read_sets(documents)
-        similar = jaccards(values, bounds, where[: len(part)], where[len(part) :])
+        similar = jaccard_similarities(values, bounds, where[: len(part)], where[len(part) :])
         alike = similar >= min_similarity
         yield part[alike], np.round(similar[alike], 6)

@@ -25,8 +25,8 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, shard_paths, write_shard
 from components.core.store.workdir import Workdir
-from components.text.dedup.shingles import SCHEME, band_keys, signatures
-from components.text.word_splitting import normalised
+from components.text.dedup.shingles import SCHEME, band_keys, minhash_signatures
+from components.text.word_splitting import normalise_text
 
 
 class DuplicatesConfig(StageConfig):
@@ -125,7 +125,7 @@ def sketch_shard(table: pa.Table, permutations: int, bands: int, rows: int, seed
         rows: Permutations in a band.
         seed: Of the permutations.
     """
-    signed, shingles = signatures(table["text"], permutations, seed)
+    signed, shingles = minhash_signatures(table["text"], permutations, seed)
     keys = band_keys(signed, bands, rows)
     offsets = np.arange(len(table) + 1, dtype=np.int32) * bands
     return pa.table(
@@ -144,4 +144,4 @@ def sketch_shard(table: pa.Table, permutations: int, bands: int, rows: int, seed
 
 def digest_normalised_text(text: str) -> bytes:
     """16 bytes that documents of equal normalised text share."""
-    return hashlib.sha256(normalised(text).encode(errors="surrogatepass")).digest()[:16]
+    return hashlib.sha256(normalise_text(text).encode(errors="surrogatepass")).digest()[:16]

@@ -23,8 +23,8 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Classifier, Corpus, Scores
 from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
-from components.text.language_classifier import Languages
-from components.text.word_splitting import prose
+from components.text.language_classifier import LanguageModel
+from components.text.word_splitting import extract_prose
 
 MAX_RANK = 1200
 """Default of the detector, resiliparse: languages ranked above it are usually wrong."""
@@ -102,15 +102,17 @@ def score_language_shard(table: pa.Table, config: LanguageConfig, model: Path | 
         config: The scorer's settings.
         model: File of learnt languages; None for the built-in detector.
     """
-    learnt = Languages.unpacked(model.read_bytes()) if model else None
+    learnt = LanguageModel.from_safetensors(model.read_bytes()) if model else None
     rows = []
     for identifier, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
-        sample = unicodedata.normalize("NFC", prose(text)[: config.max_characters])
+        sample = unicodedata.normalize("NFC", extract_prose(text)[: config.max_characters])
         rows.append({"id": identifier, **_score_text(config, sample, learnt)})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _score_text(config: LanguageConfig, sample: str, learnt: Languages | None) -> dict[str, object]:
+def _score_text(
+    config: LanguageConfig, sample: str, learnt: LanguageModel | None
+) -> dict[str, object]:
     segments = _split_segments(sample, config)
     if learnt is None:
         candidates, shares = _detect_builtin(config, sample, segments)
@@ -164,7 +166,7 @@ def _detect_builtin(
 
 
 def _classify_segments(
-    config: LanguageConfig, learnt: Languages, segments: list[tuple[int, str]]
+    config: LanguageConfig, learnt: LanguageModel, segments: list[tuple[int, str]]
 ) -> tuple[Ranking, Ranking]:
     """(candidates, shares) by the model; a document's chances are its letters' mean."""
     if not segments:
@@ -172,7 +174,7 @@ def _classify_segments(
     letters: Counter[str] = Counter()
     chances = np.zeros(len(learnt.codes))
     for count, text in segments:
-        segment_chances = learnt.chances(text)
+        segment_chances = learnt.probabilities(text)
         letters[learnt.codes[int(segment_chances.argmax())]] += count
         chances += segment_chances * count
     chances /= letters.total()

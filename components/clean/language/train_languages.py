@@ -14,8 +14,8 @@ from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Classifier, canonical_json
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.heldout_split import position
-from components.text.language_classifier import count_languages
+from components.text.heldout_split import split_position
+from components.text.language_classifier import train_language_model
 
 MODEL, RECORD = "languages.safetensors", "languages.json"
 FOLDS = 5
@@ -56,7 +56,7 @@ def train_languages(config: LanguageModelConfig, work: Workdir) -> Classifier:
             f"language_model: mean F1 {mean:.3f} on held-out texts is below min_f1 "
             f"{config.min_f1:g} (worst: {worst}, {f1[worst]:.3f}); give more texts, or lower it"
         )
-    write_atomically(work.folder / MODEL, count_languages(lines).packed())
+    write_atomically(work.folder / MODEL, train_language_model(lines).to_safetensors())
     record = {"languages": sorted(lines), "f1": {code: round(f1[code], 6) for code in sorted(f1)}}
     write_atomically(work.folder / RECORD, canonical_json(record))
     texts = sum(map(len, lines.values()))
@@ -73,10 +73,10 @@ def _cross_validate(lines: dict[str, list[str]], work: Workdir) -> dict[str, flo
             c: [t for at, t in enumerate(texts_of_code) if at % FOLDS != number]
             for c, texts_of_code in lines.items()
         }
-        model = count_languages(seen)
+        model = train_language_model(seen)
         for code, texts in lines.items():
             for text in texts[number::FOLDS]:
-                best = model.best(text)
+                best = model.likeliest(text)
                 actual[code] += 1
                 predicted[best] += 1
                 right[code] += best == code
@@ -108,4 +108,4 @@ def _read_examples(config: LanguageModelConfig, work: Workdir) -> dict[str, list
             raise DataError(
                 f"language_model: {code} has {len(texts)} text(s), min_lines is {config.min_lines}"
             )
-    return {c: sorted(texts, key=lambda t: (position(t, 0), t)) for c, texts in lines.items()}
+    return {c: sorted(texts, key=lambda t: (split_position(t, 0), t)) for c, texts in lines.items()}

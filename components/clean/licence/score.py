@@ -16,7 +16,13 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
-from components.text.licence_signs import KINDS, OTHER, Sign, find_licences, licence_of
+from components.text.licence_signs import (
+    OTHER_LICENCE,
+    SIGN_KINDS,
+    LicenceSign,
+    find_licences,
+    licence_of,
+)
 
 _FIELDS = ("licence_source", "navigation", "text")
 """Columns of a document that are read, what the page declares first."""
@@ -77,7 +83,7 @@ def score_licence_shard(table: pa.Table, max_signs: int) -> pa.Table:
             for sign in find_licences(content)
         ]
         evidence += _address_evidence(document.get("licence") or "", evidence)
-        evidence.sort(key=lambda sign: KINDS.index(str(sign["kind"])))
+        evidence.sort(key=lambda sign: SIGN_KINDS.index(str(sign["kind"])))
         strongest = {sign["licence"] for sign in evidence if sign["kind"] == evidence[0]["kind"]}
         rows.append(
             {
@@ -92,8 +98,8 @@ def score_licence_shard(table: pa.Table, max_signs: int) -> pa.Table:
 
 def _address_evidence(address: str, evidence: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sign of a licence's address, where no column says how the page names it."""
-    strong = KINDS[:2]
+    strong = SIGN_KINDS[:2]
     if not address or any(s["field"] == _FIELDS[0] and s["kind"] in strong for s in evidence):
         return []
-    sign = Sign(0, len(address), KINDS[0], licence_of(address) or OTHER)
+    sign = LicenceSign(0, len(address), SIGN_KINDS[0], licence_of(address) or OTHER_LICENCE)
     return [{"field": "licence", **sign._asdict(), "raw": address}]

@@ -16,7 +16,7 @@ from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import map_shards, read_shard, shard_paths, write_shard
 from components.core.store.workdir import Workdir
-from components.text.dedup.long_passages import fingerprints
+from components.text.dedup.long_passages import fingerprint_passages
 from components.text.dedup.shingles import Positions
 
 SOURCE = pa.struct([("id", pa.string()), ("share", pa.float64()), ("words", pa.int64())])
@@ -96,7 +96,7 @@ def fingerprint_shard(table: pa.Table, length: int, guarantee: int) -> pa.Table:
         length: Words of a passage.
         guarantee: A run longer by so many words is always found.
     """
-    keys, at, owner, words = fingerprints(table["text"], length, guarantee)
+    keys, at, owner, words = fingerprint_passages(table["text"], length, guarantee)
     bounds = np.searchsorted(owner, np.arange(len(table) + 1)).astype(np.int32)
     return pa.table(
         {
@@ -122,11 +122,11 @@ def _find_sources(config: PassagesConfig, table: pa.Table, age: Positions) -> pa
     at = pc.list_flatten(table["at"]).to_numpy()
     row = np.repeat(np.arange(len(table)), pc.list_value_length(table["keys"]).to_numpy())
     order = np.lexsort((at, age[row], keys))
-    prints, older = kernel.shared(keys, age[row], order, config.sources)
+    prints, older = kernel.match_older_documents(keys, age[row], order, config.sources)
     pair = row[prints] * len(table) + older
     together = np.lexsort((at[prints], pair))
     pairs, group = np.unique(pair[together], return_inverse=True)
-    words = kernel.covered(at[prints][together], group, len(pairs), config.length)
+    words = kernel.count_covered_words(at[prints][together], group, len(pairs), config.length)
     document, source = pairs // len(table), np.argsort(age)[pairs % len(table)]
     share = np.round(words / table["words"].to_numpy()[document], 6)
     return _list_sources(config, table, document, source, share, words)

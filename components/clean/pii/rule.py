@@ -16,9 +16,9 @@ from components.clean.selection_rule import (
     ScoredShard,
     compare_with_bounds,
 )
-from components.text.pii.find_pii import KINDS, NAME_KINDS
+from components.text.pii.find_pii import NAME_KINDS, PII_KINDS
 from components.text.pii.redact import Redactor
-from components.text.spans import EXAMPLE, Span
+from components.text.spans import EXAMPLE_SUFFIX, Span
 
 Action = Literal["redact", "keep", "drop"]
 MIN_WORDS = 100
@@ -52,14 +52,16 @@ class PiiRule(Rule):
 
     def action_on(self, kind: str) -> Action:
         """Action on spans of ``kind`` (``email``, ``email_example`` ...)."""
-        if kind.endswith(EXAMPLE):
+        if kind.endswith(EXAMPLE_SUFFIX):
             return self.examples
         chosen: Action = getattr(self, kind)
         return chosen
 
     def redacted_kinds(self) -> frozenset[str]:
         """Kinds that are replaced by placeholders."""
-        kinds = [kind + suffix for kind in KINDS for suffix in ("", EXAMPLE)] + [*NAME_KINDS]
+        kinds = [kind + suffix for kind in PII_KINDS for suffix in ("", EXAMPLE_SUFFIX)] + [
+            *NAME_KINDS
+        ]
         return frozenset(kind for kind in kinds if self.action_on(kind) == "redact")
 
     def check_documents(self, shard: ScoredShard) -> list[RuleFinding]:
@@ -102,10 +104,10 @@ class PiiRule(Rule):
         names = names_of_fields(shard.scores["pii"]["names_beside"][row].as_py())
         document["text"] = redactor.replace(document["text"], spans)
         for field in ("title", "navigation"):
-            document[field] = redactor.clean(document[field], names.get((field, 0), ()))
+            document[field] = redactor.redact(document[field], names.get((field, 0), ()))
         for field in ("headings", "code"):
             document[field] = [
-                redactor.clean(part, names.get((field, number), ()))
+                redactor.redact(part, names.get((field, number), ()))
                 for number, part in enumerate(document[field])
             ]
 

@@ -14,8 +14,8 @@ from components.core.store.artifact import Corpus, Scores
 from components.core.store.document_rows import SPAN_TYPE
 from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
-from components.text.pii.find_pii import Kind, find_spans
-from components.text.spans import claim
+from components.text.pii.find_pii import PiiKind, find_pii_spans
+from components.text.spans import claim_spans
 
 NAMED = pa.struct(
     [
@@ -38,8 +38,8 @@ SCHEMA = pa.schema(
 class PiiConfig(StageConfig):
     """Kinds of personal data that are recorded."""
 
-    kinds: tuple[Kind, ...] = Field(
-        default=get_args(Kind),
+    kinds: tuple[PiiKind, ...] = Field(
+        default=get_args(PiiKind),
         description="kinds whose spans are kept; a kind with _example is what documentation "
         "writes as an example",
     )
@@ -81,9 +81,9 @@ def score_pii_shard(table: pa.Table, kinds: list[str], model: str | None = None)
     for row, (identifier, text) in enumerate(
         zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
     ):
-        found_spans = find_spans(text)
+        found_spans = find_pii_spans(text)
         if model is not None:
-            claim(found_spans, find_names(text, model))
+            claim_spans(found_spans, find_names(text, model))
         spans = [span for span in found_spans if span.kind in kinds]
         beside = (
             []

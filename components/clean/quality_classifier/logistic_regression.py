@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.char_ngrams import Sparse
+from components.text.char_ngrams import SparseRows
 
 Vector = NDArray[np.float64]
 _MAX_NEWTON_STEPS, _MAX_CG_STEPS = 60, 40
@@ -25,7 +25,7 @@ _ARMIJO = 1e-4
 class Features:
     """Sparse and dense columns of the same rows; a column of ones is added."""
 
-    sparse: Sparse
+    sparse: SparseRows
     dense: NDArray[np.float64]
     """[rows, columns]"""
 
@@ -36,12 +36,12 @@ class Features:
     def times(self, weights: Vector) -> Vector:
         """[rows]"""
         at, end = self.sparse.width, self.width - 1
-        linear = self.sparse.times(weights[:at]) + self.dense @ weights[at:end] + weights[end]
+        linear = self.sparse.multiply(weights[:at]) + self.dense @ weights[at:end] + weights[end]
         return np.asarray(linear, dtype=np.float64)
 
     def transposed_times(self, column: Vector) -> Vector:
         """[width]"""
-        sums = (self.sparse.transposed_times(column), self.dense.T @ column, [column.sum()])
+        sums = (self.sparse.multiply_transposed(column), self.dense.T @ column, [column.sum()])
         return np.concatenate(sums)
 
 

@@ -32,8 +32,13 @@ from components.core.stats.roc_auc import auc_interval
 from components.core.store.artifact import Classifier, canonical_json
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.char_ngrams import Sparse, gram_counts, rarity, weighed
-from components.text.heldout_split import position
+from components.text.char_ngrams import (
+    SparseRows,
+    count_ngrams,
+    inverse_document_frequency,
+    tfidf_rows,
+)
+from components.text.heldout_split import split_position
 
 MODEL, RECORD = "model.safetensors", "judge.json"
 STATISTIC_NAMES = tuple(field.name for field in STATISTICS if field.name != "id")
@@ -93,10 +98,10 @@ class QualityClassifier:
         """Probability of the positive label for each text."""
         if not texts:
             return np.empty(0)
-        grams, values = gram_counts(texts), quality_statistics(texts)
+        grams, values = count_ngrams(texts), quality_statistics(texts)
         return predict_probabilities(self._features(grams, values), self.weights)
 
-    def _features(self, grams: Sparse, values: NDArray[np.float64]) -> Features:
+    def _features(self, grams: SparseRows, values: NDArray[np.float64]) -> Features:
         return _features(grams, values, self.rare, self.centre, self.spread, self.share)
 
     def save(self, path: Path) -> None:
@@ -131,7 +136,7 @@ def quality_statistics(texts: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _features(
-    grams: Sparse,
+    grams: SparseRows,
     values: NDArray[np.float64],
     rare: Vector,
     centre: Vector,
@@ -139,7 +144,7 @@ def _features(
     share: float,
 ) -> Features:
     dense = np.clip((values - centre) / spread, -_MAX_DEVIATIONS, _MAX_DEVIATIONS) * share
-    return Features(weighed(grams, rare), dense)
+    return Features(tfidf_rows(grams, rare), dense)
 
 
 def fit_classifier(
@@ -152,8 +157,8 @@ def fit_classifier(
         texts: The examples.
         positive: [texts] which have the positive label.
     """
-    grams, values = gram_counts(texts), quality_statistics(texts)
-    rare, centre = rarity(grams), values.mean(axis=0)
+    grams, values = count_ngrams(texts), quality_statistics(texts)
+    rare, centre = inverse_document_frequency(grams), values.mean(axis=0)
     spread = values.std(axis=0)
     spread[spread < 1e-9] = 1.0
     features = _features(grams, values, rare, centre, spread, config.statistics)
@@ -206,7 +211,9 @@ def _cross_validate(
 
     A fold is given by the text alone, a label's examples in turn, so that no fold lacks one.
     """
-    order = sorted(range(len(texts)), key=lambda at: (bool(positive[at]), position(texts[at], 0)))
+    order = sorted(
+        range(len(texts)), key=lambda at: (bool(positive[at]), split_position(texts[at], 0))
+    )
     fold = np.empty(len(texts), dtype=np.int64)
     fold[order] = np.arange(len(texts)) % FOLDS
     predicted = np.empty(len(texts))

@@ -36,7 +36,7 @@ from components.publish.registry.model_registry import (
     list_versions,
 )
 from components.publish.registry.version_figures import REPORTS, read_stored_reports
-from components.text.pii.find_pii import ALL_KINDS
+from components.text.pii.find_pii import ALL_PII_KINDS
 from components.text.pii.redact import Redactor
 
 CURVE_FILE, BUNDLE_FILE, GATES_FILE, LEDGER = (
@@ -260,7 +260,7 @@ def _texts(store: Path, corpus: ArtifactNode, wanted: set[str]) -> dict[str, tup
 def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> ExamplePage:
     title, text = texts.get(row["id"], ("", ""))
     lines = (" ".join(line.split()) for line in text[: 4 * EXCERPT_CHARACTERS].splitlines())
-    clean = Redactor(frozenset(ALL_KINDS)).clean("\n".join(line for line in lines if line))
+    clean = Redactor(frozenset(ALL_PII_KINDS)).redact("\n".join(line for line in lines if line))
     failed = [rule for rule in row["rules"] if not rule["passed"]]
     reasons = [f"{rule['rule']}: {_bound(rule)}" for rule in failed]
     if row["twin"]:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from models.decoder import Decoder
 
-Questions = Literal["train", "align", "heldout"]
+InstructionSplit = Literal["train", "align", "heldout"]
 """Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
 Row = dict[str, Any]
-COLUMNS = ["id", "kind", "subject", "question", "answer"]
+INSTRUCTION_COLUMNS = ["id", "kind", "subject", "question", "answer"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class QuestionPrompt:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """What a model said: ``tokens`` as sampled (with the end token where ``finished``)."""
 
     text: str
@@ -45,7 +45,7 @@ class Answer:
     finished: bool
 
 
-def read_instructions(folder: Path, split: Questions, half: Half | None = None) -> list[Row]:
+def read_instructions(folder: Path, split: InstructionSplit, half: Half | None = None) -> list[Row]:
     """Rows of a split with all their columns, in the order of the file.
 
     Args:
@@ -57,7 +57,7 @@ def read_instructions(folder: Path, split: Questions, half: Half | None = None) 
         DataError: the file or a column is missing.
     """
     table = read_shard(folder / f"{split}.parquet")
-    missing = [name for name in COLUMNS if name not in table.column_names]
+    missing = [name for name in INSTRUCTION_COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(f"{split}.parquet: column {missing[0]!r} is missing")
     rows: list[Row] = table.to_pylist()
@@ -66,7 +66,7 @@ def read_instructions(folder: Path, split: Questions, half: Half | None = None) 
 
 def read_questions(
     folder: Path,
-    split: Questions,
+    split: InstructionSplit,
     tokenizer: Tokenizer,
     *,
     longest: int,
@@ -113,7 +113,7 @@ def _rank(seed: int, *parts: str) -> bytes:
     return hashlib.sha256("\0".join((str(seed), *parts)).encode(errors="surrogatepass")).digest()
 
 
-def answer_all(
+def sample_answers(
     model: Decoder,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
@@ -122,8 +122,8 @@ def answer_all(
     temperature: float,
     seed: int,
     batch: int,
-    answered: Callable[[int], None] = lambda count: None,
-) -> list[Answer]:
+    report_answered: Callable[[int], None] = lambda count: None,
+) -> list[ModelAnswer]:
     """One answer a prompt, in their order; ``temperature`` 0 is greedy.
 
     Prompts of like length share a batch. ``answered`` is told how many came with each batch.
@@ -135,7 +135,7 @@ def answer_all(
 
     generator = torch.Generator().manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers: dict[int, Answer] = {}
+    answers: dict[int, ModelAnswer] = {}
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         sampled = generate_answers(
@@ -146,14 +146,14 @@ def answer_all(
             temperature=temperature,
             generator=generator,
         )
-        for index, one in zip(chosen, sampled, strict=True):
-            answers[index] = answer_of(tokenizer, one.tokens, finished=one.stopped)
-        answered(len(chosen))
+        for index, sample in zip(chosen, sampled, strict=True):
+            answers[index] = decode_answer(tokenizer, sample.tokens, finished=sample.stopped)
+        report_answered(len(chosen))
     return [answers[index] for index in range(len(prompts))]
 
 
-def answer_of(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> Answer:
+def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> ModelAnswer:
     """What was said, as text; the token that ends an answer is none of it."""
-    said = list(tokens[:-1] if finished else tokens)
-    text = tokenizer.decode(said, skip_special_tokens=True).strip()
-    return Answer(text, tuple(tokens), finished)
+    answer_tokens = list(tokens[:-1] if finished else tokens)
+    text = tokenizer.decode(answer_tokens, skip_special_tokens=True).strip()
+    return ModelAnswer(text, tuple(tokens), finished)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-Kind = Literal["describe", "module", "parameters"]
-Form = Literal["describe", "about", "topic", "module", "parameters"]
+QuestionKind = Literal["describe", "module", "parameters"]
+QuestionForm = Literal["describe", "about", "topic", "module", "parameters"]
 """Kinds of question, with those that describe told apart by what they describe: a member of a
 module, a module, a topic of a page that documents no API."""
 
@@ -25,7 +25,7 @@ class Wordings(NamedTuple):
     reserved: tuple[str, ...]
 
 
-WORDINGS: Mapping[Form, Wordings] = MappingProxyType(
+WORDINGS: Mapping[QuestionForm, Wordings] = MappingProxyType(
     {
         "describe": Wordings(
             trained=(
@@ -100,7 +100,7 @@ WORDINGS: Mapping[Form, Wordings] = MappingProxyType(
 )
 
 
-def word_question(form: Form, subject: str, shown: str) -> tuple[list[str], list[str]]:
+def word_question(form: QuestionForm, subject: str, shown: str) -> tuple[list[str], list[str]]:
     """The questions about a subject in (trained, reserved) wordings.
 
     Each list begins where the subject's digest says and goes round, so that the first of all

@@ -22,7 +22,7 @@ from components.text.token_arrays import read_meta
 
 log = get_logger(__name__)
 DIGEST_FILE = "tokenizer_digest.json"
-_SHOWN = 12
+_DIGEST_CHARACTERS_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TokenizerRecord:
     """Token ids below which all are; None where it is not recorded."""
 
     def __str__(self) -> str:
-        digest = f"tokenizer {self.digest[:_SHOWN] or 'not recorded'}"
+        digest = f"tokenizer {self.digest[:_DIGEST_CHARACTERS_SHOWN] or 'not recorded'}"
         size = "" if self.vocabulary is None else f"vocabulary of {self.vocabulary}, "
         return f"{self.artifact} ({size}{digest})"
 
@@ -107,11 +107,11 @@ def check_one_tokenizer(stage: str, *records: TokenizerRecord) -> str:
     Raises:
         ConfigError: two are of different tokenizers; names both.
     """
-    for one, other in combinations(records, 2):
-        if not one.agrees(other):
+    for first, second in combinations(records, 2):
+        if not first.agrees(second):
             raise ConfigError(
-                f"{stage}: {one} and {other} are of different tokenizers: token ids of one mean "
-                f"other text under the other, so give two of one tokenizer{_padding(one, other)}"
+                f"{stage}: {first} and {second} are of different tokenizers: token ids of one mean "
+                f"other text under the other, so give two of one tokenizer{_padding_advice(first, second)}"
             )
     silent = [str(record) for record in records if not record.digest]
     if silent:
@@ -122,7 +122,7 @@ def check_one_tokenizer(stage: str, *records: TokenizerRecord) -> str:
     return next((record.digest for record in records if record.digest), "")
 
 
-def _padding(*records: TokenizerRecord) -> str:
+def _padding_advice(*records: TokenizerRecord) -> str:
     """The way on where sizes alone differ, as those of a model with padded embeddings do."""
     if all(record.digest for record in records):
         return ""

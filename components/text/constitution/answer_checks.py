@@ -13,12 +13,12 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from components.core.config.stage_config import StageConfig
-from components.text.pii.find_pii import find_spans
-from components.text.spans import EXAMPLE
+from components.text.pii.find_pii import find_pii_spans
+from components.text.spans import EXAMPLE_SUFFIX
 
 
 @dataclass(frozen=True)
-class Case:
+class AnswerCase:
     """One answer to judge. ``finished`` is False where it was cut at a limit."""
 
     question: str
@@ -36,13 +36,13 @@ class SubjectCheck(StageConfig):
         default=1.0, ge=0, le=1, description="score of all its words without the name"
     )
 
-    def score(self, case: Case) -> float:
+    def score(self, case: AnswerCase) -> float:
         last = case.subject.rpartition(".")[2]
-        if not last or _holds(case.answer, last):
+        if not last or _contains_name(case.answer, last):
             return 1.0
-        wanted = {stem(word) for word in name_words(last)}
-        said = {stem(word) for word in words(case.answer)}
-        return self.words_worth * len(wanted & said) / len(wanted) if wanted else 0.0
+        wanted = {strip_ending(word) for word in name_words(last)}
+        answered = {strip_ending(word) for word in answer_words(case.answer)}
+        return self.words_worth * len(wanted & answered) / len(wanted) if wanted else 0.0
 
 
 class SentenceCheck(StageConfig):
@@ -50,7 +50,7 @@ class SentenceCheck(StageConfig):
 
     kind: Literal["sentence"] = "sentence"
 
-    def score(self, case: Case) -> float:
+    def score(self, case: AnswerCase) -> float:
         text = case.answer.strip()
         if not text:
             return 0.0
@@ -68,12 +68,12 @@ class RepetitionCheck(StageConfig):
         default=0.5, ge=0, lt=1, description="distinct share that is worth nothing"
     )
 
-    def score(self, case: Case) -> float:
-        said = words(case.answer)
-        grams = [tuple(said[i : i + self.words]) for i in range(len(said) - self.words + 1)]
+    def score(self, case: AnswerCase) -> float:
+        answered = answer_words(case.answer)
+        grams = [tuple(answered[i : i + self.words]) for i in range(len(answered) - self.words + 1)]
         if not grams:
             return 1.0
-        return _within((len(set(grams)) / len(grams) - self.floor) / (1 - self.floor))
+        return _clamp((len(set(grams)) / len(grams) - self.floor) / (1 - self.floor))
 
 
 class LengthCheck(StageConfig):
@@ -90,9 +90,9 @@ class LengthCheck(StageConfig):
             raise ValueError("longest must not be below shortest")
         return longest
 
-    def score(self, case: Case) -> float:
-        count = len(words(case.answer))
-        return _within(min(count / self.shortest, 2 - count / self.longest))
+    def score(self, case: AnswerCase) -> float:
+        count = len(answer_words(case.answer))
+        return _clamp(min(count / self.shortest, 2 - count / self.longest))
 
 
 class ReferenceCheck(StageConfig):
@@ -101,12 +101,12 @@ class ReferenceCheck(StageConfig):
     kind: Literal["reference"] = "reference"
     full: float = Field(default=1.0, gt=0, le=1, description="F1 that is worth a full score")
 
-    def score(self, case: Case) -> float:
-        said, wanted = content(case.answer), content(case.reference)
-        shared = (said & wanted).total()
+    def score(self, case: AnswerCase) -> float:
+        answered, wanted = content_stems(case.answer), content_stems(case.reference)
+        shared = (answered & wanted).total()
         if not shared:
             return 1.0 if not wanted else 0.0
-        return _within(2 * shared / (said.total() + wanted.total()) / self.full)
+        return _clamp(2 * shared / (answered.total() + wanted.total()) / self.full)
 
 
 class IdentifiersCheck(StageConfig):
@@ -118,14 +118,16 @@ class IdentifiersCheck(StageConfig):
 
     kind: Literal["identifiers"] = "identifiers"
 
-    def score(self, case: Case) -> float:
-        named, wanted = identifiers(case.answer), identifiers(case.reference)
+    def score(self, case: AnswerCase) -> float:
+        named, wanted = find_identifiers(case.answer), find_identifiers(case.reference)
         known = f"{case.question} {case.subject} {case.reference}"
-        sound = _share([_holds(known, name) for name in named])
+        precision = _share([_contains_name(known, name) for name in named])
         if not wanted:
-            return sound
-        found = _share([_holds(case.answer, name) for name in wanted])
-        return 2 * sound * found / (sound + found) if named and sound + found else 0.0
+            return precision
+        recall = _share([_contains_name(case.answer, name) for name in wanted])
+        return (
+            2 * precision * recall / (precision + recall) if named and precision + recall else 0.0
+        )
 
 
 class PlainCheck(StageConfig):
@@ -134,8 +136,8 @@ class PlainCheck(StageConfig):
     kind: Literal["plain"] = "plain"
     worst: int = Field(default=3, ge=1, description="pieces of markup that give 0")
 
-    def score(self, case: Case) -> float:
-        return _within(1 - len(_NOISE.findall(case.answer)) / self.worst)
+    def score(self, case: AnswerCase) -> float:
+        return _clamp(1 - len(_NOISE.findall(case.answer)) / self.worst)
 
 
 class PersonalCheck(StageConfig):
@@ -143,12 +145,12 @@ class PersonalCheck(StageConfig):
 
     kind: Literal["personal"] = "personal"
 
-    def score(self, case: Case) -> float:
-        found = (span.kind for span in find_spans(case.answer))
-        return 0.0 if any(not kind.endswith(EXAMPLE) for kind in found) else 1.0
+    def score(self, case: AnswerCase) -> float:
+        kinds = (span.kind for span in find_pii_spans(case.answer))
+        return 0.0 if any(not kind.endswith(EXAMPLE_SUFFIX) for kind in kinds) else 1.0
 
 
-class Form(StageConfig):
+class FormRule(StageConfig):
     """What an answer to a certain question must say, or must not."""
 
     asked: str = Field(min_length=1, description="pattern of the questions it is about")
@@ -164,7 +166,7 @@ class Form(StageConfig):
             raise ValueError(f"not a regular expression: {error}") from error
         return pattern
 
-    def is_kept(self, answer: str) -> bool:
+    def is_met(self, answer: str) -> bool:
         said = self.says is None or re.search(self.says, answer, re.IGNORECASE) is not None
         return said and (
             self.avoids is None or re.search(self.avoids, answer, re.IGNORECASE) is None
@@ -175,11 +177,11 @@ class FormCheck(StageConfig):
     """Share of the forms asked for that the answer keeps; 1 where none is asked for."""
 
     kind: Literal["form"] = "form"
-    forms: tuple[Form, ...] = Field(min_length=1, description="what which question asks for")
+    forms: tuple[FormRule, ...] = Field(min_length=1, description="what which question asks for")
 
-    def score(self, case: Case) -> float:
+    def score(self, case: AnswerCase) -> float:
         asked = [f for f in self.forms if re.search(f.asked, case.question, re.IGNORECASE)]
-        return sum(form.is_kept(case.answer) for form in asked) / len(asked) if asked else 1.0
+        return sum(form.is_met(case.answer) for form in asked) / len(asked) if asked else 1.0
 
 
 Check = Annotated[
@@ -222,7 +224,7 @@ STOP_WORDS = frozenset(
 )
 
 
-def words(text: str) -> list[str]:
+def answer_words(text: str) -> list[str]:
     """Words and numbers of a text, lower case, in order."""
     return [word.lower() for word in _WORD.findall(text)]
 
@@ -232,7 +234,7 @@ def name_words(name: str) -> list[str]:
     return [part.lower() for part in _NAME_PART.findall(name)]
 
 
-def stem(word: str) -> str:
+def strip_ending(word: str) -> str:
     """A word without its ending, roughly: enough to match ``dumps`` with ``dump``."""
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
@@ -240,15 +242,15 @@ def stem(word: str) -> str:
     return word
 
 
-def content(text: str) -> Counter[str]:
+def content_stems(text: str) -> Counter[str]:
     """Stems of the words that carry meaning, each as often as it is said."""
-    return Counter(stem(word) for word in words(text) if word not in STOP_WORDS)
+    return Counter(strip_ending(word) for word in answer_words(text) if word not in STOP_WORDS)
 
 
-def identifiers(text: str) -> list[str]:
+def find_identifiers(text: str) -> list[str]:
     """Names of code in a text, each once, in order: in ticks, dotted, snake or camel case."""
-    found = (next(filter(None, match.groups())) for match in _IDENTIFIER.finditer(text))
-    return list(dict.fromkeys(name.strip("() ") for name in found))
+    names = (next(filter(None, match.groups())) for match in _IDENTIFIER.finditer(text))
+    return list(dict.fromkeys(name.strip("() ") for name in names))
 
 
 def is_balanced(text: str) -> bool:
@@ -263,7 +265,7 @@ def is_balanced(text: str) -> bool:
     return not waiting and text.count("`") % 2 == 0 and text.count('"') % 2 == 0
 
 
-def _holds(text: str, name: str) -> bool:
+def _contains_name(text: str, name: str) -> bool:
     return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE))
 
 
@@ -271,5 +273,5 @@ def _share(held: list[bool]) -> float:
     return sum(held) / len(held) if held else 1.0
 
 
-def _within(value: float) -> float:
+def _clamp(value: float) -> float:
     return min(1.0, max(0.0, value))

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from components.core.errors import ConfigError, typed_error_line
 from components.core.settings import child_environment
-from components.text.constitution.answer_checks import Case, Check, FormCheck
-from components.text.constitution.pattern_trial import SECONDS
+from components.text.constitution.answer_checks import AnswerCase, Check, FormCheck
+from components.text.constitution.pattern_trial import PATTERN_SECONDS
 from components.text.constitution.principles import Constitution
 
 _PROGRAM = Path(__file__).with_name("pattern_trial.py")
@@ -62,13 +62,15 @@ def try_constitution(constitution: Constitution, field: str) -> None:
     patterns: list[tuple[str, str]] = []
     for principle in constitution.principles:
         if isinstance(principle.check, FormCheck):
-            found = {p for f in principle.check.forms for p in (f.asked, f.says, f.avoids) if p}
-            patterns += [(principle.name, pattern) for pattern in sorted(found)]
-    slow = _first_slow([pattern for _, pattern in patterns])
+            expressions = {
+                p for f in principle.check.forms for p in (f.asked, f.says, f.avoids) if p
+            }
+            patterns += [(principle.name, pattern) for pattern in sorted(expressions)]
+    slow = _find_slow_pattern([pattern for _, pattern in patterns])
     if slow is not None:
         name, pattern = patterns[slow]
         raise ConfigError(
-            f"{field}: principle {name!r}: pattern {pattern!r} takes longer than {SECONDS} s on a "
+            f"{field}: principle {name!r}: pattern {pattern!r} takes longer than {PATTERN_SECONDS} s on a "
             "trial text: write it without a repetition of what can match in two ways, such as "
             "(a+)+ or (a|aa)+"
         )
@@ -82,7 +84,7 @@ def try_constitution(constitution: Constitution, field: str) -> None:
             ) from error
 
 
-def _first_slow(patterns: list[str]) -> int | None:
+def _find_slow_pattern(patterns: list[str]) -> int | None:
     """The number of the first pattern that does not come to an end in time.
 
     Raises:
@@ -118,8 +120,8 @@ def _try_check(check: Check) -> None:
     for text in _TEXTS:
         # What a form asks for hangs on the question; every other check hardly reads it.
         for question in (*_QUESTIONS, text) if isinstance(check, FormCheck) else _QUESTIONS[:1]:
-            case = Case(question, "json.dumps", text, reference, finished=bool(text))
+            case = AnswerCase(question, "json.dumps", text, reference, finished=bool(text))
             score = check.score(case)
             if not 0 <= score <= 1:  # NaN too
                 raise ValueError(f"a score of {score}, which must lie between 0 and 1")
-    check.score(Case(_QUESTIONS[0], "", "", ""))
+    check.score(AnswerCase(_QUESTIONS[0], "", "", ""))

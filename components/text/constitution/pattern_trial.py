@@ -15,18 +15,18 @@ import re
 import resource
 import sys
 
-SECONDS = 1
+PATTERN_SECONDS = 1
 """Of processor time a pattern, counted from the next whole second: the kernel's unit."""
 
 
 def main() -> None:
     """Try every pattern on its texts; each one's number is written before it is tried."""
-    given = json.load(sys.stdin)
-    for number, (pattern, texts) in enumerate(zip(given["patterns"], given["texts"], strict=True)):
+    trial = json.load(sys.stdin)
+    for number, (pattern, texts) in enumerate(zip(trial["patterns"], trial["texts"], strict=True)):
         sys.stdout.write(f"{number}\n")
         sys.stdout.flush()
         used = resource.getrusage(resource.RUSAGE_SELF)
-        limit = int(used.ru_utime + used.ru_stime) + 1 + SECONDS
+        limit = int(used.ru_utime + used.ru_stime) + 1 + PATTERN_SECONDS
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         for text in texts:
             re.search(pattern, text, re.IGNORECASE)

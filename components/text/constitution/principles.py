@@ -19,9 +19,9 @@ from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError, DataError, typed_error_line
 from components.core.settings import find_checkout
-from components.text.constitution.answer_checks import Case, Check
+from components.text.constitution.answer_checks import AnswerCase, Check
 
-HOUSE_FILE = Path("data") / "constitution.yaml"
+DEFAULT_CONSTITUTION_FILE = Path("data") / "constitution.yaml"
 
 
 class Principle(StageConfig):
@@ -52,7 +52,7 @@ class Constitution(StageConfig):
         return principles
 
 
-class JudgeFailed(DataError):
+class JudgementFailed(DataError):
     """A principle could not judge an answer."""
 
     def __init__(self, principle: str, question: str, why: str) -> None:
@@ -67,7 +67,7 @@ class Judgement:
     total: float
 
 
-def judge(
+def judge_answer(
     constitution: Constitution,
     question: str,
     subject: str,
@@ -89,15 +89,17 @@ def judge(
     Raises:
         JudgeFailed: a principle's check raised, or its score is no number.
     """
-    case = Case(question, subject, answer, reference, finished)
+    case = AnswerCase(question, subject, answer, reference, finished)
     scores: dict[str, float] = {}
     for principle in constitution.principles:
         try:
             scores[principle.name] = principle.check.score(case)
         except Exception as error:  # a check is code that people edit: anything may come out of it
-            raise JudgeFailed(principle.name, question, typed_error_line(error)) from error
+            raise JudgementFailed(principle.name, question, typed_error_line(error)) from error
         if not math.isfinite(scores[principle.name]):
-            raise JudgeFailed(principle.name, question, f"its score is {scores[principle.name]}")
+            raise JudgementFailed(
+                principle.name, question, f"its score is {scores[principle.name]}"
+            )
     weights = sum(p.weight for p in constitution.principles)
     total = sum(p.weight * scores[p.name] for p in constitution.principles) / weights
     return Judgement(scores, total)
@@ -117,6 +119,6 @@ def load_constitution(path: Path) -> Constitution:
         raise ConfigError(ConfigSource(path, lines).format_problems(problems)) from error
 
 
-def house_constitution() -> Constitution:
+def default_constitution() -> Constitution:
     """The constitution of this checkout, ``data/constitution.yaml``."""
-    return load_constitution(find_checkout(Path(__file__).parent) / HOUSE_FILE)
+    return load_constitution(find_checkout(Path(__file__).parent) / DEFAULT_CONSTITUTION_FILE)

@@ -14,12 +14,12 @@ from components.text.arrow_buffers import string_buffers
 from components.text.dedup.shingles import Hashes, Positions
 
 
-def fingerprints(
+def fingerprint_passages(
     texts: pa.ChunkedArray, length: int, guarantee: int
 ) -> tuple[Hashes, Positions, Positions, Positions]:
     """(hash, first word, document of each kept passage; words of each document)."""
     from components.text.kernels import passage_fingerprints as kernel
-    from components.text.kernels.shingle_hashes import letters
+    from components.text.kernels.shingle_hashes import word_tables
 
     data, bounds = string_buffers(texts)
-    return kernel.fingerprints(data, bounds, letters(), length, guarantee)
+    return kernel.winnow_passages(data, bounds, word_tables(), length, guarantee)

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from components.text.arrow_buffers import string_buffers
 
 SCHEME = "affine32"
-_ROLL = np.uint64(0x9E3779B97F4A7C15)
+_ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = ((33, np.uint64(0xFF51AFD7ED558CCD)), (33, np.uint64(0xC4CEB9FE1A85EC53)))
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
 
-def signatures(
+def minhash_signatures(
     texts: pa.ChunkedArray, permutations: int, seed: int
 ) -> tuple[NDArray[np.uint32], Positions]:
     """(MinHash values [documents, permutations], shingles of each, repeats counted).
@@ -37,7 +37,9 @@ def signatures(
     data, bounds = string_buffers(texts)
     signed = np.empty((len(bounds) - 1, permutations), dtype=np.uint32)
     multipliers, offsets = _permutations(permutations, seed)
-    counts = kernel.signatures(data, bounds, kernel.letters(), multipliers, offsets, signed)
+    counts = kernel.fill_signatures(
+        data, bounds, kernel.word_tables(), multipliers, offsets, signed
+    )
     return signed, counts
 
 
@@ -45,7 +47,7 @@ def band_keys(signed: NDArray[np.uint32], bands: int, rows: int) -> Hashes:
     """[documents, bands]: two documents share a key where all ``rows`` values of a band agree."""
     from components.text.kernels import shingle_hashes as kernel
 
-    return kernel.band_keys(signed, bands, rows)
+    return kernel.hash_bands(signed, bands, rows)
 
 
 def shingle_sets(texts: pa.ChunkedArray, chosen: Positions) -> tuple[Hashes, Positions]:
@@ -53,16 +55,16 @@ def shingle_sets(texts: pa.ChunkedArray, chosen: Positions) -> tuple[Hashes, Pos
     from components.text.kernels import shingle_hashes as kernel
 
     data, bounds = string_buffers(texts)
-    return kernel.distinct(data, bounds, chosen, kernel.letters())
+    return kernel.distinct_shingles(data, bounds, chosen, kernel.word_tables())
 
 
-def jaccards(
+def jaccard_similarities(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
     """|A ∩ B| / |A ∪ B| of pairs of sets that ``shingle_sets`` gave; 0 where both are empty."""
     from components.text.kernels import shingle_hashes as kernel
 
-    return kernel.jaccards(sets, bounds, lefts, rights)
+    return kernel.jaccard_of_sorted_sets(sets, bounds, lefts, rights)
 
 
 @functools.cache
@@ -73,14 +75,14 @@ def _permutations(count: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np
     return np.ascontiguousarray(multipliers), np.ascontiguousarray(offsets)
 
 
-def rolled(hashes: Hashes, size: int) -> Hashes:
+def roll_hashes(hashes: Hashes, size: int) -> Hashes:
     """A hash of every ``size`` neighbours in a row (multiplication wraps: it is modulo 2**64)."""
     count = len(hashes) - size + 1
     if count <= 0:
         return np.empty(0, dtype=np.uint64)
     total = np.zeros(count, dtype=np.uint64)
     for offset in range(size):
-        total = total * _ROLL + hashes[offset : offset + count]
+        total = total * _ROLL_BASE + hashes[offset : offset + count]
     for shift, factor in _MIX:
         total = (total ^ (total >> np.uint64(shift))) * factor
     mixed: Hashes = total ^ (total >> np.uint64(33))

@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.dedup.shingles import Hashes, rolled
+from components.text.dedup.shingles import Hashes, roll_hashes
 
 Ids = NDArray[np.integer]
 BLOCK = 1 << 20
@@ -26,12 +26,12 @@ BLOCK = 1 << 20
 T = TypeVar("T")
 
 
-def windows(ids: Sequence[T], size: int) -> list[tuple[T, ...]]:
+def token_windows(ids: Sequence[T], size: int) -> list[tuple[T, ...]]:
     """Every run of ``size`` tokens or words, in order; none where there are fewer."""
     return [tuple(ids[at : at + size]) for at in range(len(ids) - size + 1)]
 
 
-def known_windows(
+def find_known_windows(
     texts: Sequence[Sequence[int]], training: Ids, size: int, block: int = BLOCK
 ) -> set[tuple[int, ...]]:
     """The windows of ``texts`` that occur in ``training``.
@@ -44,23 +44,23 @@ def known_windows(
     """
     wanted: dict[int, set[tuple[int, ...]]] = defaultdict(set)
     for ids in texts:
-        hashes = rolled(np.asarray(ids, dtype=np.uint64), size)
-        for value, window in zip(hashes.tolist(), windows(ids, size), strict=True):
+        hashes = roll_hashes(np.asarray(ids, dtype=np.uint64), size)
+        for value, window in zip(hashes.tolist(), token_windows(ids, size), strict=True):
             wanted[value].add(window)
     index = np.array(sorted(wanted), dtype=np.uint64)
     found: set[tuple[int, ...]] = set()
     for start in range(0, len(training) - size + 1 if len(index) else 0, block):
         piece = np.asarray(training[start : start + block + size - 1])
-        for value, at in _hits(piece, index, size):
+        for value, at in _find_hits(piece, index, size):
             window = tuple(piece[at : at + size].tolist())
             if window in wanted[value]:
                 found.add(window)
     return found
 
 
-def _hits(piece: Ids, index: Hashes, size: int) -> list[tuple[int, int]]:
+def _find_hits(piece: Ids, index: Hashes, size: int) -> list[tuple[int, int]]:
     """(hash, where) of each distinct window of a piece whose hash is in the sorted index."""
-    hashes = rolled(piece.astype(np.uint64), size)
+    hashes = roll_hashes(piece.astype(np.uint64), size)
     places = np.minimum(np.searchsorted(index, hashes), len(index) - 1)
     at = np.flatnonzero(index[places] == hashes)
     if not len(at):
@@ -70,10 +70,12 @@ def _hits(piece: Ids, index: Hashes, size: int) -> list[tuple[int, int]]:
     return [(int(hashes[at[one]]), int(at[one])) for one in first]
 
 
-def covered(ids: Sequence[int], known: set[tuple[int, ...]], size: int) -> list[tuple[int, int]]:
+def covered_runs(
+    ids: Sequence[int], known: set[tuple[int, ...]], size: int
+) -> list[tuple[int, int]]:
     """Runs (start, end) of ``ids`` made of known windows that overlap, longest first."""
     runs: list[tuple[int, int]] = []
-    for at, window in enumerate(windows(ids, size)):
+    for at, window in enumerate(token_windows(ids, size)):
         if window not in known:
             continue
         if runs and at < runs[-1][1]:

@@ -8,26 +8,31 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from components.text.dedup.long_passages import fingerprints
-from components.text.dedup.shingles import band_keys, jaccards, shingle_sets, signatures
+from components.text.dedup.long_passages import fingerprint_passages
+from components.text.dedup.shingles import (
+    band_keys,
+    jaccard_similarities,
+    minhash_signatures,
+    shingle_sets,
+)
 from components.text.document_statistics import document_statistics
 from components.text.kernels.bucket_pairs import pairs_of_buckets
-from components.text.kernels.passage_fingerprints import covered, shared
+from components.text.kernels.passage_fingerprints import count_covered_words, match_older_documents
 
 
 def main() -> None:
     """A few seconds where nothing is compiled yet; nothing otherwise."""
     texts = pa.chunked_array([pa.array(["one two three four five six seven eight nine"] * 2)])
     document_statistics(texts, short_line=30)
-    signed, _ = signatures(texts, permutations=128, seed=1)
+    signed, _ = minhash_signatures(texts, permutations=128, seed=1)
     keys = band_keys(signed, bands=20, rows=6)
     column = np.ascontiguousarray(keys[:, 0])
     pairs_of_buckets(column, np.argsort(column, kind="stable"), 64)
     sets, bounds = shingle_sets(texts, np.arange(2))
-    jaccards(sets, bounds, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
-    prints, at, owner, _ = fingerprints(texts, length=8, guarantee=1)
-    found, _ = shared(prints, owner, np.lexsort((owner, prints)), 8)
-    covered(at[found], np.zeros(len(found), dtype=np.int64), 1, 8)
+    jaccard_similarities(sets, bounds, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+    prints, at, owner, _ = fingerprint_passages(texts, length=8, guarantee=1)
+    found, _ = match_older_documents(prints, owner, np.lexsort((owner, prints)), 8)
+    count_covered_words(at[found], np.zeros(len(found), dtype=np.int64), 1, 8)
 
 
 if __name__ == "__main__":

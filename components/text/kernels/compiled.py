@@ -1,4 +1,4 @@
-"""Compiles a kernel once for all processes and runs to come."""
+"""Decorators that compile a kernel once for all processes and runs to come."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compile_kernel(function: F) -> F:
-    """``function`` as machine code; kept beside the source where that can be written."""
-    return numba.njit(cache=_caches_machine_code(), nogil=True, boundscheck=False)(function)
+    """Compile a function to machine code, cached beside the source where that can be written."""
+    compiler = numba.njit(cache=_is_cached(), nogil=True, boundscheck=False)
+    return compiler(function)
 
 
 def compile_without_refcount(function: F) -> F:
-    """The same for what makes and returns no array: none is counted, which atomic sums do.
+    """Compile a function that neither makes nor returns an array, without reference counting.
 
-    In a loop over small steps that call each other counting took longer than the steps.
+    Counting is an atomic addition: in a loop over small functions that call each other it took
+    longer than they did. numba keeps the option (``_nrt``) to itself.
     """
-    return numba.njit(cache=_caches_machine_code(), nogil=True, boundscheck=False, _nrt=False)(function)  # type: ignore[call-overload]
+    compiler: Callable[[F], F] = numba.njit(  # type: ignore[call-overload]
+        cache=_is_cached(), nogil=True, boundscheck=False, _nrt=False
+    )
+    return compiler(function)
 
 
 @functools.cache
-def _caches_machine_code() -> bool:
-    """Whether compiled code is kept. Its folder is named after all kernels' sources.
+def _is_cached() -> bool:
+    """Point numba's cache at a folder named after the sources of all kernels; False if read-only.
 
-    numba looks at the file of the compiled function alone, not at what that calls in others.
+    numba itself looks at the file of the compiled function alone, not at what that calls in others.
     """
     if numba.config.BOUNDSCHECK is not None:  # type: ignore[attr-defined]
-        return False  # NUMBA_BOUNDSCHECK=1: what is checked is not kept in place of what is not
+        return False  # NUMBA_BOUNDSCHECK=1: code with checks never replaces cached code without
     here = Path(__file__).parent
     sources = hashlib.sha256()
     for path in sorted(here.glob("*.py")):

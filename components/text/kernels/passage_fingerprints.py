@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.text.kernels.compiled import compile_kernel
-from components.text.kernels.shingle_hashes import Letters, word_hashes
-from components.text.kernels.unicode_tables import Bytes, mixed
+from components.text.kernels.shingle_hashes import WordTables, hash_words
+from components.text.kernels.unicode_tables import Bytes, mix_bits
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
-_ROLL = np.uint64(0x9E3779B97F4A7C15)
+_ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @compile_kernel
-def fingerprints(
-    data: Bytes, bounds: Positions, letters: Letters, length: int, guarantee: int
+def winnow_passages(
+    data: Bytes, bounds: Positions, tables: WordTables, length: int, guarantee: int
 ) -> tuple[Hashes, Positions, Positions, Positions]:
     """(hash of a passage, its first word, its document) of the chosen ones; words a document."""
     documents = len(bounds) - 1
@@ -32,11 +32,11 @@ def fingerprints(
         most = (bounds[number + 1] - bounds[number]) // 2 + 2
         if most > len(room):
             room = np.empty(most, np.uint64)
-        words[number] = word_hashes(data, bounds[number], bounds[number + 1], letters, room)
-        windows = _windows(room, words[number], length)
+        words[number] = hash_words(data, bounds[number], bounds[number + 1], tables, room)
+        windows = _hash_windows(room, words[number], length)
         if count + windows > len(keys):
             size = 2 * (count + windows)
-            keys, at, owner = _larger(keys, size), _larger(at, size), _larger(owner, size)
+            keys, at, owner = _grow(keys, size), _grow(at, size), _grow(owner, size)
         chosen = _winnow(room, windows, guarantee, keys[count:], at[count:])
         owner[count : count + chosen] = number
         count += chosen
@@ -44,28 +44,28 @@ def fingerprints(
 
 
 @compile_kernel
-def _larger(array: NDArray[Any], size: int) -> NDArray[Any]:
+def _grow(array: NDArray[Any], size: int) -> NDArray[Any]:
     made = np.empty(size, array.dtype)
     made[: len(array)] = array
     return made
 
 
 @compile_kernel
-def _windows(hashes: Hashes, words: int, length: int) -> int:
+def _hash_windows(hashes: Hashes, words: int, length: int) -> int:
     """Replace word hashes by those of ``length`` words from each one on; how many there are."""
     if words < length:
         return 0
     leaving = np.uint64(1)
     for _ in range(length):
-        leaving *= _ROLL
+        leaving *= _ROLL_BASE
     total = np.uint64(0)
     for word in range(length):
-        total = total * _ROLL + hashes[word]
+        total = total * _ROLL_BASE + hashes[word]
     for first in range(words - length + 1):
         gone = hashes[first]
-        hashes[first] = mixed(total)
+        hashes[first] = mix_bits(total)
         if first + length < words:
-            total = total * _ROLL + hashes[first + length] - gone * leaving
+            total = total * _ROLL_BASE + hashes[first + length] - gone * leaving
     return words - length + 1
 
 
@@ -89,7 +89,7 @@ def _winnow(hashes: Hashes, windows: int, guarantee: int, keys: Hashes, at: Posi
 
 
 @compile_kernel
-def shared(
+def match_older_documents(
     keys: Hashes, owner: Positions, order: Positions, most: int
 ) -> tuple[Positions, Positions]:
     """(fingerprint, older document) for every fingerprint that older documents hold too.
@@ -98,14 +98,14 @@ def shared(
     count as older ones.
     """
     none = np.empty(0, np.int64)
-    size = _shared(keys, owner, order, most, none, none)
+    size = _fill_matches(keys, owner, order, most, none, none)
     prints, older = np.empty(size, np.int64), np.empty(size, np.int64)
-    _shared(keys, owner, order, most, prints, older)
+    _fill_matches(keys, owner, order, most, prints, older)
     return prints, older
 
 
 @compile_kernel
-def _shared(
+def _fill_matches(
     keys: Hashes, owner: Positions, order: Positions, most: int, prints: Positions, older: Positions
 ) -> int:
     """Fill what has room; how many there are."""
@@ -131,7 +131,7 @@ def _shared(
 
 
 @compile_kernel
-def covered(at: Positions, group: Positions, groups: int, length: int) -> Positions:
+def count_covered_words(at: Positions, group: Positions, groups: int, length: int) -> Positions:
     """Words inside passages of ``length`` that begin at ``at`` (rising in a group), each once."""
     words = np.zeros(groups, np.int64)
     until, before = 0, -1

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from components.text.kernels.compiled import compile_kernel
 from components.text.kernels.hash_table import CountingTable, count_key, slots_for
-from components.text.kernels.unicode_tables import mixed
+from components.text.kernels.unicode_tables import mix_bits
 
-TOP = (2, 3, 4)
-DUPLICATE = (5, 6, 7, 8, 9, 10)
-_FIRST, _LAST_TOP, _LAST = TOP[0], TOP[-1], DUPLICATE[-1]
-_ROLL = np.uint64(0x9E3779B97F4A7C15)
+TOP_SIZES = (2, 3, 4)
+DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
+_FIRST, _LAST_TOP, _LAST = TOP_SIZES[0], TOP_SIZES[-1], DUPLICATE_SIZES[-1]
+_ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 Positions = NDArray[np.int64]
 Counts = NDArray[np.int32]
@@ -46,25 +46,25 @@ def ngram_shares(
         at[word], rolls[word] = word, hashes[word]
     left = words
     for size in range(_FIRST, _LAST + 1):
-        left = _longer(hashes, words, size, rolls, at, left)
+        left = _extend_ngrams(hashes, words, size, rolls, at, left)
         if left < 2:
             break
         stamp += 1
         mask = slots_for(left) - 1
         for one in range(left):
-            key = mixed(rolls[one])
+            key = mix_bits(rolls[one])
             slots[one] = count_key(keys, counts, firsts, stamps, mask, stamp, key, at[one])
         if size <= _LAST_TOP:
-            characters = _top(counts, firsts, starts, size, at, slots, left)
+            characters = _top_ngram_characters(counts, firsts, starts, size, at, slots, left)
         else:
-            characters = _covered(firsts, starts, size, at, slots, left)
+            characters = _duplicate_characters(firsts, starts, size, at, slots, left)
         row[size - _FIRST] = characters / starts[words]
-        left = _repeated(counts, rolls, at, slots, left)
+        left = _keep_repeated(counts, rolls, at, slots, left)
     return stamp
 
 
 @compile_kernel
-def _longer(
+def _extend_ngrams(
     hashes: NDArray[np.uint64],
     words: int,
     size: int,
@@ -76,14 +76,14 @@ def _longer(
     kept = 0
     for one in range(left):
         if at[one] + size <= words:
-            rolls[kept] = rolls[one] * _ROLL + hashes[at[one] + size - 1]
+            rolls[kept] = rolls[one] * _ROLL_BASE + hashes[at[one] + size - 1]
             at[kept] = at[one]
             kept += 1
     return kept
 
 
 @compile_kernel
-def _repeated(
+def _keep_repeated(
     counts: Counts, rolls: NDArray[np.uint64], at: Positions, slots: Positions, left: int
 ) -> int:
     """Keep the positions whose n-gram occurs more than once; how many there are."""
@@ -96,7 +96,7 @@ def _repeated(
 
 
 @compile_kernel
-def _top(
+def _top_ngram_characters(
     counts: Counts,
     firsts: Counts,
     starts: Positions,
@@ -119,7 +119,7 @@ def _top(
 
 
 @compile_kernel
-def _covered(
+def _duplicate_characters(
     firsts: Counts, starts: Positions, size: int, at: Positions, slots: Positions, left: int
 ) -> int:
     """Characters of words inside n-grams that occurred earlier in the document."""

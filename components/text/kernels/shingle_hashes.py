@@ -11,11 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.text.kernels.compiled import compile_kernel
-from components.text.kernels.unicode_tables import WORD, Bytes, classes, decode, folded, mixed
+from components.text.kernels.unicode_tables import (
+    WORD,
+    Bytes,
+    case_folding,
+    character_classes,
+    decode_character,
+    mix_bits,
+)
 
-SIZE = 5
-_ROLL = np.uint64(0x9E3779B97F4A7C15)
-_SMALL_1, _SMALL_2 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
+SHINGLE_WORDS = 5
+_ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX_32_1, _MIX_32_2 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 _SPACE = 32
 
 Hashes = NDArray[np.uint64]
@@ -23,7 +30,7 @@ Signatures = NDArray[np.uint32]
 Positions = NDArray[np.int64]
 
 
-class Letters(NamedTuple):
+class WordTables(NamedTuple):
     """What makes a word: runs of word characters of the case folded text."""
 
     ascii: Bytes
@@ -33,37 +40,37 @@ class Letters(NamedTuple):
     several: NDArray[np.int32]
 
 
-def letters() -> Letters:
+def word_tables() -> WordTables:
     """The tables, made once a process."""
-    flags, (single, several) = classes(), folded()
+    flags, (single, several) = character_classes(), case_folding()
     first = np.zeros(256, dtype=np.uint8)
     first[:128] = np.where(flags[:128] & WORD, single[:128], 0)
-    return Letters(first, flags, single, several)
+    return WordTables(first, flags, single, several)
 
 
 @compile_kernel
-def word_hashes(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
+def hash_words(data: Bytes, start: int, stop: int, tables: WordTables, out: Hashes) -> int:
     """Fill ``out`` with the hash of every word in order; how many."""
-    ascii_letters, flags, single, several = letters
+    ascii_letters, flags, single, several = tables
     count, value, inside, at = 0, np.uint64(0), False, start
     while at <= stop:
         while at < stop and ascii_letters[data[at]]:  # most of most texts
-            value = (value ^ np.uint64(ascii_letters[data[at]])) * _ROLL
+            value = (value ^ np.uint64(ascii_letters[data[at]])) * _ROLL_BASE
             inside = True
             at += 1
         code, size = _SPACE, 1  # behind the text, so that the last word ends
         if at < stop:
-            code, size = (np.int64(data[at]), 1) if data[at] < 0x80 else decode(data, at)
+            code, size = (np.int64(data[at]), 1) if data[at] < 0x80 else decode_character(data, at)
         at += size
         fold = np.int64(single[code])
         piece = 0
         while True:
             letter = fold if fold >= 0 else np.int64(several[-fold - 1, piece])
             if flags[letter] & WORD:
-                value = (value ^ np.uint64(letter)) * _ROLL
+                value = (value ^ np.uint64(letter)) * _ROLL_BASE
                 inside = True
             elif inside:
-                out[count] = mixed(value)
+                out[count] = mix_bits(value)
                 count += 1
                 value, inside = np.uint64(0), False
             piece += 1
@@ -73,28 +80,30 @@ def word_hashes(data: Bytes, start: int, stop: int, letters: Letters, out: Hashe
 
 
 @compile_kernel
-def shingles(data: Bytes, start: int, stop: int, letters: Letters, out: Hashes) -> int:
+def hash_shingles(data: Bytes, start: int, stop: int, tables: WordTables, out: Hashes) -> int:
     """Fill ``out`` with the hash of every five words in a row, repeats included; how many."""
-    words = word_hashes(data, start, stop, letters, out)
-    for one in range(words - SIZE + 1):
+    words = hash_words(data, start, stop, tables, out)
+    for one in range(words - SHINGLE_WORDS + 1):
         total = np.uint64(0)
-        for word in range(SIZE):
-            total = total * _ROLL + out[one + word]
-        out[one] = mixed(total)
-    return max(0, words - SIZE + 1)
+        for word in range(SHINGLE_WORDS):
+            total = total * _ROLL_BASE + out[one + word]
+        out[one] = mix_bits(total)
+    return max(0, words - SHINGLE_WORDS + 1)
 
 
 @compile_kernel
-def sign(found: Hashes, multipliers: Signatures, offsets: Signatures, out: Signatures) -> None:
+def fill_signature(
+    hashes: Hashes, multipliers: Signatures, offsets: Signatures, out: Signatures
+) -> None:
     """MinHash over the upper halves of ``found``: the least of a * h + b for each permutation.
 
     datasketch's scheme affine32: h is mixed by MurmurHash3's 32-bit finalizer first.
     """
     out[:] = np.uint32(0xFFFFFFFF)
-    for one in range(len(found)):
-        value = np.uint32(found[one] >> np.uint64(32))
-        value = np.uint32((value ^ (value >> np.uint32(16))) * _SMALL_1)
-        value = np.uint32((value ^ (value >> np.uint32(13))) * _SMALL_2)
+    for one in range(len(hashes)):
+        value = np.uint32(hashes[one] >> np.uint64(32))
+        value = np.uint32((value ^ (value >> np.uint32(16))) * _MIX_32_1)
+        value = np.uint32((value ^ (value >> np.uint32(13))) * _MIX_32_2)
         value = np.uint32(value ^ (value >> np.uint32(16)))
         for number in range(len(out)):
             permuted = np.uint32(multipliers[number] * value + offsets[number])
@@ -102,10 +111,10 @@ def sign(found: Hashes, multipliers: Signatures, offsets: Signatures, out: Signa
 
 
 @compile_kernel
-def signatures(
+def fill_signatures(
     data: Bytes,
     bounds: Positions,
-    letters: Letters,
+    tables: WordTables,
     multipliers: Signatures,
     offsets: Signatures,
     out: Signatures,
@@ -117,27 +126,27 @@ def signatures(
         start, stop = bounds[number], bounds[number + 1]
         if (stop - start) // 2 + 1 > len(room):
             room = np.empty((stop - start) // 2 + 1, np.uint64)
-        counts[number] = shingles(data, start, stop, letters, room)
-        sign(room[: counts[number]], multipliers, offsets, out[number])
+        counts[number] = hash_shingles(data, start, stop, tables, room)
+        fill_signature(room[: counts[number]], multipliers, offsets, out[number])
     return counts
 
 
 @compile_kernel
-def band_keys(signed: Signatures, bands: int, rows: int) -> Hashes:
+def hash_bands(signed: Signatures, bands: int, rows: int) -> Hashes:
     """[documents, bands]: documents agree in a band where all ``rows`` of its values agree."""
     keys = np.empty((len(signed), bands), np.uint64)
     for number in range(len(signed)):
         for band in range(bands):
             key = np.uint64(band)
             for row in range(rows):
-                key = mixed(key * _ROLL + np.uint64(signed[number, band * rows + row]))
+                key = mix_bits(key * _ROLL_BASE + np.uint64(signed[number, band * rows + row]))
             keys[number, band] = key
     return keys
 
 
 @compile_kernel
-def distinct(
-    data: Bytes, bounds: Positions, chosen: Positions, letters: Letters
+def distinct_shingles(
+    data: Bytes, bounds: Positions, chosen: Positions, tables: WordTables
 ) -> tuple[Hashes, Positions]:
     """(sorted distinct shingles of the chosen documents one after another, their bounds)."""
     ends = np.zeros(len(chosen) + 1, np.int64)
@@ -149,7 +158,7 @@ def distinct(
             larger = np.empty(2 * (begin + (stop - start) // 2 + 1), np.uint64)
             larger[:begin] = room[:begin]
             room = larger
-        count = shingles(data, start, stop, letters, room[begin:])
+        count = hash_shingles(data, start, stop, tables, room[begin:])
         some = np.sort(room[begin : begin + count])
         kept = 0
         for one in range(count):
@@ -161,7 +170,7 @@ def distinct(
 
 
 @compile_kernel
-def jaccards(
+def jaccard_of_sorted_sets(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
     """|A ∩ B| / |A ∪ B| of pairs of sorted sets; 0 where both are empty."""

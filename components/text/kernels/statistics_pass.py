@@ -12,23 +12,23 @@ from numpy.typing import NDArray
 
 from components.text.kernels.compiled import compile_kernel
 from components.text.kernels.hash_table import CountingTable, count_key, new_table, slots_for
-from components.text.kernels.repeated_ngrams import DUPLICATE, TOP, ngram_shares
+from components.text.kernels.repeated_ngrams import DUPLICATE_SIZES, TOP_SIZES, ngram_shares
 from components.text.kernels.unicode_tables import (
     BULLET,
     DIGIT,
     LETTER,
-    NOTED,
     SPACE,
     TERMINAL,
     UNSPACED,
+    WATCHED,
     Bytes,
-    before,
-    characters,
-    decode,
-    eight,
-    hashed,
-    mixed,
-    trimmed,
+    count_characters,
+    decode_character,
+    hash_bytes,
+    load_eight_bytes,
+    mix_bits,
+    previous_character,
+    trim_space,
 )
 
 COLUMNS = (
@@ -36,7 +36,7 @@ COLUMNS = (
     "mean_word_length", "symbol_ratio", "bullet_lines", "ellipsis_lines", "alphabetic_words",
     "punctuated_lines", "short_lines", "duplicate_lines", "duplicate_line_characters",
     "duplicate_paragraphs", "duplicate_paragraph_characters", "code_share", "non_ascii", "unspaced",
-    *(f"top_{size}gram" for size in TOP), *(f"duplicate_{size}gram" for size in DUPLICATE),
+    *(f"top_{size}gram" for size in TOP_SIZES), *(f"duplicate_{size}gram" for size in DUPLICATE_SIZES),
 )  # fmt: skip
 """What ``document_statistics`` gives, in its order."""
 (
@@ -50,15 +50,15 @@ _NEWLINE, _SPACE, _HASH, _DOT, _ELLIPSIS = 10, 32, 35, 46, 0x2026
 _LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
 _JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
 _LONGEST_STOP_WORD = 4
-_ALL, _LARGE = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0x2020202020202020)
-_ODD = np.uint64(0x9E3779B97F4A7C15)
+_ALL_BITS, _CASE_BITS = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0x2020202020202020)
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
 
 Row = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 
 
-class Rules(NamedTuple):
+class StatisticsRules(NamedTuple):
     """What is the same for all documents."""
 
     classes: Bytes
@@ -69,7 +69,7 @@ class Rules(NamedTuple):
     short_line: int
 
 
-class Room(NamedTuple):
+class Scratch(NamedTuple):
     """Memory to work in, for the largest document so far."""
 
     outside: Bytes
@@ -83,21 +83,21 @@ class Room(NamedTuple):
 
 
 @compile_kernel
-def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row) -> None:
+def fill_statistics(data: Bytes, offsets: Positions, rules: StatisticsRules, rows: Row) -> None:
     """Fill ``rows`` [documents, columns] from an Arrow string column's buffers."""
-    room = _room(1 << 14)
+    room = _new_scratch(1 << 14)
     stamp = 0
     for number in range(len(offsets) - 1):
         start, stop = offsets[number], offsets[number + 1]
         if stop - start > len(room.outside):
-            room = _room(stop - start)
+            room = _new_scratch(stop - start)
         row = rows[number]
         row[:] = 0.0
-        length = _outside_fences(data, start, stop, rules.classes, room.outside)
+        length = _copy_outside_fences(data, start, stop, rules.classes, room.outside)
         text = room.outside[:length]
-        words = _words(text, rules, room, row)
-        stamp = _lines(text, rules, room, stamp + 1, row)
-        _whole(data, start, stop, text, rules.classes, row)
+        words = _measure_words(text, rules, room, row)
+        stamp = _measure_lines(text, rules, room, stamp + 1, row)
+        _measure_document(data, start, stop, text, rules.classes, row)
         if words:
             row[WORD_LENGTH] = room.starts[words] / words
             row[SYMBOLS] /= words
@@ -111,10 +111,10 @@ def document_statistics(data: Bytes, offsets: Positions, rules: Rules, rows: Row
 
 
 @compile_kernel
-def _room(size: int) -> Room:
+def _new_scratch(size: int) -> Scratch:
     """For documents of ``size`` bytes; every second one may begin a word or a line."""
     most = size // 2 + 2
-    return Room(
+    return Scratch(
         np.empty(size, np.uint8),
         np.empty(most, np.uint64),
         np.empty(most + 1, np.int64),
@@ -127,7 +127,7 @@ def _room(size: int) -> Room:
 
 
 @compile_kernel
-def _outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Bytes) -> int:
+def _copy_outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Bytes) -> int:
     """Copy the lines outside fenced blocks, as ``text.markdown.without_fences`` does."""
     length, some = 0, False
     closing, mark = 0, np.uint8(0)
@@ -136,11 +136,11 @@ def _outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Byt
         while end < stop and data[end] != _NEWLINE:
             end += 1
         if closing:
-            first, last = trimmed(data, start, end, classes)
+            first, last = trim_space(data, start, end, classes)
             if last - first >= closing and _all_are(data, first, last, mark):
                 closing = 0
         else:
-            closing, mark = _fence(data, start, end)
+            closing, mark = _opening_fence(data, start, end)
             if not closing:
                 if some:
                     out[length] = _NEWLINE
@@ -153,7 +153,7 @@ def _outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Byt
 
 
 @compile_kernel
-def _fence(data: Bytes, start: int, end: int) -> tuple[int, np.uint8]:
+def _opening_fence(data: Bytes, start: int, end: int) -> tuple[int, np.uint8]:
     """(length, mark) of the fence that a line opens; length 0 where it opens none."""
     at = start
     while at < end and at < start + 3 and data[at] == _SPACE:
@@ -175,7 +175,7 @@ def _all_are(data: Bytes, start: int, stop: int, mark: np.uint8) -> bool:
 
 
 @compile_kernel
-def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
+def _measure_words(text: Bytes, rules: StatisticsRules, room: Scratch, row: Row) -> int:
     """Words, sentences, symbols and phrases; fills ``room.hashes`` and ``room.starts``."""
     classes, stripped, stop_words, _ = rules
     hashes, starts = room.hashes, room.starts
@@ -183,7 +183,7 @@ def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
     starts[0] = 0
     while True:
         while at < len(text):  # to the next word
-            code, size = (np.int64(text[at]), 1) if text[at] < 0x80 else decode(text, at)
+            code, size = (np.int64(text[at]), 1) if text[at] < 0x80 else decode_character(text, at)
             if not classes[code] & SPACE:
                 break
             at += size
@@ -191,22 +191,24 @@ def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
             break
         began, length, dots, flags, code = at, 0, 0, 0, 0
         while at < len(text):  # to its end
-            next_code, size = (np.int64(text[at]), 1) if text[at] < 0x80 else decode(text, at)
+            next_code, size = (
+                (np.int64(text[at]), 1) if text[at] < 0x80 else decode_character(text, at)
+            )
             flag = classes[next_code]
             if flag & SPACE:
                 break
             code = next_code
             length += 1
             flags |= flag
-            if flag & NOTED:
+            if flag & WATCHED:
                 dots = dots + 1 if code == _DOT else 0
                 if dots == 3 or code in (_ELLIPSIS, _HASH):
                     symbols += 1
                     dots = 0
                 elif code | 32 == 106:
-                    row[JAVASCRIPT] += _says(text, at, _JAVASCRIPT)
+                    row[JAVASCRIPT] += _matches_phrase(text, at, _JAVASCRIPT)
                 elif code | 32 == 108:
-                    row[LOREM] += _says(text, at, _LOREM)
+                    row[LOREM] += _matches_phrase(text, at, _LOREM)
             else:
                 dots = 0
             at += size
@@ -214,14 +216,14 @@ def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
         letters += (flags & LETTER) != 0
         first, last = began, at
         if stripped[text[began]] | stripped[text[at - 1]]:
-            first, last = _bare(text, began, at, stripped)
-        said |= _stop_word(text, first, last, stop_words)
+            first, last = _trim_marks(text, began, at, stripped)
+        said |= _stop_word_bit(text, first, last, stop_words)
         # Most words fit into eight bytes: one hash whatever their length, no loop.
         if at - began <= 8:
-            short = _first_eight(text, began, at)
-            hashes[words] = mixed((short + np.uint64(at - began)) * _ODD)
+            short = _pack_eight_bytes(text, began, at)
+            hashes[words] = mix_bits((short + np.uint64(at - began)) * _GOLDEN_RATIO)
         else:
-            hashes[words] = hashed(text, began, at)
+            hashes[words] = hash_bytes(text, began, at)
         starts[words + 1] = starts[words] + length
         words += 1
     row[WORDS], row[SENTENCES], row[SYMBOLS], row[ALPHABETIC] = words, sentences, symbols, letters
@@ -232,7 +234,7 @@ def _words(text: Bytes, rules: Rules, room: Room, row: Row) -> int:
 
 
 @compile_kernel
-def _bare(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int]:
+def _trim_marks(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int]:
     """The bounds of a word without the marks around it."""
     while start < stop and stripped[text[start]]:
         start += 1
@@ -242,10 +244,12 @@ def _bare(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int
 
 
 @compile_kernel
-def _first_eight(text: Bytes, start: int, stop: int) -> np.uint64:
+def _pack_eight_bytes(text: Bytes, start: int, stop: int) -> np.uint64:
     """At most eight bytes of a word, as a number."""
     if start + 8 <= len(text):
-        return eight(text, start) & (_ALL >> np.uint64(max(0, 64 - 8 * (stop - start))))
+        return load_eight_bytes(text, start) & (
+            _ALL_BITS >> np.uint64(max(0, 64 - 8 * (stop - start)))
+        )
     value = np.uint64(0)
     for at in range(min(stop, start + 8) - 1, start - 1, -1):  # the text's last word
         value = value << np.uint64(8) | np.uint64(text[at])
@@ -253,11 +257,13 @@ def _first_eight(text: Bytes, start: int, stop: int) -> np.uint64:
 
 
 @compile_kernel
-def _stop_word(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
+def _stop_word_bit(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
     """The bit of the stop word that a word is; large letters differ in one bit."""
     if not 0 < stop - start <= _LONGEST_STOP_WORD:
         return 0
-    small = _first_eight(text, start, stop) | (_LARGE >> np.uint64(64 - 8 * (stop - start)))
+    small = _pack_eight_bytes(text, start, stop) | (
+        _CASE_BITS >> np.uint64(64 - 8 * (stop - start))
+    )
     found = 0
     for number in range(len(stop_words)):
         found |= (stop_words[number] == small) << number
@@ -265,7 +271,7 @@ def _stop_word(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
 
 
 @compile_kernel
-def _says(text: Bytes, at: int, phrase: Bytes) -> int:
+def _matches_phrase(text: Bytes, at: int, phrase: Bytes) -> int:
     """1 where ``phrase`` stands at ``at``, in letters of any case."""
     if at + len(phrase) > len(text):
         return 0
@@ -277,7 +283,7 @@ def _says(text: Bytes, at: int, phrase: Bytes) -> int:
 
 
 @compile_kernel
-def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
+def _measure_lines(text: Bytes, rules: StatisticsRules, room: Scratch, stamp: int, row: Row) -> int:
     """Lines and paragraphs, which blank lines part; returns the stamp that was used."""
     classes, _, _, short_line = rules
     keys, counts, firsts, stamps = room.parts
@@ -289,13 +295,13 @@ def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
         end = start
         while end < len(text) and text[end] != _NEWLINE:
             end += 1
-        first, last = trimmed(text, start, end, classes)
+        first, last = trim_space(text, start, end, classes)
         if first < last:
-            length = characters(text, first, last)
+            length = count_characters(text, first, last)
             lines += 1
             line_characters += length
-            _line(text, first, last, length, classes, short_line, row)
-            key = hashed(text, first, last)
+            _measure_line(text, first, last, length, classes, short_line, row)
+            key = hash_bytes(text, first, last)
             slot = count_key(keys, counts, firsts, stamps, mask, stamp, key, lines)
             if counts[slot] > 1:
                 row[LINES_AGAIN] += 1
@@ -303,10 +309,10 @@ def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
             opened = first if opened < 0 else opened
             closed = last
         if opened >= 0 and (first == last or end == len(text)):
-            length = characters(text, opened, closed)
+            length = count_characters(text, opened, closed)
             paragraphs += 1
             paragraph_characters += length
-            key = hashed(text, opened, closed)
+            key = hash_bytes(text, opened, closed)
             slot = count_key(
                 section_keys, section_counts, section_firsts, section_stamps,
                 mask, stamp, key, paragraphs,
@@ -327,11 +333,11 @@ def _lines(text: Bytes, rules: Rules, room: Room, stamp: int, row: Row) -> int:
 
 
 @compile_kernel
-def _line(
+def _measure_line(
     text: Bytes, first: int, last: int, length: int, classes: Bytes, short_line: int, row: Row
 ) -> None:
     """What a stripped line begins and ends with; the marks of a heading are no symbols."""
-    code, _ = decode(text, before(text, last))
+    code, _ = decode_character(text, previous_character(text, last))
     row[PUNCTUATED] += (classes[code] & TERMINAL) != 0
     dots = last - first >= 3 and text[last - 1] == text[last - 2] == text[last - 3] == _DOT
     row[ELLIPSES] += dots or code == _ELLIPSIS
@@ -341,7 +347,7 @@ def _line(
     while at < last and text[at] == _HASH:
         at += 1
     if 1 <= at - first <= 6 and at < last:
-        code, _ = decode(text, at)
+        code, _ = decode_character(text, at)
         if classes[code] & SPACE:
             row[SYMBOLS] -= at - first
 
@@ -349,13 +355,13 @@ def _line(
 @compile_kernel
 def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
     """Whether a line begins with a bullet, or a number of up to three digits, and a space."""
-    code, size = decode(text, first)
+    code, size = decode_character(text, first)
     at = first + size
     if not classes[code] & BULLET:
         digits = 0
         at = first
         while at < last and digits < 3:
-            code, size = decode(text, at)
+            code, size = decode_character(text, at)
             if not classes[code] & DIGIT:
                 break
             digits += 1
@@ -365,12 +371,14 @@ def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
         at += 1
     if at >= last:
         return False
-    code, _ = decode(text, at)
+    code, _ = decode_character(text, at)
     return (classes[code] & SPACE) != 0
 
 
 @compile_kernel
-def _whole(data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row: Row) -> None:
+def _measure_document(
+    data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row: Row
+) -> None:
     """Figures of the whole document, code included."""
     every, beyond, braces, unspaced = 0, 0, 0, 0
     for at in range(start, stop):
@@ -379,10 +387,10 @@ def _whole(data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row:
         beyond += byte >= 0xC0
         braces += byte in (123, 125)
         if byte >= 0xE0:  # the scripts without spaces all begin so
-            code, _ = decode(data, at)
+            code, _ = decode_character(data, at)
             unspaced += (classes[code] & UNSPACED) != 0
     row[BRACES] = braces
     if every:
-        row[CODE] = (every - characters(text, 0, len(text))) / every
+        row[CODE] = (every - count_characters(text, 0, len(text))) / every
         row[NON_ASCII] = beyond / every
         row[UNSPACED_SHARE] = unspaced / every

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from components.text.kernels.compiled import compile_kernel, compile_without_refcount
 
-SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, NOTED, UNSPACED = 1, 2, 4, 8, 16, 32, 64, 128
+SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, WATCHED, UNSPACED = 1, 2, 4, 8, 16, 32, 64, 128
 BULLETS = "-*+•‣▪●"
 TERMINALS = '.!?"”。！？'
-NOTED_MARKS = "#….jJlL"
+WATCHED_MARKS = "#….jJlL"
 """What words are looked at for: symbols, and the first letters of Gopher's and C4's phrases."""
 UNSPACED_RANGES = (
     *((0x0E00, 0x0F00), (0x0F00, 0x1000), (0x1000, 0x10A0), (0x1780, 0x1800), (0x3040, 0x3100)),
@@ -26,12 +26,12 @@ UNSPACED_RANGES = (
 
 Bytes = NDArray[np.uint8]
 _END = 0x110000
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
 
 
 @functools.cache
-def classes() -> Bytes:
+def character_classes() -> Bytes:
     """Flags of every code point."""
     table = np.zeros(_END, dtype=np.uint8)
     for code in range(_END):
@@ -45,14 +45,14 @@ def classes() -> Bytes:
     table[ord("_")] |= WORD
     table[[ord(c) for c in BULLETS]] |= BULLET
     table[[ord(c) for c in TERMINALS]] |= TERMINAL
-    table[[ord(c) for c in NOTED_MARKS]] |= NOTED
+    table[[ord(c) for c in WATCHED_MARKS]] |= WATCHED
     for first, end in UNSPACED_RANGES:
         table[first:end] |= UNSPACED
     return table
 
 
 @functools.cache
-def folded() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def case_folding() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Full case folding, ``str.casefold``: (what each code point folds to, [n, 3] of several).
 
     A code point that folds to several has -1 - n in the first; rows of the second end in -1.
@@ -70,7 +70,7 @@ def folded() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 @compile_without_refcount
-def decode(data: Bytes, at: int) -> tuple[int, int]:
+def decode_character(data: Bytes, at: int) -> tuple[int, int]:
     """(code point, bytes) of the character that starts at ``at``; the text is valid UTF-8."""
     first = np.int64(data[at])
     if first < 0x80:
@@ -84,7 +84,7 @@ def decode(data: Bytes, at: int) -> tuple[int, int]:
 
 
 @compile_without_refcount
-def before(data: Bytes, at: int) -> int:
+def previous_character(data: Bytes, at: int) -> int:
     """Where the character starts that ends before ``at``."""
     at -= 1
     while data[at] & 0xC0 == 0x80:
@@ -93,7 +93,7 @@ def before(data: Bytes, at: int) -> int:
 
 
 @compile_without_refcount
-def mixed(value: np.uint64) -> np.uint64:
+def mix_bits(value: np.uint64) -> np.uint64:
     """MurmurHash3's finalizer: every bit of the result depends on every bit of ``value``."""
     value = (value ^ (value >> np.uint64(33))) * _MIX_1
     value = (value ^ (value >> np.uint64(33))) * _MIX_2
@@ -101,7 +101,7 @@ def mixed(value: np.uint64) -> np.uint64:
 
 
 @compile_kernel
-def eight(data: Bytes, at: int) -> np.uint64:
+def load_eight_bytes(data: Bytes, at: int) -> np.uint64:
     """Eight bytes as one number, the first one lowest; the compiler makes one load of it."""
     return (
         np.uint64(data[at])
@@ -116,23 +116,23 @@ def eight(data: Bytes, at: int) -> np.uint64:
 
 
 @compile_kernel
-def hashed(data: Bytes, start: int, stop: int) -> np.uint64:
+def hash_bytes(data: Bytes, start: int, stop: int) -> np.uint64:
     """64-bit hash of some bytes, eight at a time."""
-    value = np.uint64(stop - start) * _MULTIPLIER
+    value = np.uint64(stop - start) * _GOLDEN_RATIO
     at = start
     while at + 8 <= stop:
-        value = (value ^ eight(data, at)) * _MULTIPLIER
+        value = (value ^ load_eight_bytes(data, at)) * _GOLDEN_RATIO
         value ^= value >> np.uint64(32)
         at += 8
     rest = np.uint64(0)
     while at < stop:
         rest = rest << np.uint64(8) | np.uint64(data[at])
         at += 1
-    return mixed((value ^ rest) * _MULTIPLIER)
+    return mix_bits((value ^ rest) * _GOLDEN_RATIO)
 
 
 @compile_kernel
-def characters(data: Bytes, start: int, stop: int) -> int:
+def count_characters(data: Bytes, start: int, stop: int) -> int:
     """Code points in some bytes."""
     count = 0
     for at in range(start, stop):
@@ -141,16 +141,16 @@ def characters(data: Bytes, start: int, stop: int) -> int:
 
 
 @compile_kernel
-def trimmed(data: Bytes, start: int, stop: int, flags: Bytes) -> tuple[int, int]:
+def trim_space(data: Bytes, start: int, stop: int, flags: Bytes) -> tuple[int, int]:
     """The bounds that are left without white space at both ends."""
     while start < stop:
-        code, size = decode(data, start)
+        code, size = decode_character(data, start)
         if not flags[code] & SPACE:
             break
         start += size
     while stop > start:
-        last = before(data, stop)
-        code, _ = decode(data, last)
+        last = previous_character(data, stop)
+        code, _ = decode_character(data, last)
         if not flags[code] & SPACE:
             break
         stop = last

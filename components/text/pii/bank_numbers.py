@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from components.text.pii.check_digits import iban_holds, luhn_holds
-from components.text.pii.digit_windows import Windows, within
+from components.text.pii.digit_windows import Windows, find_in_windows
 from components.text.pii.pii_tables import EXAMPLE_CARDS, EXAMPLE_IBANS, IBAN_LENGTHS
-from components.text.spans import Span, marked
+from components.text.spans import Span, make_span
 
 _CARD = re.compile(
     r"(?<![\w.,+-])\d(?:\d{11,18}|\d{3}([ .\u00a0-])\d{4}\1\d{4}\1(?:\d{4}(?:\1\d{3})?|\d{2})"
@@ -29,35 +29,35 @@ _IBAN = re.compile(
 
 def find_ibans(text: str, windows: Windows) -> Iterator[Span]:
     """Spans of kind ``iban``, also in small letters; a word that follows the number is left out."""
-    for match in within(_IBAN, text, windows):
+    for match in find_in_windows(_IBAN, text, windows):
         length = IBAN_LENGTHS.get(match[0][:2].upper())
-        end = _end_of(match[0], length) if length else None
+        end = _end_of_group(match[0], length) if length else None
         if end is None:
             continue
         compact = re.sub(r"[ -]", "", match[0][:end]).upper()
         if iban_holds(compact):
-            yield marked((match.start(), match.start() + end), "iban", compact in EXAMPLE_IBANS)
+            yield make_span((match.start(), match.start() + end), "iban", compact in EXAMPLE_IBANS)
 
 
-def _end_of(found: str, length: int) -> int | None:
+def _end_of_group(number: str, length: int) -> int | None:
     """Where ``length`` letters and digits end, if a group ends there."""
     count = 0
-    for at, sign in enumerate(found):
+    for at, sign in enumerate(number):
         count += sign not in " -"
         if count == length:
-            return at + 1 if not found[at + 1 : at + 2].isalnum() else None
+            return at + 1 if not number[at + 1 : at + 2].isalnum() else None
     return None
 
 
 def find_cards(text: str, windows: Windows) -> Iterator[Span]:
     """Spans of kind ``card``."""
-    for match in within(_CARD, text, windows):
+    for match in find_in_windows(_CARD, text, windows):
         digits = re.sub(r"\D", "", match[0])
         if not card_brand(digits) or len(set(digits)) == 1 or not luhn_holds(digits):
             continue
         before = text[max(0, match.start() - 60) : match.start()]
         if len(digits) in _ALWAYS or not match[0].isdigit() or _CARD_WORD.search(before):
-            yield marked(match.span(), "card", digits in EXAMPLE_CARDS)
+            yield make_span(match.span(), "card", digits in EXAMPLE_CARDS)
 
 
 def card_brand(digits: str) -> str | None:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from components.text.pii.pii_tables import EXAMPLE_USERS
-from components.text.spans import Span, marked
+from components.text.spans import Span, make_span
 
 
 def _key(body: str) -> re.Pattern[str]:
@@ -117,17 +117,17 @@ def find_secrets(text: str) -> Iterator[Span]:
         if held in text:
             for match in pattern.finditer(text):
                 own = match[0].removeprefix(held)  # AGE-SECRET-KEY- is no placeholder
-                yield marked(match.span(), "secret", bool(_PLACEHOLDER.search(own)))
+                yield make_span(match.span(), "secret", bool(_PLACEHOLDER.search(own)))
     for match in _QUOTED.finditer(text):
-        if _assigned(text, match) and entropy(match[1]) >= _MIN_ENTROPY:
-            yield _value(match)
+        if _is_assigned_to_secret(text, match) and bits_per_character(match[1]) >= _MIN_ENTROPY:
+            yield _secret_span(match)
     for match in _BARE.finditer(text):
-        if _assigned(text, match) and _is_random(match[1]):
-            yield _value(match)
+        if _is_assigned_to_secret(text, match) and _is_random(match[1]):
+            yield _secret_span(match)
     for match in _BEARER.finditer(text) if "uthorization" in text else ():
         before = text[max(0, match.start() - 24) : match.start()]
-        if _HEADER.search(before) and entropy(match[1]) >= _MIN_ENTROPY:
-            yield _value(match)
+        if _HEADER.search(before) and bits_per_character(match[1]) >= _MIN_ENTROPY:
+            yield _secret_span(match)
 
 
 def find_logins(text: str) -> Iterator[Span]:
@@ -136,16 +136,16 @@ def find_logins(text: str) -> Iterator[Span]:
         for match in _LOGIN.finditer(text):
             words = match[1].lower(), match[2].lower()
             example = all(w in EXAMPLE_USERS or _PLACEHOLDER.search(w) for w in words)
-            yield marked(match.span(), "login", example or "{" in match[0] or "$" in match[0])
+            yield make_span(match.span(), "login", example or "{" in match[0] or "$" in match[0])
 
 
-def entropy(value: str) -> float:
+def bits_per_character(value: str) -> float:
     """Bits a character, from the value's own characters."""
     counts = Counter(value).values()
     return -sum(n / len(value) * math.log2(n / len(value)) for n in counts)
 
 
-def _assigned(text: str, match: re.Match[str]) -> bool:
+def _is_assigned_to_secret(text: str, match: re.Match[str]) -> bool:
     digits = any(map(str.isdigit, match[1]))
     return digits and bool(_ASSIGNED_TO.search(text[max(0, match.start() - 24) : match.start()]))
 
@@ -154,8 +154,8 @@ def _is_random(value: str) -> bool:
     """Without quotes a value may be code: a call, a path, a name of several words."""
     mixed = any(map(str.isupper, value)) or re.fullmatch(r"[0-9a-f-]{24,}", value)
     dotted = re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)
-    return bool(mixed) and not dotted and entropy(value) >= _MIN_BARE_ENTROPY
+    return bool(mixed) and not dotted and bits_per_character(value) >= _MIN_BARE_ENTROPY
 
 
-def _value(match: re.Match[str]) -> Span:
-    return marked(match.span(1), "secret", bool(_PLACEHOLDER.search(match[1])))
+def _secret_span(match: re.Match[str]) -> Span:
+    return make_span(match.span(1), "secret", bool(_PLACEHOLDER.search(match[1])))

@@ -29,7 +29,9 @@ def digit_windows(text: str) -> Windows:
     return windows
 
 
-def within(pattern: re.Pattern[str], text: str, windows: Windows) -> Iterator[re.Match[str]]:
+def find_in_windows(
+    pattern: re.Pattern[str], text: str, windows: Windows
+) -> Iterator[re.Match[str]]:
     """Matches inside the windows."""
     for start, end in windows:
         yield from pattern.finditer(text, start, end)

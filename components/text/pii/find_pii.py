@@ -16,14 +16,14 @@ from components.text.pii.bank_numbers import find_cards, find_ibans
 from components.text.pii.credentials import find_logins, find_secrets
 from components.text.pii.digit_windows import digit_windows
 from components.text.pii.national_ids import find_national_ids
-from components.text.pii.network_addresses import find_addresses, find_emails
+from components.text.pii.network_addresses import find_emails, find_ip_addresses
 from components.text.pii.phone_numbers import find_phones
-from components.text.spans import EXAMPLE, Span, claim
+from components.text.spans import EXAMPLE_SUFFIX, Span, claim_spans
 
-KINDS = ("secret", "login", "email", "ip", "iban", "card", "national_id", "phone")
+PII_KINDS = ("secret", "login", "email", "ip", "iban", "card", "national_id", "phone")
 """In the order in which they claim a stretch of text."""
 NAME_KINDS = ("person", "place")
-Kind = Literal[
+PiiKind = Literal[
     "secret",
     "secret_example",
     "login",
@@ -43,18 +43,18 @@ Kind = Literal[
     "person",
     "place",
 ]
-ALL_KINDS = tuple(kind + suffix for kind in KINDS for suffix in ("", EXAMPLE))
+ALL_PII_KINDS = tuple(kind + suffix for kind in PII_KINDS for suffix in ("", EXAMPLE_SUFFIX))
 
-_BY_SIGNS = (find_secrets, find_logins, find_emails, find_addresses)
+_BY_SIGNS = (find_secrets, find_logins, find_emails, find_ip_addresses)
 _BY_DIGITS = (find_ibans, find_cards, find_national_ids, find_phones)
 
 
-def find_spans(text: str) -> list[Span]:
+def find_pii_spans(text: str) -> list[Span]:
     """All spans, sorted, none overlapping another."""
     windows = digit_windows(text)
-    found = [find(text) for find in _BY_SIGNS]
+    spans = [find(text) for find in _BY_SIGNS]
     if windows:
-        found += [find(text, windows) for find in _BY_DIGITS]
-    taken: list[Span] = []
-    claim(taken, chain.from_iterable(found))
-    return taken
+        spans += [find(text, windows) for find in _BY_DIGITS]
+    claimed: list[Span] = []
+    claim_spans(claimed, chain.from_iterable(spans))
+    return claimed

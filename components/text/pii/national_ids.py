@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from components.text.pii.check_digits import ean_holds, elevens_hold, luhn_holds, verhoeff_holds
-from components.text.pii.digit_windows import Windows, within
-from components.text.spans import Span, marked
+from components.text.pii.digit_windows import Windows, find_in_windows
+from components.text.spans import Span, make_span
 
 KIND = "national_id"
 _EXAMPLES = frozenset(("078051120", "219099999", "123456789", "987654321", "111111111"))
@@ -21,11 +21,11 @@ _EXAMPLES = frozenset(("078051120", "219099999", "123456789", "987654321", "1111
 _BACK = 56
 
 
-class _Format(NamedTuple):
+class _IdFormat(NamedTuple):
     pattern: re.Pattern[str]
     holds: Callable[[str], bool]
     """Of the number without its separators, in capitals."""
-    beside: re.Pattern[str] | None = None
+    label: re.Pattern[str] | None = None
     """What must stand beside it; None where the number says enough."""
 
 
@@ -33,11 +33,11 @@ def _shape(body: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w.+$€£/-])(?:{body})(?![\w+]|-\w|[.,]\d)")
 
 
-def _words(body: str) -> re.Pattern[str]:
+def _label(body: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{body})(?!\w)", re.IGNORECASE)
 
 
-def _any(_: str) -> bool:
+def _always_holds(_: str) -> bool:
     return True
 
 
@@ -49,7 +49,7 @@ def _social_security(number: str) -> bool:
     return area not in ("000", "666") and group != "00" and serial != "0000"
 
 
-def _dated(at: int, order: str = "ymd") -> Callable[[str], bool]:
+def _date_at(at: int, order: str = "ymd") -> Callable[[str], bool]:
     """Whether six digits from ``at`` are a date."""
 
     def holds(number: str) -> bool:
@@ -88,7 +88,7 @@ def _cpf(number: str) -> bool:
 def _resident(number: str) -> bool:
     """China: ISO 7064 modulo 11-2 over all 18 places."""
     total = sum(pow(2, 17 - i, 11) * (10 if d == "X" else int(d)) for i, d in enumerate(number))
-    return total % 11 == 1 and _dated(8)(number)
+    return total % 11 == 1 and _date_at(8)(number)
 
 
 def _rijksregister(number: str) -> bool:
@@ -115,7 +115,7 @@ def _pesel(number: str) -> bool:
 
 def _personnummer(number: str) -> bool:
     """Sweden: Luhn over the last ten digits, a date at their head."""
-    return luhn_holds(number[-10:]) and _dated(0)(number[-10:])
+    return luhn_holds(number[-10:]) and _date_at(0)(number[-10:])
 
 
 _LICENCE = (
@@ -131,50 +131,50 @@ _IDENTITY = (
 )
 _SSN = r"ssn|itin|social[ -]?sec(?:urity)?(?: ?(?:number|no\.?|#))?|soc\.? ?sec\.?|tax ?id\w*"
 _FORMATS = (
-    _Format(_shape(r"\d{3}-\d{2}-\d{4}"), _social_security),  # United States
-    _Format(_shape(r"\d{3}([ .]?)\d{2}\1\d{4}"), _social_security, _words(_SSN)),
-    _Format(  # United Kingdom, national insurance
+    _IdFormat(_shape(r"\d{3}-\d{2}-\d{4}"), _social_security),  # United States
+    _IdFormat(_shape(r"\d{3}([ .]?)\d{2}\1\d{4}"), _social_security, _label(_SSN)),
+    _IdFormat(  # United Kingdom, national insurance
         _shape(
             r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]"
             r"( ?)\d{2}\1\d{2}\1\d{2}\1[A-D]"
         ),
-        _any,
+        _always_holds,
     ),
-    _Format(_shape(r"(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]"), _dni),
-    _Format(  # Italy, codice fiscale
+    _IdFormat(_shape(r"(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]"), _dni),
+    _IdFormat(  # Italy, codice fiscale
         _shape(r"[A-Z]{3}( ?)[A-Z]{3}\1\d{2}[A-EHLMPRST]\d{2}\1[A-Z]\d{3}[A-Z]"),
-        _any,
+        _always_holds,
     ),
-    _Format(
+    _IdFormat(
         _shape(r"[12]( ?)\d{2}\1(?:0[1-9]|1[0-2])\1(?:\d{2}|2[AB])\1\d{3}\1\d{3}\1\d{2}"), _nir
     ),
-    _Format(_shape(r"\d{3}\.\d{3}\.\d{3}-\d{2}"), _cpf),
-    _Format(_shape(r"\d{11}"), _cpf, _words("cpf")),
-    _Format(_shape(r"[1-9]\d{16}[\dX]"), _resident),
-    _Format(_shape(r"\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y]"), _hetu),
-    _Format(_shape(r"(?:19|20)?\d{6}[-+]\d{4}"), _personnummer),
-    _Format(
-        _shape(r"\d{6}-?\d{4}"), _dated(0, "dmy"), _words(r"cpr(?:[ -]?(?:nr|nummer|number))?")
+    _IdFormat(_shape(r"\d{3}\.\d{3}\.\d{3}-\d{2}"), _cpf),
+    _IdFormat(_shape(r"\d{11}"), _cpf, _label("cpf")),
+    _IdFormat(_shape(r"[1-9]\d{16}[\dX]"), _resident),
+    _IdFormat(_shape(r"\d{6}[-+A]\d{3}[0-9A-FHJ-NPR-Y]"), _hetu),
+    _IdFormat(_shape(r"(?:19|20)?\d{6}[-+]\d{4}"), _personnummer),
+    _IdFormat(
+        _shape(r"\d{6}-?\d{4}"), _date_at(0, "dmy"), _label(r"cpr(?:[ -]?(?:nr|nummer|number))?")
     ),
-    _Format(_shape(r"\d{6}-[1-8]\d{6}"), _dated(0)),  # Korea
-    _Format(_shape(r"756\.\d{4}\.\d{4}\.\d{2}"), ean_holds),  # Switzerland
-    _Format(_shape(r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}"), _rijksregister),
-    _Format(_shape(r"[STFGM]\d{7}[A-Z]"), _nric),
-    _Format(_shape(r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z0-9]\d"), _dated(4)),  # Mexico
-    _Format(_shape(r"[2-9]\d{3}([ -]?)\d{4}\1\d{4}"), verhoeff_holds, _words("aadhaa?r|uidai")),
-    _Format(_shape(r"\d{3}([ -]?)\d{3}\1\d{3}"), luhn_holds, _words("sin|social insurance")),
-    _Format(_shape(r"\d{11}"), _pesel, _words("pesel")),
-    _Format(_shape(r"\d{9}"), elevens_hold, _words("bsn|burgerservicenummer|sofi-?nummer")),
-    _Format(_shape(r"[A-Z]{0,2}\d{6,9}|[A-Z0-9]{9}(?<=\d)"), _any, _words(_PASSPORT)),
-    _Format(
+    _IdFormat(_shape(r"\d{6}-[1-8]\d{6}"), _date_at(0)),  # Korea
+    _IdFormat(_shape(r"756\.\d{4}\.\d{4}\.\d{2}"), ean_holds),  # Switzerland
+    _IdFormat(_shape(r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}"), _rijksregister),
+    _IdFormat(_shape(r"[STFGM]\d{7}[A-Z]"), _nric),
+    _IdFormat(_shape(r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z0-9]\d"), _date_at(4)),  # Mexico
+    _IdFormat(_shape(r"[2-9]\d{3}([ -]?)\d{4}\1\d{4}"), verhoeff_holds, _label("aadhaa?r|uidai")),
+    _IdFormat(_shape(r"\d{3}([ -]?)\d{3}\1\d{3}"), luhn_holds, _label("sin|social insurance")),
+    _IdFormat(_shape(r"\d{11}"), _pesel, _label("pesel")),
+    _IdFormat(_shape(r"\d{9}"), elevens_hold, _label("bsn|burgerservicenummer|sofi-?nummer")),
+    _IdFormat(_shape(r"[A-Z]{0,2}\d{6,9}|[A-Z0-9]{9}(?<=\d)"), _always_holds, _label(_PASSPORT)),
+    _IdFormat(
         _shape(r"(?i:(?=(?:[A-Z-]*\d){5})[A-Z0-9](?:[A-Z0-9]|-(?=\w)){5,19})"),
-        _any,
-        _words(_LICENCE),
+        _always_holds,
+        _label(_LICENCE),
     ),
-    _Format(
+    _IdFormat(
         _shape(r"(?=(?:[A-Z .-]?\d){5})[A-Z0-9](?:[A-Z0-9]|[ .-](?=\d)){6,18}"),
-        _any,
-        _words(_IDENTITY),
+        _always_holds,
+        _label(_IDENTITY),
     ),
 )
 _LINKED = re.compile(
@@ -189,24 +189,24 @@ _OWNED = re.compile(r" is (?:my|your|his|her|their|the) ", re.IGNORECASE)
 
 def find_national_ids(text: str, windows: Windows) -> Iterator[Span]:
     """Spans of kind ``national_id``; the surer formats first."""
-    for pattern, holds, beside in _FORMATS:
-        for match in within(pattern, text, windows):
-            if beside is None or _named(text, match, beside):
-                yield from _checked(match, holds)
+    for pattern, holds, label in _FORMATS:
+        for match in find_in_windows(pattern, text, windows):
+            if label is None or _stands_beside_label(text, match, label):
+                yield from _checked_spans(match, holds)
 
 
-def _named(text: str, match: re.Match[str], beside: re.Pattern[str]) -> bool:
+def _stands_beside_label(text: str, match: re.Match[str], label: re.Pattern[str]) -> bool:
     """Whether what names the number stands before it (small words between) or after ("is my")."""
-    names = list(beside.finditer(text, max(0, match.start() - _BACK), match.start()))
+    names = list(label.finditer(text, max(0, match.start() - _BACK), match.start()))
     if names and _LINKED.fullmatch(text, names[-1].end(), match.start()):
         return True
     owned = _OWNED.match(text, match.end())
-    return owned is not None and beside.match(text, owned.end()) is not None
+    return owned is not None and label.match(text, owned.end()) is not None
 
 
-def _checked(match: re.Match[str], holds: Callable[[str], bool]) -> Iterator[Span]:
+def _checked_spans(match: re.Match[str], holds: Callable[[str], bool]) -> Iterator[Span]:
     compact = re.sub(r"[ .]|(?<=\w)-(?=\w)", "", match[0])
     if "+" not in compact and not compact.isalnum():
         return
     if holds(compact.replace("+", "")):
-        yield marked(match.span(), KIND, compact in _EXAMPLES)
+        yield make_span(match.span(), KIND, compact in _EXAMPLES)

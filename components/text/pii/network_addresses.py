@@ -12,7 +12,7 @@ from components.text.pii.pii_tables import (
     EXAMPLE_NAMES,
     GENERIC_TLDS,
 )
-from components.text.spans import Span, marked
+from components.text.spans import Span, make_span
 
 _AT = re.compile(r"@")
 _MASKED_AT = re.compile(r" ?[\[({<] ?(?:at|AT|@) ?[\])}>] ?")
@@ -59,17 +59,17 @@ def find_emails(text: str) -> Iterator[Span]:
             or any(host == name or host.endswith("." + name) for name in EXAMPLE_DOMAINS)
             or local[0].lower() in EXAMPLE_NAMES
         )
-        yield marked((at.start() - len(local[0]), domain.end()), "email", example)
+        yield make_span((at.start() - len(local[0]), domain.end()), "email", example)
 
 
-def find_addresses(text: str) -> Iterator[Span]:
+def find_ip_addresses(text: str) -> Iterator[Span]:
     """Spans of kind ``ip``: public addresses; private and documentation ones are examples."""
-    found: list[re.Match[str]] = []
+    matches: list[re.Match[str]] = []
     if _IPV4_HINT.search(text):
-        found.extend((*_IPV4.finditer(text), *_IPV4_URL.finditer(text)))
+        matches.extend((*_IPV4.finditer(text), *_IPV4_URL.finditer(text)))
     if _IPV6_HINT.search(text):
-        found.extend(_IPV6.finditer(text))
-    for match in found:
+        matches.extend(_IPV6.finditer(text))
+    for match in matches:
         try:
             address = ipaddress.ip_address(match[0])
         except ValueError:
@@ -79,6 +79,6 @@ def find_addresses(text: str) -> Iterator[Span]:
             continue
         if match[0].count(":") in (2, 3) and not _SHORT_IPV6.match(match[0]):
             continue
-        written = not address.is_global or match[0] in EXAMPLE_ADDRESSES
-        looks = _LOOKS_NUMBERED.fullmatch(match[0]) is not None
-        yield marked(match.span(), "ip", written or looks)
+        is_example = not address.is_global or match[0] in EXAMPLE_ADDRESSES
+        looks_numbered = _LOOKS_NUMBERED.fullmatch(match[0]) is not None
+        yield make_span(match.span(), "ip", is_example or looks_numbered)

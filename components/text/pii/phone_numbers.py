@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from components.text.pii.digit_windows import Windows, within
+from components.text.pii.digit_windows import Windows, find_in_windows
 from components.text.pii.pii_tables import CALLING_CODES
-from components.text.spans import Span, marked
+from components.text.spans import Span, make_span
 
 _EXTENSION = r"(?: ?(?:x|ext\.?|extension|#) ?\d{1,6})?"
 _END = r"(?![\w+]|[-\u2011]\d|[.,/:]\d|%)"
@@ -86,29 +86,29 @@ _SHORT = re.compile(r"\d\d([ -])\d\d\1\d\d|\d{3}[ -]\d{3}")
 def find_phones(text: str, windows: Windows) -> Iterator[Span]:
     """Spans of kind ``phone``; what several patterns find is given more than once."""
     if "+" in text:
-        for match in within(_PLUS, text, windows):
+        for match in find_in_windows(_PLUS, text, windows):
             digits = re.sub(r"\D", "", match[1])
-            if 8 <= len(digits) <= 15 and _calling_code(digits) and len(set(digits)) > 2:
-                yield _phone(match)
-    for match in within(_ZEROS, text, windows):
+            if 8 <= len(digits) <= 15 and _has_calling_code(digits) and len(set(digits)) > 2:
+                yield _phone_span(match)
+    for match in find_in_windows(_ZEROS, text, windows):
         digits = re.sub(r"\D", "", match[1])
-        if 9 <= len(digits) <= 18 and _calling_code(digits):
-            yield _phone(match)
-    for match in within(_THREE_FOUR, text, windows):
-        if _says_enough(match):
-            yield _phone(match)
-    for match in within(_BRACKETS, text, windows):
+        if 9 <= len(digits) <= 18 and _has_calling_code(digits):
+            yield _phone_span(match)
+    for match in find_in_windows(_THREE_FOUR, text, windows):
+        if _is_unambiguous(match):
+            yield _phone_span(match)
+    for match in find_in_windows(_BRACKETS, text, windows):
         digits = re.sub(r"\D", "", match[1] + match[2])
         grouped = len(digits) >= 9 and not match[2].isdigit()
-        if len(digits) in _DIGIT_COUNT and (grouped or _beside_a_word(text, match)):
-            yield _phone(match)
+        if len(digits) in _DIGIT_COUNT and (grouped or _is_beside_phone_word(text, match)):
+            yield _phone_span(match)
     for pattern in (_GROUPS, _DIGITS):
-        for match in within(pattern, text, windows):
-            if _could_be_one(match[0]) and _beside_a_word(text, match):
-                yield _phone(match)
+        for match in find_in_windows(pattern, text, windows):
+            if _is_plausible_number(match[0]) and _is_beside_phone_word(text, match):
+                yield _phone_span(match)
 
 
-def _says_enough(match: re.Match[str]) -> bool:
+def _is_unambiguous(match: re.Match[str]) -> bool:
     """Whether 3-3-4 digits are a number whatever stands beside them."""
     brackets, area, gap, exchange, _, extension = match.groups()
     if brackets or extension:
@@ -117,29 +117,29 @@ def _says_enough(match: re.Match[str]) -> bool:
     return gap in "-\u2011" or (gap == "." and exists)
 
 
-def _could_be_one(found: str) -> bool:
-    digits = re.sub(r"\D", "", re.split(r"[ ]?[xe#]", found)[0])
-    if len(digits) not in _DIGIT_COUNT and not _SHORT.fullmatch(found):
+def _is_plausible_number(number: str) -> bool:
+    digits = re.sub(r"\D", "", re.split(r"[ ]?[xe#]", number)[0])
+    if len(digits) not in _DIGIT_COUNT and not _SHORT.fullmatch(number):
         return False
-    if _DATE.fullmatch(found) or _AMOUNT.fullmatch(found):
+    if _DATE.fullmatch(number) or _AMOUNT.fullmatch(number):
         return False
     return len(set(digits)) > 1
 
 
-def _beside_a_word(text: str, match: re.Match[str]) -> bool:
+def _is_beside_phone_word(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
     return bool(
         _AFTER.match(text, match.end(), match.end() + _LOOK_AHEAD) or _BEFORE.search(before)
     )
 
 
-def _calling_code(digits: str) -> bool:
+def _has_calling_code(digits: str) -> bool:
     return any(digits[:length] in CALLING_CODES for length in (1, 2, 3))
 
 
-def _phone(match: re.Match[str]) -> Span:
+def _phone_span(match: re.Match[str]) -> Span:
     """Numbers of films (555) and of keyboards are examples."""
     digits = re.sub(r"\D", "", match[0])
     fiction = re.search(r"(?<!\d)555[ .-]\d{4}(?!\d)|555-?01\d\d(?!\d)", match[0])
     example = bool(fiction) or "1234567" in digits or "55501" in digits or len(set(digits)) < 3
-    return marked(match.span(), "phone", example)
+    return make_span(match.span(), "phone", example)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from components.text.pii.find_pii import find_spans
-from components.text.spans import EXAMPLE, Span, claim
+from components.text.pii.find_pii import find_pii_spans
+from components.text.spans import EXAMPLE_SUFFIX, Span, claim_spans
 
 _WORTH_A_LOOK = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
 """Every kind of span holds one of these."""
@@ -31,16 +31,16 @@ class Redactor:
                 at = span.end
         return "".join([*pieces, text[at:]]) if pieces else text
 
-    def clean(self, text: str, named: Iterable[Span] = ()) -> str:
+    def redact(self, text: str, named: Iterable[Span] = ()) -> str:
         """``text`` with all that is found in it replaced, and the ``named`` spans beside it."""
         if not self._kinds:
             return text
-        spans = find_spans(text) if _WORTH_A_LOOK.search(text) else []
-        claim(spans, named)
+        spans = find_pii_spans(text) if _WORTH_A_LOOK.search(text) else []
+        claim_spans(spans, named)
         return self.replace(text, spans)
 
     def _placeholder(self, kind: str, value: str) -> str:
-        name = kind.removesuffix(EXAMPLE).upper()
+        name = kind.removesuffix(EXAMPLE_SUFFIX).upper()
         if (name, value) not in self._placeholders:
             self._last[name] = self._last.get(name, 0) + 1
             self._placeholders[name, value] = f"<{name}_{self._last[name]}>"

@@ -160,7 +160,7 @@ def open_time_budget(
     """
     seconds, known = 60.0 * request.minutes, read_step_plan(scratch)
     if known is not None:
-        course, facts = known
+        plan, facts = known
         try:
             timed = [(float(share), float(step_seconds)) for share, step_seconds in facts["phases"]]
             probe = float(facts["probe_seconds"])
@@ -169,7 +169,7 @@ def open_time_budget(
                 f"{STEP_PLAN_FILE} is damaged ({error}); delete it to measure anew"
             ) from error
         return TimeBudget(
-            course, seconds, timed, scratch=scratch, probe_seconds=probe, most_steps=most_steps
+            plan, seconds, timed, scratch=scratch, probe_seconds=probe, most_steps=most_steps
         )
     began = time.perf_counter()
     to_time = [(share, step) for share, step in phases() if share]
@@ -187,9 +187,9 @@ def open_time_budget(
             raise ConfigError(measured.refusal)
         log.warning(measured.refusal)
     log.info("%s: %s", request.stage, measured)
-    course = StepPlan.of_steps(measured.steps)
+    plan = StepPlan.of_steps(measured.steps)
     budget = TimeBudget(
-        course, seconds, timed, scratch=scratch, probe_seconds=probe, most_steps=most_steps
+        plan, seconds, timed, scratch=scratch, probe_seconds=probe, most_steps=most_steps
     )
     budget.write_journal()
     return budget

@@ -128,11 +128,11 @@ def is_lost(settings: Settings, identifier: str) -> bool:
 
 def _any_executing(settings: Settings) -> bool:
     """True if a process here may execute a flow run that no record and no worker names."""
-    return any(_is_executing(one) for one in find_workspace_processes(settings))
+    return any(_is_executing(process) for process in find_workspace_processes(settings))
 
 
-def _is_executing(one: WorkspaceProcess) -> bool:
-    line = " ".join(one.command)
+def _is_executing(process: WorkspaceProcess) -> bool:
+    line = " ".join(process.command)
     return "prefect" in line and ("engine" in line or "flow-run" in line or "worker" in line)
 
 

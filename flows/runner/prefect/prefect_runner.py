@@ -49,7 +49,7 @@ from flows.runner.prefect.approval_pause import (
     pause_for_answer,
     render_question,
 )
-from flows.runner.prefect.own_server import EphemeralServer
+from flows.runner.prefect.ephemeral_server import EphemeralServer
 from flows.runner.runner import Runner, StepResult, StoreRunner
 
 _DRAIN_SECONDS = 0.5

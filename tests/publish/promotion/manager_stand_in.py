@@ -1,4 +1,4 @@
-"""A small real keeper: ``python keeper_standin.py HOME PORT MODEL VERSION BENTO``.
+"""A small real endpoint manager: ``python manager_stand_in.py HOME PORT MODEL VERSION BENTO``.
 
 It listens on PORT and hands every request on to a server of its own for each Bento, which answers
 with the Bento's name. A Bento with a file ``broken`` cannot be started, one with ``hangs`` never

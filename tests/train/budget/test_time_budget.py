@@ -71,27 +71,27 @@ def test_a_machine_that_slows_down_on_the_way_is_followed(tmp_path: Path) -> Non
     assert spent == pytest.approx(SECONDS, rel=0.05)
 
 
-def test_at_the_probe_s_speed_nothing_turns(tmp_path: Path) -> None:
+def test_at_the_probe_s_speed_nothing_is_replanned(tmp_path: Path) -> None:
     kept = budget(tmp_path)
     assert walk(kept, lambda spent: 1.0)[0] == pytest.approx(SECONDS, rel=0.01)
     assert kept.plan.segments == [Segment(0, 0.0, 1000)]
 
 
-def test_a_later_try_walks_the_legs_of_the_earlier_one(tmp_path: Path) -> None:
+def test_a_later_try_repeats_the_segments_of_the_earlier_one(tmp_path: Path) -> None:
     kept = budget(tmp_path)
     _, first = walk(kept, lambda spent: 2.0)
-    legs = list(kept.plan.segments)
-    assert len(legs) > 1
+    segments = list(kept.plan.segments)
+    assert len(segments) > 1
     journalled = read_step_plan(tmp_path)
     assert journalled is not None
-    assert journalled[0].segments == legs
-    # Killed, and taken up at a state from before the last turn, on a machine that is quicker now.
-    begin = legs[-1].start - 5
+    assert journalled[0].segments == segments
+    # Killed, and taken up at a state from before the last replan, on a machine that is quicker now.
+    begin = segments[-1].start - 5
     again = open_time_budget(wish(SECONDS / 60), tmp_path, list)
     again.replan_if_off_pace(begin, 0.0)
     places = [again.plan.progress_at(step).progress for step in range(begin, begin + 5)]
     assert places == first[begin : begin + 5]
-    assert again.plan.segments == legs
+    assert again.plan.segments == segments
 
 
 def test_never_more_steps_than_are_allowed(tmp_path: Path) -> None:
@@ -341,10 +341,10 @@ def test_a_budget_of_operations_is_kept(short: float) -> None:
     assert steps is not None
 
     def cost(steps: int) -> float:
-        course = StepPlan.of_steps(steps)
+        plan = StepPlan.of_steps(steps)
         return sum(
             1024
-            * flops_per_token(config.shape, 256 if course.progress_at(n).progress < short else 512)
+            * flops_per_token(config.shape, 256 if plan.progress_at(n).progress < short else 512)
             for n in range(steps)
         )
 

@@ -38,10 +38,10 @@ class EphemeralServer(SubprocessASGIServer):
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
         }
-        given = get_current_settings().to_environment_variables(exclude_unset=True)
+        own_settings = get_current_settings().to_environment_variables(exclude_unset=True)
         return subprocess.Popen(
             exec_with_parent_command(os.getpid(), arguments),
-            env=child_environment({**marks, **given}),
+            env=child_environment({**marks, **own_settings}),
             start_new_session=True,
         )
 
