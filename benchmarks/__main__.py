@@ -10,11 +10,11 @@ from rich.console import Console
 
 from components.core import settings
 from components.core.errors import ConfigError
-from flows.cli.app import Json, emit
+from flows.cli.app import Json, print_result
 from flows.cli.main import run_app
 
 if TYPE_CHECKING:
-    from benchmarks.bench_report import Bench
+    from benchmarks.bench_report import BenchReport
 
 BENCHES = ("orchestrate", "curate", "train")
 
@@ -44,14 +44,14 @@ def bench(
             raise ConfigError("bench --write: name the files that hold the benches' objects")
         count = write_page(write, given)
         told = {"written": str(write), "benches": count}
-        emit(as_json, told, lambda console: console.print(f"written: {write}"))
+        print_result(as_json, told, lambda console: console.print(f"written: {write}"))
         return
     if name not in BENCHES or files:
         raise ConfigError(f"bench {name or ''}: say which one: {', '.join(BENCHES)}")
     _show(_measured(name, steps, only or [], repeats), as_json)
 
 
-def _measured(name: str, steps: int, only: list[str], repeats: int) -> Bench:
+def _measured(name: str, steps: int, only: list[str], repeats: int) -> BenchReport:
     aside = Console(stderr=True)
 
     def tell(line: str) -> None:
@@ -70,13 +70,13 @@ def _measured(name: str, steps: int, only: list[str], repeats: int) -> Bench:
     return bench_orchestrate(settings.load_settings(), steps, repeats, tell)
 
 
-def _show(found: Bench, as_json: bool) -> None:
-    from benchmarks.bench_report import COLUMNS, rows
+def _show(found: BenchReport, as_json: bool) -> None:
+    from benchmarks.bench_report import COLUMNS, format_rows
     from flows.runner.progress_display import rows_table
 
     value = found.as_json()
-    table = rows_table(COLUMNS, rows(value["figures"]))
-    emit(as_json, value, lambda console: console.print(table), failed=found.failure)
+    table = rows_table(COLUMNS, format_rows(value["figures"]))
+    print_result(as_json, value, lambda console: console.print(table), failed=found.failure)
 
 
 if __name__ == "__main__":

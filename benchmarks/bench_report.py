@@ -30,7 +30,7 @@ Better = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchFigure:
     """One figure; smaller is better, unless ``better`` says "higher"."""
 
     name: str
@@ -56,14 +56,14 @@ class Measured:
         *,
         better: Better = "lower",
         note: str = "",
-    ) -> Measured:
+    ) -> BenchFigure:
         """A figure that must be at most ``target``; at least, where higher is better."""
         value = float(value)  # numpy's own is no JSON
         holds = value <= target if better == "lower" else value >= target
         return cls(name, value, unit, target=target, holds=holds, better=better, note=note)
 
     @classmethod
-    def beside(
+    def beside_peer(
         cls,
         name: str,
         value: float,
@@ -74,7 +74,7 @@ class Measured:
         *,
         better: Better = "lower",
         note: str = "",
-    ) -> Measured:
+    ) -> BenchFigure:
         """A figure beside a peer's; with ``must_win`` it must not be worse."""
         if peer_value is None:
             return cls(name, value, unit, peer=peer, better=better, note=note)
@@ -95,18 +95,18 @@ class Measured:
         )
 
     @classmethod
-    def absent(cls, name: str, unit: str, why: str) -> Measured:
+    def unavailable(cls, name: str, unit: str, why: str) -> BenchFigure:
         """A figure that cannot be measured here."""
         return cls(name, None, unit, note=why)
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchReport:
     """The object a benchmark prints."""
 
     bench: str
     machine: Mapping[str, Any]
-    figures: Sequence[Measured]
+    figures: Sequence[BenchFigure]
 
     @property
     def failure(self) -> str:
@@ -122,7 +122,7 @@ class Bench:
         }
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
     return {
         "processor": processor_name(),
@@ -135,7 +135,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def format_rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """figure, value, target, peer, peer's value, ratio, holds: as text."""
     return [
         (
@@ -167,26 +167,26 @@ def _number(value: float | None, unit: str) -> str:
     return f"{value:,.0f} {unit}".strip() if abs(value) >= 1000 else f"{value:.3g} {unit}".strip()
 
 
-def write_page(path: Path, sources: Sequence[Path]) -> int:
+def write_page(path: Path, report_files: Sequence[Path]) -> int:
     """``docs/benchmarks.md`` from objects in files; the number of benches on it.
 
     Raises:
         ConfigError: a file cannot be read or holds no bench's object.
     """
     parts = [HEAD]
-    for source in sources:
+    for source in report_files:
         try:
-            told = json.loads(source.read_bytes())
-            described = ", ".join(f"{name} {value}" for name, value in told["machine"].items())
-            table = rows(told["figures"])
-            parts.append(f"## {told['bench']}\n\n{described}\n\n{_markdown(table)}")
+            report = json.loads(source.read_bytes())
+            machine = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
+            table = format_rows(report["figures"])
+            parts.append(f"## {report['bench']}\n\n{machine}\n\n{_markdown(table)}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{source}: is no object of `modelmill bench --json`: {error}"
             ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("\n".join(parts)).encode())
-    return len(sources)
+    return len(report_files)
 
 
 def _markdown(table: Sequence[Sequence[str]]) -> str:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.bench_report import Bench, Measured, machine
+from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
 from benchmarks.peer_programs import PEERS, environment, interpreter, run_program
 from components.core.errors import MillError
 from components.core.log import get_logger
@@ -75,20 +75,20 @@ class Timings:
 
 def bench_orchestrate(
     settings: Settings, steps: int, repeats: int, tell: Callable[[str], None]
-) -> Bench:
+) -> BenchReport:
     """Measure everything; ``tell`` hears what is being measured.
 
     Raises:
         MillError: a run or a peer's chain failed; ends with what it said last.
     """
-    described = machine()
+    described = describe_machine()
     preset = _finished_preset(settings, tell)
     with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder:
         place = Path(folder)
         with _server(settings, place) as address:
             runs = _cached_runs(settings, preset, address, repeats, tell)
             timings = _chains(settings, place, address, steps, repeats, tell)
-    return Bench(
+    return BenchReport(
         NAME, described, [*_run_figures(preset, runs, timings, steps), *_beside(timings, steps)]
     )
 
@@ -213,8 +213,8 @@ def _chains(
 
 def _run_figures(
     preset: str, runs: Runs, timings: Mapping[str, Timings], steps: int
-) -> list[Measured]:
-    at_most, run = Measured.against_target, f"cached run of `{preset}`"
+) -> list[BenchFigure]:
+    at_most, run = BenchFigure.against_target, f"cached run of `{preset}`"
     figures = [
         at_most(f"{run}, without a server", runs.serverless, "s", SERVERLESS_SECONDS),
         at_most(f"{run}, against a running server", runs.on_server, "s", SERVER_SECONDS),
@@ -227,8 +227,8 @@ def _run_figures(
     return figures
 
 
-def _beside(timings: Mapping[str, Timings], steps: int) -> list[Measured]:
-    figures: list[Measured] = []
+def _beside(timings: Mapping[str, Timings], steps: int) -> list[BenchFigure]:
+    figures: list[BenchFigure] = []
     for tool in TOOLS:
         if tool.compared_with is None:
             continue
@@ -238,5 +238,5 @@ def _beside(timings: Mapping[str, Timings], steps: int) -> list[Measured]:
             peer = statistics.median(getattr(theirs, state)) if theirs else None
             must_win = tool.caches and state == "cached"
             name = f"chain of {steps}, {state}, {tool.compared_with}"
-            figures.append(Measured.beside(name, value, "s", tool.name, peer, must_win))
+            figures.append(BenchFigure.beside_peer(name, value, "s", tool.name, peer, must_win))
     return figures

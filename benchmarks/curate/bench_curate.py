@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.bench_report import Bench, Measured, machine
+from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
+from benchmarks.bench_setting import Setting
 from benchmarks.curate import (
     curation_chain,
     language_detection,
@@ -16,7 +17,6 @@ from benchmarks.curate import (
     quality_ranking,
     statistics_speed,
 )
-from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import pii_spans, planted_credentials
@@ -24,7 +24,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 
 NAME = "curate"
-PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+PARTS: Mapping[str, Callable[[Setting], list[BenchFigure]]] = {
     "extraction": main_text_f1.measure,
     "code": code_verbatim.measure,
     "statistics": statistics_speed.measure,
@@ -42,7 +42,7 @@ PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
 
 def bench_curate(
     settings: Settings, only: Sequence[str], repeats: int, tell: Callable[[str], None]
-) -> Bench:
+) -> BenchReport:
     """Measure all parts, or ``only`` some.
 
     Raises:
@@ -52,14 +52,14 @@ def bench_curate(
     unknown = sorted(set(only) - PARTS.keys())
     if unknown:
         raise ConfigError(f"bench curate: no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
-    described, figures = machine(), list[Measured]()
+    described, figures = describe_machine(), list[BenchFigure]()
     with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder, _one_core():
         for name in only or PARTS:
             tell(name)
             scratch = Path(folder) / name
             scratch.mkdir()
             figures += PARTS[name](Setting(settings, scratch, repeats, tell))
-    return Bench(NAME, described, figures)
+    return BenchReport(NAME, described, figures)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from components.clean.boilerplate.score import BoilerplateConfig, score_boilerplate
 from components.clean.boilerplate.train_classifier import ClassifierConfig, train_classifier
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
@@ -48,19 +48,21 @@ class Taken:
     seconds: float
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Megabytes a second; the exponent of time over input, ten times as much."""
     pages = list(_pages(MANY))
     if len(pages) < MANY:
-        return [Measured.absent(NAME, "MB/s/core", f"only {len(pages)} pages could be rendered")]
+        return [
+            BenchFigure.unavailable(NAME, "MB/s/core", f"only {len(pages)} pages could be rendered")
+        ]
     _run(setting, pages[:FEW])  # loads what is loaded once
     few, many = _run(setting, pages[:: MANY // FEW]), _run(setting, pages)
     grown = math.log(many.seconds / few.seconds) / math.log(many.megabytes / few.megabytes)
     note = ", ".join(f"{run.megabytes:.1f} MB: {run.seconds:.1f} s" for run in (few, many))
     rate = many.megabytes / many.seconds
     return [
-        Measured(NAME, rate, "MB/s/core", better="higher", note=f"HTML of {MANY} pages"),
-        Measured.against_target(
+        BenchFigure(NAME, rate, "MB/s/core", better="higher", note=f"HTML of {MANY} pages"),
+        BenchFigure.against_target(
             f"{NAME}: growth of time, input to the power of", grown, "", GROWTH, note=f"({note})"
         ),
     ]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from resiliparse.parse.lang import detect_fast
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.udhr_lines import LARGEST, LEAST_LETTERS, udhr_lines
 from components.text.language_classifier import train_language_model
 
@@ -25,11 +25,11 @@ RESAMPLES = 500
 DETECTOR = "resiliparse's detector"
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Macro-F1 on held-out lines, beside the detector's on the same lines."""
-    path = setting.reference(DATA)
+    path = setting.find_reference(DATA)
     if path is None:
-        return [Measured.absent("language: macro-F1", "", f"no reference data {DATA}")]
+        return [BenchFigure.unavailable("language: macro-F1", "", f"no reference data {DATA}")]
     learnt: dict[str, list[str]] = {}
     asked: list[tuple[str, str]] = []
     for code, lines in udhr_lines(path).items():
@@ -48,8 +48,8 @@ def measure(setting: Setting) -> list[Measured]:
     there, _ = macro_f1(of_common, [theirs[at] for at in common])
     name = f"language: macro-F1, {LARGEST} languages, lines of {LEAST_LETTERS} letters or more"
     return [
-        Measured.against_target(name, value, "", DEMANDED, better="higher", note=note),
-        Measured.beside(
+        BenchFigure.against_target(name, value, "", DEMANDED, better="higher", note=note),
+        BenchFigure.beside_peer(
             f"language: macro-F1, the {len(set(of_common))} of them that the detector names",
             here,
             "",

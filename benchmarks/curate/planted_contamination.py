@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.installed_documentation import distinct, documentation
 from components.clean.contamination.score import ContaminationConfig, score_contamination_shard
 from components.core.config.hashed_file import HashedFile
@@ -58,11 +58,11 @@ WAYS: Mapping[str, tuple[Edit, float]] = {
 }
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Recall of each way, the share of clean documents that are taken for contaminated, speed."""
-    given = [setting.reference(name) for name in (SETS, PROSE, WEB, ARTICLES, PLAY)]
+    given = [setting.find_reference(name) for name in (SETS, PROSE, WEB, ARTICLES, PLAY)]
     if None in given:
-        return [Measured.absent("contamination: recall", "", f"no reference data {SETS}")]
+        return [BenchFigure.unavailable("contamination: recall", "", f"no reference data {SETS}")]
     sets, prose, *others = (path for path in given if path)
     files = sorted(sets.glob("*.jsonl.gz"))
     config = ContaminationConfig(sets=tuple(HashedFile.model_validate(str(f)) for f in files))
@@ -82,8 +82,8 @@ def measure(setting: Setting) -> list[Measured]:
     name = "contamination: clean documents taken for contaminated, upper end"
     return [
         *_recalls(config, files, pieces),
-        Measured.against_target(name, share.high, "", FALSE, note=note),
-        Measured("contamination: documents a second and core", speed, "/s", better="higher"),
+        BenchFigure.against_target(name, share.high, "", FALSE, note=note),
+        BenchFigure("contamination: documents a second and core", speed, "/s", better="higher"),
     ]
 
 
@@ -105,7 +105,9 @@ def found(config: ContaminationConfig, texts: list[str]) -> list[bool]:
     return [count > 0 for count in score_contamination_shard(table, config)["items"].to_pylist()]
 
 
-def _recalls(config: ContaminationConfig, files: list[Path], pieces: list[str]) -> list[Measured]:
+def _recalls(
+    config: ContaminationConfig, files: list[Path], pieces: list[str]
+) -> list[BenchFigure]:
     items = _items(files)
     others = sorted({word for piece in pieces[:200] for word in piece.split()})
     figures = []
@@ -121,7 +123,7 @@ def _recalls(config: ContaminationConfig, files: list[Path], pieces: list[str]) 
         note = f"[{recall.low:.4f}, {recall.high:.4f}] of {recall.n} items"
         name = f"contamination: recall, {way}"
         figures.append(
-            Measured.against_target(name, recall.value, "", demanded, better="higher", note=note)
+            BenchFigure.against_target(name, recall.value, "", demanded, better="higher", note=note)
         )
     return figures
 

@@ -14,8 +14,8 @@ import statistics as st
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from components.clean.quality_classifier.train_quality_classifier import (
     STATISTIC_NAMES,
     QualityClassifierConfig,
@@ -30,11 +30,11 @@ HALVES = 5
 Rows = NDArray[np.int64]
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """The judge's AUC beside the best single statistic's, over several halves."""
-    path = setting.reference(DATA)
+    path = setting.find_reference(DATA)
     if path is None:
-        return [Measured.absent("quality: AUC", "", f"no reference data {DATA}")]
+        return [BenchFigure.unavailable("quality: AUC", "", f"no reference data {DATA}")]
     documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     texts = [document["text"] for document in documents]
     good = np.array([document["label"] == 1 for document in documents])
@@ -59,7 +59,7 @@ def measure(setting: Setting) -> list[Measured]:
     error = st.stdev(wins) / HALVES**0.5
     peer = f"best single statistic ({', '.join(sorted(set(names)))})"
     return [
-        Measured.beside(
+        BenchFigure.beside_peer(
             "quality: AUC on the other half",
             value,
             "",
@@ -69,7 +69,7 @@ def measure(setting: Setting) -> list[Measured]:
             better="higher",
             note=note,
         ),
-        Measured.against_target(
+        BenchFigure.against_target(
             "quality: AUC above the best single statistic, less two standard errors",
             st.fmean(wins) - 2 * error,
             "",

@@ -6,8 +6,8 @@ import json
 
 import pyarrow as pa
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.median_seconds import seconds
 from benchmarks.curate.sample_documents import prose
 from components.clean.quality.score import score_quality_shard
@@ -17,17 +17,17 @@ PEER = "datatrove's Gopher, C4 and FineWeb filters"
 _PEER_DOCUMENTS = 300
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Documents a second."""
     texts = prose(setting)
     if texts is None:
-        return [Measured.absent(NAME, UNIT, "the reference data is absent")]
+        return [BenchFigure.unavailable(NAME, UNIT, "the reference data is absent")]
     table = pa.table({"id": [str(n) for n in range(len(texts))], "text": texts})
     rate = len(texts) / seconds(lambda: score_quality_shard(table, short_line=30), setting.repeats)
     sample = setting.scratch / "documents.json"
     sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
-    peer = setting.peer("datatrove_quality", "datatrove", str(sample))
+    peer = setting.run_peer("datatrove_quality", "datatrove", str(sample))
     return [
-        Measured.against_target(NAME, rate, UNIT, TARGET, better="higher"),
-        Measured.beside(NAME, rate, UNIT, PEER, peer, must_win=True, better="higher"),
+        BenchFigure.against_target(NAME, rate, UNIT, TARGET, better="higher"),
+        BenchFigure.beside_peer(NAME, rate, UNIT, PEER, peer, must_win=True, better="higher"),
     ]

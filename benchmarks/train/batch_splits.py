@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer as Words
 from tokenizers import decoders, models, pre_tokenizers
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.train.step_time import drawn_tokens
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
@@ -58,7 +58,7 @@ _RANKS = (
 )
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """The largest relative difference of a step's loss from that of the uncut batch."""
     root = setting.scratch
     tokens = drawn_tokens(root, _VOCABULARY)
@@ -88,10 +88,10 @@ def measure(setting: Setting) -> list[Measured]:
     ]
 
 
-def _figure(training: str, cut: str, root: Path, made: Iterable[Checkpoint]) -> Measured:
+def _figure(training: str, cut: str, root: Path, made: Iterable[Checkpoint]) -> BenchFigure:
     difference = largest_difference([losses(root / one.name) for one in made])
     name = f"{training}: loss over {cut}, relative difference"
-    return Measured.against_target(name, difference, "", TARGET)
+    return BenchFigure.against_target(name, difference, "", TARGET)
 
 
 def losses(folder: Path) -> list[float]:

@@ -6,20 +6,27 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.bench_report import Bench, Measured, machine
-from benchmarks.curate.bench_setting import Setting
-from benchmarks.train import batch_splits, charlm, documentation_loss, gpu, growth, trainer_speed
+from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
+from benchmarks.bench_setting import Setting
+from benchmarks.train import (
+    batch_splits,
+    charlm,
+    documentation_loss,
+    gpu_utilisation,
+    step_growth,
+    trainer_speed,
+)
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 
 NAME = "train"
-PARTS: Mapping[str, Callable[[Setting], list[Measured]]] = {
+PARTS: Mapping[str, Callable[[Setting], list[BenchFigure]]] = {
     "charlm": charlm.measure_time,
     "free": charlm.measure_free,
     "trainer": trainer_speed.measure,
     "splits": batch_splits.measure,
-    "growth": growth.measure,
-    "gpu": gpu.measure,
+    "growth": step_growth.measure,
+    "gpu": gpu_utilisation.measure,
     "documentation": documentation_loss.measure,
 }
 ASIDE = frozenset({"documentation"})
@@ -28,7 +35,7 @@ ASIDE = frozenset({"documentation"})
 
 def bench_train(
     settings: Settings, only: Sequence[str], repeats: int, tell: Callable[[str], None]
-) -> Bench:
+) -> BenchReport:
     """Measure all parts but those aside, or ``only`` some.
 
     Raises:
@@ -38,11 +45,11 @@ def bench_train(
     unknown = sorted(set(only) - PARTS.keys())
     if unknown:
         raise ConfigError(f"bench train: no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
-    described, figures = machine(), list[Measured]()
+    described, figures = describe_machine(), list[BenchFigure]()
     with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder:
         for name in only or (part for part in PARTS if part not in ASIDE):
             tell(name)
             scratch = Path(folder) / name
             scratch.mkdir()
             figures += PARTS[name](Setting(settings, scratch, repeats, tell))
-    return Bench(NAME, described, figures)
+    return BenchReport(NAME, described, figures)

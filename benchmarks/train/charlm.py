@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
-from benchmarks.train.letters import DATA, Letters, heldout_loss, pack_letters
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
+from benchmarks.train.char_corpus import DATA, Letters, heldout_loss, pack_letters
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
@@ -69,38 +69,38 @@ def free_recipe(vocabulary: int) -> PretrainConfig:
     )
 
 
-def measure_time(setting: Setting) -> list[Measured]:
+def measure_time(setting: Setting) -> list[BenchFigure]:
     """Seconds to the published loss, beside nanoGPT's; the loss that was reached."""
     name, unit = f"charlm: time to a held-out loss of {LOSS}", "s"
-    path = setting.reference(DATA)
+    path = setting.find_reference(DATA)
     if path is None:
-        return [Measured.absent(name, unit, f"no reference data {DATA}")]
+        return [BenchFigure.unavailable(name, unit, f"no reference data {DATA}")]
     letters = pack_letters(path, setting.scratch)
     seconds, loss = _trained(letters, quick_recipe(letters.vocabulary))
     setting.tell(f"loss {loss:.4f} after {seconds:.1f} s; now {PEER}")
     files = [str(letters.folder / f"{split}.npy") for split in ("train", "heldout")]
     told = [str(letters.vocabulary), str(LOSS), str(PEER_STEPS)]
-    peer: list[float] = setting.peer("nanogpt_char", "torch", *files, *told)
+    peer: list[float] = setting.run_peer("nanogpt_char", "torch", *files, *told)
     note = f"the peer's loss {peer[2]:.4f} after {peer[1]:,.0f} steps"
     return [
-        Measured.against_target(f"charlm: loss after {seconds:.1f} s", loss, "nats", LOSS),
-        Measured.against_target(f"{name}, share of {PEER}", seconds / peer[0], "", SHARE),
-        Measured.beside(name, seconds, unit, PEER, peer[0], must_win=True, note=note),
+        BenchFigure.against_target(f"charlm: loss after {seconds:.1f} s", loss, "nats", LOSS),
+        BenchFigure.against_target(f"{name}, share of {PEER}", seconds / peer[0], "", SHARE),
+        BenchFigure.beside_peer(name, seconds, unit, PEER, peer[0], must_win=True, note=note),
     ]
 
 
-def measure_free(setting: Setting) -> list[Measured]:
+def measure_free(setting: Setting) -> list[BenchFigure]:
     """The loss after 70 s of training, the shape free up to a million parameters."""
     name, unit = f"charlm: held-out loss after {BUDGET_SECONDS:g} s, 1 M parameters", "nats"
-    path = setting.reference(DATA)
+    path = setting.find_reference(DATA)
     if path is None:
-        return [Measured.absent(name, unit, f"no reference data {DATA}")]
+        return [BenchFigure.unavailable(name, unit, f"no reference data {DATA}")]
     letters = pack_letters(path, setting.scratch)
     recipe = free_recipe(letters.vocabulary)
     assert recipe.shape.parameters <= FREE_PARAMETERS
     seconds, loss = _trained(letters, recipe)
     note = f"({recipe.shape.parameters:,} parameters, {seconds:.1f} s)"
-    return [Measured.against_target(name, loss, unit, FREE_LOSS, note=note)]
+    return [BenchFigure.against_target(name, loss, unit, FREE_LOSS, note=note)]
 
 
 def _trained(letters: Letters, recipe: PretrainConfig) -> tuple[float, float]:

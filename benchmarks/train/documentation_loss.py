@@ -15,8 +15,8 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
@@ -34,12 +34,12 @@ STUDENT = 4.303
 """Student's 97.5 % quantile for three values."""
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """The mean over the seeds beside the other recipe's, and whether the intervals are apart."""
     tokens = packed_tokens(setting)
     if tokens is None:
         why = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
-        return [Measured.absent(NAME, UNIT, why)]
+        return [BenchFigure.unavailable(NAME, UNIT, why)]
     own, other, over = list[float](), list[float](), list[float]()
     for seed in SEEDS:
         for recipe, found in ((own_recipe(), own), (adamw_recipe(), other)):
@@ -51,23 +51,23 @@ def measure(setting: Setting) -> list[Measured]:
     return [*verdict(own, other), kept_time(over)]
 
 
-def kept_time(over: Sequence[float]) -> Measured:
+def kept_time(over: Sequence[float]) -> BenchFigure:
     """How far a training of minutes was from them, at most; ``over`` in shares of the budget."""
     farthest = max(over, key=abs)
     note = f"{len(over)} trainings, {min(over):+.1%} to {max(over):+.1%}"
     name = "documentation: distance from the time budget"
-    return Measured.against_target(name, abs(farthest), "", 0.05, note=note)
+    return BenchFigure.against_target(name, abs(farthest), "", 0.05, note=note)
 
 
-def verdict(own: Sequence[float], other: Sequence[float]) -> list[Measured]:
+def verdict(own: Sequence[float], other: Sequence[float]) -> list[BenchFigure]:
     """The figures of three and three values; the intervals must not meet."""
     low, high = interval(own)
     other_low, other_high = interval(other)
     note = f"[{low:.4f}, {high:.4f}], the peer's [{other_low:.4f}, {other_high:.4f}]"
     mine, theirs = statistics.mean(own), statistics.mean(other)
     return [
-        Measured.beside(NAME, mine, UNIT, PEER, theirs, must_win=True, note=note),
-        Measured.against_target(
+        BenchFigure.beside_peer(NAME, mine, UNIT, PEER, theirs, must_win=True, note=note),
+        BenchFigure.against_target(
             "documentation: gap between the intervals", other_low - high, UNIT, 0.0, better="higher"
         ),
     ]

@@ -11,8 +11,8 @@ import dataclasses
 import json
 import statistics
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.train.step_time import drawn_tokens, step_seconds
 from components.train.pretrain_config import PretrainConfig
 from flows.configs.presets import tiny_run
@@ -22,7 +22,7 @@ PEER = "transformers' Trainer"
 STEPS, WARM_UPS = 16, 4
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """The rate, and how many times the peer's it is."""
     config = timed_recipe()
     tokens = drawn_tokens(setting.scratch, config.shape.vocabulary)
@@ -35,17 +35,17 @@ def measure(setting: Setting) -> list[Measured]:
     for number in range(setting.repeats):
         setting.tell(f"round {number + 1} of {setting.repeats}")
         ours.append(config.batch / step_seconds(config, tokens, setting.scratch, WARM_UPS))
-        peer = setting.peer("hf_trainer", "accelerate", str(file), str(shape), *told)
+        peer = setting.run_peer("hf_trainer", "accelerate", str(file), str(shape), *told)
         if peer is None:
-            return [Measured.absent(NAME, UNIT, "transformers' Trainer needs accelerate")]
+            return [BenchFigure.unavailable(NAME, UNIT, "transformers' Trainer needs accelerate")]
         theirs.append(peer)
         ratios.append(ours[-1] / peer)
     rate, other = statistics.median(ours), statistics.median(theirs)
     return [
-        Measured.against_target(
+        BenchFigure.against_target(
             f"{NAME}, times {PEER}", statistics.median(ratios), "", TARGET, better="higher"
         ),
-        Measured.beside(NAME, rate, UNIT, PEER, other, must_win=True, better="higher"),
+        BenchFigure.beside_peer(NAME, rate, UNIT, PEER, other, must_win=True, better="higher"),
     ]
 
 

@@ -19,7 +19,8 @@ from components.core.errors import DataError, MillError
 from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, canonical_json
-from components.core.store.store import Store, remove_folder
+from components.core.store.store import Store
+from components.core.store.trash import delete_path, list_trashes
 from components.lineage.affected_copies import AffectedCopies
 from components.lineage.text_search import SearchHit, search_workspace
 from components.publish.dataset.delete_dataset import (
@@ -117,7 +118,7 @@ def plan_purge(
             *(f"bentos/bentos/modelmill/{name}" for name in smoke),
             *(f"bentos/smoke/{name}" for name in smoke),
             "bentos/partial",
-            *(path.relative_to(settings.home).as_posix() for path in _trash_folders(settings)),
+            *(t.folder.relative_to(settings.home).as_posix() for t in list_trashes(settings.home)),
         ],
         files=[*(f"logs/smoke-{name}.log" for name in smoke), *strays],
         datasets={
@@ -165,11 +166,6 @@ def _stray_files(settings: Settings, texts: Sequence[str]) -> list[str]:
     return sorted({hit.path for hit in findings.hits})
 
 
-def _trash_folders(settings: Settings) -> list[Path]:
-    """Trash folders of other deletions that did not finish."""
-    return sorted([*settings.home.glob(".trash"), *settings.home.glob("*/.trash")])
-
-
 def begin_purge(settings: Settings, purge: Purge) -> None:
     """Write the journal; from here on the purge happens, even after a kill.
 
@@ -194,7 +190,7 @@ def carry_out_purge(settings: Settings, purge: Purge) -> None:
     for name, objects in purge.datasets.items():
         delete_dataset_version(settings, name, objects, purge.remotes)
     for name in purge.folders:
-        remove_folder(_path_inside(settings, name))
+        delete_path(_path_inside(settings, name))
     for name in purge.files:
         _path_inside(settings, name).unlink(missing_ok=True)
     # Dossiers quote pages; the next `dossier` of a version writes it again.

@@ -1,0 +1,1 @@
+"""Text primitives that stages share: words, Markdown, splits, chat, duplicates, personal data."""

@@ -1,4 +1,4 @@
-"""An Arrow string column as its bytes and offsets, which kernels read in place."""
+"""Zero-copy view of an Arrow string column as bytes and offsets, for kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hashed character n-grams of texts, as sparse rows: what small text classifiers learn from.
+"""Hashed character n-grams of texts as sparse tf-idf rows, features of small text classifiers.
 
 Bytes of the text, two to four in a row, with white space joined and digits alike, counted in
 ``SLOTS`` slots (the hashing trick, Weinberger et al. 2009), then 1 + ln(count), weighed and brought
@@ -17,41 +17,47 @@ from numpy.typing import NDArray
 
 SIZES = (2, 3, 4)
 SLOTS = 1 << 15
+"""More slots, fewer n-grams that share one, and a larger model."""
 MOST_BYTES = 50_000
-"""Of one text that are read."""
+"""Bytes of one text that are read."""
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio, odd: the multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4)."""
 _SPACE = re.compile(r"\s+")
 _DIGIT = re.compile(r"\d")
 
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Rows of slots and values, one after another (compressed rows)."""
+    """Sparse matrix in compressed rows (CSR)."""
 
     starts: NDArray[np.int64]
-    """[rows + 1]"""
+    """[rows + 1] first entry of each row."""
     slots: NDArray[np.int64]
+    """[entries] column of each entry."""
     values: NDArray[np.float64]
+    """[entries]"""
     width: int
+    """Number of columns."""
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """[entries] the row of each entry."""
+        """Row of each entry: [entries]."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
     def multiply(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The product with a column: [rows]."""
+        """Product with a column vector: [rows]."""
         products = np.append(self.values * weights[self.slots], 0.0)
         sums = np.add.reduceat(products, self.starts[:-1])
         return np.asarray(np.where(np.diff(self.starts) > 0, sums, 0.0), dtype=np.float64)
 
     def multiply_transposed(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The transpose's product with a column: [width]."""
+        """Product of the transpose with a column vector: [width]."""
         found = np.bincount(self.slots, self.values * column[self.rows], minlength=self.width)
         return np.asarray(found, dtype=np.float64)
 
 
 def count_ngrams(texts: Sequence[str]) -> SparseRows:
-    """How often each slot's n-grams stand in each text."""
+    """Counts of the n-grams of each slot in each text: [texts, SLOTS]."""
     starts, slots, values = [0], list[NDArray[np.int64]](), list[NDArray[np.int64]]()
     for text in texts:
         counts = _slot_counts(text)
@@ -68,7 +74,7 @@ def _slot_counts(text: str) -> NDArray[np.int64]:
     folded = _DIGIT.sub("0", _SPACE.sub(" ", text[:MOST_BYTES]))
     text_bytes = np.frombuffer(folded.encode(errors="replace")[:MOST_BYTES], dtype=np.uint8)
     counts = np.zeros(SLOTS, dtype=np.int64)
-    shift = np.uint64(64 - (SLOTS.bit_length() - 1))
+    shift = np.uint64(64 - (SLOTS.bit_length() - 1))  # leaves the top bits: numbers below SLOTS
     for size in SIZES:
         windows = len(text_bytes) - size + 1
         if windows <= 0:
@@ -76,7 +82,7 @@ def _slot_counts(text: str) -> NDArray[np.int64]:
         keys = np.full(windows, size, dtype=np.uint64)
         for offset in range(size):
             keys = (keys << np.uint64(8)) | text_bytes[offset : offset + windows]
-        slots = (keys * np.uint64(0x9E3779B97F4A7C15)) >> shift
+        slots = (keys * _GOLDEN_RATIO) >> shift
         counts += np.bincount(slots.astype(np.int64), minlength=SLOTS)
     return counts
 

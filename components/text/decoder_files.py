@@ -1,5 +1,7 @@
-"""A model on disk: ``model.json`` (shape, and the digest of the tokenizer whose ids it reads) and
-``model.safetensors`` (weights). Never pickle.
+"""Decoder checkpoints on disk, never pickled.
+
+``model.json`` holds the shape and the digest of the tokenizer whose ids the model reads,
+``model.safetensors`` the weights.
 """
 
 from __future__ import annotations
@@ -60,7 +62,13 @@ def save_model(folder: Path, model: Decoder) -> None:
 
 
 def save_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> None:
-    """Write any module's parameters, whole or not at all."""
+    """Write a module's parameters as contiguous float32, atomically.
+
+    Args:
+        folder: exists.
+        module: any module; a parameter shared by two layers is written once.
+        name: of the safetensors file.
+    """
     from safetensors.torch import save_file
 
     state = {
@@ -75,7 +83,12 @@ def _named_parameters(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> None:
-    """Fill a module from a file.
+    """Copy the weights of a file into a module.
+
+    Args:
+        folder: holds the file.
+        module: of the shape that was saved.
+        name: of the safetensors file.
 
     Raises:
         ConfigError: the file is of another shape; names the first tensor that differs.
@@ -104,14 +117,14 @@ def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
 
 
 def same_weights(ours: Path, theirs: Path) -> bool:
-    """Whether two saved models are the same: shape, and weights byte by byte."""
+    """True where two saved models are equal: shape, and weights byte by byte."""
     if read_shape(ours) != read_shape(theirs):
         return False
     return digest_file(ours / WEIGHTS_FILE) == digest_file(theirs / WEIGHTS_FILE)
 
 
 def has_finite_weights(folder: Path) -> bool:
-    """Whether every weight of a saved model is a finite number.
+    """True where every weight of a saved model is a finite number.
 
     Raises:
         DataError: the file is missing or damaged.

@@ -1,4 +1,4 @@
-"""Statistics of documents' text, many documents at once, read from an Arrow column in place."""
+"""Quality statistics of many documents at once, read from an Arrow column in place."""
 
 from __future__ import annotations
 

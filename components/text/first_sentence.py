@@ -1,4 +1,4 @@
-"""First sentences: what a section says about its heading, in prose and of a bounded length."""
+"""Extraction of a section's first sentence, in prose and of a bounded length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WORD = re.compile(r"[A-Za-z]{2,}")
 
 
 def count_words(text: str) -> int:
-    """How many words separated by white space."""
+    """Number of words separated by white space."""
     return len(text.split())
 
 
@@ -38,6 +38,12 @@ def first_sentence(
 
     Directives, doctests, lists, field lists, tables, rulers and bare signatures are passed over;
     of prose paragraphs only the first ``tries`` are looked at. None where nothing fits.
+
+    Args:
+        paragraphs: of one section, in order, as written.
+        min_words: fewest words of a sentence.
+        max_words: most words of a sentence; longer ones are never cut.
+        tries: prose paragraphs to look at.
     """
     looked = 0
     for paragraph in paragraphs:
@@ -55,7 +61,7 @@ def first_sentence(
 
 
 def is_prose(paragraph: str) -> bool:
-    """Whether a paragraph reads as sentences and not as code, a list, a table or a signature."""
+    """True for a paragraph of sentences, not of code, a list, a table or a signature."""
     first = paragraph.split("\n", 1)[0]
     if paragraph.startswith(("    ", "\t")) or _NOT_PROSE.match(paragraph):
         return False

@@ -1,4 +1,4 @@
-"""Headings that name something, told from labels, numbers, versions and dates.
+"""Topics of headings, told from labels, numbers, versions and dates.
 
 The lists are of what documentation generators and their readers' habits put into headings: Sphinx,
 numpydoc, pdoc, MkDocs, Docusaurus, Antora, Doxygen, Javadoc, rustdoc, man pages, keep-a-changelog.
@@ -126,7 +126,7 @@ def topic_of(heading: str) -> str | None:
 
 
 def names_release(heading: str) -> bool:
-    """Whether a heading is a version or a date and nothing else, as those of change logs are."""
+    """True for a heading that is a version or a date and nothing else, as in change logs."""
     if len(heading) > MAX_CHARACTERS:
         return False
     return _RELEASE.fullmatch(_bare(heading)) is not None

@@ -1,6 +1,6 @@
-"""Split of pages into trained and held out, and of those into halves.
+"""Split of pages into training and held-out ones, and of the held-out ones into halves.
 
-Fixed by a page's address or id alone, so a page never changes sides.
+Drawn by a hash of the page's address or id alone, so a page never changes sides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 Half = Literal["choosing", "reporting"]
 """Of the held-out pages: one half chooses among candidates, the other reports on the choice."""
 HALF_SEED = 1 << 21
-"""Of the draw of halves: another than any draw of held-out pages."""
+"""Seed of the draw of halves, another than those of the held-out and the alignment pages, so that
+the draws are independent."""
 MIN_HALF_PAGES, MIN_HALF_PROMPTS = 8, 30
 """Below these an interval over pages says nothing (an expanded bootstrap over eight pages is the
 least that held its level in the tests of the champion comparison)."""
@@ -20,29 +21,40 @@ R = TypeVar("R", bound=Mapping[str, Any])
 
 
 def split_position(page: str, seed: int) -> float:
-    """Where a page lies in [0, 1), uniformly: sha256 of seed and address."""
+    """Uniform position of a page in [0, 1): sha256 of seed and address."""
     digest = hashlib.sha256(f"{seed}\0{page}".encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def is_heldout(page: str, share: float, seed: int) -> bool:
-    """Whether a page (its address, else its id) is kept out of training."""
+    """True for a page that is kept out of training.
+
+    Args:
+        page: its address, else its id.
+        share: of pages to hold out, in expectation.
+        seed: fixes the draw.
+    """
     return split_position(page, seed) < share
 
 
 def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[str]:
-    """The held-out pages among ``pages``.
+    """Draw the held-out pages among ``pages``.
 
     Of a corpus so small that hardly any falls below ``share`` the lowest are taken: two of five
     pages or more, since a question's wrong answers come from other pages than its right one, and
     one of two, so that two pages are enough for a split.
+
+    Args:
+        pages: addresses, else ids; repeats count once.
+        share: of pages to hold out.
+        seed: fixes the draw.
     """
     distinct = sorted(set(pages))
     heldout = frozenset(page for page in distinct if is_heldout(page, share, seed))
-    least = 2 if len(distinct) >= 5 else min(len(distinct) // 2, 1)
-    if len(heldout) >= least or share <= 0:
+    fewest = 2 if len(distinct) >= 5 else min(len(distinct) // 2, 1)
+    if len(heldout) >= fewest or share <= 0:
         return heldout
-    return frozenset(sorted(distinct, key=lambda page: split_position(page, seed))[:least])
+    return frozenset(sorted(distinct, key=lambda page: split_position(page, seed))[:fewest])
 
 
 def page_of(row: Mapping[str, Any]) -> str:
@@ -51,7 +63,7 @@ def page_of(row: Mapping[str, Any]) -> str:
 
 
 def rows_of_half(rows: Sequence[R], half: Half) -> list[R]:
-    """Rows whose pages choose, or those that report on the choice.
+    """Select the rows of one half of the held-out pages.
 
     Fixed by a page's address alone, so a page never changes halves. Where either half has fewer
     than ``MIN_HALF_PAGES`` pages or ``MIN_HALF_PROMPTS`` rows, nothing chooses and all rows report.

@@ -1,4 +1,4 @@
-"""Tells languages apart by naive Bayes on byte n-grams that were counted in lines of each.
+"""Language identification by naive Bayes on hashed byte n-grams.
 
 One to four bytes in a row of the folded letters, hashed into slots; add-a-little smoothing; the
 languages are equally likely beforehand (McCallum & Nigam 1998; for language, Dunning 1994). Some
@@ -18,19 +18,23 @@ from numpy.typing import NDArray
 SIZES = (1, 2, 3, 4)
 SLOTS = 1 << 16
 _SMOOTHING = 0.05
+"""Added to every count, so that an n-gram unseen in a language does not rule the language out."""
 _INDEPENDENT = 30
-"""N-grams overlap, and a text says less than their product: it counts as so many."""
+"""N-grams that a text counts as at most: they overlap, so their product would be too certain."""
 MOST_BYTES = 1500
-"""Of one segment that are read."""
+"""Bytes of one segment that are read."""
+_GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio, odd: the multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4)."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """What was counted."""
+    """Languages and the log-likelihood of every n-gram slot under each."""
 
     codes: tuple[str, ...]
+    """Sorted; the columns of ``likelihoods``."""
     likelihoods: NDArray[np.float32]
-    """[slots, languages] natural logarithms."""
+    """[slots, languages] natural logarithms of probabilities."""
 
     def probabilities(self, text: str) -> NDArray[np.float64]:
         """Probability of each language: [languages]; all alike for a text without a letter."""
@@ -46,7 +50,7 @@ class LanguageModel:
         return self.codes[int(self.probabilities(text).argmax())]
 
     def to_safetensors(self) -> bytes:
-        """The model as safetensors."""
+        """The model as the bytes of a safetensors file, in float16."""
         from safetensors.numpy import save
 
         codes = {"codes": json.dumps(self.codes)}
@@ -54,7 +58,7 @@ class LanguageModel:
 
     @classmethod
     def from_safetensors(cls, held: bytes) -> LanguageModel:
-        """The model in safetensors."""
+        """The model that ``to_safetensors`` wrote."""
         from safetensors.numpy import load
 
         length = int.from_bytes(held[:8], "little")
@@ -63,7 +67,7 @@ class LanguageModel:
 
 
 def train_language_model(lines: Mapping[str, Sequence[str]]) -> LanguageModel:
-    """The model of lines of each language."""
+    """Train a model on lines of each language (code -> lines)."""
     codes = tuple(sorted(lines))
     counts = np.zeros((SLOTS, len(codes)))
     for column, code in enumerate(codes):
@@ -77,7 +81,7 @@ def train_language_model(lines: Mapping[str, Sequence[str]]) -> LanguageModel:
 
 
 def _ngram_slots(text: str) -> NDArray[np.int64]:
-    """The slot of every n-gram of the text's words."""
+    """Slot of every n-gram of the text's words."""
     letters = "".join(sign if _is_letter(sign) else " " for sign in text[:MOST_BYTES].lower())
     words = " ".join(letters.split())
     if not words:
@@ -89,13 +93,13 @@ def _ngram_slots(text: str) -> NDArray[np.int64]:
         keys = np.full(windows, size, dtype=np.uint64)
         for offset in range(size):
             keys = (keys << np.uint64(8)) | word_bytes[offset : offset + windows]
-        hashed = (keys * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
+        hashed = (keys * _GOLDEN_RATIO) >> np.uint64(48)  # 16 bits: below SLOTS
         slots.append(hashed.astype(np.int64))
     return np.concatenate(slots)
 
 
 def _is_letter(sign: str) -> bool:
-    """Letters, the marks that belong to them, and the apostrophes inside words."""
+    """True for letters, the marks that belong to them, and the apostrophes inside words."""
     if sign.isascii():
         return sign.isalpha() or sign == "'"
     return sign == "’" or unicodedata.category(sign)[0] in "LM"

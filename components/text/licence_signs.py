@@ -1,4 +1,4 @@
-"""Signs of a licence in text, each with the words it was read from, as SPDX identifiers.
+"""Detection of licences in text: signs with their places, as SPDX identifiers.
 
 A sign is no legal finding: a page may write about a licence, or quote one. So each keeps its kind,
 strongest first: ``declared`` (an SPDX tag, HTML's rel=license, schema.org's license), ``linked``
@@ -14,8 +14,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 SIGN_KINDS = ("declared", "linked", "stated", "reserved")
+"""Strongest first."""
 ALL_RIGHTS_RESERVED = "LicenseRef-all-rights-reserved"
 OTHER_LICENCE = "LicenseRef-other"
+"""A licence that is declared by an address of no known licence."""
 
 
 class LicenceSign(NamedTuple):
@@ -78,7 +80,7 @@ _NAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def find_licences(text: str) -> list[LicenceSign]:
-    """All signs, the strongest kind first, then as they stand; none inside another."""
+    """Find all signs, the strongest kind first, then in order of the text; none overlap."""
     candidates = [
         *_signs_of_pattern(_TAG, text, "declared", lambda match: match[1].strip("()")),
         *_signs_of_pattern(_REL, text, "declared", lambda match: licence_of(match[0])),

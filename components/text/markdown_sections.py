@@ -1,4 +1,4 @@
-"""What Markdown pages are made of: headings, fenced code, paragraphs; and prose without markup."""
+"""Structure of Markdown pages (headings, fenced code, paragraphs) and prose without markup."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Section:
 
 
 def lines_outside_fences(text: str) -> Iterator[tuple[str, bool]]:
-    """(line, whether it is inside a fenced block or one of its fences)."""
+    """Yield (line, True inside a fenced block and at its fences)."""
     closing: str | None = None
     for line in text.split("\n"):
         opened = _FENCE.match(line)
@@ -59,7 +59,7 @@ def without_fences(text: str) -> str:
 
 
 def split_sections(text: str) -> list[Section]:
-    """Sections of a page in order; text before the first heading is left out."""
+    """Split a page into its sections, in order; text before the first heading is left out."""
     sections: list[Section] = []
     block: list[str] = []
     code: list[str] | None = None
@@ -91,7 +91,7 @@ def split_sections(text: str) -> list[Section]:
 
 
 def strip_markup(text: str) -> str:
-    """One line of prose: Markdown and reStructuredText markup taken off, white space joined."""
+    """Reduce text to one line of prose, without Markdown and reStructuredText markup."""
     text = _ROLE.sub(lambda match: _role_text(match[1]), text)
     text = _RST_LINK.sub(r"\1", text)
     text = _IMAGE.sub("", text)

@@ -1,4 +1,4 @@
-"""A stretch of text of a kind, as every finder of personal data gives it."""
+"""Spans: stretches of text of a kind, as every finder of personal data gives them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 EXAMPLE_SUFFIX = "_example"
-"""Ends the kind of what documentation writes as an example."""
+"""Suffix of the kind of what documentation writes as an example."""
 
 
 class Span(NamedTuple):
@@ -19,19 +19,25 @@ class Span(NamedTuple):
 
 
 def make_span(at: tuple[int, int], kind: str, example: bool) -> Span:
-    """A span of ``kind``, or of ``kind_example``."""
+    """Make a span of ``kind``, or of ``kind_example``.
+
+    Args:
+        at: (start, end) in characters.
+        kind: of personal data.
+        example: True for what documentation writes as an example.
+    """
     return Span(*at, kind + EXAMPLE_SUFFIX if example else kind)
 
 
 def remove_stretches(
     text: str, cuts: Iterable[tuple[int, int]], spans: Iterable[Span]
 ) -> tuple[str, list[Span]]:
-    """``text`` without ``cuts``, and the spans that touch none of them where they now stand.
+    """Remove ``cuts`` from a text; spans that touch none of them move along.
 
     Args:
-        text: Any text.
-        cuts: (start, end), in order and apart.
-        spans: In order and apart.
+        text: any text.
+        cuts: (start, end) to remove, in order and apart.
+        spans: in order and apart.
     """
     pieces: list[str] = []
     moved: list[Span] = []
@@ -49,7 +55,7 @@ def remove_stretches(
 
 
 def claim_spans(taken: list[Span], more: Iterable[Span]) -> None:
-    """Put each of ``more`` into ``taken``, sorted, where it overlaps none that came before."""
+    """Insert each of ``more`` into ``taken``, sorted, where it overlaps no earlier one."""
     for span in more:
         at = bisect_left(taken, span)
         free = at == 0 or taken[at - 1].end <= span.start

@@ -1,4 +1,4 @@
-"""Packed tokens on disk: one flat array a split, with document boundaries.
+"""Packed tokens on disk: one flat array per split, with document boundaries.
 
 train.npy       uint16 (uint32 from 65,536 tokens on), documents one after another, each
                 closed by the end-of-text token
@@ -34,10 +34,14 @@ class TokenSplit:
     """One split, memory-mapped."""
 
     tokens: NDArray[np.integer]
+    """[tokens] ids of all documents, one after another."""
     documents: NDArray[np.int64]
+    """[documents + 1] first token of each document."""
     vocabulary: int
     eos: int
+    """Id of the end-of-text token."""
     text_bytes: int
+    """UTF-8 bytes of the texts, for bits per byte."""
 
     def document(self, index: int) -> NDArray[np.integer]:
         """Tokens of one document, with its end-of-text token."""
@@ -46,7 +50,7 @@ class TokenSplit:
 
 @dataclass(frozen=True)
 class TokensMeta:
-    """What ``meta.json`` says."""
+    """Content of ``meta.json``."""
 
     vocabulary: int
     eos: int
@@ -83,7 +87,7 @@ def _absent_file_message(folder: Path, error: FileNotFoundError) -> str:
 
 
 def open_split(folder: Path, split: Split) -> TokenSplit:
-    """A split of a Tokens artifact, looked through once (a second for some GB).
+    """Open a split of a Tokens artifact and check it (a second for some GB).
 
     Raises:
         DataError: a file is missing or damaged, or a token is out of range.
@@ -156,7 +160,14 @@ def read_heldout_texts(folder: Path, split: TokenSplit) -> tuple[list[str], list
 
 
 def save_split(folder: Path, split: Split, documents: list[list[int]], vocabulary: int) -> None:
-    """Write one split's arrays (``meta.json`` is the caller's)."""
+    """Write one split's arrays (``meta.json`` is the caller's).
+
+    Args:
+        folder: exists.
+        split: names the files.
+        documents: token ids of each document, with its end-of-text token.
+        vocabulary: decides the width of an id: 16 bits up to 65,536.
+    """
     kind = np.uint16 if vocabulary <= 1 << 16 else np.uint32
     lengths = np.fromiter((len(d) for d in documents), dtype=np.int64, count=len(documents))
     starts = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)

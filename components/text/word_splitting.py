@@ -1,4 +1,4 @@
-"""Words and prose: what scorers mean by them."""
+"""Words, normal form and prose of a text, as all scorers define them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADING = re.compile(r"^#{1,6}\s.*$", re.MULTILINE)
 
 
 def split_words(text: str) -> list[str]:
-    """Runs of letters, digits and underscores, case folded."""
+    """Split a text into runs of letters, digits and underscores, case folded."""
     folded = text.casefold()
     if folded.isascii():  # the same words in a third of the time
         return folded.encode().translate(_WORD_BYTES).decode().split()
@@ -27,18 +27,18 @@ def split_words(text: str) -> list[str]:
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each word of ``split_words`` stands (folding case splits a word in the rarest of scripts)."""
+    """(start, end) of each word of ``split_words``; in rare scripts case folding splits a word."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
 def normalise_text(text: str) -> str:
-    """What two exact duplicates share: NFKC, case folded, white space joined."""
+    """Normal form that exact duplicates share: NFKC, case folded, white space joined."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     return " ".join(plain.casefold().split())
 
 
 def extract_prose(text: str) -> str:
-    """The sentences of a page: without code, headings, names with dots or underscores, addresses.
+    """Extract the sentences of a page, without code, headings, identifiers and addresses.
 
     Identifiers are English-like in any language's documentation; they would outvote its sentences.
     """

@@ -1,0 +1,1 @@
+"""Stages that train the tokenizer, pack tokens and make instructions from pages."""

@@ -1,4 +1,4 @@
-"""Makes instructions from documentation: questions with reference answers, split by page.
+"""Stage ``instructions``: questions with reference answers from documentation, split by page.
 
 Held-out instructions come from exactly the pages held out in ``Tokens``; one that a training page
 also answers, in the same words, is no test of anything and is left out. A share of the training
@@ -41,14 +41,17 @@ INSTRUCTION_SCHEMA = pa.schema(
 )
 Row = dict[str, Any]
 ALIGN_SEED = 1 << 20
-"""Of the draw of pages for alignment: another than any draw of held-out pages."""
+"""Seed of the draw of pages for alignment, another than that of held-out pages, so that the draws
+are independent."""
 
 
 class InstructionsConfig(StageConfig):
-    """Which questions are asked, and how many a page gives."""
+    """Kinds of question, how many a page gives, and the least that a run needs."""
 
     kinds: tuple[QuestionKind, ...] = Field(
-        default=("describe", "module", "parameters"), min_length=1, description="kinds to make"
+        default=("describe", "module", "parameters"),
+        min_length=1,
+        description="kinds of question to make",
     )
     max_per_page: int = Field(
         default=64, ge=1, le=100_000, description="most training rows of one kind from one page"
@@ -87,7 +90,15 @@ class InstructionsConfig(StageConfig):
 def make_instructions(
     config: InstructionsConfig, corpus: Corpus, tokens: Tokens, work: Workdir
 ) -> Instructions:
-    """Read every page and write ``train``, ``align`` and ``heldout.parquet`` (``ROW``).
+    """Read every page and write ``train``, ``align`` and ``heldout.parquet``.
+
+    Rows are of ``INSTRUCTION_SCHEMA``.
+
+    Args:
+        config: of the stage.
+        corpus: pages to ask about.
+        tokens: fixes which pages are held out.
+        work: folder of the artifact.
 
     Raises:
         DataError: no page gives an instruction to train on, or too few are held out.
@@ -141,27 +152,27 @@ def split_for_alignment(
 
 
 def _nothing_to_train_on(config: InstructionsConfig, pages: pa.Table, heldout: set[str]) -> str:
-    """What was found, what is needed and the field to set."""
+    """Error line that says what pages hold, what they need and the field to set."""
     mine = [row for row in pages.to_pylist() if row["id"] not in heldout]
     headed = sum(bool(row["headings"]) for row in mine)
-    headed_pages = f"instructions: {headed} of {len(mine)} training pages have a heading"
+    finding = f"instructions: {headed} of {len(mine)} training pages have a heading"
     if headed:
         return (
-            f"{headed_pages}, none with a full sentence of at most {config.max_answer_words} words below "
-            "it that tells of it: raise instructions.max_answer_words, or give other pages "
+            f"{finding}, none with a full sentence of at most {config.max_answer_words} words "
+            "below it that tells of it: raise instructions.max_answer_words, or give other pages "
             "under scrape"
         )
     return (
-        f"{headed_pages}; questions are made of headings and the sentence below each: under scrape, give "
-        "Markdown with # headings or HTML with <h1> (plain text has none)"
+        f"{finding}; questions are made of headings and the sentence below each: under scrape, "
+        "give Markdown with # headings or HTML with <h1> (plain text has none)"
     )
 
 
 def _too_few_held_out(config: InstructionsConfig, rows: list[Row], pages: int, heldout: int) -> str:
     return (
         f"instructions: {heldout} of {pages} pages are held out and give {len(rows)} questions on "
-        f"{_count_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: raise "
-        "tokens.heldout_share and tokenizer.heldout_share, give more pages with headings under "
+        f"{_count_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: "
+        "raise tokens.heldout_share and tokenizer.heldout_share, give more pages with headings under "
         "scrape, or, for a run --until sft, set instructions.min_heldout to 0"
     )
 
@@ -171,7 +182,13 @@ def _count_pages(rows: list[Row]) -> int:
 
 
 def make_shard_instructions(table: pa.Table, max_words: int, kinds: list[str]) -> pa.Table:
-    """Instructions of one shard's pages (in a worker)."""
+    """Make the instructions of one shard's pages (in a worker).
+
+    Args:
+        table: shard of a corpus.
+        max_words: most words of an answer.
+        kinds: kinds of question to keep.
+    """
     rows: list[Row] = []
     for page in table.select(["id", "url", "title", "text"]).to_pylist():
         page_questions = extract_questions(page["text"], page["title"], max_words)
@@ -184,7 +201,7 @@ def make_shard_instructions(table: pa.Table, max_words: int, kinds: list[str]) -
 
 
 def _cap_per_page(rows: Iterable[Row], most: int) -> list[Row]:
-    """At most ``most`` rows of one kind from one page, drawn by digest, order kept."""
+    """Draw at most ``most`` rows of one kind from one page, by digest; the order stays."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["id"], row["kind"]].append(row)
@@ -200,7 +217,7 @@ def _rank(row: Row) -> bytes:
 
 
 def _drop_ambiguous_modules(rows: list[Row]) -> list[Row]:
-    """Without ``module`` questions that have several right answers (``dumps``: json, pickle)."""
+    """Drop ``module`` questions that have several right answers (``dumps``: json, pickle)."""
     answers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row["kind"] == "module":
@@ -213,7 +230,7 @@ def _drop_ambiguous_modules(rows: list[Row]) -> list[Row]:
 
 
 def _drop_shared_descriptions(rows: list[Row], most: int) -> list[Row]:
-    """Without descriptions that many subjects share and that tell none of them from another.
+    """Drop descriptions that many subjects share and that tell none of them from another.
 
     Nor those of a subject that has many: a heading of many pages is a label, in any language.
     """
@@ -232,7 +249,7 @@ def _drop_shared_descriptions(rows: list[Row], most: int) -> list[Row]:
 
 
 def _drop_repeated(rows: Iterable[Row]) -> list[Row]:
-    """The first of each (kind, subject, answer)."""
+    """Keep the first of each (kind, subject, answer)."""
     first: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         first.setdefault((row["kind"], row["subject"], row["answer"]), row)
@@ -240,7 +257,7 @@ def _drop_repeated(rows: Iterable[Row]) -> list[Row]:
 
 
 def _drop_known(heldout: list[Row], train: list[Row]) -> list[Row]:
-    """Held-out rows that training does not already give away.
+    """Drop held-out rows whose answer training gives away.
 
     Known is an answer of the same kind to a subject of the same last name: an inherited method is
     documented, word for word, on the page of every class that inherits it.

@@ -1,4 +1,4 @@
-"""Turns the corpus into token arrays with document boundaries, split by page.
+"""Stage ``tokens``: the corpus as token arrays with document boundaries, split by page.
 
 The format is that of ``components/text/token_arrays.py``; a document is its text and the
 end-of-text token. Documents stand in the order of the corpus: shard by shard, sorted by id.
@@ -47,7 +47,7 @@ ENCODED_SCHEMA = pa.schema(
 
 
 class TokensConfig(StageConfig):
-    """How pages are split and how much text a model needs."""
+    """Split of the pages, and the least text that a model is trained on."""
 
     heldout_share: float = Field(
         default=0.08, gt=0, le=0.5, description="share of pages that no model is trained on"
@@ -62,6 +62,12 @@ def pack_tokens(
     config: TokensConfig, corpus: Corpus, tokenizer: Tokenizer, work: Workdir
 ) -> Tokens:
     """Encode every page and write the two splits.
+
+    Args:
+        config: of the stage.
+        corpus: pages to encode.
+        tokenizer: encodes them.
+        work: folder of the artifact.
 
     Raises:
         DataError: a split is empty, or there is too little text to train on.
@@ -102,13 +108,20 @@ def pack_tokens(
 
 
 def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Table:
-    """Token ids of one shard's documents, each closed by the end-of-text token (in a worker)."""
+    """Encode one shard's documents, each closed by the end-of-text token (in a worker).
+
+    Args:
+        table: shard of a corpus.
+        tokenizer: folder of the tokenizer.
+        heldout: addresses of the held-out pages.
+    """
     model = open_tokenizer(tokenizer)
     texts, outside = table["text"].to_pylist(), frozenset(heldout)
     plain = [text for text in texts if not any(token in text for token in SPECIALS)]
-    quick = iter(model.encode_batch_fast(plain, add_special_tokens=False))
+    # Texts that spell a special token are rare and need guards; all others go in one batch.
+    batched = iter(model.encode_batch_fast(plain, add_special_tokens=False))
     ids = [
-        plain_ids(model, text) if any(token in text for token in SPECIALS) else next(quick).ids
+        plain_ids(model, text) if any(token in text for token in SPECIALS) else next(batched).ids
         for text in texts
     ]
     arrays = [np.asarray([*document, EOS_ID], dtype=np.uint32) for document in ids]
@@ -135,9 +148,9 @@ def _join_shards(
         lengths.append(np.diff(_token_lists(table).offsets.to_numpy()))
         text_bytes += sum(table["bytes"].to_pylist())
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths)))).astype(np.int64)
-    kind = np.uint16 if vocabulary <= 1 << 16 else np.uint32
+    dtype = np.uint16 if vocabulary <= 1 << 16 else np.uint32
     with atomic_path(folder / f"{split}.npy") as temporary:
-        flat = np.lib.format.open_memmap(temporary, "w+", dtype=kind, shape=(int(starts[-1]),))
+        flat = np.lib.format.open_memmap(temporary, "w+", dtype=dtype, shape=(int(starts[-1]),))
         at = 0
         for path in shard_paths(encoded):
             values = _token_lists(_read_shard_of_split(path, split)).flatten().to_numpy()

@@ -1,4 +1,4 @@
-"""Questions that a documentation page answers, read from its Markdown.
+"""Questions and reference answers of a documentation page, extracted from its Markdown.
 
 An API page (heading = qualified name, fenced signature, description) gives three kinds:
 ``describe`` (what does it do), ``module`` (where is it) and ``parameters`` (what does it take).
@@ -33,13 +33,19 @@ class Question(NamedTuple):
     question: str
     answer: str
     wordings: list[str]
-    """Of the question, to train on; the first is ``question``."""
+    """Wordings of the question to train on; the first is ``question``."""
     reworded: list[str]
-    """Of the question, never to train on."""
+    """Wordings of the question never to train on."""
 
 
 def extract_questions(text: str, title: str, max_words: int) -> Iterator[Question]:
-    """Questions and answers of one page, in the order of the page."""
+    """Extract the questions and answers of one page, in its order.
+
+    Args:
+        text: the page's Markdown.
+        title: the page's title, which may name the module it documents.
+        max_words: most words of an answer; longer ones are left out.
+    """
     parts = split_sections(text)
     module = _documented_module(parts, title)
     if module is None:
@@ -68,7 +74,7 @@ def _member_questions(name: str, module: str, part: Section, max_words: int) -> 
 
 
 def _topic_questions(parts: list[Section], max_words: int) -> Iterator[Question]:
-    """Pages that document no API: a heading, and the first sentence below it.
+    """Questions of a page that documents no API: a heading, and the first sentence below it.
 
     What stands below a release or a date is a change log: its headings say what kind of change.
     """
@@ -98,7 +104,7 @@ def _make_question(
 
 
 def _documented_module(parts: list[Section], title: str) -> str | None:
-    """The module an API page documents: its first heading, when others start with its name."""
+    """Module that an API page documents: its first heading, when others start with its name."""
     if not parts:
         return None
     first = parts[0].heading.removeprefix("module ").strip().strip("`")
@@ -114,18 +120,18 @@ def _documented_module(parts: list[Section], title: str) -> str | None:
 
 
 def _qualified_name(part: Section) -> str | None:
-    """The qualified name a heading gives, if it gives one."""
+    """Qualified name that a heading gives; None where it gives none."""
     match = _HEADING_CALL.fullmatch(part.heading)
     return match[1].strip(".") if match and _NAME.fullmatch(match[1].strip(".")) else None
 
 
 def _has_definition(part: Section) -> bool:
-    """Whether a definition stands below the heading, as it does for what a module holds."""
+    """True where a definition stands below the heading, as for the members of a module."""
     return part.fence is not None and part.fence.lstrip().startswith(_DEFINITIONS)
 
 
 def signature_parameters(signature: str) -> list[str] | None:
-    """Names a ``def`` takes, ``self`` and ``cls`` left out; None where it is no ``def``."""
+    """Parameters of a ``def``, without ``self`` and ``cls``; None where it is no ``def``."""
     code = signature.strip()
     if not code.startswith(("def ", "async def ")):
         return None

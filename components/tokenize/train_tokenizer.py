@@ -1,4 +1,4 @@
-"""Trains the byte-level BPE tokenizer on the training pages of a corpus.
+"""Stage ``tokenizer``: training of a byte-level BPE tokenizer on a corpus's training pages.
 
 Byte-level BPE: Sennrich et al. 2016 (arXiv:1508.07909) on GPT-2's byte alphabet and word pattern.
 Every byte is in the alphabet, so any text can be written and none becomes "unknown".
@@ -29,10 +29,13 @@ BYTE_ALPHABET = 256
 
 
 class TokenizerConfig(StageConfig):
-    """How the vocabulary is learnt."""
+    """Size of the vocabulary, rules of merging, and the pages to leave out."""
 
     vocabulary: int = Field(
-        default=4096, ge=BYTE_ALPHABET + len(SPECIALS) + 1, le=1 << 20, description="tokens in all"
+        default=4096,
+        ge=BYTE_ALPHABET + len(SPECIALS) + 1,
+        le=1 << 20,
+        description="size of the vocabulary, special tokens counted",
     )
     min_frequency: int = Field(
         default=2, ge=1, le=1_000_000, description="how often a pair must occur to be merged"
@@ -55,6 +58,11 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
 
     Special tokens are ``components.text.chat.chat_template.SPECIALS``, ids 0 to 4. A small corpus
     may give fewer tokens than asked for.
+
+    Args:
+        config: of the stage.
+        corpus: pages to learn from, but for the held-out ones.
+        work: folder of the artifact.
 
     Raises:
         DataError: no page is left to learn from.
@@ -81,7 +89,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
 
 
 def untrained_tokenizer(config: TokenizerConfig) -> BpeTokenizer:
-    """An empty byte-level BPE tokenizer: its splitting and decoding rules."""
+    """Create an empty byte-level BPE tokenizer with its splitting and decoding rules."""
     from tokenizers import Tokenizer as BpeTokenizer
     from tokenizers.decoders import ByteLevel as ByteDecoder
     from tokenizers.models import BPE

@@ -1,0 +1,1 @@
+"""Stage that gates the corpus with a Great Expectations suite."""

@@ -1,4 +1,4 @@
-"""Gates the corpus with a Great Expectations suite kept in ``data/expectations/``.
+"""Stage ``check``: gate of the corpus by a Great Expectations suite of ``data/expectations/``.
 
 The suite is loaded into the config, so editing the file checks again. A corpus that fails stops
 the run and names the expectation, the figure, its bound and some pages; nothing is sealed.
@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEDGER, DUPLICATE_RULE = "ledger", "duplicates"
-"""Where ``select`` says of every document why it was dropped, and the rule that drops twins."""
+"""Folder in which ``select`` says of every document why it was dropped, and the rule that drops
+duplicates."""
 
 
 def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     """Validate the corpus; ``report.json`` holds a figure for each expectation.
 
     Also what gates ask of a corpus: ``documents``, ``characters`` and, where ``select`` left its
-    ledger, ``kept_share`` and ``twin_share`` of all documents read.
+    ledger, ``kept_share`` and ``twin_share`` (duplicates) of all documents read.
+
+    Args:
+        config: the suite.
+        corpus: to validate.
+        work: folder of the report.
 
     Raises:
         GateFailed: an expectation does not hold.
@@ -48,7 +54,9 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
         if not result["success"]
     ]
     if failed:
-        first, result = max(failed, key=_asked_rows)  # else who gives so many meets the next
+        first, result = max(
+            failed, key=_asked_rows
+        )  # too few pages first: more pages may cure the rest
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         read = _count_documents_read(work.artifact_folder(corpus))
         failure = explain_failure(first, result, frame, config.examples, read)
@@ -69,7 +77,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
 
 
 def _run_suite(config: SuiteConfig, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Results in the order of the suite."""
+    """Validate the frame; results in the order of the suite."""
     logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -108,14 +116,14 @@ def _configurations(config: SuiteConfig) -> list[dict[str, Any]]:
 
 
 def _refuse_unknown(config: SuiteConfig, understood: set[int | None]) -> None:
-    """Great Expectations leaves out, without raising, what it does not know."""
+    """Refuse unknown expectations, which Great Expectations leaves out without raising."""
     for at, expectation in enumerate(config.expectations):
         if at not in understood:
             raise ConfigError(f"check: there is no expectation {expectation.type}")
 
 
 def _refuse_broken(expectation: Expectation, result: Mapping[str, Any]) -> None:
-    """An expectation that raised instead of answering."""
+    """Refuse an expectation that raised instead of giving a result."""
     raised = result.get("exception_info") or {}
     details = [raised] if "raised_exception" in raised else list(raised.values())
     for detail in details:
@@ -148,7 +156,7 @@ def _size_figures(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
 
 
 def _asked_rows(failed: tuple[Expectation, Mapping[str, Any]]) -> float:
-    """Pages that an expectation asks for; too few of them explain most else that fails."""
+    """Number of pages that an expectation asks for; too few explain most else that fails."""
     expectation = failed[0]
     return (
         float(expectation.kwargs.get("min_value") or 0)
@@ -158,7 +166,7 @@ def _asked_rows(failed: tuple[Expectation, Mapping[str, Any]]) -> float:
 
 
 def _count_documents_read(corpus: Path) -> int | None:
-    """How many documents ``select`` judged; None where it left no ledger."""
+    """Number of documents that ``select`` judged; None where it left no ledger."""
     if not (corpus / LEDGER).is_dir():
         return None
     return int(read_shards(corpus / LEDGER, ["id"]).num_rows)
@@ -174,7 +182,7 @@ def _expectation_figures(
 
 
 def _expectation_figure(name: str, outcome: Mapping[str, Any], documents: int) -> Figure:
-    """The share of pages that hold to it, or the figure it is about."""
+    """Figure of an expectation: the share of pages that meet it, else its observed value."""
     if "unexpected_count" in outcome and outcome.get("element_count"):
         n = int(outcome["element_count"])
         return proportion_interval(n - int(outcome["unexpected_count"]), n, name=name)

@@ -1,4 +1,7 @@
-"""One row a document: what a suite can expect something of. The text stays in its shard."""
+"""Frame of documents, one row each: the columns that a suite can expect something of.
+
+The text stays in its shard.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def frame_of_shard(table: pa.Table) -> pa.Table:
-    """The frame's rows of one corpus shard (in a worker)."""
+    """Compute the frame's rows of one corpus shard (in a worker)."""
     columns = table.select(["id", "url", "source", "title", "text", "headings"]).to_pylist()
     return pa.Table.from_pylist([_row(document) for document in columns], schema=FRAME_SCHEMA)
 
@@ -61,6 +64,6 @@ def _row(document: dict[str, object]) -> dict[str, object]:
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """The frame as Great Expectations takes it."""
+    """Convert the frame to pandas, which Great Expectations takes."""
     frame: pd.DataFrame = table.to_pandas()
     return frame

@@ -1,4 +1,4 @@
-"""What a corpus fails in, in plain words: what was found, what must be, and where that is said."""
+"""Error lines of failed expectations: the figure, its bound, pages that break it, the way on."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ def explain_failure(
     examples: int,
     documents_read: int | None = None,
 ) -> str:
-    """One line: the figure, its bound, pages that break it, and the field to change.
+    """Describe a failure in one line: figure, bound, pages that break it, field to change.
 
     Args:
-        read: documents before ``select`` dropped some; None where its ledger does not tell.
+        expectation: that failed.
+        result: of Great Expectations.
+        frame: one row a document.
+        examples: most pages to name.
+        documents_read: documents before ``select`` dropped some; None where its ledger does not tell.
     """
     outcome = result["result"]
     failure = _describe_failure(expectation, outcome, documents_read)
@@ -71,12 +75,14 @@ def _describe_failure(
         name = _MEASURES.get(measure[1], f"the {measure[1]}")
         return f"{name} of {column} over all pages is {figure}, must be {bounds}"
     if "unexpected_count" not in outcome:
-        return f"{expectation.type} ({expectation.column}) is {figure}, bound: {_format_kwargs(kwargs)}"
+        bound = _format_kwargs(kwargs)
+        return f"{expectation.type} ({expectation.column}) is {figure}, bound: {bound}"
     share = outcome.get("unexpected_percent", 0.0)
     count = f"{outcome['unexpected_count']} of {outcome['element_count']} pages ({share:.3g} %)"
     each = _PAGE_FAILURES.get(expectation.type)
     if each is None:
-        return f"{count} fail {expectation.type} ({expectation.column}), bound: {_format_kwargs(kwargs)}"
+        bound = _format_kwargs(kwargs)
+        return f"{count} fail {expectation.type} ({expectation.column}), bound: {bound}"
     allowed = 100 * (1 - float(kwargs.get("mostly", 1.0)))
     most = f"at most {allowed:.3g} % may" if allowed else "none may"
     return f"{count} {each.format(column=column, bounds=bounds)}, {most}"

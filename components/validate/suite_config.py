@@ -15,7 +15,7 @@ from components.core.stats.report_config import ReportConfig
 from components.validate.document_frame import FRAME_SCHEMA
 
 UNUSABLE_EXPECTATIONS = ("expect_column_quantile_values_to_be_between",)
-"""Great Expectations 1.24 fails on these itself."""
+"""Expectations on which Great Expectations 1.24 itself fails."""
 
 
 class Expectation(StageConfig):
@@ -25,7 +25,7 @@ class Expectation(StageConfig):
         pattern=r"^expect_[a-z_]+$", description="its name: expect_column_mean_to_be_between ..."
     )
     kwargs: dict[str, Any] = Field(default={}, description="column, min_value, max_value, mostly")
-    why: str = Field(default="", description="what it protects from")
+    why: str = Field(default="", description="fault it protects from; shown when it fails")
     asked_in: str = Field(
         default="check.expectations",
         description="field of a run's config that asks for it; named when it fails",
@@ -52,12 +52,12 @@ class Expectation(StageConfig):
 
 
 class SuiteConfig(ReportConfig):
-    """The suite itself, as data."""
+    """Suite of expectations, as data."""
 
     figures: ClassVar = ("documents", "characters", "kept_share", "twin_share")
 
     expectations: tuple[Expectation, ...] = Field(
-        min_length=1, description="what the corpus must hold to"
+        min_length=1, description="expectations that the corpus must meet"
     )
     examples: int = Field(default=3, ge=0, le=20, description="pages named when one fails")
 
@@ -77,7 +77,7 @@ class SuiteConfig(ReportConfig):
 
 
 def load_suite(path: Path) -> SuiteConfig:
-    """The suite of a YAML file: a mapping with the field ``expectations``.
+    """Load the suite of a YAML file: a mapping with the field ``expectations``.
 
     Raises:
         ConfigError: the file is missing or no suite; names file and line.

@@ -88,7 +88,7 @@ def close_interrupted_runs(
         close_interrupted(home)
 
 
-def emit(
+def print_result(
     as_json: bool, value: dict[str, Any], show: Callable[[Console], None], *, failed: str = ""
 ) -> None:
     """The answer: one JSON object, or whatever ``show`` prints.

@@ -12,7 +12,7 @@ from components.core import settings
 from components.core.errors import ConfigError
 from flows.cli.app import app
 
-PROGRAM = "benchmarks"
+BENCHMARKS_PACKAGE = "benchmarks"
 """The package at the checkout's root whose ``__main__`` reads the rest of the command line."""
 
 
@@ -26,12 +26,14 @@ PROGRAM = "benchmarks"
 def bench(context: typer.Context) -> None:
     """Figures beside the peers; exit code 1 where one is not as it must be."""
     root = settings.find_checkout(Path(__file__).parent)
-    if not (root / PROGRAM / "__main__.py").is_file():
-        raise ConfigError(f"bench: {root} holds no {PROGRAM}/: run it in a checkout of Modelmill")
+    if not (root / BENCHMARKS_PACKAGE / "__main__.py").is_file():
+        raise ConfigError(
+            f"bench: {root} holds no {BENCHMARKS_PACKAGE}/: run it in a checkout of Modelmill"
+        )
     path = os.pathsep.join(filter(None, [str(root), settings.environment_variable("PYTHONPATH")]))
     # The benchmark is the command from here on: its output, its signals, its exit code.
     os.execve(  # noqa: S606 - fixed words, and what the user typed
         sys.executable,
-        [sys.executable, "-m", PROGRAM, *context.args],
+        [sys.executable, "-m", BENCHMARKS_PACKAGE, *context.args],
         settings.child_environment({"PYTHONPATH": path}),
     )

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from components.core import settings
 from components.core.errors import ConfigError
-from flows.cli.app import Json, app, emit
+from flows.cli.app import Json, app, print_result
 
 
 @app.command()
@@ -24,10 +24,10 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Where a page went and why, or the sources behind a model."""
-    from flows.cli.show_trace import trace as follow
+    from flows.cli.views.trace_view import trace_page_or_model as follow
 
     answer = follow(settings.load_settings(), what)
-    emit(as_json, answer.value, answer.show)
+    print_result(as_json, answer.value, answer.show)
 
 
 @app.command()
@@ -58,14 +58,14 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Take a page or a domain out: of all runs to come, and with --purge of all that is here."""
-    from flows.operations.retention import forget
+    from flows.operations.retention import forget, forget_report
 
     found = settings.load_settings()
     if verify:
         value = forget.verify(found, target)
         left = "" if value["clean"] else f"{target}: it is not proven to be gone"
-        show = partial(forget.show_verified, value=value)
-        emit(as_json, value, show, failed=left)
+        show = partial(forget_report.show_verified, value=value)
+        print_result(as_json, value, show, failed=left)
         return
     if as_json and purge and not (yes or dry_run):
         raise ConfigError("--json cannot ask before deleting: say --yes, or --dry-run to list")
@@ -78,4 +78,6 @@ def forget(
         lambda question: yes or typer.confirm(question, err=True),
         Console(stderr=as_json),
     )
-    emit(as_json, done.as_json(), lambda console: forget.show_forgotten(console, done))
+    print_result(
+        as_json, done.as_json(), lambda console: forget_report.show_forgotten(console, done)
+    )

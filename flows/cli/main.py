@@ -25,7 +25,10 @@ from flows.cli.app import app
 
 COMMANDS = (run, show, lineage, models, serve, operate, maintain, bench)
 """Importing a module adds its commands to ``app``."""
-TOLD = ("components.train.autopilot.apply_choices", "components.train.budget.time_budget")
+VERBOSE_MODULES = (
+    "components.train.autopilot.apply_choices",
+    "components.train.budget.time_budget",
+)
 """Modules that log what the autopilot chose, and what minutes come to: read before it trains."""
 
 
@@ -51,7 +54,7 @@ def run_app(commands: typer.Typer, name: str) -> None:
     code: Any = interrupted
     with shutdown.handle_signals(force=True):
         with suppress(KeyboardInterrupt), shutdown.before_forced_exit(say_stopped):
-            log.configure_logging(verbose_modules=() if as_json else TOLD)
+            log.configure_logging(verbose_modules=() if as_json else VERBOSE_MODULES)
             code = _answer(commands, name, as_json)
         stop = shutdown.requested_stop()
         if stop is not None:

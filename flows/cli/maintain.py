@@ -10,7 +10,7 @@ from rich.console import Console
 
 from components.core import settings
 from components.core.errors import ConfigError
-from flows.cli.app import Json, app, emit
+from flows.cli.app import Json, app, print_result
 
 if TYPE_CHECKING:
     from flows.operations.retention.collect_garbage import Collection
@@ -39,7 +39,7 @@ def gc(
     if dry_run:
         planned = look(found, keeping)
         value = {"deleted": False, **planned.as_json()}
-        emit(as_json, value, lambda console: show(console, planned, "would go"))
+        print_result(as_json, value, lambda console: show(console, planned, "would go"))
         return
     if not yes:
         if as_json or not sys.stdin.isatty():
@@ -47,7 +47,7 @@ def gc(
         _ask(look(found, keeping))
     deleted = collect(found, keeping)
     value = {"deleted": True, **deleted.as_json()}
-    emit(as_json, value, lambda console: show(console, deleted, "deleted"))
+    print_result(as_json, value, lambda console: show(console, deleted, "deleted"))
 
 
 @app.command()
@@ -64,13 +64,14 @@ def doctor(
     from flows.operations.doctor.diagnosis import examine
 
     diagnosis = examine(settings.load_settings(), deep=deep, mend=mend)
-    emit(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
+    print_result(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 
 def _ask(planned: Collection) -> None:
-    from flows.operations.retention.gc_report import show, size
+    from flows.operations.retention.gc_report import show
+    from flows.runner.progress_display import format_bytes
 
     console = Console()
     show(console, planned, "would go")
-    if planned.empty or not typer.confirm(f"delete {size(planned.size)}?"):
+    if planned.empty or not typer.confirm(f"delete {format_bytes(planned.size)}?"):
         raise typer.Exit(0)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from components.core import settings
 from components.core.errors import ConfigError
-from flows.cli.app import Json, Model, app, emit
+from flows.cli.app import Json, Model, app, print_result
 
 Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists them")]
 _LONGEST_WHY = 2000
@@ -32,12 +32,12 @@ Why = Annotated[
 def models(as_json: Json = False) -> None:
     """Model versions with their aliases and gates."""
     from components.publish.promotion.promotion_record import recover_promotion
-    from flows.cli.show_workspace import model_versions
+    from flows.cli.views.workspace_view import list_model_versions
 
     found = settings.load_settings()
     recover_promotion(found, wait=False)
-    answer = model_versions(found)
-    emit(as_json, answer.value, answer.show)
+    answer = list_model_versions(found)
+    print_result(as_json, answer.value, answer.show)
 
 
 @app.command()
@@ -54,7 +54,7 @@ def promote(
 
     model, number = parse_named(version)
     moved = promote_manually(settings.load_settings(), model, number, why=why, force=force)
-    emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
+    print_result(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
 
 
 @app.command()
@@ -71,7 +71,7 @@ def rollback(
     from components.publish.promotion.manual_promotion import roll_back_champion as put_back
 
     moved = put_back(settings.load_settings(), name, to, why=why)
-    emit(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
+    print_result(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
 
 
 @app.command()
@@ -87,13 +87,13 @@ def approve(
     """Say yes or no to a version that waits for a person."""
     from components.publish.promotion.approvals import find_pending, record_decision
     from components.publish.promotion.manual_promotion import parse_named
-    from flows.cli.show_workspace import approvals_waiting
+    from flows.cli.views.workspace_view import list_waiting_approvals
     from flows.runner.prefect.prefect_approvals import describe_follow_up
 
     found = settings.load_settings()
     if version is None:
-        answer = approvals_waiting(found)
-        emit(as_json, answer.value, answer.show)
+        answer = list_waiting_approvals(found)
+        print_result(as_json, answer.value, answer.show)
         return
     pending = find_pending(found, *parse_named(version))
     if yes is None:
@@ -103,7 +103,7 @@ def approve(
     told: dict[str, Any] = {"version": version, "decision": said, "who": decision.who}
     following = describe_follow_up(found, pending, decision.yes)
     line = "; ".join(part for part in (f"{version} {said} by {decision.who}", following) if part)
-    emit(
+    print_result(
         as_json,
         told | {"why": decision.why, "next": following},
         lambda console: console.print(line, soft_wrap=True, markup=False),
@@ -119,10 +119,10 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Who changed what is served, when and why; every look checks the chain of hashes."""
-    from flows.cli.show_workspace import show_audit_log
+    from flows.cli.views.workspace_view import show_audit_log
 
     answer = show_audit_log(settings.load_settings(), verify=verify, head=head)
-    emit(as_json, answer.value, answer.show)
+    print_result(as_json, answer.value, answer.show)
 
 
 @app.command()
@@ -132,10 +132,10 @@ def dossier(
     as_json: Json = False,
 ) -> None:
     """One offline HTML file that tells all there is to know of a version."""
-    from flows.cli.show_workspace import write_dossier
+    from flows.cli.views.workspace_view import write_dossier
 
     answer = write_dossier(settings.load_settings(), model, output)
-    emit(as_json, answer.value, answer.show)
+    print_result(as_json, answer.value, answer.show)
 
 
 def _say(console: Console, note: str, changed: bool) -> None:

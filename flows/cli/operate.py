@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from components.core import settings
-from flows.cli.app import Json, app, emit
+from flows.cli.app import Json, app, print_result
 
 
 @app.command()
@@ -38,7 +38,7 @@ def up(
 
     def tell(value: dict[str, Any]) -> None:
         if as_json:
-            emit(True, value, lambda _: None)
+            print_result(True, value, lambda _: None)
             sys.stdout.flush()  # whoever reads it does not wait for the end of `up`
 
     if detach:
@@ -56,7 +56,7 @@ def down(as_json: Json = False) -> None:
 
     count = run_down(settings.load_settings())
     said = f"ended {count} processes" if count else "nothing runs"
-    emit(as_json, {"ended": count}, lambda console: console.print(said))
+    print_result(as_json, {"ended": count}, lambda console: console.print(said))
 
 
 @app.command()
@@ -65,4 +65,4 @@ def status(as_json: Json = False) -> None:
     from flows.operations.up.platform_status import status as look
 
     answer = look(settings.load_settings())
-    emit(as_json, answer.value, answer.show)
+    print_result(as_json, answer.value, answer.show)

@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from components.core import settings
-from flows.cli.app import Json, Sets, Target, app, emit
+from flows.cli.app import Json, Sets, Target, app, print_result
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -37,7 +37,7 @@ def run(
     console = Console(stderr=as_json)
     options = RunOptions(target=target, sets=set_ or [], until=until, refresh=refresh, plain=plain)
     outcome = run_target(settings.load_settings(), options, console)
-    emit(as_json, outcome.as_json(), outcome.show)
+    print_result(as_json, outcome.as_json(), outcome.show)
 
 
 @app.command()
@@ -46,7 +46,7 @@ def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
     from flows.runner.run_pipeline import plan_target
 
     planned = plan_target(settings.load_settings(), target, set_ or [])
-    emit(as_json, planned.as_json(), planned.show)
+    print_result(as_json, planned.as_json(), planned.show)
 
 
 @app.command()
@@ -60,10 +60,10 @@ def autopilot(
     as_json: Json = False,
 ) -> None:
     """What shape, batch and rates a budget is best spent on here, and why; trains nothing."""
-    from flows.cli.show_autopilot import advise
+    from flows.cli.views.autopilot_view import recommend_fields
 
-    advice = advise(settings.load_settings(), target, set_ or [], tokens, seconds)
-    emit(as_json, advice.as_json(), advice.show)
+    advice = recommend_fields(settings.load_settings(), target, set_ or [], tokens, seconds)
+    print_result(as_json, advice.as_json(), advice.show)
 
 
 class _StageHelp(TyperCommand):
@@ -114,7 +114,9 @@ def stage(
     result = run_stage(
         settings.load_settings(), name, input_ or [], output, set_ or [], preset, shown
     )
-    emit(as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}"))
+    print_result(
+        as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}")
+    )
 
 
 @app.command()
@@ -130,7 +132,9 @@ def init(
     write_run_file(file)
     following = f"modelmill plan {shlex.quote(str(file))}"
     told = f"wrote {file}; next: [bold]{following}[/bold]"
-    emit(as_json, {"file": str(file), "next": following}, lambda console: console.print(told))
+    print_result(
+        as_json, {"file": str(file), "next": following}, lambda console: console.print(told)
+    )
 
 
 @app.command()
@@ -139,4 +143,4 @@ def schema(as_json: Json = False) -> None:
     from flows.configs.run_file import run_file_schema
 
     value = run_file_schema()
-    emit(as_json, value, lambda console: console.print_json(data=value))
+    print_result(as_json, value, lambda console: console.print_json(data=value))

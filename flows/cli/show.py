@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from components.core import settings
-from flows.cli.app import Json, app, emit
+from flows.cli.app import Json, app, print_result
 
 
 @app.command()
@@ -18,8 +18,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Runs, artifacts and models; or one of them in full."""
-    from flows.cli.show_workspace import describe, overview
+    from flows.cli.views.workspace_view import describe_run_or_artifact, summarize_workspace
 
     found = settings.load_settings()
-    answer = overview(found) if what is None else describe(found, what)
-    emit(as_json, answer.value, answer.show)
+    answer = summarize_workspace(found) if what is None else describe_run_or_artifact(found, what)
+    print_result(as_json, answer.value, answer.show)

@@ -19,7 +19,8 @@ from components.core.process import shutdown
 from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST_FILE, Artifact
 from components.core.store.executor import ProcessExecutor
-from components.core.store.store import Store, remove_folder
+from components.core.store.store import Store
+from components.core.store.trash import delete_path
 from components.core.workspace_layout import mark_layout
 from flows.configs.budget_checks import refuse_stage_budget
 from flows.configs.constitution_checks import try_constitutions
@@ -188,4 +189,4 @@ def _copy_out(source: Path, output: Path) -> None:
         (beside / MANIFEST_FILE).chmod(0o644)
         beside.rename(output)
     finally:
-        remove_folder(beside)
+        delete_path(beside)

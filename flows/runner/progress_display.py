@@ -229,3 +229,11 @@ def _bound_cell(gate: Mapping[str, Any]) -> str:
     end = "" if gate["on"] == "value" else f"{gate['on']} end "
     named = f" ({gate['bound_is']})" if gate.get("bound_is") else ""
     return f"{end}{gate['direction']} {gate['bound']:.4g}{named}"
+
+
+def format_bytes(value: float) -> str:
+    """``950 B``, ``12.3 kB``, ``4.5 GB``."""
+    for power, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= power:
+            return f"{value / power:.1f} {unit}"
+    return f"{value:.0f} B"

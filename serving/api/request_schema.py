@@ -57,12 +57,12 @@ class GenerationRequest(_Lenient):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_what_is_not_served(cls, given: Any) -> Any:
-        if isinstance(given, dict):
+    def _refuse_unserved_fields(cls, body: Any) -> Any:
+        if isinstance(body, dict):
             for name, harmless in NOT_SERVED.items():
-                if name in given and given[name] not in harmless:
+                if name in body and body[name] not in harmless:
                     raise ValueError(f"{name} is not served here; leave it out")
-        return given
+        return body
 
     @property
     def stops(self) -> list[str]:
@@ -103,8 +103,8 @@ class CompletionRequest(GenerationRequest):
 
     @field_validator("prompt", mode="before")
     @classmethod
-    def _one_prompt(cls, given: Any) -> Any:
-        return given[0] if isinstance(given, list) and len(given) == 1 else given
+    def _unwrap_single_prompt(cls, prompt: Any) -> Any:
+        return prompt[0] if isinstance(prompt, list) and len(prompt) == 1 else prompt
 
     @property
     def limit(self) -> int | None:

@@ -36,7 +36,7 @@ def plan_bento_gc(
         keeping: what is kept whatever its age, and for how long.
         now: Unix time.
     """
-    sweep = GcPlan(PLACE, settings.bentos)
+    plan = GcPlan(PLACE, settings.bentos)
     staying: set[str] = set()
     covered: set[tuple[str, str]] = set()
     tagged = read_latest(settings)
@@ -56,35 +56,33 @@ def plan_bento_gc(
             why = keeping.recent
         covered.add(holds)
         if why:
-            sweep.add_retained(why, [folder])
+            plan.add_retained(why, [folder])
             staying.add(name)
         else:
             of = f"of {packed.model}/{packed.version}" if packed else "that cannot be read"
             newer = ", which has a newer one" if holds in versions else ", which does not stay"
-            sweep.add_deletion(f"modelmill:{name}", f"{of}{newer if packed else ''}", [folder])
-    _reports(settings, sweep, staying)
-    _leftovers(settings, sweep, keeping.cutoff(now))
-    return sweep
+            plan.add_deletion(f"modelmill:{name}", f"{of}{newer if packed else ''}", [folder])
+    _reports(settings, plan, staying)
+    _leftovers(settings, plan, keeping.cutoff(now))
+    return plan
 
 
-def _reports(settings: Settings, sweep: GcPlan, staying: Collection[str]) -> None:
+def _reports(settings: Settings, plan: GcPlan, staying: Collection[str]) -> None:
     for report in sorted((settings.bentos / REPORT_FOLDER).glob("*/")):
         if report.name not in staying:
-            sweep.add_deletion(
-                f"{REPORT_FOLDER}/{report.name}", "its Bento does not stay", [report]
-            )
+            plan.add_deletion(f"{REPORT_FOLDER}/{report.name}", "its Bento does not stay", [report])
 
 
-def _leftovers(settings: Settings, sweep: GcPlan, cutoff: float) -> None:
+def _leftovers(settings: Settings, plan: GcPlan, cutoff: float) -> None:
     """Of builds and servers that are gone; the lock of packaging must be held to delete them."""
     old = (p for p in (settings.bentos / "tmp").glob("*") if last_change_time(p) < cutoff)
     for path in (settings.bentos / "partial", *old):
         if path.exists():
-            sweep.add_deletion(f"bentos/{path.name}", "left by a build that was killed", [path])
+            plan.add_deletion(f"bentos/{path.name}", "left by a build that was killed", [path])
     metrics = settings.bentos / "prometheus_multiproc_dir"
     dead = [path for path in metrics.glob("*_*.db") if not _runs(path.stem.rpartition("_")[2])]
     if dead:
-        sweep.add_deletion(f"{len(dead)} metrics files", "of servers that have ended", dead)
+        plan.add_deletion(f"{len(dead)} metrics files", "of servers that have ended", dead)
 
 
 def _runs(pid: str) -> bool:

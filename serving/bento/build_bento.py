@@ -41,6 +41,7 @@ from serving.engine.served_folder import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
 FORMS = ("onnx-int8", "onnx")
 """Forms that the engine can serve, the preferred one first."""
 _DIGITS = 12
+"""Hexadecimal digits of the digest that name a Bento's version: 48 bits."""
 _LOG_LINES = 5
 
 

@@ -41,7 +41,9 @@ from serving.gateway.reverse_proxy import STARTING, ReverseProxy, UnservedReason
 from serving.serve_model import find_bento
 
 RESTARTS = 5
+"""Starts in a row, with growing pauses, before a server that dies is given up."""
 DRAIN_SECONDS = 60.0
+"""Longest that a replaced server goes on answering what it has begun."""
 _LAST_SECONDS = 2.0
 """For answers in progress when the manager itself ends."""
 _READY_SECONDS = 120.0

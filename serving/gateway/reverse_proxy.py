@@ -26,10 +26,13 @@ from components.core.process.ports import LOOPBACK
 
 _CHUNK = 1 << 16
 _HEAD_BYTES = 1 << 16
+"""Longest request or answer head that h11 reads before it refuses."""
 _CONNECT_SECONDS = 5.0
 _LINGER_SECONDS = 2.0
+"""A client that was answered early may still send this long: closing at once could reset it."""
 _FLUSH_SECONDS = 60.0
 _BACKLOG = 512
+"""Connections that may wait to be accepted: a burst of callers, not asyncio's 100."""
 log = get_logger(__name__)
 
 

@@ -133,7 +133,7 @@ def test_the_weights_are_where_the_slope_is_nought() -> None:
     dense = np.random.default_rng(0).normal(size=(60, 3))
     features = Features(tfidf_rows(grams, inverse_document_frequency(grams)), dense)
     weights = fit_logistic(features, positive, 0.01)
-    slope = features.transposed_times(predict_probabilities(features, weights) - positive) / 60
+    slope = features.multiply_transposed(predict_probabilities(features, weights) - positive) / 60
     slope[:-1] += 0.01 * weights[:-1]
     assert np.abs(slope).max() < 1e-5
     assert np.abs(weights).max() > 0.1

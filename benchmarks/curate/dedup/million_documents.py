@@ -11,15 +11,15 @@ import math
 import sys
 from pathlib import Path
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.peer_programs import environment, run_program
 
 SIZES = (10_000, 100_000, 1_000_000)
 MEMORY_GB, EXPONENT = 4.0, 1.1
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Peak memory at the largest size, and the exponent of time over size."""
     told = []
     for size in SIZES:
@@ -37,10 +37,10 @@ def measure(setting: Setting) -> list[Measured]:
     name = f"{SIZES[-1]:,} documents de-duplicated"
     gigabytes = largest["bytes"] / 1e9
     return [
-        Measured.against_target(f"{name}: memory", gigabytes, "GB", MEMORY_GB),
-        Measured.against_target(
+        BenchFigure.against_target(f"{name}: memory", gigabytes, "GB", MEMORY_GB),
+        BenchFigure.against_target(
             f"{name}: growth of time, n to the power of", grown, "", EXPONENT, note=f"({rates})"
         ),
-        Measured(f"{name}: documents a second", SIZES[-1] / largest["seconds"], "/s/core",
+        BenchFigure(f"{name}: documents a second", SIZES[-1] / largest["seconds"], "/s/core",
                  better="higher"),
     ]  # fmt: skip

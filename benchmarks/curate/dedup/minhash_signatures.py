@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.median_seconds import seconds
 from benchmarks.curate.sample_documents import WORDS, made_up
 from components.text.dedup.shingles import jaccard_similarities, minhash_signatures, shingle_sets
@@ -19,7 +19,7 @@ UNIT, TARGET, PAIRS = "/s/core", 80_000.0, 1000
 _DOCUMENTS, _PEER_DOCUMENTS = 5000, 500
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Documents a second, and the estimates' mean error in its standard errors."""
     texts = made_up(_DOCUMENTS, seed=1, twins=0)
     column = pa.chunked_array([pa.array(texts)])
@@ -27,16 +27,16 @@ def measure(setting: Setting) -> list[Measured]:
     rate = len(texts) / taken
     sample = setting.scratch / "documents.json"
     sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
-    figures = [Measured.against_target(NAME, rate, UNIT, TARGET, better="higher")]
+    figures = [BenchFigure.against_target(NAME, rate, UNIT, TARGET, better="higher")]
     for peer in ("datasketch", "rensa", "datatrove"):
-        found = setting.peer("minhash", peer, peer, str(sample), str(PERMUTATIONS))
+        found = setting.run_peer("minhash_peers", peer, peer, str(sample), str(PERMUTATIONS))
         figures.append(
-            Measured.beside(NAME, rate, UNIT, peer, found, must_win=True, better="higher")
+            BenchFigure.beside_peer(NAME, rate, UNIT, peer, found, must_win=True, better="higher")
         )
     return [*figures, _bias()]
 
 
-def _bias() -> Measured:
+def _bias() -> BenchFigure:
     draw = np.random.default_rng(2)
     texts = made_up(PAIRS, seed=3, twins=0)
     twins = []
@@ -54,4 +54,4 @@ def _bias() -> Measured:
     standard = error.std(ddof=1) / np.sqrt(PAIRS)
     name = f"bias of the estimates over {PAIRS:,} pairs, in standard errors"
     note = f"mean error {error.mean():+.5f}"
-    return Measured.against_target(name, abs(error.mean()) / standard, "", 3.0, note=note)
+    return BenchFigure.against_target(name, abs(error.mean()) / standard, "", 3.0, note=note)

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.sample_documents import made_up, write_corpus
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
@@ -23,7 +23,7 @@ PEER = "datasketch's LSH, which verifies none"
 Pairs = set[tuple[int, int]]
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Precision and recall of pairs, ours and datasketch's index without verification."""
     texts = made_up(COUNT, seed=5, twins=0.3)
     exact = _all_pairs(texts)
@@ -32,10 +32,10 @@ def measure(setting: Setting) -> list[Measured]:
     sample.write_text(json.dumps(texts))
     precision, recall = _share(found, exact, found), _share(found, exact, exact)
     figures = [
-        Measured.against_target(f"{NAME}: precision", precision, "", 0.99, better="higher"),
-        Measured.against_target(f"{NAME}: recall", recall, "", 0.95, better="higher"),
+        BenchFigure.against_target(f"{NAME}: precision", precision, "", 0.99, better="higher"),
+        BenchFigure.against_target(f"{NAME}: recall", recall, "", 0.95, better="higher"),
     ]
-    told = setting.peer("lsh", "datasketch", str(sample), str(SIMILARITY))
+    told = setting.run_peer("lsh_pairs", "datasketch", str(sample), str(SIMILARITY))
     if told is not None:
         theirs = {(left, right) for left, right in told}
         for name, ours, peer in (
@@ -43,7 +43,9 @@ def measure(setting: Setting) -> list[Measured]:
             ("recall", recall, _share(theirs, exact, exact)),
         ):
             figures.append(
-                Measured.beside(f"{NAME}: {name}", ours, "", PEER, peer, False, better="higher")
+                BenchFigure.beside_peer(
+                    f"{NAME}: {name}", ours, "", PEER, peer, False, better="higher"
+                )
             )
     return figures
 

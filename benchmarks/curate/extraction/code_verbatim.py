@@ -9,8 +9,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from http import HTTPStatus
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extraction.main_text import extract_main_text
 
@@ -19,7 +19,7 @@ PACKAGES = ["networkx", "jinja2", "click", "werkzeug", "tornado", "rich"]
 AT_LEAST = 0.99
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """The share of code blocks that come out word for word."""
     config = SiteConfig(packages=PACKAGES, workers=1)
     blocks = kept = pages = 0
@@ -37,7 +37,7 @@ def measure(setting: Setting) -> list[Measured]:
                 break
     note = f"{kept} of {blocks} blocks on {pages} pages"
     name, share = "code blocks kept word for word", kept / max(blocks, 1)
-    return [Measured.against_target(name, share, "", AT_LEAST, better="higher", note=note)]
+    return [BenchFigure.against_target(name, share, "", AT_LEAST, better="higher", note=note)]
 
 
 def pre_texts(page: str) -> list[str]:

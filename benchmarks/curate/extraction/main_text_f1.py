@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tld import get_fld
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.extraction import manual_pages, reported_faults
 from benchmarks.curate.extraction.peer_extractors import (
     FAST,
@@ -48,7 +48,7 @@ _MARKS = re.compile(r"[#*`|>~]|^\s*-{3,}|\\(?=[*_#])", re.MULTILINE)
 Texts = Mapping[str, str]
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """All figures on extraction: web pages, articles, situations, manuals."""
     return [
         *_web(setting),
@@ -85,10 +85,10 @@ def half_of(site: str) -> int:
     return int(hashlib.sha256(site.encode()).hexdigest(), 16) % 2
 
 
-def _web(setting: Setting) -> list[Measured]:
-    folder = setting.reference("extraction-web")
+def _web(setting: Setting) -> list[BenchFigure]:
+    folder = setting.find_reference("extraction-web")
     if folder is None:
-        return [Measured.absent("extraction, web pages, word F1", "", "no reference data")]
+        return [BenchFigure.unavailable("extraction, web pages, word F1", "", "no reference data")]
     setting.tell("extraction: web pages of seven types")
     lines = gzip.decompress((folder / "ground-truth.jsonl.gz").read_bytes()).splitlines()
     rows = {row["id"]: row for row in map(json.loads, lines)}
@@ -129,27 +129,27 @@ def _compared(
     inside: NDArray[np.bool_],
     scores: Mapping[str, NDArray[np.float64]],
     sites: NDArray[np.str_],
-) -> list[Measured]:
+) -> list[BenchFigure]:
     """Our word F1 on some pages beside each peer's, and the paired difference to trafilatura's."""
     ours = scores["ours"][inside]
     title = f"extraction, word F1, {name}"
     if TRAFILATURA not in scores:
-        return [Measured(title, float(ours.mean()), "", better="higher")]
+        return [BenchFigure(title, float(ours.mean()), "", better="higher")]
     theirs = scores[TRAFILATURA][inside]
     low, high = paired_interval(ours - theirs, sites[inside])
     difference = float((ours - theirs).mean())
     means = {who: scores[who][inside].mean() for who in (FAST, RESILIPARSE) if who in scores}
     others = ", ".join(f"{who} {mean:.4f}" for who, mean in means.items())
     note = f"{inside.sum()} pages; difference {difference:+.4f} [{low:+.4f}, {high:+.4f}]; {others}"
-    figure = Measured.beside(
+    figure = BenchFigure.beside_peer(
         title, ours.mean(), "", TRAFILATURA, theirs.mean(), False, better="higher", note=note
     )
     if name == "all":
-        bound = Measured.against_target(
+        bound = BenchFigure.against_target(
             f"{title}, low end", low, "", LEAST_OVERALL, better="higher"
         )
     else:
-        bound = Measured.against_target(f"{title}, high end", high, "", 0.0, better="higher")
+        bound = BenchFigure.against_target(f"{title}, high end", high, "", 0.0, better="higher")
     return [figure, bound]
 
 
@@ -166,20 +166,22 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _speed(ours: float, theirs: float | None) -> list[Measured]:
+def _speed(ours: float, theirs: float | None) -> list[BenchFigure]:
     name = "extraction speed, mixed pages"
-    rate = Measured.beside(name, ours, "pages/s", TRAFILATURA, theirs, False, better="higher")
+    rate = BenchFigure.beside_peer(
+        name, ours, "pages/s", TRAFILATURA, theirs, False, better="higher"
+    )
     if not theirs:
         return [rate]
     times = f"{name}, times trafilatura's"
-    ratio = Measured.against_target(times, ours / theirs, "x", LEAST_SPEED, better="higher")
+    ratio = BenchFigure.against_target(times, ours / theirs, "x", LEAST_SPEED, better="higher")
     return [rate, ratio]
 
 
-def _articles(setting: Setting) -> list[Measured]:
-    folder = setting.reference("extraction")
+def _articles(setting: Setting) -> list[BenchFigure]:
+    folder = setting.find_reference("extraction")
     if folder is None:
-        return [Measured.absent("extraction, articles, F1", "", "no reference data")]
+        return [BenchFigure.unavailable("extraction, articles, F1", "", "no reference data")]
     setting.tell("extraction: articles")
     known = json.loads((folder / "ground-truth.json").read_bytes())
     truth = {name: str(one["articleBody"]) for name, one in known.items()}
@@ -191,10 +193,12 @@ def _articles(setting: Setting) -> list[Measured]:
     for who, answer in ask_peers(setting, pages).items():
         theirs = score_pages(truth, answer["texts"])
         peer, note = summary(theirs)[0], f"{told(ours)}; peer {told(theirs)}"
-        figures.append(Measured.beside(name, f1, "", who, peer, False, better="higher", note=note))
+        figures.append(
+            BenchFigure.beside_peer(name, f1, "", who, peer, False, better="higher", note=note)
+        )
         if who == TRAFILATURA:
             less = f"{name} less trafilatura's"
-            bound = Measured.against_target(less, f1 - peer, "", LEAST_ARTICLES, better="higher")
+            bound = BenchFigure.against_target(less, f1 - peer, "", LEAST_ARTICLES, better="higher")
             figures.append(bound)
     return figures
 

@@ -17,8 +17,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.extraction.peer_extractors import rates_in_turn
 from components.collect.extraction.main_text import MainText, extract_main_text
 from components.collect.extraction.tree.tree_edits import INVISIBLE
@@ -67,28 +67,30 @@ _SIGNS = frozenset({"headerlink", "header-anchor", "hash-link", "src", "srclink"
 _IGNORED = frozenset({"script", "style", "button", "nav", "footer", "svg"})
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """The share kept of each kind of thing, by generator, and the speed beside trafilatura."""
     named = os.environ.get(FOLDER)
     if not named:
-        return [Measured.absent("extraction, manuals", "", f"no folder in {FOLDER}")]
+        return [BenchFigure.unavailable("extraction, manuals", "", f"no folder in {FOLDER}")]
     setting.tell("extraction: manuals")
     drawn = _drawn(Path(named))
     figures = [figure for name, pages in drawn.items() for figure in _kept(name, pages)]
     mixed = {f"{name}/{at}": page for name, pages in drawn.items() for at, page in pages.items()}
     if not mixed:
-        return [Measured.absent("extraction, manuals", "", f"{named} holds none")]
+        return [BenchFigure.unavailable("extraction, manuals", "", f"{named} holds none")]
     ours, theirs = rates_in_turn(
         setting, mixed, lambda page: extract_main_text(page, "text/html", "").text
     )
     speed = "extraction speed, manuals"
     figures.append(
-        Measured.beside(speed, ours, "pages/s", "trafilatura", theirs, False, better="higher")
+        BenchFigure.beside_peer(
+            speed, ours, "pages/s", "trafilatura", theirs, False, better="higher"
+        )
     )
     if theirs:
         times = f"{speed}, times trafilatura's"
         figures.append(
-            Measured.against_target(times, ours / theirs, "x", LEAST_SPEED, better="higher")
+            BenchFigure.against_target(times, ours / theirs, "x", LEAST_SPEED, better="higher")
         )
     return figures
 
@@ -110,7 +112,7 @@ def _drawn(folder: Path) -> dict[str, dict[str, str]]:
     return dict(drawn)
 
 
-def _kept(name: str, pages: dict[str, str]) -> Iterator[Measured]:
+def _kept(name: str, pages: dict[str, str]) -> Iterator[BenchFigure]:
     known: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     for page in pages.values():
@@ -126,7 +128,7 @@ def _kept(name: str, pages: dict[str, str]) -> Iterator[Measured]:
     for kind in sorted(known):
         share, note = kept[kind] / known[kind], f"{kept[kind]} of {known[kind]}, {len(pages)} pages"
         title = f"extraction, {name}, {kind} kept"
-        yield Measured.against_target(title, share, "", LEAST_SHARE, better="higher", note=note)
+        yield BenchFigure.against_target(title, share, "", LEAST_SHARE, better="higher", note=note)
 
 
 def _is_kept(kind: str, content: str, found: MainText, text: str, headings: set[str]) -> bool:

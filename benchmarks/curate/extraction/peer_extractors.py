@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_setting import Setting
 
 TRAFILATURA, FAST, RESILIPARSE = "trafilatura", "trafilatura, fast", "resiliparse"
 _PROGRAMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
@@ -28,7 +28,7 @@ def ask_peers(
     answers = {}
     for peer in peers:
         program, needs, mode = _PROGRAMS[peer]
-        answers[peer] = setting.peer(program, needs, str(source), *mode, "1")
+        answers[peer] = setting.run_peer(program, needs, str(source), *mode, "1")
     return {peer: answer for peer, answer in answers.items() if answer is not None}
 
 

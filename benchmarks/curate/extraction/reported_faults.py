@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.extraction.peer_extractors import ask_peers
 from benchmarks.peer_programs import environment, run_program
 from components.collect.web.charset import decode_page
@@ -20,11 +20,11 @@ from components.collect.web.charset import decode_page
 NAME = "extraction, situations of bug reports that come out right"
 
 
-def measure(setting: Setting, extract: Callable[[str, str], str]) -> list[Measured]:
+def measure(setting: Setting, extract: Callable[[str, str], str]) -> list[BenchFigure]:
     """The share of situations that come out right, ours and the peers'."""
     folder = setting.settings.reference_data.parent / "faults"
     if not (folder / "pages.py").is_file():
-        return [Measured.absent(NAME, "", "no faults beside the reference data")]
+        return [BenchFigure.unavailable(NAME, "", "no faults beside the reference data")]
     setting.tell("extraction: situations of bug reports")
     written = setting.scratch / "faults"
     run_program([sys.executable, str(folder / "pages.py"), str(written)], environment())
@@ -34,10 +34,12 @@ def measure(setting: Setting, extract: Callable[[str, str], str]) -> list[Measur
     ours = {name: extract(page, _kind(files[name])) for name, page in pages.items()}
     share, failed = _passed(expected, ours)
     note = f"not: {', '.join(failed)}" if failed else f"all {len(expected)}"
-    figures = [Measured.against_target(NAME, share, "", 1.0, better="higher", note=note)]
+    figures = [BenchFigure.against_target(NAME, share, "", 1.0, better="higher", note=note)]
     for peer, answer in ask_peers(setting, pages).items():
         theirs, _ = _passed(expected, answer["texts"])
-        figures.append(Measured.beside(NAME, share, "", peer, theirs, False, better="higher"))
+        figures.append(
+            BenchFigure.beside_peer(NAME, share, "", peer, theirs, False, better="higher")
+        )
     return figures
 
 

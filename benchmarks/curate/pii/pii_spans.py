@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from components.core.stats.figures import proportion_interval
 from components.text.pii.find_pii import find_pii_spans
 from components.text.spans import EXAMPLE_SUFFIX, Span
@@ -33,11 +33,13 @@ DEMANDED = 0.95
 NEARLY = 0.5
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Precision and recall by span, over all kinds; what is missing, by kind."""
-    path = setting.reference(DATA)
+    path = setting.find_reference(DATA)
     if path is None:
-        return [Measured.absent("PII: precision and recall", "", f"no reference data {DATA}")]
+        return [
+            BenchFigure.unavailable("PII: precision and recall", "", f"no reference data {DATA}")
+        ]
     exact, nearly = Counter[str](), Counter[str]()
     for sentence in json.loads(path.read_text(encoding="utf-8")):
         wanted = set(_wanted(sentence))
@@ -75,10 +77,10 @@ def _meet(one: Span, other: Span) -> bool:
     return one.kind == other.kind and common >= NEARLY * union
 
 
-def _share(name: str, right: int, of: int, amiss: str) -> Measured:
+def _share(name: str, right: int, of: int, amiss: str) -> BenchFigure:
     figure = proportion_interval(right, max(1, of))
     note = f"[{figure.low:.4f}, {figure.high:.4f}] of {of} spans"
-    return Measured.against_target(
+    return BenchFigure.against_target(
         name,
         figure.value,
         "",

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.bench_report import Better, Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure, Better
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.installed_documentation import documentation, sources
 from benchmarks.curate.pii.generated_keys import ALIKE, ALNUM, ASSIGNED, CHOSEN, ISSUED, some
 from components.core.stats.figures import proportion_interval
@@ -47,7 +47,7 @@ class Planted:
     end: int
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Precision and recall over all kinds, what is taken for a key, passwords of words."""
     draw = random.Random(7)  # noqa: S311 - a benchmark that must repeat
     pieces = backgrounds(setting, draw)
@@ -104,7 +104,7 @@ def backgrounds(setting: Setting, draw: random.Random) -> list[str]:
     for source in sources(PIECES):
         at = draw.randrange(max(1, len(source) - PIECE))
         texts.append(source[at : at + PIECE])
-    web = setting.reference(WEB)
+    web = setting.find_reference(WEB)
     if web is not None:
         rows = web.read_text(encoding="utf-8").splitlines()
         texts += [json.loads(row)["text"][:PIECE] for row in rows]
@@ -139,10 +139,10 @@ def _planted(kind: str, piece: str, way: str, key: str, draw: random.Random) -> 
 
 def _share(
     name: str, right: int, of: int, better: Better, demanded: float | None, amiss: Counter[str]
-) -> Measured:
+) -> BenchFigure:
     figure = proportion_interval(right, max(1, of))
     listed = ", ".join(f"{kind} {count}" for kind, count in sorted(amiss.items()) if count)
     note = f"[{figure.low:.4f}, {figure.high:.4f}] of {of}" + (f"; {listed}" if listed else "")
     if demanded is None:
-        return Measured(name, figure.value, "", better="higher", note=note)
-    return Measured.against_target(name, figure.value, "", demanded, better=better, note=note)
+        return BenchFigure(name, figure.value, "", better="higher", note=note)
+    return BenchFigure.against_target(name, figure.value, "", demanded, better=better, note=note)

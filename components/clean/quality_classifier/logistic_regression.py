@@ -33,13 +33,13 @@ class Features:
     def width(self) -> int:
         return self.sparse.width + int(self.dense.shape[1]) + 1
 
-    def times(self, weights: Vector) -> Vector:
+    def multiply(self, weights: Vector) -> Vector:
         """[rows]"""
         at, end = self.sparse.width, self.width - 1
         linear = self.sparse.multiply(weights[:at]) + self.dense @ weights[at:end] + weights[end]
         return np.asarray(linear, dtype=np.float64)
 
-    def transposed_times(self, column: Vector) -> Vector:
+    def multiply_transposed(self, column: Vector) -> Vector:
         """[width]"""
         sums = (self.sparse.multiply_transposed(column), self.dense.T @ column, [column.sum()])
         return np.concatenate(sums)
@@ -47,7 +47,7 @@ class Features:
 
 def predict_probabilities(features: Features, weights: Vector) -> Vector:
     """Probability of the positive label: [rows]."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * features.times(weights))), dtype=np.float64)
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * features.multiply(weights))), dtype=np.float64)
 
 
 def fit_logistic(features: Features, positive: NDArray[np.bool_], ridge: float) -> Vector:
@@ -64,13 +64,13 @@ def fit_logistic(features: Features, positive: NDArray[np.bool_], ridge: float) 
     weights = np.zeros(features.width)
 
     def loss(weights_tried: Vector) -> float:
-        margins = signs * features.times(weights_tried)
+        margins = signs * features.multiply(weights_tried)
         return float(np.logaddexp(0, -margins).mean() + 0.5 * (free * weights_tried**2).sum())
 
     current_loss = loss(weights)
     for _ in range(_MAX_NEWTON_STEPS):
         chance = predict_probabilities(features, weights)
-        slope = features.transposed_times(chance - positive) / len(signs) + free * weights
+        slope = features.multiply_transposed(chance - positive) / len(signs) + free * weights
         if np.abs(slope).max() < _TOLERANCE:
             break
         step = _newton_step(features, chance * (1 - chance) / len(signs), free, slope)
@@ -91,7 +91,10 @@ def _newton_step(features: Features, curvature: Vector, free: Vector, slope: Vec
     direction, square = left.copy(), float(left @ left)
     enough = square * 1e-2
     for _ in range(_MAX_CG_STEPS):
-        image = features.transposed_times(curvature * features.times(direction)) + free * direction
+        image = (
+            features.multiply_transposed(curvature * features.multiply(direction))
+            + free * direction
+        )
         along = square / max(float(direction @ image), 1e-300)
         step += along * direction
         left -= along * image

@@ -46,6 +46,7 @@ from components.core.store.artifact import (
 from components.core.store.code_digest import CodeIndex
 from components.core.store.executor import Executor
 from components.core.store.leases import Leases
+from components.core.store.trash import delete_path
 from components.core.store.workdir import STAGE_FILE, Workdir
 
 A = TypeVar("A", bound=Artifact)
@@ -150,7 +151,7 @@ class Store:
             sealed = self.find_artifact(request.key, request.kind)  # another run may have made it
             if sealed is not None:
                 return sealed, True
-            remove_folder(self.root / "sealed" / request.key)
+            delete_path(self.root / "sealed" / request.key)
             work = self.open_workdir(request, executor, progress)
             with explain_full_disk(work.folder), self._threads(request, work):
                 made = request.component(request.config, **request.inputs, work=work)
@@ -170,7 +171,7 @@ class Store:
         """Delete what a run left that was killed between publishing and cleaning up."""
         if (self.root / "partial" / key).exists():
             with self.lock_key(key):
-                remove_folder(self.root / "partial" / key)
+                delete_path(self.root / "partial" / key)
 
     def open_workdir(
         self,
@@ -264,9 +265,9 @@ class Store:
             shutil.rmtree(folder)
             return sealed
         with self.lock_key(key):
-            remove_folder(self.root / "sealed" / key)
+            delete_path(self.root / "sealed" / key)
             target = self.root / "partial" / key
-            remove_folder(target)
+            delete_path(target)
             target.mkdir(parents=True)
             folder.rename(target / "out")
             return Workdir(self.root, key, lineage, record={"component": "adopted"}).seal(kind)
@@ -279,15 +280,6 @@ def _file_size(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder, read-only too, if it exists."""
-    if not folder.exists():
-        return
-    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        path.chmod(path.stat().st_mode | stat.S_IRWXU)
-    shutil.rmtree(folder)
 
 
 def stage_folders(root: Path) -> list[Path]:

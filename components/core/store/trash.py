@@ -47,6 +47,12 @@ class Trash:
             self.folder.rmdir()
 
 
+def list_trashes(home: Path) -> list[Trash]:
+    """Every trash folder of a workspace: each place deletes on its own file system."""
+    folders = [*home.glob(TRASH_FOLDER), *home.glob(f"*/{TRASH_FOLDER}")]
+    return [Trash(folder.parent) for folder in sorted(folders)]
+
+
 def delete_path(path: Path) -> None:
     """Delete a file or a (read-only) folder; links are not followed."""
     if path.is_dir() and not path.is_symlink():

@@ -93,7 +93,7 @@ def plan_dataset_gc(
         keeping: what is kept whatever its age, and for how long.
         now: Unix time.
     """
-    sweep = GcPlan(PLACE, settings.datasets)
+    plan = GcPlan(PLACE, settings.datasets)
     pins = read_pins(settings)
     whys = {
         pin: _why(pin, digests, named, keeping, last_change_time(pin.path) >= keeping.cutoff(now))
@@ -104,7 +104,7 @@ def plan_dataset_gc(
     unknown = [pin.version for pin in staying if listings[pin] is None]
     needed = {md5 for pin in staying for md5 in (pin.md5, *(listings[pin] or {}).values())}
     for pin in staying:
-        sweep.add_retained(whys[pin], [settings.datasets / pin.version])
+        plan.add_retained(whys[pin], [settings.datasets / pin.version])
     for pin in pins:
         if not whys[pin]:
             own = {pin.md5, *(listings[pin] or {}).values()} - needed
@@ -112,9 +112,9 @@ def plan_dataset_gc(
                 [] if unknown else [object_path(p, md5) for p in _places(settings) for md5 in own]
             )
             paths = [settings.datasets / pin.version, pin.path, *objects]
-            sweep.add_deletion(pin.version, "of no corpus that stays", paths, kind="dataset")
+            plan.add_deletion(pin.version, "of no corpus that stays", paths, kind="dataset")
     if unknown:
-        sweep.notes.append(
+        plan.notes.append(
             f"{', '.join(unknown)}: neither cache nor remote holds its listing, so DVC's cache and "
             "remote are left alone; `modelmill doctor` says how to mend it"
         )
@@ -122,9 +122,9 @@ def plan_dataset_gc(
         named_by_any = {
             md5 for md5_by_name in listings.values() for md5 in (md5_by_name or {}).values()
         }
-        _stray(settings, sweep, needed | named_by_any | {pin.md5 for pin in pins})
-    _unpinned(settings, sweep, {pin.version for pin in pins})
-    return sweep
+        _stray(settings, plan, needed | named_by_any | {pin.md5 for pin in pins})
+    _unpinned(settings, plan, {pin.version for pin in pins})
+    return plan
 
 
 def _why(
@@ -143,7 +143,7 @@ def _why(
     return keeping.recent if recent else ""
 
 
-def _stray(settings: Settings, sweep: GcPlan, known: Collection[str]) -> None:
+def _stray(settings: Settings, plan: GcPlan, known: Collection[str]) -> None:
     """Objects that no pin names: of a push or a collection that was killed."""
     stray = [
         path
@@ -152,23 +152,23 @@ def _stray(settings: Settings, sweep: GcPlan, known: Collection[str]) -> None:
         if path.parent.name + path.name not in known
     ]
     if stray:
-        sweep.add_deletion(f"{len(stray)} objects", "no dataset names them", stray, kind="dataset")
+        plan.add_deletion(f"{len(stray)} objects", "no dataset names them", stray, kind="dataset")
 
 
 def _objects(place: Path) -> Iterator[Path]:
     return (path for path in (place / "files" / "md5").glob("*/*") if path.is_file())
 
 
-def _unpinned(settings: Settings, sweep: GcPlan, versions: Collection[str]) -> None:
+def _unpinned(settings: Settings, plan: GcPlan, versions: Collection[str]) -> None:
     for folder in sorted(settings.datasets.glob("*/")):
         name = folder.name.removeprefix(".").removesuffix(".tmp")
         half = folder.name.startswith(".") and folder.name.endswith(".tmp")
         if _VERSION.fullmatch(name) and (half or folder.name not in versions):
-            sweep.add_deletion(folder.name, "left by a push that was killed", [folder])
+            plan.add_deletion(folder.name, "left by a push that was killed", [folder])
 
 
-def apply_dataset_gc(settings: Settings, sweep: GcPlan) -> None:
-    """Delete what ``sweep`` names; the datasets' lock must be held.
+def apply_dataset_gc(settings: Settings, plan: GcPlan) -> None:
+    """Delete what ``plan`` names; the datasets' lock must be held.
 
     The pins go first: killed after that, the next collection finds objects that nobody names.
 
@@ -177,11 +177,11 @@ def apply_dataset_gc(settings: Settings, sweep: GcPlan) -> None:
         TransientError: another process kept DVC's lock.
     """
     trash = Trash(settings.datasets)
-    for item in sweep.deletions:
+    for item in plan.deletions:
         for path in item.paths:
             if path.parent == settings.datasets:
                 trash.discard(path)
-    if not any(item.kind == "dataset" for item in sweep.deletions):
+    if not any(item.kind == "dataset" for item in plan.deletions):
         return
     if any(read_listing(settings, pin) is None for pin in read_pins(settings)):
         return  # DVC would take the files of a listing it does not see for unused

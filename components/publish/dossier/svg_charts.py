@@ -202,6 +202,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
+    """An axis with 6 % of room at both ends, so that no mark touches the frame."""
     spare = (high - low) * 0.06 or abs(high) * 0.06 or 1.0
     return low - spare, high + spare
 

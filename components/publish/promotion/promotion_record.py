@@ -40,6 +40,7 @@ TOKEN_TAG = model_registry.TAG + "promotion"
 PROMOTED, ROLLED_BACK, REPACKED, ABANDONED = "promoted", "rolled back", "repacked", "abandoned"
 """Events of the audit log."""
 READY_SECONDS, SWITCH_SECONDS = 60.0, 30.0
+"""Longest waits for the endpoint's manager: loading a model, handing over to it."""
 log = get_logger(__name__)
 _CUT_OFF = "it was cut off before anything had moved"
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 CURVE_FILE = "curve.parquet"
 _LONGEST_DATASET_DIGEST = 36
+"""Characters that MLflow takes for the digest of a dataset."""
 
 
 class RegisterConfig(StageConfig):

@@ -140,7 +140,7 @@ def _waits(entry: RegisteredVersion, champion: int) -> bool:
 
 def plan_registry_gc(
     settings: Settings,
-    standing: Collection[VersionRetention],
+    retentions: Collection[VersionRetention],
     keeping: RetentionPolicy,
     now: float,
     removed: Collection[Path] = (),
@@ -149,7 +149,7 @@ def plan_registry_gc(
 
     Args:
         settings: names the registry.
-        standing: of every version.
+        retentions: of every version.
         keeping: what is kept whatever its age, and for how long.
         now: Unix time.
         removed: folders of the store that go too, and records of trainings with them.
@@ -157,34 +157,32 @@ def plan_registry_gc(
     Raises:
         MillError: the database is not one that this MLflow writes.
     """
-    sweep = GcPlan(PLACE, settings.mlflow)
+    plan = GcPlan(PLACE, settings.mlflow)
     kept_models: set[str] = set()
-    for retention in standing:
+    for retention in retentions:
         entry, files = retention.entry, retention.entry.files_folder(settings)
         if retention.why:
-            sweep.add_retained(retention.why, [files])
+            plan.add_retained(retention.why, [files])
             kept_models.add(entry.source.removeprefix("models:/"))
         else:
             outcome = entry.tags.get(GATES_TAG, "never judged")
             why = f"no alias and not awaited ({outcome}), of no kept run"
             held = [files.parent] if _LOGGED.fullmatch(files.parent.name) else []
-            sweep.add_deletion(f"{entry.model}/{entry.version}", why, held, kind="version")
+            plan.add_deletion(f"{entry.model}/{entry.version}", why, held, kind="version")
             kept_models.add(entry.source.removeprefix("models:/"))  # it goes with its version
-    _leftovers(settings, sweep, kept_models, keeping.cutoff(now))
-    named = {item.name for item in sweep.deletions}
+    _leftovers(settings, plan, kept_models, keeping.cutoff(now))
+    named = {item.name for item in plan.deletions}
     for run in find_orphaned_runs(settings, removed):
         if run in named:
             continue
         why = "a training whose stage does not stay"
-        sweep.add_deletion(run, why, [run_folder(settings, run)], kind="run")
+        plan.add_deletion(run, why, [run_folder(settings, run)], kind="run")
     for folder in settings.mlflow.glob("tmp*/"):
-        sweep.add_deletion(f"mlflow/{folder.name}", "left by a promotion that was killed", [folder])
-    return sweep
+        plan.add_deletion(f"mlflow/{folder.name}", "left by a promotion that was killed", [folder])
+    return plan
 
 
-def _leftovers(
-    settings: Settings, sweep: GcPlan, versioned: Collection[str], cutoff: float
-) -> None:
+def _leftovers(settings: Settings, plan: GcPlan, versioned: Collection[str], cutoff: float) -> None:
     """Logged models and runs of registrations that did not finish, and what was deleted by hand."""
     if not database_path(settings).exists():
         return
@@ -192,14 +190,14 @@ def _leftovers(
     logged = select_logged_models(settings, BUNDLE_TAG)
     for model in logged:
         if model.id not in versioned and (why := _why_leftover(model, cutoff)):
-            sweep.add_deletion(model.id, why, [folder / "models" / model.id], kind="logged model")
+            plan.add_deletion(model.id, why, [folder / "models" / model.id], kind="logged model")
     for run in select_runs(settings, BUNDLE_TAG):
         if why := _why_leftover(run, cutoff):
-            sweep.add_deletion(run.id, why, [folder / run.id], kind="run")
+            plan.add_deletion(run.id, why, [folder / run.id], kind="run")
     known = {model.id for model in logged}
     for path in sorted((folder / "models").glob("m-*/")):
         if path.name not in known:
-            sweep.add_deletion(path.name, "files that no logged model names", [path])
+            plan.add_deletion(path.name, "files that no logged model names", [path])
 
 
 def _why_leftover(row: LifecycleRow, cutoff: float) -> str:
@@ -209,27 +207,27 @@ def _why_leftover(row: LifecycleRow, cutoff: float) -> str:
     return "a registration that did not finish" if row.tagged and not row.finished else ""
 
 
-def apply_registry_gc(settings: Settings, sweep: GcPlan) -> None:
-    """Delete what ``sweep`` names; the registry's lock must be held.
+def apply_registry_gc(settings: Settings, plan: GcPlan) -> None:
+    """Delete what ``plan`` names; the registry's lock must be held.
 
     Rows go before files, so a version never stands there without them. Files are taken from this
     workspace's folder, not from the address in the database: a copied workspace still names the
     place it was copied from.
     """
-    rows = [item for item in sweep.deletions if item.kind != "files"]
+    rows = [item for item in plan.deletions if item.kind != "files"]
     trash = Trash(settings.mlflow)
     if rows:
-        _delete_rows(settings, sweep)
-    for item in sweep.deletions:
+        _delete_rows(settings, plan)
+    for item in plan.deletions:
         for path in item.paths:
             trash.discard(path)
 
 
-def _delete_rows(settings: Settings, sweep: GcPlan) -> None:
+def _delete_rows(settings: Settings, plan: GcPlan) -> None:
     client = connect_mlflow(settings)
     sources = {f"{e.model}/{e.version}": e.source for e in list_versions(settings)}
     with row_deletion(settings) as rows:
-        for item in sweep.deletions:
+        for item in plan.deletions:
             if item.kind == "version":
                 model, _, number = item.name.rpartition("/")
                 client.delete_model_version(model, number)

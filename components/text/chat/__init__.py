@@ -1,0 +1,1 @@
+"""Chat template, questions and answers of models, identity of tokenizers."""

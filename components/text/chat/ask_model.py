@@ -1,4 +1,4 @@
-"""A model's answers to instructions: which questions are asked, and what it says to each."""
+"""Sampling of a model's answers to instructions: choice of questions, prompts, decoding."""
 
 from __future__ import annotations
 
@@ -29,24 +29,29 @@ class QuestionPrompt:
     """One question with the answer of the documentation and its prompt."""
 
     page: str
+    """Id of the page it was made from."""
     kind: str
     subject: str
     question: str
     reference: str
+    """The documentation's answer."""
     token_ids: tuple[int, ...]
+    """The prompt."""
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """What a model said: ``tokens`` as sampled (with the end token where ``finished``)."""
+    """Sampled answer of a model."""
 
     text: str
     tokens: tuple[int, ...]
+    """As sampled, with the end token where ``finished``."""
     finished: bool
+    """False where the answer was cut at a limit."""
 
 
 def read_instructions(folder: Path, split: InstructionSplit, half: Half | None = None) -> list[Row]:
-    """Rows of a split with all their columns, in the order of the file.
+    """Read the rows of a split with all their columns, in the order of the file.
 
     Args:
         folder: that of ``Instructions``.
@@ -74,7 +79,7 @@ def read_questions(
     seed: int,
     half: Half | None = None,
 ) -> list[QuestionPrompt]:
-    """At most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
+    """Choose at most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
 
     Args:
         folder: that of ``Instructions``.
@@ -124,10 +129,20 @@ def sample_answers(
     batch: int,
     report_answered: Callable[[int], None] = lambda count: None,
 ) -> list[ModelAnswer]:
-    """One answer a prompt, in their order; ``temperature`` 0 is greedy.
+    """Sample one answer per prompt, in their order.
 
-    Prompts of like length share a batch. ``answered`` is told how many came with each batch.
-    Equal prompts, seed and batch give every model the same random numbers.
+    Prompts of like length share a batch. Equal prompts, seed and batch give every model the same
+    random numbers.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: decodes the answers.
+        prompts: token ids, up to and with the assistant's opening token.
+        max_new: most tokens of an answer.
+        temperature: of sampling; 0 is greedy.
+        seed: of the random numbers.
+        batch: prompts in a batch.
+        report_answered: called after each batch with the number of its answers.
     """
     import torch
 
@@ -153,7 +168,13 @@ def sample_answers(
 
 
 def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> ModelAnswer:
-    """What was said, as text; the token that ends an answer is none of it."""
+    """Decode sampled tokens; the token that ends an answer is no part of its text.
+
+    Args:
+        tokenizer: the model's.
+        tokens: of the answer, without the prompt.
+        finished: True where the last token is the end token.
+    """
     answer_tokens = list(tokens[:-1] if finished else tokens)
     text = tokenizer.decode(answer_tokens, skip_special_tokens=True).strip()
     return ModelAnswer(text, tuple(tokens), finished)

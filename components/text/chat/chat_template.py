@@ -1,4 +1,4 @@
-"""The chat template: what a conversation looks like to the model, in training and in serving.
+"""Chat template: the one form of a conversation in training and in serving.
 
 <|user|>What does json.dumps do?<|assistant|>Serialize obj to a JSON formatted str.<|end|>
 """

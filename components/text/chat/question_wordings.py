@@ -107,8 +107,8 @@ def word_question(form: QuestionForm, subject: str, shown: str) -> tuple[list[st
     subjects are of all wordings.
 
     Args:
-        form: of question.
-        subject: what is asked about, by which the order is drawn.
+        form: kind of question, by what it describes.
+        subject: thing that is asked about, by which the order is drawn.
         shown: the subject as the question writes it.
     """
     drawn = hashlib.sha256(f"{form}\0{subject}".encode(errors="surrogatepass")).digest()[0]

@@ -1,0 +1,1 @@
+"""Principles that answers are judged by: checks, their config and its trial."""

@@ -1,4 +1,4 @@
-"""Text measures of one answer, each a typed, bounded check that gives a score in [0, 1].
+"""Checks of one answer: typed, bounded measures of text with a score in [0, 1].
 
 Deterministic, and free of any model: what a check rewards can be read here and argued about.
 """
@@ -23,17 +23,22 @@ class AnswerCase:
 
     question: str
     subject: str
+    """Name or topic that the question is about."""
     answer: str
     reference: str
+    """The documentation's answer."""
     finished: bool = True
 
 
 class SubjectCheck(StageConfig):
-    """1 where the subject is named; else the share of its name's words that occur, weighed."""
+    """Score 1 where the subject is named; else the weighed share of its name's words."""
 
     kind: Literal["subject"] = "subject"
     words_worth: float = Field(
-        default=1.0, ge=0, le=1, description="score of all its words without the name"
+        default=1.0,
+        ge=0,
+        le=1,
+        description="score of an answer that has all words of the name but not the name",
     )
 
     def score(self, case: AnswerCase) -> float:
@@ -46,7 +51,7 @@ class SubjectCheck(StageConfig):
 
 
 class SentenceCheck(StageConfig):
-    """Quarters for: begins properly, ends with a stop, brackets and ticks close, not cut off."""
+    """A quarter each for a proper start, a full stop, closed brackets and ticks, no cut."""
 
     kind: Literal["sentence"] = "sentence"
 
@@ -77,7 +82,7 @@ class RepetitionCheck(StageConfig):
 
 
 class LengthCheck(StageConfig):
-    """1 between ``shortest`` and ``longest`` words; down to 0 at none and at twice the longest."""
+    """Score 1 from ``shortest`` to ``longest`` words; falls to 0 at none and twice the longest."""
 
     kind: Literal["length"] = "length"
     shortest: int = Field(default=4, ge=1, description="fewest words of a full score")
@@ -131,7 +136,7 @@ class IdentifiersCheck(StageConfig):
 
 
 class PlainCheck(StageConfig):
-    """1 without left-over markup, 0 from ``worst`` pieces of it on."""
+    """Score 1 without left-over markup, falling to 0 at ``worst`` pieces of it."""
 
     kind: Literal["plain"] = "plain"
     worst: int = Field(default=3, ge=1, description="pieces of markup that give 0")
@@ -141,7 +146,7 @@ class PlainCheck(StageConfig):
 
 
 class PersonalCheck(StageConfig):
-    """0 where the answer holds personal data or a secret that is no documentation example."""
+    """Score 0 for personal data or a secret in the answer, documentation examples aside."""
 
     kind: Literal["personal"] = "personal"
 
@@ -151,7 +156,7 @@ class PersonalCheck(StageConfig):
 
 
 class FormRule(StageConfig):
-    """What an answer to a certain question must say, or must not."""
+    """Patterns that an answer to a certain question must hold, or must not."""
 
     asked: str = Field(min_length=1, description="pattern of the questions it is about")
     says: str | None = Field(default=None, description="pattern the answer must hold")
@@ -177,7 +182,7 @@ class FormCheck(StageConfig):
     """Share of the forms asked for that the answer keeps; 1 where none is asked for."""
 
     kind: Literal["form"] = "form"
-    forms: tuple[FormRule, ...] = Field(min_length=1, description="what which question asks for")
+    forms: tuple[FormRule, ...] = Field(min_length=1, description="rules by question")
 
     def score(self, case: AnswerCase) -> float:
         asked = [f for f in self.forms if re.search(f.asked, case.question, re.IGNORECASE)]
@@ -225,17 +230,17 @@ STOP_WORDS = frozenset(
 
 
 def answer_words(text: str) -> list[str]:
-    """Words and numbers of a text, lower case, in order."""
+    """Words and numbers of an answer, lower case, in order."""
     return [word.lower() for word in _WORD.findall(text)]
 
 
 def name_words(name: str) -> list[str]:
-    """The words of an identifier: ``to_iceberg`` and ``toIceberg`` are both to, iceberg."""
+    """Words of an identifier: ``to_iceberg`` and ``toIceberg`` are both to, iceberg."""
     return [part.lower() for part in _NAME_PART.findall(name)]
 
 
 def strip_ending(word: str) -> str:
-    """A word without its ending, roughly: enough to match ``dumps`` with ``dump``."""
+    """Strip a word's ending, roughly: enough to match ``dumps`` with ``dump``."""
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
@@ -248,13 +253,13 @@ def content_stems(text: str) -> Counter[str]:
 
 
 def find_identifiers(text: str) -> list[str]:
-    """Names of code in a text, each once, in order: in ticks, dotted, snake or camel case."""
+    """Find names of code, each once, in order: in ticks, dotted, snake or camel case."""
     names = (next(filter(None, match.groups())) for match in _IDENTIFIER.finditer(text))
     return list(dict.fromkeys(name.strip("() ") for name in names))
 
 
 def is_balanced(text: str) -> bool:
-    """Whether brackets close in order and ticks and double quotes come in pairs."""
+    """True where brackets close in order and ticks and double quotes come in pairs."""
     waiting: list[str] = []
     pairs = {")": "(", "]": "[", "}": "{"}
     for sign in text:

@@ -1,4 +1,4 @@
-"""A trial of a constitution: every check on fixed texts, before hours are spent on answers.
+"""Trial of a constitution: every check on fixed texts, before hours are spent on answers.
 
 A check that raises, never ends or scores outside [0, 1] would stop a run after its training. The
 texts are what models under training really say, and worse: nothing at all, one letter for ever,
@@ -52,12 +52,12 @@ def try_constitution(constitution: Constitution, field: str) -> None:
     """Score the fixed texts by every principle, and search them for every pattern.
 
     Args:
-        constitution: what is tried.
-        field: where a run's config holds it; named in the error.
+        constitution: to try.
+        field: of the run's config that holds it; named in the error.
 
     Raises:
         ConfigError: a check raises, scores outside [0, 1], or holds a pattern that takes longer
-            than ``SECONDS``; names the principle.
+            than ``PATTERN_SECONDS``; names the principle.
     """
     patterns: list[tuple[str, str]] = []
     for principle in constitution.principles:
@@ -70,9 +70,9 @@ def try_constitution(constitution: Constitution, field: str) -> None:
     if slow is not None:
         name, pattern = patterns[slow]
         raise ConfigError(
-            f"{field}: principle {name!r}: pattern {pattern!r} takes longer than {PATTERN_SECONDS} s on a "
-            "trial text: write it without a repetition of what can match in two ways, such as "
-            "(a+)+ or (a|aa)+"
+            f"{field}: principle {name!r}: pattern {pattern!r} takes longer than "
+            f"{PATTERN_SECONDS} s on a trial text: write it without a repetition of what can "
+            "match in two ways, such as (a+)+ or (a|aa)+"
         )
     for principle in constitution.principles:
         try:
@@ -85,7 +85,7 @@ def try_constitution(constitution: Constitution, field: str) -> None:
 
 
 def _find_slow_pattern(patterns: list[str]) -> int | None:
-    """The number of the first pattern that does not come to an end in time.
+    """Index of the first pattern that does not come to an end in time; None where all do.
 
     Raises:
         ConfigError: a pattern fails otherwise.

@@ -1,4 +1,4 @@
-"""Searches texts for patterns within a limit of processor time each; run as a program of its own.
+"""Program that searches texts for patterns within a limit of processor time each.
 
     python -I components/text/constitution/pattern_trial.py < '{"patterns": [...], "texts": [[...],
     ...]}'
@@ -16,11 +16,11 @@ import resource
 import sys
 
 PATTERN_SECONDS = 1
-"""Of processor time a pattern, counted from the next whole second: the kernel's unit."""
+"""Limit of processor time per pattern, from the next whole second on: the kernel's unit."""
 
 
 def main() -> None:
-    """Try every pattern on its texts; each one's number is written before it is tried."""
+    """Try every pattern on its texts; writes each one's number before it tries it."""
     trial = json.load(sys.stdin)
     for number, (pattern, texts) in enumerate(zip(trial["patterns"], trial["texts"], strict=True)):
         sys.stdout.write(f"{number}\n")

@@ -1,4 +1,4 @@
-"""The principles an answer is judged by, as people write them in ``data/constitution.yaml``.
+"""Constitution: the principles answers are judged by, as written in ``data/constitution.yaml``.
 
 What a policy is trained towards and what it is compared by is a list that can be read and edited;
 each principle is measured by one of ``components/text/constitution/answer_checks.py``. The idea of
@@ -25,10 +25,10 @@ DEFAULT_CONSTITUTION_FILE = Path("data") / "constitution.yaml"
 
 
 class Principle(StageConfig):
-    """One thing that makes an answer good, and how it is seen."""
+    """One quality of a good answer, its weight and the check that measures it."""
 
-    name: str = Field(min_length=1, max_length=40, description="what reports call it")
-    description: str = Field(min_length=1, description="what it asks, for a person")
+    name: str = Field(min_length=1, max_length=40, description="its name in reports")
+    description: str = Field(min_length=1, description="what it asks of an answer, for people")
     weight: float = Field(
         default=1.0, ge=0, le=100, description="how much it counts beside the others"
     )
@@ -36,7 +36,7 @@ class Principle(StageConfig):
 
 
 class Constitution(StageConfig):
-    """All principles, in the order reports show them."""
+    """All principles, in the order of reports."""
 
     principles: tuple[Principle, ...] = Field(min_length=1, description="what makes answers good")
 
@@ -53,7 +53,7 @@ class Constitution(StageConfig):
 
 
 class JudgementFailed(DataError):
-    """A principle could not judge an answer."""
+    """Error of a principle whose check raised or gave no number."""
 
     def __init__(self, principle: str, question: str, why: str) -> None:
         super().__init__(f"the principle {principle} failed on {question!r} ({why})")
@@ -80,9 +80,9 @@ def judge_answer(
 
     Args:
         constitution: the principles.
-        question: what was asked.
-        subject: what it was asked about.
-        answer: what was said.
+        question: as it was asked.
+        subject: name or topic it is about.
+        answer: text to judge.
         reference: the documentation's answer.
         finished: False where the answer was cut at a limit.
 

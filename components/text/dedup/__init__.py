@@ -1,0 +1,1 @@
+"""Shingles, MinHash, winnowed passages and exact search for verbatim copies."""

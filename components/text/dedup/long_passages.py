@@ -1,4 +1,4 @@
-"""Long passages: fingerprints of runs of words, few enough to compare a whole corpus.
+"""Winnowed fingerprints of long passages, few enough to compare a whole corpus.
 
 A passage is ``length`` words in a row, as ``components/text/dedup/shingles.py`` tells words. Of
 every ``guarantee`` passages in a row the one with the least hash is kept (winnowing: Schleimer,
@@ -17,7 +17,13 @@ from components.text.dedup.shingles import Hashes, Positions
 def fingerprint_passages(
     texts: pa.ChunkedArray, length: int, guarantee: int
 ) -> tuple[Hashes, Positions, Positions, Positions]:
-    """(hash, first word, document of each kept passage; words of each document)."""
+    """(hash, first word, document of each chosen passage; words of each document).
+
+    Args:
+        texts: documents, without nulls.
+        length: words of a passage.
+        guarantee: passages in a row of which at least one is chosen.
+    """
     from components.text.kernels import passage_fingerprints as kernel
     from components.text.kernels.shingle_hashes import word_tables
 

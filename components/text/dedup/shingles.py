@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from components.text.arrow_buffers import string_buffers
 
 SCHEME = "affine32"
+"""datasketch's family of hash functions a * h + b modulo 2**32; signatures of another differ."""
 _ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Base of the polynomial hash modulo 2**64: 2**64 over the golden ratio, odd."""
 _MIX = ((33, np.uint64(0xFF51AFD7ED558CCD)), (33, np.uint64(0xC4CEB9FE1A85EC53)))
+"""Shifts and multipliers of MurmurHash3's 64-bit finalizer (fmix64)."""
 
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
@@ -31,6 +34,11 @@ def minhash_signatures(
     """(MinHash values [documents, permutations], shingles of each, repeats counted).
 
     A document of fewer than five words has no shingle; its signature says nothing.
+
+    Args:
+        texts: documents, without nulls.
+        permutations: values of a signature.
+        seed: draws the permutations.
     """
     from components.text.kernels import shingle_hashes as kernel
 
@@ -44,7 +52,13 @@ def minhash_signatures(
 
 
 def band_keys(signed: NDArray[np.uint32], bands: int, rows: int) -> Hashes:
-    """[documents, bands]: two documents share a key where all ``rows`` values of a band agree."""
+    """LSH keys [documents, bands]: two documents share one where all values of a band agree.
+
+    Args:
+        signed: [documents, permutations] signatures.
+        bands: bands to cut a signature into.
+        rows: values of a band; bands * rows are at most the permutations.
+    """
     from components.text.kernels import shingle_hashes as kernel
 
     return kernel.hash_bands(signed, bands, rows)
@@ -61,7 +75,14 @@ def shingle_sets(texts: pa.ChunkedArray, chosen: Positions) -> tuple[Hashes, Pos
 def jaccard_similarities(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
-    """|A ∩ B| / |A ∪ B| of pairs of sets that ``shingle_sets`` gave; 0 where both are empty."""
+    """Exact Jaccard similarity |A ∩ B| / |A ∪ B| of pairs of sets; 0 where both are empty.
+
+    Args:
+        sets: of ``shingle_sets``.
+        bounds: of ``shingle_sets``.
+        lefts: [pairs] first set of each pair.
+        rights: [pairs] second set of each pair.
+    """
     from components.text.kernels import shingle_hashes as kernel
 
     return kernel.jaccard_of_sorted_sets(sets, bounds, lefts, rights)
@@ -76,7 +97,7 @@ def _permutations(count: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np
 
 
 def roll_hashes(hashes: Hashes, size: int) -> Hashes:
-    """A hash of every ``size`` neighbours in a row (multiplication wraps: it is modulo 2**64)."""
+    """Hash of every ``size`` neighbours in a row (multiplication wraps: it is modulo 2**64)."""
     count = len(hashes) - size + 1
     if count <= 0:
         return np.empty(0, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""Which passages of some texts stand word for word in a training set, by an exact index.
+"""Exact search for passages of some texts that stand word for word in a training set.
 
 Every window of ``size`` tokens of the texts is hashed and the hashes are sorted; then the training
 tokens are read once, in blocks, each of their windows is looked up, and what is found is compared
@@ -20,8 +20,7 @@ from components.text.dedup.shingles import Hashes, roll_hashes
 
 Ids = NDArray[np.integer]
 BLOCK = 1 << 20
-"""Training tokens looked at together."""
-
+"""Training tokens hashed together: working memory grows with it, not with the training set."""
 
 T = TypeVar("T")
 
@@ -34,13 +33,14 @@ def token_windows(ids: Sequence[T], size: int) -> list[tuple[T, ...]]:
 def find_known_windows(
     texts: Sequence[Sequence[int]], training: Ids, size: int, block: int = BLOCK
 ) -> set[tuple[int, ...]]:
-    """The windows of ``texts`` that occur in ``training``.
+    """Find the windows of ``texts`` that occur in ``training``.
 
     Args:
         texts: token ids, in the same vocabulary as ``training``.
         training: [n] one document after another; a window holds no end-of-text token, and so
             lies within one document, as long as ``texts`` hold none.
         size: tokens of a window.
+        block: training tokens hashed together.
     """
     wanted: dict[int, set[tuple[int, ...]]] = defaultdict(set)
     for ids in texts:
@@ -48,14 +48,14 @@ def find_known_windows(
         for value, window in zip(hashes.tolist(), token_windows(ids, size), strict=True):
             wanted[value].add(window)
     index = np.array(sorted(wanted), dtype=np.uint64)
-    found: set[tuple[int, ...]] = set()
+    known: set[tuple[int, ...]] = set()
     for start in range(0, len(training) - size + 1 if len(index) else 0, block):
         piece = np.asarray(training[start : start + block + size - 1])
         for value, at in _find_hits(piece, index, size):
             window = tuple(piece[at : at + size].tolist())
             if window in wanted[value]:
-                found.add(window)
-    return found
+                known.add(window)
+    return known
 
 
 def _find_hits(piece: Ids, index: Hashes, size: int) -> list[tuple[int, int]]:
@@ -73,7 +73,13 @@ def _find_hits(piece: Ids, index: Hashes, size: int) -> list[tuple[int, int]]:
 def covered_runs(
     ids: Sequence[int], known: set[tuple[int, ...]], size: int
 ) -> list[tuple[int, int]]:
-    """Runs (start, end) of ``ids`` made of known windows that overlap, longest first."""
+    """Runs (start, end) of ``ids`` made of known windows that overlap, longest first.
+
+    Args:
+        ids: tokens of one text.
+        known: windows that ``find_known_windows`` gave.
+        size: tokens of a window.
+    """
     runs: list[tuple[int, int]] = []
     for at, window in enumerate(token_windows(ids, size)):
         if window not in known:

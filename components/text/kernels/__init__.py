@@ -1,5 +1,5 @@
-"""Hot loops over Arrow's string buffers, compiled by numba: import them inside functions.
+"""Hot loops over Arrow's string buffers, compiled by numba.
 
-The compiler takes half a second to import, and a run that finds everything in the store needs none
-of it.
+Import them inside functions: the compiler takes half a second to import, and a run that finds every
+artifact in the store needs none of it.
 """

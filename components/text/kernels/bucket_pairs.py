@@ -1,4 +1,4 @@
-"""Pairs of documents out of a sorted column of band keys."""
+"""Candidate pairs of documents from the buckets of an LSH band (equal band keys)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ Positions = NDArray[np.int64]
 def pairs_of_buckets(keys: Hashes, order: Positions, most: int) -> Hashes:
     """``left << 32 | right`` (left < right) of documents with equal keys.
 
-    ``order`` sorts ``keys`` and leaves equal ones in their order. Each member of a bucket is paired
-    with its first ``most`` members only.
+    Args:
+        keys: [documents] key of each document.
+        order: stable sort of ``keys``: equal keys stay in their order.
+        most: members of a bucket, the first ones, that all others are paired with; it bounds the
+            pairs of a bucket of n documents by ``most`` * n instead of n² / 2.
     """
-    found = np.empty(_count(keys, order, most), np.uint64)
+    pairs = np.empty(_count(keys, order, most), np.uint64)
     at = start = 0
     while start < len(order):
         stop = start + 1
@@ -26,10 +29,10 @@ def pairs_of_buckets(keys: Hashes, order: Positions, most: int) -> Hashes:
             stop += 1
         for left in range(start, min(start + most, stop)):
             for right in range(left + 1, stop):
-                found[at] = np.uint64(order[left]) << np.uint64(32) | np.uint64(order[right])
+                pairs[at] = np.uint64(order[left]) << np.uint64(32) | np.uint64(order[right])
                 at += 1
         start = stop
-    return found
+    return pairs
 
 
 @compile_kernel

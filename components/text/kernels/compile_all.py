@@ -1,6 +1,7 @@
-"""Compiles every kernel once, so that the first run need not: ``python -m`` this, after an install.
+"""Program that compiles and caches every kernel, so that the first run need not.
 
-The kernels are called as the stages call them, since machine code is kept for the types it met.
+Run it with ``python -m`` after an install. The kernels are called as the stages call them, since
+machine code is cached for the argument types it met.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from components.text.kernels.passage_fingerprints import count_covered_words, ma
 
 
 def main() -> None:
-    """A few seconds where nothing is compiled yet; nothing otherwise."""
+    """Call every kernel on two short texts: seconds where nothing is cached yet."""
     texts = pa.chunked_array([pa.array(["one two three four five six seven eight nine"] * 2)])
     document_statistics(texts, short_line=30)
     signed, _ = minhash_signatures(texts, permutations=128, seed=1)

@@ -1,4 +1,7 @@
-"""Fingerprints of long passages: hashes of word windows, a few of them chosen by winnowing."""
+"""Fingerprints of long passages: rolling hashes of word windows, thinned out by winnowing.
+
+``components/text/dedup/long_passages.py`` says what a passage is and what is guaranteed.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,31 @@ from components.text.kernels.unicode_tables import Bytes, mix_bits
 Hashes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
 _ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Base of the polynomial rolling hash modulo 2**64: 2**64 over the golden ratio, odd."""
 
 
 @compile_kernel
 def winnow_passages(
     data: Bytes, bounds: Positions, tables: WordTables, length: int, guarantee: int
 ) -> tuple[Hashes, Positions, Positions, Positions]:
-    """(hash of a passage, its first word, its document) of the chosen ones; words a document."""
+    """Fingerprint every document: (hashes, first words, documents, words of each document).
+
+    Args:
+        data: UTF-8 of all documents, one after another.
+        bounds: [documents + 1] offsets into ``data``.
+        tables: character classes and case folding.
+        length: words of a passage.
+        guarantee: passages in a row of which at least one is chosen.
+    """
     documents = len(bounds) - 1
     words = np.zeros(documents, np.int64)
-    room = np.empty(1 << 12, np.uint64)
+    room = np.empty(1 << 12, np.uint64)  # these first sizes fit most; arrays grow where needed
     keys = np.empty(1 << 16, np.uint64)
     at = np.empty(1 << 16, np.int64)
     owner = np.empty(1 << 16, np.int64)
     count = 0
     for number in range(documents):
-        most = (bounds[number + 1] - bounds[number]) // 2 + 2
+        most = (bounds[number + 1] - bounds[number]) // 2 + 2  # a word takes two bytes with its gap
         if most > len(room):
             room = np.empty(most, np.uint64)
         words[number] = hash_words(data, bounds[number], bounds[number + 1], tables, room)
@@ -52,10 +64,10 @@ def _grow(array: NDArray[Any], size: int) -> NDArray[Any]:
 
 @compile_kernel
 def _hash_windows(hashes: Hashes, words: int, length: int) -> int:
-    """Replace word hashes by those of ``length`` words from each one on; how many there are."""
+    """Replace word hashes by rolling hashes of ``length`` words; returns the number of windows."""
     if words < length:
         return 0
-    leaving = np.uint64(1)
+    leaving = np.uint64(1)  # weight of the word that leaves the window: base ** length
     for _ in range(length):
         leaving *= _ROLL_BASE
     total = np.uint64(0)
@@ -71,7 +83,7 @@ def _hash_windows(hashes: Hashes, words: int, length: int) -> int:
 
 @compile_kernel
 def _winnow(hashes: Hashes, windows: int, guarantee: int, keys: Hashes, at: Positions) -> int:
-    """Of every ``guarantee`` windows in a row the least hash, the last of equals; each once."""
+    """Choose of every ``guarantee`` windows in a row the least hash, the last of equals; count."""
     count, least = 0, -1
     for end in range(windows):
         begin = max(0, end - guarantee + 1)
@@ -92,10 +104,13 @@ def _winnow(hashes: Hashes, windows: int, guarantee: int, keys: Hashes, at: Posi
 def match_older_documents(
     keys: Hashes, owner: Positions, order: Positions, most: int
 ) -> tuple[Positions, Positions]:
-    """(fingerprint, older document) for every fingerprint that older documents hold too.
+    """Pairs (fingerprint, older document) of fingerprints that older documents hold too.
 
-    ``order`` sorts by key, then by document. Of the documents that hold a key the first ``most``
-    count as older ones.
+    Args:
+        keys: hash of each fingerprint.
+        owner: document of each fingerprint.
+        order: sort by key, then by document.
+        most: documents that hold a key and count as older ones, the first ones.
     """
     none = np.empty(0, np.int64)
     size = _fill_matches(keys, owner, order, most, none, none)
@@ -108,7 +123,7 @@ def match_older_documents(
 def _fill_matches(
     keys: Hashes, owner: Positions, order: Positions, most: int, prints: Positions, older: Positions
 ) -> int:
-    """Fill what has room; how many there are."""
+    """Write pairs as far as the arrays reach; returns how many there are in all."""
     count = start = 0
     while start < len(order):
         stop = start + 1
@@ -132,7 +147,14 @@ def _fill_matches(
 
 @compile_kernel
 def count_covered_words(at: Positions, group: Positions, groups: int, length: int) -> Positions:
-    """Words inside passages of ``length`` that begin at ``at`` (rising in a group), each once."""
+    """Number of words of each group that lie inside a passage; overlaps count once.
+
+    Args:
+        at: first word of each passage, rising within a group.
+        group: group of each passage; those of a group stand together.
+        groups: number of groups.
+        length: words of a passage.
+    """
     words = np.zeros(groups, np.int64)
     until, before = 0, -1
     for one in range(len(at)):

@@ -1,4 +1,4 @@
-"""Repeated n-grams of one document: Gopher's shares of characters.
+"""Shares of a document's characters in repeated n-grams, as Gopher filters by them.
 
 Definitions: Gopher (Rae et al. 2021, arXiv:2112.11446, table A1) as datatrove implements it: of
 duplicate n-grams, the first occurrence counts as original, and a word covered twice counts once.
@@ -18,6 +18,7 @@ TOP_SIZES = (2, 3, 4)
 DUPLICATE_SIZES = (5, 6, 7, 8, 9, 10)
 _FIRST, _LAST_TOP, _LAST = TOP_SIZES[0], TOP_SIZES[-1], DUPLICATE_SIZES[-1]
 _ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Base of the polynomial hash of word hashes modulo 2**64: 2**64 over the golden ratio, odd."""
 
 Positions = NDArray[np.int64]
 Counts = NDArray[np.int32]
@@ -38,7 +39,18 @@ def ngram_shares(
     """Fill ``row`` with the shares of sizes 2 to 10; returns the last stamp used.
 
     An n-gram can only be repeated where the one a word shorter is, so positions get fewer with
-    every size. ``starts`` holds the characters before each word; the rest is room to work in.
+    every size.
+
+    Args:
+        hashes: [words] hash of each word.
+        starts: [words + 1] characters before each word; the last entry counts all.
+        words: number of words.
+        table: counts n-grams; has room for ``words`` entries.
+        stamp: last stamp that was used with the table.
+        rolls: scratch: hash of the n-gram at each remaining position.
+        at: scratch: remaining positions, the first word of each n-gram.
+        slots: scratch: slot of each remaining n-gram.
+        row: [9] out: top 2 to 4, then duplicate 5 to 10.
     """
     row[:] = 0.0
     keys, counts, firsts, stamps = table
@@ -72,7 +84,7 @@ def _extend_ngrams(
     at: Positions,
     left: int,
 ) -> int:
-    """Add a word to every n-gram that has one after it; how many there are."""
+    """Append the next word to every n-gram that has one; returns how many remain."""
     kept = 0
     for one in range(left):
         if at[one] + size <= words:
@@ -86,7 +98,7 @@ def _extend_ngrams(
 def _keep_repeated(
     counts: Counts, rolls: NDArray[np.uint64], at: Positions, slots: Positions, left: int
 ) -> int:
-    """Keep the positions whose n-gram occurs more than once; how many there are."""
+    """Keep the positions whose n-gram occurs more than once; returns how many remain."""
     kept = 0
     for one in range(left):
         if counts[slots[one]] > 1:

@@ -1,4 +1,4 @@
-"""Word shingles of documents as 64-bit hashes, their MinHash signatures and exact Jaccard.
+"""Word shingles as 64-bit hashes, MinHash signatures, LSH band keys and exact Jaccard similarity.
 
 ``components/text/dedup/shingles.py`` says what a shingle is and where the method was published.
 """
@@ -22,7 +22,9 @@ from components.text.kernels.unicode_tables import (
 
 SHINGLE_WORDS = 5
 _ROLL_BASE = np.uint64(0x9E3779B97F4A7C15)
+"""Base of all polynomial hashes modulo 2**64: 2**64 over the golden ratio, odd."""
 _MIX_32_1, _MIX_32_2 = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
+"""Multipliers of MurmurHash3's 32-bit finalizer (fmix32)."""
 _SPACE = 32
 
 Hashes = NDArray[np.uint64]
@@ -31,17 +33,19 @@ Positions = NDArray[np.int64]
 
 
 class WordTables(NamedTuple):
-    """What makes a word: runs of word characters of the case folded text."""
+    """Tables that tell words: runs of word characters of the case folded text."""
 
     ascii: Bytes
-    """Of a byte: the letter it folds to, 0 where it is none or part of a longer character."""
+    """[256] the letter a byte folds to, 0 where it is none or part of a longer character."""
     flags: Bytes
+    """Classes of each code point."""
     single: NDArray[np.int32]
     several: NDArray[np.int32]
+    """Both as ``case_folding`` gives them."""
 
 
 def word_tables() -> WordTables:
-    """The tables, made once a process."""
+    """The tables of this process (the large ones are made once)."""
     flags, (single, several) = character_classes(), case_folding()
     first = np.zeros(256, dtype=np.uint8)
     first[:128] = np.where(flags[:128] & WORD, single[:128], 0)
@@ -50,7 +54,15 @@ def word_tables() -> WordTables:
 
 @compile_kernel
 def hash_words(data: Bytes, start: int, stop: int, tables: WordTables, out: Hashes) -> int:
-    """Fill ``out`` with the hash of every word in order; how many."""
+    """Fill ``out`` with the hash of every word in order; returns their number.
+
+    Args:
+        data: UTF-8 of all documents.
+        start: first byte of this one.
+        stop: byte after its last.
+        tables: character classes and case folding.
+        out: room for (stop - start) // 2 + 1 words, which take two bytes with the gap between.
+    """
     ascii_letters, flags, single, several = tables
     count, value, inside, at = 0, np.uint64(0), False, start
     while at <= stop:
@@ -63,7 +75,7 @@ def hash_words(data: Bytes, start: int, stop: int, tables: WordTables, out: Hash
             code, size = (np.int64(data[at]), 1) if data[at] < 0x80 else decode_character(data, at)
         at += size
         fold = np.int64(single[code])
-        piece = 0
+        piece = 0  # a character may fold to three: "ﬃ" to "ffi"
         while True:
             letter = fold if fold >= 0 else np.int64(several[-fold - 1, piece])
             if flags[letter] & WORD:
@@ -81,7 +93,15 @@ def hash_words(data: Bytes, start: int, stop: int, tables: WordTables, out: Hash
 
 @compile_kernel
 def hash_shingles(data: Bytes, start: int, stop: int, tables: WordTables, out: Hashes) -> int:
-    """Fill ``out`` with the hash of every five words in a row, repeats included; how many."""
+    """Fill ``out`` with the hash of every five words in a row; returns their number.
+
+    Args:
+        data: UTF-8 of all documents.
+        start: first byte of this one.
+        stop: byte after its last.
+        tables: character classes and case folding.
+        out: room for the document's words; repeats are included.
+    """
     words = hash_words(data, start, stop, tables, out)
     for one in range(words - SHINGLE_WORDS + 1):
         total = np.uint64(0)
@@ -95,9 +115,15 @@ def hash_shingles(data: Bytes, start: int, stop: int, tables: WordTables, out: H
 def fill_signature(
     hashes: Hashes, multipliers: Signatures, offsets: Signatures, out: Signatures
 ) -> None:
-    """MinHash over the upper halves of ``found``: the least of a * h + b for each permutation.
+    """MinHash over the upper halves of ``hashes``: the least of a * h + b for each permutation.
 
     datasketch's scheme affine32: h is mixed by MurmurHash3's 32-bit finalizer first.
+
+    Args:
+        hashes: shingles of one document.
+        multipliers: [permutations] a.
+        offsets: [permutations] b.
+        out: [permutations] signature; all ones where there is no shingle.
     """
     out[:] = np.uint32(0xFFFFFFFF)
     for one in range(len(hashes)):
@@ -119,7 +145,16 @@ def fill_signatures(
     offsets: Signatures,
     out: Signatures,
 ) -> Positions:
-    """Fill ``out`` [documents, permutations]; returns each document's shingles, repeats counted."""
+    """Fill the signatures of all documents; returns each one's shingles, repeats counted.
+
+    Args:
+        data: UTF-8 of all documents, one after another.
+        bounds: [documents + 1] offsets into ``data``.
+        tables: character classes and case folding.
+        multipliers: [permutations] of the hash functions a * h + b.
+        offsets: [permutations] of the same.
+        out: [documents, permutations] signatures.
+    """
     counts = np.zeros(len(bounds) - 1, np.int64)
     room = np.empty(1 << 12, np.uint64)
     for number in range(len(counts)):
@@ -133,7 +168,13 @@ def fill_signatures(
 
 @compile_kernel
 def hash_bands(signed: Signatures, bands: int, rows: int) -> Hashes:
-    """[documents, bands]: documents agree in a band where all ``rows`` of its values agree."""
+    """Keys [documents, bands] that agree where all values of a band agree.
+
+    Args:
+        signed: [documents, permutations] signatures.
+        bands: bands to cut a signature into.
+        rows: values of a band; bands * rows are at most the permutations.
+    """
     keys = np.empty((len(signed), bands), np.uint64)
     for number in range(len(signed)):
         for band in range(bands):
@@ -148,7 +189,14 @@ def hash_bands(signed: Signatures, bands: int, rows: int) -> Hashes:
 def distinct_shingles(
     data: Bytes, bounds: Positions, chosen: Positions, tables: WordTables
 ) -> tuple[Hashes, Positions]:
-    """(sorted distinct shingles of the chosen documents one after another, their bounds)."""
+    """(sorted distinct shingles of the chosen documents one after another, their bounds).
+
+    Args:
+        data: UTF-8 of all documents, one after another.
+        bounds: [documents + 1] offsets into ``data``.
+        chosen: documents to take, in this order.
+        tables: character classes and case folding.
+    """
     ends = np.zeros(len(chosen) + 1, np.int64)
     room = np.empty(1 << 16, np.uint64)
     for number in range(len(chosen)):
@@ -159,11 +207,11 @@ def distinct_shingles(
             larger[:begin] = room[:begin]
             room = larger
         count = hash_shingles(data, start, stop, tables, room[begin:])
-        some = np.sort(room[begin : begin + count])
+        ordered = np.sort(room[begin : begin + count])
         kept = 0
         for one in range(count):
-            if one == 0 or some[one] != some[one - 1]:
-                room[begin + kept] = some[one]
+            if one == 0 or ordered[one] != ordered[one - 1]:
+                room[begin + kept] = ordered[one]
                 kept += 1
         ends[number + 1] = begin + kept
     return room[: ends[-1]].copy(), ends
@@ -173,8 +221,15 @@ def distinct_shingles(
 def jaccard_of_sorted_sets(
     sets: Hashes, bounds: Positions, lefts: Positions, rights: Positions
 ) -> NDArray[np.float64]:
-    """|A ∩ B| / |A ∪ B| of pairs of sorted sets; 0 where both are empty."""
-    found = np.zeros(len(lefts), np.float64)
+    """Jaccard similarity |A ∩ B| / |A ∪ B| of pairs of sets; 0 where both are empty.
+
+    Args:
+        sets: hashes of all sets one after another, each sorted and distinct.
+        bounds: [sets + 1] offsets into ``sets``.
+        lefts: [pairs] first set of each pair.
+        rights: [pairs] second set of each pair.
+    """
+    similarities = np.zeros(len(lefts), np.float64)
     for number in range(len(lefts)):
         left, left_end = bounds[lefts[number]], bounds[lefts[number] + 1]
         right, right_end = bounds[rights[number]], bounds[rights[number] + 1]
@@ -186,5 +241,5 @@ def jaccard_of_sorted_sets(
             left += a <= b
             right += b <= a
         if total:
-            found[number] = common / (total - common)
-    return found
+            similarities[number] = common / (total - common)
+    return similarities

@@ -1,4 +1,4 @@
-"""Gopher's, C4's and FineWeb's statistics of documents, in one pass over the bytes of each.
+"""Document statistics of Gopher, C4 and FineWeb, in one pass over the bytes of each document.
 
 ``components/clean/quality/score.py`` says what each one is and where it was published.
 """
@@ -36,9 +36,10 @@ COLUMNS = (
     "mean_word_length", "symbol_ratio", "bullet_lines", "ellipsis_lines", "alphabetic_words",
     "punctuated_lines", "short_lines", "duplicate_lines", "duplicate_line_characters",
     "duplicate_paragraphs", "duplicate_paragraph_characters", "code_share", "non_ascii", "unspaced",
-    *(f"top_{size}gram" for size in TOP_SIZES), *(f"duplicate_{size}gram" for size in DUPLICATE_SIZES),
+    *(f"top_{size}gram" for size in TOP_SIZES),
+    *(f"duplicate_{size}gram" for size in DUPLICATE_SIZES),
 )  # fmt: skip
-"""What ``document_statistics`` gives, in its order."""
+"""Columns of ``fill_statistics``, in order."""
 (
     WORDS, LINES, SENTENCES, STOP_WORDS, BRACES, LOREM, JAVASCRIPT,
     WORD_LENGTH, SYMBOLS, BULLETS, ELLIPSES, ALPHABETIC,
@@ -47,11 +48,15 @@ COLUMNS = (
     NGRAMS,
 ) = range(22)  # fmt: skip
 _NEWLINE, _SPACE, _HASH, _DOT, _ELLIPSIS = 10, 32, 35, 46, 0x2026
+"""Code points."""
 _LOREM = np.frombuffer(b"lorem ipsum", dtype=np.uint8)
 _JAVASCRIPT = np.frombuffer(b"javascript", dtype=np.uint8)
 _LONGEST_STOP_WORD = 4
+"""Bytes of the longest of Gopher's eight: that, have, with."""
 _ALL_BITS, _CASE_BITS = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0x2020202020202020)
+"""Masks of eight bytes; in ASCII the bit 0x20 alone tells a small letter from its capital."""
 _GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio, odd: the multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4)."""
 
 Row = NDArray[np.float64]
 Hashes = NDArray[np.uint64]
@@ -59,33 +64,47 @@ Positions = NDArray[np.int64]
 
 
 class StatisticsRules(NamedTuple):
-    """What is the same for all documents."""
+    """Tables and parameters that are the same for all documents."""
 
     classes: Bytes
+    """Flags of each code point."""
     stripped: Bytes
-    """1 for the ASCII marks that are taken off a word before it is looked up."""
+    """[256] 1 for the ASCII marks that are taken off a word before it is looked up."""
     stop_words: Hashes
-    """Their bytes, the first one lowest."""
+    """The bytes of each as a number, the first one lowest."""
     short_line: int
+    """Characters below which a line is short."""
 
 
 class Scratch(NamedTuple):
-    """Memory to work in, for the largest document so far."""
+    """Working memory for the largest document so far."""
 
     outside: Bytes
+    """Text outside fenced code."""
     hashes: Hashes
+    """Of each word."""
     starts: Positions
+    """Characters of words before each word."""
     rolls: Hashes
     at: Positions
     slots: Positions
     parts: CountingTable
+    """Counts lines, then n-grams."""
     sections: CountingTable
+    """Counts paragraphs."""
 
 
 @compile_kernel
 def fill_statistics(data: Bytes, offsets: Positions, rules: StatisticsRules, rows: Row) -> None:
-    """Fill ``rows`` [documents, columns] from an Arrow string column's buffers."""
-    room = _new_scratch(1 << 14)
+    """Compute the statistics of all documents of an Arrow string column.
+
+    Args:
+        data: UTF-8 of all documents, one after another.
+        offsets: [documents + 1] into ``data``.
+        rules: tables and parameters.
+        rows: [documents, columns] out.
+    """
+    room = _new_scratch(1 << 14)  # fits most pages; replaced by a larger one where needed
     stamp = 0
     for number in range(len(offsets) - 1):
         start, stop = offsets[number], offsets[number + 1]
@@ -112,7 +131,7 @@ def fill_statistics(data: Bytes, offsets: Positions, rules: StatisticsRules, row
 
 @compile_kernel
 def _new_scratch(size: int) -> Scratch:
-    """For documents of ``size`` bytes; every second one may begin a word or a line."""
+    """Memory for documents of ``size`` bytes, every second of which may begin a word or a line."""
     most = size // 2 + 2
     return Scratch(
         np.empty(size, np.uint8),
@@ -128,7 +147,7 @@ def _new_scratch(size: int) -> Scratch:
 
 @compile_kernel
 def _copy_outside_fences(data: Bytes, start: int, stop: int, classes: Bytes, out: Bytes) -> int:
-    """Copy the lines outside fenced blocks, as ``text.markdown.without_fences`` does."""
+    """Copy the lines outside fenced blocks, as ``markdown_sections.without_fences`` does."""
     length, some = 0, False
     closing, mark = 0, np.uint8(0)
     while start <= stop:
@@ -176,10 +195,10 @@ def _all_are(data: Bytes, start: int, stop: int, mark: np.uint8) -> bool:
 
 @compile_kernel
 def _measure_words(text: Bytes, rules: StatisticsRules, room: Scratch, row: Row) -> int:
-    """Words, sentences, symbols and phrases; fills ``room.hashes`` and ``room.starts``."""
+    """Count words, sentences, symbols and phrases; fills ``room.hashes`` and ``room.starts``."""
     classes, stripped, stop_words, _ = rules
     hashes, starts = room.hashes, room.starts
-    words = letters = sentences = symbols = said = at = 0
+    words = letters = sentences = symbols = stop_bits = at = 0
     starts[0] = 0
     while True:
         while at < len(text):  # to the next word
@@ -205,9 +224,9 @@ def _measure_words(text: Bytes, rules: StatisticsRules, room: Scratch, row: Row)
                 if dots == 3 or code in (_ELLIPSIS, _HASH):
                     symbols += 1
                     dots = 0
-                elif code | 32 == 106:
+                elif code | 32 == 106:  # j, J
                     row[JAVASCRIPT] += _matches_phrase(text, at, _JAVASCRIPT)
-                elif code | 32 == 108:
+                elif code | 32 == 108:  # l, L
                     row[LOREM] += _matches_phrase(text, at, _LOREM)
             else:
                 dots = 0
@@ -217,7 +236,7 @@ def _measure_words(text: Bytes, rules: StatisticsRules, room: Scratch, row: Row)
         first, last = began, at
         if stripped[text[began]] | stripped[text[at - 1]]:
             first, last = _trim_marks(text, began, at, stripped)
-        said |= _stop_word_bit(text, first, last, stop_words)
+        stop_bits |= _stop_word_bit(text, first, last, stop_words)
         # Most words fit into eight bytes: one hash whatever their length, no loop.
         if at - began <= 8:
             short = _pack_eight_bytes(text, began, at)
@@ -227,15 +246,15 @@ def _measure_words(text: Bytes, rules: StatisticsRules, room: Scratch, row: Row)
         starts[words + 1] = starts[words] + length
         words += 1
     row[WORDS], row[SENTENCES], row[SYMBOLS], row[ALPHABETIC] = words, sentences, symbols, letters
-    while said:
-        row[STOP_WORDS] += said & 1
-        said >>= 1
+    while stop_bits:  # one bit for each stop word that occurred
+        row[STOP_WORDS] += stop_bits & 1
+        stop_bits >>= 1
     return words
 
 
 @compile_kernel
 def _trim_marks(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[int, int]:
-    """The bounds of a word without the marks around it."""
+    """Bounds of a word without the marks around it."""
     while start < stop and stripped[text[start]]:
         start += 1
     while stop > start and stripped[text[stop - 1]]:
@@ -245,7 +264,7 @@ def _trim_marks(text: Bytes, start: int, stop: int, stripped: Bytes) -> tuple[in
 
 @compile_kernel
 def _pack_eight_bytes(text: Bytes, start: int, stop: int) -> np.uint64:
-    """At most eight bytes of a word, as a number."""
+    """The first eight bytes of a word, or fewer, as a number; the first byte is the lowest."""
     if start + 8 <= len(text):
         return load_eight_bytes(text, start) & (
             _ALL_BITS >> np.uint64(max(0, 64 - 8 * (stop - start)))
@@ -258,16 +277,16 @@ def _pack_eight_bytes(text: Bytes, start: int, stop: int) -> np.uint64:
 
 @compile_kernel
 def _stop_word_bit(text: Bytes, start: int, stop: int, stop_words: Hashes) -> int:
-    """The bit of the stop word that a word is; large letters differ in one bit."""
+    """Bit of the stop word that a word is in any case; 0 where it is none."""
     if not 0 < stop - start <= _LONGEST_STOP_WORD:
         return 0
     small = _pack_eight_bytes(text, start, stop) | (
         _CASE_BITS >> np.uint64(64 - 8 * (stop - start))
     )
-    found = 0
+    bit = 0
     for number in range(len(stop_words)):
-        found |= (stop_words[number] == small) << number
-    return found
+        bit |= (stop_words[number] == small) << number
+    return bit
 
 
 @compile_kernel
@@ -277,14 +296,14 @@ def _matches_phrase(text: Bytes, at: int, phrase: Bytes) -> int:
         return 0
     for offset in range(len(phrase)):
         byte = text[at + offset]
-        if (byte | 32 if 65 <= byte <= 90 else byte) != phrase[offset]:
+        if (byte | 32 if 65 <= byte <= 90 else byte) != phrase[offset]:  # A to Z in small
             return 0
     return 1
 
 
 @compile_kernel
 def _measure_lines(text: Bytes, rules: StatisticsRules, room: Scratch, stamp: int, row: Row) -> int:
-    """Lines and paragraphs, which blank lines part; returns the stamp that was used."""
+    """Count lines, and paragraphs between blank lines; returns the stamp that was used."""
     classes, _, _, short_line = rules
     keys, counts, firsts, stamps = room.parts
     section_keys, section_counts, section_firsts, section_stamps = room.sections
@@ -336,7 +355,7 @@ def _measure_lines(text: Bytes, rules: StatisticsRules, room: Scratch, stamp: in
 def _measure_line(
     text: Bytes, first: int, last: int, length: int, classes: Bytes, short_line: int, row: Row
 ) -> None:
-    """What a stripped line begins and ends with; the marks of a heading are no symbols."""
+    """Count the ends and the bullet of a stripped line; a heading's marks are no symbols."""
     code, _ = decode_character(text, previous_character(text, last))
     row[PUNCTUATED] += (classes[code] & TERMINAL) != 0
     dots = last - first >= 3 and text[last - 1] == text[last - 2] == text[last - 3] == _DOT
@@ -354,7 +373,7 @@ def _measure_line(
 
 @compile_kernel
 def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
-    """Whether a line begins with a bullet, or a number of up to three digits, and a space."""
+    """True for a line that begins with a bullet, or a number of up to three digits, and a space."""
     code, size = decode_character(text, first)
     at = first + size
     if not classes[code] & BULLET:
@@ -379,13 +398,13 @@ def _is_bullet(text: Bytes, first: int, last: int, classes: Bytes) -> bool:
 def _measure_document(
     data: Bytes, start: int, stop: int, text: Bytes, classes: Bytes, row: Row
 ) -> None:
-    """Figures of the whole document, code included."""
+    """Measure the whole document, code included."""
     every, beyond, braces, unspaced = 0, 0, 0, 0
     for at in range(start, stop):
         byte = data[at]
-        every += (byte & 0xC0) != 0x80
-        beyond += byte >= 0xC0
-        braces += byte in (123, 125)
+        every += (byte & 0xC0) != 0x80  # all but continuation bytes of UTF-8 begin a character
+        beyond += byte >= 0xC0  # begins a character outside ASCII
+        braces += byte in (123, 125)  # { and }
         if byte >= 0xE0:  # the scripts without spaces all begin so
             code, _ = decode_character(data, at)
             unspaced += (classes[code] & UNSPACED) != 0

@@ -1,4 +1,4 @@
-"""What kernels know of Unicode: classes of code points, and UTF-8 read and hashed.
+"""Unicode for kernels: classes of code points, case folding, reading and hashing of UTF-8.
 
 Classes are Python's own, so that a kernel and ``str`` agree: white space as in ``str.split``, word
 characters as in ``\\w``, decimal digits as in ``\\d``.
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from components.text.kernels.compiled import compile_kernel, compile_without_refcount
 
 SPACE, LETTER, DIGIT, WORD, BULLET, TERMINAL, WATCHED, UNSPACED = 1, 2, 4, 8, 16, 32, 64, 128
+"""Flags of a code point: one bit a class."""
 BULLETS = "-*+•‣▪●"
 TERMINALS = '.!?"”。！？'
 WATCHED_MARKS = "#….jJlL"
-"""What words are looked at for: symbols, and the first letters of Gopher's and C4's phrases."""
+"""Marks that a word is searched for: symbols, and first letters of Gopher's and C4's phrases."""
 UNSPACED_RANGES = (
     *((0x0E00, 0x0F00), (0x0F00, 0x1000), (0x1000, 0x10A0), (0x1780, 0x1800), (0x3040, 0x3100)),
     *((0x31F0, 0x3200), (0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x32000)),
@@ -26,13 +27,16 @@ UNSPACED_RANGES = (
 
 Bytes = NDArray[np.uint8]
 _END = 0x110000
+"""Code points of Unicode, U+0000 to U+10FFFF."""
 _GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio, odd: the multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4)."""
 _MIX_1, _MIX_2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+"""Multipliers of MurmurHash3's 64-bit finalizer (fmix64)."""
 
 
 @functools.cache
 def character_classes() -> Bytes:
-    """Flags of every code point."""
+    """Flags of every code point: [0x110000]."""
     table = np.zeros(_END, dtype=np.uint8)
     for code in range(_END):
         character = chr(code)
@@ -53,19 +57,21 @@ def character_classes() -> Bytes:
 
 @functools.cache
 def case_folding() -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Full case folding, ``str.casefold``: (what each code point folds to, [n, 3] of several).
+    """Full case folding, as ``str.casefold``, in two tables.
 
-    A code point that folds to several has -1 - n in the first; rows of the second end in -1.
+    Returns:
+        [0x110000] the code point that each folds to, or -1 - n where it folds to several: these
+        are row n of the second table, [rows, 3], filled up with -1.
     """
     single = np.arange(_END, dtype=np.int32)
     several: list[list[int]] = []
     for code in range(_END):
-        found = [ord(character) for character in chr(code).casefold()]
-        if len(found) > 1:
+        targets = [ord(character) for character in chr(code).casefold()]
+        if len(targets) > 1:
             single[code] = -1 - len(several)
-            several.append(found + [-1] * (3 - len(found)))
+            several.append(targets + [-1] * (3 - len(targets)))
         else:
-            single[code] = found[0]
+            single[code] = targets[0]
     return single, np.array(several, dtype=np.int32)
 
 
@@ -85,7 +91,7 @@ def decode_character(data: Bytes, at: int) -> tuple[int, int]:
 
 @compile_without_refcount
 def previous_character(data: Bytes, at: int) -> int:
-    """Where the character starts that ends before ``at``."""
+    """Start of the character that ends before ``at``."""
     at -= 1
     while data[at] & 0xC0 == 0x80:
         at -= 1
@@ -117,7 +123,13 @@ def load_eight_bytes(data: Bytes, at: int) -> np.uint64:
 
 @compile_kernel
 def hash_bytes(data: Bytes, start: int, stop: int) -> np.uint64:
-    """64-bit hash of some bytes, eight at a time."""
+    """64-bit hash of a stretch of bytes, eight at a time.
+
+    Args:
+        data: the bytes.
+        start: first byte of the stretch.
+        stop: byte after its last.
+    """
     value = np.uint64(stop - start) * _GOLDEN_RATIO
     at = start
     while at + 8 <= stop:
@@ -133,16 +145,29 @@ def hash_bytes(data: Bytes, start: int, stop: int) -> np.uint64:
 
 @compile_kernel
 def count_characters(data: Bytes, start: int, stop: int) -> int:
-    """Code points in some bytes."""
+    """Number of code points in a stretch of UTF-8.
+
+    Args:
+        data: the bytes.
+        start: first byte of the stretch.
+        stop: byte after its last.
+    """
     count = 0
     for at in range(start, stop):
-        count += (data[at] & 0xC0) != 0x80
+        count += (data[at] & 0xC0) != 0x80  # no continuation byte
     return count
 
 
 @compile_kernel
 def trim_space(data: Bytes, start: int, stop: int, flags: Bytes) -> tuple[int, int]:
-    """The bounds that are left without white space at both ends."""
+    """Bounds of a stretch of UTF-8 without white space at both ends.
+
+    Args:
+        data: the bytes.
+        start: first byte of the stretch.
+        stop: byte after its last.
+        flags: classes of code points.
+    """
     while start < stop:
         code, size = decode_character(data, start)
         if not flags[code] & SPACE:

@@ -19,6 +19,8 @@ _CARD_WORD = re.compile(
 )
 _ALWAYS = frozenset((14, 15, 16))
 """Lengths that are a card's without a word beside it; 12, 13 and 19 digits are many things."""
+_LOOK_BACK = 60
+"""Characters before a number in which a word may say that it is a card."""
 _MAESTRO = ("5018", "5020", "5038", "5893", "6304", "6759", "6761", "6762", "6763", "0604", "6390")
 _IBAN = re.compile(
     r"(?<!\w)[A-Z]{2}\d{2}(?:[A-Z0-9]{11,30}"
@@ -28,7 +30,7 @@ _IBAN = re.compile(
 
 
 def find_ibans(text: str, windows: Windows) -> Iterator[Span]:
-    """Spans of kind ``iban``, also in small letters; a word that follows the number is left out."""
+    """Find IBANs, also in small letters; a word that follows the number is left out."""
     for match in find_in_windows(_IBAN, text, windows):
         length = IBAN_LENGTHS.get(match[0][:2].upper())
         end = _end_of_group(match[0], length) if length else None
@@ -40,7 +42,7 @@ def find_ibans(text: str, windows: Windows) -> Iterator[Span]:
 
 
 def _end_of_group(number: str, length: int) -> int | None:
-    """Where ``length`` letters and digits end, if a group ends there."""
+    """Index after ``length`` letters and digits, if a group ends there."""
     count = 0
     for at, sign in enumerate(number):
         count += sign not in " -"
@@ -50,18 +52,18 @@ def _end_of_group(number: str, length: int) -> int | None:
 
 
 def find_cards(text: str, windows: Windows) -> Iterator[Span]:
-    """Spans of kind ``card``."""
+    """Find payment card numbers: spans of kind ``card``."""
     for match in find_in_windows(_CARD, text, windows):
         digits = re.sub(r"\D", "", match[0])
         if not card_brand(digits) or len(set(digits)) == 1 or not luhn_holds(digits):
             continue
-        before = text[max(0, match.start() - 60) : match.start()]
+        before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
         if len(digits) in _ALWAYS or not match[0].isdigit() or _CARD_WORD.search(before):
             yield make_span(match.span(), "card", digits in EXAMPLE_CARDS)
 
 
 def card_brand(digits: str) -> str | None:
-    """The network whose prefix and length a number has; None for no network's."""
+    """Network whose prefix and length a card number has; None for no network's."""
     length, two, four = len(digits), int(digits[:2]), int(digits[:4])
     if digits[0] == "4" and length in (13, 16, 19):
         return "visa"

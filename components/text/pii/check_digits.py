@@ -1,4 +1,4 @@
-"""Check digits of cards, accounts and identity numbers; numbers come without separators."""
+"""Check digits of cards, accounts and identity numbers, given without separators."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def verhoeff_holds(digits: str) -> bool:
 
 
 def _dihedral(left: int, right: int) -> int:
-    """The product in D5: 0 to 4 turn, 5 to 9 turn and mirror."""
+    """Product in the dihedral group D5: 0 to 4 rotate, 5 to 9 rotate and mirror."""
     turned = left + right if left < 5 else left - right
     return turned % 5 + (5 if (left < 5) != (right < 5) else 0)

@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords in text.
+"""Detection of keys, tokens and passwords in text.
 
 Three ways to tell one: the prefix that its issuer gives it (the formats are published, most for
 secret scanning), a block that names itself (private keys), and an assignment to a name such as
@@ -20,7 +20,7 @@ def _key(body: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w-]){body}(?![\w-])")
 
 
-_ISSUED = (  # what a key of each kind holds, and the key
+_ISSUED = (  # a string that every key of the kind holds, quick to look for, and its pattern
     ("AKIA", _key(r"AKIA[A-Z0-9]{16}")),  # AWS
     ("ASIA", _key(r"ASIA[A-Z0-9]{16}")),
     *((f"gh{kind}_", _key(rf"gh{kind}_[A-Za-z0-9]{{36,255}}")) for kind in "pousr"),  # GitHub
@@ -112,11 +112,11 @@ _LOGIN = re.compile(r"(?<=://)([^\s/:@'\"<>]{1,64}):([^\s/@'\"<>]{1,64})(?=@[\w\
 
 
 def find_secrets(text: str) -> Iterator[Span]:
-    """Spans of kind ``secret``."""
-    for held, pattern in _ISSUED:
-        if held in text:
+    """Find keys, tokens and passwords: spans of kind ``secret``."""
+    for prefix, pattern in _ISSUED:
+        if prefix in text:
             for match in pattern.finditer(text):
-                own = match[0].removeprefix(held)  # AGE-SECRET-KEY- is no placeholder
+                own = match[0].removeprefix(prefix)  # AGE-SECRET-KEY- is no placeholder
                 yield make_span(match.span(), "secret", bool(_PLACEHOLDER.search(own)))
     for match in _QUOTED.finditer(text):
         if _is_assigned_to_secret(text, match) and bits_per_character(match[1]) >= _MIN_ENTROPY:
@@ -131,7 +131,7 @@ def find_secrets(text: str) -> Iterator[Span]:
 
 
 def find_logins(text: str) -> Iterator[Span]:
-    """Spans of kind ``login``: user and password in an address (RFC 3986, section 3.2.1)."""
+    """Find user and password in an address (RFC 3986, section 3.2.1): spans of kind ``login``."""
     if "://" in text:
         for match in _LOGIN.finditer(text):
             words = match[1].lower(), match[2].lower()
@@ -140,7 +140,7 @@ def find_logins(text: str) -> Iterator[Span]:
 
 
 def bits_per_character(value: str) -> float:
-    """Bits a character, from the value's own characters."""
+    """Shannon entropy of a value's own characters, in bits per character."""
     counts = Counter(value).values()
     return -sum(n / len(value) * math.log2(n / len(value)) for n in counts)
 
@@ -151,7 +151,7 @@ def _is_assigned_to_secret(text: str, match: re.Match[str]) -> bool:
 
 
 def _is_random(value: str) -> bool:
-    """Without quotes a value may be code: a call, a path, a name of several words."""
+    """True for a value too random for code: without quotes it may be a call, a path, a name."""
     mixed = any(map(str.isupper, value)) or re.fullmatch(r"[0-9a-f-]{24,}", value)
     dotted = re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)
     return bool(mixed) and not dotted and bits_per_character(value) >= _MIN_BARE_ENTROPY

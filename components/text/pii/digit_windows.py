@@ -1,4 +1,4 @@
-"""Where a text holds enough digits for a number of any kind: most of a page need not be looked at.
+"""Windows of a text with enough digits for a number of any kind, to search nothing else.
 
 Patterns for numbers begin with a look behind, which costs them at every character; one cheap pass
 finds the few stretches that are worth it.
@@ -18,7 +18,7 @@ _MARGIN = 28
 
 
 def digit_windows(text: str) -> Windows:
-    """(start, end) of stretches that may hold a number, sorted, apart."""
+    """Find the stretches (start, end) that may hold a number, sorted, apart."""
     windows: list[tuple[int, int]] = []
     for match in _RICH.finditer(text):
         start, end = max(0, match.start() - _MARGIN), min(len(text), match.end() + _MARGIN)
@@ -32,6 +32,12 @@ def digit_windows(text: str) -> Windows:
 def find_in_windows(
     pattern: re.Pattern[str], text: str, windows: Windows
 ) -> Iterator[re.Match[str]]:
-    """Matches inside the windows."""
+    """Find the matches of a pattern inside the windows.
+
+    Args:
+        pattern: to search for.
+        text: the whole text; look-behind sees no further than the window's start.
+        windows: of ``digit_windows``.
+    """
     for start, end in windows:
         yield from pattern.finditer(text, start, end)

@@ -1,4 +1,4 @@
-"""Finds personal data and secrets in text: spans of a kind.
+"""Detection of personal data and secrets in text, as spans of a kind.
 
 Kinds are ``email``, ``phone``, ``ip``, ``card``, ``iban``, ``national_id`` (social security, tax,
 passport, licence), ``login`` (a user and password in an address) and ``secret`` (keys, tokens,
@@ -21,7 +21,7 @@ from components.text.pii.phone_numbers import find_phones
 from components.text.spans import EXAMPLE_SUFFIX, Span, claim_spans
 
 PII_KINDS = ("secret", "login", "email", "ip", "iban", "card", "national_id", "phone")
-"""In the order in which they claim a stretch of text."""
+"""In order of precedence where two would claim the same characters."""
 NAME_KINDS = ("person", "place")
 PiiKind = Literal[
     "secret",
@@ -50,7 +50,7 @@ _BY_DIGITS = (find_ibans, find_cards, find_national_ids, find_phones)
 
 
 def find_pii_spans(text: str) -> list[Span]:
-    """All spans, sorted, none overlapping another."""
+    """Find all spans, sorted, none overlapping another."""
     windows = digit_windows(text)
     spans = [find(text) for find in _BY_SIGNS]
     if windows:

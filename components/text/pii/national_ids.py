@@ -1,4 +1,4 @@
-"""Numbers that states give to people: social security, tax, identity card, passport, licence.
+"""Detection of national ids: social security, tax, identity card, passport, driving licence.
 
 A number counts without further words where its shape is its own or its check digits hold; the
 others only beside a word that names them. Check digits: the issuers' publications, as collected in
@@ -19,14 +19,15 @@ KIND = "national_id"
 _EXAMPLES = frozenset(("078051120", "219099999", "123456789", "987654321", "111111111"))
 """Social security numbers that were printed in advertisements, and keyboard runs."""
 _BACK = 56
+"""Characters before a number in which its label may stand."""
 
 
 class _IdFormat(NamedTuple):
     pattern: re.Pattern[str]
     holds: Callable[[str], bool]
-    """Of the number without its separators, in capitals."""
+    """Check of the number, which comes without its separators, in capitals."""
     label: re.Pattern[str] | None = None
-    """What must stand beside it; None where the number says enough."""
+    """Words that must stand beside it; None where the shape alone is enough."""
 
 
 def _shape(body: str) -> re.Pattern[str]:
@@ -50,7 +51,7 @@ def _social_security(number: str) -> bool:
 
 
 def _date_at(at: int, order: str = "ymd") -> Callable[[str], bool]:
-    """Whether six digits from ``at`` are a date."""
+    """Check that six digits from ``at`` are a date."""
 
     def holds(number: str) -> bool:
         part = {sign: number[at + 2 * i : at + 2 * i + 2] for i, sign in enumerate(order)}
@@ -188,7 +189,7 @@ _OWNED = re.compile(r" is (?:my|your|his|her|their|the) ", re.IGNORECASE)
 
 
 def find_national_ids(text: str, windows: Windows) -> Iterator[Span]:
-    """Spans of kind ``national_id``; the surer formats first."""
+    """Find numbers of national registers: spans of kind ``national_id``, surer formats first."""
     for pattern, holds, label in _FORMATS:
         for match in find_in_windows(pattern, text, windows):
             if label is None or _stands_beside_label(text, match, label):
@@ -196,7 +197,7 @@ def find_national_ids(text: str, windows: Windows) -> Iterator[Span]:
 
 
 def _stands_beside_label(text: str, match: re.Match[str], label: re.Pattern[str]) -> bool:
-    """Whether what names the number stands before it (small words between) or after ("is my")."""
+    """True where the label stands before the number (small words between) or after ("is my")."""
     names = list(label.finditer(text, max(0, match.start() - _BACK), match.start()))
     if names and _LINKED.fullmatch(text, names[-1].end(), match.start()):
         return True

@@ -1,4 +1,4 @@
-"""E-mail and IP addresses in text."""
+"""Detection of e-mail and IP addresses in text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LOOKS_NUMBERED = re.compile(r"\d\.\d\.\d\.\d|[fF:0]+")
 
 
 def find_emails(text: str) -> Iterator[Span]:
-    """Spans of kind ``email``; also ``ada [at] analytical [dot] org``."""
+    """Find e-mail addresses: spans of kind ``email``; also ``ada [at] analytical [dot] org``."""
     for at in (*_AT.finditer(text), *_MASKED_AT.finditer(text)):
         plain = at[0] == "@"
         local = _LOCAL.search(text[max(0, at.start() - 64) : at.start()])
@@ -63,7 +63,7 @@ def find_emails(text: str) -> Iterator[Span]:
 
 
 def find_ip_addresses(text: str) -> Iterator[Span]:
-    """Spans of kind ``ip``: public addresses; private and documentation ones are examples."""
+    """Find IP addresses: spans of kind ``ip``; private and documentation ones are examples."""
     matches: list[re.Match[str]] = []
     if _IPV4_HINT.search(text):
         matches.extend((*_IPV4.finditer(text), *_IPV4_URL.finditer(text)))

@@ -1,4 +1,4 @@
-"""Telephone numbers as people write them.
+"""Detection of telephone numbers as people write them.
 
 A number is told by its shape where the shape says enough: an international prefix that exists
 (ITU-T E.164), the North American 3-3-4 in brackets, dashes or dots, an area code in brackets with
@@ -72,6 +72,7 @@ _AFTER = re.compile(
     re.IGNORECASE,
 )
 _LOOK_BACK, _LOOK_AHEAD = 60, 48
+"""Characters around a number in which a word may say that it is one."""
 _DATE = re.compile(
     r"(?:1[89]|20)\d\d([-./ ])(?:0?[1-9]|1[0-2])\1(?:[0-2]?\d|3[01])"
     r"|(?:[0-2]?\d|3[01])([-./ ])(?:[0-2]?\d|3[01])\2(?:1[89]|20)?\d\d"
@@ -79,12 +80,13 @@ _DATE = re.compile(
 )
 _AMOUNT = re.compile(r"\d{1,3}(?: \d{3})* 000")
 _DIGIT_COUNT = range(7, 13)
+"""Digits of a national number with its area code."""
 _SHORT = re.compile(r"\d\d([ -])\d\d\1\d\d|\d{3}[ -]\d{3}")
 """Countries with six digits write them in pairs or threes."""
 
 
 def find_phones(text: str, windows: Windows) -> Iterator[Span]:
-    """Spans of kind ``phone``; what several patterns find is given more than once."""
+    """Find telephone numbers: spans of kind ``phone``, repeated where several patterns match."""
     if "+" in text:
         for match in find_in_windows(_PLUS, text, windows):
             digits = re.sub(r"\D", "", match[1])
@@ -109,7 +111,7 @@ def find_phones(text: str, windows: Windows) -> Iterator[Span]:
 
 
 def _is_unambiguous(match: re.Match[str]) -> bool:
-    """Whether 3-3-4 digits are a number whatever stands beside them."""
+    """True for 3-3-4 digits that are a number whatever stands beside them."""
     brackets, area, gap, exchange, _, extension = match.groups()
     if brackets or extension:
         return True
@@ -138,7 +140,7 @@ def _has_calling_code(digits: str) -> bool:
 
 
 def _phone_span(match: re.Match[str]) -> Span:
-    """Numbers of films (555) and of keyboards are examples."""
+    """Span of a number; those of films (555) and of keyboards are examples."""
     digits = re.sub(r"\D", "", match[0])
     fiction = re.search(r"(?<!\d)555[ .-]\d{4}(?!\d)|555-?01\d\d(?!\d)", match[0])
     example = bool(fiction) or "1234567" in digits or "55501" in digits or len(set(digits)) < 3

@@ -1,4 +1,4 @@
-"""Tables behind the PII patterns: what exists, and what documentation writes as an example.
+"""Tables of the detectors: prefixes and lengths that exist, and examples of documentation.
 
 Sources: RFC 2606 and 6761 (reserved domains), ITU-T E.164 (calling codes), the SWIFT IBAN registry
 (lengths), the card networks' published test numbers.

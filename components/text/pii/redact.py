@@ -1,4 +1,4 @@
-"""Replaces spans by placeholders that are the same for the same value within a document."""
+"""Redaction of spans by placeholders, the same for the same value within a document."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from components.text.pii.find_pii import find_pii_spans
 from components.text.spans import EXAMPLE_SUFFIX, Span, claim_spans
 
-_WORTH_A_LOOK = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
+_MAY_HOLD_PII = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
 """Every kind of span holds one of these."""
 
 
 class Redactor:
-    """One document's placeholders: ``<EMAIL_1>``, ``<EMAIL_2>``, numbered as they appear."""
+    """Redactor of one document: ``<EMAIL_1>``, ``<EMAIL_2>``, numbered as they appear."""
 
     def __init__(self, kinds: frozenset[str]) -> None:
         self._kinds = kinds
@@ -21,7 +21,7 @@ class Redactor:
         self._last: dict[str, int] = {}
 
     def replace(self, text: str, spans: Iterable[Span]) -> str:
-        """``text`` with the spans of the wanted kinds replaced; the spans are sorted, apart."""
+        """Replace the spans of the wanted kinds in a text; the spans are sorted, apart."""
         pieces: list[str] = []
         at = 0
         for span in spans:
@@ -31,12 +31,12 @@ class Redactor:
                 at = span.end
         return "".join([*pieces, text[at:]]) if pieces else text
 
-    def redact(self, text: str, named: Iterable[Span] = ()) -> str:
-        """``text`` with all that is found in it replaced, and the ``named`` spans beside it."""
+    def redact(self, text: str, name_spans: Iterable[Span] = ()) -> str:
+        """Replace all that the detectors find in a text, and the spans of names that are given."""
         if not self._kinds:
             return text
-        spans = find_pii_spans(text) if _WORTH_A_LOOK.search(text) else []
-        claim_spans(spans, named)
+        spans = find_pii_spans(text) if _MAY_HOLD_PII.search(text) else []
+        claim_spans(spans, name_spans)
         return self.replace(text, spans)
 
     def _placeholder(self, kind: str, value: str) -> str:

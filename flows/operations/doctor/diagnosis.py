@@ -22,8 +22,9 @@ from flows.operations.doctor import (
     registry_checks,
     store_checks,
 )
-from flows.operations.doctor.finding import Finding, broken, examined
+from flows.operations.doctor.finding import Finding, report_broken, run_check
 from flows.operations.retention.collect_garbage import clear_locks
+from flows.operations.retention.interrupted_runs import find_dead_records
 from flows.runner.prefect.prefect_recovery import crash_flow_runs, stuck_flow_runs
 from flows.runner.run_records import close_interrupted_record
 
@@ -70,8 +71,8 @@ class Diagnosis:
     @property
     def failure(self) -> str:
         """What is broken, in a line; empty where nothing is. A warning is no failure."""
-        broken = [finding.check for finding in self.findings if finding.state == "broken"]
-        return f"broken: {', '.join(dict.fromkeys(broken))}" if broken else ""
+        checks = [finding.check for finding in self.findings if finding.state == "broken"]
+        return f"broken: {', '.join(dict.fromkeys(checks))}" if checks else ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -88,8 +89,8 @@ class Diagnosis:
         for finding in self.findings:
             mark, what = _MARKS[finding.state], escape(finding.what)
             console.print(f"{mark} {finding.check:<12} {what}", soft_wrap=True)
-            if finding.mend:
-                console.print(f"  {'':<12} → {escape(finding.mend)}", style="bold", soft_wrap=True)
+            if finding.fix:
+                console.print(f"  {'':<12} → {escape(finding.fix)}", style="bold", soft_wrap=True)
         console.print(f"{self.count('broken')} broken, {self.count('warning')} warnings")
 
 
@@ -103,7 +104,7 @@ def examine(settings: Settings, *, deep: bool = False, mend: bool = False) -> Di
     if mend:
         diagnosis.mended = mends(settings)
     for check in CHECKS:
-        diagnosis.findings += examined(check, settings)
+        diagnosis.findings += run_check(check, settings)
     if deep:
         diagnosis.findings += _deep(settings)
     return diagnosis
@@ -119,13 +120,13 @@ def _deep(settings: Settings) -> list[Finding]:
         try:
             return list(store_checks.deep(settings, Progress(listener=listen)))
         except (MillError, OSError) as error:
-            return [broken("deep", str(error), "modelmill doctor")]
+            return [report_broken("deep", str(error), "modelmill doctor")]
 
 
 def mends(settings: Settings) -> list[str]:
     """Make the safe mends; returns what was done."""
     done = []
-    for path in process_checks.dead_records(settings):
+    for path in find_dead_records(settings.runs):
         close_interrupted_record(path)
         done.append(f"{path.stem}: recorded as interrupted")
     stuck = stuck_flow_runs(settings)

@@ -9,7 +9,13 @@ import httpx
 
 from components.core.settings import Settings
 from components.publish.promotion.unpromoted_version import describe_newest
-from flows.operations.doctor.finding import Finding, broken, info, ok, warning
+from flows.operations.doctor.finding import (
+    Finding,
+    report_broken,
+    report_info,
+    report_ok,
+    report_warning,
+)
 from flows.operations.up.platform_state import ENDPOINT, running, service
 from flows.operations.up.services import serving
 
@@ -20,32 +26,32 @@ _NO_CHAMPION = "no_champion"
 def check_endpoint(settings: Settings) -> Iterator[Finding]:
     """Asks it for one token, as an application would; the process being there is not enough."""
     state = running(settings)
-    found = service(state.services, ENDPOINT) if state else None
-    if found is None:
-        yield info("endpoint", "`modelmill up` does not run")
+    endpoint = service(state.services, ENDPOINT) if state else None
+    if endpoint is None:
+        yield report_info("endpoint", "`modelmill up` does not run")
         return
-    mend = "modelmill down, then modelmill up --detach with the options it had"
+    fix = "modelmill down, then modelmill up --detach with the options it had"
     began = time.monotonic()
     try:
-        answer = _ask(settings, found.address)
+        answer = _ask(settings, endpoint.address)
     except httpx.HTTPError as error:
         problem = str(error) or type(error).__name__
-        yield broken("endpoint", f"{found.address} does not answer: {problem}", mend)
+        yield report_broken("endpoint", f"{endpoint.address} does not answer: {problem}", fix)
         return
     seconds = time.monotonic() - began
     if answer.is_success:
-        yield ok("endpoint", f"{serving(settings)} answered after {1000 * seconds:.0f} ms")
+        yield report_ok("endpoint", f"{serving(settings)} answered after {1000 * seconds:.0f} ms")
         return
     code, message = _refusal(answer)
     if code == _NO_CHAMPION:
-        yield info("endpoint", f"waits for a champion: {describe_newest(settings)}")
+        yield report_info("endpoint", f"waits for a champion: {describe_newest(settings)}")
     elif answer.status_code == httpx.codes.UNAUTHORIZED:
         what = "it asks for another MODELMILL_API_KEY than this shell has, so it was not tried"
-        yield warning("endpoint", what, "export MODELMILL_API_KEY=…")
+        yield report_warning("endpoint", what, "export MODELMILL_API_KEY=…")
     elif answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        yield warning("endpoint", f"it is busy and refused: {message}", "modelmill doctor")
+        yield report_warning("endpoint", f"it is busy and refused: {message}", "modelmill doctor")
     else:
-        yield broken("endpoint", f"it refuses ({answer.status_code}): {message}", mend)
+        yield report_broken("endpoint", f"it refuses ({answer.status_code}): {message}", fix)
 
 
 def _ask(settings: Settings, address: str) -> httpx.Response:

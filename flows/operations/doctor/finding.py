@@ -23,65 +23,67 @@ class Finding:
     check: str
     state: State
     what: str
-    mend: str = ""
+    fix: str = ""
     """The command to type; empty where there is nothing to mend."""
 
     def as_json(self) -> dict[str, str]:
-        return {"check": self.check, "state": self.state, "what": self.what, "mend": self.mend}
+        return {"check": self.check, "state": self.state, "what": self.what, "mend": self.fix}
 
 
-def ok(check: str, what: str) -> Finding:
+def report_ok(check: str, what: str) -> Finding:
     return Finding(check, "ok", what)
 
 
-def info(check: str, what: str) -> Finding:
+def report_info(check: str, what: str) -> Finding:
     return Finding(check, "info", what)
 
 
-def warning(check: str, what: str, mend: str) -> Finding:
-    return Finding(check, "warning", what, mend)
+def report_warning(check: str, what: str, fix: str) -> Finding:
+    return Finding(check, "warning", what, fix)
 
 
-def broken(check: str, what: str, mend: str) -> Finding:
-    return Finding(check, "broken", what, mend)
+def report_broken(check: str, what: str, fix: str) -> Finding:
+    return Finding(check, "broken", what, fix)
 
 
-def examined(check: Callable[[Settings], Iterable[Finding]], settings: Settings) -> list[Finding]:
+def run_check(check: Callable[[Settings], Iterable[Finding]], settings: Settings) -> list[Finding]:
     """The findings of one check; what it cannot read is a finding too."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
-        found.extend(check(settings))
+        findings.extend(check(settings))
     except MillError as error:
         name = check.__name__.removeprefix("check_")
-        found.append(
-            broken(name, str(error), f"look at it, or set it aside: mv {near(settings.home)} …")
+        findings.append(
+            report_broken(
+                name, str(error), f"look at it, or set it aside: mv {shell_path(settings.home)} …"
+            )
         )
-    return found
+    return findings
 
 
-def python() -> str:
+def python_command() -> str:
     """This interpreter as one would type it."""
-    return near(Path(sys.executable))
+    return shell_path(Path(sys.executable))
 
 
-def near(path: Path) -> str:
+def shell_path(path: Path) -> str:
     """A path as one would type it: from here, if it is below, else whole; quoted if need be."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
-def first(names: Iterable[str], most: int = 3) -> str:
+def list_first(names: Iterable[str], most: int = 3) -> str:
     """A few names and how many more."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
 
 
-def or_ok(found: Iterator[Finding], check: str, what: str) -> Iterator[Finding]:
+def or_report_ok(findings: Iterator[Finding], check: str, what: str) -> Iterator[Finding]:
     """``found``, or that all is well where there is none."""
     empty = True
-    for finding in found:
+    for finding in findings:
         empty = False
         yield finding
     if empty:
-        yield ok(check, what)
+        yield report_ok(check, what)

@@ -18,8 +18,15 @@ from components.core.settings import Settings
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.trash import disk_size
 from components.publish.registry.model_registry import list_versions
-from flows.operations.doctor.finding import Finding, broken, info, ok, or_ok, warning
-from flows.operations.retention.gc_report import size
+from flows.operations.doctor.finding import (
+    Finding,
+    or_report_ok,
+    report_broken,
+    report_info,
+    report_ok,
+    report_warning,
+)
+from flows.runner.progress_display import format_bytes
 from flows.runner.run_records import read_records
 
 PORTS = {4200: "the Prefect server", 5000: "the MLflow UI", 3000: "the endpoint"}
@@ -38,19 +45,19 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
 def ports(settings: Settings, wanted: dict[int, str]) -> Iterator[Finding]:
     """The same for given ports -> what they are for."""
     owners = listeners()
-    mine = {one.pid: one for one in find_workspace_processes(settings)}
+    own_processes = {process.pid: process for process in find_workspace_processes(settings)}
     for port, purpose in wanted.items():
         if port not in owners:
-            yield ok("ports", f"{port} ({purpose}) is free")
+            yield report_ok("ports", f"{port} ({purpose}) is free")
             continue
         pid = owners[port]
-        if pid in mine:
-            yield ok("ports", f"{port}: {purpose} of this workspace (process {pid})")
+        if pid in own_processes:
+            yield report_ok("ports", f"{port}: {purpose} of this workspace (process {pid})")
         else:
             who = _named(pid) if pid else "a process of another user"
-            mend = f"kill {pid}" if pid else f"sudo ss -ltnp 'sport = :{port}'"
+            fix = f"kill {pid}" if pid else f"sudo ss -ltnp 'sport = :{port}'"
             other = f"; or `modelmill serve --port {port + 1}`" if port == 3000 else ""
-            yield warning("ports", f"{port}, for {purpose}, is taken by {who}", mend + other)
+            yield report_warning("ports", f"{port}, for {purpose}, is taken by {who}", fix + other)
 
 
 def listeners() -> dict[int, int | None]:
@@ -59,11 +66,11 @@ def listeners() -> dict[int, int | None]:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
         return {port: None for port in PORTS if _answers(port)}
-    found: dict[int, int | None] = {}
+    listeners_by_port: dict[int, int | None] = {}
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr:
-            found.setdefault(connection.laddr.port, connection.pid)
-    return found
+            listeners_by_port.setdefault(connection.laddr.port, connection.pid)
+    return listeners_by_port
 
 
 def _answers(port: int) -> bool:
@@ -81,25 +88,25 @@ def _named(pid: int) -> str:
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
     """What is free, and what the next run of the last one's size writes."""
-    place = next(p for p in (settings.home, *settings.home.parents) if p.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(p for p in (settings.home, *settings.home.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
     need = size_of_last_run(settings)
-    what = f"{size(free)} free"
+    what = f"{format_bytes(free)} free"
     if need:
-        what += f"; a run of the last one's size writes up to {size(need)}"
-    mend = "modelmill gc --dry-run"
+        what += f"; a run of the last one's size writes up to {format_bytes(need)}"
+    fix = "modelmill gc --dry-run"
     if free < max(need, LEAST_DISK):
-        yield broken("disk", what, mend)
+        yield report_broken("disk", what, fix)
     elif free < max(2 * need, LITTLE_DISK):
-        yield warning("disk", what, mend)
+        yield report_warning("disk", what, fix)
     else:
-        yield ok("disk", what)
+        yield report_ok("disk", what)
 
 
 def size_of_last_run(settings: Settings) -> int:
     """Bytes that the newest completed run left: artifacts, version, Bento, dataset."""
-    done = (r for r in read_records(settings.runs) if r["state"] == "completed" and r["steps"])
-    last = next(done, None)
+    completed = (r for r in read_records(settings.runs) if r["state"] == "completed" and r["steps"])
+    last = next(completed, None)
     if last is None:
         return 0
     graph = ArtifactGraph.read(settings.store)
@@ -120,16 +127,16 @@ def size_of_last_run(settings: Settings) -> int:
 def check_memory(settings: Settings) -> Iterator[Finding]:
     """What is there and what is free."""
     memory = psutil.virtual_memory()
-    what = f"{size(memory.available)} of {size(memory.total)} available"
+    what = f"{format_bytes(memory.available)} of {format_bytes(memory.total)} available"
     if memory.available < LITTLE_MEMORY:
-        yield warning("memory", what, "ps aux --sort=-rss | head")
+        yield report_warning("memory", what, "ps aux --sort=-rss | head")
     else:
-        yield ok("memory", what)
+        yield report_ok("memory", what)
 
 
 def check_clock(settings: Settings) -> Iterator[Finding]:
     """Runs and artifacts of the future make schedules, retention and "the newest" wrong."""
-    yield from or_ok(
+    yield from or_report_ok(
         _clock(settings), "clock", datetime.now().astimezone().isoformat("T", "seconds")
     )
 
@@ -147,7 +154,7 @@ def _clock(settings: Settings) -> Iterator[Finding]:
         if datetime.fromisoformat(record["started"]).timestamp() > now + _AHEAD_SECONDS
     ]
     if ahead:
-        yield warning(
+        yield report_warning(
             "clock",
             f"{len(ahead)} things are from the future ({ahead[0]}): the clock went back",
             "timedatectl set-ntp true",
@@ -156,11 +163,11 @@ def _clock(settings: Settings) -> Iterator[Finding]:
 
 def check_accelerator(settings: Settings) -> Iterator[Finding]:
     """Only told: nothing needs one."""
-    yield info("accelerator", _gpus() or "no NVIDIA GPU; everything runs on the CPU")
-    there = [
+    yield report_info("accelerator", _gpus() or "no NVIDIA GPU; everything runs on the CPU")
+    installed = [
         f"{name} {version}" for name in ("tensorrt", "tensorrt-rtx") if (version := _version(name))
     ]
-    yield info("accelerator", ", ".join(there) or "no TensorRT: engines are not built")
+    yield report_info("accelerator", ", ".join(installed) or "no TensorRT: engines are not built")
 
 
 def _version(package: str) -> str | None:
@@ -175,8 +182,8 @@ def _gpus() -> str:
     if program is None:
         return ""
     try:
-        asked = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=_GPU_SECONDS)
+        command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_GPU_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return "nvidia-smi does not answer"
-    return "; ".join(done.stdout.strip().splitlines()) if done.returncode == 0 else ""
+    return "; ".join(result.stdout.strip().splitlines()) if result.returncode == 0 else ""

@@ -12,7 +12,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from components.core.settings import Settings
-from flows.operations.doctor.finding import Finding, broken, first, ok, python, warning
+from flows.operations.doctor.finding import (
+    Finding,
+    list_first,
+    python_command,
+    report_broken,
+    report_ok,
+    report_warning,
+)
 from serving.bento.bento_sources import LOCK_FILE, ROOT
 
 OLDEST, NEWEST = (3, 11), (3, 12)
@@ -22,9 +29,11 @@ def check_python(settings: Settings) -> Iterator[Finding]:
     """The versions that the lock is resolved for."""
     version = ".".join(map(str, sys.version_info[:3]))
     if OLDEST <= sys.version_info[:2] <= NEWEST:
-        yield ok("python", version)
+        yield report_ok("python", version)
     else:
-        yield broken("python", f"{version}; 3.11 or 3.12 is needed", "make setup PYTHON=python3.11")
+        yield report_broken(
+            "python", f"{version}; 3.11 or 3.12 is needed", "make setup PYTHON=python3.11"
+        )
 
 
 def check_packages(settings: Settings) -> Iterator[Finding]:
@@ -35,27 +44,27 @@ def check_packages(settings: Settings) -> Iterator[Finding]:
 def against_lock(lock: Path) -> Iterator[Finding]:
     """Missing packages and other versions than a lock's."""
     if not lock.is_file():
-        yield broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")
+        yield report_broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")
         return
-    wanted: dict[str, str] = dict(_pins(lock))
-    there: dict[str, str] = {
+    pinned: dict[str, str] = dict(_pins(lock))
+    installed: dict[str, str] = {
         canonicalize_name(name): distribution.version
         for distribution in importlib.metadata.distributions()
         if (name := distribution.metadata["Name"])
     }
-    missing = [f"{name} {version}" for name, version in wanted.items() if name not in there]
-    other = [
-        f"{name} is {there[name]}, the lock says {version}"
-        for name, version in wanted.items()
-        if name in there and not _same(there[name], version)
+    missing = [f"{name} {version}" for name, version in pinned.items() if name not in installed]
+    differing = [
+        f"{name} is {installed[name]}, the lock says {version}"
+        for name, version in pinned.items()
+        if name in installed and not _same(installed[name], version)
     ]
-    mend = f"{python()} -m pip install -r {LOCK_FILE}"
+    fix = f"{python_command()} -m pip install -r {LOCK_FILE}"
     if missing:
-        yield broken("packages", f"not installed: {first(missing)}", mend)
-    if other:
-        yield warning("packages", first(other), mend)
-    if not missing and not other:
-        yield ok("packages", f"all {len(wanted)} as in {LOCK_FILE}")
+        yield report_broken("packages", f"not installed: {list_first(missing)}", fix)
+    if differing:
+        yield report_warning("packages", list_first(differing), fix)
+    if not missing and not differing:
+        yield report_ok("packages", f"all {len(pinned)} as in {LOCK_FILE}")
 
 
 def _pins(lock: Path) -> Iterator[tuple[str, str]]:

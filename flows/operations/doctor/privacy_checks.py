@@ -12,7 +12,15 @@ import psutil
 
 from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import TELEMETRY_OFF, Settings, telemetry_switches
-from flows.operations.doctor.finding import Finding, broken, first, near, ok, or_ok, warning
+from flows.operations.doctor.finding import (
+    Finding,
+    list_first,
+    shell_path,
+    or_report_ok,
+    report_broken,
+    report_ok,
+    report_warning,
+)
 from serving.bento.bento_sources import ROOT
 
 _SERVERS = ("prefect", "mlflow", "bentoml", "uvicorn")
@@ -22,33 +30,37 @@ _OTHERS_WRITE = 0o002
 
 def check_telemetry(settings: Settings) -> Iterator[Finding]:
     """Every switch, here and in the living servers; files that say otherwise."""
-    yield from or_ok(
+    yield from or_report_ok(
         _telemetry(settings), "telemetry", f"all {len(TELEMETRY_OFF)} switches are off"
     )
 
 
 def _telemetry(settings: Settings) -> Iterator[Finding]:
-    unset = [name for name, there in telemetry_switches().items() if not there]
+    unset = [name for name, is_off in telemetry_switches().items() if not is_off]
     if unset:
-        yield broken("telemetry", f"not switched off: {first(unset)}", f"unset {' '.join(unset)}")
-    for one in find_workspace_processes(settings):
-        if not _is_server(one) or _is_own(one) or not one.environment:
+        yield report_broken(
+            "telemetry", f"not switched off: {list_first(unset)}", f"unset {' '.join(unset)}"
+        )
+    for process in find_workspace_processes(settings):
+        if not _is_server(process) or _is_own(process) or not process.environment:
             continue
-        open_ = [
+        switched_on = [
             name
             for name, value in TELEMETRY_OFF.items()
-            if one.environment.get(name, "").lower() != value.lower()
+            if process.environment.get(name, "").lower() != value.lower()
         ]
-        if open_:
-            what = f"process {one.pid} ({one.short_command}) was started without {first(open_)}"
-            yield warning("telemetry", what, f"kill {one.pid}; then start it with modelmill")
+        if switched_on:
+            what = f"process {process.pid} ({process.short_command}) was started without {list_first(switched_on)}"
+            yield report_warning(
+                "telemetry", what, f"kill {process.pid}; then start it with modelmill"
+            )
     for path in _settings_files(settings):
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        found = _ON.search(text)
-        if found:
-            line = text.count("\n", 0, found.start(1)) + 1
-            what = f"{near(path)}:{line} turns analytics on for what modelmill does not start"
-            yield warning("telemetry", what, f"sed -i '{line}d' {near(path)}")
+        match = _ON.search(text)
+        if match:
+            line = text.count("\n", 0, match.start(1)) + 1
+            what = f"{shell_path(path)}:{line} turns analytics on for what modelmill does not start"
+            yield report_warning("telemetry", what, f"sed -i '{line}d' {shell_path(path)}")
 
 
 def _settings_files(settings: Settings) -> Iterator[Path]:
@@ -61,23 +73,27 @@ def _settings_files(settings: Settings) -> Iterator[Path]:
 
 def check_access(settings: Settings) -> Iterator[Finding]:
     """Servers that listen beyond loopback: the endpoint asks for a key, the other two do not."""
-    yield from or_ok(_access(settings), "access", "servers listen on loopback alone")
+    yield from or_report_ok(_access(settings), "access", "servers listen on loopback alone")
 
 
 def _access(settings: Settings) -> Iterator[Finding]:
-    servers = {one.pid: one for one in find_workspace_processes(settings) if _is_server(one)}
+    servers = {
+        process.pid: process
+        for process in find_workspace_processes(settings)
+        if _is_server(process)
+    }
     for pid, host, port in _listening():
-        one = servers.get(pid)
-        if one is None or ipaddress.ip_address(host).is_loopback:
+        process = servers.get(pid)
+        if process is None or ipaddress.ip_address(host).is_loopback:
             continue
-        where = f"process {pid} ({one.short_command}) listens on {host}:{port}"
-        if "bentoml" not in " ".join(one.command):
-            yield warning("access", f"{where} and asks for no key", f"kill {pid}")
-        elif one.environment.get("MODELMILL_API_KEY"):
-            yield ok("access", f"{where} and asks for a key")
+        where = f"process {pid} ({process.short_command}) listens on {host}:{port}"
+        if "bentoml" not in " ".join(process.command):
+            yield report_warning("access", f"{where} and asks for no key", f"kill {pid}")
+        elif process.environment.get("MODELMILL_API_KEY"):
+            yield report_ok("access", f"{where} and asks for a key")
         else:
-            mend = f"kill {pid}; MODELMILL_API_KEY=$(openssl rand -hex 24) modelmill serve"
-            yield broken("access", f"{where} without a key", f"{mend} --host {host}")
+            fix = f"kill {pid}; MODELMILL_API_KEY=$(openssl rand -hex 24) modelmill serve"
+            yield report_broken("access", f"{where} without a key", f"{fix} --host {host}")
 
 
 def _listening() -> Iterator[tuple[int, str, int]]:
@@ -90,13 +106,13 @@ def _listening() -> Iterator[tuple[int, str, int]]:
             yield connection.pid, connection.laddr.ip, connection.laddr.port
 
 
-def _is_server(one: WorkspaceProcess) -> bool:
-    return any(name in word for name in _SERVERS for word in one.command)
+def _is_server(process: WorkspaceProcess) -> bool:
+    return any(name in word for name in _SERVERS for word in process.command)
 
 
-def _is_own(one: WorkspaceProcess) -> bool:
+def _is_own(process: WorkspaceProcess) -> bool:
     """A command of ours: it sets the switches itself, which its first environment does not show."""
-    return any(word in ("flows.cli.main", "modelmill") for word in map(_last, one.command))
+    return any(word in ("flows.cli.main", "modelmill") for word in map(_last, process.command))
 
 
 def _last(word: str) -> str:
@@ -105,25 +121,27 @@ def _last(word: str) -> str:
 
 def check_permissions(settings: Settings) -> Iterator[Finding]:
     """That this user may write the workspace, and strangers may not."""
-    yield from or_ok(_permissions(settings), "permissions", near(settings.home))
+    yield from or_report_ok(_permissions(settings), "permissions", shell_path(settings.home))
 
 
 def _permissions(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     if not home.exists():
-        yield ok("permissions", f"{near(home)} is not made yet")
+        yield report_ok("permissions", f"{shell_path(home)} is not made yet")
         return
     places = [home, *(path for path in home.iterdir() if path.is_dir())]
-    shut = [near(path) for path in places if not os.access(path, os.R_OK | os.W_OK | os.X_OK)]
-    if shut:
-        mend = f"sudo chown -R $(id -u) {near(home)} && chmod -R u+rwX {near(home)}"
-        yield broken("permissions", f"not to be written by you: {first(shut)}", mend)
+    inaccessible = [
+        shell_path(path) for path in places if not os.access(path, os.R_OK | os.W_OK | os.X_OK)
+    ]
+    if inaccessible:
+        fix = f"sudo chown -R $(id -u) {shell_path(home)} && chmod -R u+rwX {shell_path(home)}"
+        yield report_broken("permissions", f"not to be written by you: {list_first(inaccessible)}", fix)
     owner = os.getuid()
-    strange = [near(path) for path in places if path.stat().st_uid != owner]
-    if strange and not shut:
-        mend = f"sudo chown -R $(id -u) {near(home)}"
-        yield warning("permissions", f"belongs to another user: {first(strange)}", mend)
-    loose = [near(path) for path in places if path.stat().st_mode & _OTHERS_WRITE]
-    if loose:
-        mend = f"chmod -R o-w {near(home)}"
-        yield warning("permissions", f"every user may write {first(loose)}", mend)
+    foreign = [shell_path(path) for path in places if path.stat().st_uid != owner]
+    if foreign and not inaccessible:
+        fix = f"sudo chown -R $(id -u) {shell_path(home)}"
+        yield report_warning("permissions", f"belongs to another user: {list_first(foreign)}", fix)
+    world_writable = [shell_path(path) for path in places if path.stat().st_mode & _OTHERS_WRITE]
+    if world_writable:
+        fix = f"chmod -R o-w {shell_path(home)}"
+        yield report_warning("permissions", f"every user may write {list_first(world_writable)}", fix)

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from components.core.process.workspace_processes import WorkspaceProcess, find_workspace_processes
 from components.core.settings import Settings
-from flows.operations.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
+from flows.operations.doctor.finding import (
+    Finding,
+    list_first,
+    shell_path,
+    or_report_ok,
+    report_broken,
+    report_info,
+    report_ok,
+    report_warning,
+)
+from flows.operations.retention.interrupted_runs import find_dead_records
 from flows.operations.up.platform_state import prefect_api
 from flows.runner.prefect.prefect_recovery import abandoned_pauses, stuck_flow_runs
 from flows.runner.run_records import is_running, read_record
@@ -26,63 +36,53 @@ def check_runs(settings: Settings) -> Iterator[Finding]:
         for path in paths
         if (record := read_record(path)) is not None and is_running(record)
     ]
-    what = f"{len(paths)} recorded" + (f"; at work: {first(running)}" if running else "")
-    yield from or_ok(_runs(settings, paths), "runs", what)
+    what = f"{len(paths)} recorded" + (f"; at work: {list_first(running)}" if running else "")
+    yield from or_report_ok(_runs(settings, paths), "runs", what)
 
 
 def _runs(settings: Settings, paths: list[Path]) -> Iterator[Finding]:
-    dead = [path.stem for path in dead_records(settings)]
+    dead = [path.stem for path in find_dead_records(settings.runs)]
     if dead:
-        what = f"recorded as running, but the process is gone: {first(dead)}"
-        yield warning("runs", what, "modelmill doctor --mend")
+        what = f"recorded as running, but the process is gone: {list_first(dead)}"
+        yield report_warning("runs", what, "modelmill doctor --mend")
     damaged = [path for path in paths if read_record(path) is None]
     if damaged:
-        names = first(path.name for path in damaged)
-        yield broken("runs", f"no records of runs: {names}", f"rm {near(damaged[0])}")
-
-
-def dead_records(settings: Settings) -> list[Path]:
-    """Records of runs that are not at work and never wrote an end."""
-    found = []
-    for path in sorted(settings.runs.glob("*.json")):
-        record = read_record(path)
-        if record is not None and record["state"] == "running" and not is_running(record):
-            found.append(path)
-    return found
+        names = list_first(path.name for path in damaged)
+        yield report_broken("runs", f"no records of runs: {names}", f"rm {shell_path(damaged[0])}")
 
 
 def check_flow_runs(settings: Settings) -> Iterator[Finding]:
     """What Prefect takes for running, though no process of this workspace does it."""
-    yield from or_ok(_flow_runs(settings), "flow runs", "none is stuck")
+    yield from or_report_ok(_flow_runs(settings), "flow runs", "none is stuck")
 
 
 def _flow_runs(settings: Settings) -> Iterator[Finding]:
     stuck = stuck_flow_runs(settings)
     if stuck:
-        what = f"running by Prefect's database, by nobody else: {first(run.name for run in stuck)}"
-        yield warning("flow runs", what, "modelmill doctor --mend")
-    alone = abandoned_pauses(settings)
-    if alone:
-        names = first(run.name for run in alone)
+        what = f"running by Prefect's database, by nobody else: {list_first(run.name for run in stuck)}"
+        yield report_warning("flow runs", what, "modelmill doctor --mend")
+    abandoned = abandoned_pauses(settings)
+    if abandoned:
+        names = list_first(run.name for run in abandoned)
         what = f"waits for a person, but its process is gone: {names}"
         if prefect_api(settings) is None:
-            yield warning("flow runs", f"{what}; only `up` hears the answer", "modelmill up")
+            yield report_warning("flow runs", f"{what}; only `up` hears the answer", "modelmill up")
         else:
-            yield info("flow runs", f"{what}; after the answer the worker takes it up again")
+            yield report_info("flow runs", f"{what}; after the answer the worker takes it up again")
 
 
 def check_processes(settings: Settings) -> Iterator[Finding]:
     """Servers and workers of this workspace whose parent is gone."""
-    found = find_workspace_processes(settings)
-    lost = [one for one in found if _is_orphan(one)]
-    for one in lost:
-        what = f"process {one.pid} ({one.short_command}) has outlived what started it"
-        yield warning("processes", what, f"kill {one.pid}")
-    if not lost:
-        yield ok("processes", f"{len(found)} of this workspace, none without a parent")
+    processes = find_workspace_processes(settings)
+    orphans = [process for process in processes if _is_orphan(process)]
+    for process in orphans:
+        what = f"process {process.pid} ({process.short_command}) has outlived what started it"
+        yield report_warning("processes", what, f"kill {process.pid}")
+    if not orphans:
+        yield report_ok("processes", f"{len(processes)} of this workspace, none without a parent")
 
 
-def _is_orphan(one: WorkspaceProcess) -> bool:
-    if one.parent != _INIT or any(own in word for own in _OWN for word in one.command):
+def _is_orphan(process: WorkspaceProcess) -> bool:
+    if process.parent != _INIT or any(own in word for own in _OWN for word in process.command):
         return False
-    return any(name in word for name in _SERVERS for word in one.command)
+    return any(name in word for name in _SERVERS for word in process.command)

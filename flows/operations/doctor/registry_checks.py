@@ -27,7 +27,15 @@ from components.publish.registry.model_registry import (
     RegisteredVersion,
     list_versions,
 )
-from flows.operations.doctor.finding import Finding, broken, first, near, or_ok, python, warning
+from flows.operations.doctor.finding import (
+    Finding,
+    list_first,
+    shell_path,
+    or_report_ok,
+    python_command,
+    report_broken,
+    report_warning,
+)
 from flows.runner.run_records import read_records
 
 _HELD = "bundle.json"
@@ -35,25 +43,27 @@ _HELD = "bundle.json"
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
     """The database can be read, every version's files are there, every alias names a version."""
-    found = list_versions(settings)
-    what = f"{len(found)} versions with their files" if found else "no model is registered yet"
-    yield from or_ok(_registry(settings, found), "registry", what)
+    versions = list_versions(settings)
+    what = (
+        f"{len(versions)} versions with their files" if versions else "no model is registered yet"
+    )
+    yield from or_report_ok(_registry(settings, versions), "registry", what)
 
 
-def _registry(settings: Settings, found: list[RegisteredVersion]) -> Iterator[Finding]:
-    for entry in found:
-        lost = _lost(settings, entry) if BUNDLE_TAG in entry.tags else []
-        if not lost:
+def _registry(settings: Settings, versions: list[RegisteredVersion]) -> Iterator[Finding]:
+    for entry in versions:
+        missing = _lost(settings, entry) if BUNDLE_TAG in entry.tags else []
+        if not missing:
             continue
-        what = f"{entry.model} version {entry.version}: files are gone: {first(lost)}"
-        back = f"modelmill rollback {entry.model}; " if CHAMPION in entry.aliases else ""
+        what = f"{entry.model} version {entry.version}: files are gone: {list_first(missing)}"
+        rollback = f"modelmill rollback {entry.model}; " if CHAMPION in entry.aliases else ""
         call = f"delete_model_version({entry.model!r}, '{entry.version}')"
-        mend = f"{back}{_mlflow(settings, call)} && {_run_of(settings, entry.uri)}"
-        yield broken("registry", what, mend)
+        fix = f"{rollback}{_mlflow(settings, call)} && {_run_of(settings, entry.uri)}"
+        yield report_broken("registry", what, fix)
     for model, alias, version in select_dangling_aliases(settings):
         what = f"{model}@{alias} names version {version}, which is not there"
         call = f"delete_registered_model_alias({model!r}, {alias!r})"
-        yield broken("registry", what, _mlflow(settings, call))
+        yield report_broken("registry", what, _mlflow(settings, call))
 
 
 def _lost(settings: Settings, entry: RegisteredVersion) -> list[str]:
@@ -71,7 +81,9 @@ def _lost(settings: Settings, entry: RegisteredVersion) -> list[str]:
 
 def _mlflow(settings: Settings, call: str) -> str:
     import_ = f"from mlflow import MlflowClient as C; C().{call}"
-    return f'MLFLOW_TRACKING_URI={shlex.quote(settings.mlflow_uri)} {python()} -c "{import_}"'
+    return (
+        f'MLFLOW_TRACKING_URI={shlex.quote(settings.mlflow_uri)} {python_command()} -c "{import_}"'
+    )
 
 
 def _run_of(settings: Settings, name: str) -> str:
@@ -84,65 +96,67 @@ def _run_of(settings: Settings, name: str) -> str:
 
 def _again(record: dict[str, Any]) -> str:
     """The command line of a run."""
-    told = record.get("repeat") or {}
-    sets = [f"--set {shlex.quote(given)}" for given in told.get("sets", ())]
+    repeat = record.get("repeat") or {}
+    sets = [f"--set {shlex.quote(assignment)}" for assignment in repeat.get("sets", ())]
     return " ".join(["modelmill run", shlex.quote(str(record["preset"])), *sets])
 
 
 def check_datasets(settings: Settings) -> Iterator[Finding]:
     """Every pin's files are in DVC's cache or in the workspace's remote."""
     pins = read_pins(settings)
-    found = (finding for pin in pins for finding in _dataset(settings, pin))
+    findings = (finding for pin in pins for finding in _dataset(settings, pin))
     what = f"{len(pins)} versions, every file there" if pins else "none yet"
-    yield from or_ok(found, "datasets", what)
+    yield from or_report_ok(findings, "datasets", what)
 
 
 def _dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
-    again = _run_of(settings, pin.version)
+    remake = _run_of(settings, pin.version)
     if not pin.md5:
-        yield broken("datasets", f"{pin.path.name} cannot be read", f"rm {near(pin.path)}; {again}")
+        yield report_broken(
+            "datasets", f"{pin.path.name} cannot be read", f"rm {shell_path(pin.path)}; {remake}"
+        )
         return
     files = read_listing(settings, pin)
     if files is None:
-        yield broken("datasets", f"{pin.version}: DVC holds no listing of its files", again)
+        yield report_broken("datasets", f"{pin.version}: DVC holds no listing of its files", remake)
         return
     cache, remote = settings.datasets / ".dvc" / "cache", settings.datasets / "remote"
     wanted = {pin.path.name: pin.md5, **files}
-    out = [name for name, md5 in wanted.items() if not object_path(cache, md5).is_file()]
-    lost = [name for name in out if not object_path(remote, wanted[name]).is_file()]
-    if lost:
-        what = f"{pin.version}: neither cache nor remote holds {first(lost)}"
-        yield broken("datasets", what, again)
-    elif out:
-        pull = f"cd {near(settings.datasets)} && dvc pull {pin.path.name}"
-        yield warning("datasets", f"{pin.version}: the cache lacks {first(out)}", pull)
-    shown = [name for name in files if not (settings.datasets / pin.version / name).is_file()]
-    if shown and not out:
-        mend = f"cd {near(settings.datasets)} && dvc checkout {pin.path.name}"
-        yield warning("datasets", f"{pin.version}: the folder lacks {first(shown)}", mend)
+    uncached = [name for name, md5 in wanted.items() if not object_path(cache, md5).is_file()]
+    missing = [name for name in uncached if not object_path(remote, wanted[name]).is_file()]
+    if missing:
+        what = f"{pin.version}: neither cache nor remote holds {list_first(missing)}"
+        yield report_broken("datasets", what, remake)
+    elif uncached:
+        pull = f"cd {shell_path(settings.datasets)} && dvc pull {pin.path.name}"
+        yield report_warning("datasets", f"{pin.version}: the cache lacks {list_first(uncached)}", pull)
+    unlinked = [name for name in files if not (settings.datasets / pin.version / name).is_file()]
+    if unlinked and not uncached:
+        fix = f"cd {shell_path(settings.datasets)} && dvc checkout {pin.path.name}"
+        yield report_warning("datasets", f"{pin.version}: the folder lacks {list_first(unlinked)}", fix)
 
 
 def check_bentos(settings: Settings) -> Iterator[Finding]:
     """Every Bento has its files; a champion that is not packed cannot be served, a previous one
     not be gone back to."""
     packed = list_bentos(settings)
-    there = {(bento.model, bento.bundle) for _, bento in packed if bento}
-    found = chain(_bentos(settings, there), damaged_bentos(settings))
-    what = f"{len(there)} packed, each champion among them" if there else "none yet"
-    yield from or_ok(found, "bentos", what)
+    bundles = {(bento.model, bento.bundle) for _, bento in packed if bento}
+    findings = chain(_bentos(settings, bundles), damaged_bentos(settings))
+    what = f"{len(bundles)} packed, each champion among them" if bundles else "none yet"
+    yield from or_report_ok(findings, "bentos", what)
     for folder, bento in packed:
         if bento is None:
-            mend = f"rm -r {near(folder)}"
-            yield warning("bentos", f"{BENTO_NAME}:{folder.name} cannot be read", mend)
+            fix = f"rm -r {shell_path(folder)}"
+            yield report_warning("bentos", f"{BENTO_NAME}:{folder.name} cannot be read", fix)
 
 
-def _bentos(settings: Settings, there: set[tuple[str, str]]) -> Iterator[Finding]:
+def _bentos(settings: Settings, bundles: set[tuple[str, str]]) -> Iterator[Finding]:
     for entry in list_versions(settings):
         roles = {CHAMPION, PREVIOUS} & set(entry.aliases)
-        if roles and (entry.model, entry.tags.get(BUNDLE_TAG, "")) not in there:
+        if roles and (entry.model, entry.tags.get(BUNDLE_TAG, "")) not in bundles:
             what = f"{entry.model} version {entry.version} ({min(roles)}) is not packed"
-            say = broken if CHAMPION in roles else warning
-            yield say("bentos", what, _run_of(settings, entry.uri))
+            report = report_broken if CHAMPION in roles else report_warning
+            yield report("bentos", what, _run_of(settings, entry.uri))
 
 
 def damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
@@ -156,11 +170,11 @@ def damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Findin
             damaged = [each for each in damaged_files(folder, deep=True) if each not in damaged]
         if not damaged:
             continue
-        what = f"{BENTO_NAME}:{folder.name} is damaged: {first(damaged)}"
-        removal = f"rm -r {near(folder)}"
+        what = f"{BENTO_NAME}:{folder.name} is damaged: {list_first(damaged)}"
+        removal = f"rm -r {shell_path(folder)}"
         champion = needed.get(folder.name)
         if champion is None:
-            yield warning("deep" if deep else "bentos", what, removal)
+            yield report_warning("deep" if deep else "bentos", what, removal)
         else:
-            mend = f"{removal} && {_run_of(settings, champion.uri)}"
-            yield broken("deep" if deep else "bentos", what, mend)
+            fix = f"{removal} && {_run_of(settings, champion.uri)}"
+            yield report_broken("deep" if deep else "bentos", what, fix)

@@ -16,14 +16,22 @@ from components.core.progress import Progress
 from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST_FILE, digest_file, digest_folder, digest_value
 from components.core.store.gc_plan import DAY_SECONDS, RetentionPolicy
-from components.core.store.trash import disk_size, last_change_time
+from components.core.store.trash import disk_size, last_change_time, list_trashes
 from components.publish.bento_folders import FILE_LIST, list_bentos
 from components.publish.promotion import audit_log
 from components.publish.registry.model_registry import BUNDLE_TAG, list_versions
-from flows.operations.doctor.finding import Finding, broken, first, info, near, ok, or_ok, warning
+from flows.operations.doctor.finding import (
+    Finding,
+    list_first,
+    shell_path,
+    or_report_ok,
+    report_broken,
+    report_info,
+    report_ok,
+    report_warning,
+)
 from flows.operations.doctor.registry_checks import damaged_bentos
-from flows.operations.retention.collect_garbage import trashes
-from flows.operations.retention.gc_report import size
+from flows.runner.progress_display import format_bytes
 from flows.runner.run_records import read_records
 
 _KEY = 64
@@ -34,8 +42,8 @@ _COPIED = ("*/model.onnx*", "tokenizer.json", "bundle.json")
 def check_store(settings: Settings) -> Iterator[Finding]:
     """Every sealed folder: its manifest is its own, its files are there, of the size it says."""
     folders = sorted((settings.store / "sealed").glob("*/"))
-    found = (damage for folder in folders for damage in quick(settings, folder))
-    yield from or_ok(found, "store", f"{len(folders)} artifacts, files and sizes as sealed")
+    findings = (damage for folder in folders for damage in quick(settings, folder))
+    yield from or_report_ok(findings, "store", f"{len(folders)} artifacts, files and sizes as sealed")
 
 
 def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
@@ -48,25 +56,31 @@ def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
         what = f"{short} ({artifact['lineage']['component'].rpartition('.')[2]})"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A run takes it for absent and makes it again.
-        yield broken("store", f"{short}: artifact.json cannot be read", _again(settings, folder))
+        yield report_broken(
+            "store", f"{short}: artifact.json cannot be read", _again(settings, folder)
+        )
         return
     if len(folder.name) == _KEY and lineage != folder.name:
-        mend = f"{removal(folder)} && {_again(settings, folder)}"
-        yield broken(
-            "store", f"{what}: artifact.json was edited: its lineage has another key", mend
+        fix = f"{removal(folder)} && {_again(settings, folder)}"
+        yield report_broken(
+            "store", f"{what}: artifact.json was edited: its lineage has another key", fix
         )
-    gone = [name for name in files if not (folder / name).is_file()]
-    if gone:
-        yield broken("store", f"{what}: gone: {first(gone)}", _again(settings, folder))
-    other = [
-        name for name in files if name not in gone and (folder / name).stat().st_size != files[name]
+    missing = [name for name in files if not (folder / name).is_file()]
+    if missing:
+        yield report_broken("store", f"{what}: gone: {list_first(missing)}", _again(settings, folder))
+    resized = [
+        name
+        for name in files
+        if name not in missing and (folder / name).stat().st_size != files[name]
     ]
-    if other:
-        yield broken("store", f"{what}: of another size: {first(other)}", _again(settings, folder))
+    if resized:
+        yield report_broken(
+            "store", f"{what}: of another size: {list_first(resized)}", _again(settings, folder)
+        )
 
 
 def removal(folder: Path) -> str:
-    return f"chmod -R u+w {near(folder)} && rm -r {near(folder)}"
+    return f"chmod -R u+w {shell_path(folder)} && rm -r {shell_path(folder)}"
 
 
 def _again(settings: Settings, folder: Path) -> str:
@@ -90,10 +104,10 @@ def deep(settings: Settings, progress: Progress) -> Iterator[Finding]:
     bentos = [folder for folder, _ in list_bentos(settings)]
     total = disk_size([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
     progress.start_count(float(total), "bytes")
-    found = chain(
+    findings = chain(
         _deep(settings, sealed, objects, copies, progress), damaged_bentos(settings, deep=True)
     )
-    yield from or_ok(found, "deep", f"{size(total)} read; every digest is as recorded")
+    yield from or_report_ok(findings, "deep", f"{format_bytes(total)} read; every digest is as recorded")
 
 
 def _deep(
@@ -108,17 +122,17 @@ def _deep(
         if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
             stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
             what = f"sealed/{folder.name[:12]} ({stage}): its content is not what was sealed"
-            yield broken("deep", what, f"{removal(folder)} && {_again(settings, folder)}")
+            yield report_broken("deep", what, f"{removal(folder)} && {_again(settings, folder)}")
         progress.advance(float(disk_size([folder])))
     for path in objects:
         if path.is_file() and _md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
-            mend = f"rm -f {near(path)} && modelmill doctor"  # which then names the run
-            yield broken("deep", f"{near(path)}: DVC's object is damaged", mend)
+            fix = f"rm -f {shell_path(path)} && modelmill doctor"  # which then names the run
+            yield report_broken("deep", f"{shell_path(path)}: DVC's object is damaged", fix)
         progress.advance(float(disk_size([path])))
     for copy, original in copies:
         if digest_file(copy) != digest_file(original):
-            mend = f"cp {near(original)} {near(copy)}"
-            yield broken("deep", f"{near(copy)} differs from the bundle it came from", mend)
+            fix = f"cp {shell_path(original)} {shell_path(copy)}"
+            yield report_broken("deep", f"{shell_path(copy)} differs from the bundle it came from", fix)
         progress.advance(float(disk_size([copy])))
 
 
@@ -142,13 +156,15 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
         for path in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}")
         if (manifest := _manifest(path.parent)) and manifest["format"] == "bundle/1"
     }
-    held = [(e.files_folder(settings), e.tags.get(BUNDLE_TAG, "")) for e in list_versions(settings)]
-    held += [
+    bundle_folders = [
+        (e.files_folder(settings), e.tags.get(BUNDLE_TAG, "")) for e in list_versions(settings)
+    ]
+    bundle_folders += [
         (folder / "src" / "bundle", bento.bundle)
         for folder, bento in list_bentos(settings)
         if bento and not (folder / "src" / FILE_LIST).is_file()  # else its own list is gone by
     ]
-    for folder, digest in held:
+    for folder, digest in bundle_folders:
         original = bundles.get(digest)
         if original is not None:
             for copy in sorted(path for pattern in _COPIED for path in folder.glob(pattern)):
@@ -159,10 +175,10 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
 
 def check_leftovers(settings: Settings) -> Iterator[Finding]:
     """Unfinished stages that nobody goes on with, trash of a killed collection, held locks."""
-    yield from or_ok(_leftovers(settings), "leftovers", "no stale stage, no trash")
+    yield from or_report_ok(_leftovers(settings), "leftovers", "no stale stage, no trash")
     held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_locked(path)]
     if held:
-        yield info("leftovers", f"at work now: {first(held)}")
+        yield report_info("leftovers", f"at work now: {list_first(held)}")
 
 
 def _leftovers(settings: Settings) -> Iterator[Finding]:
@@ -175,27 +191,31 @@ def _leftovers(settings: Settings) -> Iterator[Finding]:
         and not is_locked(settings.store / "locks" / folder.name)
     ]
     if stale:
-        names = first(path.name[:12] for path in stale)
-        what = f"unfinished for more than {days:g} days: {names} ({size(disk_size(stale))})"
-        yield warning("leftovers", what, "modelmill gc")
-    trash = [path for one in trashes(settings) for path in one.list_contents()]
+        names = list_first(path.name[:12] for path in stale)
+        what = f"unfinished for more than {days:g} days: {names} ({format_bytes(disk_size(stale))})"
+        yield report_warning("leftovers", what, "modelmill gc")
+    trash = [
+        path
+        for trash_folder in list_trashes(settings.home)
+        for path in trash_folder.list_contents()
+    ]
     if trash:
-        what = f"a collection was killed: {size(disk_size(trash))} of trash"
-        yield warning("leftovers", what, "modelmill gc")
+        what = f"a collection was killed: {format_bytes(disk_size(trash))} of trash"
+        yield report_warning("leftovers", what, "modelmill gc")
 
 
 def check_audit(settings: Settings) -> Iterator[Finding]:
     """The chain of the audit log."""
     try:
-        entries_ = audit_log.read_entries(settings)
+        entries = audit_log.read_entries(settings)
     except DataError as error:
-        yield broken("audit", str(error), _new_log(settings))
+        yield report_broken("audit", str(error), _new_log(settings))
     else:
-        yield ok("audit", f"{len(entries_)} entries, the chain holds")
+        yield report_ok("audit", f"{len(entries)} entries, the chain holds")
 
 
 def _new_log(settings: Settings) -> str:
     """Where no copy can be put back: the broken one is set aside, as evidence."""
-    files = " ".join(near(settings.home / name) for name in ("audit.jsonl", "audit.head.json"))
-    aside = near(settings.home / "audit-broken")
-    return f"mkdir {aside} && mv {files} {aside}"
+    files = " ".join(shell_path(settings.home / name) for name in ("audit.jsonl", "audit.head.json"))
+    folder = shell_path(settings.home / "audit-broken")
+    return f"mkdir {folder} && mv {files} {folder}"

@@ -27,14 +27,14 @@ from components.core.store.gc_roots import find_reachable
 from components.core.store.leases import Leases
 from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.store import stage_folders
-from components.core.store.trash import Trash, disk_size
+from components.core.store.trash import Trash, disk_size, list_trashes
 from components.publish.bento_folders import list_bentos
 from components.publish.dataset import dataset_gc
 from components.publish.dataset.push_dataset import datasets_lock
 from components.publish.promotion import audit_log
 from components.publish.registry import registry_gc
 from components.publish.registry.model_registry import registry_lock
-from flows.operations.retention.delete_files import free_locks, sweep_logs, sweep_store
+from flows.operations.retention.store_gc import free_locks, sweep_logs, sweep_store
 from flows.operations.retention.workspace_roots import find_needs
 from flows.runner.prefect import history_retention
 from serving.bento import bento_gc
@@ -50,84 +50,84 @@ class Collection:
 
     @property
     def size(self) -> int:
-        return sum(sweep.size for sweep in self.sweeps) + self.waiting
+        return sum(plan.size for plan in self.sweeps) + self.waiting
 
     @property
     def empty(self) -> bool:
-        return not self.waiting and not any(sweep.deletions for sweep in self.sweeps)
+        return not self.waiting and not any(plan.deletions for plan in self.sweeps)
 
     def place(self, name: str) -> GcPlan:
-        return next(sweep for sweep in self.sweeps if sweep.place == name)
+        return next(plan for plan in self.sweeps if plan.place == name)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "bytes": self.size,
             "trash": self.waiting,
-            "places": [sweep.as_json() for sweep in self.sweeps],
+            "places": [plan.as_json() for plan in self.sweeps],
         }
 
 
-def look(settings: Settings, keeping: RetentionPolicy) -> Collection:
+def look(settings: Settings, policy: RetentionPolicy) -> Collection:
     """What ``collect`` would delete now; changes nothing.
 
     Raises:
         DataError: a manifest cannot be read, so what it came from is unknown.
         MillError: a database cannot be read.
     """
-    return _look(settings, keeping, Leases(settings.store).keys_in_use(), time.time())
+    return _look(settings, policy, Leases(settings.store).keys_in_use(), time.time())
 
 
-def collect(settings: Settings, keeping: RetentionPolicy) -> Collection:
+def collect(settings: Settings, policy: RetentionPolicy) -> Collection:
     """Delete what nothing reaches; returns what went.
 
     Raises:
         As ``look``; ``TransientError`` where another process kept DVC's lock.
     """
     if not settings.home.is_dir():
-        return look(settings, keeping)  # there is nothing, and nothing is made
+        return look(settings, policy)  # there is nothing, and nothing is made
     with hold_lock(settings.home / "gc.lock"):
         with _held(settings):
-            with Leases(settings.store).freeze_keys() as used:
-                found = _look(settings, keeping, used, time.time())
+            with Leases(settings.store).freeze_keys() as keys_in_use:
+                collection = _look(settings, policy, keys_in_use, time.time())
                 for name in ("store", bento_gc.PLACE, "logs"):
-                    _throw_away(found.place(name))
-            registry_gc.apply_registry_gc(settings, found.place(registry_gc.PLACE))
-            dataset_gc.apply_dataset_gc(settings, found.place(dataset_gc.PLACE))
-        history_retention.delete_history(settings, found.place(history_retention.HISTORY_PLACE))
-        for trash in trashes(settings):
+                    _throw_away(collection.place(name))
+            registry_gc.apply_registry_gc(settings, collection.place(registry_gc.PLACE))
+            dataset_gc.apply_dataset_gc(settings, collection.place(dataset_gc.PLACE))
+        history_retention.delete_history(
+            settings, collection.place(history_retention.HISTORY_PLACE)
+        )
+        for trash in list_trashes(settings.home):
             trash.empty()
-        _tell(settings, found)
-    return found
+        _tell(settings, collection)
+    return collection
 
 
-def _tell(settings: Settings, found: Collection) -> None:
+def _tell(settings: Settings, collection: Collection) -> None:
     """An entry in the audit log."""
-    if not found.empty:
+    if not collection.empty:
         versions = [
-            item.name for item in found.place(registry_gc.PLACE).deletions if item.kind == "version"
+            item.name
+            for item in collection.place(registry_gc.PLACE).deletions
+            if item.kind == "version"
         ]
-        counts = {sweep.place: len(sweep.deletions) for sweep in found.sweeps if sweep.deletions}
-        audit_log.append_entry(settings, "gc", bytes=found.size, deleted=counts, versions=versions)
+        counts = {plan.place: len(plan.deletions) for plan in collection.sweeps if plan.deletions}
+        audit_log.append_entry(
+            settings, "gc", bytes=collection.size, deleted=counts, versions=versions
+        )
 
 
-def clear_locks(settings: Settings, used: frozenset[str]) -> int:
+def clear_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
     """Delete lock files of keys that are neither sealed nor begun; returns how many.
 
     Args:
         used: keys of living processes, frozen.
     """
     root = settings.store
-    there = {path.name for path in stage_folders(root)}
-    free = free_locks(root, there | used)
+    needed = {path.name for path in stage_folders(root)}
+    free = free_locks(root, needed | keys_in_use)
     for path in free:
         path.unlink()
     return len(free)
-
-
-def trashes(settings: Settings) -> list[Trash]:
-    """The trash folder of every place."""
-    places = ("store", "mlflow", "datasets", "bentos", "logs", "prefect")
-    return [Trash(settings.home / place) for place in places]
 
 
 @contextmanager
@@ -145,31 +145,33 @@ def _held(settings: Settings) -> Iterator[None]:
 
 
 def _look(
-    settings: Settings, keeping: RetentionPolicy, used: frozenset[str], now: float
+    settings: Settings, policy: RetentionPolicy, keys_in_use: frozenset[str], now: float
 ) -> Collection:
     graph = ArtifactGraph.read(settings.store)
     _refuse_unreadable(settings, graph)
-    needs = find_needs(settings, graph, used, keeping, now)
-    kept = find_reachable(graph, needs.roots)
-    digests = {graph.nodes[key].digest for key in kept}
+    needs = find_needs(settings, graph, keys_in_use, policy, now)
+    reasons = find_reachable(graph, needs.roots)
+    digests = {graph.nodes[key].digest for key in reasons}
     digests |= {digest for root in needs.roots for digest in root.digests}
-    bentos = bento_gc.plan_bento_gc(
-        settings, needs.versions, needs.named, needs.served, keeping, now
+    bento_plan = bento_gc.plan_bento_gc(
+        settings, needs.versions, needs.named, needs.served, policy, now
     )
-    dropped = {path for item in bentos.deletions for path in item.paths}
-    staying = {f.name for f, _ in list_bentos(settings) if f not in dropped}
-    store = sweep_store(settings, graph, kept, used, keeping, now)
-    removed = {path for item in store.deletions for path in item.paths}
-    sweeps = [
-        store,
-        registry_gc.plan_registry_gc(settings, needs.standings, keeping, now, removed),
-        dataset_gc.plan_dataset_gc(settings, digests, needs.named, keeping, now),
-        bentos,
+    removed_bentos = {path for item in bento_plan.deletions for path in item.paths}
+    kept_bentos = {f.name for f, _ in list_bentos(settings) if f not in removed_bentos}
+    store_plan = sweep_store(settings, graph, reasons, keys_in_use, policy, now)
+    removed = {path for item in store_plan.deletions for path in item.paths}
+    plans = [
+        store_plan,
+        registry_gc.plan_registry_gc(settings, needs.standings, policy, now, removed),
+        dataset_gc.plan_dataset_gc(settings, digests, needs.named, policy, now),
+        bento_plan,
         history_retention.plan_history_gc(settings, now),
-        sweep_logs(settings, needs.processes, staying, keeping, now),
+        sweep_logs(settings, needs.processes, kept_bentos, policy, now),
     ]
-    waiting = [path for trash in trashes(settings) for path in trash.list_contents()]
-    return Collection(sweeps, disk_size(waiting))
+    trash_contents = [
+        path for trash in list_trashes(settings.home) for path in trash.list_contents()
+    ]
+    return Collection(plans, disk_size(trash_contents))
 
 
 def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
@@ -182,11 +184,11 @@ def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
         )
 
 
-def _throw_away(sweep: GcPlan) -> None:
-    trash = Trash(sweep.root)
-    for item in sweep.deletions:
+def _throw_away(plan: GcPlan) -> None:
+    trash = Trash(plan.root)
+    for item in plan.deletions:
         for path in item.paths:
-            trash.discard(_within(path, sweep.root))
+            trash.discard(_within(path, plan.root))
 
 
 def _within(path: Path, root: Path) -> Path:

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 
 from components.core.config.blocklist import Blocklist
 from components.core.config.config_errors import ConfigSource, collect_problems
@@ -43,8 +42,6 @@ from flows.configs.text_run import TextRun
 from flows.runner.run_pipeline import RunOptions, run_target
 from flows.runner.run_records import read_records
 
-_MOST = 20
-"""Pages that are listed one by one."""
 Confirm = Callable[[str], bool]
 
 
@@ -122,11 +119,11 @@ def forget(
         _finish_earlier(settings, console)
     affected = find_affected(settings, [target])
     records = read_records(settings.runs)
-    repeats = list(_repeats(records, affected))
+    rebuilds = list(_repeats(records, affected))
     runs = [record["run"] for record in records if _touched(record, affected)]
     if options.dry_run:
         new = target not in {order.target for order in read_orders(settings)}
-        return Forgotten(target, new, True, affected, runs, repeats)
+        return Forgotten(target, new, True, affected, runs, rebuilds)
     if options.purge and affected:
         _refuse_beside_a_run(records)
         if not confirm(_question(target, affected, options)):
@@ -138,15 +135,15 @@ def forget(
         audit_log.append_entry(
             settings, "forget", **facts, versions=[v.uri for v in affected.versions]
         )
-    done = Forgotten(order.target, new, False, affected, runs, repeats)
+    outcome = Forgotten(order.target, new, False, affected, runs, rebuilds)
     if options.rebuild:
-        _rebuild(settings, done, options, console)
+        _rebuild(settings, outcome, options, console)
     if options.purge:
-        _purge(settings, done, options, recorded_remotes(records))
-    return done
+        _purge(settings, outcome, options, recorded_remotes(records))
+    return outcome
 
 
-def _target(settings: Settings, given: str) -> str:
+def _target(settings: Settings, page_or_domain: str) -> str:
     """The page or domain that is meant, in the one spelling that orders have.
 
     ``host/path`` and ``folder/file`` are looked for among what this workspace has seen.
@@ -154,7 +151,7 @@ def _target(settings: Settings, given: str) -> str:
     Raises:
         ConfigError: nothing is meant, or nothing known is; names what is near.
     """
-    text = given.strip()
+    text = page_or_domain.strip()
     if "://" in text or not text:
         return normalise_target(text)
     known = known_addresses(settings)
@@ -162,20 +159,22 @@ def _target(settings: Settings, given: str) -> str:
         return resolve_address(text, known, or_above=True)
     domain = normalise_target(text)
     files = [address for address in known if address.startswith(FILE_SCHEME)]
-    same = [address for address in files if address.endswith(f"/{text}")]
-    if same and not any(Blocklist([domain]).covers(address) for address in known):
-        raise ConfigError(f"{text}: no domain of this workspace{suggest_addresses(text, same)}")
+    namesakes = [address for address in files if address.endswith(f"/{text}")]
+    if namesakes and not any(Blocklist([domain]).covers(address) for address in known):
+        raise ConfigError(
+            f"{text}: no domain of this workspace{suggest_addresses(text, namesakes)}"
+        )
     return domain
 
 
 def _finish_earlier(settings: Settings, console: Console) -> None:
     """Carry out a purge that was cut short, whatever it was of."""
     with hold_lock(settings.home / "purge.lock"):
-        before = read_unfinished_purge(settings)
-        if before is not None:
-            told = f"a purge of {', '.join(before.targets)} was cut short; it goes on"
-            console.print(told, markup=False)
-            carry_out_purge(settings, before)
+        unfinished = read_unfinished_purge(settings)
+        if unfinished is not None:
+            message = f"a purge of {', '.join(unfinished.targets)} was cut short; it goes on"
+            console.print(message, markup=False)
+            carry_out_purge(settings, unfinished)
 
 
 def _refuse_beside_a_run(records: Sequence[dict[str, Any]]) -> None:
@@ -200,16 +199,16 @@ def _repeats(records: Sequence[dict[str, Any]], affected: AffectedCopies) -> Ite
     champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
     chosen: dict[str, dict[str, Any]] = {}
     for record in records:  # newest first
-        made = _made(record)
-        if not made or not _touched(record, affected):
+        registered = _made(record)
+        if not registered or not _touched(record, affected):
             continue
         name = str(record["name"])
-        if name not in chosen or (made & champions and not _made(chosen[name]) & champions):
+        if name not in chosen or (registered & champions and not _made(chosen[name]) & champions):
             chosen[name] = record
     for name, record in sorted(chosen.items()):
-        kept = record.get("repeat") or {}
-        folder = Path(kept.get("folder", "."))
-        yield Repeat(record["run"], name, str(record["preset"]), folder, _config(record, kept))
+        repeat = record.get("repeat") or {}
+        folder = Path(repeat.get("folder", "."))
+        yield Repeat(record["run"], name, str(record["preset"]), folder, _config(record, repeat))
 
 
 def _touched(record: dict[str, Any], affected: AffectedCopies) -> bool:
@@ -220,70 +219,74 @@ def _made(record: dict[str, Any]) -> set[str]:
     return {step["artifact"] for step in record["steps"] if step["stage"] == "register"}
 
 
-def _config(record: dict[str, Any], kept: dict[str, Any]) -> TextRun | None:
-    if not kept.get("config"):
+def _config(record: dict[str, Any], repeat: dict[str, Any]) -> TextRun | None:
+    if not repeat.get("config"):
         return None
     try:
-        config = TextRun.model_validate(kept["config"])
+        config = TextRun.model_validate(repeat["config"])
     except ValidationError as error:
-        told = (
+        problems = (
             ConfigSource()
-            .format_problems(collect_problems(error, TextRun, kept["config"]))
+            .format_problems(collect_problems(error, TextRun, repeat["config"]))
             .replace("\n", "; ")
         )
         raise ConfigError(
-            f"run {record['run']}: its config no longer fits this version ({told}); "
+            f"run {record['run']}: its config no longer fits this version ({problems}); "
             "run its target yourself, then `modelmill forget … --purge`"
         ) from error
-    scrape = config.scrape.model_copy(update={"folder": kept.get("files_folder", "")})
+    scrape = config.scrape.model_copy(update={"folder": repeat.get("files_folder", "")})
     return config.model_copy(update={"scrape": scrape})
 
 
-def _rebuild(settings: Settings, done: Forgotten, options: ForgetOptions, console: Console) -> None:
+def _rebuild(
+    settings: Settings, outcome: Forgotten, options: ForgetOptions, console: Console
+) -> None:
     """Run each chain again. A gate that refuses ends neither the others nor the order."""
-    for repeat in done.repeats:
-        if repeat.config is None:
+    for rebuild in outcome.repeats:
+        if rebuild.config is None:
             raise ConfigError(
-                f"run {repeat.run} cannot be repeated: its record holds no config (it was made "
-                f"before records did, or holds a secret); `modelmill run {repeat.target}` with its "
+                f"run {rebuild.run} cannot be repeated: its record holds no config (it was made "
+                f"before records did, or holds a secret); `modelmill run {rebuild.target}` with its "
                 "settings, then `modelmill forget … --purge`"
             )
-        config = apply_forget_orders(repeat.config, settings)
-        told = f"rebuilding {repeat.name} as in run {repeat.run}, without {done.target}"
-        console.print(told, markup=False)
-        run = RunOptions(repeat.target, plain=options.plain, config=config)
+        config = apply_forget_orders(rebuild.config, settings)
+        message = f"rebuilding {rebuild.name} as in run {rebuild.run}, without {outcome.target}"
+        console.print(message, markup=False)
+        run = RunOptions(rebuild.target, plain=options.plain, config=config)
         try:
-            with chdir(repeat.folder if repeat.folder.is_dir() else Path.cwd()):
-                done.rebuilt.append(run_target(settings, run, console).run)
+            with chdir(rebuild.folder if rebuild.folder.is_dir() else Path.cwd()):
+                outcome.rebuilt.append(run_target(settings, run, console).run)
         except GateFailed as refusal:
-            done.refused = str(refusal)
+            outcome.refused = str(refusal)
 
 
 def _purge(
-    settings: Settings, done: Forgotten, options: ForgetOptions, remotes: Sequence[str]
+    settings: Settings, outcome: Forgotten, options: ForgetOptions, remotes: Sequence[str]
 ) -> None:
     _refuse_beside_a_run(read_records(settings.runs))
     recover_promotion(settings)
-    affected = find_affected(settings, [done.target])
-    standing = [entry for entry in affected.versions if CHAMPION in entry.aliases]
-    if standing and not options.force:
-        raise MillError(_no_successor(standing, done, options))
+    affected = find_affected(settings, [outcome.target])
+    champions = [entry for entry in affected.versions if CHAMPION in entry.aliases]
+    if champions and not options.force:
+        raise MillError(_no_successor(champions, outcome, options))
     with hold_lock(settings.home / "purge.lock"):
-        purge, texts = plan_purge(settings, [done.target], affected, remotes)
+        purge, texts = plan_purge(settings, [outcome.target], affected, remotes)
         audit_log.check_end(settings)
         begin_purge(settings, purge)
         carry_out_purge(settings, purge)
-    done.purged = purge.counts()
-    done.left = find_left_over(settings, texts)
+    outcome.purged = purge.counts()
+    outcome.left = find_left_over(settings, texts)
 
 
 def _no_successor(
-    standing: Sequence[RegisteredVersion], done: Forgotten, options: ForgetOptions
+    champions: Sequence[RegisteredVersion], outcome: Forgotten, options: ForgetOptions
 ) -> str:
-    named = ", ".join(f"{entry.model} version {entry.version}" for entry in standing)
-    why = f" ({done.refused})" if done.refused else "" if options.rebuild else "; add --rebuild"
+    named = ", ".join(f"{entry.model} version {entry.version}" for entry in champions)
+    why = (
+        f" ({outcome.refused})" if outcome.refused else "" if options.rebuild else "; add --rebuild"
+    )
     return (
-        f"nothing was deleted: {named} is champion, was made of {done.target}, and no clean "
+        f"nothing was deleted: {named} is champion, was made of {outcome.target}, and no clean "
         f"version took its place{why}; --force deletes it all the same and leaves no champion"
     )
 
@@ -306,92 +309,17 @@ def verify(settings: Settings, what: str) -> dict[str, Any]:
         clean = not findings.hits and not findings.unreadable
         return {"looked_for": "text", "clean": clean, **findings.as_json()}
     affected = find_affected(settings, [target])
-    held = [f"store/{node.name}" for node in affected.nodes]
-    held += [f"datasets/{dataset.name}" for dataset in affected.datasets]
-    held += [version.uri for version in affected.versions]
-    held += [f"bentos/{bento.name}" for bento in affected.bentos]
-    unread = [f"store/partial/{key}: a stage that did not finish" for key in affected.unfinished]
+    holders = [f"store/{node.name}" for node in affected.nodes]
+    holders += [f"datasets/{dataset.name}" for dataset in affected.datasets]
+    holders += [version.uri for version in affected.versions]
+    holders += [f"bentos/{bento.name}" for bento in affected.bentos]
+    unreadable = [
+        f"store/partial/{key}: a stage that did not finish" for key in affected.unfinished
+    ]
     return {
         "looked_for": target,
-        "clean": not held and not unread,
-        "found": [{"path": name, "where": "made of it or holds it"} for name in held],
-        "unread": unread,
+        "clean": not holders and not unreadable,
+        "found": [{"path": name, "where": "made of it or holds it"} for name in holders],
+        "unread": unreadable,
         "named": [hit.path for hit in search_workspace(settings, [target]).hits],
     }
-
-
-def show_verified(console: Console, value: dict[str, Any]) -> None:
-    """Where it still is."""
-    for hit in value["found"]:
-        console.print(f"found: {hit['path']} ({hit['where']})", markup=False, soft_wrap=True)
-    for name in value["unread"]:
-        console.print(f"could not be read: {name}", markup=False, soft_wrap=True)
-    if value.get("named") and not value["found"]:
-        console.print(f"only its address is named, in {len(value['named'])} files")
-    console.print("nothing of it is left" if value["clean"] else "it is not proven to be gone")
-
-
-def show_forgotten(console: Console, done: Forgotten) -> None:
-    """What the order reaches, what was done, what must still be."""
-    _show_affected(console, done.affected)
-    if done.runs:
-        console.print(f"runs: {', '.join(done.runs)}", soft_wrap=True)
-    for repeat in done.repeats:
-        if repeat.name and not done.rebuilt:
-            console.print(f"to be rebuilt: {repeat.name} (run {repeat.run})", soft_wrap=True)
-    if done.dry_run:
-        console.print("a dry run: nothing was recorded, rebuilt or deleted")
-        return
-    console.print(
-        f"{'recorded' if done.new else 'stands already'}: forget {done.target}; "
-        "every run from now on leaves it out",
-        markup=False,
-        soft_wrap=True,
-    )
-    for run in done.rebuilt:
-        console.print(f"rebuilt without it: run {run}")
-    if done.refused:
-        console.print(f"not promoted: {done.refused}", markup=False, soft_wrap=True)
-    if done.purged is not None:
-        parts = ", ".join(f"{count} {what}" for what, count in done.purged.items())
-        console.print(f"deleted for good: {parts}")
-        for hit in done.left:
-            console.print(f"  still in {hit.path} ({hit.where})", markup=False, soft_wrap=True)
-        if not done.left:
-            console.print("its sentences are found nowhere in the workspace any more")
-        if done.target.startswith("file:"):
-            console.print("the file it was read from is yours, outside the workspace: delete it")
-        if done.affected.served_now:
-            console.print("the endpoint may still hold the old model: start it again")
-    elif done.affected:
-        console.print(
-            f"next: [bold]modelmill forget {escape(done.target)} --rebuild --purge[/bold]",
-            soft_wrap=True,
-        )
-
-
-def _show_affected(console: Console, affected: AffectedCopies) -> None:
-    told = affected.as_json()
-    if not affected:
-        console.print("nothing in this workspace holds it or was made of it")
-    for url in affected.pages[:_MOST]:
-        console.print(f"page {url}", markup=False, soft_wrap=True)
-    if len(affected.pages) > _MOST:
-        console.print(f"and {len(affected.pages) - _MOST} more pages")
-    for kind, count in told["kinds"].items():
-        console.print(f"{count:>4} × {kind}")
-    for name in told["datasets"]:
-        console.print(f"dataset {name} in DVC's cache, remote and workspace")
-    for version in told["versions"]:
-        aliases = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
-        console.print(f"model {version['model']} version {version['version']}{aliases}")
-    for name in told["bentos"]:
-        console.print(f"Bento modelmill:{name} with its smoke report and log")
-    if told["unfinished"]:
-        console.print(f"{len(told['unfinished'])} unfinished stages, of unknown content")
-    for url in told["twins"][:_MOST]:
-        console.print(
-            f"outside the order, with (nearly) the same text: {url}", markup=False, soft_wrap=True
-        )
-    if told["untold"]:
-        console.print(f"{len(told['untold'])} artifacts, unreadable or of a gone corpus: unknown")

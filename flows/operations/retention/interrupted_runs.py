@@ -33,13 +33,13 @@ def close_interrupted(settings: Settings) -> int:
     Returns:
         How many there were.
     """
-    dead = _dead_records(settings.runs)
+    dead = find_dead_records(settings.runs)
     try:
         runs = read_flow_runs(settings, ACTIVE_STATES)
         lost = _lost(settings, runs) if runs else []
-        elsewhere = _elsewhere(settings, dead, {run.identifier for run in runs})
-        if lost or elsewhere:
-            _crash(settings, lost, elsewhere)
+        on_other_server = _elsewhere(settings, dead, {run.identifier for run in runs})
+        if lost or on_other_server:
+            _crash(settings, lost, on_other_server)
     except MillError as error:
         log.warning("flow runs without a process were left as they are: %s", error)
         lost = []
@@ -50,7 +50,8 @@ def close_interrupted(settings: Settings) -> int:
     return max(len(dead), len(lost))
 
 
-def _dead_records(folder: Path) -> list[Path]:
+def find_dead_records(folder: Path) -> list[Path]:
+    """Records of runs that say ``running`` though their process is gone."""
     dead = []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -71,15 +72,15 @@ def _lost(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
     return [run for run in lost if not run.has_deployment or run.state_since < settled]
 
 
-def _elsewhere(settings: Settings, dead: Sequence[Path], here: set[str]) -> list[str]:
+def _elsewhere(settings: Settings, dead: Sequence[Path], in_own_database: set[str]) -> list[str]:
     """Flow runs of dead records that a server named by the user keeps, not our database."""
     if settings.prefect_api_url is None:
         return []
-    told = [(read_record(path) or {}).get("flow_run") for path in dead]
-    return [run for run in told if isinstance(run, str) and run not in here]
+    identifiers = [(read_record(path) or {}).get("flow_run") for path in dead]
+    return [run for run in identifiers if isinstance(run, str) and run not in in_own_database]
 
 
-def _crash(settings: Settings, lost: Sequence[FlowRunRow], elsewhere: Sequence[str]) -> None:
+def _crash(settings: Settings, lost: Sequence[FlowRunRow], on_other_server: Sequence[str]) -> None:
     from flows.runner.prefect.prefect_recovery import (
         UnknownFlowRun,
         call_api,
@@ -92,7 +93,7 @@ def _crash(settings: Settings, lost: Sequence[FlowRunRow], elsewhere: Sequence[s
     api = settings.prefect_api_url
     if api is None:
         return
-    for identifier in elsewhere:
+    for identifier in on_other_server:
         with suppress(UnknownFlowRun):  # somebody deleted it
             if call_api(api, f"flow_runs/{identifier}")["state_type"] in ACTIVE_STATES:
                 crash_flow_run(api, identifier)

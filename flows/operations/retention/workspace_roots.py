@@ -39,17 +39,17 @@ class Needs:
         from components.publish.registry.model_registry import BUNDLE_TAG
 
         return {
-            (one.entry.model, one.entry.tags.get(BUNDLE_TAG, "")): one.why
-            for one in self.standings
-            if one.why
+            (retention.entry.model, retention.entry.tags.get(BUNDLE_TAG, "")): retention.why
+            for retention in self.standings
+            if retention.why
         }
 
 
 def find_needs(
     settings: Settings,
     graph: ArtifactGraph,
-    used: frozenset[str],
-    keeping: RetentionPolicy,
+    keys_in_use: frozenset[str],
+    policy: RetentionPolicy,
     now: float,
 ) -> Needs:
     """Everything that must stay.
@@ -60,44 +60,48 @@ def find_needs(
     records = read_records(settings.runs)
     needs = Needs(processes=find_workspace_processes(settings))
     needs.served = _served(settings, needs.processes)
-    runs = _kept_runs(records, keeping, now)
+    runs = _kept_runs(records, policy, now)
     for record, why in runs:
         _name(needs, record, why)
-    needs.standings = decide_retention(settings, needs.named, keeping, now)
-    for one in needs.standings:
-        if one.why and one.rooted:
-            needs.roots.append(one.root())
-            _name_maker(needs, records, one)
+    needs.standings = decide_retention(settings, needs.named, policy, now)
+    for retention in needs.standings:
+        if retention.why and retention.rooted:
+            needs.roots.append(retention.root())
+            _name_maker(needs, records, retention)
     needs.roots += [GcRoot(why, keys=_keys(record)) for record, why in runs]
-    needs.roots.append(GcRoot(IN_USE, keys=used))
-    young = frozenset(k for k, node in graph.nodes.items() if node.made_at >= keeping.cutoff(now))
-    needs.roots.append(GcRoot(keeping.recent, keys=young))
+    needs.roots.append(GcRoot(IN_USE, keys=keys_in_use))
+    recent_keys = frozenset(
+        k for k, node in graph.nodes.items() if node.made_at >= policy.cutoff(now)
+    )
+    needs.roots.append(GcRoot(policy.recent, keys=recent_keys))
     return needs
 
 
 def _kept_runs(
-    records: Sequence[dict[str, Any]], keeping: RetentionPolicy, now: float
+    records: Sequence[dict[str, Any]], policy: RetentionPolicy, now: float
 ) -> list[tuple[dict[str, Any], str]]:
     """Runs at work, the newest ones until enough have completed, and the young ones."""
-    kept, completed = [], 0
-    last = OLD_RUNS.format(runs=keeping.runs)
+    retained, completed = [], 0
+    last = OLD_RUNS.format(runs=policy.runs)
     for record in records:
         if is_running(record):
-            kept.append((record, IN_USE))
-        elif completed < keeping.runs:
-            kept.append((record, last))
-        elif datetime.fromisoformat(record["started"]).timestamp() >= keeping.cutoff(now):
-            kept.append((record, keeping.recent))
+            retained.append((record, IN_USE))
+        elif completed < policy.runs:
+            retained.append((record, last))
+        elif datetime.fromisoformat(record["started"]).timestamp() >= policy.cutoff(now):
+            retained.append((record, policy.recent))
         completed += record["state"] == "completed"
-    return kept
+    return retained
 
 
-def _name_maker(needs: Needs, records: Sequence[dict[str, Any]], one: VersionRetention) -> None:
+def _name_maker(
+    needs: Needs, records: Sequence[dict[str, Any]], retention: VersionRetention
+) -> None:
     """The newest run that ended in a version stays with all its stages, so it stays cached."""
     for record in records:
-        if any(step["artifact"] == one.entry.uri for step in record["steps"]):
-            needs.roots.append(GcRoot(one.why, keys=_keys(record)))
-            _name(needs, record, one.why, versions=False)
+        if any(step["artifact"] == retention.entry.uri for step in record["steps"]):
+            needs.roots.append(GcRoot(retention.why, keys=_keys(record)))
+            _name(needs, record, retention.why, versions=False)
             return
 
 
@@ -119,6 +123,6 @@ def _name(needs: Needs, record: dict[str, Any], why: str, *, versions: bool = Tr
 
 def _served(settings: Settings, processes: Sequence[WorkspaceProcess]) -> frozenset[str]:
     folder = str(bentos_folder(settings)) + "/"
-    places = (place for one in processes for place in (one.folder, *one.command))
-    found = (place.partition(folder)[2] for place in places if place.startswith(folder))
-    return frozenset(rest.partition("/")[0] for rest in found)
+    places = (place for process in processes for place in (process.folder, *process.command))
+    below_folder = (place.partition(folder)[2] for place in places if place.startswith(folder))
+    return frozenset(rest.partition("/")[0] for rest in below_folder)

@@ -68,12 +68,12 @@ class UpDisplay:
         mark, colour = _MARKS.get(state.state, _WAITING)
         if state.state == STARTING:
             waited = f"{time.time() - state.since:.0f} s of {self._limit:.0f} s"
-            said = f"starting, {waited}" if state.pid else "waits"
+            text = f"starting, {waited}" if state.pid else "waits"
         elif state.state == UP:
-            said = f"{format_duration(state.seconds):>8}  {state.address}  {state.note}"
+            text = f"{format_duration(state.seconds):>8}  {state.address}  {state.note}"
         else:
-            said = f"{state.state}: {state.note}"
-        return Text.assemble((f"{mark} ", colour), f"{state.title:<10}", said)
+            text = f"{state.state}: {state.note}"
+        return Text.assemble((f"{mark} ", colour), f"{state.title:<10}", text)
 
 
 def addresses(states: Sequence[ServiceState]) -> Table:

@@ -83,9 +83,9 @@ def read_state(settings: Settings) -> UpState | None:
     """
     path = state_file(settings)
     try:
-        found = json.loads(path.read_bytes())
-        services = tuple(ServiceState(**service) for service in found.pop("services"))
-        return UpState(services=services, **found)
+        content = json.loads(path.read_bytes())
+        services = tuple(ServiceState(**service) for service in content.pop("services"))
+        return UpState(services=services, **content)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -113,12 +113,12 @@ def prefect_api(settings: Settings) -> str | None:
         state = running(settings)
     except DataError:
         return None  # `up`, `down` and `status` say so; a run goes on with a server of its own
-    found = service(state.services, PREFECT) if state else None
-    if state is None or found is None or found.state != UP:
+    server = service(state.services, PREFECT) if state else None
+    if state is None or server is None or server.state != UP:
         return None
-    place = urlsplit(state.api)
+    address = urlsplit(state.api)
     try:
-        with socket.create_connection((place.hostname, place.port), timeout=_CONNECT_SECONDS):
+        with socket.create_connection((address.hostname, address.port), timeout=_CONNECT_SECONDS):
             return state.api
     except OSError:
         return None

@@ -16,7 +16,7 @@ from components.core.settings import Settings
 from components.publish.bento_folders import choose_champion
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, list_versions
-from flows.cli.show_workspace import Answer
+from flows.cli.views.workspace_view import CommandResult
 from flows.operations.up.platform_state import (
     ENDPOINT,
     ServiceState,
@@ -34,21 +34,21 @@ SHOWN_RUNS = 5
 _ASK_SECONDS = 3.0
 
 
-def status(settings: Settings) -> Answer:
+def status(settings: Settings) -> CommandResult:
     """The platform, the newest runs, the champions.
 
     Raises:
         DataError: the platform's state file or a version's record is damaged.
     """
     state = running(settings)
-    services = [_service(found) for found in state.services] if state else []
+    services = [_service(service_state) for service_state in state.services] if state else []
     own = _memory(state.pid, alone=True) if state else 0
     left = 0 if state else len(leftovers(settings))
     value = {
         "running": state is not None,
         "pid": state.pid if state else None,
         "since": _moment(state.started) if state else None,
-        "memory": sum(found["memory"] for found in services) + own,
+        "memory": sum(service_state["memory"] for service_state in services) + own,
         "services": services,
         "left_behind": left,
         "flow_runs": _flow_runs(prefect_api(settings)),
@@ -56,7 +56,7 @@ def status(settings: Settings) -> Answer:
         "champions": _champions(settings, state),
         "no_champion": "" if choose_champion(settings) else describe_newest(settings),
     }
-    return Answer(value, lambda console: _show(console, value))
+    return CommandResult(value, lambda console: _show(console, value))
 
 
 def _service(state: ServiceState) -> dict[str, Any]:
@@ -93,13 +93,13 @@ def _flow_runs(api: str | None) -> list[dict[str, Any]]:
     """The newest flow runs that Prefect's server knows of; none where none runs."""
     if api is None:
         return []
-    asked = {"sort": "START_TIME_DESC", "limit": SHOWN_RUNS}
+    newest = {"sort": "START_TIME_DESC", "limit": SHOWN_RUNS}
     started = {"flow_runs": {"start_time": {"is_null_": False}}}
     try:
         with httpx.Client(trust_env=False, timeout=_ASK_SECONDS) as client:
-            answer = client.post(f"{api}/flow_runs/filter", json={**asked, **started})
+            answer = client.post(f"{api}/flow_runs/filter", json={**newest, **started})
             answer.raise_for_status()
-            found = answer.json()
+            flow_runs = answer.json()
     except (httpx.HTTPError, ValueError):
         return []
     return [
@@ -109,13 +109,13 @@ def _flow_runs(api: str | None) -> list[dict[str, Any]]:
             "started": run["start_time"],
             "seconds": run["total_run_time"],
         }
-        for run in found
+        for run in flow_runs
     ]
 
 
 def _run(record: dict[str, Any]) -> dict[str, Any]:
-    kept = ("run", "preset", "state", "started", "at", "note")
-    return {key: record[key] for key in kept if record.get(key)}
+    shown = ("run", "preset", "state", "started", "at", "note")
+    return {key: record[key] for key in shown if record.get(key)}
 
 
 def _champions(settings: Settings, state: UpState | None) -> list[dict[str, Any]]:
@@ -137,9 +137,13 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         memory = format_quantity(value["memory"])
         console.print(f"up since {value['since']} (process {value['pid']}), {memory}B in all")
         console.print(_services_table(value["services"]))
-        for found in value["services"]:
-            if found["note"]:
-                console.print(f"{found['name']}: {found['note']}", markup=False, soft_wrap=True)
+        for service_value in value["services"]:
+            if service_value["note"]:
+                console.print(
+                    f"{service_value['name']}: {service_value['note']}",
+                    markup=False,
+                    soft_wrap=True,
+                )
     elif value["left_behind"]:
         count = value["left_behind"]
         console.print(f"a killed `modelmill up` left {count} processes; `modelmill down` ends them")
@@ -150,8 +154,8 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         where = ", served" if champion["served"] else ""
         console.print(f"champion of {champion['model']}: version {champion['version']}{where}")
     if value["no_champion"]:
-        told = f"no champion yet: {value['no_champion']}"
-        console.print(told, markup=False, soft_wrap=True)
+        line = f"no champion yet: {value['no_champion']}"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _show_runs(console: Console, value: dict[str, Any]) -> None:
@@ -165,10 +169,10 @@ def _show_runs(console: Console, value: dict[str, Any]) -> None:
     elif value["runs"]:
         at_work = any(r.get("at") for r in value["runs"])
         columns = ["run", "state", "started (UTC)"] + (["at"] if at_work else [])
-        told = [
+        rows_of_records = [
             (r["run"], r["state"], _clock(r["started"]), r.get("at", "")) for r in value["runs"]
         ]
-        console.print(rows_table(columns, [row[: len(columns)] for row in told]))
+        console.print(rows_table(columns, [row[: len(columns)] for row in rows_of_records]))
 
 
 def _clock(moment: str) -> str:
@@ -180,14 +184,14 @@ def _services_table(services: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("service", "state", "address", "pid", "since (UTC)", "memory"):
         table.add_column(column, no_wrap=column != "state")
-    for found in services:
-        restarts = found["restarts"]
+    for service_value in services:
+        restarts = service_value["restarts"]
         table.add_row(
-            found["name"],
-            found["state"] + (f", restarted {restarts}x" if restarts else ""),
-            found["address"],
-            str(found["pid"] or ""),
-            (found["since"] or "")[11:19],
-            f"{format_quantity(found['memory'])}B",
+            service_value["name"],
+            service_value["state"] + (f", restarted {restarts}x" if restarts else ""),
+            service_value["address"],
+            str(service_value["pid"] or ""),
+            (service_value["since"] or "")[11:19],
+            f"{format_quantity(service_value['memory'])}B",
         )
     return table

@@ -79,7 +79,7 @@ class Wish:
             )
 
 
-def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stopped | None:
+def up(settings: Settings, options: Wish, console: Console, ready: Ready) -> Stopped | None:
     """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
 
     Returns the signal.
@@ -91,35 +91,35 @@ def up(settings: Settings, wish: Wish, console: Console, ready: Ready) -> Stoppe
         MillError: a service did not come up; all were ended.
     """
     _make_home(settings)
-    with explain_full_disk(settings.home), try_lock(lock_file(settings)) as mine:
-        if not mine:
+    with explain_full_disk(settings.home), try_lock(lock_file(settings)) as acquired:
+        if not acquired:
             raise ConfigError(_where(settings))
         _clear(settings, console)
-        wish.check(settings)
+        options.check(settings)
         try:
-            platform = _Platform(settings, wish, console, ready)
+            platform = _Platform(settings, options, console, ready)
             asyncio.run(platform.run())
         finally:
             state_file(settings).unlink(missing_ok=True)
     return platform.stopped
 
 
-def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, Any]:
+def up_detached(settings: Settings, options: Wish, console: Console) -> dict[str, Any]:
     """Run it in a process of its own; returns when everything answers.
 
     Raises:
         ConfigError, MillError: as ``up``; nothing runs then.
     """
     _make_home(settings)
-    with try_lock(lock_file(settings)) as mine:
-        if not mine:
+    with try_lock(lock_file(settings)) as acquired:
+        if not acquired:
             raise ConfigError(_where(settings))
         _clear(settings, console)
-        wish.check(settings)
+        options.check(settings)
     log = settings.logs / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(wish),
+            _command(options),
             cwd=ROOT,
             env=child_environment({"MODELMILL_HOME": str(settings.home)}),
             stdin=subprocess.DEVNULL,
@@ -127,7 +127,7 @@ def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, A
             stderr=output,
             start_new_session=True,
         )
-    display = UpDisplay(console, wish.limit)
+    display = UpDisplay(console, options.limit)
     try:
         state = _watch(settings, process, display)
     except BaseException:
@@ -139,8 +139,8 @@ def up_detached(settings: Settings, wish: Wish, console: Console) -> dict[str, A
     if state is None:
         raise MillError(log_tail(log).rpartition("modelmill: ")[2])
     display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
-    if told := _which(settings, wish):
-        console.print(told, soft_wrap=True, markup=False)
+    if line := _which(settings, options):
+        console.print(line, soft_wrap=True, markup=False)
     return as_json(state)
 
 
@@ -179,13 +179,15 @@ def as_json(state: UpState) -> dict[str, Any]:
 class _Platform:
     """One ``up``: its services, its state file, its display."""
 
-    def __init__(self, settings: Settings, wish: Wish, console: Console, ready: Ready) -> None:
-        self.settings, self.ports, self.console = settings, wish.ports, console
+    def __init__(self, settings: Settings, options: Wish, console: Console, ready: Ready) -> None:
+        self.settings, self.ports, self.console = settings, options.ports, console
         self._ready = ready
-        self._wish = wish
-        self._display = UpDisplay(console, wish.limit)
-        found = services(settings, wish.ports, wish.model)
-        self._supervisor = Supervisor(settings, found, self._changed, limit=wish.limit)
+        self._wish = options
+        self._display = UpDisplay(console, options.limit)
+        platform_services = services(settings, options.ports, options.model)
+        self._supervisor = Supervisor(
+            settings, platform_services, self._changed, limit=options.limit
+        )
         self._started = time.time()
         self._complete = False
         self.stopped: Stopped | None = None
@@ -215,8 +217,8 @@ class _Platform:
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                ear = ApprovalWatcher(self.settings, api_of(self.ports))
-                listening = [asyncio.create_task(ear.watch())]
+                watcher = ApprovalWatcher(self.settings, api_of(self.ports))
+                listening = [asyncio.create_task(watcher.watch())]
                 await ended.wait()
         finally:
             for task in (starting, *listening):
@@ -229,13 +231,13 @@ class _Platform:
 
     async def _start(self) -> None:
         await self._supervisor.start()
-        deployed = await self._deploy()
+        deployments = await self._deploy()
         self._complete = True
         self._write()
         seconds = format_duration(time.time() - self._started)
-        self._display.complete(f"{deployed}all answer after {seconds}; Ctrl+C ends them")
-        if told := _which(self.settings, self._wish):
-            self.console.print(told, soft_wrap=True, markup=False)
+        self._display.complete(f"{deployments}all answer after {seconds}; Ctrl+C ends them")
+        if line := _which(self.settings, self._wish):
+            self.console.print(line, soft_wrap=True, markup=False)
         self._ready(as_json(self._state()))
 
     async def _deploy(self) -> str:
@@ -333,12 +335,12 @@ def _clear(settings: Settings, console: Console) -> None:
         console.print(f"ended {count} processes that a killed `modelmill up` left")
 
 
-def _which(settings: Settings, wish: Wish) -> str:
+def _which(settings: Settings, options: Wish) -> str:
     """Why the endpoint serves this model, where there are several, or why it serves none."""
-    if choose_champion(settings, wish.model) is None:
-        return f"the endpoint waits for a champion: {describe_newest(settings, wish.model)}"
+    if choose_champion(settings, options.model) is None:
+        return f"the endpoint waits for a champion: {describe_newest(settings, options.model)}"
     status = EndpointSwap(settings).read_status()
-    if wish.model or status is None or status.serving is None:
+    if options.model or status is None or status.serving is None:
         return ""
     others = list_other_champions(settings, status.serving.model)
     if not others:
@@ -349,12 +351,13 @@ def _which(settings: Settings, wish: Wish) -> str:
     )
 
 
-def _command(wish: Wish) -> list[str]:
-    ports = wish.ports
-    places = (("--port", ports.endpoint), ("--prefect-port", ports.prefect))
-    options = [str(part) for pair in (*places, ("--mlflow-port", ports.mlflow)) for part in pair]
-    options += ["--model", wish.model] if wish.model else []
-    return [sys.executable, "-m", "flows.cli.main", "up", *options, "--wait", f"{wish.limit:g}"]
+def _command(options: Wish) -> list[str]:
+    arguments = ["--port", str(options.ports.endpoint)]
+    arguments += ["--prefect-port", str(options.ports.prefect)]
+    arguments += ["--mlflow-port", str(options.ports.mlflow)]
+    arguments += ["--model", options.model] if options.model else []
+    arguments += ["--wait", f"{options.limit:g}"]
+    return [sys.executable, "-m", "flows.cli.main", "up", *arguments]
 
 
 def _watch(

@@ -37,13 +37,13 @@ class Ports:
         Raises:
             ConfigError: one is taken, or given twice; names the option and who holds it.
         """
-        given = (
+        listed = (
             (self.endpoint, "the endpoint", "--port"),
             (self.prefect, "Prefect's server", "--prefect-port"),
             (self.mlflow, "MLflow's UI", "--mlflow-port"),
         )
-        for index, (port, title, option) in enumerate(given):
-            for other, its, _ in given[:index]:
+        for index, (port, title, option) in enumerate(listed):
+            for other, its, _ in listed[:index]:
                 if port == other:
                     raise ConfigError(f"{option} {port}: {its} has that port; give another")
             reason = port_refusal(LOOPBACK, port)

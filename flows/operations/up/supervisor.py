@@ -84,7 +84,7 @@ class Supervisor:
     @property
     def states(self) -> tuple[ServiceState, ...]:
         """All services as they are now."""
-        return tuple(kept.state for kept in self._kept.values())
+        return tuple(supervised.state for supervised in self._kept.values())
 
     async def start(self) -> None:
         """Start all; returns when each answers.
@@ -92,7 +92,9 @@ class Supervisor:
         Raises:
             MillError: one ended or did not answer in time; with its last words.
         """
-        self._tasks = [asyncio.create_task(self._keep(kept)) for kept in self._kept.values()]
+        self._tasks = [
+            asyncio.create_task(self._keep(supervised)) for supervised in self._kept.values()
+        ]
         answered = asyncio.create_task(self._all_answered())
         done, _ = await asyncio.wait({answered, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -100,8 +102,8 @@ class Supervisor:
         answered.cancel()
 
     async def _all_answered(self) -> None:
-        for kept in self._kept.values():
-            await kept.answered.wait()
+        for supervised in self._kept.values():
+            await supervised.answered.wait()
 
     async def end(self) -> None:
         """End all: the server last, so that the others can still tell it; nothing is left."""
@@ -109,78 +111,84 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
-        last = [kept for name, kept in self._kept.items() if name == PREFECT]
-        first = [kept for name, kept in self._kept.items() if name != PREFECT]
+        last = [supervised for name, supervised in self._kept.items() if name == PREFECT]
+        first = [supervised for name, supervised in self._kept.items() if name != PREFECT]
         for group in (first, last):
-            await asyncio.gather(*(self._finish(kept) for kept in group))
+            await asyncio.gather(*(self._finish(supervised) for supervised in group))
         await asyncio.to_thread(clear, self.settings)
 
-    async def _keep(self, kept: _Kept) -> None:
+    async def _keep(self, supervised: _Kept) -> None:
         """One service, for as long as the supervisor runs."""
-        if kept.service.after in self._kept:
-            await self._kept[kept.service.after].answered.wait()
+        if supervised.service.after in self._kept:
+            await self._kept[supervised.service.after].answered.wait()
         failures = 0
         while True:
             began = time.monotonic()
-            why = await self._once(kept)
-            await self._finish(kept)
-            said = error_line(why)
-            if not kept.answered.is_set():
-                raise MillError(f"{kept.service.title}: {said}")
+            why = await self._once(supervised)
+            await self._finish(supervised)
+            reason = error_line(why)
+            if not supervised.answered.is_set():
+                raise MillError(f"{supervised.service.title}: {reason}")
             failures = 1 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
             if failures > self._restarts:
-                self._set(kept, state=FAILED, pid=0, note=f"{said}; given up")
+                self._set(supervised, state=FAILED, pid=0, note=f"{reason}; given up")
                 return
             pause = min(self._first_pause * 2.0 ** (failures - 1), _LONGEST_PAUSE)
-            again = f"{said}; again in {pause:g} s ({failures} of {self._restarts})"
-            self._set(kept, state=RESTARTING, pid=0, note=again, restarts=kept.state.restarts + 1)
+            again = f"{reason}; again in {pause:g} s ({failures} of {self._restarts})"
+            self._set(
+                supervised,
+                state=RESTARTING,
+                pid=0,
+                note=again,
+                restarts=supervised.state.restarts + 1,
+            )
             await asyncio.sleep(pause)
 
-    async def _once(self, kept: _Kept) -> str:
+    async def _once(self, supervised: _Kept) -> str:
         """Start a service and stay with it; why it ended."""
-        await self._settle(kept)  # the last end of it may have found no server to tell
-        await self._spawn(kept)
+        await self._settle(supervised)  # the last end of it may have found no server to tell
+        await self._spawn(supervised)
         since = time.time()
         began = time.monotonic()
         while time.monotonic() - began < self._limit:
-            if kept.ended:
-                return self._last_words(kept)
+            if supervised.ended:
+                return self._last_words(supervised)
             with suppress(httpx.HTTPError):
-                note = await kept.service.probe(self._client, since)
+                note = await supervised.service.probe(self._client, since)
                 if note is not None:
                     seconds = round(time.monotonic() - began, 2)
-                    self._set(kept, state=UP, note=note, seconds=seconds)
-                    kept.answered.set()
-                    return await self._stay(kept, since)
+                    self._set(supervised, state=UP, note=note, seconds=seconds)
+                    supervised.answered.set()
+                    return await self._stay(supervised, since)
             await asyncio.sleep(_POLL_SECONDS)
-        log = self._log(kept.service.name)
+        log = self._log(supervised.service.name)
         return f"did not answer within {self._limit:g} s; it said: {log_tail(log)} ({log})"
 
-    async def _stay(self, kept: _Kept, since: float) -> str:
+    async def _stay(self, supervised: _Kept, since: float) -> str:
         """Until a service that answered ends, or answers no more."""
         silent, ask_at = 0, time.monotonic() + _ASK_EVERY
-        while not kept.ended:
+        while not supervised.ended:
             await asyncio.sleep(_POLL_SECONDS)
             if time.monotonic() < ask_at:
                 continue
             try:
-                note = await kept.service.probe(self._client, since)
+                note = await supervised.service.probe(self._client, since)
             except httpx.HTTPError:
                 note = None
             silent = silent + 1 if note is None else 0
-            if note is not None and note != kept.state.note:
-                self._set(kept, note=note)
+            if note is not None and note != supervised.state.note:
+                self._set(supervised, note=note)
             if silent >= _SILENT:
                 return f"did not answer {_SILENT} times in a row"
             ask_at = time.monotonic() + _ASK_EVERY
-        return self._last_words(kept)
+        return self._last_words(supervised)
 
-    async def _spawn(self, kept: _Kept) -> None:
-        service = kept.service
+    async def _spawn(self, supervised: _Kept) -> None:
+        service = supervised.service
         log = self._log(service.name)
         with log.open("wb" if _is_big(log) else "ab") as output:
-            kept.log_begins = output.tell()
-            kept.process = await asyncio.create_subprocess_exec(
+            supervised.log_begins = output.tell()
+            supervised.process = await asyncio.create_subprocess_exec(
                 *exec_with_parent_command(os.getpid(), service.command),
                 cwd=ROOT,
                 env=child_environment(self.environment(service.name, service.environment)),
@@ -189,9 +197,11 @@ class Supervisor:
                 stderr=output,
                 start_new_session=True,
             )
-        pid = kept.process.pid
+        pid = supervised.process.pid
         started = process_start_time(pid)
-        self._set(kept, state=STARTING, note="", pid=pid, create_time=started, since=time.time())
+        self._set(
+            supervised, state=STARTING, note="", pid=pid, create_time=started, since=time.time()
+        )
 
     def environment(self, name: str, extra: dict[str, str]) -> dict[str, str]:
         """What is laid over this process's environment for a service."""
@@ -202,44 +212,46 @@ class Supervisor:
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         return self.settings.logs / f"{name}.log"
 
-    def _last_words(self, kept: _Kept) -> str:
-        log = self._log(kept.service.name)
-        code = None if kept.process is None else kept.process.returncode
-        return f"ended ({code}); it said: {log_tail(log, kept.log_begins)} ({log})"
+    def _last_words(self, supervised: _Kept) -> str:
+        log = self._log(supervised.service.name)
+        code = None if supervised.process is None else supervised.process.returncode
+        return f"ended ({code}); it said: {log_tail(log, supervised.log_begins)} ({log})"
 
-    async def _finish(self, kept: _Kept) -> None:
+    async def _finish(self, supervised: _Kept) -> None:
         """End one service with all that it started."""
-        if kept.process is None:
+        if supervised.process is None:
             return
-        if not kept.ended:
-            kept.process.terminate()
-            if kept.service.name == WORKER:  # it would wait for its flow runs, for hours maybe
+        if not supervised.ended:
+            supervised.process.terminate()
+            if (
+                supervised.service.name == WORKER
+            ):  # it would wait for its flow runs, for hours maybe
                 await asyncio.to_thread(
-                    lambda: terminate_processes(self._started_by(kept), _END_SECONDS)
+                    lambda: terminate_processes(self._started_by(supervised), _END_SECONDS)
                 )
             try:
-                last = kept.service.name == PREFECT
+                last = supervised.service.name == PREFECT
                 seconds = _SERVER_END_SECONDS if last else _END_SECONDS
-                await asyncio.wait_for(kept.process.wait(), seconds)
+                await asyncio.wait_for(supervised.process.wait(), seconds)
             except TimeoutError:
-                kept.process.kill()
-                await kept.process.wait()
-        await asyncio.to_thread(lambda: kill_processes(self._started_by(kept)))
-        await self._settle(kept)
+                supervised.process.kill()
+                await supervised.process.wait()
+        await asyncio.to_thread(lambda: kill_processes(self._started_by(supervised)))
+        await self._settle(supervised)
 
-    async def _settle(self, kept: _Kept) -> None:
-        if kept.service.settle is not None:
-            await asyncio.to_thread(kept.service.settle)
+    async def _settle(self, supervised: _Kept) -> None:
+        if supervised.service.settle is not None:
+            await asyncio.to_thread(supervised.service.settle)
 
-    def _started_by(self, kept: _Kept) -> list[psutil.Process]:
+    def _started_by(self, supervised: _Kept) -> list[psutil.Process]:
         """What a service started; itself is waited for by asyncio alone."""
-        own = None if kept.process is None else kept.process.pid
-        mark = {mark_of(self.settings, kept.service.name)}
+        own = None if supervised.process is None else supervised.process.pid
+        mark = {mark_of(self.settings, supervised.service.name)}
         return [process for process in find_marked_processes(MARK, mark) if process.pid != own]
 
-    def _set(self, kept: _Kept, **changes: object) -> None:
-        kept.state = replace(kept.state, **changes)  # type: ignore[arg-type]
-        self._changed(kept.state)
+    def _set(self, supervised: _Kept, **changes: object) -> None:
+        supervised.state = replace(supervised.state, **changes)  # type: ignore[arg-type]
+        self._changed(supervised.state)
 
 
 class _Kept:

@@ -42,7 +42,6 @@ from components.publish.promotion.approvals import (
     find_decision,
     record_decision,
 )
-from flows.operations.retention.gc_report import size
 from flows.runner.prefect.approval_pause import (
     ApprovalAnswer,
     ApprovalQuestion,
@@ -50,6 +49,7 @@ from flows.runner.prefect.approval_pause import (
     render_question,
 )
 from flows.runner.prefect.ephemeral_server import EphemeralServer
+from flows.runner.progress_display import format_bytes
 from flows.runner.runner import Runner, StepResult, StoreRunner
 
 _DRAIN_SECONDS = 0.5
@@ -296,7 +296,7 @@ def _no_server_message(error: Exception, home: Path) -> str:
     own = PREFECT_API_URL.value() is None
     longer = f", set {PREFECT_STARTUP_VARIABLE} to more seconds" if own else ""
     if own and (free := free_bytes(home)) <= _LEAST_FREE_BYTES:
-        return str(full_disk_error(f"{home} ({size(free)} are left)"))
+        return str(full_disk_error(f"{home} ({format_bytes(free)} are left)"))
     address = PREFECT_API_URL.value()
     which = "Prefect's own server" if own else f"the Prefect server at {address}"
     if not own and not str(address).rstrip("/").endswith("/api"):

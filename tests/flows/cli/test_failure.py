@@ -28,7 +28,7 @@ main.main()
 """The command line of a program with a fault in it."""
 
 
-def fail(home: Path, how: str, *words: str, where: str = "scrape._crawl") -> Any:
+def fail(home: Path, how: str, *words: str, where: str = "scrape._crawl_source") -> Any:
     modelmill = CommandLine(home)
     code = BREAK.format(how=how, where=where, words=list(words))
     return subprocess.run(

@@ -20,8 +20,8 @@ from components.core.errors import DataError
 from components.core.settings import Settings
 from components.core.store.store import Store
 from components.lineage.forget_orders import record_order
-from flows.cli.show_page import show_page
-from flows.cli.show_trace import trace
+from flows.cli.views.page_view import show_page
+from flows.cli.views.trace_view import trace_page_or_model
 from tests.flows.pipelines.test_bad_input import prose
 
 
@@ -76,7 +76,7 @@ def test_a_page_of_an_ill_server_says_why_it_is_kept() -> None:
 
 def shown(settings: Settings, page: str) -> str:
     console = Console(file=io.StringIO(), width=200)
-    trace(settings, page).show(console)
+    trace_page_or_model(settings, page).show(console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from components.core.settings import Settings
 from components.publish.promotion import audit_log
-from flows.cli.show_workspace import Answer, describe, show_audit_log
+from flows.cli.views.workspace_view import CommandResult, describe_run_or_artifact, show_audit_log
 from flows.operations.up import platform_status as looking
 from tests.workspace import Hand
 
@@ -22,7 +22,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, reference_data=tmp_path)
 
 
-def shown(answer: Answer) -> str:
+def shown(answer: CommandResult) -> str:
     told = StringIO()
     answer.show(Console(file=told, width=200))
     return told.getvalue()
@@ -58,12 +58,15 @@ def test_a_run_s_keys_are_what_show_takes(tmp_path: Path) -> None:
     hand = Hand(tmp_path)
     made = {stage: hand.seal("same", stage=stage) for stage in ("first", "second")}
     hand.record("tiny-1", made, named={"register": "models:/tiny/1"})
-    run = shown(describe(hand.settings, "tiny-1"))
+    run = shown(describe_run_or_artifact(hand.settings, "tiny-1"))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.splitlines()]
     keys = {row[0]: row[3] for row in rows if len(row) == 5}
     assert keys.pop("register") == ""
     for stage, key in keys.items():
-        assert describe(hand.settings, key).value["artifact"]["name"] == made[stage].name
+        assert (
+            describe_run_or_artifact(hand.settings, key).value["artifact"]["name"]
+            == made[stage].name
+        )
     assert sorted(keys) == ["first", "second"]
 
 

@@ -131,7 +131,7 @@ def test_an_endpoint_that_refuses(
     endpoint.answer = (status, {"error": {"code": code, "message": "the reason"}})
     (found,) = endpoint_check.check_endpoint(hand.settings)
     assert found.state == state
-    assert bool(found.mend) is (state != "info")
+    assert bool(found.fix) is (state != "info")
 
 
 def test_an_endpoint_that_is_gone_though_up_runs(hand: Hand, endpoint: TalkServer) -> None:
@@ -140,12 +140,12 @@ def test_an_endpoint_that_is_gone_though_up_runs(hand: Hand, endpoint: TalkServe
     (found,) = endpoint_check.check_endpoint(hand.settings)
     assert found.state == "broken"
     assert "does not answer" in found.what
-    assert found.mend.startswith("modelmill down")
+    assert found.fix.startswith("modelmill down")
 
 
 def test_no_endpoint_is_looked_for_where_up_does_not_run(hand: Hand) -> None:
     (found,) = endpoint_check.check_endpoint(hand.settings)
-    assert (found.state, found.mend) == ("info", "")
+    assert (found.state, found.fix) == ("info", "")
 
 
 # --- the machine -----------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def test_a_lock_that_names_what_is_not_installed(tmp_path: Path) -> None:
     missing, other = package_checks.against_lock(lock)
     assert (missing.state, missing.what) == ("broken", "not installed: nor-this 3.1")
     assert (other.state, other.what) == ("warning", f"rich is {rich}, the lock says 1.0")
-    assert missing.mend.endswith("-m pip install -r requirements.lock")
+    assert missing.fix.endswith("-m pip install -r requirements.lock")
     (gone,) = package_checks.against_lock(tmp_path / "nowhere.lock")
     assert gone.state == "broken"
 
@@ -174,7 +174,7 @@ def test_a_taken_port_and_who_took_it(hand: Hand) -> None:
         (finding,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
     assert finding.state == "warning"
     assert f"(process {os.getpid()})" in finding.what
-    assert finding.mend.startswith(f"kill {os.getpid()}")
+    assert finding.fix.startswith(f"kill {os.getpid()}")
     (free,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
     assert free.state == "ok"
 
@@ -206,7 +206,7 @@ def test_a_disk_that_the_next_run_would_fill(hand: Hand, monkeypatch: pytest.Mon
     assert "writes up to 5.0 kB" in fine.what
     monkeypatch.setattr(machine_checks, "LEAST_DISK", 1e18)
     (full,) = machine_checks.check_disk(hand.settings)
-    assert (full.state, full.mend) == ("broken", "modelmill gc --dry-run")
+    assert (full.state, full.fix) == ("broken", "modelmill gc --dry-run")
 
 
 def test_things_from_the_future(hand: Hand) -> None:
@@ -263,7 +263,7 @@ def test_a_workspace_that_anybody_may_write(hand: Hand) -> None:
     assert bad(privacy_checks.check_permissions(hand.settings)) == []
     hand.settings.home.chmod(0o777)
     (finding,) = privacy_checks.check_permissions(hand.settings)
-    assert finding.mend.startswith("chmod -R o-w")
+    assert finding.fix.startswith("chmod -R o-w")
 
 
 # --- the store -------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_flipped_byte_is_found_by_reading_everything(hand: Hand) -> None:
 
 def _mend(finding: Finding) -> None:
     """Type what a finding says, without the run at its end."""
-    command, *_ = finding.mend.partition(" && modelmill run")
+    command, *_ = finding.fix.partition(" && modelmill run")
     subprocess.run(["sh", "-c", command], check=True)
 
 
@@ -318,7 +318,7 @@ def test_damage_is_found_without_reading_everything(hand: Hand, fault: str, told
     (finding,) = bad(store_checks.check_store(hand.settings))
     assert finding.state == "broken"
     assert told in finding.what
-    assert "modelmill run nano" in finding.mend
+    assert "modelmill run nano" in finding.fix
 
 
 def test_a_damaged_copy_in_dvcs_cache(hand: Hand) -> None:
@@ -339,7 +339,7 @@ def test_stale_stages_trash_and_what_is_at_work(hand: Hand) -> None:
     stale, trash = bad(store_checks.check_leftovers(hand.settings))
     assert "unfinished for more than 7 days: old" in stale.what
     assert "trash" in trash.what
-    assert stale.mend == trash.mend == "modelmill gc"
+    assert stale.fix == trash.fix == "modelmill gc"
     with Store(hand.store).lock_key("old"):
         assert [f.check for f in bad(store_checks.check_leftovers(hand.settings))] == ["leftovers"]
         assert any(
@@ -367,7 +367,7 @@ def test_a_pin_whose_files_are_gone(hand: Hand) -> None:
     stored.write_text("x")
     (finding,) = bad(registry_checks.check_datasets(hand.settings))
     assert finding.state == "warning"
-    assert "dvc pull corpus-0.dvc" in finding.mend
+    assert "dvc pull corpus-0.dvc" in finding.fix
     (root / "corpus-0.dvc").write_text("- nonsense")
     (finding,) = bad(registry_checks.check_datasets(hand.settings))
     assert "cannot be read" in finding.what
@@ -392,7 +392,7 @@ def test_a_run_whose_process_is_gone_is_found_and_closed(hand: Hand) -> None:
     hand.record("mine", {}, state="running", process=os.getpid())
     (finding,) = bad(process_checks.check_runs(hand.settings))
     assert "dead, reused" in finding.what
-    assert finding.mend == "modelmill doctor --mend"
+    assert finding.fix == "modelmill doctor --mend"
     assert len(examine(hand.settings, mend=True).mended) == 2
     assert bad(process_checks.check_runs(hand.settings)) == []
     told = {record["run"]: record["state"] for record in read_records(hand.settings.runs)}
@@ -422,7 +422,7 @@ def test_a_server_that_outlived_its_run(hand: Hand) -> None:
         os.kill(orphan, 9)
     if not found:
         pytest.skip("orphans are adopted by another process than the first one here")
-    assert [finding.mend for finding in found] == [f"kill {orphan}"]
+    assert [finding.fix for finding in found] == [f"kill {orphan}"]
 
 
 def test_lock_files_that_nobody_needs_are_cleared(hand: Hand) -> None:

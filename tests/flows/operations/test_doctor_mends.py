@@ -20,7 +20,7 @@ def test_a_mend_is_quoted_for_the_shell(tmp_path: Path) -> None:
         path.chmod(0o755)
     (folder / "content.txt").unlink()
     [finding] = [f for f in store_checks.check_store(hand.settings) if f.state == "broken"]
-    assert shlex.split(finding.mend)[-1] == str(folder)
+    assert shlex.split(finding.fix)[-1] == str(folder)
 
 
 def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
             tokenizer.write_text(content)
         [finding] = told(registry_checks.check_bentos(hand.settings))
         assert says in finding.what
-        assert finding.mend == f"rm -r {bento}"
+        assert finding.fix == f"rm -r {bento}"
         assert not told(store_checks.deep(hand.settings, Progress()))
         tokenizer.write_text("{}")
 

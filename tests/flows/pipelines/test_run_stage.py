@@ -17,7 +17,7 @@ from components.core.settings import Settings
 from components.core.store.artifact import Instructions, Tokenizer
 from components.core.store.store import Store
 from components.train.autopilot import apply_choices
-from flows.cli.main import TOLD
+from flows.cli.main import VERBOSE_MODULES
 from flows.pipelines.input_kinds import check_input_kind
 from flows.pipelines.run_stage import _name_given_paths, run_stage
 from tests.train.conftest import sealed_model, sealed_tokens
@@ -65,9 +65,9 @@ def test_a_stage_is_shown_at_work_and_as_cached(given: Path) -> None:
 
 
 def test_what_the_autopilot_chose_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert apply_choices.__name__ in TOLD
+    assert apply_choices.__name__ in VERBOSE_MODULES
     try:
-        log.configure_logging(verbose_modules=TOLD)
+        log.configure_logging(verbose_modules=VERBOSE_MODULES)
         apply_choices.log.info("autopilot: batch: 512")
         log.get_logger("components.other").info("of no interest")
     finally:  # other tests listen to the house's log

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from components.core.process.process_tree import find_marked_processes, kill_processes
-from components.core.store.store import remove_folder
+from components.core.store.trash import delete_path
 from tests.flows.conftest import AS_OF, ROOT, CommandLine, Server
 
 LINE = "stopped; the same command goes on from here"
@@ -131,7 +131,7 @@ class Bench:
         modelmill, answer = whole
         shutil.copytree(modelmill.home, home, symlinks=True)
         [step] = [step for step in answer["steps"] if step["stage"] == stage]
-        remove_folder(home / "store" / step["artifact"])
+        delete_path(home / "store" / step["artifact"])
         for record in (home / "runs").glob("*.json"):
             record.unlink()
         return cls(CommandLine(home), stage, Path(step["artifact"]).name, step["digest"])

@@ -13,7 +13,7 @@ from components.core.errors import DataError
 from components.core.stats.figures import REPORT_FILE, Figure, write_report
 from components.core.store.artifact import Report
 from components.core.store.workdir import Workdir
-from flows.cli.show_workspace import describe
+from flows.cli.views.workspace_view import describe_run_or_artifact
 from flows.runner.run_outcome import RunOutcome
 from flows.runner.runner import CACHED, StepResult
 from flows.runner.sample_answers import MOST_CHARACTERS, read_answers
@@ -106,13 +106,13 @@ def test_show_tells_them_again_and_a_report_that_is_gone_is_nothing(tmp_path: Pa
     report = sealed(hand.store, EXAMPLES, SHARES)
     hand.record("tiny-1", {"facts": report})
     hand.record("tiny-2", {}, named={"facts": "sealed/gone"})
-    answer = describe(hand.settings, "tiny-1")
+    answer = describe_run_or_artifact(hand.settings, "tiny-1")
     assert answer.value["answers"] == EXAMPLES
     console = Console(file=io.StringIO(), width=80)
     answer.show(console)
     assert isinstance(console.file, io.StringIO)
     assert "answered exactly: held-out pages 3.1 %" in console.file.getvalue()
-    assert describe(hand.settings, "tiny-2").value["answers"] == []
+    assert describe_run_or_artifact(hand.settings, "tiny-2").value["answers"] == []
 
 
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:

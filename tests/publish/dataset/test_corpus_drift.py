@@ -9,7 +9,7 @@ from components.core.action import Change
 from components.core.store.artifact import Corpus, Dataset, Report
 from components.core.store.document_rows import document_id, shard_of
 from components.core.store.shards import shard_name, write_shard
-from components.core.store.store import remove_folder
+from components.core.store.trash import delete_path
 from components.core.store.workdir import Workdir
 from components.publish.dataset.corpus_drift import ChangeConfig, measure_change
 from components.publish.dataset.push_dataset import push_dataset
@@ -104,7 +104,7 @@ def test_small_changes_add_up_until_a_version_is_registered(bench: Bench) -> Non
 def test_a_corpus_that_is_gone_counts_as_changed(bench: Bench) -> None:
     former = corpus(bench, ["x only here", "y only here"])
     registered(bench, "gone", former)
-    remove_folder(bench.workspace.artifact_folder(former))
+    delete_path(bench.workspace.artifact_folder(former))
     change = measure(bench, corpus(bench, ["a", "c"]), "gone", least=1.0)
     assert (change.changed, change.ends) == (True, "")
     assert "not in the store" in change.note

@@ -124,7 +124,7 @@ def test_doctor_finds_and_mends_it_while_a_worker_lives(
     record(settings, lost)
     with living(settings, "prefect", "worker"):
         (finding,) = process_checks.check_flow_runs(settings)
-        assert (finding.state, finding.mend) == ("warning", "modelmill doctor --mend")
+        assert (finding.state, finding.fix) == ("warning", "modelmill doctor --mend")
         assert lost["name"] in finding.what
         monkeypatch.setattr(prefect_recovery, "prefect_api", lambda found: server.api)
         prefect_recovery.crash_flow_runs(settings, stuck_flow_runs(settings))
@@ -142,7 +142,7 @@ def test_a_run_that_waits_for_a_person_is_never_crashed(
     assert state(server, run) == "PAUSED"
     assert [found.identifier for found in abandoned_pauses(settings)] == [run["id"]]
     (finding,) = process_checks.check_flow_runs(settings)
-    assert (finding.state, finding.mend) == ("warning", "modelmill up")
+    assert (finding.state, finding.fix) == ("warning", "modelmill up")
     assert run["name"] in finding.what
     server.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
 

@@ -22,21 +22,21 @@ class Setting:
     repeats: int
     tell: Callable[[str], None]
 
-    def reference(self, name: str) -> Path | None:
+    def find_reference(self, name: str) -> Path | None:
         """A set of the reference data; None where it is absent."""
         path = self.settings.reference_data / name
         return path if path.exists() else None
 
-    def peer(self, program: str, needs: str, *arguments: str) -> Any:
+    def run_peer(self, program: str, package: str, *arguments: str) -> Any:
         """What ``peers/PROGRAM.py`` prints as JSON on its last line; None without its package.
 
         Raises:
             MillError: it failed; ends with what it said last.
         """
-        python = interpreter(self.settings, needs)
+        python = interpreter(self.settings, package)
         if python is None:
             return None
-        given = environment()
-        given.pop("PYTHONPATH")
-        _, said = run_program([str(python), str(PEERS / f"{program}.py"), *arguments], given)
-        return json.loads(said.strip().splitlines()[-1])
+        variables = environment()
+        variables.pop("PYTHONPATH")
+        _, output = run_program([str(python), str(PEERS / f"{program}.py"), *arguments], variables)
+        return json.loads(output.strip().splitlines()[-1])

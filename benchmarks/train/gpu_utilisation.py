@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
-from benchmarks.train.letters import DATA, heldout_loss, pack_letters
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
+from benchmarks.train.char_corpus import DATA, heldout_loss, pack_letters
 from benchmarks.train.step_time import drawn_tokens
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
@@ -20,19 +20,19 @@ VOCABULARY = 50_304
 STEPS = 40
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """Utilisation at two sizes, then the loss on letters and the time that it took."""
     import torch
 
     named = {size: f"one GPU, {size}, bf16: share of its matmul rate" for size in SIZES}
     letters = f"charlm, nanoGPT's GPU setting: held-out loss within {SECONDS:g} s"
     if not torch.cuda.is_available():
-        return [Measured.absent(name, "", "no GPU") for name in (*named.values(), letters)]
+        return [BenchFigure.unavailable(name, "", "no GPU") for name in (*named.values(), letters)]
     figures = []
     for size, (layers, width) in SIZES.items():
         setting.tell(size)
         share = _utilisation(setting, layers, width)
-        figures.append(Measured.against_target(named[size], share, "", SHARE, better="higher"))
+        figures.append(BenchFigure.against_target(named[size], share, "", SHARE, better="higher"))
     return [*figures, *_letters(setting, letters)]
 
 
@@ -65,10 +65,10 @@ def _utilisation(setting: Setting, layers: int, width: int) -> float:
     return float(made.stats["utilisation"])
 
 
-def _letters(setting: Setting, name: str) -> list[Measured]:
-    path = setting.reference(DATA)
+def _letters(setting: Setting, name: str) -> list[BenchFigure]:
+    path = setting.find_reference(DATA)
     if path is None:
-        return [Measured.absent(name, "nats", f"no reference data {DATA}")]
+        return [BenchFigure.unavailable(name, "nats", f"no reference data {DATA}")]
     letters = pack_letters(path, setting.scratch)
     shape = DecoderShape(
         vocabulary=letters.vocabulary,
@@ -94,8 +94,8 @@ def _letters(setting: Setting, name: str) -> list[Measured]:
     made = pretrain(config, letters.tokens, Workdir.temporary(setting.scratch))
     seconds = time.perf_counter() - began
     return [
-        Measured.against_target(
+        BenchFigure.against_target(
             name, heldout_loss(letters, made, 256), "nats", LOSS, note=f"({seconds:.1f} s)"
         ),
-        Measured.against_target("charlm, nanoGPT's GPU setting: time", seconds, "s", SECONDS),
+        BenchFigure.against_target("charlm, nanoGPT's GPU setting: time", seconds, "s", SECONDS),
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_setting import Setting
 from benchmarks.curate.pii import planted_credentials
 from benchmarks.curate.pii.generated_keys import ALIKE, ASSIGNED, ISSUED
 from benchmarks.curate.pii.planted_credentials import EACH, Planted, found, plant, secrets

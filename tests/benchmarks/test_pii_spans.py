@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from benchmarks.bench_setting import Setting
 from benchmarks.curate import language_detection, planted_contamination, quality_ranking
-from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.pii import pii_spans
 from components.core.settings import Settings
 

@@ -19,32 +19,32 @@ from components.lineage.known_addresses import (
 from components.lineage.trace import MOST_LISTED, trace_model, trace_page
 from components.publish.promotion.next_commands import MAKES_ONE
 from components.publish.registry.model_registry import CHAMPION, RegisteredVersion, list_versions
-from flows.cli.show_page import SHORT, say, show_page, standing
-from flows.cli.show_workspace import Answer
+from flows.cli.views.page_view import SHOWN_DIGITS, format_version_state, print_line, show_page
+from flows.cli.views.workspace_view import CommandResult
 from flows.runner.progress_display import rows_table
 
 _DOCUMENT = re.compile("[0-9a-f]{32}")
 _MODEL = re.compile(r"([^/@]+)(/\d+|@.*)?")
 
 
-def trace(settings: Settings, what: str) -> Answer:
+def trace_page_or_model(settings: Settings, what: str) -> CommandResult:
     """A page (its address or a document's id), or MODEL, MODEL/VERSION, MODEL@ALIAS.
 
     Raises:
         ConfigError: nothing is named so.
     """
-    found = list_versions(settings)
-    page = None if _is_model(what, found) else _page(settings, what)
+    versions = list_versions(settings)
+    page = None if _is_model(what, versions) else _page(settings, what)
     if page is not None:
         value = trace_page(settings, page)
-        return Answer(value, lambda console: show_page(console, value))
-    value = trace_model(settings, choose(found, what))
-    return Answer(value, lambda console: _show_model(console, value))
+        return CommandResult(value, lambda console: show_page(console, value))
+    value = trace_model(settings, choose_version(versions, what))
+    return CommandResult(value, lambda console: _show_model(console, value))
 
 
-def _is_model(what: str, found: list[RegisteredVersion]) -> bool:
+def _is_model(what: str, versions: list[RegisteredVersion]) -> bool:
     named = _MODEL.fullmatch(what)
-    return named is not None and named[1] in {entry.model for entry in found}
+    return named is not None and named[1] in {entry.model for entry in versions}
 
 
 def _page(settings: Settings, what: str) -> str | None:
@@ -68,7 +68,7 @@ def _page(settings: Settings, what: str) -> str | None:
     return None
 
 
-def choose(found: list[RegisteredVersion], what: str) -> RegisteredVersion:
+def choose_version(versions: list[RegisteredVersion], what: str) -> RegisteredVersion:
     """The version that MODEL/VERSION or MODEL@ALIAS names; of MODEL the champion, else the newest.
 
     Raises:
@@ -76,28 +76,33 @@ def choose(found: list[RegisteredVersion], what: str) -> RegisteredVersion:
     """
     name, at, alias = what.partition("@")
     name, slash, version = name.partition("/")
-    mine = [entry for entry in found if entry.model == name]
-    for entry in mine:
+    of_model = [entry for entry in versions if entry.model == name]
+    for entry in of_model:
         if str(entry.version) == version if slash else (alias or CHAMPION) in entry.aliases:
             return entry
-    if mine and not at and not slash:
-        return mine[0]
-    known = sorted(f"{entry.model}/{entry.version}" for entry in mine or found)
-    there = ", ".join(known) or f"none yet, {MAKES_ONE}"
-    raise ConfigError(f"{what}: no such page, model or version; versions: {there}")
+    if of_model and not at and not slash:
+        return of_model[0]
+    known = sorted(f"{entry.model}/{entry.version}" for entry in of_model or versions)
+    listing = ", ".join(known) or f"none yet, {MAKES_ONE}"
+    raise ConfigError(f"{what}: no such page, model or version; versions: {listing}")
 
 
 def _show_model(console: Console, value: dict[str, Any]) -> None:
-    say(console, f"{value['model']} version {value['version']}", bold=True)
-    say(console, f"{standing(value) or 'no alias'}; bundle {value['bundle'][:SHORT]}")
+    print_line(console, f"{value['model']} version {value['version']}", bold=True)
+    print_line(
+        console,
+        f"{format_version_state(value) or 'no alias'}; bundle {value['bundle'][:SHOWN_DIGITS]}",
+    )
     if value["bentos"]:
-        say(console, f"Bento {', '.join(f'modelmill:{name}' for name in value['bentos'])}")
+        print_line(console, f"Bento {', '.join(f'modelmill:{name}' for name in value['bentos'])}")
     for crawl in value["crawls"]:
-        given = f" from {', '.join(crawl['from'][:3])}" if crawl["from"] else ""
+        seeds = f" from {', '.join(crawl['from'][:3])}" if crawl["from"] else ""
         pages = f"{crawl['pages']:,} pages of {crawl['as_of']}"
-        say(console, f"crawl {crawl['key'][:SHORT]}: {pages}, {crawl['source']}{given}")
+        print_line(
+            console, f"crawl {crawl['key'][:SHOWN_DIGITS]}: {pages}, {crawl['source']}{seeds}"
+        )
     for dataset in value["datasets"]:
-        say(console, f"dataset {dataset['name']} in DVC")
+        print_line(console, f"dataset {dataset['name']} in DVC")
     for sources in value["sources"]:
         _show_sources(console, sources)
     losses = [
@@ -110,31 +115,36 @@ def _show_model(console: Console, value: dict[str, Any]) -> None:
     rows = [
         (
             node["component"].removeprefix("components."),
-            *(node[name][:SHORT] for name in ("key", "config", "digest")),
+            *(node[name][:SHOWN_DIGITS] for name in ("key", "config", "digest")),
         )
         for node in value["chain"]
     ]
     console.print(rows_table(("made by", "key", "config", "content"), rows))
     for digest, roles in value["gone"].items():
-        say(console, f"gone: {digest[:SHORT]}, which was {', '.join(roles)}")
+        print_line(console, f"gone: {digest[:SHOWN_DIGITS]}, which was {', '.join(roles)}")
 
 
 def _show_sources(console: Console, sources: dict[str, Any]) -> None:
     if "unknown" in sources:
-        say(console, f"sources unknown: {sources['unknown']}")
+        print_line(console, f"sources unknown: {sources['unknown']}")
         return
-    say(
+    print_line(
         console,
         f"{sources['train_tokens']:,} training tokens of {sources['train_pages']:,} pages; "
         f"{sources['heldout_pages']:,} pages held out",
     )
     hosts = [
-        (f"{100 * one['share']:.2f} %", f"{one['tokens']:,}", f"{one['pages']:,}", one["host"])
-        for one in sources["hosts"][:MOST_LISTED]
+        (
+            f"{100 * source['share']:.2f} %",
+            f"{source['tokens']:,}",
+            f"{source['pages']:,}",
+            source["host"],
+        )
+        for source in sources["hosts"][:MOST_LISTED]
     ]
     console.print(rows_table(("share", "tokens", "pages", "host"), hosts))
     pages = [
-        (f"{100 * one['share']:.2f} %", f"{one['tokens']:,}", one["url"])
-        for one in sources["largest"]
+        (f"{100 * source['share']:.2f} %", f"{source['tokens']:,}", source["url"])
+        for source in sources["largest"]
     ]
     console.print(rows_table(("share", "tokens", "largest pages"), pages))

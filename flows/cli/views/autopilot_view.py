@@ -29,7 +29,7 @@ COLUMNS = ("field", "value", "reason")
 
 
 @dataclass(frozen=True)
-class Advice:
+class AutopilotAdvice:
     """Choices for a run, and what they rest on."""
 
     corpus: CorpusSize
@@ -37,28 +37,31 @@ class Advice:
     choices: AutopilotChoices
 
     def as_json(self) -> dict[str, Any]:
-        made = [
-            {"field": one.field, "value": format_value(one.value), "reason": one.reason}
-            for one in self.choices.made
+        choices = [
+            {"field": choice.field, "value": format_value(choice.value), "reason": choice.reason}
+            for choice in self.choices.made
         ]
         rates = [{"parameters": size, "tokens_per_second": rate} for size, rate in self.rates]
         return {
             "tokens": self.corpus.tokens,
             "epochs": self.choices.epochs,
             "probe": rates,
-            "choices": made,
+            "choices": choices,
         }
 
     def show(self, console: Console) -> None:
-        rows = [(one.field, format_value(one.value), one.reason) for one in self.choices.made]
+        rows = [
+            (choice.field, format_value(choice.value), choice.reason)
+            for choice in self.choices.made
+        ]
         console.print(rows_table(COLUMNS, rows))
         probed = ", ".join(f"{size / 1e6:.1f} M {rate:,.0f}/s" for size, rate in self.rates)
         console.print(f"measured here: {probed}; {self.choices.epochs:.2f} epochs", highlight=False)
 
 
-def advise(
+def recommend_fields(
     settings: Settings, target: str, sets: Sequence[str], tokens: int | None, seconds: float
-) -> Advice:
+) -> AutopilotAdvice:
     """Probe this machine for ``seconds`` and choose what the run left open.
 
     ``tokens`` None takes the number of those that the workspace packed last.
@@ -73,16 +76,18 @@ def advise(
         # What so many steps of the config's own shape cost is spent as well as can be.
         spent = config.counted_steps * config.step_operations
         over |= {"flops": spent, "steps": None, "tokens": None}
-    given = config.model_copy(update=over)
-    budget = planning_budget(given)
+    planned = config.model_copy(update=over)
+    budget = planning_budget(planned)
     corpus = CorpusSize(
-        tokens or _packed(settings), config.shape.vocabulary, config.sequence_length
+        tokens or count_packed_tokens(settings), config.shape.vocabulary, config.sequence_length
     )
     probe = probe_machine(corpus, config.precision, seconds)
-    return Advice(corpus, probe.rates, choose_fields(corpus, budget, probe, fixed_fields(given)))
+    return AutopilotAdvice(
+        corpus, probe.rates, choose_fields(corpus, budget, probe, fixed_fields(planned))
+    )
 
 
-def _packed(settings: Settings) -> int:
+def count_packed_tokens(settings: Settings) -> int:
     """Training tokens of the newest artifact that holds any."""
     store = Store(settings.store)
     manifests = store.sealed_manifests() if settings.store.is_dir() else []

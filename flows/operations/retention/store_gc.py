@@ -21,9 +21,9 @@ _GOES_ON = "unfinished stages of the last {days:g} days: their next try goes on 
 def sweep_store(
     settings: Settings,
     graph: ArtifactGraph,
-    kept: Mapping[str, str],
-    used: Collection[str],
-    keeping: RetentionPolicy,
+    reasons: Mapping[str, str],
+    keys_in_use: Collection[str],
+    policy: RetentionPolicy,
     now: float,
 ) -> GcPlan:
     """What goes of sealed artifacts, unfinished stages and locks.
@@ -33,22 +33,22 @@ def sweep_store(
         used: keys that living processes work with.
     """
     root = settings.store
-    sweep = GcPlan("store", root)
-    gone: dict[str, str] = {}
+    plan = GcPlan("store", root)
+    unreachable: dict[str, str] = {}
     for key, node in sorted(graph.nodes.items(), key=lambda pair: pair[1].made_at):
-        if key in kept or is_locked(root / "locks" / key):
-            sweep.add_retained(kept.get(key, IN_USE), [root / "sealed" / key])
+        if key in reasons or is_locked(root / "locks" / key):
+            plan.add_retained(reasons.get(key, IN_USE), [root / "sealed" / key])
         else:
-            gone[key] = node.stage
-    for key, stage in gone.items():
+            unreachable[key] = node.stage
+    for key, stage in unreachable.items():
         why = "nothing that stays came from it"
-        sweep.add_deletion(f"{stage} {key[:12]}", why, [root / "sealed" / key])
-    staying = graph.nodes.keys() - gone.keys() | set(graph.unreadable)
-    staying |= _sweep_partial(sweep, staying, used, keeping, now)
-    unlocked = free_locks(root, staying | set(used))
+        plan.add_deletion(f"{stage} {key[:12]}", why, [root / "sealed" / key])
+    retained = graph.nodes.keys() - unreachable.keys() | set(graph.unreadable)
+    retained |= _sweep_partial(plan, retained, keys_in_use, policy, now)
+    unlocked = free_locks(root, retained | set(keys_in_use))
     if unlocked:
-        sweep.add_deletion(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
-    return sweep
+        plan.add_deletion(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
+    return plan
 
 
 def free_locks(root: Path, needed: Collection[str]) -> list[Path]:
@@ -58,34 +58,34 @@ def free_locks(root: Path, needed: Collection[str]) -> list[Path]:
 
 
 def _sweep_partial(
-    sweep: GcPlan,
+    plan: GcPlan,
     sealed: Collection[str],
-    used: Collection[str],
-    keeping: RetentionPolicy,
+    keys_in_use: Collection[str],
+    policy: RetentionPolicy,
     now: float,
 ) -> set[str]:
     """Unfinished stages; returns the keys of those that stay."""
-    staying = set[str]()
-    for folder in sorted((sweep.root / "partial").glob("*")):
+    retained = set[str]()
+    for folder in sorted((plan.root / "partial").glob("*")):
         name = folder.name
-        if name in used or is_locked(sweep.root / "locks" / name) or _is_adopting(name):
-            sweep.add_retained(IN_USE)
-            staying.add(name)
+        if name in keys_in_use or is_locked(plan.root / "locks" / name) or _is_adopting(name):
+            plan.add_retained(IN_USE)
+            retained.add(name)
         elif name in sealed:
-            sweep.add_deletion(f"partial {name[:12]}", "its stage is sealed", [folder])
+            plan.add_deletion(f"partial {name[:12]}", "its stage is sealed", [folder])
         elif name.startswith("adopt-"):
-            sweep.add_deletion(
+            plan.add_deletion(
                 f"partial {name}", "left by `modelmill stage` when it was killed", [folder]
             )
-        elif last_change_time(folder) >= keeping.cutoff(now):
-            sweep.add_retained(_GOES_ON.format(days=keeping.days))
-            staying.add(name)
+        elif last_change_time(folder) >= policy.cutoff(now):
+            plan.add_retained(_GOES_ON.format(days=policy.days))
+            retained.add(name)
         else:
             days = (now - last_change_time(folder)) / 86_400
-            sweep.add_deletion(
+            plan.add_deletion(
                 f"partial {name[:12]}", f"left unfinished {days:.0f} days ago", [folder]
             )
-    return staying
+    return retained
 
 
 def _is_adopting(name: str) -> bool:
@@ -99,7 +99,7 @@ def sweep_logs(
     settings: Settings,
     processes: Collection[WorkspaceProcess],
     bentos: Collection[str],
-    keeping: RetentionPolicy,
+    policy: RetentionPolicy,
     now: float,
 ) -> GcPlan:
     """What goes of logs and of half-written records.
@@ -107,34 +107,38 @@ def sweep_logs(
     Args:
         bentos: those that stay.
     """
-    sweep = GcPlan("logs", settings.logs)
-    opened = _open_files(processes)
+    plan = GcPlan("logs", settings.logs)
+    open_files = _open_files(processes)
     for path in sorted(settings.logs.glob("*")):
         if path.name == TRASH_FOLDER or not path.is_file():
             continue
-        smoked = path.stem.removeprefix("smoke-")
-        if str(path) in opened:
-            sweep.add_retained(IN_USE, [path])
-        elif path.stem != smoked and smoked not in bentos:
-            sweep.add_deletion(path.name, "its Bento does not stay", [path])
-        elif path.stem == smoked and path.stat().st_mtime < keeping.cutoff(now):
-            sweep.add_deletion(path.name, f"not written for {keeping.days:g} days", [path])
+        smoked_bento = path.stem.removeprefix("smoke-")
+        if str(path) in open_files:
+            plan.add_retained(IN_USE, [path])
+        elif path.stem != smoked_bento and smoked_bento not in bentos:
+            plan.add_deletion(path.name, "its Bento does not stay", [path])
+        elif path.stem == smoked_bento and path.stat().st_mtime < policy.cutoff(now):
+            plan.add_deletion(path.name, f"not written for {policy.days:g} days", [path])
         else:
-            sweep.add_retained("young, or of a Bento that stays", [path])
-    half = [p for p in settings.runs.glob("*.tmp") if p.stat().st_mtime < keeping.cutoff(now)]
-    if half:
-        sweep.add_deletion(
-            f"{len(half)} half-written records", "left by runs that were killed", half
+            plan.add_retained("young, or of a Bento that stays", [path])
+    half_written = [
+        p for p in settings.runs.glob("*.tmp") if p.stat().st_mtime < policy.cutoff(now)
+    ]
+    if half_written:
+        plan.add_deletion(
+            f"{len(half_written)} half-written records",
+            "left by runs that were killed",
+            half_written,
         )
-    return sweep
+    return plan
 
 
 def _open_files(processes: Collection[WorkspaceProcess]) -> set[str]:
-    found = set[str]()
-    for one in processes:
-        for descriptor in Path("/proc", str(one.pid), "fd").glob("*"):
+    paths = set[str]()
+    for process in processes:
+        for descriptor in Path("/proc", str(process.pid), "fd").glob("*"):
             try:
-                found.add(str(descriptor.readlink()))
+                paths.add(str(descriptor.readlink()))
             except OSError:
                 continue  # it closed it, or it is somebody else's
-    return found
+    return paths

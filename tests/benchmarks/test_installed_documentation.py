@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bench_setting import Setting
 from benchmarks.curate import planted_contamination
-from benchmarks.curate.bench_setting import Setting
 from benchmarks.curate.installed_documentation import distinct, documentation
 from components.core.settings import Settings
 

@@ -27,14 +27,14 @@ SHOWN_KEY = 12
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """One object for ``--json``, and how a person sees it."""
 
     value: dict[str, Any]
     show: Callable[[Console], None]
 
 
-def overview(settings: Settings) -> Answer:
+def summarize_workspace(settings: Settings) -> CommandResult:
     """Runs, sealed artifacts and models."""
     runs = read_records(settings.runs)
     artifacts = [_artifact_line(manifest) for manifest in Store(settings.store).sealed_manifests()]
@@ -63,10 +63,10 @@ def overview(settings: Settings) -> Answer:
         )
         _show_versions(console, versions)
 
-    return Answer({"runs": runs, "artifacts": artifacts, "models": versions}, show)
+    return CommandResult({"runs": runs, "artifacts": artifacts, "models": versions}, show)
 
 
-def model_versions(settings: Settings) -> Answer:
+def list_model_versions(settings: Settings) -> CommandResult:
     """Registered versions with their aliases and, of each that was judged, its gates."""
     versions = describe_versions(settings)
 
@@ -81,29 +81,31 @@ def model_versions(settings: Settings) -> Answer:
             if version["gates"]:
                 console.print(gates_table(version["gates"]))
 
-    return Answer({"models": versions}, show)
+    return CommandResult({"models": versions}, show)
 
 
-def approvals_waiting(settings: Settings) -> Answer:
+def list_waiting_approvals(settings: Settings) -> CommandResult:
     """Versions whose gates have passed and that wait for a person."""
-    found = list_pending(settings)
+    waiting = list_pending(settings)
 
     def show(console: Console) -> None:
-        if not found:
+        if not waiting:
             console.print("nothing waits for approval")
             return
         rows = [
-            (p.named, p.since, "none" if p.champion is None else str(p.champion)) for p in found
+            (p.named, p.since, "none" if p.champion is None else str(p.champion)) for p in waiting
         ]
         console.print(rows_table(("version", "since", "present champion"), rows))
-        for pending in found:
+        for pending in waiting:
             console.print(f"\n[bold]{pending.named}[/bold]")
             console.print(gates_table(pending.verdicts))
 
-    return Answer({"waiting": [pending.model_dump(mode="json") for pending in found]}, show)
+    return CommandResult(
+        {"waiting": [pending.model_dump(mode="json") for pending in waiting]}, show
+    )
 
 
-def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> Answer:
+def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> CommandResult:
     """The audit log, its chain checked.
 
     Raises:
@@ -133,7 +135,7 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
         if value["missing"]:
             console.print("but models are served: the log that told of it is not here")
 
-    return Answer(value, show)
+    return CommandResult(value, show)
 
 
 def _told(entry: audit_log.AuditEntry) -> str:
@@ -154,7 +156,7 @@ def _told(entry: audit_log.AuditEntry) -> str:
     return "; ".join(part for part in (named, *rest) if part)
 
 
-def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer:
+def write_dossier(settings: Settings, model: str, output: Path | None) -> CommandResult:
     """A version's dossier, and where it lies.
 
     Raises:
@@ -170,10 +172,10 @@ def write_dossier(settings: Settings, model: str, output: Path | None) -> Answer
             raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from error
     shown = output or path
     value = {"dossier": str(shown), "changed": changed}
-    return Answer(value, lambda console: console.print(str(shown), soft_wrap=True))
+    return CommandResult(value, lambda console: console.print(str(shown), soft_wrap=True))
 
 
-def describe(settings: Settings, what: str) -> Answer:
+def describe_run_or_artifact(settings: Settings, what: str) -> CommandResult:
     """One run by its name, or one artifact by the beginning of its key or digest.
 
     Raises:
@@ -184,18 +186,18 @@ def describe(settings: Settings, what: str) -> Answer:
     runs = [run for run in read_records(settings.runs) if run["run"].startswith(what)]
     if runs:
         return _describe_run(settings, runs[0])
-    found = [
+    manifests = [
         manifest
         for manifest in Store(settings.store).sealed_manifests()
         if _key(manifest).startswith(what) or manifest["artifact"]["digest"].startswith(what)
     ]
-    if len(found) != 1:
-        problem = "nothing is" if not found else f"{len(found)} artifacts are"
+    if len(manifests) != 1:
+        problem = "nothing is" if not manifests else f"{len(manifests)} artifacts are"
         raise ConfigError(f"{what}: {problem} named so; `modelmill show` lists what there is")
-    manifest = found[0]
+    manifest = manifests[0]
     folder = settings.store / manifest["artifact"]["name"]
     value = {**manifest, "folder": str(folder)}
-    return Answer(value, lambda console: console.print_json(data=value))
+    return CommandResult(value, lambda console: console.print_json(data=value))
 
 
 def _key(manifest: dict[str, Any]) -> str:
@@ -220,7 +222,7 @@ def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
     return run["run"], run["preset"], state, str(len(run["steps"])), f"{seconds:.1f}"
 
 
-def _describe_run(settings: Settings, run: dict[str, Any]) -> Answer:
+def _describe_run(settings: Settings, run: dict[str, Any]) -> CommandResult:
     steps = ((step["stage"], step["artifact"]) for step in run["steps"])
     answers = answers_of_run(settings.store, steps)
 
@@ -228,7 +230,7 @@ def _describe_run(settings: Settings, run: dict[str, Any]) -> Answer:
         _show_run(console, run)
         answers.show(console)
 
-    return Answer({**run, "answers": answers.as_json()}, show)
+    return CommandResult({**run, "answers": answers.as_json()}, show)
 
 
 def _show_run(console: Console, run: dict[str, Any]) -> None:
@@ -259,5 +261,5 @@ def _show_versions(console: Console, versions: list[dict[str, Any]]) -> None:
     for version in versions:
         if version["forgotten"]:
             named = f"{version['model']} version {version['version']}"
-            told = f"{named} was made of what is to be forgotten: {version['forgotten']}"
-            console.print(told, markup=False)
+            line = f"{named} was made of what is to be forgotten: {version['forgotten']}"
+            console.print(line, markup=False)

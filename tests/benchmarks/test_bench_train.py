@@ -14,12 +14,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_setting import Setting
 from benchmarks.peer_programs import PEERS
 from benchmarks.peers import nanogpt_char
-from benchmarks.train import batch_splits, charlm, documentation_loss, gpu, growth, trainer_speed
+from benchmarks.train import (
+    batch_splits,
+    charlm,
+    documentation_loss,
+    gpu_utilisation,
+    step_growth,
+    trainer_speed,
+)
 from benchmarks.train.bench_train import bench_train
-from benchmarks.train.letters import block_loss, pack_letters
+from benchmarks.train.char_corpus import block_loss, pack_letters
 from benchmarks.train.step_time import drawn_tokens, step_seconds
 from components.core.errors import ConfigError
 from components.core.settings import Settings
@@ -116,7 +123,7 @@ def test_the_other_recipe_differs_in_recipe_alone() -> None:
 
 
 def test_exponents() -> None:
-    assert growth.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2.0)
+    assert step_growth.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2.0)
 
 
 def test_differences_are_relative_and_of_the_worst_step() -> None:
@@ -169,7 +176,7 @@ def test_without_the_data_nothing_is_demanded(part: object, tmp_path: Path) -> N
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_its_figures_are_absent(tmp_path: Path) -> None:
-    figures = gpu.measure(setting(tmp_path))
+    figures = gpu_utilisation.measure(setting(tmp_path))
     assert {figure.note for figure in figures} == {"no GPU"}
     assert len(figures) == 3
 

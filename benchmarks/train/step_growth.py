@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.bench_report import Measured
-from benchmarks.curate.bench_setting import Setting
+from benchmarks.bench_report import BenchFigure
+from benchmarks.bench_setting import Setting
 from benchmarks.peer_programs import environment, run_program
 from components.train.pretrain_config import PretrainConfig
 from flows.configs.presets import tiny_run
@@ -37,13 +37,13 @@ class Point:
     megabytes: float
 
 
-def measure(setting: Setting) -> list[Measured]:
+def measure(setting: Setting) -> list[BenchFigure]:
     """A figure a point, then the exponents."""
     models = [
         _point(setting, shape, shape.parameters, BLOCK, TOKENS) for shape in map(_wide, WIDTHS)
     ]
     blocks = [_point(setting, _long(length), length, length, length) for length in LENGTHS]
-    figures: list[Measured] = []
+    figures: list[BenchFigure] = []
     for point in models:
         figures += _shown(f"{point.size / 1e6:.1f} M parameters", point)
     for point in blocks:
@@ -51,15 +51,15 @@ def measure(setting: Setting) -> list[Measured]:
     return figures + _exponents("parameters", models) + _exponents("block", blocks)
 
 
-def _exponents(what: str, points: Sequence[Point]) -> list[Measured]:
+def _exponents(what: str, points: Sequence[Point]) -> list[BenchFigure]:
     sizes = [point.size for point in points]
     return [
-        Measured(
+        BenchFigure(
             f"growth of time with {what}: exponent",
             exponent(sizes, [p.seconds for p in points]),
             "",
         ),
-        Measured(
+        BenchFigure(
             f"growth of memory with {what}: exponent",
             exponent(sizes, [p.megabytes for p in points]),
             "",
@@ -73,10 +73,10 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(*logs, 1)[0])
 
 
-def _shown(name: str, point: Point) -> list[Measured]:
+def _shown(name: str, point: Point) -> list[BenchFigure]:
     return [
-        Measured(f"step: {name}", point.seconds * 1000, "ms"),
-        Measured(f"peak memory: {name}", point.megabytes, "MB"),
+        BenchFigure(f"step: {name}", point.seconds * 1000, "ms"),
+        BenchFigure(f"peak memory: {name}", point.megabytes, "MB"),
     ]
 
 

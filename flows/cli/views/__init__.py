@@ -1,0 +1,1 @@
+"""Views behind commands: what a command prints, as one JSON object and for a terminal."""
