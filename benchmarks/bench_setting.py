@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peer_programs import PEERS, environment, interpreter, run_program
+from benchmarks.peer_programs import PEERS, bench_environment, find_interpreter, run_program
 from components.core.settings import Settings
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchSetting:
     """Where things are, how often to measure, who hears of it."""
 
     settings: Settings
     scratch: Path
     """A folder that is deleted afterwards."""
     repeats: int
-    tell: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
     def find_reference(self, name: str) -> Path | None:
         """A set of the reference data; None where it is absent."""
@@ -33,10 +33,10 @@ class Setting:
         Raises:
             MillError: it failed; ends with what it said last.
         """
-        python = interpreter(self.settings, package)
+        python = find_interpreter(self.settings, package)
         if python is None:
             return None
-        variables = environment()
+        variables = bench_environment()
         variables.pop("PYTHONPATH")
         _, output = run_program([str(python), str(PEERS / f"{program}.py"), *arguments], variables)
         return json.loads(output.strip().splitlines()[-1])

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
-from benchmarks.peer_programs import PEERS, environment, interpreter, run_program
+from benchmarks.peer_programs import PEERS, bench_environment, find_interpreter, run_program
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.process import shutdown
@@ -100,7 +100,7 @@ def _finished_preset(settings: Settings, tell: Callable[[str], None]) -> str:
         if all(step.state == IS_CACHED or step.unchanged for step in planned):
             return preset
     tell("no finished run in this workspace: making nano")
-    run_program([*_modelmill("run"), PRESETS[-1], "--plain", "--json"], environment(None))
+    run_program([*_modelmill("run"), PRESETS[-1], "--plain", "--json"], bench_environment(None))
     return PRESETS[-1]
 
 
@@ -121,7 +121,7 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
     with (place / "server.log").open("wb") as said:
         server = subprocess.Popen(
             [*command, "--host", "127.0.0.1"],
-            env=environment(None, PREFECT_HOME=str(place / "prefect")),
+            env=bench_environment(None, PREFECT_HOME=str(place / "prefect")),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -169,8 +169,8 @@ def _cached_runs(
     for turn in range(repeats + 1):
         tell(f"cached runs of {preset}, turn {turn} of {repeats}" + (" (to warm up)" * (not turn)))
         command = [*_modelmill("run"), preset, "--json"]
-        seconds, said = run_program([*command, "--plain"], environment(None, **home))
-        other, _ = run_program(command, environment(address, **home))
+        seconds, said = run_program([*command, "--plain"], bench_environment(None, **home))
+        other, _ = run_program(command, bench_environment(address, **home))
         if turn:
             plain.append(seconds)
             server.append(other)
@@ -188,7 +188,7 @@ def _chains(
     tell: Callable[[str], None],
 ) -> dict[str, Timings]:
     """Every tool in turn, in a new folder each time; those that are not installed are left out."""
-    interpreters = {tool.name: interpreter(settings, tool.needs) for tool in TOOLS}
+    interpreters = {tool.name: find_interpreter(settings, tool.needs) for tool in TOOLS}
     timings = {tool.name: Timings() for tool in TOOLS if interpreters[tool.name]}
     for turn in range(repeats):
         for tool in TOOLS:
@@ -199,7 +199,7 @@ def _chains(
             program = str(PEERS / f"{tool.program}.py")
             command = [str(interpreters[tool.name]), program, str(folder), str(steps)]
             results = {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
-            given = environment(address if tool.on_server else None, **results)
+            given = bench_environment(address if tool.on_server else None, **results)
             if tool.needs:
                 given.pop("PYTHONPATH")
             cold, _ = run_program([*command, *tool.arguments], given)

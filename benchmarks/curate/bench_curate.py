@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate import (
     curation_chain,
     language_detection,
@@ -24,7 +24,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 
 NAME = "curate"
-PARTS: Mapping[str, Callable[[Setting], list[BenchFigure]]] = {
+PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "extraction": main_text_f1.measure,
     "code": code_verbatim.measure,
     "statistics": statistics_speed.measure,
@@ -41,7 +41,7 @@ PARTS: Mapping[str, Callable[[Setting], list[BenchFigure]]] = {
 
 
 def bench_curate(
-    settings: Settings, only: Sequence[str], repeats: int, tell: Callable[[str], None]
+    settings: Settings, only: Sequence[str], repeats: int, on_progress: Callable[[str], None]
 ) -> BenchReport:
     """Measure all parts, or ``only`` some.
 
@@ -55,10 +55,10 @@ def bench_curate(
     described, figures = describe_machine(), list[BenchFigure]()
     with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder, _one_core():
         for name in only or PARTS:
-            tell(name)
+            on_progress(name)
             scratch = Path(folder) / name
             scratch.mkdir()
-            figures += PARTS[name](Setting(settings, scratch, repeats, tell))
+            figures += PARTS[name](BenchSetting(settings, scratch, repeats, on_progress))
     return BenchReport(NAME, described, figures)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from components.clean.boilerplate.score import BoilerplateConfig, score_boilerplate
 from components.clean.boilerplate.train_classifier import ClassifierConfig, train_classifier
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
@@ -48,7 +48,7 @@ class Taken:
     seconds: float
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Megabytes a second; the exponent of time over input, ten times as much."""
     pages = list(_pages(MANY))
     if len(pages) < MANY:
@@ -82,7 +82,7 @@ def _pages(count: int) -> Iterator[WebPage]:
                 return
 
 
-def _run(setting: Setting, pages: list[WebPage]) -> Taken:
+def _run(setting: BenchSetting, pages: list[WebPage]) -> Taken:
     root = setting.scratch
     crawl = Workdir.temporary(root)
     write_shards(crawl.folder, pages, _SHARDS, "2026-01-01T00:00:00Z")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resiliparse.parse.lang import detect_fast
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.udhr_lines import LARGEST, LEAST_LETTERS, udhr_lines
 from components.text.language_classifier import train_language_model
 
@@ -25,7 +25,7 @@ RESAMPLES = 500
 DETECTOR = "resiliparse's detector"
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Macro-F1 on held-out lines, beside the detector's on the same lines."""
     path = setting.find_reference(DATA)
     if path is None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.installed_documentation import distinct, documentation
 from components.clean.contamination.score import ContaminationConfig, score_contamination_shard
 from components.core.config.hashed_file import HashedFile
@@ -58,7 +58,7 @@ WAYS: Mapping[str, tuple[Edit, float]] = {
 }
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Recall of each way, the share of clean documents that are taken for contaminated, speed."""
     given = [setting.find_reference(name) for name in (SETS, PROSE, WEB, ARTICLES, PLAY)]
     if None in given:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from components.clean.quality_classifier.train_quality_classifier import (
     STATISTIC_NAMES,
     QualityClassifierConfig,
@@ -30,7 +30,7 @@ HALVES = 5
 Rows = NDArray[np.int64]
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """The judge's AUC beside the best single statistic's, over several halves."""
     path = setting.find_reference(DATA)
     if path is None:
@@ -41,7 +41,7 @@ def measure(setting: Setting) -> list[BenchFigure]:
     singles = quality_statistics(texts)
     ours, theirs, names = list[Figure](), list[float](), list[str]()
     for seed in range(HALVES):
-        setting.tell(f"half {seed + 1} of {HALVES}")
+        setting.on_progress(f"half {seed + 1} of {HALVES}")
         train, test = _half(good, seed)
         judge = fit_classifier(
             QualityClassifierConfig(), [texts[at] for at in train.tolist()], good[train]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from components.core.store.shards import shard_name, write_shard
 
 BYTES = 2300
@@ -19,9 +19,12 @@ WORDS = 337
 _VOCABULARY = 20_000
 
 
-def prose(setting: Setting) -> list[str] | None:
+def prose(setting: BenchSetting) -> list[str] | None:
     """Speeches and web pages of the reference data, cut into ``BYTES``; None where it is absent."""
-    speeches, pages = setting.find_reference("prose"), setting.find_reference("quality/majority_data.jsonl")
+    speeches, pages = (
+        setting.find_reference("prose"),
+        setting.find_reference("quality/majority_data.jsonl"),
+    )
     if speeches is None or pages is None:
         return None
     texts = [json.loads(line)["text"] for line in pages.read_text().splitlines()]

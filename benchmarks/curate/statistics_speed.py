@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.median_seconds import seconds
 from benchmarks.curate.sample_documents import prose
 from components.clean.quality.score import score_quality_shard
@@ -17,7 +17,7 @@ PEER = "datatrove's Gopher, C4 and FineWeb filters"
 _PEER_DOCUMENTS = 300
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Documents a second."""
     texts = prose(setting)
     if texts is None:

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Words
 from tokenizers import decoders, models, pre_tokenizers
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.train.step_time import drawn_tokens
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
@@ -58,7 +58,7 @@ _RANKS = (
 )
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """The largest relative difference of a step's loss from that of the uncut batch."""
     root = setting.scratch
     tokens = drawn_tokens(root, _VOCABULARY)
@@ -76,7 +76,7 @@ def measure(setting: Setting) -> list[BenchFigure]:
         return distill(_distillation(cut), base, tokens, Workdir.temporary(root))
 
     def shared_out(ranks: ParallelConfig) -> Checkpoint:
-        setting.tell(f"{ranks.ranks} ranks")
+        setting.on_progress(f"{ranks.ranks} ranks")
         config = _pretraining(_BATCH).model_copy(update={"parallel": ranks})
         return pretrain(config, tokens, Workdir.temporary(root))
 

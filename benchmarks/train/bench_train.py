@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.train import (
     batch_splits,
     charlm,
@@ -20,7 +20,7 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 
 NAME = "train"
-PARTS: Mapping[str, Callable[[Setting], list[BenchFigure]]] = {
+PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "charlm": charlm.measure_time,
     "free": charlm.measure_free,
     "trainer": trainer_speed.measure,
@@ -51,5 +51,5 @@ def bench_train(
             tell(name)
             scratch = Path(folder) / name
             scratch.mkdir()
-            figures += PARTS[name](Setting(settings, scratch, repeats, tell))
+            figures += PARTS[name](BenchSetting(settings, scratch, repeats, tell))
     return BenchReport(NAME, described, figures)

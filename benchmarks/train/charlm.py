@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.train.char_corpus import DATA, Letters, heldout_loss, pack_letters
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
@@ -69,7 +69,7 @@ def free_recipe(vocabulary: int) -> PretrainConfig:
     )
 
 
-def measure_time(setting: Setting) -> list[BenchFigure]:
+def measure_time(setting: BenchSetting) -> list[BenchFigure]:
     """Seconds to the published loss, beside nanoGPT's; the loss that was reached."""
     name, unit = f"charlm: time to a held-out loss of {LOSS}", "s"
     path = setting.find_reference(DATA)
@@ -77,7 +77,7 @@ def measure_time(setting: Setting) -> list[BenchFigure]:
         return [BenchFigure.unavailable(name, unit, f"no reference data {DATA}")]
     letters = pack_letters(path, setting.scratch)
     seconds, loss = _trained(letters, quick_recipe(letters.vocabulary))
-    setting.tell(f"loss {loss:.4f} after {seconds:.1f} s; now {PEER}")
+    setting.on_progress(f"loss {loss:.4f} after {seconds:.1f} s; now {PEER}")
     files = [str(letters.folder / f"{split}.npy") for split in ("train", "heldout")]
     told = [str(letters.vocabulary), str(LOSS), str(PEER_STEPS)]
     peer: list[float] = setting.run_peer("nanogpt_char", "torch", *files, *told)
@@ -89,7 +89,7 @@ def measure_time(setting: Setting) -> list[BenchFigure]:
     ]
 
 
-def measure_free(setting: Setting) -> list[BenchFigure]:
+def measure_free(setting: BenchSetting) -> list[BenchFigure]:
     """The loss after 70 s of training, the shape free up to a million parameters."""
     name, unit = f"charlm: held-out loss after {BUDGET_SECONDS:g} s, 1 M parameters", "nats"
     path = setting.find_reference(DATA)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from components.core.store.artifact import Tokens
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
@@ -34,7 +34,7 @@ STUDENT = 4.303
 """Student's 97.5 % quantile for three values."""
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """The mean over the seeds beside the other recipe's, and whether the intervals are apart."""
     tokens = packed_tokens(setting)
     if tokens is None:
@@ -47,7 +47,7 @@ def measure(setting: Setting) -> list[BenchFigure]:
             found.append(bits)
             over.append(share - 1.0)
             told = f"{bits:.4f} bits per byte in {share:.1%} of the time"
-            setting.tell(f"seed {seed}, {recipe.optim.kind}: {told}")
+            setting.on_progress(f"seed {seed}, {recipe.optim.kind}: {told}")
     return [*verdict(own, other), kept_time(over)]
 
 
@@ -93,7 +93,7 @@ def adamw_recipe() -> PretrainConfig:
     return PretrainConfig.model_validate({**tiny_run().pretrain.model_dump(), **over})
 
 
-def packed_tokens(setting: Setting) -> Tokens | None:
+def packed_tokens(setting: BenchSetting) -> Tokens | None:
     """A copy of the newest tokens of ``tiny``'s vocabulary in the workspace, for scratch's root."""
     if not setting.settings.store.is_dir():
         return None
@@ -109,7 +109,7 @@ def packed_tokens(setting: Setting) -> Tokens | None:
     return None
 
 
-def _bits(setting: Setting, recipe: PretrainConfig, tokens: Tokens) -> tuple[float, float]:
+def _bits(setting: BenchSetting, recipe: PretrainConfig, tokens: Tokens) -> tuple[float, float]:
     """(bits per byte of held-out pages, seconds of the stage as a share of its budget)."""
     assert recipe.minutes is not None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.train.char_corpus import DATA, heldout_loss, pack_letters
 from benchmarks.train.step_time import drawn_tokens
 from components.core.store.workdir import Workdir
@@ -20,7 +20,7 @@ VOCABULARY = 50_304
 STEPS = 40
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Utilisation at two sizes, then the loss on letters and the time that it took."""
     import torch
 
@@ -30,13 +30,13 @@ def measure(setting: Setting) -> list[BenchFigure]:
         return [BenchFigure.unavailable(name, "", "no GPU") for name in (*named.values(), letters)]
     figures = []
     for size, (layers, width) in SIZES.items():
-        setting.tell(size)
+        setting.on_progress(size)
         share = _utilisation(setting, layers, width)
         figures.append(BenchFigure.against_target(named[size], share, "", SHARE, better="higher"))
     return [*figures, *_letters(setting, letters)]
 
 
-def _utilisation(setting: Setting, layers: int, width: int) -> float:
+def _utilisation(setting: BenchSetting, layers: int, width: int) -> float:
     """What the trainer itself says of its share of the rate that it measured."""
     heads = width // 64
     shape = DecoderShape(
@@ -65,7 +65,7 @@ def _utilisation(setting: Setting, layers: int, width: int) -> float:
     return float(made.stats["utilisation"])
 
 
-def _letters(setting: Setting, name: str) -> list[BenchFigure]:
+def _letters(setting: BenchSetting, name: str) -> list[BenchFigure]:
     path = setting.find_reference(DATA)
     if path is None:
         return [BenchFigure.unavailable(name, "nats", f"no reference data {DATA}")]

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
-from benchmarks.peer_programs import environment, run_program
+from benchmarks.bench_setting import BenchSetting
+from benchmarks.peer_programs import bench_environment, run_program
 from components.train.pretrain_config import PretrainConfig
 from flows.configs.presets import tiny_run
 from models.shape import DecoderShape
@@ -37,7 +37,7 @@ class Point:
     megabytes: float
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """A figure a point, then the exponents."""
     models = [
         _point(setting, shape, shape.parameters, BLOCK, TOKENS) for shape in map(_wide, WIDTHS)
@@ -91,7 +91,9 @@ def _long(length: int) -> DecoderShape:
     return dataclasses.replace(tiny_run().pretrain.shape, context=length)
 
 
-def _point(setting: Setting, shape: DecoderShape, size: int, positions: int, tokens: int) -> Point:
+def _point(
+    setting: BenchSetting, shape: DecoderShape, size: int, positions: int, tokens: int
+) -> Point:
     """Measured in a process of its own."""
     config = PretrainConfig(
         shape=shape,
@@ -101,10 +103,10 @@ def _point(setting: Setting, shape: DecoderShape, size: int, positions: int, tok
         batch=tokens,
         micro_batch=tokens,
     )
-    setting.tell(f"{shape.parameters / 1e6:.1f} M parameters, blocks of {positions}")
+    setting.on_progress(f"{shape.parameters / 1e6:.1f} M parameters, blocks of {positions}")
     path = setting.scratch / "config.json"
     path.write_text(config.model_dump_json())
     command = [sys.executable, "-m", "benchmarks.train.step_time", str(path), str(WARM_UPS)]
-    _, said = run_program(command, environment())
+    _, said = run_program(command, bench_environment())
     seconds, megabytes = json.loads(said.strip().splitlines()[-1])
     return Point(size, seconds, megabytes)

@@ -12,7 +12,7 @@ import json
 import statistics
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.train.step_time import drawn_tokens, step_seconds
 from components.train.pretrain_config import PretrainConfig
 from flows.configs.presets import tiny_run
@@ -22,7 +22,7 @@ PEER = "transformers' Trainer"
 STEPS, WARM_UPS = 16, 4
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """The rate, and how many times the peer's it is."""
     config = timed_recipe()
     tokens = drawn_tokens(setting.scratch, config.shape.vocabulary)
@@ -33,7 +33,7 @@ def measure(setting: Setting) -> list[BenchFigure]:
     file = setting.scratch / tokens.name / "train.npy"
     ours, theirs, ratios = list[float](), list[float](), list[float]()
     for number in range(setting.repeats):
-        setting.tell(f"round {number + 1} of {setting.repeats}")
+        setting.on_progress(f"round {number + 1} of {setting.repeats}")
         ours.append(config.batch / step_seconds(config, tokens, setting.scratch, WARM_UPS))
         peer = setting.run_peer("hf_trainer", "accelerate", str(file), str(shape), *told)
         if peer is None:

@@ -172,8 +172,8 @@ def _too_few_held_out(config: InstructionsConfig, rows: list[Row], pages: int, h
     return (
         f"instructions: {heldout} of {pages} pages are held out and give {len(rows)} questions on "
         f"{_count_pages(rows)} pages; {config.min_heldout} on 2 are needed to measure a model: "
-        "raise tokens.heldout_share and tokenizer.heldout_share, give more pages with headings under "
-        "scrape, or, for a run --until sft, set instructions.min_heldout to 0"
+        "raise tokens.heldout_share and tokenizer.heldout_share, give more pages with headings "
+        "under scrape, or, for a run --until sft, set instructions.min_heldout to 0"
     )
 
 

@@ -20,7 +20,7 @@ _PAGE_FAILURES = {
     "expect_column_values_to_be_unique": "have {column} that another page has too",
 }
 _SUITE = "check.expectations"
-_DEFAULTS = "data/expectations/corpus.yaml holds the house's"
+_DEFAULTS = "data/expectations/corpus.yaml holds the defaults"
 
 
 def explain_failure(
@@ -37,18 +37,15 @@ def explain_failure(
         result: of Great Expectations.
         frame: one row a document.
         examples: most pages to name.
-        documents_read: documents before ``select`` dropped some; None where its ledger does not tell.
+        documents_read: before ``select`` dropped some; None where it left no ledger.
     """
     outcome = result["result"]
     failure = _describe_failure(expectation, outcome, documents_read)
     urls = _example_urls(expectation, outcome, frame, examples)
     shown = f"; e.g. {', '.join(urls)}" if urls else ""
     why = f" [{expectation.why}]" if expectation.why else ""
-    fix = (
-        "give more pages under scrape"
-        if expectation.type == ROW_COUNT_EXPECTATION
-        else "mend the pages"
-    )
+    is_count = expectation.type == ROW_COUNT_EXPECTATION
+    fix = "give more pages under scrape" if is_count else "fix the pages"
     rule = f"{expectation.type} in {_SUITE} ({_DEFAULTS})"
     if expectation.asked_in != _SUITE:
         rule = expectation.asked_in

@@ -61,9 +61,9 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What is wrong with machine and workspace, and the command that mends it; 1 if broken."""
-    from flows.operations.doctor.diagnosis import examine
+    from flows.operations.doctor.diagnosis import examine_workspace
 
-    diagnosis = examine(settings.load_settings(), deep=deep, mend=mend)
+    diagnosis = examine_workspace(settings.load_settings(), deep=deep, fix=mend)
     print_result(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine, format_rows, write_page
+from benchmarks.bench_report import (
+    BenchFigure,
+    BenchReport,
+    describe_machine,
+    format_rows,
+    write_page,
+)
 from components.core.errors import ConfigError
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.peer_programs import PEERS
 from benchmarks.peers import nanogpt_char
 from benchmarks.train import (
@@ -38,8 +38,8 @@ SMALL = DecoderShape(
 )
 
 
-def setting(folder: Path) -> Setting:
-    return Setting(Settings(folder, folder), folder, 1, lambda line: None)
+def setting(folder: Path) -> BenchSetting:
+    return BenchSetting(Settings(folder, folder), folder, 1, lambda line: None)
 
 
 def test_letters_are_split_nine_to_one_and_the_end_never_occurs(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate import planted_contamination
 from benchmarks.curate.installed_documentation import distinct, documentation
 from components.core.settings import Settings
@@ -46,7 +46,7 @@ def test_what_is_said_before_is_left_out() -> None:
     not (REFERENCE / planted_contamination.SETS).exists(), reason="no reference data"
 )
 def test_clean_documents_are_enough_for_the_bound(tmp_path: Path) -> None:
-    setting = Setting(Settings(tmp_path, REFERENCE), tmp_path, 1, lambda line: None)
+    setting = BenchSetting(Settings(tmp_path, REFERENCE), tmp_path, 1, lambda line: None)
     figures = {figure.name: figure for figure in planted_contamination.measure(setting)}
     false = figures["contamination: clean documents taken for contaminated, upper end"]
     assert false.value is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.orchestrate import TOOLS
-from benchmarks.peer_programs import PEERS, interpreter
+from benchmarks.peer_programs import PEERS, find_interpreter
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 
@@ -56,8 +56,8 @@ def test_peers_of_the_extra(peer: str, tmp_path: Path) -> None:
 def test_peers_interpreter(tmp_path: Path) -> None:
     needy = next(tool for tool in TOOLS if tool.needs)
     given = Settings(home=tmp_path, reference_data=tmp_path, peers_python=Path(sys.executable))
-    found = interpreter(given, needy.needs)
+    found = find_interpreter(given, needy.needs)
     assert (found is None) == (importlib.util.find_spec(str(needy.needs)) is None)
     absent = Settings(home=tmp_path, reference_data=tmp_path, peers_python=tmp_path / "python")
     with pytest.raises(ConfigError, match="MODELMILL_PEERS_PYTHON"):
-        interpreter(absent, needy.needs)
+        find_interpreter(absent, needy.needs)

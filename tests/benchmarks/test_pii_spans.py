@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate import language_detection, planted_contamination, quality_ranking
 from benchmarks.curate.pii import pii_spans
 from components.core.settings import Settings
@@ -15,8 +15,8 @@ from components.core.settings import Settings
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference-data"
 
 
-def setting(folder: Path, reference: Path = REFERENCE) -> Setting:
-    return Setting(Settings(folder, reference), folder, 1, lambda line: None)
+def setting(folder: Path, reference: Path = REFERENCE) -> BenchSetting:
+    return BenchSetting(Settings(folder, reference), folder, 1, lambda line: None)
 
 
 @pytest.mark.skipif(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.pii import planted_credentials
 from benchmarks.curate.pii.generated_keys import ALIKE, ASSIGNED, ISSUED
 from benchmarks.curate.pii.planted_credentials import EACH, Planted, found, plant, secrets
@@ -43,7 +43,7 @@ def test_what_only_looks_like_a_key_is_none() -> None:
 
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planted_credentials, "PIECES", 40)
-    setting = Setting(Settings(tmp_path, tmp_path), tmp_path, 1, lambda line: None)
+    setting = BenchSetting(Settings(tmp_path, tmp_path), tmp_path, 1, lambda line: None)
     recall, precision, alike, chosen = planted_credentials.measure(setting)
     assert (recall.holds, precision.holds, alike.holds, chosen.holds) == (True, True, True, None)
     assert recall.value != precision.value

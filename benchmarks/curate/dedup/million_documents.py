@@ -12,23 +12,23 @@ import sys
 from pathlib import Path
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
-from benchmarks.peer_programs import environment, run_program
+from benchmarks.bench_setting import BenchSetting
+from benchmarks.peer_programs import bench_environment, run_program
 
 SIZES = (10_000, 100_000, 1_000_000)
 MEMORY_GB, EXPONENT = 4.0, 1.1
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Peak memory at the largest size, and the exponent of time over size."""
     told = []
     for size in SIZES:
-        setting.tell(f"scale: {size:,} documents")
+        setting.on_progress(f"scale: {size:,} documents")
         folder = setting.scratch / str(size)
         program = str(Path(__file__).with_name("dedup_program.py"))
         for part in ("make", "score"):
             _, said = run_program(
-                [sys.executable, program, part, str(folder), str(size)], environment()
+                [sys.executable, program, part, str(folder), str(size)], bench_environment()
             )
         told.append(json.loads(said.strip().splitlines()[-1]))
     largest, least = told[-1], told[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.median_seconds import seconds
 from benchmarks.curate.sample_documents import WORDS, made_up
 from components.text.dedup.shingles import jaccard_similarities, minhash_signatures, shingle_sets
@@ -19,7 +19,7 @@ UNIT, TARGET, PAIRS = "/s/core", 80_000.0, 1000
 _DOCUMENTS, _PEER_DOCUMENTS = 5000, 500
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Documents a second, and the estimates' mean error in its standard errors."""
     texts = made_up(_DOCUMENTS, seed=1, twins=0)
     column = pa.chunked_array([pa.array(texts)])

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.sample_documents import made_up, write_corpus
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
@@ -23,7 +23,7 @@ PEER = "datasketch's LSH, which verifies none"
 Pairs = set[tuple[int, int]]
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Precision and recall of pairs, ours and datasketch's index without verification."""
     texts = made_up(COUNT, seed=5, twins=0.3)
     exact = _all_pairs(texts)
@@ -54,7 +54,7 @@ def _share(found: Pairs, exact: Pairs, of: Pairs) -> float:
     return len(found & exact) / len(of)
 
 
-def _ours(setting: Setting, texts: list[str]) -> Pairs:
+def _ours(setting: BenchSetting, texts: list[str]) -> Pairs:
     work = Workdir.temporary(setting.scratch)
     write_corpus(work.folder, texts, first=0, shard=0)
     corpus = work.seal(Corpus)

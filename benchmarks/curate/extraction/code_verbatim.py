@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from http import HTTPStatus
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from components.collect.docsite.documentation_site import DocumentationSite, SiteConfig
 from components.collect.extraction.main_text import extract_main_text
 
@@ -19,7 +19,7 @@ PACKAGES = ["networkx", "jinja2", "click", "werkzeug", "tornado", "rich"]
 AT_LEAST = 0.99
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """The share of code blocks that come out word for word."""
     config = SiteConfig(packages=PACKAGES, workers=1)
     blocks = kept = pages = 0

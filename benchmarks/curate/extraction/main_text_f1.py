@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tld import get_fld
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.extraction import manual_pages, reported_faults
 from benchmarks.curate.extraction.peer_extractors import (
     FAST,
@@ -48,7 +48,7 @@ _MARKS = re.compile(r"[#*`|>~]|^\s*-{3,}|\\(?=[*_#])", re.MULTILINE)
 Texts = Mapping[str, str]
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """All figures on extraction: web pages, articles, situations, manuals."""
     return [
         *_web(setting),
@@ -85,11 +85,11 @@ def half_of(site: str) -> int:
     return int(hashlib.sha256(site.encode()).hexdigest(), 16) % 2
 
 
-def _web(setting: Setting) -> list[BenchFigure]:
+def _web(setting: BenchSetting) -> list[BenchFigure]:
     folder = setting.find_reference("extraction-web")
     if folder is None:
         return [BenchFigure.unavailable("extraction, web pages, word F1", "", "no reference data")]
-    setting.tell("extraction: web pages of seven types")
+    setting.on_progress("extraction: web pages of seven types")
     lines = gzip.decompress((folder / "ground-truth.jsonl.gz").read_bytes()).splitlines()
     rows = {row["id"]: row for row in map(json.loads, lines)}
     pages = _read(folder, list(rows))
@@ -112,7 +112,7 @@ def _web(setting: Setting) -> list[BenchFigure]:
         for name, inside in groups.items()
         for figure in _compared(name, inside, scores, np.array(sites))
     ]
-    setting.tell("extraction: speed on mixed pages")
+    setting.on_progress("extraction: speed on mixed pages")
     return [*figures, *_speed(*rates_in_turn(setting, pages, extract_text))]
 
 
@@ -178,11 +178,11 @@ def _speed(ours: float, theirs: float | None) -> list[BenchFigure]:
     return [rate, ratio]
 
 
-def _articles(setting: Setting) -> list[BenchFigure]:
+def _articles(setting: BenchSetting) -> list[BenchFigure]:
     folder = setting.find_reference("extraction")
     if folder is None:
         return [BenchFigure.unavailable("extraction, articles, F1", "", "no reference data")]
-    setting.tell("extraction: articles")
+    setting.on_progress("extraction: articles")
     known = json.loads((folder / "ground-truth.json").read_bytes())
     truth = {name: str(one["articleBody"]) for name, one in known.items()}
     pages = _read(folder, list(truth))

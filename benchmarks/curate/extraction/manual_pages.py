@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.extraction.peer_extractors import rates_in_turn
 from components.collect.extraction.main_text import MainText, extract_main_text
 from components.collect.extraction.tree.tree_edits import INVISIBLE
@@ -67,12 +67,12 @@ _SIGNS = frozenset({"headerlink", "header-anchor", "hash-link", "src", "srclink"
 _IGNORED = frozenset({"script", "style", "button", "nav", "footer", "svg"})
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """The share kept of each kind of thing, by generator, and the speed beside trafilatura."""
     named = os.environ.get(FOLDER)
     if not named:
         return [BenchFigure.unavailable("extraction, manuals", "", f"no folder in {FOLDER}")]
-    setting.tell("extraction: manuals")
+    setting.on_progress("extraction: manuals")
     drawn = _drawn(Path(named))
     figures = [figure for name, pages in drawn.items() for figure in _kept(name, pages)]
     mixed = {f"{name}/{at}": page for name, pages in drawn.items() for at, page in pages.items()}

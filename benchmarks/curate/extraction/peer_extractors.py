@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 
 TRAFILATURA, FAST, RESILIPARSE = "trafilatura", "trafilatura, fast", "resiliparse"
 _PROGRAMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
@@ -20,7 +20,7 @@ _PROGRAMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 def ask_peers(
-    setting: Setting, pages: Mapping[str, str], peers: tuple[str, ...] = tuple(_PROGRAMS)
+    setting: BenchSetting, pages: Mapping[str, str], peers: tuple[str, ...] = tuple(_PROGRAMS)
 ) -> dict[str, Any]:
     """Each peer's ``texts`` by page and its ``seconds`` for one pass; absent ones left out."""
     source = setting.scratch / "pages.json"
@@ -33,7 +33,7 @@ def ask_peers(
 
 
 def rates_in_turn(
-    setting: Setting, pages: Mapping[str, str], extract: Callable[[str], str]
+    setting: BenchSetting, pages: Mapping[str, str], extract: Callable[[str], str]
 ) -> tuple[float, float | None]:
     """Pages a second of processor time, ours and trafilatura's: medians of passes in turn.
 

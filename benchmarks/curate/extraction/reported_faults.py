@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.extraction.peer_extractors import ask_peers
-from benchmarks.peer_programs import environment, run_program
+from benchmarks.peer_programs import bench_environment, run_program
 from components.collect.web.charset import decode_page
 
 NAME = "extraction, situations of bug reports that come out right"
 
 
-def measure(setting: Setting, extract: Callable[[str, str], str]) -> list[BenchFigure]:
+def measure(setting: BenchSetting, extract: Callable[[str, str], str]) -> list[BenchFigure]:
     """The share of situations that come out right, ours and the peers'."""
     folder = setting.settings.reference_data.parent / "faults"
     if not (folder / "pages.py").is_file():
         return [BenchFigure.unavailable(NAME, "", "no faults beside the reference data")]
-    setting.tell("extraction: situations of bug reports")
+    setting.on_progress("extraction: situations of bug reports")
     written = setting.scratch / "faults"
-    run_program([sys.executable, str(folder / "pages.py"), str(written)], environment())
+    run_program([sys.executable, str(folder / "pages.py"), str(written)], bench_environment())
     expected: dict[str, Any] = json.loads((folder / "expected.json").read_bytes())
     files = {path.stem: path for path in sorted(written.iterdir()) if path.stem in expected}
     pages = {name: decode_page(path.read_bytes()) for name, path in files.items()}

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.bench_report import BenchFigure
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from components.core.stats.figures import proportion_interval
 from components.text.pii.find_pii import find_pii_spans
 from components.text.spans import EXAMPLE_SUFFIX, Span
@@ -33,7 +33,7 @@ DEMANDED = 0.95
 NEARLY = 0.5
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Precision and recall by span, over all kinds; what is missing, by kind."""
     path = setting.find_reference(DATA)
     if path is None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.bench_report import BenchFigure, Better
-from benchmarks.bench_setting import Setting
+from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate.installed_documentation import documentation, sources
 from benchmarks.curate.pii.generated_keys import ALIKE, ALNUM, ASSIGNED, CHOSEN, ISSUED, some
 from components.core.stats.figures import proportion_interval
@@ -47,7 +47,7 @@ class Planted:
     end: int
 
 
-def measure(setting: Setting) -> list[BenchFigure]:
+def measure(setting: BenchSetting) -> list[BenchFigure]:
     """Precision and recall over all kinds, what is taken for a key, passwords of words."""
     draw = random.Random(7)  # noqa: S311 - a benchmark that must repeat
     pieces = backgrounds(setting, draw)
@@ -98,7 +98,7 @@ def found(one: Planted) -> bool:
     return (one.start, one.end) in secrets(one.text)
 
 
-def backgrounds(setting: Setting, draw: random.Random) -> list[str]:
+def backgrounds(setting: BenchSetting, draw: random.Random) -> list[str]:
     """Pieces of documentation, code and, where the reference data is, of web pages."""
     texts = [*documentation(PIECES, PIECE // 2, PIECE)]
     for source in sources(PIECES):

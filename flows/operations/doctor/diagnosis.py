@@ -63,7 +63,7 @@ class Diagnosis:
     """Everything that was found."""
 
     findings: list[Finding] = field(default_factory=list)
-    mended: list[str] = field(default_factory=list)
+    fixed: list[str] = field(default_factory=list)
 
     def count(self, state: str) -> int:
         return sum(finding.state == state for finding in self.findings)
@@ -78,13 +78,13 @@ class Diagnosis:
         return {
             "broken": self.count("broken"),
             "warnings": self.count("warning"),
-            "mended": self.mended,
+            "mended": self.fixed,
             "findings": [finding.as_json() for finding in self.findings],
         }
 
     def show(self, console: Console) -> None:
         """A line a finding, its mend below."""
-        for done in self.mended:
+        for done in self.fixed:
             console.print(f"[green]mended[/] {escape(done)}", soft_wrap=True)
         for finding in self.findings:
             mark, what = _MARKS[finding.state], escape(finding.what)
@@ -94,15 +94,15 @@ class Diagnosis:
         console.print(f"{self.count('broken')} broken, {self.count('warning')} warnings")
 
 
-def examine(settings: Settings, *, deep: bool = False, mend: bool = False) -> Diagnosis:
+def examine_workspace(settings: Settings, *, deep: bool = False, fix: bool = False) -> Diagnosis:
     """Look at machine and workspace; ``deep`` reads every byte of the store.
 
     With ``mend``, first does what loses nothing: closes the records of dead runs here and in
     Prefect's database, ends servers whose run was killed, clears lock files that nobody needs.
     """
     diagnosis = Diagnosis()
-    if mend:
-        diagnosis.mended = mends(settings)
+    if fix:
+        diagnosis.fixed = apply_fixes(settings)
     for check in CHECKS:
         diagnosis.findings += run_check(check, settings)
     if deep:
@@ -118,12 +118,12 @@ def _deep(settings: Settings) -> list[Finding]:
             bar.update(task, total=progress.total, completed=progress.done)
 
         try:
-            return list(store_checks.deep(settings, Progress(listener=listen)))
+            return list(store_checks.check_contents(settings, Progress(listener=listen)))
         except (MillError, OSError) as error:
             return [report_broken("deep", str(error), "modelmill doctor")]
 
 
-def mends(settings: Settings) -> list[str]:
+def apply_fixes(settings: Settings) -> list[str]:
     """Make the safe mends; returns what was done."""
     done = []
     for path in find_dead_records(settings.runs):

@@ -19,7 +19,7 @@ from flows.operations.doctor.finding import (
 from flows.operations.up.platform_state import ENDPOINT, running, service
 from flows.operations.up.services import serving
 
-ANSWER_SECONDS = 10.0
+ANSWER_TIMEOUT_SECONDS = 10.0
 _NO_CHAMPION = "no_champion"
 
 
@@ -57,7 +57,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
 def _ask(settings: Settings, address: str) -> httpx.Response:
     """One token of an answer, from whichever model is served."""
     headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-    with httpx.Client(trust_env=False, timeout=ANSWER_SECONDS, headers=headers) as client:
+    with httpx.Client(trust_env=False, timeout=ANSWER_TIMEOUT_SECONDS, headers=headers) as client:
         models = client.get(f"{address}/models")
         if not models.is_success:
             return models

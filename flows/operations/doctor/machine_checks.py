@@ -30,8 +30,8 @@ from flows.runner.progress_display import format_bytes
 from flows.runner.run_records import read_records
 
 PORTS = {4200: "the Prefect server", 5000: "the MLflow UI", 3000: "the endpoint"}
-LEAST_DISK, LITTLE_DISK = 0.5e9, 5e9
-LITTLE_MEMORY = 1e9
+MIN_DISK_BYTES, LOW_DISK_BYTES = 0.5e9, 5e9
+LOW_MEMORY_BYTES = 1e9
 _AHEAD_SECONDS = 120.0
 _DATASET_COPIES = 2  # DVC's cache and its remote; the folder is links
 _GPU_SECONDS = 2.0
@@ -39,14 +39,14 @@ _GPU_SECONDS = 2.0
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
     """Whether what ``modelmill up`` and ``serve`` listen on is free, or taken by this workspace."""
-    yield from ports(settings, PORTS)
+    yield from check_listed_ports(settings, PORTS)
 
 
-def ports(settings: Settings, wanted: dict[int, str]) -> Iterator[Finding]:
+def check_listed_ports(settings: Settings, purposes: dict[int, str]) -> Iterator[Finding]:
     """The same for given ports -> what they are for."""
-    owners = listeners()
+    owners = find_listeners()
     own_processes = {process.pid: process for process in find_workspace_processes(settings)}
-    for port, purpose in wanted.items():
+    for port, purpose in purposes.items():
         if port not in owners:
             yield report_ok("ports", f"{port} ({purpose}) is free")
             continue
@@ -60,7 +60,7 @@ def ports(settings: Settings, wanted: dict[int, str]) -> Iterator[Finding]:
             yield report_warning("ports", f"{port}, for {purpose}, is taken by {who}", fix + other)
 
 
-def listeners() -> dict[int, int | None]:
+def find_listeners() -> dict[int, int | None]:
     """Port -> process that listens on it on this machine; None where that may not be seen."""
     try:
         connections = psutil.net_connections(kind="tcp")
@@ -90,20 +90,20 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
     """What is free, and what the next run of the last one's size writes."""
     existing = next(p for p in (settings.home, *settings.home.parents) if p.exists())
     free = shutil.disk_usage(existing).free
-    need = size_of_last_run(settings)
+    need = measure_last_run(settings)
     what = f"{format_bytes(free)} free"
     if need:
         what += f"; a run of the last one's size writes up to {format_bytes(need)}"
     fix = "modelmill gc --dry-run"
-    if free < max(need, LEAST_DISK):
+    if free < max(need, MIN_DISK_BYTES):
         yield report_broken("disk", what, fix)
-    elif free < max(2 * need, LITTLE_DISK):
+    elif free < max(2 * need, LOW_DISK_BYTES):
         yield report_warning("disk", what, fix)
     else:
         yield report_ok("disk", what)
 
 
-def size_of_last_run(settings: Settings) -> int:
+def measure_last_run(settings: Settings) -> int:
     """Bytes that the newest completed run left: artifacts, version, Bento, dataset."""
     completed = (r for r in read_records(settings.runs) if r["state"] == "completed" and r["steps"])
     last = next(completed, None)
@@ -128,7 +128,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
     """What is there and what is free."""
     memory = psutil.virtual_memory()
     what = f"{format_bytes(memory.available)} of {format_bytes(memory.total)} available"
-    if memory.available < LITTLE_MEMORY:
+    if memory.available < LOW_MEMORY_BYTES:
         yield report_warning("memory", what, "ps aux --sort=-rss | head")
     else:
         yield report_ok("memory", what)

@@ -22,13 +22,13 @@ from flows.operations.doctor.finding import (
 )
 from serving.bento.bento_sources import LOCK_FILE, ROOT
 
-OLDEST, NEWEST = (3, 11), (3, 12)
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 12)
 
 
 def check_python(settings: Settings) -> Iterator[Finding]:
     """The versions that the lock is resolved for."""
     version = ".".join(map(str, sys.version_info[:3]))
-    if OLDEST <= sys.version_info[:2] <= NEWEST:
+    if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         yield report_ok("python", version)
     else:
         yield report_broken(
@@ -38,10 +38,10 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 def check_packages(settings: Settings) -> Iterator[Finding]:
     """What is installed, against ``requirements.lock``."""
-    yield from against_lock(ROOT / LOCK_FILE)
+    yield from compare_with_lock(ROOT / LOCK_FILE)
 
 
-def against_lock(lock: Path) -> Iterator[Finding]:
+def compare_with_lock(lock: Path) -> Iterator[Finding]:
     """Missing packages and other versions than a lock's."""
     if not lock.is_file():
         yield report_broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")

@@ -15,11 +15,11 @@ from components.core.settings import TELEMETRY_OFF, Settings, telemetry_switches
 from flows.operations.doctor.finding import (
     Finding,
     list_first,
-    shell_path,
     or_report_ok,
     report_broken,
     report_ok,
     report_warning,
+    shell_path,
 )
 from serving.bento.bento_sources import ROOT
 
@@ -135,7 +135,9 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     ]
     if inaccessible:
         fix = f"sudo chown -R $(id -u) {shell_path(home)} && chmod -R u+rwX {shell_path(home)}"
-        yield report_broken("permissions", f"not to be written by you: {list_first(inaccessible)}", fix)
+        yield report_broken(
+            "permissions", f"not to be written by you: {list_first(inaccessible)}", fix
+        )
     owner = os.getuid()
     foreign = [shell_path(path) for path in places if path.stat().st_uid != owner]
     if foreign and not inaccessible:
@@ -144,4 +146,6 @@ def _permissions(settings: Settings) -> Iterator[Finding]:
     world_writable = [shell_path(path) for path in places if path.stat().st_mode & _OTHERS_WRITE]
     if world_writable:
         fix = f"chmod -R o-w {shell_path(home)}"
-        yield report_warning("permissions", f"every user may write {list_first(world_writable)}", fix)
+        yield report_warning(
+            "permissions", f"every user may write {list_first(world_writable)}", fix
+        )

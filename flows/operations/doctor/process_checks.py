@@ -10,12 +10,12 @@ from components.core.settings import Settings
 from flows.operations.doctor.finding import (
     Finding,
     list_first,
-    shell_path,
     or_report_ok,
     report_broken,
     report_info,
     report_ok,
     report_warning,
+    shell_path,
 )
 from flows.operations.retention.interrupted_runs import find_dead_records
 from flows.operations.up.platform_state import prefect_api

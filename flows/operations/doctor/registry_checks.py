@@ -30,11 +30,11 @@ from components.publish.registry.model_registry import (
 from flows.operations.doctor.finding import (
     Finding,
     list_first,
-    shell_path,
     or_report_ok,
     python_command,
     report_broken,
     report_warning,
+    shell_path,
 )
 from flows.runner.run_records import read_records
 
@@ -129,11 +129,15 @@ def _dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
         yield report_broken("datasets", what, remake)
     elif uncached:
         pull = f"cd {shell_path(settings.datasets)} && dvc pull {pin.path.name}"
-        yield report_warning("datasets", f"{pin.version}: the cache lacks {list_first(uncached)}", pull)
+        yield report_warning(
+            "datasets", f"{pin.version}: the cache lacks {list_first(uncached)}", pull
+        )
     unlinked = [name for name in files if not (settings.datasets / pin.version / name).is_file()]
     if unlinked and not uncached:
         fix = f"cd {shell_path(settings.datasets)} && dvc checkout {pin.path.name}"
-        yield report_warning("datasets", f"{pin.version}: the folder lacks {list_first(unlinked)}", fix)
+        yield report_warning(
+            "datasets", f"{pin.version}: the folder lacks {list_first(unlinked)}", fix
+        )
 
 
 def check_bentos(settings: Settings) -> Iterator[Finding]:
@@ -141,7 +145,7 @@ def check_bentos(settings: Settings) -> Iterator[Finding]:
     not be gone back to."""
     packed = list_bentos(settings)
     bundles = {(bento.model, bento.bundle) for _, bento in packed if bento}
-    findings = chain(_bentos(settings, bundles), damaged_bentos(settings))
+    findings = chain(_bentos(settings, bundles), find_damaged_bentos(settings))
     what = f"{len(bundles)} packed, each champion among them" if bundles else "none yet"
     yield from or_report_ok(findings, "bentos", what)
     for folder, bento in packed:
@@ -159,7 +163,7 @@ def _bentos(settings: Settings, bundles: set[tuple[str, str]]) -> Iterator[Findi
             yield report("bentos", what, _run_of(settings, entry.uri))
 
 
-def damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
+def find_damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
     """Bentos that lack a file; with ``deep``, those that hold another content than was packed."""
     needed = {
         find_newest_bento(settings, e): e for e in list_versions(settings) if CHAMPION in e.aliases

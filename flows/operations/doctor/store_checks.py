@@ -23,14 +23,14 @@ from components.publish.registry.model_registry import BUNDLE_TAG, list_versions
 from flows.operations.doctor.finding import (
     Finding,
     list_first,
-    shell_path,
     or_report_ok,
     report_broken,
     report_info,
     report_ok,
     report_warning,
+    shell_path,
 )
-from flows.operations.doctor.registry_checks import damaged_bentos
+from flows.operations.doctor.registry_checks import find_damaged_bentos
 from flows.runner.progress_display import format_bytes
 from flows.runner.run_records import read_records
 
@@ -42,11 +42,13 @@ _COPIED = ("*/model.onnx*", "tokenizer.json", "bundle.json")
 def check_store(settings: Settings) -> Iterator[Finding]:
     """Every sealed folder: its manifest is its own, its files are there, of the size it says."""
     folders = sorted((settings.store / "sealed").glob("*/"))
-    findings = (damage for folder in folders for damage in quick(settings, folder))
-    yield from or_report_ok(findings, "store", f"{len(folders)} artifacts, files and sizes as sealed")
+    findings = (damage for folder in folders for damage in check_sealed_folder(settings, folder))
+    yield from or_report_ok(
+        findings, "store", f"{len(folders)} artifacts, files and sizes as sealed"
+    )
 
 
-def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
+def check_sealed_folder(settings: Settings, folder: Path) -> Iterator[Finding]:
     """What is wrong with one sealed folder, without reading its files."""
     short = f"sealed/{folder.name[:12]}"
     try:
@@ -61,13 +63,15 @@ def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
         )
         return
     if len(folder.name) == _KEY and lineage != folder.name:
-        fix = f"{removal(folder)} && {_again(settings, folder)}"
+        fix = f"{removal_command(folder)} && {_again(settings, folder)}"
         yield report_broken(
             "store", f"{what}: artifact.json was edited: its lineage has another key", fix
         )
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
-        yield report_broken("store", f"{what}: gone: {list_first(missing)}", _again(settings, folder))
+        yield report_broken(
+            "store", f"{what}: gone: {list_first(missing)}", _again(settings, folder)
+        )
     resized = [
         name
         for name in files
@@ -79,7 +83,7 @@ def quick(settings: Settings, folder: Path) -> Iterator[Finding]:
         )
 
 
-def removal(folder: Path) -> str:
+def removal_command(folder: Path) -> str:
     return f"chmod -R u+w {shell_path(folder)} && rm -r {shell_path(folder)}"
 
 
@@ -89,10 +93,10 @@ def _again(settings: Settings, folder: Path) -> str:
     for record in read_records(settings.runs):
         if any(step["artifact"] == name for step in record["steps"]):
             return f"modelmill run {record['preset']}"
-    return removal(folder)
+    return removal_command(folder)
 
 
-def deep(settings: Settings, progress: Progress) -> Iterator[Finding]:
+def check_contents(settings: Settings, progress: Progress) -> Iterator[Finding]:
     """Read everything: artifacts, DVC's objects, the copies in the registry and in Bentos."""
     sealed = sorted(p.parent for p in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}"))
     objects = [
@@ -105,9 +109,11 @@ def deep(settings: Settings, progress: Progress) -> Iterator[Finding]:
     total = disk_size([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
     progress.start_count(float(total), "bytes")
     findings = chain(
-        _deep(settings, sealed, objects, copies, progress), damaged_bentos(settings, deep=True)
+        _deep(settings, sealed, objects, copies, progress), find_damaged_bentos(settings, deep=True)
     )
-    yield from or_report_ok(findings, "deep", f"{format_bytes(total)} read; every digest is as recorded")
+    yield from or_report_ok(
+        findings, "deep", f"{format_bytes(total)} read; every digest is as recorded"
+    )
 
 
 def _deep(
@@ -122,7 +128,9 @@ def _deep(
         if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
             stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
             what = f"sealed/{folder.name[:12]} ({stage}): its content is not what was sealed"
-            yield report_broken("deep", what, f"{removal(folder)} && {_again(settings, folder)}")
+            yield report_broken(
+                "deep", what, f"{removal_command(folder)} && {_again(settings, folder)}"
+            )
         progress.advance(float(disk_size([folder])))
     for path in objects:
         if path.is_file() and _md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
@@ -132,7 +140,9 @@ def _deep(
     for copy, original in copies:
         if digest_file(copy) != digest_file(original):
             fix = f"cp {shell_path(original)} {shell_path(copy)}"
-            yield report_broken("deep", f"{shell_path(copy)} differs from the bundle it came from", fix)
+            yield report_broken(
+                "deep", f"{shell_path(copy)} differs from the bundle it came from", fix
+            )
         progress.advance(float(disk_size([copy])))
 
 
@@ -216,6 +226,8 @@ def check_audit(settings: Settings) -> Iterator[Finding]:
 
 def _new_log(settings: Settings) -> str:
     """Where no copy can be put back: the broken one is set aside, as evidence."""
-    files = " ".join(shell_path(settings.home / name) for name in ("audit.jsonl", "audit.head.json"))
+    files = " ".join(
+        shell_path(settings.home / name) for name in ("audit.jsonl", "audit.head.json")
+    )
     folder = shell_path(settings.home / "audit-broken")
     return f"mkdir {folder} && mv {files} {folder}"

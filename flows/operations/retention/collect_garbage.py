@@ -44,26 +44,26 @@ from serving.bento import bento_gc
 class Collection:
     """What one collection found, place by place."""
 
-    sweeps: list[GcPlan] = field(default_factory=list)
-    waiting: int = 0
+    plans: list[GcPlan] = field(default_factory=list)
+    trash_bytes: int = 0
     """Bytes that an earlier collection left in the trash."""
 
     @property
     def size(self) -> int:
-        return sum(plan.size for plan in self.sweeps) + self.waiting
+        return sum(plan.size for plan in self.plans) + self.trash_bytes
 
     @property
     def empty(self) -> bool:
-        return not self.waiting and not any(plan.deletions for plan in self.sweeps)
+        return not self.trash_bytes and not any(plan.deletions for plan in self.plans)
 
     def place(self, name: str) -> GcPlan:
-        return next(plan for plan in self.sweeps if plan.place == name)
+        return next(plan for plan in self.plans if plan.place == name)
 
     def as_json(self) -> dict[str, Any]:
         return {
             "bytes": self.size,
-            "trash": self.waiting,
-            "places": [plan.as_json() for plan in self.sweeps],
+            "trash": self.trash_bytes,
+            "places": [plan.as_json() for plan in self.plans],
         }
 
 
@@ -110,7 +110,7 @@ def _tell(settings: Settings, collection: Collection) -> None:
             for item in collection.place(registry_gc.PLACE).deletions
             if item.kind == "version"
         ]
-        counts = {plan.place: len(plan.deletions) for plan in collection.sweeps if plan.deletions}
+        counts = {plan.place: len(plan.deletions) for plan in collection.plans if plan.deletions}
         audit_log.append_entry(
             settings, "gc", bytes=collection.size, deleted=counts, versions=versions
         )

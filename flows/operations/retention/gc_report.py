@@ -15,7 +15,7 @@ MOST_LINES = 40
 
 def show(console: Console, collection: Collection, verb: str) -> None:
     """What goes and why, by place; then what stays and why."""
-    for plan in collection.sweeps:
+    for plan in collection.plans:
         if plan.deletions:
             title = f"[bold]{plan.place}[/bold]: {len(plan.deletions)} {verb}, {format_bytes(plan.size)}"
             console.print(title)
@@ -24,14 +24,14 @@ def show(console: Console, collection: Collection, verb: str) -> None:
             console.print(f"  {escape(note)}")
     retained = [
         (plan.place, str(retained.count), format_bytes(retained.size) if retained.size else "", why)
-        for plan in collection.sweeps
+        for plan in collection.plans
         for why, retained in plan.retained.items()
     ]
     if retained:
         console.print("[bold]stays[/bold]")
         console.print(rows_table(("where", "count", "size", "why"), retained))
-    if collection.waiting:
-        console.print(f"trash of an earlier collection: {format_bytes(collection.waiting)} {verb}")
+    if collection.trash_bytes:
+        console.print(f"trash of an earlier collection: {format_bytes(collection.trash_bytes)} {verb}")
     console.print(_closing(collection, verb))
 
 

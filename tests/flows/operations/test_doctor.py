@@ -29,7 +29,7 @@ from flows.operations.doctor import (
     registry_checks,
     store_checks,
 )
-from flows.operations.doctor.diagnosis import examine
+from flows.operations.doctor.diagnosis import examine_workspace
 from flows.operations.doctor.finding import Finding
 from flows.operations.up.platform_state import ServiceState, UpState, write_state
 from flows.runner.run_records import read_records
@@ -55,7 +55,7 @@ def writable(hand: Hand, artifact: Any) -> Path:
 
 
 def deep(hand: Hand) -> list[Finding]:
-    return bad(store_checks.deep(hand.settings, Progress()))
+    return bad(store_checks.check_contents(hand.settings, Progress()))
 
 
 # --- the endpoint ----------------------------------------------------------------------------
@@ -155,14 +155,14 @@ def test_a_lock_that_names_what_is_not_installed(tmp_path: Path) -> None:
     rich = importlib.metadata.version("rich")
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# a comment\nrich=={rich}\n")
-    (fine,) = package_checks.against_lock(lock)
+    (fine,) = package_checks.compare_with_lock(lock)
     assert (fine.state, fine.what) == ("ok", "all 1 as in requirements.lock")
     lock.write_text("rich==1.0\nno-such-package==2.0 ; python_version < '3'\nnor-this==3.1\n")
-    missing, other = package_checks.against_lock(lock)
+    missing, other = package_checks.compare_with_lock(lock)
     assert (missing.state, missing.what) == ("broken", "not installed: nor-this 3.1")
     assert (other.state, other.what) == ("warning", f"rich is {rich}, the lock says 1.0")
     assert missing.fix.endswith("-m pip install -r requirements.lock")
-    (gone,) = package_checks.against_lock(tmp_path / "nowhere.lock")
+    (gone,) = package_checks.compare_with_lock(tmp_path / "nowhere.lock")
     assert gone.state == "broken"
 
 
@@ -171,11 +171,11 @@ def test_a_taken_port_and_who_took_it(hand: Hand) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        (finding,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
+        (finding,) = machine_checks.check_listed_ports(hand.settings, {port: "the endpoint"})
     assert finding.state == "warning"
     assert f"(process {os.getpid()})" in finding.what
     assert finding.fix.startswith(f"kill {os.getpid()}")
-    (free,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
+    (free,) = machine_checks.check_listed_ports(hand.settings, {port: "the endpoint"})
     assert free.state == "ok"
 
 
@@ -191,7 +191,7 @@ def test_a_port_that_this_workspace_took_is_no_finding(hand: Hand) -> None:
     )
     assert process.stdout is not None
     port = int(process.stdout.readline())
-    (finding,) = machine_checks.ports(hand.settings, {port: "the endpoint"})
+    (finding,) = machine_checks.check_listed_ports(hand.settings, {port: "the endpoint"})
     process.communicate("\n")
     assert finding.state == "ok"
     assert f"of this workspace (process {process.pid})" in finding.what
@@ -200,7 +200,7 @@ def test_a_port_that_this_workspace_took_is_no_finding(hand: Hand) -> None:
 def test_a_disk_that_the_next_run_would_fill(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     made = hand.seal("x" * 5000)
     hand.record("run", {"made": made})
-    need = machine_checks.size_of_last_run(hand.settings)
+    need = machine_checks.measure_last_run(hand.settings)
     assert need == 5000
     (fine,) = machine_checks.check_disk(hand.settings)
     assert "writes up to 5.0 kB" in fine.what
@@ -376,7 +376,7 @@ def test_a_pin_whose_files_are_gone(hand: Hand) -> None:
 def test_a_registry_that_is_no_database_does_not_stop_the_other_checks(hand: Hand) -> None:
     hand.settings.mlflow.mkdir(parents=True)
     (hand.settings.mlflow / "mlflow.db").write_text("nonsense" * 100)
-    diagnosis = examine(hand.settings)
+    diagnosis = examine_workspace(hand.settings)
     assert diagnosis.failure.startswith("broken: ")
     named = {finding.check for finding in diagnosis.findings if finding.state == "broken"}
     assert "registry" in named
@@ -393,7 +393,7 @@ def test_a_run_whose_process_is_gone_is_found_and_closed(hand: Hand) -> None:
     (finding,) = bad(process_checks.check_runs(hand.settings))
     assert "dead, reused" in finding.what
     assert finding.fix == "modelmill doctor --mend"
-    assert len(examine(hand.settings, mend=True).mended) == 2
+    assert len(examine_workspace(hand.settings, fix=True).fixed) == 2
     assert bad(process_checks.check_runs(hand.settings)) == []
     told = {record["run"]: record["state"] for record in read_records(hand.settings.runs)}
     assert told == {"dead": "interrupted", "reused": "interrupted", "mine": "running"}
@@ -432,7 +432,7 @@ def test_lock_files_that_nobody_needs_are_cleared(hand: Hand) -> None:
     for name in ("stray", "held", hand.key(made)):
         (locks / name).touch()
     with Store(hand.store).lock_key("held"):
-        mended = examine(hand.settings, mend=True).mended
+        mended = examine_workspace(hand.settings, fix=True).fixed
     assert mended == ["1 lock files that nothing is left for"]
     assert {path.name for path in locks.iterdir()} == {"held", hand.key(made)}
 

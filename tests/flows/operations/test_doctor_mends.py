@@ -33,7 +33,7 @@ def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
     assert not told(registry_checks.check_bentos(hand.settings))
     tokenizer.write_text("[]")
     assert not told(registry_checks.check_bentos(hand.settings))
-    [finding] = told(store_checks.deep(hand.settings, Progress()))
+    [finding] = told(store_checks.check_contents(hand.settings, Progress()))
     assert "bundle/onnx/tokenizer.json has another content" in finding.what
     for content, says in [(None, "tokenizer.json is gone"), ("{", "has 1 bytes in place of 2")]:
         tokenizer.unlink()
@@ -42,7 +42,7 @@ def test_a_bento_that_lacks_a_file_or_holds_another(tmp_path: Path) -> None:
         [finding] = told(registry_checks.check_bentos(hand.settings))
         assert says in finding.what
         assert finding.fix == f"rm -r {bento}"
-        assert not told(store_checks.deep(hand.settings, Progress()))
+        assert not told(store_checks.check_contents(hand.settings, Progress()))
         tokenizer.write_text("{}")
 
 

@@ -20,7 +20,7 @@ from components.core.store.artifact import Artifact
 from components.core.store.gc_plan import RetentionPolicy
 from components.core.store.store import Store
 from components.core.store.trash import list_trashes
-from flows.operations.doctor.store_checks import quick
+from flows.operations.doctor.store_checks import check_sealed_folder
 from flows.operations.retention.collect_garbage import Collection, collect, look
 from tests.flows.conftest import AS_OF, ROOT, CommandLine, states
 from tests.workspace import Hand
@@ -195,7 +195,7 @@ def test_killed_at_any_instant_it_leaves_whole_artifacts_and_goes_on(hand: Hand)
         left = hand.keys()
         assert kept <= left
         for key in left:
-            assert list(quick(hand.settings, hand.store / "sealed" / key)) == []
+            assert list(check_sealed_folder(hand.settings, hand.store / "sealed" / key)) == []
     collect(hand.settings, RetentionPolicy(runs=0, days=1))
     assert hand.keys() == kept
     assert not any(trash.list_contents() for trash in list_trashes(hand.settings.home))

@@ -45,7 +45,7 @@ from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig, finetune
 from components.train.trainer.adapter_training import LoraConfig
 from models.shape import DecoderShape
-from tests.pack.conftest import page
+from tests.tokenize.conftest import page
 
 SHAPE = DecoderShape(280, 32, 1, 2, 1, 16, 32, 64)
 CUT: dict[str, Any] = {"steps": 1, "batch": 128, "micro_batch": 128}

@@ -16,6 +16,7 @@ import pytest
 
 from components.core.process import process_tree
 from components.core.settings import Settings
+from components.core.workspace_layout import mark_layout
 from components.publish.promotion import audit_log
 from components.publish.promotion.approvals import PendingApproval, current_time, list_pending
 from components.publish.promotion.approvals import request_approval as write_pending
@@ -69,6 +70,7 @@ def waits() -> None:
 def settings(server: Server, tmp_path: Path) -> Settings:
     home = tmp_path / "home"
     home.mkdir()
+    mark_layout(home)
     (home / "prefect").symlink_to(server.home)
     return Settings(home=home, reference_data=home)
 

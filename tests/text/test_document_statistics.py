@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.text.document_statistics import document_statistics
-from tests.text.plain_statistics import plain_statistics
+from tests.text.reference_statistics import reference_statistics
 
 PIECES = [
     "the", "That", "WITH", "and", "be", "**to**", "(of)", "have,", "x", "word", "longerthaneight",
@@ -36,13 +36,13 @@ def kernel(texts: list[str], short_line: int = 5) -> list[dict[str, float]]:
 @example(["a\n\nb", "a\n \nb\n\n\n", "\n\na\nb\n\na\nb\n\n"])
 def test_as_plain_python_says(texts: list[str]) -> None:
     for text, found in zip(texts, kernel(texts), strict=True):
-        assert found == pytest.approx(plain_statistics(text, 5), abs=1e-6)
+        assert found == pytest.approx(reference_statistics(text, 5), abs=1e-6)
 
 
 def test_a_long_line_and_a_long_document() -> None:
     texts = ["x" * 100_000, "four words stand here " * 10_000, "\n".join(map(str, range(20_000)))]
     for text, found in zip(texts, kernel(texts), strict=True):
-        assert found == pytest.approx(plain_statistics(text, 5), abs=1e-6)
+        assert found == pytest.approx(reference_statistics(text, 5), abs=1e-6)
 
 
 def test_a_slice_of_a_column_and_no_document_at_all() -> None:

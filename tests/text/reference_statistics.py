@@ -21,7 +21,7 @@ _PARAGRAPHS = re.compile(r"\n\s*\n")
 _STRIP = "#*_`()[]{}<>.,:;!?\"'"
 
 
-def plain_statistics(text: str, short_line: int) -> dict[str, float]:
+def reference_statistics(text: str, short_line: int) -> dict[str, float]:
     """Every column of the kernel."""
     outside = without_fences(text)
     words = outside.split()
