@@ -39,44 +39,44 @@ def bench(
     if write is not None:
         from benchmarks.bench_report import write_page
 
-        given = [*([Path(name)] if name else []), *(files or [])]
-        if not given:
+        report_files = [*([Path(name)] if name else []), *(files or [])]
+        if not report_files:
             raise ConfigError("bench --write: name the files that hold the benches' objects")
-        count = write_page(write, given)
-        told = {"written": str(write), "benches": count}
-        print_result(as_json, told, lambda console: console.print(f"written: {write}"))
+        count = write_page(write, report_files)
+        result = {"written": str(write), "benches": count}
+        print_result(as_json, result, lambda console: console.print(f"written: {write}"))
         return
     if name not in BENCHES or files:
         raise ConfigError(f"bench {name or ''}: say which one: {', '.join(BENCHES)}")
-    _show(_measured(name, steps, only or [], repeats), as_json)
+    _show_report(_run_bench(name, steps, only or [], repeats), as_json)
 
 
-def _measured(name: str, steps: int, only: list[str], repeats: int) -> BenchReport:
-    aside = Console(stderr=True)
+def _run_bench(name: str, steps: int, only: list[str], repeats: int) -> BenchReport:
+    error_console = Console(stderr=True)
 
-    def tell(line: str) -> None:
-        aside.print(f"… {line}", highlight=False)
+    def on_progress(line: str) -> None:
+        error_console.print(f"… {line}", highlight=False)
 
     if name == "curate":
         from benchmarks.curate.bench_curate import bench_curate
 
-        return bench_curate(settings.load_settings(), only, repeats, tell)
+        return bench_curate(settings.load_settings(), only, repeats, on_progress)
     if name == "train":
         from benchmarks.train.bench_train import bench_train
 
-        return bench_train(settings.load_settings(), only, repeats, tell)
+        return bench_train(settings.load_settings(), only, repeats, on_progress)
     from benchmarks.orchestrate import bench_orchestrate
 
-    return bench_orchestrate(settings.load_settings(), steps, repeats, tell)
+    return bench_orchestrate(settings.load_settings(), steps, repeats, on_progress)
 
 
-def _show(found: BenchReport, as_json: bool) -> None:
+def _show_report(report: BenchReport, as_json: bool) -> None:
     from benchmarks.bench_report import COLUMNS, format_rows
     from flows.runner.progress_display import rows_table
 
-    value = found.as_json()
+    value = report.as_json()
     table = rows_table(COLUMNS, format_rows(value["figures"]))
-    print_result(as_json, value, lambda console: console.print(table), failed=found.failure)
+    print_result(as_json, value, lambda console: console.print(table), failed=report.failure)
 
 
 if __name__ == "__main__":

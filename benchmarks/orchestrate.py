@@ -34,17 +34,17 @@ from flows.runner.run_pipeline import plan_target
 NAME = "orchestrate"
 PRESETS = ("tiny", "nano")
 """Whose cached run is measured: the first one that this workspace has finished."""
-SERVERLESS_SECONDS, SERVER_SECONDS, STEP_MILLISECONDS = 5.0, 8.0, 50.0
+MAX_SERVERLESS_SECONDS, MAX_SERVER_SECONDS, MAX_STEP_MILLISECONDS = 5.0, 8.0, 50.0
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Tool:
+class ChainTool:
     """One way to run the chain: a program, and what must be importable for it."""
 
     name: str
     program: str
-    needs: str | None = None
+    package: str | None = None
     arguments: tuple[str, ...] = ()
     on_server: bool = False
     compared_with: str | None = None
@@ -54,18 +54,18 @@ class Tool:
 
 OURS, OURS_ON_PREFECT = "Modelmill", "Modelmill on Prefect"
 TOOLS = (
-    Tool(OURS, "own_chain"),
-    Tool(OURS_ON_PREFECT, "own_chain", arguments=("--prefect",), on_server=True),
-    Tool("Prefect alone", "prefect_chain", on_server=True, compared_with=OURS_ON_PREFECT),
-    Tool("DVC", "dvc_chain", compared_with=OURS),
-    Tool("Metaflow", "metaflow_chain", needs="metaflow", compared_with=OURS),
+    ChainTool(OURS, "own_chain"),
+    ChainTool(OURS_ON_PREFECT, "own_chain", arguments=("--prefect",), on_server=True),
+    ChainTool("Prefect alone", "prefect_chain", on_server=True, compared_with=OURS_ON_PREFECT),
+    ChainTool("DVC", "dvc_chain", compared_with=OURS),
+    ChainTool("Metaflow", "metaflow_chain", package="metaflow", compared_with=OURS),
     # Kedro looks whether an output exists, not whether it is still the right one.
-    Tool("Kedro", "kedro_chain", needs="kedro", compared_with=OURS, caches=False),
+    ChainTool("Kedro", "kedro_chain", package="kedro", compared_with=OURS, caches=False),
 )
 
 
 @dataclass
-class Timings:
+class ChainTimings:
     """Seconds of whole processes, and of the steps alone where the program tells."""
 
     cold: list[float] = field(default_factory=list)
@@ -74,32 +74,32 @@ class Timings:
 
 
 def bench_orchestrate(
-    settings: Settings, steps: int, repeats: int, tell: Callable[[str], None]
+    settings: Settings, steps: int, repeats: int, on_progress: Callable[[str], None]
 ) -> BenchReport:
     """Measure everything; ``tell`` hears what is being measured.
 
     Raises:
         MillError: a run or a peer's chain failed; ends with what it said last.
     """
-    described = describe_machine()
-    preset = _finished_preset(settings, tell)
+    machine = describe_machine()
+    preset = _finished_preset(settings, on_progress)
     with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder:
         place = Path(folder)
-        with _server(settings, place) as address:
-            runs = _cached_runs(settings, preset, address, repeats, tell)
-            timings = _chains(settings, place, address, steps, repeats, tell)
+        with _prefect_server(settings, place) as address:
+            runs = _time_cached_runs(settings, preset, address, repeats, on_progress)
+            timings = _time_chains(settings, place, address, steps, repeats, on_progress)
     return BenchReport(
-        NAME, described, [*_run_figures(preset, runs, timings, steps), *_beside(timings, steps)]
+        NAME, machine, [*_run_figures(preset, runs, timings, steps), *_peer_figures(timings, steps)]
     )
 
 
-def _finished_preset(settings: Settings, tell: Callable[[str], None]) -> str:
+def _finished_preset(settings: Settings, on_progress: Callable[[str], None]) -> str:
     """A preset whose run has nothing left to do; ``nano`` is made where there is none."""
     for preset in PRESETS:
-        planned = plan_target(settings, preset, ()).steps
-        if all(step.state == IS_CACHED or step.unchanged for step in planned):
+        steps = plan_target(settings, preset, ()).steps
+        if all(step.state == IS_CACHED or step.unchanged for step in steps):
             return preset
-    tell("no finished run in this workspace: making nano")
+    on_progress("no finished run in this workspace: making nano")
     run_program([*_modelmill("run"), PRESETS[-1], "--plain", "--json"], bench_environment(None))
     return PRESETS[-1]
 
@@ -109,7 +109,7 @@ def _modelmill(command: str) -> list[str]:
 
 
 @contextmanager
-def _server(settings: Settings, place: Path) -> Iterator[str]:
+def _prefect_server(settings: Settings, place: Path) -> Iterator[str]:
     """Address of the running Prefect server; one of our own for the bench where there is none."""
     if settings.prefect_api_url:
         yield settings.prefect_api_url
@@ -118,18 +118,18 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    with (place / "server.log").open("wb") as said:
+    with (place / "server.log").open("wb") as log_file:
         server = subprocess.Popen(
             [*command, "--host", "127.0.0.1"],
             env=bench_environment(None, PREFECT_HOME=str(place / "prefect")),
             stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
+            stdout=log_file,
+            stderr=log_file,
             start_new_session=True,
         )
     try:
         address = f"http://127.0.0.1:{port}/api"
-        _wait(f"{address}/health", server)
+        _wait_until_ready(f"{address}/health", server)
         yield address
     finally:
         if shutdown.requested_stop() is None:
@@ -140,7 +140,7 @@ def _server(settings: Settings, place: Path) -> Iterator[str]:
         server.wait()
 
 
-def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(address: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -152,7 +152,7 @@ def _wait(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 @dataclass(frozen=True)
-class Runs:
+class CachedRuns:
     """Cached runs of a preset."""
 
     serverless: float
@@ -161,73 +161,79 @@ class Runs:
     """The mean of what a cached stage took in them, without a server."""
 
 
-def _cached_runs(
-    settings: Settings, preset: str, address: str, repeats: int, tell: Callable[[str], None]
-) -> Runs:
+def _time_cached_runs(
+    settings: Settings, preset: str, address: str, repeats: int, on_progress: Callable[[str], None]
+) -> CachedRuns:
     home = {"MODELMILL_HOME": str(settings.home)}
-    plain, server, each = list[float](), list[float](), list[float]()
+    without_server, with_server, step_milliseconds = list[float](), list[float](), list[float]()
     for turn in range(repeats + 1):
-        tell(f"cached runs of {preset}, turn {turn} of {repeats}" + (" (to warm up)" * (not turn)))
+        on_progress(
+            f"cached runs of {preset}, turn {turn} of {repeats}" + (" (to warm up)" * (not turn))
+        )
         command = [*_modelmill("run"), preset, "--json"]
-        seconds, said = run_program([*command, "--plain"], bench_environment(None, **home))
-        other, _ = run_program(command, bench_environment(address, **home))
+        seconds, output = run_program([*command, "--plain"], bench_environment(None, **home))
+        server_seconds, _ = run_program(command, bench_environment(address, **home))
         if turn:
-            plain.append(seconds)
-            server.append(other)
-            told = json.loads(said)["steps"]
-            each += [1000 * s["seconds"] for s in told if s["state"] == "Cached"]
-    return Runs(statistics.median(plain), statistics.median(server), statistics.fmean(each))
+            without_server.append(seconds)
+            with_server.append(server_seconds)
+            steps = json.loads(output)["steps"]
+            step_milliseconds += [1000 * s["seconds"] for s in steps if s["state"] == "Cached"]
+    return CachedRuns(
+        statistics.median(without_server),
+        statistics.median(with_server),
+        statistics.fmean(step_milliseconds),
+    )
 
 
-def _chains(
+def _time_chains(
     settings: Settings,
     place: Path,
     address: str,
     steps: int,
     repeats: int,
-    tell: Callable[[str], None],
-) -> dict[str, Timings]:
+    on_progress: Callable[[str], None],
+) -> dict[str, ChainTimings]:
     """Every tool in turn, in a new folder each time; those that are not installed are left out."""
-    interpreters = {tool.name: find_interpreter(settings, tool.needs) for tool in TOOLS}
-    timings = {tool.name: Timings() for tool in TOOLS if interpreters[tool.name]}
+    interpreters = {tool.name: find_interpreter(settings, tool.package) for tool in TOOLS}
+    timings = {tool.name: ChainTimings() for tool in TOOLS if interpreters[tool.name]}
     for turn in range(repeats):
         for tool in TOOLS:
             if tool.name not in timings:
                 continue
-            tell(f"chain of {steps} on {tool.name}, turn {turn + 1} of {repeats}")
+            on_progress(f"chain of {steps} on {tool.name}, turn {turn + 1} of {repeats}")
             folder = place / f"{tool.name.replace(' ', '-')}-{turn}"
             program = str(PEERS / f"{tool.program}.py")
             command = [str(interpreters[tool.name]), program, str(folder), str(steps)]
             results = {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
-            given = bench_environment(address if tool.on_server else None, **results)
-            if tool.needs:
-                given.pop("PYTHONPATH")
-            cold, _ = run_program([*command, *tool.arguments], given)
-            cached, said = run_program([*command, *tool.arguments], given)
+            variables = bench_environment(address if tool.on_server else None, **results)
+            if tool.package:
+                variables.pop("PYTHONPATH")
+            cold, _ = run_program([*command, *tool.arguments], variables)
+            cached, output = run_program([*command, *tool.arguments], variables)
             timings[tool.name].cold.append(cold)
             timings[tool.name].cached.append(cached)
             if tool.compared_with is None:
-                timings[tool.name].steps.append(float(said.split()[-1]))
+                timings[tool.name].steps.append(float(output.split()[-1]))
     return timings
 
 
 def _run_figures(
-    preset: str, runs: Runs, timings: Mapping[str, Timings], steps: int
+    preset: str, runs: CachedRuns, timings: Mapping[str, ChainTimings], steps: int
 ) -> list[BenchFigure]:
     at_most, run = BenchFigure.against_target, f"cached run of `{preset}`"
     figures = [
-        at_most(f"{run}, without a server", runs.serverless, "s", SERVERLESS_SECONDS),
-        at_most(f"{run}, against a running server", runs.on_server, "s", SERVER_SECONDS),
-        at_most("a cached stage of it, mean", runs.step_milliseconds, "ms", STEP_MILLISECONDS),
+        at_most(f"{run}, without a server", runs.serverless, "s", MAX_SERVERLESS_SECONDS),
+        at_most(f"{run}, against a running server", runs.on_server, "s", MAX_SERVER_SECONDS),
+        at_most("a cached stage of it, mean", runs.step_milliseconds, "ms", MAX_STEP_MILLISECONDS),
     ]
     for name in (OURS, OURS_ON_PREFECT):
         each = 1000 * statistics.median(timings[name].steps) / (steps + 1)
-        named = f"a cached step of the chain, {name}"
-        figures.append(at_most(named, each, "ms", STEP_MILLISECONDS))
+        step_name = f"a cached step of the chain, {name}"
+        figures.append(at_most(step_name, each, "ms", MAX_STEP_MILLISECONDS))
     return figures
 
 
-def _beside(timings: Mapping[str, Timings], steps: int) -> list[BenchFigure]:
+def _peer_figures(timings: Mapping[str, ChainTimings], steps: int) -> list[BenchFigure]:
     figures: list[BenchFigure] = []
     for tool in TOOLS:
         if tool.compared_with is None:

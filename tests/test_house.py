@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
 from tests import house_rules
+
+
+def test_names_of_files_and_classes_are_unique() -> None:
+    repeated = house_rules.repeated_names()
+    assert not repeated, "\n".join(repeated)
 
 
 def test_few_functions_that_others_call_have_one_word_names() -> None:
@@ -10,6 +20,56 @@ def test_few_functions_that_others_call_have_one_word_names() -> None:
     assert share <= house_rules.MOST_ONE_WORD, "\n".join(names)
 
 
+def test_no_folder_holds_more_files_than_one_reads() -> None:
+    crowded = house_rules.crowded_folders()
+    assert not crowded, "\n".join(crowded)
+
+
 def test_no_module_imports_itself_by_way_of_others() -> None:
     circles = house_rules.import_circles()
     assert not circles, "\n".join(circles)
+
+
+BROKEN = '''
+kept = 1
+"""Where it lies."""
+
+
+class Answer:
+    """An answer."""
+
+    def between(self, low: int, high: int, step: int) -> None:
+        """Numbers."""
+'''
+
+
+@pytest.mark.parametrize(
+    ("rule", "places"),
+    [
+        (house_rules.questions, ["components/one/first.py:3: Where it lies."]),
+        (house_rules.undocumented_modules, ["components/one/first.py:1: no docstring"]),
+        (
+            house_rules.missing_args,
+            ["components/one/first.py:9: between(low, high, step)"],
+        ),
+        (house_rules.empty_names, ["components/one/first.py:2: kept"]),
+        (
+            house_rules.repeated_names,
+            [
+                "components/one/first.py:1: first stands 2 times",
+                "components/two/first.py:1: first stands 2 times",
+                "components/one/first.py:6: Answer stands 2 times",
+                "components/two/first.py:4: Answer stands 2 times",
+            ],
+        ),
+    ],
+)
+def test_a_rule_names_the_places_that_break_it(
+    tmp_path: Path, rule: Callable[[Path], list[str]], places: list[str]
+) -> None:
+    sound = '"""A module."""\n\n\nclass Answer:\n    """One."""\n'
+    for folder, text in {"one": BROKEN, "two": sound}.items():
+        path = tmp_path / "components" / folder / "first.py"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    assert rule(tmp_path) == places

@@ -25,18 +25,18 @@ from components.core.settings import Settings
 
 NAME = "curate"
 PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
-    "extraction": main_text_f1.measure,
-    "code": code_verbatim.measure,
-    "statistics": statistics_speed.measure,
-    "signatures": minhash_signatures.measure,
-    "twins": planted_duplicates.measure,
-    "scale": million_documents.measure,
-    "pii": pii_spans.measure,
-    "secrets": planted_credentials.measure,
-    "quality": quality_ranking.measure,
-    "language": language_detection.measure,
-    "contamination": planted_contamination.measure,
-    "chain": curation_chain.measure,
+    "extraction": main_text_f1.measure_extraction,
+    "code": code_verbatim.measure_code_blocks,
+    "statistics": statistics_speed.measure_statistics,
+    "signatures": minhash_signatures.measure_signatures,
+    "twins": planted_duplicates.measure_duplicates,
+    "scale": million_documents.measure_scale,
+    "pii": pii_spans.measure_pii,
+    "secrets": planted_credentials.measure_credentials,
+    "quality": quality_ranking.measure_quality_ranking,
+    "language": language_detection.measure_languages,
+    "contamination": planted_contamination.measure_contamination,
+    "chain": curation_chain.measure_chain,
 }
 
 
@@ -52,18 +52,18 @@ def bench_curate(
     unknown = sorted(set(only) - PARTS.keys())
     if unknown:
         raise ConfigError(f"bench curate: no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
-    described, figures = describe_machine(), list[BenchFigure]()
-    with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder, _one_core():
+    machine, figures = describe_machine(), list[BenchFigure]()
+    with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder, _pin_to_one_core():
         for name in only or PARTS:
             on_progress(name)
             scratch = Path(folder) / name
             scratch.mkdir()
             figures += PARTS[name](BenchSetting(settings, scratch, repeats, on_progress))
-    return BenchReport(NAME, described, figures)
+    return BenchReport(NAME, machine, figures)
 
 
 @contextmanager
-def _one_core() -> Iterator[None]:
+def _pin_to_one_core() -> Iterator[None]:
     """This process and what it starts, on one core; where the system cannot, on all."""
     if not hasattr(os, "sched_setaffinity"):
         yield

@@ -34,41 +34,45 @@ from flows.configs.text_run import TextSelectConfig
 
 FEW, MANY = 60, 600
 NAME = "WARC to selected corpus, end to end"
-GROWTH = 1.05
+MAX_EXPONENT = 1.05
 _SHARDS = 4
 
 A = TypeVar("A", bound=Artifact)
 
 
 @dataclass(frozen=True)
-class Taken:
+class ChainTiming:
     """Megabytes of HTML, seconds of all stages."""
 
     megabytes: float
     seconds: float
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_chain(setting: BenchSetting) -> list[BenchFigure]:
     """Megabytes a second; the exponent of time over input, ten times as much."""
-    pages = list(_pages(MANY))
+    pages = list(_render_pages(MANY))
     if len(pages) < MANY:
         return [
             BenchFigure.unavailable(NAME, "MB/s/core", f"only {len(pages)} pages could be rendered")
         ]
-    _run(setting, pages[:FEW])  # loads what is loaded once
-    few, many = _run(setting, pages[:: MANY // FEW]), _run(setting, pages)
-    grown = math.log(many.seconds / few.seconds) / math.log(many.megabytes / few.megabytes)
+    _time_chain(setting, pages[:FEW])  # loads what is loaded once
+    few, many = _time_chain(setting, pages[:: MANY // FEW]), _time_chain(setting, pages)
+    exponent = math.log(many.seconds / few.seconds) / math.log(many.megabytes / few.megabytes)
     note = ", ".join(f"{run.megabytes:.1f} MB: {run.seconds:.1f} s" for run in (few, many))
     rate = many.megabytes / many.seconds
     return [
         BenchFigure(NAME, rate, "MB/s/core", better="higher", note=f"HTML of {MANY} pages"),
         BenchFigure.against_target(
-            f"{NAME}: growth of time, input to the power of", grown, "", GROWTH, note=f"({note})"
+            f"{NAME}: growth of time, input to the power of",
+            exponent,
+            "",
+            MAX_EXPONENT,
+            note=f"({note})",
         ),
     ]
 
 
-def _pages(count: int) -> Iterator[WebPage]:
+def _render_pages(count: int) -> Iterator[WebPage]:
     """The first pages of the site, in the order of its sitemap."""
     with DocumentationSite(SiteConfig()) as site:
         for name in site.modules:
@@ -82,7 +86,7 @@ def _pages(count: int) -> Iterator[WebPage]:
                 return
 
 
-def _run(setting: BenchSetting, pages: list[WebPage]) -> Taken:
+def _time_chain(setting: BenchSetting, pages: list[WebPage]) -> ChainTiming:
     root = setting.scratch
     crawl = Workdir.temporary(root)
     write_shards(crawl.folder, pages, _SHARDS, "2026-01-01T00:00:00Z")
@@ -91,7 +95,7 @@ def _run(setting: BenchSetting, pages: list[WebPage]) -> Taken:
     def stage(component: Callable[..., A], config: object, **inputs: Any) -> A:
         return component(config, **inputs, work=Workdir.temporary(root))
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     raw = stage(extract, ExtractConfig(), pages=crawled)
     classifier = stage(train_classifier, ClassifierConfig(), corpus=raw)
     languages = stage(train_languages, LanguageModelConfig())
@@ -107,5 +111,5 @@ def _run(setting: BenchSetting, pages: list[WebPage]) -> Taken:
         "site_lines": stage(score_site_lines, SiteLinesConfig(), corpus=raw),
     }
     stage(select, TextSelectConfig(), corpus=raw, scores=scores)
-    seconds = time.perf_counter() - began
-    return Taken(sum(len(page.body) for page in pages) / 1e6, seconds)
+    seconds = time.perf_counter() - start
+    return ChainTiming(sum(len(page.body) for page in pages) / 1e6, seconds)

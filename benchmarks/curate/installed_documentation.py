@@ -18,47 +18,47 @@ import pyarrow as pa
 
 from components.text.dedup.shingles import shingle_sets
 
-LONGEST_SOURCE = 400_000
+MAX_SOURCE_CHARACTERS = 400_000
 """Characters of a source file; longer ones are tables that a program wrote."""
-SHARED = 0.2
-_TESTS = {"test", "tests", "testing", "idlelib", "site-packages"}
+MAX_SHARED = 0.2
+_SKIPPED_FOLDERS = {"test", "tests", "testing", "idlelib", "site-packages"}
 _DEFINITIONS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_SAMPLE = 4
+_SAMPLING = 4
 """One shingle in four is remembered: enough to tell a share, a quarter of the memory."""
 
 
-def sources(most: int) -> Iterator[str]:
+def read_sources(limit: int) -> Iterator[str]:
     """Source files of the standard library and the installed packages, tests left out."""
-    places = dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))
-    named = [
+    roots = dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))
+    files = [
         (path.relative_to(place), path)
-        for place in places
+        for place in roots
         for path in place.rglob("*.py")
-        if not _TESTS & set(path.relative_to(place).parts)
+        if not _SKIPPED_FOLDERS & set(path.relative_to(place).parts)
     ]
-    named.sort(key=lambda pair: hashlib.sha256(pair[0].as_posix().encode()).digest())
-    return islice((text for _, path in named if (text := _read(path))), most)
+    files.sort(key=lambda pair: hashlib.sha256(pair[0].as_posix().encode()).digest())
+    return islice((text for _, path in files if (text := _read(path))), limit)
 
 
-def documentation(most: int, shortest: int, longest: int) -> Iterator[str]:
+def read_docstrings(limit: int, min_characters: int, max_characters: int) -> Iterator[str]:
     """The docstrings of a module, one text a module, cut at ``longest`` characters."""
-    texts = (_docstrings(source) for source in sources(10**9))
-    return islice((text[:longest] for text in texts if len(text) >= shortest), most)
+    texts = (_docstrings(source) for source in read_sources(10**9))
+    return islice((text[:max_characters] for text in texts if len(text) >= min_characters), limit)
 
 
-def distinct(texts: list[str]) -> list[str]:
-    """Those that share at most ``SHARED`` of their word 5-shingles with all before them."""
+def drop_near_duplicates(texts: list[str]) -> list[str]:
+    """Those that share at most ``MAX_SHARED`` of their word 5-shingles with all before them."""
     column = pa.chunked_array([texts], type=pa.string())
     hashes, bounds = shingle_sets(column, pa.array(range(len(texts))).to_numpy())
     seen: set[int] = set()
-    kept = []
+    distinct_texts = []
     for text, start, end in zip(texts, bounds[:-1], bounds[1:], strict=True):
-        held = hashes[start:end]
-        own: set[int] = set(held[held % _SAMPLE == 0].tolist())
-        if own and len(own & seen) <= SHARED * len(own):
-            kept.append(text)
-            seen |= own
-    return kept
+        shingles = hashes[start:end]
+        sampled: set[int] = set(shingles[shingles % _SAMPLING == 0].tolist())
+        if sampled and len(sampled & seen) <= MAX_SHARED * len(sampled):
+            distinct_texts.append(text)
+            seen |= sampled
+    return distinct_texts
 
 
 def _read(path: Path) -> str:
@@ -66,7 +66,7 @@ def _read(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""  # of another encoding: one file less
-    return text if len(text) <= LONGEST_SOURCE else ""
+    return text if len(text) <= MAX_SOURCE_CHARACTERS else ""
 
 
 def _docstrings(source: str) -> str:
@@ -76,5 +76,5 @@ def _docstrings(source: str) -> str:
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return ""  # a template, or for another Python
-    found = (ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, _DEFINITIONS))
-    return "\n\n".join(text for text in found if text)
+    docstrings = (ast.get_docstring(n) for n in ast.walk(tree) if isinstance(n, _DEFINITIONS))
+    return "\n\n".join(text for text in docstrings if text)

@@ -22,96 +22,99 @@ import pyarrow as pa
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.curate.installed_documentation import distinct, documentation
+from benchmarks.curate.installed_documentation import drop_near_duplicates, read_docstrings
 from components.clean.contamination.score import ContaminationConfig, score_contamination_shard
 from components.core.config.hashed_file import HashedFile
 from components.core.stats.figures import proportion_interval
 
 SETS, PROSE, WEB = "contamination", "prose", "quality/majority_data.jsonl"
 ARTICLES, PLAY = "extraction/ground-truth.json", "charlm/tinyshakespeare.txt"
-DOCUMENTED = 4500
+DOCSTRING_TEXTS = 4500
 """Modules whose documentation is background: with the rest enough for an interval below FALSE."""
-PIECE = 2300
+PIECE_CHARACTERS = 2300
 """Characters of a piece of background."""
-FALSE = 0.001
+MAX_FALSE_SHARE = 0.001
 
 Edit = Callable[[str, str, random.Random, list[str]], str]
 
 
-def _edited(question: str, answer: str, draw: random.Random, others: list[str]) -> str:
+def _edit_words(question: str, answer: str, draw: random.Random, others: list[str]) -> str:
     words = f"{question} {answer}".split()
     for at in draw.sample(range(len(words)), max(1, round(len(words) / 10))):
         words[at] = draw.choice(others)
     return " ".join(words)
 
 
-def _recased(question: str, answer: str, draw: random.Random, _: list[str]) -> str:
+def _change_case(question: str, answer: str, draw: random.Random, _: list[str]) -> str:
     text = f"{question} {answer}"
     return draw.choice((text.upper(), text.lower(), text.title()))
 
 
-WAYS: Mapping[str, tuple[Edit, float]] = {
+EDITS: Mapping[str, tuple[Edit, float]] = {
     "verbatim": (lambda question, answer, *_: f"{question} {answer}", 0.99),
-    "edited": (_edited, 0.95),
-    "recased": (_recased, 0.99),
+    "edited": (_edit_words, 0.95),
+    "recased": (_change_case, 0.99),
     "question only": (lambda question, *_: question, 0.95),
 }
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_contamination(setting: BenchSetting) -> list[BenchFigure]:
     """Recall of each way, the share of clean documents that are taken for contaminated, speed."""
-    given = [setting.find_reference(name) for name in (SETS, PROSE, WEB, ARTICLES, PLAY)]
-    if None in given:
+    references = [setting.find_reference(name) for name in (SETS, PROSE, WEB, ARTICLES, PLAY)]
+    if None in references:
         return [BenchFigure.unavailable("contamination: recall", "", f"no reference data {SETS}")]
-    sets, prose, *others = (path for path in given if path)
+    sets, prose, *others = (path for path in references if path)
     files = sorted(sets.glob("*.jsonl.gz"))
     config = ContaminationConfig(sets=tuple(HashedFile.model_validate(str(f)) for f in files))
-    pieces = _pieces(prose)
-    documented = list(documentation(DOCUMENTED, PIECE // 3, 4 * PIECE))
-    clean = distinct([*background(pieces, *others), *documented])
-    found(config, clean[:1])  # the index is made once, before the clock starts
-    began = time.perf_counter()
-    false = sum(found(config, clean))
-    speed = len(clean) / (time.perf_counter() - began)
-    share = proportion_interval(false, len(clean))
-    modules = len(set(clean) & set(documented))
+    pieces = _read_pieces(prose)
+    docstrings = list(read_docstrings(DOCSTRING_TEXTS, PIECE_CHARACTERS // 3, 4 * PIECE_CHARACTERS))
+    clean = drop_near_duplicates([*background_texts(pieces, *others), *docstrings])
+    flag_contaminated(config, clean[:1])  # the index is made once, before the clock starts
+    start = time.perf_counter()
+    false_alarms = sum(flag_contaminated(config, clean))
+    speed = len(clean) / (time.perf_counter() - start)
+    share = proportion_interval(false_alarms, len(clean))
+    modules = len(set(clean) & set(docstrings))
     note = (
-        f"{false} of {len(clean)} distinct documents, {modules} of them documentation, "
+        f"{false_alarms} of {len(clean)} distinct documents, {modules} of them documentation, "
         f"[{share.low:.5f}, {share.high:.5f}]"
     )
     name = "contamination: clean documents taken for contaminated, upper end"
     return [
-        *_recalls(config, files, pieces),
-        BenchFigure.against_target(name, share.high, "", FALSE, note=note),
+        *_recall_figures(config, files, pieces),
+        BenchFigure.against_target(name, share.high, "", MAX_FALSE_SHARE, note=note),
         BenchFigure("contamination: documents a second and core", speed, "/s", better="higher"),
     ]
 
 
-def background(pieces: list[str], web: Path, articles: Path, play: Path) -> list[str]:
+def background_texts(pieces: list[str], web: Path, articles: Path, play: Path) -> list[str]:
     """Prose without an item."""
-    spoken = play.read_text(encoding="utf-8")
-    told = json.loads(articles.read_text(encoding="utf-8"))
+    play_text = play.read_text(encoding="utf-8")
+    article_rows = json.loads(articles.read_text(encoding="utf-8"))
     return [
         *pieces,
         *(json.loads(line)["text"] for line in web.read_text(encoding="utf-8").splitlines()),
-        *(article["articleBody"] for article in told.values()),
-        *(spoken[at : at + PIECE] for at in range(0, len(spoken), PIECE)),
+        *(article["articleBody"] for article in article_rows.values()),
+        *(
+            play_text[at : at + PIECE_CHARACTERS]
+            for at in range(0, len(play_text), PIECE_CHARACTERS)
+        ),
     ]
 
 
-def found(config: ContaminationConfig, texts: list[str]) -> list[bool]:
+def flag_contaminated(config: ContaminationConfig, texts: list[str]) -> list[bool]:
     """Whether each text holds an item."""
     table = pa.table({"id": [str(at) for at in range(len(texts))], "text": texts})
     return [count > 0 for count in score_contamination_shard(table, config)["items"].to_pylist()]
 
 
-def _recalls(
+def _recall_figures(
     config: ContaminationConfig, files: list[Path], pieces: list[str]
 ) -> list[BenchFigure]:
-    items = _items(files)
+    items = _read_items(files)
     others = sorted({word for piece in pieces[:200] for word in piece.split()})
     figures = []
-    for way, (edit, demanded) in WAYS.items():
+    for way, (edit, demanded) in EDITS.items():
         draw = random.Random(way)  # noqa: S311 - a benchmark that must repeat
         planted = []
         for question, answer in items.items():
@@ -119,7 +122,7 @@ def _recalls(
             at = draw.randrange(len(piece))
             text = edit(question, answer, draw, others)
             planted.append(f"{piece[:at]}\n\n{text}\n\n{piece[at:]}")
-        recall = proportion_interval(sum(found(config, planted)), len(planted))
+        recall = proportion_interval(sum(flag_contaminated(config, planted)), len(planted))
         note = f"[{recall.low:.4f}, {recall.high:.4f}] of {recall.n} items"
         name = f"contamination: recall, {way}"
         figures.append(
@@ -128,7 +131,7 @@ def _recalls(
     return figures
 
 
-def _items(files: list[Path]) -> dict[str, str]:
+def _read_items(files: list[Path]) -> dict[str, str]:
     """Question -> its right answer."""
     items: dict[str, str] = {}
     for file in files:
@@ -139,11 +142,13 @@ def _items(files: list[Path]) -> dict[str, str]:
     return items
 
 
-def _pieces(folder: Path) -> list[str]:
+def _read_pieces(folder: Path) -> list[str]:
     pieces = []
     for path in sorted(folder.glob("*.zip")):
         with zipfile.ZipFile(path) as archive:
             for name in sorted(n for n in archive.namelist() if n.endswith(".txt")):
                 text = archive.read(name).decode("latin-1")
-                pieces += [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+                pieces += [
+                    text[at : at + PIECE_CHARACTERS] for at in range(0, len(text), PIECE_CHARACTERS)
+                ]
     return pieces

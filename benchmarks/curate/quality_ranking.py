@@ -30,7 +30,7 @@ HALVES = 5
 Rows = NDArray[np.int64]
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_quality_ranking(setting: BenchSetting) -> list[BenchFigure]:
     """The judge's AUC beside the best single statistic's, over several halves."""
     path = setting.find_reference(DATA)
     if path is None:
@@ -42,12 +42,12 @@ def measure(setting: BenchSetting) -> list[BenchFigure]:
     ours, theirs, names = list[Figure](), list[float](), list[str]()
     for seed in range(HALVES):
         setting.on_progress(f"half {seed + 1} of {HALVES}")
-        train, test = _half(good, seed)
-        judge = fit_classifier(
+        train, test = _split_halves(good, seed)
+        classifier = fit_classifier(
             QualityClassifierConfig(), [texts[at] for at in train.tolist()], good[train]
         )
-        scored = judge.predict_texts([texts[at] for at in test.tolist()])
-        ours.append(auc_interval(scored, good[test]))
+        scores = classifier.predict_texts([texts[at] for at in test.tolist()])
+        ours.append(auc_interval(scores, good[test]))
         name, value = _best_single(singles, good, train, test)
         theirs.append(value)
         names.append(name)
@@ -80,7 +80,7 @@ def measure(setting: BenchSetting) -> list[BenchFigure]:
     ]
 
 
-def _half(good: NDArray[np.bool_], seed: int) -> tuple[Rows, Rows]:
+def _split_halves(good: NDArray[np.bool_], seed: int) -> tuple[Rows, Rows]:
     """(learning, other) rows, half of each label's."""
     draw = np.random.default_rng(seed)
     train = [draw.permutation(np.flatnonzero(good == which)) for which in (False, True)]

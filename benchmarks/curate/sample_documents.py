@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from benchmarks.bench_setting import BenchSetting
 from components.core.store.shards import shard_name, write_shard
 
-BYTES = 2300
+DOCUMENT_BYTES = 2300
 """Of one document: what the published figures of the peers were measured on."""
-WORDS = 337
+DOCUMENT_WORDS = 337
 """Of one made-up document: 333 shingles of five words."""
 _VOCABULARY = 20_000
 
 
-def prose(setting: BenchSetting) -> list[str] | None:
-    """Speeches and web pages of the reference data, cut into ``BYTES``; None where it is absent."""
+def read_prose(setting: BenchSetting) -> list[str] | None:
+    """Speeches and web pages of the reference data, cut into ``DOCUMENT_BYTES``; None where it is absent."""
     speeches, pages = (
         setting.find_reference("prose"),
         setting.find_reference("quality/majority_data.jsonl"),
@@ -33,31 +33,31 @@ def prose(setting: BenchSetting) -> list[str] | None:
             names = sorted(name for name in archive.namelist() if name.endswith(".txt"))
             texts += [archive.read(name).decode("utf-8", "ignore") for name in names]
     whole = "\n\n".join(texts).encode()
-    cuts = range(0, len(whole) - BYTES, BYTES)
-    return [whole[at : at + BYTES].decode("utf-8", "ignore") for at in cuts]
+    cuts = range(0, len(whole) - DOCUMENT_BYTES, DOCUMENT_BYTES)
+    return [whole[at : at + DOCUMENT_BYTES].decode("utf-8", "ignore") for at in cuts]
 
 
-def made_up(count: int, seed: int, twins: float) -> list[str]:
+def random_documents(count: int, seed: int, duplicate_share: float) -> list[str]:
     """Documents of random words; a share of them is an earlier one with up to 20 words changed."""
     draw = np.random.default_rng(seed)
     letters = draw.integers(97, 123, (_VOCABULARY, 8), dtype=np.uint8)
     sizes = draw.integers(3, 9, _VOCABULARY)
     words = np.array([bytes(row[:size]).decode() for row, size in zip(letters, sizes, strict=True)])
-    found: list[NDArray[np.int64]] = []
+    recent: list[NDArray[np.int64]] = []
     texts: list[str] = []
     for number in range(count):
-        if found and draw.random() < twins:
-            chosen = found[int(draw.integers(max(0, number - 1000), number)) - number].copy()
-            at = draw.choice(WORDS, int(draw.integers(0, 21)), replace=False)
-            chosen[at] = draw.integers(0, _VOCABULARY, len(at))
+        if recent and draw.random() < duplicate_share:
+            word_numbers = recent[int(draw.integers(max(0, number - 1000), number)) - number].copy()
+            at = draw.choice(DOCUMENT_WORDS, int(draw.integers(0, 21)), replace=False)
+            word_numbers[at] = draw.integers(0, _VOCABULARY, len(at))
         else:
-            chosen = draw.integers(0, _VOCABULARY, WORDS)
-        found = [*found[-999:], chosen] if len(found) >= 1000 else [*found, chosen]
-        texts.append(" ".join(words[chosen].tolist()))
+            word_numbers = draw.integers(0, _VOCABULARY, DOCUMENT_WORDS)
+        recent = [*recent[-999:], word_numbers] if len(recent) >= 1000 else [*recent, word_numbers]
+        texts.append(" ".join(words[word_numbers].tolist()))
     return texts
 
 
-def write_corpus(folder: Path, texts: list[str], first: int, shard: int) -> None:
+def write_corpus_shard(folder: Path, texts: list[str], first: int, shard: int) -> None:
     """One shard of a corpus: what the duplicate scorer reads."""
     import pyarrow as pa
 

@@ -1,7 +1,7 @@
 """Lines of the Universal Declaration of Human Rights in the 100 largest languages it is given in.
 
 Largest by speakers (in the order of Ethnologue's counts, roughly), among the files of the archive
-whose encoding Python knows; a language is its ISO 639 code. A line counts with ``LEAST_LETTERS``
+whose encoding Python knows; a language is its ISO 639 code. A line counts with ``MIN_LETTERS``
 letters: "Article 3" is no language's.
 """
 
@@ -11,8 +11,8 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
-LEAST_LETTERS = 25
-LARGEST = 100
+MIN_LETTERS = 25
+LANGUAGES = 100
 _ENCODINGS = {
     "UTF8": "utf-8",
     "Latin1": "cp1252",
@@ -51,21 +51,23 @@ gl Galician_Galego-Latin1
 """
 
 
-def udhr_lines(archive: Path) -> dict[str, list[str]]:
+def read_udhr_lines(archive: Path) -> dict[str, list[str]]:
     """Code -> different lines, in order, of the 100 largest languages."""
     lines: dict[str, list[str]] = {}
-    with zipfile.ZipFile(archive) as held:
-        for entry in _FILES.strip().replace("\n", ";").split(";")[:LARGEST]:
+    with zipfile.ZipFile(archive) as files:
+        for entry in _FILES.strip().replace("\n", ";").split(";")[:LANGUAGES]:
             code, name = entry.split()
             encoding = _ENCODINGS[name.rpartition("-")[2]]
-            text = held.read(f"udhr/{name}").decode(encoding, errors="ignore")
-            kept = (
+            text = files.read(f"udhr/{name}").decode(encoding, errors="ignore")
+            cleaned = (
                 " ".join(line.split()) for line in unicodedata.normalize("NFC", text).splitlines()
             )
-            lines[code] = [k for k in dict.fromkeys(kept) if sum(map(_letter, k)) >= LEAST_LETTERS]
+            lines[code] = [
+                k for k in dict.fromkeys(cleaned) if sum(map(_is_letter, k)) >= MIN_LETTERS
+            ]
     return lines
 
 
-def _letter(sign: str) -> bool:
+def _is_letter(sign: str) -> bool:
     """Marks count too: they carry the vowels of Indic scripts."""
     return unicodedata.category(sign)[0] in "LM"

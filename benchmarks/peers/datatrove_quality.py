@@ -22,14 +22,14 @@ FILTERS = [
 ]
 
 
-def look(texts: list[str]) -> None:
+def apply_filters(texts: list[str]) -> None:
     """Every filter on every document, whatever the others said."""
     for number, text in enumerate(texts):
-        for one in FILTERS:
-            one.filter(Document(text=text, id=str(number)))
+        for quality_filter in FILTERS:
+            quality_filter.filter(Document(text=text, id=str(number)))
 
 
-look(TEXTS[:5])  # loads the tokenizer
+apply_filters(TEXTS[:5])  # loads the tokenizer
 began = time.perf_counter()
-look(TEXTS[5:])
+apply_filters(TEXTS[5:])
 print(json.dumps((len(TEXTS) - 5) / (time.perf_counter() - began)))

@@ -9,26 +9,26 @@ from dvc.repo import Repo
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
-def lay_out() -> None:
+def write_stages() -> None:
     """A repository without git whose stages are one line of shell each."""
     FOLDER.mkdir(parents=True)
     Repo.init(str(FOLDER), no_scm=True).close()
     (FOLDER / "n0").write_text("0\n")
     lines = ["stages:"]
     for index in range(STEPS):
-        one, other = f"n{index}", f"n{index + 1}"
+        source, target = f"n{index}", f"n{index + 1}"
         lines += [
-            f"  {other}:",
-            f"    cmd: echo $(($(cat {one}) + 1)) > {other}",
-            f"    deps: [{one}]",
-            f"    outs: [{other}]",
+            f"  {target}:",
+            f"    cmd: echo $(($(cat {source}) + 1)) > {target}",
+            f"    deps: [{source}]",
+            f"    outs: [{target}]",
         ]
     (FOLDER / "dvc.yaml").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
     if not FOLDER.exists():
-        lay_out()
+        write_stages()
     os.chdir(FOLDER)  # where its stages run
     with Repo(".") as repo:
         repo.reproduce(all_pipelines=True)

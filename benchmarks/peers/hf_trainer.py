@@ -28,31 +28,31 @@ from transformers import (
 
 TOKENS = np.load(Path(sys.argv[1])).astype(np.int64)
 SHAPE: dict[str, Any] = json.loads(Path(sys.argv[2]).read_text())
-ROWS, POSITIONS, STEPS, WARM_UPS = map(int, sys.argv[3:])
+ROWS, SEQUENCE_LENGTH, STEPS, WARM_UPS = map(int, sys.argv[3:])
 
 
-class Blocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
     """The tokens one behind another, cut into blocks."""
 
     def __len__(self) -> int:
-        return int(len(TOKENS) // POSITIONS)
+        return int(len(TOKENS) // SEQUENCE_LENGTH)
 
     def __getitem__(self, at: int) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(TOKENS[at * POSITIONS : (at + 1) * POSITIONS])
+        ids = torch.from_numpy(TOKENS[at * SEQUENCE_LENGTH : (at + 1) * SEQUENCE_LENGTH])
         return {"input_ids": ids, "labels": ids}
 
 
-class Clock(TrainerCallback):
+class StepClock(TrainerCallback):
     """When each step ended."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def on_step_end(self, *given: Any, **named: Any) -> None:
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self.ends.append(time.perf_counter())
 
 
-def model() -> Any:
+def build_model() -> Any:
     return Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=SHAPE["vocabulary"],
@@ -69,7 +69,7 @@ def model() -> Any:
 
 
 def main() -> None:
-    clock = Clock()
+    clock = StepClock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
@@ -82,9 +82,11 @@ def main() -> None:
             logging_strategy="no",
             disable_tqdm=True,
         )
-        Trainer(model=model(), args=arguments, train_dataset=Blocks(), callbacks=[clock]).train()
+        Trainer(
+            model=build_model(), args=arguments, train_dataset=TokenBlocks(), callbacks=[clock]
+        ).train()
     seconds = clock.ends[-1] - clock.ends[WARM_UPS - 1]
-    rate = ROWS * POSITIONS * (STEPS - WARM_UPS) / seconds
+    rate = ROWS * SEQUENCE_LENGTH * (STEPS - WARM_UPS) / seconds
     sys.stdout.write(json.dumps(rate) + "\n")
 
 

@@ -12,7 +12,7 @@ from kedro.runner import SequentialRunner
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
-class Number(AbstractDataset):  # type: ignore[misc]
+class NumberFile(AbstractDataset):  # type: ignore[misc]
     """One number in a text file."""
 
     def __init__(self, path: Path) -> None:
@@ -31,7 +31,7 @@ class Number(AbstractDataset):  # type: ignore[misc]
         return {"path": str(self._path)}
 
 
-def add(number: int) -> int:
+def add_one(number: int) -> int:
     return number + 1
 
 
@@ -39,7 +39,7 @@ if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "0").write_text("0")
     names = [f"n{index}" for index in range(STEPS + 1)]
-    catalog = DataCatalog({name: Number(FOLDER / name[1:]) for name in names})
-    steps = [node(add, one, other, name=other) for one, other in pairwise(names)]
+    catalog = DataCatalog({name: NumberFile(FOLDER / name[1:]) for name in names})
+    steps = [node(add_one, one, other, name=other) for one, other in pairwise(names)]
     SequentialRunner().run(pipeline(steps), catalog, only_missing_outputs=True)
     assert (FOLDER / str(STEPS)).read_text() == str(STEPS)

@@ -10,7 +10,7 @@ import metaflow
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
-def source() -> str:
+def write_flow() -> str:
     """A flow's steps are methods, so the chain has to be written out."""
     lines = [
         "from metaflow import FlowSpec, step",
@@ -35,7 +35,7 @@ def source() -> str:
 if __name__ == "__main__":
     cold = not FOLDER.exists()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "chain.py").write_text(source())
+    (FOLDER / "chain.py").write_text(write_flow())
     assert metaflow.__version__
     environment = {
         **os.environ,

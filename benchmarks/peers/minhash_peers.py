@@ -25,12 +25,12 @@ def with_datasketch(texts: list[str]) -> Any:
 def with_rensa(texts: list[str]) -> Any:
     from rensa import RMinHash
 
-    signed = []
+    signatures = []
     for text in texts:
-        one = RMinHash(num_perm=PERMUTATIONS, seed=1)
-        one.update(shingles(text))
-        signed.append(one.digest())
-    return signed
+        signature = RMinHash(num_perm=PERMUTATIONS, seed=1)
+        signature.update(shingles(text))
+        signatures.append(signature.digest())
+    return signatures
 
 
 def with_datatrove(texts: list[str]) -> Any:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BLOCK, ROWS, LAYERS, HEADS, WIDTH = 64, 12, 4, 4, 128
-PEAK, LAST, WARMUP = 1e-3, 1e-4, 100
-EVERY = 250
+PEAK_RATE, LAST_RATE, WARMUP = 1e-3, 1e-4, 100
+EVALUATION_STEPS = 250
 """Steps between looks at the held-out loss, as published; their time is not counted."""
 
 
@@ -40,7 +40,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows, length, _ = x.shape
         parts = self.attend(self.norms[0](x)).split(WIDTH, dim=2)
-        q, k, v = (one.view(rows, length, HEADS, -1).transpose(1, 2) for one in parts)
+        q, k, v = (part.view(rows, length, HEADS, -1).transpose(1, 2) for part in parts)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.join(mixed.transpose(1, 2).reshape(rows, length, WIDTH))
         out: Tensor = x + self.narrow(F.gelu(self.widen(self.norms[1](x))))
@@ -69,23 +69,23 @@ class Model(nn.Module):
         return out
 
 
-def optimiser(model: Model) -> torch.optim.Optimizer:
+def build_optimizer(model: Model) -> torch.optim.Optimizer:
     parameters = list(model.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.1},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=PEAK, betas=(0.9, 0.99))
+    return torch.optim.AdamW(groups, lr=PEAK_RATE, betas=(0.9, 0.99))
 
 
-def rate(step: int, steps: int) -> float:
+def learning_rate(step: int, steps: int) -> float:
     if step < WARMUP:
-        return PEAK * (step + 1) / (WARMUP + 1)
+        return PEAK_RATE * (step + 1) / (WARMUP + 1)
     along = (step - WARMUP) / max(1, steps - WARMUP)
-    return LAST + 0.5 * (1.0 + math.cos(math.pi * along)) * (PEAK - LAST)
+    return LAST_RATE + 0.5 * (1.0 + math.cos(math.pi * along)) * (PEAK_RATE - LAST_RATE)
 
 
-def drawn(tokens: Tensor) -> tuple[Tensor, Tensor]:
+def draw_batch(tokens: Tensor) -> tuple[Tensor, Tensor]:
     starts = torch.randint(len(tokens) - BLOCK, (ROWS,))
     inputs = torch.stack([tokens[at : at + BLOCK] for at in starts])
     return inputs, torch.stack([tokens[at + 1 : at + 1 + BLOCK] for at in starts])
@@ -97,47 +97,51 @@ def heldout_loss(model: Model, tokens: Tensor) -> float:
     total = 0.0
     inputs, targets = torch.split(tokens[:-1], BLOCK), torch.split(tokens[1:], BLOCK)
     for at in range(0, len(inputs) - 1, 64):  # the last block is shorter
-        wanted = torch.stack(targets[at : min(at + 64, len(inputs) - 1)])
+        block_targets = torch.stack(targets[at : min(at + 64, len(inputs) - 1)])
         logits = model(torch.stack(inputs[at : min(at + 64, len(inputs) - 1)]))
-        total += float(F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="sum"))
+        total += float(
+            F.cross_entropy(logits.flatten(0, 1), block_targets.flatten(), reduction="sum")
+        )
     total += float(F.cross_entropy(model(inputs[-1][None])[0], targets[-1], reduction="sum"))
     return total / (len(tokens) - 1)
 
 
-def train(
+def train_to_target(
     train: Tensor, heldout: Tensor, vocabulary: int, target: float, steps: int
 ) -> list[float]:
     """[seconds, steps, loss]."""
     torch.manual_seed(1337)
     model = Model(vocabulary)
-    moves = optimiser(model)
+    optimizer = build_optimizer(model)
     seconds, loss = 0.0, math.inf
     for step in range(steps):
         began = time.perf_counter()
-        for group in moves.param_groups:
-            group["lr"] = rate(step, steps)
-        inputs, targets = drawn(train)
-        found = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
-        found.backward()  # type: ignore[no-untyped-call]
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps)
+        inputs, targets = draw_batch(train)
+        batch_loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        batch_loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        moves.step()
-        moves.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         seconds += time.perf_counter() - began
-        if (step + 1) % EVERY == 0 or step + 1 == steps:
+        if (step + 1) % EVALUATION_STEPS == 0 or step + 1 == steps:
             loss = heldout_loss(model, heldout)
             if loss <= target:
                 return [seconds, step + 1, loss]
     return [seconds, steps, loss]
 
 
-def read(path: str) -> Tensor:
+def read_tokens(path: str) -> Tensor:
     tokens: NDArray[np.int64] = np.load(Path(path)).astype(np.int64)
     return torch.from_numpy(tokens)
 
 
 def main() -> None:
     first, second, vocabulary, target, steps = sys.argv[1:]
-    figures = train(read(first), read(second), int(vocabulary), float(target), int(steps))
+    figures = train_to_target(
+        read_tokens(first), read_tokens(second), int(vocabulary), float(target), int(steps)
+    )
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -20,28 +20,28 @@ from flows.runner.runner import Runner, StoreRunner
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
-class StepConfig(StageConfig):
+class ChainStepConfig(StageConfig):
     """Nothing to set but the number of the step: equal steps would be one."""
 
     index: int = Field(default=0, description="which step of the chain")
 
 
-def begin(config: StepConfig, work: Workdir) -> Report:
+def write_zero(config: ChainStepConfig, work: Workdir) -> Report:
     (work.folder / "number").write_text("0")
     return work.seal(Report)
 
 
-def add(config: StepConfig, number: Report, work: Workdir) -> Report:
+def add_one(config: ChainStepConfig, number: Report, work: Workdir) -> Report:
     (work.folder / "number").write_text(
         str(int((work.artifact_folder(number) / "number").read_text()) + 1)
     )
     return work.seal(Report)
 
 
-def chain(runner: Runner) -> Report:
-    number = runner.step("begin", begin, StepConfig())
+def run_chain(runner: Runner) -> Report:
+    number = runner.step("begin", write_zero, ChainStepConfig())
     for index in range(1, STEPS + 1):
-        number = runner.step(f"add-{index}", add, StepConfig(index=index), number=number)
+        number = runner.step(f"add-{index}", add_one, ChainStepConfig(index=index), number=number)
     return number
 
 
@@ -53,7 +53,7 @@ def main() -> None:
 
     def body(runner: Runner) -> None:
         began = time.perf_counter()
-        made.append(chain(runner))
+        made.append(run_chain(runner))
         took.append(time.perf_counter() - began)
 
     if "--prefect" in sys.argv:

@@ -16,18 +16,18 @@ FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
     result_serializer="json",
     log_prints=False,
 )
-def add(number: int) -> int:
+def add_one(number: int) -> int:
     return number + 1
 
 
 @flow(log_prints=False)
-def chain() -> int:
+def add_chain() -> int:
     number = 0
     for _ in range(STEPS):
-        number = add.submit(number).result()
+        number = add_one.submit(number).result()
     return number
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    assert chain() == STEPS
+    assert add_chain() == STEPS

@@ -19,7 +19,7 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.train.step_time import drawn_tokens
+from benchmarks.train.step_time import random_tokens
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
@@ -35,8 +35,8 @@ from models.shape import DecoderShape
 TARGET = 1e-6
 STEPS = 6
 _BATCH = 512
-_CUTS = (_BATCH, _BATCH // 2, _BATCH // 4, 64)
-_PLAIN = OptimConfig(kind="adamw", adam_lr=1.0, embedding_lr=1.0, adam_eps=1.0)
+_MICRO_BATCHES = (_BATCH, _BATCH // 2, _BATCH // 4, 64)
+_PLAIN_MOMENTUM = OptimConfig(kind="adamw", adam_lr=1.0, embedding_lr=1.0, adam_eps=1.0)
 _VOCABULARY = 256 + len(SPECIALS)
 _SHAPE = DecoderShape(
     vocabulary=_VOCABULARY,
@@ -49,7 +49,7 @@ _SHAPE = DecoderShape(
     context=64,
 )
 _STUDENT = dataclasses.replace(_SHAPE, layers=1)
-_RANKS = (
+_PARALLEL_CONFIGS = (
     ParallelConfig(),
     ParallelConfig(data=2),
     ParallelConfig(data=4),
@@ -58,46 +58,54 @@ _RANKS = (
 )
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_splits(setting: BenchSetting) -> list[BenchFigure]:
     """The largest relative difference of a step's loss from that of the uncut batch."""
     root = setting.scratch
-    tokens = drawn_tokens(root, _VOCABULARY)
-    base = pretrain(_pretraining(_BATCH), tokens, Workdir.temporary(root))
-    taught = bytes_tokenizer(root), drawn_instructions(root)
+    tokens = random_tokens(root, _VOCABULARY)
+    base = pretrain(_pretrain_config(_BATCH), tokens, Workdir.temporary(root))
+    taught = byte_tokenizer(root), random_instructions(root)
 
     def tuned(cut: int) -> Checkpoint:
         tokenizer, instructions = taught
-        return finetune(_tuning(cut), base, instructions, tokenizer, Workdir.temporary(root))
+        return finetune(
+            _finetune_config(cut), base, instructions, tokenizer, Workdir.temporary(root)
+        )
 
     def grown(cut: int) -> Checkpoint:
-        return pretrain(_pretraining(cut), tokens, Workdir.temporary(root))
+        return pretrain(_pretrain_config(cut), tokens, Workdir.temporary(root))
 
     def distilled(cut: int) -> Checkpoint:
-        return distill(_distillation(cut), base, tokens, Workdir.temporary(root))
+        return distill(_distill_config(cut), base, tokens, Workdir.temporary(root))
 
     def shared_out(ranks: ParallelConfig) -> Checkpoint:
         setting.on_progress(f"{ranks.ranks} ranks")
-        config = _pretraining(_BATCH).model_copy(update={"parallel": ranks})
+        config = _pretrain_config(_BATCH).model_copy(update={"parallel": ranks})
         return pretrain(config, tokens, Workdir.temporary(root))
 
     return [
-        _figure("pretraining", "micro-batches", root, map(grown, _CUTS)),
-        _figure("fine-tuning", "micro-batches", root, map(tuned, _CUTS)),
-        _figure("distillation", "micro-batches", root, map(distilled, _CUTS)),
-        _figure("pretraining", "1, 2 and 4 ranks", root, map(shared_out, _RANKS)),
+        _difference_figure("pretraining", "micro-batches", root, map(grown, _MICRO_BATCHES)),
+        _difference_figure("fine-tuning", "micro-batches", root, map(tuned, _MICRO_BATCHES)),
+        _difference_figure("distillation", "micro-batches", root, map(distilled, _MICRO_BATCHES)),
+        _difference_figure(
+            "pretraining", "1, 2 and 4 ranks", root, map(shared_out, _PARALLEL_CONFIGS)
+        ),
     ]
 
 
-def _figure(training: str, cut: str, root: Path, made: Iterable[Checkpoint]) -> BenchFigure:
-    difference = largest_difference([losses(root / one.name) for one in made])
+def _difference_figure(
+    training: str, cut: str, root: Path, checkpoints: Iterable[Checkpoint]
+) -> BenchFigure:
+    difference = largest_difference(
+        [read_losses(root / checkpoint.name) for checkpoint in checkpoints]
+    )
     name = f"{training}: loss over {cut}, relative difference"
     return BenchFigure.against_target(name, difference, "", TARGET)
 
 
-def losses(folder: Path) -> list[float]:
+def read_losses(folder: Path) -> list[float]:
     """The loss of every step of a sealed training."""
-    found: list[float] = pq.read_table(folder / "curve.parquet")["loss"].to_pylist()
-    return found
+    curve: list[float] = pq.read_table(folder / "curve.parquet")["loss"].to_pylist()
+    return curve
 
 
 def largest_difference(curves: Sequence[Sequence[float]]) -> float:
@@ -109,44 +117,44 @@ def largest_difference(curves: Sequence[Sequence[float]]) -> float:
     )
 
 
-def _pretraining(cut: int) -> PretrainConfig:
+def _pretrain_config(micro_batch: int) -> PretrainConfig:
     return PretrainConfig(
         shape=_SHAPE,
         steps=STEPS,
         sequence_length=64,
         short_sequence_length=32,
         batch=_BATCH,
-        micro_batch=cut,
+        micro_batch=micro_batch,
         precision="float32",
-        optim=_PLAIN,
+        optim=_PLAIN_MOMENTUM,
     )
 
 
-def _tuning(cut: int) -> FinetuneConfig:
+def _finetune_config(micro_batch: int) -> FinetuneConfig:
     return FinetuneConfig(
         steps=STEPS,
         batch=_BATCH,
-        micro_batch=cut,
+        micro_batch=micro_batch,
         precision="float32",
-        optim=_PLAIN,
+        optim=_PLAIN_MOMENTUM,
         longest=64,
     )
 
 
-def _distillation(cut: int) -> DistillConfig:
+def _distill_config(micro_batch: int) -> DistillConfig:
     return DistillConfig(
         shape=_STUDENT,
         hidden_layers=(0,),
         steps=STEPS,
         sequence_length=64,
         batch=_BATCH,
-        micro_batch=cut,
+        micro_batch=micro_batch,
         precision="float32",
-        optim=_PLAIN,
+        optim=_PLAIN_MOMENTUM,
     )
 
 
-def bytes_tokenizer(root: Path) -> Tokenizer:
+def byte_tokenizer(root: Path) -> Tokenizer:
     """One piece a byte."""
     work = Workdir.temporary(root, component="bench.splits")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -159,7 +167,7 @@ def bytes_tokenizer(root: Path) -> Tokenizer:
     return work.seal(Tokenizer)
 
 
-def drawn_instructions(root: Path) -> Instructions:
+def random_instructions(root: Path) -> Instructions:
     """Questions with answers of many lengths, so that every cut holds another number of targets."""
     work = Workdir.temporary(root, component="bench.splits")
     rows = [

@@ -21,20 +21,20 @@ from components.core.settings import Settings
 
 NAME = "train"
 PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
-    "charlm": charlm.measure_time,
-    "free": charlm.measure_free,
-    "trainer": trainer_speed.measure,
-    "splits": batch_splits.measure,
-    "growth": step_growth.measure,
-    "gpu": gpu_utilisation.measure,
-    "documentation": documentation_loss.measure,
+    "charlm": charlm.measure_time_to_loss,
+    "free": charlm.measure_loss_in_budget,
+    "trainer": trainer_speed.measure_trainer,
+    "splits": batch_splits.measure_splits,
+    "growth": step_growth.measure_growth,
+    "gpu": gpu_utilisation.measure_gpu,
+    "documentation": documentation_loss.measure_documentation,
 }
-ASIDE = frozenset({"documentation"})
+ONLY_BY_NAME = frozenset({"documentation"})
 """Measured only when asked for by name: half an hour."""
 
 
 def bench_train(
-    settings: Settings, only: Sequence[str], repeats: int, tell: Callable[[str], None]
+    settings: Settings, only: Sequence[str], repeats: int, on_progress: Callable[[str], None]
 ) -> BenchReport:
     """Measure all parts but those aside, or ``only`` some.
 
@@ -45,11 +45,11 @@ def bench_train(
     unknown = sorted(set(only) - PARTS.keys())
     if unknown:
         raise ConfigError(f"bench train: no part {', '.join(unknown)}; parts: {', '.join(PARTS)}")
-    described, figures = describe_machine(), list[BenchFigure]()
+    machine, figures = describe_machine(), list[BenchFigure]()
     with tempfile.TemporaryDirectory(prefix="modelmill-bench-") as folder:
-        for name in only or (part for part in PARTS if part not in ASIDE):
-            tell(name)
+        for name in only or (part for part in PARTS if part not in ONLY_BY_NAME):
+            on_progress(name)
             scratch = Path(folder) / name
             scratch.mkdir()
-            figures += PARTS[name](BenchSetting(settings, scratch, repeats, tell))
-    return BenchReport(NAME, described, figures)
+            figures += PARTS[name](BenchSetting(settings, scratch, repeats, on_progress))
+    return BenchReport(NAME, machine, figures)

@@ -26,7 +26,7 @@ _ROWS = 64
 
 
 @dataclass(frozen=True)
-class Letters:
+class CharCorpus:
     """The corpus as an artifact below ``root``."""
 
     root: Path
@@ -39,7 +39,7 @@ class Letters:
         return self.root / self.tokens.name
 
 
-def pack_letters(path: Path, root: Path) -> Letters:
+def pack_letters(path: Path, root: Path) -> CharCorpus:
     """Every distinct character is a token; the last tenth is held out."""
     text = path.read_text()
     number = {letter: at for at, letter in enumerate(sorted(set(text)))}
@@ -48,35 +48,38 @@ def pack_letters(path: Path, root: Path) -> Letters:
     work = Workdir.temporary(root, component="bench.letters")
     save_split(work.folder, "train", [ids[:cut]], eos + 1)
     save_split(work.folder, "heldout", [ids[cut:]], eos + 1)
-    facts = {"train_bytes": cut, "heldout_bytes": len(ids) - cut}
-    told = {"vocabulary": eos + 1, "eos": eos, **facts}
-    (work.folder / "meta.json").write_text(json.dumps(told))
-    return Letters(root, work.seal(Tokens), eos + 1)
+    sizes = {"train_bytes": cut, "heldout_bytes": len(ids) - cut}
+    meta = {"vocabulary": eos + 1, "eos": eos, **sizes}
+    (work.folder / "meta.json").write_text(json.dumps(meta))
+    return CharCorpus(root, work.seal(Tokens), eos + 1)
 
 
-def heldout_loss(letters: Letters, model: Checkpoint, positions: int) -> float:
+def heldout_loss(letters: CharCorpus, model: Checkpoint, sequence_length: int) -> float:
     """Nats a letter over every letter of the held-out part but the first, in float32.
 
     It is read in blocks of ``positions`` one behind another, each without what came before it.
     """
     split = open_split(letters.folder, "heldout")
-    return block_loss(load_model(letters.root / model.name), split.tokens, positions)
+    return block_loss(load_model(letters.root / model.name), split.tokens, sequence_length)
 
 
-def block_loss(model: Decoder, tokens: np.ndarray, positions: int) -> float:
+def block_loss(model: Decoder, tokens: np.ndarray, sequence_length: int) -> float:
     """The same for a model and an array of tokens [n]."""
     import torch
     from torch.nn import functional as F
 
     ids = torch.from_numpy(np.asarray(tokens).astype(np.int64))
-    whole = (len(ids) - 1) // positions * positions
-    inputs, targets = ids[:whole].view(-1, positions), ids[1 : whole + 1].view(-1, positions)
+    whole = (len(ids) - 1) // sequence_length * sequence_length
+    inputs, targets = (
+        ids[:whole].view(-1, sequence_length),
+        ids[1 : whole + 1].view(-1, sequence_length),
+    )
     pieces = list(zip(torch.split(inputs, _ROWS), torch.split(targets, _ROWS), strict=True))
     if whole < len(ids) - 1:
         pieces.append((ids[None, whole:-1], ids[None, whole + 1 :]))
     total = 0.0
     with torch.inference_mode():
-        for some, wanted in pieces:
-            logits = model(some).flatten(0, 1)
-            total += float(F.cross_entropy(logits, wanted.flatten(), reduction="sum"))
+        for block_inputs, block_targets in pieces:
+            logits = model(block_inputs).flatten(0, 1)
+            total += float(F.cross_entropy(logits, block_targets.flatten(), reduction="sum"))
     return total / (len(ids) - 1)

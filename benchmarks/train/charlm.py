@@ -10,14 +10,14 @@ import time
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.train.char_corpus import DATA, Letters, heldout_loss, pack_letters
+from benchmarks.train.char_corpus import DATA, CharCorpus, heldout_loss, pack_letters
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
 from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 
-LOSS, SHARE = 1.88, 0.25
+TARGET_LOSS, MAX_TIME_SHARE = 1.88, 0.25
 PEER_STEPS = 2000
 BUDGET_SECONDS, FREE_LOSS, FREE_PARAMETERS = 70.0, 1.57, 1_000_000
 PEER = "nanoGPT's CPU setting"
@@ -69,27 +69,31 @@ def free_recipe(vocabulary: int) -> PretrainConfig:
     )
 
 
-def measure_time(setting: BenchSetting) -> list[BenchFigure]:
+def measure_time_to_loss(setting: BenchSetting) -> list[BenchFigure]:
     """Seconds to the published loss, beside nanoGPT's; the loss that was reached."""
-    name, unit = f"charlm: time to a held-out loss of {LOSS}", "s"
+    name, unit = f"charlm: time to a held-out loss of {TARGET_LOSS}", "s"
     path = setting.find_reference(DATA)
     if path is None:
         return [BenchFigure.unavailable(name, unit, f"no reference data {DATA}")]
     letters = pack_letters(path, setting.scratch)
-    seconds, loss = _trained(letters, quick_recipe(letters.vocabulary))
+    seconds, loss = _train_on_letters(letters, quick_recipe(letters.vocabulary))
     setting.on_progress(f"loss {loss:.4f} after {seconds:.1f} s; now {PEER}")
     files = [str(letters.folder / f"{split}.npy") for split in ("train", "heldout")]
-    told = [str(letters.vocabulary), str(LOSS), str(PEER_STEPS)]
-    peer: list[float] = setting.run_peer("nanogpt_char", "torch", *files, *told)
+    arguments = [str(letters.vocabulary), str(TARGET_LOSS), str(PEER_STEPS)]
+    peer: list[float] = setting.run_peer("nanogpt_char", "torch", *files, *arguments)
     note = f"the peer's loss {peer[2]:.4f} after {peer[1]:,.0f} steps"
     return [
-        BenchFigure.against_target(f"charlm: loss after {seconds:.1f} s", loss, "nats", LOSS),
-        BenchFigure.against_target(f"{name}, share of {PEER}", seconds / peer[0], "", SHARE),
+        BenchFigure.against_target(
+            f"charlm: loss after {seconds:.1f} s", loss, "nats", TARGET_LOSS
+        ),
+        BenchFigure.against_target(
+            f"{name}, share of {PEER}", seconds / peer[0], "", MAX_TIME_SHARE
+        ),
         BenchFigure.beside_peer(name, seconds, unit, PEER, peer[0], must_win=True, note=note),
     ]
 
 
-def measure_free(setting: BenchSetting) -> list[BenchFigure]:
+def measure_loss_in_budget(setting: BenchSetting) -> list[BenchFigure]:
     """The loss after 70 s of training, the shape free up to a million parameters."""
     name, unit = f"charlm: held-out loss after {BUDGET_SECONDS:g} s, 1 M parameters", "nats"
     path = setting.find_reference(DATA)
@@ -98,15 +102,15 @@ def measure_free(setting: BenchSetting) -> list[BenchFigure]:
     letters = pack_letters(path, setting.scratch)
     recipe = free_recipe(letters.vocabulary)
     assert recipe.shape.parameters <= FREE_PARAMETERS
-    seconds, loss = _trained(letters, recipe)
+    seconds, loss = _train_on_letters(letters, recipe)
     note = f"({recipe.shape.parameters:,} parameters, {seconds:.1f} s)"
     return [BenchFigure.against_target(name, loss, unit, FREE_LOSS, note=note)]
 
 
-def _trained(letters: Letters, recipe: PretrainConfig) -> tuple[float, float]:
+def _train_on_letters(letters: CharCorpus, recipe: PretrainConfig) -> tuple[float, float]:
     """(seconds of the whole stage, loss on the held-out part)."""
     work = Workdir.temporary(letters.root, component="bench.charlm")
-    began = time.perf_counter()
-    made = pretrain(recipe, letters.tokens, work)
-    seconds = time.perf_counter() - began
-    return seconds, heldout_loss(letters, made, recipe.sequence_length)
+    start = time.perf_counter()
+    checkpoint = pretrain(recipe, letters.tokens, work)
+    seconds = time.perf_counter() - start
+    return seconds, heldout_loss(letters, checkpoint, recipe.sequence_length)

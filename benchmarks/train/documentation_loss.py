@@ -30,39 +30,41 @@ PEER = "AdamW with a cosine"
 BUDGET = {"minutes": 4.0, "steps": None}
 """Recipes are compared in equal time."""
 SEEDS = (0, 1, 2)
-STUDENT = 4.303
+STUDENT_QUANTILE = 4.303
 """Student's 97.5 % quantile for three values."""
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_documentation(setting: BenchSetting) -> list[BenchFigure]:
     """The mean over the seeds beside the other recipe's, and whether the intervals are apart."""
-    tokens = packed_tokens(setting)
+    tokens = copy_tiny_tokens(setting)
     if tokens is None:
-        why = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
-        return [BenchFigure.unavailable(NAME, UNIT, why)]
-    own, other, over = list[float](), list[float](), list[float]()
+        reason = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
+        return [BenchFigure.unavailable(NAME, UNIT, reason)]
+    own, other, overruns = list[float](), list[float](), list[float]()
     for seed in SEEDS:
-        for recipe, found in ((own_recipe(), own), (adamw_recipe(), other)):
-            bits, share = _bits(setting, recipe.model_copy(update={"seed": seed}), tokens)
-            found.append(bits)
-            over.append(share - 1.0)
-            told = f"{bits:.4f} bits per byte in {share:.1%} of the time"
-            setting.on_progress(f"seed {seed}, {recipe.optim.kind}: {told}")
-    return [*verdict(own, other), kept_time(over)]
+        for recipe, losses in ((own_recipe(), own), (adamw_recipe(), other)):
+            bits, share = _train_and_evaluate(
+                setting, recipe.model_copy(update={"seed": seed}), tokens
+            )
+            losses.append(bits)
+            overruns.append(share - 1.0)
+            result = f"{bits:.4f} bits per byte in {share:.1%} of the time"
+            setting.on_progress(f"seed {seed}, {recipe.optim.kind}: {result}")
+    return [*compare_recipes(own, other), time_budget_figure(overruns)]
 
 
-def kept_time(over: Sequence[float]) -> BenchFigure:
+def time_budget_figure(overruns: Sequence[float]) -> BenchFigure:
     """How far a training of minutes was from them, at most; ``over`` in shares of the budget."""
-    farthest = max(over, key=abs)
-    note = f"{len(over)} trainings, {min(over):+.1%} to {max(over):+.1%}"
+    farthest = max(overruns, key=abs)
+    note = f"{len(overruns)} trainings, {min(overruns):+.1%} to {max(overruns):+.1%}"
     name = "documentation: distance from the time budget"
     return BenchFigure.against_target(name, abs(farthest), "", 0.05, note=note)
 
 
-def verdict(own: Sequence[float], other: Sequence[float]) -> list[BenchFigure]:
+def compare_recipes(own: Sequence[float], other: Sequence[float]) -> list[BenchFigure]:
     """The figures of three and three values; the intervals must not meet."""
-    low, high = interval(own)
-    other_low, other_high = interval(other)
+    low, high = student_interval(own)
+    other_low, other_high = student_interval(other)
     note = f"[{low:.4f}, {high:.4f}], the peer's [{other_low:.4f}, {other_high:.4f}]"
     mine, theirs = statistics.mean(own), statistics.mean(other)
     return [
@@ -73,10 +75,10 @@ def verdict(own: Sequence[float], other: Sequence[float]) -> list[BenchFigure]:
     ]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % for the mean of three values."""
     assert len(values) == len(SEEDS)
-    half = STUDENT * statistics.stdev(values) / len(values) ** 0.5
+    half = STUDENT_QUANTILE * statistics.stdev(values) / len(values) ** 0.5
     return statistics.mean(values) - half, statistics.mean(values) + half
 
 
@@ -93,7 +95,7 @@ def adamw_recipe() -> PretrainConfig:
     return PretrainConfig.model_validate({**tiny_run().pretrain.model_dump(), **over})
 
 
-def packed_tokens(setting: BenchSetting) -> Tokens | None:
+def copy_tiny_tokens(setting: BenchSetting) -> Tokens | None:
     """A copy of the newest tokens of ``tiny``'s vocabulary in the workspace, for scratch's root."""
     if not setting.settings.store.is_dir():
         return None
@@ -109,15 +111,17 @@ def packed_tokens(setting: BenchSetting) -> Tokens | None:
     return None
 
 
-def _bits(setting: BenchSetting, recipe: PretrainConfig, tokens: Tokens) -> tuple[float, float]:
+def _train_and_evaluate(
+    setting: BenchSetting, recipe: PretrainConfig, tokens: Tokens
+) -> tuple[float, float]:
     """(bits per byte of held-out pages, seconds of the stage as a share of its budget)."""
     assert recipe.minutes is not None
 
     def work() -> Workdir:
         return Workdir.temporary(setting.scratch, component="bench.documentation")
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     model = pretrain(recipe, tokens, work())
-    share = (time.perf_counter() - began) / (60 * recipe.minutes)
+    share = (time.perf_counter() - start) / (60 * recipe.minutes)
     report = evaluate_loss(tiny_run().loss, model, tokens, work())
     return float(report.stats["bits_per_byte"]), share

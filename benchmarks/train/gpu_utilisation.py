@@ -7,7 +7,7 @@ import time
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
 from benchmarks.train.char_corpus import DATA, heldout_loss, pack_letters
-from benchmarks.train.step_time import drawn_tokens
+from benchmarks.train.step_time import random_tokens
 from components.core.store.workdir import Workdir
 from components.train.pretrain import pretrain
 from components.train.pretrain_config import PretrainConfig
@@ -15,28 +15,30 @@ from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 
 SIZES = {"124 M": (12, 768), "350 M": (24, 1024)}
-SHARE, LOSS, SECONDS = 0.5, 1.4697, 180.0
+MIN_UTILISATION, MAX_LOSS, MAX_SECONDS = 0.5, 1.4697, 180.0
 VOCABULARY = 50_304
 STEPS = 40
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_gpu(setting: BenchSetting) -> list[BenchFigure]:
     """Utilisation at two sizes, then the loss on letters and the time that it took."""
     import torch
 
-    named = {size: f"one GPU, {size}, bf16: share of its matmul rate" for size in SIZES}
-    letters = f"charlm, nanoGPT's GPU setting: held-out loss within {SECONDS:g} s"
+    names = {size: f"one GPU, {size}, bf16: share of its matmul rate" for size in SIZES}
+    letters = f"charlm, nanoGPT's GPU setting: held-out loss within {MAX_SECONDS:g} s"
     if not torch.cuda.is_available():
-        return [BenchFigure.unavailable(name, "", "no GPU") for name in (*named.values(), letters)]
+        return [BenchFigure.unavailable(name, "", "no GPU") for name in (*names.values(), letters)]
     figures = []
     for size, (layers, width) in SIZES.items():
         setting.on_progress(size)
-        share = _utilisation(setting, layers, width)
-        figures.append(BenchFigure.against_target(named[size], share, "", SHARE, better="higher"))
-    return [*figures, *_letters(setting, letters)]
+        share = _measure_utilisation(setting, layers, width)
+        figures.append(
+            BenchFigure.against_target(names[size], share, "", MIN_UTILISATION, better="higher")
+        )
+    return [*figures, *_letter_figures(setting, letters)]
 
 
-def _utilisation(setting: BenchSetting, layers: int, width: int) -> float:
+def _measure_utilisation(setting: BenchSetting, layers: int, width: int) -> float:
     """What the trainer itself says of its share of the rate that it measured."""
     heads = width // 64
     shape = DecoderShape(
@@ -61,11 +63,11 @@ def _utilisation(setting: BenchSetting, layers: int, width: int) -> float:
     )
     root = setting.scratch
     work = Workdir.temporary(root, component="bench.gpu")
-    made = pretrain(config, drawn_tokens(root, VOCABULARY), work)
-    return float(made.stats["utilisation"])
+    checkpoint = pretrain(config, random_tokens(root, VOCABULARY), work)
+    return float(checkpoint.stats["utilisation"])
 
 
-def _letters(setting: BenchSetting, name: str) -> list[BenchFigure]:
+def _letter_figures(setting: BenchSetting, name: str) -> list[BenchFigure]:
     path = setting.find_reference(DATA)
     if path is None:
         return [BenchFigure.unavailable(name, "nats", f"no reference data {DATA}")]
@@ -90,12 +92,18 @@ def _letters(setting: BenchSetting, name: str) -> list[BenchFigure]:
         optim=OptimConfig(muon_lr=0.02, momentum=0.9, weight_decay=0.1),
         device="cuda",
     )
-    began = time.perf_counter()
-    made = pretrain(config, letters.tokens, Workdir.temporary(setting.scratch))
-    seconds = time.perf_counter() - began
+    start = time.perf_counter()
+    checkpoint = pretrain(config, letters.tokens, Workdir.temporary(setting.scratch))
+    seconds = time.perf_counter() - start
     return [
         BenchFigure.against_target(
-            name, heldout_loss(letters, made, 256), "nats", LOSS, note=f"({seconds:.1f} s)"
+            name,
+            heldout_loss(letters, checkpoint, 256),
+            "nats",
+            MAX_LOSS,
+            note=f"({seconds:.1f} s)",
         ),
-        BenchFigure.against_target("charlm, nanoGPT's GPU setting: time", seconds, "s", SECONDS),
+        BenchFigure.against_target(
+            "charlm, nanoGPT's GPU setting: time", seconds, "s", MAX_SECONDS
+        ),
     ]

@@ -29,7 +29,7 @@ STEPS, WARM_UPS = 8, 3
 
 
 @dataclass(frozen=True)
-class Point:
+class StepPoint:
     """One measured training."""
 
     size: int
@@ -37,76 +37,80 @@ class Point:
     megabytes: float
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_growth(setting: BenchSetting) -> list[BenchFigure]:
     """A figure a point, then the exponents."""
     models = [
-        _point(setting, shape, shape.parameters, BLOCK, TOKENS) for shape in map(_wide, WIDTHS)
+        _measure_point(setting, shape, shape.parameters, BLOCK, TOKENS)
+        for shape in map(_shape_of_width, WIDTHS)
     ]
-    blocks = [_point(setting, _long(length), length, length, length) for length in LENGTHS]
+    blocks = [
+        _measure_point(setting, _shape_of_context(length), length, length, length)
+        for length in LENGTHS
+    ]
     figures: list[BenchFigure] = []
     for point in models:
-        figures += _shown(f"{point.size / 1e6:.1f} M parameters", point)
+        figures += _point_figures(f"{point.size / 1e6:.1f} M parameters", point)
     for point in blocks:
-        figures += _shown(f"block of {point.size}", point)
-    return figures + _exponents("parameters", models) + _exponents("block", blocks)
+        figures += _point_figures(f"block of {point.size}", point)
+    return figures + _exponent_figures("parameters", models) + _exponent_figures("block", blocks)
 
 
-def _exponents(what: str, points: Sequence[Point]) -> list[BenchFigure]:
+def _exponent_figures(dimension: str, points: Sequence[StepPoint]) -> list[BenchFigure]:
     sizes = [point.size for point in points]
     return [
         BenchFigure(
-            f"growth of time with {what}: exponent",
-            exponent(sizes, [p.seconds for p in points]),
+            f"growth of time with {dimension}: exponent",
+            fit_exponent(sizes, [p.seconds for p in points]),
             "",
         ),
         BenchFigure(
-            f"growth of memory with {what}: exponent",
-            exponent(sizes, [p.megabytes for p in points]),
+            f"growth of memory with {dimension}: exponent",
+            fit_exponent(sizes, [p.megabytes for p in points]),
             "",
         ),
     ]
 
 
-def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The power of the size that the values grow with."""
     logs = [math.log(size) for size in sizes], [math.log(value) for value in values]
     return float(np.polyfit(*logs, 1)[0])
 
 
-def _shown(name: str, point: Point) -> list[BenchFigure]:
+def _point_figures(name: str, point: StepPoint) -> list[BenchFigure]:
     return [
         BenchFigure(f"step: {name}", point.seconds * 1000, "ms"),
         BenchFigure(f"peak memory: {name}", point.megabytes, "MB"),
     ]
 
 
-def _wide(width: int) -> DecoderShape:
+def _shape_of_width(width: int) -> DecoderShape:
     heads = width // 64
     return dataclasses.replace(
         tiny_run().pretrain.shape, width=width, heads=heads, kv_heads=heads // 2, hidden=3 * width
     )
 
 
-def _long(length: int) -> DecoderShape:
+def _shape_of_context(length: int) -> DecoderShape:
     return dataclasses.replace(tiny_run().pretrain.shape, context=length)
 
 
-def _point(
-    setting: BenchSetting, shape: DecoderShape, size: int, positions: int, tokens: int
-) -> Point:
+def _measure_point(
+    setting: BenchSetting, shape: DecoderShape, size: int, sequence_length: int, tokens: int
+) -> StepPoint:
     """Measured in a process of its own."""
     config = PretrainConfig(
         shape=shape,
         steps=STEPS,
-        sequence_length=positions,
-        short_sequence_length=positions,
+        sequence_length=sequence_length,
+        short_sequence_length=sequence_length,
         batch=tokens,
         micro_batch=tokens,
     )
-    setting.on_progress(f"{shape.parameters / 1e6:.1f} M parameters, blocks of {positions}")
+    setting.on_progress(f"{shape.parameters / 1e6:.1f} M parameters, blocks of {sequence_length}")
     path = setting.scratch / "config.json"
     path.write_text(config.model_dump_json())
     command = [sys.executable, "-m", "benchmarks.train.step_time", str(path), str(WARM_UPS)]
-    _, said = run_program(command, bench_environment())
-    seconds, megabytes = json.loads(said.strip().splitlines()[-1])
-    return Point(size, seconds, megabytes)
+    _, output = run_program(command, bench_environment())
+    seconds, megabytes = json.loads(output.strip().splitlines()[-1])
+    return StepPoint(size, seconds, megabytes)

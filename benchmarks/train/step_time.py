@@ -28,7 +28,7 @@ from components.train.pretrain_config import PretrainConfig
 _TOKENS, _DOCUMENT = 200_000, 700
 
 
-def drawn_tokens(root: Path, vocabulary: int) -> Tokens:
+def random_tokens(root: Path, vocabulary: int) -> Tokens:
     """Random documents of documentation's length: for a measure of speed any will do."""
     draw = np.random.default_rng(0)
     documents: list[list[int]] = []
@@ -38,12 +38,14 @@ def drawn_tokens(root: Path, vocabulary: int) -> Tokens:
     work = Workdir.temporary(root, component="bench.drawn")
     save_split(work.folder, "train", documents, vocabulary)
     save_split(work.folder, "heldout", documents[:2], vocabulary)
-    told = {"vocabulary": vocabulary, "eos": 0, "train_bytes": _TOKENS, "heldout_bytes": _TOKENS}
-    (work.folder / "meta.json").write_text(json.dumps(told))
+    meta = {"vocabulary": vocabulary, "eos": 0, "train_bytes": _TOKENS, "heldout_bytes": _TOKENS}
+    (work.folder / "meta.json").write_text(json.dumps(meta))
     return work.seal(Tokens)
 
 
-def step_seconds(config: PretrainConfig, tokens: Tokens, root: Path, warm_ups: int) -> float:
+def measure_step_seconds(
+    config: PretrainConfig, tokens: Tokens, root: Path, warm_ups: int
+) -> float:
     """Mean seconds of a step of ``config.steps``, the first ``warm_ups`` left out."""
     ends: list[float] = []
 
@@ -66,9 +68,9 @@ def main() -> None:
     config = PretrainConfig.model_validate_json(Path(sys.argv[1]).read_text())
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        tokens = drawn_tokens(root, config.shape.vocabulary)
+        tokens = random_tokens(root, config.shape.vocabulary)
         before = psutil.Process().memory_info().rss
-        seconds = step_seconds(config, tokens, root, int(sys.argv[2]))
+        seconds = measure_step_seconds(config, tokens, root, int(sys.argv[2]))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdout.write(json.dumps([seconds, (peak - before) / 2**20]) + "\n")
 

@@ -13,7 +13,7 @@ import statistics
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.train.step_time import drawn_tokens, step_seconds
+from benchmarks.train.step_time import measure_step_seconds, random_tokens
 from components.train.pretrain_config import PretrainConfig
 from flows.configs.presets import tiny_run
 
@@ -22,20 +22,20 @@ PEER = "transformers' Trainer"
 STEPS, WARM_UPS = 16, 4
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_trainer(setting: BenchSetting) -> list[BenchFigure]:
     """The rate, and how many times the peer's it is."""
     config = timed_recipe()
-    tokens = drawn_tokens(setting.scratch, config.shape.vocabulary)
+    tokens = random_tokens(setting.scratch, config.shape.vocabulary)
     shape = setting.scratch / "shape.json"
     shape.write_text(json.dumps(dataclasses.asdict(config.shape)))
     rows = str(config.batch // config.sequence_length)
-    told = [rows, str(config.sequence_length), str(STEPS), str(WARM_UPS)]
+    arguments = [rows, str(config.sequence_length), str(STEPS), str(WARM_UPS)]
     file = setting.scratch / tokens.name / "train.npy"
     ours, theirs, ratios = list[float](), list[float](), list[float]()
     for number in range(setting.repeats):
         setting.on_progress(f"round {number + 1} of {setting.repeats}")
-        ours.append(config.batch / step_seconds(config, tokens, setting.scratch, WARM_UPS))
-        peer = setting.run_peer("hf_trainer", "accelerate", str(file), str(shape), *told)
+        ours.append(config.batch / measure_step_seconds(config, tokens, setting.scratch, WARM_UPS))
+        peer = setting.run_peer("hf_trainer", "accelerate", str(file), str(shape), *arguments)
         if peer is None:
             return [BenchFigure.unavailable(NAME, UNIT, "transformers' Trainer needs accelerate")]
         theirs.append(peer)
@@ -51,6 +51,6 @@ def measure(setting: BenchSetting) -> list[BenchFigure]:
 
 def timed_recipe() -> PretrainConfig:
     """The recipe of ``tiny`` with blocks of one length, in bfloat16, for some steps."""
-    given = tiny_run().pretrain.model_dump()
-    over = {"short": 0.0, "minutes": 4.0, "steps": STEPS, "precision": "bfloat16"}
-    return PretrainConfig.model_validate({**given, **over})
+    preset = tiny_run().pretrain.model_dump()
+    changes = {"short": 0.0, "minutes": 4.0, "steps": STEPS, "precision": "bfloat16"}
+    return PretrainConfig.model_validate({**preset, **changes})

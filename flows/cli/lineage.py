@@ -62,7 +62,7 @@ def forget(
 
     found = settings.load_settings()
     if verify:
-        value = forget.verify(found, target)
+        value = forget.verify_absence(found, target)
         left = "" if value["clean"] else f"{target}: it is not proven to be gone"
         show = partial(forget_report.show_verified, value=value)
         print_result(as_json, value, show, failed=left)
@@ -72,7 +72,7 @@ def forget(
     options = forget.ForgetOptions(
         target, why=why, rebuild=rebuild, purge=purge, force=force, dry_run=dry_run, plain=plain
     )
-    done = forget.forget(
+    done = forget.forget_target(
         found,
         options,
         lambda question: yes or typer.confirm(question, err=True),

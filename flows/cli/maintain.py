@@ -13,7 +13,7 @@ from components.core.errors import ConfigError
 from flows.cli.app import Json, app, print_result
 
 if TYPE_CHECKING:
-    from flows.operations.retention.collect_garbage import Collection
+    from flows.operations.retention.collect_garbage import GarbageCollection
 
 
 @app.command()
@@ -32,22 +32,22 @@ def gc(
 ) -> None:
     """Delete what nothing reaches: never a champion, its previous one, or what a run works on."""
     from components.core.store.gc_plan import RetentionPolicy
-    from flows.operations.retention.collect_garbage import collect, look
-    from flows.operations.retention.gc_report import show
+    from flows.operations.retention.collect_garbage import collect_garbage, plan_collection
+    from flows.operations.retention.gc_report import show_collection
 
     found, keeping = settings.load_settings(), RetentionPolicy(keep_runs, keep_days)
     if dry_run:
-        planned = look(found, keeping)
+        planned = plan_collection(found, keeping)
         value = {"deleted": False, **planned.as_json()}
-        print_result(as_json, value, lambda console: show(console, planned, "would go"))
+        print_result(as_json, value, lambda console: show_collection(console, planned, "would go"))
         return
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("nobody can be asked here: give --yes, or --dry-run to look first")
-        _ask(look(found, keeping))
-    deleted = collect(found, keeping)
+        _ask(plan_collection(found, keeping))
+    deleted = collect_garbage(found, keeping)
     value = {"deleted": True, **deleted.as_json()}
-    print_result(as_json, value, lambda console: show(console, deleted, "deleted"))
+    print_result(as_json, value, lambda console: show_collection(console, deleted, "deleted"))
 
 
 @app.command()
@@ -67,11 +67,11 @@ def doctor(
     print_result(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 
-def _ask(planned: Collection) -> None:
-    from flows.operations.retention.gc_report import show
+def _ask(planned: GarbageCollection) -> None:
+    from flows.operations.retention.gc_report import show_collection
     from flows.runner.progress_display import format_bytes
 
     console = Console()
-    show(console, planned, "would go")
-    if planned.empty or not typer.confirm(f"delete {format_bytes(planned.size)}?"):
+    show_collection(console, planned, "would go")
+    if planned.is_empty or not typer.confirm(f"delete {format_bytes(planned.size)}?"):
         raise typer.Exit(0)

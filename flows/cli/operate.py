@@ -28,12 +28,12 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Prefect server and worker, MLflow UI and the champion's endpoint, on this machine alone."""
-    from flows.operations.up.run_platform import Wish, up_detached
-    from flows.operations.up.run_platform import up as run_up
+    from flows.operations.up.run_platform import UpOptions, run_platform_detached
+    from flows.operations.up.run_platform import run_platform as run_up
     from flows.operations.up.services import Ports
 
     ports = Ports(endpoint=port, prefect=prefect_port, mlflow=mlflow_port)
-    wish = Wish(ports, wait, model)
+    wish = UpOptions(ports, wait, model)
     console = Console(stderr=as_json)
 
     def tell(value: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ def up(
             sys.stdout.flush()  # whoever reads it does not wait for the end of `up`
 
     if detach:
-        tell(up_detached(settings.load_settings(), wish, console))
+        tell(run_platform_detached(settings.load_settings(), wish, console))
     else:
         stop = run_up(settings.load_settings(), wish, console, tell)
         if stop is not None:
@@ -52,7 +52,7 @@ def up(
 @app.command()
 def down(as_json: Json = False) -> None:
     """End what `up` started."""
-    from flows.operations.up.run_platform import down as run_down
+    from flows.operations.up.run_platform import end_platform as run_down
 
     count = run_down(settings.load_settings())
     said = f"ended {count} processes" if count else "nothing runs"
@@ -62,7 +62,7 @@ def down(as_json: Json = False) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """What runs, since when, and with how much memory; the newest runs; the champion."""
-    from flows.operations.up.platform_status import status as look
+    from flows.operations.up.platform_status import read_platform_status as look
 
     answer = look(settings.load_settings())
     print_result(as_json, answer.value, answer.show)

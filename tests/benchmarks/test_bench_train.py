@@ -27,7 +27,7 @@ from benchmarks.train import (
 )
 from benchmarks.train.bench_train import bench_train
 from benchmarks.train.char_corpus import block_loss, pack_letters
-from benchmarks.train.step_time import drawn_tokens, step_seconds
+from benchmarks.train.step_time import measure_step_seconds, random_tokens
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 from models.decoder import Decoder
@@ -77,7 +77,7 @@ def test_the_peer_is_of_the_published_size_and_rates() -> None:
     counted = sum(p.numel() for n, p in model.named_parameters() if n != "places.weight")
     assert round(counted / 1e6, 2) == 0.80
     assert model.head.weight is model.letters.weight
-    rates = [nanogpt_char.rate(step, 2000) for step in (0, 99, 100, 1050, 1999)]
+    rates = [nanogpt_char.learning_rate(step, 2000) for step in (0, 99, 100, 1050, 1999)]
     assert rates == pytest.approx([1e-3 / 101, 1e-3 * 100 / 101, 1e-3, 5.5e-4, 1e-4], rel=1e-3)
 
 
@@ -106,13 +106,13 @@ def test_the_peer_program_learns(tmp_path: Path) -> None:
 
 
 def test_intervals_that_meet_hold_no_promise() -> None:
-    apart = documentation_loss.verdict([1.10, 1.11, 1.12], [1.20, 1.21, 1.22])
+    apart = documentation_loss.compare_recipes([1.10, 1.11, 1.12], [1.20, 1.21, 1.22])
     assert [figure.holds for figure in apart] == [True, True]
-    meeting = documentation_loss.verdict([1.10, 1.11, 1.12], [1.13, 1.14, 1.15])
+    meeting = documentation_loss.compare_recipes([1.10, 1.11, 1.12], [1.13, 1.14, 1.15])
     assert [figure.holds for figure in meeting] == [True, False]
-    assert documentation_loss.kept_time([0.01, -0.03]).holds
-    assert not documentation_loss.kept_time([0.01, -0.06]).holds
-    low, high = documentation_loss.interval([1.0, 2.0, 3.0])
+    assert documentation_loss.time_budget_figure([0.01, -0.03]).holds
+    assert not documentation_loss.time_budget_figure([0.01, -0.06]).holds
+    low, high = documentation_loss.student_interval([1.0, 2.0, 3.0])
     assert (low, high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
 
 
@@ -123,7 +123,7 @@ def test_the_other_recipe_differs_in_recipe_alone() -> None:
 
 
 def test_exponents() -> None:
-    assert step_growth.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2.0)
+    assert step_growth.fit_exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2.0)
 
 
 def test_differences_are_relative_and_of_the_worst_step() -> None:
@@ -134,8 +134,8 @@ def test_differences_are_relative_and_of_the_worst_step() -> None:
 
 @pytest.mark.timeout(300)
 def test_losses_do_not_hang_on_the_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_splits, "_RANKS", batch_splits._RANKS[:2])
-    figures = batch_splits.measure(setting(tmp_path))
+    monkeypatch.setattr(batch_splits, "_PARALLEL_CONFIGS", batch_splits._PARALLEL_CONFIGS[:2])
+    figures = batch_splits.measure_splits(setting(tmp_path))
     assert [figure.holds for figure in figures] == [True] * 4
 
 
@@ -150,7 +150,7 @@ def test_a_step_is_timed_behind_its_warm_ups(tmp_path: Path) -> None:
             "precision": "float32",
         }
     )
-    assert 0 < step_seconds(config, drawn_tokens(tmp_path, 12), tmp_path, 2) < 5
+    assert 0 < measure_step_seconds(config, random_tokens(tmp_path, 12), tmp_path, 2) < 5
 
 
 @pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="no accelerate")
@@ -166,7 +166,12 @@ def test_transformers_trainer_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [charlm.measure_time, charlm.measure_free, documentation_loss.measure]
+    "part",
+    [
+        charlm.measure_time_to_loss,
+        charlm.measure_loss_in_budget,
+        documentation_loss.measure_documentation,
+    ],
 )
 def test_without_the_data_nothing_is_demanded(part: object, tmp_path: Path) -> None:
     (figure,) = part(setting(tmp_path))  # type: ignore[operator]
@@ -176,7 +181,7 @@ def test_without_the_data_nothing_is_demanded(part: object, tmp_path: Path) -> N
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_its_figures_are_absent(tmp_path: Path) -> None:
-    figures = gpu_utilisation.measure(setting(tmp_path))
+    figures = gpu_utilisation.measure_gpu(setting(tmp_path))
     assert {figure.note for figure in figures} == {"no GPU"}
     assert len(figures) == 3
 

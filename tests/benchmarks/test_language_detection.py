@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.curate import language_detection
-from benchmarks.curate.udhr_lines import LARGEST, udhr_lines
+from benchmarks.curate.udhr_lines import LANGUAGES, read_udhr_lines
 
 REFERENCE = (
     Path(__file__).resolve().parents[3] / "shared" / "reference-data" / language_detection.DATA
@@ -22,8 +22,8 @@ def test_macro_f1_is_the_mean_over_the_languages_that_were_asked() -> None:
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason=f"no reference data {language_detection.DATA}")
 def test_a_hundred_languages_have_lines() -> None:
-    lines = udhr_lines(REFERENCE)
-    assert len(lines) == LARGEST
+    lines = read_udhr_lines(REFERENCE)
+    assert len(lines) == LANGUAGES
     assert min(map(len, lines.values())) >= 5
     assert lines["de"][0].startswith("Die Allgemeine Erklärung") or "Rechte" in " ".join(
         lines["de"]

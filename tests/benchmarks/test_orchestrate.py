@@ -54,10 +54,10 @@ def test_peers_of_the_extra(peer: str, tmp_path: Path) -> None:
 
 
 def test_peers_interpreter(tmp_path: Path) -> None:
-    needy = next(tool for tool in TOOLS if tool.needs)
+    needy = next(tool for tool in TOOLS if tool.package)
     given = Settings(home=tmp_path, reference_data=tmp_path, peers_python=Path(sys.executable))
-    found = find_interpreter(given, needy.needs)
-    assert (found is None) == (importlib.util.find_spec(str(needy.needs)) is None)
+    found = find_interpreter(given, needy.package)
+    assert (found is None) == (importlib.util.find_spec(str(needy.package)) is None)
     absent = Settings(home=tmp_path, reference_data=tmp_path, peers_python=tmp_path / "python")
     with pytest.raises(ConfigError, match="MODELMILL_PEERS_PYTHON"):
-        find_interpreter(absent, needy.needs)
+        find_interpreter(absent, needy.package)

@@ -23,7 +23,7 @@ def setting(folder: Path, reference: Path = REFERENCE) -> BenchSetting:
     not (REFERENCE / pii_spans.DATA).exists(), reason=f"no reference data {pii_spans.DATA}"
 )
 def test_nearly_every_span_is_found_and_right(tmp_path: Path) -> None:
-    assert [figure.holds for figure in pii_spans.measure(setting(tmp_path))] == [True] * 3
+    assert [figure.holds for figure in pii_spans.measure_pii(setting(tmp_path))] == [True] * 3
 
 
 @pytest.mark.parametrize(

@@ -11,33 +11,35 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.curate.sample_documents import made_up, write_corpus
+from benchmarks.curate.sample_documents import random_documents, write_corpus_shard
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
 from components.core.store.workdir import Workdir
 
-_SHARD = 50_000
+_SHARD_DOCUMENTS = 50_000
 
 
-def make(folder: Path, count: int) -> None:
+def make_corpus(folder: Path, count: int) -> None:
     """Shards of made-up documents, and the reference to them."""
     work = Workdir.temporary(folder)
-    for shard, first in enumerate(range(0, count, _SHARD)):
-        size = min(_SHARD, count - first)
-        write_corpus(work.folder, made_up(size, seed=shard, twins=0.1), first, shard)
+    for shard, first in enumerate(range(0, count, _SHARD_DOCUMENTS)):
+        size = min(_SHARD_DOCUMENTS, count - first)
+        write_corpus_shard(
+            work.folder, random_documents(size, seed=shard, duplicate_share=0.1), first, shard
+        )
     (folder / "corpus.json").write_text(work.seal(Corpus).model_dump_json())
 
 
-def score(folder: Path) -> dict[str, float]:
+def score_corpus(folder: Path) -> dict[str, float]:
     """Seconds of the stage, most bytes of this process."""
     corpus = Corpus.model_validate_json((folder / "corpus.json").read_text())
     warm = Workdir.temporary(folder)
-    write_corpus(warm.folder, made_up(10, seed=0, twins=0.5), 0, 0)
+    write_corpus_shard(warm.folder, random_documents(10, seed=0, duplicate_share=0.5), 0, 0)
     config = DuplicatesConfig()
     score_duplicates(config, warm.seal(Corpus), Workdir.temporary(folder))  # loads the kernels
-    began = time.perf_counter()
+    start = time.perf_counter()
     score_duplicates(config, corpus, Workdir.temporary(folder))
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
         "bytes": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
@@ -48,6 +50,6 @@ if __name__ == "__main__":
     place, documents = Path(sys.argv[2]), int(sys.argv[3])
     place.mkdir(parents=True, exist_ok=True)
     if sys.argv[1] == "make":
-        make(place, documents)
+        make_corpus(place, documents)
     else:
-        print(json.dumps(score(place)))
+        print(json.dumps(score_corpus(place)))

@@ -9,49 +9,53 @@ import pyarrow as pa
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.curate.median_seconds import seconds
-from benchmarks.curate.sample_documents import WORDS, made_up
+from benchmarks.curate.median_seconds import median_seconds
+from benchmarks.curate.sample_documents import DOCUMENT_WORDS, random_documents
 from components.text.dedup.shingles import jaccard_similarities, minhash_signatures, shingle_sets
 
 PERMUTATIONS, SEED = 128, 1
-NAME = f"MinHash signatures, {PERMUTATIONS} permutations, {WORDS - 4} shingles, from text"
+NAME = f"MinHash signatures, {PERMUTATIONS} permutations, {DOCUMENT_WORDS - 4} shingles, from text"
 UNIT, TARGET, PAIRS = "/s/core", 80_000.0, 1000
 _DOCUMENTS, _PEER_DOCUMENTS = 5000, 500
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_signatures(setting: BenchSetting) -> list[BenchFigure]:
     """Documents a second, and the estimates' mean error in its standard errors."""
-    texts = made_up(_DOCUMENTS, seed=1, twins=0)
+    texts = random_documents(_DOCUMENTS, seed=1, duplicate_share=0)
     column = pa.chunked_array([pa.array(texts)])
-    taken = seconds(lambda: minhash_signatures(column, PERMUTATIONS, SEED), setting.repeats)
-    rate = len(texts) / taken
+    seconds_per_pass = median_seconds(
+        lambda: minhash_signatures(column, PERMUTATIONS, SEED), setting.repeats
+    )
+    rate = len(texts) / seconds_per_pass
     sample = setting.scratch / "documents.json"
     sample.write_text(json.dumps(texts[:_PEER_DOCUMENTS]))
     figures = [BenchFigure.against_target(NAME, rate, UNIT, TARGET, better="higher")]
     for peer in ("datasketch", "rensa", "datatrove"):
-        found = setting.run_peer("minhash_peers", peer, peer, str(sample), str(PERMUTATIONS))
+        peer_rate = setting.run_peer("minhash_peers", peer, peer, str(sample), str(PERMUTATIONS))
         figures.append(
-            BenchFigure.beside_peer(NAME, rate, UNIT, peer, found, must_win=True, better="higher")
+            BenchFigure.beside_peer(
+                NAME, rate, UNIT, peer, peer_rate, must_win=True, better="higher"
+            )
         )
-    return [*figures, _bias()]
+    return [*figures, _measure_bias()]
 
 
-def _bias() -> BenchFigure:
+def _measure_bias() -> BenchFigure:
     draw = np.random.default_rng(2)
-    texts = made_up(PAIRS, seed=3, twins=0)
-    twins = []
+    texts = random_documents(PAIRS, seed=3, duplicate_share=0)
+    edited_texts = []
     for text in texts:
         words = np.array(text.split(), dtype=object)
-        words[draw.choice(WORDS, int(draw.integers(1, 60)), replace=False)] = "changed"
-        twins.append(" ".join(words))
-    column = pa.chunked_array([pa.array(texts + twins)])
-    signed, _ = minhash_signatures(column, PERMUTATIONS, SEED)
-    estimates = (signed[:PAIRS] == signed[PAIRS:]).mean(axis=1)
+        words[draw.choice(DOCUMENT_WORDS, int(draw.integers(1, 60)), replace=False)] = "changed"
+        edited_texts.append(" ".join(words))
+    column = pa.chunked_array([pa.array(texts + edited_texts)])
+    signatures, _ = minhash_signatures(column, PERMUTATIONS, SEED)
+    estimates = (signatures[:PAIRS] == signatures[PAIRS:]).mean(axis=1)
     sets, bounds = shingle_sets(column, np.arange(2 * PAIRS))
     error = estimates - jaccard_similarities(
         sets, bounds, np.arange(PAIRS), np.arange(PAIRS, 2 * PAIRS)
     )
-    standard = error.std(ddof=1) / np.sqrt(PAIRS)
+    standard_error = error.std(ddof=1) / np.sqrt(PAIRS)
     name = f"bias of the estimates over {PAIRS:,} pairs, in standard errors"
     note = f"mean error {error.mean():+.5f}"
-    return BenchFigure.against_target(name, abs(error.mean()) / standard, "", 3.0, note=note)
+    return BenchFigure.against_target(name, abs(error.mean()) / standard_error, "", 3.0, note=note)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.curate.sample_documents import made_up, write_corpus
+from benchmarks.curate.sample_documents import random_documents, write_corpus_shard
 from components.clean.duplicates.score import DuplicatesConfig, score_duplicates
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shards
@@ -23,24 +23,27 @@ PEER = "datasketch's LSH, which verifies none"
 Pairs = set[tuple[int, int]]
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_duplicates(setting: BenchSetting) -> list[BenchFigure]:
     """Precision and recall of pairs, ours and datasketch's index without verification."""
-    texts = made_up(COUNT, seed=5, twins=0.3)
-    exact = _all_pairs(texts)
-    found = _ours(setting, texts)
+    texts = random_documents(COUNT, seed=5, duplicate_share=0.3)
+    true_pairs = _true_pairs(texts)
+    our_pairs = _our_pairs(setting, texts)
     sample = setting.scratch / "documents.json"
     sample.write_text(json.dumps(texts))
-    precision, recall = _share(found, exact, found), _share(found, exact, exact)
+    precision, recall = (
+        _shared_fraction(our_pairs, true_pairs, our_pairs),
+        _shared_fraction(our_pairs, true_pairs, true_pairs),
+    )
     figures = [
         BenchFigure.against_target(f"{NAME}: precision", precision, "", 0.99, better="higher"),
         BenchFigure.against_target(f"{NAME}: recall", recall, "", 0.95, better="higher"),
     ]
-    told = setting.run_peer("lsh_pairs", "datasketch", str(sample), str(SIMILARITY))
-    if told is not None:
-        theirs = {(left, right) for left, right in told}
+    peer_output = setting.run_peer("lsh_pairs", "datasketch", str(sample), str(SIMILARITY))
+    if peer_output is not None:
+        peer_pairs = {(left, right) for left, right in peer_output}
         for name, ours, peer in (
-            ("precision", precision, _share(theirs, exact, theirs)),
-            ("recall", recall, _share(theirs, exact, exact)),
+            ("precision", precision, _shared_fraction(peer_pairs, true_pairs, peer_pairs)),
+            ("recall", recall, _shared_fraction(peer_pairs, true_pairs, true_pairs)),
         ):
             figures.append(
                 BenchFigure.beside_peer(
@@ -50,13 +53,13 @@ def measure(setting: BenchSetting) -> list[BenchFigure]:
     return figures
 
 
-def _share(found: Pairs, exact: Pairs, of: Pairs) -> float:
-    return len(found & exact) / len(of)
+def _shared_fraction(pairs: Pairs, true_pairs: Pairs, denominator: Pairs) -> float:
+    return len(pairs & true_pairs) / len(denominator)
 
 
-def _ours(setting: BenchSetting, texts: list[str]) -> Pairs:
+def _our_pairs(setting: BenchSetting, texts: list[str]) -> Pairs:
     work = Workdir.temporary(setting.scratch)
-    write_corpus(work.folder, texts, first=0, shard=0)
+    write_corpus_shard(work.folder, texts, first=0, shard=0)
     corpus = work.seal(Corpus)
     scoring = Workdir.temporary(setting.scratch)
     scores = score_duplicates(DuplicatesConfig(min_similarity=SIMILARITY), corpus, scoring)
@@ -66,13 +69,15 @@ def _ours(setting: BenchSetting, texts: list[str]) -> Pairs:
         members.setdefault(row["exact_group"], []).append(int(row["id"], 16))
     pairs: Pairs = set()
     for row in table:
-        one = int(row["id"], 16)
-        near = [m for partner in row["partners"] for m in members[partner["id"]]]
-        pairs |= {(one, other) for other in near + members[row["exact_group"]] if one < other}
+        number = int(row["id"], 16)
+        neighbours = [m for partner in row["partners"] for m in members[partner["id"]]]
+        pairs |= {
+            (number, other) for other in neighbours + members[row["exact_group"]] if number < other
+        }
     return pairs
 
 
-def _all_pairs(texts: list[str]) -> Pairs:
+def _true_pairs(texts: list[str]) -> Pairs:
     """Every pair that shares a shingle, its similarity counted exactly; others have none."""
     column = pa.chunked_array([pa.array(texts)])
     sets, bounds = shingle_sets(column, np.arange(len(texts)))

@@ -19,41 +19,43 @@ from typing import NamedTuple
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.curate.extraction.peer_extractors import rates_in_turn
+from benchmarks.curate.extraction.peer_extractors import measure_rates
 from components.collect.extraction.main_text import MainText, extract_main_text
 from components.collect.extraction.tree.tree_edits import INVISIBLE
 from components.collect.web.charset import decode_page
 
-FOLDER = "MODELMILL_MANUALS"
-PAGES = 150
+FOLDER_VARIABLE = "MODELMILL_MANUALS"
+PAGES_PER_GENERATOR = 150
 """Of each generator, drawn by the hashes of their paths."""
 LEAST_SHARE = 0.99
 LEAST_SPEED = 2.0
 """Of trafilatura's pages a second: a manual's container has not to be searched for."""
 
 
-class _Marks(NamedTuple):
+class _Generator(NamedTuple):
     """How pages of one generator are known, and the element that holds their text."""
 
-    sign: re.Pattern[str]
+    pattern: re.Pattern[str]
     container: tuple[str, str, str]
     """(tag, attribute, a word of its value); an empty tag is any."""
 
 
 GENERATORS = {
-    "Sphinx": _Marks(
+    "Sphinx": _Generator(
         re.compile(r"documentation_options\.js|_static/doctools\.js"), ("", "role", "main")
     ),
-    "DocBook": _Marks(
+    "DocBook": _Generator(
         re.compile(r'generator" content="(?:DocBook|publican)', re.IGNORECASE), ("body", "", "")
     ),
-    "rustdoc": _Marks(re.compile(r'generator" content="rustdoc'), ("", "id", "main-content")),
-    "mdBook": _Marks(re.compile(r'id="menu-bar'), ("main", "", "")),
-    "MkDocs": _Marks(re.compile(r"md-content__inner"), ("article", "class", "md-content__inner")),
-    "Docusaurus": _Marks(re.compile(r'id="__docusaurus"'), ("", "class", "theme-doc-markdown")),
-    "VitePress": _Marks(re.compile(r"vp-doc"), ("", "class", "vp-doc")),
+    "rustdoc": _Generator(re.compile(r'generator" content="rustdoc'), ("", "id", "main-content")),
+    "mdBook": _Generator(re.compile(r'id="menu-bar'), ("main", "", "")),
+    "MkDocs": _Generator(
+        re.compile(r"md-content__inner"), ("article", "class", "md-content__inner")
+    ),
+    "Docusaurus": _Generator(re.compile(r'id="__docusaurus"'), ("", "class", "theme-doc-markdown")),
+    "VitePress": _Generator(re.compile(r"vp-doc"), ("", "class", "vp-doc")),
 }
-_FRAME = re.compile(
+_FRAME_NAMES = re.compile(
     r"(?:^|\s)(?:nav(?:header|footer)|docnav|toc|contents|breadcrumbs?|pagination-nav|rightside|"
     r"jb-print-toc|lineno(?:s|div)?|synthetic-implementations\S*|blanket-implementations\S*)(?:\s|$)"
 )
@@ -61,25 +63,37 @@ _FRAME = re.compile(
 _KINDS = {"pre": "code blocks", "td": "cells", "th": "cells", "dt": "terms"} | {
     f"h{level}": "headings" for level in range(1, 7)
 }
-_VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta"})
-_SIGNS = frozenset({"headerlink", "header-anchor", "hash-link", "src", "srclink", "viewcode-link"})
+_VOID_TAGS = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta"})
+_ANCHOR_CLASSES = frozenset(
+    {"headerlink", "header-anchor", "hash-link", "src", "srclink", "viewcode-link"}
+)
 """Classes of links that are a sign beside a heading."""
-_IGNORED = frozenset({"script", "style", "button", "nav", "footer", "svg"})
+_IGNORED_TAGS = frozenset({"script", "style", "button", "nav", "footer", "svg"})
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_manuals(setting: BenchSetting) -> list[BenchFigure]:
     """The share kept of each kind of thing, by generator, and the speed beside trafilatura."""
-    named = os.environ.get(FOLDER)
-    if not named:
-        return [BenchFigure.unavailable("extraction, manuals", "", f"no folder in {FOLDER}")]
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        return [
+            BenchFigure.unavailable("extraction, manuals", "", f"no folder in {FOLDER_VARIABLE}")
+        ]
     setting.on_progress("extraction: manuals")
-    drawn = _drawn(Path(named))
-    figures = [figure for name, pages in drawn.items() for figure in _kept(name, pages)]
-    mixed = {f"{name}/{at}": page for name, pages in drawn.items() for at, page in pages.items()}
-    if not mixed:
-        return [BenchFigure.unavailable("extraction, manuals", "", f"{named} holds none")]
-    ours, theirs = rates_in_turn(
-        setting, mixed, lambda page: extract_main_text(page, "text/html", "").text
+    pages_by_generator = _draw_pages(Path(folder))
+    figures = [
+        figure
+        for name, pages in pages_by_generator.items()
+        for figure in _share_figures(name, pages)
+    ]
+    all_pages = {
+        f"{name}/{at}": page
+        for name, pages in pages_by_generator.items()
+        for at, page in pages.items()
+    }
+    if not all_pages:
+        return [BenchFigure.unavailable("extraction, manuals", "", f"{folder} holds none")]
+    ours, theirs = measure_rates(
+        setting, all_pages, lambda page: extract_main_text(page, "text/html", "").text
     )
     speed = "extraction speed, manuals"
     figures.append(
@@ -95,8 +109,8 @@ def measure(setting: BenchSetting) -> list[BenchFigure]:
     return figures
 
 
-def _drawn(folder: Path) -> dict[str, dict[str, str]]:
-    """Generator -> path -> page, for up to ``PAGES`` pages of each."""
+def _draw_pages(folder: Path) -> dict[str, dict[str, str]]:
+    """Generator -> path -> page, for up to ``PAGES_PER_GENERATOR`` pages of each."""
     paths = [path for kind in ("*.html", "*.htm") for path in folder.rglob(kind)]
     paths.sort(key=lambda path: hashlib.sha256(str(path.relative_to(folder)).encode()).digest())
     drawn: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -104,58 +118,68 @@ def _drawn(folder: Path) -> dict[str, dict[str, str]]:
         if not path.is_file() or path.stat().st_size > 2_000_000:
             continue
         page = decode_page(path.read_bytes())
-        name = next((n for n, marks in GENERATORS.items() if marks.sign.search(page)), None)
-        if name is not None and len(drawn[name]) < PAGES:
+        name = next(
+            (n for n, generator in GENERATORS.items() if generator.pattern.search(page)), None
+        )
+        if name is not None and len(drawn[name]) < PAGES_PER_GENERATOR:
             drawn[name][str(path.relative_to(folder))] = page
-        if len(drawn) == len(GENERATORS) and all(len(p) == PAGES for p in drawn.values()):
+        if len(drawn) == len(GENERATORS) and all(
+            len(p) == PAGES_PER_GENERATOR for p in drawn.values()
+        ):
             break
     return dict(drawn)
 
 
-def _kept(name: str, pages: dict[str, str]) -> Iterator[BenchFigure]:
-    known: Counter[str] = Counter()
+def _share_figures(name: str, pages: dict[str, str]) -> Iterator[BenchFigure]:
+    totals: Counter[str] = Counter()
     kept: Counter[str] = Counter()
     for page in pages.values():
-        truth = read_things(page, GENERATORS[name].container)
+        elements = read_elements(page, GENERATORS[name].container)
         try:
-            found = extract_main_text(page, "text/html", "")
+            main_text = extract_main_text(page, "text/html", "")
         except ValueError:
-            found = MainText("", "")
-        text, headings = plain(found.text), {plain(heading) for heading in found.headings}
-        for kind, content in truth:
-            known[kind] += 1
-            kept[kind] += _is_kept(kind, content, found, text, headings)
-    for kind in sorted(known):
-        share, note = kept[kind] / known[kind], f"{kept[kind]} of {known[kind]}, {len(pages)} pages"
+            main_text = MainText("", "")
+        text, headings = (
+            normalize_letters(main_text.text),
+            {normalize_letters(heading) for heading in main_text.headings},
+        )
+        for kind, content in elements:
+            totals[kind] += 1
+            kept[kind] += _is_kept(kind, content, main_text, text, headings)
+    for kind in sorted(totals):
+        share, note = (
+            kept[kind] / totals[kind],
+            f"{kept[kind]} of {totals[kind]}, {len(pages)} pages",
+        )
         title = f"extraction, {name}, {kind} kept"
         yield BenchFigure.against_target(title, share, "", LEAST_SHARE, better="higher", note=note)
 
 
-def _is_kept(kind: str, content: str, found: MainText, text: str, headings: set[str]) -> bool:
+def _is_kept(kind: str, content: str, main_text: MainText, text: str, headings: set[str]) -> bool:
     if kind == "code blocks":
-        return content in found.code or content in found.text
+        return content in main_text.code or content in main_text.text
     if kind == "headings":
-        return plain(content) in headings
-    return plain(content) in text
+        return normalize_letters(content) in headings
+    return normalize_letters(content) in text
 
 
-def plain(text: str) -> str:
+def normalize_letters(text: str) -> str:
     """Letters and digits alone, in lower case, so that marks and blanks do not count."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).lower()
 
 
-def read_things(page: str, container: tuple[str, str, str]) -> list[tuple[str, str]]:
+def read_elements(page: str, container: tuple[str, str, str]) -> list[tuple[str, str]]:
     """(kind, text) of every block of code, cell, heading and term in a page's container."""
-    reader = _Reader(container)
+    reader = _ElementReader(container)
     reader.feed(page)
     reader.close()
-    return [(kind, text) for kind, text in reader.things if plain(text)]
+    return [(kind, text) for kind, text in reader.elements if normalize_letters(text)]
 
 
-class _Reader(HTMLParser):
+class _ElementReader(HTMLParser):
     def __init__(self, container: tuple[str, str, str]) -> None:
         super().__init__(convert_charrefs=True)
-        self.things: list[tuple[str, str]] = []
+        self.elements: list[tuple[str, str]] = []
         self._container = container
         self._open: list[tuple[str, bool, bool]] = []
         """(tag, is in the container, is of the frame) of the elements around."""
@@ -163,7 +187,7 @@ class _Reader(HTMLParser):
         """Things that are open: their tag, and their text so far."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _VOID:
+        if tag in _VOID_TAGS:
             if tag == "br":
                 self.handle_data("\n")
             return
@@ -174,8 +198,8 @@ class _Reader(HTMLParser):
             not attribute or word in values.get(attribute, "").split()
         )
         named = f"{values.get('class', '')} {values.get('id', '')}"
-        is_sign = tag == "a" and not _SIGNS.isdisjoint(values.get("class", "").split())
-        framed = framed or is_sign or tag in _IGNORED or _FRAME.search(named) is not None
+        is_sign = tag == "a" and not _ANCHOR_CLASSES.isdisjoint(values.get("class", "").split())
+        framed = framed or is_sign or tag in _IGNORED_TAGS or _FRAME_NAMES.search(named) is not None
         self._open.append((tag, inside or is_container, framed))
         if (inside or is_container) and not framed and tag in _KINDS:
             self._parts.append((tag, []))
@@ -192,7 +216,7 @@ class _Reader(HTMLParser):
                 kind, pieces = self._parts.pop()
                 text = INVISIBLE.sub("", "".join(pieces)).replace("\xa0", " ")
                 is_code = kind == "pre"
-                self.things.append(
+                self.elements.append(
                     (_KINDS[kind], text.strip("\n") if is_code else " ".join(text.split()))
                 )
             if name == tag:

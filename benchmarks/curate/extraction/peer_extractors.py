@@ -10,16 +10,16 @@ from typing import Any
 
 from benchmarks.bench_setting import BenchSetting
 
-TRAFILATURA, FAST, RESILIPARSE = "trafilatura", "trafilatura, fast", "resiliparse"
+TRAFILATURA, TRAFILATURA_FAST, RESILIPARSE = "trafilatura", "trafilatura, fast", "resiliparse"
 _PROGRAMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     TRAFILATURA: ("trafilatura_extract", "trafilatura", ("default",)),
-    FAST: ("trafilatura_extract", "trafilatura", ("fast",)),
+    TRAFILATURA_FAST: ("trafilatura_extract", "trafilatura", ("fast",)),
     RESILIPARSE: ("resiliparse_extract", "resiliparse", ()),
 }
 """Peer -> its program, the package that needs, its mode."""
 
 
-def ask_peers(
+def run_extractors(
     setting: BenchSetting, pages: Mapping[str, str], peers: tuple[str, ...] = tuple(_PROGRAMS)
 ) -> dict[str, Any]:
     """Each peer's ``texts`` by page and its ``seconds`` for one pass; absent ones left out."""
@@ -32,7 +32,7 @@ def ask_peers(
     return {peer: answer for peer, answer in answers.items() if answer is not None}
 
 
-def rates_in_turn(
+def measure_rates(
     setting: BenchSetting, pages: Mapping[str, str], extract: Callable[[str], str]
 ) -> tuple[float, float | None]:
     """Pages a second of processor time, ours and trafilatura's: medians of passes in turn.
@@ -41,18 +41,18 @@ def rates_in_turn(
         (ours, trafilatura's or None where it is absent)
     """
 
-    def seconds() -> float:
+    def time_pass() -> float:
         began = time.process_time()
         for page in pages.values():
             extract(page)
         return time.process_time() - began
 
-    seconds()
+    time_pass()
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(setting.repeats):
-        ours.append(seconds())
-        answer = ask_peers(setting, pages, (TRAFILATURA,)).get(TRAFILATURA)
+        ours.append(time_pass())
+        answer = run_extractors(setting, pages, (TRAFILATURA,)).get(TRAFILATURA)
         theirs += answer["seconds"] if answer else []
     rate = len(pages) / statistics.median(ours)
     return rate, len(pages) / statistics.median(theirs) if theirs else None

@@ -18,12 +18,12 @@ SHINGLE = 4
 _WORD = re.compile(r"\w+")
 
 
-def page_scores(truth: str, found: str) -> tuple[float, float]:
+def score_page(truth: str, text: str) -> tuple[float, float]:
     """(precision, recall) of one page; not a number where it does not count."""
-    true, predicted = _shingles(truth), _shingles(found)
-    both = (true & predicted).total()
-    precision = both / predicted.total() if predicted else float("nan")
-    recall = both / true.total() if true else float("nan")
+    true, predicted = _shingles(truth), _shingles(text)
+    common = (true & predicted).total()
+    precision = common / predicted.total() if predicted else float("nan")
+    recall = common / true.total() if true else float("nan")
     return precision, recall
 
 
@@ -33,33 +33,33 @@ def _shingles(text: str) -> Counter[tuple[str, ...]]:
     return Counter(tuple(words[start : start + SHINGLE]) for start in starts)
 
 
-def score_pages(truth: Mapping[str, str], found: Mapping[str, str]) -> NDArray[np.float64]:
+def score_pages(truth: Mapping[str, str], texts: Mapping[str, str]) -> NDArray[np.float64]:
     """(pages, 2): precision and recall in the order of ``truth``."""
-    return np.array([page_scores(text, found.get(name, "")) for name, text in truth.items()])
+    return np.array([score_page(text, texts.get(name, "")) for name, text in truth.items()])
 
 
-def summary(scores: NDArray[np.float64]) -> tuple[float, float, float]:
+def average_scores(scores: NDArray[np.float64]) -> tuple[float, float, float]:
     """(F1, precision, recall) over pages."""
     precision, recall = (float(value) for value in np.nanmean(scores, axis=0))
     return 2 * precision * recall / ((precision + recall) or 1.0), precision, recall
 
 
-def interval(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64] | None = None, draws: int = 4000
+def bootstrap_f1_interval(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64] | None = None, resamples: int = 4000
 ) -> tuple[float, float]:
     """95 % bootstrap interval over pages of F1, or of its paired difference to ``theirs``."""
     random = np.random.default_rng(0)
-    found = []
-    for _ in range(draws):
+    values = []
+    for _ in range(resamples):
         drawn = random.integers(0, len(ours), len(ours))
-        value = summary(ours[drawn])[0]
-        found.append(value - summary(theirs[drawn])[0] if theirs is not None else value)
-    low, high = np.percentile(found, [2.5, 97.5])
+        value = average_scores(ours[drawn])[0]
+        values.append(value - average_scores(theirs[drawn])[0] if theirs is not None else value)
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def told(scores: NDArray[np.float64], label: Sequence[str] = ()) -> str:
+def format_scores(scores: NDArray[np.float64], label: Sequence[str] = ()) -> str:
     """``P 0.958 R 0.971 [0.950, 0.976]``."""
-    _, precision, recall = summary(scores)
-    low, high = interval(scores)
+    _, precision, recall = average_scores(scores)
+    low, high = bootstrap_f1_interval(scores)
     return " ".join((*label, f"P {precision:.3f} R {recall:.3f} [{low:.3f}, {high:.3f}]"))

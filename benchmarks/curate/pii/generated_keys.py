@@ -13,169 +13,191 @@ import string
 from collections.abc import Callable, Mapping
 
 HEX = "0123456789abcdef"
-ALNUM = string.ascii_letters + string.digits
-URL = ALNUM + "-_"
+LETTERS_DIGITS = string.ascii_letters + string.digits
+URL_SAFE = LETTERS_DIGITS + "-_"
 UPPER = string.ascii_uppercase + string.digits
 LOWER = string.ascii_lowercase + string.digits
 
-Make = Callable[[random.Random], str]
+KeyMaker = Callable[[random.Random], str]
 
 
-def some(draw: random.Random, alphabet: str, count: int) -> str:
+def random_text(draw: random.Random, alphabet: str, count: int) -> str:
     """``count`` signs."""
     return "".join(draw.choices(alphabet, k=count))
 
 
-def of(pattern: str, *parts: tuple[str, int]) -> Make:
+def fill(pattern: str, *parts: tuple[str, int]) -> KeyMaker:
     """``pattern`` with each ``{}`` filled by so many signs of an alphabet."""
-    return lambda draw: pattern.format(*(some(draw, *part) for part in parts))
+    return lambda draw: pattern.format(*(random_text(draw, *part) for part in parts))
 
 
-def base64_of(draw: random.Random, count: int, *, url: bool = False) -> str:
+def random_base64(draw: random.Random, count: int, *, url_safe: bool = False) -> str:
     """``count`` random bytes in base 64."""
-    made = draw.randbytes(count)
-    return (base64.urlsafe_b64encode(made).rstrip(b"=") if url else base64.b64encode(made)).decode()
+    content = draw.randbytes(count)
+    return (
+        base64.urlsafe_b64encode(content).rstrip(b"=") if url_safe else base64.b64encode(content)
+    ).decode()
 
 
 def _web_token(draw: random.Random) -> str:
-    told = {"sub": str(draw.randrange(10**9)), "name": some(draw, ALNUM, 8), "iat": 1516239022}
-    parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, told)]
+    claims = {
+        "sub": str(draw.randrange(10**9)),
+        "name": random_text(draw, LETTERS_DIGITS, 8),
+        "iat": 1516239022,
+    }
+    parts = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
     coded = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts]
-    return ".".join([*coded, base64_of(draw, 32, url=True)])
+    return ".".join([*coded, random_base64(draw, 32, url_safe=True)])
 
 
-def _block(name: str) -> Make:
+def _pem_block(name: str) -> KeyMaker:
     def make(draw: random.Random) -> str:
-        body = base64_of(draw, 600)
+        body = random_base64(draw, 600)
         lines = [body[at : at + 64] for at in range(0, len(body), 64)]
         return "\n".join([f"-----BEGIN {name}-----", *lines, f"-----END {name}-----"])
 
     return make
 
 
-def _slack(kind: str) -> Make:
-    return of(f"xox{kind}-{{}}-{{}}-{{}}", ("123456789", 12), ("123456789", 13), (ALNUM, 24))
+def _slack(kind: str) -> KeyMaker:
+    return fill(
+        f"xox{kind}-{{}}-{{}}-{{}}", ("123456789", 12), ("123456789", 13), (LETTERS_DIGITS, 24)
+    )
 
 
-ISSUED: Mapping[str, Make] = {
-    "AWS access key": of("AKIA{}", (UPPER, 16)),
-    "AWS session key": of("ASIA{}", (UPPER, 16)),
-    "GitHub token": of("ghp_{}", (ALNUM, 36)),
-    "GitHub app token": of("ghs_{}", (ALNUM, 36)),
-    "GitHub OAuth token": of("gho_{}", (ALNUM, 36)),
-    "GitHub fine-grained token": of("github_pat_{}_{}", (ALNUM, 22), (ALNUM, 59)),
-    "GitLab token": of("glpat-{}", (URL, 20)),
-    "GitLab routable token": of("glpat-{}.01.{}", (URL, 36), (LOWER, 9)),
-    "GitLab runner token": of("glrt-{}", (URL, 20)),
+ISSUED_KEYS: Mapping[str, KeyMaker] = {
+    "AWS access key": fill("AKIA{}", (UPPER, 16)),
+    "AWS session key": fill("ASIA{}", (UPPER, 16)),
+    "GitHub token": fill("ghp_{}", (LETTERS_DIGITS, 36)),
+    "GitHub app token": fill("ghs_{}", (LETTERS_DIGITS, 36)),
+    "GitHub OAuth token": fill("gho_{}", (LETTERS_DIGITS, 36)),
+    "GitHub fine-grained token": fill(
+        "github_pat_{}_{}", (LETTERS_DIGITS, 22), (LETTERS_DIGITS, 59)
+    ),
+    "GitLab token": fill("glpat-{}", (URL_SAFE, 20)),
+    "GitLab routable token": fill("glpat-{}.01.{}", (URL_SAFE, 36), (LOWER, 9)),
+    "GitLab runner token": fill("glrt-{}", (URL_SAFE, 20)),
     "Slack bot token": _slack("b"),
     "Slack user token": _slack("p"),
-    "Slack app token": of("xapp-1-A{}-{}-{}", (UPPER, 10), ("123456789", 13), (HEX, 64)),
-    "Slack webhook": of(
-        "https://hooks.slack.com/services/T{}/B{}/{}", (UPPER, 8), (UPPER, 10), (ALNUM, 24)
+    "Slack app token": fill("xapp-1-A{}-{}-{}", (UPPER, 10), ("123456789", 13), (HEX, 64)),
+    "Slack webhook": fill(
+        "https://hooks.slack.com/services/T{}/B{}/{}", (UPPER, 8), (UPPER, 10), (LETTERS_DIGITS, 24)
     ),
-    "Discord webhook": of("https://discord.com/api/webhooks/{}/{}", ("123456789", 18), (ALNUM, 68)),
-    "Google API key": of("AIza{}", (URL, 35)),
-    "Google client secret": of("GOCSPX-{}", (URL, 28)),
-    "Google OAuth token": of("ya29.{}", (URL, 120)),
-    "Stripe key": of("sk_live_{}", (ALNUM, 24)),
-    "Stripe long key": of("rk_live_{}", (ALNUM, 99)),
-    "Stripe webhook secret": of("whsec_{}", (ALNUM, 32)),
-    "OpenAI key": of("sk-{}T3BlbkFJ{}", (ALNUM, 20), (ALNUM, 20)),
-    "OpenAI project key": of("sk-proj-{}T3BlbkFJ{}", (URL, 74), (URL, 74)),
-    "Anthropic key": of("sk-ant-api03-{}AA", (URL, 93)),
-    "OpenRouter key": of("sk-or-v1-{}", (HEX, 64)),
-    "DeepSeek key": of("sk-{}", (HEX, 32)),
-    "Groq key": of("gsk_{}", (ALNUM, 52)),
-    "xAI key": of("xai-{}", (ALNUM, 80)),
-    "Perplexity key": of("pplx-{}", (ALNUM, 48)),
-    "Replicate token": of("r8_{}", (ALNUM, 37)),
-    "Hugging Face token": of("hf_{}", (string.ascii_letters, 34)),
-    "npm token": of("npm_{}", (ALNUM, 36)),
-    "PyPI token": of("pypi-AgEIcHlwaS5vcmc{}", (URL, 150)),
-    "RubyGems key": of("rubygems_{}", (HEX, 48)),
-    "Docker token": of("dckr_pat_{}", (URL, 27)),
-    "SendGrid key": of("SG.{}.{}", (URL, 22), (URL, 43)),
-    "Mailgun key": of("key-{}", (HEX, 32)),
-    "Mailchimp key": of("{}-us12", (HEX, 32)),
-    "Twilio key": of("SK{}", (HEX, 32)),
-    "DigitalOcean token": of("dop_v1_{}", (HEX, 64)),
-    "Shopify token": of("shpat_{}", (HEX, 32)),
-    "Square token": of("sq0atp-{}", (URL, 22)),
-    "Databricks token": of("dapi{}", (HEX, 32)),
-    "Vault token": of("hvs.{}", (URL, 95)),
-    "Linear key": of("lin_api_{}", (ALNUM, 40)),
-    "Notion token": of("ntn_{}", (ALNUM, 46)),
-    "Figma token": of("figd_{}", (URL, 40)),
-    "Postman key": of("PMAK-{}-{}", (HEX, 24), (HEX, 34)),
-    "New Relic key": of("NRAK-{}", (UPPER, 27)),
-    "Grafana token": of("glsa_{}_{}", (ALNUM, 32), (HEX, 8)),
-    "Sentry token": lambda draw: f"sntrys_eyJ{some(draw, ALNUM, 120)}_{some(draw, ALNUM, 43)}",
-    "Doppler token": of("dp.pt.{}", (ALNUM, 43)),
-    "PlanetScale token": of("pscale_tkn_{}", (URL, 43)),
-    "Supabase token": of("sbp_{}", (HEX, 40)),
-    "Tailscale key": of("tskey-auth-{}-{}", (ALNUM, 12), (ALNUM, 32)),
-    "Pulumi token": of("pul-{}", (HEX, 40)),
-    "Terraform token": of("{}.atlasv1.{}", (ALNUM, 14), (ALNUM, 67)),
-    "Alibaba key": of("LTAI{}", (ALNUM, 20)),
-    "Atlassian token": of("ATATT3xFfGF0{}={}", (URL, 170), (string.digits + "ABCDEF", 8)),
-    "age key": of("AGE-SECRET-KEY-1{}", ("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58)),
-    "Telegram token": of("{}:AA{}", ("123456789", 10), (URL, 33)),
+    "Discord webhook": fill(
+        "https://discord.com/api/webhooks/{}/{}", ("123456789", 18), (LETTERS_DIGITS, 68)
+    ),
+    "Google API key": fill("AIza{}", (URL_SAFE, 35)),
+    "Google client secret": fill("GOCSPX-{}", (URL_SAFE, 28)),
+    "Google OAuth token": fill("ya29.{}", (URL_SAFE, 120)),
+    "Stripe key": fill("sk_live_{}", (LETTERS_DIGITS, 24)),
+    "Stripe long key": fill("rk_live_{}", (LETTERS_DIGITS, 99)),
+    "Stripe webhook secret": fill("whsec_{}", (LETTERS_DIGITS, 32)),
+    "OpenAI key": fill("sk-{}T3BlbkFJ{}", (LETTERS_DIGITS, 20), (LETTERS_DIGITS, 20)),
+    "OpenAI project key": fill("sk-proj-{}T3BlbkFJ{}", (URL_SAFE, 74), (URL_SAFE, 74)),
+    "Anthropic key": fill("sk-ant-api03-{}AA", (URL_SAFE, 93)),
+    "OpenRouter key": fill("sk-or-v1-{}", (HEX, 64)),
+    "DeepSeek key": fill("sk-{}", (HEX, 32)),
+    "Groq key": fill("gsk_{}", (LETTERS_DIGITS, 52)),
+    "xAI key": fill("xai-{}", (LETTERS_DIGITS, 80)),
+    "Perplexity key": fill("pplx-{}", (LETTERS_DIGITS, 48)),
+    "Replicate token": fill("r8_{}", (LETTERS_DIGITS, 37)),
+    "Hugging Face token": fill("hf_{}", (string.ascii_letters, 34)),
+    "npm token": fill("npm_{}", (LETTERS_DIGITS, 36)),
+    "PyPI token": fill("pypi-AgEIcHlwaS5vcmc{}", (URL_SAFE, 150)),
+    "RubyGems key": fill("rubygems_{}", (HEX, 48)),
+    "Docker token": fill("dckr_pat_{}", (URL_SAFE, 27)),
+    "SendGrid key": fill("SG.{}.{}", (URL_SAFE, 22), (URL_SAFE, 43)),
+    "Mailgun key": fill("key-{}", (HEX, 32)),
+    "Mailchimp key": fill("{}-us12", (HEX, 32)),
+    "Twilio key": fill("SK{}", (HEX, 32)),
+    "DigitalOcean token": fill("dop_v1_{}", (HEX, 64)),
+    "Shopify token": fill("shpat_{}", (HEX, 32)),
+    "Square token": fill("sq0atp-{}", (URL_SAFE, 22)),
+    "Databricks token": fill("dapi{}", (HEX, 32)),
+    "Vault token": fill("hvs.{}", (URL_SAFE, 95)),
+    "Linear key": fill("lin_api_{}", (LETTERS_DIGITS, 40)),
+    "Notion token": fill("ntn_{}", (LETTERS_DIGITS, 46)),
+    "Figma token": fill("figd_{}", (URL_SAFE, 40)),
+    "Postman key": fill("PMAK-{}-{}", (HEX, 24), (HEX, 34)),
+    "New Relic key": fill("NRAK-{}", (UPPER, 27)),
+    "Grafana token": fill("glsa_{}_{}", (LETTERS_DIGITS, 32), (HEX, 8)),
+    "Sentry token": lambda draw: (
+        f"sntrys_eyJ{random_text(draw, LETTERS_DIGITS, 120)}_{random_text(draw, LETTERS_DIGITS, 43)}"
+    ),
+    "Doppler token": fill("dp.pt.{}", (LETTERS_DIGITS, 43)),
+    "PlanetScale token": fill("pscale_tkn_{}", (URL_SAFE, 43)),
+    "Supabase token": fill("sbp_{}", (HEX, 40)),
+    "Tailscale key": fill("tskey-auth-{}-{}", (LETTERS_DIGITS, 12), (LETTERS_DIGITS, 32)),
+    "Pulumi token": fill("pul-{}", (HEX, 40)),
+    "Terraform token": fill("{}.atlasv1.{}", (LETTERS_DIGITS, 14), (LETTERS_DIGITS, 67)),
+    "Alibaba key": fill("LTAI{}", (LETTERS_DIGITS, 20)),
+    "Atlassian token": fill("ATATT3xFfGF0{}={}", (URL_SAFE, 170), (string.digits + "ABCDEF", 8)),
+    "age key": fill("AGE-SECRET-KEY-1{}", ("QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L", 58)),
+    "Telegram token": fill("{}:AA{}", ("123456789", 10), (URL_SAFE, 33)),
     "web token": _web_token,
-    "RSA private key": _block("RSA PRIVATE KEY"),
-    "private key": _block("PRIVATE KEY"),
-    "OpenSSH private key": _block("OPENSSH PRIVATE KEY"),
-    "PGP private key": _block("PGP PRIVATE KEY BLOCK"),
+    "RSA private key": _pem_block("RSA PRIVATE KEY"),
+    "private key": _pem_block("PRIVATE KEY"),
+    "OpenSSH private key": _pem_block("OPENSSH PRIVATE KEY"),
+    "PGP private key": _pem_block("PGP PRIVATE KEY BLOCK"),
 }
 """Keys that stand for themselves."""
 
-ASSIGNED: Mapping[str, tuple[str, Make]] = {
-    "quoted, Python": ('API_KEY = "{}"', of("{}", (ALNUM, 32))),
-    "quoted, JSON": ('{{"client_secret": "{}", "port": 8080}}', of("{}", (URL, 40))),
-    "quoted, JavaScript": ("const config = {{ apiKey: '{}' }};", of("{}", (HEX, 32))),
-    "quoted password": ('password="{}"', of("{}", (ALNUM + "!@#$%^&*", 16))),
-    "AWS secret": ("aws_secret_access_key = {}", lambda draw: base64_of(draw, 30)),
+ASSIGNED_KEYS: Mapping[str, tuple[str, KeyMaker]] = {
+    "quoted, Python": ('API_KEY = "{}"', fill("{}", (LETTERS_DIGITS, 32))),
+    "quoted, JSON": ('{{"client_secret": "{}", "port": 8080}}', fill("{}", (URL_SAFE, 40))),
+    "quoted, JavaScript": ("const config = {{ apiKey: '{}' }};", fill("{}", (HEX, 32))),
+    "quoted password": ('password="{}"', fill("{}", (LETTERS_DIGITS + "!@#$%^&*", 16))),
+    "AWS secret": ("aws_secret_access_key = {}", lambda draw: random_base64(draw, 30)),
     "AWS secret, quoted": (
         "AWS_SECRET_ACCESS_KEY='{}'",
-        lambda draw: base64_of(draw, 30),
+        lambda draw: random_base64(draw, 30),
     ),
-    "environment": ("export SERVICE_API_KEY={}", of("{}", (HEX, 40))),
-    "environment file": ("DB_PASSWORD={}", of("{}", (ALNUM, 24))),
-    "YAML": ("auth:\n  access_token: {}\n", of("{}", (ALNUM, 40))),
-    "properties": ("signing.secret-key = {}", of("{}", (HEX, 64))),
-    "bearer": ('-H "Authorization: Bearer {}"', of("{}", (ALNUM, 48))),
-    "basic": ("Authorization: Basic {}", lambda draw: base64_of(draw, 24)),
+    "environment": ("export SERVICE_API_KEY={}", fill("{}", (HEX, 40))),
+    "environment file": ("DB_PASSWORD={}", fill("{}", (LETTERS_DIGITS, 24))),
+    "YAML": ("auth:\n  access_token: {}\n", fill("{}", (LETTERS_DIGITS, 40))),
+    "properties": ("signing.secret-key = {}", fill("{}", (HEX, 64))),
+    "bearer": ('-H "Authorization: Bearer {}"', fill("{}", (LETTERS_DIGITS, 48))),
+    "basic": ("Authorization: Basic {}", lambda draw: random_base64(draw, 24)),
     "Azure storage": (
         "DefaultEndpointsProtocol=https;AccountName=store;AccountKey={};EndpointSuffix=core",
-        lambda draw: base64_of(draw, 64),
+        lambda draw: random_base64(draw, 64),
     ),
 }
 """Keys that only their name tells: how they are written, and what stands there."""
 
-CHOSEN = ("Summer{}!rain", "blue-horse-{}", "Tr0ub4dor&{}", "letmein{}please", "Munich{}Munich")
+CHOSEN_PASSWORDS = (
+    "Summer{}!rain",
+    "blue-horse-{}",
+    "Tr0ub4dor&{}",
+    "letmein{}please",
+    "Munich{}Munich",
+)
 """Passwords as people choose them, with a number."""
 
-ALIKE: Mapping[str, Make] = {
-    "MD5": of("md5: {}", (HEX, 32)),
-    "SHA-1": of("commit {}", (HEX, 40)),
-    "SHA-256": of("sha256:{}", (HEX, 64)),
-    "pinned hash": of("requests==2.31.0 --hash=sha256:{}", (HEX, 64)),
-    "subresource": lambda d: f'"integrity": "sha512-{base64_of(d, 64)}"',
-    "UUID": of('"id": "{}-{}-4{}-a{}-{}"', (HEX, 8), (HEX, 4), (HEX, 3), (HEX, 3), (HEX, 12)),
-    "image": lambda d: f"url(data:image/png;base64,iVBORw0KGgo{base64_of(d, 300)})",
-    "certificate": _block("CERTIFICATE"),
-    "public key": _block("PUBLIC KEY"),
-    "SSH public key": lambda d: f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5{base64_of(d, 36)} ada@host",
-    "ETag": of('ETag: "{}"', (HEX, 32)),
-    "cache key": of("cache_key = '{}'", (HEX, 32)),
-    "primary key": of("primary_key: {}", (ALNUM, 24)),
-    "public API key": of('"publishable": "pk_test_{}"', (ALNUM, 24)),
-    "trace": of("traceparent: 00-{}-{}-01", (HEX, 32), (HEX, 16)),
-    "page token": of("next_page={}", (URL, 40)),
-    "ARN": of("arn:aws:kms:eu-central-1:{}:key/{}", (string.digits, 12), (HEX, 8)),
-    "video": of("https://www.youtube.com/watch?v={}", (URL, 11)),
-    "style": of('class="sk-circle-fade sk-grid-{} css-{}"', (LOWER, 6), (LOWER, 10)),
-    "digest of an image": of("image: nginx@sha256:{}", (HEX, 64)),
-    "wheel": of("https://files.example.org/packages/{}/{}/{}/x.whl", (HEX, 2), (HEX, 2), (HEX, 60)),
+LOOKALIKES: Mapping[str, KeyMaker] = {
+    "MD5": fill("md5: {}", (HEX, 32)),
+    "SHA-1": fill("commit {}", (HEX, 40)),
+    "SHA-256": fill("sha256:{}", (HEX, 64)),
+    "pinned hash": fill("requests==2.31.0 --hash=sha256:{}", (HEX, 64)),
+    "subresource": lambda d: f'"integrity": "sha512-{random_base64(d, 64)}"',
+    "UUID": fill('"id": "{}-{}-4{}-a{}-{}"', (HEX, 8), (HEX, 4), (HEX, 3), (HEX, 3), (HEX, 12)),
+    "image": lambda d: f"url(data:image/png;base64,iVBORw0KGgo{random_base64(d, 300)})",
+    "certificate": _pem_block("CERTIFICATE"),
+    "public key": _pem_block("PUBLIC KEY"),
+    "SSH public key": lambda d: f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5{random_base64(d, 36)} ada@host",
+    "ETag": fill('ETag: "{}"', (HEX, 32)),
+    "cache key": fill("cache_key = '{}'", (HEX, 32)),
+    "primary key": fill("primary_key: {}", (LETTERS_DIGITS, 24)),
+    "public API key": fill('"publishable": "pk_test_{}"', (LETTERS_DIGITS, 24)),
+    "trace": fill("traceparent: 00-{}-{}-01", (HEX, 32), (HEX, 16)),
+    "page token": fill("next_page={}", (URL_SAFE, 40)),
+    "ARN": fill("arn:aws:kms:eu-central-1:{}:key/{}", (string.digits, 12), (HEX, 8)),
+    "video": fill("https://www.youtube.com/watch?v={}", (URL_SAFE, 11)),
+    "style": fill('class="sk-circle-fade sk-grid-{} css-{}"', (LOWER, 6), (LOWER, 10)),
+    "digest of an image": fill("image: nginx@sha256:{}", (HEX, 64)),
+    "wheel": fill(
+        "https://files.example.org/packages/{}/{}/{}/x.whl", (HEX, 2), (HEX, 2), (HEX, 60)
+    ),
     "placeholder": lambda _: "api_key='YOUR_API_KEY'",
     "placeholder of a prefix": lambda _: "OPENAI_API_KEY=sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxx1234",
     "example of AWS": lambda _: "AKIAIOSFODNN7EXAMPLE / wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",

@@ -29,62 +29,66 @@ KIND_OF = {
     "US_SSN": "national_id",
     "US_DRIVER_LICENSE": "national_id",
 }
-DEMANDED = 0.95
-NEARLY = 0.5
+MIN_SHARE = 0.95
+MIN_OVERLAP = 0.5
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_pii(setting: BenchSetting) -> list[BenchFigure]:
     """Precision and recall by span, over all kinds; what is missing, by kind."""
     path = setting.find_reference(DATA)
     if path is None:
         return [
             BenchFigure.unavailable("PII: precision and recall", "", f"no reference data {DATA}")
         ]
-    exact, nearly = Counter[str](), Counter[str]()
+    exact, overlapping = Counter[str](), Counter[str]()
     for sentence in json.loads(path.read_text(encoding="utf-8")):
-        wanted = set(_wanted(sentence))
-        found = {
+        true_spans = set(_true_spans(sentence))
+        our_spans = {
             span._replace(kind=span.kind.removesuffix(EXAMPLE_SUFFIX))
             for span in find_pii_spans(sentence["full_text"])
         }
-        exact.update(wanted=len(wanted), found=len(found), right=len(wanted & found))
-        exact.update(f"missed {span.kind}" for span in wanted - found)
-        exact.update(f"wrong {span.kind}" for span in found - wanted)
-        nearly.update(right=sum(any(_meet(one, other) for other in found) for one in wanted))
-    amiss = ", ".join(f"{name} {count}" for name, count in sorted(exact.items()) if " " in name)
+        exact.update(
+            wanted=len(true_spans), found=len(our_spans), right=len(true_spans & our_spans)
+        )
+        exact.update(f"missed {span.kind}" for span in true_spans - our_spans)
+        exact.update(f"wrong {span.kind}" for span in our_spans - true_spans)
+        overlapping.update(
+            right=sum(any(_overlap(one, other) for other in our_spans) for one in true_spans)
+        )
+    errors = ", ".join(f"{name} {count}" for name, count in sorted(exact.items()) if " " in name)
     return [
-        _share("PII: precision by exact span", exact["right"], exact["found"], amiss),
-        _share("PII: recall by exact span", exact["right"], exact["wanted"], amiss),
-        _share(
-            f"PII: recall by overlap (intersection over union {NEARLY:g} or more)",
-            nearly["right"],
+        _share_figure("PII: precision by exact span", exact["right"], exact["found"], errors),
+        _share_figure("PII: recall by exact span", exact["right"], exact["wanted"], errors),
+        _share_figure(
+            f"PII: recall by overlap (intersection over union {MIN_OVERLAP:g} or more)",
+            overlapping["right"],
             exact["wanted"],
             "",
         ),
     ]
 
 
-def _wanted(sentence: dict[str, Any]) -> Iterator[Span]:
+def _true_spans(sentence: dict[str, Any]) -> Iterator[Span]:
     for span in sentence["spans"]:
         if span["entity_type"] in KIND_OF:
             kind = KIND_OF[span["entity_type"]]
             yield Span(span["start_position"], span["end_position"], kind)
 
 
-def _meet(one: Span, other: Span) -> bool:
-    common = min(one.end, other.end) - max(one.start, other.start)
-    union = max(one.end, other.end) - min(one.start, other.start)
-    return one.kind == other.kind and common >= NEARLY * union
+def _overlap(left: Span, right: Span) -> bool:
+    common = min(left.end, right.end) - max(left.start, right.start)
+    union = max(left.end, right.end) - min(left.start, right.start)
+    return left.kind == right.kind and common >= MIN_OVERLAP * union
 
 
-def _share(name: str, right: int, of: int, amiss: str) -> BenchFigure:
-    figure = proportion_interval(right, max(1, of))
-    note = f"[{figure.low:.4f}, {figure.high:.4f}] of {of} spans"
+def _share_figure(name: str, right: int, total: int, errors: str) -> BenchFigure:
+    figure = proportion_interval(right, max(1, total))
+    note = f"[{figure.low:.4f}, {figure.high:.4f}] of {total} spans"
     return BenchFigure.against_target(
         name,
         figure.value,
         "",
-        DEMANDED,
+        MIN_SHARE,
         better="higher",
-        note=f"{note}; {amiss}" if amiss else note,
+        note=f"{note}; {errors}" if errors else note,
     )

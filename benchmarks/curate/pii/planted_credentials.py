@@ -17,15 +17,22 @@ from dataclasses import dataclass
 
 from benchmarks.bench_report import BenchFigure, Better
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.curate.installed_documentation import documentation, sources
-from benchmarks.curate.pii.generated_keys import ALIKE, ALNUM, ASSIGNED, CHOSEN, ISSUED, some
+from benchmarks.curate.installed_documentation import read_docstrings, read_sources
+from benchmarks.curate.pii.generated_keys import (
+    ASSIGNED_KEYS,
+    CHOSEN_PASSWORDS,
+    ISSUED_KEYS,
+    LETTERS_DIGITS,
+    LOOKALIKES,
+    random_text,
+)
 from components.core.stats.figures import proportion_interval
 from components.text.pii.find_pii import find_pii_spans
 
 WEB = "quality/majority_data.jsonl"
-EACH, PIECES, PIECE = 20, 1500, 2300
-DEMANDED = 0.95
-WAYS = (
+KEYS_PER_KIND, PIECE_COUNT, PIECE_CHARACTERS = 20, 1500, 2300
+MIN_SHARE = 0.95
+CONTEXTS = (
     "Then set the token to {} and try again.",
     "export TOKEN={}\n",
     'client = Client("{}")',
@@ -38,7 +45,7 @@ WAYS = (
 
 
 @dataclass(frozen=True)
-class Planted:
+class PlantedKey:
     """A text, and where in it the key stands."""
 
     kind: str
@@ -47,40 +54,47 @@ class Planted:
     end: int
 
 
-def measure(setting: BenchSetting) -> list[BenchFigure]:
+def measure_credentials(setting: BenchSetting) -> list[BenchFigure]:
     """Precision and recall over all kinds, what is taken for a key, passwords of words."""
     draw = random.Random(7)  # noqa: S311 - a benchmark that must repeat
-    pieces = backgrounds(setting, draw)
-    keys = list(plant(pieces, draw))
-    missed = Counter(one.kind for one in keys if not found(one))
-    extra = sum(len(secrets(one.text)) - found(one) for one in keys)
-    alike = [(kind, make(draw)) for kind, make in ALIKE.items() for _ in range(EACH)]
-    taken = Counter(kind for kind, text in alike if secrets(f"{draw.choice(pieces)}\n\n{text}\n"))
-    clean = sum(len(secrets(piece)) for piece in pieces)
-    chosen = list(plant_chosen(pieces, draw))
+    pieces = background_pieces(setting, draw)
+    keys = list(plant_keys(pieces, draw))
+    missed = Counter(one.kind for one in keys if not is_found(one))
+    extra = sum(len(find_secret_spans(one.text)) - is_found(one) for one in keys)
+    lookalikes = [
+        (kind, make(draw)) for kind, make in LOOKALIKES.items() for _ in range(KEYS_PER_KIND)
+    ]
+    mistaken = Counter(
+        kind for kind, text in lookalikes if find_secret_spans(f"{draw.choice(pieces)}\n\n{text}\n")
+    )
+    false_alarms = sum(len(find_secret_spans(piece)) for piece in pieces)
+    passwords = list(plant_passwords(pieces, draw))
     right = len(keys) - missed.total()
     return [
-        _share("secrets: recall by exact span", right, len(keys), "higher", DEMANDED, missed),
-        _share(
+        _share_figure(
+            "secrets: recall by exact span", right, len(keys), "higher", MIN_SHARE, missed
+        ),
+        _share_figure(
             "secrets: precision by exact span",
             right,
-            right + extra + taken.total() + clean,
+            right + extra + mistaken.total() + false_alarms,
             "higher",
-            DEMANDED,
-            taken + Counter({"in documentation, code and prose": clean, "beside a key": extra}),
+            MIN_SHARE,
+            mistaken
+            + Counter({"in documentation, code and prose": false_alarms, "beside a key": extra}),
         ),
-        _share(
+        _share_figure(
             "secrets: what only looks like a key taken for one",
-            taken.total(),
-            len(alike),
+            mistaken.total(),
+            len(lookalikes),
             "lower",
-            1 - DEMANDED,
-            taken,
+            1 - MIN_SHARE,
+            mistaken,
         ),
-        _share(
+        _share_figure(
             "secrets: passwords that people chose, found",
-            sum(map(found, chosen)),
-            len(chosen),
+            sum(map(is_found, passwords)),
+            len(passwords),
             "higher",
             None,
             Counter(),
@@ -88,61 +102,63 @@ def measure(setting: BenchSetting) -> list[BenchFigure]:
     ]
 
 
-def secrets(text: str) -> list[tuple[int, int]]:
+def find_secret_spans(text: str) -> list[tuple[int, int]]:
     """Spans that are taken for a real key; those written as examples are none."""
     return [(span.start, span.end) for span in find_pii_spans(text) if span.kind == "secret"]
 
 
-def found(one: Planted) -> bool:
+def is_found(key: PlantedKey) -> bool:
     """Whether exactly the planted key is among the spans."""
-    return (one.start, one.end) in secrets(one.text)
+    return (key.start, key.end) in find_secret_spans(key.text)
 
 
-def backgrounds(setting: BenchSetting, draw: random.Random) -> list[str]:
+def background_pieces(setting: BenchSetting, draw: random.Random) -> list[str]:
     """Pieces of documentation, code and, where the reference data is, of web pages."""
-    texts = [*documentation(PIECES, PIECE // 2, PIECE)]
-    for source in sources(PIECES):
-        at = draw.randrange(max(1, len(source) - PIECE))
-        texts.append(source[at : at + PIECE])
+    texts = [*read_docstrings(PIECE_COUNT, PIECE_CHARACTERS // 2, PIECE_CHARACTERS)]
+    for source in read_sources(PIECE_COUNT):
+        at = draw.randrange(max(1, len(source) - PIECE_CHARACTERS))
+        texts.append(source[at : at + PIECE_CHARACTERS])
     web = setting.find_reference(WEB)
     if web is not None:
         rows = web.read_text(encoding="utf-8").splitlines()
-        texts += [json.loads(row)["text"][:PIECE] for row in rows]
+        texts += [json.loads(row)["text"][:PIECE_CHARACTERS] for row in rows]
     return texts
 
 
-def plant(pieces: list[str], draw: random.Random) -> Iterator[Planted]:
-    """``EACH`` keys of each kind, each in a piece of its own."""
-    for kind, make in ISSUED.items():
-        for number in range(EACH):
-            way = "{}\n" if "\n" in make(draw) else WAYS[number % len(WAYS)]
-            yield _planted(kind, draw.choice(pieces), way, make(draw), draw)
-    for kind, (way, make) in ASSIGNED.items():
-        for _ in range(EACH):
-            yield _planted(kind, draw.choice(pieces), f"\n{way}\n", make(draw), draw)
+def plant_keys(pieces: list[str], draw: random.Random) -> Iterator[PlantedKey]:
+    """``KEYS_PER_KIND`` keys of each kind, each in a piece of its own."""
+    for kind, make in ISSUED_KEYS.items():
+        for number in range(KEYS_PER_KIND):
+            way = "{}\n" if "\n" in make(draw) else CONTEXTS[number % len(CONTEXTS)]
+            yield _plant_key(kind, draw.choice(pieces), way, make(draw), draw)
+    for kind, (way, make) in ASSIGNED_KEYS.items():
+        for _ in range(KEYS_PER_KIND):
+            yield _plant_key(kind, draw.choice(pieces), f"\n{way}\n", make(draw), draw)
 
 
-def plant_chosen(pieces: list[str], draw: random.Random) -> Iterator[Planted]:
+def plant_passwords(pieces: list[str], draw: random.Random) -> Iterator[PlantedKey]:
     """Passwords of words and a number, assigned."""
-    for number in range(5 * EACH):
-        chosen = CHOSEN[number % len(CHOSEN)].format(some(draw, ALNUM[-10:], 4))
+    for number in range(5 * KEYS_PER_KIND):
+        password = CHOSEN_PASSWORDS[number % len(CHOSEN_PASSWORDS)].format(
+            random_text(draw, LETTERS_DIGITS[-10:], 4)
+        )
         way = ('password = "{}"', "DB_PASSWORD={}", "password: {}")[number % 3]
-        yield _planted("chosen", draw.choice(pieces), f"\n{way}\n", chosen, draw)
+        yield _plant_key("chosen", draw.choice(pieces), f"\n{way}\n", password, draw)
 
 
-def _planted(kind: str, piece: str, way: str, key: str, draw: random.Random) -> Planted:
+def _plant_key(kind: str, piece: str, template: str, key: str, draw: random.Random) -> PlantedKey:
     cut = piece.rfind("\n", 0, draw.randrange(1, len(piece) + 1)) + 1
-    before = piece[:cut] + way.format("\0").partition("\0")[0]
-    after = way.format("\0").partition("\0")[2] + "\n" + piece[cut:]
-    return Planted(kind, before + key + after, len(before), len(before) + len(key))
+    before = piece[:cut] + template.format("\0").partition("\0")[0]
+    after = template.format("\0").partition("\0")[2] + "\n" + piece[cut:]
+    return PlantedKey(kind, before + key + after, len(before), len(before) + len(key))
 
 
-def _share(
-    name: str, right: int, of: int, better: Better, demanded: float | None, amiss: Counter[str]
+def _share_figure(
+    name: str, right: int, total: int, better: Better, target: float | None, errors: Counter[str]
 ) -> BenchFigure:
-    figure = proportion_interval(right, max(1, of))
-    listed = ", ".join(f"{kind} {count}" for kind, count in sorted(amiss.items()) if count)
-    note = f"[{figure.low:.4f}, {figure.high:.4f}] of {of}" + (f"; {listed}" if listed else "")
-    if demanded is None:
+    figure = proportion_interval(right, max(1, total))
+    listed = ", ".join(f"{kind} {count}" for kind, count in sorted(errors.items()) if count)
+    note = f"[{figure.low:.4f}, {figure.high:.4f}] of {total}" + (f"; {listed}" if listed else "")
+    if target is None:
         return BenchFigure(name, figure.value, "", better="higher", note=note)
-    return BenchFigure.against_target(name, figure.value, "", demanded, better=better, note=note)
+    return BenchFigure.against_target(name, figure.value, "", target, better=better, note=note)

@@ -23,7 +23,7 @@ from flows.operations.doctor import (
     store_checks,
 )
 from flows.operations.doctor.finding import Finding, report_broken, run_check
-from flows.operations.retention.collect_garbage import clear_locks
+from flows.operations.retention.collect_garbage import delete_free_locks
 from flows.operations.retention.interrupted_runs import find_dead_records
 from flows.runner.prefect.prefect_recovery import crash_flow_runs, stuck_flow_runs
 from flows.runner.run_records import close_interrupted_record
@@ -138,7 +138,7 @@ def apply_fixes(settings: Settings) -> list[str]:
         done += [f"{run.name}: crashed, in Prefect's database" for run in stuck]
     if settings.store.is_dir():
         with Leases(settings.store).freeze_keys() as used:
-            cleared = clear_locks(settings, used)
+            cleared = delete_free_locks(settings, used)
         if cleared:
             done.append(f"{cleared} lock files that nothing is left for")
     return done

@@ -16,8 +16,8 @@ from flows.operations.doctor.finding import (
     report_ok,
     report_warning,
 )
-from flows.operations.up.platform_state import ENDPOINT, running, service
-from flows.operations.up.services import serving
+from flows.operations.up.platform_state import ENDPOINT, find_service, read_running_state
+from flows.operations.up.services import read_served_model
 
 ANSWER_TIMEOUT_SECONDS = 10.0
 _NO_CHAMPION = "no_champion"
@@ -25,8 +25,8 @@ _NO_CHAMPION = "no_champion"
 
 def check_endpoint(settings: Settings) -> Iterator[Finding]:
     """Asks it for one token, as an application would; the process being there is not enough."""
-    state = running(settings)
-    endpoint = service(state.services, ENDPOINT) if state else None
+    state = read_running_state(settings)
+    endpoint = find_service(state.services, ENDPOINT) if state else None
     if endpoint is None:
         yield report_info("endpoint", "`modelmill up` does not run")
         return
@@ -40,7 +40,9 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
         return
     seconds = time.monotonic() - began
     if answer.is_success:
-        yield report_ok("endpoint", f"{serving(settings)} answered after {1000 * seconds:.0f} ms")
+        yield report_ok(
+            "endpoint", f"{read_served_model(settings)} answered after {1000 * seconds:.0f} ms"
+        )
         return
     code, message = _refusal(answer)
     if code == _NO_CHAMPION:

@@ -34,14 +34,14 @@ from components.publish.dataset.push_dataset import datasets_lock
 from components.publish.promotion import audit_log
 from components.publish.registry import registry_gc
 from components.publish.registry.model_registry import registry_lock
-from flows.operations.retention.store_gc import free_locks, sweep_logs, sweep_store
-from flows.operations.retention.workspace_roots import find_needs
+from flows.operations.retention.store_gc import find_free_locks, plan_log_gc, plan_store_gc
+from flows.operations.retention.workspace_roots import find_retention_needs
 from flows.runner.prefect import history_retention
 from serving.bento import bento_gc
 
 
 @dataclass
-class Collection:
+class GarbageCollection:
     """What one collection found, place by place."""
 
     plans: list[GcPlan] = field(default_factory=list)
@@ -53,10 +53,10 @@ class Collection:
         return sum(plan.size for plan in self.plans) + self.trash_bytes
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         return not self.trash_bytes and not any(plan.deletions for plan in self.plans)
 
-    def place(self, name: str) -> GcPlan:
+    def find_plan(self, name: str) -> GcPlan:
         return next(plan for plan in self.plans if plan.place == name)
 
     def as_json(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Collection:
         }
 
 
-def look(settings: Settings, policy: RetentionPolicy) -> Collection:
+def plan_collection(settings: Settings, policy: RetentionPolicy) -> GarbageCollection:
     """What ``collect`` would delete now; changes nothing.
 
     Raises:
@@ -77,24 +77,24 @@ def look(settings: Settings, policy: RetentionPolicy) -> Collection:
     return _look(settings, policy, Leases(settings.store).keys_in_use(), time.time())
 
 
-def collect(settings: Settings, policy: RetentionPolicy) -> Collection:
+def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageCollection:
     """Delete what nothing reaches; returns what went.
 
     Raises:
         As ``look``; ``TransientError`` where another process kept DVC's lock.
     """
     if not settings.home.is_dir():
-        return look(settings, policy)  # there is nothing, and nothing is made
+        return plan_collection(settings, policy)  # there is nothing, and nothing is made
     with hold_lock(settings.home / "gc.lock"):
         with _held(settings):
             with Leases(settings.store).freeze_keys() as keys_in_use:
                 collection = _look(settings, policy, keys_in_use, time.time())
                 for name in ("store", bento_gc.PLACE, "logs"):
-                    _throw_away(collection.place(name))
-            registry_gc.apply_registry_gc(settings, collection.place(registry_gc.PLACE))
-            dataset_gc.apply_dataset_gc(settings, collection.place(dataset_gc.PLACE))
+                    _throw_away(collection.find_plan(name))
+            registry_gc.apply_registry_gc(settings, collection.find_plan(registry_gc.PLACE))
+            dataset_gc.apply_dataset_gc(settings, collection.find_plan(dataset_gc.PLACE))
         history_retention.delete_history(
-            settings, collection.place(history_retention.HISTORY_PLACE)
+            settings, collection.find_plan(history_retention.HISTORY_PLACE)
         )
         for trash in list_trashes(settings.home):
             trash.empty()
@@ -102,12 +102,12 @@ def collect(settings: Settings, policy: RetentionPolicy) -> Collection:
     return collection
 
 
-def _tell(settings: Settings, collection: Collection) -> None:
+def _tell(settings: Settings, collection: GarbageCollection) -> None:
     """An entry in the audit log."""
-    if not collection.empty:
+    if not collection.is_empty:
         versions = [
             item.name
-            for item in collection.place(registry_gc.PLACE).deletions
+            for item in collection.find_plan(registry_gc.PLACE).deletions
             if item.kind == "version"
         ]
         counts = {plan.place: len(plan.deletions) for plan in collection.plans if plan.deletions}
@@ -116,7 +116,7 @@ def _tell(settings: Settings, collection: Collection) -> None:
         )
 
 
-def clear_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
+def delete_free_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
     """Delete lock files of keys that are neither sealed nor begun; returns how many.
 
     Args:
@@ -124,7 +124,7 @@ def clear_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
     """
     root = settings.store
     needed = {path.name for path in stage_folders(root)}
-    free = free_locks(root, needed | keys_in_use)
+    free = find_free_locks(root, needed | keys_in_use)
     for path in free:
         path.unlink()
     return len(free)
@@ -146,32 +146,32 @@ def _held(settings: Settings) -> Iterator[None]:
 
 def _look(
     settings: Settings, policy: RetentionPolicy, keys_in_use: frozenset[str], now: float
-) -> Collection:
+) -> GarbageCollection:
     graph = ArtifactGraph.read(settings.store)
     _refuse_unreadable(settings, graph)
-    needs = find_needs(settings, graph, keys_in_use, policy, now)
+    needs = find_retention_needs(settings, graph, keys_in_use, policy, now)
     reasons = find_reachable(graph, needs.roots)
     digests = {graph.nodes[key].digest for key in reasons}
     digests |= {digest for root in needs.roots for digest in root.digests}
     bento_plan = bento_gc.plan_bento_gc(
-        settings, needs.versions, needs.named, needs.served, policy, now
+        settings, needs.version_reasons, needs.named_reasons, needs.served_bentos, policy, now
     )
     removed_bentos = {path for item in bento_plan.deletions for path in item.paths}
     kept_bentos = {f.name for f, _ in list_bentos(settings) if f not in removed_bentos}
-    store_plan = sweep_store(settings, graph, reasons, keys_in_use, policy, now)
+    store_plan = plan_store_gc(settings, graph, reasons, keys_in_use, policy, now)
     removed = {path for item in store_plan.deletions for path in item.paths}
     plans = [
         store_plan,
-        registry_gc.plan_registry_gc(settings, needs.standings, policy, now, removed),
-        dataset_gc.plan_dataset_gc(settings, digests, needs.named, policy, now),
+        registry_gc.plan_registry_gc(settings, needs.version_retentions, policy, now, removed),
+        dataset_gc.plan_dataset_gc(settings, digests, needs.named_reasons, policy, now),
         bento_plan,
         history_retention.plan_history_gc(settings, now),
-        sweep_logs(settings, needs.processes, kept_bentos, policy, now),
+        plan_log_gc(settings, needs.processes, kept_bentos, policy, now),
     ]
     trash_contents = [
         path for trash in list_trashes(settings.home) for path in trash.list_contents()
     ]
-    return Collection(plans, disk_size(trash_contents))
+    return GarbageCollection(plans, disk_size(trash_contents))
 
 
 def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:

@@ -59,7 +59,7 @@ class ForgetOptions:
 
 
 @dataclass(frozen=True)
-class Repeat:
+class Rebuild:
     """A run that is to be made again without what is forgotten."""
 
     run: str
@@ -71,7 +71,7 @@ class Repeat:
 
 
 @dataclass
-class Forgotten:
+class ForgetOutcome:
     """What an order came to."""
 
     target: str
@@ -80,7 +80,7 @@ class Forgotten:
     affected: AffectedCopies
     runs: list[str]
     """Runs that made or used something affected."""
-    repeats: list[Repeat]
+    rebuilds: list[Rebuild]
     rebuilt: list[str] = field(default_factory=list)
     refused: str = ""
     """Why a rebuilt version was not promoted."""
@@ -96,7 +96,7 @@ class Forgotten:
             "runs": self.runs,
             "rebuild": [
                 {"run": r.run, "name": r.name, "repeatable": r.config is not None}
-                for r in self.repeats
+                for r in self.rebuilds
             ],
             "rebuilt": self.rebuilt,
             "refused": self.refused,
@@ -105,9 +105,9 @@ class Forgotten:
         }
 
 
-def forget(
+def forget_target(
     settings: Settings, options: ForgetOptions, confirm: Confirm, console: Console
-) -> Forgotten:
+) -> ForgetOutcome:
     """Record the order; rebuild and purge where that is asked for.
 
     Raises:
@@ -123,7 +123,7 @@ def forget(
     runs = [record["run"] for record in records if _touched(record, affected)]
     if options.dry_run:
         new = target not in {order.target for order in read_orders(settings)}
-        return Forgotten(target, new, True, affected, runs, rebuilds)
+        return ForgetOutcome(target, new, True, affected, runs, rebuilds)
     if options.purge and affected:
         _refuse_beside_a_run(records)
         if not confirm(_question(target, affected, options)):
@@ -135,7 +135,7 @@ def forget(
         audit_log.append_entry(
             settings, "forget", **facts, versions=[v.uri for v in affected.versions]
         )
-    outcome = Forgotten(order.target, new, False, affected, runs, rebuilds)
+    outcome = ForgetOutcome(order.target, new, False, affected, runs, rebuilds)
     if options.rebuild:
         _rebuild(settings, outcome, options, console)
     if options.purge:
@@ -194,7 +194,7 @@ def _question(target: str, affected: AffectedCopies, options: ForgetOptions) -> 
     return f"Delete {', '.join(parts)} that hold or were made of {target}{after}, for good?"
 
 
-def _repeats(records: Sequence[dict[str, Any]], affected: AffectedCopies) -> Iterator[Repeat]:
+def _repeats(records: Sequence[dict[str, Any]], affected: AffectedCopies) -> Iterator[Rebuild]:
     """For each name the run that made its champion, else the newest that came to a version."""
     champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
     chosen: dict[str, dict[str, Any]] = {}
@@ -208,7 +208,7 @@ def _repeats(records: Sequence[dict[str, Any]], affected: AffectedCopies) -> Ite
     for name, record in sorted(chosen.items()):
         repeat = record.get("repeat") or {}
         folder = Path(repeat.get("folder", "."))
-        yield Repeat(record["run"], name, str(record["preset"]), folder, _config(record, repeat))
+        yield Rebuild(record["run"], name, str(record["preset"]), folder, _config(record, repeat))
 
 
 def _touched(record: dict[str, Any], affected: AffectedCopies) -> bool:
@@ -239,10 +239,10 @@ def _config(record: dict[str, Any], repeat: dict[str, Any]) -> TextRun | None:
 
 
 def _rebuild(
-    settings: Settings, outcome: Forgotten, options: ForgetOptions, console: Console
+    settings: Settings, outcome: ForgetOutcome, options: ForgetOptions, console: Console
 ) -> None:
     """Run each chain again. A gate that refuses ends neither the others nor the order."""
-    for rebuild in outcome.repeats:
+    for rebuild in outcome.rebuilds:
         if rebuild.config is None:
             raise ConfigError(
                 f"run {rebuild.run} cannot be repeated: its record holds no config (it was made "
@@ -261,7 +261,7 @@ def _rebuild(
 
 
 def _purge(
-    settings: Settings, outcome: Forgotten, options: ForgetOptions, remotes: Sequence[str]
+    settings: Settings, outcome: ForgetOutcome, options: ForgetOptions, remotes: Sequence[str]
 ) -> None:
     _refuse_beside_a_run(read_records(settings.runs))
     recover_promotion(settings)
@@ -279,7 +279,7 @@ def _purge(
 
 
 def _no_successor(
-    champions: Sequence[RegisteredVersion], outcome: Forgotten, options: ForgetOptions
+    champions: Sequence[RegisteredVersion], outcome: ForgetOutcome, options: ForgetOptions
 ) -> str:
     named = ", ".join(f"{entry.model} version {entry.version}" for entry in champions)
     why = (
@@ -291,7 +291,7 @@ def _no_successor(
     )
 
 
-def verify(settings: Settings, what: str) -> dict[str, Any]:
+def verify_absence(settings: Settings, what: str) -> dict[str, Any]:
     """Whether a page, a domain or a text is anywhere in the workspace.
 
     An address or domain is looked for in all that holds pages; anything else, as a text, in every

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.lineage.affected_copies import AffectedCopies
-from flows.operations.retention.forget import Forgotten
+from flows.operations.retention.forget import ForgetOutcome
 
 _MOST = 20
 """Pages that are listed one by one."""
@@ -25,12 +25,12 @@ def show_verified(console: Console, value: dict[str, Any]) -> None:
     console.print("nothing of it is left" if value["clean"] else "it is not proven to be gone")
 
 
-def show_forgotten(console: Console, outcome: Forgotten) -> None:
+def show_forgotten(console: Console, outcome: ForgetOutcome) -> None:
     """What the order reaches, what was done, what must still be."""
     _show_affected(console, outcome.affected)
     if outcome.runs:
         console.print(f"runs: {', '.join(outcome.runs)}", soft_wrap=True)
-    for rebuild in outcome.repeats:
+    for rebuild in outcome.rebuilds:
         if rebuild.name and not outcome.rebuilt:
             console.print(f"to be rebuilt: {rebuild.name} (run {rebuild.run})", soft_wrap=True)
     if outcome.dry_run:

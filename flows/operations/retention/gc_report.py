@@ -6,14 +6,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from components.core.store.gc_plan import Deletion, GcPlan
-from flows.operations.retention.collect_garbage import Collection
+from flows.operations.retention.collect_garbage import GarbageCollection
 from flows.runner.progress_display import format_bytes, rows_table
 
 MOST_LINES = 40
 """Of what goes in one place; the rest is summed up."""
 
 
-def show(console: Console, collection: Collection, verb: str) -> None:
+def show_collection(console: Console, collection: GarbageCollection, verb: str) -> None:
     """What goes and why, by place; then what stays and why."""
     for plan in collection.plans:
         if plan.deletions:
@@ -31,7 +31,9 @@ def show(console: Console, collection: Collection, verb: str) -> None:
         console.print("[bold]stays[/bold]")
         console.print(rows_table(("where", "count", "size", "why"), retained))
     if collection.trash_bytes:
-        console.print(f"trash of an earlier collection: {format_bytes(collection.trash_bytes)} {verb}")
+        console.print(
+            f"trash of an earlier collection: {format_bytes(collection.trash_bytes)} {verb}"
+        )
     console.print(_closing(collection, verb))
 
 
@@ -49,7 +51,7 @@ def _rows(plan: GcPlan) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _closing(collection: Collection, verb: str) -> str:
-    if collection.empty:
+def _closing(collection: GarbageCollection, verb: str) -> str:
+    if collection.is_empty:
         return "nothing to delete: everything here is needed or young"
     return f"[bold]{format_bytes(collection.size)}[/bold] {verb}"

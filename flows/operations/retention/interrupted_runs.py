@@ -20,7 +20,7 @@ from flows.runner.run_records import close_interrupted_record, is_running, read_
 
 _RUNNING = re.compile(rb'"state":\s*"running"')
 """Most records have ended, and hold a whole config: so they are not parsed."""
-_BEGINNING_SECONDS = 60.0
+_SETTLED_SECONDS = 60.0
 """A deployment's flow run that a worker takes up again may not have its new process yet."""
 log = get_logger(__name__)
 
@@ -67,7 +67,7 @@ def find_dead_records(folder: Path) -> list[Path]:
 def _lost(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
     from flows.runner.prefect.prefect_recovery import lost_flow_runs
 
-    settled = time.time() - _BEGINNING_SECONDS
+    settled = time.time() - _SETTLED_SECONDS
     lost = lost_flow_runs(settings, runs)
     return [run for run in lost if not run.has_deployment or run.state_since < settled]
 

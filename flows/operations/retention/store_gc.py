@@ -18,7 +18,7 @@ from flows.operations.retention.workspace_roots import IN_USE
 _GOES_ON = "unfinished stages of the last {days:g} days: their next try goes on from there"
 
 
-def sweep_store(
+def plan_store_gc(
     settings: Settings,
     graph: ArtifactGraph,
     reasons: Mapping[str, str],
@@ -45,13 +45,13 @@ def sweep_store(
         plan.add_deletion(f"{stage} {key[:12]}", why, [root / "sealed" / key])
     retained = graph.nodes.keys() - unreachable.keys() | set(graph.unreadable)
     retained |= _sweep_partial(plan, retained, keys_in_use, policy, now)
-    unlocked = free_locks(root, retained | set(keys_in_use))
+    unlocked = find_free_locks(root, retained | set(keys_in_use))
     if unlocked:
         plan.add_deletion(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
     return plan
 
 
-def free_locks(root: Path, needed: Collection[str]) -> list[Path]:
+def find_free_locks(root: Path, needed: Collection[str]) -> list[Path]:
     """Lock files that nobody holds, of keys that are not ``needed``."""
     locks = sorted((root / "locks").glob("*"))
     return [path for path in locks if path.name not in needed and not is_locked(path)]
@@ -95,7 +95,7 @@ def _is_adopting(name: str) -> bool:
     return prefix == "adopt" and pid.isdecimal() and psutil.pid_exists(int(pid))
 
 
-def sweep_logs(
+def plan_log_gc(
     settings: Settings,
     processes: Collection[WorkspaceProcess],
     bentos: Collection[str],

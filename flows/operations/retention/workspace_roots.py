@@ -22,49 +22,49 @@ _VERSION, _SEALED = "models:/", "sealed/"
 
 
 @dataclass
-class Needs:
+class RetentionNeeds:
     """What stays outside the store, and the roots of what stays in it."""
 
     roots: list[GcRoot] = field(default_factory=list)
-    standings: list[VersionRetention] = field(default_factory=list)
-    named: dict[str, str] = field(default_factory=dict)
+    version_retentions: list[VersionRetention] = field(default_factory=list)
+    named_reasons: dict[str, str] = field(default_factory=dict)
     """Name (of a dataset, a Bento, a version's address) -> why."""
     processes: list[WorkspaceProcess] = field(default_factory=list)
-    served: frozenset[str] = frozenset()
+    served_bentos: frozenset[str] = frozenset()
     """Bentos that living processes serve."""
 
     @property
-    def versions(self) -> dict[tuple[str, str], str]:
+    def version_reasons(self) -> dict[tuple[str, str], str]:
         """(model, digest of its bundle) of versions that stay -> why."""
         from components.publish.registry.model_registry import BUNDLE_TAG
 
         return {
             (retention.entry.model, retention.entry.tags.get(BUNDLE_TAG, "")): retention.why
-            for retention in self.standings
+            for retention in self.version_retentions
             if retention.why
         }
 
 
-def find_needs(
+def find_retention_needs(
     settings: Settings,
     graph: ArtifactGraph,
     keys_in_use: frozenset[str],
     policy: RetentionPolicy,
     now: float,
-) -> Needs:
+) -> RetentionNeeds:
     """Everything that must stay.
 
     Args:
         used: keys that living processes work with.
     """
     records = read_records(settings.runs)
-    needs = Needs(processes=find_workspace_processes(settings))
-    needs.served = _served(settings, needs.processes)
+    needs = RetentionNeeds(processes=find_workspace_processes(settings))
+    needs.served_bentos = _served(settings, needs.processes)
     runs = _kept_runs(records, policy, now)
     for record, why in runs:
         _name(needs, record, why)
-    needs.standings = decide_retention(settings, needs.named, policy, now)
-    for retention in needs.standings:
+    needs.version_retentions = decide_retention(settings, needs.named_reasons, policy, now)
+    for retention in needs.version_retentions:
         if retention.why and retention.rooted:
             needs.roots.append(retention.root())
             _name_maker(needs, records, retention)
@@ -95,7 +95,7 @@ def _kept_runs(
 
 
 def _name_maker(
-    needs: Needs, records: Sequence[dict[str, Any]], retention: VersionRetention
+    needs: RetentionNeeds, records: Sequence[dict[str, Any]], retention: VersionRetention
 ) -> None:
     """The newest run that ended in a version stays with all its stages, so it stays cached."""
     for record in records:
@@ -110,7 +110,9 @@ def _keys(record: dict[str, Any]) -> frozenset[str]:
     return frozenset(name.removeprefix(_SEALED) for name in names if name.startswith(_SEALED))
 
 
-def _name(needs: Needs, record: dict[str, Any], why: str, *, versions: bool = True) -> None:
+def _name(
+    needs: RetentionNeeds, record: dict[str, Any], why: str, *, versions: bool = True
+) -> None:
     """Names of what a run's actions left: dataset, version, Bento."""
     for step in record["steps"]:
         name = str(step["artifact"])
@@ -118,7 +120,7 @@ def _name(needs: Needs, record: dict[str, Any], why: str, *, versions: bool = Tr
             continue
         # A Bento is named by its path from the store.
         short = name if name.startswith(_VERSION) else Path(name).name
-        needs.named.setdefault(short, why)
+        needs.named_reasons.setdefault(short, why)
 
 
 def _served(settings: Settings, processes: Sequence[WorkspaceProcess]) -> frozenset[str]:

@@ -35,7 +35,7 @@ class UpDisplay:
             self._live = Live(self, console=self.console, refresh_per_second=4)
             self._live.start()
 
-    def changed(self, state: ServiceState) -> None:
+    def update_service(self, state: ServiceState) -> None:
         """A service began, answered, died or was given up."""
         known = self._states.get(state.name)
         self._states[state.name] = state
@@ -53,12 +53,12 @@ class UpDisplay:
             self._live.stop()
             self._live = None
 
-    def complete(self, note: str) -> None:
+    def show_complete(self, note: str) -> None:
         """Everything answers: the table of addresses."""
         self.stop()
         self._complete = True
         self.console.print()
-        self.console.print(addresses(list(self._states.values())))
+        self.console.print(address_table(list(self._states.values())))
         self.console.print(note, soft_wrap=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -76,7 +76,7 @@ class UpDisplay:
         return Text.assemble((f"{mark} ", colour), f"{state.title:<10}", text)
 
 
-def addresses(states: Sequence[ServiceState]) -> Table:
+def address_table(states: Sequence[ServiceState]) -> Table:
     """Service, address, what it serves."""
     return rows_table(
         ("service", "address", ""), [(state.title, state.address, state.note) for state in states]

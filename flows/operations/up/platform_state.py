@@ -17,8 +17,8 @@ from components.core.store.artifact import canonical_json
 
 STARTING, UP, RESTARTING, FAILED = "starting", "up", "restarting", "failed"
 PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY = "prefect", "worker", "mlflow", "endpoint", "deploy"
-NAMES = (PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY)
-MARK = "MODELMILL_UP"
+SERVICE_NAMES = (PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY)
+SERVICE_MARK = "MODELMILL_UP"
 _CONNECT_SECONDS = 1.0
 
 
@@ -42,7 +42,7 @@ class ServiceState:
 
 
 @dataclass(frozen=True)
-class UpState:
+class PlatformState:
     """One ``up`` at a moment."""
 
     pid: int
@@ -55,7 +55,7 @@ class UpState:
     services: tuple[ServiceState, ...]
 
 
-def mark_of(settings: Settings, name: str) -> str:
+def service_mark(settings: Settings, name: str) -> str:
     """What the environment of a service, and of all that it starts, holds as ``MARK``."""
     return f"{settings.home}#{name}"
 
@@ -70,12 +70,12 @@ def state_file(settings: Settings) -> Path:
     return settings.home / "up.json"
 
 
-def write_state(settings: Settings, state: UpState) -> None:
+def write_state(settings: Settings, state: PlatformState) -> None:
     """Replace the state whole."""
     write_atomically(state_file(settings), canonical_json(asdict(state)))
 
 
-def read_state(settings: Settings) -> UpState | None:
+def read_state(settings: Settings) -> PlatformState | None:
     """The state that was written last, also by an ``up`` that is gone; None where there is none.
 
     Raises:
@@ -85,14 +85,14 @@ def read_state(settings: Settings) -> UpState | None:
     try:
         content = json.loads(path.read_bytes())
         services = tuple(ServiceState(**service) for service in content.pop("services"))
-        return UpState(services=services, **content)
+        return PlatformState(services=services, **content)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it") from error
 
 
-def running(settings: Settings) -> UpState | None:
+def read_running_state(settings: Settings) -> PlatformState | None:
     """The state of the ``up`` that runs now.
 
     Raises:
@@ -102,7 +102,7 @@ def running(settings: Settings) -> UpState | None:
     return state if state is not None and is_running(state.pid, state.create_time) else None
 
 
-def service(states: Sequence[ServiceState], name: str) -> ServiceState | None:
+def find_service(states: Sequence[ServiceState], name: str) -> ServiceState | None:
     """One service by its name."""
     return next((state for state in states if state.name == name), None)
 
@@ -110,10 +110,10 @@ def service(states: Sequence[ServiceState], name: str) -> ServiceState | None:
 def prefect_api(settings: Settings) -> str | None:
     """The address of the running ``up``'s Prefect API, if it answers."""
     try:
-        state = running(settings)
+        state = read_running_state(settings)
     except DataError:
         return None  # `up`, `down` and `status` say so; a run goes on with a server of its own
-    server = service(state.services, PREFECT) if state else None
+    server = find_service(state.services, PREFECT) if state else None
     if state is None or server is None or server.state != UP:
         return None
     address = urlsplit(state.api)

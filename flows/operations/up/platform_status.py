@@ -19,14 +19,14 @@ from components.publish.registry.model_registry import CHAMPION, list_versions
 from flows.cli.views.workspace_view import CommandResult
 from flows.operations.up.platform_state import (
     ENDPOINT,
+    PlatformState,
     ServiceState,
-    UpState,
+    find_service,
     prefect_api,
-    running,
-    service,
+    read_running_state,
 )
-from flows.operations.up.services import serving
-from flows.operations.up.supervisor import leftovers
+from flows.operations.up.services import read_served_model
+from flows.operations.up.supervisor import find_leftovers
 from flows.runner.progress_display import format_duration, format_quantity, rows_table
 from flows.runner.run_records import read_records
 
@@ -34,16 +34,16 @@ SHOWN_RUNS = 5
 _ASK_SECONDS = 3.0
 
 
-def status(settings: Settings) -> CommandResult:
+def read_platform_status(settings: Settings) -> CommandResult:
     """The platform, the newest runs, the champions.
 
     Raises:
         DataError: the platform's state file or a version's record is damaged.
     """
-    state = running(settings)
+    state = read_running_state(settings)
     services = [_service(service_state) for service_state in state.services] if state else []
     own = _memory(state.pid, alone=True) if state else 0
-    left = 0 if state else len(leftovers(settings))
+    left = 0 if state else len(find_leftovers(settings))
     value = {
         "running": state is not None,
         "pid": state.pid if state else None,
@@ -118,9 +118,9 @@ def _run(record: dict[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in shown if record.get(key)}
 
 
-def _champions(settings: Settings, state: UpState | None) -> list[dict[str, Any]]:
-    endpoint = service(state.services, ENDPOINT) if state else None
-    served = serving(settings) if endpoint else ""
+def _champions(settings: Settings, state: PlatformState | None) -> list[dict[str, Any]]:
+    endpoint = find_service(state.services, ENDPOINT) if state else None
+    served = read_served_model(settings) if endpoint else ""
     return [
         {
             "model": entry.model,

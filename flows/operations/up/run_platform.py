@@ -32,22 +32,22 @@ from components.publish.registry.model_registry import list_versions
 from flows.operations.up.platform_display import UpDisplay
 from flows.operations.up.platform_state import (
     DEPLOY,
+    PlatformState,
     ServiceState,
-    UpState,
     lock_file,
+    read_running_state,
     read_state,
-    running,
     state_file,
     write_state,
 )
-from flows.operations.up.services import Ports, api_of, services
-from flows.operations.up.supervisor import ROOT, Supervisor, clear
+from flows.operations.up.services import Ports, list_services, prefect_api_address
+from flows.operations.up.supervisor import ROOT, Supervisor, end_leftovers
 from flows.runner.prefect.prefect_approvals import ApprovalWatcher
 from flows.runner.progress_display import format_duration
 from serving.gateway.server_process import log_tail
 from serving.serve_model import list_other_champions
 
-LIMIT = 120.0
+START_TIMEOUT_SECONDS = 120.0
 """Seconds within which each service must answer."""
 _DEPLOY_SECONDS = 120.0
 _DOWN_SECONDS = 20.0
@@ -55,15 +55,15 @@ _END_SECONDS = 4.5
 """From a signal to the end by force; its services have 1.2 to 2.5 s each before they are killed."""
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-Ready = Callable[[dict[str, Any]], None]
+OnReady = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Wish:
+class UpOptions:
     """What the command line of ``up`` asks for."""
 
     ports: Ports = field(default_factory=Ports)
-    limit: float = LIMIT
+    timeout_seconds: float = START_TIMEOUT_SECONDS
     model: str | None = None
     """The one model that the endpoint keeps; None for the champion that moved last."""
 
@@ -79,7 +79,9 @@ class Wish:
             )
 
 
-def up(settings: Settings, options: Wish, console: Console, ready: Ready) -> Stopped | None:
+def run_platform(
+    settings: Settings, options: UpOptions, console: Console, ready: OnReady
+) -> Stopped | None:
     """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
 
     Returns the signal.
@@ -104,7 +106,9 @@ def up(settings: Settings, options: Wish, console: Console, ready: Ready) -> Sto
     return platform.stopped
 
 
-def up_detached(settings: Settings, options: Wish, console: Console) -> dict[str, Any]:
+def run_platform_detached(
+    settings: Settings, options: UpOptions, console: Console
+) -> dict[str, Any]:
     """Run it in a process of its own; returns when everything answers.
 
     Raises:
@@ -127,7 +131,7 @@ def up_detached(settings: Settings, options: Wish, console: Console) -> dict[str
             stderr=output,
             start_new_session=True,
         )
-    display = UpDisplay(console, options.limit)
+    display = UpDisplay(console, options.timeout_seconds)
     try:
         state = _watch(settings, process, display)
     except BaseException:
@@ -138,19 +142,21 @@ def up_detached(settings: Settings, options: Wish, console: Console) -> dict[str
         display.stop()
     if state is None:
         raise MillError(log_tail(log).rpartition("modelmill: ")[2])
-    display.complete(f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}")
+    display.show_complete(
+        f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}"
+    )
     if line := _which(settings, options):
         console.print(line, soft_wrap=True, markup=False)
-    return as_json(state)
+    return platform_json(state)
 
 
-def down(settings: Settings) -> int:
+def end_platform(settings: Settings) -> int:
     """End the platform of this workspace; how many processes there were.
 
     Raises:
         DataError: its state file is damaged.
     """
-    state = running(settings)
+    state = read_running_state(settings)
     count = 0
     if state is not None:
         count = 1 + len(state.services)
@@ -161,12 +167,12 @@ def down(settings: Settings) -> int:
             time.sleep(_POLL_SECONDS)
         if process_tree.is_running(state.pid, state.create_time):
             process_tree.kill_processes([psutil.Process(state.pid)])
-    count += clear(settings)
+    count += end_leftovers(settings)
     state_file(settings).unlink(missing_ok=True)
     return count
 
 
-def as_json(state: UpState) -> dict[str, Any]:
+def platform_json(state: PlatformState) -> dict[str, Any]:
     """The platform as one object."""
     return {
         "pid": state.pid,
@@ -179,14 +185,16 @@ def as_json(state: UpState) -> dict[str, Any]:
 class _Platform:
     """One ``up``: its services, its state file, its display."""
 
-    def __init__(self, settings: Settings, options: Wish, console: Console, ready: Ready) -> None:
+    def __init__(
+        self, settings: Settings, options: UpOptions, console: Console, ready: OnReady
+    ) -> None:
         self.settings, self.ports, self.console = settings, options.ports, console
         self._ready = ready
         self._wish = options
-        self._display = UpDisplay(console, options.limit)
-        platform_services = services(settings, options.ports, options.model)
+        self._display = UpDisplay(console, options.timeout_seconds)
+        platform_services = list_services(settings, options.ports, options.model)
         self._supervisor = Supervisor(
-            settings, platform_services, self._changed, limit=options.limit
+            settings, platform_services, self._changed, limit=options.timeout_seconds
         )
         self._started = time.time()
         self._complete = False
@@ -217,7 +225,7 @@ class _Platform:
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
-                watcher = ApprovalWatcher(self.settings, api_of(self.ports))
+                watcher = ApprovalWatcher(self.settings, prefect_api_address(self.ports))
                 listening = [asyncio.create_task(watcher.watch())]
                 await ended.wait()
         finally:
@@ -235,10 +243,10 @@ class _Platform:
         self._complete = True
         self._write()
         seconds = format_duration(time.time() - self._started)
-        self._display.complete(f"{deployments}all answer after {seconds}; Ctrl+C ends them")
+        self._display.show_complete(f"{deployments}all answer after {seconds}; Ctrl+C ends them")
         if line := _which(self.settings, self._wish):
             self.console.print(line, soft_wrap=True, markup=False)
-        self._ready(as_json(self._state()))
+        self._ready(platform_json(self._state()))
 
     async def _deploy(self) -> str:
         """Bring the deployments of ``prefect.yaml`` to the server.
@@ -246,11 +254,13 @@ class _Platform:
         Raises:
             MillError: Prefect refused; with its last words.
         """
-        count = deployments()
+        count = count_deployments()
         if not count:
             return ""
         log = self.settings.logs / f"{DEPLOY}.log"
-        environment = self._supervisor.environment(DEPLOY, {"PREFECT_API_URL": api_of(self.ports)})
+        environment = self._supervisor.environment(
+            DEPLOY, {"PREFECT_API_URL": prefect_api_address(self.ports)}
+        )
         arguments = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
@@ -277,15 +287,15 @@ class _Platform:
 
     def _changed(self, state: ServiceState) -> None:
         self._write()
-        self._display.changed(state)
+        self._display.update_service(state)
 
-    def _state(self) -> UpState:
+    def _state(self) -> PlatformState:
         pid = os.getpid()
-        return UpState(
+        return PlatformState(
             pid=pid,
             create_time=process_tree.process_start_time(pid),
             started=self._started,
-            api=api_of(self.ports),
+            api=prefect_api_address(self.ports),
             complete=self._complete,
             services=self._supervisor.states,
         )
@@ -294,7 +304,7 @@ class _Platform:
         write_state(self.settings, self._state())
 
 
-def deployments() -> int:
+def count_deployments() -> int:
     """How many ``prefect.yaml`` holds.
 
     Raises:
@@ -310,7 +320,7 @@ def deployments() -> int:
 
 def _where(settings: Settings) -> str:
     with suppress(DataError):
-        state = running(settings)
+        state = read_running_state(settings)
         if state is not None:
             places = ", ".join(f"{s.title} {s.address}" for s in state.services)
             return (
@@ -330,12 +340,12 @@ def _make_home(settings: Settings) -> None:
 
 
 def _clear(settings: Settings, console: Console) -> None:
-    count = clear(settings)
+    count = end_leftovers(settings)
     if count:
         console.print(f"ended {count} processes that a killed `modelmill up` left")
 
 
-def _which(settings: Settings, options: Wish) -> str:
+def _which(settings: Settings, options: UpOptions) -> str:
     """Why the endpoint serves this model, where there are several, or why it serves none."""
     if choose_champion(settings, options.model) is None:
         return f"the endpoint waits for a champion: {describe_newest(settings, options.model)}"
@@ -351,18 +361,18 @@ def _which(settings: Settings, options: Wish) -> str:
     )
 
 
-def _command(options: Wish) -> list[str]:
+def _command(options: UpOptions) -> list[str]:
     arguments = ["--port", str(options.ports.endpoint)]
     arguments += ["--prefect-port", str(options.ports.prefect)]
     arguments += ["--mlflow-port", str(options.ports.mlflow)]
     arguments += ["--model", options.model] if options.model else []
-    arguments += ["--wait", f"{options.limit:g}"]
+    arguments += ["--wait", f"{options.timeout_seconds:g}"]
     return [sys.executable, "-m", "flows.cli.main", "up", *arguments]
 
 
 def _watch(
     settings: Settings, process: subprocess.Popen[bytes], display: UpDisplay
-) -> UpState | None:
+) -> PlatformState | None:
     """Follow a detached start; its state when everything answers, None when it ended before."""
     begun = False
     while process.poll() is None:
@@ -372,7 +382,7 @@ def _watch(
                 display.begin(state.services)
                 begun = True
             for service in state.services:
-                display.changed(service)
+                display.update_service(service)
             if state.complete:
                 return state
         time.sleep(_POLL_SECONDS)

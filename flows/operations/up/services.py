@@ -64,18 +64,18 @@ class Service:
     command: tuple[str, ...]
     probe: Probe
     environment: dict[str, str] = field(default_factory=dict)
-    after: str | None = None
+    depends_on: str | None = None
     """The service that must answer before this one is started."""
-    settle: Callable[[], None] | None = None
+    clean_up: Callable[[], None] | None = None
     """Tidies up what an earlier process of it left: before each start, after each end."""
 
 
-def api_of(ports: Ports) -> str:
+def prefect_api_address(ports: Ports) -> str:
     """Address of Prefect's API."""
     return f"http://{LOOPBACK}:{ports.prefect}/api"
 
 
-def services(settings: Settings, ports: Ports, model: str | None = None) -> list[Service]:
+def list_services(settings: Settings, ports: Ports, model: str | None = None) -> list[Service]:
     """All four, in the order in which they are shown; the endpoint of ``model`` alone, if given."""
     return [
         _prefect(ports),
@@ -96,9 +96,9 @@ def _prefect(ports: Ports) -> Service:
         "Prefect",
         address,
         _module("prefect", "server", "start", "--host", LOOPBACK, "--port", str(ports.prefect)),
-        partial(_answers, f"{address}/api/health"),
+        partial(probe_http, f"{address}/api/health"),
         {
-            "PREFECT_UI_API_URL": api_of(ports),
+            "PREFECT_UI_API_URL": prefect_api_address(ports),
             # Prefect lets any page in a browser call it; only its own may.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": (f"{address},http://localhost:{ports.prefect}"),
             "PREFECT_LOGGING_LEVEL": "WARNING",
@@ -112,10 +112,10 @@ def _worker(settings: Settings, ports: Ports) -> Service:
         "worker",
         f"http://{LOOPBACK}:{ports.prefect}/work-pools",
         _module("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL),
-        partial(_works, f"{api_of(ports)}/work_pools/{POOL}/workers/filter"),
-        {"PREFECT_API_URL": api_of(ports), "PREFECT_LOGGING_LEVEL": "INFO"},
-        after=PREFECT,
-        settle=partial(crash_stuck_runs, settings, api_of(ports)),
+        partial(probe_worker, f"{prefect_api_address(ports)}/work_pools/{POOL}/workers/filter"),
+        {"PREFECT_API_URL": prefect_api_address(ports), "PREFECT_LOGGING_LEVEL": "INFO"},
+        depends_on=PREFECT,
+        clean_up=partial(crash_stuck_runs, settings, prefect_api_address(ports)),
     )
 
 
@@ -126,7 +126,7 @@ def _mlflow(ports: Ports) -> Service:
         "MLflow",
         address,
         _module("components.publish.registry.registry_ui", str(ports.mlflow)),
-        partial(_answers, f"{address}/health"),
+        partial(probe_http, f"{address}/health"),
     )
 
 
@@ -139,15 +139,15 @@ def _endpoint(settings: Settings, ports: Ports, model: str | None) -> Service:
         _module(
             "serving.gateway.endpoint_manager", str(ports.endpoint), *([model] if model else [])
         ),
-        partial(_serves, f"{address}/readyz", settings),
+        partial(probe_endpoint, f"{address}/readyz", settings),
     )
 
 
-async def _answers(address: str, client: httpx.AsyncClient, since: float) -> str | None:
+async def probe_http(address: str, client: httpx.AsyncClient, since: float) -> str | None:
     return "" if (await client.get(address)).is_success else None
 
 
-async def _works(address: str, client: httpx.AsyncClient, since: float) -> str | None:
+async def probe_worker(address: str, client: httpx.AsyncClient, since: float) -> str | None:
     """A worker that has given a sign of life since it was started."""
     answer = await client.post(address, json={})
     if not answer.is_success:
@@ -159,13 +159,13 @@ async def _works(address: str, client: httpx.AsyncClient, since: float) -> str |
     return None
 
 
-async def _serves(
+async def probe_endpoint(
     address: str, settings: Settings, client: httpx.AsyncClient, since: float
 ) -> str | None:
     """The keeper answers itself where no model does."""
     answer = await client.get(address)
     if answer.is_success:
-        return serving(settings)
+        return read_served_model(settings)
     if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
         return None
     error = answer.json()["error"]
@@ -174,7 +174,7 @@ async def _serves(
     return str(error["message"]) if error["code"] == "failed" else None
 
 
-def serving(settings: Settings) -> str:
+def read_served_model(settings: Settings) -> str:
     """What the endpoint's keeper says that it serves."""
     try:
         status = EndpointSwap(settings).read_status()

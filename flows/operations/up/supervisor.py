@@ -29,20 +29,20 @@ from components.core.process.process_tree import (
 from components.core.settings import Settings, child_environment
 from flows.operations.up.platform_state import (
     FAILED,
-    MARK,
-    NAMES,
     PREFECT,
     RESTARTING,
+    SERVICE_MARK,
+    SERVICE_NAMES,
     STARTING,
     UP,
     WORKER,
     ServiceState,
-    mark_of,
+    service_mark,
 )
 from flows.operations.up.services import Service
 from serving.gateway.server_process import log_tail
 
-RESTARTS = 5
+MAX_RESTARTS = 5
 _STEADY_SECONDS = 300.0
 """A service that stayed up this long is not one that dies again and again."""
 _LONGEST_PAUSE = 30.0
@@ -59,7 +59,7 @@ _LEFT_END_SECONDS = 5.0
 _BIG_LOG = 16 << 20
 ROOT = Path(__file__).resolve().parents[3]
 """The checkout: where services are started."""
-Changed = Callable[[ServiceState], None]
+OnChange = Callable[[ServiceState], None]
 
 
 class Supervisor:
@@ -69,10 +69,10 @@ class Supervisor:
         self,
         settings: Settings,
         services: Sequence[Service],
-        changed: Changed,
+        changed: OnChange,
         *,
         limit: float,
-        restarts: int = RESTARTS,
+        restarts: int = MAX_RESTARTS,
         first_pause: float = 1.0,
     ) -> None:
         self.settings, self._changed = settings, changed
@@ -115,12 +115,12 @@ class Supervisor:
         first = [supervised for name, supervised in self._kept.items() if name != PREFECT]
         for group in (first, last):
             await asyncio.gather(*(self._finish(supervised) for supervised in group))
-        await asyncio.to_thread(clear, self.settings)
+        await asyncio.to_thread(end_leftovers, self.settings)
 
     async def _keep(self, supervised: _Kept) -> None:
         """One service, for as long as the supervisor runs."""
-        if supervised.service.after in self._kept:
-            await self._kept[supervised.service.after].answered.wait()
+        if supervised.service.depends_on in self._kept:
+            await self._kept[supervised.service.depends_on].answered.wait()
         failures = 0
         while True:
             began = time.monotonic()
@@ -206,7 +206,7 @@ class Supervisor:
     def environment(self, name: str, extra: dict[str, str]) -> dict[str, str]:
         """What is laid over this process's environment for a service."""
         home = {"MODELMILL_HOME": str(self.settings.home)}
-        return {**home, **extra, MARK: mark_of(self.settings, name)}
+        return {**home, **extra, SERVICE_MARK: service_mark(self.settings, name)}
 
     def _log(self, name: str) -> Path:
         self.settings.logs.mkdir(parents=True, exist_ok=True)
@@ -240,14 +240,16 @@ class Supervisor:
         await self._settle(supervised)
 
     async def _settle(self, supervised: _Kept) -> None:
-        if supervised.service.settle is not None:
-            await asyncio.to_thread(supervised.service.settle)
+        if supervised.service.clean_up is not None:
+            await asyncio.to_thread(supervised.service.clean_up)
 
     def _started_by(self, supervised: _Kept) -> list[psutil.Process]:
         """What a service started; itself is waited for by asyncio alone."""
         own = None if supervised.process is None else supervised.process.pid
-        mark = {mark_of(self.settings, supervised.service.name)}
-        return [process for process in find_marked_processes(MARK, mark) if process.pid != own]
+        mark = {service_mark(self.settings, supervised.service.name)}
+        return [
+            process for process in find_marked_processes(SERVICE_MARK, mark) if process.pid != own
+        ]
 
     def _set(self, supervised: _Kept, **changes: object) -> None:
         supervised.state = replace(supervised.state, **changes)  # type: ignore[arg-type]
@@ -269,16 +271,18 @@ class _Kept:
         return self.process is not None and self.process.returncode is not None
 
 
-def clear(settings: Settings) -> int:
+def end_leftovers(settings: Settings) -> int:
     """End whatever a killed ``up`` of this workspace left running; how many there were."""
-    left = leftovers(settings)
+    left = find_leftovers(settings)
     terminate_processes(left, _LEFT_END_SECONDS)
     return len(left)
 
 
-def leftovers(settings: Settings) -> list[psutil.Process]:
+def find_leftovers(settings: Settings) -> list[psutil.Process]:
     """Processes that carry the mark of this workspace's services."""
-    return find_marked_processes(MARK, {mark_of(settings, name) for name in NAMES})
+    return find_marked_processes(
+        SERVICE_MARK, {service_mark(settings, name) for name in SERVICE_NAMES}
+    )
 
 
 def _is_big(log: Path) -> bool:

@@ -72,7 +72,7 @@ def test_a_run_s_keys_are_what_show_takes(tmp_path: Path) -> None:
 
 def test_status_has_no_empty_column(settings: Settings) -> None:
     record(settings)
-    said = shown(looking.status(settings))
+    said = shown(looking.read_platform_status(settings))
     assert "2026-01-02 03:04:05" in said
     heading = next(line for line in said.splitlines() if "started" in line)
     assert [cell.strip(" │┃") for cell in heading.split("┃")[1:-1]] == [
@@ -81,7 +81,7 @@ def test_status_has_no_empty_column(settings: Settings) -> None:
         "started (UTC)",
     ]
     record(settings, run="tiny-2", state="failed", at="pretrain")
-    assert "pretrain" in shown(looking.status(settings))
+    assert "pretrain" in shown(looking.read_platform_status(settings))
 
 
 def test_status_tells_how_long_a_flow_run_took(
@@ -89,6 +89,6 @@ def test_status_tells_how_long_a_flow_run_took(
 ) -> None:
     run = {"name": "tiny-v1", "state": "Completed", "started": "2026-01-02T03:04:05Z"}
     monkeypatch.setattr(looking, "_flow_runs", lambda api: [{**run, "seconds": 514.004399}])
-    said = shown(looking.status(settings))
+    said = shown(looking.read_platform_status(settings))
     assert "8:34" in said
     assert "514.004399" not in said

@@ -31,7 +31,7 @@ from flows.operations.doctor import (
 )
 from flows.operations.doctor.diagnosis import examine_workspace
 from flows.operations.doctor.finding import Finding
-from flows.operations.up.platform_state import ServiceState, UpState, write_state
+from flows.operations.up.platform_state import PlatformState, ServiceState, write_state
 from flows.runner.run_records import read_records
 from tests.flows.conftest import CommandLine
 from tests.workspace import Hand
@@ -102,7 +102,7 @@ def endpoint(hand: Hand) -> Iterator[TalkServer]:
     address = f"http://127.0.0.1:{server.server_port}/v1"
     services = (ServiceState("endpoint", "endpoint", address, "up"),)
     hand.settings.home.mkdir(parents=True, exist_ok=True)
-    write_state(hand.settings, UpState(pid, process_start_time(pid), 0.0, "", True, services))
+    write_state(hand.settings, PlatformState(pid, process_start_time(pid), 0.0, "", True, services))
     yield server
     server.shutdown()
     server.server_close()

@@ -21,7 +21,11 @@ from components.core.store.gc_plan import RetentionPolicy
 from components.core.store.store import Store
 from components.core.store.trash import list_trashes
 from flows.operations.doctor.store_checks import check_sealed_folder
-from flows.operations.retention.collect_garbage import Collection, collect, look
+from flows.operations.retention.collect_garbage import (
+    GarbageCollection,
+    collect_garbage,
+    plan_collection,
+)
 from tests.flows.conftest import AS_OF, ROOT, CommandLine, states
 from tests.workspace import Hand
 
@@ -47,8 +51,8 @@ def keys(hand: Hand, *chains: dict[str, Artifact]) -> set[str]:
     return {hand.key(artifact) for one in chains for artifact in one.values()}
 
 
-def names(found: Collection, place: str = "store") -> list[str]:
-    return [item.name for item in found.place(place).deletions]
+def names(found: GarbageCollection, place: str = "store") -> list[str]:
+    return [item.name for item in found.find_plan(place).deletions]
 
 
 def test_the_last_runs_stay_and_a_dry_run_changes_nothing(hand: Hand) -> None:
@@ -57,23 +61,23 @@ def test_the_last_runs_stay_and_a_dry_run_changes_nothing(hand: Hand) -> None:
     hand.record("new", new, days=20)
     hand.record("broken", {}, state="failed", days=10)
     before = sorted(hand.settings.home.rglob("*"))
-    planned = look(hand.settings, RetentionPolicy(runs=1, days=7))
+    planned = plan_collection(hand.settings, RetentionPolicy(runs=1, days=7))
     assert len(names(planned)) == 4
-    assert {item.why for item in planned.place("store").deletions} == {
+    assert {item.why for item in planned.find_plan("store").deletions} == {
         "nothing that stays came from it"
     }
-    assert planned.place("store").retained["the last 1 completed runs"].count == 4
+    assert planned.find_plan("store").retained["the last 1 completed runs"].count == 4
     assert sorted(hand.settings.home.rglob("*")) == before
-    went = collect(hand.settings, RetentionPolicy(runs=1, days=7))
+    went = collect_garbage(hand.settings, RetentionPolicy(runs=1, days=7))
     assert names(went) == names(planned)
     assert hand.keys() == keys(hand, new)
-    assert collect(hand.settings, RetentionPolicy(runs=1, days=7)).empty
+    assert collect_garbage(hand.settings, RetentionPolicy(runs=1, days=7)).is_empty
 
 
 def test_what_is_young_stays_with_what_it_came_from(hand: Hand) -> None:
     old = chain(hand, "old")
     young = hand.seal("young", {"corpus": old["corpus"]}, days=1)
-    collect(hand.settings, RetentionPolicy(runs=0, days=7))
+    collect_garbage(hand.settings, RetentionPolicy(runs=0, days=7))
     assert hand.keys() == {hand.key(young), hand.key(old["corpus"]), hand.key(old["pages"])}
 
 
@@ -96,11 +100,11 @@ def test_what_a_living_run_took_stays_whatever_the_options(hand: Hand) -> None:
     )
     assert process.stdout is not None
     process.stdout.readline()
-    collect(hand.settings, NOTHING)
+    collect_garbage(hand.settings, NOTHING)
     assert hand.keys() == keys(hand, made) - {hand.key(made["report"])}
     process.kill()
     process.wait()
-    collect(hand.settings, NOTHING)
+    collect_garbage(hand.settings, NOTHING)
     assert hand.keys() == set()
     assert list((hand.store / "uses").iterdir()) == []
 
@@ -109,7 +113,7 @@ def test_a_run_at_work_stays_by_its_record_and_a_dead_one_does_not(hand: Hand) -
     mine, dead = chain(hand, "mine"), chain(hand, "dead")
     hand.record("mine", mine, state="running", process=os.getpid())
     hand.record("dead", dead, state="running", process=os.getpid(), days=3000)  # another process
-    collect(hand.settings, NOTHING)
+    collect_garbage(hand.settings, NOTHING)
     assert hand.keys() == keys(hand, mine)
 
 
@@ -125,7 +129,7 @@ def test_unfinished_stages_and_locks(hand: Hand) -> None:
     (partial / "adopt-999999999-1").mkdir()
     (partial / f"adopt-{os.getpid()}-1").mkdir()
     with Store(hand.store).lock_key("held"):
-        collect(hand.settings, RetentionPolicy(runs=0, days=7))
+        collect_garbage(hand.settings, RetentionPolicy(runs=0, days=7))
     left = {path.name for path in partial.iterdir()}
     assert left == {"young", "held", f"adopt-{os.getpid()}-1"}
     assert {path.name for path in locks.iterdir()} == {"young", "held", hand.key(made)}
@@ -138,7 +142,7 @@ def test_a_manifest_that_cannot_be_read_stops_everything(hand: Hand) -> None:
     manifest.chmod(0o644)
     manifest.write_text("{")
     with pytest.raises(DataError, match=r"artifact\.json cannot be read"):
-        collect(hand.settings, NOTHING)
+        collect_garbage(hand.settings, NOTHING)
     assert hand.keys() == keys(hand, made)
 
 
@@ -148,7 +152,7 @@ def test_logs_of_what_is_gone(hand: Hand) -> None:
     for name, days in (("smoke-there", 30), ("smoke-gone", 0), ("server", 30), ("worker", 1)):
         (hand.settings.logs / f"{name}.log").write_text("x")
         hand.age(hand.settings.logs / f"{name}.log", days)
-    collect(hand.settings, RetentionPolicy(runs=0, days=7))
+    collect_garbage(hand.settings, RetentionPolicy(runs=0, days=7))
     left = {path.stem for path in hand.settings.logs.iterdir()}
     assert left == {"smoke-there", "worker"}
 
@@ -196,7 +200,7 @@ def test_killed_at_any_instant_it_leaves_whole_artifacts_and_goes_on(hand: Hand)
         assert kept <= left
         for key in left:
             assert list(check_sealed_folder(hand.settings, hand.store / "sealed" / key)) == []
-    collect(hand.settings, RetentionPolicy(runs=0, days=1))
+    collect_garbage(hand.settings, RetentionPolicy(runs=0, days=1))
     assert hand.keys() == kept
     assert not any(trash.list_contents() for trash in list_trashes(hand.settings.home))
 
@@ -268,7 +272,7 @@ def test_runs_beside_a_collection_never_lose_an_input(hand: Hand) -> None:
 
 
 def test_where_there_is_no_workspace_none_is_made(tmp_path: Path) -> None:
-    assert collect(Hand(tmp_path / "nowhere").settings, NOTHING).empty
+    assert collect_garbage(Hand(tmp_path / "nowhere").settings, NOTHING).is_empty
     assert not (tmp_path / "nowhere").exists()
 
 

@@ -30,21 +30,21 @@ from components.publish.registry.model_registry import RegisteredVersion
 from flows.operations.up import run_platform
 from flows.operations.up.platform_state import (
     FAILED,
-    MARK,
     RESTARTING,
+    SERVICE_MARK,
     UP,
+    PlatformState,
     ServiceState,
-    UpState,
     lock_file,
-    mark_of,
     prefect_api,
     read_state,
+    service_mark,
     state_file,
     write_state,
 )
-from flows.operations.up.platform_status import status
-from flows.operations.up.services import Ports, Service, _answers, services
-from flows.operations.up.supervisor import Supervisor, clear, leftovers
+from flows.operations.up.platform_status import read_platform_status
+from flows.operations.up.services import Ports, Service, list_services, probe_http
+from flows.operations.up.supervisor import Supervisor, end_leftovers, find_leftovers
 from tests.flows.conftest import ROOT, CommandLine
 
 LIVES = """
@@ -69,14 +69,16 @@ HANGS = "import time; print('still thinking', flush=True); time.sleep(600)"
 def settings(tmp_path: Path) -> Iterator[Settings]:
     found = Settings(home=tmp_path, reference_data=tmp_path)
     yield found
-    clear(found)
+    end_leftovers(found)
 
 
 def service(name: str, program: str = LIVES, *arguments: str, after: str | None = None) -> Service:
     port = free_port()
     address = f"http://127.0.0.1:{port}/"
     command = (sys.executable, "-c", program, str(port), *arguments)
-    return Service(name, name.title(), address, command, partial(_answers, address), after=after)
+    return Service(
+        name, name.title(), address, command, partial(probe_http, address), depends_on=after
+    )
 
 
 def supervisor(
@@ -95,13 +97,13 @@ def test_all_answer_in_order_and_all_end_with_their_children(settings: Settings)
     async def check() -> None:
         await made.start()
         assert [state.state for state in made.states] == [UP, UP]
-        assert len(leftovers(settings)) == 3
+        assert len(find_leftovers(settings)) == 3
         await made.end()
 
     asyncio.run(check())
     answered = [state.name for state in told if state.state == UP]
     assert answered == ["prefect", "mlflow"]
-    assert leftovers(settings) == []
+    assert find_leftovers(settings) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_what_does_not_come_up_is_one_line_and_leaves_nothing(
     with pytest.raises(MillError, match=says) as failed:
         asyncio.run(check())
     assert "\n" not in str(failed.value)
-    assert leftovers(settings) == []
+    assert find_leftovers(settings) == []
 
 
 def test_a_service_that_dies_is_started_again_a_stated_number_of_times(settings: Settings) -> None:
@@ -148,7 +150,7 @@ def test_a_service_that_dies_is_started_again_a_stated_number_of_times(settings:
             assert state.note.startswith("ended (7); it said: ")
             assert state.note.endswith("; given up")
             assert (await client.get(other.address)).is_success  # the others go on
-        assert len(leftovers(settings)) == 1  # no child of a dead one is left
+        assert len(find_leftovers(settings)) == 1  # no child of a dead one is left
         await made.end()
 
     asyncio.run(check())
@@ -179,23 +181,23 @@ def test_services_die_with_a_killed_supervisor_and_the_rest_is_cleared(settings:
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
-    main = [p for p in leftovers(settings) if "child" in p.cmdline()]
+    main = [p for p in find_leftovers(settings) if "child" in p.cmdline()]
     process.kill()
     process.wait()
     gone, alive = psutil.wait_procs(main, timeout=10)
     assert (len(gone), alive) == (1, [])
-    assert len(leftovers(settings)) == 1  # its child, which takes no SIGTERM
-    assert clear(settings) == 1
-    assert leftovers(settings) == []
+    assert len(find_leftovers(settings)) == 1  # its child, which takes no SIGTERM
+    assert end_leftovers(settings) == 1
+    assert find_leftovers(settings) == []
 
 
 def test_only_marked_processes_of_this_workspace_are_cleared(settings: Settings) -> None:
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
     other = f"{settings.home}-other#mlflow"
-    marks = [mark_of(settings, "worker"), other]
-    started = [subprocess.Popen(sleeper, env={MARK: mark}) for mark in marks]
+    marks = [service_mark(settings, "worker"), other]
+    started = [subprocess.Popen(sleeper, env={SERVICE_MARK: mark}) for mark in marks]
     try:
-        assert clear(settings) == 1
+        assert end_leftovers(settings) == 1
         assert [process.poll() is None for process in started] == [False, True]
     finally:
         started[1].kill()
@@ -224,19 +226,19 @@ def test_a_model_that_is_not_there_is_not_kept(
     monkeypatch.setattr(run_platform, "list_versions", lambda found: [entry])
     ports = Ports(free_port(), free_port(), free_port())
     with pytest.raises(ConfigError, match="--model teny: no such model; there is tiny"):
-        run_platform.Wish(ports, model="teny").check(settings)
-    run_platform.Wish(ports, model="tiny").check(settings)
-    assert run_platform._command(run_platform.Wish(ports, model="tiny"))[-4:-2] == [
+        run_platform.UpOptions(ports, model="teny").check(settings)
+    run_platform.UpOptions(ports, model="tiny").check(settings)
+    assert run_platform._command(run_platform.UpOptions(ports, model="tiny"))[-4:-2] == [
         "--model",
         "tiny",
     ]
-    *_, endpoint = services(settings, ports, "tiny")
+    *_, endpoint = list_services(settings, ports, "tiny")
     assert endpoint.command[-1] == "tiny"
 
 
-def platform(api: str, pid: int, began: float, state: str = UP) -> UpState:
+def platform(api: str, pid: int, began: float, state: str = UP) -> PlatformState:
     found = ServiceState("prefect", "Prefect", api.removesuffix("/api"), state=state)
-    return UpState(pid, began, time.time(), api, True, (found,))
+    return PlatformState(pid, began, time.time(), api, True, (found,))
 
 
 def test_a_run_finds_the_server_only_where_it_answers(settings: Settings) -> None:
@@ -268,29 +270,31 @@ def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
         with pytest.raises(
             ConfigError, match=f"runs already .process {os.getpid()}.: Prefect http"
         ):
-            run_platform.up_detached(settings, run_platform.Wish(limit=1), run_platform.Console())
+            run_platform.run_platform_detached(
+                settings, run_platform.UpOptions(timeout_seconds=1), run_platform.Console()
+            )
 
 
 def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "home"
     with pytest.raises(ConfigError, match=r"MODELMILL_HOME .*/home: not a directory; name another"):
-        run_platform.up_detached(
-            Settings(home, home), run_platform.Wish(limit=1), run_platform.Console()
+        run_platform.run_platform_detached(
+            Settings(home, home), run_platform.UpOptions(timeout_seconds=1), run_platform.Console()
         )
 
 
 def test_status_of_what_is_not_there_and_of_what_was_killed(settings: Settings) -> None:
-    nothing = status(settings).value
+    nothing = read_platform_status(settings).value
     assert (nothing["running"], nothing["services"], nothing["champions"]) == (False, [], [])
     write_state(settings, platform("http://127.0.0.1:4200/api", 1 << 22, 1.0))
     sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
-    left = subprocess.Popen(sleeper, env={MARK: mark_of(settings, "worker")})
-    assert status(settings).value["left_behind"] == 1
-    assert run_platform.down(settings) == 1
+    left = subprocess.Popen(sleeper, env={SERVICE_MARK: service_mark(settings, "worker")})
+    assert read_platform_status(settings).value["left_behind"] == 1
+    assert run_platform.end_platform(settings) == 1
     assert left.poll() is not None
     assert not state_file(settings).exists()
-    assert run_platform.down(settings) == 0
+    assert run_platform.end_platform(settings) == 0
 
 
 @pytest.mark.parametrize(
@@ -301,10 +305,10 @@ def test_deployments_are_counted(
 ) -> None:
     monkeypatch.setattr(run_platform, "ROOT", tmp_path)
     (tmp_path / "prefect.yaml").write_text(content)
-    assert run_platform.deployments() == count
+    assert run_platform.count_deployments() == count
     (tmp_path / "prefect.yaml").write_text("deployments: 3")
     with pytest.raises(ConfigError, match=r"prefect.yaml:1: deployments: a list is needed"):
-        run_platform.deployments()
+        run_platform.count_deployments()
 
 
 # What follows is the real thing.
@@ -377,12 +381,12 @@ def test_the_whole_platform(nano: tuple[CommandLine, dict[str, Any]], tmp_path: 
         assert told["flow_runs"][0]["name"] == "nano-v1"
         assert [champion["served"] for champion in told["champions"]] == [True]
         os.kill(up["pid"], signal.SIGKILL)
-        psutil.wait_procs([p for p in leftovers(there) if p.ppid() == 1], timeout=10)
+        psutil.wait_procs([p for p in find_leftovers(there) if p.ppid() == 1], timeout=10)
         modelmill.answer("down")
-        assert leftovers(there) == []
+        assert find_leftovers(there) == []
         assert modelmill.answer("status")["running"] is False
     finally:
-        clear(there)
+        end_leftovers(there)
 
 
 @pytest.mark.slow
@@ -411,7 +415,7 @@ def test_an_empty_workspace_in_the_foreground_until_ctrl_c(tmp_path: Path) -> No
         assert process.returncode == 130
         assert "Traceback" not in said
         assert "all ended" in said
-        assert leftovers(there) == []
+        assert find_leftovers(there) == []
     finally:
         process.kill()
-        clear(there)
+        end_leftovers(there)

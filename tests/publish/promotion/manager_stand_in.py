@@ -48,8 +48,8 @@ def listen(port: int, answer: object) -> ThreadingHTTPServer:
     return server
 
 
-class Keeper:
-    """One front, and a server for each Bento that is prepared or served."""
+class StandInManager:
+    """One proxy, and a server for each Bento that is prepared or served."""
 
     def __init__(self, home: Path, port: int, served: ServedModel) -> None:
         self.folder = bentos_folder(Settings(home=home, reference_data=home))
@@ -58,10 +58,10 @@ class Keeper:
         me = psutil.Process(os.getpid())
         self.start(served)
         self.status = EndpointStatus(me.pid, me.create_time(), serving=served)
-        self.front = listen(port, self.hand_on)
+        self.proxy = listen(port, self.forward)
         self.swap.report_status(self.status)
 
-    def hand_on(self) -> bytes:
+    def forward(self) -> bytes:
         assert self.status.serving is not None
         port = self.behind[self.status.serving.bento].server_port
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as reply:
@@ -102,7 +102,7 @@ class Keeper:
 
 if __name__ == "__main__":
     home, port, model, version, bento = sys.argv[1:]
-    keeper = Keeper(Path(home), int(port), ServedModel(model, version, bento))
+    manager = StandInManager(Path(home), int(port), ServedModel(model, version, bento))
     while True:
-        keeper.follow()
+        manager.follow()
         time.sleep(0.02)

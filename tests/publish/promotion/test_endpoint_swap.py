@@ -1,4 +1,4 @@
-"""A request reaches the keeper it is meant for, and no other."""
+"""A request reaches the manager it is meant for, and no other."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def me() -> EndpointStatus:
 
 
 def answering(settings: Settings, me: EndpointStatus, error: str | None = None) -> threading.Thread:
-    """A keeper that answers one request."""
-    keeper = EndpointSwap(settings)
-    keeper.report_status(me)
+    """A manager that answers one request."""
+    manager = EndpointSwap(settings)
+    manager.report_status(me)
 
     def run() -> None:
-        while (wanted := keeper.read_request()) is None:
+        while (wanted := manager.read_request()) is None:
             time.sleep(0.01)
-        keeper.report_status(replace(me, token=wanted.token, error=error, prepared=wanted.served))
+        manager.report_status(replace(me, token=wanted.token, error=error, prepared=wanted.served))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -87,9 +87,9 @@ def test_the_dead_and_whoever_has_their_number_are_no_keepers(
 
 
 def test_a_request_is_answered_by_its_token(settings: Settings, me: EndpointStatus) -> None:
-    keeper = answering(settings, me)
+    manager = answering(settings, me)
     EndpointSwap(settings).prepare(TWO, 10)
-    keeper.join()
+    manager.join()
     status = EndpointSwap(settings).read_status()
     assert status is not None
     assert status.prepared == TWO
@@ -98,18 +98,18 @@ def test_a_request_is_answered_by_its_token(settings: Settings, me: EndpointStat
 
 
 def test_a_refusal_is_told_in_a_line(settings: Settings, me: EndpointStatus) -> None:
-    keeper = answering(settings, me, "out of memory")
+    manager = answering(settings, me, "out of memory")
     with pytest.raises(MillError, match=r"did not switch tiny version 2: out of memory"):
         EndpointSwap(settings).switch(TWO, 10)
-    keeper.join()
+    manager.join()
 
 
 def test_a_later_keeper_does_not_follow_an_earlier_ones_request(
     settings: Settings, me: EndpointStatus
 ) -> None:
-    keeper = answering(settings, me)
+    manager = answering(settings, me)
     EndpointSwap(settings).prepare(TWO, 10)
-    keeper.join()
+    manager.join()
     later = EndpointSwap(settings)
     assert later.read_request() is None, "before it has told who it is"
     later.report_status(replace(me, pid=me.pid + 1))
@@ -124,9 +124,9 @@ def test_no_folder_outside_is_served(settings: Settings, me: EndpointStatus) -> 
     for name in ("../../etc", "", ".hidden", "a/b"):
         with pytest.raises(DataError, match="no name of a Bento's folder"):
             ServedModel("tiny", "1", name)
-    keeper = answering(settings, me)
+    manager = answering(settings, me)
     EndpointSwap(settings).prepare(TWO, 10)
-    keeper.join()
+    manager.join()
     path = settings.home / "endpoint" / "wanted.json"
     path.write_bytes(path.read_bytes().replace(b'"bbb"', b'"../b"'))
     last = EndpointSwap(settings)

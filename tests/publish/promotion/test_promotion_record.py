@@ -150,11 +150,11 @@ def told_since(world: World, count: int) -> list[tuple[str, Any, Any]]:
     return [(e.event, e.facts["version"], e.facts["former"]) for e in entries]
 
 
-@pytest.mark.parametrize("keeper", [True, False], ids=["endpoint", "no endpoint"])
+@pytest.mark.parametrize("manager", [True, False], ids=["endpoint", "no endpoint"])
 @pytest.mark.parametrize("action", ["promote", "rollback"])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_after_a_step_it_is_completed_or_taken_back(
-    whole_world: World, step: str, action: str, keeper: bool
+    whole_world: World, step: str, action: str, manager: bool
 ) -> None:
     world = whole_world
     if world.process is None:
@@ -163,7 +163,7 @@ def test_killed_after_a_step_it_is_completed_or_taken_back(
     world.be_champion(old)
     before = list_aliases(world.settings, MODEL)
     count = len(audit_log.read_entries(world.settings))
-    if not keeper:
+    if not manager:
         world.stop()
     killed_at(step, lambda: do(world, action))
     assert recover_promotion(world.settings) is not None

@@ -1,4 +1,4 @@
-"""The keeper: switches between servers without losing a request, and what it does when they die.
+"""The manager: switches between servers without losing a request, and what it does when they die.
 
 Most servers here are a few lines of Python; the last test switches between two real Bentos.
 """
@@ -30,7 +30,7 @@ from components.publish.bento_folders import bentos_folder, check_bento_files, w
 from components.publish.promotion.endpoint_swap import EndpointSwap, ServedModel
 from serving.api.limits import EndpointLimits
 from serving.bento.build_bento import PackageConfig, package
-from serving.gateway import endpoint_manager as keeping
+from serving.gateway import endpoint_manager
 from serving.gateway.backend import Backend, start_backend
 from serving.gateway.endpoint_manager import EndpointManager
 from serving.gateway.reverse_proxy import ProxyTarget, ReverseProxy
@@ -86,17 +86,17 @@ def model(bento: str) -> ServedModel:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(keeping, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(endpoint_manager, "_LOOK_SECONDS", 0.1)
     STARTED.clear()
     return Settings(home=tmp_path, reference_data=tmp_path)
 
 
-class Kept:
-    """A running keeper, its promoter and a client of its front."""
+class RunningEndpoint:
+    """A running manager, its promoter and a client of its proxy."""
 
-    def __init__(self, keeper: EndpointManager, client: httpx.AsyncClient) -> None:
-        self.keeper, self.client = keeper, client
-        self.promoter = EndpointSwap(keeper.settings)
+    def __init__(self, manager: EndpointManager, client: httpx.AsyncClient) -> None:
+        self.manager, self.client = manager, client
+        self.promoter = EndpointSwap(manager.settings)
 
     async def says(self, path: str = "/") -> str:
         answer = await self.client.get(path)
@@ -118,23 +118,23 @@ class Kept:
 
 @asynccontextmanager
 async def keeping_up(
-    settings: Settings, how: keeping.BackendFactory = small
-) -> AsyncIterator[Kept]:
-    front, ended = ReverseProxy(), asyncio.Event()
-    address = f"http://127.0.0.1:{await front.listen(0)}"
-    keeper = EndpointManager(settings, front, how)
-    running = asyncio.create_task(keeper.run(ended))
+    settings: Settings, how: endpoint_manager.BackendFactory = small
+) -> AsyncIterator[RunningEndpoint]:
+    proxy, ended = ReverseProxy(), asyncio.Event()
+    address = f"http://127.0.0.1:{await proxy.listen(0)}"
+    manager = EndpointManager(settings, proxy, how)
+    running = asyncio.create_task(manager.run(ended))
     async with httpx.AsyncClient(base_url=address, trust_env=False, timeout=30) as client:
-        kept = Kept(keeper, client)
-        while not kept.promoter.is_running():
+        endpoint = RunningEndpoint(manager, client)
+        while not endpoint.promoter.is_running():
             await asyncio.sleep(0.01)
         try:
             async with asyncio.timeout(90):
-                yield kept
+                yield endpoint
         finally:
             ended.set()
             await running
-            await front.close()
+            await proxy.close()
     assert all(backend.server.process.poll() is not None for backend in STARTED)
 
 
@@ -144,22 +144,22 @@ def alive() -> list[str]:
 
 def test_prepare_switch_back_and_drop(settings: Settings) -> None:
     async def check() -> None:
-        async with keeping_up(settings) as kept:
-            await kept.until("no_champion")
-            await kept.prepare("one")
-            assert await kept.says() == "no_champion"
-            await kept.switch("one")
-            await kept.switch("one")
-            assert await kept.says() == "one"
-            await kept.prepare("two")
-            assert (await kept.says(), alive()) == ("one", ["one", "two"])
-            await kept.drop("two")
-            assert (await kept.says(), alive()) == ("one", ["one"])
-            await kept.switch("two")  # not prepared: it is, first
-            assert await kept.says() == "two"
+        async with keeping_up(settings) as endpoint:
+            await endpoint.until("no_champion")
+            await endpoint.prepare("one")
+            assert await endpoint.says() == "no_champion"
+            await endpoint.switch("one")
+            await endpoint.switch("one")
+            assert await endpoint.says() == "one"
+            await endpoint.prepare("two")
+            assert (await endpoint.says(), alive()) == ("one", ["one", "two"])
+            await endpoint.drop("two")
+            assert (await endpoint.says(), alive()) == ("one", ["one"])
+            await endpoint.switch("two")  # not prepared: it is, first
+            assert await endpoint.says() == "two"
             while alive() != ["two"]:
                 await asyncio.sleep(0.05)
-            status = kept.promoter.read_status()
+            status = endpoint.promoter.read_status()
             assert status is not None
             assert (status.serving, status.prepared) == (model("two"), None)
 
@@ -170,16 +170,16 @@ def test_the_old_one_finishes_its_answer_and_can_be_taken_back_meanwhile(
     settings: Settings,
 ) -> None:
     async def check() -> None:
-        async with keeping_up(settings) as kept:
-            await kept.switch("one")
-            slow = asyncio.create_task(kept.says("/slow"))
+        async with keeping_up(settings) as endpoint:
+            await endpoint.switch("one")
+            slow = asyncio.create_task(endpoint.says("/slow"))
             await asyncio.sleep(0.3)
-            await kept.switch("two")
-            assert await kept.says() == "two"
-            await kept.prepare("one")
-            await kept.switch("one")
+            await endpoint.switch("two")
+            assert await endpoint.says() == "two"
+            await endpoint.prepare("one")
+            await endpoint.switch("one")
             assert [b.served.bento for b in STARTED] == ["one", "two"]  # none was started again
-            assert (await slow, await kept.says()) == ("one", "one")
+            assert (await slow, await endpoint.says()) == ("one", "one")
 
     asyncio.run(check())
 
@@ -189,24 +189,24 @@ def test_the_old_one_finishes_its_answer_and_can_be_taken_back_meanwhile(
 )
 def test_what_does_not_start_changes_nothing(settings: Settings, bento: str, why: str) -> None:
     async def check() -> None:
-        async with keeping_up(settings) as kept:
-            await kept.switch("one")
+        async with keeping_up(settings) as endpoint:
+            await endpoint.switch("one")
             with pytest.raises(MillError, match=f"did not prepare tiny version 1: .*{why}"):
-                await kept.prepare(bento)
+                await endpoint.prepare(bento)
             with pytest.raises(MillError, match=f"did not switch tiny version 1: .*{why}"):
-                await kept.switch(bento)
-            assert (await kept.says(), alive()) == ("one", ["one"])
+                await endpoint.switch(bento)
+            assert (await endpoint.says(), alive()) == ("one", ["one"])
 
     asyncio.run(check())
 
 
 def test_a_promoter_that_waits_no_longer_has_it_ended(settings: Settings) -> None:
     async def check() -> None:
-        async with keeping_up(settings) as kept:
-            await kept.switch("one")
+        async with keeping_up(settings) as endpoint:
+            await endpoint.switch("one")
             with pytest.raises(MillError, match="did not prepare tiny version 1 within 1 s"):
-                await kept.prepare("hangs", seconds=1)
-            assert (await kept.says(), alive()) == ("one", ["one"])
+                await endpoint.prepare("hangs", seconds=1)
+            assert (await endpoint.says(), alive()) == ("one", ["one"])
 
     asyncio.run(check())
 
@@ -214,20 +214,20 @@ def test_a_promoter_that_waits_no_longer_has_it_ended(settings: Settings) -> Non
 def test_a_server_that_dies_is_started_again_but_not_without_end(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "RESTARTS", 2)
+    monkeypatch.setattr(endpoint_manager, "RESTARTS", 2)
 
     async def check() -> None:
-        async with keeping_up(settings) as kept:
-            await kept.switch("one")
+        async with keeping_up(settings) as endpoint:
+            await endpoint.switch("one")
             for _ in range(2):
-                assert await kept.says("/die") == "server_ended"
-                await kept.until("one")
-            assert await kept.says("/die") == "server_ended"
-            await kept.until("failed")
+                assert await endpoint.says("/die") == "server_ended"
+                await endpoint.until("one")
+            assert await endpoint.says("/die") == "server_ended"
+            await endpoint.until("failed")
             await asyncio.sleep(0.5)
-            assert (await kept.says(), alive(), len(STARTED)) == ("failed", [], 3)
-            await kept.switch("two")  # a promotion brings it back
-            assert await kept.says() == "two"
+            assert (await endpoint.says(), alive(), len(STARTED)) == ("failed", [], 3)
+            await endpoint.switch("two")  # a promotion brings it back
+            assert await endpoint.says() == "two"
 
     asyncio.run(check())
 
@@ -236,21 +236,21 @@ def test_a_prepared_one_that_dies_or_is_forgotten_is_given_up(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check() -> None:
-        async with keeping_up(settings) as kept:
-            await kept.switch("one")
+        async with keeping_up(settings) as endpoint:
+            await endpoint.switch("one")
             for name in ("two", "three"):
-                await kept.prepare(name)
+                await endpoint.prepare(name)
                 if name == "two":
                     STARTED[-1].server.process.kill()
                 else:
-                    monkeypatch.setattr(keeping, "_UNUSED_SECONDS", 0.0)
+                    monkeypatch.setattr(endpoint_manager, "_UNUSED_SECONDS", 0.0)
                 while (
-                    status := kept.promoter.read_status()
+                    status := endpoint.promoter.read_status()
                 ) is None or status.prepared is not None:
                     await asyncio.sleep(0.05)
             while alive() != ["one"]:
                 await asyncio.sleep(0.05)
-            assert await kept.says() == "one"
+            assert await endpoint.says() == "one"
 
     asyncio.run(check())
 
@@ -287,27 +287,27 @@ def test_a_champion_whose_files_are_gone_is_told_once_and_served_when_they_are_b
         return small(settings, served)
 
     async def check() -> None:
-        async with keeping_up(settings, checked) as kept:
-            await kept.until("failed")
-            answer = (await kept.client.get("/")).json()["error"]["message"]
+        async with keeping_up(settings, checked) as endpoint:
+            await endpoint.until("failed")
+            answer = (await endpoint.client.get("/")).json()["error"]["message"]
             assert "modelmill:abc is damaged: bundle/onnx/model.onnx is gone; run the" in answer
             await asyncio.sleep(1.0)
             assert STARTED == []
             graph.write_text("a graph")
-            await kept.until("abc")
+            await endpoint.until("abc")
             graph.unlink()
             STARTED[-1].server.process.kill()
-            await kept.until("failed")
+            await endpoint.until("failed")
             assert len(STARTED) == 1
             graph.write_text("a graph")
-            await kept.until("abc")
+            await endpoint.until("abc")
 
     asyncio.run(check())
     assert capsys.readouterr().err.count("is damaged") == 2  # a line each time it breaks
 
 
 async def ask_for_ever(client: httpx.AsyncClient, stream: bool, ended: asyncio.Event) -> list[str]:
-    """Ask in a loop over kept connections, without a second try; the answers' texts."""
+    """Ask in a loop over endpoint connections, without a second try; the answers' texts."""
     texts = []
     asked = {
         "model": "tiny", "messages": [{"role": "user", "content": "json?"}],
@@ -346,27 +346,27 @@ def test_no_request_is_lost_while_real_bentos_are_switched(
     new, old = ServedModel("tiny", "2", made[0]), ServedModel("tiny", "1", made[1])
 
     async def check() -> None:
-        async with keeping_up(settings, start_backend) as kept:
-            while not (await kept.client.get("/readyz")).is_success:
+        async with keeping_up(settings, start_backend) as endpoint:
+            while not (await endpoint.client.get("/readyz")).is_success:
                 await asyncio.sleep(0.1)
-            status = kept.promoter.read_status()
+            status = endpoint.promoter.read_status()
             assert status is not None
-            assert status.serving == old  # the champion's, found by the keeper itself
+            assert status.serving == old  # the champion's, found by the manager itself
             ended = asyncio.Event()
             asking = [
-                asyncio.create_task(ask_for_ever(kept.client, stream, ended))
+                asyncio.create_task(ask_for_ever(endpoint.client, stream, ended))
                 for stream in (True, False, True, False)
             ]
             for served in (new, old):
-                await asyncio.to_thread(kept.promoter.prepare, served, 60)
-                await asyncio.to_thread(kept.promoter.switch, served, 10)
+                await asyncio.to_thread(endpoint.promoter.prepare, served, 60)
+                await asyncio.to_thread(endpoint.promoter.switch, served, 10)
                 await asyncio.sleep(0.5)
                 assert all(not task.done() for task in asking)
             ended.set()
             texts = [text for task in asking for text in await task]
             assert len(texts) > 20
             assert len(set(texts)) == 1  # whole, every one
-            mark = kept.keeper.serving
+            mark = endpoint.manager.serving
             assert mark is not None
             assert mark.served == old
             servers = find_marked_processes(_MARK, {mark.server.mark})

@@ -1,4 +1,4 @@
-"""The front between real sockets: what goes through it, and what happens when a server does not."""
+"""The proxy between real sockets: what goes through it, and what happens when a server does not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
 
 
 async def idle(*targets: ProxyTarget) -> None:
-    """The client may have its answer a moment before the front has closed the books."""
+    """The client may have its answer a moment before the proxy has closed the books."""
     while any(target.active for target in targets):
         await asyncio.sleep(0.005)
 
@@ -68,20 +68,20 @@ async def server(handle: Handler) -> AsyncIterator[ProxyTarget]:
 
 
 @asynccontextmanager
-async def fronting(
+async def proxying(
     target: ProxyTarget | None,
 ) -> AsyncIterator[tuple[ReverseProxy, asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A front, and a client's connection to it."""
-    front = ReverseProxy()
-    front.target = target
-    port = await front.listen(0)
+    """A proxy, and a client's connection to it."""
+    proxy = ReverseProxy()
+    proxy.target = target
+    port = await proxy.listen(0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(20):
-            yield front, reader, writer
+            yield proxy, reader, writer
     finally:
         writer.transport.abort()
-        await front.close()
+        await proxy.close()
 
 
 def test_one_connection_goes_to_whichever_server_is_present() -> None:
@@ -89,10 +89,10 @@ def test_one_connection_goes_to_whichever_server_is_present() -> None:
         async with (
             server(says(b"old")) as old,
             server(says(b"new")) as new,
-            fronting(old) as (front, reader, writer),
+            proxying(old) as (proxy, reader, writer),
         ):
             for target, said in ((old, b"old"), (new, b"new"), (old, b"old")):
-                front.target = target
+                proxy.target = target
                 writer.write(post(b"x" * 300_000))
                 assert (await read_answer(reader)).endswith(said)
             await idle(old, new)
@@ -113,12 +113,12 @@ def test_a_stream_goes_on_to_its_end_on_the_old_server_and_arrives_piece_by_piec
         async with (
             server(stream) as old,
             server(says(b"new")) as new,
-            fronting(old) as (front, reader, writer),
+            proxying(old) as (proxy, reader, writer),
         ):
             writer.write(GET)
             assert await reader.readuntil(b"one\r\n")  # before the answer has ended
             assert old.active == 1
-            front.target = new
+            proxy.target = new
             go_on.set()
             assert (await reader.readuntil(b"0\r\n\r\n")) == b"3\r\ntwo\r\n0\r\n\r\n"
             writer.write(GET)  # on the same connection
@@ -130,7 +130,7 @@ def test_a_stream_goes_on_to_its_end_on_the_old_server_and_arrives_piece_by_piec
 
 def test_requests_sent_at_once_are_answered_in_turn() -> None:
     async def check() -> None:
-        async with server(says(b"yes")) as target, fronting(target) as (_, reader, writer):
+        async with server(says(b"yes")) as target, proxying(target) as (_, reader, writer):
             writer.write(post(b"a") + GET + post(b"c")[:-1])
             assert (await read_answer(reader)).endswith(b"yes")
             assert (await read_answer(reader)).endswith(b"yes")
@@ -149,8 +149,8 @@ def refusal(raw: bytes) -> tuple[int, dict[str, str], dict[str, str]]:
 
 def test_while_nothing_serves_it_says_so_as_openai_would() -> None:
     async def check() -> None:
-        async with fronting(None) as (front, reader, writer):
-            front.unserved = UnservedReason("no_champion", "There is none.")
+        async with proxying(None) as (proxy, reader, writer):
+            proxy.unserved = UnservedReason("no_champion", "There is none.")
             writer.write(post(b"x" * 3_000_000))  # more than any buffer: still the answer is read
             status, headers, error = refusal(await reader.read())
         assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
@@ -171,7 +171,7 @@ def test_a_server_that_ends_before_it_answers_is_503(listens: bool) -> None:
     async def check() -> None:
         async with server(die) as target:
             pass_on = target if listens else ProxyTarget(1)
-            async with fronting(pass_on) as (_, reader, writer):
+            async with proxying(pass_on) as (_, reader, writer):
                 writer.write(GET)
                 status, headers, error = refusal(await reader.read())
         assert (status, headers["retry-after"], error["code"]) == (503, "1", "server_ended")
@@ -191,7 +191,7 @@ def test_half_an_answer_never_looks_whole(begun: bytes) -> None:
         writer.close()
 
     async def check() -> None:
-        async with server(cut) as target, fronting(target) as (_, reader, writer):
+        async with server(cut) as target, proxying(target) as (_, reader, writer):
             writer.write(GET)
             got = b""
             with suppress(ConnectionResetError):
@@ -213,7 +213,7 @@ def test_an_answer_that_ends_with_its_connection_is_passed_on_whole() -> None:
         writer.close()
 
     async def check() -> None:
-        async with server(old_fashioned) as target, fronting(target) as (_, reader, writer):
+        async with server(old_fashioned) as target, proxying(target) as (_, reader, writer):
             writer.write(GET)
             assert (await reader.read()).endswith(b"\r\n\r\n" + b"z" * 500_000)
 
@@ -228,7 +228,7 @@ def test_an_early_refusal_reaches_a_client_that_is_still_sending() -> None:
         writer.close()
 
     async def check() -> None:
-        async with server(refuse) as target, fronting(target) as (_, reader, writer):
+        async with server(refuse) as target, proxying(target) as (_, reader, writer):
             writer.write(post(b"x" * 5_000_000)[:4_000_000])
             assert (await reader.read()).endswith(b"big")
 
@@ -245,7 +245,7 @@ def test_a_hang_up_reaches_the_server_and_frees_it() -> None:
         writer.close()
 
     async def check() -> None:
-        async with server(wait) as target, fronting(target) as (_, _, writer):
+        async with server(wait) as target, proxying(target) as (_, _, writer):
             writer.write(GET)
             await asyncio.sleep(0.1)
             assert target.active == 1
@@ -269,7 +269,7 @@ def test_a_client_that_does_not_read_holds_the_server_back() -> None:
             sent += 1 << 20
 
     async def check() -> None:
-        async with server(pour) as target, fronting(target) as (_, reader, writer):
+        async with server(pour) as target, proxying(target) as (_, reader, writer):
             writer.write(GET)
             before = -1
             while sent != before:  # until it stands still
@@ -286,7 +286,7 @@ def test_a_client_that_does_not_read_holds_the_server_back() -> None:
 
 def test_what_is_no_http_is_refused() -> None:
     async def check() -> None:
-        async with server(says(b"never")) as target, fronting(target) as (_, reader, writer):
+        async with server(says(b"never")) as target, proxying(target) as (_, reader, writer):
             writer.write(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
             status, headers, error = refusal(await reader.read())
         assert (status, error["code"], "retry-after" in headers) == (400, "invalid_request", False)
