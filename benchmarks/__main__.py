@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: what ``modelmill bench`` hands over to."""
+"""Command line of the benchmarks, to which ``modelmill bench`` hands over."""
 
 from __future__ import annotations
 
@@ -23,31 +23,40 @@ app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help=f"which: {', '.join(BENCHES)}")] = None,
+    name: Annotated[str | None, typer.Argument(help=f"benchmark: {', '.join(BENCHES)}")] = None,
     files: Annotated[
-        list[Path] | None, typer.Argument(help="with --write: objects of earlier benches")
+        list[Path] | None,
+        typer.Argument(help="with --write: files with reports that `bench --json` printed"),
     ] = None,
-    write: Annotated[Path | None, typer.Option(help="make the page of these objects")] = None,
-    steps: Annotated[int, typer.Option(min=2, max=500, help="length of the no-op chain")] = 30,
+    write: Annotated[
+        Path | None, typer.Option(help="render these reports as a Markdown page")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=2, max=500, help="`orchestrate`: steps of the no-op chain")
+    ] = 30,
     only: Annotated[
-        list[str] | None, typer.Option(help="a part of `curate` or `train`; again for more")
+        list[str] | None, typer.Option(help="one part of `curate` or `train`; repeatable")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=100, help="medians of so many")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, help="measurements of which the median is reported")
+    ] = 3,
     as_json: Json = False,
 ) -> None:
-    """Figures beside the peers; exit code 1 where one is not as it must be."""
+    """Measure Modelmill beside other tools; exit code 1 where a figure is outside its bound."""
     if write is not None:
         from benchmarks.bench_report import write_page
 
         report_files = [*([Path(name)] if name else []), *(files or [])]
         if not report_files:
-            raise ConfigError("bench --write: name the files that hold the benches' objects")
+            raise ConfigError(
+                "bench --write: name the files with the reports that `bench --json` printed"
+            )
         count = write_page(write, report_files)
         result = {"written": str(write), "benches": count}
         print_result(as_json, result, lambda console: console.print(f"written: {write}"))
         return
     if name not in BENCHES or files:
-        raise ConfigError(f"bench {name or ''}: say which one: {', '.join(BENCHES)}")
+        raise ConfigError(f"bench {name or ''}: name one of {', '.join(BENCHES)}")
     _show_report(_run_bench(name, steps, only or [], repeats), as_json)
 
 

@@ -1,4 +1,8 @@
-"""What every benchmark prints: one object, its machine, its figures; and the page made of them."""
+"""Report of a benchmark: the machine, the figures with targets and peers, and ``docs/benchmarks.md``.
+
+A report is one JSON object; ``write_page`` renders the page from such objects, so no figure on it is
+typed by hand.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,9 @@ from components.core.training_speed import processor_name
 
 HEAD = """# Benchmarks
 
-Written by `modelmill bench --write docs/benchmarks.md FILE…` from the objects that
-`modelmill bench NAME --json` prints; never by hand. Medians; the peers did the same work in the
-same run, in turn. Ratio: how many times better than the peer. "—": not measured, or no demand.
+Written by `modelmill bench --write docs/benchmarks.md FILE…` from the reports that
+`modelmill bench NAME --json` prints; not edited by hand. Medians; the peers did the same work in
+the same run, in turn. Ratio: how many times better than the peer. "—": not measured, or no bound.
 """
 
 
@@ -31,7 +35,7 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class BenchFigure:
-    """One figure; smaller is better, unless ``better`` says "higher"."""
+    """One measured value with its target or peer, and the verdict on it."""
 
     name: str
     value: float | None
@@ -41,10 +45,10 @@ class BenchFigure:
     peer_value: float | None = None
     ratio: float | None = None
     holds: bool | None = None
-    """None where nothing is demanded, or what it needs is absent."""
+    """None without a target, or where the peer or the data is not available."""
     better: Better = "lower"
     note: str = ""
-    """An interval, or what was left out; shown beside the value."""
+    """Confidence interval, sample size or the reason for a missing value; shown after the value."""
 
     @classmethod
     def against_target(
@@ -57,8 +61,17 @@ class BenchFigure:
         better: Better = "lower",
         note: str = "",
     ) -> BenchFigure:
-        """A figure that must be at most ``target``; at least, where higher is better."""
-        value = float(value)  # numpy's own is no JSON
+        """Figure that must be at most ``target``, or at least, where higher is better.
+
+        Args:
+            name: row of the report.
+            value: the measurement.
+            unit: unit of value and target; empty for a plain number.
+            target: the bound, inclusive.
+            better: direction of the bound.
+            note: shown after the value.
+        """
+        value = float(value)  # a numpy scalar is not JSON-serializable
         holds = value <= target if better == "lower" else value >= target
         return cls(name, value, unit, target=target, holds=holds, better=better, note=note)
 
@@ -75,7 +88,18 @@ class BenchFigure:
         better: Better = "lower",
         note: str = "",
     ) -> BenchFigure:
-        """A figure beside a peer's; with ``must_win`` it must not be worse."""
+        """Figure beside the same measurement of a peer.
+
+        Args:
+            name: row of the report.
+            value: our measurement.
+            unit: unit of both values.
+            peer: name of the other tool.
+            peer_value: its measurement; None where it is not installed.
+            must_win: the figure fails where ours is worse than the peer's.
+            better: direction of the comparison.
+            note: shown after the value.
+        """
         if peer_value is None:
             return cls(name, value, unit, peer=peer, better=better, note=note)
         value, peer_value = float(value), float(peer_value)
@@ -95,14 +119,20 @@ class BenchFigure:
         )
 
     @classmethod
-    def unavailable(cls, name: str, unit: str, why: str) -> BenchFigure:
-        """A figure that cannot be measured here."""
-        return cls(name, None, unit, note=why)
+    def unavailable(cls, name: str, unit: str, reason: str) -> BenchFigure:
+        """Figure without a value.
+
+        Args:
+            name: row of the report.
+            unit: unit it would have.
+            reason: the missing data, peer or device.
+        """
+        return cls(name, None, unit, note=reason)
 
 
 @dataclass(frozen=True)
 class BenchReport:
-    """The object a benchmark prints."""
+    """Machine and figures of one benchmark, as printed by ``--json``."""
 
     bench: str
     machine: Mapping[str, Any]
@@ -110,9 +140,9 @@ class BenchReport:
 
     @property
     def failure(self) -> str:
-        """Which figures fail their demands, in a line; empty where none does."""
+        """One line that names the figures outside their bounds; empty without any."""
         failing = [figure.name for figure in self.figures if figure.holds is False]
-        return f"bench {self.bench}: not as it must be: {', '.join(failing)}" if failing else ""
+        return f"bench {self.bench}: outside its bounds: {', '.join(failing)}" if failing else ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -123,7 +153,7 @@ class BenchReport:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, system, interpreter, and how busy it is with other work."""
+    """Processor, cores, memory, system, interpreter and load average of this machine."""
     return {
         "processor": processor_name(),
         "cores": usable_cores(),
@@ -136,7 +166,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def format_rows(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """figure, value, target, peer, peer's value, ratio, holds: as text."""
+    """Cells of ``COLUMNS`` as text, a row a figure."""
     return [
         (
             figure["name"],
@@ -168,10 +198,10 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def write_page(path: Path, report_files: Sequence[Path]) -> int:
-    """``docs/benchmarks.md`` from objects in files; the number of benches on it.
+    """Render ``docs/benchmarks.md`` from report files; returns the number of reports on it.
 
     Raises:
-        ConfigError: a file cannot be read or holds no bench's object.
+        ConfigError: a file cannot be read or holds no report of a benchmark.
     """
     parts = [HEAD]
     for source in report_files:
@@ -182,7 +212,7 @@ def write_page(path: Path, report_files: Sequence[Path]) -> int:
             parts.append(f"## {report['bench']}\n\n{machine}\n\n{_markdown(table)}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{source}: is no object of `modelmill bench --json`: {error}"
+                f"{source}: is not a report of `modelmill bench --json`: {error}"
             ) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, ("\n".join(parts)).encode())

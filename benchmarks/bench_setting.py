@@ -1,4 +1,4 @@
-"""What every part of the bench is given, and how it runs a peer's program."""
+"""Inputs shared by the parts of a benchmark: settings, scratch folder, reference data and peers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from components.core.settings import Settings
 
 @dataclass(frozen=True)
 class BenchSetting:
-    """Where things are, how often to measure, who hears of it."""
+    """Settings, scratch folder, repeats and progress callback of one part."""
 
     settings: Settings
     scratch: Path
-    """A folder that is deleted afterwards."""
+    """Folder that is deleted after the part."""
     repeats: int
+    """Measurements of which the median is reported."""
     on_progress: Callable[[str], None]
 
     def find_reference(self, name: str) -> Path | None:
-        """A set of the reference data; None where it is absent."""
+        """Path of a set of the reference data; None where it is absent."""
         path = self.settings.reference_data / name
         return path if path.exists() else None
 
     def run_peer(self, program: str, package: str, *arguments: str) -> Any:
-        """What ``peers/PROGRAM.py`` prints as JSON on its last line; None without its package.
+        """Run ``peers/PROGRAM.py``; returns its last line of output, parsed as JSON.
+
+        Args:
+            program: file name without its suffix.
+            package: import that the program needs; the result is None where no interpreter has it.
+            arguments: its command line.
 
         Raises:
-            MillError: it failed; ends with what it said last.
+            MillError: it failed; the message ends with its last lines of output.
         """
         python = find_interpreter(self.settings, package)
         if python is None:

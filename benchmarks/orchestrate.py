@@ -1,9 +1,9 @@
-"""``modelmill bench orchestrate``: what orchestrating costs, beside the same chain on the peers.
+"""``modelmill bench orchestrate``: orchestration overhead, beside the same chain on other tools.
 
-Two questions. How long does a run take that has nothing left to do, without a server and against
-one that runs? And what does a chain of steps that only add one cost, when all run and when all
-are cached, here, on Prefect alone, Metaflow, Kedro and DVC? Every measurement is a whole process,
-imports included; the tools take turns, and medians are kept.
+Two measurements: a fully cached run of a preset, without a Prefect server and against a running
+one; and a chain of steps that each add one, cold and cached, on Modelmill, Prefect alone, Metaflow,
+Kedro and DVC. Every measurement is a whole process, imports included. The tools take turns, so that
+a machine that slows down slows all of them, and medians are reported.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from flows.runner.run_pipeline import plan_target
 
 NAME = "orchestrate"
 PRESETS = ("tiny", "nano")
-"""Whose cached run is measured: the first one that this workspace has finished."""
+"""Candidates for the cached run: the first one that this workspace has finished is measured."""
 MAX_SERVERLESS_SECONDS, MAX_SERVER_SECONDS, MAX_STEP_MILLISECONDS = 5.0, 8.0, 50.0
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class ChainTool:
-    """One way to run the chain: a program, and what must be importable for it."""
+    """One tool that runs the chain: a program of ``peers/`` and the package it needs."""
 
     name: str
     program: str
@@ -48,7 +48,7 @@ class ChainTool:
     arguments: tuple[str, ...] = ()
     on_server: bool = False
     compared_with: str | None = None
-    """Which of ours stands beside it; None for ours."""
+    """Modelmill's variant that it is compared with; None for Modelmill itself."""
     caches: bool = True
 
 
@@ -59,14 +59,14 @@ TOOLS = (
     ChainTool("Prefect alone", "prefect_chain", on_server=True, compared_with=OURS_ON_PREFECT),
     ChainTool("DVC", "dvc_chain", compared_with=OURS),
     ChainTool("Metaflow", "metaflow_chain", package="metaflow", compared_with=OURS),
-    # Kedro looks whether an output exists, not whether it is still the right one.
+    # Kedro checks that an output exists, not that it still belongs to its inputs.
     ChainTool("Kedro", "kedro_chain", package="kedro", compared_with=OURS, caches=False),
 )
 
 
 @dataclass
 class ChainTimings:
-    """Seconds of whole processes, and of the steps alone where the program tells."""
+    """Seconds of whole processes, and of the steps alone where the program prints them."""
 
     cold: list[float] = field(default_factory=list)
     cached: list[float] = field(default_factory=list)
@@ -76,10 +76,16 @@ class ChainTimings:
 def bench_orchestrate(
     settings: Settings, steps: int, repeats: int, on_progress: Callable[[str], None]
 ) -> BenchReport:
-    """Measure everything; ``tell`` hears what is being measured.
+    """Measure cached runs and the chain on every installed tool.
+
+    Args:
+        settings: the workspace whose finished preset is run from the cache.
+        steps: length of the chain.
+        repeats: measurements of which the median is reported.
+        on_progress: called with a line a measurement.
 
     Raises:
-        MillError: a run or a peer's chain failed; ends with what it said last.
+        MillError: a run or a peer's chain failed; the message ends with its last lines of output.
     """
     machine = describe_machine()
     preset = _finished_preset(settings, on_progress)
@@ -94,7 +100,7 @@ def bench_orchestrate(
 
 
 def _finished_preset(settings: Settings, on_progress: Callable[[str], None]) -> str:
-    """A preset whose run has nothing left to do; ``nano`` is made where there is none."""
+    """Name of a preset that is fully cached; ``nano`` is run first where there is none."""
     for preset in PRESETS:
         steps = plan_target(settings, preset, ()).steps
         if all(step.state == IS_CACHED or step.unchanged for step in steps):
@@ -110,7 +116,7 @@ def _modelmill(command: str) -> list[str]:
 
 @contextmanager
 def _prefect_server(settings: Settings, place: Path) -> Iterator[str]:
-    """Address of the running Prefect server; one of our own for the bench where there is none."""
+    """Address of the running Prefect server; without one, of a temporary server."""
     if settings.prefect_api_url:
         yield settings.prefect_api_url
         return
@@ -148,17 +154,17 @@ def _wait_until_ready(address: str, server: subprocess.Popen[bytes]) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise MillError("bench: the Prefect server did not get ready")
+    raise MillError("bench: the Prefect server did not answer within 120 s")
 
 
 @dataclass(frozen=True)
 class CachedRuns:
-    """Cached runs of a preset."""
+    """Median seconds of fully cached runs of a preset."""
 
     serverless: float
     on_server: float
     step_milliseconds: float
-    """The mean of what a cached stage took in them, without a server."""
+    """Mean time of one cached stage, without a server."""
 
 
 def _time_cached_runs(
@@ -193,7 +199,7 @@ def _time_chains(
     repeats: int,
     on_progress: Callable[[str], None],
 ) -> dict[str, ChainTimings]:
-    """Every tool in turn, in a new folder each time; those that are not installed are left out."""
+    """Time every installed tool in turn, in a new folder each time."""
     interpreters = {tool.name: find_interpreter(settings, tool.package) for tool in TOOLS}
     timings = {tool.name: ChainTimings() for tool in TOOLS if interpreters[tool.name]}
     for turn in range(repeats):

@@ -1,4 +1,4 @@
-"""Programs that a benchmark runs beside it: whole processes, imports included."""
+"""Subprocesses of a benchmark: their environment, interpreter and wall time, imports included."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _TIMEOUT_SECONDS = 600.0
 
 
 def bench_environment(address: str | None = None, **extra: str) -> dict[str, str]:
-    """For a child: this checkout importable, and the Prefect server at ``address``, or none."""
+    """Environment of a subprocess that imports this checkout and uses the Prefect server ``address``."""
     variables = child_environment({"PYTHONPATH": str(ROOT), **extra})
     variables.pop("PREFECT_API_URL", None)
     return variables | ({"PREFECT_API_URL": address} if address else {})
 
 
 def run_program(command: Sequence[str], variables: Mapping[str, str]) -> tuple[float, str]:
-    """(seconds, standard output) of a program that must succeed, in the environment ``given``.
+    """Run a program that must succeed; returns (wall seconds, standard output).
 
     Raises:
-        MillError: it failed or took too long; ends with what it said last.
+        MillError: it failed or timed out; the message ends with its last lines of output.
     """
     start = time.perf_counter()
     with subprocess.Popen(
@@ -41,7 +41,7 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> tuple[f
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl+C is ours alone: what it started is ended below
+        start_new_session=True,  # Ctrl+C reaches this process alone; the tree is killed below
     ) as program:
         try:
             output, errors = program.communicate(timeout=_TIMEOUT_SECONDS)
@@ -50,7 +50,7 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> tuple[f
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             name = " ".join(command)
-            raise MillError(f"bench: {name}: took over {_TIMEOUT_SECONDS:g} s") from None
+            raise MillError(f"bench: {name}: took more than {_TIMEOUT_SECONDS:g} s") from None
     seconds = time.perf_counter() - start
     if program.returncode != 0:
         last_lines = " | ".join((errors or output).strip().splitlines()[-3:])
@@ -59,17 +59,17 @@ def run_program(command: Sequence[str], variables: Mapping[str, str]) -> tuple[f
 
 
 def find_interpreter(settings: Settings, package: str | None) -> Path | None:
-    """The Python that can import ``needs``: the peers' own, else this one; None where neither can.
+    """Python that can import ``package``: the peers' own, else this one; None where neither can.
 
     Raises:
-        ConfigError: MODELMILL_PEERS_PYTHON names no program.
+        ConfigError: MODELMILL_PEERS_PYTHON names no executable.
     """
     if package is None:
         return Path(sys.executable)
     peers_python = settings.peers_python
     if peers_python is not None:
         if not os.access(peers_python, os.X_OK):
-            raise ConfigError(f"MODELMILL_PEERS_PYTHON: {peers_python}: no program")
+            raise ConfigError(f"MODELMILL_PEERS_PYTHON: {peers_python}: no executable file")
         attempt = subprocess.run(
             [peers_python, "-c", f"import {package}"], capture_output=True, check=False
         )

@@ -1,4 +1,4 @@
-"""The parts in their order, on one core."""
+"""Parts of ``modelmill bench curate`` in order, pinned to one core."""
 
 from __future__ import annotations
 
@@ -43,11 +43,17 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
 def bench_curate(
     settings: Settings, only: Sequence[str], repeats: int, on_progress: Callable[[str], None]
 ) -> BenchReport:
-    """Measure all parts, or ``only`` some.
+    """Measure the parts of collecting and cleaning.
+
+    Args:
+        settings: the workspace, and where reference data and peers lie.
+        only: names of ``PARTS``; empty for all.
+        repeats: measurements of which the median is reported.
+        on_progress: called with a line a part.
 
     Raises:
         ConfigError: there is no such part.
-        MillError: a peer's program failed.
+        MillError: the program of a peer failed.
     """
     unknown = sorted(set(only) - PARTS.keys())
     if unknown:
@@ -64,7 +70,7 @@ def bench_curate(
 
 @contextmanager
 def _pin_to_one_core() -> Iterator[None]:
-    """This process and what it starts, on one core; where the system cannot, on all."""
+    """Restrict this process and its children to one core, where the system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,4 +1,4 @@
-"""WARC to selected corpus, every stage between, on one core: megabytes a second, and growth.
+"""Throughput of every stage from WARC to selected corpus on one core, and its scaling exponent.
 
 The pages are those of the embedded documentation site, rendered here. Every stage runs in this
 process, one after another, as a run on one core would.
@@ -33,8 +33,10 @@ from components.core.store.workdir import Workdir
 from flows.configs.text_run import TextSelectConfig
 
 FEW, MANY = 60, 600
+"""Pages of the small and the large run; the exponent is fitted between them."""
 NAME = "WARC to selected corpus, end to end"
 MAX_EXPONENT = 1.05
+"""Linear time, with a margin for the noise of two short runs."""
 _SHARDS = 4
 
 A = TypeVar("A", bound=Artifact)
@@ -42,20 +44,20 @@ A = TypeVar("A", bound=Artifact)
 
 @dataclass(frozen=True)
 class ChainTiming:
-    """Megabytes of HTML, seconds of all stages."""
+    """Megabytes of HTML and seconds of all stages of one run."""
 
     megabytes: float
     seconds: float
 
 
 def measure_chain(setting: BenchSetting) -> list[BenchFigure]:
-    """Megabytes a second; the exponent of time over input, ten times as much."""
+    """Megabytes a second, and the exponent of time over input at ten times the pages."""
     pages = list(_render_pages(MANY))
     if len(pages) < MANY:
         return [
             BenchFigure.unavailable(NAME, "MB/s/core", f"only {len(pages)} pages could be rendered")
         ]
-    _time_chain(setting, pages[:FEW])  # loads what is loaded once
+    _time_chain(setting, pages[:FEW])  # imports and kernels are loaded once
     few, many = _time_chain(setting, pages[:: MANY // FEW]), _time_chain(setting, pages)
     exponent = math.log(many.seconds / few.seconds) / math.log(many.megabytes / few.megabytes)
     note = ", ".join(f"{run.megabytes:.1f} MB: {run.seconds:.1f} s" for run in (few, many))

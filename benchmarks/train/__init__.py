@@ -1,6 +1,6 @@
-"""``modelmill bench train``: loss for the time, beside the recipes and trainers that others use.
+"""``modelmill bench train``: loss and speed of training, beside common recipes and trainers.
 
 Everything runs on all cores, ours and the peers' alike, in turn, through the stage that a run calls
-(``components/train/pretrain.py``). A part that lacks its data, its peer or its processor says so
-in its figure and demands nothing.
+(``components/train/pretrain.py``). A part whose data, peer or device is missing reports
+the reason in its figure and cannot fail.
 """

@@ -1,4 +1,4 @@
-"""The parts in their order."""
+"""Parts of ``modelmill bench train`` in order."""
 
 from __future__ import annotations
 
@@ -30,17 +30,23 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "documentation": documentation_loss.measure_documentation,
 }
 ONLY_BY_NAME = frozenset({"documentation"})
-"""Measured only when asked for by name: half an hour."""
+"""Parts measured only with ``--only``: they take half an hour."""
 
 
 def bench_train(
     settings: Settings, only: Sequence[str], repeats: int, on_progress: Callable[[str], None]
 ) -> BenchReport:
-    """Measure all parts but those aside, or ``only`` some.
+    """Measure the parts of training, by default all but ``ONLY_BY_NAME``.
+
+    Args:
+        settings: the workspace, and where reference data and peers lie.
+        only: names of ``PARTS``; empty for the default.
+        repeats: measurements of which the median is reported.
+        on_progress: called with a line a part.
 
     Raises:
         ConfigError: there is no such part.
-        MillError: a peer's program failed.
+        MillError: the program of a peer failed.
     """
     unknown = sorted(set(only) - PARTS.keys())
     if unknown:

@@ -52,8 +52,8 @@ class SparseRows:
 
     def multiply_transposed(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
         """Product of the transpose with a column vector: [width]."""
-        found = np.bincount(self.slots, self.values * column[self.rows], minlength=self.width)
-        return np.asarray(found, dtype=np.float64)
+        sums = np.bincount(self.slots, self.values * column[self.rows], minlength=self.width)
+        return np.asarray(sums, dtype=np.float64)
 
 
 def count_ngrams(texts: Sequence[str]) -> SparseRows:

@@ -147,10 +147,10 @@ def _size_figures(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
         return figures
     reasons = read_shards(corpus / LEDGER, ["reasons"])["reasons"].to_pylist()
     read = max(1, len(reasons))
-    duplicates = sum(DUPLICATE_RULE in given for given in reasons)
+    duplicates = sum(DUPLICATE_RULE in rules for rules in reasons)
     return [
         *figures,
-        exact_figure("kept_share", sum(not given for given in reasons) / read, n=len(reasons)),
+        exact_figure("kept_share", sum(not rules for rules in reasons) / read, n=len(reasons)),
         exact_figure("twin_share", duplicates / read, n=len(reasons)),
     ]
 

@@ -57,7 +57,7 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard 
 Model = Annotated[str, typer.Argument(help="a registered model's name")]
 
 
-_LOOK_AT_NOTHING = ("schema", "init")
+_WITHOUT_WORKSPACE = ("schema", "init")
 """Commands that need no workspace."""
 
 
@@ -76,16 +76,16 @@ def close_interrupted_runs(
     ] = False,
 ) -> None:
     """Train, align and serve your own models from raw pages, on your own machines."""
-    if context.invoked_subcommand in _LOOK_AT_NOTHING or {"--help", "-h"} & set(sys.argv):
+    if context.invoked_subcommand in _WITHOUT_WORKSPACE or {"--help", "-h"} & set(sys.argv):
         return
     try:
-        home = settings.load_settings()
+        workspace = settings.load_settings()
     except ConfigError:
         return  # outside a checkout: the command itself says so, where it needs a workspace
-    if home.runs.is_dir():
+    if workspace.runs.is_dir():
         from flows.operations.retention.interrupted_runs import close_interrupted
 
-        close_interrupted(home)
+        close_interrupted(workspace)
 
 
 def print_result(

@@ -24,7 +24,7 @@ BENCHMARKS_PACKAGE = "benchmarks"
     }
 )
 def bench(context: typer.Context) -> None:
-    """Figures beside the peers; exit code 1 where one is not as it must be."""
+    """Measure Modelmill beside other tools; exit code 1 where a figure is outside its bound."""
     root = settings.find_checkout(Path(__file__).parent)
     if not (root / BENCHMARKS_PACKAGE / "__main__.py").is_file():
         raise ConfigError(

@@ -12,16 +12,16 @@ def main() -> None:
     try:
         from flows.cli.main import main as run_command
     except KeyboardInterrupt:
-        _tell("stopped", "Stopped", 130)
+        _report_failure("stopped", "Stopped", 130)
         sys.stderr.flush()
         os._exit(130)  # half imported libraries have no good exit
     except Exception as error:  # an installation that is not whole
         traceback.print_exc()
-        sys.exit(_tell(f"{type(error).__name__}: {error}", type(error).__name__, 1))
+        sys.exit(_report_failure(f"{type(error).__name__}: {error}", type(error).__name__, 1))
     run_command()
 
 
-def _tell(error: str, kind: str, exit_code: int) -> int:
+def _report_failure(error: str, kind: str, exit_code: int) -> int:
     from components.core.process.failure_line import report_failure
 
     return report_failure(error, kind, exit_code, as_json="--json" in sys.argv)

@@ -60,9 +60,9 @@ def forget(
     """Take a page or a domain out: of all runs to come, and with --purge of all that is here."""
     from flows.operations.retention import forget, forget_report
 
-    found = settings.load_settings()
+    workspace = settings.load_settings()
     if verify:
-        value = forget.verify_absence(found, target)
+        value = forget.verify_absence(workspace, target)
         left = "" if value["clean"] else f"{target}: it is not proven to be gone"
         show = partial(forget_report.show_verified, value=value)
         print_result(as_json, value, show, failed=left)
@@ -72,12 +72,12 @@ def forget(
     options = forget.ForgetOptions(
         target, why=why, rebuild=rebuild, purge=purge, force=force, dry_run=dry_run, plain=plain
     )
-    done = forget.forget_target(
-        found,
+    outcome = forget.forget_target(
+        workspace,
         options,
         lambda question: yes or typer.confirm(question, err=True),
         Console(stderr=as_json),
     )
     print_result(
-        as_json, done.as_json(), lambda console: forget_report.show_forgotten(console, done)
+        as_json, outcome.as_json(), lambda console: forget_report.show_forgotten(console, outcome)
     )

@@ -46,26 +46,26 @@ def run_app(commands: typer.Typer, name: str) -> None:
     """
     as_json = "--json" in sys.argv
 
-    def say_stopped() -> None:
+    def report_stop() -> None:
         stop = shutdown.requested_stop() or Stopped()
         report_failure(shutdown.stop_message(), "Stopped", stop.exit_code, as_json=as_json)
 
     interrupted = Stopped().exit_code  # typer's too, which says nothing
     code: Any = interrupted
     with shutdown.handle_signals(force=True):
-        with suppress(KeyboardInterrupt), shutdown.before_forced_exit(say_stopped):
+        with suppress(KeyboardInterrupt), shutdown.before_forced_exit(report_stop):
             log.configure_logging(verbose_modules=() if as_json else VERBOSE_MODULES)
-            code = _answer(commands, name, as_json)
+            code = _run_command(commands, name, as_json)
         stop = shutdown.requested_stop()
         if stop is not None:
-            say_stopped()
+            report_stop()
             shutdown.exit_after_stop(stop.exit_code)
     if code == interrupted:  # a KeyboardInterrupt that no signal of ours caused
         code = report_failure("stopped", "Stopped", interrupted, as_json=as_json)
     sys.exit(code)
 
 
-def _answer(commands: typer.Typer, name: str, as_json: bool) -> Any:
+def _run_command(commands: typer.Typer, name: str, as_json: bool) -> Any:
     """Run the command; its exit code. For a program nothing but the answer is printed."""
     try:
         with explain_full_disk("the workspace"):
@@ -77,7 +77,7 @@ def _answer(commands: typer.Typer, name: str, as_json: bool) -> Any:
     except MillError as error:
         return report_failure(str(error), type(error).__name__, error.exit_code, as_json=as_json)
     except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
-        return report_failure(_usage(error), "UsageError", 2, as_json=as_json)
+        return report_failure(_usage_error_line(error), "UsageError", 2, as_json=as_json)
     except Exception as error:  # a bug, or what no stage foresaw: its traceback is for a report
         if shutdown.requested_stop() is not None:
             return None  # a library made another error of the stop, which is told of
@@ -85,11 +85,11 @@ def _answer(commands: typer.Typer, name: str, as_json: bool) -> Any:
         return report_failure(typed_error_line(error), type(error).__name__, 1, as_json=as_json)
 
 
-def _usage(error: typer.TyperException) -> str:
+def _usage_error_line(error: typer.TyperException) -> str:
     """What was wrong with the words typed, in a line, and where the right ones stand."""
-    said = error_line(error.format_message()).rstrip(".")
+    problem = error_line(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
-    return f"{said}; see `{context.command_path if context else 'modelmill'} --help`"
+    return f"{problem}; see `{context.command_path if context else 'modelmill'} --help`"
 
 
 if __name__ == "__main__":

@@ -35,17 +35,17 @@ def gc(
     from flows.operations.retention.collect_garbage import collect_garbage, plan_collection
     from flows.operations.retention.gc_report import show_collection
 
-    found, keeping = settings.load_settings(), RetentionPolicy(keep_runs, keep_days)
+    workspace, policy = settings.load_settings(), RetentionPolicy(keep_runs, keep_days)
     if dry_run:
-        planned = plan_collection(found, keeping)
+        planned = plan_collection(workspace, policy)
         value = {"deleted": False, **planned.as_json()}
         print_result(as_json, value, lambda console: show_collection(console, planned, "would go"))
         return
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError("nobody can be asked here: give --yes, or --dry-run to look first")
-        _ask(plan_collection(found, keeping))
-    deleted = collect_garbage(found, keeping)
+        _confirm_collection(plan_collection(workspace, policy))
+    deleted = collect_garbage(workspace, policy)
     value = {"deleted": True, **deleted.as_json()}
     print_result(as_json, value, lambda console: show_collection(console, deleted, "deleted"))
 
@@ -67,7 +67,7 @@ def doctor(
     print_result(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 
-def _ask(planned: GarbageCollection) -> None:
+def _confirm_collection(planned: GarbageCollection) -> None:
     from flows.operations.retention.gc_report import show_collection
     from flows.runner.progress_display import format_bytes
 

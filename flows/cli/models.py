@@ -13,18 +13,18 @@ from components.core.errors import ConfigError
 from flows.cli.app import Json, Model, app, print_result
 
 Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists them")]
-_LONGEST_WHY = 2000
+_MAX_WHY_CHARACTERS = 2000
 
 
-def _short_enough(why: str) -> str:
+def _check_length(why: str) -> str:
     """The audit log keeps it for ever, and Prefect's form takes no more."""
-    if len(why) > _LONGEST_WHY:
-        raise ConfigError(f"--why: {len(why)} characters; at most {_LONGEST_WHY}")
+    if len(why) > _MAX_WHY_CHARACTERS:
+        raise ConfigError(f"--why: {len(why)} characters; at most {_MAX_WHY_CHARACTERS}")
     return why
 
 
 Why = Annotated[
-    str, typer.Option(help="the reason; the audit log keeps it", callback=_short_enough)
+    str, typer.Option(help="the reason; the audit log keeps it", callback=_check_length)
 ]
 
 
@@ -34,9 +34,9 @@ def models(as_json: Json = False) -> None:
     from components.publish.promotion.promotion_record import recover_promotion
     from flows.cli.views.workspace_view import list_model_versions
 
-    found = settings.load_settings()
-    recover_promotion(found, wait=False)
-    answer = list_model_versions(found)
+    workspace = settings.load_settings()
+    recover_promotion(workspace, wait=False)
+    answer = list_model_versions(workspace)
     print_result(as_json, answer.value, answer.show)
 
 
@@ -54,7 +54,9 @@ def promote(
 
     model, number = parse_named(version)
     moved = promote_manually(settings.load_settings(), model, number, why=why, force=force)
-    print_result(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
+    print_result(
+        as_json, moved.as_json(), lambda console: _print_note(console, moved.note, moved.changed)
+    )
 
 
 @app.command()
@@ -71,7 +73,9 @@ def rollback(
     from components.publish.promotion.manual_promotion import roll_back_champion as put_back
 
     moved = put_back(settings.load_settings(), name, to, why=why)
-    print_result(as_json, moved.as_json(), lambda console: _say(console, moved.note, moved.changed))
+    print_result(
+        as_json, moved.as_json(), lambda console: _print_note(console, moved.note, moved.changed)
+    )
 
 
 @app.command()
@@ -90,22 +94,22 @@ def approve(
     from flows.cli.views.workspace_view import list_waiting_approvals
     from flows.runner.prefect.prefect_approvals import describe_follow_up
 
-    found = settings.load_settings()
+    workspace = settings.load_settings()
     if version is None:
-        answer = list_waiting_approvals(found)
+        answer = list_waiting_approvals(workspace)
         print_result(as_json, answer.value, answer.show)
         return
-    pending = find_pending(found, *parse_named(version))
+    pending = find_pending(workspace, *parse_named(version))
     if yes is None:
         raise ConfigError(f"{version}: say --yes or --no")
-    decision = record_decision(found, pending, yes, who, why)
-    said = "approved" if decision.yes else "rejected"
-    told: dict[str, Any] = {"version": version, "decision": said, "who": decision.who}
-    following = describe_follow_up(found, pending, decision.yes)
-    line = "; ".join(part for part in (f"{version} {said} by {decision.who}", following) if part)
+    decision = record_decision(workspace, pending, yes, who, why)
+    outcome = "approved" if decision.yes else "rejected"
+    facts: dict[str, Any] = {"version": version, "decision": outcome, "who": decision.who}
+    next_step = describe_follow_up(workspace, pending, decision.yes)
+    line = "; ".join(part for part in (f"{version} {outcome} by {decision.who}", next_step) if part)
     print_result(
         as_json,
-        told | {"why": decision.why, "next": following},
+        facts | {"why": decision.why, "next": next_step},
         lambda console: console.print(line, soft_wrap=True, markup=False),
     )
 
@@ -138,5 +142,5 @@ def dossier(
     print_result(as_json, answer.value, answer.show)
 
 
-def _say(console: Console, note: str, changed: bool) -> None:
+def _print_note(console: Console, note: str, changed: bool) -> None:
     console.print(note if changed else f"unchanged: {note}", soft_wrap=True)

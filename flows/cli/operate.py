@@ -33,18 +33,18 @@ def up(
     from flows.operations.up.services import Ports
 
     ports = Ports(endpoint=port, prefect=prefect_port, mlflow=mlflow_port)
-    wish = UpOptions(ports, wait, model)
+    options = UpOptions(ports, wait, model)
     console = Console(stderr=as_json)
 
-    def tell(value: dict[str, Any]) -> None:
+    def print_platform(value: dict[str, Any]) -> None:
         if as_json:
             print_result(True, value, lambda _: None)
             sys.stdout.flush()  # whoever reads it does not wait for the end of `up`
 
     if detach:
-        tell(run_platform_detached(settings.load_settings(), wish, console))
+        print_platform(run_platform_detached(settings.load_settings(), options, console))
     else:
-        stop = run_up(settings.load_settings(), wish, console, tell)
+        stop = run_up(settings.load_settings(), options, console, print_platform)
         if stop is not None:
             raise typer.Exit(stop.exit_code)
 
@@ -55,8 +55,8 @@ def down(as_json: Json = False) -> None:
     from flows.operations.up.run_platform import end_platform as run_down
 
     count = run_down(settings.load_settings())
-    said = f"ended {count} processes" if count else "nothing runs"
-    print_result(as_json, {"ended": count}, lambda console: console.print(said))
+    line = f"ended {count} processes" if count else "nothing runs"
+    print_result(as_json, {"ended": count}, lambda console: console.print(line))
 
 
 @app.command()
@@ -66,3 +66,21 @@ def status(as_json: Json = False) -> None:
 
     answer = look(settings.load_settings())
     print_result(as_json, answer.value, answer.show)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="MODEL@ALIAS or MODEL/VERSION; left out: whose champion moved last"),
+    ] = None,
+    host: Annotated[str, typer.Option(help="another than loopback needs MODELMILL_API_KEY")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    as_json: Json = False,
+) -> None:
+    """Serve a model: an endpoint for the `openai` client."""
+    from serving.serve_model import serve_forever
+
+    serve_forever(settings.load_settings(), model, host=host, port=port, as_json=as_json)

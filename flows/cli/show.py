@@ -20,6 +20,10 @@ def show(
     """Runs, artifacts and models; or one of them in full."""
     from flows.cli.views.workspace_view import describe_run_or_artifact, summarize_workspace
 
-    found = settings.load_settings()
-    answer = summarize_workspace(found) if what is None else describe_run_or_artifact(found, what)
+    workspace = settings.load_settings()
+    answer = (
+        summarize_workspace(workspace)
+        if what is None
+        else describe_run_or_artifact(workspace, what)
+    )
     print_result(as_json, answer.value, answer.show)

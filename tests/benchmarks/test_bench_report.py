@@ -1,4 +1,4 @@
-"""A benchmark's object, its verdicts, and the page made of it."""
+"""Reports of benchmarks: verdicts on figures, and the page rendered from them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_verdicts() -> None:
     absent = BenchFigure.beside_peer("b", 4.0, "s", "peer", None, must_win=True)
     assert (absent.peer_value, absent.ratio, absent.holds) == (None, None, None)
     lost = BenchReport("x", {}, [won, BenchFigure.against_target("a", 2.0, "s", 1.0)])
-    assert lost.failure == "bench x: not as it must be: a"
+    assert lost.failure == "bench x: outside its bounds: a"
     assert BenchReport("x", {}, [won, absent]).failure == ""
 
 
@@ -56,6 +56,6 @@ def test_page_is_made_of_objects(tmp_path: Path) -> None:
     assert format_rows(bench.as_json()["figures"])[0][0] == "quick"
     before = page.read_text()
     source.write_text("{}")
-    with pytest.raises(ConfigError, match=r"x\.json: is no object"):
+    with pytest.raises(ConfigError, match=r"x\.json: is not a report"):
         write_page(page, [source])
     assert page.read_text() == before

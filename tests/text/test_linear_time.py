@@ -1,4 +1,4 @@
-"""What is repeated without end, or opened and never closed, costs no more than its length."""
+"""Scanning stays linear in the length of text that repeats, or that opens what is never closed."""
 
 from __future__ import annotations
 

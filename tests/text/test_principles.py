@@ -120,10 +120,10 @@ def test_total_is_the_weighted_mean() -> None:
 
 
 def test_the_house_constitution_prefers_better_answers() -> None:
-    house = default_constitution()
+    default = default_constitution()
 
     def total(answer: str) -> float:
-        return judge_answer(house, QUESTION, SUBJECT, answer, REFERENCE).total
+        return judge_answer(default, QUESTION, SUBJECT, answer, REFERENCE).total
 
     assert total(GOOD) > 0.95
     order = [

@@ -75,10 +75,10 @@ def test_estimates_are_unbiased() -> None:
     draw = random.Random(1)
     pages = [page(draw, 200) for _ in range(300)]
     texts = [" ".join(p) for p in pages]
-    twins = [" ".join(edited(draw, p, draw.randint(1, 30))) for p in pages]
-    signed, _ = minhash_signatures(column(texts + twins), 128, seed=1)
+    near_duplicates = [" ".join(edited(draw, p, draw.randint(1, 30))) for p in pages]
+    signed, _ = minhash_signatures(column(texts + near_duplicates), 128, seed=1)
     estimates = (signed[:300] == signed[300:]).mean(axis=1)
-    sets, bounds = shingle_sets(column(texts + twins), np.arange(600))
+    sets, bounds = shingle_sets(column(texts + near_duplicates), np.arange(600))
     exact = jaccard_similarities(sets, bounds, np.arange(300), np.arange(300, 600))
     error = estimates - exact
     assert abs(error.mean()) < 3 * error.std() / np.sqrt(len(error))

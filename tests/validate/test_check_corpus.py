@@ -18,7 +18,7 @@ from components.validate.check_corpus import check_corpus
 from components.validate.document_frame import frame_of_shard
 from components.validate.suite_config import Expectation, SuiteConfig, load_suite
 
-HOUSE = Path(__file__).parents[2] / "data" / "expectations" / "corpus.yaml"
+DEFAULT_SUITE = Path(__file__).parents[2] / "data" / "expectations" / "corpus.yaml"
 PAGES = [f"# Page {n}\n\n" + f"These are the words of page {n}. " * 20 for n in range(8)]
 
 
@@ -29,7 +29,7 @@ def expecting(kind: str, **kwargs: Any) -> SuiteConfig:
 def test_the_house_suite_passes_a_sound_corpus(
     corpus_of: Callable[..., Corpus], again: Callable[[], Workdir]
 ) -> None:
-    corpus, suite = corpus_of(PAGES), load_suite(HOUSE)
+    corpus, suite = corpus_of(PAGES), load_suite(DEFAULT_SUITE)
     made = [check_corpus(suite, corpus, again()) for _ in range(2)]
     assert made[0].digest == made[1].digest
     folder = again().artifact_folder(made[0])
@@ -153,7 +153,7 @@ def test_shares_come_from_the_ledger_of_select(
     reasons = [[]] * 6 + [["duplicates"], ["quality.min_words", "language.language"]]
     table = pa.table({"reasons": pa.array(reasons, pa.list_(pa.string()))})
     write_shard(work.folder / "ledger" / "00000.parquet", table)
-    report = check_corpus(load_suite(HOUSE), work.seal(Corpus), again())
+    report = check_corpus(load_suite(DEFAULT_SUITE), work.seal(Corpus), again())
     figures = read_report(work.artifact_folder(report))
     assert figures["kept_share"].value == 6 / 8
     assert figures["twin_share"].value == 1 / 8

@@ -1,0 +1,1 @@
+"""Near-duplicate detection: signature speed, precision and recall, scaling to a million."""

@@ -1,6 +1,6 @@
-"""One size of the scale bench, as a program: ``make`` the corpus, then ``score`` it and tell.
+"""Program for one corpus size of ``million_documents``: ``make`` the corpus, then ``score`` it.
 
-python deduplicate.py make|score FOLDER DOCUMENTS
+python dedup_program.py make|score FOLDER DOCUMENTS
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SHARD_DOCUMENTS = 50_000
 
 
 def make_corpus(folder: Path, count: int) -> None:
-    """Shards of made-up documents, and the reference to them."""
+    """Write shards of random documents, and the reference to them as ``corpus.json``."""
     work = Workdir.temporary(folder)
     for shard, first in enumerate(range(0, count, _SHARD_DOCUMENTS)):
         size = min(_SHARD_DOCUMENTS, count - first)
@@ -31,12 +31,12 @@ def make_corpus(folder: Path, count: int) -> None:
 
 
 def score_corpus(folder: Path) -> dict[str, float]:
-    """Seconds of the stage, most bytes of this process."""
+    """Seconds of the duplicates stage and peak memory of this process in bytes."""
     corpus = Corpus.model_validate_json((folder / "corpus.json").read_text())
     warm = Workdir.temporary(folder)
     write_corpus_shard(warm.folder, random_documents(10, seed=0, duplicate_share=0.5), 0, 0)
     config = DuplicatesConfig()
-    score_duplicates(config, warm.seal(Corpus), Workdir.temporary(folder))  # loads the kernels
+    score_duplicates(config, warm.seal(Corpus), Workdir.temporary(folder))  # compiles the kernels
     start = time.perf_counter()
     score_duplicates(config, corpus, Workdir.temporary(folder))
     seconds = time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""A million documents de-duplicated: memory, and how time grows from ten thousand on.
+"""De-duplication of a million documents: peak memory, and the exponent of time from 10,000 on.
 
-Each size runs in a process of its own, so that memory is that run's alone. Made-up documents, one
-in ten a twin of one before it.
+Each size runs in a process of its own, so that peak memory is that of one run. Documents are of
+random words; one in ten is an edited copy of an earlier one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_MEMORY_GB, MAX_EXPONENT = 4.0, 1.1
 
 
 def measure_scale(setting: BenchSetting) -> list[BenchFigure]:
-    """Peak memory at the largest size, and the exponent of time over size."""
+    """Peak memory at the largest size, exponent of time over size, documents a second."""
     timings = []
     for size in SIZES:
         setting.on_progress(f"scale: {size:,} documents")

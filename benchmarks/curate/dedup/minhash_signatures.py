@@ -1,4 +1,4 @@
-"""MinHash signatures from text, beside datasketch, rensa and datatrove; and their bias."""
+"""Speed of MinHash signatures beside datasketch, rensa and datatrove, and bias of the estimates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DOCUMENTS, _PEER_DOCUMENTS = 5000, 500
 
 
 def measure_signatures(setting: BenchSetting) -> list[BenchFigure]:
-    """Documents a second, and the estimates' mean error in its standard errors."""
+    """Documents a second, and the mean error of Jaccard estimates in standard errors."""
     texts = random_documents(_DOCUMENTS, seed=1, duplicate_share=0)
     column = pa.chunked_array([pa.array(texts)])
     seconds_per_pass = median_seconds(

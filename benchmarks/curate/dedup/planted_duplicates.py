@@ -1,4 +1,4 @@
-"""Near duplicates among documents with planted edits, against all pairs compared exactly."""
+"""Precision and recall of near duplicates, against the exact Jaccard similarity of all pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Pairs = set[tuple[int, int]]
 
 
 def measure_duplicates(setting: BenchSetting) -> list[BenchFigure]:
-    """Precision and recall of pairs, ours and datasketch's index without verification."""
+    """Precision and recall of pairs: ours, and those of datasketch's LSH without verification."""
     texts = random_documents(COUNT, seed=5, duplicate_share=0.3)
     true_pairs = _true_pairs(texts)
     our_pairs = _our_pairs(setting, texts)
@@ -78,7 +78,7 @@ def _our_pairs(setting: BenchSetting, texts: list[str]) -> Pairs:
 
 
 def _true_pairs(texts: list[str]) -> Pairs:
-    """Every pair that shares a shingle, its similarity counted exactly; others have none."""
+    """Pairs at or above ``SIMILARITY``, counted exactly over every pair that shares a shingle."""
     column = pa.chunked_array([pa.array(texts)])
     sets, bounds = shingle_sets(column, np.arange(len(texts)))
     sizes = np.diff(bounds)

@@ -1,0 +1,1 @@
+"""Main-text extraction: web pages, articles, manuals, code blocks and reported faults."""

@@ -1,7 +1,7 @@
-"""Code on documentation pages: kept letter by letter, or not.
+"""Share of code blocks on documentation pages that extraction keeps verbatim.
 
-The pages are those of the embedded site, so what stands in each ``<pre>`` is known from the source
-itself, read by the standard library's parser and not by ours.
+The pages are those of the embedded documentation site. The true text of each ``<pre>`` is read by
+the standard library's HTML parser and not by ours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEAST_SHARE = 0.99
 
 
 def measure_code_blocks(setting: BenchSetting) -> list[BenchFigure]:
-    """The share of code blocks that come out word for word."""
+    """Share of code blocks that the extracted code holds verbatim."""
     config = SiteConfig(packages=PACKAGES, workers=1)
     blocks = verbatim = pages = 0
     with DocumentationSite(config, folder=setting.scratch) as site:
@@ -41,7 +41,7 @@ def measure_code_blocks(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def read_pre_blocks(page: str) -> list[str]:
-    """What every ``<pre>`` holds, without the line ends around it that HTML does not show."""
+    """Text of every ``<pre>``, without the line breaks at its ends, which HTML does not render."""
     reader = _PreReader()
     reader.feed(page)
     reader.close()

@@ -1,10 +1,10 @@
-"""The main text of web pages: how much of it is found, what else comes along, how fast.
+"""Word F1 and speed of main-text extraction, beside trafilatura and resiliparse.
 
 Three sets of pages with a known answer. ``extraction-web`` has pages of seven types, scored by the
-words a page's text shares with the true one; rules were chosen on one half of its sites, so the
-other half is shown apart. ``extraction`` has articles, scored by runs of four words. ``faults`` has
-a small page for each situation that a public bug report tells of. trafilatura and resiliparse read
-the same pages beside us.
+words a page's text shares with the true one; rules were tuned on one half of its sites, so the
+other half is reported separately. ``extraction`` has articles, scored by runs of four words. ``faults`` has
+a small page for each situation that a public bug report describes. trafilatura and resiliparse read
+the same pages.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ from components.collect.extraction.main_text import extract_main_text
 from components.collect.web.charset import decode_page
 
 LEAST_OVERALL = -0.005
-"""The low end of the difference to trafilatura over all pages of the web set."""
+"""Lower confidence bound of our F1 less trafilatura's, over all pages of the web set."""
 LEAST_ARTICLES = -0.003
+"""F1 less trafilatura's, over the articles."""
 LEAST_SPEED = 0.7
-"""Of trafilatura's pages a second on mixed pages; it runs inside ours."""
+"""Share of trafilatura's pages a second on mixed pages: our extraction runs it as one step."""
 RESAMPLES = 2_000
 _WORD = re.compile(r"\w+")
 _MARKS = re.compile(r"[#*`|>~]|^\s*-{3,}|\\(?=[*_#])", re.MULTILINE)
-"""Markdown's marks, which are no words of the page."""
+"""Markup of Markdown, which is not counted as words."""
 Texts = Mapping[str, str]
 
 
 def measure_extraction(setting: BenchSetting) -> list[BenchFigure]:
-    """All figures on extraction: web pages, articles, situations, manuals."""
+    """Figures on web pages, articles, reported faults and manuals."""
     return [
         *_measure_web_pages(setting),
         *_measure_articles(setting),
@@ -59,7 +60,7 @@ def measure_extraction(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def extract_document_text(page: str, kind: str = "text/html") -> str:
-    """What the extract stage makes of a page; nothing where it would be set aside."""
+    """Headline and text as the extract stage writes them; empty where it rejects the page."""
     try:
         main_text = extract_main_text(page, kind, "")
     except ValueError:
@@ -68,7 +69,7 @@ def extract_document_text(page: str, kind: str = "text/html") -> str:
 
 
 def word_f1(text: str, truth: str) -> float:
-    """F1 of the words of two texts as multisets, Markdown's marks left out."""
+    """F1 of the words of two texts as multisets, markup of Markdown left out."""
     words = Counter(_WORD.findall(_MARKS.sub(" ", text).lower()))
     true_words = Counter(_WORD.findall(truth.lower()))
     common = (words & true_words).total()
@@ -85,7 +86,7 @@ def registrable_domain(url: str) -> str:
 
 
 def site_half(site: str) -> int:
-    """0 for the sites that rules were chosen on, 1 for the others."""
+    """0 for the half of sites that rules were tuned on, 1 for the other half."""
     return int(hashlib.sha256(site.encode()).hexdigest(), 16) % 2
 
 
@@ -121,7 +122,7 @@ def _measure_web_pages(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def extract_body_text(page: str) -> str:
-    """A page's text without the headline that a document gets before it."""
+    """Extracted text of a page without the headline; empty where extraction rejects it."""
     try:
         return extract_main_text(page, "text/html", "").text
     except ValueError:
@@ -134,7 +135,7 @@ def _group_figures(
     scores: Mapping[str, NDArray[np.float64]],
     sites: NDArray[np.str_],
 ) -> list[BenchFigure]:
-    """Our word F1 on some pages beside each peer's, and the paired difference to trafilatura's."""
+    """Word F1 on a group of pages beside the peers', and the paired difference to trafilatura's."""
     ours = scores["ours"][in_group]
     title = f"extraction, word F1, {name}"
     if TRAFILATURA not in scores:

@@ -1,0 +1,1 @@
+"""Personal data and credentials: precision and recall by span."""

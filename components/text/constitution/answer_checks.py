@@ -172,8 +172,8 @@ class FormRule(StageConfig):
         return pattern
 
     def is_met(self, answer: str) -> bool:
-        said = self.says is None or re.search(self.says, answer, re.IGNORECASE) is not None
-        return said and (
+        holds = self.says is None or re.search(self.says, answer, re.IGNORECASE) is not None
+        return holds and (
             self.avoids is None or re.search(self.avoids, answer, re.IGNORECASE) is None
         )
 

@@ -67,7 +67,7 @@ def _find_hits(piece: Ids, index: Hashes, size: int) -> list[tuple[int, int]]:
         return []
     rows = np.lib.stride_tricks.sliding_window_view(piece, size)[at]
     _, first = np.unique(rows, axis=0, return_index=True)
-    return [(int(hashes[at[one]]), int(at[one])) for one in first]
+    return [(int(hashes[at[index]]), int(at[index])) for index in first]
 
 
 def covered_runs(

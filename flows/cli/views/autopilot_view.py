@@ -94,7 +94,9 @@ def count_packed_tokens(settings: Settings) -> int:
     for manifest in reversed(manifests):
         if manifest["format"] == Tokens.format:
             artifact = Tokens.model_validate(manifest["artifact"])
-            tokens = artifact.stats.get("train_tokens") or _counted(store.root / artifact.name)
+            tokens = artifact.stats.get("train_tokens") or _count_folder_tokens(
+                store.root / artifact.name
+            )
             if tokens:
                 return int(tokens)
     raise ConfigError(
@@ -102,7 +104,7 @@ def count_packed_tokens(settings: Settings) -> int:
     )
 
 
-def _counted(folder: Path) -> int:
+def _count_folder_tokens(folder: Path) -> int:
     """Training tokens of a folder that a user gave; 0 where it holds none, whatever it is."""
     try:
         return len(open_split(folder, "train").tokens)

@@ -23,21 +23,23 @@ def show_page(console: Console, value: dict[str, Any]) -> None:
             console, f"to be forgotten since {order['time']} ({order['target']}): {order['why']}"
         )
     judged = {crawl for verdict in value["verdicts"] for crawl in verdict["crawls"]}
-    for crawls, lines in _together(
-        _crawl(crawl, crawl["crawl"] in judged) for crawl in value["crawls"]
+    for crawls, lines in _group_by_lines(
+        _crawl_section(crawl, crawl["crawl"] in judged) for crawl in value["crawls"]
     ):
-        _show(console, f"crawl {', '.join(crawls)}", lines)
-    for corpora, lines in _together(_verdict(verdict) for verdict in value["verdicts"]):
-        _show(console, f"\ncorpus {', '.join(corpora)}", lines)
+        _print_section(console, f"crawl {', '.join(crawls)}", lines)
+    for corpora, lines in _group_by_lines(
+        _verdict_section(verdict) for verdict in value["verdicts"]
+    ):
+        _print_section(console, f"\ncorpus {', '.join(corpora)}", lines)
     for use in value["reached"]:
         print_line(console, f"\nmade of corpus {use['corpus'][:SHOWN_DIGITS]}", bold=True)
-        rows = dict.fromkeys(_rows(use))
+        rows = dict.fromkeys(_use_rows(use))
         console.print(rows_table(("what", "which", ""), list(rows)))
     if value["verdicts"] and not value["reached"]:
         print_line(console, "no corpus keeps it: it is in no dataset and no model")
 
 
-def _together(
+def _group_by_lines(
     sections: Iterable[tuple[str, tuple[str, ...]]],
 ) -> Iterator[tuple[list[str], tuple[str, ...]]]:
     """(names, lines) for each different set of lines, in the order of the first."""
@@ -49,17 +51,17 @@ def _together(
     yield from ((names, lines) for lines, names in named.items())
 
 
-def _kept(row: dict[str, Any]) -> str:
+def _kept_reason(row: dict[str, Any]) -> str:
     """A page of an ill server is kept as an earlier crawl has it."""
     trouble = row.get("trouble")  # ledgers of before it was told have no such column
     return f"kept as it was before ({trouble})" if trouble else "kept"
 
 
-def _crawl(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:
+def _crawl_section(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:
     files = crawl["as_of"] == FILES_DATE
     answered = "read from a file" if files else "answered {status}"
     lines = [
-        f"  {row['reason'] or _kept(row)}: "
+        f"  {row['reason'] or _kept_reason(row)}: "
         f"{answered.format(**row) if row['status'] else 'not asked or no answer'}, "
         f"{row['bytes']:,} bytes"
         for row in crawl["fetched"]
@@ -78,11 +80,11 @@ def _crawl(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:
     return f"{crawl['crawl'][:SHOWN_DIGITS]}{when}", tuple(dict.fromkeys(lines))
 
 
-def _verdict(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+def _verdict_section(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     word = "kept" if verdict["kept"] else f"dropped by {', '.join(verdict['reasons'])}"
     lines = [f"  {word}: document {verdict['document']}, judged by {verdict['rules']} rules"]
     lines += [
-        f"  {rule['rule']} is {rule['score']:.4g}, must be {_bounds(rule)}"
+        f"  {rule['rule']} is {rule['score']:.4g}, must be {_bounds_text(rule)}"
         for rule in verdict["failed"]
     ]
     if "twin" in verdict:
@@ -100,18 +102,18 @@ def _verdict(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     return f"{verdict['corpus'][:SHOWN_DIGITS]}{unfinished}", tuple(lines)
 
 
-def _show(console: Console, title: str, lines: Iterable[str]) -> None:
+def _print_section(console: Console, title: str, lines: Iterable[str]) -> None:
     print_line(console, title, bold=True)
     for line in lines:
         print_line(console, line)
 
 
-def _bounds(rule: dict[str, Any]) -> str:
+def _bounds_text(rule: dict[str, Any]) -> str:
     sides = (("at least", rule["at_least"]), ("at most", rule["at_most"]))
     return " and ".join(f"{word} {bound:.4g}" for word, bound in sides if bound is not None)
 
 
-def _rows(use: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _use_rows(use: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield from (("dataset", name, "in DVC") for name in use["datasets"])
     for node in use["tokens"]:
         facts = f"{node['tokens']:,} tokens, {node['split']} split"

@@ -34,7 +34,7 @@ def trace_page_or_model(settings: Settings, what: str) -> CommandResult:
         ConfigError: nothing is named so.
     """
     versions = list_versions(settings)
-    page = None if _is_model(what, versions) else _page(settings, what)
+    page = None if _is_model(what, versions) else _page_address(settings, what)
     if page is not None:
         value = trace_page(settings, page)
         return CommandResult(value, lambda console: show_page(console, value))
@@ -47,7 +47,7 @@ def _is_model(what: str, versions: list[RegisteredVersion]) -> bool:
     return named is not None and named[1] in {entry.model for entry in versions}
 
 
-def _page(settings: Settings, what: str) -> str | None:
+def _page_address(settings: Settings, what: str) -> str | None:
     """A document's id, or an address in the spelling that crawls use; None for no page.
 
     A file may be given by its path, a page without its scheme.

@@ -129,7 +129,7 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
 
     def show(console: Console) -> None:
         if entries and not verify:
-            rows = [(e.sequence, e.time[:19], e.event, e.who, _told(e)) for e in entries]
+            rows = [(e.sequence, e.time[:19], e.event, e.who, _facts_line(e)) for e in entries]
             console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
         console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
         if value["missing"]:
@@ -138,7 +138,7 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
     return CommandResult(value, show)
 
 
-def _told(entry: audit_log.AuditEntry) -> str:
+def _facts_line(entry: audit_log.AuditEntry) -> str:
     """The facts in a line: what is about which version first, what is for machines left out.
 
     Whose word it was is told where that is another than whose process wrote the entry.

@@ -78,7 +78,7 @@ class Diagnosis:
         return {
             "broken": self.count("broken"),
             "warnings": self.count("warning"),
-            "mended": self.fixed,
+            "fixed": self.fixed,
             "findings": [finding.as_json() for finding in self.findings],
         }
 
@@ -106,11 +106,11 @@ def examine_workspace(settings: Settings, *, deep: bool = False, fix: bool = Fal
     for check in CHECKS:
         diagnosis.findings += run_check(check, settings)
     if deep:
-        diagnosis.findings += _deep(settings)
+        diagnosis.findings += _examine_contents(settings)
     return diagnosis
 
 
-def _deep(settings: Settings) -> list[Finding]:
+def _examine_contents(settings: Settings) -> list[Finding]:
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=None)
 

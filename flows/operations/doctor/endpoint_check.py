@@ -33,7 +33,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
     fix = "modelmill down, then modelmill up --detach with the options it had"
     began = time.monotonic()
     try:
-        answer = _ask(settings, endpoint.address)
+        answer = _request_token(settings, endpoint.address)
     except httpx.HTTPError as error:
         problem = str(error) or type(error).__name__
         yield report_broken("endpoint", f"{endpoint.address} does not answer: {problem}", fix)
@@ -44,7 +44,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
             "endpoint", f"{read_served_model(settings)} answered after {1000 * seconds:.0f} ms"
         )
         return
-    code, message = _refusal(answer)
+    code, message = _read_error(answer)
     if code == _NO_CHAMPION:
         yield report_info("endpoint", f"waits for a champion: {describe_newest(settings)}")
     elif answer.status_code == httpx.codes.UNAUTHORIZED:
@@ -56,7 +56,7 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
         yield report_broken("endpoint", f"it refuses ({answer.status_code}): {message}", fix)
 
 
-def _ask(settings: Settings, address: str) -> httpx.Response:
+def _request_token(settings: Settings, address: str) -> httpx.Response:
     """One token of an answer, from whichever model is served."""
     headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     with httpx.Client(trust_env=False, timeout=ANSWER_TIMEOUT_SECONDS, headers=headers) as client:
@@ -71,7 +71,7 @@ def _ask(settings: Settings, address: str) -> httpx.Response:
         return client.post(f"{address}/chat/completions", json=request)
 
 
-def _refusal(answer: httpx.Response) -> tuple[str, str]:
+def _read_error(answer: httpx.Response) -> tuple[str, str]:
     """(code, message) of an error in OpenAI's shape."""
     try:
         error = answer.json()["error"]

@@ -27,7 +27,7 @@ class Finding:
     """The command to type; empty where there is nothing to mend."""
 
     def as_json(self) -> dict[str, str]:
-        return {"check": self.check, "state": self.state, "what": self.what, "mend": self.fix}
+        return {"check": self.check, "state": self.state, "what": self.what, "fix": self.fix}
 
 
 def report_ok(check: str, what: str) -> Finding:

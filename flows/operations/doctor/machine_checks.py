@@ -32,9 +32,9 @@ from flows.runner.run_records import read_records
 PORTS = {4200: "the Prefect server", 5000: "the MLflow UI", 3000: "the endpoint"}
 MIN_DISK_BYTES, LOW_DISK_BYTES = 0.5e9, 5e9
 LOW_MEMORY_BYTES = 1e9
-_AHEAD_SECONDS = 120.0
+_CLOCK_TOLERANCE_SECONDS = 120.0
 _DATASET_COPIES = 2  # DVC's cache and its remote; the folder is links
-_GPU_SECONDS = 2.0
+_GPU_TIMEOUT_SECONDS = 2.0
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
@@ -54,7 +54,7 @@ def check_listed_ports(settings: Settings, purposes: dict[int, str]) -> Iterator
         if pid in own_processes:
             yield report_ok("ports", f"{port}: {purpose} of this workspace (process {pid})")
         else:
-            who = _named(pid) if pid else "a process of another user"
+            who = _process_name(pid) if pid else "a process of another user"
             fix = f"kill {pid}" if pid else f"sudo ss -ltnp 'sport = :{port}'"
             other = f"; or `modelmill serve --port {port + 1}`" if port == 3000 else ""
             yield report_warning("ports", f"{port}, for {purpose}, is taken by {who}", fix + other)
@@ -65,7 +65,7 @@ def find_listeners() -> dict[int, int | None]:
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
-        return {port: None for port in PORTS if _answers(port)}
+        return {port: None for port in PORTS if _accepts_connection(port)}
     listeners_by_port: dict[int, int | None] = {}
     for connection in connections:
         if connection.status == psutil.CONN_LISTEN and connection.laddr:
@@ -73,13 +73,13 @@ def find_listeners() -> dict[int, int | None]:
     return listeners_by_port
 
 
-def _answers(port: int) -> bool:
+def _accepts_connection(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(0.2)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _named(pid: int) -> str:
+def _process_name(pid: int) -> str:
     try:
         return f"{psutil.Process(pid).name()} (process {pid})"
     except psutil.Error:
@@ -137,21 +137,23 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 def check_clock(settings: Settings) -> Iterator[Finding]:
     """Runs and artifacts of the future make schedules, retention and "the newest" wrong."""
     yield from or_report_ok(
-        _clock(settings), "clock", datetime.now().astimezone().isoformat("T", "seconds")
+        _find_future_entries(settings),
+        "clock",
+        datetime.now().astimezone().isoformat("T", "seconds"),
     )
 
 
-def _clock(settings: Settings) -> Iterator[Finding]:
+def _find_future_entries(settings: Settings) -> Iterator[Finding]:
     now = time.time()
     ahead = [
         node.key[:12]
         for node in ArtifactGraph.read(settings.store).nodes.values()
-        if node.made_at > now + _AHEAD_SECONDS
+        if node.made_at > now + _CLOCK_TOLERANCE_SECONDS
     ]
     ahead += [
         str(record["run"])
         for record in read_records(settings.runs)
-        if datetime.fromisoformat(record["started"]).timestamp() > now + _AHEAD_SECONDS
+        if datetime.fromisoformat(record["started"]).timestamp() > now + _CLOCK_TOLERANCE_SECONDS
     ]
     if ahead:
         yield report_warning(
@@ -163,27 +165,33 @@ def _clock(settings: Settings) -> Iterator[Finding]:
 
 def check_accelerator(settings: Settings) -> Iterator[Finding]:
     """Only told: nothing needs one."""
-    yield report_info("accelerator", _gpus() or "no NVIDIA GPU; everything runs on the CPU")
+    yield report_info(
+        "accelerator", _describe_gpus() or "no NVIDIA GPU; everything runs on the CPU"
+    )
     installed = [
-        f"{name} {version}" for name in ("tensorrt", "tensorrt-rtx") if (version := _version(name))
+        f"{name} {version}"
+        for name in ("tensorrt", "tensorrt-rtx")
+        if (version := _installed_version(name))
     ]
     yield report_info("accelerator", ", ".join(installed) or "no TensorRT: engines are not built")
 
 
-def _version(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _gpus() -> str:
+def _describe_gpus() -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""
     try:
         command = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=_GPU_SECONDS)
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=_GPU_TIMEOUT_SECONDS
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "nvidia-smi does not answer"
     return "; ".join(result.stdout.strip().splitlines()) if result.returncode == 0 else ""

@@ -46,7 +46,7 @@ def compare_with_lock(lock: Path) -> Iterator[Finding]:
     if not lock.is_file():
         yield report_broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")
         return
-    pinned: dict[str, str] = dict(_pins(lock))
+    pinned: dict[str, str] = dict(_read_pins(lock))
     installed: dict[str, str] = {
         canonicalize_name(name): distribution.version
         for distribution in importlib.metadata.distributions()
@@ -56,7 +56,7 @@ def compare_with_lock(lock: Path) -> Iterator[Finding]:
     differing = [
         f"{name} is {installed[name]}, the lock says {version}"
         for name, version in pinned.items()
-        if name in installed and not _same(installed[name], version)
+        if name in installed and not _is_same_version(installed[name], version)
     ]
     fix = f"{python_command()} -m pip install -r {LOCK_FILE}"
     if missing:
@@ -67,7 +67,7 @@ def compare_with_lock(lock: Path) -> Iterator[Finding]:
         yield report_ok("packages", f"all {len(pinned)} as in {LOCK_FILE}")
 
 
-def _pins(lock: Path) -> Iterator[tuple[str, str]]:
+def _read_pins(lock: Path) -> Iterator[tuple[str, str]]:
     for line in lock.read_text(encoding="utf-8").splitlines():
         try:
             wanted = Requirement(line.partition(" #")[0])
@@ -78,6 +78,6 @@ def _pins(lock: Path) -> Iterator[tuple[str, str]]:
             yield canonicalize_name(wanted.name), versions[0]
 
 
-def _same(installed: str, pinned: str) -> bool:
+def _is_same_version(installed: str, pinned: str) -> bool:
     """Equal, a local build's suffix (``+cpu``) left out."""
     return Version(installed).public == Version(pinned).public

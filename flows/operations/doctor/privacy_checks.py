@@ -24,39 +24,41 @@ from flows.operations.doctor.finding import (
 from serving.bento.bento_sources import ROOT
 
 _SERVERS = ("prefect", "mlflow", "bentoml", "uvicorn")
-_ON = re.compile(r"(?im)^[ \t]*[\w.]*analytics(?:_enabled)?\s*=\s*[\"']?(true|1|yes|on)\b")
+_ANALYTICS_ON = re.compile(
+    r"(?im)^[ \t]*[\w.]*analytics(?:_enabled)?\s*=\s*[\"']?(true|1|yes|on)\b"
+)
 _OTHERS_WRITE = 0o002
 
 
 def check_telemetry(settings: Settings) -> Iterator[Finding]:
     """Every switch, here and in the living servers; files that say otherwise."""
     yield from or_report_ok(
-        _telemetry(settings), "telemetry", f"all {len(TELEMETRY_OFF)} switches are off"
+        _find_telemetry(settings), "telemetry", f"all {len(TELEMETRY_OFF)} switches are off"
     )
 
 
-def _telemetry(settings: Settings) -> Iterator[Finding]:
+def _find_telemetry(settings: Settings) -> Iterator[Finding]:
     unset = [name for name, is_off in telemetry_switches().items() if not is_off]
     if unset:
         yield report_broken(
             "telemetry", f"not switched off: {list_first(unset)}", f"unset {' '.join(unset)}"
         )
     for process in find_workspace_processes(settings):
-        if not _is_server(process) or _is_own(process) or not process.environment:
+        if not _is_server(process) or _is_modelmill_command(process) or not process.environment:
             continue
-        switched_on = [
+        missing_switches = [
             name
             for name, value in TELEMETRY_OFF.items()
             if process.environment.get(name, "").lower() != value.lower()
         ]
-        if switched_on:
-            what = f"process {process.pid} ({process.short_command}) was started without {list_first(switched_on)}"
+        if missing_switches:
+            what = f"process {process.pid} ({process.short_command}) was started without {list_first(missing_switches)}"
             yield report_warning(
                 "telemetry", what, f"kill {process.pid}; then start it with modelmill"
             )
     for path in _settings_files(settings):
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        match = _ON.search(text)
+        match = _ANALYTICS_ON.search(text)
         if match:
             line = text.count("\n", 0, match.start(1)) + 1
             what = f"{shell_path(path)}:{line} turns analytics on for what modelmill does not start"
@@ -73,16 +75,18 @@ def _settings_files(settings: Settings) -> Iterator[Path]:
 
 def check_access(settings: Settings) -> Iterator[Finding]:
     """Servers that listen beyond loopback: the endpoint asks for a key, the other two do not."""
-    yield from or_report_ok(_access(settings), "access", "servers listen on loopback alone")
+    yield from or_report_ok(
+        _find_open_servers(settings), "access", "servers listen on loopback alone"
+    )
 
 
-def _access(settings: Settings) -> Iterator[Finding]:
+def _find_open_servers(settings: Settings) -> Iterator[Finding]:
     servers = {
         process.pid: process
         for process in find_workspace_processes(settings)
         if _is_server(process)
     }
-    for pid, host, port in _listening():
+    for pid, host, port in _listening_sockets():
         process = servers.get(pid)
         if process is None or ipaddress.ip_address(host).is_loopback:
             continue
@@ -96,7 +100,7 @@ def _access(settings: Settings) -> Iterator[Finding]:
             yield report_broken("access", f"{where} without a key", f"{fix} --host {host}")
 
 
-def _listening() -> Iterator[tuple[int, str, int]]:
+def _listening_sockets() -> Iterator[tuple[int, str, int]]:
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -110,7 +114,7 @@ def _is_server(process: WorkspaceProcess) -> bool:
     return any(name in word for name in _SERVERS for word in process.command)
 
 
-def _is_own(process: WorkspaceProcess) -> bool:
+def _is_modelmill_command(process: WorkspaceProcess) -> bool:
     """A command of ours: it sets the switches itself, which its first environment does not show."""
     return any(word in ("flows.cli.main", "modelmill") for word in map(_last, process.command))
 
@@ -121,10 +125,12 @@ def _last(word: str) -> str:
 
 def check_permissions(settings: Settings) -> Iterator[Finding]:
     """That this user may write the workspace, and strangers may not."""
-    yield from or_report_ok(_permissions(settings), "permissions", shell_path(settings.home))
+    yield from or_report_ok(
+        _find_wrong_permissions(settings), "permissions", shell_path(settings.home)
+    )
 
 
-def _permissions(settings: Settings) -> Iterator[Finding]:
+def _find_wrong_permissions(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     if not home.exists():
         yield report_ok("permissions", f"{shell_path(home)} is not made yet")

@@ -22,8 +22,8 @@ from flows.operations.up.platform_state import prefect_api
 from flows.runner.prefect.prefect_recovery import abandoned_pauses, stuck_flow_runs
 from flows.runner.run_records import is_running, read_record
 
-_INIT = 1
-_OWN = ("flows.cli.main", "modelmill")
+_INIT_PID = 1
+_OWN_COMMANDS = ("flows.cli.main", "modelmill")
 """Commands of ours may be started in the background; what they start may not outlive them."""
 _SERVERS = ("prefect", "mlflow", "bentoml", "serving.gateway.exec_server", "multiprocessing.spawn")
 
@@ -37,10 +37,10 @@ def check_runs(settings: Settings) -> Iterator[Finding]:
         if (record := read_record(path)) is not None and is_running(record)
     ]
     what = f"{len(paths)} recorded" + (f"; at work: {list_first(running)}" if running else "")
-    yield from or_report_ok(_runs(settings, paths), "runs", what)
+    yield from or_report_ok(_find_broken_records(settings, paths), "runs", what)
 
 
-def _runs(settings: Settings, paths: list[Path]) -> Iterator[Finding]:
+def _find_broken_records(settings: Settings, paths: list[Path]) -> Iterator[Finding]:
     dead = [path.stem for path in find_dead_records(settings.runs)]
     if dead:
         what = f"recorded as running, but the process is gone: {list_first(dead)}"
@@ -53,10 +53,10 @@ def _runs(settings: Settings, paths: list[Path]) -> Iterator[Finding]:
 
 def check_flow_runs(settings: Settings) -> Iterator[Finding]:
     """What Prefect takes for running, though no process of this workspace does it."""
-    yield from or_report_ok(_flow_runs(settings), "flow runs", "none is stuck")
+    yield from or_report_ok(_find_stuck_flow_runs(settings), "flow runs", "none is stuck")
 
 
-def _flow_runs(settings: Settings) -> Iterator[Finding]:
+def _find_stuck_flow_runs(settings: Settings) -> Iterator[Finding]:
     stuck = stuck_flow_runs(settings)
     if stuck:
         what = f"running by Prefect's database, by nobody else: {list_first(run.name for run in stuck)}"
@@ -83,6 +83,8 @@ def check_processes(settings: Settings) -> Iterator[Finding]:
 
 
 def _is_orphan(process: WorkspaceProcess) -> bool:
-    if process.parent != _INIT or any(own in word for own in _OWN for word in process.command):
+    if process.parent != _INIT_PID or any(
+        own in word for own in _OWN_COMMANDS for word in process.command
+    ):
         return False
     return any(name in word for name in _SERVERS for word in process.command)

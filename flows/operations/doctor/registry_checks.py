@@ -38,7 +38,7 @@ from flows.operations.doctor.finding import (
 )
 from flows.runner.run_records import read_records
 
-_HELD = "bundle.json"
+_REQUIRED_FILE = "bundle.json"
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
@@ -47,29 +47,33 @@ def check_registry(settings: Settings) -> Iterator[Finding]:
     what = (
         f"{len(versions)} versions with their files" if versions else "no model is registered yet"
     )
-    yield from or_report_ok(_registry(settings, versions), "registry", what)
+    yield from or_report_ok(_find_damaged_versions(settings, versions), "registry", what)
 
 
-def _registry(settings: Settings, versions: list[RegisteredVersion]) -> Iterator[Finding]:
+def _find_damaged_versions(
+    settings: Settings, versions: list[RegisteredVersion]
+) -> Iterator[Finding]:
     for entry in versions:
-        missing = _lost(settings, entry) if BUNDLE_TAG in entry.tags else []
+        missing = _missing_files(settings, entry) if BUNDLE_TAG in entry.tags else []
         if not missing:
             continue
         what = f"{entry.model} version {entry.version}: files are gone: {list_first(missing)}"
         rollback = f"modelmill rollback {entry.model}; " if CHAMPION in entry.aliases else ""
         call = f"delete_model_version({entry.model!r}, '{entry.version}')"
-        fix = f"{rollback}{_mlflow(settings, call)} && {_run_of(settings, entry.uri)}"
+        fix = (
+            f"{rollback}{_mlflow_command(settings, call)} && {_remake_command(settings, entry.uri)}"
+        )
         yield report_broken("registry", what, fix)
     for model, alias, version in select_dangling_aliases(settings):
         what = f"{model}@{alias} names version {version}, which is not there"
         call = f"delete_registered_model_alias({model!r}, {alias!r})"
-        yield report_broken("registry", what, _mlflow(settings, call))
+        yield report_broken("registry", what, _mlflow_command(settings, call))
 
 
-def _lost(settings: Settings, entry: RegisteredVersion) -> list[str]:
+def _missing_files(settings: Settings, entry: RegisteredVersion) -> list[str]:
     """Files of a version that are missing or of another size than the bundle's in the store."""
     folder = entry.files_folder(settings)
-    wanted: dict[str, int] = {_HELD: 0}
+    wanted: dict[str, int] = {_REQUIRED_FILE: 0}
     for node in ArtifactGraph.read(settings.store).with_digest(entry.tags[BUNDLE_TAG])[:1]:
         wanted = {name: n for name, n in node.files.items() if not name.startswith(VOLATILE_FOLDER)}
     return [
@@ -79,22 +83,22 @@ def _lost(settings: Settings, entry: RegisteredVersion) -> list[str]:
     ]
 
 
-def _mlflow(settings: Settings, call: str) -> str:
+def _mlflow_command(settings: Settings, call: str) -> str:
     import_ = f"from mlflow import MlflowClient as C; C().{call}"
     return (
         f'MLFLOW_TRACKING_URI={shlex.quote(settings.mlflow_uri)} {python_command()} -c "{import_}"'
     )
 
 
-def _run_of(settings: Settings, name: str) -> str:
+def _remake_command(settings: Settings, name: str) -> str:
     """The run that makes something again."""
     for record in read_records(settings.runs):
         if any(Path(step["artifact"]).name == Path(name).name for step in record["steps"]):
-            return _again(record)
+            return _run_command(record)
     return "modelmill run tiny"
 
 
-def _again(record: dict[str, Any]) -> str:
+def _run_command(record: dict[str, Any]) -> str:
     """The command line of a run."""
     repeat = record.get("repeat") or {}
     sets = [f"--set {shlex.quote(assignment)}" for assignment in repeat.get("sets", ())]
@@ -104,13 +108,13 @@ def _again(record: dict[str, Any]) -> str:
 def check_datasets(settings: Settings) -> Iterator[Finding]:
     """Every pin's files are in DVC's cache or in the workspace's remote."""
     pins = read_pins(settings)
-    findings = (finding for pin in pins for finding in _dataset(settings, pin))
+    findings = (finding for pin in pins for finding in _check_dataset(settings, pin))
     what = f"{len(pins)} versions, every file there" if pins else "none yet"
     yield from or_report_ok(findings, "datasets", what)
 
 
-def _dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
-    remake = _run_of(settings, pin.version)
+def _check_dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
+    remake = _remake_command(settings, pin.version)
     if not pin.md5:
         yield report_broken(
             "datasets", f"{pin.path.name} cannot be read", f"rm {shell_path(pin.path)}; {remake}"
@@ -145,7 +149,7 @@ def check_bentos(settings: Settings) -> Iterator[Finding]:
     not be gone back to."""
     packed = list_bentos(settings)
     bundles = {(bento.model, bento.bundle) for _, bento in packed if bento}
-    findings = chain(_bentos(settings, bundles), find_damaged_bentos(settings))
+    findings = chain(_find_unpacked_versions(settings, bundles), find_damaged_bentos(settings))
     what = f"{len(bundles)} packed, each champion among them" if bundles else "none yet"
     yield from or_report_ok(findings, "bentos", what)
     for folder, bento in packed:
@@ -154,13 +158,13 @@ def check_bentos(settings: Settings) -> Iterator[Finding]:
             yield report_warning("bentos", f"{BENTO_NAME}:{folder.name} cannot be read", fix)
 
 
-def _bentos(settings: Settings, bundles: set[tuple[str, str]]) -> Iterator[Finding]:
+def _find_unpacked_versions(settings: Settings, bundles: set[tuple[str, str]]) -> Iterator[Finding]:
     for entry in list_versions(settings):
         roles = {CHAMPION, PREVIOUS} & set(entry.aliases)
         if roles and (entry.model, entry.tags.get(BUNDLE_TAG, "")) not in bundles:
             what = f"{entry.model} version {entry.version} ({min(roles)}) is not packed"
             report = report_broken if CHAMPION in roles else report_warning
-            yield report("bentos", what, _run_of(settings, entry.uri))
+            yield report("bentos", what, _remake_command(settings, entry.uri))
 
 
 def find_damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
@@ -180,5 +184,5 @@ def find_damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[F
         if champion is None:
             yield report_warning("deep" if deep else "bentos", what, removal)
         else:
-            fix = f"{removal} && {_run_of(settings, champion.uri)}"
+            fix = f"{removal} && {_remake_command(settings, champion.uri)}"
             yield report_broken("deep" if deep else "bentos", what, fix)

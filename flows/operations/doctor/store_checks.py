@@ -34,8 +34,8 @@ from flows.operations.doctor.registry_checks import find_damaged_bentos
 from flows.runner.progress_display import format_bytes
 from flows.runner.run_records import read_records
 
-_KEY = 64
-_COPIED = ("*/model.onnx*", "tokenizer.json", "bundle.json")
+_KEY_DIGITS = 64
+_COPIED_FILES = ("*/model.onnx*", "tokenizer.json", "bundle.json")
 """What of a bundle a Bento and a registered version hold as it is."""
 
 
@@ -59,18 +59,18 @@ def check_sealed_folder(settings: Settings, folder: Path) -> Iterator[Finding]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # A run takes it for absent and makes it again.
         yield report_broken(
-            "store", f"{short}: artifact.json cannot be read", _again(settings, folder)
+            "store", f"{short}: artifact.json cannot be read", _remake_command(settings, folder)
         )
         return
-    if len(folder.name) == _KEY and lineage != folder.name:
-        fix = f"{removal_command(folder)} && {_again(settings, folder)}"
+    if len(folder.name) == _KEY_DIGITS and lineage != folder.name:
+        fix = f"{removal_command(folder)} && {_remake_command(settings, folder)}"
         yield report_broken(
             "store", f"{what}: artifact.json was edited: its lineage has another key", fix
         )
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         yield report_broken(
-            "store", f"{what}: gone: {list_first(missing)}", _again(settings, folder)
+            "store", f"{what}: gone: {list_first(missing)}", _remake_command(settings, folder)
         )
     resized = [
         name
@@ -79,7 +79,9 @@ def check_sealed_folder(settings: Settings, folder: Path) -> Iterator[Finding]:
     ]
     if resized:
         yield report_broken(
-            "store", f"{what}: of another size: {list_first(resized)}", _again(settings, folder)
+            "store",
+            f"{what}: of another size: {list_first(resized)}",
+            _remake_command(settings, folder),
         )
 
 
@@ -87,7 +89,7 @@ def removal_command(folder: Path) -> str:
     return f"chmod -R u+w {shell_path(folder)} && rm -r {shell_path(folder)}"
 
 
-def _again(settings: Settings, folder: Path) -> str:
+def _remake_command(settings: Settings, folder: Path) -> str:
     """The run that makes an artifact again; its removal where no run is known."""
     name = f"sealed/{folder.name}"
     for record in read_records(settings.runs):
@@ -104,19 +106,20 @@ def check_contents(settings: Settings, progress: Progress) -> Iterator[Finding]:
         for place in (settings.datasets / ".dvc" / "cache", settings.datasets / "remote")
         for path in sorted((place / "files" / "md5").glob("*/*"))
     ]
-    copies = list(_copies(settings))
+    copies = list(_list_copies(settings))
     bentos = [folder for folder, _ in list_bentos(settings)]
     total = disk_size([*sealed, *objects, *(copy for copy, _ in copies), *bentos])
     progress.start_count(float(total), "bytes")
     findings = chain(
-        _deep(settings, sealed, objects, copies, progress), find_damaged_bentos(settings, deep=True)
+        _compare_contents(settings, sealed, objects, copies, progress),
+        find_damaged_bentos(settings, deep=True),
     )
     yield from or_report_ok(
         findings, "deep", f"{format_bytes(total)} read; every digest is as recorded"
     )
 
 
-def _deep(
+def _compare_contents(
     settings: Settings,
     sealed: list[Path],
     objects: list[Path],
@@ -124,12 +127,12 @@ def _deep(
     progress: Progress,
 ) -> Iterator[Finding]:
     for folder in sealed:
-        manifest = _manifest(folder)
+        manifest = _read_manifest(folder)
         if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
             stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
             what = f"sealed/{folder.name[:12]} ({stage}): its content is not what was sealed"
             yield report_broken(
-                "deep", what, f"{removal_command(folder)} && {_again(settings, folder)}"
+                "deep", what, f"{removal_command(folder)} && {_remake_command(settings, folder)}"
             )
         progress.advance(float(disk_size([folder])))
     for path in objects:
@@ -146,7 +149,7 @@ def _deep(
         progress.advance(float(disk_size([copy])))
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         return manifest if manifest["artifact"]["digest"] else None
@@ -159,12 +162,12 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
+def _list_copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
     """(copy, original) of what the registry and the Bentos hold of bundles in the store."""
     bundles = {
         str(manifest["artifact"]["digest"]): path.parent
         for path in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}")
-        if (manifest := _manifest(path.parent)) and manifest["format"] == "bundle/1"
+        if (manifest := _read_manifest(path.parent)) and manifest["format"] == "bundle/1"
     }
     bundle_folders = [
         (e.files_folder(settings), e.tags.get(BUNDLE_TAG, "")) for e in list_versions(settings)
@@ -177,7 +180,7 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
     for folder, digest in bundle_folders:
         original = bundles.get(digest)
         if original is not None:
-            for copy in sorted(path for pattern in _COPIED for path in folder.glob(pattern)):
+            for copy in sorted(path for pattern in _COPIED_FILES for path in folder.glob(pattern)):
                 source = original / copy.relative_to(folder)
                 if source.is_file() and copy.is_file():
                     yield copy, source
@@ -185,13 +188,13 @@ def _copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
 
 def check_leftovers(settings: Settings) -> Iterator[Finding]:
     """Unfinished stages that nobody goes on with, trash of a killed collection, held locks."""
-    yield from or_report_ok(_leftovers(settings), "leftovers", "no stale stage, no trash")
+    yield from or_report_ok(_find_leftovers(settings), "leftovers", "no stale stage, no trash")
     held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_locked(path)]
     if held:
         yield report_info("leftovers", f"at work now: {list_first(held)}")
 
 
-def _leftovers(settings: Settings) -> Iterator[Finding]:
+def _find_leftovers(settings: Settings) -> Iterator[Finding]:
     days = RetentionPolicy().days
     oldest = time.time() - days * DAY_SECONDS
     stale = [
@@ -219,12 +222,12 @@ def check_audit(settings: Settings) -> Iterator[Finding]:
     try:
         entries = audit_log.read_entries(settings)
     except DataError as error:
-        yield report_broken("audit", str(error), _new_log(settings))
+        yield report_broken("audit", str(error), _set_log_aside_command(settings))
     else:
         yield report_ok("audit", f"{len(entries)} entries, the chain holds")
 
 
-def _new_log(settings: Settings) -> str:
+def _set_log_aside_command(settings: Settings) -> str:
     """Where no copy can be put back: the broken one is set aside, as evidence."""
     files = " ".join(
         shell_path(settings.home / name) for name in ("audit.jsonl", "audit.head.json")

@@ -74,7 +74,7 @@ def plan_collection(settings: Settings, policy: RetentionPolicy) -> GarbageColle
         DataError: a manifest cannot be read, so what it came from is unknown.
         MillError: a database cannot be read.
     """
-    return _look(settings, policy, Leases(settings.store).keys_in_use(), time.time())
+    return _plan_all(settings, policy, Leases(settings.store).keys_in_use(), time.time())
 
 
 def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageCollection:
@@ -86,11 +86,11 @@ def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageColle
     if not settings.home.is_dir():
         return plan_collection(settings, policy)  # there is nothing, and nothing is made
     with hold_lock(settings.home / "gc.lock"):
-        with _held(settings):
+        with _hold_locks(settings):
             with Leases(settings.store).freeze_keys() as keys_in_use:
-                collection = _look(settings, policy, keys_in_use, time.time())
+                collection = _plan_all(settings, policy, keys_in_use, time.time())
                 for name in ("store", bento_gc.PLACE, "logs"):
-                    _throw_away(collection.find_plan(name))
+                    _discard_deletions(collection.find_plan(name))
             registry_gc.apply_registry_gc(settings, collection.find_plan(registry_gc.PLACE))
             dataset_gc.apply_dataset_gc(settings, collection.find_plan(dataset_gc.PLACE))
         history_retention.delete_history(
@@ -98,11 +98,11 @@ def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageColle
         )
         for trash in list_trashes(settings.home):
             trash.empty()
-        _tell(settings, collection)
+        _record_in_audit_log(settings, collection)
     return collection
 
 
-def _tell(settings: Settings, collection: GarbageCollection) -> None:
+def _record_in_audit_log(settings: Settings, collection: GarbageCollection) -> None:
     """An entry in the audit log."""
     if not collection.is_empty:
         versions = [
@@ -131,7 +131,7 @@ def delete_free_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
 
 
 @contextmanager
-def _held(settings: Settings) -> Iterator[None]:
+def _hold_locks(settings: Settings) -> Iterator[None]:
     """No registration, promotion, push, build or smoke test while this is held."""
     with ExitStack() as stack:
         if settings.mlflow.is_dir():
@@ -144,7 +144,7 @@ def _held(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _look(
+def _plan_all(
     settings: Settings, policy: RetentionPolicy, keys_in_use: frozenset[str], now: float
 ) -> GarbageCollection:
     graph = ArtifactGraph.read(settings.store)
@@ -184,14 +184,14 @@ def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
         )
 
 
-def _throw_away(plan: GcPlan) -> None:
+def _discard_deletions(plan: GcPlan) -> None:
     trash = Trash(plan.root)
     for item in plan.deletions:
         for path in item.paths:
-            trash.discard(_within(path, plan.root))
+            trash.discard(_checked_path(path, plan.root))
 
 
-def _within(path: Path, root: Path) -> Path:
+def _checked_path(path: Path, root: Path) -> Path:
     """A path that is what it says: below its place, or half-written records beside the logs."""
     assert path.is_relative_to(root) or path.parent == root.parent / "runs", path
     return path

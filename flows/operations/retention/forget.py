@@ -114,19 +114,19 @@ def forget_target(
         ConfigError: the target is no address and no domain, or a run cannot be repeated.
         MillError: a champion would be deleted that nothing takes the place of, or a run is at work.
     """
-    target = _target(settings, options.target)
+    target = _resolve_target(settings, options.target)
     if options.purge and not options.dry_run:
-        _finish_earlier(settings, console)
+        _finish_interrupted_purge(settings, console)
     affected = find_affected(settings, [target])
     records = read_records(settings.runs)
-    rebuilds = list(_repeats(records, affected))
-    runs = [record["run"] for record in records if _touched(record, affected)]
+    rebuilds = list(_choose_rebuilds(records, affected))
+    runs = [record["run"] for record in records if _is_affected(record, affected)]
     if options.dry_run:
         new = target not in {order.target for order in read_orders(settings)}
         return ForgetOutcome(target, new, True, affected, runs, rebuilds)
     if options.purge and affected:
-        _refuse_beside_a_run(records)
-        if not confirm(_question(target, affected, options)):
+        _refuse_while_running(records)
+        if not confirm(_confirmation_question(target, affected, options)):
             raise MillError("nothing was deleted and no order was recorded")
     order, new = record_order(settings, target, options.why)
     mark_forgotten(settings, affected.versions, target)
@@ -143,7 +143,7 @@ def forget_target(
     return outcome
 
 
-def _target(settings: Settings, page_or_domain: str) -> str:
+def _resolve_target(settings: Settings, page_or_domain: str) -> str:
     """The page or domain that is meant, in the one spelling that orders have.
 
     ``host/path`` and ``folder/file`` are looked for among what this workspace has seen.
@@ -167,7 +167,7 @@ def _target(settings: Settings, page_or_domain: str) -> str:
     return domain
 
 
-def _finish_earlier(settings: Settings, console: Console) -> None:
+def _finish_interrupted_purge(settings: Settings, console: Console) -> None:
     """Carry out a purge that was cut short, whatever it was of."""
     with hold_lock(settings.home / "purge.lock"):
         unfinished = read_unfinished_purge(settings)
@@ -177,13 +177,13 @@ def _finish_earlier(settings: Settings, console: Console) -> None:
             carry_out_purge(settings, unfinished)
 
 
-def _refuse_beside_a_run(records: Sequence[dict[str, Any]]) -> None:
+def _refuse_while_running(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         if record["state"] == "running":
             raise MillError(f"run {record['run']} is at work: wait for it or stop it, then repeat")
 
 
-def _question(target: str, affected: AffectedCopies, options: ForgetOptions) -> str:
+def _confirmation_question(target: str, affected: AffectedCopies, options: ForgetOptions) -> str:
     parts = [
         f"{len(affected.nodes)} artifacts",
         f"{len(affected.datasets)} dataset versions",
@@ -194,32 +194,38 @@ def _question(target: str, affected: AffectedCopies, options: ForgetOptions) -> 
     return f"Delete {', '.join(parts)} that hold or were made of {target}{after}, for good?"
 
 
-def _repeats(records: Sequence[dict[str, Any]], affected: AffectedCopies) -> Iterator[Rebuild]:
+def _choose_rebuilds(
+    records: Sequence[dict[str, Any]], affected: AffectedCopies
+) -> Iterator[Rebuild]:
     """For each name the run that made its champion, else the newest that came to a version."""
     champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
     chosen: dict[str, dict[str, Any]] = {}
     for record in records:  # newest first
-        registered = _made(record)
-        if not registered or not _touched(record, affected):
+        registered = _registered_versions(record)
+        if not registered or not _is_affected(record, affected):
             continue
         name = str(record["name"])
-        if name not in chosen or (registered & champions and not _made(chosen[name]) & champions):
+        if name not in chosen or (
+            registered & champions and not _registered_versions(chosen[name]) & champions
+        ):
             chosen[name] = record
     for name, record in sorted(chosen.items()):
         repeat = record.get("repeat") or {}
         folder = Path(repeat.get("folder", "."))
-        yield Rebuild(record["run"], name, str(record["preset"]), folder, _config(record, repeat))
+        yield Rebuild(
+            record["run"], name, str(record["preset"]), folder, _recorded_config(record, repeat)
+        )
 
 
-def _touched(record: dict[str, Any], affected: AffectedCopies) -> bool:
+def _is_affected(record: dict[str, Any], affected: AffectedCopies) -> bool:
     return bool({step["digest"] for step in record["steps"]} & affected.digests)
 
 
-def _made(record: dict[str, Any]) -> set[str]:
+def _registered_versions(record: dict[str, Any]) -> set[str]:
     return {step["artifact"] for step in record["steps"] if step["stage"] == "register"}
 
 
-def _config(record: dict[str, Any], repeat: dict[str, Any]) -> TextRun | None:
+def _recorded_config(record: dict[str, Any], repeat: dict[str, Any]) -> TextRun | None:
     if not repeat.get("config"):
         return None
     try:
@@ -263,12 +269,12 @@ def _rebuild(
 def _purge(
     settings: Settings, outcome: ForgetOutcome, options: ForgetOptions, remotes: Sequence[str]
 ) -> None:
-    _refuse_beside_a_run(read_records(settings.runs))
+    _refuse_while_running(read_records(settings.runs))
     recover_promotion(settings)
     affected = find_affected(settings, [outcome.target])
     champions = [entry for entry in affected.versions if CHAMPION in entry.aliases]
     if champions and not options.force:
-        raise MillError(_no_successor(champions, outcome, options))
+        raise MillError(_no_successor_line(champions, outcome, options))
     with hold_lock(settings.home / "purge.lock"):
         purge, texts = plan_purge(settings, [outcome.target], affected, remotes)
         audit_log.check_end(settings)
@@ -278,7 +284,7 @@ def _purge(
     outcome.left = find_left_over(settings, texts)
 
 
-def _no_successor(
+def _no_successor_line(
     champions: Sequence[RegisteredVersion], outcome: ForgetOutcome, options: ForgetOptions
 ) -> str:
     named = ", ".join(f"{entry.model} version {entry.version}" for entry in champions)
@@ -303,7 +309,7 @@ def verify_absence(settings: Settings, what: str) -> dict[str, Any]:
     if not what.strip():
         raise ConfigError("--verify: say which page, domain or text to look for")
     try:
-        target = _target(settings, what)
+        target = _resolve_target(settings, what)
     except ConfigError:
         findings = search_workspace(settings, [what])
         clean = not findings.hits and not findings.unreadable

@@ -10,7 +10,7 @@ from rich.markup import escape
 from components.lineage.affected_copies import AffectedCopies
 from flows.operations.retention.forget import ForgetOutcome
 
-_MOST = 20
+_MAX_PAGES_LISTED = 20
 """Pages that are listed one by one."""
 
 
@@ -68,10 +68,10 @@ def _show_affected(console: Console, affected: AffectedCopies) -> None:
     listing = affected.as_json()
     if not affected:
         console.print("nothing in this workspace holds it or was made of it")
-    for url in affected.pages[:_MOST]:
+    for url in affected.pages[:_MAX_PAGES_LISTED]:
         console.print(f"page {url}", markup=False, soft_wrap=True)
-    if len(affected.pages) > _MOST:
-        console.print(f"and {len(affected.pages) - _MOST} more pages")
+    if len(affected.pages) > _MAX_PAGES_LISTED:
+        console.print(f"and {len(affected.pages) - _MAX_PAGES_LISTED} more pages")
     for kind, count in listing["kinds"].items():
         console.print(f"{count:>4} × {kind}")
     for name in listing["datasets"]:
@@ -83,7 +83,7 @@ def _show_affected(console: Console, affected: AffectedCopies) -> None:
         console.print(f"Bento modelmill:{name} with its smoke report and log")
     if listing["unfinished"]:
         console.print(f"{len(listing['unfinished'])} unfinished stages, of unknown content")
-    for url in listing["twins"][:_MOST]:
+    for url in listing["twins"][:_MAX_PAGES_LISTED]:
         console.print(
             f"outside the order, with (nearly) the same text: {url}", markup=False, soft_wrap=True
         )

@@ -9,7 +9,7 @@ from components.core.store.gc_plan import Deletion, GcPlan
 from flows.operations.retention.collect_garbage import GarbageCollection
 from flows.runner.progress_display import format_bytes, rows_table
 
-MOST_LINES = 40
+MAX_LINES = 40
 """Of what goes in one place; the rest is summed up."""
 
 
@@ -19,7 +19,7 @@ def show_collection(console: Console, collection: GarbageCollection, verb: str) 
         if plan.deletions:
             title = f"[bold]{plan.place}[/bold]: {len(plan.deletions)} {verb}, {format_bytes(plan.size)}"
             console.print(title)
-            console.print(rows_table(("what", "size", "why"), _rows(plan)))
+            console.print(rows_table(("what", "size", "why"), _deletion_rows(plan)))
         for note in plan.notes:
             console.print(f"  {escape(note)}")
     retained = [
@@ -34,16 +34,16 @@ def show_collection(console: Console, collection: GarbageCollection, verb: str) 
         console.print(
             f"trash of an earlier collection: {format_bytes(collection.trash_bytes)} {verb}"
         )
-    console.print(_closing(collection, verb))
+    console.print(_closing_line(collection, verb))
 
 
-def _rows(plan: GcPlan) -> list[tuple[str, str, str]]:
+def _deletion_rows(plan: GcPlan) -> list[tuple[str, str, str]]:
     largest = sorted(plan.deletions, key=lambda item: -item.size)
     rows = [
         (escape(item.name), format_bytes(item.size), escape(item.why))
-        for item in largest[:MOST_LINES]
+        for item in largest[:MAX_LINES]
     ]
-    rest: list[Deletion] = largest[MOST_LINES:]
+    rest: list[Deletion] = largest[MAX_LINES:]
     if rest:
         rows.append(
             (f"{len(rest)} more", format_bytes(sum(item.size for item in rest)), "--json lists all")
@@ -51,7 +51,7 @@ def _rows(plan: GcPlan) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _closing(collection: GarbageCollection, verb: str) -> str:
+def _closing_line(collection: GarbageCollection, verb: str) -> str:
     if collection.is_empty:
         return "nothing to delete: everything here is needed or young"
     return f"[bold]{format_bytes(collection.size)}[/bold] {verb}"

@@ -18,7 +18,7 @@ from components.core.settings import Settings
 from flows.runner.prefect.history_retention import ACTIVE_STATES, FlowRunRow, read_flow_runs
 from flows.runner.run_records import close_interrupted_record, is_running, read_record
 
-_RUNNING = re.compile(rb'"state":\s*"running"')
+_RUNNING_STATE = re.compile(rb'"state":\s*"running"')
 """Most records have ended, and hold a whole config: so they are not parsed."""
 _SETTLED_SECONDS = 60.0
 """A deployment's flow run that a worker takes up again may not have its new process yet."""
@@ -36,10 +36,12 @@ def close_interrupted(settings: Settings) -> int:
     dead = find_dead_records(settings.runs)
     try:
         runs = read_flow_runs(settings, ACTIVE_STATES)
-        lost = _lost(settings, runs) if runs else []
-        on_other_server = _elsewhere(settings, dead, {run.identifier for run in runs})
+        lost = _find_lost_flow_runs(settings, runs) if runs else []
+        on_other_server = _flow_runs_on_other_server(
+            settings, dead, {run.identifier for run in runs}
+        )
         if lost or on_other_server:
-            _crash(settings, lost, on_other_server)
+            _crash_flow_runs(settings, lost, on_other_server)
     except MillError as error:
         log.warning("flow runs without a process were left as they are: %s", error)
         lost = []
@@ -55,7 +57,7 @@ def find_dead_records(folder: Path) -> list[Path]:
     dead = []
     for path in sorted(folder.glob("*.json")):
         try:
-            may_run = _RUNNING.search(path.read_bytes()) is not None
+            may_run = _RUNNING_STATE.search(path.read_bytes()) is not None
         except OSError:
             continue  # collected meanwhile
         record = read_record(path) if may_run else None
@@ -64,7 +66,7 @@ def find_dead_records(folder: Path) -> list[Path]:
     return dead
 
 
-def _lost(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
+def _find_lost_flow_runs(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
     from flows.runner.prefect.prefect_recovery import lost_flow_runs
 
     settled = time.time() - _SETTLED_SECONDS
@@ -72,7 +74,9 @@ def _lost(settings: Settings, runs: Sequence[FlowRunRow]) -> list[FlowRunRow]:
     return [run for run in lost if not run.has_deployment or run.state_since < settled]
 
 
-def _elsewhere(settings: Settings, dead: Sequence[Path], in_own_database: set[str]) -> list[str]:
+def _flow_runs_on_other_server(
+    settings: Settings, dead: Sequence[Path], in_own_database: set[str]
+) -> list[str]:
     """Flow runs of dead records that a server named by the user keeps, not our database."""
     if settings.prefect_api_url is None:
         return []
@@ -80,7 +84,9 @@ def _elsewhere(settings: Settings, dead: Sequence[Path], in_own_database: set[st
     return [run for run in identifiers if isinstance(run, str) and run not in in_own_database]
 
 
-def _crash(settings: Settings, lost: Sequence[FlowRunRow], on_other_server: Sequence[str]) -> None:
+def _crash_flow_runs(
+    settings: Settings, lost: Sequence[FlowRunRow], on_other_server: Sequence[str]
+) -> None:
     from flows.runner.prefect.prefect_recovery import (
         UnknownFlowRun,
         call_api,

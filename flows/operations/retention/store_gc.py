@@ -15,7 +15,7 @@ from components.core.store.lineage_graph import ArtifactGraph
 from components.core.store.trash import TRASH_FOLDER, last_change_time
 from flows.operations.retention.workspace_roots import IN_USE
 
-_GOES_ON = "unfinished stages of the last {days:g} days: their next try goes on from there"
+_RESUMABLE = "unfinished stages of the last {days:g} days: their next try goes on from there"
 
 
 def plan_store_gc(
@@ -44,7 +44,7 @@ def plan_store_gc(
         why = "nothing that stays came from it"
         plan.add_deletion(f"{stage} {key[:12]}", why, [root / "sealed" / key])
     retained = graph.nodes.keys() - unreachable.keys() | set(graph.unreadable)
-    retained |= _sweep_partial(plan, retained, keys_in_use, policy, now)
+    retained |= _plan_unfinished_gc(plan, retained, keys_in_use, policy, now)
     unlocked = find_free_locks(root, retained | set(keys_in_use))
     if unlocked:
         plan.add_deletion(f"{len(unlocked)} lock files", "nothing is left to lock", unlocked)
@@ -57,7 +57,7 @@ def find_free_locks(root: Path, needed: Collection[str]) -> list[Path]:
     return [path for path in locks if path.name not in needed and not is_locked(path)]
 
 
-def _sweep_partial(
+def _plan_unfinished_gc(
     plan: GcPlan,
     sealed: Collection[str],
     keys_in_use: Collection[str],
@@ -78,7 +78,7 @@ def _sweep_partial(
                 f"partial {name}", "left by `modelmill stage` when it was killed", [folder]
             )
         elif last_change_time(folder) >= policy.cutoff(now):
-            plan.add_retained(_GOES_ON.format(days=policy.days))
+            plan.add_retained(_RESUMABLE.format(days=policy.days))
             retained.add(name)
         else:
             days = (now - last_change_time(folder)) / 86_400

@@ -18,7 +18,7 @@ from components.publish.registry.registry_gc import OLD_RUNS, VersionRetention, 
 from flows.runner.run_records import is_running, read_records
 
 IN_USE = "in use by a living process"
-_VERSION, _SEALED = "models:/", "sealed/"
+_VERSION_SCHEME, _SEALED_PREFIX = "models:/", "sealed/"
 
 
 @dataclass
@@ -59,16 +59,16 @@ def find_retention_needs(
     """
     records = read_records(settings.runs)
     needs = RetentionNeeds(processes=find_workspace_processes(settings))
-    needs.served_bentos = _served(settings, needs.processes)
+    needs.served_bentos = _find_served_bentos(settings, needs.processes)
     runs = _kept_runs(records, policy, now)
     for record, why in runs:
-        _name(needs, record, why)
+        _note_names(needs, record, why)
     needs.version_retentions = decide_retention(settings, needs.named_reasons, policy, now)
     for retention in needs.version_retentions:
         if retention.why and retention.rooted:
             needs.roots.append(retention.root())
-            _name_maker(needs, records, retention)
-    needs.roots += [GcRoot(why, keys=_keys(record)) for record, why in runs]
+            _keep_maker(needs, records, retention)
+    needs.roots += [GcRoot(why, keys=_sealed_keys(record)) for record, why in runs]
     needs.roots.append(GcRoot(IN_USE, keys=keys_in_use))
     recent_keys = frozenset(
         k for k, node in graph.nodes.items() if node.made_at >= policy.cutoff(now)
@@ -94,36 +94,40 @@ def _kept_runs(
     return retained
 
 
-def _name_maker(
+def _keep_maker(
     needs: RetentionNeeds, records: Sequence[dict[str, Any]], retention: VersionRetention
 ) -> None:
     """The newest run that ended in a version stays with all its stages, so it stays cached."""
     for record in records:
         if any(step["artifact"] == retention.entry.uri for step in record["steps"]):
-            needs.roots.append(GcRoot(retention.why, keys=_keys(record)))
-            _name(needs, record, retention.why, versions=False)
+            needs.roots.append(GcRoot(retention.why, keys=_sealed_keys(record)))
+            _note_names(needs, record, retention.why, versions=False)
             return
 
 
-def _keys(record: dict[str, Any]) -> frozenset[str]:
+def _sealed_keys(record: dict[str, Any]) -> frozenset[str]:
     names = (str(step["artifact"]) for step in record["steps"])
-    return frozenset(name.removeprefix(_SEALED) for name in names if name.startswith(_SEALED))
+    return frozenset(
+        name.removeprefix(_SEALED_PREFIX) for name in names if name.startswith(_SEALED_PREFIX)
+    )
 
 
-def _name(
+def _note_names(
     needs: RetentionNeeds, record: dict[str, Any], why: str, *, versions: bool = True
 ) -> None:
     """Names of what a run's actions left: dataset, version, Bento."""
     for step in record["steps"]:
         name = str(step["artifact"])
-        if name.startswith(_SEALED) or (name.startswith(_VERSION) and not versions):
+        if name.startswith(_SEALED_PREFIX) or (name.startswith(_VERSION_SCHEME) and not versions):
             continue
         # A Bento is named by its path from the store.
-        short = name if name.startswith(_VERSION) else Path(name).name
+        short = name if name.startswith(_VERSION_SCHEME) else Path(name).name
         needs.named_reasons.setdefault(short, why)
 
 
-def _served(settings: Settings, processes: Sequence[WorkspaceProcess]) -> frozenset[str]:
+def _find_served_bentos(
+    settings: Settings, processes: Sequence[WorkspaceProcess]
+) -> frozenset[str]:
     folder = str(bentos_folder(settings)) + "/"
     places = (place for process in processes for place in (process.folder, *process.command))
     below_folder = (place.partition(folder)[2] for place in places if place.startswith(folder))

@@ -19,7 +19,7 @@ STARTING, UP, RESTARTING, FAILED = "starting", "up", "restarting", "failed"
 PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY = "prefect", "worker", "mlflow", "endpoint", "deploy"
 SERVICE_NAMES = (PREFECT, WORKER, MLFLOW, ENDPOINT, DEPLOY)
 SERVICE_MARK = "MODELMILL_UP"
-_CONNECT_SECONDS = 1.0
+_CONNECT_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,9 @@ def prefect_api(settings: Settings) -> str | None:
         return None
     address = urlsplit(state.api)
     try:
-        with socket.create_connection((address.hostname, address.port), timeout=_CONNECT_SECONDS):
+        with socket.create_connection(
+            (address.hostname, address.port), timeout=_CONNECT_TIMEOUT_SECONDS
+        ):
             return state.api
     except OSError:
         return None

@@ -31,7 +31,7 @@ from flows.runner.progress_display import format_duration, format_quantity, rows
 from flows.runner.run_records import read_records
 
 SHOWN_RUNS = 5
-_ASK_SECONDS = 3.0
+_ASK_TIMEOUT_SECONDS = 3.0
 
 
 def read_platform_status(settings: Settings) -> CommandResult:
@@ -41,39 +41,39 @@ def read_platform_status(settings: Settings) -> CommandResult:
         DataError: the platform's state file or a version's record is damaged.
     """
     state = read_running_state(settings)
-    services = [_service(service_state) for service_state in state.services] if state else []
-    own = _memory(state.pid, alone=True) if state else 0
+    services = [_service_status(service_state) for service_state in state.services] if state else []
+    own = _measure_memory(state.pid, alone=True) if state else 0
     left = 0 if state else len(find_leftovers(settings))
     value = {
         "running": state is not None,
         "pid": state.pid if state else None,
-        "since": _moment(state.started) if state else None,
+        "since": _timestamp(state.started) if state else None,
         "memory": sum(service_state["memory"] for service_state in services) + own,
         "services": services,
         "left_behind": left,
-        "flow_runs": _flow_runs(prefect_api(settings)),
-        "runs": [_run(record) for record in read_records(settings.runs)[:SHOWN_RUNS]],
+        "flow_runs": _newest_flow_runs(prefect_api(settings)),
+        "runs": [_run_summary(record) for record in read_records(settings.runs)[:SHOWN_RUNS]],
         "champions": _champions(settings, state),
         "no_champion": "" if choose_champion(settings) else describe_newest(settings),
     }
-    return CommandResult(value, lambda console: _show(console, value))
+    return CommandResult(value, lambda console: _show_status(console, value))
 
 
-def _service(state: ServiceState) -> dict[str, Any]:
+def _service_status(state: ServiceState) -> dict[str, Any]:
     lives = is_running(state.pid, state.create_time)
     return {
         "name": state.name,
         "state": state.state,
         "address": state.address,
         "pid": state.pid if lives else None,
-        "since": _moment(state.since) if lives else None,
-        "memory": _memory(state.pid) if lives else 0,
+        "since": _timestamp(state.since) if lives else None,
+        "memory": _measure_memory(state.pid) if lives else 0,
         "restarts": state.restarts,
         "note": state.note,
     }
 
 
-def _memory(pid: int, *, alone: bool = False) -> int:
+def _measure_memory(pid: int, *, alone: bool = False) -> int:
     """Bytes of a process and, unless ``alone``, of all it started; what is shared counts once."""
     total = 0
     try:
@@ -85,18 +85,18 @@ def _memory(pid: int, *, alone: bool = False) -> int:
     return total
 
 
-def _moment(unix: float) -> str:
+def _timestamp(unix: float) -> str:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
 
 
-def _flow_runs(api: str | None) -> list[dict[str, Any]]:
+def _newest_flow_runs(api: str | None) -> list[dict[str, Any]]:
     """The newest flow runs that Prefect's server knows of; none where none runs."""
     if api is None:
         return []
     newest = {"sort": "START_TIME_DESC", "limit": SHOWN_RUNS}
     started = {"flow_runs": {"start_time": {"is_null_": False}}}
     try:
-        with httpx.Client(trust_env=False, timeout=_ASK_SECONDS) as client:
+        with httpx.Client(trust_env=False, timeout=_ASK_TIMEOUT_SECONDS) as client:
             answer = client.post(f"{api}/flow_runs/filter", json={**newest, **started})
             answer.raise_for_status()
             flow_runs = answer.json()
@@ -113,7 +113,7 @@ def _flow_runs(api: str | None) -> list[dict[str, Any]]:
     ]
 
 
-def _run(record: dict[str, Any]) -> dict[str, Any]:
+def _run_summary(record: dict[str, Any]) -> dict[str, Any]:
     shown = ("run", "preset", "state", "started", "at", "note")
     return {key: record[key] for key in shown if record.get(key)}
 
@@ -132,7 +132,7 @@ def _champions(settings: Settings, state: PlatformState | None) -> list[dict[str
     ]
 
 
-def _show(console: Console, value: dict[str, Any]) -> None:
+def _show_status(console: Console, value: dict[str, Any]) -> None:
     if value["running"]:
         memory = format_quantity(value["memory"])
         console.print(f"up since {value['since']} (process {value['pid']}), {memory}B in all")
@@ -162,7 +162,7 @@ def _show_runs(console: Console, value: dict[str, Any]) -> None:
     """What Prefect's server knows of, else the workspace's own records."""
     if value["flow_runs"]:
         rows = [
-            (r["name"], r["state"], _clock(r["started"]), format_duration(r["seconds"]))
+            (r["name"], r["state"], _clock_time(r["started"]), format_duration(r["seconds"]))
             for r in value["flow_runs"]
         ]
         console.print(rows_table(("flow run", "state", "started (UTC)", "took"), rows))
@@ -170,12 +170,13 @@ def _show_runs(console: Console, value: dict[str, Any]) -> None:
         at_work = any(r.get("at") for r in value["runs"])
         columns = ["run", "state", "started (UTC)"] + (["at"] if at_work else [])
         rows_of_records = [
-            (r["run"], r["state"], _clock(r["started"]), r.get("at", "")) for r in value["runs"]
+            (r["run"], r["state"], _clock_time(r["started"]), r.get("at", ""))
+            for r in value["runs"]
         ]
         console.print(rows_table(columns, [row[: len(columns)] for row in rows_of_records]))
 
 
-def _clock(moment: str) -> str:
+def _clock_time(moment: str) -> str:
     return moment[:19].replace("T", " ")
 
 

@@ -49,9 +49,9 @@ from serving.serve_model import list_other_champions
 
 START_TIMEOUT_SECONDS = 120.0
 """Seconds within which each service must answer."""
-_DEPLOY_SECONDS = 120.0
-_DOWN_SECONDS = 20.0
-_END_SECONDS = 4.5
+_DEPLOY_TIMEOUT_SECONDS = 120.0
+_DOWN_TIMEOUT_SECONDS = 20.0
+_FORCED_END_SECONDS = 4.5
 """From a signal to the end by force; its services have 1.2 to 2.5 s each before they are killed."""
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -92,11 +92,11 @@ def run_platform(
         ConfigError: one runs already, or a port is taken; nothing was started.
         MillError: a service did not come up; all were ended.
     """
-    _make_home(settings)
+    _create_home(settings)
     with explain_full_disk(settings.home), try_lock(lock_file(settings)) as acquired:
         if not acquired:
-            raise ConfigError(_where(settings))
-        _clear(settings, console)
+            raise ConfigError(_running_line(settings))
+        _end_killed_platform(settings, console)
         options.check(settings)
         try:
             platform = _Platform(settings, options, console, ready)
@@ -114,16 +114,16 @@ def run_platform_detached(
     Raises:
         ConfigError, MillError: as ``up``; nothing runs then.
     """
-    _make_home(settings)
+    _create_home(settings)
     with try_lock(lock_file(settings)) as acquired:
         if not acquired:
-            raise ConfigError(_where(settings))
-        _clear(settings, console)
+            raise ConfigError(_running_line(settings))
+        _end_killed_platform(settings, console)
         options.check(settings)
     log = settings.logs / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(options),
+            _detached_command(options),
             cwd=ROOT,
             env=child_environment({"MODELMILL_HOME": str(settings.home)}),
             stdin=subprocess.DEVNULL,
@@ -133,7 +133,7 @@ def run_platform_detached(
         )
     display = UpDisplay(console, options.timeout_seconds)
     try:
-        state = _watch(settings, process, display)
+        state = _follow_start(settings, process, display)
     except BaseException:
         process.terminate()
         process.wait()
@@ -145,7 +145,7 @@ def run_platform_detached(
     display.show_complete(
         f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}"
     )
-    if line := _which(settings, options):
+    if line := _served_model_line(settings, options):
         console.print(line, soft_wrap=True, markup=False)
     return platform_json(state)
 
@@ -162,7 +162,7 @@ def end_platform(settings: Settings) -> int:
         count = 1 + len(state.services)
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _DOWN_SECONDS
+        deadline = time.monotonic() + _DOWN_TIMEOUT_SECONDS
         while process_tree.is_running(state.pid, state.create_time) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if process_tree.is_running(state.pid, state.create_time):
@@ -211,7 +211,7 @@ class _Platform:
             self.stopped = Stopped(sign)
             ended.set()
             # The loop has taken the signals over, so nothing else watches that this ends.
-            loop.call_later(_END_SECONDS, shutdown.force_exit, sign)
+            loop.call_later(_FORCED_END_SECONDS, shutdown.force_exit, sign)
 
         loop = asyncio.get_running_loop()
         for sign in _SIGNALS:
@@ -244,7 +244,7 @@ class _Platform:
         self._write()
         seconds = format_duration(time.time() - self._started)
         self._display.show_complete(f"{deployments}all answer after {seconds}; Ctrl+C ends them")
-        if line := _which(self.settings, self._wish):
+        if line := _served_model_line(self.settings, self._wish):
             self.console.print(line, soft_wrap=True, markup=False)
         self._ready(platform_json(self._state()))
 
@@ -272,9 +272,11 @@ class _Platform:
                 stderr=output,
             )
         try:
-            code = await asyncio.wait_for(process.wait(), _DEPLOY_SECONDS)
+            code = await asyncio.wait_for(process.wait(), _DEPLOY_TIMEOUT_SECONDS)
         except TimeoutError:
-            raise MillError(f"deploying took more than {_DEPLOY_SECONDS:g} s ({log})") from None
+            raise MillError(
+                f"deploying took more than {_DEPLOY_TIMEOUT_SECONDS:g} s ({log})"
+            ) from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -318,7 +320,7 @@ def count_deployments() -> int:
     return len(listed or ())
 
 
-def _where(settings: Settings) -> str:
+def _running_line(settings: Settings) -> str:
     with suppress(DataError):
         state = read_running_state(settings)
         if state is not None:
@@ -330,7 +332,7 @@ def _where(settings: Settings) -> str:
     return f"another `modelmill up` or `down` of {settings.home} is at work; try again"
 
 
-def _make_home(settings: Settings) -> None:
+def _create_home(settings: Settings) -> None:
     try:
         mark_layout(settings.home)
         settings.logs.mkdir(parents=True, exist_ok=True)
@@ -339,13 +341,13 @@ def _make_home(settings: Settings) -> None:
         raise ConfigError(f"MODELMILL_HOME {settings.home}: {reason}; name another") from error
 
 
-def _clear(settings: Settings, console: Console) -> None:
+def _end_killed_platform(settings: Settings, console: Console) -> None:
     count = end_leftovers(settings)
     if count:
         console.print(f"ended {count} processes that a killed `modelmill up` left")
 
 
-def _which(settings: Settings, options: UpOptions) -> str:
+def _served_model_line(settings: Settings, options: UpOptions) -> str:
     """Why the endpoint serves this model, where there are several, or why it serves none."""
     if choose_champion(settings, options.model) is None:
         return f"the endpoint waits for a champion: {describe_newest(settings, options.model)}"
@@ -361,7 +363,7 @@ def _which(settings: Settings, options: UpOptions) -> str:
     )
 
 
-def _command(options: UpOptions) -> list[str]:
+def _detached_command(options: UpOptions) -> list[str]:
     arguments = ["--port", str(options.ports.endpoint)]
     arguments += ["--prefect-port", str(options.ports.prefect)]
     arguments += ["--mlflow-port", str(options.ports.mlflow)]
@@ -370,7 +372,7 @@ def _command(options: UpOptions) -> list[str]:
     return [sys.executable, "-m", "flows.cli.main", "up", *arguments]
 
 
-def _watch(
+def _follow_start(
     settings: Settings, process: subprocess.Popen[bytes], display: UpDisplay
 ) -> PlatformState | None:
     """Follow a detached start; its state when everything answers, None when it ended before."""

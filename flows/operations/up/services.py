@@ -78,24 +78,26 @@ def prefect_api_address(ports: Ports) -> str:
 def list_services(settings: Settings, ports: Ports, model: str | None = None) -> list[Service]:
     """All four, in the order in which they are shown; the endpoint of ``model`` alone, if given."""
     return [
-        _prefect(ports),
-        _worker(settings, ports),
-        _mlflow(ports),
-        _endpoint(settings, ports, model),
+        _prefect_service(ports),
+        _worker_service(settings, ports),
+        _mlflow_service(ports),
+        _endpoint_service(settings, ports, model),
     ]
 
 
-def _module(*arguments: str) -> tuple[str, ...]:
+def _python_module(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", *arguments)
 
 
-def _prefect(ports: Ports) -> Service:
+def _prefect_service(ports: Ports) -> Service:
     address = f"http://{LOOPBACK}:{ports.prefect}"
     return Service(
         PREFECT,
         "Prefect",
         address,
-        _module("prefect", "server", "start", "--host", LOOPBACK, "--port", str(ports.prefect)),
+        _python_module(
+            "prefect", "server", "start", "--host", LOOPBACK, "--port", str(ports.prefect)
+        ),
         partial(probe_http, f"{address}/api/health"),
         {
             "PREFECT_UI_API_URL": prefect_api_address(ports),
@@ -106,12 +108,14 @@ def _prefect(ports: Ports) -> Service:
     )
 
 
-def _worker(settings: Settings, ports: Ports) -> Service:
+def _worker_service(settings: Settings, ports: Ports) -> Service:
     return Service(
         WORKER,
         "worker",
         f"http://{LOOPBACK}:{ports.prefect}/work-pools",
-        _module("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL),
+        _python_module(
+            "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", POOL
+        ),
         partial(probe_worker, f"{prefect_api_address(ports)}/work_pools/{POOL}/workers/filter"),
         {"PREFECT_API_URL": prefect_api_address(ports), "PREFECT_LOGGING_LEVEL": "INFO"},
         depends_on=PREFECT,
@@ -119,24 +123,24 @@ def _worker(settings: Settings, ports: Ports) -> Service:
     )
 
 
-def _mlflow(ports: Ports) -> Service:
+def _mlflow_service(ports: Ports) -> Service:
     address = f"http://{LOOPBACK}:{ports.mlflow}"
     return Service(
         MLFLOW,
         "MLflow",
         address,
-        _module("components.publish.registry.registry_ui", str(ports.mlflow)),
+        _python_module("components.publish.registry.registry_ui", str(ports.mlflow)),
         partial(probe_http, f"{address}/health"),
     )
 
 
-def _endpoint(settings: Settings, ports: Ports, model: str | None) -> Service:
+def _endpoint_service(settings: Settings, ports: Ports, model: str | None) -> Service:
     address = f"http://{LOOPBACK}:{ports.endpoint}"
     return Service(
         ENDPOINT,
         "endpoint",
         f"{address}/v1",
-        _module(
+        _python_module(
             "serving.gateway.endpoint_manager", str(ports.endpoint), *([model] if model else [])
         ),
         partial(probe_endpoint, f"{address}/readyz", settings),

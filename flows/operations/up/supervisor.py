@@ -45,18 +45,18 @@ from serving.gateway.server_process import log_tail
 MAX_RESTARTS = 5
 _STEADY_SECONDS = 300.0
 """A service that stayed up this long is not one that dies again and again."""
-_LONGEST_PAUSE = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
-_ASK_EVERY = 10.0
-_ASK_SECONDS = 10.0
-_SILENT = 6
+_PROBE_INTERVAL_SECONDS = 10.0
+_PROBE_TIMEOUT_SECONDS = 10.0
+_MAX_SILENT_PROBES = 6
 """Unanswered questions in a row after which a service counts as hung."""
 _END_SECONDS = 1.2
 _SERVER_END_SECONDS = 2.5
 """All is to end within 5 s: a worker's flow runs, then what is beside the server, then the server,
 which still enters what they told it."""
-_LEFT_END_SECONDS = 5.0
-_BIG_LOG = 16 << 20
+_LEFTOVER_END_SECONDS = 5.0
+_MAX_LOG_BYTES = 16 << 20
 ROOT = Path(__file__).resolve().parents[3]
 """The checkout: where services are started."""
 OnChange = Callable[[ServiceState], None]
@@ -76,15 +76,15 @@ class Supervisor:
         first_pause: float = 1.0,
     ) -> None:
         self.settings, self._changed = settings, changed
-        self._kept = {service.name: _Kept(service) for service in services}
+        self._supervised = {service.name: _SupervisedService(service) for service in services}
         self._limit, self._restarts, self._first_pause = limit, restarts, first_pause
         self._tasks: list[asyncio.Task[None]] = []
-        self._client = httpx.AsyncClient(trust_env=False, timeout=_ASK_SECONDS)
+        self._client = httpx.AsyncClient(trust_env=False, timeout=_PROBE_TIMEOUT_SECONDS)
 
     @property
     def states(self) -> tuple[ServiceState, ...]:
         """All services as they are now."""
-        return tuple(supervised.state for supervised in self._kept.values())
+        return tuple(supervised.state for supervised in self._supervised.values())
 
     async def start(self) -> None:
         """Start all; returns when each answers.
@@ -93,7 +93,8 @@ class Supervisor:
             MillError: one ended or did not answer in time; with its last words.
         """
         self._tasks = [
-            asyncio.create_task(self._keep(supervised)) for supervised in self._kept.values()
+            asyncio.create_task(self._supervise(supervised))
+            for supervised in self._supervised.values()
         ]
         answered = asyncio.create_task(self._all_answered())
         done, _ = await asyncio.wait({answered, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +103,7 @@ class Supervisor:
         answered.cancel()
 
     async def _all_answered(self) -> None:
-        for supervised in self._kept.values():
+        for supervised in self._supervised.values():
             await supervised.answered.wait()
 
     async def end(self) -> None:
@@ -111,31 +112,31 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
-        last = [supervised for name, supervised in self._kept.items() if name == PREFECT]
-        first = [supervised for name, supervised in self._kept.items() if name != PREFECT]
+        last = [supervised for name, supervised in self._supervised.items() if name == PREFECT]
+        first = [supervised for name, supervised in self._supervised.items() if name != PREFECT]
         for group in (first, last):
-            await asyncio.gather(*(self._finish(supervised) for supervised in group))
+            await asyncio.gather(*(self._end_service(supervised) for supervised in group))
         await asyncio.to_thread(end_leftovers, self.settings)
 
-    async def _keep(self, supervised: _Kept) -> None:
+    async def _supervise(self, supervised: _SupervisedService) -> None:
         """One service, for as long as the supervisor runs."""
-        if supervised.service.depends_on in self._kept:
-            await self._kept[supervised.service.depends_on].answered.wait()
+        if supervised.service.depends_on in self._supervised:
+            await self._supervised[supervised.service.depends_on].answered.wait()
         failures = 0
         while True:
             began = time.monotonic()
-            why = await self._once(supervised)
-            await self._finish(supervised)
+            why = await self._run_once(supervised)
+            await self._end_service(supervised)
             reason = error_line(why)
             if not supervised.answered.is_set():
                 raise MillError(f"{supervised.service.title}: {reason}")
             failures = 1 if time.monotonic() - began > _STEADY_SECONDS else failures + 1
             if failures > self._restarts:
-                self._set(supervised, state=FAILED, pid=0, note=f"{reason}; given up")
+                self._update(supervised, state=FAILED, pid=0, note=f"{reason}; given up")
                 return
-            pause = min(self._first_pause * 2.0 ** (failures - 1), _LONGEST_PAUSE)
+            pause = min(self._first_pause * 2.0 ** (failures - 1), _MAX_PAUSE_SECONDS)
             again = f"{reason}; again in {pause:g} s ({failures} of {self._restarts})"
-            self._set(
+            self._update(
                 supervised,
                 state=RESTARTING,
                 pid=0,
@@ -144,9 +145,9 @@ class Supervisor:
             )
             await asyncio.sleep(pause)
 
-    async def _once(self, supervised: _Kept) -> str:
+    async def _run_once(self, supervised: _SupervisedService) -> str:
         """Start a service and stay with it; why it ended."""
-        await self._settle(supervised)  # the last end of it may have found no server to tell
+        await self._clean_up(supervised)  # the last end of it may have found no server to tell
         await self._spawn(supervised)
         since = time.time()
         began = time.monotonic()
@@ -157,16 +158,16 @@ class Supervisor:
                 note = await supervised.service.probe(self._client, since)
                 if note is not None:
                     seconds = round(time.monotonic() - began, 2)
-                    self._set(supervised, state=UP, note=note, seconds=seconds)
+                    self._update(supervised, state=UP, note=note, seconds=seconds)
                     supervised.answered.set()
-                    return await self._stay(supervised, since)
+                    return await self._watch(supervised, since)
             await asyncio.sleep(_POLL_SECONDS)
         log = self._log(supervised.service.name)
         return f"did not answer within {self._limit:g} s; it said: {log_tail(log)} ({log})"
 
-    async def _stay(self, supervised: _Kept, since: float) -> str:
+    async def _watch(self, supervised: _SupervisedService, since: float) -> str:
         """Until a service that answered ends, or answers no more."""
-        silent, ask_at = 0, time.monotonic() + _ASK_EVERY
+        silent, ask_at = 0, time.monotonic() + _PROBE_INTERVAL_SECONDS
         while not supervised.ended:
             await asyncio.sleep(_POLL_SECONDS)
             if time.monotonic() < ask_at:
@@ -177,13 +178,13 @@ class Supervisor:
                 note = None
             silent = silent + 1 if note is None else 0
             if note is not None and note != supervised.state.note:
-                self._set(supervised, note=note)
-            if silent >= _SILENT:
-                return f"did not answer {_SILENT} times in a row"
-            ask_at = time.monotonic() + _ASK_EVERY
+                self._update(supervised, note=note)
+            if silent >= _MAX_SILENT_PROBES:
+                return f"did not answer {_MAX_SILENT_PROBES} times in a row"
+            ask_at = time.monotonic() + _PROBE_INTERVAL_SECONDS
         return self._last_words(supervised)
 
-    async def _spawn(self, supervised: _Kept) -> None:
+    async def _spawn(self, supervised: _SupervisedService) -> None:
         service = supervised.service
         log = self._log(service.name)
         with log.open("wb" if _is_big(log) else "ab") as output:
@@ -199,7 +200,7 @@ class Supervisor:
             )
         pid = supervised.process.pid
         started = process_start_time(pid)
-        self._set(
+        self._update(
             supervised, state=STARTING, note="", pid=pid, create_time=started, since=time.time()
         )
 
@@ -212,12 +213,12 @@ class Supervisor:
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         return self.settings.logs / f"{name}.log"
 
-    def _last_words(self, supervised: _Kept) -> str:
+    def _last_words(self, supervised: _SupervisedService) -> str:
         log = self._log(supervised.service.name)
         code = None if supervised.process is None else supervised.process.returncode
         return f"ended ({code}); it said: {log_tail(log, supervised.log_begins)} ({log})"
 
-    async def _finish(self, supervised: _Kept) -> None:
+    async def _end_service(self, supervised: _SupervisedService) -> None:
         """End one service with all that it started."""
         if supervised.process is None:
             return
@@ -237,13 +238,13 @@ class Supervisor:
                 supervised.process.kill()
                 await supervised.process.wait()
         await asyncio.to_thread(lambda: kill_processes(self._started_by(supervised)))
-        await self._settle(supervised)
+        await self._clean_up(supervised)
 
-    async def _settle(self, supervised: _Kept) -> None:
+    async def _clean_up(self, supervised: _SupervisedService) -> None:
         if supervised.service.clean_up is not None:
             await asyncio.to_thread(supervised.service.clean_up)
 
-    def _started_by(self, supervised: _Kept) -> list[psutil.Process]:
+    def _started_by(self, supervised: _SupervisedService) -> list[psutil.Process]:
         """What a service started; itself is waited for by asyncio alone."""
         own = None if supervised.process is None else supervised.process.pid
         mark = {service_mark(self.settings, supervised.service.name)}
@@ -251,12 +252,12 @@ class Supervisor:
             process for process in find_marked_processes(SERVICE_MARK, mark) if process.pid != own
         ]
 
-    def _set(self, supervised: _Kept, **changes: object) -> None:
+    def _update(self, supervised: _SupervisedService, **changes: object) -> None:
         supervised.state = replace(supervised.state, **changes)  # type: ignore[arg-type]
         self._changed(supervised.state)
 
 
-class _Kept:
+class _SupervisedService:
     """A service and its process of the moment."""
 
     def __init__(self, service: Service) -> None:
@@ -274,7 +275,7 @@ class _Kept:
 def end_leftovers(settings: Settings) -> int:
     """End whatever a killed ``up`` of this workspace left running; how many there were."""
     left = find_leftovers(settings)
-    terminate_processes(left, _LEFT_END_SECONDS)
+    terminate_processes(left, _LEFTOVER_END_SECONDS)
     return len(left)
 
 
@@ -286,4 +287,4 @@ def find_leftovers(settings: Settings) -> list[psutil.Process]:
 
 
 def _is_big(log: Path) -> bool:
-    return log.exists() and log.stat().st_size > _BIG_LOG
+    return log.exists() and log.stat().st_size > _MAX_LOG_BYTES

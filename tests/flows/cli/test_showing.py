@@ -88,7 +88,7 @@ def test_status_tells_how_long_a_flow_run_took(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = {"name": "tiny-v1", "state": "Completed", "started": "2026-01-02T03:04:05Z"}
-    monkeypatch.setattr(looking, "_flow_runs", lambda api: [{**run, "seconds": 514.004399}])
+    monkeypatch.setattr(looking, "_newest_flow_runs", lambda api: [{**run, "seconds": 514.004399}])
     said = shown(looking.read_platform_status(settings))
     assert "8:34" in said
     assert "514.004399" not in said

@@ -204,7 +204,7 @@ def test_a_disk_that_the_next_run_would_fill(hand: Hand, monkeypatch: pytest.Mon
     assert need == 5000
     (fine,) = machine_checks.check_disk(hand.settings)
     assert "writes up to 5.0 kB" in fine.what
-    monkeypatch.setattr(machine_checks, "LEAST_DISK", 1e18)
+    monkeypatch.setattr(machine_checks, "MIN_DISK_BYTES", 1e18)
     (full,) = machine_checks.check_disk(hand.settings)
     assert (full.state, full.fix) == ("broken", "modelmill gc --dry-run")
 
@@ -457,8 +457,8 @@ def test_the_command_says_what_is_broken_by_its_exit_code(hand: Hand) -> None:
 def test_it_imports_nothing_heavy(hand: Hand) -> None:
     script = (
         "import sys; from pathlib import Path; from components.core.settings import Settings; "
-        "from flows.operations.doctor.diagnosis import examine; home = Path(sys.argv[1]); "
-        "examine(Settings(home=home, reference_data=home), deep=True); "
+        "from flows.operations.doctor.diagnosis import examine_workspace; home = Path(sys.argv[1]); "
+        "examine_workspace(Settings(home=home, reference_data=home), deep=True); "
         "print([m for m in ('torch', 'mlflow', 'prefect', 'bentoml', 'dvc') if m in sys.modules])"
     )
     hand.seal("made")

@@ -162,11 +162,11 @@ import sys
 from pathlib import Path
 from components.core.settings import Settings
 from components.core.store.gc_plan import RetentionPolicy
-from flows.operations.retention.collect_garbage import collect
+from flows.operations.retention.collect_garbage import collect_garbage
 home = Path(sys.argv[1])
 print("ready", flush=True)
 while True:
-    collect(Settings(home=home, reference_data=home), RetentionPolicy(runs=0, days=float(sys.argv[2])))
+    collect_garbage(Settings(home=home, reference_data=home), RetentionPolicy(runs=0, days=float(sys.argv[2])))
     print("done", flush=True)
 """
 

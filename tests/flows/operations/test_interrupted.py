@@ -47,7 +47,7 @@ def test_record_flow_run_and_task_run_are_closed(
     monkeypatch.setattr(
         "flows.runner.prefect.prefect_recovery.prefect_api", lambda settings: server.api
     )
-    monkeypatch.setattr("flows.operations.retention.interrupted_runs._BEGINNING_SECONDS", 0.0)
+    monkeypatch.setattr("flows.operations.retention.interrupted_runs._SETTLED_SECONDS", 0.0)
     lost, alive = begun(server, deployment), server.ask("flow_runs/", _own_flow(server))
     server.ask(f"flow_runs/{alive['id']}/set_state", {"state": {"type": "RUNNING"}, "force": True})
     record(settings, lost)

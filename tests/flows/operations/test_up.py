@@ -228,7 +228,7 @@ def test_a_model_that_is_not_there_is_not_kept(
     with pytest.raises(ConfigError, match="--model teny: no such model; there is tiny"):
         run_platform.UpOptions(ports, model="teny").check(settings)
     run_platform.UpOptions(ports, model="tiny").check(settings)
-    assert run_platform._command(run_platform.UpOptions(ports, model="tiny"))[-4:-2] == [
+    assert run_platform._detached_command(run_platform.UpOptions(ports, model="tiny"))[-4:-2] == [
         "--model",
         "tiny",
     ]

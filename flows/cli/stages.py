@@ -1,0 +1,97 @@
+"""TODO."""
+
+from __future__ import annotations
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+from components.core import settings
+from flows.cli.app import Json, Sets, Target, app, print_result
+from flows.cli.run import run
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+
+_TYPED_WORDS = "modelmill.words"
+"""What was typed behind ``stage``."""
+
+
+@app.command()
+def autopilot(
+    target: Target,
+    set_: Sets = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=2, help="distinct tokens; left out: those packed last")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="length of the probe")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """What shape, batch and rates a budget is best spent on here, and why; trains nothing."""
+    from flows.cli.views.autopilot_view import recommend_fields
+
+    advice = recommend_fields(settings.load_settings(), target, set_ or [], tokens, seconds)
+    print_result(as_json, advice.as_json(), advice.show)
+
+
+class _StageHelp(TyperCommand):
+    """Its help ends with the inputs of the stage that is named, or of all of them."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        ctx.meta[_TYPED_WORDS] = list(args)  # --help is answered before any other word is read
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        from flows.pipelines.stage_roles import list_stages
+
+        super().format_help(ctx, formatter)
+        stages = list_stages()
+        named = [word for word in ctx.meta.get(_TYPED_WORDS, ()) if word in stages]
+        typer.echo("Inputs, ROLE by ROLE:\n")
+        for name in named or stages:
+            typer.echo(f"  {name}: {stages[name].listing or 'no input'}")
+
+
+@app.command(cls=_StageHelp)
+def stage(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge, "
+            "import_hf"
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="field=value of the stage, e.g. minutes=5 or, as in a run, pretrain.minutes=5",
+        ),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="where the stage's config starts from")] = "tiny",
+    as_json: Json = False,
+) -> None:
+    """One stage on your own files; the result is copied to OUTPUT whole or not at all."""
+    from flows.pipelines.run_stage import run_stage
+
+    shown = None if as_json else Console(stderr=True)
+    result = run_stage(
+        settings.load_settings(), name, input_ or [], output, set_ or [], preset, shown
+    )
+    print_result(
+        as_json, result, lambda console: console.print(f"{result['output']}  {result['digest']}")
+    )
+
+
+@app.command()
+def schema(as_json: Json = False) -> None:
+    """JSON Schema of a run's YAML, for editors."""
+    from flows.configs.run_file import run_file_schema
+
+    value = run_file_schema()
+    print_result(as_json, value, lambda console: console.print_json(data=value))
