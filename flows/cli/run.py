@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from typer.core import TyperCommand
 
 from components.core import settings
 from flows.cli.app import Json, Sets, Target, app, print_result
 
 if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
-
+    pass
 
 
 @app.command()
@@ -47,12 +45,6 @@ def plan(target: Target, set_: Sets = None, as_json: Json = False) -> None:
     print_result(as_json, planned.as_json(), planned.show)
 
 
-
-
-
-
-
-
 @app.command()
 def init(
     file: Annotated[Path, typer.Argument(help="the file to write; must not exist")] = Path(
@@ -69,5 +61,3 @@ def init(
     print_result(
         as_json, {"file": str(file), "next": next_command}, lambda console: console.print(line)
     )
-
-

@@ -1,15 +1,17 @@
 """TODO."""
 
 from __future__ import annotations
-import shlex
+
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+
 import typer
 from rich.console import Console
 from typer.core import TyperCommand
+
 from components.core import settings
 from flows.cli.app import Json, Sets, Target, app, print_result
-from flows.cli.run import run
+
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
