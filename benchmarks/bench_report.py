@@ -1,7 +1,7 @@
-"""Report of a benchmark: the machine, the figures with targets and peers, and ``docs/benchmarks.md``.
+"""Report of a benchmark: the machine, and the figures with their targets and peers.
 
-A report is one JSON object; ``write_page`` renders the page from such objects, so no figure on it is
-typed by hand.
+A report is one JSON object; ``write_page`` renders ``docs/benchmarks.md`` from such objects, so no
+figure on it is typed by hand.
 """
 
 from __future__ import annotations

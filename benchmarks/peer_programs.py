@@ -20,7 +20,7 @@ _TIMEOUT_SECONDS = 600.0
 
 
 def bench_environment(address: str | None = None, **extra: str) -> dict[str, str]:
-    """Environment of a subprocess that imports this checkout and uses the Prefect server ``address``."""
+    """Environment that imports this checkout and uses the Prefect server ``address``, or none."""
     variables = child_environment({"PYTHONPATH": str(ROOT), **extra})
     variables.pop("PREFECT_API_URL", None)
     return variables | ({"PREFECT_API_URL": address} if address else {})

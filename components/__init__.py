@@ -1,0 +1,1 @@
+"""Components: stages as plain functions, and what they share."""

@@ -15,6 +15,11 @@ def test_names_of_files_and_classes_are_unique() -> None:
     assert not repeated, "\n".join(repeated)
 
 
+def test_public_names_say_what_a_value_is() -> None:
+    empty = house_rules.empty_names()
+    assert not empty, "\n".join(empty)
+
+
 def test_few_functions_that_others_call_have_one_word_names() -> None:
     names, share = house_rules.one_word_functions()
     assert share <= house_rules.MOST_ONE_WORD, "\n".join(names)

@@ -1,8 +1,8 @@
-"""How well languages are told apart, line by line, by a model that learnt from other lines.
+"""Macro-F1 of language identification by line, on lines held out from the model's training.
 
-A chance half of each language's lines is learnt from, the other half is asked. Macro-F1 is the mean
-over languages of their F1; its interval resamples lines. The detector that needs no examples knows
-some of the languages only, so it is also compared on those alone.
+A random half of each language's lines trains the model, the other half tests it. Macro-F1 is the
+mean over languages of their F1; its interval resamples lines. The peer is a detector that needs no
+training; it covers only some of the languages, so both are compared on those alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DETECTOR = "resiliparse's detector"
 
 
 def measure_languages(setting: BenchSetting) -> list[BenchFigure]:
-    """Macro-F1 on held-out lines, beside the detector's on the same lines."""
+    """Macro-F1 on held-out lines, and beside the detector's on the languages that it names."""
     path = setting.find_reference(DATA)
     if path is None:
         return [BenchFigure.unavailable("language: macro-F1", "", f"no reference data {DATA}")]
@@ -67,7 +67,7 @@ def _detect_language(line: str) -> str:
 
 
 def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> tuple[float, str]:
-    """(value, its 95 % interval as text), over the languages of ``truth``."""
+    """(macro-F1, its 95 % bootstrap interval as text), over the languages of ``truth``."""
     names = sorted({*truth, *predicted})
     number = {name: at for at, name in enumerate(names)}
     true_numbers = np.array([number[name] for name in truth])

@@ -1,4 +1,4 @@
-"""How long something takes on one core: the median of some turns, after one to warm up."""
+"""Median wall time of a function over repeats, after one warm-up call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Median wall time of ``work``."""
+    """Median wall time of ``work`` in seconds, a warm-up call left out."""
     work()
     durations = []
     for _ in range(repeats):

@@ -1,11 +1,11 @@
-"""Evaluation items planted into clean documents: how many are found again, and how many are not.
+"""Recall of planted evaluation items, and the share of clean documents flagged as contaminated.
 
-Items: MMLU and GSM8K, as collected for decon. Background: addresses and a play in pieces of a
-page's length, web documents, articles, and the documentation of the installed packages, one text a
-module; none shares more than a fifth of its word 5-shingles with those before it. Each item is
-planted once a way into a piece of its own. What is found in the background as it was counts as
-false; the upper end of its interval is held against the bound. ``edited`` replaces one word in ten,
-by chance, one at least.
+Items: MMLU and GSM8K, as collected for decon. Background: speeches and a play in pieces of a page's
+length, web documents, articles, and docstrings of the installed packages, one text a module; none
+shares more than a fifth of its word 5-shingles with those before it. Each item is planted once per
+edit into a piece of its own. An item found in the untouched background is a false alarm; the bound
+applies to the upper end of the interval of their share. ``edited`` replaces a random tenth of the
+words, at least one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from components.core.stats.figures import proportion_interval
 SETS, PROSE, WEB = "contamination", "prose", "quality/majority_data.jsonl"
 ARTICLES, PLAY = "extraction/ground-truth.json", "charlm/tinyshakespeare.txt"
 DOCSTRING_TEXTS = 4500
-"""Modules whose documentation is background: with the rest enough for an interval below FALSE."""
+"""Docstring texts in the background: enough for an interval that ends below MAX_FALSE_SHARE."""
 PIECE_CHARACTERS = 2300
-"""Characters of a piece of background."""
+"""Length of a piece of background."""
 MAX_FALSE_SHARE = 0.001
 
 Edit = Callable[[str, str, random.Random, list[str]], str]
@@ -59,7 +59,7 @@ EDITS: Mapping[str, tuple[Edit, float]] = {
 
 
 def measure_contamination(setting: BenchSetting) -> list[BenchFigure]:
-    """Recall of each way, the share of clean documents that are taken for contaminated, speed."""
+    """Recall of each edit, share of clean documents flagged as contaminated, documents a second."""
     references = [setting.find_reference(name) for name in (SETS, PROSE, WEB, ARTICLES, PLAY)]
     if None in references:
         return [BenchFigure.unavailable("contamination: recall", "", f"no reference data {SETS}")]
@@ -69,7 +69,7 @@ def measure_contamination(setting: BenchSetting) -> list[BenchFigure]:
     pieces = _read_pieces(prose)
     docstrings = list(read_docstrings(DOCSTRING_TEXTS, PIECE_CHARACTERS // 3, 4 * PIECE_CHARACTERS))
     clean = drop_near_duplicates([*background_texts(pieces, *others), *docstrings])
-    flag_contaminated(config, clean[:1])  # the index is made once, before the clock starts
+    flag_contaminated(config, clean[:1])  # builds the index, which is not timed
     start = time.perf_counter()
     false_alarms = sum(flag_contaminated(config, clean))
     speed = len(clean) / (time.perf_counter() - start)
@@ -88,7 +88,14 @@ def measure_contamination(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def background_texts(pieces: list[str], web: Path, articles: Path, play: Path) -> list[str]:
-    """Prose without an item."""
+    """Texts that hold no evaluation item.
+
+    Args:
+        pieces: pieces of speeches.
+        web: JSON lines with a ``text`` each.
+        articles: JSON object of articles with an ``articleBody`` each.
+        play: text file, cut into pieces.
+    """
     play_text = play.read_text(encoding="utf-8")
     article_rows = json.loads(articles.read_text(encoding="utf-8"))
     return [
@@ -103,7 +110,7 @@ def background_texts(pieces: list[str], web: Path, articles: Path, play: Path) -
 
 
 def flag_contaminated(config: ContaminationConfig, texts: list[str]) -> list[bool]:
-    """Whether each text holds an item."""
+    """True for each text in which the contamination scorer finds an item."""
     table = pa.table({"id": [str(at) for at in range(len(texts))], "text": texts})
     return [count > 0 for count in score_contamination_shard(table, config)["items"].to_pylist()]
 

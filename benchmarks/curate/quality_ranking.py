@@ -1,9 +1,10 @@
-"""How well a judge learnt from half of the labelled documents ranks the other half.
+"""AUC of the quality classifier on held-out labelled documents, beside the best single statistic.
 
-Data: web documents with a majority label of people (DCLM). The rival is the single best published
-statistic: its name and direction are chosen on the learning half. All halves are drawn by chance,
-a label's documents evenly; the AUC's interval is DeLong's on the middle half's documents, and a
-judge must win in the mean over halves by more than chance (paired, two standard errors).
+Data: web documents with a majority label of people (DCLM). The classifier is trained on a random
+half, stratified by label, and ranks the other half. The baseline is the single best published
+statistic, its name and direction chosen on the training half. The AUC's interval is DeLong's on the
+half with the median AUC; the classifier must win on average over the halves by two standard errors
+of the paired differences.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Rows = NDArray[np.int64]
 
 
 def measure_quality_ranking(setting: BenchSetting) -> list[BenchFigure]:
-    """The judge's AUC beside the best single statistic's, over several halves."""
+    """Mean AUC of the classifier over several halves, beside the best single statistic's."""
     path = setting.find_reference(DATA)
     if path is None:
         return [BenchFigure.unavailable("quality: AUC", "", f"no reference data {DATA}")]
@@ -81,7 +82,7 @@ def measure_quality_ranking(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def _split_halves(good: NDArray[np.bool_], seed: int) -> tuple[Rows, Rows]:
-    """(learning, other) rows, half of each label's."""
+    """(training rows, test rows), half of each label's documents."""
     draw = np.random.default_rng(seed)
     train = [draw.permutation(np.flatnonzero(good == which)) for which in (False, True)]
     chosen = np.sort(np.concatenate([rows[: len(rows) // 2] for rows in train]))
@@ -91,7 +92,7 @@ def _split_halves(good: NDArray[np.bool_], seed: int) -> tuple[Rows, Rows]:
 def _best_single(
     singles: NDArray[np.float64], good: NDArray[np.bool_], train: Rows, test: Rows
 ) -> tuple[str, float]:
-    """(name, AUC on the other half) of the statistic that is best on the learning half."""
+    """(name, AUC on the test half) of the statistic that is best on the training half."""
     learnt = [auc_interval(column[train], good[train]).value for column in singles.T]
     best = max(range(len(learnt)), key=lambda at: abs(learnt[at] - 0.5))
     value = auc_interval(singles[test, best], good[test]).value

@@ -1,4 +1,4 @@
-"""Documents that the parts measure on: real prose in pieces, made-up ones with planted twins."""
+"""Sample documents: real prose in pieces, and random words with planted near duplicates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from benchmarks.bench_setting import BenchSetting
 from components.core.store.shards import shard_name, write_shard
 
 DOCUMENT_BYTES = 2300
-"""Of one document: what the published figures of the peers were measured on."""
+"""Size of one piece of prose: the published figures of the peers were measured at this size."""
 DOCUMENT_WORDS = 337
-"""Of one made-up document: 333 shingles of five words."""
+"""Length of one random document: 333 shingles of five words."""
 _VOCABULARY = 20_000
 
 
 def read_prose(setting: BenchSetting) -> list[str] | None:
-    """Speeches and web pages of the reference data, cut into ``DOCUMENT_BYTES``; None where it is absent."""
+    """Speeches and web pages of the reference data in pieces; None where it is absent."""
     speeches, pages = (
         setting.find_reference("prose"),
         setting.find_reference("quality/majority_data.jsonl"),
@@ -38,7 +38,13 @@ def read_prose(setting: BenchSetting) -> list[str] | None:
 
 
 def random_documents(count: int, seed: int, duplicate_share: float) -> list[str]:
-    """Documents of random words; a share of them is an earlier one with up to 20 words changed."""
+    """Documents of random words, some of them edited copies of an earlier one.
+
+    Args:
+        count: number of documents.
+        seed: of the words and edits.
+        duplicate_share: share of documents that copy one of the last 1,000, up to 20 words changed.
+    """
     draw = np.random.default_rng(seed)
     letters = draw.integers(97, 123, (_VOCABULARY, 8), dtype=np.uint8)
     sizes = draw.integers(3, 9, _VOCABULARY)
@@ -58,7 +64,14 @@ def random_documents(count: int, seed: int, duplicate_share: float) -> list[str]
 
 
 def write_corpus_shard(folder: Path, texts: list[str], first: int, shard: int) -> None:
-    """One shard of a corpus: what the duplicate scorer reads."""
+    """Write one shard of a corpus with the columns that the duplicates scorer reads.
+
+    Args:
+        folder: of the corpus.
+        texts: one a document.
+        first: number of the first document, which its id is made of.
+        shard: number of the shard.
+    """
     import pyarrow as pa
 
     folder.mkdir(parents=True, exist_ok=True)

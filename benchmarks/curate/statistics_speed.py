@@ -1,4 +1,4 @@
-"""All quality statistics of a document together, beside datatrove's filters that use the same."""
+"""Documents a second of all quality statistics, beside datatrove's filters on the same ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PEER_DOCUMENTS = 300
 
 
 def measure_statistics(setting: BenchSetting) -> list[BenchFigure]:
-    """Documents a second."""
+    """Documents a second of the quality scorer, beside datatrove's filters."""
     texts = read_prose(setting)
     if texts is None:
         return [BenchFigure.unavailable(NAME, UNIT, "the reference data is absent")]

@@ -1,8 +1,8 @@
-"""Lines of the Universal Declaration of Human Rights in the 100 largest languages it is given in.
+"""Lines of the Universal Declaration of Human Rights in 100 languages.
 
-Largest by speakers (in the order of Ethnologue's counts, roughly), among the files of the archive
-whose encoding Python knows; a language is its ISO 639 code. A line counts with ``MIN_LETTERS``
-letters: "Article 3" is no language's.
+The languages are those with most speakers (roughly in the order of Ethnologue's counts) among the
+files of the archive whose encoding Python knows; a language is its ISO 639 code. A line counts from
+``MIN_LETTERS`` letters: "Article 3" is too short to tell a language.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ gl Galician_Galego-Latin1
 
 
 def read_udhr_lines(archive: Path) -> dict[str, list[str]]:
-    """Code -> different lines, in order, of the 100 largest languages."""
+    """ISO 639 code -> distinct lines of ``MIN_LETTERS`` or more, in the order of the text."""
     lines: dict[str, list[str]] = {}
     with zipfile.ZipFile(archive) as files:
         for entry in _FILES.strip().replace("\n", ";").split(";")[:LANGUAGES]:
@@ -69,5 +69,5 @@ def read_udhr_lines(archive: Path) -> dict[str, list[str]]:
 
 
 def _is_letter(sign: str) -> bool:
-    """Marks count too: they carry the vowels of Indic scripts."""
+    """Letter or combining mark: marks carry the vowels of Indic scripts."""
     return unicodedata.category(sign)[0] in "LM"

@@ -1,6 +1,8 @@
-"""The same chain on each tool: a program a tool, run by its own interpreter, importing ours not.
+"""Programs that do the same work on other tools; only ``own_chain`` imports Modelmill.
 
-    python PROGRAM FOLDER STEPS        once: cold in an empty folder, from the cache after that
+Each runs in the peers' own interpreter. The chains are called as
 
-Each step adds one to the number it is given; the last one must be STEPS.
+    python PROGRAM FOLDER STEPS        cold in an empty folder, from the cache after that
+
+and each of their steps adds one to the number of the step before it; the last must be STEPS.
 """

@@ -1,4 +1,4 @@
-"""Documents a second that datatrove's quality filters look at, all four one after another."""
+"""Documents a second of datatrove's four quality filters, applied one after another."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ FILTERS = [
 
 
 def apply_filters(texts: list[str]) -> None:
-    """Every filter on every document, whatever the others said."""
+    """Apply every filter to every document, rejected ones too."""
     for number, text in enumerate(texts):
         for quality_filter in FILTERS:
             quality_filter.filter(Document(text=text, id=str(number)))

@@ -1,4 +1,4 @@
-"""The chain on DVC: a stage a step in ``dvc.yaml``, run by ``dvc repro``."""
+"""Chain on DVC: one stage of ``dvc.yaml`` for each step, run by ``dvc repro``."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
 def write_stages() -> None:
-    """A repository without git whose stages are one line of shell each."""
+    """Create a repository without git whose stages are one line of shell each."""
     FOLDER.mkdir(parents=True)
     Repo.init(str(FOLDER), no_scm=True).close()
     (FOLDER / "n0").write_text("0\n")
@@ -29,7 +29,7 @@ def write_stages() -> None:
 if __name__ == "__main__":
     if not FOLDER.exists():
         write_stages()
-    os.chdir(FOLDER)  # where its stages run
+    os.chdir(FOLDER)  # the stages run in the working directory
     with Repo(".") as repo:
         repo.reproduce(all_pipelines=True)
     assert (FOLDER / f"n{STEPS}").read_text().strip() == str(STEPS)

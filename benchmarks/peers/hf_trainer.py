@@ -1,9 +1,9 @@
-"""Tokens a second of transformers' Trainer at a given shape, its own defaults otherwise.
+"""Tokens a second of transformers' Trainer at a given shape, with its defaults otherwise.
 
-    python hf_trainer.py TOKENS.npy SHAPE.json ROWS POSITIONS STEPS WARM_UPS
+    python hf_trainer.py TOKENS.npy SHAPE.json ROWS SEQUENCE_LENGTH STEPS WARM_UPS
 
-A fresh Qwen3 in bfloat16 autocast, on the processor; prints the rate over the steps behind the
-warm-ups.
+A randomly initialized Qwen3 in bfloat16 autocast on the CPU; prints the rate over the steps after
+the warm-ups.
 """
 
 import json
@@ -31,8 +31,8 @@ SHAPE: dict[str, Any] = json.loads(Path(sys.argv[2]).read_text())
 ROWS, SEQUENCE_LENGTH, STEPS, WARM_UPS = map(int, sys.argv[3:])
 
 
-class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """The tokens one behind another, cut into blocks."""
+class CorpusBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Consecutive tokens, cut into blocks of the sequence length."""
 
     def __len__(self) -> int:
         return int(len(TOKENS) // SEQUENCE_LENGTH)
@@ -43,7 +43,7 @@ class TokenBlocks(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 class StepClock(TrainerCallback):
-    """When each step ended."""
+    """Callback that records the end time of each step."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -83,7 +83,7 @@ def main() -> None:
             disable_tqdm=True,
         )
         Trainer(
-            model=build_model(), args=arguments, train_dataset=TokenBlocks(), callbacks=[clock]
+            model=build_model(), args=arguments, train_dataset=CorpusBlocks(), callbacks=[clock]
         ).train()
     seconds = clock.ends[-1] - clock.ends[WARM_UPS - 1]
     rate = ROWS * SEQUENCE_LENGTH * (STEPS - WARM_UPS) / seconds

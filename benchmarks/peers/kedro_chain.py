@@ -1,4 +1,4 @@
-"""The chain on Kedro, which keeps no cache: a second run makes only outputs that are missing."""
+"""Chain on Kedro, which has no cache: a second run makes only missing outputs."""
 
 import sys
 from itertools import pairwise

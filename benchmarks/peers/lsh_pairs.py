@@ -1,4 +1,4 @@
-"""Pairs that datasketch's index calls near duplicates, by their numbers."""
+"""Pairs of near duplicates that datasketch's MinHash LSH reports, as document numbers."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The chain on Metaflow: a step each, a process each; a second run resumes the finished one."""
+"""Chain on Metaflow: a process for each step; a second run resumes the finished one."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
 def write_flow() -> str:
-    """A flow's steps are methods, so the chain has to be written out."""
+    """Source of the flow: steps are methods, so the chain has to be written out."""
     lines = [
         "from metaflow import FlowSpec, step",
         "class Chain(FlowSpec):",

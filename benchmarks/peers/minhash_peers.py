@@ -1,4 +1,4 @@
-"""Documents a second that another tool signs, word 5-shingles included."""
+"""MinHash signatures a second of another tool, word 5-shingles included."""
 
 import json
 import sys

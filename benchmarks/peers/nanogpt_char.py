@@ -1,4 +1,4 @@
-"""nanoGPT's published CPU setting on a character corpus, written anew from its description.
+"""nanoGPT's published CPU setting on a character corpus, reimplemented from its description.
 
     python nanogpt_char.py TRAIN.npy HELDOUT.npy VOCABULARY TARGET STEPS
 
@@ -23,11 +23,11 @@ from torch.nn import functional as F
 BLOCK, ROWS, LAYERS, HEADS, WIDTH = 64, 12, 4, 4, 128
 PEAK_RATE, LAST_RATE, WARMUP = 1e-3, 1e-4, 100
 EVALUATION_STEPS = 250
-"""Steps between looks at the held-out loss, as published; their time is not counted."""
+"""Steps between evaluations of the held-out loss, as published; their time is not counted."""
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm and added to what came in."""
+    """Pre-norm block: causal self-attention and MLP with residual connections."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """Logits of every position."""
+    """Decoder with learned positions and a tied head; returns the logits of every position."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def draw_batch(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def heldout_loss(model: Model, tokens: Tensor) -> float:
-    """Mean over every position of the split, read in blocks one behind another."""
+    """Mean loss over every position of the split, in consecutive blocks."""
     total = 0.0
     inputs, targets = torch.split(tokens[:-1], BLOCK), torch.split(tokens[1:], BLOCK)
     for at in range(0, len(inputs) - 1, 64):  # the last block is shorter
@@ -109,7 +109,15 @@ def heldout_loss(model: Model, tokens: Tensor) -> float:
 def train_to_target(
     train: Tensor, heldout: Tensor, vocabulary: int, target: float, steps: int
 ) -> list[float]:
-    """[seconds, steps, loss]."""
+    """Train until the held-out loss reaches the target; returns [seconds, steps, loss].
+
+    Args:
+        train: token ids.
+        heldout: token ids.
+        vocabulary: number of characters.
+        target: held-out loss in nats at which the training ends.
+        steps: most steps, which the schedule spans.
+    """
     torch.manual_seed(1337)
     model = Model(vocabulary)
     optimizer = build_optimizer(model)

@@ -1,6 +1,6 @@
-"""The chain on Modelmill's own store, alone or (``--prefect``) as tasks of a Prefect flow.
+"""Chain on Modelmill's store, alone or (``--prefect``) as tasks of a Prefect flow.
 
-The last line tells the seconds that the steps took, without imports and without a server's start.
+The last line is the seconds of the steps, without imports and without the start of a server.
 """
 
 import sys
@@ -21,9 +21,9 @@ FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 
 class ChainStepConfig(StageConfig):
-    """Nothing to set but the number of the step: equal steps would be one."""
+    """Number of the step, without which equal steps would share one artifact."""
 
-    index: int = Field(default=0, description="which step of the chain")
+    index: int = Field(default=0, description="number of the step in the chain")
 
 
 def write_zero(config: ChainStepConfig, work: Workdir) -> Report:
@@ -32,6 +32,13 @@ def write_zero(config: ChainStepConfig, work: Workdir) -> Report:
 
 
 def add_one(config: ChainStepConfig, number: Report, work: Workdir) -> Report:
+    """Write the number of the step before plus one.
+
+    Args:
+        config: number of this step.
+        number: artifact of the step before.
+        work: folder of this step's artifact.
+    """
     (work.folder / "number").write_text(
         str(int((work.artifact_folder(number) / "number").read_text()) + 1)
     )

@@ -1,4 +1,4 @@
-"""The chain on Prefect alone, with its own cache by inputs and source."""
+"""Chain on Prefect alone, with its cache by inputs and source."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, TASK_SOURCE
 
-# Results lie where PREFECT_LOCAL_STORAGE_PATH says: in a folder of their own for each chain.
+# PREFECT_LOCAL_STORAGE_PATH gives each chain a folder of its own for its results.
 FOLDER, STEPS = Path(sys.argv[1]), int(sys.argv[2])
 
 

@@ -1,9 +1,9 @@
-"""How much a training's losses change with how its batch is cut: they must not.
+"""Invariance of losses to the micro-batch and to the number of ranks.
 
-Whole trainings of a small model in float32, with the batch as one micro-batch and as many, and by
-one process and by several (gloo). The steps are plain momentum steps (an AdamW whose epsilon is far
-above the gradients), in which a difference of gradients shows as it is, and is not blown up as by a
-sign.
+Whole trainings of a small model in float32, with the batch as one micro-batch and as several, and
+in one process and in several (gloo). The optimiser is an AdamW whose epsilon is far above the
+gradients, which makes its steps plain momentum steps: a difference of gradients then enters the
+weights as it is, and is not amplified as by a sign.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _PARALLEL_CONFIGS = (
 
 
 def measure_splits(setting: BenchSetting) -> list[BenchFigure]:
-    """The largest relative difference of a step's loss from that of the uncut batch."""
+    """Largest relative difference of a step's loss from that of one micro-batch on one rank."""
     root = setting.scratch
     tokens = random_tokens(root, _VOCABULARY)
     base = pretrain(_pretrain_config(_BATCH), tokens, Workdir.temporary(root))
@@ -103,13 +103,13 @@ def _difference_figure(
 
 
 def read_losses(folder: Path) -> list[float]:
-    """The loss of every step of a sealed training."""
+    """Loss of every step of a sealed training."""
     curve: list[float] = pq.read_table(folder / "curve.parquet")["loss"].to_pylist()
     return curve
 
 
 def largest_difference(curves: Sequence[Sequence[float]]) -> float:
-    """Of any step of any curve from the first curve, relative to the first."""
+    """Largest relative difference of any step of any curve from the first curve."""
     return max(
         abs(value / wanted - 1.0)
         for curve in curves[1:]
@@ -155,7 +155,7 @@ def _distill_config(micro_batch: int) -> DistillConfig:
 
 
 def byte_tokenizer(root: Path) -> Tokenizer:
-    """One piece a byte."""
+    """Tokenizer with one token a byte and no merges."""
     work = Workdir.temporary(root, component="bench.splits")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = {token: index for index, token in enumerate([*SPECIALS, *letters])}
@@ -168,7 +168,7 @@ def byte_tokenizer(root: Path) -> Tokenizer:
 
 
 def random_instructions(root: Path) -> Instructions:
-    """Questions with answers of many lengths, so that every cut holds another number of targets."""
+    """Questions with answers of many lengths: micro-batches differ in their number of targets."""
     work = Workdir.temporary(root, component="bench.splits")
     rows = [
         {

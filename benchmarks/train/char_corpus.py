@@ -1,7 +1,7 @@
-"""A character corpus as tokens, and the exact loss of a model on its held-out tenth.
+"""Character-level corpus as tokens, and the exact loss of a model on its held-out tenth.
 
-Nine tenths are trained on, as published for nanoGPT. The end-of-text token that our order of
-documents needs is one letter more, which never occurs in the one document there is.
+The first nine tenths are for training, as published for nanoGPT. The end-of-text token that the
+data loader needs is one more entry of the vocabulary; it never occurs in the single document.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _ROWS = 64
 
 @dataclass(frozen=True)
 class CharCorpus:
-    """The corpus as an artifact below ``root``."""
+    """Token artifact of the corpus below ``root``."""
 
     root: Path
     tokens: Tokens
     vocabulary: int
-    """The end of text included."""
+    """Number of distinct characters, and the end-of-text token."""
 
     @property
     def folder(self) -> Path:
@@ -40,7 +40,7 @@ class CharCorpus:
 
 
 def pack_letters(path: Path, root: Path) -> CharCorpus:
-    """Every distinct character is a token; the last tenth is held out."""
+    """Encode a text file with one token a character; the last tenth is held out."""
     text = path.read_text()
     number = {letter: at for at, letter in enumerate(sorted(set(text)))}
     ids = [number[letter] for letter in text]
@@ -55,16 +55,25 @@ def pack_letters(path: Path, root: Path) -> CharCorpus:
 
 
 def heldout_loss(letters: CharCorpus, model: Checkpoint, sequence_length: int) -> float:
-    """Nats a letter over every letter of the held-out part but the first, in float32.
+    """Held-out loss in nats a character, over every character but the first, in float32.
 
-    It is read in blocks of ``positions`` one behind another, each without what came before it.
+    Args:
+        letters: the corpus.
+        model: checkpoint below the same root.
+        sequence_length: length of the consecutive blocks, each evaluated without earlier context.
     """
     split = open_split(letters.folder, "heldout")
     return block_loss(load_model(letters.root / model.name), split.tokens, sequence_length)
 
 
 def block_loss(model: Decoder, tokens: np.ndarray, sequence_length: int) -> float:
-    """The same for a model and an array of tokens [n]."""
+    """Mean loss in nats over every token but the first, in consecutive blocks.
+
+    Args:
+        model: decoder in float32.
+        tokens: token ids [n].
+        sequence_length: length of a block; the last one may be shorter.
+    """
     import torch
     from torch.nn import functional as F
 

@@ -1,7 +1,8 @@
-"""Letters of Shakespeare: how soon nanoGPT's published loss is reached, how low 70 s lead.
+"""Character model on Shakespeare: time to nanoGPT's published loss, and loss after 70 s.
 
-nanoGPT's own recipe runs beside ours, on the same split, read by the same protocol: every held-out
-position once, in blocks of the context. Our time is that of the whole stage, saving included.
+nanoGPT's own recipe runs beside ours on the same split and is evaluated by the same protocol: every
+held-out position once, in blocks of the context. Our time is that of the whole stage, saving
+included.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 
 TARGET_LOSS, MAX_TIME_SHARE = 1.88, 0.25
+"""nanoGPT's published CPU loss, and the share of its time in which it must be reached."""
 PEER_STEPS = 2000
 BUDGET_SECONDS, FREE_LOSS, FREE_PARAMETERS = 70.0, 1.57, 1_000_000
 PEER = "nanoGPT's CPU setting"
 
 
 def quick_recipe(vocabulary: int) -> PretrainConfig:
-    """nanoGPT's shape and context: 4 layers, 4 heads, 128 wide, as many parameters, 64 letters."""
+    """nanoGPT's shape and context: 4 layers, 4 heads, width 128, 64 characters."""
     shape = DecoderShape(
         vocabulary=vocabulary,
         width=128,
@@ -47,7 +49,7 @@ def quick_recipe(vocabulary: int) -> PretrainConfig:
 
 
 def free_recipe(vocabulary: int) -> PretrainConfig:
-    """The best that was found for 70 s on two cores, with less than a million parameters."""
+    """Best recipe found for 70 s on two cores with less than a million parameters."""
     shape = DecoderShape(
         vocabulary=vocabulary,
         width=128,
@@ -70,7 +72,7 @@ def free_recipe(vocabulary: int) -> PretrainConfig:
 
 
 def measure_time_to_loss(setting: BenchSetting) -> list[BenchFigure]:
-    """Seconds to the published loss, beside nanoGPT's; the loss that was reached."""
+    """Loss reached, and seconds to the published loss beside nanoGPT's."""
     name, unit = f"charlm: time to a held-out loss of {TARGET_LOSS}", "s"
     path = setting.find_reference(DATA)
     if path is None:
@@ -94,7 +96,7 @@ def measure_time_to_loss(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def measure_loss_in_budget(setting: BenchSetting) -> list[BenchFigure]:
-    """The loss after 70 s of training, the shape free up to a million parameters."""
+    """Held-out loss after 70 s of training, the shape free up to a million parameters."""
     name, unit = f"charlm: held-out loss after {BUDGET_SECONDS:g} s, 1 M parameters", "nats"
     path = setting.find_reference(DATA)
     if path is None:
@@ -108,7 +110,7 @@ def measure_loss_in_budget(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def _train_on_letters(letters: CharCorpus, recipe: PretrainConfig) -> tuple[float, float]:
-    """(seconds of the whole stage, loss on the held-out part)."""
+    """(seconds of the whole stage, held-out loss)."""
     work = Workdir.temporary(letters.root, component="bench.charlm")
     start = time.perf_counter()
     checkpoint = pretrain(recipe, letters.tokens, work)

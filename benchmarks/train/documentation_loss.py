@@ -1,9 +1,9 @@
 """Bits per byte on the documentation corpus of ``tiny``: the autopilot beside AdamW with a cosine.
 
 Equal tokens and minutes. Ours is the recipe of ``tiny`` with shape, batch and rates left to the
-autopilot; the other is the shape and batch of ``tiny`` and what small models are mostly trained
-with (AdamW, 5 % warm-up, cosine to a tenth, whole blocks from the start, weight decay 0.1), at the
-best of five rates (300 steps: 0.0006 2.023, 0.001 1.997, 0.0015 2.001, 0.003 2.151, 0.006 2.188
+autopilot; the baseline has the shape and batch of ``tiny`` and the usual recipe of small models
+(AdamW, 5 % warm-up, cosine to a tenth, full sequence length from the start, weight decay 0.1), at
+the best of five rates (300 steps: 0.0006 2.023, 0.001 1.997, 0.0015 2.001, 0.003 2.151, 0.006 2.188
 bits per byte). Three seeds each, in turn; the intervals are Student's over them.
 """
 
@@ -28,14 +28,14 @@ from flows.configs.presets import tiny_run
 NAME, UNIT = "documentation, 4 minutes: bits per byte", "bits/byte"
 PEER = "AdamW with a cosine"
 BUDGET = {"minutes": 4.0, "steps": None}
-"""Recipes are compared in equal time."""
+"""Equal time for both recipes."""
 SEEDS = (0, 1, 2)
 STUDENT_QUANTILE = 4.303
 """Student's 97.5 % quantile for three values."""
 
 
 def measure_documentation(setting: BenchSetting) -> list[BenchFigure]:
-    """The mean over the seeds beside the other recipe's, and whether the intervals are apart."""
+    """Mean over the seeds beside the baseline's, gap of the intervals, use of the time budget."""
     tokens = copy_tiny_tokens(setting)
     if tokens is None:
         reason = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
@@ -54,7 +54,7 @@ def measure_documentation(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def time_budget_figure(overruns: Sequence[float]) -> BenchFigure:
-    """How far a training of minutes was from them, at most; ``over`` in shares of the budget."""
+    """Largest deviation of a training from its time budget, in shares of the budget."""
     farthest = max(overruns, key=abs)
     note = f"{len(overruns)} trainings, {min(overruns):+.1%} to {max(overruns):+.1%}"
     name = "documentation: distance from the time budget"
@@ -62,7 +62,7 @@ def time_budget_figure(overruns: Sequence[float]) -> BenchFigure:
 
 
 def compare_recipes(own: Sequence[float], other: Sequence[float]) -> list[BenchFigure]:
-    """The figures of three and three values; the intervals must not meet."""
+    """Means of both recipes over the seeds, and the gap between their intervals."""
     low, high = student_interval(own)
     other_low, other_high = student_interval(other)
     note = f"[{low:.4f}, {high:.4f}], the peer's [{other_low:.4f}, {other_high:.4f}]"
@@ -76,19 +76,19 @@ def compare_recipes(own: Sequence[float], other: Sequence[float]) -> list[BenchF
 
 
 def student_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % for the mean of three values."""
+    """95 % interval by Student's t for the mean of three values."""
     assert len(values) == len(SEEDS)
     half = STUDENT_QUANTILE * statistics.stdev(values) / len(values) ** 0.5
     return statistics.mean(values) - half, statistics.mean(values) + half
 
 
 def own_recipe() -> PretrainConfig:
-    """What ``tiny`` runs, its open fields left to the autopilot."""
+    """Recipe of ``tiny`` with its open fields left to the autopilot."""
     return tiny_run().pretrain.model_copy(update={**BUDGET, "autopilot": True})
 
 
 def adamw_recipe() -> PretrainConfig:
-    """The same budget spent the usual way."""
+    """Baseline recipe of the same shape, batch and budget: AdamW with a cosine schedule."""
     optim = {"kind": "adamw", "adam_lr": 0.001, "embedding_lr": 0.001, "weight_decay": 0.1}
     schedule = {"kind": "cosine", "warmup": 0.05, "floor": 0.1}
     over = {**BUDGET, "optim": optim, "schedule": schedule, "short": 0.0}
@@ -96,7 +96,7 @@ def adamw_recipe() -> PretrainConfig:
 
 
 def copy_tiny_tokens(setting: BenchSetting) -> Tokens | None:
-    """A copy of the newest tokens of ``tiny``'s vocabulary in the workspace, for scratch's root."""
+    """Copy the workspace's newest tokens with ``tiny``'s vocabulary into the scratch folder."""
     if not setting.settings.store.is_dir():
         return None
     vocabulary = tiny_run().pretrain.shape.vocabulary
@@ -114,7 +114,7 @@ def copy_tiny_tokens(setting: BenchSetting) -> Tokens | None:
 def _train_and_evaluate(
     setting: BenchSetting, recipe: PretrainConfig, tokens: Tokens
 ) -> tuple[float, float]:
-    """(bits per byte of held-out pages, seconds of the stage as a share of its budget)."""
+    """(bits per byte on held-out pages, seconds of the stage as a share of its budget)."""
     assert recipe.minutes is not None
 
     def work() -> Workdir:

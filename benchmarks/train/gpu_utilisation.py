@@ -1,4 +1,4 @@
-"""What one GPU gives: its share of the matmul rate, nanoGPT's GPU setting; absent without one."""
+"""Training on one GPU: model FLOPs utilisation at two sizes, and nanoGPT's GPU setting."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from components.train.training_config import OptimConfig
 from models.shape import DecoderShape
 
 SIZES = {"124 M": (12, 768), "350 M": (24, 1024)}
+"""Name -> (layers, width) of GPT-2 small and medium."""
 MIN_UTILISATION, MAX_LOSS, MAX_SECONDS = 0.5, 1.4697, 180.0
 VOCABULARY = 50_304
 STEPS = 40
 
 
 def measure_gpu(setting: BenchSetting) -> list[BenchFigure]:
-    """Utilisation at two sizes, then the loss on letters and the time that it took."""
+    """Utilisation at two sizes, then the character model's loss and its time."""
     import torch
 
     names = {size: f"one GPU, {size}, bf16: share of its matmul rate" for size in SIZES}
@@ -39,7 +40,7 @@ def measure_gpu(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def _measure_utilisation(setting: BenchSetting, layers: int, width: int) -> float:
-    """What the trainer itself says of its share of the rate that it measured."""
+    """Share of the measured matmul rate, as the trainer reports it."""
     heads = width // 64
     shape = DecoderShape(
         vocabulary=VOCABULARY,

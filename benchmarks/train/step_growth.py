@@ -1,7 +1,7 @@
-"""How a step's time and memory grow with the model and with the block, with measured exponents.
+"""Scaling of a step's time and memory with the model's width and with the sequence length.
 
-The exponent is the slope of the logarithms, by least squares. Models grow in width at an equal
-number of layers and of tokens; blocks grow one to a step, so their tokens grow with them.
+Exponents are slopes of the logarithms by least squares. Models grow in width at a fixed number of
+layers and tokens; each step trains on one block, so its tokens grow with the sequence length.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STEPS, WARM_UPS = 8, 3
 
 @dataclass(frozen=True)
 class StepPoint:
-    """One measured training."""
+    """Step time and peak memory of one training."""
 
     size: int
     seconds: float
@@ -38,7 +38,7 @@ class StepPoint:
 
 
 def measure_growth(setting: BenchSetting) -> list[BenchFigure]:
-    """A figure a point, then the exponents."""
+    """Step time and peak memory of every size, then the exponents."""
     models = [
         _measure_point(setting, shape, shape.parameters, BLOCK, TOKENS)
         for shape in map(_shape_of_width, WIDTHS)
@@ -72,7 +72,7 @@ def _exponent_figures(dimension: str, points: Sequence[StepPoint]) -> list[Bench
 
 
 def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The power of the size that the values grow with."""
+    """Exponent of ``values`` as a power of ``sizes``."""
     logs = [math.log(size) for size in sizes], [math.log(value) for value in values]
     return float(np.polyfit(*logs, 1)[0])
 
@@ -98,7 +98,7 @@ def _shape_of_context(length: int) -> DecoderShape:
 def _measure_point(
     setting: BenchSetting, shape: DecoderShape, size: int, sequence_length: int, tokens: int
 ) -> StepPoint:
-    """Measured in a process of its own."""
+    """Step time and peak memory of a training in a process of its own."""
     config = PretrainConfig(
         shape=shape,
         steps=STEPS,

@@ -1,9 +1,9 @@
-"""How long a step of the trainer takes: the stage itself, on documents that are drawn.
+"""Step time and peak memory of the pretraining stage on random documents.
 
     python -m benchmarks.train.step_time CONFIG.json WARM_UPS
 
-prints [seconds a step, megabytes at the peak beyond what the imports took], measured in a process
-of its own, since a peak is a process's.
+prints [seconds a step, megabytes at the peak beyond those of the imports]. It is a program, since
+peak memory is that of a whole process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TOKENS, _DOCUMENT = 200_000, 700
 
 
 def random_tokens(root: Path, vocabulary: int) -> Tokens:
-    """Random documents of documentation's length: for a measure of speed any will do."""
+    """Tokens of random documents as long as documentation: speed does not depend on content."""
     draw = np.random.default_rng(0)
     documents: list[list[int]] = []
     while sum(map(len, documents)) < _TOKENS:
@@ -46,7 +46,14 @@ def random_tokens(root: Path, vocabulary: int) -> Tokens:
 def measure_step_seconds(
     config: PretrainConfig, tokens: Tokens, root: Path, warm_ups: int
 ) -> float:
-    """Mean seconds of a step of ``config.steps``, the first ``warm_ups`` left out."""
+    """Mean seconds of a step of the pretraining stage.
+
+    Args:
+        config: recipe with ``steps`` set.
+        tokens: training data below ``root``.
+        root: folder of the artifacts.
+        warm_ups: first steps that are left out.
+    """
     ends: list[float] = []
 
     def listen(progress: Progress) -> None:

@@ -1,8 +1,8 @@
 """Tokens a second at the shape of ``tiny``, beside transformers' Trainer on the same tokens.
 
-Equal shape, batch, block and precision (bfloat16); each trains as it does by default, so ours moves
-by Muon and keeps documents apart, theirs by AdamW without a document mask. The rounds alternate,
-since a machine's speed drifts.
+Equal shape, batch, sequence length and precision (bfloat16); each uses its defaults otherwise, so
+ours runs Muon with a document mask, theirs AdamW without one. The rounds alternate, since a
+machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS, WARM_UPS = 16, 4
 
 
 def measure_trainer(setting: BenchSetting) -> list[BenchFigure]:
-    """The rate, and how many times the peer's it is."""
+    """Tokens a second, and the median ratio to the peer's."""
     config = timed_recipe()
     tokens = random_tokens(setting.scratch, config.shape.vocabulary)
     shape = setting.scratch / "shape.json"
@@ -50,7 +50,7 @@ def measure_trainer(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def timed_recipe() -> PretrainConfig:
-    """The recipe of ``tiny`` with blocks of one length, in bfloat16, for some steps."""
+    """Recipe of ``tiny`` with one sequence length, in bfloat16, for ``STEPS`` steps."""
     preset = tiny_run().pretrain.model_dump()
     changes = {"short": 0.0, "minutes": 4.0, "steps": STEPS, "precision": "bfloat16"}
     return PretrainConfig.model_validate({**preset, **changes})

@@ -1,1 +1,1 @@
-"""What a user types, a module for each thing commands are about."""
+"""Command line ``modelmill``: one module for each group of commands."""

@@ -1,4 +1,4 @@
-"""The command line's application, and what its commands share."""
+"""Typer application of the command line, with the options and the output that commands share."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from typer._click import Context
 
 PANELS = {
-    "Every day": ("run", "plan", "serve", "up", "down", "status", "show", "init"),
-    "Models": ("models", "promote", "rollback", "approve", "audit", "dossier"),
+    "Build a model": ("init", "plan", "run", "show"),
+    "Serve it": ("serve", "up", "status", "down"),
+    "Model versions": ("models", "approve", "promote", "rollback", "audit", "dossier"),
     "Pages": ("trace", "forget"),
-    "Stages and budgets": ("stage", "autopilot", "schema"),
-    "Upkeep": ("gc", "doctor", "bench"),
+    "Single stages": ("stage", "autopilot", "schema"),
+    "Maintenance": ("doctor", "gc", "bench"),
 }
-"""Commands as ``--help`` shows them, in this order."""
+"""Commands by panel of ``--help``, in the order in which a user needs them."""
 
 
 class _Panels(TyperGroup):
-    """Its help has the commands in their panels, whichever module was imported first."""
+    """Command group whose help follows ``PANELS``, whatever the order of imports."""
 
     def list_commands(self, ctx: Context) -> list[str]:
         for panel, names in PANELS.items():
@@ -49,16 +50,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Target = Annotated[str, typer.Argument(help="a preset (nano, tiny, small) or a YAML file over one")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="field=value, e.g. pretrain.minutes=5")
+Target = Annotated[
+    str, typer.Argument(help="Preset (nano, tiny, small), or a YAML file based on one.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output")]
-Model = Annotated[str, typer.Argument(help="a registered model's name")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="FIELD=VALUE of the run's config, for example pretrain.minutes=5."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Model = Annotated[str, typer.Argument(help="Name of a registered model.")]
 
 
 _WITHOUT_WORKSPACE = ("schema", "init")
-"""Commands that need no workspace."""
+"""Commands that need no workspace, so no interrupted run is looked for."""
 
 
 def _show_version(asked: bool) -> None:
@@ -72,7 +76,9 @@ def close_interrupted_runs(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="say which this is"),
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Train, align and serve your own models from raw pages, on your own machines."""
@@ -91,10 +97,13 @@ def close_interrupted_runs(
 def print_result(
     as_json: bool, value: dict[str, Any], show: Callable[[Console], None], *, failed: str = ""
 ) -> None:
-    """The answer: one JSON object, or whatever ``show`` prints.
+    """Print the result of a command: as one JSON object, or by ``show``.
 
     Args:
-        failed: why the command ends with exit code 1 although it has an answer.
+        as_json: True where ``--json`` was given.
+        value: the JSON object.
+        show: prints the same for a terminal.
+        failed: reason why the command ends with exit code 1 although it has a result.
     """
     if failed:
         value = value | failure_object(failed, "CheckFailed", 1)

@@ -1,4 +1,4 @@
-"""``modelmill bench``: hand over to the benchmarks, which lie in a checkout alone."""
+"""Command ``bench``, which executes the benchmarks of the checkout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.core.errors import ConfigError
 from flows.cli.app import app
 
 BENCHMARKS_PACKAGE = "benchmarks"
-"""The package at the checkout's root whose ``__main__`` reads the rest of the command line."""
+"""Package at the checkout's root whose ``__main__`` parses the rest of the command line."""
 
 
 @app.command(
@@ -28,7 +28,7 @@ def bench(context: typer.Context) -> None:
     root = settings.find_checkout(Path(__file__).parent)
     if not (root / BENCHMARKS_PACKAGE / "__main__.py").is_file():
         raise ConfigError(
-            f"bench: {root} holds no {BENCHMARKS_PACKAGE}/: run it in a checkout of Modelmill"
+            f"bench: there is no {BENCHMARKS_PACKAGE}/ in {root}: run it in a checkout of Modelmill"
         )
     path = os.pathsep.join(filter(None, [str(root), settings.environment_variable("PYTHONPATH")]))
     # The benchmark is the command from here on: its output, its signals, its exit code.

@@ -1,4 +1,4 @@
-"""Console script: imports the command line, which takes a second, and can be stopped meanwhile."""
+"""Console script ``modelmill``: its import of the command line takes a second and can be stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 
 
 def main() -> None:
-    """Run the command that was typed."""
+    """Run the command that was typed; Ctrl-C during the import ends it with exit code 130."""
     try:
         from flows.cli.main import main as run_command
     except KeyboardInterrupt:

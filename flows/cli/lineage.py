@@ -1,4 +1,4 @@
-"""Asking where a page went and what a model was made of: ``trace``; taking it out: ``forget``."""
+"""Commands on the lineage of pages and models: ``trace``, ``forget``."""
 
 from __future__ import annotations
 
@@ -18,46 +18,55 @@ def trace(
     what: Annotated[
         str,
         typer.Argument(
-            help="a page's address or file, a document's id, MODEL, MODEL/VERSION, MODEL@ALIAS"
+            help="URL or file of a page, id of a document, MODEL, MODEL/VERSION or MODEL@ALIAS."
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Where a page went and why, or the sources behind a model."""
-    from flows.cli.views.trace_view import trace_page_or_model as follow
+    """Show which stages kept or dropped a page and why, or the sources of a model."""
+    from flows.cli.views.trace_view import trace_page_or_model
 
-    answer = follow(settings.load_settings(), what)
+    answer = trace_page_or_model(settings.load_settings(), what)
     print_result(as_json, answer.value, answer.show)
 
 
 @app.command()
 def forget(
-    target: Annotated[str, typer.Argument(help="a page's address (with all below it) or a domain")],
-    why: Annotated[str, typer.Option(help="the reason, for the record")] = "",
+    target: Annotated[
+        str, typer.Argument(help="URL of a page (with all pages below it) or a domain.")
+    ],
+    why: Annotated[str, typer.Option(help="Reason, which the audit log keeps.")] = "",
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="run the affected chains again without it")
+        bool, typer.Option("--rebuild", help="Run the affected pipelines again without the page.")
     ] = False,
     purge: Annotated[
-        bool, typer.Option("--purge", help="delete every affected copy for good")
+        bool, typer.Option("--purge", help="Delete every affected copy for good.")
     ] = False,
     force: Annotated[
         bool,
-        typer.Option("--force", help="purge a champion that no clean version took the place of"),
+        typer.Option(
+            "--force", help="Purge a champion even if no rebuilt version has replaced it."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only list what is affected")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask before deleting")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what is affected; change nothing.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete without asking for confirmation.")
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="look whether this page, domain or TEXT is anywhere; exit 1 if so"
+            "--verify",
+            help="Search the workspace for this page, domain or TEXT; exit code 1 if it may be left.",
         ),
     ] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", help="rebuild without a Prefect server")
+        bool, typer.Option("--plain", help="Rebuild without a Prefect server.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a page or a domain out: of all runs to come, and with --purge of all that is here."""
+    """Exclude a page or domain from all future runs; with --purge, delete what holds it already."""
     from flows.operations.retention import forget, forget_report
 
     workspace = settings.load_settings()
@@ -68,7 +77,9 @@ def forget(
         print_result(as_json, value, show, failed=left)
         return
     if as_json and purge and not (yes or dry_run):
-        raise ConfigError("--json cannot ask before deleting: say --yes, or --dry-run to list")
+        raise ConfigError(
+            "--json cannot ask before deleting: pass --yes, or --dry-run to list what is affected"
+        )
     options = forget.ForgetOptions(
         target, why=why, rebuild=rebuild, purge=purge, force=force, dry_run=dry_run, plain=plain
     )

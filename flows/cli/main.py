@@ -1,4 +1,4 @@
-"""The command line: ``modelmill run tiny``, ``plan``, ``stage``, ``show``, ``serve`` ...
+"""Dispatch of a command, with its signals, errors and exit code.
 
 Every command takes ``--json`` (one object on standard output, everything else on standard error)
 and exits 0, 1 (failed) or 2 (bad input), never with a traceback for a user's mistake. The object of
@@ -20,16 +20,16 @@ from components.core.io.full_disk import explain_full_disk
 from components.core.process import shutdown
 from components.core.process.failure_line import report_failure
 from components.core.process.shutdown import Stopped
-from flows.cli import bench, lineage, maintain, models, operate, run, serve, show
+from flows.cli import bench, lineage, maintain, models, operate, run, show, stages
 from flows.cli.app import app
 
-COMMANDS = (run, show, lineage, models, serve, operate, maintain, bench)
-"""Importing a module adds its commands to ``app``."""
+COMMANDS = (run, show, operate, models, lineage, stages, maintain, bench)
+"""Modules of commands: importing one adds its commands to ``app``."""
 VERBOSE_MODULES = (
     "components.train.autopilot.apply_choices",
     "components.train.budget.time_budget",
 )
-"""Modules that log what the autopilot chose, and what minutes come to: read before it trains."""
+"""Modules whose log lines a user reads before training: autopilot choices, steps of a budget."""
 
 
 def main() -> None:
@@ -41,8 +41,8 @@ def run_app(commands: typer.Typer, name: str) -> None:
     """Run the command that was typed, and leave with its exit code.
 
     Args:
-        commands: the application that reads the command line.
-        name: what its user typed, for the usage line.
+        commands: application that parses the command line.
+        name: program name in the usage line.
     """
     as_json = "--json" in sys.argv
 
@@ -66,7 +66,7 @@ def run_app(commands: typer.Typer, name: str) -> None:
 
 
 def _run_command(commands: typer.Typer, name: str, as_json: bool) -> Any:
-    """Run the command; its exit code. For a program nothing but the answer is printed."""
+    """Run the command and return its exit code; with ``as_json`` it prints nothing but the object."""
     try:
         with explain_full_disk("the workspace"):
             return commands(prog_name=name, standalone_mode=not as_json)
@@ -86,7 +86,7 @@ def _run_command(commands: typer.Typer, name: str, as_json: bool) -> Any:
 
 
 def _usage_error_line(error: typer.TyperException) -> str:
-    """What was wrong with the words typed, in a line, and where the right ones stand."""
+    """One-line usage error that names the command's ``--help``."""
     problem = error_line(error.format_message()).rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{problem}; see `{context.command_path if context else 'modelmill'} --help`"

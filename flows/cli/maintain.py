@@ -1,4 +1,4 @@
-"""Keeping the workspace in order: ``gc``, ``doctor``."""
+"""Commands that maintain the workspace: ``doctor``, ``gc``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 @app.command()
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show what would go; delete nothing")
+        bool, typer.Option("--dry-run", help="List what would be deleted; delete nothing.")
     ] = False,
     keep_runs: Annotated[
-        int, typer.Option(min=0, help="keep what so many of the newest completed runs used")
+        int,
+        typer.Option(min=0, help="Number of the newest completed runs whose artifacts are kept."),
     ] = 10,
     keep_days: Annotated[
-        float, typer.Option(min=0, help="keep what was made or used in so many days")
+        float, typer.Option(min=0, help="Days for which everything made or used is kept.")
     ] = 7.0,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete without asking for confirmation.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete what nothing reaches: never a champion, its previous one, or what a run works on."""
+    """Delete what nothing needs; champions, their predecessors and running stages are kept."""
     from components.core.store.gc_plan import RetentionPolicy
     from flows.operations.retention.collect_garbage import collect_garbage, plan_collection
     from flows.operations.retention.gc_report import show_collection
@@ -43,7 +46,9 @@ def gc(
         return
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise ConfigError("nobody can be asked here: give --yes, or --dry-run to look first")
+            raise ConfigError(
+                "gc cannot ask for confirmation here: pass --yes, or --dry-run to list what would go"
+            )
         _confirm_collection(plan_collection(workspace, policy))
     deleted = collect_garbage(workspace, policy)
     value = {"deleted": True, **deleted.as_json()}
@@ -53,14 +58,14 @@ def gc(
 @app.command()
 def doctor(
     deep: Annotated[
-        bool, typer.Option("--deep", help="read every byte and compare its digest")
+        bool, typer.Option("--deep", help="Read every file and compare its digest.")
     ] = False,
     mend: Annotated[
-        bool, typer.Option("--mend", help="first make the mends that lose nothing")
+        bool, typer.Option("--mend", help="First apply the fixes that lose no data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """What is wrong with machine and workspace, and the command that mends it; 1 if broken."""
+    """Check machine and workspace, with a command to fix each problem; exit code 1 if broken."""
     from flows.operations.doctor.diagnosis import examine_workspace
 
     diagnosis = examine_workspace(settings.load_settings(), deep=deep, fix=mend)

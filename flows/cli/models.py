@@ -1,4 +1,4 @@
-"""The registry: ``models``, ``promote``, ``rollback``, ``approve``, ``audit``, ``dossier``."""
+"""Commands on the registry: ``models``, ``promote``, ``rollback``, ``approve``, ``audit``, ``dossier``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from components.core import settings
 from components.core.errors import ConfigError
 from flows.cli.app import Json, Model, app, print_result
 
-Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists them")]
+Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists it.")]
 _MAX_WHY_CHARACTERS = 2000
 
 
 def _check_length(why: str) -> str:
-    """The audit log keeps it for ever, and Prefect's form takes no more."""
+    """Refuse a longer reason: the audit log keeps it for ever, and Prefect's form takes no more."""
     if len(why) > _MAX_WHY_CHARACTERS:
         raise ConfigError(f"--why: {len(why)} characters; at most {_MAX_WHY_CHARACTERS}")
     return why
 
 
 Why = Annotated[
-    str, typer.Option(help="the reason; the audit log keeps it", callback=_check_length)
+    str, typer.Option(help="Reason, which the audit log keeps.", callback=_check_length)
 ]
 
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """Model versions with their aliases and gates."""
+    """List model versions with their aliases and gates."""
     from components.publish.promotion.promotion_record import recover_promotion
     from flows.cli.views.workspace_view import list_model_versions
 
@@ -45,11 +45,12 @@ def promote(
     version: Version,
     why: Why = "",
     force: Annotated[
-        bool, typer.Option("--force", help="although its gates refused; needs --why")
+        bool,
+        typer.Option("--force", help="Promote a version that its gates refused; requires --why."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a version the champion: alias, Bento tag and running endpoint, or none of them."""
+    """Make a version the champion: alias, Bento tag and running endpoint change together or not at all."""
     from components.publish.promotion.manual_promotion import parse_named, promote_manually
 
     model, number = parse_named(version)
@@ -64,12 +65,14 @@ def rollback(
     name: Model,
     to: Annotated[
         int | None,
-        typer.Option(min=1, help="a version that was champion; the last one if left out"),
+        typer.Option(
+            min=1, help="Version that was champion before; by default the previous champion."
+        ),
     ] = None,
     why: Why = "",
     as_json: Json = False,
 ) -> None:
-    """Put a former champion back; it is served when this is done."""
+    """Make a former champion the champion again; it is served when the command ends."""
     from components.publish.promotion.manual_promotion import roll_back_champion as put_back
 
     moved = put_back(settings.load_settings(), name, to, why=why)
@@ -81,14 +84,19 @@ def rollback(
 @app.command()
 def approve(
     version: Annotated[
-        str | None, typer.Argument(help="MODEL/VERSION; without one, what waits is listed")
+        str | None,
+        typer.Argument(
+            help="MODEL/VERSION; without it, the versions that wait for approval are listed."
+        ),
     ] = None,
-    yes: Annotated[bool | None, typer.Option("--yes/--no", help="let it through, or not")] = None,
+    yes: Annotated[
+        bool | None, typer.Option("--yes/--no", help="Approve or reject the version.")
+    ] = None,
     why: Why = "",
-    who: Annotated[str, typer.Option(help="whose word it is; yours if left out")] = "",
+    who: Annotated[str, typer.Option(help="Name of the person who decided; by default you.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Say yes or no to a version that waits for a person."""
+    """Approve or reject a version whose promotion waits for a person."""
     from components.publish.promotion.approvals import find_pending, record_decision
     from components.publish.promotion.manual_promotion import parse_named
     from flows.cli.views.workspace_view import list_waiting_approvals
@@ -101,7 +109,7 @@ def approve(
         return
     pending = find_pending(workspace, *parse_named(version))
     if yes is None:
-        raise ConfigError(f"{version}: say --yes or --no")
+        raise ConfigError(f"{version}: decide with --yes or --no")
     decision = record_decision(workspace, pending, yes, who, why)
     outcome = "approved" if decision.yes else "rejected"
     facts: dict[str, Any] = {"version": version, "decision": outcome, "who": decision.who}
@@ -116,13 +124,16 @@ def approve(
 
 @app.command()
 def audit(
-    verify: Annotated[bool, typer.Option("--verify", help="only say whether it is whole")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Check the chain of hashes without printing the entries."),
+    ] = False,
     head: Annotated[
-        str, typer.Option(help="with --verify: a sha256 noted earlier that must be in it")
+        str, typer.Option(help="SHA-256 of an entry, noted earlier, that the log must contain.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Who changed what is served, when and why; every look checks the chain of hashes."""
+    """Show who changed which model is served, when and why, and check the log's chain of hashes."""
     from flows.cli.views.workspace_view import show_audit_log
 
     answer = show_audit_log(settings.load_settings(), verify=verify, head=head)
@@ -131,11 +142,13 @@ def audit(
 
 @app.command()
 def dossier(
-    model: Annotated[str, typer.Argument(help="MODEL/VERSION, MODEL@ALIAS, or MODEL: its newest")],
-    output: Annotated[Path | None, typer.Option(help="also write a copy there")] = None,
+    model: Annotated[
+        str, typer.Argument(help="MODEL/VERSION, MODEL@ALIAS, or MODEL for its newest version.")
+    ],
+    output: Annotated[Path | None, typer.Option(help="File to write a copy to.")] = None,
     as_json: Json = False,
 ) -> None:
-    """One offline HTML file that tells all there is to know of a version."""
+    """Write the report of a model version as one HTML file that needs no network."""
     from flows.cli.views.workspace_view import write_dossier
 
     answer = write_dossier(settings.load_settings(), model, output)

@@ -1,4 +1,4 @@
-"""Asking what there is: ``show``."""
+"""Command ``show``: runs, artifacts and models of the workspace."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from flows.cli.app import Json, app, print_result
 @app.command()
 def show(
     what: Annotated[
-        str | None, typer.Argument(help="a run, or an artifact's key or digest")
+        str | None,
+        typer.Argument(
+            help="Name of a run, or key or digest of an artifact; the beginning is enough."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Runs, artifacts and models; or one of them in full."""
+    """List runs, artifacts and models, or show one run or artifact in full."""
     from flows.cli.views.workspace_view import describe_run_or_artifact, summarize_workspace
 
     workspace = settings.load_settings()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Commands below a whole run: ``stage``, ``autopilot``, ``schema``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _TYPED_WORDS = "modelmill.words"
-"""What was typed behind ``stage``."""
+"""Key under which the words behind ``stage`` are passed to its help."""
 
 
 @app.command()
@@ -25,12 +25,18 @@ def autopilot(
     target: Target,
     set_: Sets = None,
     tokens: Annotated[
-        int | None, typer.Option(min=2, help="distinct tokens; left out: those packed last")
+        int | None,
+        typer.Option(
+            min=2, help="Number of distinct tokens; by default that of the last `tokens` stage."
+        ),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=1, max=600, help="length of the probe")] = 10.0,
+    seconds: Annotated[
+        float,
+        typer.Option(min=1, max=600, help="Seconds for measuring the throughput of this machine."),
+    ] = 10.0,
     as_json: Json = False,
 ) -> None:
-    """What shape, batch and rates a budget is best spent on here, and why; trains nothing."""
+    """Recommend model shape, batch and learning rates for a budget, with reasons; train nothing."""
     from flows.cli.views.autopilot_view import recommend_fields
 
     advice = recommend_fields(settings.load_settings(), target, set_ or [], tokens, seconds)
@@ -38,7 +44,7 @@ def autopilot(
 
 
 class _StageHelp(TyperCommand):
-    """Its help ends with the inputs of the stage that is named, or of all of them."""
+    """Command whose help ends with the inputs of the named stage, or of all stages."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         ctx.meta[_TYPED_WORDS] = list(args)  # --help is answered before any other word is read
@@ -50,7 +56,7 @@ class _StageHelp(TyperCommand):
         super().format_help(ctx, formatter)
         stages = list_stages()
         named = [word for word in ctx.meta.get(_TYPED_WORDS, ()) if word in stages]
-        typer.echo("Inputs, ROLE by ROLE:\n")
+        typer.echo("Inputs by ROLE:\n")
         for name in named or stages:
             typer.echo(f"  {name}: {stages[name].listing or 'no input'}")
 
@@ -60,25 +66,28 @@ def stage(
     name: Annotated[
         str,
         typer.Argument(
-            help="a stage's name, as `modelmill plan tiny` lists it, or adapt, distill, merge, "
-            "import_hf"
+            help="Name of a stage that `modelmill plan tiny` lists, or adapt, distill, merge, "
+            "import_hf."
         ),
     ],
-    output: Annotated[Path, typer.Option(help="folder for the result; must not exist")],
+    output: Annotated[Path, typer.Option(help="Folder for the result; it must not exist.")],
     input_: Annotated[
-        list[str] | None, typer.Option("--input", help="[ROLE=]PATH, once for each input")
+        list[str] | None,
+        typer.Option("--input", help="[ROLE=]PATH of an input; repeat it for each input."),
     ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="field=value of the stage, e.g. minutes=5 or, as in a run, pretrain.minutes=5",
+            help="FIELD=VALUE of the stage's config: minutes=5 or, as in a run, pretrain.minutes=5.",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help="where the stage's config starts from")] = "tiny",
+    preset: Annotated[
+        str, typer.Option(help="Preset that the stage's config is based on.")
+    ] = "tiny",
     as_json: Json = False,
 ) -> None:
-    """One stage on your own files; the result is copied to OUTPUT whole or not at all."""
+    """Run one stage on your own files; its result is copied to OUTPUT completely or not at all."""
     from flows.pipelines.run_stage import run_stage
 
     shown = None if as_json else Console(stderr=True)
@@ -92,7 +101,7 @@ def stage(
 
 @app.command()
 def schema(as_json: Json = False) -> None:
-    """JSON Schema of a run's YAML, for editors."""
+    """Print the JSON Schema of a run's YAML file, for editors."""
     from flows.configs.run_file import run_file_schema
 
     value = run_file_schema()

@@ -1,12 +1,13 @@
-"""What the bench says of personal data, on the reference data."""
+"""Personal data on the reference set, and figures of parts without their data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
 from benchmarks.curate import language_detection, planted_contamination, quality_ranking
 from benchmarks.curate.pii import pii_spans
@@ -27,9 +28,17 @@ def test_nearly_every_span_is_found_and_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [planted_contamination, language_detection, pii_spans, quality_ranking]
+    "measure",
+    [
+        planted_contamination.measure_contamination,
+        language_detection.measure_languages,
+        pii_spans.measure_pii,
+        quality_ranking.measure_quality_ranking,
+    ],
 )
-def test_without_the_data_nothing_is_demanded(part: ModuleType, tmp_path: Path) -> None:
-    (figure,) = part.measure(setting(tmp_path, tmp_path))
+def test_without_reference_data_a_figure_has_no_value(
+    measure: Callable[[BenchSetting], list[BenchFigure]], tmp_path: Path
+) -> None:
+    (figure,) = measure(setting(tmp_path, tmp_path))
     assert (figure.value, figure.holds) == (None, None)
     assert "no reference data" in figure.note

@@ -39,8 +39,16 @@ def measure_scale(setting: BenchSetting) -> list[BenchFigure]:
     return [
         BenchFigure.against_target(f"{name}: memory", gigabytes, "GB", MAX_MEMORY_GB),
         BenchFigure.against_target(
-            f"{name}: growth of time, n to the power of", exponent, "", MAX_EXPONENT, note=f"({rates})"
+            f"{name}: growth of time, n to the power of",
+            exponent,
+            "",
+            MAX_EXPONENT,
+            note=f"({rates})",
         ),
-        BenchFigure(f"{name}: documents a second", SIZES[-1] / largest["seconds"], "/s/core",
-                 better="higher"),
-    ]  # fmt: skip
+        BenchFigure(
+            f"{name}: documents a second",
+            SIZES[-1] / largest["seconds"],
+            "/s/core",
+            better="higher",
+        ),
+    ]

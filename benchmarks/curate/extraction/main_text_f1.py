@@ -1,10 +1,10 @@
 """Word F1 and speed of main-text extraction, beside trafilatura and resiliparse.
 
 Three sets of pages with a known answer. ``extraction-web`` has pages of seven types, scored by the
-words a page's text shares with the true one; rules were tuned on one half of its sites, so the
-other half is reported separately. ``extraction`` has articles, scored by runs of four words. ``faults`` has
-a small page for each situation that a public bug report describes. trafilatura and resiliparse read
-the same pages.
+words that a page's text shares with the true one; rules were tuned on one half of its sites, so
+the other half is reported separately. ``extraction`` has articles, scored by runs of four words.
+``faults`` has a small page for each situation that a public bug report describes. trafilatura and
+resiliparse read the same pages.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Manuals of documentation generators: code word for word, cells, headings, terms.
+"""Share of code blocks, table cells, headings and terms kept from manuals, by generator.
 
 The pages are those of ``MODELMILL_MANUALS``, a folder of built documentation such as Debian's
-packages bring (Sphinx, DocBook, rustdoc, mdBook) or a generator writes. What stands in the part
-that the generator marks as its text is read by the standard library's parser, and not by ours.
+packages bring (Sphinx, DocBook, rustdoc, mdBook) or a generator writes. The true elements of the
+generator's own text container are read by the standard library's HTML parser and not by ours.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from components.collect.web.charset import decode_page
 
 FOLDER_VARIABLE = "MODELMILL_MANUALS"
 PAGES_PER_GENERATOR = 150
-"""Of each generator, drawn by the hashes of their paths."""
+"""At most so many pages of a generator, drawn by the hashes of their paths."""
 LEAST_SHARE = 0.99
 LEAST_SPEED = 2.0
-"""Of trafilatura's pages a second: a manual's container has not to be searched for."""
+"""Multiple of trafilatura's pages a second: the container of a manual is known by its markup."""
 
 
 class _Generator(NamedTuple):
-    """How pages of one generator are known, and the element that holds their text."""
+    """Pattern that identifies pages of a generator, and the element that holds their text."""
 
     pattern: re.Pattern[str]
     container: tuple[str, str, str]
-    """(tag, attribute, a word of its value); an empty tag is any."""
+    """(tag, attribute, a word of its value); an empty tag matches any."""
 
 
 GENERATORS = {
@@ -59,7 +59,7 @@ _FRAME_NAMES = re.compile(
     r"(?:^|\s)(?:nav(?:header|footer)|docnav|toc|contents|breadcrumbs?|pagination-nav|rightside|"
     r"jb-print-toc|lineno(?:s|div)?|synthetic-implementations\S*|blanket-implementations\S*)(?:\s|$)"
 )
-"""Elements inside a container that lead elsewhere, by class or id."""
+"""Classes and ids of navigation inside a container."""
 _KINDS = {"pre": "code blocks", "td": "cells", "th": "cells", "dt": "terms"} | {
     f"h{level}": "headings" for level in range(1, 7)
 }
@@ -67,12 +67,12 @@ _VOID_TAGS = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "inpu
 _ANCHOR_CLASSES = frozenset(
     {"headerlink", "header-anchor", "hash-link", "src", "srclink", "viewcode-link"}
 )
-"""Classes of links that are a sign beside a heading."""
+"""Classes of anchor links beside a heading."""
 _IGNORED_TAGS = frozenset({"script", "style", "button", "nav", "footer", "svg"})
 
 
 def measure_manuals(setting: BenchSetting) -> list[BenchFigure]:
-    """The share kept of each kind of thing, by generator, and the speed beside trafilatura."""
+    """Share kept of each kind of element, by generator, and the speed beside trafilatura."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return [
@@ -164,12 +164,12 @@ def _is_kept(kind: str, content: str, main_text: MainText, text: str, headings: 
 
 
 def normalize_letters(text: str) -> str:
-    """Letters and digits alone, in lower case, so that marks and blanks do not count."""
+    """Letters and digits in lower case, so that markup and whitespace do not count."""
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text)).lower()
 
 
 def read_elements(page: str, container: tuple[str, str, str]) -> list[tuple[str, str]]:
-    """(kind, text) of every block of code, cell, heading and term in a page's container."""
+    """(kind, text) of every code block, cell, heading and term in the container of a page."""
     reader = _ElementReader(container)
     reader.feed(page)
     reader.close()
@@ -182,9 +182,9 @@ class _ElementReader(HTMLParser):
         self.elements: list[tuple[str, str]] = []
         self._container = container
         self._open: list[tuple[str, bool, bool]] = []
-        """(tag, is in the container, is of the frame) of the elements around."""
+        """(tag, is inside the container, is navigation) of the open elements."""
         self._parts: list[tuple[str, list[str]]] = []
-        """Things that are open: their tag, and their text so far."""
+        """Open elements: their tag, and the pieces of their text."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _VOID_TAGS:

@@ -1,4 +1,4 @@
-"""Peer extractors on the same pages: their texts, and the processor time they take."""
+"""Extractors of other tools on the same pages: their texts and their processor time."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ _PROGRAMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     TRAFILATURA_FAST: ("trafilatura_extract", "trafilatura", ("fast",)),
     RESILIPARSE: ("resiliparse_extract", "resiliparse", ()),
 }
-"""Peer -> its program, the package that needs, its mode."""
+"""Peer -> (program of ``peers/``, package it imports, its mode)."""
 
 
 def run_extractors(
     setting: BenchSetting, pages: Mapping[str, str], peers: tuple[str, ...] = tuple(_PROGRAMS)
 ) -> dict[str, Any]:
-    """Each peer's ``texts`` by page and its ``seconds`` for one pass; absent ones left out."""
+    """``texts`` by page and ``seconds`` of one pass, for each installed peer.
+
+    Args:
+        setting: scratch folder and interpreters.
+        pages: HTML by name.
+        peers: names of the extractors.
+    """
     source = setting.scratch / "pages.json"
     source.write_text(json.dumps(pages), encoding="utf-8")
     answers = {}
@@ -35,10 +41,15 @@ def run_extractors(
 def measure_rates(
     setting: BenchSetting, pages: Mapping[str, str], extract: Callable[[str], str]
 ) -> tuple[float, float | None]:
-    """Pages a second of processor time, ours and trafilatura's: medians of passes in turn.
+    """Pages a second of processor time, ours and trafilatura's: medians of alternating passes.
+
+    Args:
+        setting: number of passes.
+        pages: HTML by name.
+        extract: our extractor, from HTML to text.
 
     Returns:
-        (ours, trafilatura's or None where it is absent)
+        (ours, trafilatura's or None where it is not installed)
     """
 
     def time_pass() -> float:

@@ -1,6 +1,7 @@
-"""Situations of public bug reports, a small page each: what its text must and must not hold.
+"""Share of situations from public bug reports that come out right, a small page for each.
 
-``faults/`` beside the reference data writes the pages and says what is expected of them.
+``faults/`` beside the reference data writes the pages and lists the words that each text must and
+must not hold.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ NAME = "extraction, situations of bug reports that come out right"
 
 
 def measure_faults(setting: BenchSetting, extract: Callable[[str, str], str]) -> list[BenchFigure]:
-    """The share of situations that come out right, ours and the peers'."""
+    """Share of situations that come out right, ours and the peers'."""
     folder = setting.settings.reference_data.parent / "faults"
     if not (folder / "pages.py").is_file():
         return [BenchFigure.unavailable(NAME, "", "no faults beside the reference data")]
@@ -50,7 +51,7 @@ def _media_type(path: Path) -> str:
 def _check_expectations(
     expected: Mapping[str, Mapping[str, Any]], texts: Mapping[str, str]
 ) -> tuple[float, list[str]]:
-    """(share of situations that are right, names of the others)."""
+    """(share of situations that meet their expectation, names of the others)."""
     failed = [
         name
         for name, expectation in expected.items()

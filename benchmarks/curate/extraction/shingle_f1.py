@@ -1,4 +1,4 @@
-"""How an extracted text is scored: 4-gram precision and recall a page, F1 of their means.
+"""Shingle F1 of extracted texts: 4-gram precision and recall a page, F1 of their means.
 
 The published scoring of scrapinghub/article-extraction-benchmark (``evaluate.py``): shingles of
 four words as a multiset; precision is averaged over pages with any predicted shingle, recall over
@@ -19,7 +19,7 @@ _WORD = re.compile(r"\w+")
 
 
 def score_page(truth: str, text: str) -> tuple[float, float]:
-    """(precision, recall) of one page; not a number where it does not count."""
+    """(precision, recall) of one page; NaN where the page does not enter the mean."""
     true, predicted = _shingles(truth), _shingles(text)
     common = (true & predicted).total()
     precision = common / predicted.total() if predicted else float("nan")
@@ -34,12 +34,12 @@ def _shingles(text: str) -> Counter[tuple[str, ...]]:
 
 
 def score_pages(truth: Mapping[str, str], texts: Mapping[str, str]) -> NDArray[np.float64]:
-    """(pages, 2): precision and recall in the order of ``truth``."""
+    """Precision and recall [pages, 2] in the order of ``truth``; a missing text counts as empty."""
     return np.array([score_page(text, texts.get(name, "")) for name, text in truth.items()])
 
 
 def average_scores(scores: NDArray[np.float64]) -> tuple[float, float, float]:
-    """(F1, precision, recall) over pages."""
+    """(F1, precision, recall) averaged over pages."""
     precision, recall = (float(value) for value in np.nanmean(scores, axis=0))
     return 2 * precision * recall / ((precision + recall) or 1.0), precision, recall
 
@@ -47,7 +47,13 @@ def average_scores(scores: NDArray[np.float64]) -> tuple[float, float, float]:
 def bootstrap_f1_interval(
     ours: NDArray[np.float64], theirs: NDArray[np.float64] | None = None, resamples: int = 4000
 ) -> tuple[float, float]:
-    """95 % bootstrap interval over pages of F1, or of its paired difference to ``theirs``."""
+    """95 % bootstrap interval over pages of F1, or of its paired difference to ``theirs``.
+
+    Args:
+        ours: precision and recall [pages, 2].
+        theirs: the same of a peer, pages in the same order.
+        resamples: draws of the bootstrap.
+    """
     random = np.random.default_rng(0)
     values = []
     for _ in range(resamples):
@@ -59,7 +65,7 @@ def bootstrap_f1_interval(
 
 
 def format_scores(scores: NDArray[np.float64], label: Sequence[str] = ()) -> str:
-    """``P 0.958 R 0.971 [0.950, 0.976]``."""
+    """Precision, recall and the interval of F1, such as ``P 0.958 R 0.971 [0.950, 0.976]``."""
     _, precision, recall = average_scores(scores)
     low, high = bootstrap_f1_interval(scores)
     return " ".join((*label, f"P {precision:.3f} R {recall:.3f} [{low:.3f}, {high:.3f}]"))

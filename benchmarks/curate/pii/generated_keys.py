@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords as they are issued, made up by chance, and what only looks like one.
+"""Random keys, tokens and passwords in the formats of their issuers, and look-alikes.
 
 The formats are those that the issuers publish, most of them for secret scanning; none of these was
 ever issued. Nothing here is shared with ``components/text/pii/credentials.py``, which is measured.
@@ -22,17 +22,29 @@ KeyMaker = Callable[[random.Random], str]
 
 
 def random_text(draw: random.Random, alphabet: str, count: int) -> str:
-    """``count`` signs."""
+    """Random characters of an alphabet.
+
+    Args:
+        draw: source of randomness.
+        alphabet: characters to draw from.
+        count: length of the text.
+    """
     return "".join(draw.choices(alphabet, k=count))
 
 
 def fill(pattern: str, *parts: tuple[str, int]) -> KeyMaker:
-    """``pattern`` with each ``{}`` filled by so many signs of an alphabet."""
+    """Maker of texts like ``pattern``, each ``{}`` filled from (alphabet, number of characters)."""
     return lambda draw: pattern.format(*(random_text(draw, *part) for part in parts))
 
 
 def random_base64(draw: random.Random, count: int, *, url_safe: bool = False) -> str:
-    """``count`` random bytes in base 64."""
+    """Random bytes in base 64.
+
+    Args:
+        draw: source of randomness.
+        count: number of bytes.
+        url_safe: the alphabet of URLs, without padding.
+    """
     content = draw.randbytes(count)
     return (
         base64.urlsafe_b64encode(content).rstrip(b"=") if url_safe else base64.b64encode(content)
@@ -140,7 +152,7 @@ ISSUED_KEYS: Mapping[str, KeyMaker] = {
     "OpenSSH private key": _pem_block("OPENSSH PRIVATE KEY"),
     "PGP private key": _pem_block("PGP PRIVATE KEY BLOCK"),
 }
-"""Keys that stand for themselves."""
+"""Kind -> maker of keys that are recognizable by their format alone."""
 
 ASSIGNED_KEYS: Mapping[str, tuple[str, KeyMaker]] = {
     "quoted, Python": ('API_KEY = "{}"', fill("{}", (LETTERS_DIGITS, 32))),
@@ -163,7 +175,7 @@ ASSIGNED_KEYS: Mapping[str, tuple[str, KeyMaker]] = {
         lambda draw: random_base64(draw, 64),
     ),
 }
-"""Keys that only their name tells: how they are written, and what stands there."""
+"""Kind -> (assignment, maker of the value) of keys that only the name beside them gives away."""
 
 CHOSEN_PASSWORDS = (
     "Summer{}!rain",
@@ -172,7 +184,7 @@ CHOSEN_PASSWORDS = (
     "letmein{}please",
     "Munich{}Munich",
 )
-"""Passwords as people choose them, with a number."""
+"""Passwords as people choose them, with a place for a number."""
 
 LOOKALIKES: Mapping[str, KeyMaker] = {
     "MD5": fill("md5: {}", (HEX, 32)),
@@ -214,4 +226,4 @@ LOOKALIKES: Mapping[str, KeyMaker] = {
     ),
     "path": lambda _: "private_key = /etc/ssl/private/server1.example.key.pem",
 }
-"""What is none. Made ones differ each time; those of words are written as documentation does."""
+"""Kind -> maker of texts that are no credential: hashes, identifiers, placeholders, variables."""

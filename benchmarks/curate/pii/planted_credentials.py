@@ -1,10 +1,10 @@
-"""How many keys, tokens and passwords are found, and how many of what is found are some.
+"""Precision and recall of credentials planted into documentation, code and prose.
 
-Each key is planted into a piece of documentation or code of the installed packages, or into a
-web page's prose, as people write it there. A key is found where a span has its first and last
-character. Wrong is every other span: in what looks like a key, and in the pieces themselves, which
-hold none. The kinds are the ones that the scorer knows, so recall says nothing of issuers that it
-does not know.
+Each key is planted into a piece of documentation or code of the installed packages, or of a web
+page, the way people write it there. A key is found where a span has its first and last character.
+Every other span is a false alarm: in look-alikes, and in the pieces themselves, which hold no
+credential. The kinds are those that the scorer covers, so recall says nothing about other
+issuers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CONTEXTS = (
 
 @dataclass(frozen=True)
 class PlantedKey:
-    """A text, and where in it the key stands."""
+    """A text with one key, at [start, end)."""
 
     kind: str
     text: str
@@ -55,7 +55,7 @@ class PlantedKey:
 
 
 def measure_credentials(setting: BenchSetting) -> list[BenchFigure]:
-    """Precision and recall over all kinds, what is taken for a key, passwords of words."""
+    """Recall and precision over all kinds, look-alikes mistaken for keys, chosen passwords."""
     draw = random.Random(7)  # noqa: S311 - a benchmark that must repeat
     pieces = background_pieces(setting, draw)
     keys = list(plant_keys(pieces, draw))
@@ -103,17 +103,17 @@ def measure_credentials(setting: BenchSetting) -> list[BenchFigure]:
 
 
 def find_secret_spans(text: str) -> list[tuple[int, int]]:
-    """Spans that are taken for a real key; those written as examples are none."""
+    """(start, end) of spans classified as credentials, those of examples left out."""
     return [(span.start, span.end) for span in find_pii_spans(text) if span.kind == "secret"]
 
 
 def is_found(key: PlantedKey) -> bool:
-    """Whether exactly the planted key is among the spans."""
+    """True where a span covers exactly the planted key."""
     return (key.start, key.end) in find_secret_spans(key.text)
 
 
 def background_pieces(setting: BenchSetting, draw: random.Random) -> list[str]:
-    """Pieces of documentation, code and, where the reference data is, of web pages."""
+    """Pieces of docstrings, code and, where the reference data is present, of web pages."""
     texts = [*read_docstrings(PIECE_COUNT, PIECE_CHARACTERS // 2, PIECE_CHARACTERS)]
     for source in read_sources(PIECE_COUNT):
         at = draw.randrange(max(1, len(source) - PIECE_CHARACTERS))
@@ -137,7 +137,7 @@ def plant_keys(pieces: list[str], draw: random.Random) -> Iterator[PlantedKey]:
 
 
 def plant_passwords(pieces: list[str], draw: random.Random) -> Iterator[PlantedKey]:
-    """Passwords of words and a number, assigned."""
+    """Assigned passwords of words and a number."""
     for number in range(5 * KEYS_PER_KIND):
         password = CHOSEN_PASSWORDS[number % len(CHOSEN_PASSWORDS)].format(
             random_text(draw, LETTERS_DIGITS[-10:], 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,6 @@ from components.core.settings import Settings
 from components.publish.bento_folders import choose_champion
 from components.publish.promotion.unpromoted_version import describe_newest
 from components.publish.registry.model_registry import CHAMPION, list_versions
-from flows.cli.views.workspace_view import CommandResult
 from flows.operations.up.platform_state import (
     ENDPOINT,
     PlatformState,
@@ -34,8 +34,22 @@ SHOWN_RUNS = 5
 _ASK_TIMEOUT_SECONDS = 3.0
 
 
-def read_platform_status(settings: Settings) -> CommandResult:
-    """The platform, the newest runs, the champions.
+@dataclass(frozen=True)
+class PlatformStatus:
+    """State of services, newest runs and champions."""
+
+    value: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.value
+
+    def show(self, console: Console) -> None:
+        """Print it for a terminal."""
+        _show_status(console, self.value)
+
+
+def read_platform_status(settings: Settings) -> PlatformStatus:
+    """Read the state of services, the newest runs and the champions.
 
     Raises:
         DataError: the platform's state file or a version's record is damaged.
@@ -56,7 +70,7 @@ def read_platform_status(settings: Settings) -> CommandResult:
         "champions": _champions(settings, state),
         "no_champion": "" if choose_champion(settings) else describe_newest(settings),
     }
-    return CommandResult(value, lambda console: _show_status(console, value))
+    return PlatformStatus(value)
 
 
 def _service_status(state: ServiceState) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, reference_data=tmp_path)
 
 
-def shown(answer: CommandResult) -> str:
+def shown(answer: CommandResult | looking.PlatformStatus) -> str:
     told = StringIO()
     answer.show(Console(file=told, width=200))
     return told.getvalue()

@@ -127,7 +127,7 @@ def test_it_waits_no_longer_than_it_was_told(runner: StoreRunner) -> None:
             "tiny: no champion to roll back; no version of tiny is registered; `modelmill run tiny`",
         ),
         (("approve", "tiny/7", "--yes", "--why", "x"), 2, "does not wait for approval; waiting:"),
-        (("approve", "tiny/3", "--why", "x"), 2, "tiny/3: say --yes or --no"),
+        (("approve", "tiny/3", "--why", "x"), 2, "tiny/3: decide with --yes or --no"),
         (("approve", "tiny/3", "--no"), 2, "--why: say why"),
         (("audit", "--verify", "--head", "abc"), 1, "no entry has the sha256 abc"),
     ],

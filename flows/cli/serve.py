@@ -1,3 +1,0 @@
-"""What runs on this machine: ``serve``."""
-
-from __future__ import annotations
