@@ -1,4 +1,4 @@
-"""Console script ``modelmill``: its import of the command line takes a second and can be stopped."""
+"""Console script ``modelmill``: imports the command line, which takes a second; can be stopped."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def forget(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Exclude a page or domain from all future runs; with --purge, delete what holds it already."""
+    """Exclude a page or domain from all future runs; --purge deletes what holds it already."""
     from flows.operations.retention import forget, forget_report
 
     workspace = settings.load_settings()

@@ -66,7 +66,7 @@ def run_app(commands: typer.Typer, name: str) -> None:
 
 
 def _run_command(commands: typer.Typer, name: str, as_json: bool) -> Any:
-    """Run the command and return its exit code; with ``as_json`` it prints nothing but the object."""
+    """Run the command and return its exit code; ``as_json`` leaves all printing to the command."""
     try:
         with explain_full_disk("the workspace"):
             return commands(prog_name=name, standalone_mode=not as_json)

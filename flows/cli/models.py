@@ -1,4 +1,4 @@
-"""Commands on the registry: ``models``, ``promote``, ``rollback``, ``approve``, ``audit``, ``dossier``."""
+"""Commands on model versions: ``models``, ``approve``, ``promote``, ``rollback`` and others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def promote(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a version the champion: alias, Bento tag and running endpoint change together or not at all."""
+    """Make a version the champion: alias, Bento tag and endpoint change together or not at all."""
     from components.publish.promotion.manual_promotion import parse_named, promote_manually
 
     model, number = parse_named(version)
@@ -133,7 +133,7 @@ def audit(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Show who changed which model is served, when and why, and check the log's chain of hashes."""
+    """Show who changed which model is served, when and why; check the log's chain of hashes."""
     from flows.cli.views.workspace_view import show_audit_log
 
     answer = show_audit_log(settings.load_settings(), verify=verify, head=head)

@@ -87,7 +87,7 @@ def stage(
     ] = "tiny",
     as_json: Json = False,
 ) -> None:
-    """Run one stage on your own files; its result is copied to OUTPUT completely or not at all."""
+    """Run one stage on your own files; its result is copied to OUTPUT, complete or not at all."""
     from flows.pipelines.run_stage import run_stage
 
     shown = None if as_json else Console(stderr=True)

@@ -175,7 +175,7 @@ ASSIGNED_KEYS: Mapping[str, tuple[str, KeyMaker]] = {
         lambda draw: random_base64(draw, 64),
     ),
 }
-"""Kind -> (assignment, maker of the value) of keys that only the name beside them gives away."""
+"""Kind -> (assignment, maker of its value) of keys that only the name gives away."""
 
 CHOSEN_PASSWORDS = (
     "Summer{}!rain",

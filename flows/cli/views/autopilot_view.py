@@ -1,4 +1,4 @@
-"""What the autopilot would choose for a run, without training: the view behind ``autopilot``."""
+"""View of ``autopilot``: fields that the autopilot would choose for a run, without training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLUMNS = ("field", "value", "reason")
 
 @dataclass(frozen=True)
 class AutopilotAdvice:
-    """Choices for a run, and what they rest on."""
+    """Recommended fields for a run, with the measurements behind them."""
 
     corpus: CorpusSize
     rates: Sequence[tuple[int, float]]
@@ -62,18 +62,23 @@ class AutopilotAdvice:
 def recommend_fields(
     settings: Settings, target: str, sets: Sequence[str], tokens: int | None, seconds: float
 ) -> AutopilotAdvice:
-    """Probe this machine for ``seconds`` and choose what the run left open.
+    """Measure this machine and choose the fields that the run's config leaves open.
 
-    ``tokens`` None takes the number of those that the workspace packed last.
+    Args:
+        settings: of the workspace.
+        target: preset or YAML file.
+        sets: ``FIELD=VALUE`` assignments over it.
+        tokens: number of distinct tokens; None: of the newest `tokens` artifact.
+        seconds: length of the throughput probe.
 
     Raises:
-        ConfigError: the target or its budget is no good, or there are no tokens to count.
+        ConfigError: the target or its budget is invalid, or there are no tokens to count.
     """
     run = read_target(target, sets, settings)
     config = run.pretrain
     over: dict[str, Any] = {} if config.autopilot else {"autopilot": True}
     if config.minutes is None and config.flops is None and config.counted_steps is not None:
-        # What so many steps of the config's own shape cost is spent as well as can be.
+        # The compute of the configured steps and shape becomes the budget to spend best.
         spent = config.counted_steps * config.step_operations
         over |= {"flops": spent, "steps": None, "tokens": None}
     planned = config.model_copy(update=over)
@@ -88,7 +93,7 @@ def recommend_fields(
 
 
 def count_packed_tokens(settings: Settings) -> int:
-    """Training tokens of the newest artifact that holds any."""
+    """Count the training tokens of the newest artifact that holds any."""
     store = Store(settings.store)
     manifests = store.sealed_manifests() if settings.store.is_dir() else []
     for manifest in reversed(manifests):
@@ -100,12 +105,12 @@ def count_packed_tokens(settings: Settings) -> int:
             if tokens:
                 return int(tokens)
     raise ConfigError(
-        "autopilot: the workspace holds no tokens: say --tokens N, or run the target --until tokens"
+        "autopilot: the workspace holds no tokens: pass --tokens N, or run the target --until tokens"
     )
 
 
 def _count_folder_tokens(folder: Path) -> int:
-    """Training tokens of a folder that a user gave; 0 where it holds none, whatever it is."""
+    """Count the training tokens of a folder of the user's; 0 if it holds no readable tokens."""
     try:
         return len(open_split(folder, "train").tokens)
     except DataError:

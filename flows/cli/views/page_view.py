@@ -1,4 +1,4 @@
-"""Where a page went, as a person reads it: what is told of several crawls or corpora, once."""
+"""Terminal view of a page's history; crawls or corpora with equal facts share one section."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from components.collect.scrape_config import FILES_DATE
 from flows.runner.progress_display import rows_table
 
 SHOWN_DIGITS = 12
-"""Digits of a key or digest that are shown."""
+"""Digits of a key or digest that are shown: enough to be unique, short enough for a table."""
 
 
 def show_page(console: Console, value: dict[str, Any]) -> None:
-    """Crawls, verdicts, and what was made of the corpora that kept it."""
+    """Print crawls, verdicts, and everything made of the corpora that kept the page."""
     print_line(console, value["page"], bold=True)
     for order in value["orders"]:
         print_line(
@@ -42,7 +42,7 @@ def show_page(console: Console, value: dict[str, Any]) -> None:
 def _group_by_lines(
     sections: Iterable[tuple[str, tuple[str, ...]]],
 ) -> Iterator[tuple[list[str], tuple[str, ...]]]:
-    """(names, lines) for each different set of lines, in the order of the first."""
+    """(names, lines) for each distinct set of lines, in the order of first occurrence."""
     named: dict[tuple[str, ...], list[str]] = {}
     for name, lines in sections:
         names = named.setdefault(lines, [])
@@ -52,8 +52,8 @@ def _group_by_lines(
 
 
 def _kept_reason(row: dict[str, Any]) -> str:
-    """A page of an ill server is kept as an earlier crawl has it."""
-    trouble = row.get("trouble")  # ledgers of before it was told have no such column
+    """Reason for keeping a page; that of a failing server is taken from an earlier crawl."""
+    trouble = row.get("trouble")  # ledgers of earlier versions have no such column
     return f"kept as it was before ({trouble})" if trouble else "kept"
 
 
@@ -131,7 +131,7 @@ def _use_rows(use: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def format_version_state(version: dict[str, Any]) -> str:
-    """A version's aliases, whether it is served, and whether it is to be forgotten."""
+    """State of a version in a line: aliases, served or not, orders to forget it."""
     parts = [", ".join(version["aliases"])]
     parts += ["served by the endpoint now"] if version["served_now"] else []
     parts += [f"to be forgotten: {version['forgotten']}"] if version["forgotten"] else []
@@ -139,5 +139,11 @@ def format_version_state(version: dict[str, Any]) -> str:
 
 
 def print_line(console: Console, line: str, bold: bool = False) -> None:
-    """A line that holds foreign text: nothing in it is markup."""
+    """Print a line of foreign text, none of which is markup.
+
+    Args:
+        console: the terminal.
+        line: plain text.
+        bold: True for headings.
+    """
     console.print(Text(line, style="bold" if bold else ""), soft_wrap=True)

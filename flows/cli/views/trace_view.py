@@ -1,4 +1,4 @@
-"""``modelmill trace``: where a page went, or what a model was made of, as a person reads it."""
+"""View of ``trace``: history of a page, or sources of a model."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MODEL = re.compile(r"([^/@]+)(/\d+|@.*)?")
 
 
 def trace_page_or_model(settings: Settings, what: str) -> CommandResult:
-    """A page (its address or a document's id), or MODEL, MODEL/VERSION, MODEL@ALIAS.
+    """Trace a page (URL, file or document id), or MODEL, MODEL/VERSION, MODEL@ALIAS.
 
     Raises:
-        ConfigError: nothing is named so.
+        ConfigError: no page, model or version has this name.
     """
     versions = list_versions(settings)
     page = None if _is_model(what, versions) else _page_address(settings, what)
@@ -48,16 +48,16 @@ def _is_model(what: str, versions: list[RegisteredVersion]) -> bool:
 
 
 def _page_address(settings: Settings, what: str) -> str | None:
-    """A document's id, or an address in the spelling that crawls use; None for no page.
+    """Document id, or address in the normalised form of crawls; None if ``what`` is no page.
 
-    A file may be given by its path, a page without its scheme.
+    A file may be named by its path, and a URL without its scheme.
     """
     if _DOCUMENT.fullmatch(what) or what.startswith("file:"):
         return what
     if "://" in what:
         url = normalise_url(what)
         if url is None:
-            raise ConfigError(f"{what}: not an address (https://site.example/page)")
+            raise ConfigError(f"{what}: not a URL (https://site.example/page)")
         return url
     known = known_addresses(settings)
     path = file_address(what, known)
@@ -69,10 +69,10 @@ def _page_address(settings: Settings, what: str) -> str | None:
 
 
 def choose_version(versions: list[RegisteredVersion], what: str) -> RegisteredVersion:
-    """The version that MODEL/VERSION or MODEL@ALIAS names; of MODEL the champion, else the newest.
+    """Choose the version named by MODEL/VERSION or MODEL@ALIAS; of MODEL the champion or newest.
 
     Raises:
-        ConfigError: there is none; names what there is.
+        ConfigError: there is no such version; lists the known ones.
     """
     name, at, alias = what.partition("@")
     name, slash, version = name.partition("/")

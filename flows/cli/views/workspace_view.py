@@ -1,4 +1,4 @@
-"""``modelmill show`` and ``modelmill models``: what is in the workspace."""
+"""Views of ``show``, ``models``, ``approve``, ``audit`` and ``dossier``."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SHOWN_KEY = 12
 
 @dataclass(frozen=True)
 class CommandResult:
-    """One object for ``--json``, and how a person sees it."""
+    """Result of a command: the object for ``--json``, and a function that prints it."""
 
     value: dict[str, Any]
     show: Callable[[Console], None]
 
 
 def summarize_workspace(settings: Settings) -> CommandResult:
-    """Runs, sealed artifacts and models."""
+    """Summarize runs, sealed artifacts and models."""
     runs = read_records(settings.runs)
     artifacts = [_artifact_line(manifest) for manifest in Store(settings.store).sealed_manifests()]
     versions = describe_versions(settings)
@@ -67,7 +67,7 @@ def summarize_workspace(settings: Settings) -> CommandResult:
 
 
 def list_model_versions(settings: Settings) -> CommandResult:
-    """Registered versions with their aliases and, of each that was judged, its gates."""
+    """List registered versions with their aliases and, once evaluated, their gates."""
     versions = describe_versions(settings)
 
     def show(console: Console) -> None:
@@ -85,7 +85,7 @@ def list_model_versions(settings: Settings) -> CommandResult:
 
 
 def list_waiting_approvals(settings: Settings) -> CommandResult:
-    """Versions whose gates have passed and that wait for a person."""
+    """List versions that passed their gates and wait for approval."""
     waiting = list_pending(settings)
 
     def show(console: Console) -> None:
@@ -106,10 +106,15 @@ def list_waiting_approvals(settings: Settings) -> CommandResult:
 
 
 def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") -> CommandResult:
-    """The audit log, its chain checked.
+    """Read the audit log and check its chain of hashes.
+
+    Args:
+        settings: of the workspace.
+        verify: True leaves the entries themselves out.
+        head: SHA-256 that one entry must have; empty for none.
 
     Raises:
-        DataError: it is broken, or ``head`` is in no entry; names where.
+        DataError: the chain is broken at a named entry, or no entry has the SHA-256 ``head``.
     """
     entries = audit_log.read_entries(settings)
     newest = entries[-1].sha256 if entries else ""
@@ -133,15 +138,15 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
             console.print(rows_table(("", "UTC", "event", "who", "what"), rows))
         console.print(f"whole: {len(entries)} entries; head {newest or 'none'}", soft_wrap=True)
         if value["missing"]:
-            console.print("but models are served: the log that told of it is not here")
+            console.print("but models are served: the log of their promotions is missing")
 
     return CommandResult(value, show)
 
 
 def _facts_line(entry: audit_log.AuditEntry) -> str:
-    """The facts in a line: what is about which version first, what is for machines left out.
+    """Facts of an entry in a line: the version first, machine-readable facts left out.
 
-    Whose word it was is told where that is another than whose process wrote the entry.
+    The deciding person is named only if it is not the user whose process wrote the entry.
     """
     own = (entry.who, f"approved by {entry.who}")
     facts = {key: value for key, value in entry.facts.items() if value not in own}
@@ -157,7 +162,12 @@ def _facts_line(entry: audit_log.AuditEntry) -> str:
 
 
 def write_dossier(settings: Settings, model: str, output: Path | None) -> CommandResult:
-    """A version's dossier, and where it lies.
+    """Write a version's dossier, or find the current one.
+
+    Args:
+        settings: of the workspace.
+        model: MODEL/VERSION, MODEL@ALIAS or MODEL.
+        output: file for a copy; None for no copy.
 
     Raises:
         ConfigError: there is no such version, or ``output`` cannot be written.
@@ -176,13 +186,13 @@ def write_dossier(settings: Settings, model: str, output: Path | None) -> Comman
 
 
 def describe_run_or_artifact(settings: Settings, what: str) -> CommandResult:
-    """One run by its name, or one artifact by the beginning of its key or digest.
+    """Describe a run by its name, or an artifact by the beginning of its key or digest.
 
     Raises:
-        ConfigError: nothing, or more than one thing, is named so.
+        ConfigError: no run or artifact, or more than one artifact, matches.
     """
     if not what:
-        raise ConfigError("say which: `modelmill show` lists what there is")
+        raise ConfigError("name a run or an artifact: `modelmill show` lists them")
     runs = [run for run in read_records(settings.runs) if run["run"].startswith(what)]
     if runs:
         return _describe_run(settings, runs[0])
@@ -192,8 +202,8 @@ def describe_run_or_artifact(settings: Settings, what: str) -> CommandResult:
         if _key(manifest).startswith(what) or manifest["artifact"]["digest"].startswith(what)
     ]
     if len(manifests) != 1:
-        problem = "nothing is" if not manifests else f"{len(manifests)} artifacts are"
-        raise ConfigError(f"{what}: {problem} named so; `modelmill show` lists what there is")
+        count = f"{len(manifests)} artifacts match" if manifests else "no run or artifact matches"
+        raise ConfigError(f"{what}: {count}; `modelmill show` lists what there is")
     manifest = manifests[0]
     folder = settings.store / manifest["artifact"]["name"]
     value = {**manifest, "folder": str(folder)}
@@ -243,7 +253,7 @@ def _show_run(console: Console, run: dict[str, Any]) -> None:
 
 
 def _shown_key(step: dict[str, Any]) -> str:
-    """What ``show`` finds the step's result by; empty of an action, which left it elsewhere."""
+    """Beginning of the key of a step's artifact; empty for an action, whose result lies elsewhere."""
     name = Path(step["artifact"])
     return name.name[:SHOWN_KEY] if name.parent.name == "sealed" else ""
 

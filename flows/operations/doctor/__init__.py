@@ -1,1 +1,1 @@
-"""Finding out what is wrong with the machine and the workspace, each finding with its mend."""
+"""Diagnosis of machine and workspace: checks, findings and a command to fix each problem."""

@@ -1,4 +1,4 @@
-"""``modelmill doctor``: every check, and the mends that are safe to make without asking."""
+"""Diagnosis of ``modelmill doctor``: all checks, and the fixes that are safe without asking."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _MARKS = {
 
 @dataclass
 class Diagnosis:
-    """Everything that was found."""
+    """Findings of all checks, and the fixes applied before."""
 
     findings: list[Finding] = field(default_factory=list)
     fixed: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Diagnosis:
 
     @property
     def failure(self) -> str:
-        """What is broken, in a line; empty where nothing is. A warning is no failure."""
+        """Broken checks in a line; empty if there are none. A warning is no failure."""
         checks = [finding.check for finding in self.findings if finding.state == "broken"]
         return f"broken: {', '.join(dict.fromkeys(checks))}" if checks else ""
 
@@ -83,9 +83,9 @@ class Diagnosis:
         }
 
     def show(self, console: Console) -> None:
-        """A line a finding, its mend below."""
+        """Print a line for each finding, with the command that fixes it below."""
         for done in self.fixed:
-            console.print(f"[green]mended[/] {escape(done)}", soft_wrap=True)
+            console.print(f"[green]fixed[/] {escape(done)}", soft_wrap=True)
         for finding in self.findings:
             mark, what = _MARKS[finding.state], escape(finding.what)
             console.print(f"{mark} {finding.check:<12} {what}", soft_wrap=True)
@@ -95,10 +95,14 @@ class Diagnosis:
 
 
 def examine_workspace(settings: Settings, *, deep: bool = False, fix: bool = False) -> Diagnosis:
-    """Look at machine and workspace; ``deep`` reads every byte of the store.
+    """Run all checks of machine and workspace.
 
-    With ``mend``, first does what loses nothing: closes the records of dead runs here and in
-    Prefect's database, ends servers whose run was killed, clears lock files that nobody needs.
+    Args:
+        settings: of the workspace.
+        deep: True also reads every file of the store and compares its digest.
+        fix: True first applies the fixes that lose no data: it closes the records of dead runs
+            here and in Prefect's database, ends servers whose run was killed, and deletes lock
+            files that nothing needs.
     """
     diagnosis = Diagnosis()
     if fix:
@@ -124,7 +128,7 @@ def _examine_contents(settings: Settings) -> list[Finding]:
 
 
 def apply_fixes(settings: Settings) -> list[str]:
-    """Make the safe mends; returns what was done."""
+    """Apply the safe fixes; returns a line for each."""
     done = []
     for path in find_dead_records(settings.runs):
         close_interrupted_record(path)
@@ -140,5 +144,5 @@ def apply_fixes(settings: Settings) -> list[str]:
         with Leases(settings.store).freeze_keys() as used:
             cleared = delete_free_locks(settings, used)
         if cleared:
-            done.append(f"{cleared} lock files that nothing is left for")
+            done.append(f"{cleared} lock files that nothing needs")
     return done

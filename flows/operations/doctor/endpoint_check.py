@@ -1,4 +1,4 @@
-"""The endpoint of a running ``modelmill up``: whether it answers a question, and as which model."""
+"""Check of the endpoint of a running ``modelmill up`` by a request for one token."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _NO_CHAMPION = "no_champion"
 
 
 def check_endpoint(settings: Settings) -> Iterator[Finding]:
-    """Asks it for one token, as an application would; the process being there is not enough."""
+    """Request one token as an application would: a living process is not proof enough."""
     state = read_running_state(settings)
     endpoint = find_service(state.services, ENDPOINT) if state else None
     if endpoint is None:
-        yield report_info("endpoint", "`modelmill up` does not run")
+        yield report_info("endpoint", "`modelmill up` is not running")
         return
-    fix = "modelmill down, then modelmill up --detach with the options it had"
+    fix = "modelmill down, then modelmill up --detach with the same options"
     began = time.monotonic()
     try:
         answer = _request_token(settings, endpoint.address)
@@ -48,16 +48,18 @@ def check_endpoint(settings: Settings) -> Iterator[Finding]:
     if code == _NO_CHAMPION:
         yield report_info("endpoint", f"waits for a champion: {describe_newest(settings)}")
     elif answer.status_code == httpx.codes.UNAUTHORIZED:
-        what = "it asks for another MODELMILL_API_KEY than this shell has, so it was not tried"
+        what = "it requires another MODELMILL_API_KEY than this shell has, so it was not tested"
         yield report_warning("endpoint", what, "export MODELMILL_API_KEY=…")
     elif answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        yield report_warning("endpoint", f"it is busy and refused: {message}", "modelmill doctor")
+        yield report_warning(
+            "endpoint", f"it is busy and refused the request: {message}", "modelmill doctor"
+        )
     else:
         yield report_broken("endpoint", f"it refuses ({answer.status_code}): {message}", fix)
 
 
 def _request_token(settings: Settings, address: str) -> httpx.Response:
-    """One token of an answer, from whichever model is served."""
+    """Request one token of an answer from the served model."""
     headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
     with httpx.Client(trust_env=False, timeout=ANSWER_TIMEOUT_SECONDS, headers=headers) as client:
         models = client.get(f"{address}/models")
@@ -72,7 +74,7 @@ def _request_token(settings: Settings, address: str) -> httpx.Response:
 
 
 def _read_error(answer: httpx.Response) -> tuple[str, str]:
-    """(code, message) of an error in OpenAI's shape."""
+    """(code, message) of an error response in OpenAI's format."""
     try:
         error = answer.json()["error"]
         return str(error.get("code")), str(error["message"])

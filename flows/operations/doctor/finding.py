@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""Finding of a check, with helpers to report one and to phrase its fix."""
 
 from __future__ import annotations
 
@@ -18,36 +18,52 @@ State = Literal["ok", "info", "warning", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """How one check came out."""
+    """Outcome of one check."""
 
     check: str
     state: State
     what: str
     fix: str = ""
-    """The command to type; empty where there is nothing to mend."""
+    """Command that fixes it; empty if there is nothing to fix."""
 
     def as_json(self) -> dict[str, str]:
         return {"check": self.check, "state": self.state, "what": self.what, "fix": self.fix}
 
 
 def report_ok(check: str, what: str) -> Finding:
+    """Finding that all is well."""
     return Finding(check, "ok", what)
 
 
 def report_info(check: str, what: str) -> Finding:
+    """Finding to know of; nothing is wrong."""
     return Finding(check, "info", what)
 
 
 def report_warning(check: str, what: str, fix: str) -> Finding:
+    """Finding that may become a failure, with the command that fixes it.
+
+    Args:
+        check: name of the check.
+        what: the facts, in a line.
+        fix: command to type.
+    """
     return Finding(check, "warning", what, fix)
 
 
 def report_broken(check: str, what: str, fix: str) -> Finding:
+    """Finding of a failure, with the command that fixes it.
+
+    Args:
+        check: name of the check.
+        what: the facts, in a line.
+        fix: command to type.
+    """
     return Finding(check, "broken", what, fix)
 
 
 def run_check(check: Callable[[Settings], Iterable[Finding]], settings: Settings) -> list[Finding]:
-    """The findings of one check; what it cannot read is a finding too."""
+    """Run one check; an error of reading becomes a finding too."""
     findings: list[Finding] = []
     try:
         findings.extend(check(settings))
@@ -55,25 +71,25 @@ def run_check(check: Callable[[Settings], Iterable[Finding]], settings: Settings
         name = check.__name__.removeprefix("check_")
         findings.append(
             report_broken(
-                name, str(error), f"look at it, or set it aside: mv {shell_path(settings.home)} …"
+                name, str(error), f"inspect it, or move it away: mv {shell_path(settings.home)} …"
             )
         )
     return findings
 
 
 def python_command() -> str:
-    """This interpreter as one would type it."""
+    """Path of this interpreter, as typed in a shell."""
     return shell_path(Path(sys.executable))
 
 
 def shell_path(path: Path) -> str:
-    """A path as one would type it: from here, if it is below, else whole; quoted if need be."""
+    """Path as typed in a shell: relative if below the current folder, quoted if needed."""
     relative = os.path.relpath(path)
     return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
 def list_first(names: Iterable[str], most: int = 3) -> str:
-    """A few names and how many more."""
+    """First names of a list, and the number of the others."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

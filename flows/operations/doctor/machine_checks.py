@@ -1,4 +1,4 @@
-"""The machine: ports, disk, memory, clock, GPU."""
+"""Checks of the machine: ports, disk, memory, clock, GPU."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from flows.runner.run_records import read_records
 
 PORTS = {4200: "the Prefect server", 5000: "the MLflow UI", 3000: "the endpoint"}
 MIN_DISK_BYTES, LOW_DISK_BYTES = 0.5e9, 5e9
+"""Free space below which a check is broken or warns, where no run tells how much is needed."""
 LOW_MEMORY_BYTES = 1e9
 _CLOCK_TOLERANCE_SECONDS = 120.0
 _DATASET_COPIES = 2  # DVC's cache and its remote; the folder is links
@@ -38,12 +39,12 @@ _GPU_TIMEOUT_SECONDS = 2.0
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
-    """Whether what ``modelmill up`` and ``serve`` listen on is free, or taken by this workspace."""
+    """Check that the ports of ``up`` and ``serve`` are free, or used by this workspace."""
     yield from check_listed_ports(settings, PORTS)
 
 
 def check_listed_ports(settings: Settings, purposes: dict[int, str]) -> Iterator[Finding]:
-    """The same for given ports -> what they are for."""
+    """Check ports, given with the purpose of each."""
     owners = find_listeners()
     own_processes = {process.pid: process for process in find_workspace_processes(settings)}
     for port, purpose in purposes.items():
@@ -61,7 +62,7 @@ def check_listed_ports(settings: Settings, purposes: dict[int, str]) -> Iterator
 
 
 def find_listeners() -> dict[int, int | None]:
-    """Port -> process that listens on it on this machine; None where that may not be seen."""
+    """Port -> listening process on this machine; None if the process belongs to another user."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.AccessDenied:
@@ -87,7 +88,7 @@ def _process_name(pid: int) -> str:
 
 
 def check_disk(settings: Settings) -> Iterator[Finding]:
-    """What is free, and what the next run of the last one's size writes."""
+    """Compare the free space with what another run of the last one's size writes."""
     existing = next(p for p in (settings.home, *settings.home.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     need = measure_last_run(settings)
@@ -104,7 +105,7 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
 
 
 def measure_last_run(settings: Settings) -> int:
-    """Bytes that the newest completed run left: artifacts, version, Bento, dataset."""
+    """Bytes that the newest completed run wrote: artifacts, version, Bento, dataset."""
     completed = (r for r in read_records(settings.runs) if r["state"] == "completed" and r["steps"])
     last = next(completed, None)
     if last is None:
@@ -125,7 +126,7 @@ def measure_last_run(settings: Settings) -> int:
 
 
 def check_memory(settings: Settings) -> Iterator[Finding]:
-    """What is there and what is free."""
+    """Compare the available memory with the least that a stage needs."""
     memory = psutil.virtual_memory()
     what = f"{format_bytes(memory.available)} of {format_bytes(memory.total)} available"
     if memory.available < LOW_MEMORY_BYTES:
@@ -135,7 +136,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 
 
 def check_clock(settings: Settings) -> Iterator[Finding]:
-    """Runs and artifacts of the future make schedules, retention and "the newest" wrong."""
+    """Check for runs and artifacts of the future: they falsify schedules, retention and order."""
     yield from or_report_ok(
         _find_future_entries(settings),
         "clock",
@@ -158,13 +159,13 @@ def _find_future_entries(settings: Settings) -> Iterator[Finding]:
     if ahead:
         yield report_warning(
             "clock",
-            f"{len(ahead)} things are from the future ({ahead[0]}): the clock went back",
+            f"{len(ahead)} runs or artifacts are from the future ({ahead[0]}): the clock was set back",
             "timedatectl set-ntp true",
         )
 
 
 def check_accelerator(settings: Settings) -> Iterator[Finding]:
-    """Only told: nothing needs one."""
+    """Report GPUs and TensorRT for information: no preset requires them."""
     yield report_info(
         "accelerator", _describe_gpus() or "no NVIDIA GPU; everything runs on the CPU"
     )

@@ -1,4 +1,4 @@
-"""Python, and every package against the lock."""
+"""Checks of the Python version and of every package against the lock file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 12)
 
 
 def check_python(settings: Settings) -> Iterator[Finding]:
-    """The versions that the lock is resolved for."""
+    """Check that this Python is one that the lock file is resolved for."""
     version = ".".join(map(str, sys.version_info[:3]))
     if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         yield report_ok("python", version)
@@ -37,14 +37,14 @@ def check_python(settings: Settings) -> Iterator[Finding]:
 
 
 def check_packages(settings: Settings) -> Iterator[Finding]:
-    """What is installed, against ``requirements.lock``."""
+    """Compare the installed packages with ``requirements.lock``."""
     yield from compare_with_lock(ROOT / LOCK_FILE)
 
 
 def compare_with_lock(lock: Path) -> Iterator[Finding]:
-    """Missing packages and other versions than a lock's."""
+    """Report packages that are missing or of another version than in a lock file."""
     if not lock.is_file():
-        yield report_broken("packages", f"{lock} is gone", f"git checkout -- {LOCK_FILE}")
+        yield report_broken("packages", f"{lock} is missing", f"git checkout -- {LOCK_FILE}")
         return
     pinned: dict[str, str] = dict(_read_pins(lock))
     installed: dict[str, str] = {
@@ -79,5 +79,5 @@ def _read_pins(lock: Path) -> Iterator[tuple[str, str]]:
 
 
 def _is_same_version(installed: str, pinned: str) -> bool:
-    """Equal, a local build's suffix (``+cpu``) left out."""
+    """Compare versions without the suffix of a local build (``+cpu``)."""
     return Version(installed).public == Version(pinned).public

@@ -1,4 +1,4 @@
-"""That nothing reports home, and that nobody else gets in."""
+"""Checks of telemetry switches, listening addresses and file permissions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OTHERS_WRITE = 0o002
 
 
 def check_telemetry(settings: Settings) -> Iterator[Finding]:
-    """Every switch, here and in the living servers; files that say otherwise."""
+    """Check the telemetry switches of this process, of running servers and in settings files."""
     yield from or_report_ok(
         _find_telemetry(settings), "telemetry", f"all {len(TELEMETRY_OFF)} switches are off"
     )
@@ -52,7 +52,8 @@ def _find_telemetry(settings: Settings) -> Iterator[Finding]:
             if process.environment.get(name, "").lower() != value.lower()
         ]
         if missing_switches:
-            what = f"process {process.pid} ({process.short_command}) was started without {list_first(missing_switches)}"
+            which = f"process {process.pid} ({process.short_command})"
+            what = f"{which} was started without {list_first(missing_switches)}"
             yield report_warning(
                 "telemetry", what, f"kill {process.pid}; then start it with modelmill"
             )
@@ -61,12 +62,12 @@ def _find_telemetry(settings: Settings) -> Iterator[Finding]:
         match = _ANALYTICS_ON.search(text)
         if match:
             line = text.count("\n", 0, match.start(1)) + 1
-            what = f"{shell_path(path)}:{line} turns analytics on for what modelmill does not start"
+            what = f"{shell_path(path)}:{line} turns analytics on for programs that modelmill does not start"
             yield report_warning("telemetry", what, f"sed -i '{line}d' {shell_path(path)}")
 
 
 def _settings_files(settings: Settings) -> Iterator[Path]:
-    """Where Prefect and DVC look besides the environment; MLflow and BentoML look nowhere else."""
+    """Settings files of Prefect and DVC; MLflow and BentoML read the environment only."""
     yield settings.prefect / "profiles.toml"
     yield from (ROOT / name for name in ("prefect.toml", ".env", "pyproject.toml"))
     yield from (settings.datasets / ".dvc" / name for name in ("config", "config.local"))
@@ -74,9 +75,9 @@ def _settings_files(settings: Settings) -> Iterator[Path]:
 
 
 def check_access(settings: Settings) -> Iterator[Finding]:
-    """Servers that listen beyond loopback: the endpoint asks for a key, the other two do not."""
+    """Check servers that listen beyond loopback: only the endpoint can require a key."""
     yield from or_report_ok(
-        _find_open_servers(settings), "access", "servers listen on loopback alone"
+        _find_open_servers(settings), "access", "servers listen on loopback only"
     )
 
 
@@ -92,9 +93,9 @@ def _find_open_servers(settings: Settings) -> Iterator[Finding]:
             continue
         where = f"process {pid} ({process.short_command}) listens on {host}:{port}"
         if "bentoml" not in " ".join(process.command):
-            yield report_warning("access", f"{where} and asks for no key", f"kill {pid}")
+            yield report_warning("access", f"{where} and requires no key", f"kill {pid}")
         elif process.environment.get("MODELMILL_API_KEY"):
-            yield report_ok("access", f"{where} and asks for a key")
+            yield report_ok("access", f"{where} and requires a key")
         else:
             fix = f"kill {pid}; MODELMILL_API_KEY=$(openssl rand -hex 24) modelmill serve"
             yield report_broken("access", f"{where} without a key", f"{fix} --host {host}")
@@ -115,16 +116,13 @@ def _is_server(process: WorkspaceProcess) -> bool:
 
 
 def _is_modelmill_command(process: WorkspaceProcess) -> bool:
-    """A command of ours: it sets the switches itself, which its first environment does not show."""
-    return any(word in ("flows.cli.main", "modelmill") for word in map(_last, process.command))
-
-
-def _last(word: str) -> str:
-    return word.rpartition("/")[2]
+    """True for commands of ours: they set the switches after their start, unseen from outside."""
+    names = {word.rpartition("/")[2] for word in process.command}
+    return bool(names & {"flows.cli.main", "modelmill"})
 
 
 def check_permissions(settings: Settings) -> Iterator[Finding]:
-    """That this user may write the workspace, and strangers may not."""
+    """Check that this user can write the workspace, and other users cannot."""
     yield from or_report_ok(
         _find_wrong_permissions(settings), "permissions", shell_path(settings.home)
     )
@@ -133,7 +131,7 @@ def check_permissions(settings: Settings) -> Iterator[Finding]:
 def _find_wrong_permissions(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     if not home.exists():
-        yield report_ok("permissions", f"{shell_path(home)} is not made yet")
+        yield report_ok("permissions", f"{shell_path(home)} does not exist yet")
         return
     places = [home, *(path for path in home.iterdir() if path.is_dir())]
     inaccessible = [
@@ -141,9 +139,7 @@ def _find_wrong_permissions(settings: Settings) -> Iterator[Finding]:
     ]
     if inaccessible:
         fix = f"sudo chown -R $(id -u) {shell_path(home)} && chmod -R u+rwX {shell_path(home)}"
-        yield report_broken(
-            "permissions", f"not to be written by you: {list_first(inaccessible)}", fix
-        )
+        yield report_broken("permissions", f"not writable for you: {list_first(inaccessible)}", fix)
     owner = os.getuid()
     foreign = [shell_path(path) for path in places if path.stat().st_uid != owner]
     if foreign and not inaccessible:
@@ -153,5 +149,5 @@ def _find_wrong_permissions(settings: Settings) -> Iterator[Finding]:
     if world_writable:
         fix = f"chmod -R o-w {shell_path(home)}"
         yield report_warning(
-            "permissions", f"every user may write {list_first(world_writable)}", fix
+            "permissions", f"writable for every user: {list_first(world_writable)}", fix
         )

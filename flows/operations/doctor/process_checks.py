@@ -1,4 +1,4 @@
-"""Runs that stopped without an end, and processes that outlived theirs."""
+"""Checks of run records, Prefect flow runs and orphaned processes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from flows.runner.run_records import is_running, read_record
 
 _INIT_PID = 1
 _OWN_COMMANDS = ("flows.cli.main", "modelmill")
-"""Commands of ours may be started in the background; what they start may not outlive them."""
+"""Commands that may run in the background without a parent; their children may not."""
 _SERVERS = ("prefect", "mlflow", "bentoml", "serving.gateway.exec_server", "multiprocessing.spawn")
 
 
 def check_runs(settings: Settings) -> Iterator[Finding]:
-    """Run records that say "running" though nobody runs; records that cannot be read."""
+    """Check for run records of dead processes and for unreadable records."""
     paths = sorted(settings.runs.glob("*.json"))
     running = [
         str(record["run"])
@@ -43,40 +43,45 @@ def check_runs(settings: Settings) -> Iterator[Finding]:
 def _find_broken_records(settings: Settings, paths: list[Path]) -> Iterator[Finding]:
     dead = [path.stem for path in find_dead_records(settings.runs)]
     if dead:
-        what = f"recorded as running, but the process is gone: {list_first(dead)}"
+        what = f"recorded as running, but their process is gone: {list_first(dead)}"
         yield report_warning("runs", what, "modelmill doctor --mend")
     damaged = [path for path in paths if read_record(path) is None]
     if damaged:
         names = list_first(path.name for path in damaged)
-        yield report_broken("runs", f"no records of runs: {names}", f"rm {shell_path(damaged[0])}")
+        yield report_broken(
+            "runs", f"unreadable run records: {names}", f"rm {shell_path(damaged[0])}"
+        )
 
 
 def check_flow_runs(settings: Settings) -> Iterator[Finding]:
-    """What Prefect takes for running, though no process of this workspace does it."""
+    """Check for flow runs that are active in Prefect's database but have no process."""
     yield from or_report_ok(_find_stuck_flow_runs(settings), "flow runs", "none is stuck")
 
 
 def _find_stuck_flow_runs(settings: Settings) -> Iterator[Finding]:
     stuck = stuck_flow_runs(settings)
     if stuck:
-        what = f"running by Prefect's database, by nobody else: {list_first(run.name for run in stuck)}"
+        names = list_first(run.name for run in stuck)
+        what = f"running in Prefect's database, but without a process: {names}"
         yield report_warning("flow runs", what, "modelmill doctor --mend")
     abandoned = abandoned_pauses(settings)
     if abandoned:
         names = list_first(run.name for run in abandoned)
-        what = f"waits for a person, but its process is gone: {names}"
+        what = f"waits for approval, but its process is gone: {names}"
         if prefect_api(settings) is None:
-            yield report_warning("flow runs", f"{what}; only `up` hears the answer", "modelmill up")
+            yield report_warning(
+                "flow runs", f"{what}; only `up` receives the decision", "modelmill up"
+            )
         else:
-            yield report_info("flow runs", f"{what}; after the answer the worker takes it up again")
+            yield report_info("flow runs", f"{what}; after the decision the worker resumes it")
 
 
 def check_processes(settings: Settings) -> Iterator[Finding]:
-    """Servers and workers of this workspace whose parent is gone."""
+    """Check for servers and workers of this workspace whose parent is gone."""
     processes = find_workspace_processes(settings)
     orphans = [process for process in processes if _is_orphan(process)]
     for process in orphans:
-        what = f"process {process.pid} ({process.short_command}) has outlived what started it"
+        what = f"process {process.pid} ({process.short_command}) has outlived its parent"
         yield report_warning("processes", what, f"kill {process.pid}")
     if not orphans:
         yield report_ok("processes", f"{len(processes)} of this workspace, none without a parent")

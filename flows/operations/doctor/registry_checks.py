@@ -1,4 +1,4 @@
-"""What lies outside the store: the MLflow registry, DVC's datasets, Bentos."""
+"""Checks of what lies outside the store: MLflow registry, DVC datasets, Bentos."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _REQUIRED_FILE = "bundle.json"
 
 
 def check_registry(settings: Settings) -> Iterator[Finding]:
-    """The database can be read, every version's files are there, every alias names a version."""
+    """Check that the database is readable, versions have their files and aliases a version."""
     versions = list_versions(settings)
     what = (
         f"{len(versions)} versions with their files" if versions else "no model is registered yet"
@@ -57,7 +57,7 @@ def _find_damaged_versions(
         missing = _missing_files(settings, entry) if BUNDLE_TAG in entry.tags else []
         if not missing:
             continue
-        what = f"{entry.model} version {entry.version}: files are gone: {list_first(missing)}"
+        what = f"{entry.model} version {entry.version}: missing files: {list_first(missing)}"
         rollback = f"modelmill rollback {entry.model}; " if CHAMPION in entry.aliases else ""
         call = f"delete_model_version({entry.model!r}, '{entry.version}')"
         fix = (
@@ -65,7 +65,7 @@ def _find_damaged_versions(
         )
         yield report_broken("registry", what, fix)
     for model, alias, version in select_dangling_aliases(settings):
-        what = f"{model}@{alias} names version {version}, which is not there"
+        what = f"{model}@{alias} names version {version}, which does not exist"
         call = f"delete_registered_model_alias({model!r}, {alias!r})"
         yield report_broken("registry", what, _mlflow_command(settings, call))
 
@@ -91,7 +91,7 @@ def _mlflow_command(settings: Settings, call: str) -> str:
 
 
 def _remake_command(settings: Settings, name: str) -> str:
-    """The run that makes something again."""
+    """Command line of the run that makes an artifact again."""
     for record in read_records(settings.runs):
         if any(Path(step["artifact"]).name == Path(name).name for step in record["steps"]):
             return _run_command(record)
@@ -99,17 +99,17 @@ def _remake_command(settings: Settings, name: str) -> str:
 
 
 def _run_command(record: dict[str, Any]) -> str:
-    """The command line of a run."""
+    """Command line of a recorded run."""
     repeat = record.get("repeat") or {}
     sets = [f"--set {shlex.quote(assignment)}" for assignment in repeat.get("sets", ())]
     return " ".join(["modelmill run", shlex.quote(str(record["preset"])), *sets])
 
 
 def check_datasets(settings: Settings) -> Iterator[Finding]:
-    """Every pin's files are in DVC's cache or in the workspace's remote."""
+    """Check that the files of every pin are in DVC's cache or in the workspace's remote."""
     pins = read_pins(settings)
     findings = (finding for pin in pins for finding in _check_dataset(settings, pin))
-    what = f"{len(pins)} versions, every file there" if pins else "none yet"
+    what = f"{len(pins)} versions with all their files" if pins else "none yet"
     yield from or_report_ok(findings, "datasets", what)
 
 
@@ -145,12 +145,14 @@ def _check_dataset(settings: Settings, pin: DatasetPin) -> Iterator[Finding]:
 
 
 def check_bentos(settings: Settings) -> Iterator[Finding]:
-    """Every Bento has its files; a champion that is not packed cannot be served, a previous one
-    not be gone back to."""
+    """Check that every Bento has its files, and champions and their predecessors a Bento.
+
+    A champion without one cannot be served; to a predecessor without one no rollback is possible.
+    """
     packed = list_bentos(settings)
     bundles = {(bento.model, bento.bundle) for _, bento in packed if bento}
     findings = chain(_find_unpacked_versions(settings, bundles), find_damaged_bentos(settings))
-    what = f"{len(bundles)} packed, each champion among them" if bundles else "none yet"
+    what = f"{len(bundles)} Bentos, one for each champion" if bundles else "none yet"
     yield from or_report_ok(findings, "bentos", what)
     for folder, bento in packed:
         if bento is None:
@@ -162,13 +164,13 @@ def _find_unpacked_versions(settings: Settings, bundles: set[tuple[str, str]]) -
     for entry in list_versions(settings):
         roles = {CHAMPION, PREVIOUS} & set(entry.aliases)
         if roles and (entry.model, entry.tags.get(BUNDLE_TAG, "")) not in bundles:
-            what = f"{entry.model} version {entry.version} ({min(roles)}) is not packed"
+            what = f"{entry.model} version {entry.version} ({min(roles)}) has no Bento"
             report = report_broken if CHAMPION in roles else report_warning
             yield report("bentos", what, _remake_command(settings, entry.uri))
 
 
 def find_damaged_bentos(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
-    """Bentos that lack a file; with ``deep``, those that hold another content than was packed."""
+    """Find Bentos with missing files; with ``deep``, those whose content has changed."""
     needed = {
         find_newest_bento(settings, e): e for e in list_versions(settings) if CHAMPION in e.aliases
     }

@@ -1,4 +1,4 @@
-"""The store: manifests, files, sizes; deep, every byte of it and of what was copied out of it."""
+"""Checks of the store: manifests, files and sizes; deep, the content of all files and copies."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from flows.runner.run_records import read_records
 
 _KEY_DIGITS = 64
 _COPIED_FILES = ("*/model.onnx*", "tokenizer.json", "bundle.json")
-"""What of a bundle a Bento and a registered version hold as it is."""
+"""Files of a bundle that a Bento and a registered version hold as unchanged copies."""
 
 
 def check_store(settings: Settings) -> Iterator[Finding]:
-    """Every sealed folder: its manifest is its own, its files are there, of the size it says."""
+    """Check the manifest of every sealed folder, and its files by name and size."""
     folders = sorted((settings.store / "sealed").glob("*/"))
     findings = (damage for folder in folders for damage in check_sealed_folder(settings, folder))
     yield from or_report_ok(
@@ -49,7 +49,7 @@ def check_store(settings: Settings) -> Iterator[Finding]:
 
 
 def check_sealed_folder(settings: Settings, folder: Path) -> Iterator[Finding]:
-    """What is wrong with one sealed folder, without reading its files."""
+    """Check one sealed folder without reading its files."""
     short = f"sealed/{folder.name[:12]}"
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
@@ -70,7 +70,9 @@ def check_sealed_folder(settings: Settings, folder: Path) -> Iterator[Finding]:
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         yield report_broken(
-            "store", f"{what}: gone: {list_first(missing)}", _remake_command(settings, folder)
+            "store",
+            f"{what}: missing files: {list_first(missing)}",
+            _remake_command(settings, folder),
         )
     resized = [
         name
@@ -80,17 +82,18 @@ def check_sealed_folder(settings: Settings, folder: Path) -> Iterator[Finding]:
     if resized:
         yield report_broken(
             "store",
-            f"{what}: of another size: {list_first(resized)}",
+            f"{what}: files of another size: {list_first(resized)}",
             _remake_command(settings, folder),
         )
 
 
 def removal_command(folder: Path) -> str:
+    """Shell command that deletes a read-only folder."""
     return f"chmod -R u+w {shell_path(folder)} && rm -r {shell_path(folder)}"
 
 
 def _remake_command(settings: Settings, folder: Path) -> str:
-    """The run that makes an artifact again; its removal where no run is known."""
+    """Command of the run that makes an artifact again; its removal if no run is known."""
     name = f"sealed/{folder.name}"
     for record in read_records(settings.runs):
         if any(step["artifact"] == name for step in record["steps"]):
@@ -99,7 +102,7 @@ def _remake_command(settings: Settings, folder: Path) -> str:
 
 
 def check_contents(settings: Settings, progress: Progress) -> Iterator[Finding]:
-    """Read everything: artifacts, DVC's objects, the copies in the registry and in Bentos."""
+    """Read and compare all artifacts, DVC objects, and copies in the registry and in Bentos."""
     sealed = sorted(p.parent for p in (settings.store / "sealed").glob(f"*/{MANIFEST_FILE}"))
     objects = [
         path
@@ -130,7 +133,9 @@ def _compare_contents(
         manifest = _read_manifest(folder)
         if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
             stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
-            what = f"sealed/{folder.name[:12]} ({stage}): its content is not what was sealed"
+            what = (
+                f"sealed/{folder.name[:12]} ({stage}): its content has changed since it was sealed"
+            )
             yield report_broken(
                 "deep", what, f"{removal_command(folder)} && {_remake_command(settings, folder)}"
             )
@@ -154,7 +159,7 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
         return manifest if manifest["artifact"]["digest"] else None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # the quick check has told
+        return None  # `check_sealed_folder` has reported it
 
 
 def _md5(path: Path) -> str:
@@ -175,7 +180,8 @@ def _list_copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
     bundle_folders += [
         (folder / "src" / "bundle", bento.bundle)
         for folder, bento in list_bentos(settings)
-        if bento and not (folder / "src" / FILE_LIST).is_file()  # else its own list is gone by
+        if bento
+        and not (folder / "src" / FILE_LIST).is_file()  # else its own list of files is compared
     ]
     for folder, digest in bundle_folders:
         original = bundles.get(digest)
@@ -187,11 +193,11 @@ def _list_copies(settings: Settings) -> Iterator[tuple[Path, Path]]:
 
 
 def check_leftovers(settings: Settings) -> Iterator[Finding]:
-    """Unfinished stages that nobody goes on with, trash of a killed collection, held locks."""
-    yield from or_report_ok(_find_leftovers(settings), "leftovers", "no stale stage, no trash")
+    """Check for stale unfinished stages and trash of a killed collection; list held locks."""
+    yield from or_report_ok(_find_leftovers(settings), "leftovers", "no stale stages, no trash")
     held = [path.name[:12] for path in (settings.store / "locks").glob("*") if is_locked(path)]
     if held:
-        yield report_info("leftovers", f"at work now: {list_first(held)}")
+        yield report_info("leftovers", f"running now: {list_first(held)}")
 
 
 def _find_leftovers(settings: Settings) -> Iterator[Finding]:
@@ -218,7 +224,7 @@ def _find_leftovers(settings: Settings) -> Iterator[Finding]:
 
 
 def check_audit(settings: Settings) -> Iterator[Finding]:
-    """The chain of the audit log."""
+    """Check the chain of hashes of the audit log."""
     try:
         entries = audit_log.read_entries(settings)
     except DataError as error:
@@ -228,7 +234,7 @@ def check_audit(settings: Settings) -> Iterator[Finding]:
 
 
 def _set_log_aside_command(settings: Settings) -> str:
-    """Where no copy can be put back: the broken one is set aside, as evidence."""
+    """Command that keeps a broken log as evidence, for when no intact copy can be restored."""
     files = " ".join(
         shell_path(settings.home / name) for name in ("audit.jsonl", "audit.head.json")
     )

@@ -1,1 +1,1 @@
-"""Housekeeping: what a collection deletes and what it keeps."""
+"""Retention: garbage collection, orders to forget pages, and records of interrupted runs."""

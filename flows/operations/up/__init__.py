@@ -1,1 +1,1 @@
-"""``modelmill up``: Prefect's server and worker, MLflow's UI and the endpoint, kept together."""
+"""Platform of ``modelmill up``: Prefect server and worker, MLflow UI and endpoint, supervised."""

@@ -82,7 +82,7 @@ ENDLESS = (
         ),
         (("serve", "nobody@champion"), "no such model"),
         (("serve",), "no champion to serve yet: no version of any model is registered; `modelmill"),
-        (("show", "nothing"), "nothing is named so"),
+        (("show", "nothing"), "no run or artifact matches"),
     ],
 )
 def test_wrong_words_are_one_line(

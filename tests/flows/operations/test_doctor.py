@@ -291,8 +291,8 @@ def _mend(finding: Finding) -> None:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("deleted", "gone: content.txt"),
-        ("shorter", "of another size: content.txt"),
+        ("deleted", "missing files: content.txt"),
+        ("shorter", "files of another size: content.txt"),
         ("no manifest", "artifact.json cannot be read"),
         ("half a manifest", "artifact.json cannot be read"),
         ("edited manifest", "artifact.json was edited"),
@@ -343,7 +343,7 @@ def test_stale_stages_trash_and_what_is_at_work(hand: Hand) -> None:
     with Store(hand.store).lock_key("old"):
         assert [f.check for f in bad(store_checks.check_leftovers(hand.settings))] == ["leftovers"]
         assert any(
-            "at work now: old" in f.what for f in store_checks.check_leftovers(hand.settings)
+            "running now: old" in f.what for f in store_checks.check_leftovers(hand.settings)
         )
 
 
@@ -432,8 +432,8 @@ def test_lock_files_that_nobody_needs_are_cleared(hand: Hand) -> None:
     for name in ("stray", "held", hand.key(made)):
         (locks / name).touch()
     with Store(hand.store).lock_key("held"):
-        mended = examine_workspace(hand.settings, fix=True).fixed
-    assert mended == ["1 lock files that nothing is left for"]
+        fixed = examine_workspace(hand.settings, fix=True).fixed
+    assert fixed == ["1 lock files that nothing needs"]
     assert {path.name for path in locks.iterdir()} == {"held", hand.key(made)}
 
 
