@@ -47,7 +47,7 @@ def gc(
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise ConfigError(
-                "gc cannot ask for confirmation here: pass --yes, or --dry-run to list what would go"
+                "gc cannot ask for confirmation here: pass --yes, or --dry-run to list deletions"
             )
         _confirm_collection(plan_collection(workspace, policy))
     deleted = collect_garbage(workspace, policy)

@@ -14,6 +14,7 @@ from flows.cli.app import Json, Model, app, print_result
 
 Version = Annotated[str, typer.Argument(help="MODEL/VERSION, as `modelmill models` lists it.")]
 _MAX_WHY_CHARACTERS = 2000
+"""Length of a reason that Prefect's form accepts too."""
 
 
 def _check_length(why: str) -> str:

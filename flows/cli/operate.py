@@ -17,7 +17,7 @@ def serve(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="MODEL@ALIAS or MODEL/VERSION; by default the champion that changed last."
+            help="MODEL@ALIAS or MODEL/VERSION; by default the champion that moved last."
         ),
     ] = None,
     host: Annotated[
@@ -43,7 +43,7 @@ def up(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option(help="Model to serve; by default the one whose champion changed last."),
+        typer.Option(help="Model to serve; by default the one whose champion moved last."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint.")] = 3000,
     prefect_port: Annotated[
@@ -58,8 +58,9 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Run Prefect server and worker, MLflow UI and the champion's endpoint, on loopback only."""
-    from flows.operations.up.run_platform import UpOptions, run_platform, run_platform_detached
+    from flows.operations.up.run_platform import run_platform, run_platform_detached
     from flows.operations.up.services import Ports
+    from flows.operations.up.up_options import UpOptions
 
     ports = Ports(endpoint=port, prefect=prefect_port, mlflow=mlflow_port)
     options = UpOptions(ports, wait, model)

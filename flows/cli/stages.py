@@ -79,7 +79,7 @@ def stage(
         list[str] | None,
         typer.Option(
             "--set",
-            help="FIELD=VALUE of the stage's config: minutes=5 or, as in a run, pretrain.minutes=5.",
+            help="FIELD=VALUE of the stage's config: minutes=5, or pretrain.minutes=5 as in a run.",
         ),
     ] = None,
     preset: Annotated[

@@ -134,7 +134,8 @@ ISSUED_KEYS: Mapping[str, KeyMaker] = {
     "New Relic key": fill("NRAK-{}", (UPPER, 27)),
     "Grafana token": fill("glsa_{}_{}", (LETTERS_DIGITS, 32), (HEX, 8)),
     "Sentry token": lambda draw: (
-        f"sntrys_eyJ{random_text(draw, LETTERS_DIGITS, 120)}_{random_text(draw, LETTERS_DIGITS, 43)}"
+        f"sntrys_eyJ{random_text(draw, LETTERS_DIGITS, 120)}"
+        f"_{random_text(draw, LETTERS_DIGITS, 43)}"
     ),
     "Doppler token": fill("dp.pt.{}", (LETTERS_DIGITS, 43)),
     "PlanetScale token": fill("pscale_tkn_{}", (URL_SAFE, 43)),

@@ -116,7 +116,7 @@ def plan_dataset_gc(
     if unknown:
         plan.notes.append(
             f"{', '.join(unknown)}: neither cache nor remote holds its listing, so DVC's cache and "
-            "remote are left alone; `modelmill doctor` says how to mend it"
+            "remote are left alone; `modelmill doctor` names the fix"
         )
     else:
         named_by_any = {

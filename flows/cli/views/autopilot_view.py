@@ -105,7 +105,7 @@ def count_packed_tokens(settings: Settings) -> int:
             if tokens:
                 return int(tokens)
     raise ConfigError(
-        "autopilot: the workspace holds no tokens: pass --tokens N, or run the target --until tokens"
+        "autopilot: the workspace holds no tokens: pass --tokens N, or run it --until tokens"
     )
 
 

@@ -253,7 +253,7 @@ def _show_run(console: Console, run: dict[str, Any]) -> None:
 
 
 def _shown_key(step: dict[str, Any]) -> str:
-    """Beginning of the key of a step's artifact; empty for an action, whose result lies elsewhere."""
+    """Beginning of the key of a step's artifact; empty for an action, which seals none."""
     name = Path(step["artifact"])
     return name.name[:SHOWN_KEY] if name.parent.name == "sealed" else ""
 

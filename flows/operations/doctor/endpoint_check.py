@@ -20,6 +20,7 @@ from flows.operations.up.platform_state import ENDPOINT, find_service, read_runn
 from flows.operations.up.services import read_served_model
 
 ANSWER_TIMEOUT_SECONDS = 10.0
+"""Far more than one token takes, yet an endpoint that hangs does not hang ``doctor``."""
 _NO_CHAMPION = "no_champion"
 
 

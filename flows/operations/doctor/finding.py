@@ -96,7 +96,13 @@ def list_first(names: Iterable[str], most: int = 3) -> str:
 
 
 def or_report_ok(findings: Iterator[Finding], check: str, what: str) -> Iterator[Finding]:
-    """``found``, or that all is well where there is none."""
+    """Pass findings on; if there are none, report that all is well.
+
+    Args:
+        findings: of a check.
+        check: its name.
+        what: the facts to report if nothing was found.
+    """
     empty = True
     for finding in findings:
         empty = False

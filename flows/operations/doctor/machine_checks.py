@@ -34,6 +34,7 @@ MIN_DISK_BYTES, LOW_DISK_BYTES = 0.5e9, 5e9
 """Free space below which a check is broken or warns, where no run tells how much is needed."""
 LOW_MEMORY_BYTES = 1e9
 _CLOCK_TOLERANCE_SECONDS = 120.0
+"""More than clocks of one network differ by, less than what matters for retention in days."""
 _DATASET_COPIES = 2  # DVC's cache and its remote; the folder is links
 _GPU_TIMEOUT_SECONDS = 2.0
 
@@ -159,7 +160,7 @@ def _find_future_entries(settings: Settings) -> Iterator[Finding]:
     if ahead:
         yield report_warning(
             "clock",
-            f"{len(ahead)} runs or artifacts are from the future ({ahead[0]}): the clock was set back",
+            f"{len(ahead)} runs or artifacts lie in the future ({ahead[0]}): the clock went back",
             "timedatectl set-ntp true",
         )
 

@@ -62,7 +62,8 @@ def _find_telemetry(settings: Settings) -> Iterator[Finding]:
         match = _ANALYTICS_ON.search(text)
         if match:
             line = text.count("\n", 0, match.start(1)) + 1
-            what = f"{shell_path(path)}:{line} turns analytics on for programs that modelmill does not start"
+            place = f"{shell_path(path)}:{line}"
+            what = f"{place} turns analytics on for programs that modelmill does not start"
             yield report_warning("telemetry", what, f"sed -i '{line}d' {shell_path(path)}")
 
 

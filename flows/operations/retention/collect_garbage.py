@@ -1,10 +1,11 @@
-"""``modelmill gc``: deletes what nothing reaches any more.
+"""Mark-and-sweep garbage collection of a workspace (``modelmill gc``).
 
-What stays is found from the roots (``flows/operations/retention/workspace_roots.py``) along the
-digests of lineages; all else goes, each place by its own means. Safe beside runs and against kills:
+Everything reachable from the roots (``flows/operations/retention/workspace_roots.py``) along the
+digests of lineages is kept; all else is deleted, each place by a plan of its own
+(``components/core/store/gc_plan.py``). Safe beside runs and against kills:
 
 * A run notes every key before it looks it up (``components/core/store/leases.py``). While a
-  collection decides and renames, no key can be noted; that takes milliseconds.
+  collection plans and renames, no key can be noted; that takes milliseconds.
 * The locks of the registry, the datasets and the Bentos are held, so no version is registered or
   promoted, no corpus pushed and no Bento built meanwhile.
 * Everything is renamed into a trash folder first and deleted when all locks are free again.
@@ -42,21 +43,24 @@ from serving.bento import bento_gc
 
 @dataclass
 class GarbageCollection:
-    """What one collection found, place by place."""
+    """Plans of one collection, a plan for each place."""
 
     plans: list[GcPlan] = field(default_factory=list)
     trash_bytes: int = 0
-    """Bytes that an earlier collection left in the trash."""
+    """Bytes that an earlier, killed collection left in the trash."""
 
     @property
     def size(self) -> int:
+        """Bytes to delete."""
         return sum(plan.size for plan in self.plans) + self.trash_bytes
 
     @property
     def is_empty(self) -> bool:
+        """True if there is nothing to delete."""
         return not self.trash_bytes and not any(plan.deletions for plan in self.plans)
 
     def find_plan(self, name: str) -> GcPlan:
+        """Find the plan of a place."""
         return next(plan for plan in self.plans if plan.place == name)
 
     def as_json(self) -> dict[str, Any]:
@@ -68,23 +72,25 @@ class GarbageCollection:
 
 
 def plan_collection(settings: Settings, policy: RetentionPolicy) -> GarbageCollection:
-    """What ``collect`` would delete now; changes nothing.
+    """Plan what ``collect_garbage`` would delete now; changes nothing.
 
     Raises:
-        DataError: a manifest cannot be read, so what it came from is unknown.
+        DataError: a manifest cannot be read, so its parents are unknown.
         MillError: a database cannot be read.
     """
     return _plan_all(settings, policy, Leases(settings.store).keys_in_use(), time.time())
 
 
 def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageCollection:
-    """Delete what nothing reaches; returns what went.
+    """Delete everything that no root reaches; returns the plans carried out.
 
     Raises:
-        As ``look``; ``TransientError`` where another process kept DVC's lock.
+        DataError: a manifest cannot be read, so its parents are unknown.
+        MillError: a database cannot be read.
+        TransientError: another process keeps DVC's lock.
     """
     if not settings.home.is_dir():
-        return plan_collection(settings, policy)  # there is nothing, and nothing is made
+        return plan_collection(settings, policy)  # an empty plan; the folder is not created
     with hold_lock(settings.home / "gc.lock"):
         with _hold_locks(settings):
             with Leases(settings.store).freeze_keys() as keys_in_use:
@@ -103,7 +109,7 @@ def collect_garbage(settings: Settings, policy: RetentionPolicy) -> GarbageColle
 
 
 def _record_in_audit_log(settings: Settings, collection: GarbageCollection) -> None:
-    """An entry in the audit log."""
+    """Append an entry to the audit log, unless nothing was deleted."""
     if not collection.is_empty:
         versions = [
             item.name
@@ -117,10 +123,11 @@ def _record_in_audit_log(settings: Settings, collection: GarbageCollection) -> N
 
 
 def delete_free_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
-    """Delete lock files of keys that are neither sealed nor begun; returns how many.
+    """Delete lock files of keys without a sealed or unfinished folder; returns their number.
 
     Args:
-        used: keys of living processes, frozen.
+        settings: of the workspace.
+        keys_in_use: keys of living processes, frozen.
     """
     root = settings.store
     needed = {path.name for path in stage_folders(root)}
@@ -132,7 +139,7 @@ def delete_free_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
 
 @contextmanager
 def _hold_locks(settings: Settings) -> Iterator[None]:
-    """No registration, promotion, push, build or smoke test while this is held."""
+    """Hold the locks of registration, promotion, push, build and smoke test."""
     with ExitStack() as stack:
         if settings.mlflow.is_dir():
             stack.enter_context(registry_lock(settings))
@@ -179,8 +186,8 @@ def _refuse_unreadable(settings: Settings, graph: ArtifactGraph) -> None:
         folder = settings.store / "sealed" / graph.unreadable[0]
         more = f" (and {len(graph.unreadable) - 1} more)" if len(graph.unreadable) > 1 else ""
         raise DataError(
-            f"{folder}{more}: artifact.json cannot be read, so nobody knows what it came from and "
-            "nothing is deleted; `modelmill doctor` says how to mend it"
+            f"{folder}{more}: artifact.json cannot be read, so its parents are unknown and "
+            "nothing is deleted; `modelmill doctor` names the fix"
         )
 
 
@@ -192,6 +199,6 @@ def _discard_deletions(plan: GcPlan) -> None:
 
 
 def _checked_path(path: Path, root: Path) -> Path:
-    """A path that is what it says: below its place, or half-written records beside the logs."""
+    """Assert that a path lies below its place, or is a half-written record beside the logs."""
     assert path.is_relative_to(root) or path.parent == root.parent / "runs", path
     return path

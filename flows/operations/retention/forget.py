@@ -1,4 +1,10 @@
-"""``modelmill forget``: an order, what it reaches, the rebuild without it, the purge, the proof."""
+"""Orders to forget a page or domain: affected copies, rebuild without it, purge, verification.
+
+Garbage collection follows lineage upstream, from what must be kept; an order follows it downstream,
+from the page to everything made from it. Both read one graph of artifacts
+(``components/core/store/lineage_graph.py``) and delete folders by the same function
+(``components/core/store/trash.py``); a purge also has a journal, since it must not stay half done.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +53,7 @@ Confirm = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class ForgetOptions:
-    """What ``modelmill forget`` was told."""
+    """Options of ``modelmill forget``."""
 
     target: str
     why: str = ""
@@ -60,30 +66,30 @@ class ForgetOptions:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """A run that is to be made again without what is forgotten."""
+    """Run to repeat without the forgotten pages."""
 
     run: str
     name: str
     target: str
     folder: Path
     config: TextRun | None
-    """None where its record does not hold it."""
+    """None if its record does not hold it."""
 
 
 @dataclass
 class ForgetOutcome:
-    """What an order came to."""
+    """Outcome of an order."""
 
     target: str
     new: bool
     dry_run: bool
     affected: AffectedCopies
     runs: list[str]
-    """Runs that made or used something affected."""
+    """Names of runs that made or used something affected."""
     rebuilds: list[Rebuild]
     rebuilt: list[str] = field(default_factory=list)
     refused: str = ""
-    """Why a rebuilt version was not promoted."""
+    """Reason why a rebuilt version was not promoted."""
     purged: dict[str, int] | None = None
     left: list[SearchHit] = field(default_factory=list)
 
@@ -108,11 +114,17 @@ class ForgetOutcome:
 def forget_target(
     settings: Settings, options: ForgetOptions, confirm: Confirm, console: Console
 ) -> ForgetOutcome:
-    """Record the order; rebuild and purge where that is asked for.
+    """Record the order; rebuild and purge if requested.
+
+    Args:
+        settings: of the workspace.
+        options: from the command line.
+        confirm: asks the user a yes-or-no question.
+        console: receives progress.
 
     Raises:
-        ConfigError: the target is no address and no domain, or a run cannot be repeated.
-        MillError: a champion would be deleted that nothing takes the place of, or a run is at work.
+        ConfigError: the target is no URL and no domain, or a run cannot be repeated.
+        MillError: a champion without a successor would be deleted, or a run is active.
     """
     target = _resolve_target(settings, options.target)
     if options.purge and not options.dry_run:
@@ -144,12 +156,12 @@ def forget_target(
 
 
 def _resolve_target(settings: Settings, page_or_domain: str) -> str:
-    """The page or domain that is meant, in the one spelling that orders have.
+    """Resolve a page or domain to the normalised form of orders.
 
-    ``host/path`` and ``folder/file`` are looked for among what this workspace has seen.
+    ``host/path`` and ``folder/file`` are searched for among the addresses of this workspace.
 
     Raises:
-        ConfigError: nothing is meant, or nothing known is; names what is near.
+        ConfigError: it is empty or matches no known address; suggests similar ones.
     """
     text = page_or_domain.strip()
     if "://" in text or not text:
@@ -168,11 +180,11 @@ def _resolve_target(settings: Settings, page_or_domain: str) -> str:
 
 
 def _finish_interrupted_purge(settings: Settings, console: Console) -> None:
-    """Carry out a purge that was cut short, whatever it was of."""
+    """Carry out a purge that was interrupted, whatever its target."""
     with hold_lock(settings.home / "purge.lock"):
         unfinished = read_unfinished_purge(settings)
         if unfinished is not None:
-            message = f"a purge of {', '.join(unfinished.targets)} was cut short; it goes on"
+            message = f"a purge of {', '.join(unfinished.targets)} was interrupted; it is resumed"
             console.print(message, markup=False)
             carry_out_purge(settings, unfinished)
 
@@ -180,7 +192,7 @@ def _finish_interrupted_purge(settings: Settings, console: Console) -> None:
 def _refuse_while_running(records: Sequence[dict[str, Any]]) -> None:
     for record in records:
         if record["state"] == "running":
-            raise MillError(f"run {record['run']} is at work: wait for it or stop it, then repeat")
+            raise MillError(f"run {record['run']} is active: wait for it or stop it, then repeat")
 
 
 def _confirmation_question(target: str, affected: AffectedCopies, options: ForgetOptions) -> str:
@@ -197,7 +209,7 @@ def _confirmation_question(target: str, affected: AffectedCopies, options: Forge
 def _choose_rebuilds(
     records: Sequence[dict[str, Any]], affected: AffectedCopies
 ) -> Iterator[Rebuild]:
-    """For each name the run that made its champion, else the newest that came to a version."""
+    """For each run name the run of its champion, else the newest that registered a version."""
     champions = {entry.uri for entry in affected.versions if CHAMPION in entry.aliases}
     chosen: dict[str, dict[str, Any]] = {}
     for record in records:  # newest first
@@ -247,12 +259,12 @@ def _recorded_config(record: dict[str, Any], repeat: dict[str, Any]) -> TextRun 
 def _rebuild(
     settings: Settings, outcome: ForgetOutcome, options: ForgetOptions, console: Console
 ) -> None:
-    """Run each chain again. A gate that refuses ends neither the others nor the order."""
+    """Repeat each run; a gate that refuses one ends neither the others nor the order."""
     for rebuild in outcome.rebuilds:
         if rebuild.config is None:
             raise ConfigError(
-                f"run {rebuild.run} cannot be repeated: its record holds no config (it was made "
-                f"before records did, or holds a secret); `modelmill run {rebuild.target}` with its "
+                f"run {rebuild.run} cannot be repeated: its record holds no config (an older "
+                f"version wrote it, or it holds a secret); run `modelmill run {rebuild.target}` with its "
                 "settings, then `modelmill forget … --purge`"
             )
         config = apply_forget_orders(rebuild.config, settings)
@@ -298,16 +310,17 @@ def _no_successor_line(
 
 
 def verify_absence(settings: Settings, what: str) -> dict[str, Any]:
-    """Whether a page, a domain or a text is anywhere in the workspace.
+    """Search the workspace for a page, domain or text.
 
-    An address or domain is looked for in all that holds pages; anything else, as a text, in every
-    file, unpacked. ``clean`` says that nothing was found and everything could be read.
+    A URL or domain is searched for by lineage in everything that holds pages; anything else, as
+    text, in the unpacked content of every file. ``clean`` is true if nothing was found and
+    everything could be read.
 
     Raises:
-        ConfigError: there is nothing to look for.
+        ConfigError: ``what`` is empty.
     """
     if not what.strip():
-        raise ConfigError("--verify: say which page, domain or text to look for")
+        raise ConfigError("--verify: name the page, domain or text to search for")
     try:
         target = _resolve_target(settings, what)
     except ConfigError:

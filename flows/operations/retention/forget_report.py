@@ -1,4 +1,4 @@
-"""TODO."""
+"""Terminal report of an order to forget, and of its verification."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from components.lineage.affected_copies import AffectedCopies
 from flows.operations.retention.forget import ForgetOutcome
 
 _MAX_PAGES_LISTED = 20
-"""Pages that are listed one by one."""
+"""Pages that are listed one by one; the rest is counted."""
 
 
 def show_verified(console: Console, value: dict[str, Any]) -> None:
-    """Where it still is."""
+    """Print where a page, domain or text still is."""
     for hit in value["found"]:
         console.print(f"found: {hit['path']} ({hit['where']})", markup=False, soft_wrap=True)
     for name in value["unread"]:
         console.print(f"could not be read: {name}", markup=False, soft_wrap=True)
     if value.get("named") and not value["found"]:
-        console.print(f"only its address is named, in {len(value['named'])} files")
+        console.print(f"only its address remains, in {len(value['named'])} files")
     console.print("nothing of it is left" if value["clean"] else "it is not proven to be gone")
 
 
 def show_forgotten(console: Console, outcome: ForgetOutcome) -> None:
-    """What the order reaches, what was done, what must still be."""
+    """Print what the order affects, what was done, and the next step."""
     _show_affected(console, outcome.affected)
     if outcome.runs:
         console.print(f"runs: {', '.join(outcome.runs)}", soft_wrap=True)
@@ -34,11 +34,11 @@ def show_forgotten(console: Console, outcome: ForgetOutcome) -> None:
         if rebuild.name and not outcome.rebuilt:
             console.print(f"to be rebuilt: {rebuild.name} (run {rebuild.run})", soft_wrap=True)
     if outcome.dry_run:
-        console.print("a dry run: nothing was recorded, rebuilt or deleted")
+        console.print("dry run: nothing was recorded, rebuilt or deleted")
         return
     console.print(
-        f"{'recorded' if outcome.new else 'stands already'}: forget {outcome.target}; "
-        "every run from now on leaves it out",
+        f"{'recorded' if outcome.new else 'already recorded'}: forget {outcome.target}; "
+        "all future runs exclude it",
         markup=False,
         soft_wrap=True,
     )
@@ -52,11 +52,11 @@ def show_forgotten(console: Console, outcome: ForgetOutcome) -> None:
         for hit in outcome.left:
             console.print(f"  still in {hit.path} ({hit.where})", markup=False, soft_wrap=True)
         if not outcome.left:
-            console.print("its sentences are found nowhere in the workspace any more")
+            console.print("its sentences are nowhere left in the workspace")
         if outcome.target.startswith("file:"):
             console.print("the file it was read from is yours, outside the workspace: delete it")
         if outcome.affected.served_now:
-            console.print("the endpoint may still hold the old model: start it again")
+            console.print("the endpoint may still hold the old model: restart it")
     elif outcome.affected:
         console.print(
             f"next: [bold]modelmill forget {escape(outcome.target)} --rebuild --purge[/bold]",
@@ -67,7 +67,7 @@ def show_forgotten(console: Console, outcome: ForgetOutcome) -> None:
 def _show_affected(console: Console, affected: AffectedCopies) -> None:
     listing = affected.as_json()
     if not affected:
-        console.print("nothing in this workspace holds it or was made of it")
+        console.print("nothing in this workspace holds it or was made from it")
     for url in affected.pages[:_MAX_PAGES_LISTED]:
         console.print(f"page {url}", markup=False, soft_wrap=True)
     if len(affected.pages) > _MAX_PAGES_LISTED:

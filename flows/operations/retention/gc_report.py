@@ -1,4 +1,4 @@
-"""How a collection looks on a terminal."""
+"""Terminal report of a garbage collection."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from flows.operations.retention.collect_garbage import GarbageCollection
 from flows.runner.progress_display import format_bytes, rows_table
 
 MAX_LINES = 40
-"""Of what goes in one place; the rest is summed up."""
+"""Deletions listed for one place; the rest is summed up."""
 
 
 def show_collection(console: Console, collection: GarbageCollection, verb: str) -> None:
-    """What goes and why, by place; then what stays and why."""
+    """Print deletions with reasons for each place, then what is kept and why.
+
+    Args:
+        console: the terminal.
+        collection: planned or carried out.
+        verb: ``would go`` or ``deleted``.
+    """
     for plan in collection.plans:
         if plan.deletions:
-            title = f"[bold]{plan.place}[/bold]: {len(plan.deletions)} {verb}, {format_bytes(plan.size)}"
-            console.print(title)
+            count = f"{len(plan.deletions)} {verb}, {format_bytes(plan.size)}"
+            console.print(f"[bold]{plan.place}[/bold]: {count}")
             console.print(rows_table(("what", "size", "why"), _deletion_rows(plan)))
         for note in plan.notes:
             console.print(f"  {escape(note)}")
@@ -28,7 +34,7 @@ def show_collection(console: Console, collection: GarbageCollection, verb: str) 
         for why, retained in plan.retained.items()
     ]
     if retained:
-        console.print("[bold]stays[/bold]")
+        console.print("[bold]kept[/bold]")
         console.print(rows_table(("where", "count", "size", "why"), retained))
     if collection.trash_bytes:
         console.print(
@@ -53,5 +59,5 @@ def _deletion_rows(plan: GcPlan) -> list[tuple[str, str, str]]:
 
 def _closing_line(collection: GarbageCollection, verb: str) -> str:
     if collection.is_empty:
-        return "nothing to delete: everything here is needed or young"
+        return "nothing to delete: everything here is needed or recent"
     return f"[bold]{format_bytes(collection.size)}[/bold] {verb}"

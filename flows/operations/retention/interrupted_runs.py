@@ -1,7 +1,7 @@
-"""Runs that ended without a word (kill -9, a power cut): every command closes them before its work.
+"""Closing of interrupted runs (kill -9, power cut), done by every command before its own work.
 
-Their records say ``interrupted`` from then on; Prefect's flow run and task run, ``Crashed``. Where
-none is open it costs a look at the records and one query: Prefect is not imported for it.
+Their records become ``interrupted``; their flow runs and task runs in Prefect, ``Crashed``. Without
+any, this costs reading the records and one query: Prefect is not imported.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from flows.runner.prefect.history_retention import ACTIVE_STATES, FlowRunRow, re
 from flows.runner.run_records import close_interrupted_record, is_running, read_record
 
 _RUNNING_STATE = re.compile(rb'"state":\s*"running"')
-"""Most records have ended, and hold a whole config: so they are not parsed."""
+"""Filter before parsing: most records have ended, and each holds a whole config."""
 _SETTLED_SECONDS = 60.0
-"""A deployment's flow run that a worker takes up again may not have its new process yet."""
+"""Seconds in which a flow run that a worker has just resumed may not have its process yet."""
 log = get_logger(__name__)
 
 
 def close_interrupted(settings: Settings) -> int:
-    """Write of runs whose process is gone that they were interrupted, also into Prefect's database.
+    """Record runs whose process is gone as interrupted, here and in Prefect's database.
 
-    What Prefect does not take is a warning: the command at hand goes on.
+    A failure of Prefect is a warning: the command itself goes on.
 
     Returns:
-        How many there were.
+        Number of runs.
     """
     dead = find_dead_records(settings.runs)
     try:
@@ -77,7 +77,7 @@ def _find_lost_flow_runs(settings: Settings, runs: Sequence[FlowRunRow]) -> list
 def _flow_runs_on_other_server(
     settings: Settings, dead: Sequence[Path], in_own_database: set[str]
 ) -> list[str]:
-    """Flow runs of dead records that a server named by the user keeps, not our database."""
+    """Flow runs of dead records that lie on a server named by the user, not in our database."""
     if settings.prefect_api_url is None:
         return []
     identifiers = [(read_record(path) or {}).get("flow_run") for path in dead]

@@ -1,4 +1,4 @@
-"""What goes of the store, the logs and half-written files."""
+"""Garbage collection plans of the store, of logs and of half-written records."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ def plan_store_gc(
     policy: RetentionPolicy,
     now: float,
 ) -> GcPlan:
-    """What goes of sealed artifacts, unfinished stages and locks.
+    """Plan which sealed artifacts, unfinished stages and locks are deleted.
 
     Args:
-        kept: key -> why, of sealed artifacts that stay.
-        used: keys that living processes work with.
+        settings: of the workspace.
+        graph: all sealed artifacts.
+        reasons: key -> reason, of sealed artifacts to keep.
+        keys_in_use: keys that living processes work with.
+        policy: retention by age.
+        now: seconds since 1970.
     """
     root = settings.store
     plan = GcPlan("store", root)
@@ -52,7 +56,7 @@ def plan_store_gc(
 
 
 def find_free_locks(root: Path, needed: Collection[str]) -> list[Path]:
-    """Lock files that nobody holds, of keys that are not ``needed``."""
+    """Find lock files that are not held, of keys that are not ``needed``."""
     locks = sorted((root / "locks").glob("*"))
     return [path for path in locks if path.name not in needed and not is_locked(path)]
 
@@ -64,7 +68,7 @@ def _plan_unfinished_gc(
     policy: RetentionPolicy,
     now: float,
 ) -> set[str]:
-    """Unfinished stages; returns the keys of those that stay."""
+    """Plan the deletion of unfinished stages; returns the keys of those to keep."""
     retained = set[str]()
     for folder in sorted((plan.root / "partial").glob("*")):
         name = folder.name
@@ -89,7 +93,7 @@ def _plan_unfinished_gc(
 
 
 def _is_adopting(name: str) -> bool:
-    """``adopt-<process>-<n>`` of a process that lives."""
+    """True for ``adopt-<process>-<n>`` of a living process."""
     prefix, _, rest = name.partition("-")
     pid = rest.partition("-")[0]
     return prefix == "adopt" and pid.isdecimal() and psutil.pid_exists(int(pid))
@@ -102,10 +106,14 @@ def plan_log_gc(
     policy: RetentionPolicy,
     now: float,
 ) -> GcPlan:
-    """What goes of logs and of half-written records.
+    """Plan which logs and half-written records are deleted.
 
     Args:
-        bentos: those that stay.
+        settings: of the workspace.
+        processes: of the workspace; the files they have open are kept.
+        bentos: names of the Bentos to keep, with the logs of their smoke tests.
+        policy: retention by age.
+        now: seconds since 1970.
     """
     plan = GcPlan("logs", settings.logs)
     open_files = _open_files(processes)
@@ -140,5 +148,5 @@ def _open_files(processes: Collection[WorkspaceProcess]) -> set[str]:
             try:
                 paths.add(str(descriptor.readlink()))
             except OSError:
-                continue  # it closed it, or it is somebody else's
+                continue  # closed meanwhile, or of another user
     return paths

@@ -1,4 +1,4 @@
-"""What must stay, and why: versions, runs, what living processes work on, what is young."""
+"""Roots of a workspace's garbage collection: versions, runs, living processes, recent artifacts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _VERSION_SCHEME, _SEALED_PREFIX = "models:/", "sealed/"
 
 @dataclass
 class RetentionNeeds:
-    """What stays outside the store, and the roots of what stays in it."""
+    """Roots in the store, and things outside of it that must be kept."""
 
     roots: list[GcRoot] = field(default_factory=list)
     version_retentions: list[VersionRetention] = field(default_factory=list)
     named_reasons: dict[str, str] = field(default_factory=dict)
-    """Name (of a dataset, a Bento, a version's address) -> why."""
+    """Name of a dataset, Bento or version (its address) -> reason for keeping it."""
     processes: list[WorkspaceProcess] = field(default_factory=list)
     served_bentos: frozenset[str] = frozenset()
     """Bentos that living processes serve."""
 
     @property
     def version_reasons(self) -> dict[tuple[str, str], str]:
-        """(model, digest of its bundle) of versions that stay -> why."""
+        """(model, digest of its bundle) -> reason, of versions to keep."""
         from components.publish.registry.model_registry import BUNDLE_TAG
 
         return {
@@ -52,10 +52,14 @@ def find_retention_needs(
     policy: RetentionPolicy,
     now: float,
 ) -> RetentionNeeds:
-    """Everything that must stay.
+    """Find everything that must be kept.
 
     Args:
-        used: keys that living processes work with.
+        settings: of the workspace.
+        graph: all sealed artifacts.
+        keys_in_use: keys that living processes work with.
+        policy: retention by age and by number of runs.
+        now: seconds since 1970.
     """
     records = read_records(settings.runs)
     needs = RetentionNeeds(processes=find_workspace_processes(settings))
@@ -80,7 +84,7 @@ def find_retention_needs(
 def _kept_runs(
     records: Sequence[dict[str, Any]], policy: RetentionPolicy, now: float
 ) -> list[tuple[dict[str, Any], str]]:
-    """Runs at work, the newest ones until enough have completed, and the young ones."""
+    """(record, reason) of runs that are running, recent, or among the newest to keep."""
     retained, completed = [], 0
     last = OLD_RUNS.format(runs=policy.runs)
     for record in records:
@@ -97,7 +101,7 @@ def _kept_runs(
 def _keep_maker(
     needs: RetentionNeeds, records: Sequence[dict[str, Any]], retention: VersionRetention
 ) -> None:
-    """The newest run that ended in a version stays with all its stages, so it stays cached."""
+    """Keep all stages of the newest run that made a version, so that it stays cached."""
     for record in records:
         if any(step["artifact"] == retention.entry.uri for step in record["steps"]):
             needs.roots.append(GcRoot(retention.why, keys=_sealed_keys(record)))
@@ -115,7 +119,7 @@ def _sealed_keys(record: dict[str, Any]) -> frozenset[str]:
 def _note_names(
     needs: RetentionNeeds, record: dict[str, Any], why: str, *, versions: bool = True
 ) -> None:
-    """Names of what a run's actions left: dataset, version, Bento."""
+    """Note the names of what a run's actions made: dataset, version, Bento."""
     for step in record["steps"]:
         name = str(step["artifact"])
         if name.startswith(_SEALED_PREFIX) or (name.startswith(_VERSION_SCHEME) and not versions):

@@ -1,4 +1,4 @@
-"""How ``up`` looks: a live line for each service, then a table, then a line for each event."""
+"""Terminal display of ``up``: live lines while services start, a table, then a line an event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAITING = ("…", "cyan")
 
 
 class UpDisplay:
-    """Told of every change; on a terminal the lines live until all answer."""
+    """Display of service states; on a terminal a live line each until all services answer."""
 
     def __init__(self, console: Console, limit: float) -> None:
         self.console = console
@@ -29,14 +29,14 @@ class UpDisplay:
         self._live: Live | None = None
 
     def begin(self, states: Sequence[ServiceState]) -> None:
-        """Show what is to come."""
+        """Show the services to be started."""
         self._states = {state.name: state for state in states}
         if self.console.is_terminal:
             self._live = Live(self, console=self.console, refresh_per_second=4)
             self._live.start()
 
     def update_service(self, state: ServiceState) -> None:
-        """A service began, answered, died or was given up."""
+        """Show that a service started, answered, died or was given up."""
         known = self._states.get(state.name)
         self._states[state.name] = state
         if self._live is not None or state == known:
@@ -48,13 +48,13 @@ class UpDisplay:
             self.console.print(self._line(state), soft_wrap=True)
 
     def stop(self) -> None:
-        """The live lines stay as they are now."""
+        """Stop the live display; its lines stay as they are."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def show_complete(self, note: str) -> None:
-        """Everything answers: the table of addresses."""
+        """Show the table of addresses, once all services answer."""
         self.stop()
         self._complete = True
         self.console.print()
@@ -77,7 +77,7 @@ class UpDisplay:
 
 
 def address_table(states: Sequence[ServiceState]) -> Table:
-    """Service, address, what it serves."""
+    """Table of services, with the address and a note of each."""
     return rows_table(
         ("service", "address", ""), [(state.title, state.address, state.note) for state in states]
     )

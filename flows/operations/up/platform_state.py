@@ -1,4 +1,4 @@
-"""What runs of ``modelmill up``, as ``<home>/up.json`` tells it."""
+"""State of a workspace's platform, kept in ``<home>/up.json`` by ``modelmill up``."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ _CONNECT_TIMEOUT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class ServiceState:
-    """One service at a moment."""
+    """State of one service."""
 
     name: str
     title: str
     address: str
     state: str = STARTING
     note: str = ""
-    """What it serves, or why it is down."""
+    """Text for the user: what the service serves, or why it is down."""
     pid: int = 0
     create_time: float = 0.0
     since: float = 0.0
-    """Unix seconds of its last start."""
+    """Time of its last start, in seconds since 1970."""
     seconds: float = 0.0
-    """From that start until it answered."""
+    """Seconds from that start until it answered."""
     restarts: int = 0
 
 
 @dataclass(frozen=True)
 class PlatformState:
-    """One ``up`` at a moment."""
+    """State of one ``modelmill up``."""
 
     pid: int
     create_time: float
@@ -51,32 +51,32 @@ class PlatformState:
     api: str
     """Address of Prefect's API."""
     complete: bool
-    """Everything answered once."""
+    """True once every service has answered."""
     services: tuple[ServiceState, ...]
 
 
 def service_mark(settings: Settings, name: str) -> str:
-    """What the environment of a service, and of all that it starts, holds as ``MARK``."""
+    """Value of ``SERVICE_MARK`` in the environment of a service and of all its descendants."""
     return f"{settings.home}#{name}"
 
 
 def lock_file(settings: Settings) -> Path:
-    """Held by the one ``up`` of a workspace."""
+    """Path of the lock that the one ``up`` of a workspace holds."""
     return settings.home / "up.lock"
 
 
 def state_file(settings: Settings) -> Path:
-    """Where ``up`` keeps its state true."""
+    """Path of the state file that ``up`` keeps current."""
     return settings.home / "up.json"
 
 
 def write_state(settings: Settings, state: PlatformState) -> None:
-    """Replace the state whole."""
+    """Replace the state file atomically."""
     write_atomically(state_file(settings), canonical_json(asdict(state)))
 
 
 def read_state(settings: Settings) -> PlatformState | None:
-    """The state that was written last, also by an ``up`` that is gone; None where there is none.
+    """Read the state that was written last, also by an ``up`` that is gone; None if there is none.
 
     Raises:
         DataError: the file is damaged.
@@ -93,7 +93,7 @@ def read_state(settings: Settings) -> PlatformState | None:
 
 
 def read_running_state(settings: Settings) -> PlatformState | None:
-    """The state of the ``up`` that runs now.
+    """Read the state of the ``up`` that is running; None if none is.
 
     Raises:
         DataError: its file is damaged.
@@ -103,16 +103,16 @@ def read_running_state(settings: Settings) -> PlatformState | None:
 
 
 def find_service(states: Sequence[ServiceState], name: str) -> ServiceState | None:
-    """One service by its name."""
+    """Find a service by its name."""
     return next((state for state in states if state.name == name), None)
 
 
 def prefect_api(settings: Settings) -> str | None:
-    """The address of the running ``up``'s Prefect API, if it answers."""
+    """Address of the Prefect API of the running ``up``; None if it does not answer."""
     try:
         state = read_running_state(settings)
     except DataError:
-        return None  # `up`, `down` and `status` say so; a run goes on with a server of its own
+        return None  # `up`, `down` and `status` report it; a run uses a server of its own
     server = find_service(state.services, PREFECT) if state else None
     if state is None or server is None or server.state != UP:
         return None

@@ -1,4 +1,4 @@
-"""``modelmill status``: what runs, since when, with how much memory; runs and champions."""
+"""Status of a platform: services with start time and memory, newest runs, champions."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ def _service_status(state: ServiceState) -> dict[str, Any]:
 
 
 def _measure_memory(pid: int, *, alone: bool = False) -> int:
-    """Bytes of a process and, unless ``alone``, of all it started; what is shared counts once."""
+    """Bytes of a process and, unless ``alone``, its descendants; shared pages count once."""
     total = 0
     try:
         parent = psutil.Process(pid)
         for process in [parent, *([] if alone else parent.children(recursive=True))]:
             total += int(process.memory_full_info().pss)
     except psutil.Error:
-        return total  # one of them ended meanwhile
+        return total  # a process has ended meanwhile
     return total
 
 
@@ -104,7 +104,7 @@ def _timestamp(unix: float) -> str:
 
 
 def _newest_flow_runs(api: str | None) -> list[dict[str, Any]]:
-    """The newest flow runs that Prefect's server knows of; none where none runs."""
+    """Newest flow runs on Prefect's server; none if no server is running."""
     if api is None:
         return []
     newest = {"sort": "START_TIME_DESC", "limit": SHOWN_RUNS}
@@ -162,7 +162,7 @@ def _show_status(console: Console, value: dict[str, Any]) -> None:
         count = value["left_behind"]
         console.print(f"a killed `modelmill up` left {count} processes; `modelmill down` ends them")
     else:
-        console.print("nothing runs; next: [bold]modelmill up[/bold]")
+        console.print("nothing is running; next: [bold]modelmill up[/bold]")
     _show_runs(console, value)
     for champion in value["champions"]:
         where = ", served" if champion["served"] else ""
@@ -173,7 +173,7 @@ def _show_status(console: Console, value: dict[str, Any]) -> None:
 
 
 def _show_runs(console: Console, value: dict[str, Any]) -> None:
-    """What Prefect's server knows of, else the workspace's own records."""
+    """Print the flow runs on Prefect's server, else the workspace's own run records."""
     if value["flow_runs"]:
         rows = [
             (r["name"], r["state"], _clock_time(r["started"]), format_duration(r["seconds"]))
@@ -195,7 +195,7 @@ def _clock_time(moment: str) -> str:
 
 
 def _services_table(services: Sequence[dict[str, Any]]) -> Table:
-    """Fits a terminal of 80 columns: no address is cut."""
+    """Table of services that fits 80 columns without cutting an address."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("service", "state", "address", "pid", "since (UTC)", "memory"):
         table.add_column(column, no_wrap=column != "state")

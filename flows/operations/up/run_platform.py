@@ -1,4 +1,4 @@
-"""``modelmill up`` and ``down``: one platform a workspace, in the foreground or detached."""
+"""Start and end of a workspace's platform (``up``, ``down``), in the foreground or detached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import psutil
@@ -28,7 +28,6 @@ from components.core.workspace_layout import mark_layout
 from components.publish.bento_folders import choose_champion
 from components.publish.promotion.endpoint_swap import EndpointSwap
 from components.publish.promotion.unpromoted_version import describe_newest
-from components.publish.registry.model_registry import list_versions
 from flows.operations.up.platform_display import UpDisplay
 from flows.operations.up.platform_state import (
     DEPLOY,
@@ -40,57 +39,41 @@ from flows.operations.up.platform_state import (
     state_file,
     write_state,
 )
-from flows.operations.up.services import Ports, list_services, prefect_api_address
+from flows.operations.up.services import list_services, prefect_api_address
 from flows.operations.up.supervisor import ROOT, Supervisor, end_leftovers
+from flows.operations.up.up_options import UpOptions, detached_command
 from flows.runner.prefect.prefect_approvals import ApprovalWatcher
 from flows.runner.progress_display import format_duration
 from serving.gateway.server_process import log_tail
 from serving.serve_model import list_other_champions
 
-START_TIMEOUT_SECONDS = 120.0
-"""Seconds within which each service must answer."""
 _DEPLOY_TIMEOUT_SECONDS = 120.0
 _DOWN_TIMEOUT_SECONDS = 20.0
+"""Seconds that ``down`` waits for ``up`` to end by itself before it kills it."""
 _FORCED_END_SECONDS = 4.5
-"""From a signal to the end by force; its services have 1.2 to 2.5 s each before they are killed."""
+"""Seconds from a signal to the end by force; services get 1.2 to 2.5 s each before a kill."""
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OnReady = Callable[[dict[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class UpOptions:
-    """What the command line of ``up`` asks for."""
-
-    ports: Ports = field(default_factory=Ports)
-    timeout_seconds: float = START_TIMEOUT_SECONDS
-    model: str | None = None
-    """The one model that the endpoint keeps; None for the champion that moved last."""
-
-    def check(self, settings: Settings) -> None:
-        """Raises:
-        ConfigError: a port is taken, or there is no such model.
-        """
-        self.ports.check()
-        known = {entry.model for entry in list_versions(settings)}
-        if self.model and known and self.model not in known:
-            raise ConfigError(
-                f"--model {self.model}: no such model; there is {', '.join(sorted(known))}"
-            )
-
-
 def run_platform(
     settings: Settings, options: UpOptions, console: Console, ready: OnReady
 ) -> Stopped | None:
-    """Run the platform in this process until Ctrl-C or SIGTERM; nothing is left of it then.
+    """Run the platform in this process until Ctrl-C or SIGTERM, then end all its processes.
 
-    Returns the signal.
+    Args:
+        settings: of the workspace.
+        options: from the command line.
+        console: receives states and addresses.
+        ready: called with the platform as one object once every service answers.
 
-    ``ready`` is given the platform as one object when everything answers.
+    Returns:
+        The signal that ended it.
 
     Raises:
-        ConfigError: one runs already, or a port is taken; nothing was started.
-        MillError: a service did not come up; all were ended.
+        ConfigError: a platform is already running, or a port is taken; nothing was started.
+        MillError: a service did not start; all services were ended.
     """
     _create_home(settings)
     with explain_full_disk(settings.home), try_lock(lock_file(settings)) as acquired:
@@ -109,10 +92,16 @@ def run_platform(
 def run_platform_detached(
     settings: Settings, options: UpOptions, console: Console
 ) -> dict[str, Any]:
-    """Run it in a process of its own; returns when everything answers.
+    """Run the platform in a background process; returns once every service answers.
+
+    Args:
+        settings: of the workspace.
+        options: from the command line.
+        console: receives states and addresses.
 
     Raises:
-        ConfigError, MillError: as ``up``; nothing runs then.
+        ConfigError: a platform is already running, or a port is taken; nothing was started.
+        MillError: a service did not start; all services were ended.
     """
     _create_home(settings)
     with try_lock(lock_file(settings)) as acquired:
@@ -123,7 +112,7 @@ def run_platform_detached(
     log = settings.logs / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _detached_command(options),
+            detached_command(options),
             cwd=ROOT,
             env=child_environment({"MODELMILL_HOME": str(settings.home)}),
             stdin=subprocess.DEVNULL,
@@ -143,7 +132,7 @@ def run_platform_detached(
     if state is None:
         raise MillError(log_tail(log).rpartition("modelmill: ")[2])
     display.show_complete(
-        f"`modelmill status` tells how it goes, `modelmill down` ends it; log: {log}"
+        f"`modelmill status` shows its state, `modelmill down` ends it; log: {log}"
     )
     if line := _served_model_line(settings, options):
         console.print(line, soft_wrap=True, markup=False)
@@ -151,7 +140,7 @@ def run_platform_detached(
 
 
 def end_platform(settings: Settings) -> int:
-    """End the platform of this workspace; how many processes there were.
+    """End the platform of this workspace; returns the number of processes ended.
 
     Raises:
         DataError: its state file is damaged.
@@ -173,7 +162,7 @@ def end_platform(settings: Settings) -> int:
 
 
 def platform_json(state: PlatformState) -> dict[str, Any]:
-    """The platform as one object."""
+    """State of a platform as one JSON object."""
     return {
         "pid": state.pid,
         "started": state.started,
@@ -183,7 +172,7 @@ def platform_json(state: PlatformState) -> dict[str, Any]:
 
 
 class _Platform:
-    """One ``up``: its services, its state file, its display."""
+    """Run of a platform: its services, state file and display."""
 
     def __init__(
         self, settings: Settings, options: UpOptions, console: Console, ready: OnReady
@@ -202,7 +191,7 @@ class _Platform:
         """The signal that ended it."""
 
     async def run(self) -> None:
-        """Start, follow, end."""
+        """Start the services, watch them, and end them on a signal."""
         ended = asyncio.Event()
 
         def stop(sign: signal.Signals) -> None:
@@ -210,7 +199,7 @@ class _Platform:
                 shutdown.force_exit(sign)
             self.stopped = Stopped(sign)
             ended.set()
-            # The loop has taken the signals over, so nothing else watches that this ends.
+            # The loop handles the signals now, so nothing else makes sure that this ends.
             loop.call_later(_FORCED_END_SECONDS, shutdown.force_exit, sign)
 
         loop = asyncio.get_running_loop()
@@ -235,7 +224,9 @@ class _Platform:
             self._display.stop()
             began = time.monotonic()
             await self._supervisor.end()
-        self.console.print(f"stopped; all ended after {format_duration(time.monotonic() - began)}")
+        self.console.print(
+            f"stopped; all services ended after {format_duration(time.monotonic() - began)}"
+        )
 
     async def _start(self) -> None:
         await self._supervisor.start()
@@ -243,16 +234,18 @@ class _Platform:
         self._complete = True
         self._write()
         seconds = format_duration(time.time() - self._started)
-        self._display.show_complete(f"{deployments}all answer after {seconds}; Ctrl+C ends them")
+        self._display.show_complete(
+            f"{deployments}all services answer after {seconds}; Ctrl+C ends them"
+        )
         if line := _served_model_line(self.settings, self._wish):
             self.console.print(line, soft_wrap=True, markup=False)
         self._ready(platform_json(self._state()))
 
     async def _deploy(self) -> str:
-        """Bring the deployments of ``prefect.yaml`` to the server.
+        """Deploy ``prefect.yaml`` to the server; returns a text for the user.
 
         Raises:
-            MillError: Prefect refused; with its last words.
+            MillError: Prefect refused; with the end of its log.
         """
         count = count_deployments()
         if not count:
@@ -275,7 +268,7 @@ class _Platform:
             code = await asyncio.wait_for(process.wait(), _DEPLOY_TIMEOUT_SECONDS)
         except TimeoutError:
             raise MillError(
-                f"deploying took more than {_DEPLOY_TIMEOUT_SECONDS:g} s ({log})"
+                f"deployment took more than {_DEPLOY_TIMEOUT_SECONDS:g} s ({log})"
             ) from None
         finally:
             if process.returncode is None:
@@ -307,7 +300,7 @@ class _Platform:
 
 
 def count_deployments() -> int:
-    """How many ``prefect.yaml`` holds.
+    """Number of deployments in ``prefect.yaml``.
 
     Raises:
         ConfigError: it is not YAML, or no list of them.
@@ -316,7 +309,7 @@ def count_deployments() -> int:
     listed = values.get("deployments")
     if not isinstance(listed, list | None):
         line = lines[("deployments",)]
-        raise ConfigError(f"{ROOT / CHECKOUT_MARKER}:{line}: deployments: a list is needed")
+        raise ConfigError(f"{ROOT / CHECKOUT_MARKER}:{line}: deployments: must be a list")
     return len(listed or ())
 
 
@@ -326,8 +319,8 @@ def _running_line(settings: Settings) -> str:
         if state is not None:
             places = ", ".join(f"{s.title} {s.address}" for s in state.services)
             return (
-                f"it runs already (process {state.pid}): {places}; "
-                "`modelmill status` tells more, `modelmill down` ends it"
+                f"it is already running (process {state.pid}): {places}; "
+                "`modelmill status` shows more, `modelmill down` ends it"
             )
     return f"another `modelmill up` or `down` of {settings.home} is at work; try again"
 
@@ -348,7 +341,7 @@ def _end_killed_platform(settings: Settings, console: Console) -> None:
 
 
 def _served_model_line(settings: Settings, options: UpOptions) -> str:
-    """Why the endpoint serves this model, where there are several, or why it serves none."""
+    """Reason why the endpoint serves this model among several, or none; empty if obvious."""
     if choose_champion(settings, options.model) is None:
         return f"the endpoint waits for a champion: {describe_newest(settings, options.model)}"
     status = EndpointSwap(settings).read_status()
@@ -363,19 +356,10 @@ def _served_model_line(settings: Settings, options: UpOptions) -> str:
     )
 
 
-def _detached_command(options: UpOptions) -> list[str]:
-    arguments = ["--port", str(options.ports.endpoint)]
-    arguments += ["--prefect-port", str(options.ports.prefect)]
-    arguments += ["--mlflow-port", str(options.ports.mlflow)]
-    arguments += ["--model", options.model] if options.model else []
-    arguments += ["--wait", f"{options.timeout_seconds:g}"]
-    return [sys.executable, "-m", "flows.cli.main", "up", *arguments]
-
-
 def _follow_start(
     settings: Settings, process: subprocess.Popen[bytes], display: UpDisplay
 ) -> PlatformState | None:
-    """Follow a detached start; its state when everything answers, None when it ended before."""
+    """Follow a detached start; returns its state once all answer, or None if it ended before."""
     begun = False
     while process.poll() is None:
         state = read_state(settings)

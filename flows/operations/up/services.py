@@ -1,4 +1,4 @@
-"""The four services of ``modelmill up``: how each is started, and how one sees that it answers."""
+"""Services of ``modelmill up``: command, environment and health probe of each."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from flows.runner.prefect.prefect_recovery import crash_stuck_runs
 
 POOL = "modelmill"
 Probe = Callable[[httpx.AsyncClient, float], Awaitable[str | None]]
-"""Asks a service that was started at a moment (Unix seconds); what it serves (maybe nothing to
-say), or None while it does not answer. May raise ``httpx.HTTPError``."""
+"""Health probe, called with a client and the service's start time (seconds since 1970): returns a
+note for the user (may be empty), or None while the service does not answer. May raise
+``httpx.HTTPError``."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the services listen, on loopback."""
+    """Ports on loopback where the services listen."""
 
     endpoint: int = 3000
     prefect: int = 4200
     mlflow: int = 5000
 
     def check(self) -> None:
-        """See that all of them are free.
+        """Check that all ports are free.
 
         Raises:
-            ConfigError: one is taken, or given twice; names the option and who holds it.
+            ConfigError: a port is taken or given twice; names the option and the process.
         """
         listed = (
             (self.endpoint, "the endpoint", "--port"),
@@ -56,7 +57,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Service:
-    """One program and how it is asked."""
+    """Program to run, with the probe that tells whether it answers."""
 
     name: str
     title: str
@@ -65,9 +66,9 @@ class Service:
     probe: Probe
     environment: dict[str, str] = field(default_factory=dict)
     depends_on: str | None = None
-    """The service that must answer before this one is started."""
+    """Name of the service that must answer before this one is started."""
     clean_up: Callable[[], None] | None = None
-    """Tidies up what an earlier process of it left: before each start, after each end."""
+    """Cleans up what an earlier process of the service left: before each start, after each end."""
 
 
 def prefect_api_address(ports: Ports) -> str:
@@ -76,7 +77,13 @@ def prefect_api_address(ports: Ports) -> str:
 
 
 def list_services(settings: Settings, ports: Ports, model: str | None = None) -> list[Service]:
-    """All four, in the order in which they are shown; the endpoint of ``model`` alone, if given."""
+    """All services of a platform, in the order in which they are shown.
+
+    Args:
+        settings: of the workspace.
+        ports: where they listen.
+        model: that the endpoint serves; None: the one whose champion moved last.
+    """
     return [
         _prefect_service(ports),
         _worker_service(settings, ports),
@@ -101,7 +108,7 @@ def _prefect_service(ports: Ports) -> Service:
         partial(probe_http, f"{address}/api/health"),
         {
             "PREFECT_UI_API_URL": prefect_api_address(ports),
-            # Prefect lets any page in a browser call it; only its own may.
+            # By default Prefect accepts calls from any web page; only its own UI may call it.
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": (f"{address},http://localhost:{ports.prefect}"),
             "PREFECT_LOGGING_LEVEL": "WARNING",
         },
@@ -148,11 +155,24 @@ def _endpoint_service(settings: Settings, ports: Ports, model: str | None) -> Se
 
 
 async def probe_http(address: str, client: httpx.AsyncClient, since: float) -> str | None:
+    """Probe for a successful HTTP response.
+
+    Args:
+        address: URL to get.
+        client: sends the request.
+        since: not used.
+    """
     return "" if (await client.get(address)).is_success else None
 
 
 async def probe_worker(address: str, client: httpx.AsyncClient, since: float) -> str | None:
-    """A worker that has given a sign of life since it was started."""
+    """Probe for a heartbeat of the worker since its start.
+
+    Args:
+        address: URL of the filter for workers of the pool.
+        client: sends the request.
+        since: start of the worker, in seconds since 1970.
+    """
     answer = await client.post(address, json={})
     if not answer.is_success:
         return None
@@ -166,7 +186,14 @@ async def probe_worker(address: str, client: httpx.AsyncClient, since: float) ->
 async def probe_endpoint(
     address: str, settings: Settings, client: httpx.AsyncClient, since: float
 ) -> str | None:
-    """The keeper answers itself where no model does."""
+    """Probe for a ready endpoint; its manager answers while there is no model.
+
+    Args:
+        address: URL of the readiness check.
+        settings: of the workspace.
+        client: sends the request.
+        since: not used.
+    """
     answer = await client.get(address)
     if answer.is_success:
         return read_served_model(settings)
@@ -179,7 +206,7 @@ async def probe_endpoint(
 
 
 def read_served_model(settings: Settings) -> str:
-    """What the endpoint's keeper says that it serves."""
+    """Model version that the endpoint serves, by its manager's status; empty if none."""
     try:
         status = EndpointSwap(settings).read_status()
     except DataError as error:

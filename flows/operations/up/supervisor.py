@@ -1,8 +1,8 @@
-"""Starts services, sees that they answer, starts one again that dies, ends them all.
+"""Process supervisor with health probes, restarts with exponential backoff, and ordered shutdown.
 
-A service dies with this process, however that ends; what it started itself is found by a mark in
-the environment. Circus and supervisor would do this with a daemon, a configuration and a control
-socket of their own; this needs none of them.
+A service receives SIGTERM when this process dies, however that happens; the service's descendants
+are found by a mark in their environment. Circus and supervisor would need a daemon, a configuration
+file and a control socket for this.
 """
 
 from __future__ import annotations
@@ -43,27 +43,30 @@ from flows.operations.up.services import Service
 from serving.gateway.server_process import log_tail
 
 MAX_RESTARTS = 5
+"""Restarts in a row before a service is given up; its log then tells more than another try."""
 _STEADY_SECONDS = 300.0
-"""A service that stayed up this long is not one that dies again and again."""
+"""After so long without a failure, the count of restarts begins anew."""
 _MAX_PAUSE_SECONDS = 30.0
+"""Upper bound of the pause before a restart, which doubles each time."""
 _POLL_SECONDS = 0.1
 _PROBE_INTERVAL_SECONDS = 10.0
 _PROBE_TIMEOUT_SECONDS = 10.0
 _MAX_SILENT_PROBES = 6
-"""Unanswered questions in a row after which a service counts as hung."""
+"""Unanswered probes in a row after which a service counts as hung."""
 _END_SECONDS = 1.2
 _SERVER_END_SECONDS = 2.5
-"""All is to end within 5 s: a worker's flow runs, then what is beside the server, then the server,
-which still enters what they told it."""
+"""Everything is to end within 5 s: the worker's flow runs, the other services, and last Prefect's
+server, which still records the final states that they report."""
 _LEFTOVER_END_SECONDS = 5.0
 _MAX_LOG_BYTES = 16 << 20
+"""Size from which a log is written anew at the next start instead of being appended to."""
 ROOT = Path(__file__).resolve().parents[3]
-"""The checkout: where services are started."""
+"""Root of the checkout, the working directory of services."""
 OnChange = Callable[[ServiceState], None]
 
 
 class Supervisor:
-    """Keeps a list of services; tells ``changed`` each time one's state changes."""
+    """Supervisor of services; calls ``changed`` at each change of a service's state."""
 
     def __init__(
         self,
@@ -83,14 +86,14 @@ class Supervisor:
 
     @property
     def states(self) -> tuple[ServiceState, ...]:
-        """All services as they are now."""
+        """Current states of all services."""
         return tuple(supervised.state for supervised in self._supervised.values())
 
     async def start(self) -> None:
-        """Start all; returns when each answers.
+        """Start all services; returns once each has answered.
 
         Raises:
-            MillError: one ended or did not answer in time; with its last words.
+            MillError: one ended or did not answer in time; with the end of its log.
         """
         self._tasks = [
             asyncio.create_task(self._supervise(supervised))
@@ -107,7 +110,7 @@ class Supervisor:
             await supervised.answered.wait()
 
     async def end(self) -> None:
-        """End all: the server last, so that the others can still tell it; nothing is left."""
+        """End all services: Prefect's server last, so that the others can still report to it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,7 +122,7 @@ class Supervisor:
         await asyncio.to_thread(end_leftovers, self.settings)
 
     async def _supervise(self, supervised: _SupervisedService) -> None:
-        """One service, for as long as the supervisor runs."""
+        """Run one service, and restart it, for as long as the supervisor runs."""
         if supervised.service.depends_on in self._supervised:
             await self._supervised[supervised.service.depends_on].answered.wait()
         failures = 0
@@ -146,8 +149,10 @@ class Supervisor:
             await asyncio.sleep(pause)
 
     async def _run_once(self, supervised: _SupervisedService) -> str:
-        """Start a service and stay with it; why it ended."""
-        await self._clean_up(supervised)  # the last end of it may have found no server to tell
+        """Start a service and watch it; returns the reason of its end."""
+        await self._clean_up(
+            supervised
+        )  # at its last end there may have been no server to report to
         await self._spawn(supervised)
         since = time.time()
         began = time.monotonic()
@@ -166,7 +171,7 @@ class Supervisor:
         return f"did not answer within {self._limit:g} s; it said: {log_tail(log)} ({log})"
 
     async def _watch(self, supervised: _SupervisedService, since: float) -> str:
-        """Until a service that answered ends, or answers no more."""
+        """Probe a service until it ends or no longer answers; returns the reason."""
         silent, ask_at = 0, time.monotonic() + _PROBE_INTERVAL_SECONDS
         while not supervised.ended:
             await asyncio.sleep(_POLL_SECONDS)
@@ -205,7 +210,7 @@ class Supervisor:
         )
 
     def environment(self, name: str, extra: dict[str, str]) -> dict[str, str]:
-        """What is laid over this process's environment for a service."""
+        """Variables to add to this process's environment for a service."""
         home = {"MODELMILL_HOME": str(self.settings.home)}
         return {**home, **extra, SERVICE_MARK: service_mark(self.settings, name)}
 
@@ -219,14 +224,14 @@ class Supervisor:
         return f"ended ({code}); it said: {log_tail(log, supervised.log_begins)} ({log})"
 
     async def _end_service(self, supervised: _SupervisedService) -> None:
-        """End one service with all that it started."""
+        """End one service with all its descendants."""
         if supervised.process is None:
             return
         if not supervised.ended:
             supervised.process.terminate()
             if (
                 supervised.service.name == WORKER
-            ):  # it would wait for its flow runs, for hours maybe
+            ):  # a worker would wait for its flow runs, possibly for hours
                 await asyncio.to_thread(
                     lambda: terminate_processes(self._started_by(supervised), _END_SECONDS)
                 )
@@ -245,7 +250,7 @@ class Supervisor:
             await asyncio.to_thread(supervised.service.clean_up)
 
     def _started_by(self, supervised: _SupervisedService) -> list[psutil.Process]:
-        """What a service started; itself is waited for by asyncio alone."""
+        """Descendants of a service, without its own process, for which asyncio waits."""
         own = None if supervised.process is None else supervised.process.pid
         mark = {service_mark(self.settings, supervised.service.name)}
         return [
@@ -258,7 +263,7 @@ class Supervisor:
 
 
 class _SupervisedService:
-    """A service and its process of the moment."""
+    """Service with its current process and state."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -273,14 +278,14 @@ class _SupervisedService:
 
 
 def end_leftovers(settings: Settings) -> int:
-    """End whatever a killed ``up`` of this workspace left running; how many there were."""
+    """End the processes that a killed ``up`` of this workspace left; returns their number."""
     left = find_leftovers(settings)
     terminate_processes(left, _LEFTOVER_END_SECONDS)
     return len(left)
 
 
 def find_leftovers(settings: Settings) -> list[psutil.Process]:
-    """Processes that carry the mark of this workspace's services."""
+    """Find processes that carry the mark of this workspace's services."""
     return find_marked_processes(
         SERVICE_MARK, {service_mark(settings, name) for name in SERVICE_NAMES}
     )

@@ -27,7 +27,7 @@ from components.core.process import process_tree
 from components.core.process.ports import free_port
 from components.core.settings import Settings
 from components.publish.registry.model_registry import RegisteredVersion
-from flows.operations.up import run_platform
+from flows.operations.up import run_platform, up_options
 from flows.operations.up.platform_state import (
     FAILED,
     RESTARTING,
@@ -45,6 +45,7 @@ from flows.operations.up.platform_state import (
 from flows.operations.up.platform_status import read_platform_status
 from flows.operations.up.services import Ports, Service, list_services, probe_http
 from flows.operations.up.supervisor import Supervisor, end_leftovers, find_leftovers
+from flows.operations.up.up_options import UpOptions, detached_command
 from tests.flows.conftest import ROOT, CommandLine
 
 LIVES = """
@@ -223,12 +224,12 @@ def test_a_model_that_is_not_there_is_not_kept(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = RegisteredVersion("tiny", 1, "models:/m-1", {}, ())
-    monkeypatch.setattr(run_platform, "list_versions", lambda found: [entry])
+    monkeypatch.setattr(up_options, "list_versions", lambda found: [entry])
     ports = Ports(free_port(), free_port(), free_port())
     with pytest.raises(ConfigError, match="--model teny: no such model; there is tiny"):
-        run_platform.UpOptions(ports, model="teny").check(settings)
-    run_platform.UpOptions(ports, model="tiny").check(settings)
-    assert run_platform._detached_command(run_platform.UpOptions(ports, model="tiny"))[-4:-2] == [
+        UpOptions(ports, model="teny").check(settings)
+    UpOptions(ports, model="tiny").check(settings)
+    assert detached_command(UpOptions(ports, model="tiny"))[-4:-2] == [
         "--model",
         "tiny",
     ]
@@ -268,10 +269,10 @@ def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
     with try_lock(lock_file(settings)) as mine:
         assert mine
         with pytest.raises(
-            ConfigError, match=f"runs already .process {os.getpid()}.: Prefect http"
+            ConfigError, match=f"is already running .process {os.getpid()}.: Prefect http"
         ):
             run_platform.run_platform_detached(
-                settings, run_platform.UpOptions(timeout_seconds=1), run_platform.Console()
+                settings, UpOptions(timeout_seconds=1), run_platform.Console()
             )
 
 
@@ -280,7 +281,7 @@ def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     home = tmp_path / "file" / "home"
     with pytest.raises(ConfigError, match=r"MODELMILL_HOME .*/home: not a directory; name another"):
         run_platform.run_platform_detached(
-            Settings(home, home), run_platform.UpOptions(timeout_seconds=1), run_platform.Console()
+            Settings(home, home), UpOptions(timeout_seconds=1), run_platform.Console()
         )
 
 
@@ -307,7 +308,7 @@ def test_deployments_are_counted(
     (tmp_path / "prefect.yaml").write_text(content)
     assert run_platform.count_deployments() == count
     (tmp_path / "prefect.yaml").write_text("deployments: 3")
-    with pytest.raises(ConfigError, match=r"prefect.yaml:1: deployments: a list is needed"):
+    with pytest.raises(ConfigError, match=r"prefect.yaml:1: deployments: must be a list"):
         run_platform.count_deployments()
 
 
@@ -374,7 +375,7 @@ def test_the_whole_platform(nano: tuple[CommandLine, dict[str, Any]], tmp_path: 
         assert strange.status_code == 403
         run_deployment(up["prefect_api_url"])
         again = modelmill("up", *ports())
-        assert (again.returncode, "runs already" in again.stderr) == (2, True)
+        assert (again.returncode, "already running" in again.stderr) == (2, True)
         modelmill.answer("run", "nano", "--set", "scrape.as_of=2026-01-01T00:00:00Z")
         told = modelmill.answer("status")
         assert {s["state"] for s in told["services"]} == {UP}
