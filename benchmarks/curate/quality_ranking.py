@@ -93,7 +93,7 @@ def _best_single(
     singles: NDArray[np.float64], good: NDArray[np.bool_], train: Rows, test: Rows
 ) -> tuple[str, float]:
     """(name, AUC on the test half) of the statistic that is best on the training half."""
-    learnt = [auc_interval(column[train], good[train]).value for column in singles.T]
-    best = max(range(len(learnt)), key=lambda at: abs(learnt[at] - 0.5))
+    training_aucs = [auc_interval(column[train], good[train]).value for column in singles.T]
+    best = max(range(len(training_aucs)), key=lambda at: abs(training_aucs[at] - 0.5))
     value = auc_interval(singles[test, best], good[test]).value
-    return STATISTIC_NAMES[best], value if learnt[best] >= 0.5 else 1 - value
+    return STATISTIC_NAMES[best], value if training_aucs[best] >= 0.5 else 1 - value

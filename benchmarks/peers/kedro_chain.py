@@ -40,6 +40,6 @@ if __name__ == "__main__":
     (FOLDER / "0").write_text("0")
     names = [f"n{index}" for index in range(STEPS + 1)]
     catalog = DataCatalog({name: NumberFile(FOLDER / name[1:]) for name in names})
-    steps = [node(add_one, one, other, name=other) for one, other in pairwise(names)]
+    steps = [node(add_one, source, target, name=target) for source, target in pairwise(names)]
     SequentialRunner().run(pipeline(steps), catalog, only_missing_outputs=True)
     assert (FOLDER / str(STEPS)).read_text() == str(STEPS)

@@ -111,9 +111,9 @@ def read_losses(folder: Path) -> list[float]:
 def largest_difference(curves: Sequence[Sequence[float]]) -> float:
     """Largest relative difference of any step of any curve from the first curve."""
     return max(
-        abs(value / wanted - 1.0)
+        abs(value / reference - 1.0)
         for curve in curves[1:]
-        for value, wanted in zip(curve, curves[0], strict=True)
+        for value, reference in zip(curve, curves[0], strict=True)
     )
 
 

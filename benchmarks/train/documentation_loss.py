@@ -40,17 +40,17 @@ def measure_documentation(setting: BenchSetting) -> list[BenchFigure]:
     if tokens is None:
         reason = "no tokens of `tiny` in the workspace: `modelmill run tiny --until tokens`"
         return [BenchFigure.unavailable(NAME, UNIT, reason)]
-    own, other, overruns = list[float](), list[float](), list[float]()
+    our_bits, baseline_bits, overruns = list[float](), list[float](), list[float]()
     for seed in SEEDS:
-        for recipe, losses in ((own_recipe(), own), (adamw_recipe(), other)):
+        for recipe, results in ((own_recipe(), our_bits), (adamw_recipe(), baseline_bits)):
             bits, share = _train_and_evaluate(
                 setting, recipe.model_copy(update={"seed": seed}), tokens
             )
-            losses.append(bits)
+            results.append(bits)
             overruns.append(share - 1.0)
             result = f"{bits:.4f} bits per byte in {share:.1%} of the time"
             setting.on_progress(f"seed {seed}, {recipe.optim.kind}: {result}")
-    return [*compare_recipes(own, other), time_budget_figure(overruns)]
+    return [*compare_recipes(our_bits, baseline_bits), time_budget_figure(overruns)]
 
 
 def time_budget_figure(overruns: Sequence[float]) -> BenchFigure:
@@ -61,12 +61,12 @@ def time_budget_figure(overruns: Sequence[float]) -> BenchFigure:
     return BenchFigure.against_target(name, abs(farthest), "", 0.05, note=note)
 
 
-def compare_recipes(own: Sequence[float], other: Sequence[float]) -> list[BenchFigure]:
+def compare_recipes(ours: Sequence[float], baseline: Sequence[float]) -> list[BenchFigure]:
     """Means of both recipes over the seeds, and the gap between their intervals."""
-    low, high = student_interval(own)
-    other_low, other_high = student_interval(other)
+    low, high = student_interval(ours)
+    other_low, other_high = student_interval(baseline)
     note = f"[{low:.4f}, {high:.4f}], the peer's [{other_low:.4f}, {other_high:.4f}]"
-    mine, theirs = statistics.mean(own), statistics.mean(other)
+    mine, theirs = statistics.mean(ours), statistics.mean(baseline)
     return [
         BenchFigure.beside_peer(NAME, mine, UNIT, PEER, theirs, must_win=True, note=note),
         BenchFigure.against_target(
@@ -91,8 +91,8 @@ def adamw_recipe() -> PretrainConfig:
     """Baseline recipe of the same shape, batch and budget: AdamW with a cosine schedule."""
     optim = {"kind": "adamw", "adam_lr": 0.001, "embedding_lr": 0.001, "weight_decay": 0.1}
     schedule = {"kind": "cosine", "warmup": 0.05, "floor": 0.1}
-    over = {**BUDGET, "optim": optim, "schedule": schedule, "short": 0.0}
-    return PretrainConfig.model_validate({**tiny_run().pretrain.model_dump(), **over})
+    changes = {**BUDGET, "optim": optim, "schedule": schedule, "short": 0.0}
+    return PretrainConfig.model_validate({**tiny_run().pretrain.model_dump(), **changes})
 
 
 def copy_tiny_tokens(setting: BenchSetting) -> Tokens | None:

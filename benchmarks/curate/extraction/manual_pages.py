@@ -132,7 +132,7 @@ def _draw_pages(folder: Path) -> dict[str, dict[str, str]]:
 
 def _share_figures(name: str, pages: dict[str, str]) -> Iterator[BenchFigure]:
     totals: Counter[str] = Counter()
-    kept: Counter[str] = Counter()
+    kept_counts: Counter[str] = Counter()
     for page in pages.values():
         elements = read_elements(page, GENERATORS[name].container)
         try:
@@ -145,11 +145,11 @@ def _share_figures(name: str, pages: dict[str, str]) -> Iterator[BenchFigure]:
         )
         for kind, content in elements:
             totals[kind] += 1
-            kept[kind] += _is_kept(kind, content, main_text, text, headings)
+            kept_counts[kind] += _is_kept(kind, content, main_text, text, headings)
     for kind in sorted(totals):
         share, note = (
-            kept[kind] / totals[kind],
-            f"{kept[kind]} of {totals[kind]}, {len(pages)} pages",
+            kept_counts[kind] / totals[kind],
+            f"{kept_counts[kind]} of {totals[kind]}, {len(pages)} pages",
         )
         title = f"extraction, {name}, {kind} kept"
         yield BenchFigure.against_target(title, share, "", LEAST_SHARE, better="higher", note=note)
@@ -193,13 +193,18 @@ class _ElementReader(HTMLParser):
             return
         values = {name: value or "" for name, value in attrs}
         inside, framed = self._open[-1][1:] if self._open else (False, False)
-        wanted, attribute, word = self._container
-        is_container = (not wanted or tag == wanted) and (
+        container_tag, attribute, word = self._container
+        is_container = (not container_tag or tag == container_tag) and (
             not attribute or word in values.get(attribute, "").split()
         )
-        named = f"{values.get('class', '')} {values.get('id', '')}"
+        class_and_id = f"{values.get('class', '')} {values.get('id', '')}"
         is_sign = tag == "a" and not _ANCHOR_CLASSES.isdisjoint(values.get("class", "").split())
-        framed = framed or is_sign or tag in _IGNORED_TAGS or _FRAME_NAMES.search(named) is not None
+        framed = (
+            framed
+            or is_sign
+            or tag in _IGNORED_TAGS
+            or _FRAME_NAMES.search(class_and_id) is not None
+        )
         self._open.append((tag, inside or is_container, framed))
         if (inside or is_container) and not framed and tag in _KINDS:
             self._parts.append((tag, []))

@@ -53,7 +53,7 @@ def measure_pii(setting: BenchSetting) -> list[BenchFigure]:
         exact.update(f"missed {span.kind}" for span in true_spans - our_spans)
         exact.update(f"wrong {span.kind}" for span in our_spans - true_spans)
         overlapping.update(
-            right=sum(any(_overlap(one, other) for other in our_spans) for one in true_spans)
+            right=sum(any(_overlap(span, other) for other in our_spans) for span in true_spans)
         )
     errors = ", ".join(f"{name} {count}" for name, count in sorted(exact.items()) if " " in name)
     return [

@@ -59,8 +59,8 @@ def measure_credentials(setting: BenchSetting) -> list[BenchFigure]:
     draw = random.Random(7)  # noqa: S311 - a benchmark that must repeat
     pieces = background_pieces(setting, draw)
     keys = list(plant_keys(pieces, draw))
-    missed = Counter(one.kind for one in keys if not is_found(one))
-    extra = sum(len(find_secret_spans(one.text)) - is_found(one) for one in keys)
+    missed = Counter(key.kind for key in keys if not is_found(key))
+    extra = sum(len(find_secret_spans(key.text)) - is_found(key) for key in keys)
     lookalikes = [
         (kind, make(draw)) for kind, make in LOOKALIKES.items() for _ in range(KEYS_PER_KIND)
     ]
@@ -129,11 +129,11 @@ def plant_keys(pieces: list[str], draw: random.Random) -> Iterator[PlantedKey]:
     """``KEYS_PER_KIND`` keys of each kind, each in a piece of its own."""
     for kind, make in ISSUED_KEYS.items():
         for number in range(KEYS_PER_KIND):
-            way = "{}\n" if "\n" in make(draw) else CONTEXTS[number % len(CONTEXTS)]
-            yield _plant_key(kind, draw.choice(pieces), way, make(draw), draw)
-    for kind, (way, make) in ASSIGNED_KEYS.items():
+            template = "{}\n" if "\n" in make(draw) else CONTEXTS[number % len(CONTEXTS)]
+            yield _plant_key(kind, draw.choice(pieces), template, make(draw), draw)
+    for kind, (template, make) in ASSIGNED_KEYS.items():
         for _ in range(KEYS_PER_KIND):
-            yield _plant_key(kind, draw.choice(pieces), f"\n{way}\n", make(draw), draw)
+            yield _plant_key(kind, draw.choice(pieces), f"\n{template}\n", make(draw), draw)
 
 
 def plant_passwords(pieces: list[str], draw: random.Random) -> Iterator[PlantedKey]:

@@ -264,8 +264,9 @@ def _rebuild(
         if rebuild.config is None:
             raise ConfigError(
                 f"run {rebuild.run} cannot be repeated: its record holds no config (an older "
-                f"version wrote it, or it holds a secret); run `modelmill run {rebuild.target}` with its "
-                "settings, then `modelmill forget … --purge`"
+                "version wrote it, or it holds a secret); run "
+                f"`modelmill run {rebuild.target}` with its settings, "
+                "then `modelmill forget … --purge`"
             )
         config = apply_forget_orders(rebuild.config, settings)
         message = f"rebuilding {rebuild.name} as in run {rebuild.run}, without {outcome.target}"

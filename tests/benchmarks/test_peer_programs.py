@@ -1,0 +1,19 @@
+"""Programs of the peers: each one that a benchmark names lies in ``peers/``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from benchmarks.curate.extraction.peer_extractors import _PROGRAMS
+from benchmarks.orchestrate import TOOLS
+from benchmarks.peer_programs import PEERS
+
+
+def test_every_named_program_is_a_file() -> None:
+    sources = [path.read_text() for path in Path(PEERS).parent.rglob("*.py")]
+    called = {name for text in sources for name in re.findall(r'run_peer\(\s*"(\w+)"', text)}
+    named = called | {tool.program for tool in TOOLS} | {row[0] for row in _PROGRAMS.values()}
+    programs = {path.stem for path in PEERS.glob("*.py")} - {"__init__"}
+    assert len(called) >= 5
+    assert named == programs
