@@ -20,6 +20,18 @@ os.environ.setdefault("MODELMILL_THREADS", "1")
 """Digests are compared all over the tests; what is started from one inherits it."""
 export_spin()
 
+SHARED = ("nano", "server")
+"""Fixtures that take many seconds and serve several files: what asks for one goes to one worker."""
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for ``pytest -n``: a file, or all files that share a costly fixture."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = next((name for name in SHARED if name in fixtures), item.location[0])
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture
 def work(tmp_path: Path) -> Workdir:
