@@ -20,17 +20,21 @@ os.environ.setdefault("MODELMILL_THREADS", "1")
 """Digests are compared all over the tests; what is started from one inherits it."""
 export_spin()
 
-SHARED = ("nano", "server")
-"""Fixtures that take many seconds and serve several files: what asks for one goes to one worker."""
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Workers take groups of tests where ``--dist loadgroup`` asks for them."""
+    from tests.worker_groups import GroupScheduling
+
+    return GroupScheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups for ``pytest -n``: a file, or all files that share a costly fixture."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = next((name for name in SHARED if name in fixtures), item.location[0])
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the workers of pytest-xdist begin with the groups that take longest."""
+    if hasattr(config, "workerinput"):
+        from tests.worker_groups import place
+
+        items.sort(key=place)
 
 
 @pytest.fixture
