@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.flows.forked import run_forked
+
 ROOT = Path(__file__).parents[2]
 AS_OF = "scrape.as_of=2026-01-01T00:00:00Z"
 """A fixed date, so that crawls of two workspaces are the same crawl."""
@@ -41,6 +43,13 @@ class CommandLine:
         return [sys.executable, "-m", "flows.cli.main", *arguments]
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end: in a fork, where it is the tested checkout's."""
+        if self.checkout != ROOT:
+            return self.start_fresh(*arguments)
+        return run_forked(arguments, ROOT, self.environment(), timeout=400)
+
+    def start_fresh(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end as a shell would start it, imports included."""
         return subprocess.run(
             self.command(*arguments),
             cwd=self.checkout,
@@ -73,7 +82,9 @@ def digests(answer: dict[str, Any]) -> dict[str, str]:
 def nano(tmp_path_factory: pytest.TempPathFactory) -> tuple[CommandLine, dict[str, Any]]:
     """A workspace in which ``nano`` ran once, under Prefect, and what that run said."""
     modelmill = CommandLine(tmp_path_factory.mktemp("nano") / "home")
-    return modelmill, modelmill.answer("run", "nano", "--set", AS_OF)
+    done = modelmill.start_fresh("run", "nano", "--set", AS_OF, "--json")
+    assert done.returncode == 0, done.stderr
+    return modelmill, json.loads(done.stdout)
 
 
 def free_port() -> int:

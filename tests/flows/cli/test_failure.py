@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import CommandLine
+from tests.flows.forked import run_forked
 from tests.workspace import Hand
 
 BREAK = """
@@ -31,14 +32,7 @@ main.main()
 def fail(home: Path, how: str, *words: str, where: str = "scrape._crawl_source") -> Any:
     modelmill = CommandLine(home)
     code = BREAK.format(how=how, where=where, words=list(words))
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=modelmill.checkout,
-        env=modelmill.environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    return run_forked(words, modelmill.checkout, modelmill.environment(), timeout=200, program=code)
 
 
 def failure(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""The command line in forks of one process that has its imports, which take a command's seconds.
+
+What runs is the real command with an environment, streams and an exit code of its own. A test of
+the process itself (its imports, its end by a signal, Prefect's home from the start) starts one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Not Prefect, which reads its environment when it is imported.
+_IMPORTED = ("torch", "flows.cli.main", "flows.runner.run_pipeline", "flows.pipelines.run_stage")
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(list(_IMPORTED))
+
+
+def run_forked(
+    arguments: Sequence[str],
+    checkout: Path,
+    environment: Mapping[str, str],
+    timeout: float,
+    program: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """``modelmill ARGUMENTS``, or the text of a program, as ``subprocess.run`` would run it."""
+    with TemporaryDirectory() as folder:
+        streams = [str(Path(folder) / name) for name in ("stdout", "stderr")]
+        given = (list(arguments), str(checkout), dict(environment), streams, program)
+        process = _CONTEXT.Process(target=_run, args=given)
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(list(arguments), timeout)
+        output, errors = (Path(stream).read_text() for stream in streams)
+        return subprocess.CompletedProcess(list(arguments), process.exitcode, output, errors)
+
+
+def _run(
+    arguments: list[str],
+    checkout: str,
+    environment: dict[str, str],
+    streams: list[str],
+    program: str | None,
+) -> None:
+    absent = [name for name in _IMPORTED if name not in sys.modules]
+    assert not absent, f"imported by no fork any more: {absent}"  # the fork server says nothing
+    for number, stream in enumerate(streams, 1):
+        os.dup2(os.open(stream, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    os.chdir(checkout)
+    os.environ.clear()
+    os.environ.update(environment)
+    import flows
+    from flows.cli.main import main
+
+    importlib.reload(flows)  # loads the settings anew, from this environment
+    sys.argv = ["modelmill", *arguments]
+    try:
+        if program is None:
+            main()
+        else:
+            exec(program, {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()  # which the end of such a process leaves out
