@@ -24,7 +24,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +248,7 @@ def _source_file(module: str) -> Path:
     return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
 
 
+@cache  # a process may open many stores, and its sources stay as they are
 def normalise_source(source: str) -> str:
     """``source`` without comments, layout, docstrings and ``Field`` descriptions."""
     tree = ast.parse(source)
