@@ -140,9 +140,8 @@ def fired(pool: Server, nano: Ran, tmp_path_factory: pytest.TempPathFactory) -> 
         yield Fired(pool, modelmill, runs)
     finally:
         family = psutil.Process(worker.pid)
-        terminate_processes(
-            [*family.children(recursive=True), family], seconds=30
-        )  # a run may be at work yet
+        # A run may be at work yet, and nobody asks for its end.
+        terminate_processes([*family.children(recursive=True), family], seconds=3)
         worker.wait()
 
 

@@ -95,13 +95,13 @@ def test_an_edited_comment_runs_nothing(copied: CommandLine) -> None:
 
 
 def test_an_edited_helper_runs_the_scorer_that_calls_it(copied: CommandLine) -> None:
-    helper = copied.checkout / "components" / "text" / "document_statistics.py"
+    helper = copied.checkout / "components" / "text" / "licence_signs.py"
     helper.write_text(helper.read_text() + "\n\nEDITED = 1\n")
     plan = {p["name"]: p for p in copied.answer("plan", "nano", "--set", AS_OF)["plan"]}
-    assert plan["quality"]["because"] == ["code of components.text.document_statistics"]
+    assert plan["licence"]["because"] == ["code of components.text.licence_signs"]
     assert {plan[s]["state"] for s in ("scrape", "extract", "language", "pii")} == {"cached"}
     ran = copied.answer("run", "nano", "--plain", "--set", AS_OF, "--until", "select")
-    assert states(ran)["quality"] == "Completed"
+    assert states(ran)["licence"] == "Completed"
     assert states(ran)["language"] == "Cached"
     # It came out equal, so nothing follows.
     assert states(ran)["select"] == "Cached"
