@@ -167,7 +167,7 @@ def test_services_die_with_a_killed_supervisor_and_the_rest_is_cleared(settings:
     from pathlib import Path
     from components.core.settings import Settings
     from flows.operations.up.supervisor import Supervisor
-    from tests.flows.operations.test_up import service
+    from tests.flows.operations.test_run_platform import service
     home = Path({str(settings.home)!r})
     async def run():
         made = Supervisor(Settings(home, home), [service("mlflow", {LIVES!r}, "child")], lambda _: None, limit=30)

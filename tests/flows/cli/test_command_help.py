@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -18,12 +20,19 @@ NAMES = sorted(
 )
 
 
-@pytest.mark.parametrize("command", NAMES)
+@pytest.mark.parametrize("command", [name for name in NAMES if name != "bench"])
 def test_every_command_explains_itself(command: str) -> None:
     """A bracket in a help text is markup to what prints it."""
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0, done.output
     assert len(NAMES) > len(COMMANDS)
+
+
+def test_bench_explains_itself_in_the_process_that_it_becomes() -> None:
+    """It replaces its process by the benchmarks', so it cannot be called in the tests' own."""
+    command = [sys.executable, "-m", "flows.cli.main", "bench", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, "--repeats" in done.stdout) == (0, True), done.stderr
 
 
 def test_select_says_which_rules_dropped_most() -> None:
