@@ -58,7 +58,7 @@ def forget(
         bool,
         typer.Option(
             "--verify",
-            help="Search the workspace for this page, domain or TEXT; exit code 1 unless proven gone.",
+            help="Search everything for this page, domain or TEXT; exit code 1 unless it is gone.",
         ),
     ] = False,
     plain: Annotated[
