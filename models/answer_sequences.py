@@ -74,7 +74,7 @@ def answer_log_probs(
     Args:
         model: scores the sequences.
         sequences: prompts with answers.
-        temperature: of the sampling.
+        temperature: temperature of the sampling.
     """
     hidden_nc = model.hidden(sequences.ids_bt)[sequences.places]
     return (model.logits(hidden_nc.float()) / temperature).log_softmax(-1)

@@ -36,7 +36,7 @@ def softened_loss(
         teacher_nv: logits.
         targets_n: the next token of each.
         temperature: divides both models' logits.
-        weight: of the teacher's logits; the rest is the plain cross entropy.
+        weight: weight of the teacher's logits; the rest is the plain cross entropy.
     """
     wide = torch.promote_types(student_nv.dtype, torch.float32)
     student_nv, teacher_nv = student_nv.to(wide), teacher_nv.to(wide)
@@ -66,7 +66,7 @@ def logit_loss(
         targets_bt: the next token of each position.
         share_bt: each position's weight in the sum.
         temperature: divides both models' logits.
-        weight: of the teacher's logits; the rest is the plain cross entropy.
+        weight: weight of the teacher's logits; the rest is the plain cross entropy.
     """
     student_nc, teacher_nc = (states.flatten(0, 1) for states in hidden)
     targets_n, share_n = targets_bt.flatten(), share_bt.flatten()
@@ -113,7 +113,7 @@ def pair_layers(layers: Sequence[int], student_layers: int, teacher_layers: int)
     """Pair layers of the student with teacher layers at the same relative depth.
 
     Args:
-        layers: of the student, from 0.
+        layers: layers of the student, from 0.
         student_layers: number of layers of the student.
         teacher_layers: number of layers of the teacher.
 

@@ -58,8 +58,8 @@ def fused_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm of the last dimension.
 
     Args:
-        x: of any shape.
-        weight: of the last dimension.
+        x: x of any shape.
+        weight: weight of the last dimension.
         eps: added to the mean square.
     """
     out: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
@@ -99,7 +99,7 @@ def fused_norm_rotate(
 
     Args:
         x_bthd: queries or keys.
-        weight: of the norm, [d].
+        weight: weight of the norm, [d].
         angles_bt1d: cos and sin, each [b or 1, t, 1, d/2].
         eps: added to the mean square.
     """
@@ -223,7 +223,7 @@ def linear_cross_entropy(
 
     Args:
         hidden_nc: final hidden states.
-        weight_vc: of the head.
+        weight_vc: weight of the head.
         targets_n: the next token of each row.
         share_n: each row's weight in the sum, 0 for rows without a target.
     """

@@ -59,7 +59,7 @@ def generate_answers(
         prompts: token ids.
         max_new: tokens a completion, at most.
         stop: token that ends a completion.
-        temperature: of the sampling; 0 is greedy.
+        temperature: temperature of the sampling; 0 is greedy.
         generator: on the CPU; None takes torch's own.
     """
     device = model.embed_tokens.weight.device

@@ -178,7 +178,7 @@ def expert_mlp(
         up_eoc: first matrices, with a gate [e, 2i, c].
         down_eci: second matrices.
         counts_e: tokens of each expert.
-        activation: of the gate.
+        activation: activation of the gate.
     """
     inner = grouped_linear(x_nc, up_eoc.to(x_nc.dtype), counts_e)
     if is_gated(activation):

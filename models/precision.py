@@ -34,7 +34,7 @@ def compute_in(model: Decoder, precision: Precision, device: str = "cpu") -> Ite
 
     Args:
         model: restored afterwards.
-        precision: of activations.
+        precision: precision of activations.
         device: type of the model's device, ``cpu`` or ``cuda``.
     """
     dtype_before = model.compute

@@ -42,7 +42,7 @@ def random_documents(count: int, seed: int, duplicate_share: float) -> list[str]
 
     Args:
         count: number of documents.
-        seed: of the words and edits.
+        seed: seed of the words and edits.
         duplicate_share: share of documents that copy one of the last 1,000, up to 20 words changed.
     """
     draw = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def write_corpus_shard(folder: Path, texts: list[str], first: int, shard: int) -
     """Write one shard of a corpus with the columns that the duplicates scorer reads.
 
     Args:
-        folder: of the corpus.
+        folder: folder of the corpus.
         texts: one a document.
         first: number of the first document, which its id is made of.
         shard: number of the shard.

@@ -15,9 +15,9 @@ def clipped_policy_loss(
     """Clipped surrogate loss of the policy.
 
     Args:
-        logprobs_n: of the sampled tokens under the policy that is trained.
+        logprobs_n: log probabilities of the sampled tokens under the policy that is trained.
         old_logprobs_n: the same when they were sampled.
-        advantages_n: of each token.
+        advantages_n: advantages of each token.
         clip: largest deviation of the probability ratio from 1 that still gains.
 
     Returns:

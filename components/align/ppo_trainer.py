@@ -76,7 +76,7 @@ class PPOTrainer:
         models: actor, reference and reward model.
         prompts: those that rollouts answer.
         judge: scores answers by the principles, and chooses the iteration that is kept.
-        work: of the stage; states lie in its scratch folder.
+        work: workdir of the stage; states lie in its scratch folder.
     """
 
     def __init__(

@@ -210,7 +210,7 @@ def record_rollout(
         models: actor and reference give log-probabilities, the reward trunk gives value features.
         prompt_ids: tokens of each answer's prompt.
         sampled: the answers.
-        scores: of the answers.
+        scores: scores of the answers.
     """
     rows = sorted(
         zip(prompt_ids, sampled, scores, strict=True),

@@ -96,7 +96,7 @@ class BestPolicy:
 
         Args:
             iteration: after which it was judged.
-            judgements: of each prompt held back.
+            judgements: judgements of each prompt held back.
             policy: the weights to copy.
         """
         weights = {name: p.detach().clone() for name, p in policy.named_parameters()}

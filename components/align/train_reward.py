@@ -191,7 +191,7 @@ def read_answer_groups(
         folder: that of ``Preferences``.
         split: which of its prompts.
         tokenizer: makes the prompts.
-        context: of the model, in tokens.
+        context: context of the model, in tokens.
 
     Raises:
         DataError: the file or a column is missing.

@@ -122,8 +122,8 @@ def select(
     score_folders = {
         role: work.artifact_folder(role_scores) for role, role_scores in scores.items()
     }
-    originals = _find_originals(config, folder, score_folders)
-    sources = SourceLosses()
+    original_of_copy = _originals_by_corpus_rules(config, folder, score_folders)
+    losses_by_site = SourceLosses()
     (work.folder / "ledger").mkdir(exist_ok=True)
     work.progress.start_count(None, "documents")
     tally = SelectionTally()
@@ -132,21 +132,21 @@ def select(
         findings = apply_rules(config, shard)
         reasons = list_failures(findings)
         for row, identifier in enumerate(documents["id"].to_pylist()):
-            if identifier in originals:
-                reasons[row] = [originals[identifier].rule]
+            if identifier in original_of_copy:
+                reasons[row] = [original_of_copy[identifier].rule]
         kept_rows = [row for row in range(len(documents)) if row not in reasons]
         tally.count_verdicts(len(documents), reasons)
-        sources.count_documents(documents["url"].to_pylist(), reasons)
+        losses_by_site.count_documents(documents["url"].to_pylist(), reasons)
         marks = [(rule, rule.mark_spans(shard)) for rule in _applicable_rules(config, shard.scores)]
-        write_shard(work.folder / name, _kept_documents(shard, kept_rows, marks, tally))
+        write_shard(work.folder / name, _edit_and_count_kept(shard, kept_rows, marks, tally))
         ledger = ledger_table(
-            config.rules, shard, findings, reasons, [spans for _, spans in marks], originals
+            config.rules, shard, findings, reasons, [spans for _, spans in marks], original_of_copy
         )
         write_shard(work.folder / "ledger" / name, ledger)
         work.progress.advance(len(documents), note=f"{tally.kept_documents} kept")
     if not tally.kept_documents:
         raise DataError(_empty_corpus_message(tally))
-    alarms = sources.write_losses(work.folder, config.alarm, "select")
+    alarms = losses_by_site.write_losses(work.folder, config.alarm, "select")
     for line in alarms:
         log.warning("%s", line)
     stats = {**tally.as_stats(config.rules), "alarms": float(len(alarms))}
@@ -191,7 +191,7 @@ def _scored_shards(
         yield name, ScoredShard(documents, tables)
 
 
-def _find_originals(
+def _originals_by_corpus_rules(
     config: SelectConfig, corpus: Path, score_folders: Mapping[str, Path]
 ) -> dict[str, KeptOriginal]:
     """Documents that a rule on the whole corpus drops, each with the kept one it repeats."""
@@ -210,7 +210,7 @@ def _find_originals(
     return originals
 
 
-def _kept_documents(
+def _edit_and_count_kept(
     shard: ScoredShard,
     kept_rows: list[int],
     marks: list[tuple[Rule, list[list[MarkedSpan]]]],

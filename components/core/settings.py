@@ -171,7 +171,7 @@ def _http_address(name: str, path: str = "") -> str | None:
     """HTTP address in a variable; None where it is not set.
 
     Args:
-        name: of the variable.
+        name: name of the variable.
         path: usual path of such an address, for the message.
 
     Raises:

@@ -24,9 +24,9 @@ class Tracker(Protocol):
         """Record one value of a series.
 
         Args:
-            name: of the series.
+            name: name of the series.
             value: finite.
-            step: of the training.
+            step: step of the training.
         """
         ...
 

@@ -81,7 +81,7 @@ class MeasuredSpeeds:
         nothing was measured on ``device`` in ``precision``, speeds of others stand in.
 
         Args:
-            parameters: of the model.
+            parameters: parameters of the model.
             device: as the config asks for it.
             precision: as the config asks for it.
         """

@@ -138,7 +138,7 @@ def draw_pages(lengths: NDArray[np.int64], names: Sequence[str], config: LossCon
 
     Args:
         lengths: tokens of each page.
-        names: of the pages; a page's place in the draw depends on its name alone.
+        names: names of the pages; a page's place in the draw depends on its name alone.
         config: seed and tokens.
 
     Returns:

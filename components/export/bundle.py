@@ -134,7 +134,7 @@ def place_export_files(export: Path, folder: Path, form: str) -> None:
 
     Args:
         export: folder of the export.
-        folder: of the bundle.
+        folder: folder of the bundle.
         form: name of the form.
     """
     for path in sorted(p for p in export.rglob("*") if p.is_file()):

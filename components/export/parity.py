@@ -216,7 +216,7 @@ def measure_parity(
         form: runs the exported model.
         cases: inputs with the expected logits.
         config: bounds.
-        name: of the form.
+        name: name of the form.
         measured_on: runtime and device that compute it.
         tokenizer_pages: result of ``ship_tokenizer``; 0 for a form without a tokenizer.
     """

@@ -109,7 +109,7 @@ def describe_version(
     """Describe a version: aliases, Bentos, and whether the endpoint serves it now.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         entry: the version.
         packed: all Bentos.
     """

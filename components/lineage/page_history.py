@@ -135,13 +135,13 @@ def summarise_verdict(row: dict[str, Any]) -> dict[str, Any]:
         "rules": len(row["rules"]),
         "spans": [{"kind": k, "action": a, "count": n} for (k, a), n in sorted(spans.items())],
     }
-    if row["twin"]:
+    if row.get("twin"):  # a rule's columns are absent from ledgers of selections without the rule
         summary["twin"] = {
             "document": row["twin"],
             "similarity": row["similarity"],
             "max_similarity": row["max_similarity"],
         }
-    for name in ("licence", "item"):  # absent from ledgers of runs without those rules
+    for name in ("licence", "item"):
         if row.get(name):
             summary[name] = row[name]
     return summary
@@ -175,10 +175,11 @@ def duplicates_of(store: Path, corpus: ArtifactNode, identifiers: Sequence[str])
     """
     wanted = pa.array(list(identifiers), type=pa.string())
     names = sorted(name for name in corpus.files if name.startswith("ledger/"))
-    tables = [_read_file(store, corpus, name).select(["url", "twin"]) for name in names]
+    tables = [_read_file(store, corpus, name) for name in names]
     return [
         url
         for table in tables
+        if "twin" in table.column_names  # absent where no duplicates were scored
         for url in table.filter(pc.is_in(table["twin"], value_set=wanted))["url"].to_pylist()
     ]
 
@@ -201,7 +202,7 @@ def count_page_tokens(store: Path, graph: ArtifactGraph, tokens: ArtifactNode) -
 
     Args:
         store: root of the store.
-        graph: of the store.
+        graph: lineage graph of the store.
         tokens: a Tokens node.
 
     Raises:

@@ -101,26 +101,26 @@ def plan_purge(
     """Plan a purge, with sentences by which remaining copies can be found afterwards.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         targets: addresses and domains to forget.
-        affected: found for them.
-        remotes: that datasets were pushed to, besides those the workspace knows.
+        affected: copies of what these targets name.
+        remotes: places that datasets were pushed to, besides those the workspace knows.
     """
     texts = distinctive_sentences(settings, affected, targets)
     places = sorted({*list_remotes(settings), *remotes})
     strays = _stray_files(settings, texts)
-    smoke = [bento.name for bento in affected.bentos]
+    bento_names = [bento.name for bento in affected.bentos]
     purge = Purge(
         targets=sorted(targets),
         folders=[
             *(f"store/{node.name}" for node in affected.nodes),
             *(f"store/partial/{key}" for key in affected.unfinished),
-            *(f"bentos/bentos/modelmill/{name}" for name in smoke),
-            *(f"bentos/smoke/{name}" for name in smoke),
+            *(f"bentos/bentos/modelmill/{name}" for name in bento_names),
+            *(f"bentos/smoke/{name}" for name in bento_names),
             "bentos/partial",
             *(t.folder.relative_to(settings.home).as_posix() for t in list_trashes(settings.home)),
         ],
-        files=[*(f"logs/smoke-{name}.log" for name in smoke), *strays],
+        files=[*(f"logs/smoke-{name}.log" for name in bento_names), *strays],
         datasets={
             d.name: find_unshared_objects(settings, d.name, places) for d in affected.datasets
         },
@@ -136,8 +136,8 @@ def distinctive_sentences(
     """Lines that occur in the affected pages and in no other page of their corpora.
 
     Args:
-        settings: of the workspace.
-        affected: found for the targets.
+        settings: settings of the workspace.
+        affected: copies of what the targets name.
         targets: addresses and domains to forget.
     """
     blocklist = Blocklist(targets)

@@ -92,7 +92,7 @@ def search_workspace(
     """Search every file of the workspace.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         texts: to find any of.
         path_filter: True for paths, relative to the workspace, to search.
     """

@@ -67,7 +67,7 @@ def save_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
     Args:
         folder: exists.
         module: any module; a parameter shared by two layers is written once.
-        name: of the safetensors file.
+        name: name of the safetensors file.
     """
     from safetensors.torch import save_file
 
@@ -87,8 +87,8 @@ def load_weights(folder: Path, module: nn.Module, name: str = WEIGHTS_FILE) -> N
 
     Args:
         folder: holds the file.
-        module: of the shape that was saved.
-        name: of the safetensors file.
+        module: module of the shape that was saved.
+        name: name of the safetensors file.
 
     Raises:
         ConfigError: the file is of another shape; names the first tensor that differs.

@@ -40,7 +40,7 @@ def first_sentence(
     of prose paragraphs only the first ``tries`` are looked at. None where nothing fits.
 
     Args:
-        paragraphs: of one section, in order, as written.
+        paragraphs: paragraphs of one section, in order, as written.
         min_words: fewest words of a sentence.
         max_words: most words of a sentence; longer ones are never cut.
         tries: prose paragraphs to look at.

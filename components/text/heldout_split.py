@@ -31,7 +31,7 @@ def is_heldout(page: str, share: float, seed: int) -> bool:
 
     Args:
         page: its address, else its id.
-        share: of pages to hold out, in expectation.
+        share: share of pages to hold out, in expectation.
         seed: fixes the draw.
     """
     return split_position(page, seed) < share
@@ -46,7 +46,7 @@ def heldout_pages(pages: Iterable[str], share: float, seed: int) -> frozenset[st
 
     Args:
         pages: addresses, else ids; repeats count once.
-        share: of pages to hold out.
+        share: share of pages to hold out.
         seed: fixes the draw.
     """
     distinct = sorted(set(pages))

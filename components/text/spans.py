@@ -23,7 +23,7 @@ def make_span(at: tuple[int, int], kind: str, example: bool) -> Span:
 
     Args:
         at: (start, end) in characters.
-        kind: of personal data.
+        kind: kind of personal data.
         example: True for what documentation writes as an example.
     """
     return Span(*at, kind + EXAMPLE_SUFFIX if example else kind)

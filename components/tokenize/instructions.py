@@ -95,7 +95,7 @@ def make_instructions(
     Rows are of ``INSTRUCTION_SCHEMA``.
 
     Args:
-        config: of the stage.
+        config: config of the stage.
         corpus: pages to ask about.
         tokens: fixes which pages are held out.
         work: folder of the artifact.

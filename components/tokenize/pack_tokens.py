@@ -64,7 +64,7 @@ def pack_tokens(
     """Encode every page and write the two splits.
 
     Args:
-        config: of the stage.
+        config: config of the stage.
         corpus: pages to encode.
         tokenizer: encodes them.
         work: folder of the artifact.

@@ -60,7 +60,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     may give fewer tokens than asked for.
 
     Args:
-        config: of the stage.
+        config: config of the stage.
         corpus: pages to learn from, but for the held-out ones.
         work: folder of the artifact.
 

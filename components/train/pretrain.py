@@ -41,7 +41,7 @@ def pretrain(
         tokens: the packed corpus.
         work: gets the checkpoint; an earlier try's state lies in its scratch folder.
         more: further corpora by name, for ``config.mixture``.
-        tokenizer: of the tokens; with it, text samples are recorded during the training.
+        tokenizer: tokenizer of the tokens; with it, text samples are recorded during the training.
 
     Raises:
         ConfigError: the inputs are of different tokenizers, the shape has another vocabulary, the
@@ -75,7 +75,7 @@ def _check_vocabulary(
     """Refuse different tokenizers, or a shape of another vocabulary, before any probe.
 
     Args:
-        config: of the stage.
+        config: config of the stage.
         corpora: folders of the tokens to train on; all others must match the first.
         tokenizer: folder of the tokenizer, if it is given.
 

@@ -31,7 +31,7 @@ def pretrain_on_rank(
     """Train as one rank and write the checkpoint, all but its seal; returns the stats.
 
     Args:
-        config: of the stage.
+        config: config of the stage.
         inputs: its artifacts.
         work: folder of the stage.
         collectives: collectives over the ranks that train together.
@@ -94,7 +94,7 @@ def _stats(trained: TrainingResult, model: Decoder, bits_per_loss: float) -> dic
         "loss": round(trained.loss, 4),
         "train_bits_per_byte": round(trained.loss * bits_per_loss, 4),
         "skipped": trained.skipped,
-        "tokens_per_second": round(trained.rate, 1),
+        "tokens_per_second": round(trained.targets_per_second, 1),
         "wait_seconds": round(trained.wait_seconds, 3),
         "starved_steps": trained.late_batches,
     }

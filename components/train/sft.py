@@ -129,7 +129,7 @@ def finetune(
         config: budget, batches and rates.
         model: a pretrained decoder.
         instructions: ``train.parquet`` is trained on.
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         work: gets the checkpoint.
         tokens: the text the model was pretrained on, for ``config.replay``; without them every
             step is over answers.
@@ -199,7 +199,7 @@ class FinetuneSteps:
 
     Args:
         config: share of replay, and tokens computed at once.
-        batches: of conversations.
+        batches: batches of conversations.
         text: batches of page text; None replays nothing.
     """
 

@@ -34,7 +34,7 @@ def explain_failure(
 
     Args:
         expectation: that failed.
-        result: of Great Expectations.
+        result: result of Great Expectations.
         frame: one row a document.
         examples: most pages to name.
         documents_read: before ``select`` dropped some; None where it left no ledger.

@@ -41,8 +41,8 @@ def refuse_few_steps(
     """Refuse a run one of whose budgets in minutes comes to too few steps.
 
     Args:
-        settings: of the workspace.
-        steps: of the plan.
+        settings: settings of the workspace.
+        steps: steps of the plan.
         expected: the plan's time estimator.
 
     Raises:
@@ -63,8 +63,8 @@ def refuse_stage_budget(
     """Refuse a stage on a user's own files whose minutes come to too few steps.
 
     Args:
-        settings: of the workspace.
-        name: of the stage.
+        settings: settings of the workspace.
+        name: name of the stage.
         component: its function.
         config: its config.
         inputs: adopted artifacts by role.

@@ -23,7 +23,7 @@ def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun
     Args:
         target: name of the preset, or path of the file.
         sets: assignments ``field=value`` over it.
-        settings: of the workspace, whose orders to forget are added to the blocklists.
+        settings: settings of the workspace, whose orders to forget are added to the blocklists.
 
     Raises:
         ConfigError: neither, or a field in it is wrong.

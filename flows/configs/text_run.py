@@ -81,12 +81,14 @@ class TextSelectConfig(SelectConfig):
 
     language: LanguageRule = Field(default=LanguageRule(), description="languages that stay")
     quality: QualityRule = Field(default=QualityRule(), description="bounds on statistics")
-    boilerplate: BoilerplateRule = Field(default=BoilerplateRule(), description="menus, footers")
+    boilerplate: BoilerplateRule = Field(
+        default=BoilerplateRule(), description="bound on menus and footers"
+    )
     judged_quality: JudgedQualityRule = Field(
-        default=JudgedQualityRule(), description="what examples of good documents taught"
+        default=JudgedQualityRule(), description="bound on the probability of being good"
     )
     toxicity: ToxicityRule = Field(
-        default=ToxicityRule(), description="what examples of toxic documents taught"
+        default=ToxicityRule(), description="bound on the probability of being toxic"
     )
     contamination: ContaminationRule = Field(
         default=ContaminationRule(), description="evaluation items that a page may hold"

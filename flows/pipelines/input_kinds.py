@@ -53,9 +53,9 @@ def check_input_kind(
     Args:
         argument: as it was typed, for the error.
         path: file or folder that it names.
-        role: of the stage.
+        role: role of the stage.
         stage: name of the stage.
-        kind: of artifact that the role takes.
+        kind: kind of artifact that the role takes.
 
     Raises:
         ConfigError: names the given and the wanted kind, and a folder nearby that fits.

@@ -47,8 +47,8 @@ def run_stage(
     """Adopt the inputs, run the stage through the store, copy its result to ``output``.
 
     Args:
-        settings: of the workspace, whose store keeps the result too.
-        name: of the stage.
+        settings: settings of the workspace, whose store keeps the result too.
+        name: name of the stage.
         inputs: ``ROLE=PATH`` for each input; ``PATH`` alone where the stage has one role.
         output: new folder for the artifact.
         sets: assignments ``field=value`` over the stage's config.

@@ -142,13 +142,13 @@ def curate(run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]) 
     pages = runner.source("scrape", scrape, run.scrape, resolve)
     raw = runner.step("extract", extract, run.extract, pages=pages)
 
-    classifier = runner.step("classifier", train_classifier, run.classifier, corpus=raw)
+    boilerplate_classifier = runner.step("classifier", train_classifier, run.classifier, corpus=raw)
     quality_judge = runner.step("quality_judge", train_quality_classifier, run.quality_judge)
     toxicity_judge = runner.step("toxicity_judge", train_quality_classifier, run.toxicity_judge)
-    languages = runner.step("language_model", train_languages, run.language_model)
+    language_detector = runner.step("language_model", train_languages, run.language_model)
     scores = {
         "language": runner.step(
-            "language", score_language, run.language, corpus=raw, languages=languages
+            "language", score_language, run.language, corpus=raw, languages=language_detector
         ),
         "quality": runner.step("quality", score_quality, run.quality, corpus=raw),
         "judged_quality": runner.step(
@@ -169,7 +169,11 @@ def curate(run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]) 
         "duplicates": runner.step("duplicates", score_duplicates, run.duplicates, corpus=raw),
         "passages": runner.step("passages", score_passages, run.passages, corpus=raw),
         "boilerplate": runner.step(
-            "boilerplate", score_boilerplate, run.boilerplate, corpus=raw, classifier=classifier
+            "boilerplate",
+            score_boilerplate,
+            run.boilerplate,
+            corpus=raw,
+            classifier=boilerplate_classifier,
         ),
         "site_lines": runner.step("site_lines", score_site_lines, run.site_lines, corpus=raw),
         "contamination": runner.step(
@@ -206,17 +210,20 @@ def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
         data: tokens, tokenizer and instructions.
     """
     tokens, tokenizer = data.tokens, data.tokenizer
-    chat = {"instructions": data.instructions, "tokenizer": tokenizer}  # for talking to a model
+    # The instructions, and the tokenizer that turns them into prompts.
+    prompting = {"instructions": data.instructions, "tokenizer": tokenizer}
 
     base = runner.step("pretrain", pretrain, run.pretrain, tokens=tokens, tokenizer=tokenizer)
     loss = runner.step("loss", evaluate_loss, run.loss, model=base, tokens=tokens)
-    sft = runner.step("sft", finetune, run.sft, model=base, tokens=tokens, **chat)
+    sft = runner.step("sft", finetune, run.sft, model=base, tokens=tokens, **prompting)
 
-    preferences = runner.step("preferences", make_preferences, run.preferences, policy=sft, **chat)
+    preferences = runner.step(
+        "preferences", make_preferences, run.preferences, policy=sft, **prompting
+    )
     reward = runner.step(
         "reward", train_reward, run.reward, policy=sft, preferences=preferences, tokenizer=tokenizer
     )
-    aligned = runner.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **chat)
+    aligned = runner.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **prompting)
 
     candidates = {"ppo": aligned}  # another alignment method would stand beside it
     model = runner.step(
@@ -226,7 +233,7 @@ def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
         incumbent=sft,
         candidates=candidates,
         tokens=tokens,
-        **chat,
+        **prompting,
     )
     return TrainedModel(model, sft, loss)
 
@@ -234,23 +241,25 @@ def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
 def evaluate(
     run: TextRun, runner: Runner, data: TrainingData, trained: TrainedModel
 ) -> dict[str, Report]:
-    """Reports on the best model, over the held-out pages that did not choose it.
+    """Reports that gate the best model, over the held-out pages that did not choose it.
+
+    ``loss`` comes from ``train`` and is of the base model, before finetuning.
 
     Args:
         data: tokens, tokenizer and instructions.
         trained: the model, and the one that it is compared with.
     """
     model, sft, tokens = trained.model, trained.sft, data.tokens
-    chat = {"instructions": data.instructions, "tokenizer": data.tokenizer}
+    prompting = {"instructions": data.instructions, "tokenizer": data.tokenizer}
     return {
         "loss": trained.loss,
-        "choice": runner.step("choice", evaluate_choice, run.choice, model=model, **chat),
-        "facts": runner.step("facts", evaluate_facts, run.facts, model=model, **chat),
+        "choice": runner.step("choice", evaluate_choice, run.choice, model=model, **prompting),
+        "facts": runner.step("facts", evaluate_facts, run.facts, model=model, **prompting),
         "compare": runner.step(
-            "compare", compare_policies, run.compare, policy=model, baseline=sft, **chat
+            "compare", compare_policies, run.compare, policy=model, baseline=sft, **prompting
         ),
         "safety": runner.step(
-            "safety", evaluate_safety, run.safety, model=model, tokens=tokens, **chat
+            "safety", evaluate_safety, run.safety, model=model, tokens=tokens, **prompting
         ),
     }
 
@@ -260,7 +269,7 @@ def export(run: TextRun, runner: Runner, data: TrainingData, model: Checkpoint) 
 
     Args:
         data: tokens to compare on, and the tokenizer.
-        model: in PyTorch's form.
+        model: the checkpoint, in PyTorch's form.
     """
     tokens, tokenizer = data.tokens, data.tokenizer
     onnx = runner.step(
@@ -291,9 +300,9 @@ def publish(
 
     Args:
         dataset: version of the corpus in DVC.
-        model: in PyTorch's form.
-        exported: all its forms.
-        reports: by name; the gates of ``promote`` ask for their figures.
+        model: the checkpoint, in PyTorch's form.
+        exported: bundle of all its forms.
+        reports: reports by name; the gates of ``promote`` ask for their figures.
     """
     version = runner.action(
         "register",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.store.artifact import UNKNOWN_DIGEST
+from components.core.store.artifact import UNKNOWN
 from components.core.store.store import StageRequest, Store
 from flows.runner.runner import COMPLETED
 from models.shape import DecoderShape, shape_from_json
@@ -28,8 +28,8 @@ class RunHistory:
 
     Args:
         store: whose sealed artifacts are compared.
-        records: of runs, newest first.
-        name: of the run that is planned: its own earlier results come first.
+        records: records of runs, newest first.
+        name: name of the run that is planned: its own earlier results come first.
     """
 
     def __init__(
@@ -164,9 +164,7 @@ def changed_modules(manifest: Mapping[str, Any], code: Mapping[str, str]) -> lis
 
 def changed_parents(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Roles whose known input differs from the one before, and roles that came or went."""
-    changed = [
-        role for role, digest in now.items() if digest not in (UNKNOWN_DIGEST, before.get(role))
-    ]
+    changed = [role for role, digest in now.items() if digest not in (UNKNOWN, before.get(role))]
     return changed + [role for role in before if role not in now]
 
 

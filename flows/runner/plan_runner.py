@@ -15,7 +15,7 @@ from typing_extensions import override
 from components.core.action import Action, Workspace
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import (
-    UNKNOWN_DIGEST,
+    UNKNOWN,
     Artifact,
     Inputs,
     Lineage,
@@ -191,7 +191,7 @@ class PlanRunner(Runner):
     @override
     def step(self, name: str, component: Callable[..., A], config: StageConfig, **inputs: Any) -> A:
         request = self.store.make_request(component, config, inputs)
-        waits = UNKNOWN_DIGEST in request.lineage.parents.values()
+        waits = UNKNOWN in request.lineage.parents.values()
         cached = None if waits else self.store.find_artifact(request.key, request.kind)
         earlier = self._history.most_similar(request)
         parents = dict(_artifacts_by_role(inputs))
@@ -297,14 +297,14 @@ class PlanRunner(Runner):
             step = producer.name if producer else None
             reasons.append(RerunReason("parent", role, before.get(role), parents.get(role), step))
         yield from reasons
-        if not reasons and UNKNOWN_DIGEST not in parents.values():
+        if not reasons and UNKNOWN not in parents.values():
             yield RerunReason("files", FILES_GONE)
 
     def _pending_inputs(self, inputs: Mapping[str, Artifact]) -> Iterator[RerunReason]:
         """Inputs that only the run itself will make, with the steps that cause it."""
         for role, artifact in inputs.items():
             producer = self._producer_of(artifact)
-            if artifact.digest == UNKNOWN_DIGEST and producer is not None:
+            if artifact.digest == UNKNOWN and producer is not None:
                 yield RerunReason("parent", role, None, None, producer.name, producer.root_causes)
 
     def _producer_of(self, artifact: Artifact) -> PlannedStep | None:

@@ -148,7 +148,7 @@ def progress_line(name: str, progress: Progress, left: float | None = None) -> s
     """Progress of a step as one line: a bar where its end is known, count, rate, time left.
 
     Args:
-        name: of the step.
+        name: name of the step.
         progress: its counters.
         left: seconds left where they are known otherwise than by the present rate.
     """

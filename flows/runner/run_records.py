@@ -26,7 +26,7 @@ class RunRecord:
     """Listener that keeps a run's record up to date at every step.
 
     Args:
-        folder: of the records.
+        folder: folder of the records.
         preset: the run's target, as it was typed.
         name: the run's name in its config.
         started: moment at which the run began.

@@ -50,7 +50,7 @@ def table_of_step(
 
     Args:
         settings: say where the store is.
-        result: of the step.
+        result: result of the step.
         earlier: results of the steps before it, by name.
 
     Raises:
@@ -183,7 +183,7 @@ def run_summary(
         title: heading.
         settings: say where records, registry and store are.
         run: identifier of the run's record.
-        results: of the steps.
+        results: results of the steps.
         ending: sentence on how the run ended.
     """
     lines = [f"# {title}", "", ending, "", *_artifact_locations(settings, results)]

@@ -34,8 +34,9 @@ C = TypeVar("C", bound=StageConfig)
 log = get_logger(__name__)
 
 SourceResolver = Callable[[C, list[dict[str, Any]]], C]
-"""Fixes the date, files and earlier crawl of a source: (config, its manifests, newest first) ->
-config.
+"""Fixes the date, files and earlier crawl of a source: (config, records of earlier calls) -> config.
+
+A record is the config with which the source was called, sealed or unfinished; newest first.
 """
 
 CACHED, COMPLETED, UNCHANGED = "Cached", "Completed", "Unchanged"

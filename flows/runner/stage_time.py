@@ -22,7 +22,7 @@ from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape import WEB_DELAY_SECONDS
 from components.collect.scrape_config import ScrapeConfig
 from components.core.config.stage_config import StageConfig
-from components.core.store.artifact import UNKNOWN_DIGEST, Instructions
+from components.core.store.artifact import UNKNOWN, Instructions
 from components.core.training_speed import MeasuredSpeeds
 from components.evaluate.bits_per_byte import LossConfig
 from components.evaluate.compare_policies import CompareConfig
@@ -107,7 +107,7 @@ class TimeEstimator:
         elif isinstance(config, ScrapeConfig) and _is_whole_site(config):
             examples = float(EMBEDDED_EXAMPLES)
         instructions = inputs.get("instructions")
-        if isinstance(instructions, Instructions) and instructions.digest != UNKNOWN_DIGEST:
+        if isinstance(instructions, Instructions) and instructions.digest != UNKNOWN:
             examples = instructions.stats.get("train", examples)
         self.amounts = WorkAmounts(shape, None, examples, answers)
 
@@ -117,7 +117,7 @@ class TimeEstimator:
         """Expected seconds of a stage, and the source of the estimate; (None, None) without one.
 
         Args:
-            config: of the stage.
+            config: config of the stage.
             nearest: manifest of the most similar earlier result.
         """
         values = config.model_dump(mode="json")

@@ -31,9 +31,9 @@ def pays_off(device: torch.device, kind: torch.dtype, length: int, head_width: i
     That is on a GPU in half precision, where its kernel can be compiled.
 
     Args:
-        device: of the tensors.
+        device: device of the tensors.
         kind: their dtype.
-        length: of the sequences.
+        length: length of the sequences.
         head_width: d.
     """
     worth = device.type == "cuda" and kind in (torch.bfloat16, torch.float16)

@@ -60,7 +60,7 @@ class ResponseEnvelope:
         """The answer in one piece.
 
         Args:
-            text: of the answer.
+            text: text of the answer.
             finish: reason why it ended: ``stop`` or ``length``.
             usage: tokens read and written.
         """

@@ -17,7 +17,7 @@ def server_command(folder: Path, host: str, port: int, parent: int | None = None
     """The command line that starts this module.
 
     Args:
-        folder: of the Bento.
+        folder: folder of the Bento.
         host: address to listen on.
         port: to listen on.
         parent: process id; the server ends with that process.
@@ -38,7 +38,7 @@ def exec_bento_server(folder: Path, host: str, port: int) -> None:
     """Replace this process by BentoML's server in its production mode; does not return.
 
     Args:
-        folder: of the Bento.
+        folder: folder of the Bento.
         host: address to listen on.
         port: to listen on.
     """

@@ -41,7 +41,7 @@ def exec_foreground(folder: Path, host: str, port: int, *, as_json: bool = False
     """Replace this process, which holds all that found the model, by a small one that waits.
 
     Args:
-        folder: of the Bento.
+        folder: folder of the Bento.
         host: address to listen on.
         port: to listen on.
         as_json: report a failure as one JSON object.
@@ -102,7 +102,7 @@ def run_in_foreground(folder: Path, host: str, port: int) -> int:
     """Run the server until it ends, or a signal ends it; returns its exit code.
 
     Args:
-        folder: of the Bento.
+        folder: folder of the Bento.
         host: address to listen on.
         port: to listen on.
 

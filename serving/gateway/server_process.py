@@ -71,7 +71,7 @@ def run_server(
     """Serve a Bento on a free loopback port; everything it started is gone afterwards.
 
     Args:
-        folder: of the Bento.
+        folder: folder of the Bento.
         log: file for its output.
         environment: variables beside those of this process that a child gets.
         seconds: until it must be ready.
@@ -92,7 +92,7 @@ def spawn_server(folder: Path, log: Path, environment: dict[str, str]) -> Server
     """Start a Bento's server, which ends with this process.
 
     Args:
-        folder: of the Bento.
+        folder: folder of the Bento.
         log: file for its output.
         environment: variables beside those of this process that a child gets.
     """

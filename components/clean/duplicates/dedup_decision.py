@@ -22,14 +22,14 @@ class Candidate:
     ordinal: int
     id: str
     group: str
-    """Its exact group; its own id where duplicates are not scored."""
+    """Group of documents with equal normalised text; its own id where duplicates are not scored."""
     partners: list[tuple[float, str]]
-    """(similarity, exact group) of near duplicates."""
-    sources: list[tuple[float, str]]
+    """(similarity, group of equal text) of near duplicates."""
+    containers: list[tuple[float, str]]
     """(share of its words, older document that holds them)."""
 
 
-def find_originals(
+def choose_originals(
     candidates: Iterable[Candidate], exact: bool, max_similarity: float, max_contained: float
 ) -> dict[str, KeptOriginal]:
     """Documents that repeat a kept one -> that one.
@@ -78,7 +78,7 @@ def _container(
     candidate: Candidate, kept_ids: set[str], max_contained: float
 ) -> KeptOriginal | None:
     """The older kept document that holds most of this one, where that is too much."""
-    for share, identifier in candidate.sources:
+    for share, identifier in candidate.containers:
         if share > max_contained and identifier in kept_ids:
             return KeptOriginal(identifier, share, PASSAGES)
     return None

@@ -12,7 +12,7 @@ from components.clean.duplicates.dedup_decision import (
     DUPLICATES,
     PASSAGES,
     Candidate,
-    find_originals,
+    choose_originals,
 )
 from components.clean.selection_rule import CorpusRule, KeptOriginal, ScoredShard
 
@@ -43,7 +43,7 @@ class DuplicateRule(CorpusRule):
     def find_originals(
         self, passing: Iterable[tuple[ScoredShard, list[int]]]
     ) -> dict[str, KeptOriginal]:
-        return find_originals(
+        return choose_originals(
             _candidates(passing), self.exact, self.max_similarity, self.max_contained
         )
 

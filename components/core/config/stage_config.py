@@ -148,7 +148,7 @@ def overlay_config(
 
     Args:
         base: the preset.
-        values: of the user's file.
+        values: values of the user's file.
         assignments: ``field=value``, which take precedence over ``values``.
         file: the user's, for messages.
         lines: the line of each field in it.

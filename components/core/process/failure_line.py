@@ -17,7 +17,7 @@ def failure_object(error: str, kind: str, exit_code: int) -> dict[str, Any]:
     Args:
         error: the line; secrets are masked.
         kind: see ``report_failure``.
-        exit_code: of the command.
+        exit_code: exit code of the command.
     """
     return {"error": mask_secrets(error), "kind": kind, "exit_code": exit_code}
 
@@ -36,7 +36,7 @@ def report_failure(error: str, kind: str, exit_code: int, *, as_json: bool) -> i
     Args:
         error: one line.
         kind: the exception's class, ``UsageError``, ``CheckFailed`` or ``Stopped``.
-        exit_code: of the command.
+        exit_code: exit code of the command.
         as_json: also write the JSON object.
 
     Returns:

@@ -44,9 +44,9 @@ def exact_figure(name: str, value: float, unit: str = "", n: int = 1) -> Figure:
     """Figure that was counted, not sampled: its interval is the value itself.
 
     Args:
-        name: of the figure.
+        name: name of the figure.
         value: the count.
-        unit: of the value; empty for a plain ratio.
+        unit: unit of the value; empty for a plain ratio.
         n: items that it rests on.
     """
     return Figure(name=name, value=value, low=value, high=value, unit=unit, n=n)
@@ -56,7 +56,7 @@ def write_report(folder: Path, figures: Sequence[Figure], **extra: Any) -> None:
     """Write ``report.json``: the figures in the order given, and anything else JSON can hold.
 
     Args:
-        folder: of the report.
+        folder: folder of the report.
         figures: with distinct names.
         extra: further fields.
 
@@ -110,10 +110,10 @@ def mean_interval(
 
     Args:
         values: [n].
-        name: of the figure.
-        unit: of the values.
+        name: name of the figure.
+        unit: unit of the values.
         resamples: bootstrap draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: there is no value.
@@ -141,10 +141,10 @@ def ratio_interval(
     Args:
         numerators: [n].
         denominators: [n], of a positive sum.
-        name: of the figure.
-        unit: of the ratio.
+        name: name of the figure.
+        unit: unit of the ratio.
         resamples: bootstrap draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: the lengths differ, or the denominators sum to nothing.
@@ -176,9 +176,9 @@ def correlation_interval(
         products: a unit's sum of x * y, both centred.
         left_squares: its sum of x squared.
         right_squares: its sum of y squared.
-        name: of the figure.
+        name: name of the figure.
         resamples: bootstrap draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: the lengths differ, or there is no unit.
@@ -210,10 +210,10 @@ def paired_bootstrap(
     Args:
         ours: [n].
         theirs: [n], of the same items in the same order.
-        name: of the figure.
-        unit: of the values.
+        name: name of the figure.
+        unit: unit of the values.
         resamples: bootstrap draws.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: the lengths differ, or there is no pair.
@@ -232,8 +232,8 @@ def proportion_interval(
     Args:
         successes: 0 to n.
         n: trials, at least one.
-        name: of the figure.
-        unit: of the share; empty for a plain ratio.
+        name: name of the figure.
+        unit: unit of the share; empty for a plain ratio.
 
     Raises:
         ValueError: n is not positive, or successes are not within 0 and n.

@@ -97,7 +97,7 @@ def pair_items(name: str, ours: ReportItems | None, theirs: ReportItems | None) 
     """Pair the items of a figure by key; no pairs where either kept no item of it.
 
     Args:
-        name: of the figure.
+        name: name of the figure.
         ours: items of one model.
         theirs: items of the other.
     """

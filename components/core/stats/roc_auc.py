@@ -18,7 +18,7 @@ def auc_interval(
     Args:
         scores: [n].
         positive: [n] labels.
-        name: of the figure.
+        name: name of the figure.
 
     Raises:
         ValueError: there are not two of each.

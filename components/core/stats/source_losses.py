@@ -52,7 +52,7 @@ class SourceLosses:
         """Write ``sources.json``.
 
         Args:
-            folder: of the artifact.
+            folder: folder of the artifact.
             config: threshold of the alarm.
             stage: name of the stage, for the lines.
 

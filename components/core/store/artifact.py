@@ -149,7 +149,7 @@ class ModelVersion(Artifact):
 
 
 class Bento(Artifact):
-    """Packaged Bento."""
+    """BentoML package of one version: model, code and requirements."""
 
     format: ClassVar[str] = "bento/1"
 
@@ -187,14 +187,14 @@ def digest_folder(folder: Path) -> str:
 
 
 A = TypeVar("A", bound=Artifact)
-UNKNOWN_DIGEST = "?"
+UNKNOWN = "?"
 """Name and digest of an artifact that does not exist yet."""
 
 
 def placeholder_artifact(kind: type[A], lineage: Lineage | None = None) -> A:
     """Stand-in, in a plan, for an artifact that does not exist yet."""
-    nothing = Lineage(component=UNKNOWN_DIGEST, code="", config="")
-    return kind(name=UNKNOWN_DIGEST, digest=UNKNOWN_DIGEST, lineage=lineage or nothing)
+    nothing = Lineage(component=UNKNOWN, code="", config="")
+    return kind(name=UNKNOWN, digest=UNKNOWN, lineage=lineage or nothing)
 
 
 def parent_digests(inputs: Inputs) -> dict[str, str]:

@@ -29,7 +29,7 @@ class Leases:
         self._mine: int | None = None
         self._held: set[str] = set()
 
-    def hold_key(self, key: str) -> None:
+    def take_lease(self, key: str) -> None:
         """Protect ``key`` from collection until this process ends."""
         if key in self._held:
             return

@@ -117,13 +117,13 @@ def map_shards(
     """Write ``function(table, **arguments)`` for every shard of ``corpus``; resumes by shard.
 
     Args:
-        work: of the stage.
+        work: workdir of the stage.
         corpus: folder of the shards.
         function: a top-level function, since it runs in another process.
         seconds: time limit of a shard.
         folder: written to instead of ``work.folder``, below ``work.scratch`` for what only this
             stage reads. Shards that an earlier try left there are kept.
-        arguments: of ``function``; picklable.
+        arguments: arguments of ``function``; picklable.
 
     Raises:
         DataError: a shard's worker died or hung; names the shard.

@@ -4,7 +4,7 @@
                            try needs (journals, checkpoints)
     store/sealed/<key>/    complete and read-only, or absent
     store/locks/<key>      one run at a time for a key
-    store/uses/            keys in use by running processes, which `modelmill gc` leaves
+    store/uses/            leases: keys in use by running processes, which `modelmill gc` leaves
     store/code.json        digests of modules by the sha256 of their source; may be deleted
 
 Key = digest of (component, code, config, parents). See ``components/core/store/code_digest.py`` for
@@ -91,7 +91,7 @@ class Store:
 
         Args:
             component: the stage's function.
-            config: of the stage.
+            config: config of the stage.
             inputs: role -> artifact, or mapping of artifacts.
         """
         lineage = Lineage(
@@ -135,14 +135,14 @@ class Store:
 
         Args:
             request: the call.
-            executor: maps the stage's shards.
-            progress: of the stage.
+            executor: runs the stage's work shard by shard.
+            progress: progress of the stage.
 
         Returns:
             The artifact, and True if it was sealed already.
         """
         with explain_full_disk(self.root):
-            self.leases.hold_key(request.key)
+            self.leases.take_lease(request.key)
         sealed = self.find_artifact(request.key, request.kind)
         if sealed is not None:
             self._clear_partial(request.key)
@@ -183,8 +183,8 @@ class Store:
 
         Args:
             request: the call.
-            executor: maps the stage's shards.
-            progress: of the stage.
+            executor: runs the stage's work shard by shard.
+            progress: progress of the stage.
         """
         record = {
             "component": request.lineage.component,
@@ -259,7 +259,7 @@ class Store:
             shutil.copy2(source, folder)
         lineage = Lineage(component="adopted", code=kind.format, config=digest_folder(folder))
         key = digest_value(lineage.model_dump(mode="json"))
-        self.leases.hold_key(key)
+        self.leases.take_lease(key)
         sealed = self.find_artifact(key, kind)
         if sealed is not None:
             shutil.rmtree(folder)

@@ -122,8 +122,8 @@ def save_hf(
     Args:
         folder: takes the files.
         model: what is exported.
-        precision: of the weights in the file.
-        temperature: of answers where a program names none; 0 is greedy.
+        precision: precision of the weights in the file.
+        temperature: temperature of answers where a program names none; 0 is greedy.
 
     Raises:
         ConfigError: no class of transformers holds the shape.

@@ -105,7 +105,7 @@ class GraphBuilder:
         Args:
             kind: the operator.
             inputs: names of its inputs, in order.
-            attributes: of the operator.
+            attributes: attributes of the operator.
         """
         return self.add_many(kind, *inputs, outputs=1, **attributes)[0]
 
@@ -123,8 +123,8 @@ class GraphBuilder:
             kind: the operator.
             inputs: names of its inputs, in order; "" leaves an optional one out.
             outputs: their number, or their names; "" leaves an optional one out.
-            domain: of the operator; "" is ONNX's own.
-            attributes: of the operator.
+            domain: domain of the operator; "" is ONNX's own.
+            attributes: attributes of the operator.
         """
         from onnx import helper
 
@@ -144,7 +144,7 @@ class GraphBuilder:
 
         Args:
             x: name of the input.
-            name: of the weight's initializer.
+            name: name of the weight's initializer.
             weight: [in, out].
         """
         return self.add("MatMul", x, self.constant(name, weight))
@@ -170,7 +170,7 @@ def assemble_graph(
 
     Args:
         builder: nodes and initializers.
-        shape: of the decoder; its context is kept in the model's metadata.
+        shape: shape of the decoder; its context is kept in the model's metadata.
         opsets: domain -> version.
         present: name of the dimension of the present's positions.
         half: whether past and present are float16; logits are float32 in any case.

@@ -64,7 +64,7 @@ def build_engine(
 
     Args:
         graph: ``model.onnx``.
-        shape: of the decoder.
+        shape: shape of the decoder.
         batch: most rows of one call.
         capabilities: GPU generations that tensorrt-rtx builds for; tensorrt takes the GPU at hand.
 

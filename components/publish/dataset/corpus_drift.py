@@ -75,7 +75,7 @@ def measure_change(config: ChangeConfig, corpus: Corpus, workspace: Workspace) -
 
     Args:
         config: the model compared with and the least change.
-        corpus: of this run.
+        corpus: corpus of this run.
         workspace: holds the registry and the store.
 
     Raises:

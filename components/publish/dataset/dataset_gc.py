@@ -88,7 +88,7 @@ def plan_dataset_gc(
 
     Args:
         settings: names the datasets' folder.
-        digests: of everything that stays in the store.
+        digests: digests of everything that stays in the store.
         named: version -> why, of datasets that something else keeps.
         keeping: what is kept whatever its age, and for how long.
         now: Unix time.

@@ -28,7 +28,7 @@ def find_unshared_objects(settings: Settings, name: str, remotes: Collection[str
 
     Args:
         settings: names the datasets' folder.
-        name: of the version: ``corpus-0123456789ab``.
+        name: name of the version: ``corpus-0123456789ab``.
         remotes: folders or addresses that may hold the list of files.
     """
     root = settings.datasets
@@ -70,7 +70,7 @@ def delete_dataset_version(
 
     Args:
         settings: names the datasets' folder.
-        name: of the version: ``corpus-0123456789ab``.
+        name: name of the version: ``corpus-0123456789ab``.
         objects: as ``find_unshared_objects`` gives them.
         remotes: folders or addresses.
 

@@ -71,10 +71,10 @@ def render_bill(packages: list[LockedPackage], model: str, version: str, digest:
     Equal packages and ``digest`` give equal bytes: no clock in it.
 
     Args:
-        packages: of the lock.
+        packages: packages of the lock.
         model: the registered model's name.
         version: its number.
-        digest: of the bundle that the version holds; the serial number is made of it.
+        digest: digest of the bundle that the version holds; the serial number is made of it.
     """
     from cyclonedx.model.bom import Bom
     from cyclonedx.model.component import Component, ComponentType

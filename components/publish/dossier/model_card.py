@@ -32,7 +32,7 @@ def render_model_card(
 
     Args:
         settings: names the workspace.
-        facts: of the version.
+        facts: facts of the version.
         place: where MLflow shows the version's run.
         purpose: a sentence of the user's; may be empty.
         state: digest of everything the dossier is made from; ``is_current`` looks for it.

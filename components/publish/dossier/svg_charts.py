@@ -111,8 +111,8 @@ def draw_intervals(title: str, ours: IntervalMark, theirs: IntervalMark) -> Mark
 
     Args:
         title: read by screen readers.
-        ours: of this version.
-        theirs: of the champion.
+        ours: ours of this version.
+        theirs: value of the champion.
     """
     low, high = _padded(*_reach([ours, theirs]))
 
@@ -130,8 +130,8 @@ def draw_gate(title: str, interval: IntervalMark, bound: float, upwards: bool) -
 
     Args:
         title: read by screen readers.
-        interval: of the figure.
-        bound: of the gate.
+        interval: interval of the figure.
+        bound: bound of the gate.
         upwards: the figure must lie above it.
     """
     low, high = _padded(*_reach([interval, IntervalMark(bound, bound, bound)]))

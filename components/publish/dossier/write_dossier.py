@@ -220,7 +220,7 @@ def render_page(settings: Settings, facts: DossierFacts, config: DossierConfig) 
 
     Args:
         settings: names the workspace.
-        facts: of the version.
+        facts: facts of the version.
         config: texts and prices.
     """
     environment = jinja2.Environment(

@@ -53,7 +53,7 @@ def move_champion_to(
         settings: names the workspace.
         entry: the champion-to-be.
         champion: the present one; None where there is none.
-        folder: of the Bento that serves ``entry``.
+        folder: folder of the Bento that serves ``entry``.
         facts: more for the audit log.
         why: a person's reason; empty for a run.
 
@@ -83,7 +83,7 @@ def move_champion_back(
         settings: names the workspace.
         former: was champion before.
         champion: the present one; it is tagged as rolled back.
-        folder: of the Bento that serves ``former``.
+        folder: folder of the Bento that serves ``former``.
         why: a person's reason.
 
     Raises:
@@ -101,7 +101,7 @@ def swap_bento(settings: Settings, entry: RegisteredVersion, folder: str) -> boo
     Args:
         settings: names the workspace.
         entry: the champion.
-        folder: of the new Bento.
+        folder: folder of the new Bento.
 
     Returns:
         False where it is served from there already, or another model is served.

@@ -133,7 +133,7 @@ def check_bound(
 
     Args:
         gate: name of the gate.
-        name: of the figure: ``choice.accuracy``.
+        name: name of the figure: ``choice.accuracy``.
         figure: value and interval.
         on: the value, or an end of the interval.
         direction: where it must lie, seen from the bound.

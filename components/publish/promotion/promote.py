@@ -209,9 +209,9 @@ def find_version(
     """A version by its number.
 
     Args:
-        versions: of one model.
-        name: of the model; named in the error.
-        number: of the version.
+        versions: versions of one model.
+        name: name of the model; named in the error.
+        number: number of the version.
 
     Raises:
         ConfigError: there is none.

@@ -50,9 +50,9 @@ class MlflowTracker:
         """Note one value; it is written with the next batch.
 
         Args:
-            name: of the metric.
+            name: name of the metric.
             value: finite.
-            step: of the training.
+            step: step of the training.
         """
         from mlflow.entities import Metric
 
@@ -103,9 +103,9 @@ def ensure_experiment(client: MlflowClient, settings: Settings, name: str) -> st
     """The id of an experiment, made if there is none.
 
     Args:
-        client: of the workspace's database.
+        client: MLflow client of the workspace's database.
         settings: names where its artifacts lie.
-        name: of the experiment.
+        name: name of the experiment.
     """
     existing = client.get_experiment_by_name(name)
     if existing is not None:

@@ -152,7 +152,7 @@ def find_registered(settings: Settings, name: str, bundle: Artifact) -> Register
 
     Args:
         settings: names the registry.
-        name: of the registered model.
+        name: name of the registered model.
         bundle: found by its digest.
     """
     same = (e for e in list_versions(settings, name) if e.tags.get(BUNDLE_TAG) == bundle.digest)

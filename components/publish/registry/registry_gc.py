@@ -149,7 +149,7 @@ def plan_registry_gc(
 
     Args:
         settings: names the registry.
-        retentions: of every version.
+        retentions: retentions of every version.
         keeping: what is kept whatever its age, and for how long.
         now: Unix time.
         removed: folders of the store that go too, and records of trainings with them.

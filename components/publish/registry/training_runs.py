@@ -42,9 +42,9 @@ class FaultTolerantTracker:
         """Note one value, unless the record has ended.
 
         Args:
-            name: of the metric.
+            name: name of the metric.
             value: finite.
-            step: of the training.
+            step: step of the training.
         """
         self._try(lambda: self._tracker.log_metric(name, value, step))
 
@@ -73,7 +73,7 @@ def open_training_tracker(settings: Settings, stage: str, key: str) -> Tracker:
     Args:
         settings: names the database.
         stage: name of the stage in its run.
-        key: of the stage in the store.
+        key: key of the stage in the store.
     """
 
     def opened() -> Tracker:

@@ -87,7 +87,7 @@ def read_questions(
         tokenizer: makes the prompts.
         longest: questions of a longer prompt, in tokens, are left out.
         limit: most questions; None asks all.
-        seed: of the order.
+        seed: seed of the order.
         half: only pages of this half of the held-out ones.
 
     Raises:
@@ -139,8 +139,8 @@ def sample_answers(
         tokenizer: decodes the answers.
         prompts: token ids, up to and with the assistant's opening token.
         max_new: most tokens of an answer.
-        temperature: of sampling; 0 is greedy.
-        seed: of the random numbers.
+        temperature: temperature of sampling; 0 is greedy.
+        seed: seed of the random numbers.
         batch: prompts in a batch.
         report_answered: called after each batch with the number of its answers.
     """
@@ -172,7 +172,7 @@ def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool
 
     Args:
         tokenizer: the model's.
-        tokens: of the answer, without the prompt.
+        tokens: tokens of the answer, without the prompt.
         finished: True where the last token is the end token.
     """
     answer_tokens = list(tokens[:-1] if finished else tokens)

@@ -53,7 +53,7 @@ def try_constitution(constitution: Constitution, field: str) -> None:
 
     Args:
         constitution: to try.
-        field: of the run's config that holds it; named in the error.
+        field: field of the run's config that holds it; named in the error.
 
     Raises:
         ConfigError: a check raises, scores outside [0, 1], or holds a pattern that takes longer

@@ -78,8 +78,8 @@ def jaccard_similarities(
     """Exact Jaccard similarity |A ∩ B| / |A ∪ B| of pairs of sets; 0 where both are empty.
 
     Args:
-        sets: of ``shingle_sets``.
-        bounds: of ``shingle_sets``.
+        sets: sets of ``shingle_sets``.
+        bounds: bounds of ``shingle_sets``.
         lefts: [pairs] first set of each pair.
         rights: [pairs] second set of each pair.
     """

@@ -67,7 +67,7 @@ def count_key(
         firsts: position of its first occurrence.
         stamps: stamp under which the slot was filled.
         mask: number of slots in use, less one.
-        stamp: of the current document; slots of another stamp are empty.
+        stamp: stamp of the current document; slots of another stamp are empty.
         key: well mixed, since its low bits choose the slot.
         position: kept as the first one where the key is new.
     """

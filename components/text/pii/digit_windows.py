@@ -37,7 +37,7 @@ def find_in_windows(
     Args:
         pattern: to search for.
         text: the whole text; look-behind sees no further than the window's start.
-        windows: of ``digit_windows``.
+        windows: windows of ``digit_windows``.
     """
     for start, end in windows:
         yield from pattern.finditer(text, start, end)

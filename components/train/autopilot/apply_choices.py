@@ -120,7 +120,7 @@ def config_with_choices(
 
     Args:
         config: before the choices.
-        choices: of the autopilot.
+        choices: choices of the autopilot.
         budget: without the seconds of the probe.
     """
     values = config.model_dump(mode="json")

@@ -186,9 +186,9 @@ def expected_loss(parameters: int, tokens: float, unique: int, *, large: bool) -
     """Expected loss in nats a token, by a fit; repeated tokens count for what they are worth.
 
     Args:
-        parameters: of the model.
+        parameters: parameters of the model.
         tokens: trained on, repetitions included.
-        unique: of these, different ones.
+        unique: unique of these, different ones.
         large: take the fit of large trainings, else that of small ones.
     """
     worth = effective_tokens(tokens, unique)
@@ -220,7 +220,7 @@ def affordable_tokens(shape: DecoderShape, budget: PlanningBudget, probe: Measur
     """Number of tokens that the budget lasts for.
 
     Args:
-        shape: of the model.
+        shape: shape of the model.
         budget: seconds or operations.
         probe: throughput of this machine.
     """

@@ -26,7 +26,7 @@ def probe_machine(
     Args:
         corpus: vocabulary and context of the shapes.
         precision: dtype of activations.
-        seconds: of all steps, about; a slow machine gets at least ``LEAST_ROUNDS`` rounds.
+        seconds: seconds of all steps, about; a slow machine gets at least ``LEAST_ROUNDS`` rounds.
     """
     import psutil
 

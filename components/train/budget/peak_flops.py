@@ -27,7 +27,7 @@ def measure_peak_flops(scratch: Path, dtype: torch.dtype, device: torch.device) 
 
     Args:
         scratch: folder of the journal.
-        dtype: of the factors.
+        dtype: dtype of the factors.
         device: computes the products.
     """
     journal, kind = scratch / PEAK_FLOPS_FILE, f"{device.type}/{dtype}"

@@ -51,11 +51,11 @@ def make_training_step(
     """A whole step of a random model (forward, backward, optimiser) at rate 0, as a function.
 
     Args:
-        shape: of the model.
+        shape: shape of the model.
         sequence_length: tokens of a sequence, at most.
         precision: dtype of activations.
         device: computes the step.
-        tokens: of a step, in whole sequences.
+        tokens: tokens of a step, in whole sequences.
 
     Raises:
         ConfigError: a GPU is asked for and there is none.
@@ -107,7 +107,7 @@ def measure_speeds(
 
     Args:
         shapes: models to time; the last chooses the number of threads.
-        seconds: of all steps together, about.
+        seconds: seconds of all steps together, about.
         precision: dtype of activations.
         device: computes the steps.
         source: recorded with each speed.

@@ -50,7 +50,7 @@ class TimeBudget:
 
     Args:
         plan: is replanned in place.
-        seconds: of the whole training, the probe included.
+        seconds: seconds of the whole training, the probe included.
         phases: (share of the progress, seconds a step that the probe measured) of each phase.
         scratch: folder of the journal.
         probe_seconds: that the probe took.
@@ -207,7 +207,7 @@ def job_for_minutes(
     Args:
         job: gets plan and budget.
         request: minutes and bounds.
-        work: of the stage; its scratch folder holds the journals.
+        work: workdir of the stage; its scratch folder holds the journals.
         trial: gives an equal job on copies; called only to measure.
         most_steps: never more steps than these.
 

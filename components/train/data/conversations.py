@@ -39,9 +39,9 @@ class Conversations:
 
     Args:
         path: the file.
-        tokenizer_folder: of the model's tokenizer.
+        tokenizer_folder: folder of the model's tokenizer.
         longest: longer conversations, in tokens, are left out.
-        kinds: of question to learn from; none is all.
+        kinds: kinds of question to learn from; none is all.
 
     Raises:
         DataError: none is left.
@@ -87,9 +87,9 @@ class ConversationBatches:
 
     Args:
         of_epoch: gives the conversations of an epoch; each is in one batch of it.
-        tokens: of a batch at most, padding included.
-        seed: of the order.
-        digest: of the instructions; the order depends on it too.
+        tokens: tokens of a batch at most, padding included.
+        seed: seed of the order.
+        digest: digest of the instructions; the order depends on it too.
     """
 
     def __init__(

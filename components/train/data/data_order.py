@@ -91,8 +91,8 @@ def rank_share(rows: int, rank: int, world: int) -> tuple[int, int]:
     """Rows (start, end) that a rank takes of a step; shares differ by at most one row.
 
     Args:
-        rows: of the step.
-        rank: of this process among those that share the rows.
+        rows: rows of the step.
+        rank: rank of this process among those that share the rows.
         world: number of these processes.
     """
     return rank * rows // world, (rank + 1) * rows // world
@@ -113,7 +113,7 @@ class BatchOrder:
 
         Args:
             step: number of the batch.
-            rank: of this process among those that share the rows.
+            rank: rank of this process among those that share the rows.
             world: number of these processes.
         """
         start, end = rank_share(self.rows, rank, world)

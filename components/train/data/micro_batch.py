@@ -54,7 +54,7 @@ def split_micro_batches(
     Everything is made by numpy: torch's threads would compete with those of the present step.
 
     Args:
-        blocks: of one rank and step.
+        blocks: blocks of one rank and step.
         tokens: at once, at most.
         masks: keep documents apart by masks; else by their numbers, which are less to copy to a
             GPU and from which it makes what its kernels take.

@@ -20,7 +20,7 @@ class PackedTexts:
 
     Args:
         split: the training split.
-        digest: of the corpus; the order depends on it.
+        digest: digest of the corpus; the order depends on it.
         config: sequence length, batch, micro-batch and seed.
     """
 
@@ -48,7 +48,7 @@ def check_sequence_length(
     """Refuse sequences longer than the context of a model.
 
     Args:
-        shape: of the model.
+        shape: shape of the model.
         sequence_length: tokens of a training sequence.
         field: config field that sets it, for the message.
         owner: the model, for the message.

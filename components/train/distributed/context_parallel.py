@@ -27,7 +27,7 @@ def split_sequence(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: i
     Args:
         model: patched in place.
         group: ranks that share the sequences.
-        rank: of this process in the group.
+        rank: rank of this process in the group.
         ranks: size of the group; must divide the sequence length.
     """
     hidden, loss = model.hidden, model.loss

@@ -91,7 +91,7 @@ def train_on_ranks(
 
     Args:
         train: called in every rank.
-        config: of the training; its ``parallel`` says how many ranks, and who starts them.
+        config: config of the training; its ``parallel`` says how many ranks, and who starts them.
         inputs: artifacts of the stage.
         work: folder of the stage; what is written there is left for the caller to seal.
 
@@ -148,7 +148,7 @@ def run_rank(train: RankTraining, path: Path, progress: Progress, **meeting: Any
     Args:
         train: the training.
         path: the job specification.
-        progress: of this rank.
+        progress: progress of this rank.
         meeting: ``rank`` and ``store`` where the launcher gives them; else the environment does.
     """
     from torch.distributed import get_node_local_rank

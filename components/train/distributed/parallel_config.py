@@ -53,9 +53,9 @@ class ParallelConfig(StageConfig):
         """Reasons why a training cannot be split like this, each with the fields to change.
 
         Args:
-            shape: of the model.
+            shape: shape of the model.
             rows: sequences of a step.
-            sequence_lengths: of the phases.
+            sequence_lengths: sequence lengths of the phases.
         """
         yield from self._unsupported_features(shape)
         yield from self._expert_conflicts(shape)

@@ -53,7 +53,7 @@ def join_ranks(
 
     Args:
         parallel: the grid of ranks.
-        device: of this rank.
+        device: device of this rank.
         rank: number of this rank, with ``store``.
         store: where spawned ranks meet; None takes torchrun's environment, or the group that Ray
             Train has made already.
@@ -171,7 +171,7 @@ class ProcessGroups(Collectives):
         """Open sharded states in the folder of rank 0.
 
         Args:
-            folder: of the states; that of rank 0 counts.
+            folder: folder of the states; that of rank 0 counts.
             keep: number of states that stay.
             modules: whose parameters the states hold.
         """

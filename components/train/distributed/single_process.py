@@ -95,7 +95,7 @@ class Collectives:
         """Open the saved states of a training.
 
         Args:
-            folder: of the states.
+            folder: folder of the states.
             keep: number of states that stay.
             modules: whose parameters the states hold.
         """

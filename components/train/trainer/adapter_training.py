@@ -66,7 +66,7 @@ def add_adapters(decoder: Decoder, config: LoraConfig, seed: int, field: str) ->
     Args:
         decoder: changed in place.
         config: rank, scale and targets.
-        seed: of the adapters' first weights.
+        seed: seed of the adapters' first weights.
         field: name of the config's field, for the error.
 
     Raises:
@@ -106,10 +106,10 @@ def save_trained(folder: Path, decoder: Decoder, config: LoraConfig | None, dige
     """Save a trained decoder; adapters are saved beside it and merged.
 
     Args:
-        folder: of the checkpoint.
+        folder: folder of the checkpoint.
         decoder: becomes a plain one.
-        config: of the adapters; None for none.
-        digest: of the checkpoint that the adapters belong to.
+        config: config of the adapters; None for none.
+        digest: digest of the checkpoint that the adapters belong to.
     """
     from models.lora import merge_and_unload
 
@@ -125,8 +125,8 @@ def save_adapter(folder: Path, decoder: Decoder, config: LoraConfig, digest: str
     Args:
         folder: is made.
         decoder: with adapters.
-        config: of the adapters.
-        digest: of the checkpoint that they belong to.
+        config: config of the adapters.
+        digest: digest of the checkpoint that they belong to.
     """
     from safetensors.torch import save_file
 
@@ -163,7 +163,7 @@ def load_adapter(folder: Path, decoder: Decoder, digest: str | None = None) -> N
     Args:
         folder: that ``save_adapter`` or PEFT wrote.
         decoder: changed in place.
-        digest: of the decoder's checkpoint; None accepts an adapter of any other too.
+        digest: digest of the decoder's checkpoint; None accepts an adapter of any other too.
 
     Raises:
         ConfigError: the adapter is of another model.

@@ -43,7 +43,7 @@ def compile_if_quicker(
     Args:
         layers: compiled in place.
         step: one training step over these layers.
-        backend: of ``torch.compile``.
+        backend: backend of ``torch.compile``.
     """
     layer_list = list(layers)
     eager = _seconds(step)

@@ -17,7 +17,7 @@ def rate_factor(step: int, steps: int, config: ScheduleConfig) -> float:
 
     Args:
         step: counted from 0.
-        steps: of the whole training.
+        steps: steps of the whole training.
         config: the schedule.
     """
     return rate_factor_at(StepProgress(step / steps, 1.0 / steps), config)

@@ -59,7 +59,7 @@ class TrainingResult:
     """Time that the steps of this try waited for their batches."""
     late_batches: int = 0
     """Steps of this try whose batch came too late."""
-    rate: float = 0.0
+    targets_per_second: float = 0.0
     """Targets a second of this try."""
     utilisation: float | None = None
     """Share of the machine's measured peak rate (MFU); None where that is not known."""
@@ -86,10 +86,10 @@ def run_training(job: TrainingJob[M], work: Workdir) -> TrainingResult:
     with (
         TrainingMonitor(job, work) as monitor,
         BatchLoader(job.batch) as loader,
-        ExitStack() as leaving,
+        ExitStack() as exits,
     ):
         threads = job.collectives.thread_tuner(modules, work)
-        leaving.enter_context(threads or nullcontext())
+        exits.enter_context(threads or nullcontext())
         optimiser = job.collectives.make_optimiser(modules, job.optim)
         run = _TrainingRun(job, work, modules, optimiser, loader, monitor, threads)
         run.resume()
@@ -117,7 +117,7 @@ def run_step(
 
     Args:
         job: gives loss and collectives.
-        optimiser: of the job's modules.
+        optimiser: optimiser of the job's modules.
         micro_batches: this rank's part of the step.
         factor: on all learning rates; 0 moves nothing.
 
@@ -157,7 +157,7 @@ class _TrainingRun(Generic[M]):
     threads: ThreadTuner | None
     """None where several ranks share out the cores, or a GPU computes."""
     step: int = 0
-    began_at: int = 0
+    first_step: int = 0
     """Step that this try resumed from."""
     curve: list[list[float]] = field(default_factory=list)
 
@@ -177,7 +177,7 @@ class _TrainingRun(Generic[M]):
             self._save()
         elif self.step:
             self.work.progress.note_resumed(f"at step {self.step}")
-        self.began_at = self.step
+        self.first_step = self.step
 
     def advance(self) -> None:
         """Take one step: replan, compute, check for a spike, record, save if due."""
@@ -215,7 +215,7 @@ class _TrainingRun(Generic[M]):
             return
         long = self.job.plan.end >= LEAST_STEPS_TO_TUNE
         trial = partial(self._try_step, batch) if long else None
-        measured = self.threads.settle_threads(self.step, trial, self._untouched)
+        measured = self.threads.settle_threads(self.step, trial, self._restoring_state)
         if measured and self.job.budget is not None:
             self.job.budget.exclude_pause(self.step, self._seconds())
 
@@ -225,7 +225,7 @@ class _TrainingRun(Generic[M]):
             run_step(self.job, self.optimiser, batch[:1], 0.0)
 
     @contextmanager
-    def _untouched(self) -> Iterator[None]:
+    def _restoring_state(self) -> Iterator[None]:
         """Restore everything that a step moves."""
         state = {
             name: tensor.detach().clone()
@@ -254,10 +254,10 @@ class _TrainingRun(Generic[M]):
         span, at = self.job.safety.spike_span, self.step
         first = max(0, at - span + 1)
         self.rollbacks.skip_batches(range(first, at + 1), spike=True)
-        borne = self.job.safety.spikes
-        if self.rollbacks.spikes > borne:
+        allowed = self.job.safety.spikes
+        if self.rollbacks.spikes > allowed:
             raise TrainingDiverged(
-                f"the loss spiked at step {at} ({why}) once more after {borne} spikes were undone; "
+                f"the loss spiked at step {at} ({why}) once more after {allowed} spikes were undone; "
                 "lower the learning rates, or set safety.spike to null to bear it"
             )
         # Removed before the journal is written: after a kill in between the spike comes again.
@@ -287,28 +287,28 @@ class _TrainingRun(Generic[M]):
             skipped=self.rollbacks.skipped,
             wait_seconds=self.loader.wait_seconds,
             late_batches=self.loader.late_batches,
-            rate=self.monitor.rate,
+            targets_per_second=self.monitor.rate,
             utilisation=self.monitor.utilisation,
         )
 
     def report_speed(self) -> None:
         """Report the speed of this try, from which plans estimate the next training."""
-        of, rate = self.job.measured_setting, self.monitor.operations_per_second
-        steps = self.step - self.began_at
-        tell = self.work.progress.on_training_speed
-        if of is None or tell is None or rate <= 0 or steps < LEAST_TIMED_STEPS:
+        setting, rate = self.job.measured_setting, self.monitor.operations_per_second
+        steps = self.step - self.first_step
+        report = self.work.progress.on_training_speed
+        if setting is None or report is None or rate <= 0 or steps < LEAST_TIMED_STEPS:
             return
         if (
             self.job.collectives.world > 1
         ):  # as quick as so many processes are, of other machines too
             return
-        tell(
+        report(
             TrainingSpeed(
-                parameters=of.parameters,
+                parameters=setting.parameters,
                 operations_per_second=rate,
-                device=of.device,
-                precision=of.precision,
-                source=of.stage,
+                device=setting.device,
+                precision=setting.precision,
+                source=setting.stage,
             )
         )
 

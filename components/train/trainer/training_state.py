@@ -148,7 +148,7 @@ def restore_state(
     Args:
         tensors: the state.
         modules: role -> module, as in ``collect_state``.
-        optimiser: of these modules.
+        optimiser: optimiser of these modules.
 
     Raises:
         DataError: it is the state of another model.

@@ -109,7 +109,7 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
     """Read the audit log and check its chain of hashes.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         verify: True leaves the entries themselves out.
         head: SHA-256 that one entry must have; empty for none.
 
@@ -165,7 +165,7 @@ def write_dossier(settings: Settings, model: str, output: Path | None) -> Comman
     """Write a version's dossier, or find the current one.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         model: MODEL/VERSION, MODEL@ALIAS or MODEL.
         output: file for a copy; None for no copy.
 

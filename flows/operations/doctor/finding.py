@@ -99,7 +99,7 @@ def or_report_ok(findings: Iterator[Finding], check: str, what: str) -> Iterator
     """Pass findings on; if there are none, report that all is well.
 
     Args:
-        findings: of a check.
+        findings: findings of a check.
         check: its name.
         what: the facts to report if nothing was found.
     """

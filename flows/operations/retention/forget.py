@@ -117,7 +117,7 @@ def forget_target(
     """Record the order; rebuild and purge if requested.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         options: from the command line.
         confirm: asks the user a yes-or-no question.
         console: receives progress.

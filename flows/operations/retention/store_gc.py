@@ -29,7 +29,7 @@ def plan_store_gc(
     """Plan which sealed artifacts, unfinished stages and locks are deleted.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         graph: all sealed artifacts.
         reasons: key -> reason, of sealed artifacts to keep.
         keys_in_use: keys that living processes work with.
@@ -109,8 +109,8 @@ def plan_log_gc(
     """Plan which logs and half-written records are deleted.
 
     Args:
-        settings: of the workspace.
-        processes: of the workspace; the files they have open are kept.
+        settings: settings of the workspace.
+        processes: processes of the workspace; the files they have open are kept.
         bentos: names of the Bentos to keep, with the logs of their smoke tests.
         policy: retention by age.
         now: seconds since 1970.

@@ -75,7 +75,7 @@ def render_question(
         version: as ``tiny/3``.
         champion: version that it would replace; None for the first champion.
         figures: value and interval, by name.
-        verdicts: of the gates.
+        verdicts: verdicts of the gates.
     """
     replaced = (
         f"in place of version {champion}" if champion is not None else "as the first champion"

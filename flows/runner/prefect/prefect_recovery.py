@@ -78,7 +78,7 @@ def stuck_flow_runs(settings: Settings, *, between_workers: bool = False) -> lis
     """Flow runs that are active in Prefect's database but have no process.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         between_workers: True while the worker of ``up`` has ended or is yet to start: its flow runs
             need no time to settle, and a foreign flow, without record and deployment, is left as
             it is.
@@ -197,7 +197,7 @@ def force_flow_run_state(api: str, identifier: str, state: dict[str, Any]) -> No
 
     Args:
         api: address of the server's API.
-        identifier: of the flow run.
+        identifier: identifier of the flow run.
         state: as the API takes it.
 
     Raises:

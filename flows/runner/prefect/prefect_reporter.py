@@ -45,7 +45,7 @@ class PrefectReporter:
     """Listener and context manager around a run, within its Prefect flow run.
 
     Args:
-        settings: of the workspace.
+        settings: settings of the workspace.
         record: the run's record, which names the run.
     """
 

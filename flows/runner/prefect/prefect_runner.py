@@ -158,8 +158,8 @@ def run_flow(
     """Run ``body(runner)`` as one Prefect flow run, on the configured or an ephemeral server.
 
     Args:
-        name: of the flow.
-        run_name: of the flow run.
+        name: name of the flow.
+        run_name: name of the flow run.
         body: runs the steps.
         runner: is given to ``body``.
 
@@ -252,7 +252,7 @@ def cancel_stopped_run(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
 
     Args:
         flow: unused; Prefect passes it.
-        flow_run: of the run.
+        flow_run: flow run of the run.
         state: whose message names the signal.
     """
     aborted = re.search(r"aborted by an? (interrupt|termination) signal", state.message or "")

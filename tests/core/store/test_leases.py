@@ -79,7 +79,7 @@ def test_no_key_is_taken_while_a_collection_looks(tmp_path: Path) -> None:
 
 def test_its_own_keys_are_in_use(tmp_path: Path) -> None:
     leases = Leases(tmp_path)
-    leases.hold_key("mine")
+    leases.take_lease("mine")
     assert leases.keys_in_use() == {"mine"}
     with leases.freeze_keys() as used:
         assert used == {"mine"}

@@ -212,7 +212,7 @@ def test_planted_forgotten_and_nowhere_after(
     (modelmill.home / "notes.txt").write_text(f"as an example: {SENTENCE}")
     refused = modelmill("forget", site.planted, "--purge", "--json")
     assert refused.returncode == 2
-    assert "say --yes" in refused.stderr
+    assert "pass --yes" in refused.stderr
     done = modelmill.answer("forget", site.planted, "--why", "asked", "--purge", "--yes")
     assert done["purged"]["datasets"] == 1
     assert done["left"] == []
