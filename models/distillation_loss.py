@@ -162,7 +162,7 @@ class Projections(nn.Module):
 
         Args:
             student_states: layer -> states, of ``capture_layers``.
-            teacher_states: the teacher's.
+            teacher_states: hidden states of the teacher.
             share_bt: each position's weight in the sum.
         """
         total = share_bt.new_zeros(())

@@ -58,7 +58,7 @@ def fused_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm of the last dimension.
 
     Args:
-        x: x of any shape.
+        x: input of any shape.
         weight: weight of the last dimension.
         eps: added to the mean square.
     """

@@ -60,7 +60,7 @@ def generate_answers(
         max_new: tokens a completion, at most.
         stop: token that ends a completion.
         temperature: temperature of the sampling; 0 is greedy.
-        generator: on the CPU; None takes torch's own.
+        generator: random number generator on the CPU; None takes torch's own.
     """
     device = model.embed_tokens.weight.device
     ids, real = (tensor.to(device) for tensor in pad_left(prompts))

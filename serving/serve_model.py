@@ -38,7 +38,7 @@ def serve_forever(
         settings: names the workspace.
         model: MODEL@ALIAS, MODEL/VERSION or MODEL; None takes the champion that moved last.
         host: address to listen on; beyond loopback it needs a key.
-        port: to listen on.
+        port: port to listen on.
         as_json: announce the address as one JSON object.
 
     Raises:

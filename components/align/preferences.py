@@ -138,7 +138,7 @@ def make_preferences(
         config: sampling, principles and margin.
         policy: the model that answers.
         instructions: its ``align.parquet`` and ``heldout.parquet`` are asked.
-        tokenizer: the policy's.
+        tokenizer: tokenizer of the policy.
         work: where it is written.
 
     Raises:

@@ -96,7 +96,7 @@ def train_reward(
         policy: the decoder, sealed as it is. Where the attempt cannot go on, the head says 0 and
             the correlation is 0 (stat ``diverged`` or ``too_few``).
         preferences: its ``answers.parquet`` is read.
-        tokenizer: the policy's.
+        tokenizer: tokenizer of the policy.
         work: where it is written.
 
     Raises:

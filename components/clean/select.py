@@ -1,9 +1,9 @@
 """Selection: all scores against all thresholds -> the kept corpus, and a ledger that says why.
 
-Scorers measure, this stage decides. A document stays when it passes every rule and repeats none
-that stays. Copies are decided greedily among the documents that passed every other rule, in the
-order (ordinal, id), so that a document is dropped for one that is really kept, and several
-increments keep what one batch would. The rules come with the config (``selection_rule.py``); this
+Scorers measure, this stage decides. A document stays when it passes every rule and is no copy of a
+kept document. Copies are decided greedily among the documents that passed every other rule, oldest
+crawl first, then by id, so that a document is dropped for one that is really kept, and successive
+crawls keep what one batch would. The rules come with the config (``selection_rule.py``); this
 module knows none of them but the list of blocked addresses.
 """
 
@@ -122,7 +122,7 @@ def select(
     score_folders = {
         role: work.artifact_folder(role_scores) for role, role_scores in scores.items()
     }
-    original_of_copy = _originals_by_corpus_rules(config, folder, score_folders)
+    original_of_copy = _apply_corpus_rules(config, folder, score_folders)
     losses_by_site = SourceLosses()
     (work.folder / "ledger").mkdir(exist_ok=True)
     work.progress.start_count(None, "documents")
@@ -191,7 +191,7 @@ def _scored_shards(
         yield name, ScoredShard(documents, tables)
 
 
-def _originals_by_corpus_rules(
+def _apply_corpus_rules(
     config: SelectConfig, corpus: Path, score_folders: Mapping[str, Path]
 ) -> dict[str, KeptOriginal]:
     """Documents that a rule on the whole corpus drops, each with the kept one it repeats."""
@@ -216,6 +216,7 @@ def _edit_and_count_kept(
     marks: list[tuple[Rule, list[list[MarkedSpan]]]],
     tally: SelectionTally,
 ) -> pa.Table:
+    """Kept documents, their marked spans cut or redacted; what is marked and kept is tallied."""
     documents = shard.documents.take(pa.array(kept_rows, type=pa.int64())).to_pylist()
     for row, document in zip(kept_rows, documents, strict=True):
         own_marks = [(rule, spans[row]) for rule, spans in marks]

@@ -76,7 +76,7 @@ def resolve_address(typed: str, known: Collection[str], *, or_above: bool = Fals
     """Resolve the text typed to one known address.
 
     Args:
-        typed: by the user.
+        typed: address as the user typed it.
         known: addresses of the workspace.
         or_above: also accept an address above known pages.
 

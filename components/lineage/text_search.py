@@ -93,7 +93,7 @@ def search_workspace(
 
     Args:
         settings: settings of the workspace.
-        texts: to find any of.
+        texts: texts of which any is to be found.
         path_filter: True for paths, relative to the workspace, to search.
     """
     needles = [Needle(text) for text in texts if text.strip()]

@@ -37,7 +37,7 @@ def remove_stretches(
     Args:
         text: any text.
         cuts: (start, end) to remove, in order and apart.
-        spans: in order and apart.
+        spans: spans in order and apart.
     """
     pieces: list[str] = []
     moved: list[Span] = []

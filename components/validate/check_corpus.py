@@ -37,7 +37,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
 
     Args:
         config: the suite.
-        corpus: to validate.
+        corpus: corpus to validate.
         work: folder of the report.
 
     Raises:

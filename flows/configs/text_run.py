@@ -102,7 +102,7 @@ class TextSelectConfig(SelectConfig):
 
 
 class TextRun(StageConfig):
-    """Config of a text run: one field a stage in the pipeline's order, then standalone stages.
+    """Config of a text run: one field a stage by part of the pipeline, then standalone stages.
 
     A ``resolved_`` property completes a stage's config from other fields of the run.
     """

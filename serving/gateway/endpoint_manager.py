@@ -319,7 +319,7 @@ async def run_endpoint_manager(settings: Settings, port: int, only: str | None =
 
     Args:
         settings: names the workspace.
-        port: on loopback, public to callers.
+        port: port on loopback, public to callers.
         only: the one registered model to serve; None follows the champion that moved last.
 
     Raises:

@@ -19,7 +19,7 @@ def server_command(folder: Path, host: str, port: int, parent: int | None = None
     Args:
         folder: folder of the Bento.
         host: address to listen on.
-        port: to listen on.
+        port: port to listen on.
         parent: process id; the server ends with that process.
     """
     ends_with = [] if parent is None else [str(parent)]
@@ -40,7 +40,7 @@ def exec_bento_server(folder: Path, host: str, port: int) -> None:
     Args:
         folder: folder of the Bento.
         host: address to listen on.
-        port: to listen on.
+        port: port to listen on.
     """
     server = [sys.executable, "-m", "bentoml", "serve", str(folder.resolve())]
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -43,7 +43,7 @@ def exec_foreground(folder: Path, host: str, port: int, *, as_json: bool = False
     Args:
         folder: folder of the Bento.
         host: address to listen on.
-        port: to listen on.
+        port: port to listen on.
         as_json: report a failure as one JSON object.
     """
     words = [str(folder.resolve()), host, str(port), *([_JSON] if as_json else [])]
@@ -104,7 +104,7 @@ def run_in_foreground(folder: Path, host: str, port: int) -> int:
     Args:
         folder: folder of the Bento.
         host: address to listen on.
-        port: to listen on.
+        port: port to listen on.
 
     Raises:
         DataError: it cannot start; with its last output.

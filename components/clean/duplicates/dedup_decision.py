@@ -1,8 +1,8 @@
 """Greedy choice of the documents that are dropped for another one that stays.
 
-In the order (ordinal, id), among the documents that pass every other rule: a document is dropped
-only for one that is really kept, so nothing is removed by transitivity alone, and several
-increments keep what one batch would.
+Documents that pass every other rule are taken oldest crawl first, then by id. A document is dropped
+only for one that is really kept, so nothing is removed by transitivity alone, and successive
+crawls keep what one batch would.
 """
 
 from __future__ import annotations

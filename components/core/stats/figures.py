@@ -57,7 +57,7 @@ def write_report(folder: Path, figures: Sequence[Figure], **extra: Any) -> None:
 
     Args:
         folder: folder of the report.
-        figures: with distinct names.
+        figures: figures with distinct names.
         extra: further fields.
 
     Raises:

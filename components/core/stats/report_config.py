@@ -33,8 +33,8 @@ class ReportConfig(StageConfig):
         """Write ``report.json``, which holds declared figures only.
 
         Args:
-            folder: the report's.
-            figures: in the order in which they are shown; some of the declared ones may be absent.
+            folder: folder of the report.
+            figures: figures in the order in which they are shown; some of the declared ones may be absent.
             extra: anything else that JSON can hold.
 
         Raises:

@@ -111,8 +111,8 @@ def draw_intervals(title: str, ours: IntervalMark, theirs: IntervalMark) -> Mark
 
     Args:
         title: read by screen readers.
-        ours: ours of this version.
-        theirs: value of the champion.
+        ours: interval of this version.
+        theirs: interval of the champion.
     """
     low, high = _padded(*_reach([ours, theirs]))
 

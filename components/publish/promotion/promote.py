@@ -270,7 +270,7 @@ def write_gate_record(
         settings: names the registry.
         entry: the version.
         config: the gates.
-        verdicts: on the version.
+        verdicts: verdicts of the gates on the version.
     """
     refused = dict.fromkeys(verdict.gate for verdict in verdicts if not verdict.passes)
     outcome = f"refused by {', '.join(refused)}" if refused else "passed"

@@ -135,7 +135,7 @@ def sample_answers(
     random numbers.
 
     Args:
-        model: in evaluation mode.
+        model: decoder in evaluation mode.
         tokenizer: decodes the answers.
         prompts: token ids, up to and with the assistant's opening token.
         max_new: most tokens of an answer.
@@ -171,7 +171,7 @@ def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool
     """Decode sampled tokens; the token that ends an answer is no part of its text.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: tokenizer of the model.
         tokens: tokens of the answer, without the prompt.
         finished: True where the last token is the end token.
     """

@@ -52,7 +52,7 @@ def try_constitution(constitution: Constitution, field: str) -> None:
     """Score the fixed texts by every principle, and search them for every pattern.
 
     Args:
-        constitution: to try.
+        constitution: constitution to try.
         field: field of the run's config that holds it; named in the error.
 
     Raises:

@@ -35,7 +35,7 @@ def find_in_windows(
     """Find the matches of a pattern inside the windows.
 
     Args:
-        pattern: to search for.
+        pattern: pattern to search for.
         text: the whole text; look-behind sees no further than the window's start.
         windows: windows of ``digit_windows``.
     """

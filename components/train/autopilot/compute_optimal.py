@@ -186,9 +186,9 @@ def expected_loss(parameters: int, tokens: float, unique: int, *, large: bool) -
     """Expected loss in nats a token, by a fit; repeated tokens count for what they are worth.
 
     Args:
-        parameters: parameters of the model.
+        parameters: number of the model's parameters.
         tokens: trained on, repetitions included.
-        unique: unique of these, different ones.
+        unique: how many of these are different.
         large: take the fit of large trainings, else that of small ones.
     """
     worth = effective_tokens(tokens, unique)

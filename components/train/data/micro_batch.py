@@ -55,7 +55,7 @@ def split_micro_batches(
 
     Args:
         blocks: blocks of one rank and step.
-        tokens: at once, at most.
+        tokens: number of tokens at once, at most.
         masks: keep documents apart by masks; else by their numbers, which are less to copy to a
             GPU and from which it makes what its kernels take.
     """

@@ -35,7 +35,7 @@ class StateStore(Protocol):
 
         Args:
             step: number of steps done.
-            tensors: by name.
+            tensors: every tensor of the state, by name.
             meta: JSON values.
         """
 

@@ -124,7 +124,7 @@ def save_adapter(folder: Path, decoder: Decoder, config: LoraConfig, digest: str
 
     Args:
         folder: is made.
-        decoder: with adapters.
+        decoder: decoder with adapters.
         config: config of the adapters.
         digest: digest of the checkpoint that they belong to.
     """

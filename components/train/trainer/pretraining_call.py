@@ -118,7 +118,7 @@ class PretrainingCall:
 
         Args:
             step: number of the batch.
-            tokens: at once, at most.
+            tokens: number of tokens at once, at most.
             short: cut into the short sequences of the first phase.
         """
         blocks = self.corpora.order.batch(

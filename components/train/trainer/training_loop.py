@@ -1,4 +1,4 @@
-"""Training loop of all stages that train a decoder by gradient descent.
+"""Training loop of every training by gradient descent but PPO and the reward head.
 
 A job gives the micro-batches of a step and their loss; the loop accumulates gradients, clips,
 steps the optimiser, records, saves and resumes. A killed run that is called again ends with the
@@ -37,7 +37,7 @@ from components.train.trainer.training_state import collect_state, restore_state
 
 log = get_logger(__name__)
 LEAST_STEPS_TO_TUNE = 40
-"""Steps from which a training times its own to choose its threads, which takes about six steps.
+"""Trainings of at least this many steps choose their thread count by timing real steps, about six.
 
 Shorter trainings time a sample of a decoder's operations instead.
 """
@@ -52,9 +52,11 @@ class TrainingResult:
 
     steps: int
     targets: float
+    """Targets that all steps predicted, those of earlier tries included."""
     loss: float
     """Mean over the last tenth of the steps."""
     skipped: int
+    """Batches left out after a non-finite step or a loss spike."""
     wait_seconds: float = 0.0
     """Time that the steps of this try waited for their batches."""
     late_batches: int = 0
@@ -116,10 +118,10 @@ def run_step(
     """Accumulate over the micro-batches, clip and step: (loss, gradient norm, targets).
 
     Args:
-        job: gives loss and collectives.
+        job: the training, which gives loss and collectives.
         optimiser: optimiser of the job's modules.
-        micro_batches: this rank's part of the step.
-        factor: on all learning rates; 0 moves nothing.
+        micro_batches: micro-batches of this rank's part of the step.
+        factor: multiplies all learning rates; 0 moves nothing.
 
     Raises:
         NonFiniteStep: before anything moved.
@@ -129,7 +131,8 @@ def run_step(
     targets = collectives.sum_targets(own_targets)
     total = 0.0
     for micro, counts in collectives.even_micro_batches(micro_batches):
-        # A filler pass: with infinitely many targets its loss is 0 and no router counts it.
+        # A rank with fewer micro-batches repeats one with weight 0, so that no rank waits:
+        # with infinitely many targets its loss is 0 and no router counts it.
         loss = job.loss(micro, max(targets, 1.0) if counts else math.inf)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
@@ -168,7 +171,7 @@ class _TrainingRun(Generic[M]):
         self.rollbacks = Rollbacks.read(self.work.scratch)
         decay = self.job.ema_decay
         self.ema = None if decay is None else WeightEma(self.modules, decay)
-        self._began = self._saved_at = self._clock()
+        self._resumed_at = self._saved_at = self._clock()
         self._spent = self.job.budget.probe_seconds if self.job.budget else 0.0
 
     def resume(self) -> None:
@@ -191,10 +194,10 @@ class _TrainingRun(Generic[M]):
         numbers = [self.rollbacks.batch_number(step) for step in (self.step, *upcoming)]
         batch = self.loader.take_batch(numbers[0], numbers[1:])
         self._settle_threads(batch)
-        began = time.perf_counter()
+        step_started = time.perf_counter()
         loss, norm, targets = run_step(job, self.optimiser, batch, factor)
         if self.threads is not None:
-            self.threads.note_step(time.perf_counter() - began)
+            self.threads.note_step(time.perf_counter() - step_started)
         bound = spike_bound([row[1] for row in self._recent()], job.safety)
         if loss > bound:
             raise LossSpike(f"loss {loss:.3f}, above {bound:.3f}")
@@ -257,10 +260,10 @@ class _TrainingRun(Generic[M]):
         allowed = self.job.safety.spikes
         if self.rollbacks.spikes > allowed:
             raise TrainingDiverged(
-                f"the loss spiked at step {at} ({why}) once more after {allowed} spikes were undone; "
-                "lower the learning rates, or set safety.spike to null to bear it"
+                f"the loss spiked at step {at} ({why}) once more after {allowed} spikes were "
+                "undone; lower the learning rates, or set safety.spike to null to allow it"
             )
-        # Removed before the journal is written: after a kill in between the spike comes again.
+        # Removed before the rollback journal is written: after a kill in between the spike comes again.
         self.states.delete_after(first)
         self.rollbacks.write()
         self._go_back()
@@ -298,10 +301,8 @@ class _TrainingRun(Generic[M]):
         report = self.work.progress.on_training_speed
         if setting is None or report is None or rate <= 0 or steps < LEAST_TIMED_STEPS:
             return
-        if (
-            self.job.collectives.world > 1
-        ):  # as quick as so many processes are, of other machines too
-            return
+        if self.job.collectives.world > 1:
+            return  # a speed of several processes, perhaps on several machines
         report(
             TrainingSpeed(
                 parameters=setting.parameters,
@@ -326,7 +327,7 @@ class _TrainingRun(Generic[M]):
 
     def _seconds(self) -> float:
         """Seconds of training before the present step, those of earlier tries included."""
-        return self._spent + self._clock() - self._began
+        return self._spent + self._clock() - self._resumed_at
 
     def _clock(self) -> float:
         """Rank 0's clock: decisions that depend on time must be the same on all ranks."""
@@ -341,7 +342,7 @@ class _TrainingRun(Generic[M]):
             self.ema.load(saved.tensors)
         try:
             self.curve = saved.tensors["curve"].tolist()
-            self._spent, self._began = float(saved.meta["seconds"]), self._clock()
+            self._spent, self._resumed_at = float(saved.meta["seconds"]), self._clock()
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"the saved state is of another format: {error}") from error
         self.step = saved.step

@@ -52,7 +52,7 @@ class StateFiles:
 
         Args:
             step: number of steps done.
-            tensors: by name.
+            tensors: every tensor of the state, by name.
             meta: JSON values.
         """
         content = save({name: t.detach().contiguous() for name, t in tensors.items()})

@@ -118,7 +118,7 @@ def forget_target(
 
     Args:
         settings: settings of the workspace.
-        options: from the command line.
+        options: options from the command line.
         confirm: asks the user a yes-or-no question.
         console: receives progress.
 

@@ -64,7 +64,7 @@ def run_platform(
 
     Args:
         settings: settings of the workspace.
-        options: from the command line.
+        options: options from the command line.
         console: receives states and addresses.
         ready: called with the platform as one object once every service answers.
 
@@ -96,7 +96,7 @@ def run_platform_detached(
 
     Args:
         settings: settings of the workspace.
-        options: from the command line.
+        options: options from the command line.
         console: receives states and addresses.
 
     Raises:

@@ -21,9 +21,9 @@ HOLDER = textwrap.dedent(
     from pathlib import Path
     from components.core.store.leases import Leases
     leases = Leases(Path(sys.argv[1]))
-    leases.hold_key("one")
-    leases.hold_key("two")
-    leases.hold_key("one")
+    leases.take_lease("one")
+    leases.take_lease("two")
+    leases.take_lease("one")
     print("ready", flush=True)
     sys.stdin.readline()
     """
@@ -64,7 +64,9 @@ def test_no_key_is_taken_while_a_collection_looks(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from components.core.store.leases import Leases; "
     )
-    script += "print('asks', flush=True); Leases(Path(sys.argv[1])).hold_key('late'); print('took')"
+    script += (
+        "print('asks', flush=True); Leases(Path(sys.argv[1])).take_lease('late'); print('took')"
+    )
     with Leases(tmp_path).freeze_keys() as used:
         process = subprocess.Popen(
             [sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True

@@ -88,7 +88,7 @@ def test_what_a_living_run_took_stays_whatever_the_options(hand: Hand) -> None:
         import sys
         from pathlib import Path
         from components.core.store.leases import Leases
-        Leases(Path(sys.argv[1])).hold_key({hand.key(made["model"])!r})
+        Leases(Path(sys.argv[1])).take_lease({hand.key(made["model"])!r})
         print("took", flush=True)
         sys.stdin.readline()
     """
