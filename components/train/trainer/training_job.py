@@ -62,6 +62,7 @@ class TrainingJob(Generic[M]):
     optim: OptimConfig
     schedule: ScheduleConfig
     safety: TrainingSafetyConfig = field(default_factory=TrainingSafetyConfig)
+    """Saved states and loss spikes; not the report ``safety`` of the evaluation."""
     bits_per_loss: float | None = None
     """Bits per byte at a loss of one nat, for the progress line; None leaves them out."""
     budget: Replanner | None = None
