@@ -19,8 +19,8 @@ def judge_sample(
 
     Args:
         constitution: the principles.
-        prompt: what was asked, with the documentation's answer.
-        answer: what the policy said.
+        prompt: question, with the documentation's answer.
+        answer: answer of the policy.
 
     Raises:
         AttemptFailed: a check raised, or its score is no number.

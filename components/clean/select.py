@@ -44,7 +44,7 @@ log = get_logger(__name__)
 
 
 class SelectConfig(StageConfig):
-    """Base of a modality's selection, which names its rules as fields, in the ledger's order.
+    """Base of one modality's selection config: its rules are fields, in the ledger's order.
 
     A rule whose scores are not given does not apply.
     """

@@ -82,8 +82,8 @@ class MeasuredSpeeds:
 
         Args:
             parameters: parameters of the model.
-            device: as the config asks for it.
-            precision: as the config asks for it.
+            device: device, as the config asks for it.
+            precision: precision, as the config asks for it.
         """
         alike = [s for s in self.known if (s.device, s.precision) == (device, precision)]
         newest: dict[int, float] = {}

@@ -26,7 +26,7 @@ def check_layout(home: Path, shown: str) -> None:
 
     Args:
         home: the workspace's folder; an absent or empty one is new, and fits.
-        shown: what the user calls it, such as ``MODELMILL_HOME=...``.
+        shown: its name in messages, such as ``MODELMILL_HOME=...``.
 
     Raises:
         ConfigError: an earlier or a later version wrote it, or its layout file cannot be read.

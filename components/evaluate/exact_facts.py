@@ -110,7 +110,7 @@ def evaluate_facts(
     Args:
         config: how many facts, and how they are answered.
         model: the decoder to measure.
-        instructions: what it was fine-tuned on, and held-out questions.
+        instructions: instructions it was fine-tuned on, and held-out questions.
         tokenizer: that of the model.
         work: where the report goes.
 
@@ -249,7 +249,7 @@ def exact_figures(facts: Sequence[Fact], exact: Sequence[bool]) -> list[Figure]:
     """Shares of exact answers; a group's own figure is the mean of modules and parameter lists.
 
     Args:
-        facts: what was asked.
+        facts: questions that were asked.
         exact: whether each was answered exactly.
     """
     figures: list[Figure] = []
@@ -302,7 +302,7 @@ def fact_items(config: FactsConfig, facts: Sequence[Fact], exact: Sequence[bool]
 
     Args:
         config: tokens an answer.
-        facts: what was asked.
+        facts: questions that were asked.
         exact: whether each was answered exactly.
     """
     names = [figure.name for figure in exact_figures(facts, exact)]

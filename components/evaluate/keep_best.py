@@ -136,7 +136,7 @@ def keep_best(
     Args:
         config: the questions and their sampling.
         incumbent: stays unless a candidate is better.
-        candidates: what was made of it, by name.
+        candidates: checkpoints made of it, by name.
         instructions: their held-out questions choose; their training questions give facts.
         tokenizer: that of all models.
         tokens: the training text, in which copies are looked for.

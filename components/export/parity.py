@@ -123,7 +123,7 @@ def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, targe
     Args:
         stage: name of the stage, which begins each message.
         model: the checkpoint that is exported.
-        tokens: what it was trained on.
+        tokens: tokens it was trained on.
         tokenizer: folder of the file to copy.
         target: where the copy goes.
 

@@ -102,7 +102,7 @@ def ledger_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[dic
 
     Args:
         store: root of the store.
-        corpus: made by ``select``.
+        corpus: corpus made by ``select``.
         query: the page.
     """
     names = sorted(name for name in corpus.files if name.startswith("ledger/"))
@@ -170,7 +170,7 @@ def duplicates_of(store: Path, corpus: ArtifactNode, identifiers: Sequence[str])
 
     Args:
         store: root of the store.
-        corpus: made by ``select``.
+        corpus: corpus made by ``select``.
         identifiers: ids of the documents that were kept instead.
     """
     wanted = pa.array(list(identifiers), type=pa.string())

@@ -77,7 +77,7 @@ def damaged_files(folder: Path, *, deep: bool = False) -> list[str]:
 
     Args:
         folder: the Bento's own, with ``src`` in it.
-        deep: read every file, too, and not only its size.
+        deep: also read every file, and not only its size.
     """
     source = folder / "src"
     try:

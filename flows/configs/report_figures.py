@@ -40,7 +40,7 @@ def check_gate_figures(promote: PromoteConfig, reports: Figures, field: str = "p
 
     Args:
         promote: the gates and comparisons.
-        reports: what there is.
+        reports: reports that there are.
         field: the run's field that ``promote`` stands in; begins each location.
 
     Raises:

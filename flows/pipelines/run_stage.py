@@ -52,7 +52,7 @@ def run_stage(
         inputs: ``ROLE=PATH`` for each input; ``PATH`` alone where the stage has one role.
         output: new folder for the artifact.
         sets: assignments ``field=value`` over the stage's config.
-        preset: whose config of the stage is the base.
+        preset: preset whose config of the stage is the base.
         console: shows the progress, as for ``run``; None shows nothing.
 
     Raises:

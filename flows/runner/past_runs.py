@@ -27,7 +27,7 @@ class RunHistory:
     """Manifests of everything sealed, and the steps of run records.
 
     Args:
-        store: whose sealed artifacts are compared.
+        store: store whose sealed artifacts are compared.
         records: records of runs, newest first.
         name: name of the run that is planned: its own earlier results come first.
     """

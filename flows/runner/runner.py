@@ -34,7 +34,7 @@ C = TypeVar("C", bound=StageConfig)
 log = get_logger(__name__)
 
 SourceResolver = Callable[[C, list[dict[str, Any]]], C]
-"""Fixes the date, files and earlier crawl of a source: (config, records of earlier calls) -> config.
+"""Fixes the date, files and earlier crawl of a source: (config, earlier records) -> config.
 
 A record is the config with which the source was called, sealed or unfinished; newest first.
 """
@@ -57,7 +57,7 @@ class Runner(Protocol):
         Args:
             name: the step's name.
             component: function of the stage.
-            config: as the user gave it.
+            config: config as the user gave it.
             resolve: fixes in ``config`` what the stage will see, so that it can be cached.
         """
         ...

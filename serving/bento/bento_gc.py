@@ -33,7 +33,7 @@ def plan_bento_gc(
         versions: (model, digest of its bundle) of every version that stays -> why.
         named: Bento -> why, of those that something else keeps.
         served: Bentos that a living process serves.
-        keeping: what is kept whatever its age, and for how long.
+        keeping: rules of what is kept whatever its age, and for how long.
         now: Unix time.
     """
     plan = GcPlan(PLACE, settings.bentos)

@@ -95,9 +95,9 @@ def collect_problems(
     """Translate a validation error into a message a field.
 
     Args:
-        error: pydantic's.
+        error: error of pydantic.
         model: class that was validated.
-        values: what was validated, as the user wrote it.
+        values: the values validated, as the user wrote it.
 
     Returns:
         Field, located as in ``values``, -> message.

@@ -34,7 +34,7 @@ class ReportConfig(StageConfig):
 
         Args:
             folder: folder of the report.
-            figures: figures in the order in which they are shown; some of the declared ones may be absent.
+            figures: figures in the order shown; some of the declared ones may be absent.
             extra: anything else that JSON can hold.
 
         Raises:

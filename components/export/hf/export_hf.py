@@ -121,7 +121,7 @@ def save_hf(
 
     Args:
         folder: takes the files.
-        model: what is exported.
+        model: checkpoint that is exported.
         precision: precision of the weights in the file.
         temperature: temperature of answers where a program names none; 0 is greedy.
 

@@ -90,7 +90,7 @@ def plan_dataset_gc(
         settings: names the datasets' folder.
         digests: digests of everything that stays in the store.
         named: version -> why, of datasets that something else keeps.
-        keeping: what is kept whatever its age, and for how long.
+        keeping: rules of what is kept whatever its age, and for how long.
         now: Unix time.
     """
     plan = GcPlan(PLACE, settings.datasets)

@@ -73,7 +73,7 @@ def push_dataset(config: DatasetConfig, corpus: Corpus, workspace: Workspace) ->
 
     Args:
         config: names the dataset and its remote.
-        corpus: what is pushed.
+        corpus: corpus that is pushed.
         workspace: holds DVC's repository.
 
     Raises:

@@ -110,7 +110,7 @@ def draw_intervals(title: str, ours: IntervalMark, theirs: IntervalMark) -> Mark
     """Draw this version's interval above the champion's, on one scale of their own.
 
     Args:
-        title: read by screen readers.
+        title: title that screen readers read.
         ours: interval of this version.
         theirs: interval of the champion.
     """
@@ -129,7 +129,7 @@ def draw_gate(title: str, interval: IntervalMark, bound: float, upwards: bool) -
     """Draw an interval beside the bound it must keep; the side that passes is tinted.
 
     Args:
-        title: read by screen readers.
+        title: title that screen readers read.
         interval: interval of the figure.
         bound: bound of the gate.
         upwards: the figure must lie above it.

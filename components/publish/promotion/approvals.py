@@ -130,7 +130,7 @@ def record_decision(
         settings: names the workspace.
         pending: decided on.
         yes: approved; else rejected.
-        who: made the decision; empty for the user of this process.
+        who: name of who made the decision; empty for the user of this process.
         why: the reason.
 
     Raises:

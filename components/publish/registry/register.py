@@ -153,7 +153,7 @@ def find_registered(settings: Settings, name: str, bundle: Artifact) -> Register
     Args:
         settings: names the registry.
         name: name of the registered model.
-        bundle: found by its digest.
+        bundle: bundle whose version is looked up, by the digest.
     """
     same = (e for e in list_versions(settings, name) if e.tags.get(BUNDLE_TAG) == bundle.digest)
     return next(same, None)

@@ -75,7 +75,7 @@ def decide_retention(
     Args:
         settings: names the registry.
         named: ``models:/name/3`` -> why, of versions that something else keeps.
-        keeping: what is kept whatever its age, and for how long.
+        keeping: rules of what is kept whatever its age, and for how long.
         now: Unix time.
     """
     versions = list_versions(settings)
@@ -150,7 +150,7 @@ def plan_registry_gc(
     Args:
         settings: names the registry.
         retentions: retentions of every version.
-        keeping: what is kept whatever its age, and for how long.
+        keeping: rules of what is kept whatever its age, and for how long.
         now: Unix time.
         removed: folders of the store that go too, and records of trainings with them.
 

@@ -187,7 +187,7 @@ def expected_loss(parameters: int, tokens: float, unique: int, *, large: bool) -
 
     Args:
         parameters: number of the model's parameters.
-        tokens: trained on, repetitions included.
+        tokens: number of tokens trained on, repetitions included.
         unique: how many of these are different.
         large: take the fit of large trainings, else that of small ones.
     """

@@ -173,7 +173,7 @@ class ProcessGroups(Collectives):
         Args:
             folder: folder of the states; that of rank 0 counts.
             keep: number of states that stay.
-            modules: whose parameters the states hold.
+            modules: modules whose parameters the states hold.
         """
         shared = self.broadcast(folder)
         return ShardedStates(shared, keep, modules, self.state_group)

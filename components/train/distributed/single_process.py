@@ -97,7 +97,7 @@ class Collectives:
         Args:
             folder: folder of the states.
             keep: number of states that stay.
-            modules: whose parameters the states hold.
+            modules: modules whose parameters the states hold.
         """
         return StateFiles(folder, keep)
 

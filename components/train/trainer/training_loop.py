@@ -263,7 +263,8 @@ class _TrainingRun(Generic[M]):
                 f"the loss spiked at step {at} ({why}) once more after {allowed} spikes were "
                 "undone; lower the learning rates, or set safety.spike to null to allow it"
             )
-        # Removed before the rollback journal is written: after a kill in between the spike comes again.
+        # Removed before the rollback journal is written: after a kill in between, the spike comes
+        # again.
         self.states.delete_after(first)
         self.rollbacks.write()
         self._go_back()

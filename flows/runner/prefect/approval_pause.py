@@ -104,7 +104,7 @@ def pause_for_answer(
     """Pause the surrounding flow run until an answer is recorded.
 
     Args:
-        question: what the form shows.
+        question: text that the form shows.
         find_answer: looks for an answer that was given elsewhere.
         record_answer: records one from the form; a ``MillError`` refuses it, after which the form
             is shown again.

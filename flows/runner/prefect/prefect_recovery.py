@@ -198,7 +198,7 @@ def force_flow_run_state(api: str, identifier: str, state: dict[str, Any]) -> No
     Args:
         api: address of the server's API.
         identifier: identifier of the flow run.
-        state: as the API takes it.
+        state: state as the API takes it.
 
     Raises:
         MillError: the server refused or did not answer.

@@ -253,7 +253,7 @@ def cancel_stopped_run(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
     Args:
         flow: unused; Prefect passes it.
         flow_run: Prefect's record of the run.
-        state: whose message names the signal.
+        state: state whose message names the signal.
     """
     aborted = re.search(r"aborted by an? (interrupt|termination) signal", state.message or "")
     if aborted is None:
