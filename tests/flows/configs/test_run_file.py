@@ -93,7 +93,7 @@ def test_every_command_is_in_a_panel_and_the_daily_ones_come_first(tmp_path: Pat
     shown = modelmill(tmp_path, "--help").stdout
     places = [shown.index(f"│ {name} ") for names in PANELS.values() for name in names]
     assert places == sorted(places)
-    assert next(iter(PANELS.values()))[:4] == ("run", "plan", "serve", "up")
+    assert next(iter(PANELS.values()))[:3] == ("init", "plan", "run")
 
 
 @pytest.mark.parametrize("name", commands())
