@@ -66,8 +66,7 @@ def run_stage(
     config = _resolve_source(overlay_config(planned.config, {}, sets, within=name), planned.config)
     try_constitutions(config)
     roles = roles_of(planned.component, planned.inputs)
-    mark_layout(settings.home)
-    adopted = _adopt_inputs(store, name, roles, inputs)
+    adopted = _adopt_inputs(settings, store, name, roles, inputs)
     refuse_stage_budget(settings, name, planned.component, config, adopted)
     collector = ResultCollector()
     displays: list[RunListener] = [] if console is None else [_StageDisplay(console)]
@@ -120,7 +119,7 @@ def _resolve_source(config: StageConfig, planned: StageConfig) -> StageConfig:
 
 
 def _adopt_inputs(
-    store: Store, name: str, roles: StageRoles, inputs: Sequence[str]
+    settings: Settings, store: Store, name: str, roles: StageRoles, inputs: Sequence[str]
 ) -> dict[str, Any]:
     paths: dict[str, Path] = {}
     if inputs and not roles.listing:
@@ -146,6 +145,7 @@ def _adopt_inputs(
     if missing:
         options = ", ".join(f"--input {role}=PATH" for role in missing)
         raise ConfigError(f"{name}: {options} {'is' if len(missing) == 1 else 'are'} missing")
+    mark_layout(settings.home)  # a refused input leaves no workspace behind
     adopted: dict[str, Any] = {}
     for role, path in paths.items():
         kind = roles.kind(role)
