@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,5 +66,6 @@ def _run(
             main()
         else:
             exec(program, {"__name__": "__main__"})
-    finally:
-        atexit._run_exitfuncs()  # which the end of such a process leaves out
+    finally:  # as any interpreter ends; a process of multiprocessing leaves out the second
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
