@@ -17,6 +17,7 @@ import pytest
 
 from components.core.settings import Settings
 from flows.operations.doctor import process_checks
+from flows.operations.doctor.finding import Finding
 from flows.runner.prefect import prefect_recovery
 from flows.runner.prefect.history_retention import FlowRunRow
 from flows.runner.prefect.prefect_recovery import (
@@ -29,6 +30,11 @@ from tests.flows.conftest import Server
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 NOBODY = 999_999_999
+
+
+def findings_about(settings: Settings, run: dict[str, Any]) -> list[Finding]:
+    """The doctor's findings that name this flow run; other tests' runs share the server."""
+    return [f for f in process_checks.check_flow_runs(settings) if run["name"] in f.what]
 
 
 @pytest.fixture
@@ -123,9 +129,8 @@ def test_doctor_finds_and_mends_it_while_a_worker_lives(
     lost = begun(server, deployment)
     record(settings, lost)
     with living(settings, "prefect", "worker"):
-        (finding,) = process_checks.check_flow_runs(settings)
+        (finding,) = findings_about(settings, lost)
         assert (finding.state, finding.fix) == ("warning", "modelmill doctor --mend")
-        assert lost["name"] in finding.what
         monkeypatch.setattr(prefect_recovery, "prefect_api", lambda found: server.api)
         prefect_recovery.crash_flow_runs(settings, stuck_flow_runs(settings))
         assert [finding.state for finding in process_checks.check_flow_runs(settings)] == ["ok"]
@@ -141,9 +146,8 @@ def test_a_run_that_waits_for_a_person_is_never_crashed(
     crash_stuck_runs(settings, server.api)
     assert state(server, run) == "PAUSED"
     assert [found.identifier for found in abandoned_pauses(settings)] == [run["id"]]
-    (finding,) = process_checks.check_flow_runs(settings)
+    (finding,) = findings_about(settings, run)
     assert (finding.state, finding.fix) == ("warning", "modelmill up")
-    assert run["name"] in finding.what
     server.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
 
 
