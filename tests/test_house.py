@@ -35,6 +35,17 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert not circles, "\n".join(circles)
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [house_rules.questions, house_rules.undocumented_modules, house_rules.missing_args],
+)
+def test_docstrings_name_the_concept_and_the_arguments(
+    rule: Callable[[], list[str]],
+) -> None:
+    places = rule()
+    assert not places, "\n".join(places)
+
+
 BROKEN = '''
 kept = 1
 """Where it lies."""
