@@ -16,29 +16,31 @@ from flows.cli.main import run_app
 if TYPE_CHECKING:
     from benchmarks.bench_report import BenchReport
 
-BENCHES = ("orchestrate", "curate", "train")
+HAVE_PARTS = ("curate", "train")
+"""Benchmarks of several parts, of which ``--only`` names some."""
+BENCHES = ("orchestrate", *HAVE_PARTS)
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help=f"benchmark: {', '.join(BENCHES)}")] = None,
+    name: Annotated[str | None, typer.Argument(help=f"Benchmark: {', '.join(BENCHES)}.")] = None,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="with --write: files with reports that `bench --json` printed"),
+        typer.Argument(help="With --write: files with reports that `bench --json` printed."),
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(help="render these reports as a Markdown page")
+        Path | None, typer.Option(help="Markdown page to render these reports to.")
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=2, max=500, help="`orchestrate`: steps of the no-op chain")
+        int, typer.Option(min=2, max=500, help="Steps of the no-op chain of `orchestrate`.")
     ] = 30,
     only: Annotated[
-        list[str] | None, typer.Option(help="one part of `curate` or `train`; repeatable")
+        list[str] | None, typer.Option(help="Part of `curate` or `train` to measure; repeatable.")
     ] = None,
     repeats: Annotated[
-        int, typer.Option(min=1, max=100, help="measurements of which the median is reported")
+        int, typer.Option(min=1, max=100, help="Measurements, of which the median is reported.")
     ] = 3,
     as_json: Json = False,
 ) -> None:
@@ -55,8 +57,13 @@ def bench(
         result = {"written": str(write), "benches": count}
         print_result(as_json, result, lambda console: console.print(f"written: {write}"))
         return
-    if name not in BENCHES or files:
-        raise ConfigError(f"bench {name or ''}: name one of {', '.join(BENCHES)}")
+    if name not in BENCHES:
+        given = f"bench {name}: no such benchmark" if name else "bench: no benchmark is named"
+        raise ConfigError(f"{given}; there are {', '.join(BENCHES)}")
+    if files:
+        raise ConfigError(f"bench {name} {files[0]}: files of reports are given with --write PAGE")
+    if only and name not in HAVE_PARTS:
+        raise ConfigError(f"bench {name}: --only names a part of {' or '.join(HAVE_PARTS)}")
     _show_report(_run_bench(name, steps, only or [], repeats), as_json)
 
 

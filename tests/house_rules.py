@@ -62,6 +62,16 @@ def questions(root: Path = ROOT) -> list[str]:
     ]
 
 
+def folders_without_package(root: Path = ROOT) -> list[str]:
+    """List folders of modules that lack an ``__init__.py``: import contracts pass over them."""
+    folders = {path.parent for top in TOP for path in (root / top).rglob("*.py")}
+    return sorted(
+        f"{folder.relative_to(root)}: no __init__.py"
+        for folder in folders
+        if not (folder / "__init__.py").is_file()
+    )
+
+
 def undocumented_modules(root: Path = ROOT) -> list[str]:
     """Modules without a docstring, packages too: a folder says what lies in it."""
     return [
@@ -204,6 +214,7 @@ if __name__ == "__main__":
     short, share = one_word_functions()
     for rule, broken in {
         "docstring begins as a question": questions(),
+        "no package": folders_without_package(),
         "no module docstring": undocumented_modules(),
         "name repeated": repeated_names(),
         "no Args:": missing_args(),

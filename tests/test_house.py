@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +36,37 @@ def test_no_folder_holds_more_files_than_one_reads() -> None:
 def test_no_module_imports_itself_by_way_of_others() -> None:
     circles = house_rules.import_circles()
     assert not circles, "\n".join(circles)
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = house_rules.folders_without_package()
+    assert not folders, "\n".join(folders)
+
+
+@pytest.fixture
+def shown_files(tmp_path: Path) -> Path:
+    """The new files that CONTRIBUTING shows, written below a root of their own."""
+    text = (house_rules.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```diff\n(.*?)```", text, re.DOTALL):
+        for name, added in re.findall(
+            r"^\+\+\+ b/(components/\S+)\n((?:^\+(?!\+).*\n)+)", block, re.M
+        ):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = [line.removeprefix("+") for line in added.splitlines()]
+            module = [] if lines[0].startswith('"""') else ['"""A module."""\n\n']
+            path.write_text("\n".join([*module, *lines]) + "\n", encoding="utf-8")
+    assert len(list(tmp_path.rglob("*.py"))) >= 5
+    return tmp_path
+
+
+def test_what_contributing_shows_keeps_the_rules(shown_files: Path) -> None:
+    rules = (house_rules.questions, house_rules.missing_args, house_rules.empty_names)
+    assert [line for rule in rules for line in rule(shown_files)] == []
+    config = house_rules.ROOT / "pyproject.toml"
+    command = [sys.executable, "-m", "ruff", "format", "--config", config, "--diff", shown_files]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout
 
 
 @pytest.mark.parametrize(

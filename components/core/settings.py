@@ -131,12 +131,27 @@ def find_checkout(start: Path | None = None) -> Path:
     )
 
 
+def own_checkout() -> Path:
+    """Root of the checkout that this code belongs to, with ``data/`` and ``benchmarks/``.
+
+    Raises:
+        ConfigError: the code was installed without its checkout.
+    """
+    try:
+        return find_checkout(Path(__file__).parent)
+    except ConfigError:
+        raise ConfigError(
+            f"{Path(__file__).parents[2]} is an install without its checkout: Modelmill runs from "
+            "a clone of its repository, where `make setup` installs it"
+        ) from None
+
+
 def _default_checkout() -> Path:
     """Checkout of the current folder; outside of any, that of this code."""
     try:
         return find_checkout()
     except ConfigError:
-        return find_checkout(Path(__file__).parent)
+        return own_checkout()
 
 
 def load_settings() -> Settings:

@@ -7,18 +7,30 @@ nothing in it is locked, migrated or deleted. ``LAYOUT`` goes up with such a cha
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 
 from components.core.errors import ConfigError
 from components.core.io.atomic_write import atomic_path
+from components.core.io.full_disk import FULL_DISK
 
 LAYOUT = 2
 """Layout that this version reads and writes; workspaces of layout 1 carry no number."""
 LAYOUT_FILE = "workspace.json"
-_TRACES = ("store/sealed", "store/partial", "mlflow/mlflow.db", "prefect/prefect.db")
-"""Store, registry or Prefect home: a workspace that has one was in use before."""
+_TRACES = (
+    "store/sealed",
+    "store/partial",
+    "mlflow/mlflow.db",
+    "prefect/prefect.db",
+    "datasets/.dvc",
+    "bentos/bentos",
+    "audit.jsonl",
+    "blocklist.jsonl",
+)
+"""Files and folders of a run, a registry, orders or the audit log: a workspace that has one was in
+use before. ``runs`` or ``logs`` alone could be anybody's."""
 
 
 def check_layout(home: Path, shown: str) -> None:
@@ -51,13 +63,26 @@ def mark_layout(home: Path) -> None:
     """Write the layout number into a workspace that has none; called before its first write.
 
     The settings that name ``home`` went through ``check_layout``: without a number it is new.
+
+    Raises:
+        ConfigError: the workspace cannot be written.
     """
     path = home / LAYOUT_FILE
-    if path.exists():
-        return
-    home.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path, suffix=f".{os.getpid()}.tmp") as temporary:
-        temporary.write_text(json.dumps({"layout": LAYOUT}) + "\n", encoding="ascii")
+    try:
+        if path.exists():
+            if not os.access(home, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        home.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path, suffix=f".{os.getpid()}.tmp") as temporary:
+            temporary.write_text(json.dumps({"layout": LAYOUT}) + "\n", encoding="ascii")
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise  # told elsewhere, with what to free
+        raise ConfigError(
+            f"{home}: the workspace cannot be written ({error.strerror}): make it writable, or set "
+            "MODELMILL_HOME to another folder"
+        ) from error
 
 
 def _read_layout(home: Path) -> int | None:

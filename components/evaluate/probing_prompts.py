@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError
-from components.core.settings import find_checkout
+from components.core.settings import own_checkout
 
 PROBES_FILE = Path("data") / "probes.yaml"
 
@@ -50,4 +50,4 @@ def load_probes(path: Path) -> tuple[SafetyProbe, ...]:
 
 def house_probes() -> tuple[SafetyProbe, ...]:
     """Load the probes of this checkout; they are part of the config, so an edit asks again."""
-    return load_probes(find_checkout(Path(__file__).parent) / PROBES_FILE)
+    return load_probes(own_checkout() / PROBES_FILE)

@@ -165,25 +165,6 @@ def document_addresses(
     return addresses
 
 
-def duplicates_of(store: Path, corpus: ArtifactNode, identifiers: Sequence[str]) -> list[str]:
-    """Addresses of documents dropped as duplicates.
-
-    Args:
-        store: root of the store.
-        corpus: corpus made by ``select``.
-        identifiers: ids of the documents that were kept instead.
-    """
-    wanted = pa.array(list(identifiers), type=pa.string())
-    names = sorted(name for name in corpus.files if name.startswith("ledger/"))
-    tables = [_read_file(store, corpus, name) for name in names]
-    return [
-        url
-        for table in tables
-        if "twin" in table.column_names  # absent where no duplicates were scored
-        for url in table.filter(pc.is_in(table["twin"], value_set=wanted))["url"].to_pylist()
-    ]
-
-
 def held_page_addresses(store: Path, node: ArtifactNode) -> list[str]:
     """Addresses of all pages whose text a crawl or corpus holds."""
     if node.format == Pages.format and "ledger.parquet" in node.files:

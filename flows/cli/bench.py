@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import typer
 
@@ -25,7 +24,7 @@ BENCHMARKS_PACKAGE = "benchmarks"
 )
 def bench(context: typer.Context) -> None:
     """Measure Modelmill beside other tools; exit code 1 where a figure is outside its bound."""
-    root = settings.find_checkout(Path(__file__).parent)
+    root = settings.own_checkout()
     if not (root / BENCHMARKS_PACKAGE / "__main__.py").is_file():
         raise ConfigError(
             f"bench: there is no {BENCHMARKS_PACKAGE}/ in {root}: run it in a checkout of Modelmill"

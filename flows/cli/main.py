@@ -78,6 +78,10 @@ def _run_command(commands: typer.Typer, name: str, as_json: bool) -> Any:
         return report_failure(str(error), type(error).__name__, error.exit_code, as_json=as_json)
     except typer.TyperException as error:  # --json: otherwise typer has shown it with the usage
         return report_failure(_usage_error_line(error), "UsageError", 2, as_json=as_json)
+    except PermissionError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        line = f"{place}{error.strerror or error}; the workspace is that of MODELMILL_HOME"
+        return report_failure(line, type(error).__name__, 1, as_json=as_json)
     except Exception as error:  # a bug, or what no stage foresaw: its traceback is for a report
         if shutdown.requested_stop() is not None:
             return None  # a library made another error of the stop, which is told of

@@ -27,7 +27,9 @@ def init(
     next_command = f"modelmill plan {shlex.quote(str(file))}"
     line = f"wrote {file}; next: [bold]{next_command}[/bold]"
     print_result(
-        as_json, {"file": str(file), "next": next_command}, lambda console: console.print(line)
+        as_json,
+        {"file": str(file), "next": next_command},
+        lambda console: console.print(line, soft_wrap=True),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.core.config.config_errors import ConfigSource
+from components.core.config.config_errors import ConfigSource, show_value
 from components.core.config.stage_config import overlay_config, read_yaml
 from components.core.errors import ConfigError
 from components.core.settings import Settings
@@ -65,8 +65,8 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     if not isinstance(preset, str) or preset not in PRESETS:
         line = lines.get(("preset",), 1)
         raise ConfigError(
-            f"{path}:{line}: preset: given {preset!r}: say which preset the file lies over: "
-            f"{', '.join(PRESETS)}"
+            f"{path}:{line}: preset: given {show_value(preset)}: must name the preset that "
+            f"the file changes: {', '.join(PRESETS)}"
         )
     named = {"name": path.stem.lower().replace("_", "-"), **values}
     run = overlay_config(PRESETS[preset](), named, sets, file=path, lines=lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from pydantic import Field, model_validator
 
@@ -36,7 +35,7 @@ from components.clean.site_lines.score import SiteLinesConfig
 from components.collect.extract import ExtractConfig
 from components.collect.scrape_config import ScrapeConfig
 from components.core.config.stage_config import StageConfig
-from components.core.settings import find_checkout
+from components.core.settings import own_checkout
 from components.evaluate.bits_per_byte import LossConfig
 from components.evaluate.compare_policies import CompareConfig
 from components.evaluate.exact_facts import FactsConfig
@@ -71,9 +70,7 @@ from serving.smoke_test import SmokeConfig
 
 def default_suite() -> SuiteConfig:
     """Expectations of this checkout, part of the config so that an edit runs the check again."""
-    return load_suite(
-        find_checkout(Path(__file__).parent) / "data" / "expectations" / "corpus.yaml"
-    )
+    return load_suite(own_checkout() / "data" / "expectations" / "corpus.yaml")
 
 
 class TextSelectConfig(SelectConfig):

@@ -63,7 +63,7 @@ class RunOutcome:
         following = (
             f"modelmill show {self.run}" if self.stopped_after is not None else "modelmill serve"
         )
-        console.print(f"next: [bold]{following}[/bold]")
+        console.print(f"next: [bold]{following}[/bold]", soft_wrap=True)
 
 
 def _relative_path(path: Path) -> str:

@@ -113,3 +113,11 @@ def test_another_mlflow_is_said_once_not_to_be_used(
         f"MLFLOW_TRACKING_URI={given} is not used: runs and versions go to "
         f"sqlite:///{tmp_path}/mlflow/mlflow.db"
     ]
+
+
+def test_an_install_without_its_checkout_says_where_modelmill_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settings, "CHECKOUT_MARKER", "no-such-file.yaml")
+    with pytest.raises(ConfigError, match=r"an install without its checkout: .* a clone of its"):
+        settings.own_checkout()

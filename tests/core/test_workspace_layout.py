@@ -120,6 +120,32 @@ def test_only_what_writes_a_new_workspace_gives_it_the_number(tmp_path: Path) ->
     assert _python(home, "flows.cli.entry", "show").returncode == 0
 
 
+@pytest.mark.parametrize("trace", ["audit.jsonl", "blocklist.jsonl", "datasets/.dvc/config"])
+def test_any_trace_of_an_earlier_version_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trace: str
+) -> None:
+    (tmp_path / trace).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / trace).write_text("{}\n")
+    monkeypatch.setenv("MODELMILL_HOME", str(tmp_path))
+    with pytest.raises(ConfigError, match="was written by an earlier version"):
+        settings.load_settings()
+
+
+def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+    with pytest.raises(ConfigError, match=rf"^{home}: the workspace cannot be written \(Not a dir"):
+        mark_layout(home)
+
+
+def test_looking_at_the_audit_log_writes_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    ended = _python(home, "flows.cli.entry", "doctor")
+    assert "audit" in ended.stdout
+    assert list(home.iterdir()) == []
+
+
 def test_a_number_once_written_stays(tmp_path: Path) -> None:
     mark_layout(tmp_path)
     before = (tmp_path / LAYOUT_FILE).stat().st_mtime_ns

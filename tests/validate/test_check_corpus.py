@@ -120,7 +120,7 @@ def test_suites_that_cannot_be_run(
             "expectations:\n  - type: expect_column_quantile_values_to_be_between\n",
             r":2: .*cannot be used",
         ),
-        ("- a\n", "expected a mapping"),
+        ("- a\n", "must hold fields"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -66,21 +66,6 @@ class PageHead:
     """Every object of its JSON-LD, nested ones included."""
     title: str
 
-    @property
-    def is_article(self) -> bool:
-        """True where the page declares itself an article."""
-        return (
-            self.meta.get("og:type", "").lower() == "article"
-            or "article:published_time" in self.meta
-            or any(_is_article(thing) for thing in self.json_objects)
-        )
-
-    @property
-    def is_published(self) -> bool:
-        """True where it has sharing metadata, as articles do and manuals do not."""
-        shared = ("og:", "twitter:", "article:")
-        return bool(self.json_objects) or any(name.startswith(shared) for name in self.meta)
-
 
 def read_page_head(root: Element) -> PageHead:
     """Read a page's ``meta`` elements, title and JSON-LD."""

@@ -207,7 +207,18 @@ def _field_names(group: Any) -> list[str]:
     return list(group.model_fields)
 
 
+EARLIER_NAMES = {
+    "kept": "kept_samples",
+    "positions": "sequence_length",
+    "recompute": "activation_checkpointing",
+    "short_positions": "short_sequence_length",
+}
+"""Fields by an earlier name (CHANGELOG): none is spelt like its present one."""
+
+
 def _suggest_name(name: str, allowed: list[str]) -> str:
+    if EARLIER_NAMES.get(name) in allowed:
+        return f"it is called {EARLIER_NAMES[name]!r} now"
     close = difflib.get_close_matches(name, allowed, n=1)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -55,7 +55,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        problem = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read: {problem}") from error
     lines: dict[Location, int] = {}
     try:
         node = yaml.compose(text, Loader=FileLoader)
@@ -69,7 +70,8 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except (RecursionError, ValueError) as error:
         raise ConfigError(f"{path}: not usable YAML: {_yaml_problem(error)}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}:1: expected a mapping of fields, not {type(values).__name__}")
+        kind = {type(None): "nothing", list: "a list", str: "text"}.get(type(values), "one value")
+        raise ConfigError(f"{path}:1: must hold fields and their values, and holds {kind}")
     return {key: value for key, value in values.items() if not key.startswith("x-")}, lines
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from components.core.errors import MillError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""System error numbers of a full disk, an exhausted quota, a file beyond its limit."""
 
 
 _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
@@ -55,7 +56,7 @@ def _full_disk_of(error: BaseException) -> BaseException | None:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         if isinstance(link, OSError) and link.errno is not None:
-            if link.errno in _FULL:
+            if link.errno in FULL_DISK:
                 return link
         elif _FULL_WORDS.search(str(link)):
             return link

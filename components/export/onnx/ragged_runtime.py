@@ -89,11 +89,6 @@ class OnnxModel:
         """Switch to another session of ``open``; batches keep their keys and values."""
         self.session = session
 
-    @property
-    def bytes_per_slot(self) -> int:
-        """Bytes of keys and values that one row of a batch takes."""
-        return len(self.past) * self.kv_heads * (self.context + 1) * self.head_width * 4
-
 
 def open_session(path: Path, threads: int | None = None) -> Any:
     """Open an onnxruntime session on the CPU; its log is silent, errors are exceptions.

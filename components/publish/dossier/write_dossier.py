@@ -22,7 +22,7 @@ from components.core.action import Change, Workspace, action
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
 from components.core.io.atomic_write import write_atomically
-from components.core.settings import Settings, find_checkout
+from components.core.settings import Settings, own_checkout
 from components.core.store.artifact import (
     Bento,
     Checkpoint,
@@ -184,7 +184,7 @@ def _state(
         *sorted(here.glob("*.py")),
         here / PAGE,
         here / STYLE,
-        find_checkout(here) / LOCK_FILE,
+        own_checkout() / LOCK_FILE,
     ]
     gates = entry.files_folder(settings) / GATES_FILE
     champions = [
@@ -231,7 +231,7 @@ def render_page(settings: Settings, facts: DossierFacts, config: DossierConfig) 
         lstrip_blocks=True,
     )
     environment.filters.update(number=svg_charts.format_number, code=_code)
-    packages = read_packages(find_checkout(Path(__file__).parent))
+    packages = read_packages(own_checkout())
     bill = render_bill(
         packages, facts.entry.model, str(facts.entry.version), bundle_digest(facts.entry)
     )

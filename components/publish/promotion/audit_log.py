@@ -112,7 +112,8 @@ def read_entries(settings: Settings) -> list[AuditEntry]:
         DataError: at the first broken link; names the entry.
     """
     path = log_path(settings)
-    if not settings.home.is_dir():
+    if not path.exists():
+        _check_head(settings, [])
         return []
     with hold_lock(settings.home / "audit.lock"):
         held = _load(path)

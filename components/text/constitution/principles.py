@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator
 from components.core.config.config_errors import ConfigSource, collect_problems
 from components.core.config.stage_config import StageConfig, read_yaml
 from components.core.errors import ConfigError, DataError, typed_error_line
-from components.core.settings import find_checkout
+from components.core.settings import own_checkout
 from components.text.constitution.answer_checks import AnswerCase, Check
 
 DEFAULT_CONSTITUTION_FILE = Path("data") / "constitution.yaml"
@@ -121,4 +121,4 @@ def load_constitution(path: Path) -> Constitution:
 
 def default_constitution() -> Constitution:
     """The constitution of this checkout, ``data/constitution.yaml``."""
-    return load_constitution(find_checkout(Path(__file__).parent) / DEFAULT_CONSTITUTION_FILE)
+    return load_constitution(own_checkout() / DEFAULT_CONSTITUTION_FILE)

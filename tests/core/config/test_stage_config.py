@@ -51,6 +51,7 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
             "acme.yaml:2: pretrain.minutez: unknown field; did you mean 'minutes'?",
         ),
         ("zzz: 1\n", "acme.yaml:1: zzz: unknown field; allowed: name, pretrain"),
+        ("pretrain:\n  kept: 1\n", "pretrain.kept: unknown field; allowed: minutes"),
         (
             "name: a\npretrain:\n  minutes: soon\n",
             "acme.yaml:3: pretrain.minutes: given 'soon': must be a number",
@@ -79,7 +80,7 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
         ("name: 5\n", "acme.yaml:1: name: given 5: must be text"),
         ("pretrain:\n  seeds:\n  - a\n  - 7\n", "acme.yaml:4: pretrain.seeds.1: given 7"),
         ("name: [\n", "acme.yaml:2: not valid YAML"),
-        ("- a\n", "acme.yaml:1: expected a mapping of fields, not list"),
+        ("- a\n", "acme.yaml:1: must hold fields and their values, and holds a list"),
         ("name: a\nname: b\n", "acme.yaml:2: not valid YAML: name is given twice"),
         ("name: &a [*a]\n", "acme.yaml: not usable YAML: nested too deeply"),
         (
@@ -92,7 +93,7 @@ def test_a_file_lies_over_the_preset_and_sets_over_the_file(tmp_path: Path) -> N
         ),
         ("name: " + "[" * 5000, "acme.yaml: not usable YAML: nested too deeply"),
         ("pretrain: {minutes: " + "9" * 5000 + "}", "acme.yaml: not usable YAML"),
-        ("", "acme.yaml:1: expected a mapping of fields, not NoneType"),
+        ("", "acme.yaml:1: must hold fields and their values, and holds nothing"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, text: str, expected: str) -> None:

@@ -119,3 +119,19 @@ def test_the_version_and_completion(tmp_path: Path) -> None:
 
 def test_the_schema_is_one_object(tmp_path: Path) -> None:
     assert json.loads(modelmill(tmp_path, "schema", "--json").stdout) == run_file_schema()
+
+
+@pytest.mark.parametrize(
+    ("field", "present"),
+    [
+        ("pretrain.recompute", "activation_checkpointing"),
+        ("pretrain.positions", "sequence_length"),
+        ("ppo.kept", "kept_samples"),
+    ],
+)
+def test_an_earlier_name_of_a_field_leads_to_the_present_one(
+    tmp_path: Path, field: str, present: str
+) -> None:
+    settings = Settings(home=tmp_path, reference_data=tmp_path)
+    with pytest.raises(ConfigError, match=rf"{field}: unknown field; it is called '{present}' now"):
+        read_target("tiny", [f"{field}=1"], settings)
