@@ -85,9 +85,7 @@ def test_noise_is_decoded_or_refused(body: bytes, codings: list[str]) -> None:
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(
-    coding=st.sampled_from(sorted(PACKED)), at=st.integers(0, 999), change=st.integers(1, 255)
-)
+@given(coding=st.sampled_from(sorted(PACKED)), at=st.integers(0, 999), change=st.integers(1, 255))
 def test_a_changed_byte_is_read_or_refused(coding: str, at: int, change: int) -> None:
     packed = bytearray(PACKED[coding])
     packed[at * len(packed) // 1000] ^= change

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pycurl
 
@@ -152,6 +153,8 @@ class CurlTransport:
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.PATH_AS_IS: True,
+            # As it is written: libcurl would spell %c3 as %C3, which servers tell apart.
+            pycurl.REQUEST_TARGET: _request_target(request),
             pycurl.HTTP09_ALLOWED: False,
             pycurl.FOLLOWLOCATION: False,
             pycurl.PROXY: request.proxy,  # empty: no proxy, whatever the environment says
@@ -252,6 +255,14 @@ class _Exchange:
             return pycurl.SOCKET_BAD
         except OSError:  # no such family here, or no descriptor left
             return pycurl.SOCKET_BAD
+
+
+def _request_target(request: CurlRequest) -> str:
+    """Path and query; all of the URL for a proxy that is not merely tunnelled through."""
+    parts = urlsplit(request.url)
+    if request.proxy.lower().startswith("http") and parts.scheme == "http":
+        return request.url
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _host_port(address: Any) -> HostPort:
