@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.curate.web.http_situations import list_situations
-from benchmarks.curate.web.situations_read import measure_web
+from benchmarks.curate.web.situations_read import list_situations, measure_web
 from components.core.settings import Settings
 
 

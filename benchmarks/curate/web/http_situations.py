@@ -87,8 +87,8 @@ def build_response(
     return b"\r\n".join([*lines, b"Connection: close", b"", b""]) + content
 
 
-def list_situations() -> list[Situation]:
-    """All situations."""
+def list_first_situations() -> list[Situation]:
+    """Situations that the crawl was written for."""
     return [
         *_media_types(),
         *_codings(),

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 from benchmarks.bench_report import BenchFigure
 from benchmarks.bench_setting import BenchSetting
+from benchmarks.curate.web.further_situations import list_further_situations
 from benchmarks.curate.web.http_situations import (
     Situation,
-    list_situations,
+    list_first_situations,
     situation_answers,
 )
 from benchmarks.curate.web.raw_site import RawSite, open_raw_site
@@ -28,6 +29,11 @@ from components.core.store.workdir import Workdir
 
 _MAX_BYTES = 1_000_000
 CLIENTS = ("requests", "pycurl")
+
+
+def list_situations() -> list[Situation]:
+    """All situations."""
+    return [*list_first_situations(), *list_further_situations()]
 
 
 def measure_web(setting: BenchSetting) -> list[BenchFigure]:

@@ -24,6 +24,7 @@ from components.collect.web.media_types import (
     may_be_page,
     unreadable_reason,
 )
+from components.collect.web.refresh import parse_refresh
 from components.collect.web.ssrf_guard import (
     AddressGuard,
     AddressRefused,
@@ -46,7 +47,6 @@ from components.collect.web.transfer.http_message import (
     HttpHead,
     header_number,
     join_headers,
-    parse_refresh,
     parse_retry_after,
 )
 from components.collect.web.transfer.lenient_transfer import transfer_leniently
@@ -202,7 +202,10 @@ class HttpFetcher:
     async def _fetch(
         self, url: str, text_limit: int, conditions: Mapping[str, str], cookies: Sequence[str]
     ) -> FetchResult:
-        headers = request_headers(self._user_agent, conditions) | self._identity.headers_for(url)
+        own = self._identity.headers_for(url)
+        overridden = {name.lower() for name in own}
+        usual = request_headers(self._user_agent, conditions)
+        headers = {n: v for n, v in usual.items() if n.lower() not in overridden} | own
         cookies = [*self._identity.cookies_for(url), *cookies]
 
         def choose_limit(head: HttpHead) -> int:
@@ -331,7 +334,7 @@ class HttpFetcher:
             page.reason = "a redirect that leads nowhere"
         elif not body and notes:
             page.reason = f"nothing came: {notes[0]}"
-        page.transient = raw.is_cut and not text_limit
+        page.transient = raw.is_cut  # another try may bring the rest
         page.note = "; ".join(notes) if not page.reason else ""
         page.body = body if not page.reason else b""
 

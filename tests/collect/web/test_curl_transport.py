@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from benchmarks.curate.web.http_situations import build_response, html_page
-from benchmarks.curate.web.raw_site import open_raw_site
+from benchmarks.curate.web.raw_site import Answer, open_raw_site
+from components.collect.scrape import scrape
+from components.collect.scrape_config import ScrapeConfig
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.ssrf_guard import (
     AddressGuard,
@@ -30,7 +32,8 @@ from components.collect.web.ssrf_guard import (
 from components.collect.web.transfer.curl_transport import CurlRequest, CurlTransport
 from components.collect.web.transfer.fetch_limits import FetchLimits
 from components.collect.web.transfer.request_identity import RequestIdentity
-from tests.collect.crawling import LONG
+from components.core.store.workdir import Workdir
+from tests.collect.crawling import LONG, NOW, ledger
 
 LIMITS = FetchLimits(100_000, 2, 5, 10)
 
@@ -237,3 +240,55 @@ def test_an_authority_of_ones_own_is_trusted(web: Any, tmp_path: Path, odd: byte
     trusted = {("other.example", 443): ("127.0.0.1", web.server.server_port)}
     other = fetch("https://other.example/", trusted=trusted, identity=identity)
     assert other.reason.startswith("no connection: SSL")
+
+
+@pytest.mark.parametrize("target", ["/", "/robots.txt"])
+def test_what_is_cut_off_once_is_asked_for_again(tmp_path: Path, target: str) -> None:
+    """A robots.txt without its end may lack the rule that forbids a page."""
+    rules = b"User-agent: *\nDisallow: /closed\n"
+    contents = {"/robots.txt": rules, "/": f'<a href="/closed">x</a>{LONG}'.encode()}
+    asked: list[str] = []
+
+    def answer(path: str) -> Answer:
+        def answer_request(_: bytes) -> bytes:
+            asked.append(path)
+            whole = build_response(contents[path])
+            is_first = asked.count(path) == 1 and path == target
+            return whole[: len(whole) - 12] if is_first else whole
+
+        return answer_request
+
+    answers = {path: answer(path) for path in contents}
+    with open_raw_site({**answers, "/closed": build_response(LONG)}) as site:
+        config = ScrapeConfig(
+            as_of=NOW,
+            seeds=[f"{site.url}/"],
+            allow_private=True,
+            delay_seconds=0,
+            retries=2,
+            backoff_seconds=0.01,
+            shards=1,
+        )
+        work = Workdir.temporary(tmp_path)
+        rows = ledger(work, scrape(config, work))
+    assert (rows[""]["reason"], rows[""]["note"]) == ("", "")
+    assert rows["closed"]["reason"] == "robots.txt forbids it"
+    assert asked.count(target) == 2
+
+
+def test_what_is_always_cut_at_the_same_byte_is_asked_for_twice(tmp_path: Path) -> None:
+    long = build_response(LONG, f"Content-Length: {len(LONG) + 9}", has_length=False)
+    with open_raw_site({"/": long}) as site:
+        config = ScrapeConfig(
+            as_of=NOW,
+            seeds=[f"{site.url}/"],
+            allow_private=True,
+            delay_seconds=0,
+            retries=5,
+            backoff_seconds=0.01,
+            shards=1,
+        )
+        work = Workdir.temporary(tmp_path)
+        rows = ledger(work, scrape(config, work))
+    assert rows[""]["note"] == "the connection ended before it did"
+    assert site.targets.count("/") == 2

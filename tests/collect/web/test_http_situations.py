@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks.curate.web.http_situations import (
     Situation,
-    list_situations,
     situation_answers,
 )
 from benchmarks.curate.web.raw_site import RawSite, open_raw_site
+from benchmarks.curate.web.situations_read import list_situations
 from components.collect.scrape import scrape
 from components.collect.scrape_config import ScrapeConfig
 from components.core.store.workdir import Workdir

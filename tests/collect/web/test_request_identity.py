@@ -58,7 +58,11 @@ def test_own_headers_and_cookies_go_to_own_hosts_alone(
         config = crawl_config(
             f"{site.url}/",
             hosts=["127.0.0.2"],
-            headers={"Authorization": "Bearer ${WIKI_TOKEN}", "Accept-Language": "de"},
+            headers={
+                "Authorization": "Bearer ${WIKI_TOKEN}",
+                "accept": "text/html",
+                "X-Name": "caf\u00e9",
+            },
             cookies={"session": "${WIKI_SESSION}"},
         )
         work = Workdir.temporary(tmp_path / "store")
@@ -68,7 +72,9 @@ def test_own_headers_and_cookies_go_to_own_hosts_alone(
     for head in site.requests:
         assert f"Authorization: Bearer {SECRET}\r\n".encode() in head
         assert f"Cookie: session={SECRET}-cookie\r\n".encode() in head
-        assert b"Accept-Language: de" in head
+        assert b"accept: text/html\r\n" in head
+        assert b"Accept: " not in head
+        assert "X-Name: caf\u00e9".encode() in head
     assert len(other.requests) >= 1
     # Named by hosts alone, over http: a stranger on the way would read them.
     assert all(SECRET.encode() not in head for head in other.requests)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -32,7 +33,14 @@ _CUT_ERRORS = frozenset({pycurl.E_PARTIAL_FILE, pycurl.E_RECV_ERROR, pycurl.E_GO
 """Errors after which what came of a body stands."""
 _WEIRD_SERVER_REPLY, _TOO_LARGE = 8, 100
 """Codes of libcurl (curl.h) for which pycurl has no name of its own."""
-_ODD_HEAD_ERRORS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, _WEIRD_SERVER_REPLY, _TOO_LARGE})
+_ODD_HEAD_ERRORS = frozenset(
+    {
+        pycurl.E_BAD_CONTENT_ENCODING,
+        pycurl.E_UNSUPPORTED_PROTOCOL,
+        _WEIRD_SERVER_REPLY,
+        _TOO_LARGE,
+    }
+)
 ChooseLimit = Callable[[HttpHead], int]
 """Bytes of the body to read, decided when the head of a response is there; 0 for none."""
 
@@ -135,21 +143,24 @@ class CurlTransport:
         """
         exchange = _Exchange(request, choose_limit)
         with pycurl.Curl() as curl:
-            self._set_options(curl, request)
-            exchange.attach(curl)
             code = int(pycurl.E_OK)
             try:
+                self._set_options(curl, request)
+                exchange.attach(curl)
                 await self._multi.perform(curl)
             except pycurl.error as error:
                 code = int(error.args[0])
-            cookies = curl.getinfo(pycurl.INFO_COOKIELIST)
-            return exchange.build_response(code, cookies)
+            finally:
+                exchange.close_sockets()
+            # Raw, as a cookie may hold any bytes.
+            cookies = curl.getinfo_raw(pycurl.INFO_COOKIELIST)
+            return exchange.build_response(code, [line.decode("latin-1") for line in cookies])
 
     def _set_options(self, curl: pycurl.Curl, request: CurlRequest) -> None:
         limits = self._limits
         options: dict[int, Any] = {
             pycurl.URL: request.url,
-            pycurl.HTTPHEADER: [f"{name}: {value}" for name, value in request.headers],
+            pycurl.HTTPHEADER: [f"{name}: {value}".encode() for name, value in request.headers],
             pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
             pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
             pycurl.PATH_AS_IS: True,
@@ -157,7 +168,7 @@ class CurlTransport:
             pycurl.REQUEST_TARGET: _request_target(request),
             pycurl.HTTP09_ALLOWED: False,
             pycurl.FOLLOWLOCATION: False,
-            pycurl.PROXY: request.proxy,  # empty: no proxy, whatever the environment says
+            pycurl.PROXY: request.proxy.encode(),  # empty: no proxy, whatever the environment says
             pycurl.NOPROXY: "",
             pycurl.CAINFO: self._ca_file,
             pycurl.COOKIEFILE: "",  # switches cookies on, and reads none
@@ -176,7 +187,7 @@ class CurlTransport:
         for option, value in options.items():
             curl.setopt(option, value)
         for line in request.cookies:
-            curl.setopt(pycurl.COOKIELIST, line)
+            curl.setopt(pycurl.COOKIELIST, line.encode("latin-1", "replace"))
 
 
 class _Exchange:
@@ -190,6 +201,7 @@ class _Exchange:
         self._limit: int | None = None
         self._has_more = False
         self._refusal: AddressRefused | None = None
+        self._sockets: list[socket.socket] = []
 
     def attach(self, curl: pycurl.Curl) -> None:
         """Set the callbacks of a handle."""
@@ -197,6 +209,11 @@ class _Exchange:
         curl.setopt(pycurl.WRITEFUNCTION, self._take_body)
         if self._request.address is not None:
             curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+
+    def close_sockets(self) -> None:
+        """Close what was opened here: libcurl goes on with a duplicate of it."""
+        for opened in self._sockets:
+            opened.close()
 
     def build_response(self, code: int, cookies: Sequence[str]) -> RawResponse:
         """Build the response of a transfer that has ended with an error code.
@@ -243,7 +260,7 @@ class _Exchange:
     def _open_socket(self, _: int, address: Any) -> Any:
         assert self._request.address is not None
         try:
-            return open_checked_socket(
+            opened = open_checked_socket(
                 address.family,
                 address.socktype,
                 address.protocol,
@@ -255,6 +272,8 @@ class _Exchange:
             return pycurl.SOCKET_BAD
         except OSError:  # no such family here, or no descriptor left
             return pycurl.SOCKET_BAD
+        self._sockets.append(opened)
+        return opened
 
 
 def _request_target(request: CurlRequest) -> str:

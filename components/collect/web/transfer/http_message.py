@@ -7,7 +7,6 @@ status line, are split here.
 from __future__ import annotations
 
 import email.utils
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +24,6 @@ _LIST_HEADERS = frozenset(
 
 ``Content-Type`` is none, but browsers read one as such: the last type of it counts.
 """
-_REFRESH = re.compile(
-    r"\s*(\d+|(?=\.))[\d.]*(?:\s*[;,]\s*|\s+|$)(?:url\s*=\s*)?(.*)", re.IGNORECASE | re.DOTALL
-)
 HeaderLine = tuple[bytes, bytes]
 
 
@@ -104,16 +100,16 @@ def join_headers(raw: Iterable[HeaderLine]) -> dict[str, str]:
 
 
 def _decode_value(name: bytes, value: bytes) -> str:
-    """Text of a header's value: UTF-8, else Latin-1; bytes of an address stay the bytes they are.
+    """Text of a header's value: a character a byte, so that archives hold the bytes that came.
 
-    Browsers ask for the very bytes of a ``Location`` that is no UTF-8.
+    An address is UTF-8; of one that is not, browsers ask for the very bytes.
     """
+    if name.lower() not in (b"location", b"refresh"):
+        return value.decode("latin-1")
     try:
         return value.decode()
     except UnicodeDecodeError:
-        if name.lower() in (b"location", b"refresh"):
-            return "".join(chr(b) if b < 128 else quote(bytes([b])) for b in value)
-        return value.decode("latin-1")
+        return "".join(chr(byte) if byte < 128 else quote(bytes([byte])) for byte in value)
 
 
 def header_number(text: str) -> int:
@@ -132,19 +128,3 @@ def parse_retry_after(value: str) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def parse_refresh(value: str) -> tuple[float, str] | None:
-    """(seconds, address) of a ``Refresh`` header; None where it makes no sense.
-
-    The address is empty where the page itself is to be loaded again (HTML, "shared declarative
-    refresh steps").
-    """
-    match = _REFRESH.fullmatch(value)
-    if match is None:
-        return None
-    address = match[2]
-    quote_mark = address[:1] if address[:1] in ("'", '"') else ""
-    if quote_mark:
-        address = address[1:].partition(quote_mark)[0]
-    return float(match[1][:9] or 0), address.strip()

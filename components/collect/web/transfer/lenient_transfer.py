@@ -1,8 +1,8 @@
 """Second try at a response whose head libcurl refuses: read to its end and split leniently.
 
 libcurl gives up on a header line without a colon, two targets of a redirect, a line of more than
-100 KB, an empty line before the status line, a minor version that does not exist and a body without
-a head. Browsers read most of these.
+100 KB, an empty line before the status line, a version or transfer coding that does not exist and a
+body without a head. Browsers read most of these.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from components.collect.web.transfer.http_message import (
 )
 
 _PIECE_BYTES = 1 << 16
+_MAX_SKIPPED = 16
+"""Bytes in which a status line may begin; browsers skip some before it too."""
 _HEAD_END = re.compile(rb"\n\r?\n")
 _LAST_CHUNK = re.compile(rb"\n0+\r?\n\r?\n\Z")
 
@@ -120,8 +122,9 @@ _NO_HEAD = (HttpHead(200, []), b"", False)
 
 def _read_head(message: bytes) -> tuple[HttpHead, bytes, bool]:
     """(head, body, True where there is a head) of a message."""
+    start = max(0, message[:_MAX_SKIPPED].find(b"HTTP/"))
     try:
-        head, body = split_http_message(message.lstrip(b"\r\n"))
+        head, body = split_http_message(message[start:])
     except ValueError:
         return HttpHead(200, []), message, False
     return head, body, True
