@@ -72,8 +72,8 @@ _PAGE_STATUSES = frozenset({200, 203})
 _REFUSING_STATUS = 999
 """Status by which a large site refuses robots; browsers show its page, which says so."""
 _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8"
-_REDIRECT_BODY_BYTES = 65536
-"""Bytes read behind a redirect, so that the connection can be kept."""
+_UNREAD_BODY_BYTES = 65536
+"""Bytes of a body that nobody needs, read so that the connection can be kept."""
 _INSTANT_SECONDS = 1.0
 """Delay of a ``Refresh`` up to which nobody reads the page: it is a redirect."""
 
@@ -210,10 +210,9 @@ class HttpFetcher:
 
         def choose_limit(head: HttpHead) -> int:
             fetched = self._classify_head(url, head, text_limit)
-            if fetched.location is not None:
-                return _REDIRECT_BODY_BYTES
-            if fetched.reason or fetched.is_not_modified:
-                return 0
+            if fetched.location is not None or fetched.reason:
+                length = header_number(join_headers(head.lines).get("content-length", ""))
+                return _UNREAD_BODY_BYTES if length <= _UNREAD_BODY_BYTES else 0
             return text_limit or self._limits.max_bytes
 
         raw = await self._transfer(url, list(headers.items()), cookies, choose_limit)

@@ -292,3 +292,28 @@ def test_what_is_always_cut_at_the_same_byte_is_asked_for_twice(tmp_path: Path) 
         rows = ledger(work, scrape(config, work))
     assert rows[""]["note"] == "the connection ended before it did"
     assert site.targets.count("/") == 2
+
+
+def test_a_connection_is_kept_behind_a_refusal_and_given_up_before_an_image(web: Any) -> None:
+    ports: list[int] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        ports.append(handler.client_address[1])
+        is_image = handler.path == "/image"
+        body = bytes(2_000_000) if is_image else b"<p>There is no such page.</p>"
+        handler.send_response(200 if is_image else 404)
+        handler.send_header("Content-Type", "image/png" if is_image else "text/html")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    web.pages |= {"/a": answer, "/b": answer, "/image": answer, "/c": answer}
+
+    async def several() -> list[str]:
+        async with HttpFetcher("modelmill", LIMITS, allow_private=True) as fetcher:
+            paths = ("a", "b", "image", "c")
+            return [(await fetcher.fetch_url(f"{web.url}/{path}")).reason for path in paths]
+
+    reasons = asyncio.run(several())
+    assert reasons == ["HTTP 404", "HTTP 404", "no page: image/png", "HTTP 404"]
+    assert ports[0] == ports[1] == ports[2] != ports[3]
