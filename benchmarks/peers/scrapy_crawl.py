@@ -17,7 +17,7 @@ from scrapy.http import HtmlResponse, Response, TextResponse
 TEXTS: list[str] = []
 
 
-class LinkSpider(scrapy.Spider):
+class LinkSpider(scrapy.Spider):  # type: ignore[misc]  # its base is unknown where it is absent
     """Spider of one site: every page's links."""
 
     name = "links"

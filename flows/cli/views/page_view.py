@@ -52,7 +52,7 @@ def _group_by_lines(
 
 
 def _kept_reason(row: dict[str, Any]) -> str:
-    """That a page was kept, and why where its server fails or something about it is odd."""
+    """Words for a kept page, with what its server's failure or its oddity was."""
     # Ledgers of earlier versions have no such columns.
     trouble, note = row.get("trouble"), row.get("note")
     if trouble:
