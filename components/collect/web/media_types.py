@@ -7,6 +7,7 @@ one is believed, as in browsers: HTML that is declared as ``text/plain`` is a te
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 
@@ -60,7 +61,8 @@ _XML_PROLOGUE = re.compile(
 )
 _XML_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)([^<>]*)")
 _FEED_ROOTS = frozenset({"rss", "feed", "rdf"})
-_BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_WIDE_SHARE = 0.15
+"""Share of zero bytes, all at even or all at odd places, that only UTF-16 has."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 _QUOTED = re.compile(r'"[^"]*"?')
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
@@ -123,11 +125,11 @@ def judge_media_type(content_type: str, body: bytes) -> MediaVerdict:
     declared = media_type_of(content_type)
     if not may_be_page(content_type):
         return MediaVerdict(reason=unreadable_reason(content_type))
-    if is_binary(body.replace(b"\0", b"") if "utf-16" in content_type.lower() else body):
+    if is_binary(body, content_type):
         return MediaVerdict(
             reason="no page: its content is binary", is_misdeclared=declared in _READ_AS
         )
-    content = _without_mark(body)
+    content = _as_utf8(body, content_type)
     root, is_xml = _root_element(content)
     if declared == HTML and is_xml and root in _FEED_ROOTS:
         return MediaVerdict(reason=f"no page: a feed, declared as {declared}")
@@ -144,11 +146,9 @@ def judge_media_type(content_type: str, body: bytes) -> MediaVerdict:
     return MediaVerdict(reason=unreadable_reason(content_type))
 
 
-def is_binary(body: bytes) -> bool:
-    """True for a body that is no text: a known binary format, or too many control bytes."""
-    if body.startswith(_BYTE_ORDER_MARKS[1:]):  # UTF-16 is full of control bytes
-        return False
-    head = body[:_JUDGED_BYTES]
+def is_binary(body: bytes, content_type: str = "") -> bool:
+    """True for a body that is no text: a known binary format, or too many control characters."""
+    head = _as_utf8(body, content_type)[:_JUDGED_BYTES]
     controls = len(head) - len(head.translate(None, _CONTROLS))
     return body.startswith(_BINARY_MAGIC) or controls > _CONTROL_SHARE * len(head)
 
@@ -158,12 +158,24 @@ def _is_xml(media_type: str) -> bool:
     return media_type.endswith("+xml") or media_type in ("text/xml", "application/xml")
 
 
-def _without_mark(body: bytes) -> bytes:
-    """First bytes without their byte order mark, as UTF-8."""
+def _as_utf8(body: bytes, content_type: str) -> bytes:
+    """First bytes without a byte order mark, and in UTF-8 where they are UTF-16."""
     head = body[: 2 * _JUDGED_BYTES]
-    if head.startswith(_BYTE_ORDER_MARKS[1:]):
-        return head.decode("utf-16", errors="replace").encode()
-    return head.removeprefix(_BYTE_ORDER_MARKS[0])
+    codec = _wide_codec(head, content_type)
+    if codec:
+        return head.decode(codec, errors="replace").encode()
+    return head.removeprefix(codecs.BOM_UTF8)
+
+
+def _wide_codec(head: bytes, content_type: str) -> str:
+    """Codec of UTF-16, by its mark, its declaration or its zero bytes; empty for other text."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    declared = "utf-16" in content_type.lower()
+    has_zeros = head.count(0) >= _WIDE_SHARE * len(head)
+    if b"\0" not in head[::2] and (declared or (has_zeros and b"\0" in head)):
+        return "utf-16-be" if declared and "utf-16be" in content_type.lower() else "utf-16-le"
+    return "utf-16-be" if b"\0" not in head[1::2] and (declared or has_zeros) else ""
 
 
 def _looks_like_html(content: bytes) -> bool:

@@ -14,6 +14,7 @@ from components.collect.web.media_types import (
 )
 
 PAGE = b"<!doctype html><html><title>t</title><p>text"
+RUSSIAN = f"<html><body>{'<p>Паром уходит на рассвете.</p>' * 9}</body></html>"
 FEED = b'<?xml version="1.0"?><!-- made by x --><feed xmlns="http://www.w3.org/2005/Atom"/>'
 XHTML_PAGE = b'<?xml version="1.0"?>\n<html xmlns="http://www.w3.org/1999/xhtml"><body/></html>'
 
@@ -55,6 +56,17 @@ def test_media_type_of_a_header(content_type: str, media_type: str) -> None:
         ("text/x-markdown", b"# a", MARKDOWN),
         ("text/html", b"# a", HTML),
         ("text/html; charset=utf-16le", PAGE.decode().encode("utf-16-le"), HTML),
+        ("text/html; charset=utf-16", RUSSIAN.encode("utf-16-le"), HTML),
+        ("text/html; charset=utf-16be", RUSSIAN.encode("utf-16-be"), HTML),
+        ("text/html", RUSSIAN.encode("utf-16"), HTML),
+        ("", RUSSIAN.encode("utf-16-le"), HTML),
+        ("", RUSSIAN.encode("utf-16-be"), HTML),
+        (
+            "",
+            b"One stray\0 zero in a line of text, as some editors leave it behind."
+            + b" More." * 20,
+            PLAIN,
+        ),
     ],
 )
 def test_what_a_body_is_read_as(content_type: str, body: bytes, read_as: str) -> None:
