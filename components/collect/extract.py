@@ -25,6 +25,7 @@ from pydantic import Field, field_validator
 from components.collect.extraction.main_text import extract_main_text
 from components.collect.warc.page_shards import WebPage, read_pages
 from components.collect.web.charset import decode_page
+from components.collect.web.media_types import judge_media_type
 from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError
 from components.core.log import get_logger
@@ -182,12 +183,15 @@ class _TooShort(ValueError):
 
 
 def _make_document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
+    verdict = judge_media_type(page.content_type, page.body)
+    if verdict.reason:
+        raise ValueError(verdict.reason)
     text = decode_page(page.body, page.content_type)
     if len(text) > config.max_chars:
         raise ValueError(f"longer than {config.max_chars} characters (extract.max_chars)")
     comments = bool(config.forums) and _is_forum(page.url, config.forums)
     main_text = extract_main_text(
-        text, page.content_type, _fallback_title(page.url), page.url, comments=comments
+        text, verdict.media_type, _fallback_title(page.url), page.url, comments=comments
     )
     if len(main_text.text) < config.min_chars:
         raise _TooShort(f"shorter than {config.min_chars} characters")

@@ -28,7 +28,8 @@ from components.collect.optouts.archived_signals import is_site_file
 from components.collect.warc.archive_reader import SkippedRecord, read_archive_pages
 from components.collect.warc.page_shards import WebPage
 from components.collect.warc.revisit_records import RevisitResolver, UnresolvedRevisit
-from components.collect.web.http_fetcher import is_binary, too_large_reason
+from components.collect.web.http_fetcher import too_large_reason
+from components.collect.web.media_types import is_binary
 from components.collect.web.urls import MAX_URL_CHARS
 from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import digest_file

@@ -27,9 +27,11 @@ from components.collect.scrape_config import FILES_DATE, ScrapeConfig
 from components.collect.warc.cdxj_index import write_index
 from components.collect.warc.page_shards import UnchangedResponse, WebPage, write_shards
 from components.collect.warc.revisit_records import RevisitResolver
-from components.collect.web.http_fetcher import FetchLimits, HttpFetcher, request_headers
+from components.collect.web.http_fetcher import HttpFetcher, request_headers
 from components.collect.web.page_links import read_page_signals
 from components.collect.web.ssrf_guard import HostPort
+from components.collect.web.transfer.fetch_limits import FetchLimits
+from components.collect.web.transfer.request_identity import RequestIdentity
 from components.collect.web.urls import normalise_url, origin_of
 from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError, MillError
@@ -174,6 +176,7 @@ class _CrawlRun:
             limits,
             trusted=self.scope.trusted,
             allow_private=config.allow_private,
+            identity=config.request_identity() if config.source == "web" else RequestIdentity(),
         )
         async with fetcher:
             polite = PoliteFetcher(fetcher, self.responses, self._politeness(), self.previous)
@@ -188,7 +191,7 @@ class _CrawlRun:
     def _politeness(self) -> PolitenessPolicy:
         config, delay = self.config, self.config.delay_seconds
         return PolitenessPolicy(
-            agent=_robots_agent(config),
+            agent=config.agent_token,
             max_pages=config.max_pages,
             max_pages_per_host=config.max_pages_per_host,
             max_depth=config.max_depth,
@@ -201,11 +204,6 @@ class _CrawlRun:
             blocklist=Blocklist(config.blocklist),
             optout_config=config.optouts,
         )
-
-
-def _robots_agent(config: ScrapeConfig) -> str:
-    """Product token of the user agent, by which robots.txt addresses it (RFC 9309)."""
-    return config.user_agent.split()[0].partition("/")[0]
 
 
 def _check_health(
@@ -253,7 +251,7 @@ def _file_pages(
     """Pages of the user's files, each entered into ``ledger`` as it is read."""
     digests = config.digests or digest_files(config.files, config.folder)
     blocklist = Blocklist(config.blocklist)
-    revisits, agent = RevisitResolver(work.scratch), _robots_agent(config)
+    revisits, agent = RevisitResolver(work.scratch), config.agent_token
     sites = read_archived_signals(find_archives(config.files, config.folder), revisits.note_wanted)
     for page in read_file_pages(config.files, digests, config.max_bytes, revisits, config.folder):
         if blocklist.covers(page.url):

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.optouts.optout_policy import OptoutConfig
+from components.collect.web.transfer.request_identity import (
+    RequestIdentity,
+    explain_bad_cookie,
+    explain_bad_header,
+    explain_bad_proxy,
+)
 from components.collect.web.urls import explain_bad_url, host_of, normalise_url
+from components.core.config.env_references import resolve_secret
 from components.core.config.stage_config import StageConfig
+from components.core.errors import ConfigError
 
 PageSource = Literal["embedded", "web", "files"]
 FILES_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of a run over files, where only their contents count."""
+
+_COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
+"""Name of a robot that calls itself a browser: ``Mozilla/5.0 (compatible; acmebot/2.1)``."""
 
 
 class ScrapeConfig(StageConfig):
@@ -94,7 +107,33 @@ class ScrapeConfig(StageConfig):
     user_agent: str = Field(
         default="modelmill",
         pattern=r"^[!-~]([ -~]*[!-~])?$",
-        description="User-Agent header; robots.txt rules are read for its first word",
+        description="User-Agent header",
+    )
+    robots_agent: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="name by which robots.txt and robots directives address the crawl; by default "
+        "that of user_agent: its first word, or what follows compatible; in it",
+    )
+    headers: dict[str, str] = Field(
+        default={},
+        description="own request headers by name, sent to the hosts of seeds and hosts alone (over "
+        "http:// only where a seed is); a secret as ${NAME}, a variable of the environment",
+    )
+    cookies: dict[str, str] = Field(
+        default={},
+        description="own cookies by name, sent as headers are; each value as ${NAME}, a variable "
+        "of the environment",
+    )
+    proxy: str = Field(
+        default="",
+        description="proxy for all requests: http://, https:// or socks5h://HOST:PORT; with a "
+        "login as ${NAME}, a variable of the environment",
+    )
+    ca_file: str = Field(
+        default="",
+        description="file of the certificate authorities (PEM) that are trusted in place of the "
+        "public ones",
     )
     blocklist: list[str] = Field(
         default=[], description="URLs (with all below them) and domains that are never fetched"
@@ -136,6 +175,20 @@ class ScrapeConfig(StageConfig):
                 raise ValueError(problem)
         return seeds
 
+    @field_validator("headers", "cookies", "proxy")
+    @classmethod
+    def _can_be_sent(
+        cls, value: dict[str, str] | str, info: ValidationInfo
+    ) -> dict[str, str] | str:
+        if isinstance(value, str):
+            problems = [explain_bad_proxy(value)]
+        else:
+            explain = explain_bad_header if info.field_name == "headers" else explain_bad_cookie
+            problems = [explain(name, text) for name, text in value.items()]
+        if problem := next(filter(None, problems), ""):
+            raise ValueError(problem)
+        return value
+
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> ScrapeConfig:
         for source, values in (("web", self.seeds), ("files", self.files)):
@@ -158,3 +211,32 @@ class ScrapeConfig(StageConfig):
         """Hosts that a web crawl may enter."""
         seeds = (normalise_url(seed) for seed in self.seeds)
         return {host_of(seed) for seed in seeds if seed} | {host.lower() for host in self.hosts}
+
+    @property
+    def agent_token(self) -> str:
+        """Product token by which robots.txt addresses the crawl (RFC 9309, section 2.2.1)."""
+        match = _COMPATIBLE.search(self.user_agent)
+        name = match[1] if match else self.user_agent.split()[0].partition("/")[0]
+        return self.robots_agent or name
+
+    def request_identity(self) -> RequestIdentity:
+        """Own headers, cookies, proxy and authorities, with their secrets resolved.
+
+        Raises:
+            ConfigError: a variable is not set, or a value cannot be sent.
+        """
+        proxy = resolve_secret(self.proxy)
+        values = {name: resolve_secret(value) for name, value in self.headers.items()}
+        cookies = {name: resolve_secret(value) for name, value in self.cookies.items()}
+        for field, texts in (("headers", values), ("cookies", cookies), ("proxy", {"": proxy})):
+            for name, text in texts.items():
+                if not text.isprintable():
+                    place = f"scrape.{field}.{name}".rstrip(".")
+                    raise ConfigError(f"{place}: its value holds a control character")
+        ca_file = Path(self.ca_file).expanduser() if self.ca_file else None
+        if ca_file is not None and not ca_file.is_file():
+            raise ConfigError(f"scrape.ca_file: {self.ca_file}: no such file")
+        secure = frozenset(("https", host) for host in self.web_hosts)
+        seeds = (normalise_url(seed) for seed in self.seeds)
+        plain = frozenset(("http", host_of(url)) for url in seeds if url and url[:5] == "http:")
+        return RequestIdentity(values, cookies, proxy, str(ca_file or ""), secure | plain)

@@ -16,8 +16,13 @@ from components.core.errors import ConfigError
 from components.core.settings import environment_variable
 from flows.configs.text_run import TextRun
 
-SECRET_FIELDS: tuple[Location, ...] = (("dataset", "remote"),)
-"""Fields that keep the text ``${NAME}``."""
+SECRET_FIELDS: tuple[Location, ...] = (
+    ("dataset", "remote"),
+    ("scrape", "cookies"),
+    ("scrape", "headers"),
+    ("scrape", "proxy"),
+)
+"""Fields that keep the text ``${NAME}``, in themselves or in each of their values."""
 
 
 def resolve_variables(values: Mapping[str, Any], source: ConfigSource) -> dict[str, Any]:
@@ -45,16 +50,21 @@ def check_secret_fields(run: TextRun, source: ConfigSource) -> None:
         value: Any = run
         for name in at:
             value = getattr(value, str(name))
-        if isinstance(value, str) and (problem := _unset_variable_problem(value)):
-            raise ConfigError(source.format_problems({at: problem}))
+        texts = value if isinstance(value, Mapping) else {"": value}
+        for name, text in texts.items():
+            if isinstance(text, str) and (problem := _unset_variable_problem(text)):
+                place = (*at, name) if name else at
+                raise ConfigError(source.format_problems({place: problem}))
 
 
 def _resolve_value(value: Any, at: Location, problems: dict[Location, str]) -> Any:
+    if at in SECRET_FIELDS:
+        return value
     if isinstance(value, Mapping):
         return {key: _resolve_value(inner, (*at, key), problems) for key, inner in value.items()}
     if isinstance(value, list):
         return [_resolve_value(inner, (*at, index), problems) for index, inner in enumerate(value)]
-    if not isinstance(value, str) or at in SECRET_FIELDS:
+    if not isinstance(value, str):
         return value
     problem = _unset_variable_problem(value) or _secret_problem(value)
     if problem:

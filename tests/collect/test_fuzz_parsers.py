@@ -25,9 +25,9 @@ from components.collect.warc.archive_reader import SkippedRecord, read_archive_p
 from components.collect.warc.cdxj_index import CdxjIndex, surt_key, write_index
 from components.collect.warc.page_shards import WebPage, write_shards
 from components.collect.warc.revisit_records import RevisitResolver, UnresolvedRevisit
-from components.collect.web.http_fetcher import join_headers
 from components.collect.web.page_links import read_page_facts
 from components.collect.web.robots_directives import directives_for, join_robots_headers
+from components.collect.web.transfer.http_message import join_headers
 from components.collect.web.urls import normalise_url, resolve_link
 from tests.collect.warc.test_archive_reader import A, B, C, record, warc
 from tests.collect.warc.test_compression_frames import frames, page, with_dictionary

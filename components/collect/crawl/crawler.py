@@ -301,6 +301,7 @@ def _ledger_entry(visit: Visit, response: StoredResponse) -> LedgerEntry:
         visit.chain[0] if visit.chain else "",
         response.facts.canonical,
         trouble=trouble,
+        note=response.note,
         depth=visit.depth,
         failed=bool(trouble)
         or (response.asked and bool(response.reason) and not 0 < response.status < 400),

@@ -34,6 +34,8 @@ LEDGER = pa.schema(
         pa.field("change", pa.string(), nullable=False),
         # Why no response came about a page that is therefore kept as the previous crawl has it.
         pa.field("trouble", pa.string(), nullable=False),
+        # Oddity of a page that was kept nevertheless, such as a missing end.
+        pa.field("note", pa.string(), nullable=False),
         pa.field("depth", pa.int32(), nullable=False),  # links from a seed
         pa.field("optouts", pa.list_(SIGNAL_TYPE), nullable=False),
     ]
@@ -55,6 +57,7 @@ class LedgerEntry:
     canonical: str = ""
     change: str = ""
     trouble: str = ""
+    note: str = ""
     depth: int = 0
     optouts: list[OptoutSignal] = field(default_factory=list)
     failed: bool = False

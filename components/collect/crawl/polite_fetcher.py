@@ -27,6 +27,7 @@ from components.collect.optouts.site_signals import (
     SiteSignals,
     fetch_site_signals,
 )
+from components.collect.web.cookie_jar import CookieJar, fetch_through_cookie_walls
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_links import PageFacts, read_page_facts
 from components.collect.web.urls import host_of, origin_of
@@ -59,6 +60,7 @@ class PoliteFetcher:
     responses: ResponseStore
     policy: PolitenessPolicy
     previous: PreviousCrawl | None = None
+    cookies: CookieJar = field(default_factory=CookieJar)
     _rules: dict[str, RobotsRules] = field(default_factory=dict)
     _sites: dict[str, SiteSignals] = field(default_factory=dict)
     _limiters: dict[str, HostRateLimiter] = field(default_factory=dict)
@@ -93,7 +95,11 @@ class PoliteFetcher:
         return self._store_page(url, fetched, capture) if capture is not None else refusal
 
     async def learn_sites(self, urls: Sequence[str]) -> None:
-        """Fetch robots rules and opt-outs of every site that is met for the first time."""
+        """Fetch robots rules and opt-outs of every site that is met for the first time.
+
+        A wave begins with it, so the cookies of the wave before count from here on.
+        """
+        self.cookies.begin_wave()
         origins = [site for site in dict.fromkeys(map(origin_of, urls)) if site not in self._rules]
         agent = self.policy.agent
         rules = await asyncio.gather(
@@ -161,13 +167,23 @@ class PoliteFetcher:
 
     async def _load_or_fetch(self, url: str) -> StoredResponse:
         response = self.responses.load_response(url)
-        if response is not None:
-            return response
+        if response is None:
+            response = await self._fetch_and_store(url)
+        self.cookies.note_cookies(url, response.cookies)
+        return response
+
+    async def _fetch_and_store(self, url: str) -> StoredResponse:
         conditions = self.previous.request_conditions(url) if self.previous else {}
-        fetched = await self._fetch_with_retries(url, 0, conditions)
+
+        async def fetch(address: str, cookies: Sequence[str]) -> FetchResult:
+            given = conditions if address == url else {}
+            return await self._fetch_with_retries(address, 0, given, cookies)
+
+        jar = self.cookies.cookies_for(url)
+        fetched = await fetch_through_cookie_walls(url, jar, fetch)
         capture = self.previous.match_unchanged(url, fetched) if self.previous else None
         if fetched.is_not_modified and capture is None:  # the previous capture cannot be read
-            fetched = await self._fetch_with_retries(url, 0, {})
+            fetched = await self._fetch_with_retries(url, 0, {}, jar)
         if fetched.transient and self.previous is not None:
             capture = self.previous.reuse_after_failure(url, fetched)
         return self._store_page(url, fetched, capture)
@@ -183,6 +199,8 @@ class PoliteFetcher:
             if capture is not None and capture.trouble:
                 signals = [replace(signal, date=capture.date) for signal in facts.signals]
                 facts = replace(facts, signals=signals)
+        if fetched.refresh is not None:
+            facts = replace(facts, links=[*facts.links, fetched.refresh])
         return self.responses.store_response(url, fetched, facts, capture)
 
     async def _fetch_text(self, url: str, limit: int) -> FetchResult:
@@ -206,20 +224,33 @@ class PoliteFetcher:
         return fetched.body.decode("utf-8", errors="replace") if not fetched.reason else ""
 
     async def _fetch_with_retries(
-        self, url: str, limit: int, conditions: dict[str, str]
+        self, url: str, limit: int, conditions: dict[str, str], cookies: Sequence[str] = ()
     ) -> FetchResult:
-        """Fetch at the host's pace, and again after a transient failure."""
+        """Fetch at the host's pace, and again after a transient failure.
+
+        A page that is cut off at the same byte twice is taken as it is.
+
+        Args:
+            url: The page or text.
+            limit: Bytes of a text to read; 0 for a page.
+            conditions: Headers of a conditional request.
+            cookies: Cookies to choose from.
+        """
+        cut_body = b""
         wait = self.policy.backoff_seconds
         for tries_left in range(self.policy.retries, -1, -1):
             limiter = self._limiter_of(url)
             async with limiter as started:
                 if limiter.closed_reason:
                     return FetchResult(reason=limiter.closed_reason, transient=True)
-                fetched = await self.http.fetch_url(url, text_limit=limit, conditions=conditions)
-            if not fetched.transient:
+                fetched = await self.http.fetch_url(
+                    url, text_limit=limit, conditions=conditions, cookies=cookies
+                )
+            if not fetched.transient or (fetched.body and fetched.body == cut_body):
+                fetched.transient = False
                 limiter.record_success()
                 break
-            closed_reason = ""
+            cut_body, closed_reason = fetched.body, ""
             if fetched.status in (0, 429, 503):
                 closed_reason = limiter.record_refusal(started, fetched.wait_seconds)
             if closed_reason:

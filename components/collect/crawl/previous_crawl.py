@@ -72,7 +72,7 @@ class PreviousCrawl:
         ``fetched`` is the new response; a 304 is completed with the stored body and headers.
         """
         row = self._kept_rows.get(url)
-        if row is None or fetched.reason or not (fetched.is_not_modified or fetched.status == 200):
+        if row is None or fetched.reason or fetched.location is not None:
             return None
         if not fetched.is_not_modified and fetched.digest != row["digest"]:
             return None
@@ -94,8 +94,9 @@ class PreviousCrawl:
         page = self._load_page(url) if row is not None else None
         if row is None or page is None or page.digest != row["digest"]:
             return None
-        trouble, stored_headers = fetched.reason, dict(page.headers)
+        trouble, stored_headers = fetched.reason or fetched.note, dict(page.headers)
         fetched.reason, fetched.body, fetched.headers = "", page.body, stored_headers
+        fetched.note = ""
         return PreviousCapture(page.date, stored_headers, "", trouble)
 
     def site_signals(self, url: str) -> list[OptoutSignal]:

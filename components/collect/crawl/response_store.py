@@ -18,7 +18,9 @@ from components.collect.optouts.optout_policy import OptoutSignal
 from components.collect.web.http_fetcher import FetchResult
 from components.collect.web.page_links import PageFacts
 
-_COLUMNS = "url, status, reason, transient, headers, location, facts, carried, digest, body"
+_COLUMNS = (
+    "url, status, reason, transient, headers, location, facts, carried, note, cookies, digest, body"
+)
 _TABLE = f"""
 CREATE TABLE IF NOT EXISTS answers (
     {_COLUMNS.replace("url", "url TEXT PRIMARY KEY").replace("body", "body BLOB")}
@@ -52,6 +54,8 @@ class StoredResponse:
     location: str | None = None
     facts: PageFacts = field(default_factory=PageFacts)
     previous_capture: PreviousCapture | None = None
+    note: str = ""
+    cookies: tuple[str, ...] = field(default=(), repr=False)
     bytes: int = 0
     digest: str = ""
     """sha256 of the body."""
@@ -107,6 +111,8 @@ class ResponseStore:
             fetched.location,
             json.dumps(asdict(facts)),
             json.dumps(asdict(capture)) if capture is not None else None,
+            fetched.note,
+            json.dumps(fetched.cookies),
             hashlib.sha256(fetched.body).hexdigest(),
             fetched.body,
         )
@@ -117,8 +123,8 @@ class ResponseStore:
     def load_response(self, key: str) -> StoredResponse | None:
         """Response stored under ``key``; None for none."""
         row = self._db.execute(
-            "SELECT status, reason, transient, headers, location, facts, carried, digest, "
-            "length(body) FROM answers WHERE url = ?",
+            "SELECT status, reason, transient, headers, location, facts, carried, note, cookies, "
+            "digest, length(body) FROM answers WHERE url = ?",
             (key,),
         ).fetchone()
         return _stored_response(*row) if row is not None else None
@@ -141,6 +147,8 @@ def _stored_response(
     location: str | None,
     facts: str,
     capture: str | None,
+    note: str,
+    cookies: str,
     digest: str,
     size: int,
 ) -> StoredResponse:
@@ -154,6 +162,8 @@ def _stored_response(
         location,
         PageFacts(**fact_fields, signals=signals),
         PreviousCapture(**json.loads(capture)) if capture is not None else None,
+        note,
+        tuple(json.loads(cookies)),
         size,
         digest,
     )

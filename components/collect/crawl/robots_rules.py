@@ -64,7 +64,7 @@ async def fetch_robots_rules(url: str, fetch_text: FetchText, agent: str) -> Rob
     fetched = await fetch_following_redirects(
         f"{origin_of(url)}/robots.txt", MAX_ROBOTS_BYTES, fetch_text
     )
-    if fetched.status == 200 and not fetched.reason:
+    if fetched.status in (200, 203) and not fetched.reason:
         text = fetched.body.decode("utf-8", errors="replace")
         return RobotsRules(
             Protego.parse(extract_agent_rules(text, agent)), "robots.txt forbids it", text

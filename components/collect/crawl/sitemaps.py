@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import html
 import re
-import zlib
 
 from components.collect.crawl.robots_rules import FetchText, RobotsRules, fetch_following_redirects
-from components.collect.web.http_fetcher import ContentDecoder
+from components.collect.web.transfer.content_codings import ContentCodingError, decode_content
 from components.collect.web.urls import host_of, normalise_url, origin_of, resolve_link
 
 MAX_SITEMAP_BYTES = 50 * 1024 * 1024
@@ -72,11 +71,8 @@ def parse_sitemap_urls(text: str, limit: int) -> list[str]:
 
 def decode_sitemap(body: bytes) -> str:
     """Text of a sitemap, decompressed where it is gzip; empty where that is broken."""
-    if body.startswith(b"\x1f\x8b"):
-        decoder = ContentDecoder("gzip", MAX_SITEMAP_BYTES)
-        try:
-            decoder.feed(body)
-        except zlib.error:
-            return ""
-        body = bytes(decoder.body[:MAX_SITEMAP_BYTES])
+    try:
+        body = decode_content(body, "", MAX_SITEMAP_BYTES).body[:MAX_SITEMAP_BYTES]
+    except ContentCodingError:
+        return ""
     return body.decode("utf-8", errors="replace")

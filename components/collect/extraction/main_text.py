@@ -7,7 +7,6 @@ from there. Where projection and chosen text differ too much, trafilatura's own 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,7 @@ from components.collect.extraction.text_runs import (
 )
 from components.collect.extraction.tree.html_tree import Element, drop_scripts, parse_html
 from components.collect.extraction.tree.tree_edits import clean_text, drop_element
-from components.collect.web.charset import media_type_of
+from components.collect.web.media_types import HTML, MARKDOWN, PLAIN, XHTML
 from components.collect.web.page_metadata import (
     PageHead,
     PageMetadata,
@@ -55,9 +54,6 @@ _MIN_MAIN_SHARE = 0.5
 """Share of a short page's text that its ``main`` element holds; with less it marks another part."""
 _MIN_ARTICLE_BODY_CHARS = 200
 """Length of ``articleBody`` in a page's JSON-LD from which it is no teaser."""
-_HTML_KINDS = ("text/html", "application/xhtml+xml")
-_MARKDOWN_KINDS = ("text/markdown", "text/x-markdown")
-_SIGNS_OF_HTML = re.compile(r"<(?:!doctype|html|head|body|div|p|h1|main|article)\b", re.IGNORECASE)
 _TITLE_SEPARATORS = ("|", "-", "–", "—", "·", "•", "»", "::")
 """Separators between a page's own title and its site's name."""
 _IS_ASIDE: Any = etree.XPath("boolean(ancestor::nav or ancestor::footer or ancestor::aside)")
@@ -89,29 +85,28 @@ class _ExtractedText:
 
 
 def extract_main_text(
-    text: str, content_type: str, name: str, url: str = "", *, comments: bool = False
+    text: str, media_type: str, name: str, url: str = "", *, comments: bool = False
 ) -> MainText:
     """Extract the main text of a page.
 
     Args:
         text: The page, decoded.
-        content_type: Its ``Content-Type``; empty where the server sent none.
+        media_type: HTML, XHTML, plain text or Markdown (``media_types.judge_media_type``).
         name: Title of a page that has none of its own.
         url: Its URL, which may hold the date of a page without one.
         comments: Include readers' comments, as for a forum.
 
     Raises:
-        ValueError: The page holds no text, is of a media type that is not read, or is built to be
-            slow to read; the message says which.
+        ValueError: The page holds no text, is of another media type, or is built to be slow to
+            read; the message says which.
     """
-    kind = media_type_of(content_type)
-    if kind not in ("", *_HTML_KINDS, "text/plain", *_MARKDOWN_KINDS):
-        raise ValueError(f"no page: {kind}")
+    if media_type not in (HTML, XHTML, PLAIN, MARKDOWN):
+        raise ValueError(f"no page: {media_type}")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    if "html" in kind or (not kind and _SIGNS_OF_HTML.search(text[:65536])):
-        extracted = _extract_html(text, name, url, is_xhtml="xhtml" in kind, comments=comments)
+    if media_type in (HTML, XHTML):
+        extracted = _extract_html(text, name, url, is_xhtml=media_type == XHTML, comments=comments)
     else:
-        extracted = _extract_plain(text, name, is_markdown=kind in _MARKDOWN_KINDS)
+        extracted = _extract_plain(text, name, is_markdown=media_type == MARKDOWN)
     if not extracted.text.strip():
         raise ValueError("holds no text")
     return extracted

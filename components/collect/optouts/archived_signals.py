@@ -20,9 +20,10 @@ from components.collect.optouts.site_signals import (
     SiteSignals,
     parse_reservations,
 )
-from components.collect.warc.archive_reader import MAX_HEAD_BYTES, PAYLOAD_ERRORS, read_http_message
+from components.collect.warc.archive_reader import read_http_message
 from components.collect.warc.damaged_stream import open_archive_stream
 from components.collect.warc.warc_records import ArchiveRecord, read_archive_records
+from components.collect.web.transfer.http_message import MAX_HEAD_BYTES
 from components.collect.web.urls import normalise_url, origin_of
 
 _SITE_FILES = (ROBOTS_PATH, AI_TXT_PATH, TDMREP_PATH)
@@ -72,7 +73,7 @@ def _site_files(
                 continue
             try:
                 status, _, body = read_http_message(record, MAX_SITE_FILE_BYTES)
-            except PAYLOAD_ERRORS:
+            except ValueError:
                 continue  # reading the pages reports this record with its reason
-            if status == 200:
+            if status in (200, 203):
                 yield url, body[:MAX_SITE_FILE_BYTES].decode("utf-8", errors="replace")

@@ -8,34 +8,32 @@ as several crawlers do; the content decides.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from fastwarc.stream_io import BrotliReader, ZstdReader
 
 from components.collect.warc.damaged_stream import open_archive_stream
 from components.collect.warc.page_shards import WebPage
 from components.collect.warc.revisit_records import RevisitResolver
 from components.collect.warc.warc_records import ArchiveDamage, ArchiveRecord, read_archive_records
-from components.collect.web.http_fetcher import (
-    PAGE_HEADERS,
-    ContentDecoder,
-    is_page_type,
+from components.collect.web.http_fetcher import PAGE_HEADERS, too_large_reason
+from components.collect.web.media_types import (
+    judge_media_type,
+    may_be_page,
+    unreadable_reason,
+)
+from components.collect.web.transfer.content_codings import decode_content
+from components.collect.web.transfer.http_message import (
+    MAX_HEAD_BYTES,
+    decode_chunks,
     join_headers,
-    too_large_reason,
+    split_http_message,
 )
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _PAGE_RECORD_KINDS = ("response", "resource", "conversion")
 """Record types that hold a page."""
-MAX_HEAD_BYTES = 256 * 1024
-"""Largest head of an HTTP message."""
-PAYLOAD_ERRORS = (ValueError, zlib.error, OSError, RuntimeError, EOFError)
-"""Exceptions that decoding a broken payload raises."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def read_archive_pages(
                     page = _defer_revisit(record, f"{name}#byte-{record.at}", revisits)
                 else:
                     page = _record_page(record, max_bytes)
-            except PAYLOAD_ERRORS as error:
+            except ValueError as error:
                 page = SkippedRecord(record.url, record.at, f"its payload is broken: {error}", True)
             if record.kind in _PAGE_RECORD_KINDS:
                 revisits.offer_record(record, page if isinstance(page, WebPage) else None)
@@ -99,17 +97,18 @@ def _record_page(record: ArchiveRecord, max_bytes: int) -> WebPage | SkippedReco
     headers: dict[str, str] = {}
     if content_type.startswith("application/http"):
         status, headers, body = read_http_message(record, max_bytes)
-        if status != 200:
+        if status not in (200, 203):
             return None
         content_type = headers.get("content-type", "")
     elif record.kind == "response":
         return None  # a DNS, FTP or similar response
-    if not is_page_type(content_type):
-        return SkippedRecord(
-            record.url, record.at, f"no page: {content_type.partition(';')[0].strip()}", False
-        )
+    if not may_be_page(content_type):
+        return SkippedRecord(record.url, record.at, unreadable_reason(content_type), False)
     if len(body) > max_bytes or not record.is_whole:
         return SkippedRecord(record.url, record.at, too_large_reason(max_bytes), True)
+    verdict = judge_media_type(content_type, body)
+    if verdict.reason:
+        return SkippedRecord(record.url, record.at, verdict.reason, verdict.is_misdeclared)
     stored_headers = tuple((name, headers[name]) for name in PAGE_HEADERS if name in headers)
     digest = hashlib.sha256(body).hexdigest()
     return WebPage(record.url, body, content_type, digest, stored_headers, _record_date(record))
@@ -123,9 +122,10 @@ def _defer_revisit(
         return SkippedRecord("", record.at, "it does not say of which page it is", True)
     headers: dict[str, str] = {}
     if record.block and record.headers.get("content-type", "").startswith("application/http"):
-        status, response_headers, _ = _split_http_message(record.block)
-        if status not in (200, 304):
+        head, _ = split_http_message(record.block)
+        if head.status not in (200, 203, 304):
             return None
+        response_headers = join_headers(head.lines)
         headers = {
             name: response_headers[name] for name in PAGE_HEADERS if name in response_headers
         }
@@ -142,88 +142,24 @@ def read_http_message(record: ArchiveRecord, limit: int) -> tuple[int, dict[str,
     """(status, headers, decoded body of at most ``limit`` + 1 bytes) of an HTTP response record.
 
     Raises:
-        ValueError, zlib.error, OSError, RuntimeError, EOFError: the payload is broken
-            (``PAYLOAD_ERRORS``).
+        ValueError: the payload is broken.
     """
-    status, headers, body = _split_http_message(record.block)
-    if status == 200 and record.is_whole:
+    head, body = split_http_message(record.block)
+    status, headers = head.status, join_headers(head.lines)
+    if status in (200, 203) and record.is_whole:
         body = _decode_payload(body, headers, limit, "warc-truncated" in record.headers)
     return status, headers, body
 
 
-def _split_http_message(block: bytes) -> tuple[int, dict[str, str], bytes]:
-    """(status, headers, body) of an HTTP response.
-
-    Raises:
-        ValueError: it is none.
-    """
-    head, mark, body = block.partition(b"\r\n\r\n")
-    if not mark or len(head) > MAX_HEAD_BYTES:
-        head, mark, body = block.partition(b"\n\n")
-    first, *lines = head.splitlines()[:1000] or [b""]
-    words = first.split()
-    if not first.startswith(b"HTTP/") or len(words) < 2 or not words[1].isdigit():
-        raise ValueError("it is no HTTP response")
-    pairs = (line.partition(b":") for line in lines)
-    headers = join_headers((name.strip(), value.strip()) for name, _, value in pairs)
-    return int(words[1][:3]), headers, body
-
-
 def _decode_payload(body: bytes, headers: dict[str, str], limit: int, is_cut: bool) -> bytes:
-    """Body without the encodings that it really has; at most ``limit`` + 1 bytes."""
-    if headers.get("transfer-encoding", "").strip().lower() == "chunked":
-        body = _decode_chunks(body)
-    encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding in ("br", "zstd"):
-        reader = BrotliReader if encoding == "br" else ZstdReader
-        try:
-            return _read_bounded(reader(io.BytesIO(body)), limit)
-        except (OSError, ValueError, RuntimeError, EOFError):
-            return _plain_payload(body, encoding)
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        return body
-    decoder = ContentDecoder(encoding, limit)
-    try:
-        decoder.feed(body)
-        if not decoder.full and not is_cut:
-            decoder.finish()
-    except zlib.error:
-        return _plain_payload(body, encoding)
-    return bytes(decoder.body)
-
-
-def _read_bounded(reader: BrotliReader | ZstdReader, limit: int) -> bytes:
-    content = bytearray()
-    while len(content) <= limit and (chunk := reader.read(min(1 << 16, limit + 1 - len(content)))):
-        content += chunk
-    return bytes(content)
-
-
-def _plain_payload(body: bytes, encoding: str) -> bytes:
-    """Body that is stored plain under a header that says it is compressed.
+    """Body without the encodings that it really has; at most ``limit`` + 1 bytes.
 
     Raises:
-        ValueError: it is no text either.
+        ValueError: it is damaged, or ends early though the record does not say that it was cut.
     """
-    start = body[:512].lstrip()
-    if start.startswith(b"<") or (start.isascii() and b"\0" not in start):
-        return body
-    raise ValueError(f"it is no {encoding}")
-
-
-def _decode_chunks(body: bytes) -> bytes:
-    """Body without its chunked coding (RFC 9112, section 7.1); unchanged where it has none."""
-    content, offset = bytearray(), 0
-    while True:
-        end = body.find(b"\r\n", offset, offset + 1024)
-        size = body[offset:end].partition(b";")[0].strip() if end >= 0 else b""
-        try:
-            length = int(size, 16) if size.isalnum() and len(size) <= 12 else -1
-        except ValueError:
-            length = -1
-        if length < 0:
-            return bytes(content) if offset else body
-        if length == 0:
-            return bytes(content)
-        content += body[end + 2 : end + 2 + length]
-        offset = end + 2 + length + 2
+    if headers.get("transfer-encoding", "").strip().lower() == "chunked":
+        body = decode_chunks(body)
+    decoded = decode_content(body, headers.get("content-encoding", ""), limit)
+    if decoded.note and not is_cut:
+        raise ValueError(decoded.note)
+    return decoded.body

@@ -1,4 +1,4 @@
-"""Content type of a page: its media type, and its text by byte order mark, charset or detection."""
+"""Text of a page by byte order mark, charset or detection."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ _BYTE_ORDER_MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-
-
-def media_type_of(content_type: str) -> str:
-    """Media type of a ``Content-Type`` header, in lower case, without parameters."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 def decode_page(body: bytes, content_type: str = "") -> str:

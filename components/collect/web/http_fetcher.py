@@ -1,31 +1,58 @@
 """HTTP GET requests bounded in bytes and seconds; redirects are reported, not followed.
 
-A request may be conditional (RFC 9110, section 13): a server that still has the same page then
-answers 304 without a body.
+Transfers are libcurl's (``curl_transport``), lookups the SSRF guard's. What came is read as
+browsers read it: by its status or, where that is odd, by its body; without its content codings; as
+the media type that it has. A request may be conditional (RFC 9110, section 13): a server that still
+has the same page then answers 304 without a body.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import hashlib
-import zlib
-from collections.abc import Iterable, Mapping
+import ssl
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import TracebackType
+from urllib.parse import urlsplit
 
-import httpcore
+import certifi
 
-from components.collect.web.charset import media_type_of
-from components.collect.web.robots_directives import join_robots_headers
-from components.collect.web.ssrf_guard import AddressRefused, GuardedNetwork, HostPort
+from components.collect.web.media_types import (
+    HTML,
+    judge_media_type,
+    may_be_page,
+    unreadable_reason,
+)
+from components.collect.web.refresh import parse_refresh
+from components.collect.web.ssrf_guard import (
+    AddressGuard,
+    AddressRefused,
+    HostLookupError,
+    HostPort,
+)
+from components.collect.web.transfer.content_codings import (
+    ACCEPTED_CODINGS,
+    ContentCodingError,
+    decode_content,
+)
+from components.collect.web.transfer.curl_transport import (
+    CurlRequest,
+    CurlTransport,
+    RawResponse,
+    TransferError,
+)
+from components.collect.web.transfer.fetch_limits import FetchLimits
+from components.collect.web.transfer.http_message import (
+    HttpHead,
+    header_number,
+    join_headers,
+    parse_retry_after,
+)
+from components.collect.web.transfer.lenient_transfer import transfer_leniently
+from components.collect.web.transfer.request_identity import RequestIdentity
 from components.collect.web.urls import normalise_url
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PAGE_TYPES = frozenset(
-    {"text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/x-markdown", ""}
-)
 PAGE_HEADERS = (
     "content-language",
     "content-signal",
@@ -39,33 +66,16 @@ PAGE_HEADERS = (
     "x-robots-tag",
 )
 """Response headers that are stored: they describe the page, and are equal when it is."""
-_LIST_HEADERS = frozenset({"content-signal", "content-usage", "link"})
-"""Headers whose repeated lines form one list (RFC 9110, section 5.3)."""
+_REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
+_PAGE_STATUSES = frozenset({200, 203})
+"""203 is a page that a proxy has changed (RFC 9110, section 15.3.4)."""
+_REFUSING_STATUS = 999
+"""Status by which a large site refuses robots; browsers show its page, which says so."""
 _ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.8,text/markdown;q=0.8"
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
-_CONTROL_SHARE = 0.01
-"""Share of control bytes above which a body is binary: compressed bytes hold a tenth, texts few."""
-_SNIFFED_BYTES = 65536
-"""First bytes of a body that its type is guessed from."""
-_BINARY_MAGIC = (
-    b"%PDF-",
-    b"PK\x03\x04",
-    b"\x89PNG",
-    b"GIF8",
-    b"\xff\xd8\xff",
-    b"\x1f\x8b",
-    b"\x7fELF",
-)
-
-
-@dataclass(frozen=True)
-class FetchLimits:
-    """Bounds of one request: decompressed bytes, and seconds to connect, between reads, in all."""
-
-    max_bytes: int
-    connect_seconds: float
-    read_seconds: float
-    total_seconds: float
+_UNREAD_BODY_BYTES = 65536
+"""Bytes of a body that nobody needs, read so that the connection can be kept."""
+_INSTANT_SECONDS = 1.0
+"""Delay of a ``Refresh`` up to which nobody reads the page: it is a redirect."""
 
 
 @dataclass
@@ -78,11 +88,17 @@ class FetchResult:
     headers: dict[str, str] = field(default_factory=dict)
     """Those of ``PAGE_HEADERS`` that came."""
     location: str | None = None
-    """Target of a redirect."""
+    """Target of a redirect, a ``Refresh`` without delay included."""
     transient: bool = False
     """True for a failure that another try may not meet."""
     wait_seconds: float | None = None
     """``Retry-After``, in seconds."""
+    note: str = ""
+    """Oddity of a page that is used nevertheless, such as a missing end."""
+    refresh: str | None = None
+    """Target of a ``Refresh`` with a delay: an address that the page leads to."""
+    cookies: tuple[str, ...] = field(default=(), repr=False)
+    """Cookies that the response set, as lines of a Netscape cookie file."""
 
     @property
     def digest(self) -> str:
@@ -96,11 +112,11 @@ class FetchResult:
 
 
 def request_headers(user_agent: str, conditions: Mapping[str, str]) -> dict[str, str]:
-    """Headers of a request, ``Host`` aside."""
+    """Headers of a request that records show: those of the user, and ``Host``, aside."""
     return {
         "User-Agent": user_agent,
         "Accept": _ACCEPT,
-        "Accept-Encoding": "gzip, deflate",
+        "Accept-Encoding": ACCEPTED_CODINGS,
         **conditions,
     }
 
@@ -116,17 +132,28 @@ class HttpFetcher:
         trusted: Mapping[HostPort, HostPort] | None = None,
         allow_private: bool = False,
         connections: int = 64,
+        identity: RequestIdentity | None = None,
     ) -> None:
+        """Prepare a client.
+
+        Args:
+            user_agent: ``User-Agent`` of every request.
+            limits: Bounds of each request.
+            trusted: Addresses that need no check, by host and port.
+            allow_private: Reach private addresses too.
+            connections: Connections at one time, at most.
+            identity: Headers, cookies, proxy and authorities of the user's own.
+        """
         self._limits = limits
         self._user_agent = user_agent
-        self._pool = httpcore.AsyncConnectionPool(
-            max_connections=connections,
-            keepalive_expiry=30.0,
-            network_backend=GuardedNetwork(trusted or {}, allow_private=allow_private),
-        )
+        self._identity = identity or RequestIdentity()
+        self._guard = AddressGuard(trusted or {}, allow_private=allow_private)
+        self._ca_file = self._identity.ca_file or certifi.where()
+        self._transport = CurlTransport(limits, connections=connections, ca_file=self._ca_file)
+        self._tls: ssl.SSLContext | None = None
 
     async def __aenter__(self) -> HttpFetcher:
-        await self._pool.__aenter__()
+        await self._transport.__aenter__()
         return self
 
     async def __aexit__(
@@ -135,10 +162,15 @@ class HttpFetcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._pool.__aexit__(kind, error, trace)
+        await self._transport.__aexit__(kind, error, trace)
 
     async def fetch_url(
-        self, url: str, *, text_limit: int = 0, conditions: Mapping[str, str] | None = None
+        self,
+        url: str,
+        *,
+        text_limit: int = 0,
+        conditions: Mapping[str, str] | None = None,
+        cookies: Sequence[str] = (),
     ) -> FetchResult:
         """Fetch a URL once; failures are reported in the result.
 
@@ -147,71 +179,163 @@ class HttpFetcher:
             text_limit: For robots.txt and the like: accept text of any media type, and read that
                 many bytes of it. 0 for a page.
             conditions: ``If-None-Match`` and ``If-Modified-Since``.
+            cookies: Cookies to choose from, as lines of a Netscape cookie file.
         """
         limits = self._limits
         try:
             async with asyncio.timeout(limits.total_seconds):
-                return await self._get(url, text_limit, conditions or {})
+                return await self._fetch(url, text_limit, conditions or {}, cookies)
         except AddressRefused as error:
             return FetchResult(reason=f"refused: {error}")
         except TimeoutError:
             return FetchResult(reason=f"took more than {limits.total_seconds:g} s", transient=True)
-        except httpcore.TimeoutException as error:
-            return FetchResult(reason=f"no answer in time ({_error_name(error)})", transient=True)
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            return FetchResult(
-                reason=f"no connection: {error or _error_name(error)}", transient=True
-            )
-        except (httpcore.UnsupportedProtocol, OSError, ValueError) as error:
-            return FetchResult(reason=f"cannot be fetched: {error or _error_name(error)}")
+        except TransferError as error:
+            if error.is_permanent:
+                return FetchResult(reason=f"cannot be fetched: {error}")
+            problem = "no answer in time" if error.is_timeout else "no connection"
+            return FetchResult(reason=f"{problem}: {error}", transient=True)
+        except HostLookupError as error:
+            return FetchResult(reason=f"no connection: {error}", transient=True)
+        except (OSError, ValueError) as error:
+            return FetchResult(reason=f"cannot be fetched: {error or type(error).__name__}")
 
-    async def _get(self, url: str, text_limit: int, conditions: Mapping[str, str]) -> FetchResult:
-        timeout = {
-            "connect": self._limits.connect_seconds,
-            "read": self._limits.read_seconds,
-            "write": self._limits.read_seconds,
-        }
-        sent = request_headers(self._user_agent, conditions)
-        request = self._pool.stream(
-            "GET", url, headers=list(sent.items()), extensions={"timeout": timeout}
-        )
-        async with request as response:
-            headers = join_headers(response.headers)
-            fetched = _classify_response(
-                url, response.status, headers, self._limits.max_bytes, text_limit
-            )
-            if fetched.status == 304 and conditions:
-                fetched.reason = ""
-            elif not fetched.reason and not fetched.location:
-                await self._read_body(fetched, response, headers, text_limit)
-        if not text_limit and not fetched.reason and is_binary(fetched.body):
-            fetched.reason, fetched.body = "no page: its content is binary", b""
+    async def _fetch(
+        self, url: str, text_limit: int, conditions: Mapping[str, str], cookies: Sequence[str]
+    ) -> FetchResult:
+        own = self._identity.headers_for(url)
+        overridden = {name.lower() for name in own}
+        usual = request_headers(self._user_agent, conditions)
+        headers = {n: v for n, v in usual.items() if n.lower() not in overridden} | own
+        cookies = [*self._identity.cookies_for(url), *cookies]
+
+        def choose_limit(head: HttpHead) -> int:
+            fetched = self._classify_head(url, head, text_limit)
+            if fetched.location is not None or fetched.reason:
+                length = header_number(join_headers(head.lines).get("content-length", ""))
+                return _UNREAD_BODY_BYTES if length <= _UNREAD_BODY_BYTES else 0
+            return text_limit or self._limits.max_bytes
+
+        raw = await self._transfer(url, list(headers.items()), cookies, choose_limit)
+        fetched = self._classify_head(url, raw.head, text_limit)
+        fetched.cookies = raw.cookies
+        if fetched.status == 304 and conditions:
+            fetched.reason = ""
+        elif not fetched.reason and fetched.location is None:
+            self._read_body(fetched, raw, text_limit)
         return fetched
 
-    async def _read_body(
+    async def _transfer(
         self,
-        page: FetchResult,
-        response: httpcore.Response,
-        headers: dict[str, str],
-        text_limit: int,
-    ) -> None:
-        limit = text_limit or self._limits.max_bytes
-        encoding = headers.get("content-encoding", "").strip().lower()
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        cookies: Sequence[str],
+        choose_limit: Callable[[HttpHead], int],
+    ) -> RawResponse:
+        """Transfer by the first of the host's addresses that can be connected to.
+
+        Args:
+            url: The URL.
+            headers: Headers of the request.
+            cookies: Cookies to choose from.
+            choose_limit: Decides how much of the body is read.
+
+        Raises:
+            AddressRefused: the host has an address that may not be reached.
+            HostLookupError: it cannot be looked up.
+            TransferError: no response came.
+        """
+        failure: TransferError | None = None
+        for address in await self._addresses(url):
+            request = CurlRequest(url, headers, address, cookies, self._identity.proxy)
+            try:
+                return await self._transport.get(request, choose_limit)
+            except TransferError as error:
+                failure = error
+                if error.is_odd_head and address is not None:
+                    return await transfer_leniently(
+                        request, self._limits, self._tls_context(), choose_limit
+                    )
+                if not error.is_unconnected:
+                    raise
+        assert failure is not None  # a lookup gives an address
+        raise failure
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=self._ca_file)
+        return self._tls
+
+    async def _addresses(self, url: str) -> Sequence[HostPort | None]:
+        """Checked addresses of a URL's host; one None where a proxy connects.
+
+        The proxy looks names up itself. Those that lead inside from here are refused all the same.
+        """
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        seconds = self._limits.connect_seconds
+        if not self._identity.proxy:
+            return await self._guard.resolve_host(host, port, seconds)
         try:
-            decoder = ContentDecoder(encoding, limit)
-            async for chunk in response.aiter_stream():
-                decoder.feed(chunk)
-                if decoder.full:
-                    break
-            else:
-                decoder.finish()
-        except (zlib.error, ValueError) as error:
+            await self._guard.resolve_host(host, port, seconds)
+        except HostLookupError:
+            return [None]  # as behind a proxy that alone knows the names of the web
+        return [None]
+
+    def _classify_head(self, url: str, head: HttpHead, text_limit: int) -> FetchResult:
+        """Result of a response by its status and headers, before the body is read."""
+        headers, status = join_headers(head.lines), head.status
+        stored_headers = {name: headers[name] for name in PAGE_HEADERS if name in headers}
+        fetched = FetchResult(status=status, headers=stored_headers)
+        content_type = headers.get("content-type", "")
+        if status in _REDIRECTS and headers.get("location"):
+            fetched.location = normalise_url(headers["location"], url)
+            if fetched.location is None:
+                fetched.reason = "a redirect that leads nowhere"
+        elif not _is_page_status(status):
+            fetched.reason = f"HTTP {status}"
+            fetched.transient = status in (408, 425, 429) or 500 <= status < 600
+            fetched.wait_seconds = parse_retry_after(headers.get("retry-after", ""))
+        elif text_limit:
+            pass  # the start of a longer text is read
+        elif not may_be_page(content_type):
+            fetched.reason = unreadable_reason(content_type)
+        elif header_number(headers.get("content-length", "")) > self._limits.max_bytes:
+            fetched.reason = too_large_reason(self._limits.max_bytes)
+        else:
+            _note_refresh(fetched, url, headers.get("refresh", ""))
+        return fetched
+
+    def _read_body(self, page: FetchResult, raw: RawResponse, text_limit: int) -> None:
+        """Put the decoded body into a result, or the reason for which it is no page."""
+        limit = text_limit or self._limits.max_bytes
+        headers = join_headers(raw.head.lines)
+        try:
+            decoded = decode_content(raw.body, headers.get("content-encoding", ""), limit)
+        except ContentCodingError as error:
             page.reason = f"its encoding is broken: {error}"
             return
-        if decoder.full and not text_limit:
+        if (decoded.is_full or raw.has_more) and not text_limit:
             page.reason = too_large_reason(limit)
             return
-        page.body = bytes(decoder.body[:limit])
+        body = decoded.body[:limit]
+        notes = [decoded.note] if decoded.note and not raw.has_more else []
+        if raw.is_cut:
+            notes.append("the connection ended before it did")
+        if page.status not in _PAGE_STATUSES:
+            notes.append(f"sent as HTTP {page.status}")
+        if not text_limit:
+            verdict = judge_media_type(headers.get("content-type", ""), body)
+            page.reason = verdict.reason
+            if raw.is_headless and verdict.media_type != HTML:
+                page.reason = "no page: it has neither a status line nor HTML"
+        if not body and page.status in _REDIRECTS:
+            page.reason = "a redirect that leads nowhere"
+        elif not body and notes:
+            page.reason = f"nothing came: {notes[0]}"
+        page.transient = raw.is_cut  # another try may bring the rest
+        page.note = "; ".join(notes) if not page.reason else ""
+        page.body = body if not page.reason else b""
 
 
 def too_large_reason(max_bytes: int) -> str:
@@ -219,139 +343,25 @@ def too_large_reason(max_bytes: int) -> str:
     return f"larger than {max_bytes} bytes (scrape.max_bytes)"
 
 
-def join_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Join header lines by lower-case name: those of a list joined, of any other the first."""
-    lines: dict[str, list[str]] = {}
-    for name, value in raw:
-        lines.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-    return {
-        name: join_robots_headers(values)
-        if name == "x-robots-tag"
-        else ", ".join(values)
-        if name in _LIST_HEADERS
-        else values[0]
-        for name, values in lines.items()
-    }
+def _is_page_status(status: int) -> bool:
+    """True for a status whose body is the page, as it is in browsers.
+
+    A redirect without a target is its body. Above 599 no status has a meaning.
+    """
+    return (
+        status in _PAGE_STATUSES
+        or status in _REDIRECTS
+        or (status >= 600 and status != _REFUSING_STATUS)
+    )
 
 
-def is_binary(body: bytes) -> bool:
-    """True for a body that is no text: a known binary format, or too many control bytes."""
-    if body.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16 is full of control bytes
-        return False
-    head = body[:_SNIFFED_BYTES]
-    controls = len(head) - len(head.translate(None, _CONTROLS))
-    return body.startswith(_BINARY_MAGIC) or controls > _CONTROL_SHARE * len(head)
-
-
-def is_page_type(content_type: str) -> bool:
-    """True for a media type of pages; a missing one counts."""
-    return media_type_of(content_type) in _PAGE_TYPES
-
-
-def _classify_response(
-    url: str, status: int, headers: dict[str, str], max_bytes: int, text_limit: int
-) -> FetchResult:
-    """Result of a response by its status and headers, before the body is read."""
-    stored_headers = {name: headers[name] for name in PAGE_HEADERS if name in headers}
-    fetched = FetchResult(status=status, headers=stored_headers)
-    media_type = media_type_of(headers.get("content-type", ""))
-    if status in _REDIRECTS:
-        fetched.location = normalise_url(headers.get("location", ""), url)
-        if not headers.get("location") or fetched.location is None:
-            fetched.reason = "a redirect that leads nowhere"
-            fetched.location = None
-    elif status != 200:
-        fetched.reason = f"HTTP {status}"
-        fetched.transient = status in (408, 425, 429) or status >= 500
-        fetched.wait_seconds = _retry_after(headers.get("retry-after", ""))
-    elif text_limit:
-        pass  # the start of a longer text is read
-    elif not is_page_type(media_type):
-        fetched.reason = f"no page: {media_type}"
-    elif _header_number(headers.get("content-length", "")) > max_bytes:
-        fetched.reason = too_large_reason(max_bytes)
-    return fetched
-
-
-def _header_number(text: str) -> int:
-    """Number in a header; 0 for none, and for one of twenty digits or more."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-
-
-def _retry_after(value: str) -> float | None:
-    """Seconds of ``Retry-After``: a number of them, or a date (RFC 9110, section 10.2.3)."""
-    if value.strip().isdigit():
-        return float(_header_number(value.strip()))
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-class ContentDecoder:
-    """Streaming decoder of gzip and deflate that never holds more than ``limit`` + 1 bytes."""
-
-    def __init__(self, encoding: str, limit: int) -> None:
-        """Prepare a decoder.
-
-        Raises:
-            ValueError: the content encoding is not one that was asked for.
-        """
-        if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise ValueError(f"{encoding} was not asked for")
-        self._unpacker = zlib.decompressobj(47) if encoding not in ("", "identity") else None
-        self._limit = limit
-        self._started = False
-        self.body = bytearray()
-
-    @property
-    def full(self) -> bool:
-        return len(self.body) > self._limit
-
-    def feed(self, chunk: bytes) -> None:
-        """Decode a chunk.
-
-        Raises:
-            zlib.error: it is no gzip or deflate.
-        """
-        if self._unpacker is None:
-            self.body += chunk
-            return
-        while chunk and not self.full:
-            chunk = self._unpack(self._unpacker, chunk)
-
-    def finish(self) -> None:
-        """Check that the encoded body is complete.
-
-        Raises:
-            ValueError: its end is missing.
-        """
-        if self._unpacker is not None and self._started and not self._unpacker.eof:
-            raise ValueError("it ends too early")
-
-    def _unpack(self, unpacker: zlib._Decompress, chunk: bytes) -> bytes:
-        """Decompress up to the limit; the part of ``chunk`` that is left."""
-        room = self._limit + 1 - len(self.body)
-        try:
-            self.body += unpacker.decompress(chunk, room)
-        except zlib.error:
-            if self._started:
-                raise
-            # Raw deflate without the zlib wrapper is common.
-            self._unpacker = unpacker = zlib.decompressobj(-15)
-            self.body += unpacker.decompress(chunk, room)
-        self._started = True
-        if not unpacker.eof:
-            return unpacker.unconsumed_tail
-        unused = unpacker.unused_data
-        if not unused.startswith(b"\x1f\x8b"):  # browsers drop all but another gzip member
-            return b""
-        self._unpacker = zlib.decompressobj(47)
-        return unused
-
-
-def _error_name(error: BaseException) -> str:
-    return type(error).__name__
+def _note_refresh(page: FetchResult, url: str, header: str) -> None:
+    """Enter the target of a ``Refresh`` header: a redirect where it comes without delay."""
+    refresh = parse_refresh(header)
+    target = normalise_url(refresh[1], url) if refresh is not None and refresh[1] else None
+    if refresh is None or target is None or target == url:
+        return
+    if refresh[0] <= _INSTANT_SECONDS:
+        page.location = target
+    else:
+        page.refresh = target

@@ -11,7 +11,8 @@ from components.collect.extraction.tree.html_tree import Element, parse_html
 from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal
 from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
-from components.collect.web.charset import decode_page, media_type_of
+from components.collect.web.charset import decode_page
+from components.collect.web.media_types import HTML, XHTML, judge_media_type
 from components.collect.web.robots_directives import (
     directives_for,
     forbids_following,
@@ -23,7 +24,6 @@ _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
 )
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_TEXT_TYPES = ("text/plain", "text/markdown", "text/x-markdown")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def read_page_facts(
         agent: The crawler's product token, which robots directives may address.
         optouts: The opt-out policy.
     """
-    kind = headers.get("content-type", "")
-    text = decode_page(body, kind)
+    content_type = headers.get("content-type", "")
+    text = decode_page(body, content_type)
+    kind = judge_media_type(content_type, body).media_type
     plain = not _is_html(kind)
     root = None if plain else _parse_tree(text, kind)
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
@@ -76,21 +77,22 @@ def read_page_facts(
 
 def read_page_signals(page: WebPage, optouts: OptoutConfig) -> list[OptoutSignal]:
     """Read the opt-out signals of a page that was not crawled."""
-    kind = page.content_type
-    root = _parse_tree(decode_page(page.body, kind), kind) if _is_html(kind) else None
+    kind = judge_media_type(page.content_type, page.body).media_type
+    text = decode_page(page.body, page.content_type) if _is_html(kind) else ""
+    root = _parse_tree(text, kind) if text else None
     return parse_page_signals(root, dict(page.headers), page.url, optouts)
 
 
-def _parse_tree(text: str, content_type: str) -> Element | None:
+def _parse_tree(text: str, media_type: str) -> Element | None:
     """Tree of a page; None for one built to be slow to parse, which extraction rejects by name."""
     try:
-        return parse_html(text, is_xhtml="xhtml" in content_type.lower())
+        return parse_html(text, is_xhtml=media_type == XHTML)
     except ValueError:
         return None
 
 
-def _is_html(content_type: str) -> bool:
-    return media_type_of(content_type) not in _TEXT_TYPES
+def _is_html(media_type: str) -> bool:
+    return media_type in (HTML, XHTML)
 
 
 def _base_url(root: Element, url: str) -> str:

@@ -1,8 +1,9 @@
 """SSRF guard: keeps a crawler off private networks by checking the address it connects to.
 
-A host name is resolved once, its addresses are checked, and the connection is made to a checked
-address, so that DNS rebinding (another answer the second time) gains nothing. As every connection
-is opened here, redirects are checked too.
+A host name is looked up here alone, its addresses are checked, and a transfer is pinned to one of
+them, so that DNS rebinding (another answer the second time) gains nothing. Every socket is opened
+by ``open_checked_socket``, which sees the very address that is connected to, after redirects,
+unusual spellings of an address and whatever else the client made of a URL.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-import httpcore
+from collections.abc import Mapping
+from time import monotonic
 
 HostPort = tuple[str, int]
 _INTERNAL_NETWORKS = (
@@ -27,6 +26,10 @@ _ISATAP = 0x00005EFE
 """First half of an interface identifier whose second half is an IPv4 address (RFC 5214)."""
 _6TO4 = ipaddress.ip_network("2002::/16")
 
+LOOKUP_SECONDS = 60.0
+"""Time for which a checked answer is taken again: as long as other clients keep one."""
+MAX_LOOKUPS = 1 << 16
+"""Hosts whose answers are kept."""
 PRIVATE_ADDRESS = "leads to the private address"
 """Phrase in the reason of a refusal, by which the hint to ``allow_private`` is given."""
 
@@ -69,8 +72,12 @@ def _embedded_ipv4(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return ip.teredo[1] if ip.teredo is not None else None
 
 
-class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """httpcore network backend that connects to checked addresses alone.
+class HostLookupError(OSError):
+    """Host whose name cannot be looked up."""
+
+
+class AddressGuard:
+    """Lookup of hosts that gives checked addresses alone.
 
     ``trusted`` maps (host, port) to an address that needs no check, such as the embedded site's.
     """
@@ -78,59 +85,76 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     def __init__(self, trusted: Mapping[HostPort, HostPort], *, allow_private: bool) -> None:
         self._trusted = trusted
         self._allow_private = allow_private
-        self._network = httpcore.AnyIOBackend()
+        self._lookups: dict[HostPort, tuple[float, list[HostPort]]] = {}
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check and connect; arguments as httpcore passes them.
+    async def resolve_host(self, host: str, port: int, seconds: float) -> list[HostPort]:
+        """Look up a host; its addresses, all of which may be connected to.
 
         Args:
             host: Name or IP address.
             port: TCP port.
-            timeout: Seconds for the lookup, and for each connection.
-            local_address: Address to connect from.
-            socket_options: Options of the socket.
+            seconds: Time for the lookup.
 
         Raises:
-            AddressRefused: the host has an address that is not public.
-            httpcore.ConnectError: it cannot be looked up or connected to.
+            AddressRefused: it has an address that is not public.
+            HostLookupError: it cannot be looked up.
         """
-        error: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in await self._addresses(host, port, timeout):
-            try:
-                return await self._network.connect_tcp(
-                    *address, timeout, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
-                error = failure
-        raise error
-
-    async def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
-        """Refuse: a crawl has no use for a Unix socket."""
-        raise AddressRefused("a socket on this machine")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
-
-    async def _addresses(self, host: str, port: int, timeout: float | None) -> list[HostPort]:
         trusted = self._trusted.get((host, port))
         if trusted is not None:
             return [trusted]
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(timeout):
-                infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:  # TimeoutError is one
-            raise httpcore.ConnectError(f"{host} cannot be looked up") from error
-        addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-        if not self._allow_private:
-            refused = [address for address in addresses if not is_public(address)]
-            if refused:
-                raise AddressRefused(f"{host} {PRIVATE_ADDRESS} {refused[0]}")
-        return [(address, port) for address in addresses]
+        until, addresses = self._lookups.get((host, port), (0.0, []))
+        if monotonic() >= until:
+            addresses = await _look_up(host, port, seconds)
+            self._check_addresses(host, addresses)
+            if len(self._lookups) >= MAX_LOOKUPS:
+                self._lookups.clear()
+            self._lookups[host, port] = monotonic() + LOOKUP_SECONDS, addresses
+        return addresses
+
+    def _check_addresses(self, host: str, addresses: list[HostPort]) -> None:
+        if self._allow_private:
+            return
+        for address, _ in addresses:
+            if not is_public(address):
+                raise AddressRefused(f"{host} {PRIVATE_ADDRESS} {address}")
+
+
+async def _look_up(host: str, port: int, seconds: float) -> list[HostPort]:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(seconds):
+            infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+        raise HostLookupError(f"{host} cannot be looked up") from error
+    addresses = list(dict.fromkeys((str(info[4][0]), port) for info in infos))
+    if not addresses:
+        raise HostLookupError(f"{host} has no address")
+    return addresses
+
+
+def open_checked_socket(
+    family: int, kind: int, protocol: int, address: HostPort, pinned: HostPort
+) -> socket.socket:
+    """Open the socket of a connection that is about to be made.
+
+    Args:
+        family: Address family.
+        kind: Socket type.
+        protocol: Protocol number.
+        address: The address that the client is about to connect to.
+        pinned: The one that was checked for it.
+
+    Raises:
+        AddressRefused: they are not the same.
+    """
+    if not _is_same_address(address, pinned):
+        raise AddressRefused(f"a connection to {address[0]}, which was not looked up for it")
+    return socket.socket(family, kind, protocol)
+
+
+def _is_same_address(one: HostPort, other: HostPort) -> bool:
+    try:
+        hosts = [ipaddress.ip_address(host.partition("%")[0]) for host, _ in (one, other)]
+    except ValueError:
+        return False
+    return hosts[0] == hosts[1] and one[1] == other[1]

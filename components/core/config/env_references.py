@@ -13,6 +13,7 @@ _REFERENCE = re.compile(r"\$(\$?)\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SECRET_NAME = re.compile(
     r"(?i)(^|_)(api)?(keys?|tokens?|secrets?|pass|passwords?|passwd|passphrases?|pwd|pat|dsn|credentials?|login|auth)(_|$)"
 )
+_MIN_CONCEALED_CHARS = 8
 
 
 def list_references(text: str) -> Iterator[str]:
@@ -38,6 +39,20 @@ def resolve_references(text: str) -> str:
         return resolved
 
     return _REFERENCE.sub(value, text)
+
+
+def resolve_secret(text: str) -> str:
+    """``text`` with its references resolved; logs and messages show it as it was written.
+
+    A short value is shown: hidden, it would be so wherever else it stands.
+
+    Raises:
+        ConfigError: one is not set.
+    """
+    resolved = resolve_references(text)
+    if resolved != text and len(resolved) >= _MIN_CONCEALED_CHARS:
+        log.conceal_secret(resolved, text)
+    return resolved
 
 
 def is_secret(name: str, value: str) -> bool:

@@ -52,9 +52,12 @@ def _group_by_lines(
 
 
 def _kept_reason(row: dict[str, Any]) -> str:
-    """Reason for keeping a page; that of a failing server is taken from an earlier crawl."""
-    trouble = row.get("trouble")  # ledgers of earlier versions have no such column
-    return f"kept as it was before ({trouble})" if trouble else "kept"
+    """Words for a kept page, with what its server's failure or its oddity was."""
+    # Ledgers of earlier versions have no such columns.
+    trouble, note = row.get("trouble"), row.get("note")
+    if trouble:
+        return f"kept as it was before ({trouble})"
+    return f"kept ({note})" if note else "kept"
 
 
 def _crawl_section(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from components.collect.extraction.main_text import MainText, extract_main_text
 from components.collect.web.charset import decode_page
+from components.collect.web.media_types import judge_media_type
 
 fixed = settings(
     max_examples=300,
@@ -66,6 +67,8 @@ def test_any_page_has_a_text_or_a_reason(body: bytes, kind: str) -> None:
 def extracted(body: bytes, kind: str) -> MainText | str:
     """As ``extract`` does it: what is found, or why there is nothing."""
     try:
-        return extract_main_text(decode_page(body, kind), kind, "x", url="http://a.example/x")
+        media_type = judge_media_type(kind, body).media_type
+        text = decode_page(body, kind)
+        return extract_main_text(text, media_type, "x", url="http://a.example/x")
     except (ValueError, RecursionError) as error:
         return str(error) or "nested too deeply"

@@ -40,7 +40,7 @@ def test_page_of_a_documentation_site() -> None:
     <pre><code class="language-python">def dumps(obj) -&gt; str</code></pre>
     <p>Serialize <code>obj</code> to a <em>formatted</em> <code>str</code>.</p></main>
     <footer>Made with care.</footer></body></html>"""
-    found = extract_main_text(page, "text/html; charset=utf-8", "json.html")
+    found = extract_main_text(page, "text/html", "json.html")
     assert found.text == (
         "# json\n\nReads and writes JSON.\n\n## json.dumps\n\n"
         "```python\ndef dumps(obj) -> str\n```\n\n"

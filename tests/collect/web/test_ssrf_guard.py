@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def test_a_metadata_service_is_refused_after_a_redirect(
 
 
 def test_a_name_that_answers_differently_the_second_time_gains_nothing(
-    work: Workdir, web: Any, monkeypatch: pytest.MonkeyPatch
+    work: Workdir, web: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS rebinding: the first answer is public, every later one leads inside."""
 
@@ -119,8 +120,14 @@ def test_a_name_that_answers_differently_the_second_time_gains_nothing(
     with serving(Web("127.0.0.9", port)) as inside:
         monkeypatch.setattr(socket, "getaddrinfo", resolver)
         crawl = config(web, seeds=[f"http://rebind.example:{port}/"], allow_private=False)
+        scrape(crawl, work)  # each connection goes to the address that was checked
+        assert "/" in web.requests
+        assert lookups == ["rebind.example"]
+        web.requests.clear()
+        lookups.clear()
+        monkeypatch.setattr(ssrf_guard, "LOOKUP_SECONDS", 0.0)
         with pytest.raises(DataError, match=r"rebind\.example leads to the private address"):
-            scrape(crawl, work)
-    assert web.requests == ["/robots.txt"]  # the connection went to the address that was checked
+            scrape(crawl, Workdir.temporary(tmp_path / "again"))
+    assert web.requests == ["/robots.txt"]
     assert inside.requests == []
     assert set(lookups) == {"rebind.example"}

@@ -58,8 +58,21 @@ def test_equal_crawls_and_corpora_are_told_together() -> None:
     assert f"made of corpus {'c' * 12}" in lines
 
 
-def test_a_page_of_an_ill_server_says_why_it_is_kept() -> None:
-    row = {"reason": "", "status": 503, "bytes": 9, "trouble": "HTTP 503"}
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        (
+            {"status": 503, "trouble": "HTTP 503", "note": ""},
+            "  kept as it was before (HTTP 503): answered 503, 9 bytes",
+        ),
+        (
+            {"status": 200, "trouble": "", "note": "its gzip data ends early"},
+            "  kept (its gzip data ends early): answered 200, 9 bytes",
+        ),
+    ],
+)
+def test_a_page_that_is_kept_all_the_same_says_why(row: dict[str, Any], line: str) -> None:
+    row = {"reason": "", "bytes": 9, **row}
     ill = {**crawl("a"), "as_of": "2026-11-01T00:00:00Z", "fetched": [row]}
     console = Console(file=io.StringIO(), width=100)
     value = {
@@ -71,7 +84,7 @@ def test_a_page_of_an_ill_server_says_why_it_is_kept() -> None:
     }
     show_page(console, value)
     assert isinstance(console.file, io.StringIO)
-    assert "  kept as it was before (HTTP 503): answered 503, 9 bytes" in console.file.getvalue()
+    assert line in console.file.getvalue()
 
 
 def shown(settings: Settings, page: str) -> str:

@@ -67,7 +67,17 @@ def test_a_variable_is_a_value_like_any_other(
             "preset: nano\nscrape: {user_agent: '${ACME_TOKEN}'}\n",
             (),
             "acme.yaml:2: scrape.user_agent: ${ACME_TOKEN} is a secret, which records would show "
-            "here: allowed in dataset.remote",
+            "here: allowed in dataset.remote, scrape.cookies, scrape.headers, scrape.proxy",
+        ),
+        (
+            "preset: nano\nscrape:\n  cookies: {session: '${ACME_SESSION}'}\n",
+            (),
+            "acme.yaml:3: scrape.cookies.session: ${ACME_SESSION} is not set in the environment",
+        ),
+        (
+            "preset: nano\nscrape:\n  headers: {Authorization: t0ps3cret}\n",
+            (),
+            "acme.yaml:3: scrape.headers: ",
         ),
         (
             "preset: nano\nscrape: {user_agent: '${ACME_MIRROR}'}\n",
@@ -91,6 +101,28 @@ def test_what_cannot_be_put_in_place_is_one_line(
     assert "\n" not in str(caught.value)
     assert "t0ps3cret" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_of_a_crawl_stay_names(
+    read: Callable[..., TextRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_TOKEN", "t0ps3cret")
+    monkeypatch.setenv("ACME_HOST", "a.example")
+    lines = (
+        "preset: nano",
+        "scrape:",
+        "  seeds: ['https://${ACME_HOST}/']",
+        "  headers: {Authorization: 'Bearer ${ACME_TOKEN}'}",
+        "  cookies: {session: '${ACME_TOKEN}'}",
+        "  proxy: 'http://me:${ACME_TOKEN}@proxy.example:3128'",
+    )
+    run = read("\n".join(lines))
+    assert run.scrape.seeds == ["https://a.example/"]
+    assert "t0ps3cret" not in run.model_dump_json()
+    identity = run.scrape.request_identity()
+    assert identity.headers_for("https://a.example/") == {"Authorization": "Bearer t0ps3cret"}
+    assert identity.proxy == "http://me:t0ps3cret@proxy.example:3128"
+    assert "t0ps3cret" not in repr(identity)
 
 
 def test_a_secret_is_in_no_record(
