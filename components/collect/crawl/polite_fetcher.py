@@ -27,6 +27,7 @@ from components.collect.optouts.site_signals import (
     SiteSignals,
     fetch_site_signals,
 )
+from components.collect.web.charset import decode_page
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_links import PageFacts, read_page_facts
 from components.collect.web.urls import host_of, origin_of
@@ -203,7 +204,7 @@ class PoliteFetcher:
 
     async def _fetch_site_file(self, url: str) -> str:
         fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self._fetch_text)
-        return fetched.body.decode("utf-8", errors="replace") if not fetched.reason else ""
+        return decode_page(fetched.body, "text/plain") if not fetched.reason else ""
 
     async def _fetch_with_retries(
         self, url: str, limit: int, conditions: dict[str, str]
