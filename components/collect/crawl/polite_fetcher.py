@@ -22,12 +22,12 @@ from components.collect.crawl.robots_rules import (
 )
 from components.collect.crawl.sitemaps import fetch_sitemap_pages
 from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal, denial_reason
+from components.collect.optouts.robots_groups import decode_site_file
 from components.collect.optouts.site_signals import (
     MAX_SITE_FILE_BYTES,
     SiteSignals,
     fetch_site_signals,
 )
-from components.collect.web.charset import decode_page
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_links import PageFacts, read_page_facts
 from components.collect.web.urls import host_of, origin_of
@@ -204,7 +204,7 @@ class PoliteFetcher:
 
     async def _fetch_site_file(self, url: str) -> str:
         fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self._fetch_text)
-        return decode_page(fetched.body, "text/plain") if not fetched.reason else ""
+        return decode_site_file(fetched.body) if not fetched.reason else ""
 
     async def _fetch_with_retries(
         self, url: str, limit: int, conditions: dict[str, str]

@@ -1,4 +1,4 @@
-"""Sitemaps (sitemaps.org 0.9): a site's lists of pages, indexes of lists, and feeds that serve as such.
+"""Sitemaps (sitemaps.org 0.9): a site's lists of pages, indexes of lists, and feeds of pages.
 
 A file is read by its root element: ``urlset``, ``sitemapindex``, RSS or Atom; one without markup
 lists an address a line. What is broken is repaired by libxml2, as sitemaps are written by hand too.
@@ -151,7 +151,7 @@ def parse_sitemap(text: str, limit: int) -> SitemapFile:
 
 def _parse_events(content: bytes) -> Iterator[tuple[str, Any]]:
     """(event, element) of a document, repaired where it is broken; entries are cleared behind."""
-    parser = etree.XMLPullParser(
+    parser: Any = etree.XMLPullParser(
         ("start", "end"),
         encoding="utf-8",
         recover=True,
