@@ -135,7 +135,7 @@ def _declared_codecs(body: bytes, content_type: str, *, is_plain: bool) -> list[
     match = _HEADER_CHARSET.search(content_type)
     codec = find_codec(match[1]) if match else None
     declared = [codec] if codec is not None else []
-    if not is_plain or body.lstrip()[:1] == b"<":
+    if not is_plain or body[:_WIDE_SAMPLE].lstrip().startswith(b"<"):
         codec = html_body_declared_encoding(body)
         # What could be read as ASCII is no UTF-16, whatever it says (HTML standard, 13.2.3.2).
         codec = "utf-8" if codec is not None and codec.startswith("utf") else codec

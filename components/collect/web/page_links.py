@@ -122,9 +122,10 @@ def _links(root: Element, base: str, url: str, codec: str) -> list[str]:
     """Addresses that a reader of the page can go to, and those of the frames it consists of."""
     links: dict[str, None] = {}
     for element in root.iter(*_LINK_SOURCES):
-        relations = (element.get("rel") or "").lower().split()
-        is_link_element = element.tag == "link"
-        if "nofollow" in relations or (is_link_element and not _SERIES.intersection(relations)):
+        relations = (element.get("rel") or "").lower()
+        if "nofollow" in relations:
+            continue
+        if element.tag == "link" and not _SERIES.intersection(relations.split()):
             continue
         names = (_LINK_SOURCES[element.tag], *_XLINK)
         href = next((value for name in names if (value := element.get(name))), None)

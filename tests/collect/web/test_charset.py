@@ -258,3 +258,10 @@ def test_every_label_has_a_codec_that_decodes() -> None:
             assert "a" in "a".encode(codec, "ignore").decode(codec)
     assert find_codec("utf-7") is None
     assert find_codec("base64") is None
+
+
+def test_pages_built_to_be_slow_are_decoded_all_the_same() -> None:
+    for part in (b"<script ", b"<", b"<!--", b"\x1b$B", b"<meta charset=", b"\xe9\x80"):
+        body = part * 60_000
+        assert len(decode_page(body)) > 0
+        assert len(decode_page(body + b"\xff", "text/html; charset=euc-jp")) > 0

@@ -31,7 +31,10 @@ def facts(body: str | bytes, headers: dict[str, str] | None = None) -> PageFacts
             ["/nav", "/main"],
         ),
         ('<iframe src="/part"></iframe><iframe src="http://ads.example/x"></iframe>', ["/part"]),
-        ('<a href="/x" rel="nofollow ugc">x</a><a href="/y">y</a>', ["/y"]),
+        (
+            '<a href="/x" rel="nofollow ugc">x</a><a href="/z" rel="external,NoFollow">z</a><a href="/y">y</a>',
+            ["/y"],
+        ),
         ('<a data-href="/x">x</a><a>none</a><a href="">self</a>', []),
         ("<a href='mailto:x@y.example'>m</a><a href='#top'>t</a>", []),
         (
