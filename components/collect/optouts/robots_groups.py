@@ -31,7 +31,7 @@ _KEYS_WITHOUT_COLON = re.compile(
     r"(user[- ]?agent|allow|diss?all?[oa]w|diasllow|site-?maps?)\s+(\S.*)", re.IGNORECASE
 )
 _AFTER_TOKEN = re.compile(r"[/\s]")
-"""What ends a robot's name: its version or a remark."""
+"""End of a robot's name: its version or a remark follows."""
 _IS_PLAIN = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~._?-]*").fullmatch
 _ENCODED = re.compile("%([0-9A-Fa-f]{2})")
 

@@ -14,7 +14,7 @@ from w3lib.encoding import html_body_declared_encoding, read_bom, to_unicode
 _HEADER_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w:.-]+)", re.IGNORECASE)
 _SEVEN_BITS = frozenset({"iso2022_jp", "iso2022_kr", "hz"})
 _SHIFTS = (b"\x1b$", b"~{")
-"""What begins other characters than ASCII in these charsets."""
+"""Escapes behind which characters beyond ASCII stand in these charsets."""
 _MULTI_BYTE = frozenset({"gb18030", "big5hkscs", "cp932", "euc_jp", "cp949"})
 _PYTHON_CODECS = {"gbk": "gb18030", "x-user-defined": "cp1252"}
 """The standard decodes GBK by the larger charset that grew out of it."""
