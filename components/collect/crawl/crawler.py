@@ -197,9 +197,10 @@ class Crawler:
         entry.optouts = resolve_signals(
             [*self.fetcher.site_signals(visit.url), *response.facts.signals]
         )
-        if response.location is not None and not response.reason:
+        target = response.location or response.facts.refresh
+        if target and not response.reason:
             entry.change = "moved" if self._is_in_previous(visit.url) else ""
-            return self._follow_redirect(visit, response.location, entry)
+            return self._follow_redirect(visit, target, entry)
         if not response.reason:
             entry.reason = self._exclusion_reason(response, entry)
             self._traps.observe_page(visit.url, response.facts.words)

@@ -61,8 +61,10 @@ _XML_PROLOGUE = re.compile(
 )
 _XML_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)([^<>]*)")
 _FEED_ROOTS = frozenset({"rss", "feed", "rdf"})
+_WIDE_SAMPLE = 4096
 _WIDE_SHARE = 0.15
-"""Share of zero bytes, all at even or all at odd places, that only UTF-16 has."""
+"""Share of zero bytes, all at even or all at odd places, that only UTF-16 has: markup, blanks and
+digits are that much of a page in any script."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~\w-]+/[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 _QUOTED = re.compile(r'"[^"]*"?')
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
@@ -168,14 +170,22 @@ def _as_utf8(body: bytes, content_type: str) -> bytes:
 
 
 def _wide_codec(head: bytes, content_type: str) -> str:
-    """Codec of UTF-16, by its mark, its declaration or its zero bytes; empty for other text."""
+    """Codec of UTF-16, by its mark, its zero bytes or its declaration; empty for other text."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    declared = "utf-16" in content_type.lower()
-    has_zeros = head.count(0) >= _WIDE_SHARE * len(head)
-    if b"\0" not in head[::2] and (declared or (has_zeros and b"\0" in head)):
-        return "utf-16-be" if declared and "utf-16be" in content_type.lower() else "utf-16-le"
-    return "utf-16-be" if b"\0" not in head[1::2] and (declared or has_zeros) else ""
+    codec, declared = find_wide_codec(head), content_type.lower()
+    if codec is None and "utf-16" in declared and not head.isascii():
+        codec = "utf-16-be" if "utf-16be" in declared else "utf-16-le"
+    return codec or ""
+
+
+def find_wide_codec(body: bytes) -> str | None:
+    """Find UTF-16 without a byte order mark, by the places of its zero bytes; None for none."""
+    head = body[:_WIDE_SAMPLE]
+    high, low = head[0::2].count(0), head[1::2].count(0)
+    if max(high, low) < _WIDE_SHARE * len(head) / 2 or 10 * min(high, low) > max(high, low):
+        return None
+    return "utf-16-le" if low > high else "utf-16-be"
 
 
 def _looks_like_html(content: bytes) -> bool:
