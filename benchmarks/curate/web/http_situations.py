@@ -2,7 +2,8 @@
 
 Each page holds a word of its own, by which a client that read it is known. The kinds come from the
 trackers of Scrapy, requests, aiohttp, curl and h11: odd media types, content codings that are not
-what the header says, header lines and framing that no standard allows, redirects, cookies.
+what the header says, header lines and framing that no standard allows, redirects, cookies. A page
+counts as one where its text is there to be read; no browser was run to see whether it shows it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Situation:
     others: Mapping[str, Answer] = field(default_factory=dict)
     """Responses at other targets."""
     reason: str = ""
-    """Part of the reason for which it gives no page; empty where browsers show its page."""
+    """Part of the reason for which it gives no page; empty where there is one to read."""
     note: str = ""
     """Part of the oddity that the ledger names."""
 

@@ -2,7 +2,8 @@
 
 A situation is read where the word of its page stands in a page that was stored, left where the
 ledger has a row with a reason, and lost where there is neither. Scrapy crawls the same site with
-its defaults; requests and pycurl fetch each address by itself.
+its defaults; requests and pycurl fetch each address by itself. Our crawl was written with these
+situations in view, the peers were not.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def list_situations() -> list[Situation]:
 
 
 def measure_web(setting: BenchSetting) -> list[BenchFigure]:
-    """Situations that browsers show a page of: read, left with a reason, lost; and by peers."""
+    """Situations with a page: read, left with a reason, lost; and by peers."""
     situations = list_situations()
     readable = [situation for situation in situations if not situation.reason]
     with open_raw_site(situation_answers(situations)) as site:
@@ -47,7 +48,7 @@ def measure_web(setting: BenchSetting) -> list[BenchFigure]:
         setting.on_progress("web: peers")
         peers = _read_by_peers(setting, site, situations)
     accounted = [s for s in situations if s.word in "\n".join(texts) or reasons.get(s.target)]
-    name = f"web: situations read, of {len(readable)} that browsers show"
+    name = f"web: situations read, of {len(readable)} with a page"
     return [
         BenchFigure.against_target(name, ours, "", len(readable), better="higher"),
         *(
