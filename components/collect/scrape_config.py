@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,10 +16,44 @@ from components.core.config.stage_config import StageConfig
 PageSource = Literal["embedded", "web", "files"]
 FILES_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of a run over files, where only their contents count."""
+_FIELDS_OF_OTHER_SOURCES: Mapping[PageSource, frozenset[str]] = MappingProxyType(
+    {
+        "embedded": frozenset({"seeds", "hosts", "files", "digests"}),
+        "web": frozenset({"embedded", "files", "digests"}),
+        "files": frozenset(
+            [
+                "seeds",
+                "hosts",
+                "embedded",
+                "allow_private",
+                "max_pages",
+                "max_pages_per_host",
+                "max_barren",
+                "max_depth",
+                "max_redirects",
+            ]
+        ),
+    }
+)
+"""Source -> fields that it does not read, and that are therefore no part of its key."""
 
 
 class ScrapeConfig(StageConfig):
     """Source of pages, and how they are fetched."""
+
+    # Pace and patience: they decide when a page comes, not which page it is.
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(
+        [
+            "delay_seconds",
+            "concurrency",
+            "retries",
+            "backoff_seconds",
+            "connect_seconds",
+            "read_seconds",
+            "page_seconds",
+            "max_failed_share",
+        ]
+    )
 
     as_of: str = Field(
         default="",
@@ -158,3 +194,9 @@ class ScrapeConfig(StageConfig):
         """Hosts that a web crawl may enter."""
         seeds = (normalise_url(seed) for seed in self.seeds)
         return {host_of(seed) for seed in seeds if seed} | {host.lower() for host in self.hosts}
+
+    def key_fields(self) -> dict[str, Any]:
+        """Values that a crawl's pages depend on: those that its source reads, less its pace."""
+        unread = _FIELDS_OF_OTHER_SOURCES[self.source]
+        fields = {name: value for name, value in super().key_fields().items() if name not in unread}
+        return {**fields, "sources": self.source}

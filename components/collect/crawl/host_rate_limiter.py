@@ -1,4 +1,4 @@
-"""Rate limiter of one host: the requested pause, and a penalty while the host is in trouble.
+"""Rate limiter of one host and port: the requested pause, and a penalty while it is in trouble.
 
 The penalty doubles with every refusal (429, 503, no answer in time) and decays with every success.
 ``Retry-After`` (RFC 9110, section 10.2.3) holds for the whole host, not for the one page that was

@@ -1,4 +1,4 @@
-"""Polite fetcher: robots rules, per-host rate limits, retries, and one stored response a page.
+"""Polite fetcher: robots rules, limits by host and port, retries, and a stored response a page.
 
 Every response goes through the response store under the page's URL, so that a restarted crawl
 requests nothing twice. Files about a site (robots.txt, sitemaps, opt-outs) have keys of their own
@@ -29,7 +29,7 @@ from components.collect.optouts.site_signals import (
 )
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_links import PageFacts, read_page_facts
-from components.collect.web.urls import host_of, origin_of
+from components.collect.web.urls import origin_of
 from components.core.config.blocklist import Blocklist
 
 
@@ -100,9 +100,9 @@ class PoliteFetcher:
             *(fetch_robots_rules(f"{site}/", self._fetch_text, agent) for site in origins)
         )
         self._rules.update(zip(origins, rules, strict=True))
-        for host in {host_of(f"{site_origin}/") for site_origin in origins}:
-            if host in self._limiters and not self._limiters[host].closed_reason:
-                del self._limiters[host]  # the next one knows the asked delay
+        for site in origins:
+            if site in self._limiters and not self._limiters[site].closed_reason:
+                del self._limiters[site]  # the next one knows the asked delay
         readable = [site_origin for site_origin in origins if self._may_ask(site_origin)]
         sites = await asyncio.gather(
             *(
@@ -231,15 +231,15 @@ class PoliteFetcher:
         return fetched
 
     def _limiter_of(self, url: str) -> HostRateLimiter:
-        host = host_of(url)
-        if host not in self._limiters:
-            policy, rules = self.policy, self._rules.get(origin_of(url))
+        site = origin_of(url)  # a server is a host's port: two of them are two
+        if site not in self._limiters:
+            policy, rules = self.policy, self._rules.get(site)
             delay_seconds = max(
                 policy.delay_seconds, rules.crawl_delay(policy.agent) if rules else 0
             )
             # One request at a time where a pause is asked for.
             slots = 1 if delay_seconds else policy.concurrency
-            self._limiters[host] = HostRateLimiter(
+            self._limiters[site] = HostRateLimiter(
                 asyncio.Semaphore(slots), delay_seconds, policy.backoff_seconds
             )
-        return self._limiters[host]
+        return self._limiters[site]
