@@ -28,6 +28,7 @@ from components.collect.optouts.site_signals import (
     fetch_site_signals,
 )
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
+from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts, read_page_facts
 from components.collect.web.urls import origin_of
 from components.core.config.blocklist import Blocklist
@@ -70,6 +71,18 @@ class PoliteFetcher:
             return await self._load_or_fetch(url)
         # Where its rules cannot be read now, it is not requested; its previous capture is kept.
         return self._reuse_previous(url, refusal) if refusal.transient else refusal
+
+    async def repeat_page(self, url: str) -> tuple[PageFingerprint, PageFingerprint]:
+        """Fingerprints of a fetched page and of the same page asked for once more."""
+        first = self.responses.load_response(url)
+        assert first is not None
+        key = f"again {url}"
+        again = self.responses.load_response(key)
+        if again is None:
+            fetched = await self._fetch_with_retries(url, 0, {})
+            again = self._store_page(url, fetched, None, key)
+        # A page that does not come again says nothing, so its numbers count as content.
+        return first.facts.fingerprint, (first if again.reason else again).facts.fingerprint
 
     def carry_over_page(self, url: str, reason: str) -> StoredResponse:
         """Previous capture of a page that is not requested, where it may still be kept.
@@ -173,9 +186,16 @@ class PoliteFetcher:
         return self._store_page(url, fetched, capture)
 
     def _store_page(
-        self, url: str, fetched: FetchResult, capture: PreviousCapture | None
+        self, url: str, fetched: FetchResult, capture: PreviousCapture | None, key: str = ""
     ) -> StoredResponse:
-        """Store a page's response, with the facts that the crawl needs of the page."""
+        """Store a page's response, with the facts that the crawl needs of the page.
+
+        Args:
+            url: The page.
+            fetched: Its response.
+            capture: The earlier capture that it stands for, None for none.
+            key: Key of the response where it is not ``url``.
+        """
         facts = PageFacts()
         if fetched.body:
             agent, optouts = self.policy.agent, self.policy.optout_config
@@ -183,7 +203,7 @@ class PoliteFetcher:
             if capture is not None and capture.trouble:
                 signals = [replace(signal, date=capture.date) for signal in facts.signals]
                 facts = replace(facts, signals=signals)
-        return self.responses.store_response(url, fetched, facts, capture)
+        return self.responses.store_response(key or url, fetched, facts, capture)
 
     async def _fetch_text(self, url: str, limit: int) -> FetchResult:
         """A file about a site, with its body."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,17 +11,18 @@ from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal
 from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
 from components.collect.web.charset import decode_page, media_type_of
+from components.collect.web.page_fingerprint import PageFingerprint, fingerprint_page
 from components.collect.web.robots_directives import (
     directives_for,
     forbids_following,
     forbids_indexing,
 )
+from components.collect.web.unfollowed_links import NOFOLLOW, explain_unfollowed
 from components.collect.web.urls import normalise_url, resolve_link
 
 _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
 )
-_WORD = re.compile(r"[^\W\d_]{2,}")
 _TEXT_TYPES = ("text/plain", "text/markdown", "text/x-markdown")
 
 
@@ -35,8 +35,9 @@ class PageFacts:
     canonical: str = ""
     """The page's canonical URL (RFC 6596), where it is another one."""
     noindex: bool = False
-    words: str = ""
-    """Fingerprint of the set of words on the page; empty for none."""
+    fingerprint: PageFingerprint = field(default_factory=PageFingerprint)
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    """Address of each link that is not followed, as it may be shown -> reason."""
     signals: list[OptoutSignal] = field(default_factory=list)
 
 
@@ -59,17 +60,21 @@ def read_page_facts(
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
     signals = parse_page_signals(root, headers, url, optouts)
     if root is None:
-        words = _fingerprint(text) if plain else ""
-        return PageFacts([], "", forbids_indexing(directives), words, signals)
+        fingerprint = fingerprint_page(text if plain else "", url)
+        return PageFacts([], "", forbids_indexing(directives), fingerprint, signals=signals)
     for meta in root.iter("meta"):
         if (meta.get("name") or "").strip().lower() in ("robots", agent.lower()):
             directives |= directives_for(meta.get("content") or "", {agent.lower()})
     base = _base_url(root, url)
+    links, unfollowed = _links(root, base)
+    if forbids_following(directives):
+        links, unfollowed = [], {**dict.fromkeys(links, NOFOLLOW), **unfollowed}
     return PageFacts(
-        [] if forbids_following(directives) else _links(root, base),
+        links,
         _canonical(root, base, headers.get("link", ""), url),
         forbids_indexing(directives),
-        _fingerprint(" ".join(_visible_texts(root))),
+        fingerprint_page(" ".join(_visible_texts(root)), url),
+        unfollowed,
         signals,
     )
 
@@ -98,16 +103,23 @@ def _base_url(root: Element, url: str) -> str:
     return (normalise_url(first, url) if first else None) or url
 
 
-def _links(root: Element, base: str) -> list[str]:
+def _links(root: Element, base: str) -> tuple[list[str], dict[str, str]]:
+    """URLs of a page's links, each once; and address -> reason of those that are not followed."""
     links: dict[str, None] = {}
+    unfollowed: dict[str, str] = {}
     for anchor in root.iter("a", "area"):
         href = anchor.get("href")
-        if not href or "nofollow" in (anchor.get("rel") or "").lower():
+        if not href:
             continue
         target = resolve_link(href, base)
-        if target is not None:
+        if target is None:
+            shown, reason = explain_unfollowed(href, base)
+            unfollowed |= {shown: reason} if shown else {}
+        elif "nofollow" in (anchor.get("rel") or "").lower():
+            unfollowed[target] = NOFOLLOW
+        else:
             links.setdefault(target)
-    return list(links)
+    return list(links), {url: why for url, why in unfollowed.items() if url not in links}
 
 
 def _canonical(root: Element, base: str, header: str, url: str) -> str:
@@ -131,8 +143,3 @@ def _visible_texts(root: Element) -> list[str]:
             texts.append(element.text or "")
         texts.append(element.tail or "")
     return texts
-
-
-def _fingerprint(text: str) -> str:
-    words = sorted(set(_WORD.findall(text.lower())))
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:32] if words else ""

@@ -6,16 +6,8 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from components.collect.crawl.crawl_traps import goes_in_circles, without_session
-
 MAX_URL_CHARS = 2000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_NO_PAGE_ENDINGS = (
-    ".7z .avi .bmp .bz2 .css .dmg .doc .docx .eps .exe .gif .gz .ico .iso .jar .jpeg .jpg .js .m4a "
-    ".mov .mp3 .mp4 .mpeg .odt .ogg .pdf .png .ppt .pptx .ps .rar .rpm .svg .tar .tgz .tif .tiff "
-    ".ttf .wav .webm .webp .whl .woff .woff2 .xls .xlsx .xz .zip .zst"
-)
-_NO_PAGE_SUFFIXES = tuple(_NO_PAGE_ENDINGS.split())
 _FORBIDDEN_IN_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
 """Forbidden host code points (URL standard) that ``urlsplit`` lets pass."""
 
@@ -87,19 +79,12 @@ def _remove_dot_segments(path: str) -> str:
 
 
 def resolve_link(href: str, page: str) -> str | None:
-    """Resolve a link on ``page``; None where it leads to no page (mail, scripts, images, archives).
-
-    Session identifiers are removed, so that a page has one URL for every visitor.
-    """
+    """Resolve a link on ``page``; None where it leads to no page (mail, scripts, the page)."""
     if href.startswith("#"):
         return None
     if href.startswith("/") and not href.startswith("//"):
-        url = normalise_url(href, origin_of(page))
-    else:
-        url = normalise_url(href, page)
-    if url is None or urlsplit(url).path.lower().endswith(_NO_PAGE_SUFFIXES):
-        return None
-    return None if goes_in_circles(url) else without_session(url)
+        return normalise_url(href, origin_of(page))
+    return normalise_url(href, page)
 
 
 @lru_cache(maxsize=1 << 12)
