@@ -25,7 +25,7 @@ from components.collect.crawl.crawl_traps import (
     file_kind,
 )
 from components.collect.crawl.fetch_ledger import LedgerEntry, UnaskedAddresses
-from components.collect.crawl.frontier import Frontier, Visit
+from components.collect.crawl.frontier import CrawlOutlook, Frontier, Visit
 from components.collect.crawl.joined_parameters import JoinedParameters, same_page_reason
 from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
 from components.collect.crawl.response_store import StoredResponse
@@ -62,6 +62,7 @@ class Crawler:
     """Known URLs that the budget left no request for."""
     _unasked: UnaskedAddresses = field(default_factory=UnaskedAddresses)
     _joined: JoinedParameters = field(default_factory=JoinedParameters)
+    _outlook: CrawlOutlook = field(default_factory=CrawlOutlook)
 
     def __post_init__(self) -> None:
         self._traps = TrapDetector(self._policy.max_barren)
@@ -110,6 +111,8 @@ class Crawler:
             if entry.reason == TRAP_REASON:
                 self._traps.close_shapes(self._traps.shapes_of(url, self._known_urls))
         self._frontier.add_visits(due)
+        for visit in due:
+            self._outlook.add_due(visit.url)
         await self._crawl_waves()
         return self._close_ledger()
 
@@ -125,18 +128,17 @@ class Crawler:
 
     async def _crawl_waves(self) -> None:
         """Crawl wave after wave until nothing is due or the budget is spent."""
+        self.progress.start_count(None, "pages", done=self._request_count)
         while due := self._frontier.take_wave():
             wave = self._within_budget([visit for visit in due if self._is_still_due(visit)])
             if not wave:
                 continue
-            self.progress.start_count(
-                self._request_count + len(wave), "pages", done=self._request_count
-            )
             self._request_count += len(wave)
             await self.fetcher.learn_sites([visit.url for visit in wave])
             responses = await self._fetch_wave(wave)
             for visit, response in zip(wave, responses, strict=True):
                 self._record_response(visit, response)
+            self._outlook.close_wave()
             for site in dict.fromkeys(origin_of(visit.url) for visit in wave if visit.is_seed):
                 for url in await self.fetcher.read_sitemap_pages(site):
                     self._plan_visit(url, 1, is_vouched=True)
@@ -153,6 +155,7 @@ class Crawler:
         reason = "" if visit.is_seed else self._reason_by_content(visit)
         if reason:
             self._unasked.record_address(visit.url, reason, visit.depth)
+            self._outlook.remove_due(visit.url)
             self._requests_by_host[host_of(visit.url)] -= 1
         return not reason
 
@@ -171,6 +174,7 @@ class Crawler:
                 affordable.append(visit)
             else:
                 self._unasked.record_address(visit.url, MAX_PAGES_REASON, visit.depth)
+                self._outlook.remove_due(visit.url)
         self._skipped_count += len(wave) - len(affordable)
         return affordable
 
@@ -209,11 +213,25 @@ class Crawler:
 
         async def fetch_pending() -> None:
             for index, visit in pending:
-                responses[index] = await self.fetcher.fetch_page(visit.url)
+                response = responses[index] = await self.fetcher.fetch_page(visit.url)
+                self._estimate_rest(visit, response)
                 self.progress.advance(note=host_of(visit.url))
 
         await asyncio.gather(*(fetch_pending() for _ in wave[:MAX_CONCURRENT_VISITS]))
         return [responses[index] for index in range(len(wave))]
+
+    def _estimate_rest(self, visit: Visit, response: StoredResponse) -> None:
+        """Renew the estimate of what is still to come, after a response."""
+        self._outlook.remove_due(visit.url)
+        if visit.depth < self._policy.max_depth:
+            links = [response.location] if response.location else response.facts.links
+            self._outlook.glimpse_links(
+                url for url in links if url not in self._known_urls and host_of(url) in self.hosts
+            )
+        left = self._policy.max_pages - int(self.progress.done) - 1
+        expected = self._outlook.expected_requests(left)
+        total = self.progress.done + 1 + sum(expected.values())
+        self.progress.expect_total(round(total), self.fetcher.estimate_seconds(expected))
 
     def _record_response(self, visit: Visit, response: StoredResponse) -> None:
         """Enter a response into the ledger, and plan the visits that follow from it."""
@@ -312,6 +330,7 @@ class Crawler:
         self._traps.note_planned(url)
         self._requests_by_host[host] += 1
         self._frontier.add_visits([visit])
+        self._outlook.add_due(url)
         return visit
 
     def _leave_unasked(self, url: str, reason: str, depth: int) -> str:

@@ -6,7 +6,7 @@ that ``modelmill trace`` and a later crawl can answer for each URL.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ MAX_LINES_OF_HOST = 1_000
 """Unasked addresses of one reason and host that have a line each; the next line counts the rest."""
 MAX_LINES_OF_REASON = 20_000
 """The same over all hosts: a ledger of some megabytes for a site of any size."""
-MAX_COUNT_LINES = 2_000
-"""Lines that count, over all reasons and hosts."""
+MAX_COUNT_LINES = 1_000
+"""Hosts of a reason whose further addresses are counted by a line each."""
 AT_FURTHER_HOSTS = ", as is more at further hosts"
 """End of the reason of a line that counts links to many hosts."""
 LEDGER = pa.schema(
@@ -87,8 +87,8 @@ class UnaskedAddresses:
 
     def __init__(self) -> None:
         self._entries: dict[str, LedgerEntry] = {}
-        self._count_entries: dict[tuple[str, str], LedgerEntry] = {}
-        """(reason, host) -> the entry that counts."""
+        self._count_entries: dict[str, dict[str, LedgerEntry]] = defaultdict(dict)
+        """Reason -> host -> the entry that counts; under an empty host that of further hosts."""
         self._lines: Counter[tuple[str, str]] = Counter()
         """(reason, host) -> entries; under an empty host those of the reason."""
 
@@ -108,14 +108,12 @@ class UnaskedAddresses:
             self._entries[url] = LedgerEntry(url, reason=reason, depth=depth, unasked=1)
             self._lines.update([(reason, host), (reason, "")])
             return
-        group = (reason, host)
-        if group not in self._count_entries and len(self._count_entries) >= MAX_COUNT_LINES:
-            group = (f"{reason}{AT_FURTHER_HOSTS}", "")
-        entry = self._count_entries.get(group)
-        if entry is None:
-            entry = LedgerEntry(url, reason=group[0], depth=depth)
-            self._entries[url] = self._count_entries[group] = entry
-        entry.unasked += 1
+        counts = self._count_entries[reason]
+        if host not in counts and len(counts) >= MAX_COUNT_LINES:
+            host, reason = "", f"{reason}{AT_FURTHER_HOSTS}"
+        if host not in counts:
+            counts[host] = self._entries[url] = LedgerEntry(url, reason=reason, depth=depth)
+        counts[host].unasked += 1
 
     def reason_of(self, url: str) -> str:
         """Reason in an address's own entry; empty where it has none."""
@@ -129,7 +127,8 @@ class UnaskedAddresses:
         self._lines.update([(entry.reason, host), (entry.reason, "")])
         if entry.unasked > 1:
             is_shared = entry.reason.endswith(AT_FURTHER_HOSTS)
-            self._count_entries[entry.reason, "" if is_shared else host] = entry
+            counts = self._count_entries[entry.reason.removesuffix(AT_FURTHER_HOSTS)]
+            counts["" if is_shared else host] = entry
 
     def entries_beside(self, ledger: Mapping[str, LedgerEntry]) -> dict[str, LedgerEntry]:
         """Entries by URL of all that ``ledger`` has no entry for."""

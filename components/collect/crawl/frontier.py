@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from components.collect.crawl.crawl_traps import TrapDetector, file_kind
+from components.collect.web.urls import origin_of
 
 MAX_WAVE = 5_000
 """Visits of a wave, whose responses are in memory together."""
@@ -72,3 +73,43 @@ class Frontier:
         if left:
             self._due[nearest] = left
         return wave
+
+
+class CrawlOutlook:
+    """Requests still to come as far as is known: planned visits, and links of this wave's pages."""
+
+    def __init__(self) -> None:
+        self._due: Counter[str] = Counter()
+        """Site -> planned visits that were not fetched."""
+        self._glimpsed: set[str] = set()
+        """New addresses on pages of this wave, which are planned when the wave is done."""
+        self._glimpsed_at: Counter[str] = Counter()
+
+    def add_due(self, url: str) -> None:
+        """Count a planned visit."""
+        self._due[origin_of(url)] += 1
+
+    def remove_due(self, url: str) -> None:
+        """Count a visit as made, or as not to be made."""
+        self._due[origin_of(url)] -= 1
+
+    def glimpse_links(self, urls: Iterable[str]) -> None:
+        """Count the links of one fetched page that nothing named before."""
+        new = set(urls) - self._glimpsed
+        self._glimpsed |= new
+        self._glimpsed_at.update(map(origin_of, new))
+
+    def close_wave(self) -> None:
+        """Forget glimpsed links, which are planned by now."""
+        self._glimpsed.clear()
+        self._glimpsed_at.clear()
+
+    def expected_requests(self, most: int) -> dict[str, float]:
+        """Requests still to come, by site.
+
+        Args:
+            most: What the budget has left.
+        """
+        sites = self._due + self._glimpsed_at
+        known = sites.total()
+        return {site: count * min(1.0, most / known) for site, count in sites.items()}

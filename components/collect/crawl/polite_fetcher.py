@@ -8,11 +8,15 @@ there, since a site may link to them as pages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from components.collect.crawl.fetch_ledger import BLOCKED_REASON
-from components.collect.crawl.host_rate_limiter import MAX_WAIT_SECONDS, HostRateLimiter
+from components.collect.crawl.host_rate_limiter import (
+    MAX_WAIT_SECONDS,
+    HostRateLimiter,
+    estimate_seconds,
+)
 from components.collect.crawl.previous_crawl import PreviousCrawl
 from components.collect.crawl.response_store import PreviousCapture, ResponseStore, StoredResponse
 from components.collect.crawl.robots_rules import (
@@ -133,6 +137,10 @@ class PoliteFetcher:
         return await fetch_sitemap_pages(
             f"{site_origin}/", self._rules[site_origin], self._fetch_text, limit
         )
+
+    def estimate_seconds(self, requests: Mapping[str, float]) -> float | None:
+        """Time of so many requests by site; None where no site has answered yet."""
+        return estimate_seconds(requests, self._limiters)
 
     def _may_ask(self, site_origin: str) -> bool:
         """True where a site's robots.txt is readable and asks for an acceptable crawl delay."""

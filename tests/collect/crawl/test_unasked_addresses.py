@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from components.collect.crawl import fetch_ledger
 from components.collect.crawl.crawl_traps import FILES_REASON
 from components.collect.crawl.fetch_ledger import LedgerEntry, UnaskedAddresses
 from components.collect.scrape import scrape
+from components.core.settings import Settings
+from components.core.store.store import Store
 from components.core.store.workdir import Workdir
+from flows.cli.views.trace_view import trace_page_or_model
 from tests.collect.crawling import (
     LONG,
     TEXT,
@@ -162,7 +168,7 @@ def test_lines_are_bounded_and_nothing_vanishes(monkeypatch: pytest.MonkeyPatch)
     assert sum(entry.unasked for entry in entries.values() if entry.reason == "too deep") == 1001
     outside = [entry for entry in entries.values() if entry.reason.startswith("outside")]
     assert sum(entry.unasked for entry in outside) == 1000
-    assert len(entries) <= 50 + 10 + 8 + 2
+    assert len(entries) <= 50 + 8 + 1 + 10 + 1
     shared = [entry for entry in outside if entry.reason.endswith("at further hosts")]
     assert len(shared) == 1
     restored = UnaskedAddresses()
@@ -204,3 +210,39 @@ def test_unasked_addresses_open_no_host_when_a_crawl_is_replayed(web: Any, crawl
         "http://localhost.example/x",
         "http://localhost.example/y",
     }
+
+
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [
+        ("{}/9", "the budget is used up (scrape.max_pages): not asked for"),
+        ("http://o0.example/0", "outside the crawl (scrape.hosts): not asked for"),
+        (
+            "{}/19",
+            "the budget is used up (scrape.max_pages): one of 11 links that were not followed, as "
+            "{}/14",
+        ),
+        (
+            "http://o17.example/1",  # its host has no line of its own
+            "outside the crawl (scrape.hosts), as is more at further hosts: one of 4 links that "
+            "were not followed, as http://o16.example/16",
+        ),
+    ],
+)
+def test_trace_says_why_an_address_was_not_asked_for(
+    tmp_path: Path, web: Any, monkeypatch: pytest.MonkeyPatch, page: str, line: str
+) -> None:
+    monkeypatch.setattr(fetch_ledger, "MAX_LINES_OF_HOST", 10)
+    monkeypatch.setattr(fetch_ledger, "MAX_LINES_OF_REASON", 11)
+    monkeypatch.setattr(fetch_ledger, "MAX_COUNT_LINES", 5)
+    links = [f"/{number}" for number in range(25)]
+    links += [f"http://o{number}.example/{number}" for number in range(20)]
+    web.pages |= {"/": "".join(f'<a href="{address}">x</a>' for address in links) + LONG}
+    web.pages |= {address: words("abcd"[number]) for number, address in enumerate(links[:4])}
+    settings = Settings(home=tmp_path, reference_data=tmp_path)
+    store = Store(settings.store)
+    store.run_request(store.make_request(scrape, config(web, max_pages=5), {}))
+    console = Console(file=io.StringIO(), width=300)
+    trace_page_or_model(settings, page.format(web.url)).show(console)
+    assert isinstance(console.file, io.StringIO)
+    assert f"  {line.format(web.url)}\n" in console.file.getvalue()
