@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from components.collect.extraction.main_text import extract_main_text
+from components.collect.extraction.mojibake import mend_main_text, mend_mojibake
 from components.collect.warc.page_shards import WebPage, read_pages
 from components.collect.web.charset import decode_page
 from components.core.config.stage_config import StageConfig
@@ -42,7 +43,10 @@ from components.core.store.shards import shard_name, write_shard
 from components.core.store.workdir import Workdir
 
 log = get_logger(__name__)
-_ROUTED = DOCUMENT_SCHEMA.append(pa.field("shard", pa.int32()))
+MENDED_FILE = "mended.parquet"
+"""Documents whose mojibake was mended, with the number of lines changed."""
+_MENDED = pa.schema([("id", pa.string()), ("url", pa.string()), ("lines", pa.int32())])
+_ROUTED = DOCUMENT_SCHEMA.append(pa.field("shard", pa.int32())).append(_MENDED.field("lines"))
 _REFUSED = QUARANTINE_SCHEMA.append(pa.field("bad", pa.bool_()))
 
 
@@ -136,6 +140,7 @@ def extract(config: ExtractConfig, pages: Pages, work: Workdir) -> Corpus:
     sources_lost = SourceLosses()
     lost = _write_quarantine(config, targets, work, sources_lost)
     stats = _write_corpus(config, targets, work, sources_lost)
+    stats["mended"] = _write_mended(targets, work)
     alarms = sources_lost.write_losses(work.folder, config.alarm, "extract")
     for line in alarms:
         log.warning("%s", line)
@@ -186,8 +191,10 @@ def _make_document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
     if len(text) > config.max_chars:
         raise ValueError(f"longer than {config.max_chars} characters (extract.max_chars)")
     comments = bool(config.forums) and _is_forum(page.url, config.forums)
-    main_text = extract_main_text(
-        text, page.content_type, _fallback_title(page.url), page.url, comments=comments
+    main_text, mended_lines = mend_main_text(
+        extract_main_text(
+            text, page.content_type, _fallback_title(page.url), page.url, comments=comments
+        )
     )
     if len(main_text.text) < config.min_chars:
         raise _TooShort(f"shorter than {config.min_chars} characters")
@@ -200,13 +207,14 @@ def _make_document(page: WebPage, config: ExtractConfig) -> dict[str, Any]:
         "url": page.url,
         "source": _source_name(page.url),
         "ordinal": _record_seconds(page.date),
-        "title": page.title or main_text.title,
+        "title": mend_mojibake(page.title)[0] or main_text.title,
         "text": body,
         "headings": headings,
         "code": main_text.code,
         "navigation": main_text.navigation,
         **asdict(main_text.about),
         "shard": shard_of(identifier, config.shards),
+        "lines": mended_lines,
     }
 
 
@@ -306,6 +314,20 @@ def _write_corpus(
         "characters": characters,
         f"{SET_ASIDE_PREFIX}repeated": repeated,
     }
+
+
+def _write_mended(targets: list[Path], work: Workdir) -> float:
+    """Write which documents were mended; their number."""
+    changed = [("lines", ">", 0)]
+    tables = [
+        pq.read_table(target, columns=_MENDED.names, filters=changed, partitioning=None)
+        for target in targets
+    ]
+    table = pa.concat_tables(tables).sort_by([("id", "ascending"), ("lines", "ascending")])
+    table = _deduplicate_ids(table)
+    if table.num_rows:
+        write_shard(work.folder / MENDED_FILE, table.cast(_MENDED))
+    return float(table.num_rows)
 
 
 def _fetch_times(targets: list[Path]) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from components.core.errors import DataError, MillError
 from components.core.io.atomic_write import write_atomically
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, canonical_json
+from components.core.store.shards import shard_paths
 from components.core.store.store import Store
 from components.core.store.trash import delete_path, list_trashes
 from components.lineage.affected_copies import AffectedCopies
@@ -146,9 +147,7 @@ def distinctive_sentences(
     for node in affected.nodes:
         if node.format != Corpus.format or node.key not in affected.holders:
             continue
-        for shard in sorted((settings.store / node.name).glob("*.parquet")):
-            if shard.name == "quarantine.parquet":
-                continue
+        for shard in shard_paths(settings.store / node.name):
             table = pq.ParquetFile(shard).read(["url", "text"])
             for url, text in zip(*(table[c].to_pylist() for c in ("url", "text")), strict=True):
                 lines = {

@@ -51,7 +51,8 @@ def unasked(work: Workdir, pages: Pages) -> dict[str, dict[str, Any]]:
 
 def ledger_rows(work: Workdir, pages: Pages) -> list[dict[str, Any]]:
     """All rows of the fetch ledger: sorted, and one an address."""
-    rows = pq.ParquetFile(work.artifact_folder(pages) / "ledger.parquet").read().to_pylist()
+    table = pq.ParquetFile(work.artifact_folder(pages) / "ledger.parquet").read()
+    rows: list[dict[str, Any]] = table.to_pylist()
     urls = [row["url"] for row in rows]
     assert urls == sorted(set(urls))
     return rows

@@ -16,7 +16,7 @@ from protego import Protego
 from components.collect.crawl.crawl_traps import TrapDetector, file_kind
 from components.collect.crawl.joined_parameters import split_parameters
 from components.collect.crawl.robots_rules import RobotsRules
-from components.collect.crawl.sitemaps import decode_sitemap, parse_sitemap_urls
+from components.collect.crawl.sitemaps import decode_sitemap, parse_sitemap
 from components.collect.optouts.ai_preferences import PREFERENCE_KEYS, parse_preferences
 from components.collect.optouts.archived_signals import read_archived_signals
 from components.collect.optouts.optout_policy import OptoutConfig, resolve_signals
@@ -221,7 +221,7 @@ def test_headers(lines: list[str], key: str) -> None:
 @fixed
 @given(text=st.text("<>/loc&;ab \n!CDATA[]", max_size=80), body=st.binary(max_size=60))
 def test_sitemaps(text: str, body: bytes) -> None:
-    assert len(parse_sitemap_urls(text, 3)) <= 3
+    assert len(parse_sitemap(text, 3).locations) <= 3
     assert isinstance(decode_sitemap(b"\x1f\x8b" + body), str)
 
 

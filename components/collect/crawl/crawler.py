@@ -224,7 +224,8 @@ class Crawler:
         """Renew the estimate of what is still to come, after a response."""
         self._outlook.remove_due(visit.url)
         if visit.depth < self._policy.max_depth:
-            links = [response.location] if response.location else response.facts.links
+            target = response.location or response.facts.refresh
+            links = [target] if target else response.facts.links
             self._outlook.glimpse_links(
                 url for url in links if url not in self._known_urls and host_of(url) in self.hosts
             )
@@ -241,9 +242,10 @@ class Crawler:
         )
         if response.asked and not response.transient and response.location is None:
             self._traps.observe_file(visit.url, is_page=not response.reason)
-        if response.location is not None and not response.reason:
+        target = response.location or response.facts.refresh
+        if target and not response.reason:
             entry.change = "moved" if self._is_in_previous(visit.url) else ""
-            self._follow_redirect(visit, response.location, entry)
+            self._follow_redirect(visit, target, entry)
             return
         facts = response.facts
         links = [facts.canonical, *facts.links] if facts.canonical else facts.links

@@ -26,6 +26,7 @@ from components.collect.crawl.robots_rules import (
 )
 from components.collect.crawl.sitemaps import fetch_sitemap_pages
 from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal, denial_reason
+from components.collect.optouts.robots_groups import decode_site_file
 from components.collect.optouts.site_signals import (
     MAX_SITE_FILE_BYTES,
     SiteSignals,
@@ -231,7 +232,7 @@ class PoliteFetcher:
 
     async def _fetch_site_file(self, url: str) -> str:
         fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self._fetch_text)
-        return fetched.body.decode("utf-8", errors="replace") if not fetched.reason else ""
+        return decode_site_file(fetched.body) if not fetched.reason else ""
 
     async def _fetch_with_retries(
         self, url: str, limit: int, conditions: dict[str, str]

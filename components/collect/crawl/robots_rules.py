@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from protego import Protego
 
-from components.collect.optouts.robots_groups import extract_agent_rules
+from components.collect.optouts.robots_groups import decode_site_file, extract_agent_rules
 from components.collect.web.http_fetcher import FetchResult
 from components.collect.web.urls import origin_of
 
-MAX_ROBOTS_BYTES = 512 * 1024
-"""RFC 9309, section 2.5: at least 500 KiB have to be read."""
+MAX_ROBOTS_BYTES = 2 * 1024 * 1024
+"""RFC 9309, section 2.5: at least 500 KiB have to be read, and a rule behind them is one too."""
 MAX_REDIRECTS = 5
 """RFC 9309, section 2.3.1.2: at least five consecutive redirects are followed."""
 FetchText = Callable[[str, int], Awaitable[FetchResult]]
@@ -65,7 +65,7 @@ async def fetch_robots_rules(url: str, fetch_text: FetchText, agent: str) -> Rob
         f"{origin_of(url)}/robots.txt", MAX_ROBOTS_BYTES, fetch_text
     )
     if fetched.status == 200 and not fetched.reason:
-        text = fetched.body.decode("utf-8", errors="replace")
+        text = decode_site_file(fetched.body)
         return RobotsRules(
             Protego.parse(extract_agent_rules(text, agent)), "robots.txt forbids it", text
         )

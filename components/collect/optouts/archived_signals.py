@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.collect.optouts.robots_groups import parse_robots_groups
+from components.collect.optouts.robots_groups import decode_site_file, parse_robots_groups
 from components.collect.optouts.site_signals import (
     AI_TXT_PATH,
     MAX_SITE_FILE_BYTES,
@@ -75,4 +75,4 @@ def _site_files(
             except PAYLOAD_ERRORS:
                 continue  # reading the pages reports this record with its reason
             if status == 200:
-                yield url, body[:MAX_SITE_FILE_BYTES].decode("utf-8", errors="replace")
+                yield url, decode_site_file(body[:MAX_SITE_FILE_BYTES])

@@ -7,13 +7,32 @@ opt-out is recorded with its own words, and since preferences stand in lines Pro
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from urllib.parse import quote, urlsplit
 
+from w3lib.encoding import read_bom
+
+from components.collect.web.charset import decode_page, find_wide_codec
+
 MAX_LINES = 20_000
-"""Lines read of one file: bounds the time that a hostile one takes."""
+"""Lines read of one file, comments aside: bounds the time that a hostile one takes."""
+_KEY_SPELLINGS = {
+    **dict.fromkeys(("useragent", "user agent"), "user-agent"),
+    **dict.fromkeys(("dissallow", "dissalow", "disalow", "diasllow", "disallaw"), "disallow"),
+    **dict.fromkeys(("sitemaps", "site-map"), "sitemap"),
+}
+"""Misspelt keys that Google's parser and Protego understand."""
+_KEYS_WITHOUT_COLON = re.compile(
+    r"(user[- ]?agent|allow|diss?all?[oa]w|diasllow|site-?maps?)\s+(\S.*)", re.IGNORECASE
+)
+_AFTER_TOKEN = re.compile(r"[/\s]")
+"""End of a robot's name: its version or a remark follows."""
+_IS_PLAIN = re.compile(r"[A-Za-z0-9/:@!$&'()*+,;=~._?-]*").fullmatch
 _ENCODED = re.compile("%([0-9A-Fa-f]{2})")
 
 
@@ -44,27 +63,49 @@ class RobotsFile:
         return self.own_lines(agent if agent.lower() in self.by_agent else "*")
 
 
+def decode_site_file(body: bytes) -> str:
+    """Decode a file of rules: UTF-8, where a byte order mark or zero bytes do not say UTF-16.
+
+    Other bytes stand percent-encoded, so that a rule in another charset matches the addresses that
+    its server writes in it.
+    """
+    if read_bom(body)[0] is not None or find_wide_codec(body) is not None:
+        return decode_page(body, "text/plain")
+    return body.decode("utf-8", "percent_bytes")
+
+
 def parse_robots_groups(text: str) -> RobotsFile:
     """Parse a robots file; malformed lines are skipped."""
     by_agent: dict[str, list[list[RobotsLine]]] = {}
     general: list[RobotsLine] = []
     group: list[RobotsLine] | None = None  # the open one, which more robots join while it is empty
-    for raw in text.removeprefix("\ufeff").splitlines()[:MAX_LINES]:
-        key, colon, value = raw.partition("#")[0].partition(":")
-        key, value = key.strip().lower(), value.strip()
-        if not colon or not key:
-            continue
+    for key, value, raw in islice(_directives(text), MAX_LINES):
         if key == "user-agent":
-            agent = value.lower().partition("/")[0].strip()  # a product token, without version
+            agent = _AFTER_TOKEN.split(value.lower(), maxsplit=1)[0]
             group = [] if group is None or group else group
             agent_groups = by_agent.setdefault(agent, [])
             if not agent_groups or agent_groups[-1] is not group:
                 agent_groups.append(group)
         elif key in ("sitemap", "license") or group is None:
-            general.append(RobotsLine(key, value, raw.strip()))
+            general.append(RobotsLine(key, value, raw))
         else:
-            group.append(RobotsLine(key, value, raw.strip()))
+            group.append(RobotsLine(key, value, raw))
     return RobotsFile(by_agent, general)
+
+
+def _directives(text: str) -> Iterator[tuple[str, str, str]]:
+    """(key in its right spelling, value, line) of all lines that have a key."""
+    for raw in text.splitlines():
+        line = raw.partition("#")[0].strip()
+        without_colon = _KEYS_WITHOUT_COLON.fullmatch(line) if line else None
+        if without_colon is not None:
+            key, value = without_colon[1].lower(), without_colon[2].removeprefix(":").strip()
+        else:
+            key, colon, value = line.partition(":")
+            key, value = key.strip().lower(), value.strip()
+            if not colon or not key:
+                continue
+        yield _KEY_SPELLINGS.get(key, key), value, raw.strip()
 
 
 def extract_agent_rules(text: str, agent: str) -> str:
@@ -93,10 +134,7 @@ def matches_pattern(pattern: str, path: str) -> bool:
 
     Takes time linear in the path: between two stars, the first match is as good as any.
     """
-    if not pattern.isascii():  # paths are percent-encoded
-        pattern = quote(pattern, safe="/%:@!$&'()*+,;=~-._?")
-    if "%" in pattern or "%" in path:
-        pattern, path = _normalise_escapes(pattern), _normalise_escapes(path)
+    pattern, path = _normalise_escapes(pattern), _normalise_escapes(path)
     anchored = pattern.endswith("$")
     first, *rest = pattern.removesuffix("$").split("*")
     if not path.startswith(first):
@@ -114,9 +152,12 @@ def matches_pattern(pattern: str, path: str) -> bool:
     return path.find(rest[-1], at) >= 0
 
 
+@lru_cache(maxsize=1 << 14)
 def _normalise_escapes(path: str) -> str:
     """Path with percent-encoding only where needed, in capitals (RFC 9309, section 2.2.2)."""
-    return _ENCODED.sub(_normalise_escape, path)
+    if _IS_PLAIN(path):
+        return path
+    return _ENCODED.sub(_normalise_escape, quote(path, safe="/%:@!$&'()*+,;=~-._?"))
 
 
 def _normalise_escape(match: re.Match[str]) -> str:
@@ -133,3 +174,12 @@ def find_deciding_rule(lines: Iterable[RobotsLine], path: str) -> RobotsLine | N
         if line.key in ("allow", "disallow") and line.value and matches_pattern(line.value, path)
     ]
     return max(matching, key=lambda line: (len(line.value), line.key == "allow"), default=None)
+
+
+def _escape_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return quote(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("percent_bytes", _escape_bytes)

@@ -1,20 +1,50 @@
-"""Content type of a page: its media type, and its text by byte order mark, charset or detection."""
+"""Charset of a page by the Encoding Standard: byte order mark, declarations, UTF-8, detection."""
 
 from __future__ import annotations
 
 import codecs
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 
-from resiliparse.parse.encoding import detect_encoding
+import webencodings
+from chardetng_py import EncodingDetector
+from w3lib.encoding import html_body_declared_encoding, read_bom, to_unicode
 
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w:.-]+)", re.IGNORECASE)
-_SEVEN_BITS = frozenset({"iso2022_jp", "iso2022_jp_2", "iso2022_kr"})
-_TWO_BYTES = frozenset({"utf-16", "utf-16-le", "utf-16-be"})
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
+_HEADER_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w:.-]+)", re.IGNORECASE)
+_SEVEN_BITS = frozenset({"iso2022_jp", "iso2022_kr", "hz"})
+_SHIFTS = (b"\x1b$", b"~{")
+"""Escapes behind which characters beyond ASCII stand in these charsets."""
+_MULTI_BYTE = frozenset({"gb18030", "big5hkscs", "cp932", "euc_jp", "cp949"})
+_PYTHON_CODECS = {"gbk": "gb18030", "x-user-defined": "cp1252"}
+"""The standard decodes GBK by the larger charset that grew out of it."""
+_UNSUPPORTED_CODECS = {"iso-2022-kr": "iso2022_kr", "hz-gb-2312": "hz"}
+"""Browsers refuse them, as scripts can hide in them; a reader of text need not."""
+_FEW_ACCENTS = 0.01
+"""Share of bytes beyond ASCII among letters below which a text is taken for Windows-1252, English
+with a name or a quotation mark in it: a detector has too little to go by."""
+_MAX_DETECTED = 200_000
+_MAX_DAMAGE = 0.2
+"""Share of errors up to which a declaration is believed, and the errors are damage."""
+_NO_TEXT = re.compile(
+    rb"<(?:script|style)\b.*?(?:</(?:script|style)|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL
 )
+_LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
+_PLAIN_TYPES = frozenset({"text/plain", "text/markdown", "text/x-markdown"})
+_LINE_ENDS = "\x0b\x0c\x85\u2028\u2029"
+"""Ends of lines of old systems and word processors (Unicode, UAX 14, classes BK and NL)."""
+_WIDE_SAMPLE = 4096
+_WIDE_SHARE = 0.15
+"""Share of zero bytes, all at even or all at odd places, that only UTF-16 has: markup, blanks and
+digits are that much of a page in any script."""
+
+
+@dataclass(frozen=True)
+class DecodedPage:
+    """Text of a page, and the codec (Python's name) that its queries are sent in."""
+
+    text: str
+    codec: str
 
 
 def media_type_of(content_type: str) -> str:
@@ -23,39 +53,182 @@ def media_type_of(content_type: str) -> str:
 
 
 def decode_page(body: bytes, content_type: str = "") -> str:
-    """Decode a page's bytes; those that fit no encoding become the replacement character.
+    """Decode a page's or a site file's bytes; those that fit no charset become U+FFFD.
 
-    In this order: a byte order mark, UTF-8 when every byte is valid (a header that says otherwise
-    is then wrong with near certainty), the header's charset, the document's own, detection.
+    Ends of lines are line feeds (spaces in HTML, where they are no more than that), and byte order
+    marks inside are removed.
     """
-    for byte_order_mark, encoding in _BYTE_ORDER_MARKS:
-        if body.startswith(byte_order_mark):
-            return body.decode(encoding, errors="replace")
-    head = body[:2048].decode("latin-1")
-    charset_matches = (_CHARSET.search(content_type), _CHARSET.search(head))
-    declared = [codec for match in charset_matches if match and (codec := _codec_name(match[1]))]
-    for name in declared:
-        # These encodings pass as valid UTF-8: every byte is ASCII, or a zero beside one.
-        is_seven_bits = name in _SEVEN_BITS and b"\x1b" in body
-        if is_seven_bits or (name in _TWO_BYTES and body.count(0) > len(body) / 4):
-            return body.decode(name, errors="replace")
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        # A page that is cut off inside a character is still UTF-8.
-        nearly = error.start >= len(body) - 3
-    if nearly:
-        return body.decode("utf-8", errors="replace")
-    for name in declared:
-        if name != "utf-8":
-            return body.decode(name, errors="replace")
-    return body.decode(_codec_name(detect_encoding(body)) or "utf-8", errors="replace")
+    return decode_with_codec(body, content_type).text
 
 
-def _codec_name(name: str | None) -> str | None:
-    """Python's codec for a charset label, as browsers read it: Latin-1 means Windows-1252."""
-    try:
-        codec = codecs.lookup(name or "").name
-    except LookupError:
+def decode_with_codec(body: bytes, content_type: str = "") -> DecodedPage:
+    """Decode a page's bytes as ``decode_page`` does, and tell by which codec."""
+    is_plain = media_type_of(content_type) in _PLAIN_TYPES
+    codec, mark = read_bom(body)
+    if codec is not None and mark is not None:
+        text = body[len(mark) :].decode(codec, "replace")
+    else:
+        codec = _choose_codec(body, content_type, is_plain=is_plain)
+        errors = "vendor_kanji" if codec in ("euc_jp", "iso2022_jp") else "replace"
+        text = to_unicode(body, codec) if errors == "replace" else body.decode(codec, errors)
+    text = _normalise_breaks(text, is_html=not is_plain and text.lstrip().startswith("<"))
+    return DecodedPage(text, "utf-8" if codec.startswith(("utf", *_SEVEN_BITS)) else codec)
+
+
+def _normalise_breaks(text: str, *, is_html: bool) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
+    for line_end in _LINE_ENDS:
+        text = text.replace(line_end, " " if is_html else "\n")
+    return text
+
+
+def find_wide_codec(body: bytes) -> str | None:
+    """Find UTF-16 without a byte order mark, by the places of its zero bytes; None for none."""
+    head = body[:_WIDE_SAMPLE]
+    high, low = head[0::2].count(0), head[1::2].count(0)
+    if max(high, low) < _WIDE_SHARE * len(head) / 2 or 10 * min(high, low) > max(high, low):
         return None
-    return "cp1252" if codec in ("iso8859-1", "ascii") else codec
+    return "utf-16-le" if low > high else "utf-16-be"
+
+
+def _choose_codec(body: bytes, content_type: str, *, is_plain: bool) -> str:
+    """Codec of a body without a byte order mark.
+
+    Declarations come first where they alone can tell (7-bit charsets, UTF-16). Then a body whose
+    bytes are UTF-8 is UTF-8, whatever it declares: that happens by chance in hardly any text.
+    """
+    declared = _declared_codecs(body, content_type, is_plain=is_plain)
+    wide = find_wide_codec(body)
+    if wide is not None:
+        return wide
+    is_utf8 = _is_utf8(body)
+    for codec in declared:
+        if codec in _SEVEN_BITS and any(shift in body for shift in _SHIFTS):
+            return codec
+        if codec.startswith("utf-16") and not is_utf8:
+            return codec
+    legacy = [codec for codec in declared if not codec.startswith("utf")]
+    if is_utf8 and not (legacy and legacy[0] in _MULTI_BYTE and _is_short_double_byte(body)):
+        return "iso2022_jp" if body.isascii() and b"\x1b$" in body else "utf-8"
+    if not is_utf8 and _mends_utf8(body, is_declared="utf-8" in declared):
+        return "utf-8"
+    if not legacy:
+        return _detect_codec(body)
+    return legacy[0] if _error_share(body, legacy[0]) == 0 else _choose_damaged(body, legacy)
+
+
+def _choose_damaged(body: bytes, declared: list[str]) -> str:
+    """Codec of a body that the first declared one cannot decode without errors.
+
+    Another one that can, by declaration or detection, is right where it has several bytes to a
+    character, as no text of another charset keeps its rules. Else a few errors are damage.
+    """
+    others = [*declared[1:], _detect_codec(body)]
+    for codec in others:
+        if codec in _MULTI_BYTE and _error_share(body, codec) == 0:
+            return codec
+    return declared[0] if _error_share(body, declared[0]) <= _MAX_DAMAGE else others[-1]
+
+
+def _declared_codecs(body: bytes, content_type: str, *, is_plain: bool) -> list[str]:
+    """Codecs that the header and the document declare, in this order."""
+    match = _HEADER_CHARSET.search(content_type)
+    codec = find_codec(match[1]) if match else None
+    declared = [codec] if codec is not None else []
+    if not is_plain or body[:_WIDE_SAMPLE].lstrip().startswith(b"<"):
+        codec = html_body_declared_encoding(body)
+        # What could be read as ASCII is no UTF-16, whatever it says (HTML standard, 13.2.3.2).
+        codec = "utf-8" if codec is not None and codec.startswith("utf") else codec
+        declared += [codec] if codec in _READ_CODECS else []
+    return declared
+
+
+@lru_cache(maxsize=512)
+def find_codec(label: str) -> str | None:
+    """Find Python's codec for a charset's label by the Encoding Standard; None for no label."""
+    label = label.strip().lower()
+    encoding = webencodings.lookup(label)
+    if label in _UNSUPPORTED_CODECS or encoding is None or encoding.name == "replacement":
+        return _UNSUPPORTED_CODECS.get(label)
+    return _PYTHON_CODECS.get(encoding.name) or str(encoding.codec_info.name)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_short_double_byte(body: bytes) -> bool:
+    """True for at most two characters of two bytes, which may be UTF-8 by chance."""
+    beyond = body.translate(None, bytes(range(0x80)))
+    return 0 < len(beyond) <= 4 and all(byte < 0xE0 for byte in beyond)
+
+
+def _mends_utf8(body: bytes, *, is_declared: bool) -> bool:
+    """True where nearly all characters beyond ASCII are UTF-8: a few bytes were damaged.
+
+    In other charsets at most one character in seven is UTF-8 by chance (GBK, EUC-KR).
+    """
+    text, length = codecs.utf_8_decode(body, "replace", False)
+    cut = body[length:]  # the beginning of a last character
+    good = len(text) - len(text.encode("ascii", "ignore"))
+    bad = text.count("\ufffd") - body.count(b"\xef\xbf\xbd")
+    good -= bad
+    if not good and not bad and not is_declared:
+        # The only such character: a letter of Latin-1, as at the end of "José", or half of one.
+        return len(cut) > 1 or cut < b"\xe0"
+    return good + bool(cut) > bad * (1 if is_declared else 4)
+
+
+def _error_share(body: bytes, codec: str) -> float:
+    """Share of errors among the characters beyond ASCII of a body with at least one."""
+    text = body.decode(codec, "vendor_kanji" if codec == "euc_jp" else "replace")
+    return text.count("\ufffd") / max(1, len(text) - len(text.encode("ascii", "ignore")))
+
+
+def _detect_codec(body: bytes) -> str:
+    """Codec of a body that declares none, by the statistics of its text (Firefox's detector)."""
+    text = _NO_TEXT.sub(b" ", body[:_MAX_DETECTED])
+    beyond = len(text) - len(text.translate(None, bytes(range(0x80, 0x100))))
+    if beyond < _FEW_ACCENTS * len(_LETTER.findall(text)):
+        return "cp1252"
+    detector = EncodingDetector()
+    detector.feed(text, last=True)
+    name = detector.guess(tld=None, allow_utf8=False)  # a label, or Python's name
+    return find_codec(name) or codecs.lookup(name).name
+
+
+def _decode_vendor_kanji(error: UnicodeError) -> tuple[str, int]:
+    """Characters that vendors added to JIS X 0208, which Python knows in Shift_JIS alone.
+
+    The standard reads EUC-JP and ISO-2022-JP by the same table as Shift_JIS: row and cell are put
+    as Shift_JIS puts them (JIS X 0208, appendix 1).
+    """
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    pair = error.object[error.start : error.start + 2]
+    row, cell = (pair[0] & 0x7F) - 0x21, (pair[-1] & 0x7F) - 0x21
+    is_pair = len(pair) == 2 and not (pair[0] ^ pair[1]) & 0x80
+    if is_pair and 0 <= row < 94 and 0 <= cell < 94:
+        lead = row // 2 + (0x81 if row < 62 else 0xC1)
+        trail = cell + (0x9F if row % 2 else 0x40 if cell < 63 else 0x41)
+        kanji = bytes([lead, trail]).decode("cp932", "ignore")
+        if kanji:
+            return kanji, error.start + 2
+    return "\ufffd", error.start + 1
+
+
+def _find_web_codec(name: str) -> codecs.CodecInfo | None:
+    """Codec for a label that the standard knows and Python does not, as ``x_gbk``."""
+    codec = find_codec(name.replace("_", "-")) or find_codec(name)
+    return codecs.lookup(codec) if codec is not None else None
+
+
+codecs.register_error("vendor_kanji", _decode_vendor_kanji)
+codecs.register(_find_web_codec)  # w3lib asks Python for what a page declares
+_READ_CODECS = frozenset(
+    codec for label in webencodings.labels.LABELS if (codec := find_codec(label)) is not None
+)

@@ -1,4 +1,4 @@
-"""Page facts that a crawl needs: links, canonical URL, robots directives, opt-outs, fingerprint."""
+"""Page facts that a crawl needs: links, refresh, canonical URL, directives, opt-outs, words."""
 
 from __future__ import annotations
 
@@ -10,19 +10,31 @@ from components.collect.extraction.tree.html_tree import Element, parse_html
 from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal
 from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
-from components.collect.web.charset import decode_page, media_type_of
+from components.collect.web.charset import decode_page, decode_with_codec, media_type_of
 from components.collect.web.page_fingerprint import PageFingerprint, fingerprint_page
+from components.collect.web.refresh import parse_refresh
 from components.collect.web.robots_directives import (
     directives_for,
     forbids_following,
     forbids_indexing,
 )
-from components.collect.web.unfollowed_links import NOFOLLOW, explain_unfollowed
-from components.collect.web.urls import normalise_url, resolve_link
+from components.collect.web.unfollowed_links import (
+    FOREIGN_FRAME,
+    NOFOLLOW,
+    explain_unfollowed,
+)
+from components.collect.web.urls import host_of, normalise_url, resolve_link
 
 _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
 )
+_LINK_SOURCES = {"a": "href", "area": "href", "frame": "src", "iframe": "src", "link": "href"}
+_XLINK = ("xlink:href", "{http://www.w3.org/1999/xlink}href")
+_SERIES = frozenset({"next", "prev", "previous"})
+"""Relations of a ``link`` element that lead to a page a reader could go to."""
+_MAX_REDIRECT_SECONDS = 10
+_MAX_REDIRECT_CHARS = 200
+"""A page that says no more than this before it goes on, "you are being redirected", is no page."""
 _TEXT_TYPES = ("text/plain", "text/markdown", "text/x-markdown")
 
 
@@ -38,6 +50,8 @@ class PageFacts:
     fingerprint: PageFingerprint = field(default_factory=PageFingerprint)
     unfollowed: dict[str, str] = field(default_factory=dict)
     """Address of each link that is not followed, as it may be shown -> reason."""
+    refresh: str = ""
+    """URL that the page sends its readers on to; empty for a page that is there to be read."""
     signals: list[OptoutSignal] = field(default_factory=list)
 
 
@@ -54,27 +68,33 @@ def read_page_facts(
         optouts: The opt-out policy.
     """
     kind = headers.get("content-type", "")
-    text = decode_page(body, kind)
+    decoded = decode_with_codec(body, kind)
     plain = not _is_html(kind)
-    root = None if plain else _parse_tree(text, kind)
+    root = None if plain else _parse_tree(decoded.text, kind)
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
     signals = parse_page_signals(root, headers, url, optouts)
     if root is None:
-        fingerprint = fingerprint_page(text if plain else "", url)
+        fingerprint = fingerprint_page(decoded.text if plain else "", url)
         return PageFacts([], "", forbids_indexing(directives), fingerprint, signals=signals)
     for meta in root.iter("meta"):
         if (meta.get("name") or "").strip().lower() in ("robots", agent.lower()):
             directives |= directives_for(meta.get("content") or "", {agent.lower()})
     base = _base_url(root, url)
-    links, unfollowed = _links(root, base)
-    if forbids_following(directives):
+    visible = " ".join(" ".join(_visible_texts(root)).split())
+    links, unfollowed = _links(root, base, url, decoded.codec)
+    seconds, refresh = _meta_refresh(root, base, url, decoded.codec)
+    is_nofollow = forbids_following(directives)
+    if is_nofollow or seconds > _MAX_REDIRECT_SECONDS or len(visible) > _MAX_REDIRECT_CHARS:
+        links, refresh = [*links, *({refresh} - {"", *links})], ""
+    if is_nofollow:
         links, unfollowed = [], {**dict.fromkeys(links, NOFOLLOW), **unfollowed}
     return PageFacts(
         links,
         _canonical(root, base, headers.get("link", ""), url),
         forbids_indexing(directives),
-        fingerprint_page(" ".join(_visible_texts(root)), url),
+        fingerprint_page(visible, url),
         unfollowed,
+        refresh,
         signals,
     )
 
@@ -99,27 +119,52 @@ def _is_html(content_type: str) -> bool:
 
 
 def _base_url(root: Element, url: str) -> str:
-    first = next((element.get("href") for element in root.iter("base")), None)
-    return (normalise_url(first, url) if first else None) or url
+    """Base of the page's links: of the first ``base`` with an address, where that is a good one."""
+    addresses = (element.get("href") for element in root.iter("base"))
+    first = next((address for address in addresses if address is not None), None)
+    return (normalise_url(first, url) if first is not None else None) or url
 
 
-def _links(root: Element, base: str) -> tuple[list[str], dict[str, str]]:
-    """URLs of a page's links, each once; and address -> reason of those that are not followed."""
+def _links(root: Element, base: str, url: str, codec: str) -> tuple[list[str], dict[str, str]]:
+    """Addresses that a reader of the page can go to, and those of the frames it consists of.
+
+    Beside them address -> reason of those that are not followed.
+    """
     links: dict[str, None] = {}
     unfollowed: dict[str, str] = {}
-    for anchor in root.iter("a", "area"):
-        href = anchor.get("href")
-        if not href:
+    for element in root.iter(*_LINK_SOURCES):
+        relations = (element.get("rel") or "").lower()
+        if element.tag == "link" and not _SERIES.intersection(relations.split()):
             continue
-        target = resolve_link(href, base)
+        names = (_LINK_SOURCES[element.tag], *_XLINK)
+        href = next((value for name in names if (value := element.get(name))), None)
+        target = resolve_link(href, base, codec) if href else None
         if target is None:
-            shown, reason = explain_unfollowed(href, base)
+            shown, reason = explain_unfollowed(href or "", base)
             unfollowed |= {shown: reason} if shown else {}
-        elif "nofollow" in (anchor.get("rel") or "").lower():
+        elif "nofollow" in relations:
             unfollowed[target] = NOFOLLOW
+        elif element.tag == "iframe" and host_of(target) != host_of(url):
+            unfollowed[target] = FOREIGN_FRAME
         else:
             links.setdefault(target)
-    return list(links), {url: why for url, why in unfollowed.items() if url not in links}
+    return list(links), {
+        address: why for address, why in unfollowed.items() if address not in links
+    }
+
+
+def _meta_refresh(root: Element, base: str, url: str, codec: str) -> tuple[float, str]:
+    """(seconds, URL) of the page's refresh; an empty URL for none, and for the page itself."""
+    for meta in root.iter("meta"):
+        if (meta.get("http-equiv") or "").strip().lower() != "refresh":
+            continue
+        refresh = parse_refresh(meta.get("content") or "")
+        # Readers with scripts, which is nearly all of them, do not see what ``noscript`` holds.
+        if refresh is None or any(parent.tag == "noscript" for parent in meta.iterancestors()):
+            continue
+        target = resolve_link(refresh[1], base, codec) if refresh[1] else None
+        return refresh[0], target if target is not None and target != url else ""
+    return 0.0, ""
 
 
 def _canonical(root: Element, base: str, header: str, url: str) -> str:
@@ -129,10 +174,18 @@ def _canonical(root: Element, base: str, header: str, url: str) -> str:
         for element in root.iter("link")
         if "canonical" in (element.get("rel") or "").lower().split()
     ]
-    match = _CANONICAL.search(header)
+    match = _CANONICAL.search(_decode_utf8_header(header))
     candidates += [match[1]] if match else []
     target = resolve_link(candidates[0], base) if candidates and candidates[0] else None
     return target if target is not None and target != url else ""
+
+
+def _decode_utf8_header(header: str) -> str:
+    """Header whose bytes are UTF-8 and were read as Latin-1, as HTTP has it; others as they are."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _visible_texts(root: Element) -> list[str]:

@@ -13,6 +13,7 @@ from components.collect.web.urls import MAX_URL_CHARS
 
 NOFOLLOW = "a nofollow link"
 """Reason of a link that its page asks robots not to follow."""
+FOREIGN_FRAME = "a frame of another host"
 TOO_LONG = f"an address of more than {MAX_URL_CHARS} characters"
 HAS_LOGIN = "an address with a login"
 BAD_ADDRESS = "not a valid address"

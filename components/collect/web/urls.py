@@ -1,41 +1,66 @@
-"""URL normalisation: one spelling for each URL, and the links that a crawl may follow."""
+"""URL normalisation by the WHATWG's URL standard: one spelling for each URL that browsers know."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from urllib.parse import quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
+
+from ada_url import join_url, normalize_url
 
 MAX_URL_CHARS = 2000
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_FORBIDDEN_IN_HOST = re.compile(r"[\x00-\x20\x7f\"<>\\^`{|}]")
-"""Forbidden host code points (URL standard) that ``urlsplit`` lets pass."""
+_SCHEMES = ("http://", "https://")
+_NON_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 @lru_cache(maxsize=1 << 16)
-def normalise_url(url: str, base: str = "") -> str | None:
+def normalise_url(url: str, base: str = "", codec: str = "utf-8") -> str | None:
     """Normalise an http(s) URL, relative to ``base``, without its fragment; None for no such URL.
 
-    Scheme and host are in lower case, a default port and dot segments are removed, an empty path is
-    ``/``, and characters that no URL holds are percent-encoded. URLs with credentials are refused.
+    The spelling is that of a browser's request: hosts by IDNA (UTS 46), backslashes as slashes, dot
+    segments resolved, percent-encoding as the author wrote it. Three things are stricter, since
+    they make two addresses of one page: an empty query and the dot that ends a host's name are
+    removed, and URLs with credentials are refused.
+
+    Args:
+        url: The address as it was written.
+        base: The normalised URL it is relative to; empty where it has to be absolute.
+        codec: Python's name for the charset of its page, in which a query is sent.
     """
+    if not url.isascii():
+        # Lone surrogates become the replacement character (Infra standard, scalar value strings).
+        url = url.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        url = url if codec == "utf-8" else _encode_query(url, codec)
     try:
-        parts = urlsplit(urljoin(base, url.strip()) if base else url.strip())
-        port = parts.port
-        host = (parts.hostname or "").encode("idna").decode()
-    except (ValueError, UnicodeError):
+        href = join_url(base, url) if base else normalize_url(url)
+    except ValueError:
         return None
-    if parts.scheme not in _DEFAULT_PORTS or not host or parts.username is not None:
+    if not href.startswith(_SCHEMES):
         return None
-    if _FORBIDDEN_IN_HOST.search(host):
+    href = href.partition("#")[0].removesuffix("?")
+    start = href.index("/") + 2
+    end = href.index("/", start)
+    authority = href[start:end]
+    if "@" in authority:
         return None
-    shown = f"[{host}]" if ":" in host else host
-    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
-        shown += f":{port}"
-    path = quote(_remove_dot_segments(parts.path), safe="/%:@!$&'()*+,;=~-._") or "/"
-    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?[]")
-    whole = urlunsplit((parts.scheme, shown, path, query, ""))
-    return whole if len(whole) <= MAX_URL_CHARS else None
+    host, colon, port = authority.partition(":")
+    if host.endswith("."):
+        host = host.rstrip(".")
+        href = f"{href[:start]}{host}{colon}{port}{href[end:]}"
+    return href if host and len(href) <= MAX_URL_CHARS else None
+
+
+def _encode_query(url: str, codec: str) -> str:
+    """Percent-encode a query's characters in the charset of its page (URL standard, 4.4).
+
+    Characters that the charset lacks become numeric references, as browsers send them.
+    """
+    address, mark, fragment = url.partition("#")
+    path, question, query = address.partition("?")
+    query = _NON_ASCII.sub(
+        lambda part: quote(part[0].encode(codec, "xmlcharrefreplace"), safe=""), query
+    )
+    return f"{path}{question}{query}{mark}{fragment}"
 
 
 def explain_bad_url(url: str) -> str:
@@ -52,39 +77,29 @@ def explain_bad_url(url: str) -> str:
             "everything made from the pages, and a crawl never logs in; download such pages and "
             "give them as scrape.files"
         )
-    if mark and _FORBIDDEN_IN_HOST.search(authority):
-        return f"{shown!r}: its host contains a space or another forbidden character"
+    if len(url) > MAX_URL_CHARS:
+        return f"{shown[:80]!r}…: longer than {MAX_URL_CHARS} characters"
+    if authority and scheme.lower() in ("http", "https"):
+        return (
+            f"{shown!r}: its host contains a space or another forbidden character, or its port is "
+            "above 65535"
+        )
     return f"{shown!r} is not an http:// or https:// address"
 
 
-def _remove_dot_segments(path: str) -> str:
-    """Path without its dot segments (RFC 3986, section 5.2.4), those spelled ``%2e`` included.
+def resolve_link(href: str, page: str, codec: str = "utf-8") -> str | None:
+    """Resolve a link on ``page``; None where it leads to no other page (mail, scripts, anchors).
 
-    A server would remove them, so robots rules would have been consulted about another page.
+    Args:
+        href: The link as it was written.
+        page: URL of the page, or its base.
+        codec: Python's name for the page's charset.
     """
-    if "." not in path and "%2" not in path:
-        return path
-    segments: list[str] = []
-    names = path.split("/")
-    for index, name in enumerate(names):
-        plain = name.lower().replace("%2e", ".")
-        if plain not in (".", ".."):
-            segments.append(name)
-            continue
-        if plain == ".." and len(segments) > 1:
-            segments.pop()
-        if index == len(names) - 1:
-            segments.append("")  # a final dot segment names a folder
-    return "/".join(segments)
-
-
-def resolve_link(href: str, page: str) -> str | None:
-    """Resolve a link on ``page``; None where it leads to no page (mail, scripts, the page)."""
     if href.startswith("#"):
         return None
     if href.startswith("/") and not href.startswith("//"):
-        return normalise_url(href, origin_of(page))
-    return normalise_url(href, page)
+        return normalise_url(href, origin_of(page), codec)
+    return normalise_url(href, page, codec)
 
 
 @lru_cache(maxsize=1 << 12)
