@@ -17,6 +17,7 @@ from benchmarks.curate import (
     quality_ranking,
     statistics_speed,
 )
+from benchmarks.curate.crawl import killed_crawls
 from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import pii_spans, planted_credentials
@@ -27,6 +28,7 @@ from components.core.settings import Settings
 NAME = "curate"
 PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "web": situations_read.measure_web,
+    "crawl": killed_crawls.measure_killed_crawls,
     "extraction": main_text_f1.measure_extraction,
     "code": code_verbatim.measure_code_blocks,
     "statistics": statistics_speed.measure_statistics,

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from components.collect.crawl.crawl_health import check_failed_share, check_seeds
-from components.collect.crawl.crawler import Crawler, Visit
+from components.collect.crawl.crawler import Crawler
 from components.collect.crawl.fetch_ledger import BLOCKED_REASON, LedgerEntry, write_ledger
+from components.collect.crawl.frontier import Visit
 from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
 from components.collect.crawl.previous_crawl import PreviousCrawl
 from components.collect.crawl.replay_crawl import ReplayedCrawl
@@ -109,7 +110,10 @@ def _ledger_counts(ledger: Mapping[str, LedgerEntry]) -> dict[str, float]:
     return {
         "bytes": sum(entry.bytes for entry in entries if not entry.reason),
         "failed": sum(entry.failed and bool(entry.reason) for entry in entries),
-        "left_out": sum(bool(entry.reason) and not entry.failed for entry in entries),
+        "left_out": sum(
+            bool(entry.reason) and not entry.failed and not entry.unasked for entry in entries
+        ),
+        "unasked": sum(entry.unasked for entry in entries),
         "opted_out": sum(entry.reason.startswith(OPTED_OUT) for entry in entries),
         "unchanged": sum(entry.change == "same" for entry in entries),
         "gone": sum(entry.change == "gone" for entry in entries),
@@ -283,5 +287,8 @@ def _describe_source(config: ScrapeConfig) -> str:
 
 def _first_reason(ledger: Mapping[str, LedgerEntry]) -> str:
     """First reason in the ledger, failures before all others."""
-    entries = sorted((e for e in ledger.values() if e.reason), key=lambda entry: not entry.failed)
+    entries = sorted(
+        (entry for entry in ledger.values() if entry.reason),
+        key=lambda entry: (not entry.failed, bool(entry.unasked)),
+    )
     return next((f"{e.url}: {e.reason}" for e in entries), "nothing was found")

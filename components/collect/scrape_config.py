@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -24,6 +26,26 @@ from components.core.errors import ConfigError
 PageSource = Literal["embedded", "web", "files"]
 FILES_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of a run over files, where only their contents count."""
+_FIELDS_OF_OTHER_SOURCES: Mapping[PageSource, frozenset[str]] = MappingProxyType(
+    {
+        "embedded": frozenset({"seeds", "hosts", "files", "digests"}),
+        "web": frozenset({"embedded", "files", "digests"}),
+        "files": frozenset(
+            [
+                "seeds",
+                "hosts",
+                "embedded",
+                "allow_private",
+                "max_pages",
+                "max_pages_per_host",
+                "max_barren",
+                "max_depth",
+                "max_redirects",
+            ]
+        ),
+    }
+)
+"""Source -> fields that it does not read, and that are therefore no part of its key."""
 
 _COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
 """Name of a robot that calls itself a browser: ``Mozilla/5.0 (compatible; acmebot/2.1)``."""
@@ -31,6 +53,22 @@ _COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
 
 class ScrapeConfig(StageConfig):
     """Source of pages, and how they are fetched."""
+
+    # Pace and patience: they decide when a page comes, not which page it is.
+    excluded_from_key: ClassVar[frozenset[str]] = frozenset(
+        [
+            "delay_seconds",
+            "concurrency",
+            "retries",
+            "backoff_seconds",
+            "connect_seconds",
+            "read_seconds",
+            "page_seconds",
+            "max_failed_share",
+            "proxy",
+            "ca_file",
+        ]
+    )
 
     as_of: str = Field(
         default="",
@@ -240,3 +278,9 @@ class ScrapeConfig(StageConfig):
         seeds = (normalise_url(seed) for seed in self.seeds)
         plain = frozenset(("http", host_of(url)) for url in seeds if url and url[:5] == "http:")
         return RequestIdentity(values, cookies, proxy, str(ca_file or ""), secure | plain)
+
+    def key_fields(self) -> dict[str, Any]:
+        """Values that a crawl's pages depend on: those that its source reads, less its pace."""
+        unread = _FIELDS_OF_OTHER_SOURCES[self.source]
+        fields = {name: value for name, value in super().key_fields().items() if name not in unread}
+        return {**fields, "sources": self.source}

@@ -30,6 +30,8 @@ class Progress:
     """Called with the speed of a training that has ended."""
     _started: float = field(default_factory=time.monotonic)
     _at_start: float = 0.0
+    _expected_end: float | None = None
+    """Monotonic time at which the stage itself expects to be done."""
 
     def start_count(self, total: float | None, unit: str, done: float = 0.0) -> None:
         """Start a new count.
@@ -40,8 +42,18 @@ class Progress:
             done: units that an earlier try did.
         """
         self.total, self.unit, self.done, self.note = total, unit, done, ""
-        self._started, self._at_start = time.monotonic(), done
+        self._started, self._at_start, self._expected_end = time.monotonic(), done, None
         self._notify()
+
+    def expect_total(self, total: float, seconds_left: float | None) -> None:
+        """Renew the estimate of a total that is not known beforehand.
+
+        Args:
+            total: units in all, as far as is known now.
+            seconds_left: time until all are done; None to go by the present rate.
+        """
+        self.total = total
+        self._expected_end = None if seconds_left is None else time.monotonic() + seconds_left
 
     def note_resumed(self, where: str) -> None:
         """Record that an earlier try is resumed; of several points the first counts."""
@@ -61,7 +73,9 @@ class Progress:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds left at the present rate; None where no total or no rate is known."""
+        """Seconds left as the stage expects, else at the present rate; None if neither is known."""
+        if self._expected_end is not None:
+            return max(self._expected_end - time.monotonic(), 0.0)
         if self.total is None or self.rate <= 0:
             return None
         return max(self.total - self.done, 0.0) / self.rate

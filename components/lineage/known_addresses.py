@@ -21,7 +21,7 @@ _MOST_COMPARED = 5000
 
 
 def known_addresses(settings: Settings) -> list[str]:
-    """Distinct addresses that a crawl requested or a corpus holds, sorted."""
+    """Distinct addresses that a crawl met or left unasked, or that a corpus holds, sorted."""
     addresses: set[str] = set()
     for node in ArtifactGraph.read(settings.store):
         try:

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.collect.crawl.fetch_ledger import AT_FURTHER_HOSTS
 from components.core.errors import DataError
 from components.core.store.artifact import Pages
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
@@ -59,6 +61,8 @@ class PageTokens:
 def crawl_rows(store: Path, crawl: ArtifactNode, query: PageQuery) -> list[dict[str, Any]]:
     """Rows of the page in a crawl's fetch ledger; none where it has no ledger.
 
+    An unasked address without a row of its own has those that count it among others.
+
     Args:
         store: root of the store.
         crawl: a Pages node.
@@ -66,7 +70,25 @@ def crawl_rows(store: Path, crawl: ArtifactNode, query: PageQuery) -> list[dict[
     """
     if query.id or "ledger.parquet" not in crawl.files:
         return []
-    return query.select_rows(_read_file(store, crawl, "ledger.parquet"))
+    table = _read_file(store, crawl, "ledger.parquet")
+    return query.select_rows(table) or _counting_rows(table, query.url)
+
+
+def _counting_rows(table: pa.Table, url: str) -> list[dict[str, Any]]:
+    """Rows that stand for further unasked addresses of the page's host; none where it has none.
+
+    Of a host without rows of its own, those that stand for further hosts.
+    """
+    if "unasked" not in table.column_names:  # ledgers of earlier versions
+        return []
+    rows = table.filter(pc.greater(table["unasked"], 1)).to_pylist()
+    shared = [row for row in rows if row["reason"].endswith(AT_FURTHER_HOSTS)]
+    host = urlsplit(url).netloc
+    of_host = [row for row in rows if row not in shared and urlsplit(row["url"]).netloc == host]
+    if of_host or not host:
+        return of_host
+    has_host = pc.any(pc.match_substring(table["url"], f"://{host}/")).as_py()
+    return [] if has_host else shared
 
 
 def quarantine_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[dict[str, Any]]:

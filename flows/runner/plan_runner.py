@@ -283,10 +283,13 @@ class PlanRunner(Runner):
         parents, before = request.lineage.parents, earlier["artifact"]["lineage"]["parents"]
         code = self.store.code.code_parts(request.component, request.config)
         former_code = earlier.get("code", {})
-        config = request.config.model_dump(mode="json")
+        config, former = (  # no field outside the key runs a stage again
+            {name: value for name, value in fields.items() if name in request.config.key_fields()}
+            for fields in (request.config.model_dump(mode="json"), earlier.get("config", {}))
+        )
         reasons = [
             RerunReason("config", field, old, new)
-            for field, old, new in config_differences(earlier.get("config", {}), config)
+            for field, old, new in config_differences(former, config)
         ]
         reasons += [
             RerunReason("code", module, former_code.get(module), code.get(module))

@@ -39,10 +39,23 @@ def config(web: Any, **fields: Any) -> ScrapeConfig:
 
 
 def ledger(work: Workdir, pages: Pages) -> dict[str, dict[str, Any]]:
-    """Rows of the fetch ledger by path."""
-    rows = pq.ParquetFile(work.artifact_folder(pages) / "ledger.parquet").read().to_pylist()
-    assert [row["url"] for row in rows] == sorted(row["url"] for row in rows)
+    """Rows of the fetch ledger by path, of addresses that the crawl met."""
+    rows = [row for row in ledger_rows(work, pages) if not row["unasked"]]
     return {row["url"].partition("://")[2].partition("/")[2]: row for row in rows}
+
+
+def unasked(work: Workdir, pages: Pages) -> dict[str, dict[str, Any]]:
+    """Rows of the fetch ledger by address, of those that were not asked for."""
+    return {row["url"]: row for row in ledger_rows(work, pages) if row["unasked"]}
+
+
+def ledger_rows(work: Workdir, pages: Pages) -> list[dict[str, Any]]:
+    """All rows of the fetch ledger: sorted, and one an address."""
+    table = pq.ParquetFile(work.artifact_folder(pages) / "ledger.parquet").read()
+    rows: list[dict[str, Any]] = table.to_pylist()
+    urls = [row["url"] for row in rows]
+    assert urls == sorted(set(urls))
+    return rows
 
 
 def stored(work: Workdir, pages: Pages) -> dict[str, WebPage]:

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from protego import Protego
 
-from components.collect.crawl.crawl_traps import goes_in_circles, shape_of, without_session
+from components.collect.crawl.crawl_traps import TrapDetector, file_kind
+from components.collect.crawl.joined_parameters import split_parameters
 from components.collect.crawl.robots_rules import RobotsRules
 from components.collect.crawl.sitemaps import decode_sitemap, parse_sitemap
 from components.collect.optouts.ai_preferences import PREFERENCE_KEYS, parse_preferences
@@ -236,9 +237,11 @@ def test_addresses(href: str) -> None:
     if url is None:
         return
     assert normalise_url(url) is not None
-    assert without_session(without_session(url)) == without_session(url)
-    assert not goes_in_circles(url)
-    shape_of(url)
+    bare, parameters = split_parameters(url)
+    assert split_parameters(bare) == (bare, {})
+    assert bool(parameters) or bare == url
+    TrapDetector(20).shapes_of(url, {url})
+    file_kind(url)
 
 
 @fixed

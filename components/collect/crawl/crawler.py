@@ -1,9 +1,10 @@
 """Breadth-first crawler in waves, from seeds and sitemaps along links.
 
-A wave is all pages at one distance from the seeds. Its pages are fetched concurrently, and the next
-wave is made from their links in the order of the wave, whichever answered first. So the set of
-fetched pages depends on the sites alone, and a crawl that was killed goes through the same waves
-again, taking every stored response from the response store. Last come the pages of the previous
+A wave holds pages of one distance from the seeds. They are fetched concurrently, and the next waves
+are made from their links in the order of the wave, whichever answered first. So the set of fetched
+pages depends on the sites alone, and a crawl that was killed goes through the same waves again,
+taking every stored response from the response store. Every address that is named and not asked for
+is entered into the ledger with the reason. Last come the pages of the previous
 crawl that nothing links to any more: they are still there, or they are gone.
 
 The request budget is reserved for the pages of the previous crawl: a new URL is requested only
@@ -17,8 +18,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from components.collect.crawl.crawl_traps import TrapDetector, shape_of
-from components.collect.crawl.fetch_ledger import LedgerEntry
+from components.collect.crawl.crawl_traps import (
+    FILES_REASON,
+    TRAP_REASON,
+    TrapDetector,
+    file_kind,
+)
+from components.collect.crawl.fetch_ledger import LedgerEntry, UnaskedAddresses
+from components.collect.crawl.frontier import CrawlOutlook, Frontier, Visit
+from components.collect.crawl.joined_parameters import JoinedParameters, same_page_reason
 from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
 from components.collect.crawl.response_store import StoredResponse
 from components.collect.optouts.optout_policy import denial_reason, resolve_signals
@@ -27,23 +35,14 @@ from components.collect.web.urls import host_of, origin_of
 from components.core.log import get_logger
 from components.core.progress import Progress
 
-TRAP_REASON = "a trap: pages with addresses like this one bring nothing new"
-"""Reason of the first URL of a trap; the others have no row in the ledger."""
+MAX_DEPTH_REASON = "more links from a seed than scrape.max_depth"
+MAX_PAGES_REASON = "the budget is used up (scrape.max_pages)"
+HOST_BUDGET_REASON = "the budget of its host is used up (scrape.max_pages_per_host)"
+OUTSIDE_REASON = "outside the crawl (scrape.hosts)"
 BUDGET_SPENT = "not asked for: the budget (scrape.max_pages, max_pages_per_host) was used up"
 """Trouble of a page that is therefore kept as the previous crawl has it."""
 MAX_CONCURRENT_VISITS = 2048
 """Visits in flight, most of them waiting for their hosts: bounds tasks and memory of a wave."""
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A page to be fetched."""
-
-    url: str
-    depth: int
-    chain: tuple[str, ...] = ()
-    """Redirects that led here, first to last."""
-    is_seed: bool = False
 
 
 @dataclass
@@ -57,15 +56,17 @@ class Crawler:
     _known_urls: set[str] = field(default_factory=set)
     _request_count: int = 0
     _requests_by_host: Counter[str] = field(default_factory=Counter)
-    _trap_shapes: set[str] = field(default_factory=set)
-    """URL shapes that were found to be traps."""
     _reserved_by_host: Counter[str] = field(default_factory=Counter)
     """Pages of the previous crawl that were not visited yet, by host."""
     _skipped_count: int = 0
     """Known URLs that the budget left no request for."""
+    _unasked: UnaskedAddresses = field(default_factory=UnaskedAddresses)
+    _joined: JoinedParameters = field(default_factory=JoinedParameters)
+    _outlook: CrawlOutlook = field(default_factory=CrawlOutlook)
 
     def __post_init__(self) -> None:
         self._traps = TrapDetector(self._policy.max_barren)
+        self._frontier = Frontier(self._traps)
         if self.fetcher.previous is not None:
             self._reserved_by_host.update(map(host_of, self.fetcher.previous.urls))
 
@@ -75,18 +76,16 @@ class Crawler:
 
     async def crawl_from_seeds(self, seeds: Sequence[str]) -> Mapping[str, LedgerEntry]:
         """Crawl from the seeds; the ledger by URL."""
-        await self._crawl_waves(
-            [v for url in seeds for v in self._plan_visit(url, 0, is_seed=True)]
-        )
+        for url in seeds:
+            self._plan_visit(url, 0, is_seed=True)
+        await self._crawl_waves()
         if self.fetcher.previous is not None:
             depth = self._policy.max_depth  # they are fetched, and their links are not followed
-            await self._crawl_waves(
-                [v for url in self.fetcher.previous.urls for v in self._plan_visit(url, depth)]
-            )
+            for url in self.fetcher.previous.urls:
+                self._plan_visit(url, depth, is_vouched=True)
+            await self._crawl_waves()
             await self._carry_over_unvisited(self.fetcher.previous.urls)
-        self._warn_of_budget()
-        _fold_canonicals(self.ledger)
-        return self.ledger
+        return self._close_ledger()
 
     async def crawl_left_out(
         self, ledger: Mapping[str, LedgerEntry], due: Sequence[Visit]
@@ -97,36 +96,68 @@ class Crawler:
             ledger: The replayed crawl's other URLs, none of which is requested.
             due: The pages to fetch.
         """
-        self.ledger.update(ledger)
         for url, entry in ledger.items():
-            self.hosts.add(host_of(url))
+            if entry.unasked:
+                self._unasked.restore_entry(entry)
+            else:
+                self.ledger[url] = entry
+                self.hosts.add(host_of(url))
+                self._traps.note_planned(url)
+        self._request_count = len(self.ledger)
+        known = [*self.ledger, *(visit.url for visit in due)]
+        self._requests_by_host.update(map(host_of, known))
+        self._known_urls |= set(known)
+        for url, entry in ledger.items():
             if entry.reason == TRAP_REASON:
-                self._trap_shapes.add(shape_of(url))
-        visited = [url for url, entry in ledger.items() if entry.reason != TRAP_REASON]
-        self._request_count = len(visited)
-        self._requests_by_host.update(map(host_of, [*visited, *(visit.url for visit in due)]))
-        self._known_urls |= {*ledger, *(visit.url for visit in due)}
-        await self._crawl_waves(list(due))
+                self._traps.close_shapes(self._traps.shapes_of(url, self._known_urls))
+        self._frontier.add_visits(due)
+        for visit in due:
+            self._outlook.add_due(visit.url)
+        await self._crawl_waves()
+        return self._close_ledger()
+
+    def _close_ledger(self) -> Mapping[str, LedgerEntry]:
+        """Join equal pages, and add the addresses that were not asked for."""
         self._warn_of_budget()
         _fold_canonicals(self.ledger)
+        for url, copied in self._joined.copies().items():
+            if not self.ledger[url].reason and not self.ledger[copied[0]].reason:
+                self.ledger[url].reason = same_page_reason(copied)
+        self.ledger.update(self._unasked.entries_beside(self.ledger))
         return self.ledger
 
-    async def _crawl_waves(self, wave: list[Visit]) -> None:
-        """Crawl wave after wave until one is empty or the budget is spent."""
-        while wave := self._within_budget(wave):
-            self.progress.start_count(
-                self._request_count + len(wave), "pages", done=self._request_count
-            )
+    async def _crawl_waves(self) -> None:
+        """Crawl wave after wave until nothing is due or the budget is spent."""
+        self.progress.start_count(None, "pages", done=self._request_count)
+        while due := self._frontier.take_wave():
+            wave = self._within_budget([visit for visit in due if self._is_still_due(visit)])
+            if not wave:
+                continue
             self._request_count += len(wave)
             await self.fetcher.learn_sites([visit.url for visit in wave])
             responses = await self._fetch_wave(wave)
-            next_wave: list[Visit] = []
             for visit, response in zip(wave, responses, strict=True):
-                next_wave.extend(self._record_response(visit, response))
+                self._record_response(visit, response)
+            self._outlook.close_wave()
             for site in dict.fromkeys(origin_of(visit.url) for visit in wave if visit.is_seed):
                 for url in await self.fetcher.read_sitemap_pages(site):
-                    next_wave.extend(self._plan_visit(url, 1))
-            wave = next_wave
+                    self._plan_visit(url, 1, is_vouched=True)
+            await self._judge_numbers()
+
+    async def _judge_numbers(self) -> None:
+        """Ask again for a page of each shape whose pages differ in their numbers alone."""
+        for url in self._traps.urls_to_repeat():
+            first, again = await self.fetcher.repeat_page(url)
+            self._traps.judge_numbers(url, first.numbers == again.numbers)
+
+    def _is_still_due(self, visit: Visit) -> bool:
+        """True where what was fetched since gives no reason against a planned visit."""
+        reason = "" if visit.is_seed else self._reason_by_content(visit)
+        if reason:
+            self._unasked.record_address(visit.url, reason, visit.depth)
+            self._outlook.remove_due(visit.url)
+            self._requests_by_host[host_of(visit.url)] -= 1
+        return not reason
 
     def _within_budget(self, wave: Sequence[Visit]) -> list[Visit]:
         """Visits of a wave that the budget has requests for, in its order."""
@@ -141,6 +172,9 @@ class Crawler:
             budget_left[is_reserved] -= 1
             if budget_left[is_reserved] >= 0:
                 affordable.append(visit)
+            else:
+                self._unasked.record_address(visit.url, MAX_PAGES_REASON, visit.depth)
+                self._outlook.remove_due(visit.url)
         self._skipped_count += len(wave) - len(affordable)
         return affordable
 
@@ -150,13 +184,7 @@ class Crawler:
 
     async def _carry_over_unvisited(self, urls: Sequence[str]) -> None:
         """Keep the pages of the previous crawl that no request was left for."""
-        unvisited = [
-            url
-            for url in urls
-            if url not in self.ledger
-            and host_of(url) in self.hosts
-            and shape_of(url) not in self._trap_shapes
-        ]
+        unvisited = [url for url in urls if url not in self.ledger and host_of(url) in self.hosts]
         await self.fetcher.learn_sites(unvisited)
         for url in unvisited:
             response = self.fetcher.carry_over_page(url, BUDGET_SPENT)
@@ -185,30 +213,52 @@ class Crawler:
 
         async def fetch_pending() -> None:
             for index, visit in pending:
-                responses[index] = await self.fetcher.fetch_page(visit.url)
+                response = responses[index] = await self.fetcher.fetch_page(visit.url)
+                self._estimate_rest(visit, response)
                 self.progress.advance(note=host_of(visit.url))
 
         await asyncio.gather(*(fetch_pending() for _ in wave[:MAX_CONCURRENT_VISITS]))
         return [responses[index] for index in range(len(wave))]
 
-    def _record_response(self, visit: Visit, response: StoredResponse) -> list[Visit]:
-        """Enter a response into the ledger; the visits that follow from it."""
+    def _estimate_rest(self, visit: Visit, response: StoredResponse) -> None:
+        """Renew the estimate of what is still to come, after a response."""
+        self._outlook.remove_due(visit.url)
+        if visit.depth < self._policy.max_depth:
+            target = response.location or response.facts.refresh
+            links = [target] if target else response.facts.links
+            self._outlook.glimpse_links(
+                url for url in links if url not in self._known_urls and host_of(url) in self.hosts
+            )
+        left = self._policy.max_pages - int(self.progress.done) - 1
+        expected = self._outlook.expected_requests(left)
+        total = self.progress.done + 1 + sum(expected.values())
+        self.progress.expect_total(round(total), self.fetcher.estimate_seconds(expected))
+
+    def _record_response(self, visit: Visit, response: StoredResponse) -> None:
+        """Enter a response into the ledger, and plan the visits that follow from it."""
         entry = self.ledger[visit.url] = _ledger_entry(visit, response)
         entry.optouts = resolve_signals(
             [*self.fetcher.site_signals(visit.url), *response.facts.signals]
         )
+        if response.asked and not response.transient and response.location is None:
+            self._traps.observe_file(visit.url, is_page=not response.reason)
         target = response.location or response.facts.refresh
         if target and not response.reason:
             entry.change = "moved" if self._is_in_previous(visit.url) else ""
-            return self._follow_redirect(visit, target, entry)
+            self._follow_redirect(visit, target, entry)
+            return
+        facts = response.facts
+        links = [facts.canonical, *facts.links] if facts.canonical else facts.links
+        outcomes = [self._plan_visit(url, visit.depth + 1) for url in links]
         if not response.reason:
             entry.reason = self._exclusion_reason(response, entry)
-            self._traps.observe_page(visit.url, response.facts.words)
+            named = [planned.shapes for planned in outcomes if isinstance(planned, Visit)]
+            self._traps.observe_page(visit.url, visit.shapes, facts.fingerprint, named)
+            self._joined.observe_page(visit.url, facts.fingerprint)
         entry.change = self._change_since_previous(visit.url, response, entry)
-        links = response.facts.links
-        if response.facts.canonical:
-            links = [response.facts.canonical, *links]
-        return [v for url in links for v in self._plan_visit(url, visit.depth + 1)]
+        for url, reason in facts.unfollowed.items():
+            if url not in self._known_urls:
+                self._unasked.record_address(url, reason, visit.depth + 1)
 
     def _exclusion_reason(self, response: StoredResponse, entry: LedgerEntry) -> str:
         """Reason for which a fetched page is not stored; empty where it is."""
@@ -233,63 +283,74 @@ class Crawler:
             return "same" if response.previous_capture is not None else "changed"
         return "" if entry.reason else "new"
 
-    def _follow_redirect(self, visit: Visit, target: str, entry: LedgerEntry) -> list[Visit]:
+    def _follow_redirect(self, visit: Visit, target: str, entry: LedgerEntry) -> None:
         chain = (*visit.chain, visit.url)
         entry.reason = f"redirects to {target}"
         if target in chain:
             entry.reason, entry.failed = "redirects in a loop", True
-            return []
+            return
         if len(chain) > self._policy.max_redirects:
             limit = self._policy.max_redirects
             why = f"more than {limit} redirects (scrape.max_redirects)"
             entry.reason, entry.failed = f"{why}; {target} is not followed", True
-            return []
+            if target not in self._known_urls:
+                self._unasked.record_address(target, why, visit.depth)
+            return
         if visit.is_seed:
             self.hosts.add(host_of(target))
-        is_new = target not in self._known_urls
-        visits = self._plan_visit(target, visit.depth, chain, is_seed=visit.is_seed)
-        if is_new and not visits:
-            entry.reason += f", which is not followed: {self._reason_not_followed(target)}"
-        return visits
-
-    def _reason_not_followed(self, target: str) -> str:
-        """Reason for which a new redirect target is not requested."""
-        host = host_of(target)
-        if host not in self.hosts:
-            private = "a private address, " if is_private_literal(host) else ""
-            return f"{private}outside the crawl (scrape.hosts)"
-        if shape_of(target) in self._trap_shapes:
-            return TRAP_REASON
-        return "the budget of its host is used up (scrape.max_pages_per_host)"
+        planned = self._plan_visit(target, visit.depth, chain, is_seed=visit.is_seed)
+        if isinstance(planned, str):
+            entry.reason += f", which is not followed: {planned}"
 
     def _plan_visit(
-        self, url: str, depth: int, chain: tuple[str, ...] = (), *, is_seed: bool = False
-    ) -> list[Visit]:
-        """Plan a visit to ``url`` where it is new and within bounds: a list of one or none."""
-        host, visit = host_of(url), Visit(url, depth, chain, is_seed)
-        if url in self._known_urls or depth > self._policy.max_depth or host not in self.hosts:
-            return []
+        self,
+        url: str,
+        depth: int,
+        chain: tuple[str, ...] = (),
+        *,
+        is_seed: bool = False,
+        is_vouched: bool = False,
+    ) -> Visit | str | None:
+        """Plan a visit to a URL: the visit, the reason where it is not asked for, None if known."""
+        if url in self._known_urls:
+            return None
+        host = host_of(url)
+        if host not in self.hosts:
+            private = "a private address, " if is_private_literal(host) else ""
+            return self._leave_unasked(url, f"{private}{OUTSIDE_REASON}", depth)
+        if depth > self._policy.max_depth:
+            return self._leave_unasked(url, MAX_DEPTH_REASON, depth)
+        shapes = self._traps.shapes_of(url, self._known_urls)
+        visit = Visit(url, depth, chain, is_seed, shapes, is_seed or is_vouched)
         reserved = 0 if self._has_priority(visit) else self._reserved_by_host[host]
         if self._requests_by_host[host] + reserved >= self._policy.max_pages_per_host:
-            return []
+            return self._leave_unasked(url, HOST_BUDGET_REASON, depth)
         self._reserved_by_host[host] -= self._is_in_previous(url)
-        if self._traps.is_trap(url) or shape_of(url) in self._trap_shapes:
-            self._record_trap(url)
-            return []
+        if not is_seed and (reason := self._reason_by_content(visit)):
+            return self._leave_unasked(url, reason, depth)
         self._known_urls.add(url)
+        self._traps.note_planned(url)
         self._requests_by_host[host] += 1
-        return [visit]
+        self._frontier.add_visits([visit])
+        self._outlook.add_due(url)
+        return visit
 
-    def _record_trap(self, url: str) -> None:
-        """Enter the first URL of a trap into the ledger; there is no end to the others."""
-        self._known_urls.add(url)
-        shape = shape_of(url)
-        if shape not in self._trap_shapes:
-            self._trap_shapes.add(shape)
-            self.ledger[url] = LedgerEntry(url, reason=TRAP_REASON)
+    def _leave_unasked(self, url: str, reason: str, depth: int) -> str:
+        self._unasked.record_address(url, reason, depth)
+        return reason
+
+    def _reason_by_content(self, visit: Visit) -> str:
+        """Reason against an address by the pages that addresses like it brought; empty for none."""
+        if copied := self._joined.find_copied(visit.url):
+            return same_page_reason(copied)
+        if not visit.is_vouched and self._traps.is_trap(visit.shapes):
+            return TRAP_REASON
+        return FILES_REASON if self._traps.is_no_page(visit.url) else ""
 
 
 def _ledger_entry(visit: Visit, response: StoredResponse) -> LedgerEntry:
+    # A broken link to an image or an archive is no page that failed.
+    is_lost_file = 400 <= response.status < 500 and bool(file_kind(visit.url)) and not visit.is_seed
     trouble = response.previous_capture.trouble if response.previous_capture is not None else ""
     return LedgerEntry(
         visit.url,
@@ -305,7 +366,12 @@ def _ledger_entry(visit: Visit, response: StoredResponse) -> LedgerEntry:
         note=response.note,
         depth=visit.depth,
         failed=bool(trouble)
-        or (response.asked and bool(response.reason) and not 0 < response.status < 400),
+        or (
+            response.asked
+            and bool(response.reason)
+            and not 0 < response.status < 400
+            and not is_lost_file
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Fetch ledger: one row for every URL that a crawl met, with its outcome.
+"""Fetch ledger: one row for every URL that a crawl met or left unasked, with its outcome.
 
 A row without a ``reason`` is a page that was stored. Every other row says why its page was not, so
 that ``modelmill trace`` and a later crawl can answer for each URL.
@@ -6,6 +6,7 @@ that ``modelmill trace`` and a later crawl can answer for each URL.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,14 @@ from components.core.store.shards import write_shard
 LEDGER_FILE = "ledger.parquet"
 BLOCKED_REASON = "on the blocklist"
 """Reason of a page that the blocklist keeps from being fetched."""
+MAX_LINES_OF_HOST = 1_000
+"""Unasked addresses of one reason and host that have a line each; the next line counts the rest."""
+MAX_LINES_OF_REASON = 20_000
+"""The same over all hosts: a ledger of some megabytes for a site of any size."""
+MAX_COUNT_LINES = 1_000
+"""Hosts of a reason whose further addresses are counted by a line each."""
+AT_FURTHER_HOSTS = ", as is more at further hosts"
+"""End of the reason of a line that counts links to many hosts."""
 LEDGER = pa.schema(
     [
         pa.field("url", pa.string(), nullable=False),
@@ -37,6 +46,8 @@ LEDGER = pa.schema(
         # Oddity of a page that was kept nevertheless, such as a missing end.
         pa.field("note", pa.string(), nullable=False),
         pa.field("depth", pa.int32(), nullable=False),  # links from a seed
+        # Links that were not followed and that the row stands for; 0 for an address that was met.
+        pa.field("unasked", pa.int64(), nullable=False),
         pa.field("optouts", pa.list_(SIGNAL_TYPE), nullable=False),
     ]
 )
@@ -59,6 +70,7 @@ class LedgerEntry:
     trouble: str = ""
     note: str = ""
     depth: int = 0
+    unasked: int = 0
     optouts: list[OptoutSignal] = field(default_factory=list)
     failed: bool = False
     """True where the page should have come and did not, also where an earlier copy is kept."""
@@ -67,6 +79,68 @@ class LedgerEntry:
         """Row of ``ledger.parquet``; ``date`` is the crawl's."""
         values = {name: value for name, value in vars(self).items() if name != "failed"}
         return {**values, "optouts": [signal.ledger_row(date) for signal in self.optouts]}
+
+
+class UnaskedAddresses:
+    """Addresses that pages, sitemaps or redirects name and that are not asked for.
+
+    Each has a ledger entry of its own, up to a number by reason and host; the next one's entry
+    stands for all further links too, and counts them. Hosts beyond a number share one entry.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, LedgerEntry] = {}
+        self._count_entries: dict[str, dict[str, LedgerEntry]] = defaultdict(dict)
+        """Reason -> host -> the entry that counts; under an empty host that of further hosts."""
+        self._lines: Counter[tuple[str, str]] = Counter()
+        """(reason, host) -> entries; under an empty host those of the reason."""
+
+    def record_address(self, url: str, reason: str, depth: int = 0) -> None:
+        """Enter an address; further entries for one address change nothing.
+
+        Args:
+            url: The address, or the part of it that may be shown.
+            reason: Why it is not asked for.
+            depth: Links from a seed.
+        """
+        if url in self._entries:
+            return
+        host = _authority(url)
+        has_room = self._lines[reason, host] < MAX_LINES_OF_HOST
+        if has_room and self._lines[reason, ""] < MAX_LINES_OF_REASON:
+            self._entries[url] = LedgerEntry(url, reason=reason, depth=depth, unasked=1)
+            self._lines.update([(reason, host), (reason, "")])
+            return
+        counts = self._count_entries[reason]
+        if host not in counts and len(counts) >= MAX_COUNT_LINES:
+            host, reason = "", f"{reason}{AT_FURTHER_HOSTS}"
+        if host not in counts:
+            counts[host] = self._entries[url] = LedgerEntry(url, reason=reason, depth=depth)
+        counts[host].unasked += 1
+
+    def reason_of(self, url: str) -> str:
+        """Reason in an address's own entry; empty where it has none."""
+        entry = self._entries.get(url)
+        return entry.reason if entry is not None else ""
+
+    def restore_entry(self, entry: LedgerEntry) -> None:
+        """Take over the entry of an earlier crawl."""
+        host = _authority(entry.url)
+        self._entries[entry.url] = entry
+        self._lines.update([(entry.reason, host), (entry.reason, "")])
+        if entry.unasked > 1:
+            is_shared = entry.reason.endswith(AT_FURTHER_HOSTS)
+            counts = self._count_entries[entry.reason.removesuffix(AT_FURTHER_HOSTS)]
+            counts["" if is_shared else host] = entry
+
+    def entries_beside(self, ledger: Mapping[str, LedgerEntry]) -> dict[str, LedgerEntry]:
+        """Entries by URL of all that ``ledger`` has no entry for."""
+        return {url: entry for url, entry in self._entries.items() if url not in ledger}
+
+
+def _authority(url: str) -> str:
+    """Host and port of an address, which may be malformed."""
+    return url.partition("://")[2].partition("/")[0]
 
 
 def write_ledger(folder: Path, ledger: Mapping[str, LedgerEntry], date: str) -> None:

@@ -1,4 +1,4 @@
-"""Polite fetcher: robots rules, per-host rate limits, retries, and one stored response a page.
+"""Polite fetcher: robots rules, limits by host and port, retries, and a stored response a page.
 
 Every response goes through the response store under the page's URL, so that a restarted crawl
 requests nothing twice. Files about a site (robots.txt, sitemaps, opt-outs) have keys of their own
@@ -8,11 +8,15 @@ there, since a site may link to them as pages.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from components.collect.crawl.fetch_ledger import BLOCKED_REASON
-from components.collect.crawl.host_rate_limiter import MAX_WAIT_SECONDS, HostRateLimiter
+from components.collect.crawl.host_rate_limiter import (
+    MAX_WAIT_SECONDS,
+    HostRateLimiter,
+    estimate_seconds,
+)
 from components.collect.crawl.previous_crawl import PreviousCrawl
 from components.collect.crawl.response_store import PreviousCapture, ResponseStore, StoredResponse
 from components.collect.crawl.robots_rules import (
@@ -30,8 +34,9 @@ from components.collect.optouts.site_signals import (
 )
 from components.collect.web.cookie_jar import CookieJar, fetch_through_cookie_walls
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
+from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts, read_page_facts
-from components.collect.web.urls import host_of, origin_of
+from components.collect.web.urls import origin_of
 from components.core.config.blocklist import Blocklist
 
 
@@ -74,6 +79,18 @@ class PoliteFetcher:
         # Where its rules cannot be read now, it is not requested; its previous capture is kept.
         return self._reuse_previous(url, refusal) if refusal.transient else refusal
 
+    async def repeat_page(self, url: str) -> tuple[PageFingerprint, PageFingerprint]:
+        """Fingerprints of a fetched page and of the same page asked for once more."""
+        first = self.responses.load_response(url)
+        assert first is not None
+        key = f"again {url}"
+        again = self.responses.load_response(key)
+        if again is None:
+            fetched = await self._fetch_with_retries(url, 0, {}, self.cookies.cookies_for(url))
+            again = self._store_page(url, fetched, None, key)
+        # A page that does not come again says nothing, so its numbers count as content.
+        return first.facts.fingerprint, (first if again.reason else again).facts.fingerprint
+
     def carry_over_page(self, url: str, reason: str) -> StoredResponse:
         """Previous capture of a page that is not requested, where it may still be kept.
 
@@ -107,9 +124,9 @@ class PoliteFetcher:
             *(fetch_robots_rules(f"{site}/", self._fetch_text, agent) for site in origins)
         )
         self._rules.update(zip(origins, rules, strict=True))
-        for host in {host_of(f"{site_origin}/") for site_origin in origins}:
-            if host in self._limiters and not self._limiters[host].closed_reason:
-                del self._limiters[host]  # the next one knows the asked delay
+        for site in origins:
+            if site in self._limiters and not self._limiters[site].closed_reason:
+                del self._limiters[site]  # the next one knows the asked delay
         readable = [site_origin for site_origin in origins if self._may_ask(site_origin)]
         sites = await asyncio.gather(
             *(
@@ -127,6 +144,10 @@ class PoliteFetcher:
         return await fetch_sitemap_pages(
             f"{site_origin}/", self._rules[site_origin], self._fetch_text, limit
         )
+
+    def estimate_seconds(self, requests: Mapping[str, float]) -> float | None:
+        """Time of so many requests by site; None where no site has answered yet."""
+        return estimate_seconds(requests, self._limiters)
 
     def _may_ask(self, site_origin: str) -> bool:
         """True where a site's robots.txt is readable and asks for an acceptable crawl delay."""
@@ -190,9 +211,16 @@ class PoliteFetcher:
         return self._store_page(url, fetched, capture)
 
     def _store_page(
-        self, url: str, fetched: FetchResult, capture: PreviousCapture | None
+        self, url: str, fetched: FetchResult, capture: PreviousCapture | None, key: str = ""
     ) -> StoredResponse:
-        """Store a page's response, with the facts that the crawl needs of the page."""
+        """Store a page's response, with the facts that the crawl needs of the page.
+
+        Args:
+            url: The page.
+            fetched: Its response.
+            capture: The earlier capture that it stands for, None for none.
+            key: Key of the response where it is not ``url``.
+        """
         facts = PageFacts()
         if fetched.body:
             agent, optouts = self.policy.agent, self.policy.optout_config
@@ -202,7 +230,7 @@ class PoliteFetcher:
                 facts = replace(facts, signals=signals)
         if fetched.refresh is not None:
             facts = replace(facts, links=[*facts.links, fetched.refresh])
-        return self.responses.store_response(url, fetched, facts, capture)
+        return self.responses.store_response(key or url, fetched, facts, capture)
 
     async def _fetch_text(self, url: str, limit: int) -> FetchResult:
         """A file about a site, with its body."""
@@ -263,15 +291,15 @@ class PoliteFetcher:
         return fetched
 
     def _limiter_of(self, url: str) -> HostRateLimiter:
-        host = host_of(url)
-        if host not in self._limiters:
-            policy, rules = self.policy, self._rules.get(origin_of(url))
+        site = origin_of(url)  # a server is a host's port: two of them are two
+        if site not in self._limiters:
+            policy, rules = self.policy, self._rules.get(site)
             delay_seconds = max(
                 policy.delay_seconds, rules.crawl_delay(policy.agent) if rules else 0
             )
             # One request at a time where a pause is asked for.
             slots = 1 if delay_seconds else policy.concurrency
-            self._limiters[host] = HostRateLimiter(
+            self._limiters[site] = HostRateLimiter(
                 asyncio.Semaphore(slots), delay_seconds, policy.backoff_seconds
             )
-        return self._limiters[host]
+        return self._limiters[site]

@@ -91,6 +91,7 @@ class ReplayedCrawl:
                 row["digest"],
                 canonical=row["canonical"],
                 depth=row["depth"],
+                unasked=row["unasked"],
             )
             for url, row in self.rows.items()
         }
@@ -136,7 +137,9 @@ class ReplayedCrawl:
             "pages": float(len(kept_rows)),
             "bytes": float(sum(row["bytes"] for row in kept_rows)),
             "failed": failed,
-            "left_out": float(len(rows) - len(kept_rows)) - failed,
+            "left_out": float(sum(not r["unasked"] for r in rows.values()) - len(kept_rows))
+            - failed,
+            "unasked": float(sum(row["unasked"] for row in rows.values())),
             "opted_out": float(sum(r["reason"].startswith(OPTED_OUT) for r in rows.values())),
             "unchanged": float(sum(row["change"] == "same" for row in rows.values())),
             "gone": float(sum(row["change"] == "gone" for row in rows.values())),
@@ -144,9 +147,9 @@ class ReplayedCrawl:
         }
 
     def _ledger_row(self, url: str, entry: LedgerEntry, date: str) -> Row:
-        if url not in self.rows:
+        row = self.rows.get(url)
+        if row is None or row["unasked"]:
             return entry.ledger_row(date)
-        row = self.rows[url]
         return row if row["reason"] == entry.reason else {**row, **_excluded(entry.reason)}
 
 
@@ -161,6 +164,8 @@ def _excluded(reason: str) -> Row:
 
 def _reassess_row(row: Row, blocklist: Blocklist, optouts: OptoutConfig) -> Row:
     """Ledger row as a crawl under this blocklist and opt-out policy would have written it."""
+    if row["unasked"]:
+        return row
     if blocklist.covers(row["url"]):
         return LedgerEntry(row["url"], reason=BLOCKED_REASON).ledger_row("")
     row = {**row, "optouts": [_reassess_signal(signal, optouts) for signal in row["optouts"]]}

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from components.collect.local_files import digest_files
 from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.scrape_config import FILES_DATE, ScrapeConfig
@@ -91,7 +93,6 @@ class _KnownCrawl:
 
 
 _RESOLVED_FIELDS = ("as_of", "repeats", "previous", "asked_again")
-_DEFAULTS = ScrapeConfig().model_dump(mode="json")
 
 
 def _previous_key(config: ScrapeConfig, known_crawls: Sequence[_KnownCrawl], moment: str) -> str:
@@ -116,27 +117,31 @@ def _crawls_of_same_config(
     ledger holds no signals about others. Unfinished crawls count only where the sealed crawls that
     they rest on are still there.
     """
-    ignored_fields = {*_RESOLVED_FIELDS, "blocklist", "optouts"}
-    own_values = config.model_dump(mode="json")
+    own_values = _identity_fields(config)
     crawls: list[_KnownCrawl] = []
     for record in crawl_records:
         recorded_config = record.get("config")
         if not isinstance(recorded_config, Mapping):
             continue
-        values = {**_DEFAULTS, **recorded_config}  # a field that came since had its default
-        optouts = OptoutConfig.model_validate(values["optouts"])
-        is_same = all(
-            values.get(name) == value
-            for name, value in own_values.items()
-            if name not in ignored_fields
-        )
-        if is_same and optouts.agents == config.optouts.agents:
+        user_fields = {n: v for n, v in recorded_config.items() if n not in _RESOLVED_FIELDS}
+        try:  # a field that came since had its default
+            recorded = ScrapeConfig.model_validate(user_fields)
+        except ValidationError:
+            continue  # written by a version with other fields or bounds
+        same_agents = recorded.optouts.agents == config.optouts.agents
+        if same_agents and _identity_fields(recorded) == own_values:
             key = str(record.get("artifact", {}).get("name", "")).rpartition("/")[2]
-            blocklist = frozenset(map(str, values["blocklist"]))
-            resolved_fields = {name: str(values[name]) for name in _RESOLVED_FIELDS}
-            crawls.append(_KnownCrawl(resolved_fields, blocklist, optouts, key))
+            resolved_fields = {n: str(recorded_config.get(n, "")) for n in _RESOLVED_FIELDS}
+            blocklist = frozenset(recorded.blocklist)
+            crawls.append(_KnownCrawl(resolved_fields, blocklist, recorded.optouts, key))
     sealed = {crawl.key for crawl in crawls if crawl.key}
     return [b for b in crawls if b.as_of and (b.key or _base_crawls(b) <= sealed)]
+
+
+def _identity_fields(config: ScrapeConfig) -> dict[str, Any]:
+    """Key fields that two crawls of the same pages share, of any moment and any rules."""
+    differing = {*_RESOLVED_FIELDS, "blocklist", "optouts"}
+    return {name: value for name, value in config.key_fields().items() if name not in differing}
 
 
 def _base_crawls(crawl: _KnownCrawl) -> set[str]:

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from components.collect.optouts.optout_policy import OptoutSignal
 from components.collect.web.http_fetcher import FetchResult
+from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts
 
 _COLUMNS = (
@@ -154,13 +155,14 @@ def _stored_response(
 ) -> StoredResponse:
     fact_fields = json.loads(facts)
     signals = [OptoutSignal(**signal) for signal in fact_fields.pop("signals")]
+    fingerprint = PageFingerprint(**fact_fields.pop("fingerprint"))
     return StoredResponse(
         status,
         reason,
         bool(transient),
         json.loads(headers),
         location,
-        PageFacts(**fact_fields, signals=signals),
+        PageFacts(**fact_fields, fingerprint=fingerprint, signals=signals),
         PreviousCapture(**json.loads(capture)) if capture is not None else None,
         note,
         tuple(json.loads(cookies)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,18 +12,23 @@ from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
 from components.collect.web.charset import decode_page, decode_with_codec
 from components.collect.web.media_types import HTML, XHTML, judge_media_type
+from components.collect.web.page_fingerprint import PageFingerprint, fingerprint_page
 from components.collect.web.refresh import parse_refresh
 from components.collect.web.robots_directives import (
     directives_for,
     forbids_following,
     forbids_indexing,
 )
+from components.collect.web.unfollowed_links import (
+    FOREIGN_FRAME,
+    NOFOLLOW,
+    explain_unfollowed,
+)
 from components.collect.web.urls import host_of, normalise_url, resolve_link
 
 _CANONICAL = re.compile(
     r"<([^<>]{1,2000})>\s*;[^<]{0,200}\brel\s*=\s*\"?canonical\b", re.IGNORECASE
 )
-_WORD = re.compile(r"[^\W\d_]{2,}")
 _LINK_SOURCES = {"a": "href", "area": "href", "frame": "src", "iframe": "src", "link": "href"}
 _XLINK = ("xlink:href", "{http://www.w3.org/1999/xlink}href")
 _SERIES = frozenset({"next", "prev", "previous"})
@@ -43,8 +47,9 @@ class PageFacts:
     canonical: str = ""
     """The page's canonical URL (RFC 6596), where it is another one."""
     noindex: bool = False
-    words: str = ""
-    """Fingerprint of the set of words on the page; empty for none."""
+    fingerprint: PageFingerprint = field(default_factory=PageFingerprint)
+    unfollowed: dict[str, str] = field(default_factory=dict)
+    """Address of each link that is not followed, as it may be shown -> reason."""
     refresh: str = ""
     """URL that the page sends its readers on to; empty for a page that is there to be read."""
     signals: list[OptoutSignal] = field(default_factory=list)
@@ -70,24 +75,26 @@ def read_page_facts(
     directives = directives_for(headers.get("x-robots-tag", ""), {agent.lower()})
     signals = parse_page_signals(root, headers, url, optouts)
     if root is None:
-        words = _fingerprint(decoded.text) if plain else ""
-        return PageFacts([], "", forbids_indexing(directives), words, signals=signals)
+        fingerprint = fingerprint_page(decoded.text if plain else "", url)
+        return PageFacts([], "", forbids_indexing(directives), fingerprint, signals=signals)
     for meta in root.iter("meta"):
         if (meta.get("name") or "").strip().lower() in ("robots", agent.lower()):
             directives |= directives_for(meta.get("content") or "", {agent.lower()})
     base = _base_url(root, url)
     visible = " ".join(" ".join(_visible_texts(root)).split())
-    links, refresh = [], ""
-    if not forbids_following(directives):
-        links = _links(root, base, url, decoded.codec)
-        seconds, refresh = _meta_refresh(root, base, url, decoded.codec)
-        if seconds > _MAX_REDIRECT_SECONDS or len(visible) > _MAX_REDIRECT_CHARS:
-            links, refresh = [*links, *({refresh} - {"", *links})], ""
+    links, unfollowed = _links(root, base, url, decoded.codec)
+    seconds, refresh = _meta_refresh(root, base, url, decoded.codec)
+    is_nofollow = forbids_following(directives)
+    if is_nofollow or seconds > _MAX_REDIRECT_SECONDS or len(visible) > _MAX_REDIRECT_CHARS:
+        links, refresh = [*links, *({refresh} - {"", *links})], ""
+    if is_nofollow:
+        links, unfollowed = [], {**dict.fromkeys(links, NOFOLLOW), **unfollowed}
     return PageFacts(
         links,
         _canonical(root, base, headers.get("link", ""), url),
         forbids_indexing(directives),
-        _fingerprint(visible),
+        fingerprint_page(visible, url),
+        unfollowed,
         refresh,
         signals,
     )
@@ -120,22 +127,32 @@ def _base_url(root: Element, url: str) -> str:
     return (normalise_url(first, url) if first is not None else None) or url
 
 
-def _links(root: Element, base: str, url: str, codec: str) -> list[str]:
-    """Addresses that a reader of the page can go to, and those of the frames it consists of."""
+def _links(root: Element, base: str, url: str, codec: str) -> tuple[list[str], dict[str, str]]:
+    """Addresses that a reader of the page can go to, and those of the frames it consists of.
+
+    Beside them address -> reason of those that are not followed.
+    """
     links: dict[str, None] = {}
+    unfollowed: dict[str, str] = {}
     for element in root.iter(*_LINK_SOURCES):
         relations = (element.get("rel") or "").lower()
-        if "nofollow" in relations:
-            continue
         if element.tag == "link" and not _SERIES.intersection(relations.split()):
             continue
         names = (_LINK_SOURCES[element.tag], *_XLINK)
         href = next((value for name in names if (value := element.get(name))), None)
         target = resolve_link(href, base, codec) if href else None
-        if target is None or (element.tag == "iframe" and host_of(target) != host_of(url)):
-            continue
-        links.setdefault(target)
-    return list(links)
+        if target is None:
+            shown, reason = explain_unfollowed(href or "", base)
+            unfollowed |= {shown: reason} if shown else {}
+        elif "nofollow" in relations:
+            unfollowed[target] = NOFOLLOW
+        elif element.tag == "iframe" and host_of(target) != host_of(url):
+            unfollowed[target] = FOREIGN_FRAME
+        else:
+            links.setdefault(target)
+    return list(links), {
+        address: why for address, why in unfollowed.items() if address not in links
+    }
 
 
 def _meta_refresh(root: Element, base: str, url: str, codec: str) -> tuple[float, str]:
@@ -181,8 +198,3 @@ def _visible_texts(root: Element) -> list[str]:
             texts.append(element.text or "")
         texts.append(element.tail or "")
     return texts
-
-
-def _fingerprint(text: str) -> str:
-    words = sorted(set(_WORD.findall(text.lower())))
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()[:32] if words else ""

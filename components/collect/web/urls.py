@@ -8,8 +8,6 @@ from urllib.parse import quote, urlsplit
 
 from ada_url import join_url, normalize_url
 
-from components.collect.crawl.crawl_traps import goes_in_circles, without_session
-
 MAX_URL_CHARS = 2000
 _SCHEMES = ("http://", "https://")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -92,8 +90,6 @@ def explain_bad_url(url: str) -> str:
 def resolve_link(href: str, page: str, codec: str = "utf-8") -> str | None:
     """Resolve a link on ``page``; None where it leads to no other page (mail, scripts, anchors).
 
-    Session identifiers are removed, so that a page has one URL for every visitor.
-
     Args:
         href: The link as it was written.
         page: URL of the page, or its base.
@@ -102,12 +98,8 @@ def resolve_link(href: str, page: str, codec: str = "utf-8") -> str | None:
     if href.startswith("#"):
         return None
     if href.startswith("/") and not href.startswith("//"):
-        url = normalise_url(href, origin_of(page), codec)
-    else:
-        url = normalise_url(href, page, codec)
-    if url is None:
-        return None
-    return None if goes_in_circles(url) else without_session(url)
+        return normalise_url(href, origin_of(page), codec)
+    return normalise_url(href, page, codec)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -60,15 +60,23 @@ def _kept_reason(row: dict[str, Any]) -> str:
     return f"kept ({note})" if note else "kept"
 
 
+def _outcome(row: dict[str, Any], is_file: bool) -> str:
+    """A row of a crawl's ledger in words."""
+    unasked = row.get("unasked") or 0
+    if unasked > 1:
+        return f"{row['reason']}: one of {unasked:,} links that were not followed, as {row['url']}"
+    if unasked:
+        return f"{row['reason']}: not asked for"
+    answered = "read from a file" if is_file else f"answered {row['status']}"
+    return (
+        f"{row['reason'] or _kept_reason(row)}: "
+        f"{answered if row['status'] else 'not asked or no answer'}, {row['bytes']:,} bytes"
+    )
+
+
 def _crawl_section(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str, ...]]:
     files = crawl["as_of"] == FILES_DATE
-    answered = "read from a file" if files else "answered {status}"
-    lines = [
-        f"  {row['reason'] or _kept_reason(row)}: "
-        f"{answered.format(**row) if row['status'] else 'not asked or no answer'}, "
-        f"{row['bytes']:,} bytes"
-        for row in crawl["fetched"]
-    ]
+    lines = [f"  {_outcome(row, files)}" for row in crawl["fetched"]]
     lines += [
         f"  set aside at extraction{'' if row['finished'] else ', which did not end well'}: "
         f"{row['reason']}"

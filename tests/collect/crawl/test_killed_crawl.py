@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.curate.crawl.killed_crawls import CONCURRENCY, run_crawl
+from benchmarks.curate.crawl.loopback_site import LISTED_PAGES, LoopbackSite
+from benchmarks.curate.crawl.loopback_site import PAGES as SITE_PAGES
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape_config import ScrapeConfig
 from tests.collect.crawling import LONG, NOW, asked, config, start_crawl
@@ -106,6 +109,23 @@ def test_killed_recrawl(tmp_path: Path, web: Any, served: threading.Semaphore) -
     assert sum(times.values()) - len(times) <= 1
     unbroken, _ = start_crawl(tmp_path, again, third).communicate(timeout=60)
     assert resumed == unbroken != ""
+
+
+def test_killed_among_redirects_sitemaps_cookies_and_traps(tmp_path: Path) -> None:
+    """The site of ``modelmill bench curate --only crawl``, which kills it at 50 moments."""
+    with LoopbackSite() as site:
+        unbroken = run_crawl(site, tmp_path / "unbroken")
+        paths = {url.partition("://")[2].partition("/")[2] for url in unbroken.pages}
+        assert {f"page/{number}" for number in range(1, SITE_PAGES + 1)} <= paths
+        assert {f"listed/{number}" for number in range(LISTED_PAGES)} <= paths
+        assert len({path.partition("?")[0] for path in paths if path.startswith("shop/")}) == 20
+        assert unbroken.repeated_entries == 0
+        for at_request in (unbroken.requests.total() // 2, unbroken.requests.total()):
+            killed = run_crawl(site, tmp_path / str(at_request), at_request)
+            assert killed.digest == unbroken.digest
+            assert killed.repeated_entries == 0
+            repeated = killed.repeated_requests - unbroken.repeated_requests
+            assert repeated <= CONCURRENCY
 
 
 def test_a_killed_stage_leaves_no_renderer_behind(tmp_path: Path) -> None:

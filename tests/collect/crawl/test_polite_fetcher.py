@@ -15,6 +15,7 @@ from components.collect.scrape import scrape
 from components.collect.web.http_fetcher import FetchLimits, FetchResult, HttpFetcher
 from components.collect.web.robots_directives import directives_for, join_robots_headers
 from components.core.store.workdir import Workdir
+from tests.collect.conftest import Web, serving
 from tests.collect.crawling import LONG, TEXT, asked, config, ledger, words
 
 
@@ -265,3 +266,16 @@ def test_a_sitemap_that_is_a_bomb_counts_as_far_as_it_is_read(
     }
     scrape(config(web), work)
     assert set(asked(web)) == {"/", "/s.xml.gz", "/listed"}
+
+
+def test_two_ports_of_a_host_are_two_servers(work: Workdir, web: Any, clock: Clock) -> None:
+    """One asks for pauses, the other does not: neither waits for the other."""
+    with serving(Web()) as other:
+        links = "".join(f'<a href="/{number}">x</a>' for number in range(4))
+        for site in (web, other):
+            site.pages |= {"/": links + words("home")}
+            site.pages |= {f"/{number}": words("abcd"[number]) for number in range(4)}
+        web.pages["/robots.txt"] = (200, TEXT, b"User-agent: *\nCrawl-delay: 20\n")
+        scrape(config(web, seeds=[f"{web.url}/", f"{other.url}/"]), work)
+        assert len(asked(web)) == len(asked(other)) == 5
+        assert clock.pauses == [20.0] * (len(web.requests) - 2)

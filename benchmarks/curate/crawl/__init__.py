@@ -1,0 +1,1 @@
+"""Crawls of a loopback site: what a kill costs."""
