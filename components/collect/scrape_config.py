@@ -112,8 +112,8 @@ class ScrapeConfig(StageConfig):
         default=20,
         ge=1,
         le=10**6,
-        description="pages without new words, among URLs of one shape, from which the shape can "
-        "count as a crawl trap",
+        description="patience with crawl traps: URLs of one shape are asked for no more once twice "
+        "as many pages, the latest ones, have brought nothing new",
     )
     max_depth: int = Field(default=20, ge=0, le=10_000, description="links from a seed, at most")
     max_redirects: int = Field(default=5, ge=0, le=20, description="redirects to one page")

@@ -238,6 +238,16 @@ def league_round(number: int) -> str:
     return f"<h1>Round {number}</h1><table>{rows}</table>"
 
 
+def attendance(number: int) -> str:
+    draw = random.Random(number)
+    names = ("Ann", "Bob", "Cem", "Dora", "Eva", "Finn", "Gus", "Hal")
+    rows = "".join(
+        f"<tr><td>{name}</td>{''.join(f'<td>{draw.randint(0, 1)}</td>' for _ in range(5))}</tr>"
+        for name in names
+    )
+    return f"<h1>Attendance in week {number}</h1><table>{rows}</table>"
+
+
 def weather_day(number: int) -> str:
     draw = random.Random(number)
     low, rain, wind, gust, sun = (draw.randint(-9, 40) for _ in range(5))

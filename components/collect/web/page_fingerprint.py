@@ -21,7 +21,7 @@ SKETCH_SIZE = 256
 """Shingles kept of a page, those of the least hashes (a bottom-k sketch, Broder 1997): all of a
 page of a few paragraphs, and of a long one enough to hit a new sentence in an old frame."""
 MIN_NUMBERS = 4
-"""Distinct numbers from which numbers can be a page's content: a date or a clock has three."""
+"""Numbers of a page, from which they can be its content: a date or a clock has up to three."""
 _MIN_RANGE = 3
 """Consecutive integers that are no data: days of a month, numbers of pages or lines."""
 _YEARS = range(1900, 2200)
@@ -94,7 +94,7 @@ def _digest_numbers(tokens: list[str], address_numbers: set[int]) -> str:
     # Twice: without the days of a month, the numbers of its weeks follow each other.
     tokens = _drop_ranges(_drop_ranges(tokens))
     numbers = [token for token in tokens if not _says_nothing(token, address_numbers)]
-    if len(set(numbers)) < MIN_NUMBERS:
+    if len(numbers) < MIN_NUMBERS:
         return ""
     return hashlib.sha256(" ".join(numbers).encode()).hexdigest()[:16]
 

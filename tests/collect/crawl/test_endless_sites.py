@@ -67,6 +67,7 @@ def test_sessions_beside_a_clock_and_a_counter(work: Workdir, web: Any, paramete
 FINITE = {
     "yearly tables": (sites.chain("year", 120, sites.yearly_table), 121),
     "rounds of a league": (sites.chain("round", 120, sites.league_round), 121),
+    "noughts and ones": (sites.chain("week", 120, sites.attendance), 121),
     "days of weather": (sites.chain("weather", 120, sites.weather_day), 121),
     "entries of a dictionary": (sites.chain("entry", 120, sites.dictionary_entry), 121),
 }
