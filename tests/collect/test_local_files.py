@@ -102,9 +102,9 @@ def test_changed_or_unknown_files_are_refused(tmp_path: Path, work: Workdir) -> 
         scrape(fixed, work)
     with pytest.raises(ConfigError, match="matches no file"):
         resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/*.md"]), [], False, NOW)
-    (tmp_path / "y.docx").write_text("z")
-    with pytest.raises(ConfigError, match=r"y\.docx: its kind is not known"):
-        resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/y.docx"]), [], False, NOW)
+    (tmp_path / "y.docxx").write_text("z")
+    with pytest.raises(ConfigError, match=r"y\.docxx: its kind is not known"):
+        resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/y.docxx"]), [], False, NOW)
     for name in ("a", "b"):
         (tmp_path / name / "same").mkdir(parents=True)
         (tmp_path / name / "same" / "f.txt").write_text(name)

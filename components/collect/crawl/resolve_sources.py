@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.collect.local_files import digest_files
+from components.collect.files.find_files import digest_files
 from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.scrape_config import FILES_DATE, ScrapeConfig
 
