@@ -20,11 +20,13 @@ from benchmarks.curate import (
 from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import pii_spans, planted_credentials
+from benchmarks.curate.rows import rows_read
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 
 NAME = "curate"
 PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
+    "rows": rows_read.measure_rows,
     "extraction": main_text_f1.measure_extraction,
     "code": code_verbatim.measure_code_blocks,
     "statistics": statistics_speed.measure_statistics,

@@ -60,7 +60,6 @@ _KINDS = {
     **dict.fromkeys(MEDIA_TYPES, FileKind.TEXT),
     **dict.fromkeys(DOCUMENT_TYPES, FileKind.DOCUMENT),
     ".json": FileKind.JSON,
-    ".geojson": FileKind.JSON,
     ".jsonl": FileKind.JSON_LINES,
     ".ndjson": FileKind.JSON_LINES,
     ".jsonlines": FileKind.JSON_LINES,

@@ -123,11 +123,11 @@ def _name_file(base: Path, path: Path) -> str:
 
 
 def _explain_empty(base: Path, walked: Sequence[WalkedFile]) -> str:
+    if not base.is_dir():
+        return f"matches no file; there is no folder {base}"
     if walked:
-        first = walked[0]
-        return f"matches nothing that can be read: {first.path.name} is {first.reason}"
-    seen = f"looked in {base}" if base.is_dir() else f"there is no folder {base}"
-    return f"matches no file; {seen}"
+        return f"matches nothing that can be read: {walked[0].path.name} is {walked[0].reason}"
+    return f"matches no file; looked in {base}"
 
 
 def _split_glob(pattern: str, folder: str) -> tuple[Path, tuple[str, ...]]:

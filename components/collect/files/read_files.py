@@ -51,6 +51,8 @@ _MAX_DOCUMENT_BYTES = 256 << 20
 """Largest document that is converted: its pictures count, and its converter holds it whole."""
 _BLANK = b"\xef\xbb\xbf \t\r\n\f\v"
 """Bytes of a page without text: white space, and a byte order mark."""
+_REST = "rest"
+"""Fragment of a file's address for what lies behind a break in it."""
 _ARCHIVE_KINDS = (FileKind.WARC, FileKind.ARC)
 _CONTAINER_KINDS = (FileKind.ZIP, FileKind.WACZ, FileKind.TAR)
 
@@ -105,15 +107,20 @@ def _check_unchanged(present: Mapping[str, str], expected: Mapping[str, str]) ->
 
 def read_source(source: FileSource, settings: ReadSettings) -> Iterator[PlacedResult]:
     """Read the pages of a file or member, and the reasons for which others are none."""
+    is_container = source.kind in _CONTAINER_KINDS
+    mark = ""
     try:
-        if source.kind in _CONTAINER_KINDS:
-            yield from read_archive(source, settings, read_source)
-        else:
-            yield from _READERS[source.kind](source, settings)
+        for result in (
+            read_archive(source, settings, read_source)
+            if is_container
+            else _READERS[source.kind](source, settings)
+        ):
+            mark = _REST  # the file's own address may be a page's by now
+            yield result
     except BrokenStream as error:
-        yield source.reject(f"{error}; what follows is not read")
+        yield source.reject(f"{error}; what follows is not read", mark=mark)
     except OSError as error:
-        yield source.reject(f"cannot be read: {error.strerror or error}")
+        yield source.reject(f"cannot be read: {error.strerror or error}", mark=mark)
 
 
 def find_archives(globs: Sequence[str], scratch: Path, folder: str = "") -> Iterator[Path]:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 from urllib.parse import quote
 
 from components.collect.files.decompress import BrokenStream, check_bomb, open_decompressed
@@ -87,7 +87,7 @@ def _zip_members(source: FileSource, path: Path) -> Iterator[MemberOrRejection]:
                     "is encrypted in its archive"
                 )
                 continue
-            opener = partial(_open_zip_member, archive, entry)
+            opener = partial(_open_member, partial(archive.open, entry), entry.compress_size)
             yield _member_or_rejection(source, entry.filename, opener)
 
 
@@ -95,22 +95,18 @@ def _refuse_open() -> BinaryIO:
     raise BrokenStream("cannot be opened")
 
 
-def _open_zip_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
-    return cast(BinaryIO, _ZipMember(archive, entry))
-
-
-class _ZipMember:
+class _MemberStream:
     """Stream of a member that is checked for being a bomb, and breaks with a reason."""
 
-    def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
-        self._entry = entry
+    def __init__(self, open_member: Callable[[], IO[bytes]], packed_bytes: int | None) -> None:
+        self._packed_bytes = packed_bytes
         try:
-            self._stream = archive.open(entry)
+            self._stream = open_member()
         except _ERRORS as error:
             raise BrokenStream(f"cannot be read in its archive: {_first_line(error)}") from error
         self._read_bytes = 0
 
-    def __enter__(self) -> _ZipMember:
+    def __enter__(self) -> _MemberStream:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,8 +123,13 @@ class _ZipMember:
         except _ERRORS as error:
             raise BrokenStream(f"is broken in its archive: {_first_line(error)}") from error
         self._read_bytes += len(content)
-        check_bomb(self._read_bytes, self._entry.compress_size)
+        if self._packed_bytes is not None:
+            check_bomb(self._read_bytes, self._packed_bytes)
         return content
+
+
+def _open_member(open_member: Callable[[], IO[bytes]], packed_bytes: int | None) -> BinaryIO:
+    return cast(BinaryIO, _MemberStream(open_member, packed_bytes))
 
 
 def _tar_members(source: FileSource) -> Iterator[MemberOrRejection]:
@@ -146,10 +147,14 @@ def _tar_members(source: FileSource) -> Iterator[MemberOrRejection]:
                     "a link or device in an archive", failed=False
                 )
                 continue
-            content = archive.extractfile(entry)
-            assert content is not None  # a regular file has content
-            opener = partial(cast, BinaryIO, content)
+            opener = partial(_open_member, partial(_extract_file, archive, entry), None)
             yield _member_or_rejection(source, entry.name, opener)
+
+
+def _extract_file(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(entry)
+    assert content is not None  # a regular file has content
+    return content
 
 
 def _member_or_rejection(

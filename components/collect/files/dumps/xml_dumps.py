@@ -22,7 +22,6 @@ from components.collect.files.rows.row_pages import row_address, text_pages
 
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")
 _QUESTION, _ANSWER = "1", "2"
-_MAX_REVISION_TEXTS = 1
 _PROSE_MODELS = ("wikitext", "text/x-wiki", "")
 _Event = tuple[str, etree._Element]
 
@@ -37,7 +36,8 @@ def read_xml_dump(source: FileSource, settings: ReadSettings) -> Iterator[Placed
             name = _local_name(root)
             read = _READERS.get(name)
             if read is None:
-                yield source.reject(f"no dump that is known: its root element is {name!r}")
+                reason = f"no dump that is known: its root element is {name!r}"
+                yield source.reject(reason, failed=False)
                 return
             for result in read(source, events, root, settings):
                 count += 1
@@ -118,7 +118,7 @@ def _wiki_articles(
                 revision_time = moment
                 text = element.findtext("{*}text") or ""
                 model = element.findtext("{*}model") or element.findtext("{*}format") or ""
-            _release(element)
+            element.clear()
         elif name == "page":
             title = element.findtext("{*}title") or ""
             namespace = element.findtext("{*}ns") or "0"

@@ -18,8 +18,9 @@ from components.collect.files.rows.row_fields import (
     TEXT_NAMES,
     TITLE_NAMES,
     URL_NAMES,
+    may_hold_text,
 )
-from components.collect.files.rows.row_pages import read_row
+from components.collect.files.rows.row_pages import explain_no_text, read_row
 
 _BATCH_ROWS = 256
 _KNOWN_NAMES = frozenset((*TEXT_NAMES, *CONVERSATION_NAMES, *URL_NAMES, *TITLE_NAMES))
@@ -39,6 +40,10 @@ def read_parquet(source: FileSource, settings: ReadSettings) -> Iterator[PlacedR
         try:
             with pq.ParquetFile(path) as file:
                 columns = _choose_columns(file.schema_arrow, settings)
+                if not columns:
+                    reason = explain_no_text(file.schema_arrow.names, settings.text_field)
+                    yield source.reject(reason, mark="1")
+                    return
                 for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
                     for row in _decode_rows(batch):
                         number += 1
@@ -59,6 +64,10 @@ def read_arrow(source: FileSource, settings: ReadSettings) -> Iterator[PlacedRes
         try:
             for batch in _ipc_batches(str(path)):
                 chosen = set(_choose_columns(batch.schema, settings))
+                if not chosen:
+                    reason = explain_no_text(batch.schema.names, settings.text_field)
+                    yield source.reject(reason, mark="1")
+                    return
                 columns = [at for at, name in enumerate(batch.schema.names) if name in chosen]
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     part = batch.select(columns).slice(start, _BATCH_ROWS)
@@ -85,7 +94,10 @@ def _ipc_batches(path: str) -> Iterator[pa.RecordBatch]:
 
 
 def _choose_columns(schema: pa.Schema, settings: ReadSettings) -> list[str]:
-    """Names of the columns that can hold text, address or title."""
+    """Names of the columns that can hold text, address or title; none where none holds text."""
+    nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+    if not may_hold_text(schema.names, settings.text_field) and (not nested or settings.text_field):
+        return []
     if not any((settings.text_field, settings.url_field, settings.title_field)):
         wanted: set[str] = set()
     else:

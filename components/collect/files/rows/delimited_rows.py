@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from components.collect.files.file_kinds import FileKind
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
-from components.collect.files.rows.row_fields import TEXT_NAMES, URL_NAMES
-from components.collect.files.rows.row_pages import read_row
+from components.collect.files.rows.row_fields import TEXT_NAMES, URL_NAMES, may_hold_text
+from components.collect.files.rows.row_pages import explain_no_text, read_row
 
 _SNIFFED_BYTES = 1 << 20
 _DELIMITERS = (",", ";", "\t", "|")
@@ -40,7 +40,10 @@ def read_delimited(source: FileSource, settings: ReadSettings) -> Iterator[Place
         reader = csv.reader(_chain(first_line, lines), delimiter=delimiter)
         number = 0
         try:
-            header = [name.strip() for name in next(reader)]
+            header = [name.strip().strip("\ufeff") for name in next(reader)]
+            if not may_hold_text(header, settings.text_field):
+                yield source.reject(explain_no_text(header, settings.text_field), mark="1")
+                return
             for number, values in enumerate(reader, 1):
                 if values:
                     yield from _read_values(source, number, (header, values), settings)

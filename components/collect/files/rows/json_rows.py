@@ -167,7 +167,18 @@ class _ValueBuffer:
         return True
 
     def skip(self, end: int) -> None:
+        """Drop what was read."""
         self.text = self.text[end:]
+
+    def skip_to_object(self, start: int) -> bool:
+        """Drop all up to the next line that begins an object; False where there is none."""
+        self.skip(start)
+        while (following := self.text.find("\n{")) < 0:
+            self.skip(max(0, len(self.text) - 1))
+            if not self.read_more():
+                return False
+        self.skip(following + 1)
+        return True
 
 
 def _whole_characters(content: bytes) -> int:
@@ -208,12 +219,11 @@ def _stream_values(stream: BinaryIO, longest: int) -> Iterator[Any]:
             if not isinstance(error, RecursionError) and buffer.read_more():
                 continue
             reason = _explain_error(error) if buffer.at_end else _too_long(longest)
-            following = -1 if in_array else buffer.text.find("\n{", position + 1)
-            if following < 0:
+            if in_array or not buffer.skip_to_object(position + 1):
                 yield _Broken(f"{reason}; from here on nothing is read")
                 return
             yield _Broken(reason)
-            position = following + 1
+            position = 0
             continue
         if not is_whole and buffer.read_more():
             continue

@@ -131,6 +131,19 @@ def find_title(row: Row, holder: Row, field: str = "") -> str:
     return _search_names(row, holder, TITLE_NAMES, lambda value: bool(value.strip()))
 
 
+def may_hold_text(names: Sequence[str], field: str = "") -> bool:
+    """True for the columns of a table of plain values if its rows can have a text.
+
+    Args:
+        names: Names of the columns.
+        field: Dotted name of the text's field; empty for the known ones.
+    """
+    lowered = {name.lower() for name in names}
+    if field:
+        return field.lower() in lowered or field.partition(".")[0].lower() in lowered
+    return len(names) == 1 or not lowered.isdisjoint((*TEXT_NAMES, *CONVERSATION_NAMES))
+
+
 def look_up(row: Row, field: str) -> Any:
     """Value of a dotted field; None where there is none. A name that holds a dot comes first."""
     if field in row:

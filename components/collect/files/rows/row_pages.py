@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from components.collect.crawl.fetch_ledger import LedgerEntry
-from components.collect.files.file_kinds import HTML_TYPE, MARKDOWN_TYPE
+from components.collect.files.file_kinds import HTML_TYPE, MARKDOWN_TYPE, FileKind
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
 from components.collect.files.rows.row_fields import Row, find_address, find_text, find_title
 from components.collect.files.split_text import part_address, split_text
@@ -67,7 +67,10 @@ def read_row(
         yield source.reject("nested too deeply", mark=str(number))
         return
     if not found.name:
-        yield source.reject(_explain_no_text(row, settings.text_field), mark=str(number))
+        reason = explain_no_text(list(row), settings.text_field)
+        # Settings and data of programs are JSON, too: in a folder of texts they are no failure.
+        is_failure = source.kind is not FileKind.JSON or bool(settings.text_field)
+        yield source.reject(reason, failed=is_failure, mark=str(number))
         return
     if not found.text:
         reason = "an empty page" if found.is_blank else f"its field {found.name!r} holds no text"
@@ -184,9 +187,10 @@ def is_html_text(text: str, field: str = "") -> bool:
     return bare <= _BARE_TEXT_SHARE * len(lines) or "</p>" in prose.lower()
 
 
-def _explain_no_text(row: Row, field: str) -> str:
-    names = [str(name)[:40] for name in list(row)[:_MAX_NAMED_FIELDS]]
-    more = ", …" if len(row) > _MAX_NAMED_FIELDS else ""
+def explain_no_text(fields: Sequence[Any], field: str) -> str:
+    """Reason for a row, or a table, whose fields hold no text; ``field`` is the one asked for."""
+    names = [str(name)[:40] for name in fields[:_MAX_NAMED_FIELDS]]
+    more = ", …" if len(fields) > _MAX_NAMED_FIELDS else ""
     there = f"it has {', '.join(names)}{more}" if names else "it has no fields"
     if field:
         return f"has no field {field!r} (scrape.text_field); {there}"
