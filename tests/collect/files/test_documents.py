@@ -62,6 +62,46 @@ def epub() -> bytes:
     )
 
 
+def odt() -> bytes:
+    names = "urn:oasis:names:tc:opendocument:xmlns"
+    text = '<text:h text:outline-level="1">Title</text:h><text:p>Words of an open document</text:p>'
+    return zip_bytes(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "META-INF/manifest.xml": f'<m:manifest xmlns:m="{names}:manifest:1.0"/>',
+            "content.xml": f'<office:document-content xmlns:office="{names}:office:1.0" '
+            f'xmlns:text="{names}:text:1.0"><office:body><office:text>{text}</office:text>'
+            "</office:body></office:document-content>",
+        }
+    )
+
+
+def pptx() -> bytes:
+    office = "http://schemas.openxmlformats.org"
+    names = (
+        f'xmlns:a="{office}/drawingml/2006/main" xmlns:p="{office}/presentationml/2006/main" '
+        f'xmlns:r="{office}/officeDocument/2006/relationships"'
+    )
+    links = f'<Relationships xmlns="{TYPES}/relationships"><Relationship Id="r1" Type="{{}}" Target="{{}}"/></Relationships>'
+    kind = "application/vnd.openxmlformats-officedocument.presentationml"
+    shape = "<p:sp><p:txBody><a:p><a:r><a:t>Words on a slide</a:t></a:r></a:p></p:txBody></p:sp>"
+    slide = f"{office}/officeDocument/2006/relationships/slide"
+    return zip_bytes(
+        {
+            "[Content_Types].xml": f'<Types xmlns="{TYPES}/content-types"><Default Extension="rels" '
+            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+            f'<Override PartName="/ppt/presentation.xml" ContentType="{kind}.presentation.main+xml"/>'
+            f'<Override PartName="/ppt/slides/slide1.xml" ContentType="{kind}.slide+xml"/></Types>',
+            "_rels/.rels": links.format(OFFICE, "ppt/presentation.xml"),
+            "ppt/presentation.xml": f"<p:presentation {names}><p:sldIdLst>"
+            '<p:sldId id="256" r:id="r1"/></p:sldIdLst></p:presentation>',
+            "ppt/_rels/presentation.xml.rels": links.format(slide, "slides/slide1.xml"),
+            "ppt/slides/slide1.xml": f"<p:sld {names}><p:cSld><p:spTree>{shape}</p:spTree>"
+            "</p:cSld></p:sld>",
+        }
+    )
+
+
 def pdf(text: str) -> bytes:
     """A PDF of one page with one line."""
     stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
@@ -106,12 +146,15 @@ def test_documents_of_every_kind(tmp_path: Path) -> None:
         "g.docx": b"PK",
         "h.pdf": b"%PDF-1.4",
         "i.md": b"beside",
+        "j.odt": odt(),
+        "k.pptx": pptx(),
     }.items():
         (folder / name).write_bytes(content)
     reading = read_folder(folder)
     texts = {url.removeprefix("file:///in/"): text for url, text in reading.texts.items()}
     assert set(texts) == {
-        "a.docx", "b.epub", "c.pdf", "d.ipynb", "e.rtf", "f.zip/inner.docx", "i.md"
+        "a.docx", "b.epub", "c.pdf", "d.ipynb", "e.rtf", "f.zip/inner.docx", "i.md",
+        "j.odt", "k.pptx",
     }  # fmt: skip
     assert "Some words about bridges." in texts["a.docx"] == texts["f.zip/inner.docx"]
     assert texts["a.docx"].lstrip().startswith("#")
@@ -121,6 +164,8 @@ def test_documents_of_every_kind(tmp_path: Path) -> None:
     assert "# Notebook\n\nwords\n\n```" in texts["d.ipynb"]
     assert "x = 1" in texts["d.ipynb"]
     assert "Words in **bold**." in texts["e.rtf"]
+    assert "# Title\n\nWords of an open document" in texts["j.odt"]
+    assert "Words on a slide" in texts["k.pptx"]
     titles = {page.url: page.title for page in reading.pages}
     assert titles["file:///in/b.epub"] == "My Book"
     assert set(reading.reasons) == {"file:///in/g.docx", "file:///in/h.pdf"} == reading.failed
