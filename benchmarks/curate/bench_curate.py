@@ -21,6 +21,7 @@ from benchmarks.curate.crawl import killed_crawls
 from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import pii_spans, planted_credentials
+from benchmarks.curate.rows import rows_read
 from benchmarks.curate.web import situations_read
 from components.core.errors import ConfigError
 from components.core.settings import Settings
@@ -29,6 +30,7 @@ NAME = "curate"
 PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "web": situations_read.measure_web,
     "crawl": killed_crawls.measure_killed_crawls,
+    "rows": rows_read.measure_rows,
     "extraction": main_text_f1.measure_extraction,
     "code": code_verbatim.measure_code_blocks,
     "statistics": statistics_speed.measure_statistics,

@@ -14,26 +14,23 @@ from dataclasses import dataclass
 
 from components.collect.crawl.crawl_health import check_failed_share, check_seeds
 from components.collect.crawl.crawler import Crawler
-from components.collect.crawl.fetch_ledger import BLOCKED_REASON, LedgerEntry, write_ledger
+from components.collect.crawl.fetch_ledger import LedgerEntry, write_ledger
 from components.collect.crawl.frontier import Visit
 from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
 from components.collect.crawl.previous_crawl import PreviousCrawl
 from components.collect.crawl.replay_crawl import ReplayedCrawl
 from components.collect.crawl.response_store import ResponseStore
 from components.collect.docsite.documentation_site import HOST, DocumentationSite
-from components.collect.local_files import digest_files, find_archives, read_file_pages
-from components.collect.optouts.archived_signals import read_archived_signals
-from components.collect.optouts.optout_policy import OPTED_OUT, denial_reason, resolve_signals
+from components.collect.files.collect_files import collect_files
+from components.collect.optouts.optout_policy import OPTED_OUT
 from components.collect.scrape_config import FILES_DATE, ScrapeConfig
 from components.collect.warc.cdxj_index import write_index
 from components.collect.warc.page_shards import UnchangedResponse, WebPage, write_shards
-from components.collect.warc.revisit_records import RevisitResolver
 from components.collect.web.http_fetcher import HttpFetcher, request_headers
-from components.collect.web.page_links import read_page_signals
 from components.collect.web.ssrf_guard import HostPort
 from components.collect.web.transfer.fetch_limits import FetchLimits
 from components.collect.web.transfer.request_identity import RequestIdentity
-from components.collect.web.urls import normalise_url, origin_of
+from components.collect.web.urls import normalise_url
 from components.core.config.blocklist import Blocklist
 from components.core.errors import DataError, MillError
 from components.core.store.artifact import Pages
@@ -58,9 +55,8 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
         return _replay_crawl(config, work)
     ledger: dict[str, LedgerEntry] = {}
     if config.source == "files":
-        page_count = write_shards(
-            work.folder, _file_pages(config, work, ledger), config.shards, date
-        )
+        pages = collect_files(config, work.scratch, config.agent_token, ledger)
+        page_count = write_shards(work.folder, pages, config.shards, date)
         check_failed_share(ledger, config.max_failed_share)
     else:
         with ResponseStore(work.scratch / "crawl.sqlite") as responses:
@@ -247,37 +243,6 @@ def _fetched_pages(
         content_type = dict(headers).get("content-type", "")
         body = responses.load_body(url)
         yield WebPage(url, body, content_type, entry.digest, headers, date, request, revisit)
-
-
-def _file_pages(
-    config: ScrapeConfig, work: Workdir, ledger: dict[str, LedgerEntry]
-) -> Iterator[WebPage]:
-    """Pages of the user's files, each entered into ``ledger`` as it is read."""
-    digests = config.digests or digest_files(config.files, config.folder)
-    blocklist = Blocklist(config.blocklist)
-    revisits, agent = RevisitResolver(work.scratch), config.agent_token
-    sites = read_archived_signals(find_archives(config.files, config.folder), revisits.note_wanted)
-    for page in read_file_pages(config.files, digests, config.max_bytes, revisits, config.folder):
-        if blocklist.covers(page.url):
-            ledger[page.url] = LedgerEntry(page.url, reason=BLOCKED_REASON)
-        elif isinstance(page, LedgerEntry):
-            ledger.setdefault(page.url, page)  # a page of that URL that was read outweighs it
-        elif page.url in ledger and ledger[page.url].digest == page.digest:
-            continue  # the same page twice
-        else:
-            entry = LedgerEntry(page.url, 200, "", len(page.body), page.digest)
-            site = sites.get(origin_of(page.url))
-            site_signals = (
-                site.signals_for(page.url, agent, config.optouts.agents) if site is not None else []
-            )
-            entry.optouts = resolve_signals(
-                [*site_signals, *read_page_signals(page, config.optouts)]
-            )
-            if config.optouts.policy == "honour":
-                entry.reason = denial_reason(entry.optouts)
-            ledger[page.url] = entry
-            if not entry.reason:
-                yield page
 
 
 def _describe_source(config: ScrapeConfig) -> str:

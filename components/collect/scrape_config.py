@@ -26,14 +26,19 @@ from components.core.errors import ConfigError
 PageSource = Literal["embedded", "web", "files"]
 FILES_DATE = "1970-01-01T00:00:00Z"
 """``as_of`` of a run over files, where only their contents count."""
+_FILE_FIELDS = frozenset(
+    {"files", "digests", "text_field", "url_field", "title_field", "part_bytes"}
+)
 _FIELDS_OF_OTHER_SOURCES: Mapping[PageSource, frozenset[str]] = MappingProxyType(
     {
-        "embedded": frozenset({"seeds", "hosts", "files", "digests"}),
-        "web": frozenset({"embedded", "files", "digests"}),
+        "embedded": frozenset({"seeds", "hosts", "headers", "cookies"}) | _FILE_FIELDS,
+        "web": frozenset({"embedded"}) | _FILE_FIELDS,
         "files": frozenset(
             [
                 "seeds",
                 "hosts",
+                "headers",
+                "cookies",
                 "embedded",
                 "allow_private",
                 "max_pages",
@@ -85,7 +90,28 @@ class ScrapeConfig(StageConfig):
         default=[], description="hosts that a web crawl may enter besides those of its seeds"
     )
     files: list[str] = Field(
-        default=[], description="globs of HTML, text, Markdown, JSONL, Parquet and WARC files"
+        default=[],
+        description="globs of files: HTML, text, Markdown, rows (JSON, CSV, Parquet, Arrow), "
+        "archives, dumps and documents; a folder stands for all below it",
+    )
+    text_field: str = Field(
+        default="",
+        max_length=200,
+        description="field of a row's text, dotted inside objects (doc.text); by default the "
+        "first known one that is not empty",
+    )
+    url_field: str = Field(
+        default="", max_length=200, description="field of a row's address, in the same way"
+    )
+    title_field: str = Field(
+        default="", max_length=200, description="field of a row's title, in the same way"
+    )
+    part_bytes: int = Field(
+        default=2_000_000,
+        ge=1_000,
+        le=10**9,
+        description="longest text of a file that stays whole; longer ones are split at a heading "
+        "or paragraph",
     )
     folder: str = Field(
         default="",
@@ -94,7 +120,9 @@ class ScrapeConfig(StageConfig):
         "the YAML file that gives them, else the current one",
     )
     digests: dict[str, str] = Field(
-        default={}, description="SHA-256 by file name; set by the run, so that contents count"
+        default={},
+        description="SHA-256 by file name, or the reason for which a file is not read; set by "
+        "the run, so that contents count",
     )
     embedded: SiteConfig = Field(
         default=SiteConfig(), description="the embedded documentation site of Python packages"
@@ -137,7 +165,10 @@ class ScrapeConfig(StageConfig):
         default=30, gt=0, le=600, description="timeout between two reads of a response"
     )
     page_seconds: float = Field(
-        default=120, gt=0, le=3600, description="timeout of a whole request"
+        default=120,
+        gt=0,
+        le=3600,
+        description="timeout of a whole request, and of converting a document",
     )
     max_bytes: int = Field(
         default=8_000_000, ge=1, le=10**9, description="largest page in bytes, decompressed"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from components.collect.web.urls import normalise_url
 from components.core.config.blocklist import Blocklist
@@ -40,8 +42,8 @@ def _addresses(store: Path, node: ArtifactNode) -> list[str]:
 def match_spellings(typed: str, known: Collection[str]) -> list[str]:
     """Known addresses that the text typed may mean: ``host/path``, or a file as it was named."""
     names = set(known)
-    name = typed.removeprefix("./")
-    matches = [f"{FILE_SCHEME}{name}"] if f"{FILE_SCHEME}{name}" in names else []
+    files = _file_spellings(typed.removeprefix("./"))
+    matches = [address for address in files if address in names][:1]
     for scheme in ("https", "http"):
         url = normalise_url(f"{scheme}://{typed}")
         if url is not None:
@@ -50,11 +52,19 @@ def match_spellings(typed: str, known: Collection[str]) -> list[str]:
     return matches
 
 
+def _file_spellings(name: str) -> list[str]:
+    """Addresses of a file by its name as typed: a ``#`` may begin a place in it, or be its own."""
+    head, mark, place = name.rpartition("#")
+    forms = [name, quote(os.fsencode(name))]
+    forms += [f"{quote(os.fsencode(head))}#{place}"] if mark else []
+    return [f"{FILE_SCHEME}{form}" for form in dict.fromkeys(forms)]
+
+
 def _match_parents(typed: str, known: Collection[str]) -> list[str]:
     """Addresses that the text typed may mean and that have known pages below."""
     name = typed.removeprefix("./").rstrip("/")
     urls = [normalise_url(f"{scheme}://{name}") for scheme in ("https", "http")]
-    candidates = [f"{FILE_SCHEME}{name}", *(url for url in urls if url is not None)]
+    candidates = [*_file_spellings(name), *(url for url in urls if url is not None)]
     return [url for url in candidates if any(map(Blocklist([url]).covers, known))]
 
 
@@ -66,9 +76,9 @@ def file_address(path_typed: str, known: Collection[str]) -> str | None:
     ):
         parts = path.parts[1:]
         for start in range(len(parts) - 1):
-            address = f"{FILE_SCHEME}{'/'.join(parts[start:])}"
-            if address in names:
-                return address
+            for address in _file_spellings("/".join(parts[start:])):
+                if address in names:
+                    return address
     return None
 
 

@@ -40,12 +40,17 @@ class PageQuery:
         return cls(url=text if text.startswith("file:") else text.partition("#")[0] or text)
 
     def select_rows(self, table: pa.Table) -> list[dict[str, Any]]:
-        """Rows of this page; an address matches with and without its trailing slash."""
+        """Rows of this page, and of parts that a long text was split into.
+
+        An address matches with and without its trailing slash.
+        """
         if self.id:
             return table.filter(pc.equal(table["id"], self.id)).to_pylist()  # type: ignore[no-any-return]
         bare = self.url.rstrip("/")
         wanted = pa.array([self.url, bare, f"{bare}/"])
-        return table.filter(pc.is_in(table["url"], value_set=wanted)).to_pylist()  # type: ignore[no-any-return]
+        is_page = pc.is_in(table["url"], value_set=wanted)
+        is_part = pc.starts_with(table["url"], f"{self.url}{'-' if '#' in self.url else '#'}part-")
+        return table.filter(pc.or_(is_page, is_part)).to_pylist()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.collect.local_files import GlobError, find_files
+from components.collect.files.find_files import GlobError, find_files
 from components.core.config.config_errors import ConfigSource, Location
 from components.core.config.stage_config import parse_assignment
 from components.core.errors import ConfigError

@@ -10,6 +10,8 @@ from components.core.errors import ConfigError
 from components.lineage.known_addresses import file_address, resolve_address, suggest_addresses
 
 KNOWN = [
+    "file:///notes/C%23.md",
+    "file:///notes/my%20rows.jsonl#3",
     "file:///notes/a.md",
     "file:///notes/deep/rows.jsonl#3",
     "http://both.example/x",
@@ -25,6 +27,8 @@ KNOWN = [
     [
         ("notes/a.md", "file:///notes/a.md"),
         ("./notes/deep/rows.jsonl#3", "file:///notes/deep/rows.jsonl#3"),
+        ("notes/C#.md", "file:///notes/C%23.md"),
+        ("notes/my rows.jsonl#3", "file:///notes/my%20rows.jsonl#3"),
         ("Docs.Example/index.html", "https://docs.example/index.html"),
         ("docs.example/guide", "http://docs.example/guide/"),
     ],
@@ -48,7 +52,7 @@ def test_an_order_may_name_what_lies_above_pages() -> None:
     with pytest.raises(ConfigError, match="no crawl of this workspace"):
         resolve_address("notes/deep", KNOWN)
     assert (
-        resolve_address("docs.example/guide", KNOWN[5:], or_above=True)
+        resolve_address("docs.example/guide", KNOWN[7:], or_above=True)
         == "https://docs.example/guide"
     )
 
@@ -60,3 +64,4 @@ def test_a_file_is_found_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert file_address(f"{tmp_path}/notes/a.md", KNOWN) == "file:///notes/a.md"
     assert file_address("deep/rows.jsonl#3", KNOWN) == "file:///notes/deep/rows.jsonl#3"
     assert file_address("b.md", KNOWN) is None
+    assert file_address("C#.md", KNOWN) == "file:///notes/C%23.md"

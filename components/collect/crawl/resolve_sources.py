@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.collect.local_files import digest_files
+from components.collect.files.find_files import digest_files
 from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.scrape_config import FILES_DATE, ScrapeConfig
 

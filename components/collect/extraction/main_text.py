@@ -18,7 +18,7 @@ from components.collect.extraction.manual_generators import (
     drop_manual_navigation,
     find_manual_container,
 )
-from components.collect.extraction.markdown_source import normalise_markdown
+from components.collect.extraction.markdown_source import MarkdownPage, normalise_markdown
 from components.collect.extraction.markdown_writer import repair_tree, tidy_markdown, write_markdown
 from components.collect.extraction.outline import read_outline
 from components.collect.extraction.text_projection import TextProjection, project_text
@@ -34,6 +34,7 @@ from components.collect.web.media_types import HTML, MARKDOWN, PLAIN, XHTML
 from components.collect.web.page_metadata import (
     PageHead,
     PageMetadata,
+    iso_date,
     read_page_head,
     read_page_metadata,
 )
@@ -113,11 +114,11 @@ def extract_main_text(
 
 
 def _extract_plain(text: str, name: str, *, is_markdown: bool) -> MainText:
-    title = ""
-    if is_markdown:
-        title, text = normalise_markdown(text)
-    headings, code = read_outline(text)
-    return MainText(title or next(iter(headings), name), text.strip("\n"), headings, code)
+    page = normalise_markdown(text) if is_markdown else MarkdownPage(text)
+    headings, code = read_outline(page.text)
+    title = page.title or next(iter(headings), name)
+    about = PageMetadata(date=iso_date(page.date))
+    return MainText(title, page.text.strip("\n"), headings, code, about=about)
 
 
 def _extract_html(text: str, name: str, url: str, *, is_xhtml: bool, comments: bool) -> MainText:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from components.text.markdown_sections import lines_outside_fences
 
@@ -14,22 +15,38 @@ _MAX_FRONT_MATTER = 20_000
 _TITLE = re.compile(
     r"""^title\s*[:=]\s*(?P<quote>["']?)(?P<title>.+?)(?P=quote)\s*$""", re.MULTILINE
 )
+_DATE = re.compile(
+    r"""^(?:date|published|pubdate|publishDate|created)\s*[:=]\s*["']?(?P<date>\d{4}-\d{2}-\d{2})""",
+    re.MULTILINE | re.IGNORECASE,
+)
 _IS_FIELD = re.compile(r"^[\w-]+\s*[:=]", re.MULTILINE)
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _NOT_A_PARAGRAPH = re.compile(r" {0,3}(?:[-*+]\s|\d{1,9}[.)]\s|#|>|\||`{3}|~{3})|\s*$| {4}|\t")
 """Lines that an underline does not turn into a heading."""
 
 
-def normalise_markdown(text: str) -> tuple[str, str]:
-    """Normalise Markdown: (title of its front matter or empty, text as extraction writes it).
+@dataclass(frozen=True)
+class MarkdownPage:
+    """Normalised Markdown, with what its front matter says."""
+
+    text: str
+    title: str = ""
+    date: str = ""
+    """As it is written there."""
+
+
+def normalise_markdown(text: str) -> MarkdownPage:
+    """Normalise Markdown as extraction writes it.
 
     Front matter and HTML comments are removed; an underlined heading becomes one with ``#``.
     """
-    title = ""
+    title = date = ""
     front_matter = _FRONT_MATTER.match(text[:_MAX_FRONT_MATTER])
     if front_matter and _IS_FIELD.search(front_matter[2] or ""):
         title_match = _TITLE.search(front_matter[2])
         title = title_match["title"].strip() if title_match else ""
+        date_match = _DATE.search(front_matter[2])
+        date = date_match["date"] if date_match else ""
         text = text[front_matter.end() :]
     lines: list[str] = []
     in_comment = False
@@ -43,7 +60,7 @@ def normalise_markdown(text: str) -> tuple[str, str]:
             lines[-1] = f"{'#' if underline[1][0] == '=' else '##'} {lines[-1].strip()}"
         elif visible.strip() or visible == line:
             lines.append(visible)
-    return title, "\n".join(lines).strip("\n")
+    return MarkdownPage("\n".join(lines).strip("\n"), title, date)
 
 
 def _strip_comments(line: str, in_comment: bool) -> tuple[str, bool]:

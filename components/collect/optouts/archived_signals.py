@@ -20,9 +20,9 @@ from components.collect.optouts.site_signals import (
     SiteSignals,
     parse_reservations,
 )
+from components.collect.warc.arc_records import read_records
 from components.collect.warc.archive_reader import read_http_message
-from components.collect.warc.damaged_stream import open_archive_stream
-from components.collect.warc.warc_records import ArchiveRecord, read_archive_records
+from components.collect.warc.warc_records import ArchiveRecord
 from components.collect.web.transfer.http_message import MAX_HEAD_BYTES
 from components.collect.web.urls import normalise_url, origin_of
 
@@ -60,9 +60,7 @@ def _site_files(
     archive: Path, on_record: Callable[[ArchiveRecord], None]
 ) -> Iterator[tuple[str, str]]:
     with archive.open("rb") as file:
-        for record in read_archive_records(
-            open_archive_stream(archive, file), MAX_SITE_FILE_BYTES + MAX_HEAD_BYTES
-        ):
+        for record in read_records(archive, file, MAX_SITE_FILE_BYTES + MAX_HEAD_BYTES):
             if not isinstance(record, ArchiveRecord):
                 continue
             on_record(record)

@@ -1,4 +1,4 @@
-"""Reader of pages in third-party WARC files, Common Crawl's and its text extracts (WET) included.
+"""Reader of pages in third-party WARC and ARC files, Common Crawl's text extracts (WET) included.
 
 Nothing in such a file is trusted: not its lengths, not its encodings, not that it ends. A payload
 may still be chunked and compressed as it came, or be stored plain under headers that say otherwise,
@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.collect.warc.damaged_stream import open_archive_stream
+from components.collect.warc.arc_records import read_records
 from components.collect.warc.page_shards import WebPage
 from components.collect.warc.revisit_records import RevisitResolver
-from components.collect.warc.warc_records import ArchiveDamage, ArchiveRecord, read_archive_records
+from components.collect.warc.warc_records import ArchiveDamage, ArchiveRecord
 from components.collect.web.http_fetcher import PAGE_HEADERS, too_large_reason
 from components.collect.web.media_types import (
     judge_media_type,
@@ -63,9 +63,7 @@ def read_archive_pages(
     """
     has_records = False
     with path.open("rb") as file:
-        for record in read_archive_records(
-            open_archive_stream(path, file), max_bytes + MAX_HEAD_BYTES
-        ):
+        for record in read_records(path, file, max_bytes + MAX_HEAD_BYTES):
             has_records = True
             if isinstance(record, ArchiveDamage):
                 yield SkippedRecord(record.url, record.at, record.reason, True)

@@ -11,7 +11,7 @@ import webencodings
 from chardetng_py import EncodingDetector
 from w3lib.encoding import html_body_declared_encoding, read_bom, to_unicode
 
-from components.collect.web.media_types import find_wide_codec, media_type_of
+from components.collect.web.media_types import MARKDOWN, PLAIN, find_wide_codec, media_type_of
 
 _HEADER_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w:.-]+)", re.IGNORECASE)
 _SEVEN_BITS = frozenset({"iso2022_jp", "iso2022_kr", "hz"})
@@ -32,7 +32,7 @@ _NO_TEXT = re.compile(
     rb"<(?:script|style)\b.*?(?:</(?:script|style)|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL
 )
 _LETTER = re.compile(rb"[A-Za-z\x80-\xff]")
-_PLAIN_TYPES = frozenset({"text/plain", "text/markdown", "text/x-markdown"})
+_PLAIN_TYPES = frozenset({PLAIN, MARKDOWN, "text/x-markdown"})
 _LINE_ENDS = "\x0b\x0c\x85\u2028\u2029"
 """Ends of lines of old systems and word processors (Unicode, UAX 14, classes BK and NL)."""
 _WIDE_SAMPLE = 4096

@@ -62,6 +62,8 @@ _XML_PROLOGUE = re.compile(
 _XML_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)([^<>]*)")
 _FEED_ROOTS = frozenset({"rss", "feed", "rdf"})
 _WIDE_SAMPLE = 4096
+_WIDE_LEAST = 4
+"""Zero bytes that tell UTF-16: one among a dozen characters is a fault of a text."""
 _WIDE_SHARE = 0.15
 """Share of zero bytes, all at even or all at odd places, that only UTF-16 has: markup, blanks and
 digits are that much of a page in any script."""
@@ -183,7 +185,8 @@ def find_wide_codec(body: bytes) -> str | None:
     """Find UTF-16 without a byte order mark, by the places of its zero bytes; None for none."""
     head = body[:_WIDE_SAMPLE]
     high, low = head[0::2].count(0), head[1::2].count(0)
-    if max(high, low) < _WIDE_SHARE * len(head) / 2 or 10 * min(high, low) > max(high, low):
+    least = max(_WIDE_LEAST, _WIDE_SHARE * len(head) / 2)
+    if max(high, low) < least or 10 * min(high, low) > max(high, low):
         return None
     return "utf-16-le" if low > high else "utf-16-be"
 

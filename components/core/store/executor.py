@@ -121,7 +121,7 @@ class ProcessExecutor(Executor):
             self._pool = ProcessPool(
                 max_workers=self.workers,
                 context=multiprocessing.get_context("spawn"),
-                initializer=_die_with_parent,
+                initializer=die_with_parent,
                 initargs=(os.getpid(),),
             )
         pool = self._pool
@@ -172,7 +172,8 @@ def _task_name(task: object) -> str:
     return getattr(task, "name", None) or repr(task)[:200]
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
+    """End this worker process with its parent, and leave interrupts to that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(ctypes.CDLL(None), "prctl"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

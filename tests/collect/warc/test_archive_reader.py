@@ -290,23 +290,23 @@ def test_rows_that_are_none(tmp_path: Path, work: Workdir) -> None:
     deep = "[" * 100_000
     text = "\n".join([*map(json.dumps, lines), deep, '{"text": "cut'])
     (folder / "a.jsonl").write_text(text)
-    pq.write_table(pa.table({"words": ["no text column"]}), folder / "b.parquet")
+    pq.write_table(pa.table({"n": [1], "words": ["no text"]}), folder / "b.parquet")
     (folder / "c.parquet").write_bytes((folder / "b.parquet").read_bytes()[:-20])
     (folder / "d.txt").write_bytes(b"binary \0 text")
     (folder / "e.html").write_bytes("<p>na\u00efve</p>".encode("latin-1") + LONG.encode())
     pages = crawl_files(tmp_path, work, max_failed_share=1)
     rows = ledger(work, pages)
     reasons = {name.rpartition("/")[2]: row["reason"] for name, row in rows.items()}
-    assert reasons["a.jsonl#1"] == reasons["a.jsonl#3"] == reasons["a.jsonl#4"] == ""
-    assert reasons["a.jsonl#2"] == reasons["d.txt"] == "no page: its content is binary"
-    assert reasons["a.jsonl#5"].startswith("no text in any of")
+    assert [reasons[f"a.jsonl#{number}"] for number in (1, 2, 3, 4)] == [""] * 4
+    assert reasons["d.txt"] == "no page: its content is binary"
+    assert reasons["a.jsonl#5"] == "its field 'text' holds no text"
     assert reasons["a.jsonl#6"] == "no object"
     assert reasons["a.jsonl#7"].startswith("no JSON")
     assert reasons["a.jsonl#8"].startswith("no JSON")
-    assert reasons["b.parquet#1"].startswith("no text in any of")
+    assert reasons["b.parquet#1"].startswith("no text in a field of a known name (it has n, words)")
     assert reasons["c.parquet#1"].startswith("cannot be read as Parquet from here on")
     assert reasons["e.html"] == ""
-    assert pages.stats["pages"] == 4
+    assert pages.stats["pages"] == 5
 
 
 def test_what_we_wrote_is_read_by_the_reader_for_others(

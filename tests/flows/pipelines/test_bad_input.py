@@ -59,7 +59,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Curated:
     archive = record("http://a.example/whole", f"<main><p>{prose(109)}</main>".encode())
     cut = record("http://a.example/cut", f"<main><p>{prose(110)}</main>".encode())
     (there / "cut.warc").write_bytes(archive + cut[: len(cut) // 2])
-    pq.write_table(pa.table({"words": [prose(111)]}), there / "column.parquet")
+    pq.write_table(pa.table({"n": [1], "words": [prose(111)]}), there / "column.parquet")
     (there / "cut.parquet").write_bytes((there / "column.parquet").read_bytes()[:-40])
     rows = [json.dumps({"text": prose(112)}), "{no json", json.dumps({"text": None})]
     (there / "rows.jsonl").write_text("\n".join(rows))
@@ -76,10 +76,10 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Curated:
         ("file:///in/blank.html", "holds no text"),
         ("file:///in/nested.html", "nested too deeply"),
         ("http://a.example/cut", "cut off"),
-        ("file:///in/column.parquet#1", "no text in any of text"),
+        ("file:///in/column.parquet#1", "no text in a field of a known name"),
         ("file:///in/cut.parquet#1", "cannot be read as Parquet"),
         ("file:///in/rows.jsonl#2", "no JSON"),
-        ("file:///in/rows.jsonl#3", "no text in any of text"),
+        ("file:///in/rows.jsonl#3", "an empty page"),
     ],
 )
 def test_set_aside_with_a_reason(mixed: Curated, page: str, reason: str) -> None:
@@ -130,13 +130,15 @@ def write_large(folder: Path, name: str) -> None:
     (folder / name).write_text(MAKERS[name]())
 
 
-@pytest.mark.parametrize("name", ["run.txt", "page.html"])
-def test_a_single_line_of_fifty_megabytes_is_set_aside(name: str, tmp_path: Path) -> None:
+def test_a_single_line_of_fifty_megabytes_is_set_aside_or_split(tmp_path: Path) -> None:
     files = plain_pages(tmp_path / "in", 6)
-    write_large(tmp_path / "in", name)
+    write_large(tmp_path / "in", "page.html")
+    write_large(tmp_path / "in", "run.txt")
     found = curate(tmp_path / "store", files)
-    assert found.aside == {f"file:///in/{name}": "larger than 8000000 bytes (scrape.max_bytes)"}
-    assert len(found.kept) == 6
+    assert found.aside == {"file:///in/page.html": "larger than 8000000 bytes (scrape.max_bytes)"}
+    parts = [url for url in found.ledger if url.startswith("file:///in/run.txt")]
+    assert len(parts) == -(-BYTES // 2_000_000)
+    assert len(found.kept) == 6  # no part of a run of one letter is a text
 
 
 PROGRAM = """
@@ -144,7 +146,7 @@ import resource, sys
 from pathlib import Path
 from tests.flows.pipelines.curating import curate
 root, name = Path(sys.argv[1]), sys.argv[2]
-limits = {"scrape": {"max_bytes": 10**8}, "extract": {"max_chars": 10**8}}
+limits = {"scrape": {"max_bytes": 10**8, "part_bytes": 10**8}, "extract": {"max_chars": 10**8}}
 found = curate(root / "store", [f"{root}/in/*"], **limits)
 page = f"file:///in/{name}"
 print(len([url for url in found.kept if "good" in url]))

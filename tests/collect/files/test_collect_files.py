@@ -18,6 +18,7 @@ from components.collect.warc.page_shards import WebPage, write_shards
 from components.core.errors import ConfigError, DataError
 from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
+from components.lineage.page_history import PageQuery
 from tests.collect.crawling import LONG, NOW, config, fresh, ledger, stored
 
 HEADERS = (("content-type", "text/html"),)
@@ -102,9 +103,9 @@ def test_changed_or_unknown_files_are_refused(tmp_path: Path, work: Workdir) -> 
         scrape(fixed, work)
     with pytest.raises(ConfigError, match="matches no file"):
         resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/*.md"]), [], False, NOW)
-    (tmp_path / "y.docx").write_text("z")
-    with pytest.raises(ConfigError, match=r"y\.docx: its kind is not known"):
-        resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/y.docx"]), [], False, NOW)
+    (tmp_path / "y.docxx").write_text("z")
+    with pytest.raises(ConfigError, match=r"y\.docxx: its kind is not known"):
+        resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/y.docxx"]), [], False, NOW)
     for name in ("a", "b"):
         (tmp_path / name / "same").mkdir(parents=True)
         (tmp_path / name / "same" / "f.txt").write_text(name)
@@ -125,3 +126,56 @@ def test_no_page_at_all_is_an_error(tmp_path: Path, work: Workdir) -> None:
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(DataError, match=r"no page came from .* an empty page"):
         scrape(resolve_crawl(ScrapeConfig(files=[f"{tmp_path}/x.txt"]), [], False, NOW), work)
+
+
+def test_rows_of_one_address_are_documents_of_their_own(tmp_path: Path) -> None:
+    url = "https://wiki.example/A"
+    texts = [f"# Section {number}\n\n{LONG}" for number in range(3)]
+    rows = [json.dumps({"url": url, "text": text}) for text in texts]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    crawled, work = fresh(tmp_path, "store"), fresh(tmp_path, "store")
+    pages = scrape(ScrapeConfig(files=[f"{tmp_path}/a.jsonl"]), crawled)
+    assert pages.stats["pages"] == 3
+    assert pages.stats["bytes"] == sum(len(text.encode()) for text in texts)
+    corpus = extract(ExtractConfig(), pages, work)
+    documents = read_shards(work.artifact_folder(corpus), ["url", "title"]).to_pylist()
+    assert {row["url"] for row in documents} == {url}
+    assert {row["title"] for row in documents} == {f"Section {number}" for number in range(3)}
+
+
+def test_front_matter_gives_title_and_date(tmp_path: Path) -> None:
+    fronts = {
+        "yaml": "---\ntitle: Of front\ndate: 2024-01-02T10:00:00Z\ntags: [a, b]\n---\n",
+        "toml": '+++\ntitle = "Of front"\ndate = 2024-01-02\n+++\n',
+        "none": "",
+        "odd": "---\ntitle: Of front\ndate: 2024-99-02\n---\n",
+    }
+    for name, front in fronts.items():
+        text = f"{front}\n# Own title\n\n<!-- hidden -->\n{'Words of the page. ' * 20}\n"
+        (tmp_path / f"{name}.md").write_text(text)
+    crawled, work = fresh(tmp_path, "store"), fresh(tmp_path, "store")
+    corpus = extract(
+        ExtractConfig(), scrape(ScrapeConfig(files=[f"{tmp_path}/*.md"]), crawled), work
+    )
+    rows = read_shards(work.artifact_folder(corpus), ["url", "title", "date", "text"]).to_pylist()
+    facts = {row["url"].rpartition("/")[2]: (row["title"], row["date"]) for row in rows}
+    assert facts == {
+        "yaml.md": ("Of front", "2024-01-02"),
+        "toml.md": ("Of front", "2024-01-02"),
+        "none.md": ("Own title", ""),
+        "odd.md": ("Of front", ""),
+    }
+    assert all(row["text"].startswith("# Own title\n\nWords") for row in rows)
+
+
+def test_parts_of_a_long_text_are_documents_and_are_traced_together(tmp_path: Path) -> None:
+    text = "".join(f"# Chapter {number}\n\n{LONG}\n\n" for number in range(20))
+    (tmp_path / "book.md").write_text(text)
+    crawled, work = fresh(tmp_path, "store"), fresh(tmp_path, "store")
+    config = ScrapeConfig(files=[f"{tmp_path}/book.md"], part_bytes=4000)
+    corpus = extract(ExtractConfig(), scrape(config, crawled), work)
+    table = read_shards(work.artifact_folder(corpus), ["id", "url"])
+    name = f"file:///{tmp_path.name}/book.md"
+    parts = PageQuery.parse(name).select_rows(table)
+    assert len(parts) == table.num_rows > 2
+    assert {row["url"] for row in parts} >= {name, f"{name}#part-2"}

@@ -1,0 +1,1 @@
+"""Rows of files as people have them, beside pandas and datatrove's readers."""

@@ -1,0 +1,1 @@
+"""Files that hold many pages and are no tables: archives, wikis' and forums' dumps, mailboxes."""

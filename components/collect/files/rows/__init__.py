@@ -1,0 +1,1 @@
+"""Files of rows: JSON, delimited text, Parquet and Arrow; and pages of their rows."""
