@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
 
@@ -116,15 +117,15 @@ def score_language_shard(table: pa.Table, config: LanguageConfig, languages: Pat
 
 def _score_text(config: LanguageConfig, text: str, detector: LanguageDetector) -> dict[str, object]:
     segments = _split_segments(_sample_prose(text)[: config.max_characters], config)
-    chances: Counter[str] = Counter()
+    chances: defaultdict[str, float] = defaultdict(float)
     letters: Counter[str] = Counter()
     for count, segment in _spread(segments, config.max_segments):
         ranked = detector.rank_languages(segment)
         for code, probability in takewhile(lambda pair: pair[1] >= LEAST_CHANCE, ranked):
             chances[code] += probability * count
         letters[ranked[0][0]] += count
-    for counted in (chances, letters):
-        del counted[NO_LANGUAGE]
+    chances.pop(NO_LANGUAGE, None)
+    letters.pop(NO_LANGUAGE, None)
     candidates, shares = _rank_shares(chances)[: config.candidates], _rank_shares(letters)
     return {
         "language": candidates[0][0] if shares else UNKNOWN,
@@ -174,8 +175,8 @@ def _count_letters(text: str) -> int:
     return sum(unicodedata.category(sign)[0] in "LM" for sign in text)
 
 
-def _rank_shares(weights: Counter[str]) -> list[tuple[str, float]]:
+def _rank_shares(weights: Mapping[str, float]) -> list[tuple[str, float]]:
     """(code, share of the whole), largest first; ties by the code."""
-    whole = weights.total()
+    whole = sum(weights.values())
     ordered = sorted(weights.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [(code, round(float(weight / whole), 4)) for code, weight in ordered]
+    return [(code, round(weight / whole, 4)) for code, weight in ordered]
