@@ -1,12 +1,13 @@
 """Lines of the Universal Declaration of Human Rights in 100 languages.
 
 The languages are those with most speakers (roughly in the order of Ethnologue's counts) among the
-files of the archive whose encoding Python knows; a language is its ISO 639 code. A line counts from
-``MIN_LETTERS`` letters: "Article 3" is too short to tell a language.
+files of the archive whose encoding Python knows; a language is its ISO 639 code. Lines of fewer
+than ``MIN_LETTERS`` letters ("Article 3") say little of their language and are measured apart.
 """
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -51,8 +52,10 @@ gl Galician_Galego-Latin1
 """
 
 
-def read_udhr_lines(archive: Path) -> dict[str, list[str]]:
-    """ISO 639 code -> distinct lines of ``MIN_LETTERS`` or more, in the order of the text."""
+def read_udhr_lines(
+    archive: Path, letters: range = range(MIN_LETTERS, sys.maxsize)
+) -> dict[str, list[str]]:
+    """ISO 639 code -> distinct lines of so many letters, in the order of the text."""
     lines: dict[str, list[str]] = {}
     with zipfile.ZipFile(archive) as files:
         for entry in _FILES.strip().replace("\n", ";").split(";")[:LANGUAGES]:
@@ -62,9 +65,7 @@ def read_udhr_lines(archive: Path) -> dict[str, list[str]]:
             cleaned = (
                 " ".join(line.split()) for line in unicodedata.normalize("NFC", text).splitlines()
             )
-            lines[code] = [
-                k for k in dict.fromkeys(cleaned) if sum(map(_is_letter, k)) >= MIN_LETTERS
-            ]
+            lines[code] = [k for k in dict.fromkeys(cleaned) if sum(map(_is_letter, k)) in letters]
     return lines
 
 

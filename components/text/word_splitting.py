@@ -13,8 +13,9 @@ STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 _WORD = re.compile(r"\w+")
 _WORD_BYTES = bytes(code if chr(code).isalnum() or chr(code) == "_" else 32 for code in range(256))
 _INLINE_CODE = re.compile(r"`[^`\n]*`")
-_NAME_LIKE = re.compile(r"(?<!\S)\S*[_./\\<>=@{}()\[\]|~^]\S+")
-"""From the first sign of a run on, or a run without a space costs the square of its length."""
+_NAME_LIKE = re.compile(r"(?<![!-~])[!-~]*[_./\\<>=@{}()\[\]|~^][!-~]+")
+"""From the first sign of a run on, or a run without a space costs the square of its length. Of
+ASCII alone: scripts without spaces would lose a whole sentence to an identifier inside it."""
 _HEADING = re.compile(r"^#{1,6}\s.*$", re.MULTILINE)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from components.clean.language.language_codes import unknown_codes
+from components.clean.language.train_languages import read_example_codes
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
 from components.export.hf.hf_config import hf_config
@@ -17,6 +19,7 @@ from components.train.autopilot.apply_choices import fixed_fields
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from components.clean.language.train_languages import LanguageModelConfig
     from components.evaluate.bits_per_byte import LossConfig
     from components.tokenize.instructions import InstructionsConfig
     from components.tokenize.pack_tokens import TokensConfig
@@ -94,6 +97,30 @@ def check_instruction_kinds(sft: FinetuneConfig, instructions: InstructionsConfi
         raise ValueError(
             f"sft.kinds ({', '.join(absent)}) must be among instructions.kinds "
             f"({', '.join(instructions.kinds)}): make the kind, or do not learn from it"
+        )
+
+
+def check_languages(allowed: tuple[str, ...], language_model: LanguageModelConfig) -> None:
+    """Refuse languages that no page can be found to be in, so that every page would be dropped.
+
+    The examples are read only for a language that is not built in.
+
+    Args:
+        allowed: Codes that the selection lets pass.
+        language_model: Examples of further languages.
+
+    Raises:
+        ValueError: names the codes and the way on.
+    """
+    builtin = language_model.builtin or not language_model.examples
+    unknown = unknown_codes(allowed, frozenset(), builtin=builtin)
+    if unknown and language_model.examples:
+        unknown = unknown_codes(allowed, read_example_codes(language_model), builtin=builtin)
+    if unknown:
+        raise ValueError(
+            f"select.language.allowed: no page is found to be in {', '.join(unknown)}; the "
+            "built-in languages have ISO 639 codes (en, de, zh), and language_model.examples adds "
+            "others"
         )
 
 

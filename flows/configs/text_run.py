@@ -167,6 +167,7 @@ class TextRun(StageConfig):
         field_agreement.check_vocabulary(self.pretrain, self.tokenizer)
         field_agreement.check_context(self.pretrain, self.loss, longest_answers)
         field_agreement.check_instruction_kinds(self.sft, self.instructions)
+        field_agreement.check_languages(self.select.language.allowed, self.language_model)
         check_gate_figures(self.promote, declared_figures(self))
         return self
 

@@ -220,7 +220,7 @@ def test_languages(corpus_of: Maker, again: Again) -> None:
     scores = scored(corpus, again, "language")
     _, ledger = read(select(TextSelectConfig(), corpus, scores, again()), again)
     assert [ledger[f"https://docs.example/000{n}"]["kept"] for n in range(3)] == [True, False, True]
-    assert ledger["https://docs.example/0001"]["reasons"] == ["language"]
+    assert ledger["https://docs.example/0001"]["reasons"] == ["language", "language.share"]
 
 
 def test_domains_are_blocked_with_their_subdomains(corpus_of: Maker, again: Again) -> None:

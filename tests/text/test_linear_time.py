@@ -43,3 +43,7 @@ def test_a_name_is_left_out_whole_wherever_its_marks_are() -> None:
         "Then",
         "here",
     ]
+
+
+def test_an_identifier_in_a_script_without_spaces_leaves_its_sentence() -> None:
+    assert extract_prose("请用os.path.join连接路径。") == "请用 连接路径。"

@@ -1,41 +1,47 @@
 """Language scorer: languages of each document, as a whole and segment by segment.
 
-By default with resiliparse's fast detector, which ranks 101 languages by the out-of-place distance
-of byte n-gram profiles (after Cavnar & Trenkle 1994); the lower the rank, the closer. A model that
-learnt from the user's lines (``train_languages.py``) takes its place where there is one. Both see
-the sentences of a page, not its code and identifiers.
+By py3langid, beside or in place of whose languages stand those learnt from the user's lines
+(``train_languages.py``). It sees the sentences of a page, not its code and identifiers. A page is
+read in segments, and the probability of a language is the mean over the letters of them all: of a
+page that changes its language it is the share.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from resiliparse.parse.lang import detect_fast
 
-from components.clean.language.train_languages import MODEL
+from components.clean.language.train_languages import read_detector
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Classifier, Corpus, Scores
 from components.core.store.shards import map_shards, read_shards
 from components.core.store.workdir import Workdir
-from components.text.language_classifier import LanguageModel
+from components.text.language_detector import NO_LANGUAGE, LanguageDetector
 from components.text.word_splitting import extract_prose
 
-MAX_RANK = 1200
-"""Default of the detector, resiliparse: languages ranked above it are usually wrong."""
 UNKNOWN = "unknown"
+"""Language of a page without sentences: code, numbers, names."""
+FEW_LETTERS = 50
+"""Prose with fewer letters says too little to leave headings aside."""
+LONGEST_LINE = 2
+"""Letters of a segment, times this: longer lines are split, so one line is not one vote."""
+LEAST_CHANCE = 0.0001
+"""A segment's languages below it are left out: a page's chances have four decimals."""
+_HEADING_MARK = re.compile(r"^#{1,6}\s+", re.MULTILINE)
 CANDIDATE = pa.struct([("language", pa.string()), ("confidence", pa.float64())])
 SHARE = pa.struct([("language", pa.string()), ("share", pa.float64())])
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
-        pa.field("confidence", pa.float64(), nullable=False),  # 1 - rank / 1200, or probability
+        pa.field("confidence", pa.float64(), nullable=False),  # probability of the language
         pa.field("letters", pa.int64(), nullable=False),  # of prose: how much there was to go by
         pa.field("candidates", pa.list_(CANDIDATE), nullable=False),  # best first
         pa.field("shares", pa.list_(SHARE), nullable=False),  # of letters, by segment, most first
@@ -47,7 +53,7 @@ class LanguageConfig(StageConfig):
     """Amount of text that is looked at, and number of candidates that are kept."""
 
     candidates: int = Field(
-        default=5, ge=1, le=101, description="number of best languages recorded for a document"
+        default=10, ge=1, le=200, description="number of best languages recorded for a document"
     )
     max_characters: int = Field(
         default=200_000, ge=100, description="characters of a document's prose that are looked at"
@@ -72,16 +78,15 @@ def score_language(
     Args:
         config: The scorer's settings.
         corpus: The extracted documents.
-        languages: What ``train_languages`` learnt; without a model the built-in detector is used.
+        languages: What ``train_languages`` learnt, beside the built-in languages or in their place.
         work: Where the scores are written.
     """
-    model = work.artifact_folder(languages) / MODEL
     map_shards(
         work,
         work.artifact_folder(corpus),
         score_language_shard,
         config=config,
-        model=model if model.is_file() else None,
+        languages=work.artifact_folder(languages),
     )
     languages_found = read_shards(work.folder, ["language"])["language"].to_pylist()
     return work.seal(
@@ -94,37 +99,49 @@ def score_language(
     )
 
 
-def score_language_shard(table: pa.Table, config: LanguageConfig, model: Path | None) -> pa.Table:
+def score_language_shard(table: pa.Table, config: LanguageConfig, languages: Path) -> pa.Table:
     """Scores of one shard (in a worker).
 
     Args:
         table: Its documents.
         config: The scorer's settings.
-        model: File of learnt languages; None for the built-in detector.
+        languages: Folder of what ``train_languages`` learnt.
     """
-    learnt = LanguageModel.from_safetensors(model.read_bytes()) if model else None
-    rows = []
-    for identifier, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True):
-        sample = unicodedata.normalize("NFC", extract_prose(text)[: config.max_characters])
-        rows.append({"id": identifier, **_score_text(config, sample, learnt)})
+    detector = read_detector(languages)
+    rows = [
+        {"id": identifier, **_score_text(config, text, detector)}
+        for identifier, text in zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True)
+    ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _score_text(
-    config: LanguageConfig, sample: str, learnt: LanguageModel | None
-) -> dict[str, object]:
-    segments = _split_segments(sample, config)
-    if learnt is None:
-        candidates, shares = _detect_builtin(config, sample, segments)
-    else:
-        candidates, shares = _classify_segments(config, learnt, segments)
+def _score_text(config: LanguageConfig, text: str, detector: LanguageDetector) -> dict[str, object]:
+    segments = _split_segments(_sample_prose(text)[: config.max_characters], config)
+    chances: defaultdict[str, float] = defaultdict(float)
+    letters: Counter[str] = Counter()
+    for count, segment in _spread(segments, config.max_segments):
+        ranked = detector.rank_languages(segment)
+        for code, probability in takewhile(lambda pair: pair[1] >= LEAST_CHANCE, ranked):
+            chances[code] += probability * count
+        letters[ranked[0][0]] += count
+    chances.pop(NO_LANGUAGE, None)
+    letters.pop(NO_LANGUAGE, None)
+    candidates, shares = _rank_shares(chances)[: config.candidates], _rank_shares(letters)
     return {
-        "language": candidates[0][0] if candidates else UNKNOWN,
-        "confidence": candidates[0][1] if candidates else 0.0,
-        "letters": sum(map(str.isalpha, sample)),
+        "language": candidates[0][0] if shares else UNKNOWN,
+        "confidence": candidates[0][1] if shares else 0.0,
+        "letters": sum(count for count, _ in segments),
         "candidates": [{"language": code, "confidence": value} for code, value in candidates],
         "shares": [{"language": code, "share": value} for code, value in shares],
     }
+
+
+def _sample_prose(text: str) -> str:
+    """Sentences of a page; with its headings where there are hardly any sentences."""
+    prose = extract_prose(text)
+    if _count_letters(prose) < FEW_LETTERS:
+        prose = extract_prose(_HEADING_MARK.sub("", text))
+    return unicodedata.normalize("NFC", prose)
 
 
 def _split_segments(sample: str, config: LanguageConfig) -> list[tuple[int, str]]:
@@ -132,66 +149,34 @@ def _split_segments(sample: str, config: LanguageConfig) -> list[tuple[int, str]
     segments: list[tuple[int, str]] = []
     segment: list[str] = []
     letters = 0
+    size = LONGEST_LINE * config.segment_letters
     for line in sample.split("\n"):
-        segment.append(line)
-        letters += sum(map(str.isalpha, line))
-        if letters >= config.segment_letters:
-            segments.append((letters, "\n".join(segment)))
-            segment, letters = [], 0
+        for start in range(0, len(line), size):
+            segment.append(line[start : start + size])
+            letters += _count_letters(segment[-1])
+            if letters >= config.segment_letters:
+                segments.append((letters, "\n".join(segment)))
+                segment, letters = [], 0
     if letters:
         before, text = segments.pop() if segments else (0, "")
         segments.append((before + letters, "\n".join([text, *segment])))
-    step = -(-len(segments) // config.max_segments) if segments else 1
-    return segments[::step]
+    return segments
 
 
-Ranking = list[tuple[str, float]]
+def _spread(segments: list[tuple[int, str]], most: int) -> list[tuple[int, str]]:
+    """At most so many segments, at even distances."""
+    return segments[:: max(1, -(-len(segments) // most))]
 
 
-def _detect_builtin(
-    config: LanguageConfig, sample: str, segments: list[tuple[int, str]]
-) -> tuple[Ranking, Ranking]:
-    """(candidates, shares) by the built-in detector."""
-    if not segments:
-        return [], []
-    ranked = [
-        (code, round(1 - rank / MAX_RANK, 4))
-        for rank, code in _rank_languages(sample, config.candidates)
-    ]
-    letters: Counter[str] = Counter()
-    for count, text in segments:
-        best = _rank_languages(text, 1)
-        letters[best[0][1] if best else UNKNOWN] += count
-    return ranked, _letter_shares(letters)
+def _count_letters(text: str) -> int:
+    """Letters and the marks that belong to them: vowels of Indic scripts are marks."""
+    if text.isascii():
+        return sum(map(str.isalpha, text))
+    return sum(unicodedata.category(sign)[0] in "LM" for sign in text)
 
 
-def _classify_segments(
-    config: LanguageConfig, learnt: LanguageModel, segments: list[tuple[int, str]]
-) -> tuple[Ranking, Ranking]:
-    """(candidates, shares) by the model; a document's chances are its letters' mean."""
-    if not segments:
-        return [], []
-    letters: Counter[str] = Counter()
-    chances = np.zeros(len(learnt.codes))
-    for count, text in segments:
-        segment_chances = learnt.probabilities(text)
-        letters[learnt.codes[int(segment_chances.argmax())]] += count
-        chances += segment_chances * count
-    chances /= letters.total()
-    order = np.lexsort((np.arange(len(chances)), -chances))[: config.candidates]
-    return [(learnt.codes[at], round(float(chances[at]), 4)) for at in order], _letter_shares(
-        letters
-    )
-
-
-def _letter_shares(letters: Counter[str]) -> Ranking:
-    ordered = sorted(letters.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [(code, round(count / letters.total(), 4)) for code, count in ordered]
-
-
-def _rank_languages(sample: str, max_languages: int) -> list[tuple[int, str]]:
-    """(rank, language), best first; ties by the language's code."""
-    ranks: Any = detect_fast(
-        sample, cutoff=MAX_RANK, n_results=max(2, max_languages)
-    )  # one gives no list
-    return sorted((int(rank), str(language)) for language, rank in ranks)[:max_languages]
+def _rank_shares(weights: Mapping[str, float]) -> list[tuple[str, float]]:
+    """(code, share of the whole), largest first; ties by the code."""
+    whole = sum(weights.values())
+    ordered = sorted(weights.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(code, round(weight / whole, 4)) for code, weight in ordered]

@@ -36,6 +36,10 @@ def test_presets_agree_with_themselves(preset: str) -> None:
             "tokenizer.vocabulary (1024) must be pretrain.shape.vocabulary (512): set both",
         ),
         (
+            ["select.language.allowed=[en, eng, bm]"],
+            "select.language.allowed: no page is found to be in bm, eng; the built-in languages have",
+        ),
+        (
             ["loss.window=1024"],
             "loss.window (1024) must be within pretrain.shape.context (512): lower it",
         ),
@@ -114,3 +118,13 @@ def test_a_run_ends_before_its_first_page(tmp_path: Path, given: Sequence[str]) 
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert given[0].partition("=")[0].rpartition(".")[2] in done.stderr
     assert not list((tmp_path / "home" / "store").glob("sealed/*"))
+
+
+def test_a_language_of_the_examples_may_be_allowed(tmp_path: Path) -> None:
+    examples = tmp_path / "bambara.jsonl"
+    examples.write_text('{"text": "Hadamaden bɛɛ danmakɛɲɛnen bɛ bange", "language": "bm"}\n')
+    given = [f"language_model.examples=[{examples}]", "select.language.allowed=[en, bm]"]
+    run = overlay_config(nano_run(), {}, given)
+    assert run.select.language.allowed == ("en", "bm")
+    with pytest.raises(ConfigError, match="in en; the built-in"):
+        overlay_config(nano_run(), {}, [*given, "language_model.builtin=false"])
