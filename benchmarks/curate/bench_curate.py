@@ -19,7 +19,7 @@ from benchmarks.curate import (
 )
 from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
-from benchmarks.curate.pii import pii_spans, planted_credentials
+from benchmarks.curate.pii import judged_manuals, pii_spans, planted_credentials
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 
@@ -32,6 +32,7 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "twins": planted_duplicates.measure_duplicates,
     "scale": million_documents.measure_scale,
     "pii": pii_spans.measure_pii,
+    "manuals": judged_manuals.measure_manuals,
     "secrets": planted_credentials.measure_credentials,
     "quality": quality_ranking.measure_quality_ranking,
     "language": language_detection.measure_languages,
