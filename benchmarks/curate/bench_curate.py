@@ -20,7 +20,7 @@ from benchmarks.curate import (
 from benchmarks.curate.crawl import killed_crawls
 from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
-from benchmarks.curate.pii import pii_spans, planted_credentials
+from benchmarks.curate.pii import judged_manuals, pii_spans, planted_credentials
 from benchmarks.curate.rows import rows_read
 from benchmarks.curate.web import situations_read
 from components.core.errors import ConfigError
@@ -38,6 +38,7 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "twins": planted_duplicates.measure_duplicates,
     "scale": million_documents.measure_scale,
     "pii": pii_spans.measure_pii,
+    "manuals": judged_manuals.measure_manuals,
     "secrets": planted_credentials.measure_credentials,
     "quality": quality_ranking.measure_quality_ranking,
     "language": language_detection.measure_languages,

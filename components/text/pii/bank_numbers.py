@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from components.text.pii.check_digits import iban_holds, luhn_holds
+from components.text.pii.check_digits import ean_holds, iban_holds, luhn_holds
 from components.text.pii.digit_windows import Windows, find_in_windows
 from components.text.pii.pii_tables import EXAMPLE_CARDS, EXAMPLE_IBANS, IBAN_LENGTHS
 from components.text.spans import Span, make_span
 
 _CARD = re.compile(
-    r"(?<![\w.,+-])\d(?:\d{11,18}|\d{3}([ .\u00a0-])\d{4}\1\d{4}\1(?:\d{4}(?:\1\d{3})?|\d{2})"
+    r"(?<![\w.,+/#-])\d(?:\d{11,18}|\d{3}([ .\u00a0-])\d{4}\1\d{4}\1(?:\d{4}(?:\1\d{3})?|\d{2})"
     r"|\d{3}([ .\u00a0-])\d{6}\2\d{4,5})(?![\w]|-\d|[.,]\d)"
 )
 _CARD_WORD = re.compile(
     r"(?:\bcards?\b|credit|debit|maestro|payment|visa|amex)[^\n]{0,40}$", re.IGNORECASE
 )
-_ALWAYS = frozenset((14, 15, 16))
-"""Lengths that are a card's without a word beside it; 12, 13 and 19 digits are many things."""
+_ALWAYS = frozenset((13, 14, 15, 16))
+"""Lengths that are a card's without a word beside it; 12 and 19 digits are many things."""
 _LOOK_BACK = 60
 """Characters before a number in which a word may say that it is a card."""
 _MAESTRO = ("5018", "5020", "5038", "5893", "6304", "6759", "6761", "6762", "6763", "0604", "6390")
@@ -58,8 +58,14 @@ def find_cards(text: str, windows: Windows) -> Iterator[Span]:
         if not card_brand(digits) or len(set(digits)) == 1 or not luhn_holds(digits):
             continue
         before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
-        if len(digits) in _ALWAYS or not match[0].isdigit() or _CARD_WORD.search(before):
+        alone = len(digits) in _ALWAYS and not _is_article_number(digits)
+        if alone or not match[0].isdigit() or _CARD_WORD.search(before):
             yield make_span(match.span(), "card", digits in EXAMPLE_CARDS)
+
+
+def _is_article_number(digits: str) -> bool:
+    """True for an EAN-13, whose prefixes 40 to 49 (Germany, Japan) are also those of old cards."""
+    return len(digits) == 13 and ean_holds(digits)
 
 
 def card_brand(digits: str) -> str | None:

@@ -103,9 +103,16 @@ _ASSIGNED_TO = re.compile(
 )
 _HEADER = re.compile(r"authorization[\"']?\s*[:=,]\s*[\"']?$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"example|x{4,}|your|\.\.\.|<|\*{3}|0{6,}|1234567|secret|password|test|dummy|fake|changeme",
+    r"example|x{4,}|your|\.\.\.|<|\[ ?[a-z][\w ]*\]|\*{3}|0{6,}|1234567|"
+    r"secret|password|test|dummy|fake|changeme",
     re.IGNORECASE,
 )
+_FIELD_NAME = re.compile(
+    r"^[A-Z]+(?:_[A-Z]+)+$|^pass\b|^seed$|[Tt]oken$|[Kk]ey$|[a-z]ID$|^[A-Z]+ID$"
+)
+"""Names of what belongs there: ``AppID:MasterKey``, ``public_key:seed``."""
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""``secret='UUID'`` names a secret that is kept elsewhere (libvirt); an ``api_key`` may be one."""
 _MIN_ENTROPY, _MIN_BARE_ENTROPY = 3.2, 3.5
 """Bits a character of an assigned value; words and phrases lie below, random keys above."""
 _LOGIN = re.compile(r"(?<=://)([^\s/:@'\"<>]{1,64}):([^\s/@'\"<>]{1,64})(?=@[\w\[])")
@@ -134,9 +141,19 @@ def find_logins(text: str) -> Iterator[Span]:
     """Find user and password in an address (RFC 3986, section 3.2.1): spans of kind ``login``."""
     if "://" in text:
         for match in _LOGIN.finditer(text):
-            words = match[1].lower(), match[2].lower()
-            example = all(w in EXAMPLE_USERS or _PLACEHOLDER.search(w) for w in words)
-            yield make_span(match.span(), "login", example or "{" in match[0] or "$" in match[0])
+            yield make_span(match.span(), "login", _is_placeholder(match[1], match[2]))
+
+
+def _is_placeholder(user: str, password: str) -> bool:
+    """True for a password that is none: a word for one, a variable, the user's name again."""
+    user, word = user.lower(), password.lower()
+    return bool(
+        word in EXAMPLE_USERS
+        or _PLACEHOLDER.search(word)
+        or word.startswith(user)
+        or re.search(r"[{}$\[\]]", user + word)
+        or _FIELD_NAME.search(password)
+    )
 
 
 def bits_per_character(value: str) -> float:
@@ -146,15 +163,22 @@ def bits_per_character(value: str) -> float:
 
 
 def _is_assigned_to_secret(text: str, match: re.Match[str]) -> bool:
-    digits = any(map(str.isdigit, match[1]))
-    return digits and bool(_ASSIGNED_TO.search(text[max(0, match.start() - 24) : match.start()]))
+    if not any(map(str.isdigit, match[1])):
+        return False
+    name = _ASSIGNED_TO.search(text[max(0, match.start() - 24) : match.start()])
+    if name is None:
+        return False
+    return not (_UUID.fullmatch(match[1]) and name[0].lower().startswith("secret"))
 
 
 def _is_random(value: str) -> bool:
     """True for a value too random for code: without quotes it may be a call, a path, a name."""
     mixed = any(map(str.isupper, value)) or re.fullmatch(r"[0-9a-f-]{24,}", value)
     dotted = re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)
-    return bool(mixed) and not dotted and bits_per_character(value) >= _MIN_BARE_ENTROPY
+    words = re.fullmatch(r"[A-Z0-9]{0,6}(?:[A-Z][a-z]{2,}\d?){2,}", value)
+    return (
+        bool(mixed) and not dotted and not words and bits_per_character(value) >= _MIN_BARE_ENTROPY
+    )
 
 
 def _secret_span(match: re.Match[str]) -> Span:

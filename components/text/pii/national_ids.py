@@ -18,6 +18,8 @@ from components.text.spans import Span, make_span
 KIND = "national_id"
 _EXAMPLES = frozenset(("078051120", "219099999", "123456789", "987654321", "111111111"))
 """Social security numbers that were printed in advertisements, and keyboard runs."""
+_RUNS = re.compile(r"(\d)\1{2}(\d)\2(\d)\3{3}")
+"""111-22-3333 and its like, as examples are made."""
 _BACK = 56
 """Characters before a number in which its label may stand."""
 
@@ -137,9 +139,14 @@ _FORMATS = (
     _IdFormat(  # United Kingdom, national insurance
         _shape(
             r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]"
-            r"( ?)\d{2}\1\d{2}\1\d{2}\1[A-D]"
+            r" \d{2} \d{2} \d{2} [A-D]"
         ),
         _always_holds,
+    ),
+    _IdFormat(  # without spaces it is also a disk's name
+        _shape(r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]\d{6}[A-D]"),
+        _always_holds,
+        _label(r"ni(?:no)?|nat(?:ional|\.) ?ins(?:urance|\.)?(?: ?(?:number|no\.?))?"),
     ),
     _IdFormat(_shape(r"(?:\d{8}|[XYZ]-?\d{7})-?[A-HJ-NP-TV-Z]"), _dni),
     _IdFormat(  # Italy, codice fiscale
@@ -210,4 +217,4 @@ def _checked_spans(match: re.Match[str], holds: Callable[[str], bool]) -> Iterat
     if "+" not in compact and not compact.isalnum():
         return
     if holds(compact.replace("+", "")):
-        yield make_span(match.span(), KIND, compact in _EXAMPLES)
+        yield make_span(match.span(), KIND, compact in _EXAMPLES or bool(_RUNS.fullmatch(compact)))

@@ -30,8 +30,8 @@ _ZEROS = re.compile(
     _START + rf"00([1-9]\d{{0,2}}(?:{_GAP}(?:\(\d{{1,5}}\)|\d{{1,5}})){{2,6}}){_EXTENSION}{_END}"
 )
 _THREE_FOUR = re.compile(
-    _START + r"(?:1[ .-])?(?:(\(\d{3}\)) ?|(\d{3})([ .\u2011-]))(\d{3})[ .\u2011-](\d{4})"
-    rf"({_EXTENSION}){_END}"
+    _START + r"(?:1[ .-])?(?:(\(\d{3}\)) ?|(\d{3})([ .\u2011-]))(\d{3})(?(3)\3|[ .\u2011-])"
+    rf"(\d{{4}})({_EXTENSION}){_END}"
 )
 _BRACKETS = re.compile(
     rf"{_START}\((0?\d{{1,4}})\) ?(\d{{2,8}}(?:{_GAP}\d{{2,5}}){{0,3}}){_EXTENSION}{_END}"
@@ -42,7 +42,9 @@ _GROUPS = re.compile(
 _DIGITS = re.compile(rf"{_START}\d{{7,12}}{_EXTENSION}{_END}")
 
 _WORDS = (
-    "tel|telephone|telefon[eo]?|telefoon|telefonnummer|téléphone|tél|teléfono|phone|phones|fax|"
+    "tel|telephone|telephones|telefon[eo]?|telefoon|telefonnummer|telefax|natel|mobil|rufen|"
+    "erreichbar|erreichen|joindre|joignable|téléphonez|composez|chiama(?:re|teci)?|llámenos|"
+    "freephone|switchboard|enquiries|téléphone|tél|teléfono|phone|phones|fax|"
     "mobile?|móvil|mob|cell|cellphone|cellular|handy|hotline|helpline|landline|whatsapp|voicemail|"
     "pager|dial|ph|sms|tlf|gsm|numéro|número|rufnummer|anrufen|appelez|llame"
 )
@@ -58,11 +60,13 @@ _VERBS = (
     r"(?: (?:me|us|him|her|them|you|back|now|today|directly|toll[ -]?free|free|cent(?:er|re)|"
     r"support|is|at|on|under|via|by|the|this|our|my|number|from))*"
 )
+_SAME_SENTENCE = r"(?:(?!\",\"|[.?!]\s+(?-i:[A-Z][a-z]{2}))[^\d\n])"
 _BEFORE = re.compile(
-    rf"(?:\b(?:{_WORDS}|{_LINES})\b[^\d\n]{{0,30}}|\b{_ASKED}[^\d\n]{{0,12}}"
+    rf"(?:\b(?:{_WORDS}|{_LINES})\b\.?{_SAME_SENTENCE}{{0,30}}|\b{_ASKED}[^\d\n]{{0,12}}"
     rf"|\b{_VERBS}[ :,(]{{0,3}}"
     r"|\b(?:call|ring|reach|text|contact|phone) (?:[\w.'-]+ ){1,4}(?:at|on|under) "
-    r"|(?:^|[\s(|,;])[TMFP][:.] ?)$",
+    rf"|(?:^|\n)[^\w\n]{{0,8}}(?:{_WORDS})[^\w\n]{{0,8}}\n{{1,2}}[^\w\n]{{0,4}}"
+    r"|(?:^|[\s(|,;])(?-i:[TMFP])[:.] ?)\Z",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
@@ -71,14 +75,33 @@ _AFTER = re.compile(
     r"direct line|hotline|whatsapp)\b",
     re.IGNORECASE,
 )
-_LOOK_BACK, _LOOK_AHEAD = 60, 48
+_LETTER = re.compile(r"(?:^|[\s(|,;])[TMF] \Z")
+"""Of letterheads: ``T 020 7946 0958``."""
+_LABEL = re.compile(r"(?<![^\W\d_])[^\W\d_]{3,20}[ *_]{0,3}:[ *_]{0,4}\Z")
+_CHAINED = re.compile(
+    rf"\b(?:{_WORDS}|{_LINES}|call|ring|text|contact)\b[^\d\n]{{0,20}}"
+    r"(?:[+(]?\d[\d ()/.-]{6,20}(?: or| and| oder| und| ou| et|,|;|/) ){1,3}\Z",
+    re.IGNORECASE,
+)
+"""A further number of ``call 020 7946 0958 or 020 7946 0959``."""
+_NATIONAL = re.compile(
+    r"0\d{2} \d{4} \d{4}|0\d{3} \d{3} \d{4}|0\d{4} \d{3} ?\d{3}|0\d{2} \d{3} \d{2} \d{2}"
+    r"|0\d(?: \d{2}){4}"
+)
+"""Groups of British, Swiss and French numbers, with a trunk prefix: any label will do."""
+_LOOK_BACK, _LOOK_AHEAD = 90, 48
 """Characters around a number in which a word may say that it is one."""
 _DATE = re.compile(
     r"(?:1[89]|20)\d\d([-./ ])(?:0?[1-9]|1[0-2])\1(?:[0-2]?\d|3[01])"
     r"|(?:[0-2]?\d|3[01])([-./ ])(?:[0-2]?\d|3[01])\2(?:1[89]|20)?\d\d"
     r"|(?:1[5-9]|20)\d\d[-–/](?:1[5-9]|20)\d\d"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 )
 _AMOUNT = re.compile(r"\d{1,3}(?: \d{3})* 000")
+_RANGE = re.compile(r"(\d{3})-(\d{3})")
+_MODELS = re.compile(r"\d{4}(?:/\d{4})+")
+_DECIMAL = re.compile(r"\+\d{4,}[.,]\d+")
+"""A number with its sign; ``+49.30901820``, as registries write it, has a shorter head."""
 _DIGIT_COUNT = range(7, 13)
 """Digits of a national number with its area code."""
 _SHORT = re.compile(r"\d\d([ -])\d\d\1\d\d|\d{3}[ -]\d{3}")
@@ -90,6 +113,8 @@ def find_phones(text: str, windows: Windows) -> Iterator[Span]:
     if "+" in text:
         for match in find_in_windows(_PLUS, text, windows):
             digits = re.sub(r"\D", "", match[1])
+            if _DECIMAL.fullmatch(match[0]):
+                continue
             if 8 <= len(digits) <= 15 and _has_calling_code(digits) and len(set(digits)) > 2:
                 yield _phone_span(match)
     for match in find_in_windows(_ZEROS, text, windows):
@@ -123,15 +148,24 @@ def _is_plausible_number(number: str) -> bool:
     digits = re.sub(r"\D", "", re.split(r"[ ]?[xe#]", number)[0])
     if len(digits) not in _DIGIT_COUNT and not _SHORT.fullmatch(number):
         return False
-    if _DATE.fullmatch(number) or _AMOUNT.fullmatch(number):
+    if any(shape.fullmatch(number) for shape in (_DATE, _AMOUNT, _MODELS)):
+        return False
+    ends = _RANGE.fullmatch(number)
+    if ends and ends[1] < ends[2]:
         return False
     return len(set(digits)) > 1
 
 
 def _is_beside_phone_word(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
+    if match[0][0] == "0" and _LETTER.search(before):
+        return True
+    if _NATIONAL.fullmatch(match[0]) and _LABEL.search(before):
+        return True
     return bool(
-        _AFTER.match(text, match.end(), match.end() + _LOOK_AHEAD) or _BEFORE.search(before)
+        _AFTER.match(text, match.end(), match.end() + _LOOK_AHEAD)
+        or _BEFORE.search(before)
+        or _CHAINED.search(before)
     )
 
 
@@ -143,5 +177,6 @@ def _phone_span(match: re.Match[str]) -> Span:
     """Span of a number; those of films (555) and of keyboards are examples."""
     digits = re.sub(r"\D", "", match[0])
     fiction = re.search(r"(?<!\d)555[ .-]\d{4}(?!\d)|555-?01\d\d(?!\d)", match[0])
-    example = bool(fiction) or "1234567" in digits or "55501" in digits or len(set(digits)) < 3
-    return make_span(match.span(), "phone", example)
+    area_555 = re.fullmatch(r"1?555\d{7}", digits)
+    keyed = "123456" in digits or "55501" in digits or len(set(digits)) < 3
+    return make_span(match.span(), "phone", bool(fiction or area_555 or keyed))

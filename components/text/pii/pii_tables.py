@@ -1,7 +1,7 @@
 """Tables of the detectors: prefixes and lengths that exist, and examples of documentation.
 
 Sources: RFC 2606 and 6761 (reserved domains), ITU-T E.164 (calling codes), the SWIFT IBAN registry
-(lengths), the card networks' published test numbers.
+(lengths), the card networks' published test numbers, IANA (root servers).
 """
 
 from __future__ import annotations
@@ -12,22 +12,37 @@ def _each(words: str) -> frozenset[str]:
 
 
 EXAMPLE_DOMAINS = _each(
-    "example.com example.org example.net example.edu example.io test.com domain.com domain.tld "
-    "company.com mycompany.com yourdomain.com mydomain.com email.com host.com site.com "
-    "localhost.localdomain foo.com bar.com foo.org bar.org acme.com"
+    "test.com domain.tld company.com email.com host.com site.com localhost.localdomain acme.com"
 )
+EXAMPLE_HOSTS = _each(
+    "example domain mydomain yourdomain somedomain otherdomain anydomain foo bar baz foobar "
+    "mycompany yourcompany somecompany myhost yourhost somehost mysite yoursite somewhere nowhere"
+)
+"""Names below any suffix: ``example.jp``, ``foo.bar``."""
 EXAMPLE_NAMES = _each(
     "user username name yourname your.name you me someone somebody john.doe jane.doe johndoe foo "
-    "bar example test sender recipient noreply no-reply git"
+    "bar example test sender recipient noreply no-reply git nobody myname "
+    "yourself someguy someuser myuser me.myself foo.bar "
+    "first.last firstname.lastname name.surname email.address my.email"
 )
 EXAMPLE_USERS = _each(
     "user username usr myuser someuser scott root admin guest anonymous login me foo name u test "
     "pass passwd password pwd mypass mypassword somepassword tiger secret p pw hostname "
-    "postgres mysql sa"
+    "postgres mysql sa bar baz token abc abc123 123 1234 12345 changeme qwerty toor"
 )
-EXAMPLE_ADDRESSES = frozenset(
-    ("1.1.1.1", "1.2.3.4", "8.8.8.8", "8.8.4.4", "9.9.9.9", "2.2.2.2", "4.3.2.1", "5.6.7.8")
+PUBLIC_SERVICES = _each(
+    "1.1.1.1 1.0.0.1 8.8.8.8 8.8.4.4 9.9.9.9 149.112.112.112 208.67.222.222 208.67.220.220 "
+    "4.2.2.1 4.2.2.2 "
+    "198.41.0.4 170.247.170.2 199.9.14.201 192.228.79.201 192.33.4.12 199.7.91.13 128.8.10.90 "
+    "192.203.230.10 192.5.5.241 192.112.36.4 198.97.190.53 128.63.2.53 192.36.148.17 "
+    "192.58.128.30 193.0.14.129 199.7.83.42 202.12.27.33 "
+    "2606:4700:4700::1111 2606:4700:4700::1001 2001:4860:4860::8888 2001:4860:4860::8844 "
+    "2620:fe::fe 2620:fe::9 "
+    "2001:503:ba3e::2:30 2801:1b8:10::b 2001:500:200::b 2001:500:84::b 2001:500:2::c "
+    "2001:500:2d::d 2001:500:a8::e 2001:500:2f::f 2001:500:12::d0d 2001:500:1::53 2001:7fe::53 "
+    "2001:503:c27::2:30 2001:7fd::1 2001:500:9f::42 2001:500:3::42 2001:dc3::35"
 )
+"""Open resolvers, and the root servers (IANA, named.root) with the numbers they had before."""
 EXAMPLE_CARDS = frozenset(
     (
         "4111111111111111",
@@ -63,12 +78,6 @@ EXAMPLE_IBANS = frozenset(
         "AT611904300234573201",
         "IT60X0542811101000000123456",
     )
-)
-GENERIC_TLDS = _each(
-    "com org net edu gov mil int info biz name dev app cloud tech online site store blog page pro "
-    "xyz email company systems solutions agency digital world network group software academy "
-    "center global media news live life work works studio design museum aero coop jobs mobi "
-    "travel tel asia cat post example test invalid localhost"
 )
 IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22,

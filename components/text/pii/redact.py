@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from components.text.pii.find_pii import find_pii_spans
 from components.text.spans import EXAMPLE_SUFFIX, Span, claim_spans
 
-_MAY_HOLD_PII = re.compile(r"[@\d]|PRIVATE KEY|[\[({<] ?(?i:at) ?[\])}>]")
+_MAY_HOLD_PII = re.compile(r"[@\uff20\d]|PRIVATE KEY|[\[({<\uff08] ?(?i:at) ?[\])}>\uff09]")
 """Every kind of span holds one of these."""
 
 
