@@ -108,7 +108,7 @@ def read_declarations(archive: Path) -> dict[str, str]:
         for name in opened.namelist():
             if name.rpartition("/")[2] in DECLARATIONS:
                 coding = "utf-8" if name.endswith("UTF8") else "latin-1"
-                for line in opened.read(name).decode(coding).splitlines():
+                for line in opened.read(name).decode(coding, errors="replace").splitlines():
                     if len(line.strip()) >= _MIN_LINE_CHARACTERS and is_held_out(line):
                         lines[line.strip()] = ""
     return lines
