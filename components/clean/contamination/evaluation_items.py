@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.clean.contamination.text_units import split_units
 from components.core.config.hashed_file import HashedFile
 from components.core.errors import DataError
-from components.text.word_splitting import split_words
 
 MAX_ANSWERS = 16
 """Distinct answers of one question that are searched for; bounds the size of the index."""
@@ -40,7 +40,7 @@ def read_evaluation_items(
     Args:
         files: JSONL files, plain or gzip.
         question: Field of a row that holds the question.
-        answer: Field that holds an answer, if there is one.
+        answer: Field that holds an answer, or a list of them, if there is one.
 
     Raises:
         DataError: a file changed since the run was planned, or holds no usable row.
@@ -57,17 +57,23 @@ def read_evaluation_items(
             if reason:
                 refused.append(RejectedRow(name, reason))
                 continue
-            question_words = tuple(split_words(row[question]))
+            question_words = tuple(split_units(row[question]))
             names.setdefault(question_words, name)
-            answer_text = row.get(answer)
-            answer_words = tuple(split_words(answer_text)) if isinstance(answer_text, str) else ()
             answers_of = answers.setdefault(question_words, {})
-            if answer_words and len(answers_of) < MAX_ANSWERS:
-                answers_of[answer_words] = None
+            for answer_text in _answer_texts(row.get(answer)):
+                answer_words = tuple(split_units(answer_text))
+                if answer_words and len(answers_of) < MAX_ANSWERS:
+                    answers_of[answer_words] = None
         if rows == len(refused) - before:
             why = f": {refused[-1].row} {refused[-1].reason}" if rows else ""
             raise DataError(f"contamination.sets: {file.name} holds no usable row{why}")
     return [EvaluationItem(names[asked], asked, tuple(answers[asked])) for asked in names], refused
+
+
+def _answer_texts(value: Any) -> list[str]:
+    """Answers of a row: a text, or the texts of a list (options); none where it is a number."""
+    values = value if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str)]
 
 
 def _rejection_reason(row: Any, question: str) -> str:
@@ -76,4 +82,4 @@ def _rejection_reason(row: Any, question: str) -> str:
         return "is no JSON object"
     if not isinstance(row.get(question), str):
         return f"has no text in field {question!r}"
-    return "" if split_words(row[question]) else "has an empty question"
+    return "" if split_units(row[question]) else "has an empty question"

@@ -1,79 +1,96 @@
-"""Contamination scorer: the evaluation item that each document holds most of, and how much.
+"""Contamination scorer: the evaluation items that each document holds, how much of them and where.
 
-Lightly edited items are found too (``approximate_match.py``). A question that says little
-("Which of the following is true?") is searched for together with each of its answers, and a short
-one counts only word for word: it is what people ask anyway.
+Edited, moved, interrupted and cut items are found too (``approximate_match.py``). A question that
+says little ("Which of the following is true?") is searched for together with each of its answers.
+Words are weighed by how rare they are among the items and in a sample of the corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pydantic import Field
 
-from components.clean.contamination.approximate_match import (
-    NGRAM_WORDS,
-    NgramIndex,
-    TextMatch,
-    build_index,
-    find_matches,
-    word_weights,
+from components.clean.contamination.approximate_match import TextMatch, find_matches
+from components.clean.contamination.evaluation_items import RejectedRow, read_evaluation_items
+from components.clean.contamination.ngram_index import NGRAM_WORDS, NgramIndex, build_index
+from components.clean.contamination.search_texts import (
+    SAMPLE_DOCUMENTS,
+    SearchText,
+    WordCounts,
+    count_document_words,
+    list_search_texts,
+    weigh_words,
 )
-from components.clean.contamination.evaluation_items import EvaluationItem, read_evaluation_items
+from components.clean.contamination.text_units import split_units, unit_spans
 from components.core.config.hashed_file import HashedFile
 from components.core.config.stage_config import StageConfig
 from components.core.log import get_logger
 from components.core.store.artifact import Corpus, Scores
-from components.core.store.shards import map_shards, read_shards, write_shard
+from components.core.store.shards import (
+    map_shards,
+    read_shard,
+    read_shards,
+    shard_paths,
+    write_shard,
+)
 from components.core.store.workdir import Workdir
-from components.text.word_splitting import split_words, word_spans
 
 log = get_logger(__name__)
-SCHEMA = pa.schema(
+MATCH = pa.struct(
     [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("overlap", pa.float64(), nullable=False),  # of the item found most whole, else 0
-        pa.field("item", pa.string(), nullable=False),  # file:row; empty where none was found
-        pa.field("items", pa.int64(), nullable=False),  # how many were found
+        pa.field("item", pa.string(), nullable=False),  # file:row
+        pa.field("overlap", pa.float64(), nullable=False),  # share of the item's weight
+        pa.field("information", pa.float64(), nullable=False),  # the weight that stands there
+        pa.field("longest_run", pa.float64(), nullable=False),  # words, without a change
+        pa.field("form", pa.string(), nullable=False),  # verbatim, edited, moved, ...
         pa.field("start", pa.int64(), nullable=False),  # offsets in characters of the text
         pa.field("end", pa.int64(), nullable=False),
     ]
 )
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("items", pa.int64(), nullable=False),  # how many were found
+        pa.field("matches", pa.list_(MATCH), nullable=False),  # the best MAX_MATCHES of them
+    ]
+)
 REJECTED = pa.schema([("row", pa.string()), ("reason", pa.string())])
+MAX_MATCHES = 16
+"""Matches of a document that are recorded: a copy of a whole evaluation set holds thousands."""
+_BATCH_DOCUMENTS = 512
+"""Documents that are searched together: bounds the memory, and spares calls of numpy."""
 
 
 class ContaminationConfig(StageConfig):
-    """Evaluation sets that must not be in the corpus, and what counts as found."""
+    """Evaluation sets that must not be in the corpus, and what of them is recorded."""
 
     sets: tuple[HashedFile, ...] = Field(
         default=(), description="JSONL files, plain or gzip, a question and an answer a row"
     )
     question: str = Field(default="question", description="field of a row that holds the question")
-    answer: str = Field(default="answer", description="field that holds an answer, if there is one")
-    least: float = Field(default=0.7, ge=0.5, le=1, description="smallest overlap that is recorded")
-    fuzzy_words: int = Field(
-        default=7,
-        ge=NGRAM_WORDS,
-        description="items of fewer words are found word for word alone, as are those with less "
-        "than twice least_information",
+    answer: str = Field(
+        default="answer", description="field that holds an answer or a list of them, if there is"
     )
-    exact_words: int = Field(
+    least: float = Field(default=0.4, ge=0.3, le=1, description="smallest overlap that is recorded")
+    min_words: int = Field(
         default=5,
         ge=NGRAM_WORDS,
         description="questions of fewer words count only with their answer",
     )
-    least_information: float = Field(
-        default=1.6,
+    min_information: float = Field(
+        default=0.8,
         ge=0,
         description="questions with less (1 is one rare word) count only with their answer",
     )
 
 
 def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workdir) -> Scores:
-    """The item that each document holds most of, and how much of it.
+    """The evaluation items that each document holds, and how much of them.
 
     Args:
         config: The scorer's settings.
@@ -84,121 +101,119 @@ def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workd
         DataError: a set changed since the run was planned, or holds no usable row.
     """
     items, refused = read_evaluation_items(config.sets, config.question, config.answer)
-    if refused:
-        first = f"{refused[0].row} {refused[0].reason}"
-        count = len(refused)
-        log.warning("contamination.sets: rows without an item: %d, the first: %s", count, first)
-    map_shards(work, work.artifact_folder(corpus), score_contamination_shard, config=config)
-    if refused:
-        rows = [{"row": rejected.row, "reason": rejected.reason} for rejected in refused]
-        table = pa.Table.from_pylist(rows, schema=REJECTED)
-        write_shard(work.folder / "quarantine.parquet", table)
+    _quarantine(refused, work.folder)
+    folder = work.artifact_folder(corpus)
+    counts = count_document_words(items, _sample_texts(folder)) if items else WordCounts(0, {})
+    counted = work.scratch / "word_counts.parquet"
+    write_word_counts(counted, counts)
+    map_shards(
+        work,
+        folder,
+        score_contamination_shard,
+        config=config,
+        counted=HashedFile.model_validate(str(counted)),
+    )
     item_counts = read_shards(work.folder, ["items"])["items"].to_pylist()
-    searched = len({text.item for text in search_texts(config, items)})
+    weights = weigh_words(items, counts)
+    texts = list_search_texts(items, weights, config.min_words, config.min_information)
     return work.seal(
         Scores,
         stats={
-            "contaminated": float(sum(count > 0 for count in item_counts)),
+            "documents_with_items": float(sum(count > 0 for count in item_counts)),
             "items": float(len(items)),
-            "items_too_short": float(len(items) - searched),
+            "items_too_short": float(len(items) - len({text.item for text in texts})),
             "quarantined": float(len(refused)),
             "documents": float(len(item_counts)),
         },
     )
 
 
-@dataclass(frozen=True)
-class SearchText:
-    """A text that stands for an item: its question, or its question with an answer."""
-
-    item: str
-    words: tuple[str, ...]
-    min_overlap: float
-    """Smallest overlap that counts; 1 for a short text."""
-
-
-def search_texts(config: ContaminationConfig, items: Sequence[EvaluationItem]) -> list[SearchText]:
-    """Texts that stand for the items; items that are too short have none."""
-    weights = _item_word_weights(items)
-
-    def information(text: tuple[str, ...]) -> float:
-        return sum(weights[word] for word in text)
-
-    texts: list[SearchText] = []
-    for item in items:
-        question, question_information = item.question, information(item.question)
-        if len(question) >= config.exact_words and question_information >= config.least_information:
-            texts.append(_search_text(config, item.name, question, question_information))
-        if (
-            len(question) >= 2 * config.fuzzy_words
-            and question_information >= 2 * config.least_information
-        ):
-            continue  # an answer would add nothing
-        for answer in item.answers:
-            whole = question + answer
-            whole_information = information(whole)
-            if len(whole) >= config.exact_words and whole_information >= config.least_information:
-                texts.append(_search_text(config, item.name, whole, whole_information))
-    return texts
+def _quarantine(refused: Sequence[RejectedRow], folder: Path) -> None:
+    """Name the rows that hold no item in the log, and keep them with their reasons."""
+    if not refused:
+        return
+    first = f"{refused[0].row} {refused[0].reason}"
+    log.warning("contamination.sets: rows without an item: %d, the first: %s", len(refused), first)
+    rows = [{"row": rejected.row, "reason": rejected.reason} for rejected in refused]
+    write_shard(folder / "quarantine.parquet", pa.Table.from_pylist(rows, schema=REJECTED))
 
 
-def _search_text(
-    config: ContaminationConfig, name: str, text: tuple[str, ...], text_information: float
-) -> SearchText:
-    enough = len(text) >= config.fuzzy_words and text_information >= 2 * config.least_information
-    return SearchText(name, text, config.least if enough else 1.0)
+def _sample_texts(folder: Path) -> Iterator[str]:
+    """Texts of the first documents, a random sample: shards are drawn and sorted by a hash."""
+    left = SAMPLE_DOCUMENTS
+    for path in shard_paths(folder):
+        texts = read_shard(path, ["text"])["text"][:left]
+        yield from texts.to_pylist()
+        left -= len(texts)
+        if not left:
+            return
 
 
-def _item_word_weights(items: Sequence[EvaluationItem]) -> dict[str, float]:
-    return word_weights([sum(item.answers, item.question) for item in items])
+def write_word_counts(path: Path, counts: WordCounts) -> None:
+    """Write counts for the workers; the row of the empty word holds the number of documents."""
+    rows = {"": counts.documents, **dict(sorted(counts.holding.items()))}
+    write_shard(path, pa.table({"word": list(rows), "documents": list(rows.values())}))
 
 
 @lru_cache(maxsize=1)
-def _worker_index(config: ContaminationConfig) -> tuple[NgramIndex, list[SearchText]]:
+def _worker_index(
+    config: ContaminationConfig, counted: HashedFile
+) -> tuple[NgramIndex, list[SearchText]]:
     """The index of all items, built once a worker and not once a shard."""
     items, _ = read_evaluation_items(config.sets, config.question, config.answer)
-    texts = search_texts(config, items)
-    return build_index([text.words for text in texts], _item_word_weights(items)), texts
+    table = read_shard(Path(counted.path))
+    holding = dict(zip(table["word"].to_pylist(), table["documents"].to_pylist(), strict=True))
+    weights = weigh_words(items, WordCounts(holding.pop(""), holding))
+    texts = list_search_texts(items, weights, config.min_words, config.min_information)
+    return build_index([t.words for t in texts], weights, [t.span for t in texts]), texts
 
 
-def score_contamination_shard(table: pa.Table, config: ContaminationConfig) -> pa.Table:
-    """Scores of one shard (in a worker)."""
-    matches_of: list[list[TextMatch]] = [[] for _ in range(len(table))]
+def score_contamination_shard(
+    table: pa.Table, config: ContaminationConfig, counted: HashedFile
+) -> pa.Table:
+    """Scores of one shard (in a worker).
+
+    Args:
+        table: The documents.
+        config: The scorer's settings.
+        counted: File of ``write_word_counts``.
+    """
     contents = table["text"].to_pylist()
-    index, texts = _worker_index(config)
-    if texts:
-        documents = [split_words(text) for text in contents]
+    index, texts = _worker_index(config, counted)
+    matches_of: list[list[TextMatch]] = [[] for _ in contents]
+    for start in range(0, len(contents) if texts else 0, _BATCH_DOCUMENTS):
+        documents = [split_units(text) for text in contents[start : start + _BATCH_DOCUMENTS]]
         for match in find_matches(index, documents, config.least):
-            if _is_enough(texts[match.text], match, documents[match.document]):
-                matches_of[match.document].append(match)
+            matches_of[start + match.document].append(match)
+    identifiers = table["id"].to_pylist()
     rows = [
-        _score_row(identifier, content, matches, texts)
-        for identifier, content, matches in zip(
-            table["id"].to_pylist(), contents, matches_of, strict=True
-        )
+        {"id": identifier, **_describe_matches(content, matches, texts)}
+        for identifier, content, matches in zip(identifiers, contents, matches_of, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _is_enough(text: SearchText, match: TextMatch, document: Sequence[str]) -> bool:
-    """True where the overlap is enough; a short text must stand there without a word between."""
-    if text.min_overlap < 1:
-        return match.overlap >= text.min_overlap
-    return tuple(document[match.end - len(text.words) : match.end]) == text.words
-
-
-def _score_row(
-    identifier: str, content: str, matches: Sequence[TextMatch], texts: Sequence[SearchText]
-) -> dict[str, object]:
-    if not matches:
-        return {"id": identifier, "overlap": 0.0, "item": "", "items": 0, "start": 0, "end": 0}
-    best = max(matches, key=lambda match: (match.overlap, match.end - match.start, -match.text))
-    places = word_spans(content)
+def _describe_matches(
+    content: str, matches: Sequence[TextMatch], texts: Sequence[SearchText]
+) -> dict[str, Any]:
+    """Number of items found, and the best match of each, those of most overlap first."""
+    best: dict[str, TextMatch] = {}
+    for match in sorted(matches, key=lambda m: (-m.overlap, -m.information, m.text)):
+        best.setdefault(texts[match.text].item, match)
+    places = unit_spans(content) if best else []
+    last = len(places) - 1  # in rare scripts case folding parts a unit in two
     return {
-        "id": identifier,
-        "overlap": best.overlap,
-        "item": texts[best.text].item,
-        "items": len({texts[match.text].item for match in matches}),
-        "start": places[min(best.start, len(places) - 1)][0],
-        "end": places[min(best.end, len(places)) - 1][1],
+        "items": len(best),
+        "matches": [
+            {
+                "item": item,
+                "overlap": match.overlap,
+                "information": match.information,
+                "longest_run": match.longest_run,
+                "form": match.form,
+                "start": places[min(match.start, last)][0],
+                "end": places[min(match.end - 1, last)][1],
+            }
+            for item, match in list(best.items())[:MAX_MATCHES]
+        ],
     }

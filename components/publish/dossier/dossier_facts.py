@@ -267,7 +267,7 @@ def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> ExamplePage
         how = "of it stands in" if "passages" in row["reasons"] else "like"
         reasons.append(f"{row['reasons'][0]}: {row['similarity']:.3f} {how} a page that is kept")
     if row.get("item"):
-        reasons.append(f"contamination: holds {row['item']}")
+        reasons.append(f"contamination: holds {row['item']} ({row.get('item_form', 'found')})")
     excerpt = clean[:EXCERPT_CHARACTERS] + ("…" if len(clean) > EXCERPT_CHARACTERS else "")
     return ExamplePage(row["url"], title, excerpt, tuple(reasons))
 

@@ -19,6 +19,7 @@ from components.text.dedup.shingles import (
 from components.text.document_statistics import document_statistics
 from components.text.kernels.bucket_pairs import pairs_of_buckets
 from components.text.kernels.passage_fingerprints import count_covered_words, match_older_documents
+from components.text.kernels.shared_runs import find_windows, heaviest_in_order, locate_words
 
 
 def main() -> None:
@@ -34,6 +35,10 @@ def main() -> None:
     prints, at, owner, _ = fingerprint_passages(texts, length=8, guarantee=1)
     found, _ = match_older_documents(prints, owner, np.lexsort((owner, prints)), 8)
     count_covered_words(at[found], np.zeros(len(found), dtype=np.int64), 1, 8)
+    hits, words = np.zeros(1, dtype=np.int64), np.arange(1, 4)
+    starts, weights = np.array([0, 3]), np.ones(4)
+    find_windows(hits, hits, hits, hits, words, starts, weights, np.array([9]), 3)
+    heaviest_in_order(locate_words(words, words, 3), weights[words])
 
 
 if __name__ == "__main__":
