@@ -26,7 +26,7 @@ def bench(
     name: Annotated[str | None, typer.Argument(help=f"benchmark: {', '.join(BENCHES)}")] = None,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="with --write: files with reports that `bench --json` printed"),
+        typer.Argument(help="files with reports that `bench --json` printed, for --write"),
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="render these reports as a Markdown page")
