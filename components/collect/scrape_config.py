@@ -57,7 +57,7 @@ _COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
 
 
 class ScrapeConfig(StageConfig):
-    """Source of pages, and how they are fetched."""
+    """Source of pages, and bounds and politeness of fetching them."""
 
     # Pace and patience: they decide when a page comes, not which page it is.
     excluded_from_key: ClassVar[frozenset[str]] = frozenset(

@@ -39,7 +39,10 @@ class ContaminationRule(Rule):
         default=0.5,
         ge=0,
         le=1,
-        description="largest share of an item's weight (contamination.least: what is recorded)",
+        description=(
+            "largest share of an item's weight that a page may hold; overlaps below "
+            "contamination.least are not recorded"
+        ),
     )
     full_information: float = Field(
         default=2.5,

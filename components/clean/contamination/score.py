@@ -67,7 +67,7 @@ _BATCH_DOCUMENTS = 512
 
 
 class ContaminationConfig(StageConfig):
-    """Evaluation sets that must not be in the corpus, and what of them is recorded."""
+    """Evaluation sets that must not be in the corpus, and the overlaps that are recorded."""
 
     sets: tuple[HashedFile, ...] = Field(
         default=(), description="JSONL files, plain or gzip, a question and an answer a row"
@@ -93,9 +93,9 @@ def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workd
     """The evaluation items that each document holds, and how much of them.
 
     Args:
-        config: The scorer's settings.
+        config: Evaluation sets, and the bounds of an overlap.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
 
     Raises:
         DataError: a set changed since the run was planned, or holds no usable row.

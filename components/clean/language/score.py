@@ -76,10 +76,10 @@ def score_language(
     """The best languages of every document with their confidence, and each one's share of it.
 
     Args:
-        config: The scorer's settings.
+        config: Amount of text looked at, and languages recorded.
         corpus: The extracted documents.
-        languages: What ``train_languages`` learnt, beside the built-in languages or in their place.
-        work: Where the scores are written.
+        languages: Languages learnt by ``train_languages``, beside the built-in ones or in their place.
+        work: Folder of the scores.
     """
     map_shards(
         work,
@@ -103,9 +103,9 @@ def score_language_shard(table: pa.Table, config: LanguageConfig, languages: Pat
     """Scores of one shard (in a worker).
 
     Args:
-        table: Its documents.
-        config: The scorer's settings.
-        languages: Folder of what ``train_languages`` learnt.
+        table: Documents of the shard.
+        config: Amount of text looked at, and languages recorded.
+        languages: Folder of the learnt languages.
     """
     detector = read_detector(languages)
     rows = [
