@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peer_programs import PEERS, bench_environment, find_interpreter, run_program
+from benchmarks.peer_programs import (
+    bench_environment,
+    find_interpreter,
+    peer_program,
+    run_program,
+)
 from components.core.settings import Settings
 
 
@@ -29,7 +34,7 @@ class BenchSetting:
         return path if path.exists() else None
 
     def run_peer(self, program: str, package: str, *arguments: str) -> Any:
-        """Run ``peers/PROGRAM.py``; returns its last line of output, parsed as JSON.
+        """Run a program of ``peers/``; returns its last line of output, parsed as JSON.
 
         Args:
             program: file name without its suffix.
@@ -44,5 +49,5 @@ class BenchSetting:
             return None
         variables = bench_environment()
         variables.pop("PYTHONPATH")
-        _, output = run_program([str(python), str(PEERS / f"{program}.py"), *arguments], variables)
+        _, output = run_program([str(python), str(peer_program(program)), *arguments], variables)
         return json.loads(output.strip().splitlines()[-1])

@@ -22,7 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.bench_report import BenchFigure, BenchReport, describe_machine
-from benchmarks.peer_programs import PEERS, bench_environment, find_interpreter, run_program
+from benchmarks.peer_programs import (
+    bench_environment,
+    find_interpreter,
+    peer_program,
+    run_program,
+)
 from components.core.errors import MillError
 from components.core.log import get_logger
 from components.core.process import shutdown
@@ -208,7 +213,7 @@ def _time_chains(
                 continue
             on_progress(f"chain of {steps} on {tool.name}, turn {turn + 1} of {repeats}")
             folder = place / f"{tool.name.replace(' ', '-')}-{turn}"
-            program = str(PEERS / f"{tool.program}.py")
+            program = str(peer_program(tool.program))
             command = [str(interpreters[tool.name]), program, str(folder), str(steps)]
             results = {"PREFECT_LOCAL_STORAGE_PATH": str(folder / "results")}
             variables = bench_environment(address if tool.on_server else None, **results)

@@ -19,6 +19,12 @@ PEERS = Path(__file__).with_name("peers")
 _TIMEOUT_SECONDS = 600.0
 
 
+def peer_program(name: str) -> Path:
+    """Path of a peer's program, in the folder of the benchmark that runs it."""
+    (path,) = PEERS.glob(f"*/{name}.py")
+    return path
+
+
 def bench_environment(address: str | None = None, **extra: str) -> dict[str, str]:
     """Environment that imports this checkout and uses the Prefect server ``address``, or none."""
     variables = child_environment({"PYTHONPATH": str(ROOT), **extra})

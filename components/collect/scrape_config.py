@@ -182,7 +182,7 @@ class ScrapeConfig(StageConfig):
         default="",
         pattern=r"^[A-Za-z0-9_.-]*$",
         description="name by which robots.txt and robots directives address the crawl; by default "
-        "that of user_agent: its first word, or what follows compatible; in it",
+        "the first word of user_agent, or the one behind compatible; in it",
     )
     headers: dict[str, str] = Field(
         default={},

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from benchmarks.bench_setting import BenchSetting
 from benchmarks.peer_programs import PEERS
-from benchmarks.peers import nanogpt_char
+from benchmarks.peers.train import nanogpt_char
 from benchmarks.train import (
     batch_splits,
     charlm,

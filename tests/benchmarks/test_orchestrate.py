@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.orchestrate import TOOLS
-from benchmarks.peer_programs import PEERS, find_interpreter
+from benchmarks.peer_programs import find_interpreter, peer_program
 from components.core.errors import ConfigError
 from components.core.settings import Settings
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def run(program: str, folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MODELMILL_HOME": str(folder / "home")}
     done = subprocess.run(
-        [sys.executable, str(PEERS / f"{program}.py"), str(folder), "3", *arguments],
+        [sys.executable, str(peer_program(program)), str(folder), "3", *arguments],
         capture_output=True,
         text=True,
         env=environment,

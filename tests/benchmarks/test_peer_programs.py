@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from benchmarks.curate.extraction.peer_extractors import _PROGRAMS
+from benchmarks.curate.rows.rows_read import PEERS as ROW_READERS
 from benchmarks.orchestrate import TOOLS
 from benchmarks.peer_programs import PEERS
 
@@ -14,6 +15,7 @@ def test_every_named_program_is_a_file() -> None:
     sources = [path.read_text() for path in Path(PEERS).parent.rglob("*.py")]
     called = {name for text in sources for name in re.findall(r'run_peer\(\s*"(\w+)"', text)}
     named = called | {tool.program for tool in TOOLS} | {row[0] for row in _PROGRAMS.values()}
-    programs = {path.stem for path in PEERS.glob("*.py")} - {"__init__"}
+    named |= set(ROW_READERS.values())
+    programs = {path.stem for path in PEERS.rglob("*.py")} - {"__init__"}
     assert len(called) >= 5
     assert named == programs

@@ -78,7 +78,7 @@ def score_language(
     Args:
         config: Amount of text looked at, and languages recorded.
         corpus: The extracted documents.
-        languages: Languages learnt by ``train_languages``, beside the built-in ones or in their place.
+        languages: Learnt languages, beside the built-in ones or in their place.
         work: Folder of the scores.
     """
     map_shards(

@@ -1,0 +1,1 @@
+"""Peers of ``bench curate``, a program each."""

@@ -1,0 +1,1 @@
+"""Peers of ``bench orchestrate``, a program each."""

@@ -1,0 +1,1 @@
+"""Peers of ``bench train``, a program each."""
