@@ -62,6 +62,7 @@ _EXAMPLE_WORDS = re.compile(
 _EXAMPLE_HOST = re.compile(r"\bexample\.(?:com|org|net|edu)\b|\w\.example\b", re.IGNORECASE)
 _NEIGHBOURHOOD = 90
 """Characters on both sides, about a line of a listing, in which a host of RFC 2606 may stand."""
+_SENTENCE_END = re.compile(r"[.!?]\s")
 _PREFIX_LENGTH = re.compile(r"/(\d{1,3})\b")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _RETIRED = (ipaddress.ip_network("3ffe::/16"),)
@@ -168,5 +169,6 @@ def _is_made_up(octets: tuple[int, ...]) -> bool:
 
 def _stands_in_example(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - _NEIGHBOURHOOD) : match.start()]
-    around = before + text[match.end() : match.end() + _NEIGHBOURHOOD]
-    return bool(_EXAMPLE_WORDS.search(before) or _EXAMPLE_HOST.search(around))
+    after = text[match.end() : match.end() + _NEIGHBOURHOOD]
+    sentence = f"{_SENTENCE_END.split(before)[-1]} {_SENTENCE_END.split(after)[0]}"
+    return bool(_EXAMPLE_WORDS.search(before) or _EXAMPLE_HOST.search(sentence))
