@@ -17,7 +17,12 @@ from benchmarks.curate import (
     quality_ranking,
     statistics_speed,
 )
-from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
+from benchmarks.curate.dedup import (
+    altered_copies,
+    million_documents,
+    minhash_signatures,
+    planted_duplicates,
+)
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import pii_spans, planted_credentials
 from components.core.errors import ConfigError
@@ -30,6 +35,7 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "statistics": statistics_speed.measure_statistics,
     "signatures": minhash_signatures.measure_signatures,
     "twins": planted_duplicates.measure_duplicates,
+    "altered": altered_copies.measure_altered_copies,
     "scale": million_documents.measure_scale,
     "pii": pii_spans.measure_pii,
     "secrets": planted_credentials.measure_credentials,
