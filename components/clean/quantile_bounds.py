@@ -52,17 +52,20 @@ def measure_quantile_bounds(
     quantiles: dict[str, float] = {}
     for shard, rows in passing:
         for rule in rules:
-            groups = np.array(_group_names(rule.quantiles_by, shard), dtype=object)[rows]
+            groups = np.array(_group_names(rule.quantiles_by, shard), dtype=np.str_)[rows]
+            names, group_numbers = np.unique(groups, return_inverse=True)
+            order = np.argsort(group_numbers, kind="stable")
+            edges = np.flatnonzero(np.diff(group_numbers[order])) + 1
             for name, quantile in rule.quantiles.items():
                 bound, column = _names_in_scores(rule, name)
                 quantiles[bound] = quantile
                 values = shard.scores[rule.roles[0]][column].to_numpy().astype(np.float64)[rows]
-                for group in {WHOLE_CORPUS, *groups}:
-                    chosen = values if group == WHOLE_CORPUS else values[groups == group]
+                parts = dict(zip(names.tolist(), np.split(values[order], edges), strict=False))
+                for group, chosen in {**parts, WHOLE_CORPUS: values}.items():
                     scores.setdefault((bound, group), []).append(chosen[~np.isnan(chosen)])
     measured = []
-    for (bound, group), parts in sorted(scores.items()):
-        values = np.concatenate(parts)
+    for (bound, group), shares in sorted(scores.items()):
+        values = np.concatenate(shares)
         if len(values) >= (MIN_GROUP_DOCUMENTS if group != WHOLE_CORPUS else 1):
             # A score that occurs, on the side that keeps: equal scores meet one verdict.
             method: Literal["lower", "higher"] = "lower" if ".min_" in bound else "higher"

@@ -16,6 +16,7 @@ from components.clean.quality.score import QualityConfig, score_quality
 from components.clean.quality_classifier.rule import JudgedQualityRule, ToxicityRule
 from components.clean.quantile_bounds import QUANTILES_FILE
 from components.clean.select import select
+from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Scores
 from components.core.store.shards import read_shards, shard_paths, write_shard
 from components.core.store.workdir import Workdir
@@ -158,6 +159,18 @@ def test_without_a_classifier_every_document_passes(corpus_of: Maker, again: Aga
     chosen = select(judged(quantiles={"min_probability": 0.7}), corpus, scores, again())
     assert chosen.stats["kept"] == 4
     assert "bound_judged_quality.min_probability" not in chosen.stats
+
+
+def test_where_no_document_passes_the_fixed_bounds_the_rule_that_took_most_is_named(
+    corpus_of: Maker, again: Again
+) -> None:
+    corpus = numbered(corpus_of, 6)
+    scores = {
+        "judged_quality": probabilities(corpus, again, lambda n: n / 100),
+        "toxicity": probabilities(corpus, again, lambda n: 0.9),
+    }
+    with pytest.raises(DataError, match=r"no document is left of 6; rule toxicity\.probability"):
+        select(judged(quantiles={"min_probability": 0.5}), corpus, scores, again())
 
 
 @pytest.mark.parametrize(
