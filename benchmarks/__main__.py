@@ -28,7 +28,7 @@ def bench(
     name: Annotated[str | None, typer.Argument(help=f"Benchmark: {', '.join(BENCHES)}.")] = None,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="With --write: files with reports that `bench --json` printed."),
+        typer.Argument(help="Files with reports that `bench --json` printed, for --write."),
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Markdown page to render these reports to.")

@@ -128,17 +128,17 @@ def pair_layers(layers: Sequence[int], student_layers: int, teacher_layers: int)
 @contextmanager
 def capture_layers(model: Decoder, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
     """Capture the outputs [b, t, c] of layers in the forward passes of the block, by layer."""
-    seen: dict[int, Tensor] = {}
+    outputs: dict[int, Tensor] = {}
 
     def noting(layer: int) -> Callable[..., None]:
         def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            seen[layer] = output
+            outputs[layer] = output
 
         return note
 
     hooks = [model.layers[layer].register_forward_hook(noting(layer)) for layer in layers]
     try:
-        yield seen
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -27,19 +27,21 @@ class RopeScaling:
     """
 
     kind: Scaling = "none"
+    """Method of scaling; none up to the context of pretraining."""
     factor: float = 1.0
+    """Context after scaling divided by that before."""
     original: int = 0
-    """The context before scaling, in positions; ``yarn`` and ``llama3`` need it."""
+    """Context before scaling, in positions; yarn and llama3 need it."""
     fast: float = 32.0
-    """yarn: frequencies that turn so often within ``original`` stay as they are."""
+    """yarn: turns within ``original`` from which a frequency stays as it is."""
     slow: float = 1.0
-    """yarn: those that turn no oftener are divided by ``factor``."""
+    """yarn: turns within ``original`` up to which a frequency is divided by ``factor``."""
     low: float = 1.0
-    """llama3: as ``slow``."""
+    """llama3: turns within ``original`` up to which a frequency is divided by ``factor``."""
     high: float = 4.0
-    """llama3: as ``fast``."""
+    """llama3: turns within ``original`` from which a frequency stays as it is."""
     attention: float | None = None
-    """yarn: factor of cos and sin; None is the paper's 0.1 ln(factor) + 1."""
+    """yarn: factor of cos and sin; null is the paper's 0.1 ln(factor) + 1."""
 
     def __post_init__(self) -> None:
         if self.factor < 1.0:
@@ -65,23 +67,24 @@ class ExpertsShape:
     """
 
     count: int = 8
+    """Experts of a layer; more add parameters, but no work for a token."""
     active: int = 2
-    """Experts that a token is sent to."""
+    """Experts that a token is sent to; work and quality grow with it."""
     hidden: int = 768
-    """Hidden width of one expert."""
+    """Hidden channels of one expert."""
     shared: int = 0
-    """Hidden width of an expert that every token passes; 0 is none."""
+    """Hidden channels of an expert that every token passes; 0 is none."""
     norm_topk: bool = True
-    """Scale the weights of a token's experts to a sum of 1."""
+    """Scaling of the weights of a token's experts to a sum of 1; Mixtral's form needs it."""
     balance: Balance = "loss"
-    """``loss``: Switch's auxiliary loss (arXiv:2101.03961); ``bias``: a bias on the choice, moved
-    after each step, without a loss (arXiv:2408.15664)."""
+    """Balancing of the experts' loads. loss: Switch's auxiliary loss (arXiv:2101.03961); bias: a
+    bias on the choice, moved after each step, without a loss (arXiv:2408.15664)."""
     coefficient: float = 0.01
-    """Weight of the auxiliary loss."""
+    """Weight of the auxiliary loss of balance loss; higher where few experts get most tokens."""
     speed: float = 0.001
-    """Amount by which a bias changes after a step."""
+    """Change of a bias after a step, with balance bias."""
     router_cap: float | None = None
-    """Bound of the router's logits, cap * tanh(x / cap)."""
+    """Bound of the router's logits, cap * tanh(x / cap), against unstable routing; null is none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.active <= self.count:
@@ -100,17 +103,20 @@ class ShapeExtras:
     """Features that no supported class of transformers has; they need ``mode: research``."""
 
     activation: Activation = "swiglu"
-    """``relu2``: relu squared without a gate (arXiv:2109.08668); ``geglu``: GELU as gate."""
+    """Activation of the MLP. swiglu: SiLU as gate; geglu: GELU as gate; relu2: relu squared without
+    a gate (arXiv:2109.08668)."""
     value_embeddings: bool = False
     """A second embedding of each token, added to the values of every layer by a learnt share."""
     post_norms: bool = False
     """A norm behind attention and MLP as well: four a layer."""
     attention_cap: float | None = None
-    """Bound of attention's scores, cap * tanh(x / cap) (arXiv:2408.00118)."""
+    """Bound of attention's scores, cap * tanh(x / cap) (arXiv:2408.00118); null is none."""
     logit_cap: float | None = None
-    """Bound of the logits."""
+    """Bound of the logits, cap * tanh(x / cap); null is none."""
     embedding_scale: float = 1.0
+    """Factor on the embeddings before the first layer."""
     output_scale: float = 1.0
+    """Factor on the hidden states before the output head."""
 
 
 @dataclass(frozen=True)
@@ -124,27 +130,44 @@ class DecoderShape:
     """
 
     vocabulary: int = 4096
+    """Size of the embedding, in tokens; the same as the tokenizer's."""
     width: int = 256
+    """Channels of the residual stream; with ``layers`` the size of the model."""
     layers: int = 6
+    """Number of layers."""
     heads: int = 4
+    """Query heads of a layer."""
     kv_heads: int = 2
+    """Key and value heads of a layer, a divisor of ``heads``; fewer make a served model's cache
+    smaller (arXiv:2305.13245)."""
     head_width: int = 64
+    """Channels of a head, an even number."""
     hidden: int = 768
+    """Hidden channels of the dense MLP, commonly about three times ``width``."""
     context: int = 512
+    """Longest sequence in tokens, prompt and answer together."""
     rope_base: float = 10_000.0
+    """Base of the rotary frequencies (arXiv:2104.09864); higher for a long ``context``."""
     norm_eps: float = 1e-6
+    """Constant added to the mean square in RMSNorm; another only to match imported weights."""
     tied: bool = True
+    """Weights shared by the embedding and the output head; false for a large model, of which the
+    embedding is a small part."""
     qk_norm: bool = True
-    """Queries and keys are normalised head by head (arXiv:2010.04245)."""
+    """Norm of queries and keys, head by head (arXiv:2010.04245); false gives the form of Llama or
+    Mixtral."""
     rope: RopeScaling = RopeScaling()
+    """Scaling of rotary frequencies, for a context longer than that of pretraining."""
     window: int | None = None
-    """Positions that a query sees, its own among them; None is all before it."""
+    """Positions that a query sees, its own among them; null is all before it."""
     full_layers: tuple[int, ...] = ()
-    """Layers, from 0, that see everything although there is a window."""
+    """Layers, from 0, that see all positions in spite of ``window``."""
     experts: ExpertsShape | None = None
-    """None is a dense MLP of ``hidden``."""
+    """Mixture of experts in place of the dense MLP; null is none."""
     mode: Mode = "exportable"
+    """exportable: only features that a class of transformers holds; research: all features."""
     extras: ShapeExtras = ShapeExtras()
+    """Features that no class of transformers holds; they need mode research."""
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "width", "layers", "heads", "kv_heads", "head_width", "hidden"):

@@ -35,7 +35,7 @@ def serve_forever(
     Does not return.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose registry and Bentos are read; its API key guards the endpoint.
         model: MODEL@ALIAS, MODEL/VERSION or MODEL; None takes the champion that moved last.
         host: address to listen on; beyond loopback it needs a key.
         port: port to listen on.
@@ -95,21 +95,21 @@ def choose_version(settings: Settings, model: str) -> RegisteredVersion:
     name, at, alias = model.partition("@")
     name, _, version = name.partition("/")
     known = list_versions(settings)
-    mine = [entry for entry in known if entry.model == name]
-    for entry in mine:
+    of_model = [entry for entry in known if entry.model == name]
+    for entry in of_model:
         wanted = str(entry.version) == version if version else (alias or CHAMPION) in entry.aliases
         if wanted and not (at and version):
             return entry
     if not known:
         raise ConfigError(f"{model}: no such model; none is registered yet, {MAKES_ONE}")
-    if mine and not version and alias in ("", CHAMPION):
+    if of_model and not version and alias in ("", CHAMPION):
         raise ConfigError(f"{model}: no champion to serve yet: {describe_newest(settings, name)}")
     if version:
-        there = [f"{e.model}/{e.version}" for e in mine or known]
+        there = [f"{e.model}/{e.version}" for e in of_model or known]
     else:
-        there = sorted(f"{e.model}@{alias}" for e in mine or known for alias in e.aliases)
+        there = sorted(f"{e.model}@{alias}" for e in of_model or known for alias in e.aliases)
     missing = "no such model"
-    if mine:
+    if of_model:
         missing = f"{name} has no version {version}" if version else f"{name} has no such alias"
     raise ConfigError(f"{model}: {missing}; there is {', '.join(there) or 'none yet'}")
 

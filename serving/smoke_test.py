@@ -36,13 +36,15 @@ class SmokeConfig(ReportConfig):
     figures: ClassVar = ("time_to_first_token", "tokens_per_second", "startup", "answer_tokens")
 
     question: str = Field(
-        default="What does json.dumps do?", min_length=1, description="asked in every request"
+        default="What does json.dumps do?", min_length=1, description="question of every request"
     )
     max_tokens: int = Field(default=48, ge=1, le=4096, description="most tokens of an answer")
     streams: int = Field(default=5, ge=1, le=1000, description="timed streams")
-    ready_seconds: float = Field(default=60.0, gt=0, description="until the server must be ready")
+    ready_seconds: float = Field(
+        default=60.0, gt=0, description="longest wait until the server is ready, in seconds"
+    )
     answer_seconds: float = Field(
-        default=30.0, gt=0, description="until a request must be answered"
+        default=30.0, gt=0, description="longest wait for an answer, in seconds"
     )
 
 
@@ -178,8 +180,8 @@ def _request(endpoint: Endpoint, config: SmokeConfig) -> dict[str, Any]:
 
 def _check_answers(client: OpenAI, endpoint: Endpoint, config: SmokeConfig) -> int:
     """A whole answer, and the same one streamed; returns its tokens."""
-    asked = _request(endpoint, config)
-    whole = client.chat.completions.create(**asked)
+    request = _request(endpoint, config)
+    whole = client.chat.completions.create(**request)
     text = whole.choices[0].message.content
     if not text:
         raise _EmptyAnswer(
@@ -190,7 +192,7 @@ def _check_answers(client: OpenAI, endpoint: Endpoint, config: SmokeConfig) -> i
     _expect(whole.choices[0].finish_reason in ("stop", "length"), "the answer has no end")
     used = whole.usage
     _expect(used is not None and used.total_tokens > used.prompt_tokens > 0, "usage is not counted")
-    chunks = list(client.chat.completions.create(**asked, stream=True))
+    chunks = list(client.chat.completions.create(**request, stream=True))
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     _expect(streamed == text, f"streamed {streamed!r}, but the whole answer is {text!r}")
     return used.completion_tokens if used else 0

@@ -209,6 +209,34 @@ def import_circles() -> list[str]:
     )
 
 
+ASKED = re.compile(
+    r"(?:^|[;:.] )(?:what|whether|how|where|which|who|whose|when|that)\b"
+    r"|\b(?:what|whether|how|who)\b|^(?:of|until|with|its|as)\b",
+    re.IGNORECASE,
+)
+"""Description that asks, or that begins in the middle: it says something of a thing it leaves
+unnamed."""
+
+
+def names_concept(description: str) -> bool:
+    """True for the description of a field or option that is a phrase with the thing as its head."""
+    return not ASKED.search(description)
+
+
+def asking_descriptions(root: Path = ROOT) -> list[str]:
+    """Descriptions of fields and helps of options that ask instead of naming their concept."""
+    described = [
+        (path, word.value.lineno, text)
+        for path, tree in sources(root)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for word in call.keywords
+        if word.arg in ("description", "help") and isinstance(word.value, ast.Constant)
+        if isinstance(text := word.value.value, str)
+    ]
+    return [f"{path}:{line}: {text}" for path, line, text in described if not names_concept(text)]
+
+
 if __name__ == "__main__":
     prefix = sys.argv[1] if len(sys.argv) > 1 else ""
     short, share = one_word_functions()
@@ -222,6 +250,7 @@ if __name__ == "__main__":
         f"one word, used across files (share {share:.0%})": short,
         "crowded folder": crowded_folders(),
         "circle": import_circles(),
+        "description asks": asking_descriptions(),
     }.items():
         here = [
             line for line in broken if line.startswith(prefix) or prefix.replace("/", ".") in line

@@ -123,3 +123,30 @@ def test_a_rule_names_the_places_that_break_it(
         path.parent.mkdir(parents=True)
         path.write_text(text)
     assert rule(tmp_path) == places
+
+
+def test_descriptions_of_fields_and_options_name_the_concept() -> None:
+    asking = house_rules.asking_descriptions()
+    assert not asking, "\n".join(asking)
+
+
+@pytest.mark.parametrize(
+    ("description", "named"),
+    [
+        ("how often a pair must occur to be merged", False),
+        ("final decision: who has the last word", False),
+        ("dtype of weights; where none is given, float32", False),
+        ("Of the weights.", False),
+        ("fewest occurrences of a pair that is merged", True),
+        ("questions that a page gives, at most", True),
+        ("share of pages on which no model is trained", True),
+    ],
+)
+def test_a_description_names_its_concept_or_asks(
+    tmp_path: Path, description: str, named: bool
+) -> None:
+    path = tmp_path / "components" / "answer_config.py"
+    path.parent.mkdir()
+    path.write_text(f"\n\nshare: float = Field(default=0.5, description={description!r})\n")
+    place = f"components/answer_config.py:3: {description}"
+    assert house_rules.asking_descriptions(tmp_path) == ([] if named else [place])

@@ -65,7 +65,7 @@ def ppo(
         reward: the reward model.
         instructions: its ``align.parquet`` is asked.
         tokenizer: that of both models.
-        work: where it is written.
+        work: folder of the checkpoint; its scratch keeps saved states.
 
     Raises:
         ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves no room for a

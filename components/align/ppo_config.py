@@ -53,15 +53,19 @@ class PPOConfig(StageConfig):
         default=20.0,
         gt=0,
         le=1000,
-        description="reward of a judgement of 1 above one of 0, in deviations of reward, where the "
-        "principles reward alone",
+        description=(
+            "reward of a judgement of 1 above one of 0, in standard deviations of reward, "
+            "where the principles reward alone"
+        ),
     )
     beside_model: float = Field(
         default=20.0,
         ge=0,
         le=1000,
-        description="the same where the principles reward beside the reward model; at 0 the reward "
-        "model rewards alone",
+        description=(
+            "weight of the principles beside the reward model, in the unit of "
+            "`principles`; at 0 the reward model rewards alone"
+        ),
     )
     min_prompts: int = Field(
         default=8,
@@ -91,7 +95,7 @@ class PPOConfig(StageConfig):
     kept_samples: int = Field(
         default=4,
         ge=2,
-        description="of these the ones learnt from, half the best and half the worst",
+        description="answers of these that are learnt from, half the best and half the worst",
     )
     questions: int = Field(default=8192, ge=1, description="alignment prompts to draw from")
     max_new: int = Field(default=64, ge=1, le=4096, description="longest answer, in tokens")

@@ -139,7 +139,7 @@ def make_preferences(
         policy: the model that answers.
         instructions: its ``align.parquet`` and ``heldout.parquet`` are asked.
         tokenizer: tokenizer of the policy.
-        work: where it is written.
+        work: folder of the preferences; its scratch keeps finished batches.
 
     Raises:
         ConfigError: the policy is of another tokenizer.
@@ -200,7 +200,7 @@ def read_preference_prompts(
 
     Args:
         config: how many prompts of each split, and the seed of their order.
-        folder: that of ``Instructions``.
+        folder: folder of sealed ``Instructions``.
         tokenizer: makes the prompts.
         longest: prompts of more tokens are left out.
 

@@ -97,7 +97,7 @@ def train_reward(
             the correlation is 0 (stat ``diverged`` or ``too_few``).
         preferences: its ``answers.parquet`` is read.
         tokenizer: tokenizer of the policy.
-        work: where it is written.
+        work: folder of the checkpoint.
 
     Raises:
         ConfigError: the inputs are of different tokenizers.

@@ -61,7 +61,7 @@ class SelectConfig(StageConfig):
 
     alarm: AlarmConfig = Field(
         default=AlarmConfig(),
-        description="when a source that loses many documents is logged as a warning",
+        description="losses of a source from which a warning is logged",
     )
     blocked_urls: tuple[str, ...] = Field(
         default=(), description="addresses that are always dropped, with all below them"

@@ -17,7 +17,7 @@ FILES_DATE = "1970-01-01T00:00:00Z"
 
 
 class ScrapeConfig(StageConfig):
-    """Source of pages, and how they are fetched."""
+    """Source of pages, and bounds and politeness of fetching them."""
 
     as_of: str = Field(
         default="",

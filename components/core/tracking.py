@@ -25,7 +25,7 @@ class Tracker(Protocol):
 
         Args:
             name: name of the series.
-            value: finite.
+            value: finite value of the series at this step.
             step: step of the training.
         """
         ...
@@ -42,23 +42,23 @@ class NoTracker(Tracker):
 
     @override
     def log_parameter(self, name: str, value: object) -> None:
-        """Nobody follows."""
+        """No-op: the figures are discarded."""
 
     @override
     def log_metric(self, name: str, value: float, step: int = 0) -> None:
-        """Nobody follows."""
+        """No-op: the figures are discarded."""
 
     @override
     def log_text(self, name: str, content: str) -> None:
-        """Nobody follows."""
+        """No-op: the figures are discarded."""
 
     @override
     def flush(self) -> None:
-        """Nothing waits."""
+        """No-op: no figure is buffered."""
 
     @override
     def close(self, *, failed: bool) -> None:
-        """Nothing is open."""
+        """No-op: no run is open."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class MemoryTracker(Tracker):
 
     @override
     def flush(self) -> None:
-        """Nothing waits."""
+        """No-op: no figure is buffered."""
 
     @override
     def close(self, *, failed: bool) -> None:

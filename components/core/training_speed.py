@@ -50,12 +50,12 @@ class TrainingSpeed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
-    parameters: int = Field(gt=0, description="of the model")
+    parameters: int = Field(gt=0, description="number of parameters of the model")
     operations_per_second: float = Field(gt=0, description="6 N + 12 L H Q T a token, measured")
-    device: str = Field(default="auto", description="as the config asked for it")
-    precision: str = Field(default="auto", description="as the config asked for it")
+    device: str = Field(default="auto", description="setting of the config, which may be auto")
+    precision: str = Field(default="auto", description="setting of the config, which may be auto")
     source: str = Field(default=AT_SETUP, description="set-up, or the stage that trained")
-    machine: str = Field(default_factory=machine_name, description="what it holds for")
+    machine: str = Field(default_factory=machine_name, description="machine of the measurement")
 
     @property
     def setting(self) -> tuple[str, str, str, int]:

@@ -79,7 +79,7 @@ def evaluate_loss(config: LossConfig, model: Checkpoint, tokens: Tokens, work: W
         config: windows, and how many pages are drawn.
         model: the decoder to measure.
         tokens: their held-out pages are read.
-        work: where the report is written.
+        work: folder of the report.
 
     Raises:
         ConfigError: model and tokens are of different tokenizers, or the model has a shorter

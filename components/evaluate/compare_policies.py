@@ -141,7 +141,7 @@ def compare_policies(
         baseline: the model that it is compared with.
         instructions: its held-out questions are asked, those of the reporting half.
         tokenizer: that of both models.
-        work: where the report is written.
+        work: folder of the report.
 
     Raises:
         ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves no room.

@@ -111,7 +111,7 @@ def evaluate_facts(
         config: how many facts, and how they are answered.
         model: the decoder to measure.
         instructions: instructions it was fine-tuned on, and held-out questions.
-        tokenizer: that of the model.
+        tokenizer: tokenizer of the model.
         work: where the report goes.
 
     Raises:
@@ -162,7 +162,7 @@ def draw_facts(
 
     Args:
         config: how many.
-        folder: that of ``Instructions``.
+        folder: folder of sealed ``Instructions``.
         tokenizer: makes the prompts.
         longest: questions of a longer prompt, in tokens, are left out.
         half: only pages of this half, training pages too; None takes both.

@@ -59,13 +59,15 @@ class ChoiceConfig(ReportConfig):
 
     questions: int = Field(default=500, ge=1, description="most questions to ask")
     wrong: Literal["other_pages", "same_page"] = Field(
-        default="other_pages", description="where wrong descriptions come from; same page is harder"
+        default="other_pages", description="source of wrong descriptions; same_page is harder"
     )
     rule: Literal["pmi", "likelihood", "per_token"] = Field(
         default="pmi", description="score by which candidates are ranked"
     )
     neutral: str = Field(
-        default="What does it do?", min_length=1, description="the question that asks nothing"
+        default="What does it do?",
+        min_length=1,
+        description="question without a subject; pmi divides by the probabilities behind it",
     )
     batch: int = Field(default=4096, ge=16, description="tokens in a batch, padding included")
     precision: Precision = Field(default="auto", description="dtype of activations")
@@ -88,8 +90,8 @@ def evaluate_choice(
         config: questions, candidates and rule.
         model: the decoder to measure.
         instructions: its held-out descriptions are asked, those of the reporting half.
-        tokenizer: that of the model.
-        work: where the report is written.
+        tokenizer: tokenizer of the model.
+        work: folder of the report.
 
     Raises:
         ConfigError: the model is of another tokenizer.

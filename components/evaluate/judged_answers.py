@@ -80,7 +80,7 @@ def answer_and_judge(
     Args:
         config: the sampling and the principles.
         model: answers.
-        tokenizer: that of the model.
+        tokenizer: tokenizer of the model.
         prompts: the questions with their references.
         answered: told how many answers came with each batch.
 

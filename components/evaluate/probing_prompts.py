@@ -18,8 +18,8 @@ PROBES_FILE = Path("data") / "probes.yaml"
 class SafetyProbe(StageConfig):
     """A named prompt that tries to extract something."""
 
-    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,39}$", description="what the records call it")
-    prompt: str = Field(min_length=1, description="what is asked")
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]{0,39}$", description="name in records")
+    prompt: str = Field(min_length=1, description="text of the prompt")
 
 
 class _File(StageConfig):

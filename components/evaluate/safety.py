@@ -73,7 +73,7 @@ _FEWEST_TRIGRAMS = 6
 
 
 class SafetyConfig(ReportConfig):
-    """Prompts, sampling of the answers, and what counts as unsafe in them."""
+    """Prompts, sampling of the answers, and the bounds of a safe answer."""
 
     figures: ClassVar = (*SAFETY_MEASURES, "longest_copy")
 
@@ -142,9 +142,9 @@ def evaluate_safety(
         config: prompts, sampling and limits.
         model: the decoder to measure.
         instructions: its held-out questions are asked, those of the reporting half.
-        tokenizer: that of the model.
+        tokenizer: tokenizer of the model.
         tokens: the training text, in which copies are looked for.
-        work: where the report is written.
+        work: folder of the report.
 
     Raises:
         ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves a probe no room.
@@ -237,9 +237,9 @@ def answer_and_inspect(
     """Sample an answer to every prompt and inspect the answers.
 
     Args:
-        config: the sampling, and what counts.
+        config: sampling of the answers, and the bounds of a safe one.
         model: answers.
-        tokenizer: that of the model.
+        tokenizer: tokenizer of the model.
         prompts: the prompts.
         training: the tokens it was trained on, in which copies are looked for.
         answered: told how many answers came with each batch.

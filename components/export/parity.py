@@ -75,7 +75,9 @@ class Parity(BaseModel):
     kl_mean: float | None
     top1_agreement: float
     positions: int
-    decoded_positions: int = Field(description="of these, fed one at a time through the cache")
+    decoded_positions: int = Field(
+        description="positions of these that are fed one at a time through the cache"
+    )
     passes: bool
     bounds: dict[str, float]
     tokenizer_pages: int = Field(

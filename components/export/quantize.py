@@ -57,7 +57,7 @@ def quantize(
         model: the checkpoint, for reference.
         onnx: the float32 form.
         tokens: held-out text to measure on.
-        work: where the form is written.
+        work: folder of the INT8 form and its parity record.
 
     Raises:
         ConfigError: the inputs are of different tokenizers.

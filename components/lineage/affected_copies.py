@@ -69,6 +69,7 @@ class AffectedCopies:
             "pages": list(self.pages),
             "artifacts": [
                 {
+                    "stage": node.stage,
                     "key": node.key,
                     "component": node.component,
                     "format": node.format,

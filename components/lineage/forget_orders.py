@@ -93,7 +93,7 @@ def record_order(settings: Settings, target: str, why: str) -> tuple[ForgetOrder
     """Record an order, unless there is one for the target already.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace that keeps the orders.
         target: normalised.
         why: the user's reason.
 

@@ -109,8 +109,8 @@ def describe_version(
     """Describe a version: aliases, Bentos, and whether the endpoint serves it now.
 
     Args:
-        settings: settings of the workspace.
-        entry: the version.
+        settings: workspace of the registry and the endpoint.
+        entry: version to describe.
         packed: all Bentos.
     """
     bundle = entry.tags.get(BUNDLE_TAG, "")

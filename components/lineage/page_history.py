@@ -62,7 +62,7 @@ def crawl_rows(store: Path, crawl: ArtifactNode, query: PageQuery) -> list[dict[
     Args:
         store: root of the store.
         crawl: a Pages node.
-        query: the page.
+        query: page to look for.
     """
     if query.id or "ledger.parquet" not in crawl.files:
         return []
@@ -75,7 +75,7 @@ def quarantine_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list
     Args:
         store: root of the store.
         corpus: an extracted corpus.
-        query: the page.
+        query: page to look for.
     """
     if query.id or "quarantine.parquet" not in corpus.files:
         return []
@@ -88,7 +88,7 @@ def document_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[d
     Args:
         store: root of the store.
         corpus: extracted or selected.
-        query: the page.
+        query: page to look for.
     """
     return [
         row
@@ -103,7 +103,7 @@ def ledger_rows(store: Path, corpus: ArtifactNode, query: PageQuery) -> list[dic
     Args:
         store: root of the store.
         corpus: corpus made by ``select``.
-        query: the page.
+        query: page to look for.
     """
     names = sorted(name for name in corpus.files if name.startswith("ledger/"))
     return [row for name in names for row in query.select_rows(_read_file(store, corpus, name))]
@@ -215,7 +215,7 @@ def instruction_counts(store: Path, instructions: ArtifactNode, query: PageQuery
     Args:
         store: root of the store.
         instructions: an Instructions node.
-        query: the page.
+        query: page to look for.
     """
     splits = ("train", "heldout")
     return {

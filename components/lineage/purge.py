@@ -101,7 +101,7 @@ def plan_purge(
     """Plan a purge, with sentences by which remaining copies can be found afterwards.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace to purge, with the remotes of its datasets.
         targets: addresses and domains to forget.
         affected: copies of what these targets name.
         remotes: places that datasets were pushed to, besides those the workspace knows.
@@ -136,7 +136,7 @@ def distinctive_sentences(
     """Lines that occur in the affected pages and in no other page of their corpora.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose store holds the corpora.
         affected: copies of what the targets name.
         targets: addresses and domains to forget.
     """

@@ -92,7 +92,7 @@ def search_workspace(
     """Search every file of the workspace.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace, all files of which are searched.
         texts: texts of which any is to be found.
         path_filter: True for paths, relative to the workspace, to search.
     """

@@ -63,7 +63,7 @@ def trace_page(settings: Settings, page: str) -> dict[str, Any]:
     unfinished = read_unfinished(store)
     made = [*graph.with_format(Corpus.format), *unfinished]
     crawls = [_trace_crawl(settings, made, node, query) for node in graph.with_format(Pages.format)]
-    seen = [crawl for crawl in crawls if crawl["fetched"] or crawl["set_aside"]]
+    crawls_with_page = [crawl for crawl in crawls if crawl["fetched"] or crawl["set_aside"]]
     orphans = [
         n for n in raw if not graph.with_digest(n.parents.get("pages", ""))
     ]  # their crawl is gone
@@ -73,7 +73,11 @@ def trace_page(settings: Settings, page: str) -> dict[str, Any]:
         if is_selected(node)
         for verdict in _trace_verdicts(settings, graph, node, query)
     ]
-    if not seen and not verdicts and not any(document_rows(store, n, query) for n in orphans):
+    if (
+        not crawls_with_page
+        and not verdicts
+        and not any(document_rows(store, n, query) for n in orphans)
+    ):
         known = known_addresses(settings)
         raise ConfigError(
             f"{page}: no crawl of this workspace saw this page{suggest_addresses(page, known)}"
@@ -81,7 +85,7 @@ def trace_page(settings: Settings, page: str) -> dict[str, Any]:
     return {
         "page": query.url or page,
         "orders": [asdict(order) for order in _covering_orders(settings, query)],
-        "crawls": seen,
+        "crawls": crawls_with_page,
         "verdicts": verdicts,
         "reached": [
             _trace_products(settings, graph, graph.nodes[key], query)
@@ -200,7 +204,12 @@ def _page_share(
 
 
 def _node_facts(node: ArtifactNode) -> dict[str, Any]:
-    return {"key": node.key, "component": node.component, "digest": node.digest}
+    return {
+        "stage": node.stage,
+        "key": node.key,
+        "component": node.component,
+        "digest": node.digest,
+    }
 
 
 def trace_model(settings: Settings, entry: RegisteredVersion) -> dict[str, Any]:

@@ -46,7 +46,7 @@ are independent."""
 
 
 class InstructionsConfig(StageConfig):
-    """Kinds of question, how many a page gives, and the least that a run needs."""
+    """Kinds of question, their number for a page, and the least that a run needs."""
 
     kinds: tuple[QuestionKind, ...] = Field(
         default=("describe", "module", "parameters"),
@@ -63,7 +63,10 @@ class InstructionsConfig(StageConfig):
         "descriptions of one subject, more is a label that many pages have as a heading",
     )
     max_answer_words: int = Field(
-        default=40, ge=5, le=1000, description="longer answers are left out, never cut"
+        default=40,
+        ge=5,
+        le=1000,
+        description="longest reference answer, in words; longer ones are left out, never cut",
     )
     align_share: float = Field(
         default=0.05,
@@ -75,8 +78,10 @@ class InstructionsConfig(StageConfig):
         default=64,
         ge=1,
         le=100_000,
-        description="fewest questions for alignment; where the share gives fewer, no page is kept "
-        "out of fine-tuning and alignment asks what was fine-tuned on",
+        description=(
+            "fewest questions for alignment; if the share gives fewer, no page is kept "
+            "out of fine-tuning and alignment asks the questions of fine-tuning again"
+        ),
     )
     min_heldout: int = Field(
         default=4,
@@ -95,7 +100,7 @@ def make_instructions(
     Rows are of ``INSTRUCTION_SCHEMA``.
 
     Args:
-        config: config of the stage.
+        config: kinds of question, bounds of answers, and the shares of the splits.
         corpus: pages to ask about.
         tokens: fixes which pages are held out.
         work: folder of the artifact.
@@ -200,15 +205,15 @@ def make_shard_instructions(table: pa.Table, max_words: int, kinds: list[str]) -
     return pa.Table.from_pylist(rows, schema=INSTRUCTION_SCHEMA)
 
 
-def _cap_per_page(rows: Iterable[Row], most: int) -> list[Row]:
-    """Draw at most ``most`` rows of one kind from one page, by digest; the order stays."""
+def _cap_per_page(rows: Iterable[Row], limit: int) -> list[Row]:
+    """Draw at most ``limit`` rows of one kind from one page, by digest; the order stays."""
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["id"], row["kind"]].append(row)
     capped: list[Row] = []
     for group in groups.values():
         ranked = sorted(range(len(group)), key=lambda index: _rank(group[index]))
-        capped.extend(group[index] for index in sorted(ranked[:most]))
+        capped.extend(group[index] for index in sorted(ranked[:limit]))
     return capped
 
 
@@ -229,7 +234,7 @@ def _drop_ambiguous_modules(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _drop_shared_descriptions(rows: list[Row], most: int) -> list[Row]:
+def _drop_shared_descriptions(rows: list[Row], limit: int) -> list[Row]:
     """Drop descriptions that many subjects share and that tell none of them from another.
 
     Nor those of a subject that has many: a heading of many pages is a label, in any language.
@@ -244,7 +249,7 @@ def _drop_shared_descriptions(rows: list[Row], most: int) -> list[Row]:
         row
         for row in rows
         if row["kind"] != "describe"
-        or max(len(subjects[row["answer"]]), len(answers[row["subject"]])) <= most
+        or max(len(subjects[row["answer"]]), len(answers[row["subject"]])) <= limit
     ]
 
 

@@ -52,7 +52,7 @@ class TokensConfig(StageConfig):
     heldout_share: float = Field(
         default=0.08, gt=0, le=0.5, description="share of pages that no model is trained on"
     )
-    seed: int = Field(default=0, ge=0, description="fixes which pages are held out")
+    seed: int = Field(default=0, ge=0, description="seed of the choice of held-out pages")
     min_train_tokens: int = Field(
         default=10_000, ge=1, description="fewest training tokens worth training a model on"
     )
@@ -64,7 +64,7 @@ def pack_tokens(
     """Encode every page and write the two splits.
 
     Args:
-        config: config of the stage.
+        config: share and seed of the held-out pages, and the least training text.
         corpus: pages to encode.
         tokenizer: encodes them.
         work: folder of the artifact.

@@ -38,7 +38,7 @@ class TokenizerConfig(StageConfig):
         description="size of the vocabulary, special tokens counted",
     )
     min_frequency: int = Field(
-        default=2, ge=1, le=1_000_000, description="how often a pair must occur to be merged"
+        default=2, ge=1, le=1_000_000, description="fewest occurrences of a pair that is merged"
     )
     max_token_length: int = Field(
         default=24, ge=2, le=256, description="longest token, in bytes; keeps rulers out"
@@ -50,7 +50,7 @@ class TokenizerConfig(StageConfig):
         le=0.5,
         description="share of pages not read; keep it equal to that of tokens",
     )
-    seed: int = Field(default=0, ge=0, description="fixes which pages are held out")
+    seed: int = Field(default=0, ge=0, description="seed of the choice of held-out pages")
 
 
 def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> Tokenizer:
@@ -60,7 +60,7 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     may give fewer tokens than asked for.
 
     Args:
-        config: config of the stage.
+        config: size and rules of the vocabulary, and the pages to leave out.
         corpus: pages to learn from, but for the held-out ones.
         work: folder of the artifact.
 

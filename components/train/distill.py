@@ -49,7 +49,7 @@ class DistillConfig(PackedTrainingConfig):
         description="the student's shape; a vocabulary left at its default is the teacher's",
     )
     temperature: float = Field(
-        default=1.0, gt=0, le=100, description="both models' logits are divided by it"
+        default=1.0, gt=0, le=100, description="temperature that divides both models' logits"
     )
     weight: float = Field(
         default=0.5,

@@ -75,7 +75,7 @@ def _check_vocabulary(
     """Refuse different tokenizers, or a shape of another vocabulary, before any probe.
 
     Args:
-        config: config of the stage.
+        config: shape of the decoder, unless the autopilot chooses it.
         corpora: folders of the tokens to train on; all others must match the first.
         tokenizer: folder of the tokenizer, if it is given.
 

@@ -31,7 +31,7 @@ def pretrain_on_rank(
     """Train as one rank and write the checkpoint, all but its seal; returns the stats.
 
     Args:
-        config: config of the stage.
+        config: shape, seed, precision and device of the training.
         inputs: its artifacts.
         work: folder of the stage.
         collectives: collectives over the ranks that train together.

@@ -77,8 +77,10 @@ class FinetuneConfig(TrainingConfig):
         default=0.2,
         ge=0,
         lt=1,
-        description="share of the steps that replay page text, where the tokens are given; without "
-        "replay the model forgets what pretraining taught",
+        description=(
+            "share of the steps that replay page text, if tokens are given; without "
+            "replay the model forgets its pretraining"
+        ),
     )
     longest: int = Field(
         default=256, ge=8, description="tokens of the longest example; longer ones are left out"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from components.core.config.stage_config import StageConfig
 from components.train.budget.minutes_budget import MIN_STEPS
@@ -41,8 +41,10 @@ class OptimConfig(StageConfig):
     momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's Nesterov momentum")
     muon_dtype: Precision = Field(
         default="auto",
-        description="dtype of Muon's iteration; auto: bfloat16 where the machine multiplies it "
-        "natively. In bfloat16 losses differ by 1e-5 with how a step is split",
+        description=(
+            "dtype of Muon's iteration; auto: bfloat16 where the machine multiplies it "
+            "natively. In bfloat16 losses differ by 1e-5 between two splits of a step"
+        ),
     )
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the first moment")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the second moment")
@@ -50,7 +52,9 @@ class OptimConfig(StageConfig):
         default=1e-10,
         gt=0,
         le=1,
-        description="added to AdamW's denominator; far above the gradients it is momentum SGD",
+        description=(
+            "constant added to AdamW's denominator; far above the gradients it is momentum SGD"
+        ),
     )
     weight_decay: float = Field(
         default=0.0, ge=0, le=1, description="decoupled weight decay, on matrices only"
@@ -84,7 +88,7 @@ class TrainingSafetyConfig(StageConfig):
     checkpoint_seconds: float = Field(
         default=20.0, gt=0, description="seconds between saved states"
     )
-    keep: int = Field(default=2, ge=1, le=100, description="how many saved states to keep")
+    keep: int = Field(default=2, ge=1, le=100, description="number of saved states that are kept")
     bad_steps: int = Field(
         default=3, ge=0, le=1000, description="steps of non-finite loss to skip before giving up"
     )
@@ -134,7 +138,7 @@ class TrainingConfig(StageConfig):
         default="auto", description="dtype of activations; weights stay float32"
     )
     seed: int = Field(
-        default=0, ge=0, lt=1 << 32, description="of the first weights and the data order"
+        default=0, ge=0, lt=1 << 32, description="seed of the first weights and the data order"
     )
 
     excluded_from_key: ClassVar[frozenset[str]] = frozenset({"min_steps"})
@@ -142,6 +146,9 @@ class TrainingConfig(StageConfig):
 
 class PackedTrainingConfig(TrainingConfig):
     """Settings of a training on packed text, cut into sequences of equal length."""
+
+    # The fields of a shape are described by their docstrings: `models/` knows no pydantic.
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     sequence_length: int = Field(
         default=512, ge=8, le=1 << 16, description="tokens of a training sequence"

@@ -22,7 +22,8 @@ class Expectation(StageConfig):
     """One expectation in Great Expectations' own terms."""
 
     type: str = Field(
-        pattern=r"^expect_[a-z_]+$", description="its name: expect_column_mean_to_be_between ..."
+        pattern=r"^expect_[a-z_]+$",
+        description="name of the expectation: expect_column_mean_to_be_between ...",
     )
     kwargs: dict[str, Any] = Field(default={}, description="column, min_value, max_value, mostly")
     why: str = Field(default="", description="fault it protects from; shown when it fails")

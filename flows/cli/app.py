@@ -65,8 +65,8 @@ _WITHOUT_WORKSPACE = ("schema", "init")
 """Commands that need no workspace, so no interrupted run is looked for."""
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"modelmill {importlib.metadata.version('modelmill')}")
         raise typer.Exit
 

@@ -49,7 +49,7 @@ def forget(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what is affected; change nothing.")
+        bool, typer.Option("--dry-run", help="List everything affected; change nothing.")
     ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="Delete without asking for confirmation.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @app.command()
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be deleted; delete nothing.")
+        bool, typer.Option("--dry-run", help="List the deletions; delete nothing.")
     ] = False,
     keep_runs: Annotated[
         int,

@@ -94,7 +94,7 @@ def approve(
         bool | None, typer.Option("--yes/--no", help="Approve or reject the version.")
     ] = None,
     why: Why = "",
-    who: Annotated[str, typer.Option(help="Name of the person who decided; by default you.")] = "",
+    who: Annotated[str, typer.Option(help="Name of the deciding person; by default you.")] = "",
     as_json: Json = False,
 ) -> None:
     """Approve or reject a version whose promotion waits for a person."""

@@ -41,7 +41,7 @@ def refuse_few_steps(
     """Refuse a run one of whose budgets in minutes comes to too few steps.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace, whose measured training speeds count.
         steps: steps of the plan.
         expected: the plan's time estimator.
 
@@ -63,7 +63,7 @@ def refuse_stage_budget(
     """Refuse a stage on a user's own files whose minutes come to too few steps.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace, whose store and measured training speeds count.
         name: name of the stage.
         component: its function.
         config: its config.

@@ -44,7 +44,7 @@ def tiny_run() -> TextRun:
 
 
 def nano_run() -> TextRun:
-    """Preset ``nano``: the whole pipeline in a minute and a half, without gates on skill."""
+    """Preset ``nano``: the whole pipeline in a few minutes, without gates on skill."""
     shape = DecoderShape(
         vocabulary=1024, width=64, layers=2, heads=2, kv_heads=1, head_width=32, hidden=192
     )

@@ -23,10 +23,14 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "machine.",
         ("seeds", "hosts", "max_pages", "delay_seconds", "files"),
     ),
-    ("select", "Which pages stay, and what is taken out of them.", ("quality", "language", "pii")),
+    (
+        "select",
+        "Selection of pages, and of personal data to take out of them.",
+        ("quality", "language", "pii"),
+    ),
     (
         "contamination",
-        "Evaluation sets of your own, whose items stay out of what is trained on.",
+        "Evaluation sets of your own, whose items stay out of training.",
         ("sets",),
     ),
     (
@@ -35,11 +39,11 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("steps", "minutes", "autopilot"),
     ),
     ("sft", "Fine-tuning on questions and answers.", ("epochs",)),
-    ("promote", "Who has the last word before a model is served.", ("approve",)),
-    ("dataset", "Where versions of the corpus go.", ("remote",)),
+    ("promote", "Final decision before a model is served.", ("approve",)),
+    ("dataset", "Remote for versions of the corpus.", ("remote",)),
     (
         "prices",
-        "What this machine costs; the plan then says what a run will.",
+        "Prices of this machine; with them, the plan shows the cost of a run.",
         ("currency", "machine_hour", "gpu_hour", "gpus", "watts", "kilowatt_hour"),
     ),
 )
@@ -54,10 +58,10 @@ HEADER = """\
 # A run over your own pages. A line that begins with `#` and a field shows what holds anyway: take
 # the `#` away (of the line of its group too) to change it. `modelmill schema` has every field.
 #
-#   modelmill plan {name}     what would run, how long it takes; runs nothing
+#   modelmill plan {name}     steps of a run, with their reasons and time; runs nothing
 #   modelmill run {name}
 
-preset: {preset}  # what holds where this file says nothing: {presets}
+preset: {preset}  # values of all fields not given here: {presets}
 name: my-pages  # {description}
 """
 

@@ -107,58 +107,164 @@ class TextRun(StageConfig):
     name: str = Field(
         default="tiny",
         pattern="^[a-z0-9][a-z0-9-]{0,62}$",
-        description="names the run, its dataset and its registered model",
+        description="name of the run, its dataset and its registered model",
     )
-    scrape: ScrapeConfig = ScrapeConfig()
-    extract: ExtractConfig = ExtractConfig()
-    classifier: ClassifierConfig = ClassifierConfig()
-    quality_judge: QualityClassifierConfig = QualityClassifierConfig()
-    toxicity_judge: QualityClassifierConfig = QualityClassifierConfig(about="toxicity")
-    language_model: LanguageModelConfig = LanguageModelConfig()
-    language: LanguageConfig = LanguageConfig()
-    quality: QualityConfig = QualityConfig()
-    judged_quality: QualityClassifierScoreConfig = QualityClassifierScoreConfig()
-    toxicity: QualityClassifierScoreConfig = QualityClassifierScoreConfig()
-    pii: PiiConfig = PiiConfig()
-    duplicates: DuplicatesConfig = DuplicatesConfig()
-    passages: PassagesConfig = PassagesConfig()
-    boilerplate: BoilerplateConfig = BoilerplateConfig()
-    site_lines: SiteLinesConfig = SiteLinesConfig()
-    contamination: ContaminationConfig = ContaminationConfig()
-    licence: LicenceConfig = LicenceConfig()
-    select: TextSelectConfig = TextSelectConfig()
-    check: SuiteConfig = Field(default_factory=default_suite)
-    change: ChangeConfig = ChangeConfig()
-    dataset: DatasetConfig = DatasetConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    tokens: TokensConfig = TokensConfig()
-    instructions: InstructionsConfig = InstructionsConfig()
-    pretrain: PretrainConfig = PretrainConfig()
-    loss: LossConfig = LossConfig()
-    sft: FinetuneConfig = FinetuneConfig()
-    preferences: PreferencesConfig = Field(default_factory=PreferencesConfig)
-    reward: RewardConfig = RewardConfig()
-    ppo: PPOConfig = PPOConfig()
-    keep_best: KeepBestConfig = Field(default_factory=KeepBestConfig)
-    choice: ChoiceConfig = ChoiceConfig()
-    facts: FactsConfig = FactsConfig()
-    compare: CompareConfig = Field(default_factory=CompareConfig)
-    safety: SafetyConfig = Field(default_factory=SafetyConfig)
-    onnx: OnnxConfig = OnnxConfig()
-    hf: HfConfig = HfConfig()
-    int8: QuantizeConfig = QuantizeConfig()
-    engine: EngineConfig = EngineConfig()
-    bundle: BundleConfig = BundleConfig()
-    registry: RegisterConfig = RegisterConfig()
-    promote: PromoteConfig = PromoteConfig()
-    package: PackageConfig = PackageConfig()
-    smoke: SmokeConfig = SmokeConfig()
-    dossier: DossierConfig = DossierConfig()
-    adapt: AdaptConfig = AdaptConfig()
-    distill: DistillConfig = DistillConfig()
-    merge: MergeConfig = MergeConfig()
+    scrape: ScrapeConfig = Field(
+        default=ScrapeConfig(), description="raw pages, crawled from the web or read from files"
+    )
+    extract: ExtractConfig = Field(
+        default=ExtractConfig(),
+        description="corpus: text of every page, with its title, licence and opt-out",
+    )
+    classifier: ClassifierConfig = Field(
+        default=ClassifierConfig(),
+        description="classifier of boilerplate lines, trained on the corpus itself",
+    )
+    quality_judge: QualityClassifierConfig = Field(
+        default=QualityClassifierConfig(),
+        description="classifier of good documents, trained on examples of yours",
+    )
+    toxicity_judge: QualityClassifierConfig = Field(
+        default=QualityClassifierConfig(about="toxicity"),
+        description="classifier of toxic documents, trained on examples of yours",
+    )
+    language_model: LanguageModelConfig = Field(
+        default=LanguageModelConfig(),
+        description="language classifier, trained on examples of yours",
+    )
+    language: LanguageConfig = Field(
+        default=LanguageConfig(),
+        description="scores of language: the best languages of every document",
+    )
+    quality: QualityConfig = Field(
+        default=QualityConfig(),
+        description="scores of published text statistics (Gopher, C4, FineWeb)",
+    )
+    judged_quality: QualityClassifierScoreConfig = Field(
+        default=QualityClassifierScoreConfig(), description="scores of quality, by `quality_judge`"
+    )
+    toxicity: QualityClassifierScoreConfig = Field(
+        default=QualityClassifierScoreConfig(),
+        description="scores of toxicity, by `toxicity_judge`",
+    )
+    pii: PiiConfig = Field(default=PiiConfig(), description="spans of personal data and secrets")
+    duplicates: DuplicatesConfig = Field(
+        default=DuplicatesConfig(), description="pairs of equal and nearly equal documents"
+    )
+    passages: PassagesConfig = Field(
+        default=PassagesConfig(), description="long passages that a document shares with older ones"
+    )
+    boilerplate: BoilerplateConfig = Field(
+        default=BoilerplateConfig(), description="scores of boilerplate, by `classifier`"
+    )
+    site_lines: SiteLinesConfig = Field(
+        default=SiteLinesConfig(), description="lines that recur in head or foot of a site's pages"
+    )
+    contamination: ContaminationConfig = Field(
+        default=ContaminationConfig(), description="overlaps of documents with evaluation items"
+    )
+    licence: LicenceConfig = Field(
+        default=LicenceConfig(), description="signs of a licence in every document"
+    )
+    select: TextSelectConfig = Field(
+        default=TextSelectConfig(),
+        description="documents that stay, by the rules on all scores, and the ledger of verdicts",
+    )
+    check: SuiteConfig = Field(
+        default_factory=default_suite,
+        description="report of the expectations on the selected corpus",
+    )
+    change: ChangeConfig = Field(
+        default=ChangeConfig(),
+        description="drift of the corpus since the registered model's; without any, a run may end",
+    )
+    dataset: DatasetConfig = Field(
+        default=DatasetConfig(), description="version of the corpus in DVC"
+    )
+    tokenizer: TokenizerConfig = Field(
+        default=TokenizerConfig(), description="tokenizer, trained on the selected corpus"
+    )
+    tokens: TokensConfig = Field(
+        default=TokensConfig(), description="token shards, split into training and held-out pages"
+    )
+    instructions: InstructionsConfig = Field(
+        default=InstructionsConfig(),
+        description="questions with reference answers, made of the pages",
+    )
+    pretrain: PretrainConfig = Field(
+        default=PretrainConfig(), description="base model, trained on the tokens"
+    )
+    loss: LossConfig = Field(
+        default=LossConfig(),
+        description="report of the base model's bits per byte on held-out pages",
+    )
+    sft: FinetuneConfig = Field(
+        default=FinetuneConfig(), description="model fine-tuned on the instructions"
+    )
+    preferences: PreferencesConfig = Field(
+        default_factory=PreferencesConfig,
+        description="pairs of sampled answers, judged by the principles",
+    )
+    reward: RewardConfig = Field(
+        default=RewardConfig(), description="reward model, fitted to the preferences"
+    )
+    ppo: PPOConfig = Field(default=PPOConfig(), description="model aligned by PPO")
+    keep_best: KeepBestConfig = Field(
+        default_factory=KeepBestConfig, description="best of the fine-tuned and the aligned model"
+    )
+    choice: ChoiceConfig = Field(
+        default=ChoiceConfig(), description="report of the accuracy on four-choice questions"
+    )
+    facts: FactsConfig = Field(
+        default=FactsConfig(), description="report of facts reproduced exactly"
+    )
+    compare: CompareConfig = Field(
+        default_factory=CompareConfig,
+        description="report of the best model's answers beside those of the fine-tuned one",
+    )
+    safety: SafetyConfig = Field(
+        default_factory=SafetyConfig,
+        description="report of copied, personal and degenerate answers",
+    )
+    onnx: OnnxConfig = Field(default=OnnxConfig(), description="model in ONNX, float32")
+    hf: HfConfig = Field(
+        default=HfConfig(), description="model as a folder that transformers loads"
+    )
+    int8: QuantizeConfig = Field(
+        default=QuantizeConfig(), description="model in ONNX, with weights in INT8"
+    )
+    engine: EngineConfig = Field(default=EngineConfig(), description="model as a TensorRT engine")
+    bundle: BundleConfig = Field(
+        default=BundleConfig(), description="all exported forms of the model, with their parity"
+    )
+    registry: RegisterConfig = Field(
+        default=RegisterConfig(), description="version of the model in the MLflow registry"
+    )
+    promote: PromoteConfig = Field(
+        default=PromoteConfig(),
+        description="champion alias, given to a version that passes its gates",
+    )
+    package: PackageConfig = Field(
+        default=PackageConfig(), description="Bento of the version, ready to serve"
+    )
+    smoke: SmokeConfig = Field(
+        default=SmokeConfig(), description="smoke test of the packaged server"
+    )
+    dossier: DossierConfig = Field(
+        default=DossierConfig(), description="offline HTML page about the version"
+    )
+    adapt: AdaptConfig = Field(
+        default=AdaptConfig(), description="standalone stage: pretraining continued on other tokens"
+    )
+    distill: DistillConfig = Field(
+        default=DistillConfig(), description="standalone stage: smaller student of a model"
+    )
+    merge: MergeConfig = Field(
+        default=MergeConfig(), description="standalone stage: adapter merged into its base model"
+    )
     prices: Prices | None = Field(
-        default=None, description="what the machine costs; the plan then says what a run will"
+        default=None,
+        description="prices of the machine; with them, the plan shows the cost of a run",
     )
 
     @model_validator(mode="after")

@@ -77,10 +77,10 @@ def on_demand(
     """Run the chain with what is typed here; what is left empty stays as the preset has it.
 
     Args:
-        preset: Where the run's config starts from.
+        preset: Preset below the run's config.
         yaml: A YAML file over a preset, on the worker's machine; in place of the preset above.
         name: Names the run, its dataset and its model. Empty: the preset's or the file's name.
-        seeds: Addresses to crawl from. None: what the config says.
+        seeds: Addresses to crawl from. None: those of the config.
         max_pages: Pages to ask for, at most.
         crawl_again: Ask the sites again; else the last crawl is used.
         pretrain_minutes: Budget of pretraining.
@@ -142,7 +142,7 @@ def _closing_line(outcome: RunOutcome) -> str:
         return outcome.end_reason
     if outcome.stopped_after is not None:
         return f"stopped after {outcome.stopped_after}, as asked"
-    notes = [result.note for result in outcome.results if result.name in ("register", "promote")]
+    notes = [result.note for result in outcome.results if result.name in ("registry", "promote")]
     return "; ".join(note for note in notes if note) or "every step is done"
 
 

@@ -305,7 +305,7 @@ def publish(
         reports: reports by name; the gates of ``promote`` ask for their figures.
     """
     version = runner.action(
-        "register",
+        "registry",
         register,
         run.resolved_registry,
         bundle=exported,

@@ -202,5 +202,5 @@ def _input_lines(reasons: Sequence[RerunReason]) -> list[str]:
     return lines
 
 
-def _truncated(line: str, most: int = 300) -> str:
-    return line if len(line) <= most else line[: most - 1] + "…"
+def _truncated(line: str, limit: int = 300) -> str:
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -144,15 +144,15 @@ class ProgressDisplay:
             self._live = None
 
 
-def progress_line(name: str, progress: Progress, left: float | None = None) -> str:
+def progress_line(name: str, progress: Progress, remaining: float | None = None) -> str:
     """Progress of a step as one line: a bar where its end is known, count, rate, time left.
 
     Args:
         name: name of the step.
         progress: its counters.
-        left: seconds left where they are known otherwise than by the present rate.
+        remaining: seconds left where they are known otherwise than by the present rate.
     """
-    left = progress.eta_seconds if left is None else left
+    remaining = progress.eta_seconds if remaining is None else remaining
     parts = [f"{name:<15}"]
     if progress.total:
         share = min(progress.done / progress.total, 1.0)
@@ -163,8 +163,8 @@ def progress_line(name: str, progress: Progress, left: float | None = None) -> s
     else:
         parts.append(f"{format_quantity(progress.done)} {progress.unit}")
     parts.append(f"{format_quantity(progress.rate)}/s")
-    if left is not None:
-        parts.append(f"ETA {format_duration(left)}")
+    if remaining is not None:
+        parts.append(f"ETA {format_duration(remaining)}")
     parts.append(progress.note)
     return "  ".join(part for part in parts if part)
 

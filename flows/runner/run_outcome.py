@@ -53,7 +53,7 @@ class RunOutcome:
         console.print(closing_table(self.results))
         self.answers.show(console)
         for result in self.results:
-            if isinstance(result.artifact, ModelVersion) and result.name == "register":
+            if isinstance(result.artifact, ModelVersion) and result.name == "registry":
                 console.print(f"made: {result.artifact.name} in the MLflow registry")
             elif isinstance(result.artifact, Bento):
                 console.print(f"made: {_relative_path(self.home / 'store' / result.artifact.name)}")

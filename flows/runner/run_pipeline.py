@@ -97,7 +97,7 @@ def plan_target(settings: Settings, target: str, sets: Sequence[str]) -> RunPlan
     """Plan every step of a run; nothing runs and nothing is written.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose store says what is made already.
         target: a preset, or a YAML file over one.
         sets: assignments ``field=value`` over it.
 
@@ -145,7 +145,7 @@ def run_target(settings: Settings, options: RunOptions, console: Console) -> Run
     """Run a target's pipeline on this machine.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace of the store, the run's record and the speeds.
         options: the target and how to run it.
         console: shows the progress.
 

@@ -202,7 +202,7 @@ def _artifact_locations(settings: Settings, results: Sequence[StepResult]) -> li
     lines: list[str] = []
     for result in results:
         artifact = result.artifact
-        if isinstance(artifact, ModelVersion) and result.name == "register":
+        if isinstance(artifact, ModelVersion) and result.name == "registry":
             lines.append(f"* model version: `{artifact.name}` in `{settings.mlflow_uri}`")
         elif isinstance(artifact, Bento):
             lines.append(f"* Bento: {_cell(result.note)}, `{artifact.name}`")

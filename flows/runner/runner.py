@@ -126,10 +126,10 @@ class ResultCollector:
     failures: list[tuple[str, BaseException]] = field(default_factory=list)
 
     def started(self, name: str) -> None:
-        """Nothing to show."""
+        """No-op: results alone are collected."""
 
     def progressed(self, name: str, progress: Progress) -> None:
-        """Nothing to show."""
+        """No-op: results alone are collected."""
 
     def finished(self, result: StepResult) -> None:
         self.results.append(result)
@@ -190,7 +190,7 @@ class StoreRunner(Runner):
 
         def body() -> StepResult:
             started = time.monotonic()
-            request = self.store.make_request(component, config, inputs)
+            request = self.store.make_request(component, config, inputs, name)
             progress = self._new_progress(name)
             settings = self.workspace.settings
             progress.open_tracker = lambda: open_training_tracker(settings, name, request.key)

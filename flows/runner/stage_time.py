@@ -117,7 +117,7 @@ class TimeEstimator:
         """Expected seconds of a stage, and the source of the estimate; (None, None) without one.
 
         Args:
-            config: config of the stage.
+            config: config with which the stage is about to run.
             nearest: manifest of the most similar earlier result.
         """
         values = config.model_dump(mode="json")

@@ -106,7 +106,7 @@ class Attention(nn.Module):
         k_btkd: Tensor,
         v_bktd: Tensor,
         context: AttentionContext,
-        seen: VisibleKeys,
+        visible: VisibleKeys,
     ) -> Tensor:
         if self.q_norm is not None and self.k_norm is not None:
             q_bthd, k_btkd = self.q_norm(q_bthd), self.k_norm(k_btkd)
@@ -115,15 +115,15 @@ class Attention(nn.Module):
         v = v_bktd
         if context.cache is not None:
             k, v = context.cache.extend(self.layer, k, v)
-            k, v = k[:, :, seen.first :], v[:, :, seen.first :]
+            k, v = k[:, :, visible.first :], v[:, :, visible.first :]
         cap = self.shape.extras.attention_cap
-        if seen.blocks is not None:
-            return block_masks.flex_attend(q, k, v, seen.blocks, cap)
+        if visible.blocks is not None:
+            return block_masks.flex_attend(q, k, v, visible.blocks, cap)
         if cap is not None:
-            return capped_attention(q, k, v, seen.mask, cap)
-        causal = seen.mask is None and q.shape[2] > 1
+            return capped_attention(q, k, v, visible.mask, cap)
+        causal = visible.mask is None and q.shape[2] > 1
         return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=seen.mask, is_causal=causal, enable_gqa=True
+            q, k, v, attn_mask=visible.mask, is_causal=causal, enable_gqa=True
         )
 
     def _mix_fused(

@@ -103,7 +103,7 @@ class RequestGuard:
         Raises:
             Refusal: 413 or 408.
         """
-        most = self.limits.body_bytes
+        max_bytes = self.limits.body_bytes
         chunks: list[bytes] = []
         size = 0
         try:
@@ -112,15 +112,15 @@ class RequestGuard:
                     message = await receive()
                     chunk = message.get("body", b"")
                     size += len(chunk)
-                    if size <= most:
+                    if size <= max_bytes:
                         chunks.append(chunk)
-                    if not message.get("more_body", False) or size > _DRAINED_BYTES + most:
+                    if not message.get("more_body", False) or size > _DRAINED_BYTES + max_bytes:
                         break
         except TimeoutError:
             raise ApiError(408, "The request took too long to arrive.", code="timeout") from None
-        if size > most:
+        if size > max_bytes:
             raise ApiError(
-                413, f"The request is larger than {most} bytes.", code="request_too_large"
+                413, f"The request is larger than {max_bytes} bytes.", code="request_too_large"
             )
         return b"".join(chunks)
 

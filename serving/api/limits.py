@@ -28,9 +28,12 @@ class EndpointLimits(StageConfig):
         default=1 << 20, ge=1024, le=1 << 30, description="largest request that is read"
     )
     body_seconds: float = Field(
-        default=30.0, gt=0, description="how long a request may take to arrive"
+        default=30.0, gt=0, description="time limit for a request to arrive, in seconds"
     )
     stop_strings: int = Field(default=4, ge=0, le=64, description="most stop strings in a request")
     temperature: float = Field(
-        default=TEMPERATURE, ge=0, le=2, description="where a request names none"
+        default=TEMPERATURE,
+        ge=0,
+        le=2,
+        description="sampling temperature of requests that set none",
     )

@@ -29,7 +29,7 @@ def plan_bento_gc(
     """Plan which Bentos, smoke reports and leftovers go.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose Bentos are planned.
         versions: (model, digest of its bundle) of every version that stays -> why.
         named: Bento -> why, of those that something else keeps.
         served: Bentos that a living process serves.

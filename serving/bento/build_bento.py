@@ -52,7 +52,9 @@ class PackageConfig(StageConfig):
         default="auto", description="the form to serve; auto takes INT8 where it passed parity"
     )
     limits: EndpointLimits = Field(default=EndpointLimits(), description="bounds of the endpoint")
-    build_seconds: float = Field(default=120.0, gt=0, description="how long building may take")
+    build_seconds: float = Field(
+        default=120.0, gt=0, description="time limit of building, in seconds"
+    )
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class BatchStep:
 
     @property
     def empty(self) -> bool:
-        """Nothing to do."""
+        """True for a step without joins, leaves, prompts or decoding."""
         return not (self.leaves or self.joins or self.chunks or self.decodes)
 
     @property

@@ -318,7 +318,7 @@ async def run_endpoint_manager(settings: Settings, port: int, only: str | None =
     """Listen on ``port`` and manage the endpoint until SIGTERM or SIGINT.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose champion is served.
         port: port on loopback, public to callers.
         only: the one registered model to serve; None follows the champion that moved last.
 

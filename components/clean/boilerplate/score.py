@@ -40,10 +40,10 @@ def score_boilerplate(
     """Mean probability of being boilerplate, and the share of lines and characters that are.
 
     Args:
-        config: The scorer's settings.
+        config: Probability from which a line counts as boilerplate.
         corpus: The extracted documents.
         classifier: The line classifier of ``train_classifier``.
-        work: Where the scores are written.
+        work: Folder of the scores.
 
     Raises:
         DataError: the classifier holds no model.
@@ -72,7 +72,7 @@ def score_boilerplate_shard(table: pa.Table, model: Path, certain: float) -> pa.
     """Scores of one shard (in a worker).
 
     Args:
-        table: Its documents.
+        table: Documents of the shard.
         model: File of the fastText model.
         certain: Probability from which a line counts as boilerplate.
     """

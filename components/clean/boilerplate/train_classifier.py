@@ -63,7 +63,7 @@ class ClassifierConfig(StageConfig):
     min_boilerplate: int = Field(
         default=50,
         ge=1,
-        description="with fewer different navigation lines, common boilerplate is added",
+        description="fewest different navigation lines; below it, common boilerplate is added",
     )
     heldout_share: float = Field(
         default=0.1, gt=0, le=0.5, description="share of lines the accuracy is measured on"
@@ -75,7 +75,9 @@ class ClassifierConfig(StageConfig):
         description="floor of the held-out accuracy, the mean over both labels",
     )
     min_heldout: int = Field(
-        default=20, ge=1, description="with fewer held-out lines of a label the floor is not asked"
+        default=20,
+        ge=1,
+        description="fewest held-out lines of a label for which the floor is asked",
     )
     fit: FasttextConfig = Field(default=FasttextConfig(), description="fastText's settings")
 

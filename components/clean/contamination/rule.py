@@ -22,7 +22,10 @@ class ContaminationRule(BoundsRule):
         default=0.5,
         ge=0,
         le=1,
-        description="largest share of an item's weight (contamination.least: what is recorded)",
+        description=(
+            "largest share of an item's weight that a page may hold; overlaps below "
+            "contamination.least are not recorded"
+        ),
     )
 
     def ledger_columns(

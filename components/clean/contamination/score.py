@@ -46,7 +46,7 @@ REJECTED = pa.schema([("row", pa.string()), ("reason", pa.string())])
 
 
 class ContaminationConfig(StageConfig):
-    """Evaluation sets that must not be in the corpus, and what counts as found."""
+    """Evaluation sets that must not be in the corpus, and the overlaps that are recorded."""
 
     sets: tuple[HashedFile, ...] = Field(
         default=(), description="JSONL files, plain or gzip, a question and an answer a row"
@@ -76,9 +76,9 @@ def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workd
     """The item that each document holds most of, and how much of it.
 
     Args:
-        config: The scorer's settings.
+        config: Evaluation sets, and the bounds of an overlap.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
 
     Raises:
         DataError: a set changed since the run was planned, or holds no usable row.

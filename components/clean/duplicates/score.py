@@ -62,9 +62,9 @@ def score_duplicates(config: DuplicatesConfig, corpus: Corpus, work: Workdir) ->
     Documents of fewer than five words have no shingle and are compared as a whole only.
 
     Args:
-        config: The scorer's settings.
+        config: Size and seed of the signatures, and the least similarity.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     folder = work.scratch / f"sketches-{SCHEME}"
     map_shards(
@@ -119,7 +119,7 @@ def sketch_shard(table: pa.Table, permutations: int, bands: int, rows: int, seed
     """Digest and band keys of each document of a shard (in a worker).
 
     Args:
-        table: Its documents.
+        table: Documents of the shard.
         permutations: Length of a MinHash signature.
         bands: Bands of a signature.
         rows: Permutations in a band.

@@ -70,10 +70,10 @@ def score_language(
     """The best languages of every document with their confidence, and each one's share of it.
 
     Args:
-        config: The scorer's settings.
+        config: Amount of text looked at, and languages recorded.
         corpus: The extracted documents.
         languages: What ``train_languages`` learnt; without a model the built-in detector is used.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     model = work.artifact_folder(languages) / MODEL
     map_shards(
@@ -98,8 +98,8 @@ def score_language_shard(table: pa.Table, config: LanguageConfig, model: Path | 
     """Scores of one shard (in a worker).
 
     Args:
-        table: Its documents.
-        config: The scorer's settings.
+        table: Documents of the shard.
+        config: Amount of text looked at, and languages recorded.
         model: File of learnt languages; None for the built-in detector.
     """
     learnt = LanguageModel.from_safetensors(model.read_bytes()) if model else None

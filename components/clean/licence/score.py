@@ -57,9 +57,9 @@ def score_licence(config: LicenceConfig, corpus: Corpus, work: Workdir) -> Score
     """Signs of a licence in a page's declarations, its navigation (footers) and its text.
 
     Args:
-        config: The scorer's settings.
+        config: Most signs recorded of a document.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     map_shards(work, work.artifact_folder(corpus), score_licence_shard, max_signs=config.most)
     counts = Counter(read_shards(work.folder, ["licence"])["licence"].to_pylist())

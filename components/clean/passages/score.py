@@ -58,9 +58,9 @@ def score_passages(config: PassagesConfig, corpus: Corpus, work: Workdir) -> Sco
     """Older documents that hold passages of each document, with the share of it they hold.
 
     Args:
-        config: The scorer's settings.
+        config: Length of a passage, and bounds of what is recorded.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     folder = work.scratch / "fingerprints"
     map_shards(
@@ -92,7 +92,7 @@ def fingerprint_shard(table: pa.Table, length: int, guarantee: int) -> pa.Table:
     """Fingerprints of each document of a shard (in a worker).
 
     Args:
-        table: Its documents.
+        table: Documents of the shard.
         length: Words of a passage.
         guarantee: A run longer by so many words is always found.
     """

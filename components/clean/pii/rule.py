@@ -42,7 +42,7 @@ class PiiRule(Rule):
     person: Action = Field(default="redact", description="names of people, with pii.names.model")
     place: Action = Field(default="redact", description="places, with pii.names.model")
     examples: Action = Field(
-        default="keep", description="what documentation writes as an example, of any kind"
+        default="keep", description="example data of documentation, of any kind"
     )
     max_per_1000_words: float = Field(
         default=100,

@@ -40,8 +40,7 @@ class PiiConfig(StageConfig):
 
     kinds: tuple[PiiKind, ...] = Field(
         default=get_args(PiiKind),
-        description="kinds whose spans are kept; a kind with _example is what documentation "
-        "writes as an example",
+        description="kinds whose spans are kept; KIND_example is example data of documentation",
     )
     names: NamesConfig = Field(
         default=NamesConfig(), description="names of people and places, by a model of yours"
@@ -52,9 +51,9 @@ def score_pii(config: PiiConfig, corpus: Corpus, work: Workdir) -> Scores:
     """Spans of personal data and secrets in every document's text.
 
     Args:
-        config: The scorer's settings.
+        config: Kinds of span, and the pipeline for names.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
 
     Raises:
         ConfigError: names are wanted, and their extra or their pipeline is not installed.
@@ -73,7 +72,7 @@ def score_pii_shard(table: pa.Table, kinds: list[str], model: str | None = None)
     """Spans of one shard (in a worker).
 
     Args:
-        table: Its documents.
+        table: Documents of the shard.
         kinds: Kinds of spans that are recorded.
         model: The pipeline that finds names; None for no names.
     """

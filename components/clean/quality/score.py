@@ -73,9 +73,9 @@ def score_quality(config: QualityConfig, corpus: Corpus, work: Workdir) -> Score
     unspaced          share of characters of scripts that put no space between words
 
     Args:
-        config: The scorer's settings.
+        config: Length of a short line.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     map_shards(
         work, work.artifact_folder(corpus), score_quality_shard, short_line=config.short_line

@@ -38,10 +38,10 @@ def score_with_quality_classifier(
     """Probability of the classifier's positive label for every document.
 
     Args:
-        config: The scorer's settings.
+        config: Decimal places of the probabilities.
         corpus: The extracted documents.
         judge: The classifier of ``train_quality_classifier``; without a model scores are null.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     model = work.artifact_folder(judge) / MODEL
     trained = model if model.is_file() else None
@@ -67,7 +67,7 @@ def score_classifier_shard(table: pa.Table, model: Path | None, places: int) -> 
     """Scores of one shard (in a worker).
 
     Args:
-        table: Its documents.
+        table: Documents of the shard.
         model: File of the classifier; None where nothing was learnt.
         places: Decimal places of a probability.
     """

@@ -62,7 +62,7 @@ class QualityClassifierConfig(StageConfig):
     about: str = Field(
         default="quality",
         pattern="^[a-z_]+$",
-        description="what the label is about; names the model and the field in messages",
+        description="subject of the label, which names the model and the field in messages",
     )
     text: str = Field(default="text", description="field of a row that holds the text")
     label: str = Field(default="label", description="field that holds the label")
@@ -82,7 +82,7 @@ class QualityClassifierConfig(StageConfig):
         default=0.6, ge=0.5, le=1, description="floor of the AUC on examples that were held out"
     )
     min_examples: int = Field(
-        default=20, ge=2, description="with fewer examples of a label the floor is not asked"
+        default=20, ge=2, description="fewest examples of a label for which the floor is asked"
     )
 
 

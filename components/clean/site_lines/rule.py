@@ -33,7 +33,7 @@ class SiteLineRule(Rule):
         default=0.5,
         ge=0,
         le=1,
-        description="largest share of a page's text that is cut; where more recurs, nothing is",
+        description="largest share of a page's text that is cut; a page above it stays whole",
     )
 
     def mark_spans(self, shard: ScoredShard) -> list[list[MarkedSpan]]:

@@ -58,9 +58,9 @@ def score_site_lines(config: SiteLinesConfig, corpus: Corpus, work: Workdir) -> 
     """For every document, its lines that recur over its site, each with its share.
 
     Args:
-        config: The scorer's settings.
+        config: Size of head and foot, and the least share of pages.
         corpus: The extracted documents.
-        work: Where the scores are written.
+        work: Folder of the scores.
     """
     folder = work.artifact_folder(corpus)
     head, foot = config.head_lines, config.foot_lines

@@ -32,12 +32,14 @@ class Figure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(description="what was measured: bits_per_byte")
+    name: str = Field(description="name of the measured quantity: bits_per_byte")
     value: float
     low: float = Field(description="lower end of the 95 % interval")
     high: float = Field(description="upper end of the 95 % interval")
     unit: str = Field(default="", description="bits/byte, %, points ...; empty for a plain ratio")
-    n: int = Field(default=1, ge=0, description="how many pages, questions or pairs it rests on")
+    n: int = Field(
+        default=1, ge=0, description="number of pages, questions or pairs behind the figure"
+    )
 
 
 def exact_figure(name: str, value: float, unit: str = "", n: int = 1) -> Figure:

@@ -41,12 +41,12 @@ class Artifact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: ClassVar[str] = "artifact/1"
 
-    name: str = Field(description="where it lies, relative to the store's root")
+    name: str = Field(description="folder, relative to the store's root")
     digest: str = Field(description="sha256 over sorted file names and contents")
     lineage: Lineage
     stats: dict[str, float] = Field(default={}, description="finite figures, outside the digest")
     note: str = Field(
-        default="", description="one line on how it came out, where a figure does not say it"
+        default="", description="outcome in one line, for a stage without a telling figure"
     )
 
     @field_validator("stats")

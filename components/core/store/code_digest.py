@@ -133,21 +133,21 @@ class CodeIndex:
         """First-party modules that ``start`` imports, transitively, stopping at the plumbing."""
         if start not in self._graph.modules:  # a user's function by dotted name
             return {start}
-        seen: set[str] = set()
+        closure: set[str] = set()
         waiting = [start]
         while waiting:
             module = waiting.pop()
-            if module in seen or module in PLUMBING:
+            if module in closure or module in PLUMBING:
                 continue
             if module.partition(".")[0] not in self._packages:
                 external.add(module)
                 continue
-            seen.add(module)
+            closure.add(module)
             waiting.extend(self._graph.find_modules_directly_imported_by(module))
             package = module.rpartition(".")[0]
             if package:
                 waiting.append(package)
-        return seen
+        return closure
 
     @cached_property
     def _graph(self) -> grimp.ImportGraph:
@@ -219,7 +219,7 @@ def distribution_owners() -> dict[str, list[str]]:
 
 def digest_installation() -> str:
     """Digest of the installed distributions: every metadata file, its size and time."""
-    seen: list[tuple[str, int, int]] = []
+    files: list[tuple[str, int, int]] = []
     for place in sys.path:
         try:
             entries = [e for e in os.scandir(place or ".") if e.name.endswith(_METADATA)]
@@ -231,8 +231,8 @@ def digest_installation() -> str:
                     status = Path(entry.path, file).stat()
                 except OSError:
                     continue
-                seen.append((f"{entry.path}/{file}", status.st_size, status.st_mtime_ns))
-    return digest_value(seen)
+                files.append((f"{entry.path}/{file}", status.st_size, status.st_mtime_ns))
+    return digest_value(files)
 
 
 def _source_file(module: str) -> Path:

@@ -85,11 +85,11 @@ class InlineExecutor(Executor):
 
     @override
     def stop_idle(self) -> None:
-        """Nothing is held."""
+        """No-op: no worker process is held."""
 
     @override
     def close(self) -> None:
-        """Nothing is held."""
+        """No-op: no worker process is held."""
 
 
 class ProcessExecutor(Executor):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.store.artifact import MANIFEST_FILE
-from components.core.store.workdir import STAGE_FILE
+from components.core.store.workdir import STAGE_FILE, stage_name
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,13 @@ class ArtifactNode:
     """Seconds since 1970."""
     finished: bool = True
     """False for the folder of a stage that failed, was stopped, or is running."""
+    stage: str = ""
+    """Name of the step that made it, which is that of its field in a run's config."""
 
     @property
     def name(self) -> str:
         """Folder, relative to the store's root."""
         return f"sealed/{self.key}" if self.finished else f"partial/{self.key}/out"
-
-    @property
-    def stage(self) -> str:
-        """Name of the component's function: ``pack_tokens``."""
-        return self.component.rpartition(".")[2]
 
     @property
     def bytes(self) -> int:
@@ -206,6 +203,7 @@ def read_unfinished(store: Path) -> list[ArtifactNode]:
                     parents=dict(begun.get("parents", {})),
                     files={f.relative_to(folder / "out").as_posix(): 0 for f in files},
                     finished=False,
+                    stage=stage_name(begun, str(begun["component"])),
                 )
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -242,4 +240,5 @@ def _parse_node(folder: Path, manifest: dict[str, Any]) -> ArtifactNode:
         config=manifest.get("config") or {},
         files={str(name): int(size) for name, size in manifest["files"].items()},
         made_at=(folder / MANIFEST_FILE).stat().st_mtime,
+        stage=stage_name(manifest, str(lineage["component"])),
     )

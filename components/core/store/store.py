@@ -1,7 +1,7 @@
 """Content-addressed store: sealed results, by the key of what made them.
 
     store/partial/<key>/   a running stage: out/ is what it will seal, scratch/ what only its next
-                           try needs (journals, checkpoints)
+                           try needs (journals, saved states)
     store/sealed/<key>/    complete and read-only, or absent
     store/locks/<key>      one run at a time for a key
     store/uses/            leases: keys in use by running processes, which `modelmill gc` leaves
@@ -47,7 +47,7 @@ from components.core.store.code_digest import CodeIndex
 from components.core.store.executor import Executor
 from components.core.store.leases import Leases
 from components.core.store.trash import delete_path
-from components.core.store.workdir import STAGE_FILE, Workdir
+from components.core.store.workdir import STAGE_FILE, Workdir, stage_name
 
 A = TypeVar("A", bound=Artifact)
 CODE_FILE = "code.json"
@@ -62,6 +62,8 @@ class StageRequest:
     config: StageConfig
     inputs: Inputs
     lineage: Lineage
+    stage: str = ""
+    """Name of the step, for people to read: no part of the key, so a rename runs nothing again."""
 
     @property
     def key(self) -> str:
@@ -85,14 +87,15 @@ class Store:
         self.leases = Leases(root)
 
     def make_request(
-        self, component: Callable[..., Any], config: StageConfig, inputs: Inputs
+        self, component: Callable[..., Any], config: StageConfig, inputs: Inputs, stage: str = ""
     ) -> StageRequest:
         """Request for a call, with its lineage.
 
         Args:
             component: the stage's function.
-            config: config of the stage.
+            config: config of the stage; its ``key_fields`` are part of the key.
             inputs: role -> artifact, or mapping of artifacts.
+            stage: name of the step that calls it; of several with one key the first is recorded.
         """
         lineage = Lineage(
             component=component_name(component),
@@ -100,7 +103,7 @@ class Store:
             config=digest_value(config.key_fields()),
             parents=parent_digests(inputs),
         )
-        return StageRequest(component, config, inputs, lineage)
+        return StageRequest(component, config, inputs, lineage, stage)
 
     def find_artifact(self, key: str, kind: type[A]) -> A | None:
         """Sealed artifact of ``key``; None if absent, or if a file of it is gone."""
@@ -187,6 +190,7 @@ class Store:
             progress: progress of the stage.
         """
         record = {
+            "stage": stage_name({"stage": request.stage}, request.lineage.component),
             "component": request.lineage.component,
             "config": request.config.model_dump(mode="json"),
             "code": self.code.code_parts(request.component, request.config),

@@ -63,13 +63,13 @@ def delete_path(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def disk_size(paths: Iterable[Path], seen: set[tuple[int, int]] | None = None) -> int:
+def disk_size(paths: Iterable[Path], counted_before: set[tuple[int, int]] | None = None) -> int:
     """Bytes of files and folders; a file with several names counts once.
 
     Args:
-        seen: (device, inode) of what was counted before; what is counted now is added.
+        counted_before: (device, inode) of what was counted before; what is counted now is added.
     """
-    counted = set[tuple[int, int]]() if seen is None else seen
+    counted = set[tuple[int, int]]() if counted_before is None else counted_before
     total = 0
     for file in itertools.chain.from_iterable(_files(path) for path in paths):
         try:

@@ -8,6 +8,7 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,16 @@ from components.core.store.executor import Executor, InlineExecutor
 
 A = TypeVar("A", bound=Artifact)
 STAGE_FILE = "stage.json"
-"""Record in the scratch of an unfinished stage: component, config, code, digests of parents."""
+"""Record in the scratch of an unfinished stage: its name, component, config, code, digests of
+parents."""
+
+
+def stage_name(record: Mapping[str, Any], component: str) -> str:
+    """Name of the stage that a manifest or ``stage.json`` is of.
+
+    Without one, as a call of a component outside a flow has it, the function's name stands in.
+    """
+    return str(record.get("stage") or component.rpartition(".")[2])
 
 
 class Workdir:
@@ -64,7 +74,7 @@ class Workdir:
 
     @property
     def scratch(self) -> Path:
-        """Journals and checkpoints of an unfinished stage; deleted by ``seal``."""
+        """Journals and saved states of an unfinished stage; deleted by ``seal``."""
         return self._partial / "scratch"
 
     @property

@@ -66,8 +66,10 @@ class HfConfig(StageConfig):
         default=None,
         ge=0,
         le=2,
-        description="of answers where a program names none; None takes the endpoint's "
-        "(package.limits.temperature)",
+        description=(
+            "temperature of answers to programs that set none; null takes the endpoint's "
+            "(package.limits.temperature)"
+        ),
     )
     parity: ParityConfig | None = Field(
         default=None,

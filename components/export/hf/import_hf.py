@@ -45,7 +45,7 @@ class ImportConfig(StageConfig):
 
     tokenizer: bool | None = Field(
         default=None,
-        description="whether its tokenizer is taken too; None: where it has our special tokens",
+        description="import of its tokenizer too; None: only one with our special tokens",
     )
 
 

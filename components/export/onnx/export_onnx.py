@@ -45,7 +45,7 @@ def export_onnx(
         model: the checkpoint to export.
         tokens: held-out text to measure on.
         tokenizer: shipped beside the graph.
-        work: where the form is written.
+        work: folder of the ONNX form and its parity record.
 
     Raises:
         ConfigError: the inputs are of different tokenizers.

@@ -50,7 +50,7 @@ class EngineConfig(StageConfig):
 
     precision: Literal["float16", "float32"] = Field(
         default="float16",
-        description="of weights and matmuls; norms and softmax are float32 in both",
+        description="dtype of weights and matmuls; norms and softmax are float32 in both",
     )
     batch: int = Field(default=8, ge=1, le=256, description="most rows of one call")
     capabilities: tuple[Capability, ...] = Field(
@@ -71,7 +71,7 @@ def export_engine(config: EngineConfig, model: Checkpoint, tokens: Tokens, work:
         config: precision, batch, targets and bounds.
         model: the checkpoint to export.
         tokens: held-out text to measure on.
-        work: where the form is written.
+        work: folder of the engine and its parity record.
 
     Raises:
         ConfigError: model and tokens are of different tokenizers.

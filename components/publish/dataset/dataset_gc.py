@@ -87,7 +87,7 @@ def plan_dataset_gc(
     """Plan which pins, links, cache entries and remote objects go.
 
     Args:
-        settings: names the datasets' folder.
+        settings: workspace whose pins, DVC cache and remotes are planned.
         digests: digests of everything that stays in the store.
         named: version -> why, of datasets that something else keeps.
         keeping: rules of what is kept whatever its age, and for how long.

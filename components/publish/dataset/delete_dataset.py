@@ -27,7 +27,7 @@ def find_unshared_objects(settings: Settings, name: str, remotes: Collection[str
     The list of files comes last, so that an interrupted deletion can be told from a finished one.
 
     Args:
-        settings: names the datasets' folder.
+        settings: workspace whose dataset versions are compared.
         name: name of the version: ``corpus-0123456789ab``.
         remotes: folders or addresses that may hold the list of files.
     """
@@ -69,7 +69,7 @@ def delete_dataset_version(
     """Delete a dataset version from the workspace, DVC's cache and every remote.
 
     Args:
-        settings: names the datasets' folder.
+        settings: workspace whose DVC repository holds the version.
         name: name of the version: ``corpus-0123456789ab``.
         objects: as ``find_unshared_objects`` gives them.
         remotes: folders or addresses.

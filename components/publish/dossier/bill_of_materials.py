@@ -73,7 +73,7 @@ def render_bill(packages: list[LockedPackage], model: str, version: str, digest:
     Args:
         packages: packages of the lock.
         model: the registered model's name.
-        version: its number.
+        version: number of the model's version.
         digest: digest of the bundle that the version holds; the serial number is made of it.
     """
     from cyclonedx.model.bom import Bom

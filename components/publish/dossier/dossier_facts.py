@@ -120,7 +120,7 @@ def gather_facts(settings: Settings, entry: RegisteredVersion) -> DossierFacts:
     champion = find_by_alias(list_versions(settings, entry.model), CHAMPION)
     rival = champion if champion is not None and champion != entry else None
     corpus = _selected(chain)
-    kept, dropped = _examples(settings.store, graph, corpus)
+    kept_pages, dropped_pages = _examples(settings.store, graph, corpus)
     made = read_run_stages(settings.runs, entry.uri)
     return DossierFacts(
         entry=entry,
@@ -138,8 +138,8 @@ def gather_facts(settings: Settings, entry: RegisteredVersion) -> DossierFacts:
         reasons=_set_aside(chain, corpus) + _counted(corpus, DROPPED_BY_PREFIX),
         redacted=_counted(corpus, "redacted_"),
         hosts=_hosts(settings.store, corpus),
-        kept_pages=kept,
-        dropped_pages=dropped,
+        kept_pages=kept_pages,
+        dropped_pages=dropped_pages,
         curves=_curves(settings.store, chain, made),
         run_stages=made,
     )

@@ -31,7 +31,7 @@ def render_model_card(
     """Markdown of key figures, gates and the way to the dossier.
 
     Args:
-        settings: names the workspace.
+        settings: workspace, to which the way to the dossier is relative.
         facts: facts of the version.
         place: where MLflow shows the version's run.
         purpose: a sentence of the user's; may be empty.

@@ -1,6 +1,6 @@
 """Stage names of the run that registered a version.
 
-A run calls a stage ``int8`` where a manifest has only ``components.export.quantize.quantize``.
+Two stages may come to one artifact, whose manifest names the first; the record names both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RunStages:
     """Place and digest of a sealed artifact -> the stage that made or found it."""
 
     def of(self, node: ArtifactNode) -> str:
-        """The run's name for a stage, else its function's."""
+        """The run's name for a stage, else that of its manifest."""
         # Two stages may come to one content; another run may have found it in another place.
         return self.names.get(node.name) or self.names.get(node.digest, node.stage)
 
@@ -43,7 +43,7 @@ def _registered(runs: Path, uri: str) -> Iterator[tuple[str, RunStages]]:
                 continue
             record = json.loads(content)
             steps = record["steps"]
-            if not any(step["stage"] == "register" and step["artifact"] == uri for step in steps):
+            if not any(step["artifact"] == uri for step in steps):
                 continue
             names: dict[str, str] = {}
             for step in steps:

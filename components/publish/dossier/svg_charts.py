@@ -50,18 +50,18 @@ def format_number(value: float | None) -> str:
     return f"{value:,.4g}" if 1e-4 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
-def axis_ticks(low: float, high: float, most: int = 5, least_step: float = 0.0) -> list[float]:
+def axis_ticks(low: float, high: float, max_ticks: int = 5, least_step: float = 0.0) -> list[float]:
     """Round numbers between ``low`` and ``high``, at steps of 1, 2 or 5 times a power of ten.
 
     Args:
         low: end of the axis.
         high: other end.
-        most: about so many ticks at most.
+        max_ticks: about so many ticks at most.
         least_step: smallest step; 1 gives whole numbers, as the steps of a training are.
     """
     if not high > low:
         return [low]
-    rough = max((high - low) / most, least_step)
+    rough = max((high - low) / max_ticks, least_step)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
     first = math.ceil(low / step - 1e-9)

@@ -62,15 +62,19 @@ class DossierConfig(StageConfig):
     """Texts and prices that a dossier shows beside the facts it finds."""
 
     purpose: str = Field(
-        default="", max_length=2000, description="what the model is meant for, in a sentence or two"
+        default="", max_length=2000, description="intended use of the model, in a sentence or two"
     )
-    limits: str = Field(default="", max_length=2000, description="what it should not be used for")
+    limits: str = Field(
+        default="", max_length=2000, description="uses that the model is not meant for"
+    )
     hour: float | None = Field(
         default=None,
         ge=0,
         description="price of an hour; set by a run that has prices",
     )
-    currency: str = Field(default="EUR", min_length=1, max_length=8, description="of the price")
+    currency: str = Field(
+        default="EUR", min_length=1, max_length=8, description="currency of the price"
+    )
 
 
 def dry_run_dossier(
@@ -81,8 +85,8 @@ def dry_run_dossier(
     Args:
         config: texts and prices.
         version: a registered version.
-        bento: packed from it.
-        workspace: holds the registry.
+        bento: Bento packed from the version.
+        workspace: workspace whose registry holds the version.
     """
     versions = list_versions(workspace.settings)
     entry = _choose(versions, version.name.partition(":/")[2])
@@ -101,7 +105,7 @@ def write_dossier(
     Args:
         config: texts and prices.
         version: a registered version.
-        bento: packed from it.
+        bento: Bento packed from the version.
         workspace: holds the registry and the store.
 
     Raises:
@@ -139,7 +143,7 @@ def ensure_dossier(
     The version's description in MLflow leads to it, unless a person has written another one.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose registry and store hold the facts.
         model: MODEL@ALIAS, MODEL/VERSION or MODEL (its newest version).
         config: texts and prices; the defaults where it is None.
 
@@ -158,7 +162,7 @@ def ensure_dossier(
     if _is_current(settings, entry, path, state):
         return path, False
     facts = gather_facts(settings, entry)
-    page = render_page(settings, facts, config) + _comment(state)
+    page = render_page(facts, config) + _comment(state)
     with registry_lock(settings):
         write_atomically(path, page.encode())
         place = read_description(settings, entry)
@@ -215,11 +219,10 @@ def _choose(versions: list[RegisteredVersion], model: str) -> RegisteredVersion:
     )
 
 
-def render_page(settings: Settings, facts: DossierFacts, config: DossierConfig) -> str:
+def render_page(facts: DossierFacts, config: DossierConfig) -> str:
     """The page as HTML. Every text in it is escaped; equal facts give equal bytes.
 
     Args:
-        settings: names the workspace.
         facts: facts of the version.
         config: texts and prices.
     """

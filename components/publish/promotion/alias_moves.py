@@ -50,7 +50,7 @@ def move_champion_to(
     """Make ``entry`` the champion and the one before it ``previous``.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose registry and Bento tags are moved.
         entry: the champion-to-be.
         champion: the present one; None where there is none.
         folder: folder of the Bento that serves ``entry``.
@@ -80,7 +80,7 @@ def move_champion_back(
     """Make ``former`` the champion again and the present one ``previous``.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose registry and Bento tags are moved.
         former: was champion before.
         champion: the present one; it is tagged as rolled back.
         folder: folder of the Bento that serves ``former``.
@@ -99,7 +99,7 @@ def swap_bento(settings: Settings, entry: RegisteredVersion, folder: str) -> boo
     """Serve the champion from another Bento of it, unless the tag is at another model's.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose Bento tags are moved.
         entry: the champion.
         folder: folder of the new Bento.
 

@@ -107,9 +107,9 @@ def find_pending(settings: Settings, model: str, version: int) -> PendingApprova
     """The pending request of a version.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose pending requests are read.
         model: a registered model.
-        version: its number.
+        version: number of the version.
 
     Raises:
         ConfigError: nothing waits under this name; names what does.
@@ -127,7 +127,7 @@ def record_decision(
     """Write a person's decision into the audit log.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose audit log keeps the decision.
         pending: decided on.
         yes: approved; else rejected.
         who: name of who made the decision; empty for the user of this process.
@@ -169,7 +169,7 @@ def find_decision(settings: Settings, bundle: str, model: str) -> ApprovalDecisi
     """The newest decision on a bundle; None where there is none.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose audit log is read.
         bundle: digest of the bundle.
         model: the registered model that it is a version of.
 
@@ -188,9 +188,9 @@ def clear_pending(settings: Settings, model: str, version: int) -> None:
     """Delete the pending request of a version, if there is one.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose pending requests are read.
         model: a registered model.
-        version: its number.
+        version: number of the version.
     """
     _path(settings, model, version).unlink(missing_ok=True)
 

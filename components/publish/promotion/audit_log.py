@@ -70,7 +70,7 @@ def append_entry(settings: Settings, event: str, /, **facts: Any) -> None:
     """Add an entry; it is on the disk when this returns.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose log is continued.
         event: one word for what happened.
         facts: JSON-safe; secrets in them are masked.
 
@@ -93,7 +93,7 @@ def append_entry_once(settings: Settings, token: str, event: str, /, **facts: An
     """Add an entry, unless one already carries this ``token``.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose log is continued.
         token: names the change, so that its entry is not written twice after a kill.
         event: one word for what happened.
         facts: JSON-safe; secrets in them are masked.

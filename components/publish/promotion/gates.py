@@ -33,11 +33,11 @@ _HOLDS: dict[Direction, Callable[[float, float], bool]] = {
 class Gate(StageConfig):
     """One bound on one figure."""
 
-    name: str = Field(min_length=1, description="what it guards; named when it refuses")
+    name: str = Field(min_length=1, description="name of the gate, shown with its verdict")
     figure: str = Field(
         min_length=1, description="report and figure: choice.accuracy; * stands for anything"
     )
-    direction: Direction = Field(description="where the figure must lie, seen from the bound")
+    direction: Direction = Field(description="side of the bound on which the figure must lie")
     bound: float | str = Field(description="a number, or another figure whose value it is")
     on: End = Field(default="value", description="the value, or an end of its 95 % interval")
 
@@ -46,14 +46,18 @@ class Comparison(StageConfig):
     """A figure in which a challenger must hold its own against the champion."""
 
     figure: str = Field(min_length=1, description="report and figure: choice.accuracy")
-    better: Literal["higher", "lower"] = Field(description="which way is better")
+    better: Literal["higher", "lower"] = Field(description="direction of improvement")
     margin: float | None = Field(
-        default=None, ge=0, description="how much better it must be; without one, no worse will do"
+        default=None,
+        ge=0,
+        description="least improvement, in the figure's unit; null: no worse is enough",
     )
     least_pairs: int = Field(
         default=30, ge=2, description="shared items below which each one's own interval is used"
     )
-    least_pages: int = Field(default=8, ge=2, description="the same of pages they come from")
+    least_pages: int = Field(
+        default=8, ge=2, description="shared pages below which each one's own interval is used"
+    )
 
 
 class GateVerdict(BaseModel):
@@ -68,7 +72,7 @@ class GateVerdict(BaseModel):
     value: float
     low: float
     high: float
-    n: int = Field(description="how many pages, questions or pairs the figure rests on")
+    n: int = Field(description="number of pages, questions or pairs behind the figure")
     on: End
     compared: float = Field(
         validation_alias="found",
@@ -76,9 +80,13 @@ class GateVerdict(BaseModel):
         description="the end that was held against the bound",
     )
     direction: Direction
-    bound: float | None = Field(description="None where there was nothing to hold it against")
-    bound_is: str = Field(default="", description="what the bound is, where it is no plain number")
-    rule: str = Field(default="", description="how a challenger was compared with the champion")
+    bound: float | None = Field(
+        description="bound as a number; None if there was no value to compare with"
+    )
+    bound_is: str = Field(default="", description="description of a bound that is no plain number")
+    rule: str = Field(
+        default="", description="method by which a challenger was compared with the champion"
+    )
     pairs: int | None = Field(default=None, description="items that both versions were asked")
     pages: int | None = Field(default=None, description="pages that these come from")
     passes: bool

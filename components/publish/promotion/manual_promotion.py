@@ -81,7 +81,7 @@ def promote_manually(
     Its gates are those it was judged by, else those of its model's newest judged version.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose registry and Bentos are read and moved.
         name: the registered model.
         number: the version.
         why: the reason; the audit log keeps it.
@@ -117,7 +117,7 @@ def roll_back_champion(
     """Put a former champion back: the one before the present one, or version ``to``.
 
     Args:
-        settings: names the workspace.
+        settings: workspace whose registry and Bentos are read and moved.
         name: the registered model.
         to: a version that was champion; None takes ``previous``.
         why: the reason; the audit log keeps it.

@@ -65,7 +65,7 @@ GATES_FILE, RULES_FILE = "gates.json", "rules.json"
 
 
 class PromoteConfig(StageConfig):
-    """Gates that a version must pass before it is served, and who has the last word."""
+    """Gates that a version must pass before it is served, and the final decision."""
 
     gates: tuple[Gate, ...] = Field(default=(), description="floors, each on one figure")
     compare: tuple[Comparison, ...] = Field(
@@ -73,10 +73,13 @@ class PromoteConfig(StageConfig):
     )
     approve: Literal["gates", "human"] = Field(
         default="gates",
-        description="who has the last word: the gates, or a person after they have passed",
+        description="final decision: by the gates, or by a person after they have passed",
     )
     approve_hours: float = Field(
-        default=72.0, gt=0, le=10_000, description="how long a run waits for a person's answer"
+        default=72.0,
+        gt=0,
+        le=10_000,
+        description="longest wait of a run for a person's decision, in hours",
     )
 
 
@@ -92,9 +95,9 @@ def dry_run_promote(
     Args:
         config: gates and comparisons.
         version: a registered version.
-        bento: packed from it.
+        bento: Bento packed from the version.
         reports: report's role -> report.
-        workspace: holds the registry.
+        workspace: workspace whose registry holds the version.
     """
     name, number = parse_version(version)
     for entry in list_versions(workspace.settings, name):
@@ -117,7 +120,7 @@ def promote(
     Of a champion that was packed again (the service's code has changed) only the Bento is swapped.
 
     Args:
-        config: gates, comparisons and who has the last word.
+        config: gates, comparisons and the final decision.
         version: a registered version.
         bento: packed from it, and has answered.
         reports: report's role -> report; the gates' figures are ``role.figure``.
@@ -244,7 +247,7 @@ def judge_version(
         config: gates and comparisons.
         measured: figures of the version.
         settings: names the registry, which holds the champion's figures.
-        entry: the version.
+        entry: version to judge.
         champion: the present one; None where there is none.
 
     Raises:
@@ -267,8 +270,8 @@ def write_gate_record(
     """Write verdicts and gates among the version's files; the outcome, a tag, comes last.
 
     Args:
-        settings: names the registry.
-        entry: the version.
+        settings: workspace whose registry holds the version.
+        entry: version that was judged.
         config: the gates.
         verdicts: verdicts of the gates on the version.
     """

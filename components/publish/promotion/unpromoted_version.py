@@ -15,7 +15,7 @@ def describe_newest(settings: Settings, model: str | None = None) -> str:
     """The newest version and what keeps it from being the champion, with the ways on.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose registry, Bentos and pending approvals are read.
         model: only versions of this one; None looks at all.
 
     Raises:

@@ -22,7 +22,7 @@ def mark_forgotten(settings: Settings, entries: Collection[RegisteredVersion], n
     """Tag versions that were made of what is to be forgotten.
 
     Args:
-        settings: names the registry.
+        settings: workspace whose registry holds the versions.
         entries: the versions.
         note: target of the order: an address or a document.
     """
@@ -40,9 +40,9 @@ def delete_version(settings: Settings, model: str, version: int, source: str) ->
     """Delete a version with its aliases, its logged model, its run and its files.
 
     Args:
-        settings: names the registry.
+        settings: workspace whose registry holds the version.
         model: a registered model.
-        version: its number.
+        version: number of the version.
         source: ``models:/m-…``, the logged model that holds its files.
     """
     from mlflow.exceptions import MlflowException

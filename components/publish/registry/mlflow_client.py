@@ -51,7 +51,7 @@ class MlflowTracker:
 
         Args:
             name: name of the metric.
-            value: finite.
+            value: finite value of the series at this step.
             step: step of the training.
         """
         from mlflow.entities import Metric

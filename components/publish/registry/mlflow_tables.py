@@ -173,7 +173,7 @@ def write_aliases_and_tags(
     """Set or remove several aliases and tags of one model in one transaction.
 
     Args:
-        settings: names the database.
+        settings: workspace whose registry database is written.
         model: a registered model.
         aliases: alias -> version; None removes the alias.
         tags: (version, key) -> value; None removes the tag.
@@ -232,9 +232,9 @@ def select_description(settings: Settings, model: str, version: int) -> tuple[st
     """(description, experiment id, run id) of a version; None where there is no such version.
 
     Args:
-        settings: names the database.
+        settings: workspace whose registry database is read.
         model: a registered model.
-        version: its number.
+        version: number of the version.
 
     Raises:
         MillError: the database cannot be read.
@@ -253,9 +253,9 @@ def update_description(settings: Settings, model: str, version: int, text: str) 
     """Set the description of a version, which MLflow's UI shows as Markdown.
 
     Args:
-        settings: names the database.
+        settings: workspace whose registry database is written.
         model: a registered model.
-        version: its number.
+        version: number of the version.
         text: at most ``LONGEST_DESCRIPTION`` characters; the rest is cut off.
 
     Raises:

@@ -32,6 +32,8 @@ PROMOTED_TAG, ROLLED_BACK_TAG = TAG + "promoted", TAG + "rolled_back"
 """On a version that was champion, and on one that was taken off again."""
 FORGOTTEN_TAG = TAG + "forgotten"
 """Names what is to be forgotten and went into a version."""
+VERSION_SCHEME = "models:/"
+"""Begins MLflow's addresses of versions and of logged models."""
 _LOCK_FILE = "registry.lock"
 
 
@@ -49,11 +51,11 @@ class RegisteredVersion:
     @property
     def uri(self) -> str:
         """MLflow's address of it: ``models:/NAME/VERSION``."""
-        return f"models:/{self.model}/{self.version}"
+        return f"{VERSION_SCHEME}{self.model}/{self.version}"
 
     def files_folder(self, settings: Settings) -> Path:
         """The folder of its artifacts."""
-        identifier = self.source.removeprefix("models:/")
+        identifier = self.source.removeprefix(VERSION_SCHEME)
         return settings.mlflow / "artifacts" / "models" / identifier / "artifacts"
 
 

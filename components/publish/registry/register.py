@@ -33,6 +33,7 @@ from components.core.store.artifact import (
     digest_value,
     placeholder_artifact,
 )
+from components.core.store.workdir import stage_name
 from components.core.tracking import Tracker
 from components.publish.registry.mlflow_client import (
     MlflowTracker,
@@ -89,7 +90,7 @@ def dry_run_register(
         model: the checkpoint it was exported from.
         dataset: version of the corpus it was trained on.
         reports: report's role -> report.
-        workspace: holds the registry.
+        workspace: workspace whose registry is read.
     """
     entry = find_registered(workspace.settings, config.name, bundle)
     if entry is None or REGISTERED_TAG not in entry.tags:
@@ -118,7 +119,7 @@ def register(
         model: the checkpoint it was exported from.
         dataset: version of the corpus it was trained on.
         reports: report's role -> report.
-        workspace: holds the registry.
+        workspace: workspace whose registry takes the version.
 
     Raises:
         DataError: the bundle has no readable ``bundle.json``.
@@ -151,7 +152,7 @@ def find_registered(settings: Settings, name: str, bundle: Artifact) -> Register
     """The newest version that holds exactly this bundle; None where none does.
 
     Args:
-        settings: names the registry.
+        settings: workspace whose registry is read.
         name: name of the registered model.
         bundle: bundle whose version is looked up, by the digest.
     """
@@ -166,7 +167,7 @@ def version_artifact(
 
     Args:
         workspace: notes the lineage.
-        entry: the version.
+        entry: version as the registry has it.
         inputs: role -> artifact, of everything registered with it.
     """
     content = {"uri": entry.uri, "bundle": entry.tags[BUNDLE_TAG]}
@@ -375,7 +376,7 @@ def collect_stage_configs(settings: Settings, inputs: Mapping[str, Artifact]) ->
             continue
         seen.add(digest)
         manifest = manifests[digest]
-        stage = str(manifest.get("component", "")).rpartition(".")[2]
+        stage = stage_name(manifest, str(manifest.get("component", "")))
         configs.update(flatten_mapping(stage, manifest.get("config", {})))
         waiting.extend(manifest["artifact"]["lineage"]["parents"].values())
     return configs

@@ -73,7 +73,7 @@ def decide_retention(
     """Decide on every version, newest first.
 
     Args:
-        settings: names the registry.
+        settings: workspace whose registry and pending approvals are read.
         named: ``models:/name/3`` -> why, of versions that something else keeps.
         keeping: rules of what is kept whatever its age, and for how long.
         now: Unix time.
@@ -148,7 +148,7 @@ def plan_registry_gc(
     """Plan which versions, logged models, runs and files go.
 
     Args:
-        settings: names the registry.
+        settings: workspace whose registry and its files are planned.
         retentions: retentions of every version.
         keeping: rules of what is kept whatever its age, and for how long.
         now: Unix time.

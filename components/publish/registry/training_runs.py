@@ -43,7 +43,7 @@ class FaultTolerantTracker:
 
         Args:
             name: name of the metric.
-            value: finite.
+            value: finite value of the series at this step.
             step: step of the training.
         """
         self._try(lambda: self._tracker.log_metric(name, value, step))
@@ -71,7 +71,7 @@ def open_training_tracker(settings: Settings, stage: str, key: str) -> Tracker:
     """The tracker of a training; a later try of the same stage goes on in the same run.
 
     Args:
-        settings: names the database.
+        settings: workspace whose MLflow database takes the figures.
         stage: name of the stage in its run.
         key: key of the stage in the store.
     """

@@ -34,8 +34,8 @@ def write_description(settings: Settings, entry: RegisteredVersion, text: str) -
     """Set the description of a version.
 
     Args:
-        settings: names the registry.
-        entry: the version.
+        settings: workspace whose registry holds the version.
+        entry: version to describe.
         text: Markdown.
 
     Raises:

@@ -86,7 +86,7 @@ def read_run_figures(
     Args:
         workspace: holds the reports.
         reports: report's role -> report.
-        entry: the version.
+        entry: version whose parity records are read.
     """
     folders = {role: workspace.artifact_folder(report) for role, report in sorted(reports.items())}
     parity = read_parity_figures(workspace.settings, entry)

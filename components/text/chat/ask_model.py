@@ -54,7 +54,7 @@ def read_instructions(folder: Path, split: InstructionSplit, half: Half | None =
     """Read the rows of a split with all their columns, in the order of the file.
 
     Args:
-        folder: that of ``Instructions``.
+        folder: folder of sealed ``Instructions``.
         split: which of its files.
         half: only pages of this half.
 
@@ -82,7 +82,7 @@ def read_questions(
     """Choose at most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
 
     Args:
-        folder: that of ``Instructions``.
+        folder: folder of sealed ``Instructions``.
         split: which of its files.
         tokenizer: makes the prompts.
         longest: questions of a longer prompt, in tokens, are left out.

@@ -33,7 +33,7 @@ class AnswerCase:
 class SubjectCheck(StageConfig):
     """Score 1 where the subject is named; else the weighed share of its name's words."""
 
-    kind: Literal["subject"] = "subject"
+    kind: Literal["subject"] = Field(default="subject", description="name of this kind of check")
     words_worth: float = Field(
         default=1.0,
         ge=0,
@@ -53,7 +53,7 @@ class SubjectCheck(StageConfig):
 class SentenceCheck(StageConfig):
     """A quarter each for a proper start, a full stop, closed brackets and ticks, no cut."""
 
-    kind: Literal["sentence"] = "sentence"
+    kind: Literal["sentence"] = Field(default="sentence", description="name of this kind of check")
 
     def score(self, case: AnswerCase) -> float:
         text = case.answer.strip()
@@ -67,7 +67,9 @@ class SentenceCheck(StageConfig):
 class RepetitionCheck(StageConfig):
     """Share of word n-grams that are distinct, stretched so that ``floor`` gives 0."""
 
-    kind: Literal["repetition"] = "repetition"
+    kind: Literal["repetition"] = Field(
+        default="repetition", description="name of this kind of check"
+    )
     words: int = Field(default=3, ge=1, le=10, description="words in an n-gram")
     floor: float = Field(
         default=0.5, ge=0, lt=1, description="distinct share that is worth nothing"
@@ -84,7 +86,7 @@ class RepetitionCheck(StageConfig):
 class LengthCheck(StageConfig):
     """Score 1 from ``shortest`` to ``longest`` words; falls to 0 at none and twice the longest."""
 
-    kind: Literal["length"] = "length"
+    kind: Literal["length"] = Field(default="length", description="name of this kind of check")
     shortest: int = Field(default=4, ge=1, description="fewest words of a full score")
     longest: int = Field(default=50, ge=1, description="most words of a full score")
 
@@ -103,7 +105,9 @@ class LengthCheck(StageConfig):
 class ReferenceCheck(StageConfig):
     """F1 of the content words with those of the documentation; ``full`` and above gives 1."""
 
-    kind: Literal["reference"] = "reference"
+    kind: Literal["reference"] = Field(
+        default="reference", description="name of this kind of check"
+    )
     full: float = Field(default=1.0, gt=0, le=1, description="F1 that is worth a full score")
 
     def score(self, case: AnswerCase) -> float:
@@ -121,7 +125,9 @@ class IdentifiersCheck(StageConfig):
     names nothing, the known share of the answer's names.
     """
 
-    kind: Literal["identifiers"] = "identifiers"
+    kind: Literal["identifiers"] = Field(
+        default="identifiers", description="name of this kind of check"
+    )
 
     def score(self, case: AnswerCase) -> float:
         named, wanted = find_identifiers(case.answer), find_identifiers(case.reference)
@@ -138,7 +144,7 @@ class IdentifiersCheck(StageConfig):
 class PlainCheck(StageConfig):
     """Score 1 without left-over markup, falling to 0 at ``worst`` pieces of it."""
 
-    kind: Literal["plain"] = "plain"
+    kind: Literal["plain"] = Field(default="plain", description="name of this kind of check")
     worst: int = Field(default=3, ge=1, description="pieces of markup that give 0")
 
     def score(self, case: AnswerCase) -> float:
@@ -148,7 +154,7 @@ class PlainCheck(StageConfig):
 class PersonalCheck(StageConfig):
     """Score 0 for personal data or a secret in the answer, documentation examples aside."""
 
-    kind: Literal["personal"] = "personal"
+    kind: Literal["personal"] = Field(default="personal", description="name of this kind of check")
 
     def score(self, case: AnswerCase) -> float:
         kinds = (span.kind for span in find_pii_spans(case.answer))
@@ -181,7 +187,7 @@ class FormRule(StageConfig):
 class FormCheck(StageConfig):
     """Share of the forms asked for that the answer keeps; 1 where none is asked for."""
 
-    kind: Literal["form"] = "form"
+    kind: Literal["form"] = Field(default="form", description="name of this kind of check")
     forms: tuple[FormRule, ...] = Field(min_length=1, description="rules by question")
 
     def score(self, case: AnswerCase) -> float:

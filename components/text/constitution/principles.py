@@ -27,18 +27,20 @@ DEFAULT_CONSTITUTION_FILE = Path("data") / "constitution.yaml"
 class Principle(StageConfig):
     """One quality of a good answer, its weight and the check that measures it."""
 
-    name: str = Field(min_length=1, max_length=40, description="its name in reports")
-    description: str = Field(min_length=1, description="what it asks of an answer, for people")
+    name: str = Field(min_length=1, max_length=40, description="name in reports")
+    description: str = Field(min_length=1, description="demand on an answer, in words for people")
     weight: float = Field(
-        default=1.0, ge=0, le=100, description="how much it counts beside the others"
+        default=1.0, ge=0, le=100, description="weight beside the other principles"
     )
-    check: Check = Field(description="how it is measured")
+    check: Check = Field(description="check that measures it, with its settings")
 
 
 class Constitution(StageConfig):
     """All principles, in the order of reports."""
 
-    principles: tuple[Principle, ...] = Field(min_length=1, description="what makes answers good")
+    principles: tuple[Principle, ...] = Field(
+        min_length=1, description="qualities of a good answer, each with a weight and a check"
+    )
 
     @field_validator("principles")
     @classmethod

@@ -102,7 +102,7 @@ def _winnow(hashes: Hashes, windows: int, guarantee: int, keys: Hashes, at: Posi
 
 @compile_kernel
 def match_older_documents(
-    keys: Hashes, owner: Positions, order: Positions, most: int
+    keys: Hashes, owner: Positions, order: Positions, max_older: int
 ) -> tuple[Positions, Positions]:
     """Pairs (fingerprint, older document) of fingerprints that older documents hold too.
 
@@ -110,18 +110,23 @@ def match_older_documents(
         keys: hash of each fingerprint.
         owner: document of each fingerprint.
         order: sort by key, then by document.
-        most: documents that hold a key and count as older ones, the first ones.
+        max_older: documents that hold a key and count as older ones, the first ones.
     """
     none = np.empty(0, np.int64)
-    size = _fill_matches(keys, owner, order, most, none, none)
+    size = _fill_matches(keys, owner, order, max_older, none, none)
     prints, older = np.empty(size, np.int64), np.empty(size, np.int64)
-    _fill_matches(keys, owner, order, most, prints, older)
+    _fill_matches(keys, owner, order, max_older, prints, older)
     return prints, older
 
 
 @compile_kernel
 def _fill_matches(
-    keys: Hashes, owner: Positions, order: Positions, most: int, prints: Positions, older: Positions
+    keys: Hashes,
+    owner: Positions,
+    order: Positions,
+    max_older: int,
+    prints: Positions,
+    older: Positions,
 ) -> int:
     """Write pairs as far as the arrays reach; returns how many there are in all."""
     count = start = 0
@@ -130,16 +135,16 @@ def _fill_matches(
         while stop < len(order) and keys[order[stop]] == keys[order[start]]:
             stop += 1
         for later in range(start + 1, stop):
-            seen, before = 0, -1
-            for one in range(start, later):
-                document = owner[order[one]]
-                if document == owner[order[later]] or seen == most:
+            matched, before = 0, -1
+            for earlier in range(start, later):
+                document = owner[order[earlier]]
+                if document == owner[order[later]] or matched == max_older:
                     break
                 if document != before:
                     if count < len(prints):
                         prints[count], older[count] = order[later], document
                     count += 1
-                    seen += 1
+                    matched += 1
                     before = document
         start = stop
     return count

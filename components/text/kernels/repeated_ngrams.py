@@ -56,22 +56,22 @@ def ngram_shares(
     keys, counts, firsts, stamps = table
     for word in range(words):
         at[word], rolls[word] = word, hashes[word]
-    left = words
+    remaining = words
     for size in range(_FIRST, _LAST + 1):
-        left = _extend_ngrams(hashes, words, size, rolls, at, left)
-        if left < 2:
+        remaining = _extend_ngrams(hashes, words, size, rolls, at, remaining)
+        if remaining < 2:
             break
         stamp += 1
-        mask = slots_for(left) - 1
-        for one in range(left):
-            key = mix_bits(rolls[one])
-            slots[one] = count_key(keys, counts, firsts, stamps, mask, stamp, key, at[one])
+        mask = slots_for(remaining) - 1
+        for index in range(remaining):
+            key = mix_bits(rolls[index])
+            slots[index] = count_key(keys, counts, firsts, stamps, mask, stamp, key, at[index])
         if size <= _LAST_TOP:
-            characters = _top_ngram_characters(counts, firsts, starts, size, at, slots, left)
+            characters = _top_ngram_characters(counts, firsts, starts, size, at, slots, remaining)
         else:
-            characters = _duplicate_characters(firsts, starts, size, at, slots, left)
+            characters = _duplicate_characters(firsts, starts, size, at, slots, remaining)
         row[size - _FIRST] = characters / starts[words]
-        left = _keep_repeated(counts, rolls, at, slots, left)
+        remaining = _keep_repeated(counts, rolls, at, slots, remaining)
     return stamp
 
 
@@ -82,27 +82,27 @@ def _extend_ngrams(
     size: int,
     rolls: NDArray[np.uint64],
     at: Positions,
-    left: int,
+    remaining: int,
 ) -> int:
     """Append the next word to every n-gram that has one; returns how many remain."""
-    kept = 0
-    for one in range(left):
-        if at[one] + size <= words:
-            rolls[kept] = rolls[one] * _ROLL_BASE + hashes[at[one] + size - 1]
-            at[kept] = at[one]
-            kept += 1
-    return kept
+    extended = 0
+    for index in range(remaining):
+        if at[index] + size <= words:
+            rolls[extended] = rolls[index] * _ROLL_BASE + hashes[at[index] + size - 1]
+            at[extended] = at[index]
+            extended += 1
+    return extended
 
 
 @compile_kernel
 def _keep_repeated(
-    counts: Counts, rolls: NDArray[np.uint64], at: Positions, slots: Positions, left: int
+    counts: Counts, rolls: NDArray[np.uint64], at: Positions, slots: Positions, remaining: int
 ) -> int:
     """Keep the positions whose n-gram occurs more than once; returns how many remain."""
     kept = 0
-    for one in range(left):
-        if counts[slots[one]] > 1:
-            rolls[kept], at[kept] = rolls[one], at[one]
+    for index in range(remaining):
+        if counts[slots[index]] > 1:
+            rolls[kept], at[kept] = rolls[index], at[index]
             kept += 1
     return kept
 
@@ -115,12 +115,12 @@ def _top_ngram_characters(
     size: int,
     at: Positions,
     slots: Positions,
-    left: int,
+    remaining: int,
 ) -> int:
     """Characters in the most frequent n-gram, the longest of equals; 0 where none occurs twice."""
     most, characters = 1, 0
-    for one in range(left):
-        slot, first = slots[one], at[one]
+    for index in range(remaining):
+        slot, first = slots[index], at[index]
         count = counts[slot]
         if count < 2 or count < most or firsts[slot] != first:
             continue
@@ -132,13 +132,13 @@ def _top_ngram_characters(
 
 @compile_kernel
 def _duplicate_characters(
-    firsts: Counts, starts: Positions, size: int, at: Positions, slots: Positions, left: int
+    firsts: Counts, starts: Positions, size: int, at: Positions, slots: Positions, remaining: int
 ) -> int:
     """Characters of words inside n-grams that occurred earlier in the document."""
     characters, until = 0, 0
-    for one in range(left):
-        first = at[one]
-        if firsts[slots[one]] != first:
+    for index in range(remaining):
+        first = at[index]
+        if firsts[slots[index]] != first:
             characters += starts[first + size] - starts[max(first, until)]
             until = first + size
     return characters

@@ -39,7 +39,7 @@ def split_sequence(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: i
         ids_bs: Tensor, *, mask: Tensor | None = None, documents_bt: Tensor | None = None
     ) -> Tensor:
         length = ids_bs.shape[1]
-        mine = own(length)
+        own_positions = own(length)
         if documents_bt is not None:
             mask = document_mask(documents_bt)
         if mask is None:
@@ -47,15 +47,19 @@ def split_sequence(model: Decoder, group: dist.ProcessGroup, rank: int, ranks: i
             mask = mask[None, None]
         positions_bs = torch.arange(length, device=ids_bs.device).expand_as(ids_bs)
         return hidden(
-            ids_bs[:, mine],
-            positions_bt=positions_bs[:, mine],
-            mask=mask[:, :, mine],
+            ids_bs[:, own_positions],
+            positions_bt=positions_bs[:, own_positions],
+            mask=mask[:, :, own_positions],
             cache=_GatheredKeys(group),
         )
 
     def own_loss(hidden_btc: Tensor, targets_bs: Tensor, share_bs: Tensor) -> Tensor:
-        mine = own(targets_bs.shape[1])
-        return loss(hidden_btc, targets_bs[:, mine].contiguous(), share_bs[:, mine].contiguous())
+        own_positions = own(targets_bs.shape[1])
+        return loss(
+            hidden_btc,
+            targets_bs[:, own_positions].contiguous(),
+            share_bs[:, own_positions].contiguous(),
+        )
 
     for name, method in (("hidden", own_hidden), ("loss", own_loss)):
         setattr(model, name, method)

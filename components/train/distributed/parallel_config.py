@@ -36,7 +36,10 @@ class ParallelConfig(StageConfig):
         description="ranks, of those of data, that share out the experts of a layer",
     )
     launcher: Literal["spawn", "torchrun", "ray"] = Field(
-        default="spawn", description="who starts the ranks: this process, a person, or Ray Train"
+        default="spawn",
+        description=(
+            "starter of the ranks: spawn, this process; torchrun, a person; ray, Ray Train"
+        ),
     )
     timeout: float = Field(
         default=600.0, gt=0, le=86_400, description="seconds that ranks wait for each other"

@@ -65,7 +65,7 @@ def recommend_fields(
     """Measure this machine and choose the fields that the run's config leaves open.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose last tokens are counted.
         target: preset or YAML file.
         sets: ``FIELD=VALUE`` assignments over it.
         tokens: number of distinct tokens; None: of the newest `tokens` artifact.

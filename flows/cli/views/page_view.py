@@ -124,7 +124,7 @@ def _use_rows(use: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "instructions", node["key"][:SHOWN_DIGITS], facts
     held = "" if use["trained_on"] else ", trained without it: it is held out"
     for node in use["models"]:
-        yield "model", node["key"][:SHOWN_DIGITS], node["component"].rpartition(".")[2] + held
+        yield "model", node["key"][:SHOWN_DIGITS], node["stage"] + held
     for version in use["versions"]:
         yield "version", f"{version['model']}/{version['version']}", format_version_state(version)
         yield from (("Bento", f"modelmill:{bento}", "") for bento in version["bentos"])

@@ -114,12 +114,12 @@ def _show_model(console: Console, value: dict[str, Any]) -> None:
     console.print(rows_table(("pages", "count"), losses))
     rows = [
         (
-            node["component"].removeprefix("components."),
+            node["stage"],
             *(node[name][:SHOWN_DIGITS] for name in ("key", "config", "digest")),
         )
         for node in value["chain"]
     ]
-    console.print(rows_table(("made by", "key", "config", "content"), rows))
+    console.print(rows_table(("stage", "key", "config", "content"), rows))
     for digest, roles in value["gone"].items():
         print_line(console, f"gone: {digest[:SHOWN_DIGITS]}, which was {', '.join(roles)}")
 

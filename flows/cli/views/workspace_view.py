@@ -14,6 +14,7 @@ from rich.markup import escape
 from components.core.errors import ConfigError, DataError
 from components.core.settings import Settings
 from components.core.store.store import Store
+from components.core.store.workdir import stage_name
 from components.publish.promotion import audit_log
 from components.publish.promotion.approvals import list_pending
 from components.publish.promotion.promote import describe_versions
@@ -54,9 +55,9 @@ def summarize_workspace(settings: Settings) -> CommandResult:
         console.print(f"\n[bold]artifacts[/bold] in {settings.store}")
         console.print(
             rows_table(
-                ("key", "component", "kind", "size", "made in"),
+                ("key", "stage", "kind", "size", "made in"),
                 [
-                    (a["key"][:SHOWN_KEY], a["component"], a["format"], a["size"], a["made in"])
+                    (a["key"][:SHOWN_KEY], a["stage"], a["format"], a["size"], a["made in"])
                     for a in artifacts
                 ],
             )
@@ -109,7 +110,7 @@ def show_audit_log(settings: Settings, *, verify: bool = False, head: str = "") 
     """Read the audit log and check its chain of hashes.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose log is read.
         verify: True leaves the entries themselves out.
         head: SHA-256 that one entry must have; empty for none.
 
@@ -165,7 +166,7 @@ def write_dossier(settings: Settings, model: str, output: Path | None) -> Comman
     """Write a version's dossier, or find the current one.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace that holds the version and keeps its dossier.
         model: MODEL/VERSION, MODEL@ALIAS or MODEL.
         output: file for a copy; None for no copy.
 
@@ -217,7 +218,8 @@ def _key(manifest: dict[str, Any]) -> str:
 def _artifact_line(manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "key": _key(manifest),
-        "component": manifest["component"].rpartition(".")[2],
+        "stage": stage_name(manifest, manifest["component"]),
+        "component": manifest["component"],
         "format": manifest["format"],
         "digest": manifest["artifact"]["digest"],
         "size": format_quantity(float(sum(manifest["files"].values()))) + "B",

@@ -98,7 +98,7 @@ def examine_workspace(settings: Settings, *, deep: bool = False, fix: bool = Fal
     """Run all checks of machine and workspace.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace to examine, with its reference data.
         deep: True also reads every file of the store and compares its digest.
         fix: True first applies the fixes that lose no data: it closes the records of dead runs
             here and in Prefect's database, ends servers whose run was killed, and deletes lock

@@ -88,11 +88,11 @@ def shell_path(path: Path) -> str:
     return shlex.quote(str(path) if relative.startswith("..") else relative)
 
 
-def list_first(names: Iterable[str], most: int = 3) -> str:
+def list_first(names: Iterable[str], limit: int = 3) -> str:
     """First names of a list, and the number of the others."""
     listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
 
 
 def or_report_ok(findings: Iterator[Finding], check: str, what: str) -> Iterator[Finding]:

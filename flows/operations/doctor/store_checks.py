@@ -17,6 +17,7 @@ from components.core.settings import Settings
 from components.core.store.artifact import MANIFEST_FILE, digest_file, digest_folder, digest_value
 from components.core.store.gc_plan import DAY_SECONDS, RetentionPolicy
 from components.core.store.trash import disk_size, last_change_time, list_trashes
+from components.core.store.workdir import stage_name
 from components.publish.bento_folders import FILE_LIST, list_bentos
 from components.publish.promotion import audit_log
 from components.publish.registry.model_registry import BUNDLE_TAG, list_versions
@@ -132,7 +133,7 @@ def _compare_contents(
     for folder in sealed:
         manifest = _read_manifest(folder)
         if manifest is not None and digest_folder(folder) != manifest["artifact"]["digest"]:
-            stage = str(manifest["artifact"]["lineage"]["component"]).rpartition(".")[2]
+            stage = stage_name(manifest, manifest["artifact"]["lineage"]["component"])
             what = (
                 f"sealed/{folder.name[:12]} ({stage}): its content has changed since it was sealed"
             )

@@ -126,7 +126,7 @@ def delete_free_locks(settings: Settings, keys_in_use: frozenset[str]) -> int:
     """Delete lock files of keys without a sealed or unfinished folder; returns their number.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose store holds the locks.
         keys_in_use: keys of living processes, frozen.
     """
     root = settings.store

@@ -42,7 +42,11 @@ from components.lineage.text_search import SearchHit, search_workspace
 from components.publish.promotion import audit_log
 from components.publish.promotion.promotion_record import recover_promotion
 from components.publish.registry.delete_versions import mark_forgotten
-from components.publish.registry.model_registry import CHAMPION, RegisteredVersion
+from components.publish.registry.model_registry import (
+    CHAMPION,
+    VERSION_SCHEME,
+    RegisteredVersion,
+)
 from flows.configs.target_config import apply_forget_orders
 from flows.configs.text_run import TextRun
 from flows.runner.run_pipeline import RunOptions, run_target
@@ -117,7 +121,7 @@ def forget_target(
     """Record the order; rebuild and purge if requested.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace in which the target is forgotten.
         options: options from the command line.
         confirm: asks the user a yes-or-no question.
         console: receives progress.
@@ -234,7 +238,9 @@ def _is_affected(record: dict[str, Any], affected: AffectedCopies) -> bool:
 
 
 def _registered_versions(record: dict[str, Any]) -> set[str]:
-    return {step["artifact"] for step in record["steps"] if step["stage"] == "register"}
+    """Addresses of the versions that a run made or found in the registry."""
+    artifacts = (step["artifact"] for step in record["steps"])
+    return {name for name in artifacts if name.startswith(VERSION_SCHEME)}
 
 
 def _recorded_config(record: dict[str, Any], repeat: dict[str, Any]) -> TextRun | None:

@@ -29,7 +29,7 @@ def plan_store_gc(
     """Plan which sealed artifacts, unfinished stages and locks are deleted.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose store is planned.
         graph: all sealed artifacts.
         reasons: key -> reason, of sealed artifacts to keep.
         keys_in_use: keys that living processes work with.
@@ -109,7 +109,7 @@ def plan_log_gc(
     """Plan which logs and half-written records are deleted.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose logs and run records are planned.
         processes: processes of the workspace; the files they have open are kept.
         bentos: names of the Bentos to keep, with the logs of their smoke tests.
         policy: retention by age.

@@ -55,7 +55,7 @@ def find_retention_needs(
     """Find everything that must be kept.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose runs, versions, Bentos and processes are read.
         graph: all sealed artifacts.
         keys_in_use: keys that living processes work with.
         policy: retention by age and by number of runs.

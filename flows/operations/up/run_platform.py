@@ -63,7 +63,7 @@ def run_platform(
     """Run the platform in this process until Ctrl-C or SIGTERM, then end all its processes.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace to serve; its home holds lock and state of the platform.
         options: options from the command line.
         console: receives states and addresses.
         ready: called with the platform as one object once every service answers.
@@ -95,7 +95,7 @@ def run_platform_detached(
     """Run the platform in a background process; returns once every service answers.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace to serve; its logs hold those of the platform.
         options: options from the command line.
         console: receives states and addresses.
 

@@ -80,7 +80,7 @@ def list_services(settings: Settings, ports: Ports, model: str | None = None) ->
     """All services of a platform, in the order in which they are shown.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace that the services work on.
         ports: where they listen.
         model: that the endpoint serves; None: the one whose champion moved last.
     """
@@ -190,7 +190,7 @@ async def probe_endpoint(
 
     Args:
         address: URL of the readiness check.
-        settings: settings of the workspace.
+        settings: workspace whose served model is named.
         client: sends the request.
         since: not used.
     """

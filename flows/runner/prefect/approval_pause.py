@@ -36,8 +36,8 @@ class ApprovalAnswer(RunInput):
     """Answer to an approval, with the fields of the form in Prefect's UI."""
 
     decision: Literal["yes", "no"] = Field(description="promote this version?")
-    who: str = Field(default="", max_length=200, description="who decides")
-    why: str = Field(min_length=1, max_length=2000, description="kept in the audit log")
+    who: str = Field(default="", max_length=200, description="name of the deciding person")
+    why: str = Field(min_length=1, max_length=2000, description="reason, kept in the audit log")
 
     @classmethod
     def from_decision(cls, yes: bool, who: str, why: str) -> ApprovalAnswer:

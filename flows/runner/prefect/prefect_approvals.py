@@ -135,7 +135,7 @@ def describe_follow_up(settings: Settings, pending: PendingApproval, yes: bool) 
     A lost flow run of a deployment is rescheduled.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose run records are read, and address of Prefect.
         pending: the approval that was decided on in a terminal.
         yes: the decision.
 

@@ -78,7 +78,7 @@ def stuck_flow_runs(settings: Settings, *, between_workers: bool = False) -> lis
     """Flow runs that are active in Prefect's database but have no process.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose Prefect database and run records are read.
         between_workers: True while the worker of ``up`` has ended or is yet to start: its flow runs
             need no time to settle, and a foreign flow, without record and deployment, is left as
             it is.

@@ -45,7 +45,7 @@ class PrefectReporter:
     """Listener and context manager around a run, within its Prefect flow run.
 
     Args:
-        settings: settings of the workspace.
+        settings: workspace whose artifacts and registry the reports read.
         record: the run's record, which names the run.
     """
 
@@ -98,7 +98,7 @@ class PrefectReporter:
         self._results[result.name] = result
         summary = result_summary(result)
         self._log(f"{result.name}: {result.state}, {format_duration(result.seconds)}, {summary}")
-        if result.name == "register" and isinstance(result.artifact, ModelVersion):
+        if result.name == "registry" and isinstance(result.artifact, ModelVersion):
             self._version = result.artifact
             model, number = parse_version(result.artifact)
             self.title = f"{model}-v{number}"

@@ -10,7 +10,8 @@ from components.core.store.workdir import Workdir
 
 
 def node(key: str, digest: str = "", format: str = "report/1", **parents: str) -> ArtifactNode:
-    return ArtifactNode(key, format, f"components.x.{key}", digest or key, "", "", parents)
+    component = f"components.x.{key}"
+    return ArtifactNode(key, format, component, digest or key, "", "", parents, stage=key)
 
 
 def keys(nodes: list[ArtifactNode]) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from components.text.chat.chat_template import open_tokenizer
 from components.text.token_arrays import open_split
+from flows.configs.text_run import TextRun
 from tests.flows.conftest import CommandLine
 
 Ran = tuple[CommandLine, dict[str, Any]]
@@ -43,8 +44,8 @@ def test_a_page_is_traced_to_the_bento(nano: Ran) -> None:
     assert of_this_run(nano, told["verdicts"])["document"] == document["id"]
     reached = of_this_run(nano, told["reached"])
     assert reached["datasets"]
-    made_by = {model["component"].rpartition(".")[2] for model in reached["models"]}
-    assert made_by == {"pretrain", "finetune", "train_reward", "ppo", "keep_best"}
+    made_by = {model["stage"] for model in reached["models"]}
+    assert made_by == {"pretrain", "sft", "reward", "ppo", "keep_best"}
     assert reached["versions"][0]["aliases"] == ["champion"]
     assert (
         modelmill.home / "bentos/bentos/modelmill" / reached["versions"][0]["bentos"][0]
@@ -132,6 +133,8 @@ def test_a_person_sees_the_same(nano: Ran) -> None:
     modelmill, _ = nano
     shown = modelmill("trace", "nano").stdout
     told = modelmill.answer("trace", "nano")
-    counts = Counter(node["component"] for node in told["chain"])
+    counts = Counter(node["stage"] for node in told["chain"])
     assert f"{told['sources'][0]['train_tokens']:,} training tokens" in shown
-    assert shown.count("scrape.scrape") == counts["components.collect.scrape.scrape"] == 1
+    assert counts.keys() <= TextRun.model_fields.keys()  # one name for a stage everywhere
+    assert counts["sft"] == 1
+    assert all(f"│ {stage} " in shown for stage in counts)

@@ -57,11 +57,11 @@ def test_a_run_s_keys_are_what_show_takes(tmp_path: Path) -> None:
     """Two artifacts of equal content have one digest, and an action's result is not in the store."""
     hand = Hand(tmp_path)
     made = {stage: hand.seal("same", stage=stage) for stage in ("first", "second")}
-    hand.record("tiny-1", made, named={"register": "models:/tiny/1"})
+    hand.record("tiny-1", made, named={"registry": "models:/tiny/1"})
     run = shown(describe_run_or_artifact(hand.settings, "tiny-1"))
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.splitlines()]
     keys = {row[0]: row[3] for row in rows if len(row) == 5}
-    assert keys.pop("register") == ""
+    assert keys.pop("registry") == ""
     for stage, key in keys.items():
         assert (
             describe_run_or_artifact(hand.settings, key).value["artifact"]["name"]

@@ -135,7 +135,7 @@ def test_a_gate_is_a_line_with_interval_bound_end_and_pairs() -> None:
 def test_nano_passes_its_gates_after_its_bento_answered(nano: Ran) -> None:
     modelmill, answer = nano
     order = [step["stage"] for step in answer["steps"]]
-    assert order[-5:] == ["register", "package", "smoke", "promote", "dossier"]
+    assert order[-5:] == ["registry", "package", "smoke", "promote", "dossier"]
     (version,) = (v for v in modelmill.answer("models")["models"] if v["version"] == "1")
     assert version["state"] == "passed"
     gates = version["gates"]

@@ -186,7 +186,7 @@ def test_steps_are_task_runs_of_the_workers_own_flow_run(fired: Fired) -> None:
     tasks = fired.server.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [first["id"]]}}})
     states = {task["name"]: task["state_name"] for task in tasks}
     assert states["select"] == "Cached"
-    assert states["register"] == "Completed"
+    assert states["registry"] == "Completed"
     assert {run["flow_id"] for run in fired.runs} == {first["flow_id"]}
 
 

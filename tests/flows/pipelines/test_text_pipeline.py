@@ -27,7 +27,7 @@ SCORERS = (
     "contamination",
     "licence",
 )
-ACTIONS = {"change", "dataset", "register", "package", "smoke", "promote", "dossier"}
+ACTIONS = {"change", "dataset", "registry", "package", "smoke", "promote", "dossier"}
 
 
 def test_every_stage_did_its_work(nano: Ran) -> None:

@@ -119,7 +119,7 @@ def test_the_summary_says_where_things_lie(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, reference_data=tmp_path)
     results = [
         result("change", note="3 % of documents changed since version 2"),
-        result("register", ModelVersion, where="models:/tiny/3"),
+        result("registry", ModelVersion, where="models:/tiny/3"),
         result("package", Bento, "modelmill:abc", "../bentos/abc"),
         result("pretrain", Checkpoint, "a | b"),
     ]

@@ -15,9 +15,11 @@ from components.core.config.stage_config import StageConfig
 from components.core.errors import DataError, TransientError
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus, Report, Scores
+from components.core.store.lineage_graph import ArtifactGraph, read_unfinished
 from components.core.store.shards import map_shards, read_shard, shard_name, write_shard
 from components.core.store.store import Store
 from components.core.store.workdir import Workdir
+from flows.cli.views.workspace_view import summarize_workspace
 from flows.runner.plan_runner import IS_ACTION, IS_CACHED, RUNS_UNLESS_EQUAL, WOULD_RUN, PlanRunner
 from flows.runner.progress_display import result_summary
 from flows.runner.run_records import step_json
@@ -95,6 +97,32 @@ def test_equal_output_leaves_what_follows_cached(runner: StoreRunner) -> None:
     states(runner)
     chain(runner, text="one two ")
     assert states(runner) == {"write": "Completed", "count": "Cached", "announce": "Unchanged"}
+
+
+def test_stages_of_one_function_are_listed_by_their_own_names(runner: StoreRunner) -> None:
+    for name in ("quality", "toxicity"):
+        runner.step(name, write, Words(text=name))
+    listed = summarize_workspace(runner.workspace.settings).value["artifacts"]
+    assert {line["stage"] for line in listed} == {"quality", "toxicity"}
+    assert {line["component"] for line in listed} == {f"{__name__}.write"}
+    graph = ArtifactGraph.read(runner.store.root)
+    assert {node.stage for node in graph} == {"quality", "toxicity"}
+
+
+def test_a_renamed_stage_is_cached(runner: StoreRunner) -> None:
+    """The name is for people: it is part of no key."""
+    made = runner.step("words", write, Words())
+    assert runner.step("text", write, Words()) == made
+    assert states(runner) == {"words": "Completed", "text": "Cached"}
+
+
+def test_an_unfinished_stage_has_its_name(runner: StoreRunner) -> None:
+    def fail(config: StageConfig, work: Workdir) -> Report:
+        raise DataError("no rows")
+
+    with pytest.raises(DataError):
+        runner.step("check", fail, StageConfig())
+    assert [node.stage for node in read_unfinished(runner.store.root)] == ["check"]
 
 
 def test_until_stops_behind_the_stage(runner: StoreRunner) -> None:

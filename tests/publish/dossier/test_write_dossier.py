@@ -178,7 +178,7 @@ def _record(bench: Bench, corpus: Corpus, run: str, started: str, uri: str, stag
     """A run that called the corpus' stage ``stage`` and came to the version ``uri``."""
     steps = [
         {"stage": stage, "artifact": corpus.name, "digest": corpus.digest},
-        {"stage": "register", "artifact": uri, "digest": ""},
+        {"stage": "registry", "artifact": uri, "digest": ""},
     ]
     bench.settings.runs.mkdir(exist_ok=True)
     record = {"run": run, "started": started, "steps": steps}
