@@ -18,7 +18,12 @@ from benchmarks.curate import (
     statistics_speed,
 )
 from benchmarks.curate.crawl import killed_crawls
-from benchmarks.curate.dedup import million_documents, minhash_signatures, planted_duplicates
+from benchmarks.curate.dedup import (
+    altered_copies,
+    million_documents,
+    minhash_signatures,
+    planted_duplicates,
+)
 from benchmarks.curate.extraction import code_verbatim, main_text_f1
 from benchmarks.curate.pii import judged_manuals, pii_spans, planted_credentials
 from benchmarks.curate.rows import rows_read
@@ -36,6 +41,7 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "statistics": statistics_speed.measure_statistics,
     "signatures": minhash_signatures.measure_signatures,
     "twins": planted_duplicates.measure_duplicates,
+    "altered": altered_copies.measure_altered_copies,
     "scale": million_documents.measure_scale,
     "pii": pii_spans.measure_pii,
     "manuals": judged_manuals.measure_manuals,

@@ -10,8 +10,8 @@ module knows none of them but the list of blocked addresses.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,16 @@ import pyarrow as pa
 from pydantic import Field
 
 from components.clean.document_edits import edit_document
+from components.clean.quantile_bounds import (
+    QUANTILES_FILE,
+    WHOLE_CORPUS,
+    QuantileBound,
+    bounds_of_documents,
+    measure_quantile_bounds,
+    quantile_records,
+)
 from components.clean.selection_rule import (
+    BoundsRule,
     CorpusRule,
     KeptOriginal,
     MarkedSpan,
@@ -33,9 +42,10 @@ from components.clean.verdict_ledger import ledger_table
 from components.core.config.blocklist import Blocklist
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError
+from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.stats.source_losses import AlarmConfig, SourceLosses
-from components.core.store.artifact import DROPPED_BY_PREFIX, Corpus, Scores
+from components.core.store.artifact import DROPPED_BY_PREFIX, Corpus, Scores, canonical_json
 from components.core.store.document_rows import DOCUMENT_SCHEMA
 from components.core.store.shards import write_shard, zip_shards
 from components.core.store.workdir import Workdir
@@ -122,12 +132,13 @@ def select(
     score_folders = {
         role: work.artifact_folder(role_scores) for role, role_scores in scores.items()
     }
-    original_of_copy = _apply_corpus_rules(config, folder, score_folders)
+    quantiles = _measure_quantiles(config, folder, score_folders)
+    original_of_copy = _apply_corpus_rules(config, folder, score_folders, quantiles)
     losses_by_site = SourceLosses()
     (work.folder / "ledger").mkdir(exist_ok=True)
     work.progress.start_count(None, "documents")
     tally = SelectionTally()
-    for name, shard in _scored_shards(folder, score_folders):
+    for name, shard in _scored_shards(config, folder, score_folders, quantiles):
         documents = shard.documents
         findings = apply_rules(config, shard)
         reasons = list_failures(findings)
@@ -150,6 +161,11 @@ def select(
     for line in alarms:
         log.warning("%s", line)
     stats = {**tally.as_stats(config.rules), "alarms": float(len(alarms))}
+    if quantiles:
+        write_atomically(work.folder / QUANTILES_FILE, canonical_json(quantile_records(quantiles)))
+    for bound in quantiles:
+        if bound.group == WHOLE_CORPUS:
+            stats[f"bound_{bound.bound}"] = round(bound.value, 6)
     return work.seal(Corpus, stats=stats)
 
 
@@ -184,25 +200,57 @@ def _applicable_rules(config: SelectConfig, scores: Mapping[str, object]) -> lis
     return [rule for rule in config.rules if any(role in scores for role in rule.roles)]
 
 
+def _rules_with_quantiles(
+    config: SelectConfig, score_folders: Mapping[str, Path]
+) -> list[BoundsRule]:
+    rules = _applicable_rules(config, score_folders)
+    return [rule for rule in rules if isinstance(rule, BoundsRule) and rule.quantiles]
+
+
 def _scored_shards(
-    corpus: Path, score_folders: Mapping[str, Path]
+    config: SelectConfig,
+    corpus: Path,
+    score_folders: Mapping[str, Path],
+    quantiles: Sequence[QuantileBound] = (),
 ) -> Iterator[tuple[str, ScoredShard]]:
+    """Every shard of the corpus; without ``quantiles`` only bounds with a fixed value apply."""
+    rules = _rules_with_quantiles(config, score_folders) if quantiles else []
     for name, documents, tables in zip_shards(corpus, score_folders):
-        yield name, ScoredShard(documents, tables)
+        shard = ScoredShard(documents, tables)
+        yield name, replace(shard, quantile_bounds=bounds_of_documents(rules, quantiles, shard))
+
+
+def _measure_quantiles(
+    config: SelectConfig, corpus: Path, score_folders: Mapping[str, Path]
+) -> list[QuantileBound]:
+    """Values of the bounds at quantiles, over the documents that pass every fixed bound."""
+    rules = _rules_with_quantiles(config, score_folders)
+    if not rules:
+        return []
+    shards = (shard for _, shard in _scored_shards(config, corpus, score_folders))
+    return measure_quantile_bounds(
+        rules, ((shard, _passing_rows(config, shard)) for shard in shards)
+    )
+
+
+def _passing_rows(config: SelectConfig, shard: ScoredShard) -> list[int]:
+    failed = list_failures(apply_rules(config, shard))
+    return [row for row in range(len(shard.documents)) if row not in failed]
 
 
 def _apply_corpus_rules(
-    config: SelectConfig, corpus: Path, score_folders: Mapping[str, Path]
+    config: SelectConfig,
+    corpus: Path,
+    score_folders: Mapping[str, Path],
+    quantiles: Sequence[QuantileBound],
 ) -> dict[str, KeptOriginal]:
     """Documents that a rule on the whole corpus drops, each with the kept one it repeats."""
     originals: dict[str, KeptOriginal] = {}
 
     def passing() -> Iterator[tuple[ScoredShard, list[int]]]:
-        for _, shard in _scored_shards(corpus, score_folders):
-            failed = list_failures(apply_rules(config, shard))
+        for _, shard in _scored_shards(config, corpus, score_folders, quantiles):
             ids = shard.documents["id"].to_pylist()
-            rows = range(len(ids))
-            yield shard, [row for row in rows if row not in failed and ids[row] not in originals]
+            yield shard, [row for row in _passing_rows(config, shard) if ids[row] not in originals]
 
     for rule in _applicable_rules(config, score_folders):
         if isinstance(rule, CorpusRule):

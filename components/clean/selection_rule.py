@@ -9,17 +9,21 @@ it wants as fields (``TextSelectConfig``), and the order of these fields is that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from components.core.config.stage_config import StageConfig
 from components.text.spans import Span
 
 SpanAction = Literal["redact", "keep", "drop", "cut"]
+Bound = float | NDArray[np.float64] | None
+"""Bound of all documents of a shard, of each of them (NaN: none), or none."""
+Quantile = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class ScoredShard:
     documents: pa.Table
     scores: Mapping[str, pa.Table]
     """Role -> scores of the same documents in the same order."""
+    quantile_bounds: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Bound as ``role.min_x`` -> its value for each document; NaN where there is none."""
 
     def column(self, role: str, name: str) -> list[Any]:
         """Values of a column of ``role``; None for every document where the role is not given."""
@@ -44,8 +50,8 @@ class RuleFinding:
 
     rule: str
     scores: NDArray[np.float64]
-    at_least: float | None
-    at_most: float | None
+    at_least: Bound
+    at_most: Bound
     passed: NDArray[np.bool_]
 
 
@@ -118,12 +124,60 @@ class Rule(StageConfig):
 class BoundsRule(Rule):
     """Inclusive bounds: field ``min_x`` or ``max_x`` against column ``x`` of the rule's role."""
 
+    quantiles: dict[str, Quantile] = Field(
+        default={},
+        description="bounds as quantiles of the corpus's scores in place of values: "
+        "{min_x: 0.7} drops the lowest 70 %, {max_x: 0.99} the highest 1 %",
+    )
+    quantiles_by: Literal["corpus", "language", "site"] = Field(
+        default="corpus",
+        description="documents that a quantile is taken of: all, or those of the same language or "
+        "site, where these are 100 or more",
+    )
+
+    @model_validator(mode="after")
+    def _check_quantiles(self) -> BoundsRule:
+        bounds = self.bound_fields()
+        if self.quantiles_by != "corpus" and not self.quantiles:
+            raise ValueError(
+                f"quantiles_by: {self.quantiles_by} without quantiles has no effect; "
+                f"name a bound: quantiles: {{{bounds[0]}: …}}"
+            )
+        for name, quantile in self.quantiles.items():
+            if name not in bounds:
+                raise ValueError(f"quantiles: no bound {name!r}; bounds: {', '.join(bounds)}")
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is bounded by a value ({value:g}) and by a quantile ({quantile:g}): "
+                    "leave one out"
+                )
+            side, _, column = name.partition("_")
+            most = self.quantiles.get(f"max_{column}", 1.0)
+            if side == "min" and quantile >= most:
+                raise ValueError(
+                    f"quantiles: min_{column} ({quantile:g}) must be below max_{column} "
+                    f"({most:g}): no document would pass"
+                )
+        return self
+
+    @classmethod
+    def bound_fields(cls) -> list[str]:
+        """Names of the fields that are bounds, in their order."""
+        return [name for name in cls.model_fields if name.startswith(("min_", "max_"))]
+
     def check_documents(self, shard: ScoredShard) -> list[RuleFinding]:
         (role,) = self.roles
-        bounds: dict[str, dict[str, float]] = {}
-        for name, value in self.model_dump().items():
+        bounds: dict[str, dict[str, Bound]] = {}
+        for name in self.bound_fields():
             side, _, column = name.partition("_")
-            bounds.setdefault(column, {})[side] = float(value)
+            # Until the quantiles of the corpus are known, their bounds drop nothing.
+            bound: Bound = (
+                shard.quantile_bounds.get(f"{role}.{name}")
+                if name in self.quantiles
+                else float(getattr(self, name))
+            )
+            bounds.setdefault(column, {})[side] = bound
         return [
             compare_with_bounds(
                 f"{role}.{column}",
@@ -152,20 +206,20 @@ class CorpusRule(Rule):
 def compare_with_bounds(
     rule: str,
     scores: NDArray[np.float64],
-    at_least: float | None = None,
-    at_most: float | None = None,
+    at_least: Bound = None,
+    at_most: Bound = None,
 ) -> RuleFinding:
     """The finding of a rule that compares a score with its bounds, both inclusive.
 
     Args:
         rule: Its name in the ledger.
         scores: [documents]
-        at_least: Lower bound; None for none.
-        at_most: Upper bound; None for none.
+        at_least: Lower bound.
+        at_most: Upper bound.
     """
     passed = np.ones(len(scores), dtype=bool)
     if at_least is not None:
-        passed &= scores >= at_least
+        passed &= (scores >= at_least) | np.isnan(at_least)
     if at_most is not None:
-        passed &= scores <= at_most
+        passed &= (scores <= at_most) | np.isnan(at_most)
     return RuleFinding(rule, scores, at_least, at_most, passed)

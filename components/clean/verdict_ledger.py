@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.clean.selection_rule import (
+    Bound,
     KeptOriginal,
     MarkedSpan,
     Rule,
@@ -86,8 +87,14 @@ def _findings_by_document(findings: Sequence[RuleFinding], documents: int) -> pa
     columns = [
         pa.array([finding.rule for finding in findings] * documents, type=pa.string()),
         pa.array(np.stack([f.scores for f in findings], axis=1).ravel(), type=pa.float64()),
-        pa.array([finding.at_least for finding in findings] * documents, type=pa.float64()),
-        pa.array([finding.at_most for finding in findings] * documents, type=pa.float64()),
+        _bounds_by_document([finding.at_least for finding in findings], documents),
+        _bounds_by_document([finding.at_most for finding in findings], documents),
         pa.array(np.stack([f.passed for f in findings], axis=1).ravel(), type=pa.bool_()),
     ]
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(RULE)))
+
+
+def _bounds_by_document(bounds: Sequence[Bound], documents: int) -> pa.Array:
+    """Bounds of every rule for each document in turn, null where there is none."""
+    columns = [np.full(documents, np.nan if bound is None else bound) for bound in bounds]
+    return pa.array(np.stack(columns, axis=1).ravel(), type=pa.float64(), from_pandas=True)

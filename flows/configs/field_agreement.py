@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from components.clean.language.train_languages import LanguageModelConfig
+    from components.clean.quality_classifier.rule import ProbabilityRule
+    from components.clean.quality_classifier.train_quality_classifier import (
+        QualityClassifierConfig,
+    )
     from components.evaluate.bits_per_byte import LossConfig
     from components.tokenize.instructions import InstructionsConfig
     from components.tokenize.pack_tokens import TokensConfig
@@ -176,3 +180,23 @@ def check_exportable(pretrain: PretrainConfig, stages: Collection[str]) -> None:
                 f"pretrain.shape: the stage {stage} would refuse it ({error}); to train it all the "
                 "same, run --until safety"
             ) from error
+
+
+def check_taught_quantiles(
+    rules: Mapping[str, ProbabilityRule], judges: Mapping[str, QualityClassifierConfig]
+) -> None:
+    """Refuse a quantile of probabilities that no classifier gives.
+
+    Args:
+        rules: of ``select``, by their field.
+        judges: the classifiers of these rules, in the same order, by their field of the run.
+
+    Raises:
+        ValueError: names both fields.
+    """
+    for (rule_name, rule), (judge_name, judge) in zip(rules.items(), judges.items(), strict=True):
+        if rule.quantiles and not judge.examples:
+            raise ValueError(
+                f"select.{rule_name}.quantiles has no effect without {judge_name}.examples: "
+                "name files of labelled texts there, or leave it out"
+            )

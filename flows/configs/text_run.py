@@ -274,6 +274,10 @@ class TextRun(StageConfig):
         field_agreement.check_context(self.pretrain, self.loss, longest_answers)
         field_agreement.check_instruction_kinds(self.sft, self.instructions)
         field_agreement.check_languages(self.select.language.allowed, self.language_model)
+        field_agreement.check_taught_quantiles(
+            {"judged_quality": self.select.judged_quality, "toxicity": self.select.toxicity},
+            {"quality_judge": self.quality_judge, "toxicity_judge": self.toxicity_judge},
+        )
         check_gate_figures(self.promote, declared_figures(self))
         return self
 

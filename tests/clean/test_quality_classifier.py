@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
-from components.clean.quality_classifier.logistic_regression import (
-    Features,
-    fit_logistic,
-    predict_probabilities,
-)
 from components.clean.quality_classifier.score import (
     QualityClassifierScoreConfig,
     score_with_quality_classifier,
 )
 from components.clean.quality_classifier.train_quality_classifier import (
+    QualityClassifier,
     QualityClassifierConfig,
+    fit_classifier,
     train_quality_classifier,
 )
 from components.clean.select import select
@@ -30,7 +28,6 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shard, read_shards
 from components.core.store.workdir import Workdir
-from components.text.char_ngrams import count_ngrams, inverse_document_frequency, tfidf_rows
 from flows.configs.text_run import TextSelectConfig
 
 Again = Callable[[], Workdir]
@@ -126,14 +123,21 @@ def test_a_label_without_examples_and_noise_are_refused(again: Again, tmp_path: 
         train_quality_classifier(config, again())
 
 
-def test_the_weights_are_where_the_slope_is_nought() -> None:
-    draw = random.Random(1)
-    positive = np.arange(60) % 2 == 0
-    grams = count_ngrams([document(bool(good), draw) for good in positive])
-    dense = np.random.default_rng(0).normal(size=(60, 3))
-    features = Features(tfidf_rows(grams, inverse_document_frequency(grams)), dense)
-    weights = fit_logistic(features, positive, 0.01)
-    slope = features.multiply_transposed(predict_probabilities(features, weights) - positive) / 60
-    slope[:-1] += 0.01 * weights[:-1]
-    assert np.abs(slope).max() < 1e-5
-    assert np.abs(weights).max() > 0.1
+def test_a_saved_model_predicts_what_the_trained_one_did(tmp_path: Path) -> None:
+    rows = labelled()
+    positive = np.array([row["label"] for row in rows])
+    trained = fit_classifier(QualityClassifierConfig(), [row["text"] for row in rows], positive)
+    trained.save(tmp_path / "model.safetensors")
+    texts = ["The page explains item 3.", "BUY cheap!!!", "", "\ud800 half a sign", "春夏秋冬" * 9]
+    predicted = QualityClassifier.load(tmp_path / "model.safetensors").predict_texts(texts)
+    assert predicted.tolist() == trained.predict_texts(texts).tolist()
+    assert predicted[0] > 0.5 > predicted[1]
+
+
+def test_threads_do_not_change_the_model(again: Again, tmp_path: Path) -> None:
+    config = QualityClassifierConfig(examples=(examples(tmp_path, labelled()),))
+    digests = set()
+    for threads in (1, 4):
+        with threadpool_limits(threads):
+            digests.add(train_quality_classifier(config, again()).digest)
+    assert len(digests) == 1

@@ -24,7 +24,8 @@ class JudgedQualityRule(ProbabilityRule):
         default=0.5,
         ge=0,
         le=1,
-        description="smallest probability of being good; without examples every document passes",
+        description="smallest probability of being good; without examples every document passes. "
+        "On another kind of pages than the examples' a quantile says more",
     )
 
 
