@@ -18,6 +18,7 @@ from components.core.io.atomic_write import write_atomically
 from components.core.io.locks import hold_lock
 from components.core.settings import Settings
 from components.core.store.artifact import canonical_json
+from components.core.workspace_layout import mark_layout
 
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})+")
@@ -100,6 +101,7 @@ def record_order(settings: Settings, target: str, why: str) -> tuple[ForgetOrder
     Returns:
         The order for ``target``, and True if it is new.
     """
+    mark_layout(settings.home)
     with hold_lock(settings.home / "blocklist.lock"):
         orders = read_orders(settings)
         for order in orders:

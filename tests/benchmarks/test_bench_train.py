@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.bench_setting import BenchSetting
-from benchmarks.peer_programs import PEERS
+from benchmarks.peer_programs import peer_program
 from benchmarks.peers.train import nanogpt_char
 from benchmarks.train import (
     batch_splits,
@@ -97,7 +97,14 @@ def test_the_peer_program_learns(tmp_path: Path) -> None:
     paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
     for path in paths:
         np.save(path, ids.astype(np.uint16))
-    command = [sys.executable, str(PEERS / "nanogpt_char.py"), *map(str, paths), "5", "0.0", "30"]
+    command = [
+        sys.executable,
+        str(peer_program("nanogpt_char")),
+        *map(str, paths),
+        "5",
+        "0.0",
+        "30",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     seconds, steps, loss = json.loads(done.stdout)
@@ -159,7 +166,7 @@ def test_transformers_trainer_runs(tmp_path: Path) -> None:
     (tmp_path / "shape.json").write_text(json.dumps(SMALL.__dict__))
     told = [str(tmp_path / "a.npy"), str(tmp_path / "shape.json"), "2", "16", "4", "2"]
     done = subprocess.run(
-        [sys.executable, str(PEERS / "hf_trainer.py"), *told], capture_output=True, text=True
+        [sys.executable, str(peer_program("hf_trainer")), *told], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) > 0

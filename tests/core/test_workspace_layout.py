@@ -138,6 +138,15 @@ def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         mark_layout(home)
 
 
+def test_an_order_to_forget_may_be_the_first_write(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = ("forget", "https://docs.example/a", "--why", "asked")
+    ended = _python(home, "flows.cli.entry", *words)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((home / LAYOUT_FILE).read_text()) == {"layout": LAYOUT}
+    assert _python(home, "flows.cli.entry", *words).returncode == 0
+
+
 def test_looking_at_the_audit_log_writes_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

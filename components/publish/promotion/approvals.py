@@ -19,6 +19,7 @@ from components.core.io.atomic_write import write_atomically
 from components.core.io.full_disk import explain_full_disk
 from components.core.settings import Settings
 from components.core.store.artifact import canonical_json
+from components.core.workspace_layout import mark_layout
 from components.publish.promotion import audit_log
 from components.publish.promotion.alias_moves import refuse_forgotten
 from components.publish.registry.model_registry import list_versions
@@ -91,6 +92,7 @@ def request_approval(settings: Settings, pending: PendingApproval) -> PendingApp
         }
         pending = pending.model_copy(update=unchanged)
     path = _path(settings, pending.model, pending.version)
+    mark_layout(settings.home)
     with explain_full_disk(settings.home):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, canonical_json(pending.model_dump(mode="json")))

@@ -28,6 +28,7 @@ from components.core.io.locks import hold_lock
 from components.core.log import get_logger, mask_secrets
 from components.core.settings import Settings
 from components.core.store.artifact import canonical_json, digest_value
+from components.core.workspace_layout import mark_layout
 
 NO_PREVIOUS = "0" * 64
 """``previous`` of the first entry."""
@@ -79,6 +80,7 @@ def append_entry(settings: Settings, event: str, /, **facts: Any) -> None:
         MillError: the disk is full.
     """
     path = log_path(settings)
+    mark_layout(settings.home)
     with explain_full_disk(settings.home), hold_lock(settings.home / "audit.lock"):
         held = _load(path)
         last = _checked_end(settings, held)

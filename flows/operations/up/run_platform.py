@@ -326,12 +326,8 @@ def _running_line(settings: Settings) -> str:
 
 
 def _create_home(settings: Settings) -> None:
-    try:
-        mark_layout(settings.home)
-        settings.logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"MODELMILL_HOME {settings.home}: {reason}; name another") from error
+    mark_layout(settings.home)
+    settings.logs.mkdir(parents=True, exist_ok=True)
 
 
 def _end_killed_platform(settings: Settings, console: Console) -> None:

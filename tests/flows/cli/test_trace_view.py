@@ -137,4 +137,5 @@ def test_a_person_sees_the_same(nano: Ran) -> None:
     assert f"{told['sources'][0]['train_tokens']:,} training tokens" in shown
     assert counts.keys() <= TextRun.model_fields.keys()  # one name for a stage everywhere
     assert counts["sft"] == 1
-    assert all(f"│ {stage} " in shown for stage in counts)
+    unseen = [stage for stage in counts if f"│{stage} " not in shown]
+    assert not unseen, shown

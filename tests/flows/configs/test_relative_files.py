@@ -68,7 +68,7 @@ def test_globs_of_set_start_from_the_current_folder(
     [
         ("notes/*.txt", "matches no file; looked in {folder}/notes"),
         ("nodes/*.md", "matches no file; there is no folder {folder}/nodes"),
-        ("*.yaml", "acme.yaml: its kind is not known; readable are .html"),
+        ("*.yaml", "acme.yaml: its kind is not known; readable are"),
     ],
 )
 def test_a_glob_without_pages_is_named_with_its_line(

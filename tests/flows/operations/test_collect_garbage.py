@@ -303,7 +303,7 @@ def test_after_a_collection_the_champions_run_is_cached(nano: Ran, tmp_path: Pat
     digest = next(s["digest"] for s in first["steps"] if s["stage"] == "dataset")
     went = modelmill.answer("gc", "--yes", "--keep-runs", "0", "--keep-days", "0")
     stores = next(place for place in went["places"] if place["place"] == "store")
-    assert {item["name"].split()[0] for item in stores["goes"]} >= {"select", "check_corpus"}
+    assert {item["name"].split()[0] for item in stores["goes"]} >= {"select", "check"}
     assert (modelmill.home / "datasets" / f"corpus-{digest[:12]}.dvc").is_file()
     again = modelmill.answer("run", "nano", "--plain", "--set", AS_OF)
     assert set(states(again).values()) == {"Cached", "Unchanged"}

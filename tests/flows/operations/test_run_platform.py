@@ -279,7 +279,7 @@ def test_a_second_up_says_where_the_first_runs(settings: Settings) -> None:
 def test_a_home_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "home"
-    with pytest.raises(ConfigError, match=r"MODELMILL_HOME .*/home: not a directory; name another"):
+    with pytest.raises(ConfigError, match=r"/home: the workspace cannot be written .Not a dir"):
         run_platform.run_platform_detached(
             Settings(home, home), UpOptions(timeout_seconds=1), run_platform.Console()
         )
