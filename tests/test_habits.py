@@ -85,10 +85,15 @@ def test_the_version_stands_in_one_place() -> None:
     assert newest[1] == version
 
 
-@pytest.mark.parametrize("name", ["SECURITY.md", "CONTRIBUTING.md"])
-def test_files_that_a_page_names_are_there(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md")]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name
+)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     named = re.findall(r"`((?:flows|serving|components|models|data|infra)/[\w./]*)`", text)
-    named += re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
-    assert named
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", text)
     assert [path for path in named if not (ROOT / path).exists()] == []
+    assert [path for path in links if not (page.parent / path).exists()] == []
