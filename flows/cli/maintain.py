@@ -60,15 +60,15 @@ def doctor(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read every file and compare its digest.")
     ] = False,
-    mend: Annotated[
-        bool, typer.Option("--mend", help="First apply the fixes that lose no data.")
+    fix: Annotated[
+        bool, typer.Option("--fix", help="First apply the fixes that lose no data.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Check machine and workspace, with a command to fix each problem; exit code 1 if broken."""
     from flows.operations.doctor.diagnosis import examine_workspace
 
-    diagnosis = examine_workspace(settings.load_settings(), deep=deep, fix=mend)
+    diagnosis = examine_workspace(settings.load_settings(), deep=deep, fix=fix)
     print_result(as_json, diagnosis.as_json(), diagnosis.show, failed=diagnosis.failure)
 
 

@@ -44,7 +44,7 @@ def _find_broken_records(settings: Settings, paths: list[Path]) -> Iterator[Find
     dead = [path.stem for path in find_dead_records(settings.runs)]
     if dead:
         what = f"recorded as running, but their process is gone: {list_first(dead)}"
-        yield report_warning("runs", what, "modelmill doctor --mend")
+        yield report_warning("runs", what, "modelmill doctor --fix")
     damaged = [path for path in paths if read_record(path) is None]
     if damaged:
         names = list_first(path.name for path in damaged)
@@ -63,7 +63,7 @@ def _find_stuck_flow_runs(settings: Settings) -> Iterator[Finding]:
     if stuck:
         names = list_first(run.name for run in stuck)
         what = f"running in Prefect's database, but without a process: {names}"
-        yield report_warning("flow runs", what, "modelmill doctor --mend")
+        yield report_warning("flow runs", what, "modelmill doctor --fix")
     abandoned = abandoned_pauses(settings)
     if abandoned:
         names = list_first(run.name for run in abandoned)

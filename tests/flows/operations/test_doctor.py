@@ -392,7 +392,7 @@ def test_a_run_whose_process_is_gone_is_found_and_closed(hand: Hand) -> None:
     hand.record("mine", {}, state="running", process=os.getpid())
     (finding,) = bad(process_checks.check_runs(hand.settings))
     assert "dead, reused" in finding.what
-    assert finding.fix == "modelmill doctor --mend"
+    assert finding.fix == "modelmill doctor --fix"
     assert len(examine_workspace(hand.settings, fix=True).fixed) == 2
     assert bad(process_checks.check_runs(hand.settings)) == []
     told = {record["run"]: record["state"] for record in read_records(hand.settings.runs)}

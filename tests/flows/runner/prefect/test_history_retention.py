@@ -93,8 +93,8 @@ def test_a_flow_run_whose_process_is_gone_is_found_and_closed(
     (finding,) = [f for f in found if f["check"] == "flow runs"]
     assert finding["state"] == "warning"
     assert stuck.name in finding["what"]
-    assert finding["fix"] == "modelmill doctor --mend"
-    fixed = modelmill.answer("doctor", "--mend")
+    assert finding["fix"] == "modelmill doctor --fix"
+    fixed = modelmill.answer("doctor", "--fix")
     assert f"{stuck.name}: crashed, in Prefect's database" in fixed["fixed"]
     states = database.execute("SELECT DISTINCT state_type FROM flow_run").fetchall()
     assert states == [("CRASHED",)]

@@ -130,7 +130,7 @@ def test_doctor_finds_and_mends_it_while_a_worker_lives(
     record(settings, lost)
     with living(settings, "prefect", "worker"):
         (finding,) = findings_about(settings, lost)
-        assert (finding.state, finding.fix) == ("warning", "modelmill doctor --mend")
+        assert (finding.state, finding.fix) == ("warning", "modelmill doctor --fix")
         monkeypatch.setattr(prefect_recovery, "prefect_api", lambda found: server.api)
         prefect_recovery.crash_flow_runs(settings, stuck_flow_runs(settings))
         assert [finding.state for finding in process_checks.check_flow_runs(settings)] == ["ok"]
