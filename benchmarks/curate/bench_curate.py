@@ -40,7 +40,7 @@ PARTS: Mapping[str, Callable[[BenchSetting], list[BenchFigure]]] = {
     "code": code_verbatim.measure_code_blocks,
     "statistics": statistics_speed.measure_statistics,
     "signatures": minhash_signatures.measure_signatures,
-    "twins": planted_duplicates.measure_duplicates,
+    "duplicates": planted_duplicates.measure_duplicates,
     "altered": altered_copies.measure_altered_copies,
     "scale": million_documents.measure_scale,
     "pii": pii_spans.measure_pii,

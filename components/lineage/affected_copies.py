@@ -88,7 +88,7 @@ class AffectedCopies:
             "bentos": [bento.name for bento in self.bentos],
             "served_now": self.served_now,
             "unfinished": list(self.unfinished),
-            "twins": list(self.near_duplicates),
+            "near_duplicates": list(self.near_duplicates),
             "untold": list(self.unverifiable),
         }
 
@@ -185,10 +185,10 @@ def _near_duplicates(
     for corpus in (node for node in graph.with_format(Corpus.format) if is_selected(node)):
         pairs: dict[str, str] = {}
         for name in (name for name in corpus.files if name.startswith("ledger/")):
-            table = read_columns(store / corpus.name / name, ["id", "url", "twin"])
-            table = table.filter(pc.is_valid(table["twin"]))
+            table = read_columns(store / corpus.name / name, ["id", "url", "duplicate_of"])
+            table = table.filter(pc.is_valid(table["duplicate_of"]))
             for row in table.to_pylist():
-                pairs[row["url"]] = row["twin"]
+                pairs[row["url"]] = row["duplicate_of"]
         wanted = sorted(set(pairs.values()))
         addresses = document_addresses(store, corpus, wanted) if wanted else {}
         for url, twin in pairs.items():

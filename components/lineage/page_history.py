@@ -162,9 +162,11 @@ def summarise_verdict(row: dict[str, Any]) -> dict[str, Any]:
         "rules": len(row["rules"]),
         "spans": [{"kind": k, "action": a, "count": n} for (k, a), n in sorted(spans.items())],
     }
-    if row.get("twin"):  # a rule's columns are absent from ledgers of selections without the rule
-        summary["twin"] = {
-            "document": row["twin"],
+    if row.get(
+        "duplicate_of"
+    ):  # a rule's columns are absent from ledgers of selections without the rule
+        summary["duplicate_of"] = {
+            "document": row["duplicate_of"],
             "similarity": row["similarity"],
             "max_similarity": row["max_similarity"],
         }

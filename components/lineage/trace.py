@@ -140,16 +140,18 @@ def _trace_verdicts(
     settings: Settings, graph: ArtifactGraph, corpus: ArtifactNode, query: PageQuery
 ) -> list[dict[str, Any]]:
     summaries = [summarise_verdict(row) for row in ledger_rows(settings.store, corpus, query)]
-    twins = [verdict["twin"]["document"] for verdict in summaries if "twin" in verdict]
+    originals = [
+        verdict["duplicate_of"]["document"] for verdict in summaries if "duplicate_of" in verdict
+    ]
     holders = (
         [corpus] if corpus.finished else graph.with_digest(corpus.parents.get("corpus", ""))[:1]
     )
     addresses: dict[str, str] = {}
-    for holder in holders if twins else ():
-        addresses.update(document_addresses(settings.store, holder, twins))
+    for holder in holders if originals else ():
+        addresses.update(document_addresses(settings.store, holder, originals))
     for verdict in summaries:
-        if "twin" in verdict:
-            verdict["twin"]["url"] = addresses.get(verdict["twin"]["document"], "")
+        if "duplicate_of" in verdict:
+            verdict["duplicate_of"]["url"] = addresses.get(verdict["duplicate_of"]["document"], "")
     from_ = [corpus.digest] if corpus.finished else list(corpus.parents.values())
     crawls = [n.key for n in graph.provenance_chain(from_) if n.format == Pages.format]
     where = {

@@ -33,7 +33,7 @@ def check_corpus(config: SuiteConfig, corpus: Corpus, work: Workdir) -> Report:
     """Validate the corpus; ``report.json`` holds a figure for each expectation.
 
     Also what gates ask of a corpus: ``documents``, ``characters`` and, where ``select`` left its
-    ledger, ``kept_share`` and ``twin_share`` (duplicates) of all documents read.
+    ledger, ``kept_share`` and ``duplicate_share`` (duplicates) of all documents read.
 
     Args:
         config: the suite.
@@ -151,7 +151,7 @@ def _size_figures(frame: pd.DataFrame, corpus: Path) -> list[Figure]:
     return [
         *figures,
         exact_figure("kept_share", sum(not rules for rules in reasons) / read, n=len(reasons)),
-        exact_figure("twin_share", duplicates / read, n=len(reasons)),
+        exact_figure("duplicate_share", duplicates / read, n=len(reasons)),
     ]
 
 

@@ -55,7 +55,7 @@ class Expectation(StageConfig):
 class SuiteConfig(ReportConfig):
     """Suite of expectations, as data."""
 
-    figures: ClassVar = ("documents", "characters", "kept_share", "twin_share")
+    figures: ClassVar = ("documents", "characters", "kept_share", "duplicate_share")
 
     expectations: tuple[Expectation, ...] = Field(
         min_length=1, description="expectations that the corpus must meet"

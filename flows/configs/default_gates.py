@@ -10,7 +10,7 @@ from components.publish.promotion.gates import Comparison, Gate
 
 BASE_GATES = (
     Gate(name="dataset", figure="check.kept_share", direction="at least", bound=0.2),
-    Gate(name="dataset", figure="check.twin_share", direction="at most", bound=0.5),
+    Gate(name="dataset", figure="check.duplicate_share", direction="at most", bound=0.5),
     Gate(name="parity", figure="parity.*.kl_mean", direction="at most", bound=0.01),
     Gate(
         name="parity",

@@ -177,12 +177,12 @@ def test_a_twin_is_dropped_only_for_a_kept_one(corpus_of: Maker, again: Again) -
     assert sorted(url[-1] for url in kept) == ["a", "c"]  # B fell for A, so C has no kept twin
     dropped = ledger["https://docs.example/b"]
     assert dropped["reasons"] == ["duplicates"]
-    assert dropped["twin"] == kept["https://docs.example/a"]["id"]
+    assert dropped["duplicate_of"] == kept["https://docs.example/a"]["id"]
     assert 0.8 <= dropped["similarity"] < 1
     blocked = TextSelectConfig(blocked_urls=("https://docs.example/a/",))
     kept, ledger = read(select(blocked, corpus, scores, again()), again)
     assert sorted(url[-1] for url in kept) == ["b"]  # A left by another rule, B may stay
-    assert ledger["https://docs.example/c"]["twin"] == kept["https://docs.example/b"]["id"]
+    assert ledger["https://docs.example/c"]["duplicate_of"] == kept["https://docs.example/b"]["id"]
 
 
 def test_exact_copies_leave_one_and_increments_agree(corpus_of: Maker, again: Again) -> None:
@@ -285,7 +285,7 @@ def test_a_page_inside_an_older_kept_page_is_dropped_for_it(corpus_of: Maker, ag
     assert set(kept) == {"https://a.example/older", "https://a.example/stays"}
     inside = ledger["https://a.example/inside"]
     assert inside["reasons"] == ["passages"]
-    assert inside["twin"] == kept["https://a.example/older"]["id"]
+    assert inside["duplicate_of"] == kept["https://a.example/older"]["id"]
     assert inside["similarity"] > inside["max_similarity"] == 0.8
 
 

@@ -156,4 +156,4 @@ def test_shares_come_from_the_ledger_of_select(
     report = check_corpus(load_suite(DEFAULT_SUITE), work.seal(Corpus), again())
     figures = read_report(work.artifact_folder(report))
     assert figures["kept_share"].value == 6 / 8
-    assert figures["twin_share"].value == 1 / 8
+    assert figures["duplicate_share"].value == 1 / 8

@@ -22,7 +22,7 @@ class DuplicateRule(CorpusRule):
 
     roles = (DUPLICATES, PASSAGES)
     ledger_fields = (
-        pa.field("twin", pa.string()),  # the kept document this one was dropped for
+        pa.field("duplicate_of", pa.string()),  # the kept document this one was dropped for
         pa.field("similarity", pa.float64()),
         pa.field("max_similarity", pa.float64()),  # the bound on it
     )

@@ -263,7 +263,7 @@ def _page(row: dict[str, Any], texts: dict[str, tuple[str, str]]) -> ExamplePage
     clean = Redactor(frozenset(ALL_PII_KINDS)).redact("\n".join(line for line in lines if line))
     failed = [rule for rule in row["rules"] if not rule["passed"]]
     reasons = [f"{rule['rule']}: {_bound(rule)}" for rule in failed]
-    if row["twin"]:
+    if row["duplicate_of"]:
         how = "of it stands in" if "passages" in row["reasons"] else "like"
         reasons.append(f"{row['reasons'][0]}: {row['similarity']:.3f} {how} a page that is kept")
     if row.get("item"):

@@ -98,11 +98,11 @@ def _verdict_section(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
         f"  {rule['rule']} is {rule['score']:.4g}, must be {_bounds_text(rule)}"
         for rule in verdict["failed"]
     ]
-    if "twin" in verdict:
-        twin = verdict["twin"]
+    if "duplicate_of" in verdict:
+        original = verdict["duplicate_of"]
         lines.append(
-            f"  twin of {twin['url'] or twin['document']}: similarity {twin['similarity']:.3f}, "
-            f"from {twin['max_similarity']:g} on"
+            f"  duplicate of {original['url'] or original['document']}: similarity "
+            f"{original['similarity']:.3f}, from {original['max_similarity']:g} on"
         )
     if "licence" in verdict:
         lines.append(f"  shows the licence {verdict['licence']}")

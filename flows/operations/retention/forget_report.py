@@ -83,7 +83,7 @@ def _show_affected(console: Console, affected: AffectedCopies) -> None:
         console.print(f"Bento modelmill:{name} with its smoke report and log")
     if listing["unfinished"]:
         console.print(f"{len(listing['unfinished'])} unfinished stages, of unknown content")
-    for url in listing["twins"][:_MAX_PAGES_LISTED]:
+    for url in listing["near_duplicates"][:_MAX_PAGES_LISTED]:
         console.print(
             f"outside the order, with (nearly) the same text: {url}", markup=False, soft_wrap=True
         )

@@ -82,7 +82,11 @@ def test_no_page_is_dropped_for_one_that_was_dropped(
 ) -> None:
     for found in (*versions, batch):
         kept = {row["id"] for row in found.kept.values()}
-        twins = [row["twin"] for row in found.ledger.values() if row["twin"] and row["reasons"]]
+        twins = [
+            row["duplicate_of"]
+            for row in found.ledger.values()
+            if row["duplicate_of"] and row["reasons"]
+        ]
         assert twins
         assert set(twins) <= kept
     rules = {rule for row in batch.ledger.values() for rule in row["reasons"]}
