@@ -6,10 +6,7 @@ lists an address a line. What is broken is repaired by libxml2, as sitemaps are 
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +18,7 @@ from lxml import etree
 
 from components.collect.crawl.robots_rules import FetchText, RobotsRules, fetch_following_redirects
 from components.collect.web.charset import decode_page
+from components.collect.web.transfer.content_codings import ContentCodingError, decode_content
 from components.collect.web.urls import host_of, normalise_url, origin_of, resolve_link
 from components.core.log import get_logger
 
@@ -104,20 +102,11 @@ def _warn_of_unread(site: str, unread: set[str]) -> None:
 
 def decode_sitemap(body: bytes) -> str:
     """Text of a sitemap, decompressed where it is gzip, as far as that can be read."""
-    if body.startswith(b"\x1f\x8b"):
-        body = _unzip(body)
+    try:
+        body = decode_content(body, "", MAX_SITEMAP_BYTES).body[:MAX_SITEMAP_BYTES]
+    except ContentCodingError:
+        return ""
     return decode_page(body)
-
-
-def _unzip(body: bytes) -> bytes:
-    unzipped = bytearray()
-    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
-        try:
-            while len(unzipped) < MAX_SITEMAP_BYTES and (chunk := stream.read1(1 << 16)):
-                unzipped += chunk
-        except (OSError, EOFError, zlib.error):  # the rest is missing or broken
-            return bytes(unzipped)
-    return bytes(unzipped[:MAX_SITEMAP_BYTES])
 
 
 def parse_sitemap(text: str, limit: int) -> SitemapFile:
