@@ -56,7 +56,13 @@ class StageClock:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self, component: Callable[..., A], config: object, **inputs: Any) -> A:
-        """The artifact of one stage."""
+        """Run one stage; returns its artifact.
+
+        Args:
+            component: function of the stage.
+            config: its config.
+            inputs: its input artifacts, by role.
+        """
         began = time.perf_counter()
         artifact = component(config, **inputs, work=Workdir.temporary(self.root))
         self.seconds[component.__name__] = time.perf_counter() - began

@@ -42,7 +42,14 @@ WARM_UP = Document(text="Pages of a manual are read before the clock starts. " *
 
 
 def run_steps(folder: Path, name: str, *steps: PipelineStep, tasks: int = 1) -> None:
-    """Run steps in this process, one task after another."""
+    """Run steps in this process, one task after another.
+
+    Args:
+        folder: takes the logs.
+        name: name of the run, by which it logs.
+        steps: the steps, in their order.
+        tasks: number of tasks.
+    """
     LocalPipelineExecutor(
         pipeline=list(steps), tasks=tasks, workers=1, logging_dir=str(folder / "logs" / name)
     ).run()

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.errors import DataError
 from components.core.store.shards import read_shard
-from components.text.chat.chat_template import END_ID, prompt_ids
 from components.text.heldout_split import Half, rows_of_half
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
+    from components.text.chat.chat_tokenizer import ChatTokenizer
     from models.decoder import Decoder
 
 InstructionSplit = Literal["train", "align", "heldout"]
@@ -72,7 +70,7 @@ def read_instructions(folder: Path, split: InstructionSplit, half: Half | None =
 def read_questions(
     folder: Path,
     split: InstructionSplit,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     *,
     longest: int,
     limit: int | None,
@@ -99,7 +97,7 @@ def read_questions(
     for row in rows:
         if len(chosen) == limit:
             break
-        prompt = tuple(prompt_ids(tokenizer, [("user", row["question"])]))
+        prompt = tuple(tokenizer.encode_question(row["question"]))
         if len(prompt) <= longest:
             chosen.append(
                 QuestionPrompt(
@@ -120,7 +118,7 @@ def _rank(seed: int, *parts: str) -> bytes:
 
 def sample_answers(
     model: Decoder,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[Sequence[int]],
     *,
     max_new: int,
@@ -157,7 +155,7 @@ def sample_answers(
             model,
             [prompts[index] for index in chosen],
             max_new=max_new,
-            stop=END_ID,
+            stop_ids=tokenizer.answer_end_ids,
             temperature=temperature,
             generator=generator,
         )
@@ -167,7 +165,9 @@ def sample_answers(
     return [answers[index] for index in range(len(prompts))]
 
 
-def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> ModelAnswer:
+def decode_answer(
+    tokenizer: ChatTokenizer, tokens: Sequence[int], *, finished: bool
+) -> ModelAnswer:
     """Decode sampled tokens; the token that ends an answer is no part of its text.
 
     Args:
@@ -176,5 +176,5 @@ def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool
         finished: True where the last token is the end token.
     """
     answer_tokens = list(tokens[:-1] if finished else tokens)
-    text = tokenizer.decode(answer_tokens, skip_special_tokens=True).strip()
+    text = tokenizer.decode(answer_tokens).strip()
     return ModelAnswer(text, tuple(tokens), finished)
