@@ -66,8 +66,10 @@ class ChatTokenizer:
         name: str = "tokenizer",
     ) -> None:
         self.backend, self.special, self._name = backend, special, name
+        self.writes_guards = template == HOUSE_TEMPLATE
+        """The template guards texts itself, for whoever renders it elsewhere."""
         try:
-            self.template = ChatTemplate(template, special.names)
+            self.template = ChatTemplate(template, special.names, bounded=not self.writes_guards)
         except DataError as error:
             raise DataError(f"{name}: {error}") from error
         self.vocabulary = vocabulary_size(backend)
@@ -76,8 +78,6 @@ class ChatTokenizer:
         self.answer_end_ids = tuple(map(self._token_id, special.answer_ends))
         self.stop_ids = (*self.answer_end_ids, *map(self._token_id, special.stops))
         """Tokens at which an endpoint stops, in the order of ``generation_config.json``."""
-        self.writes_guards = template == HOUSE_TEMPLATE
-        """The template guards texts itself, for whoever renders it elsewhere."""
 
     def _token_id(self, token: str) -> int:
         identifier = self.backend.token_to_id(token)

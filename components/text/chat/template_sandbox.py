@@ -186,25 +186,32 @@ class _Generation(Extension):
 
 
 class _TemplateEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with transformers' settings, and a budget."""
+    """Jinja's sandbox with transformers' settings."""
 
-    intercepted_binops = frozenset({"+", "*", "%", "**"})
-
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
             autoescape=False,  # plain text, not HTML
-            finalize=_bound_output,
             extensions=[_Generation, loopcontrols],
+            **settings,
         )
+        self.filters["tojson"] = _write_json
+        self.globals |= {"raise_exception": _raise_exception, "strftime_now": _format_date}
+
+
+class _BoundedEnvironment(_TemplateEnvironment):
+    """The sandbox of other people's templates, in which all takes from a budget."""
+
+    intercepted_binops = frozenset({"+", "*", "%", "**"})
+
+    def __init__(self) -> None:
+        super().__init__(finalize=_bound_output)
         for name in _UNNEEDED_FILTERS:
             del self.filters[name]
         del self.globals["lipsum"]
-        self.filters["tojson"] = _write_json
         self.filters = {name: _bind_filter(name, f) for name, f in self.filters.items()}
         self.filters |= {"bound_loop": _bound_loop, "bound_text": _bound_text}
-        self.globals |= {"raise_exception": _raise_exception, "strftime_now": _format_date}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree: nodes.Template = _BoundLoops().visit(super()._parse(source, name, filename))
@@ -261,19 +268,21 @@ class ChatTemplate:
     Args:
         source: Jinja, as in ``chat_template.jinja``.
         names: variables of the special tokens, ``bos_token`` and others.
+        bounded: count what it does; without, three times as fast, for a template of our own.
 
     Raises:
         DataError: it is too long or no Jinja; one line.
     """
 
-    def __init__(self, source: str, names: Mapping[str, str]) -> None:
+    def __init__(self, source: str, names: Mapping[str, str], *, bounded: bool = True) -> None:
         self.source, self._names = source, dict(names)
         if len(source) > MAX_TEMPLATE_CHARS:
             raise DataError(
                 f"the chat template has {len(source):,} signs, {MAX_TEMPLATE_CHARS:,} are read"
             )
         try:
-            self._render: Callable[..., str] = _TemplateEnvironment().from_string(source).render
+            environment = _BoundedEnvironment() if bounded else _TemplateEnvironment()
+            self._render: Callable[..., str] = environment.from_string(source).render
         except (TemplateError, RecursionError) as error:
             raise DataError(f"the chat template is no Jinja: {error}") from error
 
