@@ -1,5 +1,5 @@
-"""Base folder of relative file globs: that of the YAML file which gives them, for ``--set`` the
-working directory.
+"""Base folder of relative files and globs: that of the YAML file which gives them, for ``--set``
+the working directory.
 """
 
 from __future__ import annotations
@@ -53,6 +53,24 @@ def resolve_file_globs(
             ConfigSource(file, lines, sets).format_problems({at: error.problem})
         ) from error
     return run
+
+
+def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Values of a YAML file whose relative paths of conversations start from its folder.
+
+    Args:
+        values: content of the file.
+        file: its path.
+    """
+    instructions = values.get("instructions")
+    if not isinstance(instructions, Mapping) or not isinstance(instructions.get("files"), list):
+        return dict(values)
+    folder = file.absolute().parent
+    anchored = [
+        str(folder / Path(path).expanduser()) if isinstance(path, str) else path
+        for path in instructions["files"]
+    ]
+    return {**values, "instructions": {**instructions, "files": anchored}}
 
 
 def _gives_files(values: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from components.lineage.forget_orders import read_orders, split_targets
 from flows.configs.env_variables import check_secret_fields, resolve_variables
 from flows.configs.field_agreement import check_heldout_shares
 from flows.configs.presets import PRESETS
-from flows.configs.relative_files import resolve_file_globs
+from flows.configs.relative_files import anchor_own_files, resolve_file_globs
 from flows.configs.text_run import TextRun
 
 
@@ -68,7 +68,7 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
             f"{path}:{line}: preset: given {show_value(preset)}: must name the preset that "
             f"the file changes: {', '.join(PRESETS)}"
         )
-    named = {"name": path.stem.lower().replace("_", "-"), **values}
+    named = {"name": path.stem.lower().replace("_", "-"), **anchor_own_files(values, path)}
     run = overlay_config(PRESETS[preset](), named, sets, file=path, lines=lines)
     check_secret_fields(run, ConfigSource(path, lines, sets))
     return resolve_file_globs(run, sets, file=path, values=values, lines=lines)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.errors import DataError
+from components.core.log import get_logger
 from components.core.store.shards import read_shard
+from components.text.chat.chat_turns import turns_before_answer
+from components.text.chat.own_rows import OWN_ROW_SCHEMA, own_rows_file
+from components.text.chat.template_sandbox import ChatFormatError
 from components.text.heldout_split import Half, rows_of_half
 
 if TYPE_CHECKING:
     from components.text.chat.chat_tokenizer import ChatTokenizer
     from models.decoder import Decoder
 
+log = get_logger(__name__)
 InstructionSplit = Literal["train", "align", "heldout"]
 """Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
 Row = dict[str, Any]
@@ -49,7 +55,9 @@ class ModelAnswer:
 
 
 def read_instructions(folder: Path, split: InstructionSplit, half: Half | None = None) -> list[Row]:
-    """Read the rows of a split with all their columns, in the order of the file.
+    """Read the rows of a split: those made of pages, then a team's own, in the order of the files.
+
+    Rows have all columns of their file; ``messages`` and ``tools`` of those made of pages are None.
 
     Args:
         folder: folder of sealed ``Instructions``.
@@ -63,7 +71,10 @@ def read_instructions(folder: Path, split: InstructionSplit, half: Half | None =
     missing = [name for name in INSTRUCTION_COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(f"{split}.parquet: column {missing[0]!r} is missing")
-    rows: list[Row] = table.to_pylist()
+    rows: list[Row] = [{**row, "messages": None, "tools": None} for row in table.to_pylist()]
+    own = folder / own_rows_file(split)
+    if own.is_file():
+        rows += read_shard(own, OWN_ROW_SCHEMA.names).to_pylist()
     return rows if half is None else rows_of_half(rows, half)
 
 
@@ -78,6 +89,8 @@ def read_questions(
     half: Half | None = None,
 ) -> list[QuestionPrompt]:
     """Choose at most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
+
+    A team's own conversation is asked with all turns before the last answer.
 
     Args:
         folder: folder of sealed ``Instructions``.
@@ -97,8 +110,8 @@ def read_questions(
     for row in rows:
         if len(chosen) == limit:
             break
-        prompt = tuple(tokenizer.encode_question(row["question"]))
-        if len(prompt) <= longest:
+        prompt = _prompt_of(tokenizer, row)
+        if prompt and len(prompt) <= longest:
             chosen.append(
                 QuestionPrompt(
                     page=row["id"],
@@ -110,6 +123,19 @@ def read_questions(
                 )
             )
     return chosen
+
+
+def _prompt_of(tokenizer: ChatTokenizer, row: Row) -> tuple[int, ...]:
+    """Prompt of an instruction; none where the chat template has no form for its turns."""
+    if row["messages"] is None:
+        return tuple(tokenizer.encode_question(row["question"]))
+    tools = json.loads(row["tools"]) if row["tools"] else None
+    try:
+        turns = turns_before_answer(json.loads(row["messages"]))
+        return tuple(tokenizer.encode_prompt(turns, tools))
+    except ChatFormatError as error:
+        log.info("not asked: conversation %s: %s", row["url"], error)
+        return ()
 
 
 def _rank(seed: int, *parts: str) -> bytes:

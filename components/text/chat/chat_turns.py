@@ -1,0 +1,51 @@
+"""Turns of a conversation in OpenAI's messages: its last question, its last answer, its subject."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MESSAGES_FILE = "messages.parquet"
+"""Messages of a corpus of conversations, beside its shards."""
+_LONGEST_SUBJECT = 80
+"""Characters of a subject: a line of a table."""
+
+Messages = Sequence[Mapping[str, Any]]
+"""Messages with texts as contents; the last is an assistant's."""
+
+
+def turns_before_answer(messages: Messages) -> Messages:
+    """All messages before the assistant's last turn."""
+    return messages[: _last_answer(messages)]
+
+
+def last_question(messages: Messages) -> str:
+    """Text of the user's last turn before the last answer; empty where there is none."""
+    turns = turns_before_answer(messages)
+    return next((str(turn["content"]) for turn in reversed(turns) if turn["role"] == "user"), "")
+
+
+def last_answer(messages: Messages) -> str:
+    """Text of the assistant's last turn; its tool calls where it has no text."""
+    turn = messages[_last_answer(messages)]
+    if turn["content"]:
+        return str(turn["content"])
+    calls = (call["function"] for call in turn.get("tool_calls", ()))
+    return "\n".join(
+        f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})" for call in calls
+    )
+
+
+def conversation_subject(messages: Messages) -> str:
+    """First line of the last question, cut at a word."""
+    lines = (line.strip() for line in last_question(messages).splitlines())
+    line = " ".join(next((line for line in lines if line), "").split())
+    if len(line) <= _LONGEST_SUBJECT:
+        return line
+    cut = line[: _LONGEST_SUBJECT + 1]
+    return f"{cut[: max(cut.rfind(' '), 0) or _LONGEST_SUBJECT].rstrip()}…"
+
+
+def _last_answer(messages: Messages) -> int:
+    return max(at for at, message in enumerate(messages) if message["role"] == "assistant")
