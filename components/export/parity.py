@@ -59,6 +59,12 @@ class ParityConfig(StageConfig):
     steps: int = Field(
         default=8, ge=1, le=512, description="positions of a batch decoded one at a time"
     )
+    longest: int = Field(
+        default=1024,
+        ge=16,
+        description="tokens of the longest row compared; of a model with a longer context the "
+        "logits of a whole one would not fit into memory",
+    )
     kl_max: float = Field(default=1e-9, ge=0, description="largest mean KL divergence, nats")
     top1_min: float = Field(default=0.999, ge=0, le=1, description="least share of equal argmax")
     difference_max: float = Field(default=1e-2, ge=0, description="largest difference of any logit")
@@ -160,6 +166,8 @@ def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, targe
 def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[ParityCase]:
     """Held-out windows with their reference logits: one of a whole context, then ragged batches.
 
+    A context longer than ``config.longest`` counts as one of that length.
+
     Args:
         model: the float32 torch model.
         tokens: folder of ``Tokens``.
@@ -174,7 +182,7 @@ def parity_cases(model: Decoder, tokens: Path, config: ParityConfig) -> list[Par
     if not len(split.tokens):
         raise DataError(f"{tokens.name}: no held-out tokens to measure parity on")
     cases: list[ParityCase] = []
-    for lengths, steps in _batch_plan(config, model.shape.context):
+    for lengths, steps in _batch_plan(config, min(model.shape.context, config.longest)):
         start = sum(len(row) for case in cases for row in case.rows)
         rows = _windows(split.tokens, start, lengths)
         with torch.inference_mode():

@@ -27,6 +27,7 @@ from components.core.store.shards import (
 )
 from components.core.store.workdir import Workdir
 from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.chat_turns import MESSAGES_FILE
 from components.text.chat.tokenizer_files import tokenizer_digest
 from components.text.heldout_split import heldout_pages
 from components.text.token_arrays import SPLITS, Split
@@ -68,14 +69,7 @@ def pack_tokens(
     """
     folder, encoded = work.artifact_folder(corpus), work.scratch / "encoded"
     words = open_tokenizer(work.artifact_folder(tokenizer))
-    urls = read_shards(folder, ["url"])["url"].to_pylist()
-    heldout = heldout_pages(urls, config.heldout_share, config.seed)
-    if not heldout or len(heldout) == len(set(urls)):
-        raise DataError(
-            f"tokens: tokens.heldout_share {config.heldout_share:g} of {len(set(urls))} page(s) "
-            "leaves nothing to train on or nothing held out: set it between 0 and 1 and give at "
-            "least two pages under scrape"
-        )
+    heldout = _draw_heldout(config, folder)
     map_shards(
         work,
         folder,
@@ -88,7 +82,8 @@ def pack_tokens(
     if sizes["train"][0] < config.min_train_tokens:
         raise DataError(
             f"tokens: {sizes['train'][0]} tokens to train on, {config.min_train_tokens} are needed "
-            "(tokens.min_train_tokens): give more pages under scrape, or lower it"
+            "(tokens.min_train_tokens): give more pages under scrape, or conversations under "
+            "instructions.files where there are no pages, or lower it"
         )
     _write_heldout_pages(work.folder, folder, heldout)
     meta = {
@@ -99,6 +94,28 @@ def pack_tokens(
     }
     write_atomically(work.folder / "meta.json", canonical_json(meta))
     return work.seal(Tokens, stats=_stats(sizes, words.vocabulary))
+
+
+def _draw_heldout(config: TokensConfig, corpus: Path) -> frozenset[str]:
+    """Addresses of the held-out documents; those of conversations are fixed by their corpus.
+
+    Raises:
+        DataError: nothing is held out, or nothing is left to train on.
+    """
+    urls = set(read_shards(corpus, ["url"])["url"].to_pylist())
+    if (corpus / MESSAGES_FILE).is_file():
+        table = read_shard(corpus / MESSAGES_FILE, ["url", "heldout"])
+        heldout = frozenset(table.filter(table["heldout"])["url"].to_pylist())
+        share, what, where = "instructions.heldout_share", "conversation", "instructions.files"
+    else:
+        heldout = heldout_pages(urls, config.heldout_share, config.seed)
+        share, what, where = f"tokens.heldout_share {config.heldout_share:g}", "page", "scrape"
+    if not heldout or len(heldout) == len(urls):
+        raise DataError(
+            f"tokens: {share} of {len(urls)} {what}(s) leaves nothing to train on or nothing held "
+            f"out: set it between 0 and 1 and give at least two {what}s under {where}"
+        )
+    return heldout
 
 
 def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Table:

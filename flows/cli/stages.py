@@ -67,7 +67,7 @@ def stage(
         str,
         typer.Argument(
             help="Name of a stage that `modelmill plan tiny` lists, or adapt, distill, merge, "
-            "import_hf."
+            "import_hf, import_tokenizer."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the result; it must not exist.")],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         QualityClassifierConfig,
     )
     from components.evaluate.bits_per_byte import LossConfig
+    from components.export.hf.import_base import BaseConfig
     from components.tokenize.instructions import InstructionsConfig
     from components.tokenize.pack_tokens import TokensConfig
     from components.tokenize.train_tokenizer import TokenizerConfig
@@ -66,29 +67,51 @@ def answer_lengths(config: StageConfig, within: str = "") -> dict[str, int]:
 
 
 def check_context(
-    pretrain: PretrainConfig, loss: LossConfig, longest_answers: Mapping[str, int]
+    context: int, context_field: str, loss: LossConfig, longest_answers: Mapping[str, int]
 ) -> None:
     """Refuse answers or loss windows that do not fit into the model's context.
 
     Args:
-        pretrain: holds the shape whose context is trained.
+        context: tokens that the model reads.
+        context_field: where that stands.
         loss: its window must lie within the context.
         longest_answers: ``max_new`` in tokens, by the dotted config field that holds it.
 
     Raises:
         ValueError: names both fields.
     """
-    context = pretrain.shape.context
     for field, tokens in longest_answers.items():
         if tokens >= context:  # an answer leaves room for a question
             raise ValueError(
-                f"{field}.max_new ({tokens}) must be below pretrain.shape.context ({context})"
+                f"{field}.max_new ({tokens}) must be below {context_field} ({context})"
             )
     if loss.window > context:
         raise ValueError(
-            f"loss.window ({loss.window}) must be within pretrain.shape.context ({context}): "
-            "lower it, or raise the context"
+            f"loss.window ({loss.window}) must be within {context_field} ({context}): lower it, or "
+            "raise the context"
         )
+
+
+def check_base(base: BaseConfig, loss: LossConfig, longest_answers: Mapping[str, int]) -> None:
+    """Refuse fields that a base cannot keep.
+
+    Not part of a config's validation: a run can be repeated whose base is imported and gone.
+
+    Args:
+        base: the folder of the base.
+        loss: its window must lie within the base's context.
+        longest_answers: ``max_new`` in tokens, by the dotted config field that holds it.
+
+    Raises:
+        ConfigError: names both fields.
+    """
+    shape = base.read_shape()
+    if shape is None:
+        return
+    try:
+        check_context(shape.context, f"the context of base {base.name}", loss, longest_answers)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_instruction_kinds(sft: FinetuneConfig, instructions: InstructionsConfig) -> None:
@@ -160,17 +183,21 @@ def check_heldout_shares(tokenizer: TokenizerConfig, tokens: TokensConfig) -> No
         )
 
 
-def check_exportable(pretrain: PretrainConfig, stages: Collection[str]) -> None:
+def check_exportable(
+    pretrain: PretrainConfig, stages: Collection[str], base: BaseConfig | None = None
+) -> None:
     """Refuse a shape that a later stage of the run cannot write.
 
     Args:
-        pretrain: holds the shape.
+        pretrain: holds the shape of a model that is trained from scratch.
         stages: those that the run takes.
+        base: folder of the model that is fine-tuned in its place.
 
     Raises:
         ConfigError: names the shape's field, the stage, and how to run without it.
     """
-    shape = _fixed_shape(pretrain)
+    shape = _fixed_shape(pretrain) if base is None else base.read_shape()
+    field = "pretrain.shape" if base is None else f"base {base.name}"
     checks: dict[str, Callable[[DecoderShape], object]] = {
         "onnx": check_served,
         "hf": hf_config,
@@ -183,7 +210,7 @@ def check_exportable(pretrain: PretrainConfig, stages: Collection[str]) -> None:
             check(shape)
         except ConfigError as error:
             raise ConfigError(
-                f"pretrain.shape: the stage {stage} would refuse it ({error}); to train it all the "
+                f"{field}: the stage {stage} would refuse it ({error}); to train it all the "
                 "same, run --until safety"
             ) from error
 

@@ -1,4 +1,6 @@
-"""Named text runs that a user's YAML file or ``--set`` starts from: nano, tiny and small."""
+"""Named runs that a user's YAML file or ``--set`` starts from: nano, tiny and small from pages,
+assistant from pages and own conversations, finetune from somebody's model and own conversations.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from components.tokenize.train_tokenizer import TokenizerConfig
 from components.train.distill import DistillConfig
 from components.train.pretrain_config import PretrainConfig
 from components.train.sft import FinetuneConfig
-from flows.configs.default_gates import DEFAULT_COMPARISONS, DEFAULT_GATES, NANO_GATES
+from components.train.trainer.adapter_training import LoraConfig
+from components.train.training_config import OptimConfig, ScheduleConfig
+from flows.configs.default_gates import (
+    DEFAULT_COMPARISONS,
+    DEFAULT_GATES,
+    FINETUNE_COMPARISONS,
+    FINETUNE_GATES,
+    NANO_GATES,
+)
 from flows.configs.text_run import TextRun
 from models.shape import DecoderShape
 
@@ -102,9 +112,55 @@ def small_run() -> TextRun:
     )
 
 
+def assistant_run() -> TextRun:
+    """Preset ``assistant``: own pages and own conversations, trained from random weights.
+
+    The conversations come last: what a model has learnt last it does most readily.
+    """
+    small = small_run()
+    sft = FinetuneConfig(epochs=3.0, longest=1024, batch=8192, micro_batch=8192, own_last=True)
+    return small.model_copy(update={"name": "assistant", "sft": sft})
+
+
+def finetune_run() -> TextRun:
+    """Preset ``finetune``: somebody's model on own conversations, by adapters.
+
+    Rates are those of published adaptations, far below what random weights stand: AdamW at 2e-4
+    for adapters of rank 16 (Dettmers et al. 2023, arXiv:2305.14314), 1e-6 in PPO, whose whole
+    policy is trained (Ouyang et al. 2022, arXiv:2203.02155).
+    """
+    adamw = OptimConfig(kind="adamw", adam_lr=2e-4, embedding_lr=2e-5, beta2=0.999, adam_eps=1e-8)
+    return TextRun(
+        name="finetune",
+        # Measured on, not trained on: however few, they are enough.
+        tokens=TokensConfig(min_train_tokens=1),
+        sft=FinetuneConfig(
+            lora=LoraConfig(rank=16, alpha=32.0),
+            epochs=3.0,
+            replay=0.0,
+            longest=1024,
+            batch=8192,
+            micro_batch=8192,
+            optim=adamw,
+            schedule=ScheduleConfig(kind="cosine", warmup=0.03),
+        ),
+        ppo=PPOConfig(
+            optim=adamw.model_copy(update={"adam_lr": 1e-6, "embedding_lr": 1e-6}),
+        ),
+        promote=PromoteConfig(gates=FINETUNE_GATES, compare=FINETUNE_COMPARISONS),
+    )
+
+
 PRESETS: dict[str, Callable[[], TextRun]] = {
     "nano": nano_run,
     "tiny": tiny_run,
     "small": small_run,
+    "assistant": assistant_run,
+    "finetune": finetune_run,
 }
 """Presets by the name that a user types."""
+OWN_FILES: dict[str, tuple[str, ...]] = {
+    "assistant": ("instructions.files",),
+    "finetune": ("base", "instructions.files"),
+}
+"""Files of a user's own that a preset is made for, so that no run begins without them."""

@@ -14,6 +14,7 @@ from components.core.config.stage_config import parse_assignment
 from components.core.errors import ConfigError
 from flows.configs.text_run import TextRun
 
+_BASE_PATHS = ("path", "chat_template")
 _FILES_FIELD: Location = ("scrape", "files")
 
 
@@ -56,21 +57,29 @@ def resolve_file_globs(
 
 
 def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Values of a YAML file whose relative paths of conversations start from its folder.
+    """Values of a YAML file whose relative paths of a base and of conversations start from its
+    folder.
 
     Args:
         values: content of the file.
         file: its path.
     """
+    folder, anchored = file.absolute().parent, dict(values)
     instructions = values.get("instructions")
-    if not isinstance(instructions, Mapping) or not isinstance(instructions.get("files"), list):
-        return dict(values)
-    folder = file.absolute().parent
-    anchored = [
-        str(folder / Path(path).expanduser()) if isinstance(path, str) else path
-        for path in instructions["files"]
-    ]
-    return {**values, "instructions": {**instructions, "files": anchored}}
+    if isinstance(instructions, Mapping) and isinstance(instructions.get("files"), list):
+        files = [_anchor_path(path, folder) for path in instructions["files"]]
+        anchored["instructions"] = {**instructions, "files": files}
+    base = values.get("base")
+    if isinstance(base, Mapping):
+        paths = {name: _anchor_path(base[name], folder) for name in _BASE_PATHS if name in base}
+        anchored["base"] = {**base, **paths}
+    elif base is not None:
+        anchored["base"] = _anchor_path(base, folder)
+    return anchored
+
+
+def _anchor_path(path: Any, folder: Path) -> Any:
+    return str(folder / Path(path).expanduser()) if isinstance(path, str) else path
 
 
 def _gives_files(values: Mapping[str, Any]) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from components.core.config.stage_config import StageConfig
     from components.publish.promotion.promote import PromoteConfig
 
+PAGE_REPORTS = ("check", "choice", "facts")
+"""Reports on pages and on questions made of them."""
 Figures = Mapping[str, tuple[str, ...]]
 """Report -> names of its figures; ``*`` in a name stands for any text."""
 
@@ -33,6 +35,28 @@ def declared_figures(run: StageConfig) -> Figures:
         if isinstance(config, ReportConfig):
             reports[config.report or field] = config.figure_names()
     return reports
+
+
+def without_page_reports(reports: Figures, promote: PromoteConfig) -> Figures:
+    """Reports of a run without pages.
+
+    Args:
+        reports: reports of a run with pages.
+        promote: the gates and comparisons.
+
+    Raises:
+        ValueError: one of them needs pages.
+    """
+    named = dict.fromkeys(name for _, name in _figure_fields(promote))
+    of_pages = [name for name in named if name.partition(".")[0] in PAGE_REPORTS]
+    left = {report: names for report, names in reports.items() if report not in PAGE_REPORTS}
+    if of_pages:
+        raise ValueError(
+            f"promote: {', '.join(of_pages)} {'is' if len(of_pages) == 1 else 'are'} measured on "
+            "pages, and a run with base has none: take preset finetune, or gates and comparisons "
+            f"of {', '.join(left)}"
+        )
+    return left
 
 
 def check_gate_figures(promote: PromoteConfig, reports: Figures, field: str = "promote") -> None:

@@ -11,26 +11,53 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.lineage.forget_orders import read_orders, split_targets
 from flows.configs.env_variables import check_secret_fields, resolve_variables
-from flows.configs.field_agreement import check_heldout_shares
-from flows.configs.presets import PRESETS
+from flows.configs.field_agreement import answer_lengths, check_base, check_heldout_shares
+from flows.configs.presets import OWN_FILES, PRESETS
 from flows.configs.relative_files import anchor_own_files, resolve_file_globs
 from flows.configs.text_run import TextRun
 
+_WAYS_TO_GIVE = {
+    "base": "--set base=FOLDER",
+    "instructions.files": "--set 'instructions.files=[chats.jsonl]'",
+}
 
-def read_target(target: str, sets: Sequence[str], settings: Settings) -> TextRun:
+
+def read_target(
+    target: str, sets: Sequence[str], settings: Settings, *, of_stage: bool = False
+) -> TextRun:
     """Read the config of a target: a preset, or a YAML file over one.
 
     Args:
         target: name of the preset, or path of the file.
         sets: assignments ``field=value`` over it.
         settings: settings of the workspace, whose orders to forget are added to the blocklists.
+        of_stage: one stage alone is run, for which the run's own files may be missing.
 
     Raises:
-        ConfigError: neither, or a field in it is wrong.
+        ConfigError: neither, or a field in it is wrong or missing.
     """
-    run = _read_target(target, sets)
+    preset, run = _read_target(target, sets)
     check_heldout_shares(run.tokenizer, run.tokens)
+    if not of_stage:
+        _check_own_files(preset, run)
+    if run.base is not None:
+        check_base(run.base, run.loss, answer_lengths(run))
     return apply_forget_orders(run, settings)
+
+
+def _check_own_files(preset: str, run: TextRun) -> None:
+    """Refuse a run without the files of the user that its preset is made for.
+
+    Raises:
+        ConfigError: names all that are missing, and how to give them.
+    """
+    needed = OWN_FILES.get(preset, ()) if run.base is None else ("instructions.files",)
+    given = {"base": run.base is not None, "instructions.files": bool(run.instructions.files)}
+    missing = [field for field in needed if not given[field]]
+    if missing:
+        ways = " ".join(_WAYS_TO_GIVE[field] for field in missing)
+        what = "base" if run.base is not None else f"the preset {preset}"
+        raise ConfigError(f"{what} needs {' and '.join(missing)}: add {ways}")
 
 
 def apply_forget_orders(config: TextRun, settings: Settings) -> TextRun:
@@ -49,11 +76,12 @@ def apply_forget_orders(config: TextRun, settings: Settings) -> TextRun:
     return config.model_copy(update={"scrape": scrape, "select": select})
 
 
-def _read_target(target: str, sets: Sequence[str]) -> TextRun:
+def _read_target(target: str, sets: Sequence[str]) -> tuple[str, TextRun]:
+    """Preset and config of a target."""
     if target in PRESETS:
         run = overlay_config(PRESETS[target](), {}, sets)
         check_secret_fields(run, ConfigSource(assignments=sets))
-        return resolve_file_globs(run, sets)
+        return target, resolve_file_globs(run, sets)
     path = Path(target)
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(
@@ -71,4 +99,4 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     named = {"name": path.stem.lower().replace("_", "-"), **anchor_own_files(values, path)}
     run = overlay_config(PRESETS[preset](), named, sets, file=path, lines=lines)
     check_secret_fields(run, ConfigSource(path, lines, sets))
-    return resolve_file_globs(run, sets, file=path, values=values, lines=lines)
+    return preset, resolve_file_globs(run, sets, file=path, values=values, lines=lines)

@@ -48,6 +48,7 @@ from components.evaluate.keep_best import KeepBestConfig
 from components.evaluate.safety import SafetyConfig
 from components.export.bundle import BundleConfig
 from components.export.hf.export_hf import HfConfig
+from components.export.hf.import_base import BaseConfig
 from components.export.onnx.export_onnx import OnnxConfig
 from components.export.quantize import QuantizeConfig
 from components.export.tensorrt.export_engine import EngineConfig
@@ -67,7 +68,11 @@ from components.train.sft import FinetuneConfig
 from components.validate.suite_config import Expectation, SuiteConfig, load_suite
 from flows.configs import field_agreement
 from flows.configs.prices import Prices
-from flows.configs.report_figures import check_gate_figures, declared_figures
+from flows.configs.report_figures import (
+    check_gate_figures,
+    declared_figures,
+    without_page_reports,
+)
 from serving.bento.build_bento import PackageConfig
 from serving.smoke_test import SmokeConfig
 
@@ -112,6 +117,11 @@ class TextRun(StageConfig):
         default="tiny",
         pattern="^[a-z0-9][a-z0-9-]{0,62}$",
         description="name of the run, its dataset and its registered model",
+    )
+    base: BaseConfig | None = Field(
+        default=None,
+        description="somebody's model to fine-tune on instructions.files; with it nothing is "
+        "crawled or pretrained",
     )
     scrape: ScrapeConfig = Field(
         default=ScrapeConfig(), description="raw pages, crawled from the web or read from files"
@@ -274,15 +284,20 @@ class TextRun(StageConfig):
     @model_validator(mode="after")
     def _stages_agree(self) -> TextRun:
         longest_answers = field_agreement.answer_lengths(self)
-        field_agreement.check_vocabulary(self.pretrain, self.tokenizer)
-        field_agreement.check_context(self.pretrain, self.loss, longest_answers)
+        if self.base is None:  # else they are held against the base when a target is read
+            field_agreement.check_vocabulary(self.pretrain, self.tokenizer)
+            context, field = self.pretrain.shape.context, "pretrain.shape.context"
+            field_agreement.check_context(context, field, self.loss, longest_answers)
         field_agreement.check_instruction_kinds(self.sft, self.instructions)
         field_agreement.check_languages(self.select.language.allowed, self.language_model)
         field_agreement.check_taught_quantiles(
             {"judged_quality": self.select.judged_quality, "toxicity": self.select.toxicity},
             {"quality_judge": self.quality_judge, "toxicity_judge": self.toxicity_judge},
         )
-        check_gate_figures(self.promote, declared_figures(self))
+        figures = declared_figures(self)
+        if self.base is not None:
+            figures = without_page_reports(figures, self.promote)
+        check_gate_figures(self.promote, figures)
         return self
 
     @property

@@ -23,6 +23,7 @@ from components.core.store.artifact import (
     Tokens,
 )
 from components.export.hf.import_hf import import_hf
+from components.export.hf.import_tokenizer import import_tokenizer
 
 KIND_FILES: dict[type[Artifact], tuple[str, ...]] = {
     Checkpoint: ("model.json", "model.safetensors"),
@@ -60,6 +61,8 @@ def check_input_kind(
     Raises:
         ConfigError: names the given and the wanted kind, and a folder nearby that fits.
     """
+    if stage == import_tokenizer.__name__ and path.is_dir():
+        return  # any folder, of whose files the stage names the one that is missing
     identifying = TRANSFORMERS_FILES if stage == import_hf.__name__ else KIND_FILES.get(kind, ())
     files = identifying or REQUIRED_FILES.get(kind, ())
     missing = [name for name in files if not _holds(path, name)]

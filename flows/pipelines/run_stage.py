@@ -25,10 +25,10 @@ from components.core.workspace_layout import mark_layout
 from flows.configs.budget_checks import refuse_stage_budget
 from flows.configs.constitution_checks import try_constitutions
 from flows.configs.target_config import read_target
+from flows.pipelines.choose_pipeline import call_pipeline
 from flows.pipelines.input_kinds import check_input_kind
 from flows.pipelines.stage_roles import StageRoles, roles_of
 from flows.pipelines.standalone_stages import declare_standalone_stages
-from flows.pipelines.text import text_pipeline
 from flows.runner.plan_runner import PlannedStep, PlanRunner
 from flows.runner.progress_display import ProgressDisplay
 from flows.runner.run_pipeline import make_source_resolver
@@ -100,8 +100,8 @@ class _StageDisplay(ProgressDisplay):
 
 def _plan_stage(settings: Settings, name: str, preset: str) -> PlannedStep:
     runner = PlanRunner(Store(settings.store))
-    run = read_target(preset, (), settings)
-    text_pipeline(run, runner, make_source_resolver())
+    run = read_target(preset, (), settings, of_stage=True)
+    call_pipeline(run, runner, make_source_resolver())
     declare_standalone_stages(run, runner)
     stages = {step.name: step for step in runner.steps if not isinstance(step.component, Action)}
     if name not in stages:

@@ -13,8 +13,8 @@ from components.core.action import Action
 from components.core.config.stage_config import StageConfig
 from components.core.store.artifact import Artifact, placeholder_artifact
 from flows.configs.text_run import TextRun
+from flows.pipelines.choose_pipeline import call_pipeline
 from flows.pipelines.standalone_stages import declare_standalone_stages
-from flows.pipelines.text import text_pipeline
 from flows.runner.runner import C, Runner, SourceResolver
 
 A = TypeVar("A", bound=Artifact)
@@ -72,7 +72,7 @@ def list_stages() -> dict[str, StageRoles]:
     """Roles of every stage that can be run by itself, in the pipeline's order; reads no store."""
     collector = _RoleCollector()
     run = TextRun()
-    text_pipeline(run, collector, lambda config, _: config)
+    call_pipeline(run, collector, lambda config, _: config)
     declare_standalone_stages(run, collector)
     return collector.stages
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from components.clean.conversations.read_conversations import read_conversations
 from components.core.store.artifact import Adapter, Checkpoint, Export, Tokens, placeholder_artifact
 from components.export.hf.import_hf import ImportConfig, import_hf
+from components.export.hf.import_tokenizer import ImportTokenizerConfig, import_tokenizer
 from components.train.adapt import adapt
 from components.train.distill import distill
 from components.train.merge import merge
@@ -21,4 +22,6 @@ def declare_standalone_stages(run: TextRun, runner: Runner) -> None:
     runner.step("adapt", adapt, run.adapt, model=model, tokens=tokens)
     runner.step("distill", distill, run.distill, teacher=model, tokens=tokens)
     runner.step("merge", merge, run.merge, model=model, adapter=adapter)
-    runner.step("import_hf", import_hf, ImportConfig(), folder=placeholder_artifact(Export))
+    folder = placeholder_artifact(Export)
+    runner.step("import_hf", import_hf, ImportConfig(), folder=folder)
+    runner.step("import_tokenizer", import_tokenizer, ImportTokenizerConfig(), folder=folder)

@@ -10,17 +10,15 @@ of earlier steps, by the parameters of the component. A ``source`` reads the out
 ``step`` is pure and cached in the store, an ``action`` changes something outside the store.
 
 Every part of the pipeline takes the run config (``run``) and the ``runner`` first, then what it
-needs of the parts before it. It never looks inside an artifact, so the same function runs without
-any server (``StoreRunner``), under Prefect (``PrefectRunner``) and as a plan (``PlanRunner``).
+needs of the parts before it; parts that fine-tuning shares stand in ``model_steps.py``. It never
+looks inside an artifact, so the same function runs without any server (``StoreRunner``), under
+Prefect (``PrefectRunner``) and as a plan (``PlanRunner``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.align.ppo import ppo
-from components.align.preferences import make_preferences
-from components.align.train_reward import train_reward
 from components.clean.boilerplate.score import score_boilerplate
 from components.clean.boilerplate.train_classifier import train_classifier
 from components.clean.contamination.score import score_contamination
@@ -39,34 +37,12 @@ from components.clean.site_lines.score import score_site_lines
 from components.collect.extract import extract
 from components.collect.scrape import scrape
 from components.collect.scrape_config import ScrapeConfig
-from components.core.store.artifact import (
-    Bento,
-    Bundle,
-    Checkpoint,
-    Corpus,
-    Dataset,
-    Instructions,
-    ModelVersion,
-    Report,
-    Tokenizer,
-    Tokens,
-)
+from components.core.store.artifact import Corpus, Dataset, Report
 from components.evaluate.bits_per_byte import evaluate_loss
-from components.evaluate.compare_policies import compare_policies
 from components.evaluate.exact_facts import evaluate_facts
 from components.evaluate.four_choice import evaluate_choice
-from components.evaluate.keep_best import keep_best
-from components.evaluate.safety import evaluate_safety
-from components.export.bundle import bundle
-from components.export.hf.export_hf import export_hf
-from components.export.onnx.export_onnx import export_onnx
-from components.export.quantize import quantize
-from components.export.tensorrt.export_engine import export_engine
 from components.publish.dataset.corpus_drift import measure_change
 from components.publish.dataset.push_dataset import push_dataset
-from components.publish.dossier.write_dossier import write_dossier
-from components.publish.promotion.promote import promote
-from components.publish.registry.register import register
 from components.tokenize.instructions import make_instructions
 from components.tokenize.pack_tokens import pack_tokens
 from components.tokenize.train_tokenizer import train_tokenizer
@@ -74,9 +50,16 @@ from components.train.pretrain import pretrain
 from components.train.sft import finetune
 from components.validate.check_corpus import check_corpus
 from flows.configs.text_run import TextRun
+from flows.pipelines.model_steps import (
+    PublishedModel,
+    TrainedModel,
+    TrainingData,
+    align,
+    evaluate_answers,
+    export,
+    publish,
+)
 from flows.runner.runner import Runner, SourceResolver
-from serving.bento.build_bento import package
-from serving.smoke_test import smoke
 
 
 @dataclass(frozen=True)
@@ -86,32 +69,6 @@ class CuratedCorpus:
     corpus: Corpus
     check: Report
     dataset: Dataset
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Tokenizer, and the corpus as token shards and as instructions, both split by page."""
-
-    tokenizer: Tokenizer
-    tokens: Tokens
-    instructions: Instructions
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """Best model, its fine-tuned predecessor, and the loss of its base model."""
-
-    model: Checkpoint
-    sft: Checkpoint
-    loss: Report
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """Promoted model version, and the Bento that serves it."""
-
-    version: ModelVersion
-    bento: Bento
 
 
 def text_pipeline(
@@ -215,33 +172,19 @@ def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
     Args:
         data: tokens, tokenizer and instructions.
     """
-    tokens, tokenizer = data.tokens, data.tokenizer
-    # The instructions, and the tokenizer that turns them into prompts.
-    prompting = {"instructions": data.instructions, "tokenizer": tokenizer}
-
+    tokens, tokenizer, instructions = data.tokens, data.tokenizer, data.instructions
     base = runner.step("pretrain", pretrain, run.pretrain, tokens=tokens, tokenizer=tokenizer)
     loss = runner.step("loss", evaluate_loss, run.loss, model=base, tokens=tokens)
-    sft = runner.step("sft", finetune, run.sft, model=base, tokens=tokens, **prompting)
-
-    preferences = runner.step(
-        "preferences", make_preferences, run.preferences, policy=sft, **prompting
-    )
-    reward = runner.step(
-        "reward", train_reward, run.reward, policy=sft, preferences=preferences, tokenizer=tokenizer
-    )
-    aligned = runner.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **prompting)
-
-    candidates = {"ppo": aligned}  # another alignment method would stand beside it
-    model = runner.step(
-        "keep_best",
-        keep_best,
-        run.keep_best,
-        incumbent=sft,
-        candidates=candidates,
+    sft = runner.step(
+        "sft",
+        finetune,
+        run.sft,
+        model=base,
         tokens=tokens,
-        **prompting,
+        instructions=instructions,
+        tokenizer=tokenizer,
     )
-    return TrainedModel(model, sft, loss)
+    return TrainedModel(align(run, runner, data, sft), sft, loss)
 
 
 def evaluate(
@@ -255,76 +198,11 @@ def evaluate(
         data: tokens, tokenizer and instructions.
         trained: the model, and the one that it is compared with.
     """
-    model, sft, tokens = trained.model, trained.sft, data.tokens
+    model = trained.model
     prompting = {"instructions": data.instructions, "tokenizer": data.tokenizer}
     return {
         "loss": trained.loss,
         "choice": runner.step("choice", evaluate_choice, run.choice, model=model, **prompting),
         "facts": runner.step("facts", evaluate_facts, run.facts, model=model, **prompting),
-        "compare": runner.step(
-            "compare", compare_policies, run.compare, policy=model, baseline=sft, **prompting
-        ),
-        "safety": runner.step(
-            "safety", evaluate_safety, run.safety, model=model, tokens=tokens, **prompting
-        ),
+        **evaluate_answers(run, runner, data, trained),
     }
-
-
-def export(run: TextRun, runner: Runner, data: TrainingData, model: Checkpoint) -> Bundle:
-    """Best model -> every form it is served in, each compared with PyTorch on held-out pages.
-
-    Args:
-        data: tokens to compare on, and the tokenizer.
-        model: the checkpoint, in PyTorch's form.
-    """
-    tokens, tokenizer = data.tokens, data.tokenizer
-    onnx = runner.step(
-        "onnx", export_onnx, run.onnx, model=model, tokens=tokens, tokenizer=tokenizer
-    )
-    hf = runner.step(
-        "hf", export_hf, run.resolved_hf, model=model, tokenizer=tokenizer, tokens=tokens
-    )
-    int8 = runner.step("int8", quantize, run.int8, model=model, onnx=onnx, tokens=tokens)
-    engine = runner.step("engine", export_engine, run.engine, model=model, tokens=tokens)
-
-    # Keys are the names of the forms in the bundle and in the figures of its parity.
-    exports = {"hf": hf, "onnx": onnx, "onnx-int8": int8, "tensorrt": engine}
-    return runner.step(
-        "bundle", bundle, run.bundle, model=model, tokenizer=tokenizer, exports=exports
-    )
-
-
-def publish(
-    run: TextRun,
-    runner: Runner,
-    dataset: Dataset,
-    model: Checkpoint,
-    exported: Bundle,
-    reports: dict[str, Report],
-) -> PublishedModel:
-    """Bundle -> a version that is registered, packaged, smoke-tested and only then promoted.
-
-    Args:
-        dataset: version of the corpus in DVC.
-        model: the checkpoint, in PyTorch's form.
-        exported: bundle of all its forms.
-        reports: reports by name; the gates of ``promote`` ask for their figures.
-    """
-    version = runner.action(
-        "registry",
-        register,
-        run.resolved_registry,
-        bundle=exported,
-        model=model,
-        dataset=dataset,
-        reports=reports,
-    )
-    bento = runner.action("package", package, run.package, version=version, bundle=exported)
-    smoke_report = runner.action("smoke", smoke, run.smoke, bento=bento)
-
-    reports = {**reports, "smoke": smoke_report}
-    promoted = runner.action(
-        "promote", promote, run.promote, version=version, bento=bento, reports=reports
-    )
-    runner.action("dossier", write_dossier, run.resolved_dossier, version=promoted, bento=bento)
-    return PublishedModel(promoted, bento)

@@ -25,7 +25,7 @@ from flows.configs.constitution_checks import try_constitutions
 from flows.configs.field_agreement import check_exportable
 from flows.configs.target_config import read_target
 from flows.configs.text_run import TextRun
-from flows.pipelines.text import text_pipeline
+from flows.pipelines.choose_pipeline import call_pipeline, pipeline_name
 from flows.runner.openlineage import OpenLineageListener
 from flows.runner.past_runs import RunHistory
 from flows.runner.plan_runner import PlannedStep, PlanRunner
@@ -123,7 +123,7 @@ class _PreparedRun:
         history = RunHistory(self.store, read_records(self.settings.runs), self.config.name)
         speeds = read_known_speeds(self.settings)
         runner = PlanRunner(self.store, history, self.config.prices, workspace, speeds)
-        text_pipeline(self.config, runner, self.resolve)
+        call_pipeline(self.config, runner, self.resolve)
         return runner
 
     def check_plan(self, until: str | None) -> list[PlannedStep]:
@@ -136,7 +136,7 @@ class _PreparedRun:
         runner = self.plan()
         names = [step.name for step in runner.steps]
         last = len(names) if until is None else names.index(until) + 1
-        check_exportable(self.config.pretrain, names[:last])
+        check_exportable(self.config.pretrain, names[:last], self.config.base)
         refuse_few_steps(self.settings, runner.steps[:last], runner.time_estimator)
         return runner.steps[:last]
 
@@ -170,7 +170,7 @@ def run_target(settings: Settings, options: RunOptions, console: Console) -> Run
 
     def body(runner: Runner) -> None:
         try:
-            text_pipeline(config, runner, resolve)
+            call_pipeline(config, runner, resolve)
         except StageReached as reached:
             outcome.stopped_after = str(reached)
         except EndedEarly as ended:
@@ -222,7 +222,7 @@ def _recorded_stop(record: RunRecord, display: ProgressDisplay) -> Iterator[None
 
 def _check_until(until: str, config: TextRun, store: Store) -> None:
     planner = PlanRunner(store)
-    text_pipeline(config, planner, make_source_resolver())
+    call_pipeline(config, planner, make_source_resolver())
     check_until(until, [step.name for step in planner.steps])
 
 
@@ -272,4 +272,4 @@ def _run_under_prefect(
         reported_body(runner)
     else:
         end_orphan_servers(settings.prefect)
-        run_flow("text", record.title, reported_body, runner)
+        run_flow(pipeline_name(prepared.config), record.title, reported_body, runner)

@@ -30,6 +30,7 @@ from components.evaluate.exact_facts import FactsConfig
 from components.evaluate.four_choice import ChoiceConfig
 from components.evaluate.keep_best import KeepBestConfig
 from components.evaluate.safety import SafetyConfig
+from components.export.hf.import_base import BaseConfig
 from components.train.adapt import AdaptConfig
 from components.train.budget.flop_count import flops_per_token
 from components.train.budget.minutes_budget import PROBE_STEPS, WARM_UP_STEPS, MinutesBudget
@@ -102,13 +103,17 @@ class TimeEstimator:
         shape, examples, answers = self.amounts.shape, self.amounts.examples, self.amounts.answers
         if isinstance(config, PretrainConfig):
             shape = None if config.autopilot else config.shape
+        elif isinstance(config, BaseConfig):
+            shape = config.read_shape()
         elif isinstance(config, PreferencesConfig):
             answers = float(config.questions * config.answers)
         elif isinstance(config, ScrapeConfig) and _is_whole_site(config):
             examples = float(EMBEDDED_EXAMPLES)
         instructions = inputs.get("instructions")
         if isinstance(instructions, Instructions) and instructions.digest != UNKNOWN:
-            examples = instructions.stats.get("train", examples)
+            counts = [instructions.stats.get(name) for name in ("train", "train_conversations")]
+            known = [count for count in counts if count is not None]
+            examples = sum(known) if known else examples
         self.amounts = WorkAmounts(shape, None, examples, answers)
 
     def estimate_seconds(

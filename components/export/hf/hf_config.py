@@ -15,6 +15,8 @@ from components.core.errors import ConfigError, DataError
 from models.shape import DecoderShape, ExpertsShape, HfClass, RopeScaling
 
 CONFIG_FILE = "config.json"
+_MAX_CONFIG_BYTES = 16 << 20
+"""Largest file that is read; those in use have a few thousand bytes."""
 _KINDS: dict[str, HfClass] = {
     "qwen3": "Qwen3ForCausalLM",
     "llama": "LlamaForCausalLM",
@@ -142,8 +144,12 @@ def read_hf_config(folder: Path) -> DecoderShape:
     """
     path = folder / CONFIG_FILE
     try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise DataError(
+                f"{folder.name}: {CONFIG_FILE} is larger than {_MAX_CONFIG_BYTES:,} bytes"
+            )
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{folder.name}: {CONFIG_FILE} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise DataError(f"{folder.name}: {CONFIG_FILE} is no mapping of fields")

@@ -130,7 +130,7 @@ def _read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Read (name, tensor) pairs, one in memory at a time."""
     from safetensors import SafetensorError, safe_open
 
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
                 for name in sorted(file.keys()):
@@ -139,8 +139,13 @@ def _read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
             raise DataError(f"{folder.name}: {path.name} cannot be read: {error}") from error
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Weight files of the folder: the only one, or those that the index names."""
+def weight_files(folder: Path) -> list[Path]:
+    """Weight files of the folder: the only one, or those that the index names.
+
+    Raises:
+        ConfigError: its weights are a pickle.
+        DataError: it holds none, or its index names files that are not there.
+    """
     if not (folder / INDEX_FILE).is_file():
         if (folder / WEIGHTS_FILE).is_file():
             return [folder / WEIGHTS_FILE]

@@ -51,8 +51,7 @@ def read_hf_tokenizer(folder: Path, template: str | None = None) -> tuple[str, S
             names the way on.
         DataError: a file is damaged.
     """
-    if not (folder / TOKENIZER_FILE).is_file():
-        raise ConfigError(_without_vocabulary(folder))
+    check_vocabulary_file(folder)
     backend = read_fast_tokenizer(folder)
     settings = _read_json(folder / "tokenizer_config.json")
     names = dict(_token_names(_read_json(folder / "special_tokens_map.json"), settings))
@@ -83,11 +82,18 @@ def read_hf_tokenizer(folder: Path, template: str | None = None) -> tuple[str, S
     )
 
 
-def _without_vocabulary(folder: Path) -> str:
+def check_vocabulary_file(folder: Path) -> None:
+    """Refuse a folder without ``tokenizer.json``.
+
+    Raises:
+        ConfigError: there is none; of an older vocabulary it says how to convert it.
+    """
+    if (folder / TOKENIZER_FILE).is_file():
+        return
     old = next((name for name in _OLD_VOCABULARIES if (folder / name).exists()), None)
     if old is None:
-        return f"{folder.name}: holds no {TOKENIZER_FILE}"
-    return (
+        raise ConfigError(f"{folder.name}: holds no {TOKENIZER_FILE}")
+    raise ConfigError(
         f"{folder.name}: holds {old} and no {TOKENIZER_FILE}, which is the one that is read; "
         "transformers writes it: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     )

@@ -28,6 +28,7 @@ from components.text.chat.house_template import (
     HOUSE_TOKENS,
     TEXT_SEPARATOR,
 )
+from components.text.licence_files import find_licence_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -101,10 +102,11 @@ def read_chat_files(folder: Path) -> tuple[str, SpecialTokens] | None:
 
 
 def copy_tokenizer_files(source: Path, target: Path) -> None:
-    """Copy a tokenizer with all that belongs to it."""
-    for name in (TOKENIZER_FILE, TEMPLATE_FILE, SPECIAL_TOKENS_FILE, *OTHER_FILES):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    """Copy a tokenizer with all that belongs to it: somebody's licence goes along too."""
+    names = (TOKENIZER_FILE, TEMPLATE_FILE, SPECIAL_TOKENS_FILE, *OTHER_FILES)
+    files = [source / name for name in names if (source / name).is_file()]
+    for path in (*files, *find_licence_files(source)):
+        shutil.copyfile(path, target / path.name)
 
 
 def read_fast_tokenizer(folder: Path) -> Tokenizer:
