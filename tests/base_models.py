@@ -151,7 +151,7 @@ def write_base(folder: Path, kind: str = "qwen3", *, seed: int = 0, dtype: str =
     )
     stops = fast.convert_tokens_to_ids(KINDS[kind]["stops"])
     model.generation_config = GenerationConfig(**{**ids, "eos_token_id": stops})
-    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="200KB")
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size="100KB")
     (folder / "LICENSE").write_text("Apache License\nVersion 2.0, January 2004\n")
     return folder
 
