@@ -114,7 +114,7 @@ def find_pushed(config: DatasetConfig, corpus: Corpus, workspace: Workspace) -> 
         stats={
             "files": float(len(sizes)),
             "bytes": float(sum(sizes.values())),
-            "documents": corpus.stats.get("kept", 0.0),
+            "documents": corpus.stats.get("kept", corpus.stats.get("conversations", 0.0)),
         },
     )
     changed = not _holds(root, version, remote, sizes)

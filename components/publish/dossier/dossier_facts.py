@@ -27,6 +27,7 @@ from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.core.store.shards import read_shard, shard_paths
 from components.publish.dossier.run_stages import RunStages, read_run_stages
 from components.publish.dossier.svg_charts import CurveSeries
+from components.publish.registry.base_records import read_base_records
 from components.publish.registry.model_registry import (
     BUNDLE_TAG,
     CHAMPION,
@@ -36,6 +37,7 @@ from components.publish.registry.model_registry import (
     list_versions,
 )
 from components.publish.registry.version_figures import REPORTS, read_stored_reports
+from components.text.base_record import BaseRecord
 from components.text.chat.chat_turns import MESSAGES_FILE
 from components.text.pii.find_pii import ALL_PII_KINDS
 from components.text.pii.redact import Redactor
@@ -79,6 +81,8 @@ class DossierFacts:
     entry: RegisteredVersion
     champion: RegisteredVersion | None
     chain: list[ArtifactNode]
+    bases: list[BaseRecord]
+    """Somebody's models that it was made of; none where all weights began at random."""
     bundle: dict[str, Any]
     gates: list[dict[str, Any]]
     figures: dict[str, Figure]
@@ -127,6 +131,7 @@ def gather_facts(settings: Settings, entry: RegisteredVersion) -> DossierFacts:
         entry=entry,
         champion=rival,
         chain=chain,
+        bases=read_base_records(settings, chain),
         bundle=_json(files / BUNDLE_FILE, {}),
         gates=_json(files / GATES_FILE, []),
         figures=read_stored_reports(settings, entry),

@@ -6,6 +6,7 @@ MLflow's own links begin with ``#/``; the run's artifact view shows ``dossier.ht
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from components.core.settings import Settings
@@ -14,6 +15,7 @@ from components.publish.dossier.dossier_facts import DossierFacts
 from components.publish.dossier.dossier_tables import choose_headlines
 from components.publish.dossier.svg_charts import format_number
 from components.publish.registry.version_description import VersionDescription
+from components.text.base_record import BaseRecord
 
 _MARK = "*Kept by Modelmill, "
 _UNMARK = "; take this line out to keep what you write here.*"
@@ -45,6 +47,7 @@ def render_model_card(
     parts = [
         *([purpose] if purpose else []),
         _sizes(facts),
+        *(_describe_base(record) for record in facts.bases),
         *(f"`{stage}`: {note}" for stage, note in facts.notes),
         f"{dossier} · {where} · `{files}/dossier.html` in the workspace",
         *_figures(choose_headlines(facts.gates)),
@@ -65,12 +68,25 @@ def _sizes(facts: DossierFacts) -> str:
         for name, unit in (("parameters", "parameters"), ("context", "tokens of context"))
         if facts.bundle.get(name)
     ]
-    if tokens is not None and "train_tokens" in tokens.stats:
+    # A base was trained elsewhere; here its tokens are measured on.
+    if tokens is not None and "train_tokens" in tokens.stats and not facts.bases:
         sizes.append(f"trained on {format_number(tokens.stats['train_tokens'])} tokens")
     sizes += [
-        f"{format_number(value)} {name}" for name, value in facts.funnel if name == "documents kept"
+        f"{format_number(value)} {name}"
+        for name, value in facts.funnel
+        if name in ("documents kept", "conversations kept")
     ]
     return " · ".join(sizes)
+
+
+def _describe_base(record: BaseRecord) -> str:
+    """Name, licence and digest of somebody's model, whose terms hold for what is made of it."""
+    stated = f" ({escape(record.licence_file)})" if record.licence_file else ""
+    licence = f"**{escape(record.licence_name)}**{stated}"
+    return (
+        f"Made of **{escape(record.label)}**, {record.architecture}. Licence: {licence}. "
+        f"sha256 of its weights: `{record.weights_sha256}`"
+    )
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -35,6 +35,7 @@ from components.core.store.artifact import (
 )
 from components.core.store.workdir import stage_name
 from components.core.tracking import Tracker
+from components.publish.registry.base_records import base_tags
 from components.publish.registry.mlflow_client import (
     MlflowTracker,
     connect_mlflow,
@@ -247,7 +248,11 @@ def _create(
         source=f"models:/{logged.model_id}",
         run_id=run.info.run_id,
         model_id=logged.model_id,
-        tags={**tags, **_version_tags(inputs, forms)},
+        tags={
+            **tags,
+            **_version_tags(inputs, forms),
+            **base_tags(workspace.settings, [inputs["model"].digest]),
+        },
         await_creation_for=0,
     )
 

@@ -16,8 +16,12 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from components.core.store.artifact import digest_file
 from components.core.store.shards import read_shard
 from components.export.hf.export_hf import save_hf
+from components.publish.dossier.write_dossier import ensure_dossier
+from components.publish.registry.model_registry import list_versions
+from components.publish.registry.version_description import read_description
 from components.text.base_record import read_base_record
 from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.own_rows import own_rows_file
@@ -40,7 +44,7 @@ LONGEST = 32
 @pytest.fixture(scope="module", params=["qwen3", "llama"])
 def finetuned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     root = tmp_path_factory.mktemp(request.param)
-    return run_finetune(root, request.param, "bundle")
+    return run_finetune(root, request.param, "registry")
 
 
 def ids_of(folder: Path, columns: Sequence[str] = ("url",)) -> set[str]:
@@ -216,11 +220,31 @@ def test_endpoint_and_exported_folder_answer_alike(finetuned: Finetuned, tmp_pat
     assert len({text.strip() for text, _ in served}) > 4  # it says something, and not one thing
 
 
+def test_registry_and_model_card_name_the_base_and_its_licence(finetuned: Finetuned) -> None:
+    record = read_base_record(finetuned.folder("base"))
+    (entry,) = list_versions(finetuned.settings, "finetune")
+    tags = {name.removeprefix("modelmill."): value for name, value in entry.tags.items()}
+    assert tags["base"] == finetuned.base.name
+    assert tags["base_licence"] == "Apache-2.0"
+    assert tags["base_weights"] == record.weights_sha256
+    assert tags["base_tokenizer"] == digest_file(finetuned.base / "tokenizer.json")
+    page = ensure_dossier(finetuned.settings, "finetune")[0].read_text()
+    card = read_description(finetuned.settings, entry).text
+    for text in (page, card):
+        assert record.weights_sha256 in text
+        assert "Apache-2.0" in text
+    assert "from random weights" not in page
+    assert "48 conversations" not in card  # held-out ones are kept too
+    assert "56 conversations kept" in card
+
+
 def test_a_second_run_is_cached_and_an_edited_base_is_imported_again(
     finetuned: Finetuned,
 ) -> None:
     root, kind = finetuned.base.parent, finetuned.base.name
-    assert run_finetune(root, kind, "bundle").steps == finetuned.steps
+    again = run_finetune(root, kind, "bundle")
+    sealed = [stage for stage in again.steps if stage != "change"]  # which finds a version now
+    assert [again.steps[stage] for stage in sealed] == [finetuned.steps[s] for s in sealed]
     card = finetuned.base / "README.md"
     card.write_text("---\nlicense: other\nlicense_name: mill-1\n---\n# A base\n")
     again = run_finetune(root, kind, "base")
@@ -228,3 +252,21 @@ def test_a_second_run_is_cached_and_an_edited_base_is_imported_again(
     record = read_base_record(again.folder("base"))
     assert (record.licence, record.licence_file) == ("mill-1", "README.md")
     card.unlink()
+
+
+@pytest.mark.parametrize("sets", [("sft.lora=null",), ("sft.lora.quantize=true",)])
+def test_a_base_is_trained_whole_or_in_four_bits(
+    sets: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "other-ways"
+    root.mkdir(exist_ok=True)
+    run = run_finetune(root, "qwen3", "sft", *sets, "sft.steps=20")
+    before, after = load_model(run.folder("base")), load_model(run.folder("sft"))
+    changed = {
+        name
+        for name, parameter in before.named_parameters()
+        if not torch.equal(parameter, after.get_parameter(name))
+    }
+    assert "layers.0.mlp.up_proj.weight" in changed
+    assert ("embed_tokens.weight" in changed) == (sets[0] == "sft.lora=null")
+    assert (run.folder("sft") / "adapter").is_dir() == (sets[0] != "sft.lora=null")
