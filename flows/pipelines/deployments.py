@@ -30,7 +30,7 @@ from flows.runner.prefect.prefect_runner import cancelled_state, failed_state
 from flows.runner.run_outcome import RunOutcome
 from flows.runner.run_pipeline import RunOptions, run_target
 
-Preset = Literal["nano", "tiny", "small"]
+Preset = Literal["nano", "tiny", "small", "assistant", "finetune"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Minutes = Annotated[float, Field(gt=0, le=100_000)]
 Pages = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -49,7 +49,8 @@ def scheduled(
     """Crawl again, as of the schedule's date, and run the chain on what came.
 
     Args:
-        target: A preset (nano, tiny, small) or a YAML file over one, on the worker's machine.
+        target: A preset (nano, tiny, small) or a YAML file over one, on the worker's machine; of
+            a run without pages nothing is crawled.
         least_change: End after curation where a smaller share of documents was added or removed
             since the newest registered version. 0 never ends a run there.
         set: Further fields, each as field=value, such as select.quality.min_words=80.
@@ -68,6 +69,8 @@ def on_demand(
     seeds: list[str] = [],  # noqa: B006
     max_pages: Pages | None = None,
     crawl_again: bool = False,
+    base: str = "",
+    conversations: list[str] = [],  # noqa: B006
     pretrain_minutes: Minutes | None = None,
     sft_minutes: Minutes | None = None,
     least_change: Share = 0.0,
@@ -83,6 +86,8 @@ def on_demand(
         seeds: Addresses to crawl from. None: those of the config.
         max_pages: Pages to ask for, at most.
         crawl_again: Ask the sites again; else the last crawl is used.
+        base: Folder of a model to fine-tune, on the worker's machine, for the preset finetune.
+        conversations: Files of conversations, on the worker's machine.
         pretrain_minutes: Budget of pretraining.
         sft_minutes: Budget of supervised fine-tuning.
         least_change: End after curation where a smaller share of documents was added or removed
@@ -95,6 +100,8 @@ def on_demand(
         "scrape.seeds": seeds or None,
         "scrape.max_pages": max_pages,
         "change.least_change": least_change or None,
+        "base": base or None,
+        "instructions.files": conversations or None,
         "pretrain.minutes": pretrain_minutes,
         "sft.minutes": sft_minutes,
     }
