@@ -68,7 +68,7 @@ class ConversationTally:
         return {
             "conversations": float(self.conversations),
             "heldout": float(self.heldout),
-            "dropped_conversations": float(self.dropped),
+            "dropped": float(self.dropped),
             "cut_turns": float(self.cut_turns),
             **{f"{DROPPED_BY_PREFIX}{rule}": float(n) for rule, n in sorted(self.reasons.items())},
             **{f"redacted_{kind}": float(n) for kind, n in sorted(self.redacted.items())},
@@ -172,7 +172,7 @@ def _whole_ledger(
 ) -> pa.Table:
     """Ledger of a shard with its own columns, and lines of rows that are no document of it."""
     labels = [label_row(row) for row in documents.select(["source", "number"]).to_pylist()]
-    own = [pa.array(labels), documents["heldout"], documents["cut_turns"]]
+    own = [pa.array(labels, type=pa.string()), documents["heldout"], documents["cut_turns"]]
     for column, values in zip(_OWN_LEDGER_FIELDS, own, strict=True):
         verdicts = verdicts.append_column(column, values)
     copies = [
