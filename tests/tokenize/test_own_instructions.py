@@ -92,6 +92,7 @@ def test_a_prompt_holds_all_turns_before_the_last_answer(
     folder = again().artifact_folder(sealed)
     asked = read_questions(folder, "heldout", opened, longest=1000, limit=3, seed=0)
     assert len(asked) == 3
+    assert not read_questions(folder, "heldout", opened, longest=1000, limit=3, seed=0, alone=True)
     for question in asked:
         number = int(question.reference.split()[1])
         assert list(question.token_ids) == opened.encode_prompt(chat(number)["messages"][:-1])

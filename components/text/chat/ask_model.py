@@ -89,6 +89,7 @@ def read_questions(
     limit: int | None,
     seed: int,
     half: Half | None = None,
+    alone: bool = False,
 ) -> list[QuestionPrompt]:
     """Choose at most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
 
@@ -102,6 +103,8 @@ def read_questions(
         limit: most questions; None asks all.
         seed: seed of the order.
         half: only pages of this half of the held-out ones.
+        alone: only questions that nothing stands before, so that a row with the question alone
+            gives the prompt again.
 
     Raises:
         DataError: the file or a column is missing.
@@ -112,6 +115,9 @@ def read_questions(
     for row in rows:
         if len(chosen) == limit:
             break
+        context = _context_of(row)
+        if alone and (context or row["tools"]):
+            continue
         prompt = _prompt_of(tokenizer, row)
         if prompt and len(prompt) <= longest:
             chosen.append(
@@ -122,7 +128,7 @@ def read_questions(
                     question=row["question"],
                     reference=row["answer"],
                     token_ids=prompt,
-                    context=_context_of(row),
+                    context=context,
                 )
             )
     return chosen
