@@ -346,6 +346,12 @@ def test_a_heldout_conversation_that_training_knows_is_no_test(read: Read, file_
             sides[row["heldout"]].add(turns[1]["content"])
     assert not sides[True] & sides[False]
     assert len(sides[True] | sides[False]) == 40
+    pairs: dict[int, list[dict[str, Any]]] = {}
+    for row in both.ledger:
+        pairs.setdefault(place(row) % 40, []).append(row)
+    apart = [pair for pair in pairs.values() if len({row["heldout"] for row in pair}) == 2]
+    assert apart
+    assert all(row["kept"] is not row["heldout"] for pair in apart for row in pair)
 
 
 def test_orders_to_forget_hold_for_a_row_a_file_and_copies(read: Read, file_of: FileOf) -> None:
