@@ -348,7 +348,8 @@ def test_a_heldout_conversation_that_training_knows_is_no_test(read: Read, file_
     assert len(sides[True] | sides[False]) == 40
     pairs: dict[int, list[dict[str, Any]]] = {}
     for row in both.ledger:
-        pairs.setdefault(place(row) % 40, []).append(row)
+        if row["heldout"] is not None:  # not a row equal to an earlier one
+            pairs.setdefault(place(row) % 40, []).append(row)
     apart = [pair for pair in pairs.values() if len({row["heldout"] for row in pair}) == 2]
     assert apart
     assert all(row["kept"] is not row["heldout"] for pair in apart for row in pair)
