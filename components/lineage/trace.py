@@ -48,7 +48,7 @@ from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVer
 
 MOST_LISTED = 10
 """Pages of a model that are listed one by one, the largest."""
-_CONVERSATION_STATS = ("rows", "set_aside", "dropped_conversations", "conversations", "heldout")
+_CONVERSATION_STATS = ("rows", "set_aside", "dropped", "conversations", "heldout")
 
 
 def trace_page(settings: Settings, page: str) -> dict[str, Any]:

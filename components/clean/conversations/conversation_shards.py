@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.clean.conversations.conversation import (
+from components.clean.conversations.chat_rows.conversation import (
     Conversation,
     dump_json,
 )
@@ -37,6 +37,7 @@ READ_SCHEMA = pa.schema(
         pa.field("digest", pa.string()),  # of the content
         pa.field("text", pa.string()),
         pa.field("compared", pa.string()),  # the text without the system's
+        pa.field("questions", pa.string()),  # the user's text
         pa.field("answers", pa.string()),  # the assistant's text
         pa.field("exchanges", pa.list_(pa.binary(16))),  # digest of the turns up to each answer
         pa.field("messages", pa.string()),
@@ -98,7 +99,8 @@ class ShardWriter:
             "digest": digest,
             "text": conversation.text,
             "compared": conversation.compared_text,
-            "answers": conversation.answers,
+            "questions": conversation.side("user"),
+            "answers": conversation.side("assistant"),
             "exchanges": conversation.exchange_digests(),
             "messages": dump_json(conversation.messages),
             "tools": None if tools is None else dump_json(tools),

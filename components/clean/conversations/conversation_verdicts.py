@@ -11,7 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.clean.conversations.conversation import dump_json
+from components.clean.conversations.chat_rows.conversation import dump_json
+from components.clean.conversations.chat_rows.message_texts import (
+    document_text,
+    redact_messages,
+    redact_strings,
+)
 from components.clean.conversations.conversation_copies import find_copies
 from components.clean.conversations.conversation_shards import (
     ShardFolders,
@@ -19,11 +24,6 @@ from components.clean.conversations.conversation_shards import (
     repeated_rows,
 )
 from components.clean.conversations.conversations_config import ConversationSelectConfig
-from components.clean.conversations.message_texts import (
-    document_text,
-    redact_messages,
-    redact_strings,
-)
 from components.clean.conversations.set_aside_rows import SetAsideRow, list_verdicts
 from components.clean.duplicates.dedup_decision import DUPLICATES
 from components.clean.select import apply_rules, list_failures
@@ -68,7 +68,7 @@ class ConversationTally:
         return {
             "conversations": float(self.conversations),
             "heldout": float(self.heldout),
-            "dropped_conversations": float(self.dropped),
+            "dropped": float(self.dropped),
             "cut_turns": float(self.cut_turns),
             **{f"{DROPPED_BY_PREFIX}{rule}": float(n) for rule, n in sorted(self.reasons.items())},
             **{f"redacted_{kind}": float(n) for kind, n in sorted(self.redacted.items())},
@@ -172,7 +172,7 @@ def _whole_ledger(
 ) -> pa.Table:
     """Ledger of a shard with its own columns, and lines of rows that are no document of it."""
     labels = [label_row(row) for row in documents.select(["source", "number"]).to_pylist()]
-    own = [pa.array(labels), documents["heldout"], documents["cut_turns"]]
+    own = [pa.array(labels, type=pa.string()), documents["heldout"], documents["cut_turns"]]
     for column, values in zip(_OWN_LEDGER_FIELDS, own, strict=True):
         verdicts = verdicts.append_column(column, values)
     copies = [

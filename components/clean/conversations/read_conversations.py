@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from components.clean.contamination.score import measure_contamination
-from components.clean.conversations.chat_files import read_chat_rows
-from components.clean.conversations.conversation import read_conversation
+from components.clean.conversations.chat_rows.chat_files import read_chat_rows
+from components.clean.conversations.chat_rows.conversation import read_conversation
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
 from components.clean.conversations.conversation_shards import (
     RowPlace,
     ShardFolders,
@@ -29,7 +30,6 @@ from components.clean.conversations.conversations_config import (
     ConversationsConfig,
     ConversationSelectConfig,
 )
-from components.clean.conversations.refused_row import RefusedRow
 from components.clean.conversations.set_aside_rows import SetAsideRow, SetAsideRows
 from components.clean.duplicates.dedup_decision import DUPLICATES
 from components.clean.duplicates.score import measure_duplicates

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.clean.conversations.chat_formats import KNOWN_FIELDS
+from components.clean.conversations.chat_rows.chat_formats import KNOWN_FIELDS
 from components.clean.conversations.conversation_shards import RowPlace
 from components.core.errors import DataError
 from components.core.log import get_logger
