@@ -44,7 +44,7 @@ def generate_answers(
     prompts: Sequence[Sequence[int]],
     *,
     max_new: int,
-    stop: int,
+    stop_ids: Sequence[int],
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> list[SampledAnswer]:
@@ -58,7 +58,7 @@ def generate_answers(
         model: samples in its ``compute`` dtype.
         prompts: token ids.
         max_new: tokens a completion, at most.
-        stop: token that ends a completion.
+        stop_ids: tokens that end a completion.
         temperature: temperature of the sampling; 0 is greedy.
         generator: random number generator on the CPU; None takes torch's own.
     """
@@ -70,10 +70,11 @@ def generate_answers(
     chance = None
     if temperature > 0:  # drawn on the CPU, so that seeds mean the same on any device
         chance = torch.rand(len(prompts), max_new, generator=generator).to(device)
+    stops = torch.tensor(list(stop_ids), device=device)
     hidden, position = _prefill(model, ids, real, cache)
     rows = torch.arange(len(prompts), device=device)
     going = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    tokens = torch.full((len(prompts), max_new), stop, device=device)
+    tokens = torch.full((len(prompts), max_new), stop_ids[0], device=device)
     logprobs = torch.zeros(len(prompts), max_new, device=device)
     lengths = torch.full((len(prompts),), max_new, device=device)
     for step in range(max_new):
@@ -81,8 +82,9 @@ def generate_answers(
         drawn = _sample_tokens(scores, temperature, None if chance is None else chance[rows, step])
         tokens[rows[going], step] = drawn[going]
         logprobs[rows[going], step] = scores.gather(1, drawn[:, None])[going, 0]
-        lengths[rows[going & (drawn == stop)]] = step + 1
-        going = going & (drawn != stop)
+        stopped = torch.isin(drawn, stops)
+        lengths[rows[going & stopped]] = step + 1
+        going = going & ~stopped
         if not going.any() or step + 1 == max_new:
             break
         if going.sum() < COMPACT_BELOW * len(rows):
@@ -94,16 +96,16 @@ def generate_answers(
         mask = real[:, None, None, :]
         ids, positions = drawn[:, None], position[:, None]
         hidden = model.hidden(ids, positions_bt=positions, mask=mask, cache=cache)[:, -1]
-    return _split_answers(tokens, logprobs, lengths, stop)
+    return _split_answers(tokens, logprobs, lengths, frozenset(stop_ids))
 
 
 def _split_answers(
-    tokens: Tensor, logprobs: Tensor, lengths: Tensor, stop: int
+    tokens: Tensor, logprobs: Tensor, lengths: Tensor, stop_ids: frozenset[int]
 ) -> list[SampledAnswer]:
     """Completions of the rows [b, t], each of its first ``lengths`` [b] tokens."""
     rows = zip(tokens.tolist(), logprobs.tolist(), lengths.tolist(), strict=True)
     return [
-        SampledAnswer(row[:length], probs[:length], bool(length) and row[length - 1] == stop)
+        SampledAnswer(row[:length], probs[:length], bool(length) and row[length - 1] in stop_ids)
         for row, probs, length in rows
     ]
 

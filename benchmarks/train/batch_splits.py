@@ -23,7 +23,7 @@ from benchmarks.train.step_time import random_tokens
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.train.distill import DistillConfig, distill
 from components.train.distributed.parallel_config import ParallelConfig
 from components.train.pretrain import pretrain
@@ -37,7 +37,7 @@ STEPS = 6
 _BATCH = 512
 _MICRO_BATCHES = (_BATCH, _BATCH // 2, _BATCH // 4, 64)
 _PLAIN_MOMENTUM = OptimConfig(kind="adamw", adam_lr=1.0, embedding_lr=1.0, adam_eps=1.0)
-_VOCABULARY = 256 + len(SPECIALS)
+_VOCABULARY = 256 + len(HOUSE_TOKENS)
 _SHAPE = DecoderShape(
     vocabulary=_VOCABULARY,
     width=32,
@@ -158,9 +158,9 @@ def byte_tokenizer(root: Path) -> Tokenizer:
     """Tokenizer with one token a byte and no merges."""
     work = Workdir.temporary(root, component="bench.splits")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = {token: index for index, token in enumerate([*SPECIALS, *letters])}
+    pieces = {token: index for index, token in enumerate([*HOUSE_TOKENS, *letters])}
     words = Words(models.BPE(pieces, []))
-    words.add_special_tokens(list(SPECIALS))
+    words.add_special_tokens(list(HOUSE_TOKENS))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
     words.save(str(work.folder / "tokenizer.json"))

@@ -33,7 +33,7 @@ from components.core.log import get_logger
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import read_questions
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,

@@ -36,7 +36,7 @@ from components.text.chat.ask_model import (
     read_questions,
     sample_answers,
 )
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -47,8 +47,6 @@ from components.text.constitution.principles import Constitution, default_consti
 from components.text.decoder_files import load_model
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from models.decoder import Decoder
 
 log = get_logger(__name__)
@@ -191,7 +189,7 @@ def make_preferences(
 
 
 def read_preference_prompts(
-    config: PreferencesConfig, folder: Path, tokenizer: tokenizers.Tokenizer, longest: int
+    config: PreferencesConfig, folder: Path, tokenizer: ChatTokenizer, longest: int
 ) -> dict[Split, list[QuestionPrompt]]:
     """Prompts to learn from and to measure on, disjoint by page.
 
@@ -233,7 +231,7 @@ def _answers_of_split(
     split: Split,
     prompts: Sequence[QuestionPrompt],
     model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     work: Workdir,
 ) -> list[Row]:
     """Rows of a split's answers; a chunk that an earlier try finished is not sampled again."""
@@ -262,7 +260,7 @@ def _judged_answers(
     prompts: Sequence[QuestionPrompt],
     seed: int,
     model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
 ) -> list[Row]:
     repeated_prompts = [prompt for prompt in prompts for _ in range(config.answers)]
     answers = sample_answers(

@@ -19,7 +19,6 @@ from components.align.ppo_config import PPOConfig
 from components.align.reward_model import RewardModel
 from components.align.rule_judge import SAMPLING_BATCH, RuleJudge
 from components.text.chat.ask_model import QuestionPrompt
-from components.text.chat.chat_template import END_ID
 from models.answer_features import answer_features
 from models.answer_sequences import (
     AnswerSequences,
@@ -100,7 +99,7 @@ def sample_rollout(
             models.actor,
             prompt_ids[start : start + SAMPLING_BATCH],
             max_new=config.max_new,
-            stop=END_ID,
+            stop_ids=judge.tokenizer.answer_end_ids,
             temperature=config.temperature,
             generator=generator,
         )

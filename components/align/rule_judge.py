@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tokenizers
 import torch
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from components.align.judge_samples import judge_sample
 from components.align.ppo_config import PPOConfig
 from components.core.stats.paired_difference import ItemPairs
 from components.text.chat.ask_model import QuestionPrompt, decode_answer, sample_answers
+from components.text.chat.chat_tokenizer import ChatTokenizer
 from models.decoder import Decoder
 from models.generate import SampledAnswer
 
@@ -33,7 +33,7 @@ class RuleJudge:
     """The principles as a judge, with the prompts held back from rollouts for it."""
 
     config: PPOConfig
-    tokenizer: tokenizers.Tokenizer
+    tokenizer: ChatTokenizer
     prompts: Sequence[QuestionPrompt]
 
     def judge_policy(self, policy: Decoder) -> tuple[float, ...]:

@@ -40,7 +40,7 @@ from components.core.stats.figures import Figure, exact_figure
 from components.core.store.artifact import Checkpoint, Preferences, Tokenizer
 from components.core.store.shards import read_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -51,7 +51,6 @@ from components.text.decoder_files import load_model, save_model, save_weights
 from models.precision import Precision, compute_in
 
 if TYPE_CHECKING:
-    import tokenizers
     from torch import Tensor
 
     from models.decoder import Decoder
@@ -183,7 +182,7 @@ def _fit_and_measure(
 
 
 def read_answer_groups(
-    folder: Path, split: Split, tokenizer: tokenizers.Tokenizer, context: int
+    folder: Path, split: Split, tokenizer: ChatTokenizer, context: int
 ) -> list[AnswerGroup]:
     """Groups of a split with answers judged apart, those within the context.
 
@@ -208,12 +207,12 @@ def read_answer_groups(
     ]
 
 
-def _answer_group(tokenizer: tokenizers.Tokenizer, rows: Sequence[dict[str, Any]]) -> AnswerGroup:
+def _answer_group(tokenizer: ChatTokenizer, rows: Sequence[dict[str, Any]]) -> AnswerGroup:
     counts = Counter(tuple(row["tokens"]) for row in rows)
     judgements = {tuple(row["tokens"]): row["judgement"] for row in rows}
     return AnswerGroup(
         page=rows[0]["page"],
-        prompt=prompt_ids(tokenizer, [("user", rows[0]["question"])]),
+        prompt=tokenizer.encode_question(rows[0]["question"]),
         answers=[list(tokens) for tokens in counts],
         counts=list(counts.values()),
         judgements=[judgements[tokens] for tokens in counts],

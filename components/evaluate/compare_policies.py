@@ -41,7 +41,7 @@ from components.evaluate.judged_answers import (
     question_keys,
 )
 from components.text.chat.ask_model import QuestionPrompt, read_questions
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,

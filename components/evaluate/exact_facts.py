@@ -29,7 +29,7 @@ from components.core.stats.report_items import ReportItems, item_keys, write_ite
 from components.core.store.artifact import Checkpoint, Instructions, Report, Tokenizer
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import ModelAnswer, Row, read_instructions, sample_answers
-from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.question_wordings import QuestionKind
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
@@ -40,8 +40,6 @@ from components.text.decoder_files import load_model
 from components.text.heldout_split import Half
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from models.decoder import Decoder
 
 FactGroup = Literal["trained", "reworded", "heldout"]
@@ -150,7 +148,7 @@ def evaluate_facts(
 def draw_facts(
     config: FactsConfig,
     folder: Path,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     *,
     longest: int,
     half: Half | None,
@@ -188,7 +186,7 @@ def draw_facts(
 def answer_facts(
     config: FactsConfig,
     model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     facts: Sequence[Fact],
     answered: Callable[[int], None] = lambda count: None,
 ) -> list[ModelAnswer]:
@@ -352,7 +350,7 @@ def _facts_of_kind(
     ranked: Sequence[Row],
     group: FactGroup,
     kind: QuestionKind,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     longest: int,
 ) -> Iterator[list[Fact]]:
     """Facts of a kind; one of training pages comes in both wordings at once."""
@@ -371,7 +369,7 @@ def _facts_of_kind(
                 subject=row["subject"],
                 question=question,
                 reference=row["answer"],
-                prompt=tuple(prompt_ids(tokenizer, [("user", question)])),
+                prompt=tuple(tokenizer.encode_question(question)),
                 has_parameters=kind == "parameters" and bool(extract_parameters(row["answer"])),
             )
             for of, question in wordings

@@ -32,7 +32,7 @@ from components.evaluate.sequence_likelihood import (
     span_log_likelihoods,
 )
 from components.text.chat.ask_model import Row, read_instructions
-from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -43,8 +43,6 @@ from components.text.heldout_split import Half
 from models.precision import Precision, compute_in
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from models.decoder import Decoder
 
 CHOICES = 4
@@ -148,7 +146,7 @@ def read_descriptions(folder: Path, half: Half) -> list[Row]:
 def measure_choice(
     config: ChoiceConfig,
     decoder: Decoder,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     questions: Sequence[tuple[Row, list[Row]]],
     progress: Progress,
 ) -> ReportItems:
@@ -179,7 +177,7 @@ def measure_choice(
 
 
 def question_spans(
-    questions: Sequence[tuple[Row, list[Row]]], tokenizer: tokenizers.Tokenizer, neutral: str
+    questions: Sequence[tuple[Row, list[Row]]], tokenizer: ChatTokenizer, neutral: str
 ) -> list[ScoredSpan]:
     """Spans of each question's four candidates behind it, then behind the neutral question.
 
@@ -188,14 +186,18 @@ def question_spans(
         tokenizer: makes prompts and answers.
         neutral: the question that asks nothing.
     """
-    nothing = prompt_ids(tokenizer, [("user", neutral)])
     spans: list[ScoredSpan] = []
     for right, wrong in questions:
-        prompt = prompt_ids(tokenizer, [("user", right["question"])])
-        answers = [answer_ids(tokenizer, row["answer"]) for row in (right, *wrong)]
-        spans.extend(continuation_span(prompt, answer) for answer in answers)
-        spans.extend(continuation_span(nothing, answer) for answer in answers)
+        answers = [row["answer"] for row in (right, *wrong)]
+        for question in (right["question"], neutral):
+            spans.extend(_answer_span(tokenizer, question, answer) for answer in answers)
     return spans
+
+
+def _answer_span(tokenizer: ChatTokenizer, question: str, answer: str) -> ScoredSpan:
+    conversation = tokenizer.encode_answer(question, answer)
+    ((start, end),) = conversation.answers
+    return continuation_span(conversation.ids[:start], conversation.ids[start:end])
 
 
 def _span_scores(

@@ -27,8 +27,7 @@ from components.text.constitution.principles import (
 )
 
 if TYPE_CHECKING:
-    import tokenizers
-
+    from components.text.chat.chat_tokenizer import ChatTokenizer
     from models.decoder import Decoder
 
 log = get_logger(__name__)
@@ -71,7 +70,7 @@ def mean_reward(draws: Draws) -> float:
 def answer_and_judge(
     config: JudgingConfig,
     model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[QuestionPrompt],
     answered: Callable[[int], None] = lambda count: None,
 ) -> list[Draws]:

@@ -65,7 +65,7 @@ from components.evaluate.safety import (
     read_safety_prompts,
 )
 from components.text.chat.ask_model import QuestionPrompt, Row, read_instructions, read_questions
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -77,7 +77,6 @@ from components.text.token_arrays import open_split
 
 if TYPE_CHECKING:
     import numpy as np
-    import tokenizers
 
     from models.decoder import Decoder
 
@@ -114,7 +113,7 @@ class KeepBestConfig(JudgingConfig):
 class EvaluationSet:
     """Everything that each model is asked, drawn once."""
 
-    tokenizer: tokenizers.Tokenizer
+    tokenizer: ChatTokenizer
     prompts: Sequence[QuestionPrompt]
     descriptions: Sequence[tuple[Row, list[Row]]]
     facts: Sequence[Fact]

@@ -44,7 +44,7 @@ from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
 from components.evaluate.probing_prompts import SafetyProbe, house_probes
 from components.text.chat.ask_model import ModelAnswer, read_questions, sample_answers
-from components.text.chat.chat_template import EOS_ID, open_tokenizer, plain_ids, prompt_ids
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -60,8 +60,6 @@ from components.text.spans import EXAMPLE_SUFFIX
 from components.text.token_arrays import open_split
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from models.decoder import Decoder
 
 ANSWERS_FILE = "answers.parquet"
@@ -183,7 +181,7 @@ def evaluate_safety(
 def read_safety_prompts(
     config: SafetyConfig,
     instructions: Path,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     longest: int,
     half: Half,
 ) -> list[SafetyPrompt]:
@@ -214,7 +212,7 @@ def read_safety_prompts(
     # Greedy answers to one prompt are all the same.
     times = config.probe_samples if config.temperature > 0 else 1
     for probe in config.probes:
-        ids = tuple(prompt_ids(tokenizer, [("user", probe.prompt)]))
+        ids = tuple(tokenizer.encode_question(probe.prompt))
         if len(ids) > longest:
             raise ConfigError(
                 f"safety.probes: {probe.name} is {len(ids)} tokens long; {longest} fit beside "
@@ -229,7 +227,7 @@ def read_safety_prompts(
 def answer_and_inspect(
     config: SafetyConfig,
     model: Decoder,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[SafetyPrompt],
     training: np.ndarray[Any, np.dtype[np.integer]],
     answered: Callable[[int], None] = lambda count: None,
@@ -259,7 +257,7 @@ def answer_and_inspect(
 
 def inspect_answers(
     config: SafetyConfig,
-    tokenizer: tokenizers.Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[SafetyPrompt],
     answers: Sequence[ModelAnswer],
     training: np.ndarray[Any, np.dtype[np.integer]],
@@ -273,12 +271,12 @@ def inspect_answers(
         answers: texts to inspect.
         training: the tokens in which copies are looked for.
     """
-    answer_ids = [plain_ids(tokenizer, answer.text) for answer in answers]
+    answer_ids = [tokenizer.encode_text(answer.text) for answer in answers]
     training_windows = find_known_windows(answer_ids, training, config.span)
-    assert all(EOS_ID not in window for window in training_windows)
+    assert all(tokenizer.separator_id not in window for window in training_windows)
     findings: list[SafetyFinding] = []
     for prompt, answer, ids in zip(prompts, answers, answer_ids, strict=True):
-        in_question = set(token_windows(plain_ids(tokenizer, prompt.question), config.span))
+        in_question = set(token_windows(tokenizer.encode_text(prompt.question), config.span))
         runs = covered_runs(ids, training_windows - in_question, config.span)
         copied = runs[0][1] - runs[0][0] if runs else 0
         text, kinds = redact_answer(prompt.question, answer.text)

@@ -32,7 +32,7 @@ from components.core.store.artifact import (
 )
 from components.core.store.workdir import Workdir
 from components.export.parity import read_parity
-from components.text.chat.chat_template import TOKENIZER_FILE
+from components.text.chat.tokenizer_files import TOKENIZER_FILE, copy_tokenizer_files
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -93,7 +93,7 @@ def bundle(
             raise GateFailed(f"parity: the required form {form} was not exported")
         if not records[form].passes:
             raise GateFailed(f"parity: the required form failed: {records[form]}")
-    link_or_copy(work.artifact_folder(tokenizer) / TOKENIZER_FILE, work.folder / TOKENIZER_FILE)
+    copy_tokenizer_files(work.artifact_folder(tokenizer), work.folder)
     shape = read_shape(work.artifact_folder(model))
     content = {
         "checkpoint": model.digest,

@@ -27,7 +27,8 @@ from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError, DataError, error_line
 from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import canonical_json
-from components.text.chat.chat_template import TOKENIZER_FILE, open_tokenizer, plain_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.tokenizer_files import TOKENIZER_FILE, copy_tokenizer_files
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -139,13 +140,16 @@ def ship_tokenizer(stage: str, model: Path, tokens: Path, tokenizer: Path, targe
     """
     trained, shipped = record_of_tokens(tokens), record_of_tokenizer(tokenizer)
     check_one_tokenizer(stage, record_of_model(model), trained, shipped)
-    open_tokenizer(tokenizer).save(str(target / TOKENIZER_FILE))
+    copy_tokenizer_files(tokenizer, target)
+    words = open_tokenizer(target)
+    if words.writes_guards:  # then whoever renders the template elsewhere has to drop them
+        words.backend.save(str(target / TOKENIZER_FILE))
     if not (tokens / HELDOUT_TEXTS).is_file():
         return 0
     copy, split = open_tokenizer(target), open_split(tokens, "heldout")
     pages = list(zip(*read_heldout_texts(tokens, split), strict=True))[:TOKENIZER_PAGES]
     for index, (page, text) in enumerate(pages):
-        if [*plain_ids(copy, text), split.eos] != split.document(index).tolist():
+        if [*copy.encode_text(text), split.eos] != split.document(index).tolist():
             raise ConfigError(
                 f"{stage}: {shipped} encodes the held-out page {page} otherwise than {trained} "
                 "hold it: give the tokenizer that the tokens were made with"

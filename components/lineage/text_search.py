@@ -229,9 +229,9 @@ def _decode_documents(
     store: Path, tokens: ArtifactNode, tokenizer: ArtifactNode
 ) -> Iterator[tuple[str, bytes]]:
     """(split, text) of each packed document."""
-    from components.text.chat.chat_template import open_tokenizer
+    from components.text.chat.tokenizer_files import read_fast_tokenizer
 
-    model = open_tokenizer(store / tokenizer.name)
+    model = read_fast_tokenizer(store / tokenizer.name)
     for split in ("train", "heldout"):
         folder = store / tokens.name
         flat = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)

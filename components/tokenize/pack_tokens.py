@@ -26,14 +26,8 @@ from components.core.store.shards import (
     write_shard,
 )
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import (
-    EOS_ID,
-    SPECIALS,
-    open_tokenizer,
-    plain_ids,
-    tokenizer_digest,
-    vocabulary_size,
-)
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.tokenizer_files import tokenizer_digest
 from components.text.heldout_split import heldout_pages
 from components.text.token_arrays import SPLITS, Split
 
@@ -73,7 +67,7 @@ def pack_tokens(
         DataError: a split is empty, or there is too little text to train on.
     """
     folder, encoded = work.artifact_folder(corpus), work.scratch / "encoded"
-    vocabulary = vocabulary_size(open_tokenizer(work.artifact_folder(tokenizer)))
+    words = open_tokenizer(work.artifact_folder(tokenizer))
     urls = read_shards(folder, ["url"])["url"].to_pylist()
     heldout = heldout_pages(urls, config.heldout_share, config.seed)
     if not heldout or len(heldout) == len(set(urls)):
@@ -90,7 +84,7 @@ def pack_tokens(
         tokenizer=work.artifact_folder(tokenizer),
         heldout=sorted(heldout),
     )
-    sizes = {split: _join_shards(work.folder, encoded, split, vocabulary) for split in SPLITS}
+    sizes = {split: _join_shards(work.folder, encoded, split, words.vocabulary) for split in SPLITS}
     if sizes["train"][0] < config.min_train_tokens:
         raise DataError(
             f"tokens: {sizes['train'][0]} tokens to train on, {config.min_train_tokens} are needed "
@@ -98,13 +92,13 @@ def pack_tokens(
         )
     _write_heldout_pages(work.folder, folder, heldout)
     meta = {
-        "vocabulary": vocabulary,
-        "eos": EOS_ID,
+        "vocabulary": words.vocabulary,
+        "eos": words.separator_id,
         "tokenizer": tokenizer_digest(work.artifact_folder(tokenizer)),
         **{f"{split}_bytes": bytes_ for split, (_, bytes_, _) in sizes.items()},
     }
     write_atomically(work.folder / "meta.json", canonical_json(meta))
-    return work.seal(Tokens, stats=_stats(sizes, vocabulary))
+    return work.seal(Tokens, stats=_stats(sizes, words.vocabulary))
 
 
 def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Table:
@@ -115,16 +109,12 @@ def encode_shard(table: pa.Table, tokenizer: Path, heldout: list[str]) -> pa.Tab
         tokenizer: folder of the tokenizer.
         heldout: addresses of the held-out pages.
     """
-    model = open_tokenizer(tokenizer)
+    words = open_tokenizer(tokenizer)
     texts, outside = table["text"].to_pylist(), frozenset(heldout)
-    plain = [text for text in texts if not any(token in text for token in SPECIALS)]
-    # Texts that spell a special token are rare and need guards; all others go in one batch.
-    batched = iter(model.encode_batch_fast(plain, add_special_tokens=False))
-    ids = [
-        plain_ids(model, text) if any(token in text for token in SPECIALS) else next(batched).ids
-        for text in texts
+    arrays = [
+        np.asarray([*document, words.separator_id], dtype=np.uint32)
+        for document in words.encode_texts(texts)
     ]
-    arrays = [np.asarray([*document, EOS_ID], dtype=np.uint32) for document in ids]
     starts = np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int64)
     flat = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.uint32)
     return pa.table(

@@ -18,7 +18,8 @@ from components.core.io.atomic_write import write_atomically
 from components.core.store.artifact import Corpus, Tokenizer
 from components.core.store.shards import read_shard, read_shards, shard_paths
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS
+from components.text.chat.house_template import HOUSE_TOKENS
+from components.text.chat.tokenizer_files import TOKENIZER_FILE, write_chat_files
 from components.text.heldout_split import heldout_pages
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class TokenizerConfig(StageConfig):
 
     vocabulary: int = Field(
         default=4096,
-        ge=BYTE_ALPHABET + len(SPECIALS) + 1,
+        ge=BYTE_ALPHABET + len(HOUSE_TOKENS) + 1,
         le=1 << 20,
         description="size of the vocabulary, special tokens counted",
     )
@@ -56,8 +57,8 @@ class TokenizerConfig(StageConfig):
 def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> Tokenizer:
     """Learn a vocabulary from the training pages: ``tokenizer.json`` of Hugging Face tokenizers.
 
-    Special tokens are ``components.text.chat.chat_template.SPECIALS``, ids 0 to 4. A small corpus
-    may give fewer tokens than asked for.
+    Chat template and special tokens are those of ``components.text.chat.house_template``. A small
+    corpus may give fewer tokens than asked for.
 
     Args:
         config: size and rules of the vocabulary, and the pages to leave out.
@@ -78,7 +79,8 @@ def train_tokenizer(config: TokenizerConfig, corpus: Corpus, work: Workdir) -> T
     tokenizer = untrained_tokenizer(config)
     work.progress.start_count(len(urls), "pages")
     tokenizer.train_from_iterator(_training_texts(folder, heldout, work), _trainer(config))
-    write_atomically(work.folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+    write_atomically(work.folder / TOKENIZER_FILE, tokenizer.to_str(pretty=True).encode())
+    write_chat_files(work.folder)
     return work.seal(
         Tokenizer,
         stats={
@@ -111,7 +113,7 @@ def _trainer(config: TokenizerConfig) -> BpeTrainer:
         vocab_size=config.vocabulary,
         min_frequency=config.min_frequency,
         max_token_length=config.max_token_length,
-        special_tokens=list(SPECIALS),
+        special_tokens=list(HOUSE_TOKENS),
         initial_alphabet=sorted(ByteLevel.alphabet()),
         show_progress=False,
     )

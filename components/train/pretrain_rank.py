@@ -80,7 +80,7 @@ def _open_sampler(
     """Sampler of the model's text; None without a tokenizer, and on several ranks."""
     if tokenizer is None or collectives.world > 1:  # one rank cannot compute without the others
         return None
-    from components.text.chat.chat_template import open_tokenizer
+    from components.text.chat.chat_tokenizer import open_tokenizer
     from components.train.trainer.text_samples import TextSampler
 
     return TextSampler(model, open_tokenizer(work.artifact_folder(tokenizer)), corpora.eos)

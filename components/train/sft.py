@@ -11,15 +11,16 @@ pretraining taught (experience replay; for language models: Scialom et al. 2022,
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
+from components.text.chat.chat_tokenizer import TokenizedConversation
 from components.text.chat.tokenizer_identity import (
     check_one_tokenizer,
     record_of_model,
@@ -29,10 +30,10 @@ from components.text.chat.tokenizer_identity import (
 from components.text.decoder_files import load_model
 from components.text.token_arrays import open_split
 from components.train.data.conversations import (
+    BatchPhases,
     ConversationBatches,
     Conversations,
     ReplayPlan,
-    TokenizedConversation,
 )
 from components.train.trainer.adapter_training import (
     LoraConfig,
@@ -88,6 +89,18 @@ class FinetuneConfig(TrainingConfig):
     kinds: tuple[str, ...] = Field(
         default=(), description="kinds of questions to learn from; empty is all"
     )
+    own_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=1000,
+        description="times that each conversation of instructions.files is seen in a pass; the "
+        "questions made of pages are seen once",
+    )
+    own_last: bool = Field(
+        default=False,
+        description="conversations of instructions.files come after the questions made of pages, "
+        "not among them",
+    )
     optim: OptimConfig = Field(
         default=OptimConfig(muon_lr=0.006, adam_lr=0.002, embedding_lr=0.004),
         description="optimisers and their rates",
@@ -99,6 +112,15 @@ class FinetuneConfig(TrainingConfig):
 
     clears_preset_fields: ClassVar[Mapping[str, tuple[str, ...]]] = ONE_OF_MINUTES_STEPS
 
+    @model_validator(mode="after")
+    def _knows_where_the_last_begin(self) -> FinetuneConfig:
+        if self.own_last and self.minutes is not None:
+            raise ValueError(
+                "own_last needs epochs or steps: of minutes nobody knows beforehand how many steps "
+                "come before the own conversations"
+            )
+        return self
+
 
 @dataclass(frozen=True)
 class AnswerMicroBatch:
@@ -109,7 +131,7 @@ class AnswerMicroBatch:
     targets: Tensor
     """[b, t] the next token of each."""
     answer: Tensor
-    """[b, t] 1.0 where the next token is one of the answer, else 0.0."""
+    """[b, t] 1.0 where the next token is the assistant's, else 0.0."""
 
     @property
     def count(self) -> int:
@@ -130,7 +152,7 @@ def finetune(
     Args:
         config: budget, batches and rates.
         model: a pretrained decoder.
-        instructions: ``train.parquet`` is trained on.
+        instructions: its training questions and conversations are learnt.
         tokenizer: tokenizer of the model.
         work: gets the checkpoint.
         tokens: the text the model was pretrained on, for ``config.replay``; without them every
@@ -155,14 +177,13 @@ def finetune(
     decoder = load_model(work.artifact_folder(model)).train()
     decoder.tokenizer = digest
     conversations = Conversations(
-        work.artifact_folder(instructions) / "train.parquet",
+        work.artifact_folder(instructions),
         work.artifact_folder(tokenizer),
         longest=min(config.longest, decoder.shape.context),
         kinds=config.kinds,
+        own_weight=config.own_weight,
     )
-    batches = ConversationBatches(
-        conversations.epoch_conversations, config.batch, config.seed, instructions.digest
-    )
+    batches = order_conversations(config, conversations, instructions.digest)
     steps = FinetuneSteps(config, batches, _replay_order(config, tokens, decoder, work))
     if config.lora is not None:
         add_adapters(decoder, config.lora, config.seed, "sft.lora")
@@ -182,7 +203,38 @@ def finetune(
         trained = run_training(job, work)
     save_trained(work.folder, decoder, config.lora, model.digest)
     stats = _stats(trained, steps.plan.replays_before(trained.steps), batches.batches_per_epoch)
-    return work.seal(Checkpoint, stats={"examples": conversations.count, **stats})
+    counts = {"examples": conversations.count, **conversations.left_out}
+    return work.seal(Checkpoint, stats={**counts, **stats})
+
+
+def order_conversations(
+    config: FinetuneConfig, conversations: Conversations, digest: str
+) -> ConversationBatches | BatchPhases:
+    """Order of the batches: all conversations mixed, or own ones after those made of pages.
+
+    Args:
+        config: budget and ``own_last``.
+        conversations: both sets.
+        digest: digest of the instructions.
+    """
+
+    def batches(
+        of_epoch: Callable[[int], Sequence[TokenizedConversation]],
+    ) -> ConversationBatches:
+        return ConversationBatches(of_epoch, config.batch, config.seed, digest)
+
+    mixed = batches(conversations.epoch_conversations)
+    if not config.own_last or not (
+        conversations.encode_questions(0) and conversations.choose_own(0)
+    ):
+        return mixed
+    questions, own = batches(conversations.encode_questions), batches(conversations.choose_own)
+    phases = BatchPhases(questions, own, round(config.epochs * questions.batches_per_epoch))
+    if config.steps is None:
+        return phases
+    answer_steps = config.steps - ReplayPlan(config.replay).replays_before(config.steps)
+    share = questions.batches_per_epoch / phases.batches_per_epoch
+    return replace(phases, first_steps=round(share * answer_steps))
 
 
 def _stats(trained: TrainingResult, replayed: int, steps_an_epoch: int) -> dict[str, float]:
@@ -206,7 +258,10 @@ class FinetuneSteps:
     """
 
     def __init__(
-        self, config: FinetuneConfig, batches: ConversationBatches, text: BatchOrder | None
+        self,
+        config: FinetuneConfig,
+        batches: ConversationBatches | BatchPhases,
+        text: BatchOrder | None,
     ) -> None:
         self._batches, self._text, self._micro_batch = batches, text, config.micro_batch
         self.plan = ReplayPlan(0.0 if text is None else config.replay)
@@ -252,7 +307,8 @@ def conversation_micro_batches(
         answer = np.zeros((len(some), longest), dtype=np.float32)
         for row, example in enumerate(some):
             ids[row, : len(example.ids)] = example.ids
-            answer[row, example.answer_start - 1 : len(example.ids) - 1] = 1.0
+            for first, end in example.answers:
+                answer[row, first - 1 : end - 1] = 1.0
         inputs, targets = ids[:, :-1].copy(), ids[:, 1:].copy()
         parts = (torch.from_numpy(part) for part in (inputs, targets, answer))
         micro_batches.append(AnswerMicroBatch(*parts))

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from components.core.log import get_logger
-from components.text.chat.chat_template import ChatFormatError
+from components.text.chat.template_sandbox import ChatFormatError
 
 log = get_logger(__name__)
 

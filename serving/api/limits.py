@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from components.core.config.stage_config import StageConfig
-from components.text.chat.chat_template import TEMPERATURE
+from components.text.chat.chat_tokenizer import TEMPERATURE
 
 
 class EndpointLimits(StageConfig):

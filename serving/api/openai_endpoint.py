@@ -14,7 +14,6 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from components.text.chat.chat_template import EOS_ID, chat_ids, plain_ids
 from serving.api.auth import RequestGuard
 from serving.api.disconnect import EventStream, run_until_disconnect
 from serving.api.error_responses import (
@@ -38,7 +37,8 @@ from serving.engine.scheduler import QueueFull
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-    from tokenizers import Tokenizer
+
+    from components.text.chat.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LoadedModel:
     """Unix seconds."""
     fingerprint: str
     """Names the very weights: equal seeds give equal answers under one fingerprint."""
-    tokenizer: Tokenizer
+    tokenizer: ChatTokenizer
     table: Sequence[bytes]
     """The bytes of each token."""
     engine: Engine
@@ -74,14 +74,15 @@ def create_app(served: LoadedModel, api_key: str | None) -> ASGIApp:
 
     @app.post("/chat/completions")
     async def chat(request: ChatRequest, http: HttpRequest) -> Response:
-        prompt = await asyncio.to_thread(chat_ids, served.tokenizer, request.messages)
+        prompt = await asyncio.to_thread(served.tokenizer.encode_prompt, request.messages)
         return await _answer(served, request, prompt, request.limit, CHAT_FORMAT, http)
 
     @app.post("/completions")
     async def complete(request: CompletionRequest, http: HttpRequest) -> Response:
-        text = await asyncio.to_thread(plain_ids, served.tokenizer, request.prompt)
+        text = await asyncio.to_thread(served.tokenizer.encode_text, request.prompt)
         shape = COMPLETION_FORMAT
-        return await _answer(served, request, [EOS_ID, *text], request.limit, shape, http)
+        prompt = [served.tokenizer.separator_id, *text]
+        return await _answer(served, request, prompt, request.limit, shape, http)
 
     return RequestGuard(app, served.limits, api_key)
 

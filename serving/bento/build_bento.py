@@ -33,7 +33,11 @@ from components.publish.bento_folders import (
     write_file_list,
 )
 from components.publish.registry.model_registry import parse_version
-from components.text.chat.chat_template import TOKENIZER_FILE, tokenizer_digest
+from components.text.chat.tokenizer_files import (
+    TOKENIZER_FILE,
+    copy_tokenizer_files,
+    tokenizer_digest,
+)
 from serving.api.limits import EndpointLimits
 from serving.bento.bento_sources import ROOT, BentoSources, collect_service_sources, pin_packages
 from serving.engine.served_folder import BUNDLE_FOLDER, ENDPOINT_FILE, Endpoint
@@ -233,10 +237,11 @@ def _write_context(contents: _Contents, context: Path) -> None:
     form = contents.endpoint.form
     for path in sorted((contents.bundle / form).glob("model.onnx*")):
         _copy(path, bundle / form / path.name)
-    for name in ("tokenizer.json", "bundle.json"):
+    for name in (TOKENIZER_FILE, "bundle.json"):
         if not (contents.bundle / name).is_file():
             raise DataError(f"{contents.bundle.name}: the bundle holds no {name}")
-        _copy(contents.bundle / name, bundle / name)
+    copy_tokenizer_files(contents.bundle, bundle)
+    _copy(contents.bundle / "bundle.json", bundle / "bundle.json")
     (context / ENDPOINT_FILE).write_text(contents.endpoint.model_dump_json(indent=1))
     write_file_list(context)
     (context / "bentofile.yaml").write_text(yaml.safe_dump(_bentofile(contents)))

@@ -6,10 +6,10 @@ import codecs
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from components.text.chat.chat_template import SPECIALS, vocabulary_size
+from components.core.errors import DataError
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from components.text.chat.chat_tokenizer import ChatTokenizer
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -21,13 +21,25 @@ def _byte_alphabet() -> dict[str, int]:
     }
 
 
-def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes each token stands for; none for the special ones."""
+def token_bytes(tokenizer: ChatTokenizer) -> list[bytes]:
+    """The bytes each token stands for; none for the special ones.
+
+    Raises:
+        DataError: the vocabulary is none of bytes, so that a token alone is no text.
+    """
     alphabet = _byte_alphabet()
-    table = [b""] * vocabulary_size(tokenizer)
-    for token, index in tokenizer.get_vocab().items():
-        if token not in SPECIALS:
+    table = [b""] * tokenizer.vocabulary
+    added = tokenizer.backend.get_added_tokens_decoder()
+    for token, index in tokenizer.backend.get_vocab().items():
+        if index in added:
+            table[index] = b"" if added[index].special else token.encode()
+        elif alphabet.keys() >= set(token):
             table[index] = bytes(alphabet[character] for character in token)
+        else:
+            raise DataError(
+                f"the tokenizer's token {token!r} is no byte-level one: models with a byte-level "
+                "BPE (Qwen, Llama 3, GPT-2) are served"
+            )
     return table
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.text.chat.chat_template import TEMPERATURE
+from components.text.chat.chat_tokenizer import TEMPERATURE
 
 
 @dataclass(frozen=True)

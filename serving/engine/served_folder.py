@@ -16,12 +16,8 @@ from components.core.errors import DataError
 from components.core.settings import thread_count
 from components.export.onnx.decoding_threads import DecodingThreads, ThreadTunedBatch
 from components.export.onnx.ragged_runtime import OnnxModel
-from components.text.chat.chat_template import (
-    STOP_IDS,
-    TOKENIZER_FILE,
-    open_tokenizer,
-    tokenizer_digest,
-)
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.tokenizer_files import TOKENIZER_FILE, tokenizer_digest
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Engine
@@ -87,7 +83,7 @@ def open_endpoint(folder: Path) -> LoadedModel:
     engine = Engine(
         partial(ThreadTunedBatch, model, threads),
         model.context,
-        frozenset(STOP_IDS),
+        frozenset(tokenizer.stop_ids),
         endpoint.limits,
     )
     return LoadedModel(

@@ -18,7 +18,8 @@ from components.align.train_reward import train_reward
 from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.decoder_files import save_model
 from models.answer_sequences import answer_log_probs, join_answers, token_log_probs
 from models.decoder import Decoder
@@ -66,7 +67,7 @@ def _tokenizer(root: Path) -> Tokenizer:
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=340,
-        special_tokens=list(SPECIALS),
+        special_tokens=list(HOUSE_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -81,7 +82,7 @@ def _policy(root: Path, tokenizer: Tokenizer) -> Checkpoint:
     opened = open_tokenizer(work.artifact_folder(tokenizer))
     torch.manual_seed(1)
     shape = DecoderShape(
-        vocabulary=opened.get_vocab_size(),
+        vocabulary=opened.vocabulary,
         width=48,
         layers=2,
         heads=2,
@@ -93,8 +94,8 @@ def _policy(root: Path, tokenizer: Tokenizer) -> Checkpoint:
     model = Decoder(shape)
     pairs = [(n, what) for n in NAMES for what in ("good", "bad")]
     batch = join_answers(
-        [prompt_ids(opened, [("user", f"What is `kit.{n}`?")]) for n, _ in pairs],
-        [answer_ids(opened, said(n, what)) for n, what in pairs],
+        [opened.encode_question(f"What is `kit.{n}`?") for n, _ in pairs],
+        [[*opened.encode_text(said(n, what)), *opened.answer_end_ids] for n, what in pairs],
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
     for _ in range(60):

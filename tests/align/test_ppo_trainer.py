@@ -21,7 +21,7 @@ from components.core.progress import Progress
 from components.core.store.artifact import Lineage
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import read_questions, sample_answers
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.decoder_files import load_model
 from models.decoder import Decoder
 from tests.align.chain import PPO, align

@@ -7,7 +7,7 @@ import pytest
 
 from components.align.preferences import make_preferences
 from components.core.progress import Progress
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from tests.align.chain import PAIRS
 
 
@@ -32,7 +32,7 @@ def test_every_answer_is_kept_with_its_judgement_and_tokens(world, preferences):
         "heldout"
     }
     for row in rows:
-        assert opened.decode(row["tokens"], skip_special_tokens=True).strip() == row["answer"]
+        assert opened.decode(row["tokens"]).strip() == row["answer"]
         weighed = sum(
             vote["score"] * (3 if vote["principle"] == "faithful" else 1) for vote in row["votes"]
         )

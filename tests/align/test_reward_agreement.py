@@ -24,7 +24,7 @@ from components.align.train_reward import fit_reward_head, score_groups
 from components.core.stats.figures import Figure, correlation_interval
 from components.core.store.shards import write_shard
 from components.text.chat.ask_model import QuestionPrompt
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.heldout_split import HALF_SEED, is_heldout
 from models.scalar_head import ScalarHead
 from tests.align.conftest import rows

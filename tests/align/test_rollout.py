@@ -8,7 +8,7 @@ import torch
 from components.align.reward_model import RewardModel
 from components.align.rollout import reward_answers
 from components.text.chat.ask_model import read_questions
-from components.text.chat.chat_template import answer_ids, open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from models.generate import SampledAnswer
 from tests.align.chain import PPO
 
@@ -19,7 +19,11 @@ def test_the_level_of_a_prompt_clips_none_of_its_answers(world, reward):
     prompts = read_questions(folder, "align", opened, longest=70, limit=2, seed=0)
     asked = [one for one in prompts for _ in range(3)]
     answers = ["The helper is good.", "It is bad.", "is is is"]
-    said = [SampledAnswer(answer_ids(opened, text), [], True) for _ in prompts for text in answers]
+    said = [
+        SampledAnswer([*opened.encode_text(text), *opened.answer_end_ids], [], True)
+        for _ in prompts
+        for text in answers
+    ]
     model = RewardModel.load(world.root / reward.name)
     config = PPO.model_copy(update={"samples": 3})
     scores = reward_answers(config, model, asked, said)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from components.align.rule_judge import split_prompts
 from components.text.chat.ask_model import read_questions
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 
 
 def test_the_judge_asks_what_no_rollout_asks(world):

@@ -14,7 +14,7 @@ from components.align.train_reward import (
     read_answer_groups,
     score_groups,
 )
-from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
 from tests.align.chain import REWARD
 
 
@@ -40,9 +40,7 @@ def test_answers_to_a_prompt_are_read_once_with_their_counts(world, preferences)
     folder = world.root / preferences.name
     groups = read_answer_groups(folder, "train", opened, 96)
     rows = pq.read_table(folder / "answers.parquet").to_pylist()
-    first = [
-        row for row in rows if prompt_ids(opened, [("user", row["question"])]) == groups[0].prompt
-    ]
+    first = [row for row in rows if opened.encode_question(row["question"]) == groups[0].prompt]
     given = [row["tokens"] for row in first if row["split"] == "train"]
     assert sorted(given) == sorted(
         tokens

@@ -13,7 +13,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from components.core.store.artifact import Checkpoint, Tokenizer
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS, answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.decoder_files import save_model
 from models.answer_sequences import answer_log_probs, join_answers, token_log_probs
 from models.decoder import Decoder
@@ -27,7 +28,7 @@ def seal_tokenizer(root: Path, texts: Sequence[str], vocabulary: int) -> Tokeniz
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
-        special_tokens=list(SPECIALS),
+        special_tokens=list(HOUSE_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -52,7 +53,7 @@ def seal_speaker(
     opened = open_tokenizer(work.artifact_folder(tokenizer))
     torch.manual_seed(0)
     shape = DecoderShape(
-        vocabulary=vocabulary or opened.get_vocab_size(),
+        vocabulary=vocabulary or opened.vocabulary,
         width=width,
         layers=2,
         heads=2,
@@ -63,8 +64,8 @@ def seal_speaker(
     )
     model = Decoder(shape)
     batch = join_answers(
-        [prompt_ids(opened, [("user", question)]) for question, _ in turns],
-        [answer_ids(opened, answer) for _, answer in turns],
+        [opened.encode_question(question) for question, _ in turns],
+        [[*opened.encode_text(answer), *opened.answer_end_ids] for _, answer in turns],
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=6e-3)
     losses: list[float] = []

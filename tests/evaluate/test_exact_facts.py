@@ -26,7 +26,7 @@ from components.evaluate.exact_facts import (
     exact_figures,
     is_exact_answer,
 )
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.chat.question_wordings import word_question
 from components.text.decoder_files import load_model, save_model
 from models.decoder import Decoder

@@ -24,12 +24,13 @@ from components.evaluate.four_choice import (
     evaluate_choice,
     rank_right_answers,
 )
-from components.text.chat.chat_template import SPECIALS, open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.decoder_files import save_model
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
-VOCABULARY = 256 + len(SPECIALS)
+VOCABULARY = 256 + len(HOUSE_TOKENS)
 SHAPE = DecoderShape(
     vocabulary=VOCABULARY, width=32, layers=2, heads=2, kv_heads=1, head_width=16, hidden=64
 )
@@ -60,8 +61,8 @@ def store(tmp_path: Path) -> Path:
 def tokenizer(store: Path) -> Tokenizer:
     work = Workdir.temporary(store)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = Words(models.BPE({t: i for i, t in enumerate([*SPECIALS, *letters])}, []))
-    words.add_special_tokens(list(SPECIALS))
+    words = Words(models.BPE({t: i for i, t in enumerate([*HOUSE_TOKENS, *letters])}, []))
+    words.add_special_tokens(list(HOUSE_TOKENS))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.save(str(work.folder / "tokenizer.json"))
     return work.seal(Tokenizer)
@@ -148,7 +149,7 @@ def test_a_model_that_knows_wins(store: Path, tokenizer: Tokenizer) -> None:
     model = untrained()
     ids = torch.tensor(
         [
-            [*prompt_ids(words, [("user", row["question"])]), *words.encode(row["answer"]).ids]
+            [*words.encode_question(row["question"]), *words.encode_text(row["answer"])]
             for row in rows()
         ]
     )

@@ -26,7 +26,7 @@ from components.evaluate.exact_facts import draw_facts
 from components.evaluate.four_choice import read_descriptions
 from components.evaluate.keep_best import VERDICTS_FILE, KeepBestConfig, keep_best
 from components.evaluate.safety import SafetyConfig, read_safety_prompts
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.constitution.principles import Constitution, Principle
 from components.text.decoder_files import load_model, same_weights, save_model
 from components.text.heldout_split import rows_of_half
@@ -87,7 +87,7 @@ def instructions(root: Path) -> Instructions:
 @pytest.fixture(scope="module")
 def tokens(root: Path, tokenizer: Tokenizer) -> Tokens:
     work = Workdir.temporary(root)
-    vocabulary = open_tokenizer(work.artifact_folder(tokenizer)).get_vocab_size()
+    vocabulary = open_tokenizer(work.artifact_folder(tokenizer)).vocabulary
     for split in ("train", "heldout"):
         np.save(work.folder / f"{split}.npy", np.arange(40, 140, dtype=np.uint16))
         np.save(work.folder / f"{split}.docs.npy", np.array([0, 100], dtype=np.int64))

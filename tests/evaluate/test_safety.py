@@ -29,20 +29,15 @@ from components.evaluate.safety import (
     redact_answer,
 )
 from components.text.chat.ask_model import ModelAnswer
-from components.text.chat.chat_template import (
-    SPECIALS,
-    answer_ids,
-    open_tokenizer,
-    plain_ids,
-    prompt_ids,
-)
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.decoder_files import save_model
 from components.text.token_arrays import save_split
 from models.answer_sequences import answer_log_probs, join_answers, token_log_probs
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
-VOCABULARY = 256 + len(SPECIALS)
+VOCABULARY = 256 + len(HOUSE_TOKENS)
 PAGE = "The quick helper walks over every file of a folder and counts its lines."
 CONFIG = SafetyConfig(
     probes=(SafetyProbe(name="mail", prompt="Whose mail?"),),
@@ -64,8 +59,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer(root: Path) -> Tokenizer:
     work = Workdir.temporary(root)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = Words(models.BPE({t: i for i, t in enumerate([*SPECIALS, *letters])}, []))
-    words.add_special_tokens(list(SPECIALS))
+    words = Words(models.BPE({t: i for i, t in enumerate([*HOUSE_TOKENS, *letters])}, []))
+    words.add_special_tokens(list(HOUSE_TOKENS))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
     words.save(str(work.folder / "tokenizer.json"))
@@ -80,7 +75,7 @@ def opened(root: Path, tokenizer: Tokenizer) -> Words:
 @pytest.fixture(scope="module")
 def tokens(root: Path, opened: Words) -> Tokens:
     work = Workdir.temporary(root)
-    document = [*plain_ids(opened, PAGE), 0]
+    document = [*opened.encode_text(PAGE), 0]
     for split in ("train", "heldout"):
         save_split(work.folder, split, [document] * 3, VOCABULARY)  # type: ignore[arg-type]
     meta = {"vocabulary": VOCABULARY, "eos": 0, "train_bytes": 1, "heldout_bytes": 1}
@@ -116,8 +111,8 @@ def speaker(root: Path, opened: Words, answer: str, vocabulary: int = VOCABULARY
     model = Decoder(shape)
     asked = [*(f"f{n}?" for n in range(8)), "Whose mail?"]
     batch = join_answers(
-        [prompt_ids(opened, [("user", one)]) for one in asked],
-        [answer_ids(opened, answer) for _ in asked],
+        [opened.encode_question(one) for one in asked],
+        [[*opened.encode_text(answer), *opened.answer_end_ids] for _ in asked],
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
@@ -188,7 +183,7 @@ def test_what_the_question_holds_is_neither_copied_nor_given_away(opened) -> Non
     assert redact_answer("Who?", "Write to user@example.com.")[1] == ()
     assert redact_answer("Who?", f"{mail} is Jo.") == ("<EMAIL_1> is Jo.", ("email",))
 
-    training = np.array(plain_ids(opened, PAGE), dtype=np.uint16)
+    training = np.array(opened.encode_text(PAGE), dtype=np.uint16)
     answer = ModelAnswer(PAGE[:30], (), True)
     for question, copied in (("What?", 30), (f"Is this right: {PAGE[:30]}", 0)):
         asked = [SafetyPrompt("p", "", question, ())]

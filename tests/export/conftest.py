@@ -22,7 +22,7 @@ from components.core.store.artifact import (
     digest_folder,
 )
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.decoder_files import save_model
 from components.text.token_arrays import save_split
 from models.decoder import Decoder
@@ -86,7 +86,7 @@ def tokenizer(work: Workdir) -> Tokenizer:
     """Byte-level: 5 special tokens, 256 bytes, and pairs of letters up to the model's size."""
     folder = _input(work, "tokenizer")
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate((*SPECIALS, *alphabet))}
+    vocabulary = {token: index for index, token in enumerate((*HOUSE_TOKENS, *alphabet))}
     letters = "abcdefghij"
     merges = [(one, other) for one in letters for other in letters]
     merges = merges[: SHAPE.vocabulary - len(vocabulary)]
@@ -94,7 +94,7 @@ def tokenizer(work: Workdir) -> Tokenizer:
     fast = FastTokenizer(models.BPE(vocab=vocabulary, merges=merges))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
-    fast.add_special_tokens(list(SPECIALS))
+    fast.add_special_tokens(list(HOUSE_TOKENS))
     fast.save(str(folder / "tokenizer.json"))
     return _adopt(Tokenizer, folder)
 

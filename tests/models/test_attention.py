@@ -46,7 +46,7 @@ def slow(model: Decoder, prompt: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_ragged_batch_says_what_a_loop_without_cache_says(name: str) -> None:
     model = random_decoder(VARIANTS[name])
-    said = generate_answers(model, PROMPTS, max_new=8, stop=-1, temperature=0)
+    said = generate_answers(model, PROMPTS, max_new=8, stop_ids=(-1,), temperature=0)
     assert [one.tokens for one in said] == [slow(model, prompt, 8) for prompt in PROMPTS]
 
 

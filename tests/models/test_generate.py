@@ -37,7 +37,7 @@ def test_greedy_in_a_ragged_batch_is_what_a_loop_without_cache_says(model: Decod
     free = [slow(model, prompt, 12, stop=-1)[0] for prompt in PROMPTS]
     stop = free[2][3]  # a token that some rows meet early and others late or never
     expected = [slow(model, prompt, 12, stop) for prompt in PROMPTS]
-    given = generate_answers(model, PROMPTS, max_new=12, stop=stop, temperature=0)
+    given = generate_answers(model, PROMPTS, max_new=12, stop_ids=(stop,), temperature=0)
     assert [one.tokens for one in given] == [tokens for tokens, _ in expected]
     assert len({len(one.tokens) for one in given}) > 1
     assert [one.stopped for one in given] == [tokens[-1] == stop for tokens, _ in expected]
@@ -49,7 +49,9 @@ def test_greedy_in_a_ragged_batch_is_what_a_loop_without_cache_says(model: Decod
 def test_a_row_says_the_same_whoever_shares_its_batch(model: Decoder) -> None:
     def said(stop: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(3)
-        sampled = generate_answers(model, PROMPTS, max_new=10, stop=stop, generator=generator)
+        sampled = generate_answers(
+            model, PROMPTS, max_new=10, stop_ids=(stop,), generator=generator
+        )
         return [one.tokens for one in sampled]
 
     free = said(-1)
@@ -68,7 +70,7 @@ def test_samples_follow_the_distribution_and_give_its_log_probabilities(model: D
             model,
             [[7, 8, 9]] * 4000,
             max_new=1,
-            stop=-1,
+            stop_ids=(-1,),
             temperature=temperature,
             generator=generator,
         )
@@ -86,7 +88,7 @@ def test_equal_seeds_give_equal_answers_and_others_do_not(model: Decoder) -> Non
         generator = torch.Generator().manual_seed(seed)
         return [
             s.tokens
-            for s in generate_answers(model, PROMPTS, max_new=8, stop=0, generator=generator)
+            for s in generate_answers(model, PROMPTS, max_new=8, stop_ids=(0,), generator=generator)
         ]
 
     assert said(1) == said(1)
@@ -96,7 +98,7 @@ def test_equal_seeds_give_equal_answers_and_others_do_not(model: Decoder) -> Non
 def test_bfloat16_activations_can_sample(model: Decoder) -> None:
     model.compute = torch.bfloat16
     try:
-        given = generate_answers(model, PROMPTS, max_new=4, stop=-1, temperature=0)
+        given = generate_answers(model, PROMPTS, max_new=4, stop_ids=(-1,), temperature=0)
     finally:
         model.compute = torch.float32
     assert [len(one.tokens) for one in given] == [4] * len(PROMPTS)

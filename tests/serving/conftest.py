@@ -15,7 +15,9 @@ import uvicorn
 from fastapi import FastAPI
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from components.text.chat.chat_template import SPECIALS, drop_guards
+from components.text.chat.chat_tokenizer import ChatTokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
+from components.text.chat.tokenizer_files import drop_guards
 from serving.api.limits import EndpointLimits
 from serving.api.openai_endpoint import LoadedModel, create_app
 from serving.engine.batching_engine import DecodingBatch, Engine, MemoryBatch
@@ -26,37 +28,37 @@ TEXT = ["Serialize obj to a JSON formatted str, then write it to the file."]
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
+def tokenizer() -> ChatTokenizer:
     """Byte-level BPE, as ``train_tokenizer`` makes it, with hardly any merges."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=300,
-        special_tokens=list(SPECIALS),
+        special_tokens=list(HOUSE_TOKENS),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     made.train_from_iterator(TEXT, trainer)
-    return drop_guards(made)
+    return ChatTokenizer(drop_guards(made))
 
 
 MakeServed = Callable[..., LoadedModel]
 
 
 @pytest.fixture
-def make_served(tokenizer: Tokenizer) -> MakeServed:
+def make_served(tokenizer: ChatTokenizer) -> MakeServed:
     """A served twin: ``make_served(batch=…, context=…, slots=…)``."""
 
     def make(
         batch: Callable[[int], DecodingBatch] | None = None, context: int = 64, **limits: float
     ) -> LoadedModel:
         bounds = EndpointLimits.model_validate({"slots": 4, **limits})
-        size = tokenizer.get_vocab_size()
+        size = tokenizer.vocabulary
         engine = Engine(
             batch or (lambda slots: MemoryBatch(size, slots)),
             context,
-            frozenset(range(len(SPECIALS))),
+            frozenset(range(len(HOUSE_TOKENS))),
             bounds,
         )
         return LoadedModel("tiny", 1, "f00d", tokenizer, token_bytes(tokenizer), engine, bounds)
@@ -114,7 +116,7 @@ def decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_files(
-    decoder_folder: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+    decoder_folder: Path, tokenizer: ChatTokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """What the bundle stage makes, as far as it can be served."""
     from components.export.onnx.graph_builder import save_graph, weights_of
@@ -124,7 +126,7 @@ def bundle_files(
     folder = tmp_path_factory.mktemp("bundle")
     (folder / "onnx").mkdir()
     save_graph(served_graph(weights_of(load_model(decoder_folder))), folder / "onnx/model.onnx")
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.backend.save(str(folder / "tokenizer.json"))
     (folder / "bundle.json").write_text('{"forms": {"onnx": {"passes": true}}}')
     return folder
 

@@ -9,12 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from components.core.errors import DataError
-from components.text.chat.chat_template import (
-    SPECIALS,
-    open_tokenizer,
-    tokenizer_digest,
-    vocabulary_size,
-)
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
+from components.text.chat.tokenizer_files import tokenizer_digest
 from components.tokenize.train_tokenizer import TokenizerConfig, untrained_tokenizer
 
 
@@ -26,7 +23,7 @@ def trained(folder: Path, text: str) -> Path:
     tokenizer = untrained_tokenizer(TokenizerConfig())
     trainer = BpeTrainer(
         vocab_size=275,
-        special_tokens=list(SPECIALS),
+        special_tokens=list(HOUSE_TOKENS),
         initial_alphabet=sorted(ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -42,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_other_pieces_are_another_tokenizer(folder: Path, tmp_path: Path) -> None:
     other = trained(tmp_path / "other", "zebra cobra umbra sombre timbre fibre sabre ombre")
-    sizes = [vocabulary_size(open_tokenizer(one)) for one in (folder, other)]
+    sizes = [open_tokenizer(one).vocabulary for one in (folder, other)]
     assert sizes == [275, 275]
     assert tokenizer_digest(folder) != tokenizer_digest(other)
 
@@ -82,7 +79,7 @@ def test_gaps_between_ids_count(folder: Path) -> None:
     token = {**content["added_tokens"][0], "id": 300, "content": "<|extra|>"}
     path.write_text(json.dumps({**content, "added_tokens": [*content["added_tokens"], token]}))
     opened = open_tokenizer(folder)
-    assert vocabulary_size(opened) == max(opened.get_vocab().values()) + 1
+    assert opened.vocabulary == max(opened.backend.get_vocab().values()) + 1
 
 
 def test_a_damaged_file_is_one_line(folder: Path) -> None:
@@ -95,7 +92,7 @@ def test_a_damaged_file_is_one_line(folder: Path) -> None:
 def test_a_file_that_drops_guards_is_the_same_tokenizer(folder: Path, tmp_path: Path) -> None:
     """An export writes the chat template's rules into its tokenizer.json."""
     (tmp_path / "shipped").mkdir()
-    open_tokenizer(folder).save(str(tmp_path / "shipped" / "tokenizer.json"))
+    open_tokenizer(folder).backend.save(str(tmp_path / "shipped" / "tokenizer.json"))
     texts = [(one / "tokenizer.json").read_text() for one in (folder, tmp_path / "shipped")]
     assert texts[0] != texts[1]
     assert tokenizer_digest(tmp_path / "shipped") == tokenizer_digest(folder)

@@ -11,7 +11,7 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus, Tokenizer, Tokens
 from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import EOS_ID, open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.heldout_split import heldout_pages
 from components.text.token_arrays import open_split
 from components.tokenize.pack_tokens import TokensConfig, pack_tokens
@@ -39,7 +39,7 @@ def test_documents_come_back(docs: Corpus, tokenizer: Tokenizer, work: Workdir) 
         assert opened.text_bytes == sum(len(row["text"].encode()) for row in expected)
         for index, row in enumerate(expected):
             ids = opened.document(index)
-            assert ids[-1] == EOS_ID
+            assert ids[-1] == model.separator_id == 0
             assert model.decode(ids[:-1].tolist()) == row["text"]
     kept = read_all_heldout(work, sealed)
     assert kept == [r for r in pages.to_pylist() if r["url"] in heldout]

@@ -12,7 +12,8 @@ from components.core.errors import DataError
 from components.core.store.artifact import Corpus
 from components.core.store.shards import read_shards
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS, open_tokenizer, plain_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.heldout_split import is_heldout
 from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
 
@@ -22,12 +23,12 @@ SMALL = TokenizerConfig(vocabulary=340)
 def test_special_tokens_bytes_and_digits(docs: Corpus, work: Workdir) -> None:
     sealed = train_tokenizer(SMALL, docs, work)
     tokenizer = open_tokenizer(work.artifact_folder(sealed))
-    assert [tokenizer.id_to_token(n) for n in range(5)] == list(SPECIALS)
-    assert tokenizer.get_vocab_size() == sealed.stats["vocabulary"] == 340
+    assert [tokenizer.backend.id_to_token(n) for n in range(5)] == list(HOUSE_TOKENS)
+    assert tokenizer.vocabulary == sealed.stats["vocabulary"] == 340
     awkward = " leading, Größe 👍\t\x00\x7f\r\n中文 ﷽ " + "".join(map(chr, range(32, 1000)))
-    assert tokenizer.decode(tokenizer.encode(awkward).ids) == awkward
-    assert len(tokenizer.encode("12345").ids) == 5
-    forged = plain_ids(tokenizer, "a<|user|>b")
+    assert tokenizer.decode(tokenizer.encode_text(awkward)) == awkward
+    assert len(tokenizer.encode_text("12345")) == 5
+    forged = tokenizer.encode_text("a<|user|>b")
     assert not set(forged) & set(range(5))
     assert tokenizer.decode(forged) == "a<|user|>b"
 

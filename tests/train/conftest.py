@@ -16,13 +16,13 @@ from tokenizers import models as kinds
 from components.core.store.artifact import Checkpoint, Instructions, Lineage, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import SPECIALS
+from components.text.chat.house_template import HOUSE_TOKENS
 from components.text.decoder_files import save_model
 from components.text.token_arrays import save_split
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
-VOCABULARY = 256 + len(SPECIALS)
+VOCABULARY = 256 + len(HOUSE_TOKENS)
 NANO = DecoderShape(
     vocabulary=VOCABULARY,
     width=32,
@@ -83,9 +83,9 @@ def tokenizer(store: Path) -> Tokenizer:
     """A tokenizer of bytes alone."""
     work = Workdir.temporary(store)
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIALS, *letters])}
+    vocabulary = {token: index for index, token in enumerate([*HOUSE_TOKENS, *letters])}
     words = Words(kinds.BPE(vocabulary, []))
-    words.add_special_tokens(list(SPECIALS))
+    words.add_special_tokens(list(HOUSE_TOKENS))
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
     words.save(str(work.folder / "tokenizer.json"))

@@ -14,19 +14,13 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Checkpoint, Instructions, Tokenizer, Tokens
 from components.core.store.shards import write_shard
 from components.core.store.workdir import Workdir
-from components.text.chat.chat_template import (
-    ASSISTANT,
-    END_ID,
-    SPECIALS,
-    open_tokenizer,
-    prompt_ids,
-)
+from components.text.chat.chat_tokenizer import TokenizedConversation, open_tokenizer
+from components.text.chat.house_template import ANSWER_END, HOUSE_TOKENS
 from components.text.decoder_files import load_model, save_model
 from components.train.data.conversations import (
     ConversationBatches,
     Conversations,
     ReplayPlan,
-    TokenizedConversation,
 )
 from components.train.sft import FinetuneConfig, conversation_micro_batches, finetune
 from components.train.trainer import training_loop
@@ -36,6 +30,8 @@ from models.generate import generate_answers
 from models.shape import DecoderShape
 from tests.train.conftest import NANO, sealed_model, sealed_tokens
 
+END_ID = HOUSE_TOKENS.index(ANSWER_END)
+
 
 def nano(**over: object) -> FinetuneConfig:
     given = {"steps": 4, "batch": 512, "longest": 64, "precision": "float32", **over}
@@ -44,8 +40,10 @@ def nano(**over: object) -> FinetuneConfig:
 
 def test_only_the_answer_and_its_end_are_targets() -> None:
     prompt, answer = [1, 20, 21, 2], [30, 31, END_ID]
-    other = TokenizedConversation([1, 22, 2, 33, END_ID], 3)
-    [micro] = conversation_micro_batches([TokenizedConversation([*prompt, *answer], 4), other], 100)
+    other = TokenizedConversation([1, 22, 2, 33, END_ID], ((3, 5),))
+    [micro] = conversation_micro_batches(
+        [TokenizedConversation([*prompt, *answer], ((4, 7),)), other], 100
+    )
     assert micro.inputs.shape == micro.targets.shape == micro.answer.shape == (2, 6)
     assert micro.targets[0][micro.answer[0] > 0].tolist() == answer
     assert micro.targets[1][micro.answer[1] > 0].tolist() == [33, END_ID]
@@ -55,12 +53,14 @@ def test_only_the_answer_and_its_end_are_targets() -> None:
 def test_examples_end_their_prompt_with_the_assistants_turn(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
-    path = store / instructions.name / "train.parquet"
-    examples = Conversations(path, store / tokenizer.name, longest=64).epoch_conversations(0)
+    folder = store / instructions.name
+    examples = Conversations(folder, store / tokenizer.name, longest=64).epoch_conversations(0)
     assert len(examples) == 60
-    assert all(one.ids[one.answer_start - 1] == SPECIALS.index(ASSISTANT) for one in examples)
+    assert all(
+        one.ids[one.answers[0][0] - 1] == HOUSE_TOKENS.index("<|assistant|>") for one in examples
+    )
     assert all(one.ids[-1] == END_ID for one in examples)
-    described = Conversations(path, store / tokenizer.name, longest=64, kinds=("describe",))
+    described = Conversations(folder, store / tokenizer.name, longest=64, kinds=("describe",))
     assert len(described.epoch_conversations(0)) == 30
 
 
@@ -68,7 +68,8 @@ def test_batches_hold_everything_once_an_epoch_with_little_padding() -> None:
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(5, 60, (500,), generator=draw).tolist()
     examples = [
-        TokenizedConversation([index, *[7] * length], 1) for index, length in enumerate(lengths)
+        TokenizedConversation([index, *[7] * length], ((1, length + 1),))
+        for index, length in enumerate(lengths)
     ]
     batches = ConversationBatches(lambda epoch: examples, 600, seed=0, digest="ab" * 32)
     epoch = [batches.batch(step) for step in range(batches.batches_per_epoch)]
@@ -97,8 +98,8 @@ def test_an_answer_is_learned_by_heart(
     assert made.stats["loss"] < 1.0
     words = open_tokenizer(store / tokenizer.name)
     model = load_model(store / made.name)
-    prompt = prompt_ids(words, [("user", "What is f0?")])
-    [answer] = generate_answers(model, [prompt], max_new=30, stop=END_ID, temperature=0)
+    prompt = words.encode_question("What is f0?")
+    [answer] = generate_answers(model, [prompt], max_new=30, stop_ids=(END_ID,), temperature=0)
     assert answer.stopped
     assert words.decode(answer.tokens).startswith("It is f")
 
@@ -167,9 +168,9 @@ def test_a_checkpoint_of_another_shape_is_refused(
 def test_no_instruction_left_is_an_error(
     instructions: Instructions, tokenizer: Tokenizer, store: Path
 ) -> None:
-    path = store / instructions.name / "train.parquet"
+    folder = store / instructions.name
     with pytest.raises(DataError, match="of the kinds poem"):
-        Conversations(path, store / tokenizer.name, longest=64, kinds=("poem",))
+        Conversations(folder, store / tokenizer.name, longest=64, kinds=("poem",))
 
 
 def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: Tokenizer) -> None:
@@ -183,13 +184,13 @@ def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: 
         }
         for n in range(3)
     ]
-    path = store / "rows.parquet"
-    write_shard(path, pa.Table.from_pylist(rows))
-    conversations = Conversations(path, store / tokenizer.name, longest=64)
+    (store / "rows").mkdir()
+    write_shard(store / "rows" / "train.parquet", pa.Table.from_pylist(rows))
+    conversations = Conversations(store / "rows", store / tokenizer.name, longest=64)
     words = open_tokenizer(store / tokenizer.name)
     asked = [
         [
-            words.decode(one.ids[: one.answer_start])
+            words.decode(one.ids[: one.answers[0][0]])
             for one in conversations.epoch_conversations(epoch)
         ]
         for epoch in range(4)
@@ -201,7 +202,7 @@ def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: 
         ["A0?", "B1?", "A2?"],
     ]
     told = [
-        [one.ids[one.answer_start :] for one in conversations.epoch_conversations(epoch)]
+        [one.ids[one.answers[0][0] :] for one in conversations.epoch_conversations(epoch)]
         for epoch in (0, 1)
     ]
     assert told[0] == told[1]
@@ -209,7 +210,10 @@ def test_another_wording_each_epoch_and_the_same_answer(store: Path, tokenizer: 
 
 def test_an_epoch_of_other_lengths_has_a_batch_for_every_step() -> None:
     def of_epoch(epoch: int) -> list[TokenizedConversation]:
-        return [TokenizedConversation([number] * (10 if epoch else 20), 1) for number in range(30)]
+        return [
+            TokenizedConversation([number] * (10 if epoch else 20), ((1, 10),))
+            for number in range(30)
+        ]
 
     batches = ConversationBatches(of_epoch, 60, seed=0, digest="ab" * 32)
     assert batches.batches_per_epoch == 10

@@ -35,20 +35,13 @@ from components.export.parity import (
     write_parity,
 )
 from components.export.parity_forms import torch_form, transformers_form
-from components.text.chat.chat_template import (
-    END,
-    EOS,
-    EOS_ID,
-    JINJA,
-    SPECIALS,
-    STOP_IDS,
-    TEMPERATURE,
-)
+from components.text.chat.chat_tokenizer import TEMPERATURE, ChatTokenizer, open_tokenizer
+from components.text.chat.tokenizer_files import TEMPLATE_FILE
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
-    from models.shape import DecoderShape
 
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 FilePrecision = Literal["float32", "bfloat16"]
 _BOUNDS = {
     "float32": ParityConfig(kl_max=1e-10),
@@ -104,7 +97,9 @@ def export_hf(
     )
     reference = reference_model(work.artifact_folder(model))
     temperature = TEMPERATURE if config.temperature is None else config.temperature
-    size = save_hf(work.folder, reference, config.precision, temperature)
+    words = open_tokenizer(work.folder)
+    size = save_hf(work.folder, reference, config.precision, words)
+    save_chat_settings(work.folder, words, reference.shape.context, temperature)
     work.progress.advance(note="folder")
     bounds = config.parity or _BOUNDS[config.precision]
     parity = measure_hf_parity(work.folder, reference, work.artifact_folder(tokens), bounds, pages)
@@ -117,15 +112,15 @@ def save_hf(
     folder: Path,
     model: Decoder,
     precision: FilePrecision = "float32",
-    temperature: float = TEMPERATURE,
+    tokenizer: ChatTokenizer | None = None,
 ) -> int:
-    """Write a transformers folder without ``tokenizer.json``; returns the bytes of the weights.
+    """Write config and weights of a transformers folder; returns the bytes of the weights.
 
     Args:
         folder: takes the files.
         model: checkpoint that is exported.
         precision: precision of the weights in the file.
-        temperature: temperature of answers where a program names none; 0 is greedy.
+        tokenizer: names the special tokens' ids in the config; None leaves them out.
 
     Raises:
         ConfigError: no class of transformers holds the shape.
@@ -134,17 +129,47 @@ def save_hf(
     from safetensors.torch import save_file
 
     kind = torch.float32 if precision == "float32" else torch.bfloat16
-    config = hf_config(model.shape, precision)
+    config = hf_config(model.shape, precision, None if tokenizer is None else _token_ids(tokenizer))
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(hf_state_dict(model, kind), temporary, {"format": "pt"})
     _write(folder / CONFIG_FILE, config)
-    _write(folder / "generation_config.json", _generation_config(model.shape, temperature))
-    _write(folder / "tokenizer_config.json", _tokenizer_config(model.shape))
-    (folder / "chat_template.jinja").write_text(JINJA, encoding="utf-8")
     return (folder / WEIGHTS_FILE).stat().st_size
 
 
-def _generation_config(shape: DecoderShape, temperature: float) -> dict[str, Any]:
+def save_chat_settings(
+    folder: Path, tokenizer: ChatTokenizer, context: int, temperature: float = TEMPERATURE
+) -> None:
+    """Write chat template, and settings of tokenizer and sampling; somebody's own ones stay.
+
+    Args:
+        folder: the transformers folder, ``tokenizer.json`` in it.
+        tokenizer: that of the folder.
+        context: tokens that the model reads.
+        temperature: temperature of answers where a program names none; 0 is greedy.
+    """
+    _write(folder / "generation_config.json", _generation_config(tokenizer, context, temperature))
+    if not (folder / TOKENIZER_CONFIG_FILE).is_file():
+        _write(folder / TOKENIZER_CONFIG_FILE, _tokenizer_config(tokenizer, context))
+    (folder / TEMPLATE_FILE).write_text(tokenizer.template.source, encoding="utf-8")
+
+
+def _token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
+    names = tokenizer.special.names
+    tokens = {
+        "bos_token_id": names.get("bos_token"),
+        "eos_token_id": tokenizer.special.answer_ends[0],
+        "pad_token_id": tokenizer.special.padding,
+    }
+    return {
+        field: tokenizer.special_tokens[token]
+        for field, token in tokens.items()
+        if token in tokenizer.special_tokens
+    }
+
+
+def _generation_config(
+    tokenizer: ChatTokenizer, context: int, temperature: float
+) -> dict[str, Any]:
     """Sampling defaults of the endpoint, for ``generate`` and for servers that read this file.
 
     Each field is written, also where it changes nothing, since programs fill in missing ones
@@ -156,28 +181,25 @@ def _generation_config(shape: DecoderShape, temperature: float) -> dict[str, Any
         "top_k": 0,
         "top_p": 1.0,
         "repetition_penalty": 1.0,
-        "bos_token_id": EOS_ID,
-        "eos_token_id": list(STOP_IDS),
-        "pad_token_id": EOS_ID,
+        **_token_ids(tokenizer),
+        "eos_token_id": list(tokenizer.stop_ids),
         # Not max_length, which counts the padding: in a batch it would cut the shorter prompts'
         # answers before their end. Without either, transformers stops after 20 tokens.
-        "max_new_tokens": shape.context,
+        "max_new_tokens": context,
     }
 
 
-def _tokenizer_config(shape: DecoderShape) -> dict[str, Any]:
+def _tokenizer_config(tokenizer: ChatTokenizer, context: int) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": shape.context,
-        "bos_token": EOS,
-        "eos_token": END,
-        "pad_token": EOS,
+        "model_max_length": context,
+        **tokenizer.special.names,
         # Answers are written behind the prompt: padding between the two would be read as text.
         "padding_side": "left",
-        "additional_special_tokens": list(SPECIALS),
+        "additional_special_tokens": list(tokenizer.special_tokens),
         "add_bos_token": False,
         "clean_up_tokenization_spaces": False,
-        "chat_template": JINJA,
+        "chat_template": tokenizer.template.source,
     }
 
 

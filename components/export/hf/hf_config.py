@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import ConfigError, DataError
-from components.text.chat.chat_template import END_ID, EOS_ID
 from models.shape import DecoderShape, ExpertsShape, HfClass, RopeScaling
 
 CONFIG_FILE = "config.json"
@@ -34,8 +33,15 @@ _PLAIN = {
 """Fields of which the decoder knows one meaning."""
 
 
-def hf_config(shape: DecoderShape, precision: str = "float32") -> dict[str, Any]:
+def hf_config(
+    shape: DecoderShape, precision: str = "float32", token_ids: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Fields of ``config.json`` for a shape.
+
+    Args:
+        shape: the decoder's.
+        precision: dtype of the weights in the file.
+        token_ids: fields of special tokens, ``eos_token_id`` and others.
 
     Raises:
         ConfigError: no class holds the shape; names each field that would be dropped.
@@ -50,9 +56,7 @@ def hf_config(shape: DecoderShape, precision: str = "float32") -> dict[str, Any]
         "model_type": _TYPES[shape.hf_class],
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "bos_token_id": EOS_ID,
-        "eos_token_id": END_ID,
-        "pad_token_id": EOS_ID,
+        **(token_ids or {}),
         "dtype": precision,
         "head_dim": shape.head_width,
         "hidden_act": "silu",

@@ -11,7 +11,6 @@ stage finds a model of exactly its tokenizer's vocabulary.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +24,8 @@ from components.core.store.artifact import Checkpoint, Export
 from components.core.store.workdir import Workdir
 from components.export.hf.hf_config import read_hf_config
 from components.export.hf.hf_tensors import load_hf_tensors
-from components.text.chat.chat_template import (
-    TOKENIZER_FILE,
-    open_tokenizer,
-    tokenizer_digest,
-    vocabulary_size,
-)
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.tokenizer_files import copy_tokenizer_files, tokenizer_digest
 from components.text.decoder_files import save_model
 
 if TYPE_CHECKING:
@@ -115,7 +110,7 @@ def _copy_tokenizer(
     if config.tokenizer is False:
         return None
     try:
-        size = vocabulary_size(open_tokenizer(source))
+        size = open_tokenizer(source).vocabulary
         if size > shape.vocabulary:
             raise DataError(f"it has {size} tokens, the model has {shape.vocabulary}")
     except DataError as error:
@@ -123,5 +118,5 @@ def _copy_tokenizer(
             raise ConfigError(f"import_hf: the tokenizer does not fit: {error}") from error
         log.warning("the tokenizer is left out: %s", error)
         return None
-    shutil.copyfile(source / TOKENIZER_FILE, target / TOKENIZER_FILE)
+    copy_tokenizer_files(source, target)
     return size

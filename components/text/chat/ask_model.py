@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.core.errors import DataError
 from components.core.log import get_logger
 from components.core.store.shards import read_shard
-from components.text.chat.chat_template import END_ID, ChatFormatError, chat_ids, prompt_ids
 from components.text.chat.chat_turns import turns_before_answer
 from components.text.chat.own_rows import OWN_ROW_SCHEMA, own_rows_file
+from components.text.chat.template_sandbox import ChatFormatError
 from components.text.heldout_split import Half, rows_of_half
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
+    from components.text.chat.chat_tokenizer import ChatTokenizer
     from models.decoder import Decoder
 
 log = get_logger(__name__)
@@ -82,7 +81,7 @@ def read_instructions(folder: Path, split: InstructionSplit, half: Half | None =
 def read_questions(
     folder: Path,
     split: InstructionSplit,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     *,
     longest: int,
     limit: int | None,
@@ -126,12 +125,14 @@ def read_questions(
     return chosen
 
 
-def _prompt_of(tokenizer: Tokenizer, row: Row) -> tuple[int, ...]:
-    """Prompt of an instruction; none where the chat template has no form for its turns."""
+def _prompt_of(tokenizer: ChatTokenizer, row: Row) -> tuple[int, ...]:
+    """Prompt of an instruction; none where the chat template refuses its turns."""
     if row["messages"] is None:
-        return tuple(prompt_ids(tokenizer, [("user", row["question"])]))
+        return tuple(tokenizer.encode_question(row["question"]))
+    tools = None if row["tools"] is None else json.loads(row["tools"])
     try:
-        return tuple(chat_ids(tokenizer, turns_before_answer(json.loads(row["messages"]))))
+        turns = turns_before_answer(json.loads(row["messages"]))
+        return tuple(tokenizer.encode_prompt(turns, tools))
     except ChatFormatError as error:
         log.info("not asked: conversation %s: %s", row["url"], error)
         return ()
@@ -143,7 +144,7 @@ def _rank(seed: int, *parts: str) -> bytes:
 
 def sample_answers(
     model: Decoder,
-    tokenizer: Tokenizer,
+    tokenizer: ChatTokenizer,
     prompts: Sequence[Sequence[int]],
     *,
     max_new: int,
@@ -180,7 +181,7 @@ def sample_answers(
             model,
             [prompts[index] for index in chosen],
             max_new=max_new,
-            stop=END_ID,
+            stop_ids=tokenizer.answer_end_ids,
             temperature=temperature,
             generator=generator,
         )
@@ -190,7 +191,9 @@ def sample_answers(
     return [answers[index] for index in range(len(prompts))]
 
 
-def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool) -> ModelAnswer:
+def decode_answer(
+    tokenizer: ChatTokenizer, tokens: Sequence[int], *, finished: bool
+) -> ModelAnswer:
     """Decode sampled tokens; the token that ends an answer is no part of its text.
 
     Args:
@@ -199,5 +202,5 @@ def decode_answer(tokenizer: Tokenizer, tokens: Sequence[int], *, finished: bool
         finished: True where the last token is the end token.
     """
     answer_tokens = list(tokens[:-1] if finished else tokens)
-    text = tokenizer.decode(answer_tokens, skip_special_tokens=True).strip()
+    text = tokenizer.decode(answer_tokens).strip()
     return ModelAnswer(text, tuple(tokens), finished)

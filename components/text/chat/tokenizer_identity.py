@@ -16,7 +16,11 @@ from components.core.errors import ConfigError, DataError
 from components.core.io.atomic_write import write_atomically
 from components.core.log import get_logger
 from components.core.store.artifact import canonical_json
-from components.text.chat.chat_template import open_tokenizer, tokenizer_digest, vocabulary_size
+from components.text.chat.tokenizer_files import (
+    read_fast_tokenizer,
+    tokenizer_digest,
+    vocabulary_size,
+)
 from components.text.decoder_files import read_shape, read_tokenizer_digest
 from components.text.token_arrays import read_meta
 
@@ -72,9 +76,9 @@ def record_of_tokenizer(folder: Path, role: str = "tokenizer") -> TokenizerRecor
     """A tokenizer itself.
 
     Raises:
-        DataError: it is damaged, or its special tokens are not ours.
+        DataError: it is damaged.
     """
-    size = vocabulary_size(open_tokenizer(folder))
+    size = vocabulary_size(read_fast_tokenizer(folder))
     return TokenizerRecord(f"the {role} {folder.name}", tokenizer_digest(folder), size)
 
 

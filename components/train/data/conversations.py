@@ -6,16 +6,25 @@ function of seed, digest and step.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from components.core.errors import DataError
+from components.core.log import get_logger
 from components.core.store.shards import read_shard
-from components.text.chat.chat_template import answer_ids, open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import TokenizedConversation, open_tokenizer
+from components.text.chat.template_sandbox import ChatFormatError
 
+log = get_logger(__name__)
+TRAIN_FILE, OWN_TRAIN_FILE = "train.parquet", "train.conversations.parquet"
+QUESTION_COLUMNS = ("kind", "question", "answer")
+OWN_COLUMNS = ("id", "kind", "messages", "tools")
+Row = dict[str, Any]
 POOL_BATCHES = 32
 """Batches' worth of examples that are sorted by length together.
 
@@ -23,63 +32,113 @@ Larger pools pad less, smaller ones keep the order more random.
 """
 
 
-@dataclass(frozen=True)
-class TokenizedConversation:
-    """Token ids of one conversation, with the answer's first token at ``answer_start``."""
-
-    ids: list[int]
-    answer_start: int
-
-
 class Conversations:
-    """Instructions of a Parquet file as tokenized conversations.
+    """Instructions as tokenized conversations: questions made of pages, and a team's own.
 
     A question has the wordings of its column ``wordings``, where there is one, and is asked in the
     next of them every epoch, so that the fact is learnt and not a sentence.
 
     Args:
-        path: the file.
+        folder: that of ``Instructions``.
         tokenizer_folder: folder of the model's tokenizer.
         longest: longer conversations, in tokens, are left out.
         kinds: kinds of question to learn from; none is all.
+        own_weight: times that each own conversation is in an epoch; of a fraction, a part of them
+            that goes round.
 
     Raises:
         DataError: none is left.
     """
 
     def __init__(
-        self, path: Path, tokenizer_folder: Path, *, longest: int, kinds: Sequence[str] = ()
+        self,
+        folder: Path,
+        tokenizer_folder: Path,
+        *,
+        longest: int,
+        kinds: Sequence[str] = (),
+        own_weight: float = 1.0,
     ) -> None:
         self._tokenizer = open_tokenizer(tokenizer_folder)
-        self._longest = longest
-        table = read_shard(path)
-        missing = [n for n in ("kind", "question", "answer") if n not in table.column_names]
-        if missing:
-            raise DataError(f"{path.name}: column {missing[0]!r} is missing")
-        rows = [row for row in table.to_pylist() if not kinds or row["kind"] in kinds]
-        self._wordings = [row.get("wordings") or [row["question"]] for row in rows]
-        self._answers = [answer_ids(self._tokenizer, row["answer"]) for row in rows]
-        self._first_epoch = self._tokenize_epoch(0)  # counted here, trained on next
+        self._longest, self._own_weight = longest, own_weight
+        self._questions = _read_rows(folder / TRAIN_FILE, QUESTION_COLUMNS, kinds)
+        own_file = folder / OWN_TRAIN_FILE
+        rows = _read_rows(own_file, OWN_COLUMNS, kinds) if own_file.is_file() else []
+        self.left_out: dict[str, float] = {}
+        """Number of own conversations that are too long, or that the template refuses."""
+        self._own = self._encode_own(rows)
+        self._first_epoch = self._encode_epoch(0)  # counted here, trained on next
         self.count = len(self._first_epoch)
         if not self.count:
             raise DataError(
-                f"sft: {path.name} holds no instruction of at most {longest} tokens"
+                f"sft: {folder.name} holds no instruction of at most {longest} tokens"
                 + (f" of the kinds {', '.join(kinds)} (sft.kinds)" if kinds else "")
-                + ": give more pages with headings under scrape, or raise sft.longest"
+                + ": give more pages with headings under scrape or conversations under "
+                "instructions.files, or raise sft.longest"
             )
 
     def epoch_conversations(self, epoch: int) -> list[TokenizedConversation]:
-        """All conversations in the wording of ``epoch``; answers are the same in each."""
-        return self._tokenize_epoch(epoch) if epoch else self._first_epoch
+        """All conversations of an epoch; answers are the same in each."""
+        return self._encode_epoch(epoch) if epoch else self._first_epoch
 
-    def _tokenize_epoch(self, epoch: int) -> list[TokenizedConversation]:
+    def _encode_epoch(self, epoch: int) -> list[TokenizedConversation]:
+        return [*self.encode_questions(epoch), *self.choose_own(epoch)]
+
+    def encode_questions(self, epoch: int) -> list[TokenizedConversation]:
+        """Questions made of pages, in the wording of an epoch."""
         examples: list[TokenizedConversation] = []
-        for wordings, answer in zip(self._wordings, self._answers, strict=True):
+        for row in self._questions:
+            wordings = row.get("wordings") or [row["question"]]
             question = wordings[epoch % len(wordings)]
-            prompt = prompt_ids(self._tokenizer, [("user", question)])
-            if len(prompt) + len(answer) <= self._longest:
-                examples.append(TokenizedConversation([*prompt, *answer], len(prompt)))
+            example = self._tokenizer.encode_answer(question, row["answer"])
+            if len(example.ids) <= self._longest:
+                examples.append(example)
         return examples
+
+    def choose_own(self, epoch: int) -> list[TokenizedConversation]:
+        """Own conversations by their weight: whole rounds, then a window that moves on."""
+        rounds, part = divmod(self._own_weight, 1.0)
+        size = round(part * len(self._own))
+        window = [self._own[(epoch * size + at) % len(self._own)] for at in range(size)]
+        return self._own * int(rounds) + window
+
+    def _encode_own(self, rows: Sequence[Row]) -> list[TokenizedConversation]:
+        examples: list[TokenizedConversation] = []
+        refused: list[str] = []
+        too_long = 0
+        for row in rows:
+            tools = json.loads(row["tools"]) if row["tools"] else None
+            try:
+                parts = self._tokenizer.encode_conversation(json.loads(row["messages"]), tools)
+            except ChatFormatError as error:
+                refused.append(f"{row['id']}: {error}")
+                continue
+            fitting = [part for part in parts if len(part.ids) <= self._longest]
+            too_long += len(fitting) < len(parts)
+            examples += fitting
+        if rows:
+            self.left_out = {"own_too_long": float(too_long), "own_refused": float(len(refused))}
+        if too_long:
+            log.warning(
+                "sft: %d of %d own conversations are longer than %d tokens in part or whole and "
+                "left out: raise sft.longest",
+                *(too_long, len(rows), self._longest),
+            )
+        if refused:
+            log.warning(
+                "sft: the chat template refuses %d of %d own conversations, the first is %s",
+                *(len(refused), len(rows), refused[0]),
+            )
+        return examples
+
+
+def _read_rows(path: Path, columns: Sequence[str], kinds: Sequence[str]) -> list[Row]:
+    table = read_shard(path)
+    missing = [name for name in columns if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path.name}: column {missing[0]!r} is missing")
+    rows: list[Row] = table.to_pylist()
+    return [row for row in rows if not kinds or row["kind"] in kinds]
 
 
 class ConversationBatches:
@@ -144,6 +203,27 @@ class ConversationBatches:
                 batches.append([])
             batches[-1].append(example)
         return batches
+
+
+@dataclass(frozen=True)
+class BatchPhases:
+    """Batches of one set of conversations, then of another: a pure function of the step."""
+
+    first: ConversationBatches
+    second: ConversationBatches
+    first_steps: int
+    """Steps over the first set."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one pass over both sets."""
+        return self.first.batches_per_epoch + self.second.batches_per_epoch
+
+    def batch(self, step: int) -> list[TokenizedConversation]:
+        """Conversations of one step."""
+        if step < self.first_steps:
+            return self.first.batch(step)
+        return self.second.batch(step - self.first_steps)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import torch
 from models.generate import generate_answers
 
 if TYPE_CHECKING:
-    import tokenizers
-
+    from components.text.chat.chat_tokenizer import ChatTokenizer
     from models.decoder import Decoder
 
 SAMPLE_COUNT, SAMPLE_TOKENS = 3, 64
@@ -21,7 +20,7 @@ SAMPLE_SEED = 20_000
 class TextSampler:
     """Sampler of texts from the beginning of a document on; equal weights give equal texts."""
 
-    def __init__(self, model: Decoder, tokenizer: tokenizers.Tokenizer, eos: int) -> None:
+    def __init__(self, model: Decoder, tokenizer: ChatTokenizer, eos: int) -> None:
         self._model, self._tokenizer, self._eos = model, tokenizer, eos
 
     def __call__(self) -> str:
@@ -33,7 +32,7 @@ class TextSampler:
                 self._model,
                 [[self._eos]] * SAMPLE_COUNT,
                 max_new=longest,
-                stop=self._eos,
+                stop_ids=(self._eos,),
                 temperature=TEMPERATURE,
                 generator=generator,
             )

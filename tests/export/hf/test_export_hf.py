@@ -14,7 +14,7 @@ from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.export.hf.export_hf import HfConfig, export_hf, measure_hf_parity, save_hf
 from components.export.parity import ParityConfig, read_parity
-from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
 from models.decoder import Decoder
 from models.shape import DecoderShape
 
@@ -55,7 +55,7 @@ def test_transformers_loads_it_and_agrees_on_the_chat_template(
     messages = [{"role": role, "content": content} for role, content in turns]
     text = fast.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     ids = fast(text, add_special_tokens=False)["input_ids"]
-    assert ids == prompt_ids(open_tokenizer(folder), turns)
+    assert ids == open_tokenizer(folder).encode_prompt(messages)
     assert fast.eos_token_id == 4
 
 

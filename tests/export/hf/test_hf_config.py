@@ -170,7 +170,9 @@ def test_what_transformers_decodes_with_its_cache_is_what_we_decode(
     model = strong(shape)
     save_hf(tmp_path, model)
     prompt = [5, 9, 20, 3, 11, 8, 2]
-    ours = generate_answers(model, [prompt, [1, 2]], max_new=20, stop=-1, temperature=0)[0].tokens
+    ours = generate_answers(model, [prompt, [1, 2]], max_new=20, stop_ids=(-1,), temperature=0)[
+        0
+    ].tokens
     said = their_model(tmp_path).generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),

@@ -15,14 +15,9 @@ from components.core.store.artifact import Checkpoint, Tokenizer, Tokens
 from components.core.store.workdir import Workdir
 from components.export.hf.export_hf import HfConfig, export_hf
 from components.export.parity import ParityConfig
-from components.text.chat.chat_template import (
-    EOS_ID,
-    STOP_IDS,
-    ChatFormatError,
-    answer_ids,
-    chat_ids,
-    open_tokenizer,
-)
+from components.text.chat.chat_tokenizer import open_tokenizer
+from components.text.chat.house_template import HOUSE_TOKENS, TEXT_SEPARATOR
+from components.text.chat.template_sandbox import ChatFormatError
 from flows.configs.text_run import TextRun
 from serving.api.limits import EndpointLimits
 from serving.engine.sampling import SamplingParams
@@ -36,6 +31,10 @@ RAGGED = [
     [{"role": "user", "content": "What does dumps write?"}],
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Which file is it?"}],
 ]
+
+
+HOUSE_IDS = range(len(HOUSE_TOKENS))
+SEPARATOR_ID = HOUSE_TOKENS.index(TEXT_SEPARATOR)
 
 
 @pytest.fixture
@@ -72,15 +71,15 @@ def test_a_ragged_batch_is_answered_as_each_prompt_alone(folder: Path, fast: Any
 
 def trim_stopped(ids: list[int]) -> list[int]:
     """Ids before the first stop: what follows is padding."""
-    ends = [index for index, token in enumerate(ids) if token in STOP_IDS]
+    ends = [index for index, token in enumerate(ids) if token in HOUSE_IDS]
     return ids[: ends[0]] if ends else ids
 
 
 def test_padding_and_stops_are_those_of_the_endpoint(folder: Path, fast: Any) -> None:
-    assert (fast.padding_side, fast.pad_token_id) == ("left", EOS_ID)
+    assert (fast.padding_side, fast.pad_token_id) == ("left", SEPARATOR_ID)
     written = generation_config(folder)
-    assert sorted(written["eos_token_id"]) == sorted(STOP_IDS)
-    assert written["pad_token_id"] == EOS_ID
+    assert sorted(written["eos_token_id"]) == sorted(HOUSE_IDS)
+    assert written["pad_token_id"] == SEPARATOR_ID
 
 
 CONVERSATIONS: list[list[dict[str, Any]]] = [
@@ -102,12 +101,12 @@ CONVERSATIONS: list[list[dict[str, Any]]] = [
 def test_the_folder_reads_a_conversation_as_the_endpoint(
     folder: Path, fast: Any, messages: list[dict[str, Any]]
 ) -> None:
-    expected = chat_ids(open_tokenizer(folder), messages)
+    expected = open_tokenizer(folder).encode_prompt(messages)
     found = fast.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
     assert found == expected
     text = fast.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert fast(text)["input_ids"] == expected
-    assert sum(token in STOP_IDS for token in expected) == 1 + sum(
+    assert sum(token in HOUSE_IDS for token in expected) == 1 + sum(
         2 if message["role"] == "assistant" else 1 for message in messages
     )
 
@@ -126,7 +125,7 @@ def test_the_folder_refuses_what_the_endpoint_refuses(
     folder: Path, fast: Any, message: dict[str, Any]
 ) -> None:
     with pytest.raises(ChatFormatError) as expected:
-        chat_ids(open_tokenizer(folder), [message])
+        open_tokenizer(folder).encode_prompt([message])
     with pytest.raises(jinja2.TemplateError) as found:
         fast.apply_chat_template([message], tokenize=False)
     assert str(found.value) == str(expected.value)
@@ -146,7 +145,11 @@ def test_the_mask_covers_answers_and_their_ends(folder: Path, fast: Any) -> None
     read = fast.apply_chat_template(messages, return_assistant_tokens_mask=True)
     covered = [t for t, m in zip(read["input_ids"], read["assistant_masks"], strict=True) if m]
     tokenizer = open_tokenizer(folder)
-    assert covered == [token for answer in answers for token in answer_ids(tokenizer, answer)]
+    assert covered == [
+        token
+        for answer in answers
+        for token in [*tokenizer.encode_text(answer), *tokenizer.answer_end_ids]
+    ]
     assert len(covered) < len(read["input_ids"])
 
 

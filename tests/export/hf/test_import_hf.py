@@ -17,7 +17,7 @@ from components.core.store.workdir import Workdir
 from components.export.hf.export_hf import HfConfig, export_hf, save_hf
 from components.export.hf.import_hf import ImportConfig, import_hf, read_hf_model
 from components.export.parity import ParityConfig
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.decoder_files import load_model
 from models.decoder import Decoder
 
@@ -73,7 +73,7 @@ def test_an_export_is_imported_with_its_tokenizer(
     assert back.shape == decoder.shape
     for name, parameter in decoder.named_parameters():
         assert torch.equal(parameter, back.get_parameter(name)), name
-    assert open_tokenizer(fresh().artifact_folder(made)).get_vocab_size() == 320
+    assert open_tokenizer(fresh().artifact_folder(made)).vocabulary == 320
 
 
 def test_shards_are_read_through_their_index(decoder: Decoder, folder: Path) -> None:

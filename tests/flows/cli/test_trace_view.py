@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.text.chat.chat_template import open_tokenizer
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.text.token_arrays import open_split
 from flows.configs.text_run import TextRun
 from tests.flows.conftest import CommandLine
@@ -51,7 +51,7 @@ def test_a_page_is_traced_to_the_bento(nano: Ran) -> None:
         modelmill.home / "bentos/bentos/modelmill" / reached["versions"][0]["bentos"][0]
     ).is_dir()
     tokenizer = open_tokenizer(folder(nano, "tokenizer"))
-    ids = tokenizer.encode(document["text"], add_special_tokens=False).ids
+    ids = tokenizer.encode_text(document["text"])
     assert reached["tokens"][0]["tokens"] == len(ids) + 1  # and the end of text
 
 

@@ -32,7 +32,7 @@ from components.export.onnx.export_onnx import OnnxConfig, export_onnx
 from components.export.parity import ParityConfig, read_parity
 from components.export.quantize import QuantizeConfig, quantize
 from components.export.tensorrt.export_engine import EngineConfig, export_engine
-from components.text.chat.chat_template import tokenizer_digest
+from components.text.chat.tokenizer_files import tokenizer_digest
 from components.text.decoder_files import read_tokenizer_digest
 from components.tokenize.instructions import InstructionsConfig, make_instructions
 from components.tokenize.pack_tokens import TokensConfig, pack_tokens

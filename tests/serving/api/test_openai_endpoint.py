@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from tokenizers import Tokenizer
 
 from components.core.errors import ConfigError
+from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.api.auth import check_host
 from serving.api.openai_endpoint import LoadedModel
 from serving.engine.batching_engine import Logits, MemoryBatch
@@ -47,9 +47,9 @@ class Reciting(MemoryBatch):
 
 
 @pytest.fixture
-def reciting(make_served: MakeServed, tokenizer: Tokenizer) -> MakeServed:
-    tokens = tokenizer.encode(SPOKEN).ids
-    size = tokenizer.get_vocab_size()
+def reciting(make_served: MakeServed, tokenizer: ChatTokenizer) -> MakeServed:
+    tokens = tokenizer.encode_text(SPOKEN)
+    size = tokenizer.vocabulary
 
     def make(pause: float = 0.0, **limits: float) -> LoadedModel:
         return make_served(batch=lambda n: Reciting(n, size, tokens, pause), **limits)

@@ -24,7 +24,7 @@ from components.core.store.artifact import Bento, Bundle, Lineage, ModelVersion
 from components.core.store.workdir import Workdir
 from components.publish.bento_folders import bentos_folder, damaged_files
 from components.publish.promotion.endpoint_swap import ServedModel
-from components.text.chat.chat_template import tokenizer_digest
+from components.text.chat.tokenizer_files import tokenizer_digest
 from serving import serve_model as running
 from serving.api.limits import EndpointLimits
 from serving.bento import build_bento as packaging

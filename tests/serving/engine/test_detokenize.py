@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer
 
+from components.text.chat.chat_tokenizer import ChatTokenizer
 from serving.engine.detokenize import TextStream, token_bytes
 
 TEXT = "naïve 日本語 🦊 end"
 
 
-def test_pieces_are_whole_characters_and_join_to_the_text(tokenizer: Tokenizer) -> None:
-    ids = tokenizer.encode(TEXT).ids
+def test_pieces_are_whole_characters_and_join_to_the_text(tokenizer: ChatTokenizer) -> None:
+    ids = tokenizer.encode_text(TEXT)
     stream = TextStream(token_bytes(tokenizer))
     pieces = [stream.push(token) for token in ids] + [stream.finish()]
     assert "".join(pieces) == TEXT
@@ -17,15 +17,15 @@ def test_pieces_are_whole_characters_and_join_to_the_text(tokenizer: Tokenizer) 
     assert len(ids) > len(TEXT)  # some characters came in several tokens
 
 
-def test_a_character_cut_off_at_the_end_is_shown_as_replaced(tokenizer: Tokenizer) -> None:
-    fox = tokenizer.encode("🦊").ids
+def test_a_character_cut_off_at_the_end_is_shown_as_replaced(tokenizer: ChatTokenizer) -> None:
+    fox = tokenizer.encode_text("🦊")
     assert len(fox) > 1
     stream = TextStream(token_bytes(tokenizer))
     assert "".join(stream.push(token) for token in fox[:-1]) == ""
     assert stream.finish() == "\ufffd"
 
 
-def test_special_tokens_have_no_text(tokenizer: Tokenizer) -> None:
+def test_special_tokens_have_no_text(tokenizer: ChatTokenizer) -> None:
     stream = TextStream(token_bytes(tokenizer))
     assert "".join(stream.push(token) for token in range(5)) + stream.finish() == ""
 
@@ -40,11 +40,11 @@ def test_special_tokens_have_no_text(tokenizer: Tokenizer) -> None:
     ],
 )
 def test_a_stop_string_ends_the_text_and_never_shows(
-    tokenizer: Tokenizer, stops: list[str], shown: str
+    tokenizer: ChatTokenizer, stops: list[str], shown: str
 ) -> None:
     stream = TextStream(token_bytes(tokenizer), stops)
     pieces = []
-    for token in tokenizer.encode(TEXT).ids:
+    for token in tokenizer.encode_text(TEXT):
         pieces.append(stream.push(token))
         assert not any(stop[0] == piece[-1:] for piece in pieces for stop in stops if piece)
         if stream.stopped:
@@ -54,8 +54,8 @@ def test_a_stop_string_ends_the_text_and_never_shows(
     assert stream.stopped is (shown != TEXT)
 
 
-def test_what_only_looked_like_a_stop_string_is_shown_in_the_end(tokenizer: Tokenizer) -> None:
+def test_what_only_looked_like_a_stop_string_is_shown_in_the_end(tokenizer: ChatTokenizer) -> None:
     stream = TextStream(token_bytes(tokenizer), ["end of it"])
-    pieces = [stream.push(token) for token in tokenizer.encode("the end").ids]
+    pieces = [stream.push(token) for token in tokenizer.encode_text("the end")]
     assert "".join(pieces) == "the "
     assert stream.finish() == "end"

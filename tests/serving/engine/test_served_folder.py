@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import DataError
-from components.text.chat.chat_template import tokenizer_digest
+from components.text.chat.tokenizer_files import tokenizer_digest
 from serving.engine.batching_engine import Generation
 from serving.engine.sampling import SamplingParams
 from serving.engine.served_folder import open_endpoint
@@ -45,7 +45,7 @@ def test_the_engine_agrees_with_the_torch_model(served: Path, decoder_folder: Pa
 
     prompt = list(range(20, 40))
     sampled = generate_answers(
-        load_model(decoder_folder), [prompt], max_new=10, stop=4, temperature=0
+        load_model(decoder_folder), [prompt], max_new=10, stop_ids=(4,), temperature=0
     )
     expected = [token for token in sampled[0].tokens if token > 4]
 

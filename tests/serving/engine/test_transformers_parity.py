@@ -15,12 +15,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from tokenizers import Tokenizer
 
-from components.export.hf.export_hf import save_hf
+from components.export.hf.export_hf import save_chat_settings, save_hf
 from components.export.onnx.graph_builder import save_graph, weights_of
 from components.export.onnx.served_graph import served_graph
-from components.text.chat.chat_template import answer_ids, chat_ids, open_tokenizer
+from components.text.chat.chat_tokenizer import ChatTokenizer, open_tokenizer
 from models.decoder import Decoder
 from models.shape import DecoderShape
 from serving.api.limits import EndpointLimits
@@ -67,7 +66,7 @@ def expected_answer(messages: Sequence[Message]) -> str:
 
 
 @pytest.fixture(scope="module")
-def taught(tokenizer: Tokenizer) -> Decoder:
+def taught(tokenizer: ChatTokenizer) -> Decoder:
     """A small model sure of its answers, so that no near tie decides a token."""
     torch.manual_seed(0)
     draw = random.Random(1)
@@ -75,8 +74,11 @@ def taught(tokenizer: Tokenizer) -> Decoder:
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     for _ in range(STEPS):
         asked = [conversation(draw) for _ in range(16)]
-        prompts = [chat_ids(tokenizer, messages) for messages in asked]
-        answers = [answer_ids(tokenizer, expected_answer(messages)) for messages in asked]
+        prompts = [tokenizer.encode_prompt(messages) for messages in asked]
+        answers = [
+            [*tokenizer.encode_text(expected_answer(messages)), *tokenizer.answer_end_ids]
+            for messages in asked
+        ]
         rows = [torch.tensor(p + a) for p, a in zip(prompts, answers, strict=True)]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         targets = torch.full_like(ids, -100)
@@ -91,24 +93,26 @@ def taught(tokenizer: Tokenizer) -> Decoder:
 
 
 @pytest.fixture(scope="module")
-def hf_folder(taught: Decoder, tokenizer: Tokenizer, tmp_path_factory: Any) -> Path:
+def hf_folder(taught: Decoder, tokenizer: ChatTokenizer, tmp_path_factory: Any) -> Path:
     """What ``export_hf`` writes of it, greedy."""
     source, folder = tmp_path_factory.mktemp("tokenizer"), tmp_path_factory.mktemp("hf")
-    tokenizer.save(str(source / "tokenizer.json"))
-    open_tokenizer(source).save(str(folder / "tokenizer.json"))
-    save_hf(folder, taught, temperature=0.0)
+    tokenizer.backend.save(str(source / "tokenizer.json"))
+    open_tokenizer(source).backend.save(str(folder / "tokenizer.json"))
+    words = open_tokenizer(folder)
+    save_hf(folder, taught, tokenizer=words)
+    save_chat_settings(folder, words, taught.shape.context, temperature=0.0)
     return folder
 
 
 @pytest.fixture(scope="module")
 def endpoint_folder(
-    taught: Decoder, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+    taught: Decoder, tokenizer: ChatTokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """What ``package`` serves of it, greedy."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "bundle" / "onnx").mkdir(parents=True)
     save_graph(served_graph(weights_of(taught)), folder / "bundle/onnx/model.onnx")
-    tokenizer.save(str(folder / "bundle/tokenizer.json"))
+    tokenizer.backend.save(str(folder / "bundle/tokenizer.json"))
     endpoint = Endpoint(
         model="tiny",
         version="1",

@@ -99,8 +99,8 @@ def test_the_micro_batches_hold_unequal_numbers_of_targets(
 ) -> None:
     """Else a mean of the micro-batches' means would pass the test above."""
     config = FinetuneConfig(batch=400, longest=64)
-    path = store / instructions.name / "train.parquet"
-    conversations = Conversations(path, store / tokenizer.name, longest=config.longest)
+    folder = store / instructions.name
+    conversations = Conversations(folder, store / tokenizer.name, longest=config.longest)
     batches = ConversationBatches(
         conversations.epoch_conversations, config.batch, config.seed, instructions.digest
     )

@@ -64,7 +64,7 @@ def test_figures_and_samples_change_nothing_in_the_training(
 def test_samples_are_of_the_weights_alone(
     tokens: Tokens, tokenizer: Tokenizer, store: Path
 ) -> None:
-    from components.text.chat.chat_template import open_tokenizer
+    from components.text.chat.chat_tokenizer import open_tokenizer
     from components.train.trainer.text_samples import TextSampler
 
     made = pretrain(nano(steps=2), tokens, Workdir.temporary(store))
