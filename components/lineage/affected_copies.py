@@ -207,7 +207,7 @@ def _orphaned_artifacts(graph: ArtifactGraph, nodes: Sequence[ArtifactNode]) -> 
     """Keys of artifacts not known to be affected whose corpus is gone."""
     known = {node.key for node in nodes}
     for node in graph:
-        corpora = [node.parents.get(role) for role in ("corpus", "conversations")]
+        corpora = [node.parents.get(role) for role in ("corpus", "conversations", "own_preferences")]
         gone = any(corpus and not graph.with_digest(corpus) for corpus in corpora)
         if gone and node.key not in known:
             yield node.key

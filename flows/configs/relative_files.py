@@ -15,6 +15,8 @@ from components.core.errors import ConfigError
 from flows.configs.text_run import TextRun
 
 _FILES_FIELD: Location = ("scrape", "files")
+_OWN_SECTIONS = ("instructions", "preferences")
+"""Parts of a run's config that name files of conversations or judged answers."""
 
 
 def resolve_file_globs(
@@ -56,21 +58,23 @@ def resolve_file_globs(
 
 
 def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Values of a YAML file whose relative paths of conversations start from its folder.
+    """Values of a YAML file whose relative paths of rows of your own start from its folder.
 
     Args:
         values: content of the file.
         file: its path.
     """
-    instructions = values.get("instructions")
-    if not isinstance(instructions, Mapping) or not isinstance(instructions.get("files"), list):
-        return dict(values)
     folder = file.absolute().parent
-    anchored = [
-        str(folder / Path(path).expanduser()) if isinstance(path, str) else path
-        for path in instructions["files"]
-    ]
-    return {**values, "instructions": {**instructions, "files": anchored}}
+    anchored = dict(values)
+    for section in _OWN_SECTIONS:
+        fields = values.get(section)
+        if isinstance(fields, Mapping) and isinstance(fields.get("files"), list):
+            paths = [
+                str(folder / Path(path).expanduser()) if isinstance(path, str) else path
+                for path in fields["files"]
+            ]
+            anchored[section] = {**fields, "files": paths}
+    return anchored
 
 
 def _gives_files(values: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import math
 from pydantic import Field, model_validator
 
 from components.align.ppo_config import PPOConfig
-from components.align.preferences import PreferencesConfig
+from components.align.preferences_config import PreferencesConfig
 from components.align.train_reward import RewardConfig
 from components.clean.boilerplate.rule import BoilerplateRule
 from components.clean.boilerplate.score import BoilerplateConfig
@@ -28,6 +28,7 @@ from components.clean.licence.score import LicenceConfig
 from components.clean.passages.score import PassagesConfig
 from components.clean.pii.rule import PiiRule
 from components.clean.pii.score import PiiConfig
+from components.clean.preferences.read_preferences import OwnPreferencesConfig
 from components.clean.quality.rule import QualityRule
 from components.clean.quality.score import QualityConfig
 from components.clean.quality_classifier.rule import JudgedQualityRule, ToxicityRule
@@ -207,7 +208,7 @@ class TextRun(StageConfig):
     )
     preferences: PreferencesConfig = Field(
         default_factory=PreferencesConfig,
-        description="pairs of sampled answers, judged by the principles",
+        description="pairs of answers, sampled and judged by the principles or from files of yours",
     )
     reward: RewardConfig = Field(
         default=RewardConfig(), description="reward model, fitted to the preferences"
@@ -286,16 +287,37 @@ class TextRun(StageConfig):
         return self
 
     @property
-    def resolved_conversations(self) -> ConversationsConfig:
-        """Config of the conversations: files and bounds of the instructions, and the cleaning of
-        pages.
-        """
-        rules = ConversationSelectConfig(
+    def _row_rules(self) -> ConversationSelectConfig:
+        """Rules on rows of files: those on pages that say something of a dialogue."""
+        return ConversationSelectConfig(
             blocked_urls=self.select.blocked_urls,
             contamination=self.select.contamination,
             pii=self.select.pii,
             duplicates=self.select.duplicates,
         )
+
+    @property
+    def resolved_own_preferences(self) -> OwnPreferencesConfig:
+        """Config of judged answers from files: files and bounds of the preferences, and the
+        cleaning of pages.
+        """
+        return OwnPreferencesConfig(
+            files=self.preferences.files,
+            ratings=self.preferences.ratings,
+            heldout_share=self.preferences.heldout_share,
+            max_characters=self.preferences.max_characters,
+            max_bad_share=self.preferences.max_bad_share,
+            pii=self.pii,
+            contamination=self.contamination,
+            duplicates=self.duplicates,
+            select=self._row_rules,
+        )
+
+    @property
+    def resolved_conversations(self) -> ConversationsConfig:
+        """Config of the conversations: files and bounds of the instructions, and the cleaning of
+        pages.
+        """
         return ConversationsConfig(
             files=self.instructions.files,
             heldout_share=self.instructions.heldout_share,
@@ -304,7 +326,7 @@ class TextRun(StageConfig):
             pii=self.pii,
             contamination=self.contamination,
             duplicates=self.duplicates,
-            select=rules,
+            select=self._row_rules,
         )
 
     @property

@@ -31,6 +31,7 @@ from components.clean.language.train_languages import train_languages
 from components.clean.licence.score import score_licence
 from components.clean.passages.score import score_passages
 from components.clean.pii.score import score_pii
+from components.clean.preferences.read_preferences import read_preferences
 from components.clean.quality.score import score_quality
 from components.clean.quality_classifier.score import score_with_quality_classifier
 from components.clean.quality_classifier.train_quality_classifier import train_quality_classifier
@@ -90,11 +91,15 @@ class CuratedCorpus:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Tokenizer, and the corpus as token shards and as instructions, both split by page."""
+    """Tokenizer, and the corpus as token shards and as instructions, both split by page.
+
+    ``judged`` holds the answers that a team judged itself, where files of them are given.
+    """
 
     tokenizer: Tokenizer
     tokens: Tokens
     instructions: Instructions
+    judged: dict[str, Corpus]
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,7 @@ def curate(run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]) 
 
 
 def tokenize(run: TextRun, runner: Runner, corpus: Corpus) -> TrainingData:
-    """Checked corpus -> tokenizer, tokens and instructions; with them conversations from files.
+    """Checked corpus -> tokenizer, tokens and instructions; with them rows from users' files.
 
     Args:
         corpus: the documents that ``select`` kept.
@@ -206,7 +211,12 @@ def tokenize(run: TextRun, runner: Runner, corpus: Corpus) -> TrainingData:
     instructions = runner.step(
         "instructions", make_instructions, run.instructions, corpus=corpus, tokens=tokens, **own
     )
-    return TrainingData(tokenizer, tokens, instructions)
+    judged: dict[str, Corpus] = {}
+    if run.preferences.files:
+        judged["own_preferences"] = runner.step(
+            "own_preferences", read_preferences, run.resolved_own_preferences
+        )
+    return TrainingData(tokenizer, tokens, instructions, judged)
 
 
 def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
@@ -224,7 +234,7 @@ def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
     sft = runner.step("sft", finetune, run.sft, model=base, tokens=tokens, **prompting)
 
     preferences = runner.step(
-        "preferences", make_preferences, run.preferences, policy=sft, **prompting
+        "preferences", make_preferences, run.preferences, policy=sft, **prompting, **data.judged
     )
     reward = runner.step(
         "reward", train_reward, run.reward, policy=sft, preferences=preferences, tokenizer=tokenizer

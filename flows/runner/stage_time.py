@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from components.align.ppo_config import PPOConfig
-from components.align.preferences import PreferencesConfig
+from components.align.preferences_config import PreferencesConfig
 from components.align.train_reward import RewardConfig
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape import WEB_DELAY_SECONDS
