@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from components.align.attempt import AttemptFailed
 from components.align.judge_samples import judge_sample
-from components.align.own_preferences import prepare_own_preferences
+from components.align.own.own_preferences import prepare_own_preferences
 from components.align.preferences_config import PreferencesConfig
 from components.core.errors import ConfigError
 from components.core.log import get_logger
@@ -116,7 +116,7 @@ def make_preferences(
 ) -> Preferences:
     """Sample, judge and pair answers; zero rows where nothing can be preferred.
 
-    With ``own_preferences`` also the files of ``components/align/own_preferences.py``; without
+    With ``own_preferences`` also the files of ``components/align/own/own_preferences.py``; without
     ``config.principles`` nothing is sampled.
 
     Args:

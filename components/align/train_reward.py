@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from components.align.attempt import AttemptFailed
-from components.align.own_answer_groups import SplitGroups, balance_groups, read_own_groups
+from components.align.own.own_answer_groups import SplitGroups, balance_groups, read_own_groups
 from components.align.preferences import ANSWERS_FILE, SPLITS, Split, prompt_key
 from components.align.reward_agreement import (
     CORRELATION,

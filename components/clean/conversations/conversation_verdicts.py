@@ -182,7 +182,7 @@ def _whole_ledger(
 ) -> pa.Table:
     """Ledger of a shard with its own columns, and lines of rows that are no document of it."""
     labels = [label_row(row) for row in documents.select(["source", "number"]).to_pylist()]
-    own = [pa.array(labels), documents["heldout"], documents["cut_turns"]]
+    own = [pa.array(labels, type=pa.string()), documents["heldout"], documents["cut_turns"]]
     for column, values in zip(_OWN_LEDGER_FIELDS, own, strict=True):
         verdicts = verdicts.append_column(column, values)
     copies = [

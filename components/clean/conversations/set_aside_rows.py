@@ -27,7 +27,7 @@ class RowWords:
     """Part of the run's config that names the files: ``instructions``."""
     stage: str
     thing: str
-    """What a good row is: ``conversation``."""
+    """Name of a good row: ``conversation``."""
     fields: str
     """Fields that are looked for."""
 

@@ -114,15 +114,14 @@ def _read_rated(fields: Fields, rating: float) -> JudgedTurns:
 
 def _read_prompt(fields: Fields) -> tuple[list[Message], list[Any] | None]:
     """(turns, tools) of the fields of a prompt; none where a row has none."""
-    name = next((name for name in MESSAGE_FIELDS if name in fields), None)
-    asked = name or next((n for n in ("instruction", *QUESTION_FIELDS) if n in fields), None)
+    names = (*MESSAGE_FIELDS, "instruction", *QUESTION_FIELDS)
+    asked = next((name for name in names if name in fields), None)
     if asked is None:
-        turns, tools = [], fields.get("tools")
-    elif isinstance(fields[asked], str) and is_dialogue_text(fields[asked]):
-        turns, tools = [*split_dialogue(fields[asked])], fields.get("tools")
-    elif isinstance(fields[asked], str) and _decode_turns(fields[asked]) is not None:
-        turns, tools = read_turns({**fields, name or asked: _decode_turns(fields[asked])})
-    elif name:
+        return [], read_tools(fields.get("tools"))
+    written = _read_text_turns(fields[asked])
+    if written is not None:
+        fields = {**{k: v for k, v in fields.items() if k not in names}, "messages": written}
+    if written is not None or asked in MESSAGE_FIELDS:
         turns, tools = read_turns(fields)
     else:  # a question's reader wants an answer too
         turns, tools = read_turns({**fields, "completion": ""})
@@ -137,9 +136,7 @@ def _read_side(fields: Fields, name: str) -> list[Message]:
         raise RefusedRow(f"{name}: is missing")
     value = fields[name]
     if isinstance(value, str):
-        written = _decode_turns(value)
-        if written is None and is_dialogue_text(value):
-            written = [*split_dialogue(value)]
+        written = _read_text_turns(value)
         value = [{"role": "assistant", "content": value}] if written is None else written
     turns = [value] if isinstance(value, Mapping) else value
     if not isinstance(turns, list) or not turns:
@@ -164,8 +161,12 @@ def _merge_prompts(prompt: list[Message], begun: list[Message], name: str) -> li
     raise RefusedRow(f"its prompt is not what stands before the answer in {name}")
 
 
-def _decode_turns(text: str) -> list[Any] | None:
-    """Messages that a table holds as JSON text; None for a text that is none."""
+def _read_text_turns(text: Any) -> list[Any] | None:
+    """Turns of a dialogue's text, or messages that a table holds as JSON; else None."""
+    if not isinstance(text, str):
+        return None
+    if is_dialogue_text(text):
+        return [*split_dialogue(text)]
     if not text.lstrip().startswith("["):
         return None
     try:

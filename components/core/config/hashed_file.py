@@ -94,11 +94,12 @@ def check_names_differ(files: Sequence[HashedFile]) -> Sequence[HashedFile]:
     """
     paths: dict[str, str] = {}
     for file in files:
-        known = paths.setdefault(file.place, file.path)
-        if known is not file.path:
-            way_on = "rename one" if known != file.path else "give it once"
-            names = f"{known} and {file.path} would both be called {file.place}"
+        if file.place in paths:
+            first = paths[file.place]
+            way_on = "rename one" if first != file.path else "give it once"
+            names = f"{first} and {file.path} would both be called {file.place}"
             raise ValueError(f"{names}: {way_on}")
+        paths[file.place] = file.path
     return files
 
 

@@ -97,7 +97,8 @@ def stream_json_lines(stream: BinaryIO, longest: int, too_long: str) -> Iterator
         try:
             value = parse_json(content)
         except (ValueError, RecursionError) as error:
-            if is_first and line.endswith(b"\n") and _is_open(content):
+            # An array goes on, or is cut off; an object on the last line is cut off.
+            if is_first and _is_open(content) and (line[-1:] == b"\n" or content[:1] == b"["):
                 raise NotJsonLines from None
             value = BrokenJson(explain_json_error(error))
         if is_first and isinstance(value, list):
