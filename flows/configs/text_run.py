@@ -314,6 +314,20 @@ class TextRun(StageConfig):
         )
 
     @property
+    def resolved_ppo(self) -> PPOConfig:
+        """Config of the alignment, in which principles that judge no preferences take no part."""
+        if self.preferences.principles:
+            return self.ppo
+        return self.ppo.model_copy(update={"principles": 0.0, "beside_model": 0.0, "judged": 0})
+
+    @property
+    def resolved_keep_best(self) -> KeepBestConfig:
+        """Config of the choice, by own pairs where the principles judge no preferences."""
+        if self.preferences.principles:
+            return self.keep_best
+        return self.keep_best.model_copy(update={"decided_by": "own_preferences"})
+
+    @property
     def resolved_conversations(self) -> ConversationsConfig:
         """Config of the conversations: files and bounds of the instructions, and the cleaning of
         pages.

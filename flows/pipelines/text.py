@@ -239,17 +239,22 @@ def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:
     reward = runner.step(
         "reward", train_reward, run.reward, policy=sft, preferences=preferences, tokenizer=tokenizer
     )
-    aligned = runner.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **prompting)
+    # Own prompts are asked in alignment, own held-out pairs in the choice.
+    own = {"preferences": preferences} if run.preferences.files else {}
+    aligned = runner.step(
+        "ppo", ppo, run.resolved_ppo, policy=sft, reward=reward, **prompting, **own
+    )
 
     candidates = {"ppo": aligned}  # another alignment method would stand beside it
     model = runner.step(
         "keep_best",
         keep_best,
-        run.keep_best,
+        run.resolved_keep_best,
         incumbent=sft,
         candidates=candidates,
         tokens=tokens,
         **prompting,
+        **own,
     )
     return TrainedModel(model, sft, loss)
 

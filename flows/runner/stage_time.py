@@ -103,7 +103,7 @@ class TimeEstimator:
         if isinstance(config, PretrainConfig):
             shape = None if config.autopilot else config.shape
         elif isinstance(config, PreferencesConfig):
-            answers = float(config.questions * config.answers)
+            answers = float(config.questions * config.answers) if config.principles else 0.0
         elif isinstance(config, ScrapeConfig) and _is_whole_site(config):
             examples = float(EMBEDDED_EXAMPLES)
         instructions = inputs.get("instructions")
@@ -213,7 +213,7 @@ def is_representative(manifest: Mapping[str, Any] | None) -> bool:
     An attempt that returned its start, and a comparison of a model with itself, did not.
     """
     stats = {} if manifest is None else manifest["artifact"]["stats"]
-    idle = stats.keys() & {"too_few", "diverged", "judge_failed"}
+    idle = stats.keys() & {"too_few", "diverged", "judge_failed", "untrusted"}
     return (
         not idle
         and stats.get("examined", 1) > 0
@@ -283,7 +283,8 @@ def _equivalent_tokens(config: StageConfig, amounts: WorkAmounts) -> float | Non
     if isinstance(config, ChoiceConfig):
         return CHOICE_TOKENS * config.questions
     if isinstance(config, PreferencesConfig):
-        return ANSWER_TOKENS * config.answers * (config.questions + config.heldout_questions)
+        asked = config.questions + config.heldout_questions if config.principles else 0
+        return ANSWER_TOKENS * config.answers * asked
     if isinstance(config, RewardConfig):
         return REWARD_TOKENS * amounts.answers
     if isinstance(config, PPOConfig):
