@@ -231,6 +231,7 @@ def read_preference_prompts(
         limit=config.heldout_questions,
         seed=config.seed,
         half="choosing" if halved else None,
+        alone=True,
     )
     train = read_questions(
         folder,
@@ -239,6 +240,7 @@ def read_preference_prompts(
         longest=longest,
         limit=config.questions,
         seed=config.seed,
+        alone=True,
     )
     return {"train": train, "heldout": heldout}
 

@@ -1,13 +1,20 @@
-"""Base folder of relative files and globs: that of the YAML file which gives them, for ``--set``
-the working directory.
+"""Users' files of a run: the folder that relative ones start from, and a trial before it runs.
+
+The folder is that of the YAML file which gives them, for ``--set`` the working directory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.clean.conversations.chat_rows.conversation import read_conversation
+from components.clean.conversations.read_conversations import CONVERSATION_WORDS
+from components.clean.conversations.try_files import explain_unusable_file
+from components.clean.preferences.judged_row import read_judged_row
+from components.clean.preferences.read_preferences import PREFERENCE_WORDS
 from components.collect.files.find_files import GlobError, find_files
 from components.core.config.config_errors import ConfigSource, Location
 from components.core.config.stage_config import parse_assignment
@@ -75,6 +82,34 @@ def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
             ]
             anchored[section] = {**fields, "files": paths}
     return anchored
+
+
+def try_own_files(run: TextRun, source: ConfigSource) -> None:
+    """Try the first rows of each file of conversations and of judged answers.
+
+    Args:
+        run: config of the run.
+        source: the user's file and assignments, for the error.
+
+    Raises:
+        ConfigError: none of a file's is one; names the field, the row and its reason.
+    """
+    chats, judged = run.instructions, run.preferences
+    read_chat = partial(read_conversation, max_characters=chats.max_characters)
+    read_judged = partial(
+        read_judged_row, max_characters=judged.max_characters, ratings=judged.ratings
+    )
+    problems: dict[Location, str] = {}
+    for section, read, words in (
+        (chats, read_chat, CONVERSATION_WORDS),
+        (judged, read_judged, PREFERENCE_WORDS),
+    ):
+        for index, file in enumerate(section.files):
+            problem = explain_unusable_file(file, read, words, section.max_characters)
+            if problem:
+                problems[words.section, "files", index] = problem
+    if problems:
+        raise ConfigError(source.format_problems(problems))
 
 
 def _gives_files(values: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.clean.conversations.conversation import (
+from components.clean.conversations.chat_rows.conversation import (
     Conversation,
     dump_json,
 )

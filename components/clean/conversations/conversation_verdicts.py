@@ -11,18 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.clean.conversations.conversation import dump_json
+from components.clean.conversations.chat_rows.conversation import dump_json
+from components.clean.conversations.chat_rows.message_texts import (
+    document_text,
+    redact_messages,
+    redact_strings,
+)
 from components.clean.conversations.conversation_shards import (
     ShardFolders,
     label_row,
     repeated_rows,
 )
 from components.clean.conversations.conversations_config import ConversationSelectConfig
-from components.clean.conversations.message_texts import (
-    document_text,
-    redact_messages,
-    redact_strings,
-)
 from components.clean.conversations.set_aside_rows import SetAsideRow, list_verdicts
 from components.clean.duplicates.dedup_decision import DUPLICATES
 from components.clean.duplicates.rule import DuplicateRule

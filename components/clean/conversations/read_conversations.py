@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from components.clean.conversations.chat_formats import KNOWN_FIELDS
-from components.clean.conversations.conversation import read_conversation
+from components.clean.conversations.chat_rows.chat_formats import KNOWN_FIELDS
+from components.clean.conversations.chat_rows.conversation import read_conversation
 from components.clean.conversations.conversation_copies import find_copies
 from components.clean.conversations.conversations_config import ConversationsConfig
 from components.clean.conversations.row_corpus import RowKind, write_row_corpus

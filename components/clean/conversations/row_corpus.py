@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from components.clean.contamination.score import measure_contamination
-from components.clean.conversations.chat_files import read_chat_rows
-from components.clean.conversations.conversation import Conversation
+from components.clean.conversations.chat_rows.chat_files import read_chat_rows
+from components.clean.conversations.chat_rows.conversation import Conversation
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
 from components.clean.conversations.conversation_shards import (
     RowPlace,
     ShardFolders,
@@ -31,7 +32,6 @@ from components.clean.conversations.conversations_config import (
     ConversationsConfig,
     ConversationSelectConfig,
 )
-from components.clean.conversations.refused_row import RefusedRow
 from components.clean.conversations.set_aside_rows import RowWords, SetAsideRow, SetAsideRows
 from components.clean.duplicates.dedup_decision import DUPLICATES
 from components.clean.duplicates.score import measure_duplicates

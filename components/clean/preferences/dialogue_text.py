@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from components.clean.conversations.refused_row import RefusedRow
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
 
 _BEGINNING = re.compile(r"\s*(?:Human|Assistant):")
 _SPEAKER = re.compile(r"(?:^|\n\n)\s*(Human|Assistant):")

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.clean.conversations.chat_messages import Message, check_characters
-from components.clean.conversations.conversation import ADDRESS_DIGITS, Conversation, dump_json
-from components.clean.conversations.message_texts import document_text
-from components.clean.conversations.refused_row import RefusedRow
-from components.clean.conversations.turn_order import order_turns
+from components.clean.conversations.chat_rows.chat_messages import Message, check_characters
+from components.clean.conversations.chat_rows.conversation import (
+    ADDRESS_DIGITS,
+    Conversation,
+    dump_json,
+)
+from components.clean.conversations.chat_rows.message_texts import document_text
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
+from components.clean.conversations.chat_rows.tagged_calls import open_tagged_calls
+from components.clean.conversations.chat_rows.turn_order import order_turns
 from components.clean.preferences.preference_formats import JudgedTurns, read_judged_turns
 from components.core.store.artifact import digest_value
 from components.text.word_splitting import normalise_text
@@ -83,7 +88,7 @@ def _order_prompt(judged: JudgedTurns) -> list[Message]:
         raise RefusedRow(f"its prompt ends with the {judged.prompt[-1]['role']}'s turn")
     prompt: list[Message] = []
     for answer in judged.answers:
-        prompt = order_turns([*judged.prompt, answer])[0][:-1]
+        prompt = order_turns([*open_tagged_calls(judged.prompt), answer])[0][:-1]
     return prompt
 
 

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from components.clean.conversations.chat_formats import (
+from components.clean.conversations.chat_rows.chat_formats import (
     ANSWER_FIELDS,
     MESSAGE_FIELDS,
     QUESTION_FIELDS,
     read_turns,
 )
-from components.clean.conversations.chat_messages import Message, read_message
-from components.clean.conversations.conversation import read_tools
-from components.clean.conversations.refused_row import RefusedRow, show_short
+from components.clean.conversations.chat_rows.chat_messages import Message, read_message
+from components.clean.conversations.chat_rows.conversation import read_tools
+from components.clean.conversations.chat_rows.refused_row import RefusedRow, show_short
 from components.clean.preferences.dialogue_text import is_dialogue_text, split_dialogue
 
 RATING_FIELDS = ("rating", "score", "label")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from components.core.errors import DataError
 from components.core.log import get_logger
 from components.core.store.shards import read_shard
-from components.text.chat.chat_turns import turns_before_answer
+from components.text.chat.chat_turns import text_before_question, turns_before_answer
 from components.text.chat.own_rows import OWN_ROW_SCHEMA, own_rows_file
 from components.text.chat.template_sandbox import ChatFormatError
 from components.text.heldout_split import Half, rows_of_half
@@ -41,6 +41,8 @@ class QuestionPrompt:
     """The documentation's answer."""
     token_ids: tuple[int, ...]
     """The prompt."""
+    context: str = ""
+    """Text of all turns before the question; empty where it is the only one."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def read_questions(
     limit: int | None,
     seed: int,
     half: Half | None = None,
+    alone: bool = False,
 ) -> list[QuestionPrompt]:
     """Choose at most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
 
@@ -100,6 +103,8 @@ def read_questions(
         limit: most questions; None asks all.
         seed: seed of the order.
         half: only pages of this half of the held-out ones.
+        alone: only questions that nothing stands before, so that a row with the question alone
+            gives the prompt again.
 
     Raises:
         DataError: the file or a column is missing.
@@ -110,6 +115,9 @@ def read_questions(
     for row in rows:
         if len(chosen) == limit:
             break
+        context = _context_of(row)
+        if alone and (context or row["tools"]):
+            continue
         prompt = _prompt_of(tokenizer, row)
         if prompt and len(prompt) <= longest:
             chosen.append(
@@ -120,6 +128,7 @@ def read_questions(
                     question=row["question"],
                     reference=row["answer"],
                     token_ids=prompt,
+                    context=context,
                 )
             )
     return chosen
@@ -136,6 +145,12 @@ def _prompt_of(tokenizer: ChatTokenizer, row: Row) -> tuple[int, ...]:
     except ChatFormatError as error:
         log.info("not asked: conversation %s: %s", row["url"], error)
         return ()
+
+
+def _context_of(row: Row) -> str:
+    if row["messages"] is None:
+        return ""
+    return text_before_question(json.loads(row["messages"]))
 
 
 def _rank(seed: int, *parts: str) -> bytes:

@@ -26,6 +26,14 @@ def last_question(messages: Messages) -> str:
     return next((str(turn["content"]) for turn in reversed(turns) if turn["role"] == "user"), "")
 
 
+def text_before_question(messages: Messages) -> str:
+    """Contents of all other turns before the last answer, a blank line apart."""
+    turns = turns_before_answer(messages)
+    last = max((at for at, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
+    others = (str(turn["content"]) for at, turn in enumerate(turns) if at != last)
+    return "\n\n".join(text for text in others if text)
+
+
 def last_answer(messages: Messages) -> str:
     """Text of the assistant's last turn; its tool calls where it has no text."""
     turn = messages[_last_answer(messages)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.clean.conversations.conversation import read_conversation
-from components.clean.conversations.refused_row import RefusedRow
+from components.clean.conversations.chat_rows.conversation import read_conversation
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
 
 HELLO = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}]
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
@@ -146,6 +146,26 @@ def test_tool_calls_of_every_form_are_one() -> None:
     del bare[2]["name"]
     conversation = read_conversation({"conversations": sharegpt, "tools": json.dumps([SCHEMA])}, 99)
     assert (conversation.messages, conversation.tools) == (bare, [SCHEMA])
+
+
+def test_calls_and_results_in_tags_are_read() -> None:
+    tagged = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+    result = "<tool_response>\n-3\n</tool_response>"
+    row = [
+        {"from": "human", "value": "Is it cold?"},
+        {"from": "gpt", "value": f"Let me see.\n{tagged}\n{tagged}"},
+        {"from": "tool", "value": f"{result}\n{result}"},
+        {"from": "gpt", "value": "Yes."},
+    ]
+    assert read({"conversations": row}) == [
+        turn("user", "Is it cold?"),
+        turn("assistant", "Let me see.", tool_calls=[CALL, CALL]),
+        turn("tool", "-3"),
+        turn("tool", "-3"),
+        turn("assistant", "Yes."),
+    ]
+    spoken = [turn("user", "Which tags?"), turn("assistant", f"Write {tagged}")]
+    assert read({"messages": spoken}) == spoken
 
 
 def test_parallel_calls_are_met_by_their_ids() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.clean.conversations.refused_row import RefusedRow
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
 from components.clean.preferences.judged_row import JudgedRow, read_judged_row
 
 ASKED = {"role": "user", "content": "Hello?"}

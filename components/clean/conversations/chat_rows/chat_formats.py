@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from components.clean.conversations.refused_row import RefusedRow, show_short
+from components.clean.conversations.chat_rows.refused_row import RefusedRow, show_short
 
 MESSAGE_FIELDS = ("messages", "conversations", "conversation")
 QUESTION_FIELDS = ("question", "prompt", "query", "input")

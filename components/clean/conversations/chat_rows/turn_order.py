@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from components.clean.conversations.chat_messages import Message
-from components.clean.conversations.refused_row import RefusedRow
+from components.clean.conversations.chat_rows.chat_messages import Message
+from components.clean.conversations.chat_rows.refused_row import RefusedRow
 
 
 def order_turns(messages: Sequence[Message]) -> tuple[list[Message], int]:

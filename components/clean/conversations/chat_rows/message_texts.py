@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.clean.conversations.chat_messages import Message
+from components.clean.conversations.chat_rows.chat_messages import Message
 from components.text.pii.redact import Redactor
 from components.text.spans import Span
 

@@ -17,7 +17,7 @@ from components.core.errors import ConfigError, DataError
 from components.core.store.artifact import Corpus, Tokenizer
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import read_instructions, read_questions
-from components.text.chat.chat_template import open_tokenizer, prompt_ids
+from components.text.chat.chat_tokenizer import open_tokenizer
 from components.tokenize.instructions import InstructionsConfig, make_instructions
 from components.tokenize.pack_tokens import TokensConfig, pack_tokens
 from components.tokenize.train_tokenizer import TokenizerConfig, train_tokenizer
@@ -92,10 +92,11 @@ def test_a_prompt_holds_all_turns_before_the_last_answer(
     folder = again().artifact_folder(sealed)
     asked = read_questions(folder, "heldout", opened, longest=1000, limit=3, seed=0)
     assert len(asked) == 3
+    assert not read_questions(folder, "heldout", opened, longest=1000, limit=3, seed=0, alone=True)
     for question in asked:
         number = int(question.reference.split()[1])
-        turns = [(turn["role"], turn["content"]) for turn in chat(number)["messages"][:-1]]
-        assert list(question.token_ids) == prompt_ids(opened, turns)
+        assert list(question.token_ids) == opened.encode_prompt(chat(number)["messages"][:-1])
+        assert question.context == f"Be brief.\n\nIs there a lamp number {number}?\n\nYes."
 
 
 def test_beside_pages_those_of_pages_are_the_same_bytes(
@@ -144,3 +145,13 @@ def test_neither_pages_nor_conversations_are_refused(again: Again, docs: Corpus)
         make_instructions(InstructionsConfig(), again())
     with pytest.raises(ConfigError, match="give corpus and tokens"):
         make_instructions(InstructionsConfig(), again(), docs)
+
+
+def test_an_answer_of_weight_0_is_read_and_not_learnt(again: Again, tokenizer: Tokenizer) -> None:
+    opened = open_tokenizer(again().artifact_folder(tokenizer))
+    messages = [dict(turn) for turn in chat(3)["messages"]]
+    (whole,) = opened.encode_conversation(messages)
+    messages[2]["weight"] = 0
+    (weighed,) = opened.encode_conversation(messages)
+    assert weighed.ids == whole.ids
+    assert weighed.answers == whole.answers[1:]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from components.clean.conversations.refused_row import RefusedRow, show_short
+from components.clean.conversations.chat_rows.refused_row import RefusedRow, show_short
 
 Message = dict[str, Any]
 """``role``, ``content`` and, where there are, ``reasoning_content``, ``tool_calls``,
@@ -59,7 +59,7 @@ def read_message(value: Any, place: str) -> Message:
     content = _first(value, ("content", "value", "text"))
     if isinstance(written, str) and written.strip().lower() == "function_call":
         calls = _decode_json(content, f"{place}: its function call")
-        return _message(role, "", tool_calls=_read_calls(calls, place))
+        return _message(role, "", tool_calls=read_calls(calls, place))
     message = _message(role, _read_content(content, place, is_result=role == "tool"))
     if role == "assistant":
         _add_answer_fields(message, value, place)
@@ -101,7 +101,7 @@ def _add_answer_fields(message: Message, value: Mapping[Any, Any], place: str) -
     if isinstance(calls, str):
         calls = _decode_json(calls, f"{place}.tool_calls")
     if calls:
-        message["tool_calls"] = _read_calls(calls, place)
+        message["tool_calls"] = read_calls(calls, place)
     weight = value.get("weight")
     if weight is None:
         return
@@ -138,8 +138,12 @@ def _read_part(part: str | Mapping[Any, Any], place: str) -> str:
     raise RefusedRow(f"{place}: is a part of type {show_short(kind)}; only text is read")
 
 
-def _read_calls(value: Any, place: str) -> list[dict[str, Any]]:
-    """Tool calls of a turn: OpenAI's, or bare pairs of ``name`` and ``arguments``."""
+def read_calls(value: Any, place: str) -> list[dict[str, Any]]:
+    """Tool calls of a turn: OpenAI's, or bare pairs of ``name`` and ``arguments``.
+
+    Raises:
+        RefusedRow: one names no function, or its arguments are no object.
+    """
     calls = [value] if isinstance(value, Mapping) else value
     if not isinstance(calls, list) or not calls:
         raise RefusedRow(f"{place}.tool_calls: is no list of calls, but {show_short(value)}")

@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.clean.conversations.chat_formats import read_turns
-from components.clean.conversations.chat_messages import Message, check_characters, read_message
-from components.clean.conversations.message_texts import document_text
-from components.clean.conversations.refused_row import RefusedRow, show_short
-from components.clean.conversations.turn_order import order_turns
+from components.clean.conversations.chat_rows.chat_formats import read_turns
+from components.clean.conversations.chat_rows.chat_messages import (
+    Message,
+    check_characters,
+    read_message,
+)
+from components.clean.conversations.chat_rows.message_texts import document_text
+from components.clean.conversations.chat_rows.refused_row import RefusedRow, show_short
+from components.clean.conversations.chat_rows.tagged_calls import open_tagged_calls
+from components.clean.conversations.chat_rows.turn_order import order_turns
 from components.core.store.artifact import digest_value
 
 ADDRESS_DIGITS = 16
@@ -85,7 +90,7 @@ def read_conversation(row: Any, max_characters: int) -> Conversation:
         check_characters(dump_json([messages, tools]))
     except RecursionError:
         raise RefusedRow("is nested too deeply") from None
-    turns, cut_turns = order_turns(messages)
+    turns, cut_turns = order_turns(open_tagged_calls(messages))
     conversation = Conversation(turns, read_tools(tools), cut_turns)
     length = len(conversation.text)
     if length > max_characters:

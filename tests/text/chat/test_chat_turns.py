@@ -10,6 +10,7 @@ from components.text.chat.chat_turns import (
     conversation_subject,
     last_answer,
     last_question,
+    text_before_question,
     turns_before_answer,
 )
 
@@ -27,6 +28,8 @@ def test_the_last_question_may_stand_before_calls_and_results() -> None:
     assert turns_before_answer(messages) == messages[:3]
     messages += turns(("tool", "d"), ("assistant", "e"))
     assert last_question(messages) == "c"
+    assert text_before_question(messages) == "a\n\nb\n\nd"
+    assert text_before_question(messages[:2]) == ""
     assert last_answer(messages) == "e"
     assert turns_before_answer(messages) == messages[:-1]
 
