@@ -2,14 +2,15 @@
 
 A policy that was trained for minutes must not be lost to a stage that only tries to better it. So a
 stage of alignment seals the model it was given where it cannot go on, with the cause among its
-stats (``diverged``, ``too_few``, ``judge_failed``: 1) and in the log.
+stats (``diverged``, ``too_few``, ``judge_failed``,
+``untrusted``: 1) and in the log.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-FailureCause = Literal["diverged", "too_few", "judge_failed"]
+FailureCause = Literal["diverged", "too_few", "judge_failed", "untrusted"]
 
 
 class AttemptFailed(Exception):

@@ -27,10 +27,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from components.align.attempt import AttemptFailed
+from components.align.own.own_prompts import mix_prompts, read_own_prompts
 from components.align.ppo_config import PPOConfig
 from components.core.errors import ConfigError
 from components.core.log import get_logger
-from components.core.store.artifact import Checkpoint, Instructions, Tokenizer
+from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import read_questions
 from components.text.chat.chat_tokenizer import open_tokenizer
@@ -55,17 +56,19 @@ def ppo(
     instructions: Instructions,
     tokenizer: Tokenizer,
     work: Workdir,
+    preferences: Preferences | None = None,
 ) -> Checkpoint:
     """Align ``policy`` by PPO; a killed run that is called again resumes after its last iteration.
 
     Args:
         config: rewards, sampling and optimisation.
-        policy: the model to align; sealed as it is (stat ``diverged``, ``too_few`` or
-            ``judge_failed``) where the attempt cannot go on.
+        policy: the model to align; sealed as it is (stat ``diverged``, ``too_few``,
+            ``judge_failed`` or ``untrusted``) where the attempt cannot go on.
         reward: the reward model.
         instructions: its ``align.parquet`` is asked.
         tokenizer: that of both models.
         work: folder of the checkpoint; its scratch keeps saved states.
+        preferences: the prompts of a team's own are asked too.
 
     Raises:
         ConfigError: the inputs are of different tokenizers, or ``max_new`` leaves no room for a
@@ -92,7 +95,7 @@ def ppo(
             f"({model.shape.context})"
         )
     fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
-    prompts = read_questions(
+    asked = read_questions(
         work.artifact_folder(instructions),
         "align",
         fast_tokenizer,
@@ -100,6 +103,9 @@ def ppo(
         limit=config.questions,
         seed=config.seed,
     )
+    judged = None if preferences is None else work.artifact_folder(preferences)
+    own = [] if judged is None else read_own_prompts(judged, longest_prompt)
+    prompts = mix_prompts(asked, own, config.seed, config.questions)
     reference = load_model(work.artifact_folder(policy)).requires_grad_(False)
     models = PPOModels(model, reference, RewardModel.load(work.artifact_folder(reward)))
     rollout_prompts, judged_prompts = split_prompts(prompts, config.judged)
@@ -122,7 +128,7 @@ def _train_policy(
     """Train to the last iteration; (stats, the stage's line).
 
     Raises:
-        AttemptFailed: there are too few prompts, or learning cannot go on.
+        AttemptFailed: there are too few prompts, nothing may reward, or learning cannot go on.
     """
     if len(trainer.prompts) < config.min_prompts:
         raise AttemptFailed(
@@ -130,11 +136,29 @@ def _train_policy(
             f"{len(trainer.prompts)} alignment prompts, ppo.min_prompts is {config.min_prompts}: "
             "give more pages with headings under scrape",
         )
+    _check_reward(config, reward_model)
     reward_source = _log_reward_source(config, reward_model)
     trainer.train()
     stats = trainer.stats()
     gain = f"{stats['judged_gain']:+.4f} judged, " if "judged_gain" in stats else ""
     return stats, f"{gain}rewarded by {reward_source}"
+
+
+def _check_reward(config: PPOConfig, reward_model: RewardModel) -> None:
+    """Check that something may reward.
+
+    Raises:
+        AttemptFailed: the reward model is not trusted, and the principles take no part.
+    """
+    from components.align.rollout import is_reward_model_trusted
+
+    if not config.principles and not is_reward_model_trusted(config, reward_model):
+        raise AttemptFailed(
+            "untrusted",
+            f"the reward model's within-prompt correlation is {reward_model.correlation.value:.2f}"
+            f", ppo.min_correlation is {config.min_correlation:g}, and the principles take no "
+            "part: give more preferences, or lower ppo.min_correlation",
+        )
 
 
 def _log_reward_source(config: PPOConfig, reward_model: RewardModel) -> str:

@@ -51,11 +51,12 @@ class PPOConfig(StageConfig):
     )
     principles: float = Field(
         default=20.0,
-        gt=0,
+        ge=0,
         le=1000,
         description=(
             "reward of a judgement of 1 above one of 0, in standard deviations of reward, "
-            "where the principles reward alone"
+            "where the principles reward alone; at 0 they never do, and without a reward model "
+            "that is good enough the policy stays as it was"
         ),
     )
     beside_model: float = Field(

@@ -14,19 +14,26 @@ none, which is no error: what comes after says that there was too little to lear
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
 
 from components.align.attempt import AttemptFailed
 from components.align.judge_samples import judge_sample
-from components.core.config.stage_config import StageConfig
+from components.align.own.own_preferences import prepare_own_preferences
+from components.align.preferences_config import PreferencesConfig
+from components.core.errors import ConfigError
 from components.core.log import get_logger
-from components.core.store.artifact import Checkpoint, Instructions, Preferences, Tokenizer
+from components.core.store.artifact import (
+    Checkpoint,
+    Corpus,
+    Instructions,
+    Preferences,
+    Tokenizer,
+)
 from components.core.store.shards import read_shard, shard_name, write_shard
 from components.core.store.workdir import Workdir
 from components.text.chat.ask_model import (
@@ -43,8 +50,8 @@ from components.text.chat.tokenizer_identity import (
     record_of_tokenizer,
     write_tokenizer_digest,
 )
-from components.text.constitution.principles import Constitution, default_constitution
-from components.text.decoder_files import load_model
+from components.text.constitution.principles import Constitution
+from components.text.decoder_files import load_model, read_shape
 
 if TYPE_CHECKING:
     from models.decoder import Decoder
@@ -99,60 +106,72 @@ SPLITS: tuple[Split, ...] = ("train", "heldout")
 Row = dict[str, Any]
 
 
-class PreferencesConfig(StageConfig):
-    """Prompts, answers to each, and the margin that makes two answers a pair."""
-
-    constitution: Constitution = Field(
-        default_factory=default_constitution, description="the principles that judge"
-    )
-    questions: int = Field(default=448, ge=1, description="training prompts, at most")
-    heldout_questions: int = Field(default=96, ge=1, description="held-out prompts, at most")
-    answers: int = Field(default=8, ge=2, le=64, description="answers sampled to a prompt")
-    margin: float = Field(
-        default=0.02, gt=0, le=1, description="least difference of two answers' judgements"
-    )
-    temperature: float = Field(default=0.7, gt=0, le=5, description="temperature of the sampling")
-    max_new: int = Field(default=64, ge=1, le=4096, description="longest answer, in tokens")
-    chunk: int = Field(
-        default=32,
-        ge=1,
-        description="prompts sampled in one batch; a killed try resumes after its last batch",
-    )
-    seed: int = Field(
-        default=0, ge=0, lt=1 << 32, description="seed of the prompts and the sampling"
-    )
-
-
 def make_preferences(
     config: PreferencesConfig,
     policy: Checkpoint,
     instructions: Instructions,
     tokenizer: Tokenizer,
     work: Workdir,
+    own_preferences: Corpus | None = None,
 ) -> Preferences:
     """Sample, judge and pair answers; zero rows where nothing can be preferred.
 
+    With ``own_preferences`` also the files of ``components/align/own/own_preferences.py``; without
+    ``config.principles`` nothing is sampled.
+
     Args:
-        config: sampling, principles and margin.
+        config: sampling, principles and margins.
         policy: the model that answers.
         instructions: its ``align.parquet`` and ``heldout.parquet`` are asked.
         tokenizer: tokenizer of the policy.
         work: folder of the preferences; its scratch keeps finished batches.
+        own_preferences: a team's own judged answers, as ``read_preferences`` makes them.
 
     Raises:
-        ConfigError: the policy is of another tokenizer.
+        ConfigError: the policy is of another tokenizer, or there is nothing to judge by.
         DataError: an input cannot be read.
     """
+    if not config.principles and own_preferences is None:
+        raise ConfigError("preferences.principles: false needs an input of own preferences")
     digest = check_one_tokenizer(
         "preferences",
         record_of_model(work.artifact_folder(policy), "policy"),
         record_of_tokenizer(work.artifact_folder(tokenizer)),
     )
+    chat_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
+    stats: dict[str, float] = {}
+    note = ""
+    if config.principles:
+        stats, note = _judge_by_principles(config, policy, instructions, chat_tokenizer, work)
+    else:
+        _write_rows(work.folder, [], {split: [] for split in SPLITS})
+    if own_preferences is not None:
+        prepared = prepare_own_preferences(
+            work.artifact_folder(own_preferences),
+            chat_tokenizer,
+            context=read_shape(work.artifact_folder(policy)).context,
+            margin=config.rating_margin,
+        )
+        prepared.write(work.folder)
+        stats |= prepared.as_stats()
+    write_tokenizer_digest(work.folder, digest)
+    if note:
+        log.warning("preferences: %s", note)
+    return work.seal(Preferences, stats=stats, note=note)
+
+
+def _judge_by_principles(
+    config: PreferencesConfig,
+    policy: Checkpoint,
+    instructions: Instructions,
+    tokenizer: ChatTokenizer,
+    work: Workdir,
+) -> tuple[dict[str, float], str]:
+    """Write the policy's answers, judged by the principles: (stats, why there are no pairs)."""
     model = load_model(work.artifact_folder(policy))
-    fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
     longest_prompt = model.shape.context - config.max_new
     prompts = read_preference_prompts(
-        config, work.artifact_folder(instructions), fast_tokenizer, longest_prompt
+        config, work.artifact_folder(instructions), tokenizer, longest_prompt
     )
     work.progress.start_count(sum(map(len, prompts.values())), "questions")
     rows: list[Row] = []
@@ -160,32 +179,30 @@ def make_preferences(
     note = ""
     try:
         for split in SPLITS:
-            rows.extend(
-                _answers_of_split(config, split, prompts[split], model, fast_tokenizer, work)
-            )
+            rows.extend(_answers_of_split(config, split, prompts[split], model, tokenizer, work))
     except AttemptFailed as error:
         rows, failure, note = [], error.stats, f"nothing to prefer: {error}"
-    write_shard(work.folder / ANSWERS_FILE, pa.Table.from_pylist(rows, schema=ANSWER_SCHEMA))
-    pairs: dict[Split, list[Row]] = {}
-    for split in SPLITS:
-        pairs[split] = make_preference_pairs(
-            [row for row in rows if row["split"] == split], config.margin
-        )
-        write_shard(
-            work.folder / f"{split}.parquet", pa.Table.from_pylist(pairs[split], schema=PAIR_SCHEMA)
-        )
-    write_tokenizer_digest(work.folder, digest)
+    pairs = {
+        split: make_preference_pairs([row for row in rows if row["split"] == split], config.margin)
+        for split in SPLITS
+    }
+    _write_rows(work.folder, rows, pairs)
     if not pairs["train"] and not failure:
         note = (
             f"nothing to prefer: {len(prompts['train'])} prompts, and no two answers to one are "
             f"judged {config.margin:g} apart (preferences.margin, .answers, .temperature)"
         )
-    if note:
-        log.warning("preferences: %s", note)
     stats = {f"{split}_pairs": float(len(pairs[split])) for split in SPLITS}
     stats |= {f"{split}_questions": float(len(prompts[split])) for split in SPLITS}
     stats["answers"] = float(len(rows))
-    return work.seal(Preferences, stats={**stats, **failure}, note=note)
+    return {**stats, **failure}, note
+
+
+def _write_rows(folder: Path, answers: list[Row], pairs: Mapping[Split, list[Row]]) -> None:
+    write_shard(folder / ANSWERS_FILE, pa.Table.from_pylist(answers, schema=ANSWER_SCHEMA))
+    for split in SPLITS:
+        table = pa.Table.from_pylist(pairs[split], schema=PAIR_SCHEMA)
+        write_shard(folder / f"{split}.parquet", table)
 
 
 def read_preference_prompts(

@@ -12,17 +12,20 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from components.core.errors import DataError
 from components.core.io.atomic_write import write_atomically
-from components.core.stats.figures import Figure, correlation_interval
+from components.core.stats.figures import Figure, correlation_interval, ratio_interval
 from components.core.store.artifact import canonical_json
 
 REWARD_FILE = "reward.json"
 CORRELATION = "within_prompt_correlation"
+OWN_ACCURACY = "own_accuracy"
+"""Accuracy on held-out pairs of a team's own."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class AnswerGroup:
     counts: list[int]
     """Times that each answer was sampled."""
     judgements: list[float]
+    weight: float = 1.0
+    """Weight of each answer in fits and figures."""
 
     @property
     def longest_sequence(self) -> int:
@@ -54,11 +59,11 @@ def within_prompt_deviation(
 ) -> float:
     """Standard deviation of values around their prompts' means, over all sampled answers."""
     squares = math.fsum(
-        count * value**2
+        group.weight * count * value**2
         for group, group_values in zip(groups, values, strict=True)
         for count, value in zip(group.counts, group.centre_values(group_values), strict=True)
     )
-    return math.sqrt(squares / sum(sum(group.counts) for group in groups))
+    return math.sqrt(squares / sum(group.weight * sum(group.counts) for group in groups))
 
 
 def within_prompt_correlation(
@@ -78,12 +83,33 @@ def within_prompt_correlation(
             strict=True,
         )
         for count, reward, judgement in pairs:
-            of_page = sums[group.page]
-            of_page[0] += count * reward * judgement
-            of_page[1] += count * reward * reward
-            of_page[2] += count * judgement * judgement
+            of_page, weight = sums[group.page], group.weight * count
+            of_page[0] += weight * reward * judgement
+            of_page[1] += weight * reward * reward
+            of_page[2] += weight * judgement * judgement
     products, reward_squares, judgement_squares = zip(*sums.values(), strict=True)
     return correlation_interval(products, reward_squares, judgement_squares, name=CORRELATION)
+
+
+def pairwise_accuracy(
+    groups: Sequence[AnswerGroup], rewards: Sequence[Sequence[float]]
+) -> Figure | None:
+    """Share of pairs of answers to a prompt that rewards order as judgements do; ties count half.
+
+    The interval resamples pages. None where no two answers are judged apart.
+    """
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for group, group_rewards in zip(groups, rewards, strict=True):
+        judged = sorted(zip(group.judgements, group_rewards, strict=True))
+        for (low, worse), (high, better) in combinations(judged, 2):
+            if high > low:
+                of_page = sums[group.page]
+                of_page[0] += 1.0 if better > worse else 0.5 if better == worse else 0.0
+                of_page[1] += 1.0
+    if not sums:
+        return None
+    right, pairs = zip(*sums.values(), strict=True)
+    return ratio_interval(right, pairs, name=OWN_ACCURACY)
 
 
 def write_correlation(folder: Path, correlation: Figure) -> None:

@@ -26,10 +26,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from components.align.attempt import AttemptFailed
-from components.align.preferences import ANSWERS_FILE, Split, prompt_key
+from components.align.own.own_answer_groups import SplitGroups, balance_groups, read_own_groups
+from components.align.preferences import ANSWERS_FILE, SPLITS, Split, prompt_key
 from components.align.reward_agreement import (
     CORRELATION,
+    OWN_ACCURACY,
     AnswerGroup,
+    pairwise_accuracy,
     within_prompt_correlation,
     within_prompt_deviation,
     write_correlation,
@@ -78,6 +81,13 @@ class RewardConfig(StageConfig):
         description="fewest prompts with answers judged apart, to learn from and to measure on; "
         "with fewer it rewards nothing",
     )
+    own_weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="weight of your own preferences, all together, where that of all answers "
+        "judged by the principles is 1",
+    )
     precision: Precision = Field(default="auto", description="dtype of activations")
 
 
@@ -94,7 +104,7 @@ def train_reward(
         config: the regression and its limits.
         policy: the decoder, sealed as it is. Where the attempt cannot go on, the head says 0 and
             the correlation is 0 (stat ``diverged`` or ``too_few``).
-        preferences: its ``answers.parquet`` is read.
+        preferences: its ``answers.parquet`` is read, and ``answers.own.parquet`` where it is.
         tokenizer: tokenizer of the policy.
         work: folder of the checkpoint.
 
@@ -115,11 +125,16 @@ def train_reward(
     head = ScalarHead(feature_width(model.shape))
     fast_tokenizer = open_tokenizer(work.artifact_folder(tokenizer))
     folder = work.artifact_folder(preferences)
-    train_groups = read_answer_groups(folder, "train", fast_tokenizer, model.shape.context)
-    heldout_groups = read_answer_groups(folder, "heldout", fast_tokenizer, model.shape.context)
+    train, heldout = (
+        SplitGroups(
+            read_answer_groups(folder, split, fast_tokenizer, model.shape.context),
+            read_own_groups(folder, split),
+        )
+        for split in SPLITS
+    )
     try:
         stats, correlation = _fit_and_measure(
-            config, model, head, train_groups, heldout_groups, work
+            config, model, head, *balance_groups(train, heldout, config.own_weight), work
         )
         note = (
             f"correlation with the judge within a prompt {correlation.value:.2f} "
@@ -141,8 +156,8 @@ def _fit_and_measure(
     config: RewardConfig,
     model: Decoder,
     head: ScalarHead,
-    train_groups: Sequence[AnswerGroup],
-    heldout_groups: Sequence[AnswerGroup],
+    train: SplitGroups,
+    heldout: SplitGroups,
     work: Workdir,
 ) -> tuple[dict[str, float], Figure]:
     """Fit ``head``: (stats, correlation).
@@ -150,6 +165,7 @@ def _fit_and_measure(
     Raises:
         AttemptFailed: there are too few prompts, or a weight is no number.
     """
+    train_groups, heldout_groups = train.all, heldout.all
     for groups, split in ((train_groups, "training"), (heldout_groups, "held-out")):
         if len(groups) < config.min_prompts:
             raise AttemptFailed(
@@ -178,7 +194,25 @@ def _fit_and_measure(
         "prompts": float(len(train_groups)),
         "answers": float(sum(len(group.answers) for group in train_groups)),
     }
-    return stats, correlation
+    return stats | _own_stats(heldout.own, rewards[len(heldout.judged) :]), correlation
+
+
+def _own_stats(
+    groups: Sequence[AnswerGroup], rewards: Sequence[Sequence[float]]
+) -> dict[str, float]:
+    """Accuracy on held-out pairs of a team's own; empty where there are none."""
+    accuracy = pairwise_accuracy(groups, rewards)
+    if accuracy is None:
+        return {}
+    log.info(
+        "reward: right in %.3f [%.3f, %.3f] of the held-out pairs of yours, over %d prompts",
+        *(accuracy.value, accuracy.low, accuracy.high, accuracy.n),
+    )
+    return {
+        OWN_ACCURACY: round(accuracy.value, 4),
+        f"{OWN_ACCURACY}_low": round(accuracy.low, 4),
+        f"{OWN_ACCURACY}_high": round(accuracy.high, 4),
+    }
 
 
 def read_answer_groups(
@@ -268,7 +302,8 @@ def fit_reward_head(
     import torch
 
     every_af = torch.cat(list(features)).double()
-    counts_a = torch.tensor([n for group in groups for n in group.counts]).double()
+    weights = [group.weight * count for group in groups for count in group.counts]
+    counts_a = torch.tensor(weights, dtype=torch.float64)
     targets = [value for group in groups for value in group.centre_values(group.judgements)]
     centred_af = torch.cat(
         [

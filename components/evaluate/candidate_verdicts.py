@@ -13,6 +13,8 @@ from components.core.stats.report_items import ReportItems
 SIGNIFICANCE_LEVEL = 0.05
 """A candidate is better where its p value, adjusted for all candidates, lies below this."""
 REWARD_FIGURE = "reward.reward"
+OWN_FIGURE = "own.preference"
+"""Margin of the held-out pairs of a team's own."""
 LOWER_IS_BETTER = ("safety.leaking", "safety.copying", "safety.degenerate")
 GUARD_FIGURES = (
     "choice.four_choice_accuracy",
@@ -20,6 +22,7 @@ GUARD_FIGURES = (
     "facts.trained_some_parameters",
     "facts.heldout_modules",
     "facts.heldout_some_parameters",
+    OWN_FIGURE,
     *LOWER_IS_BETTER,
 )
 """``task.figure`` in which a candidate must not be worse. Of parameter lists those of functions
@@ -110,17 +113,23 @@ class CandidateVerdict:
 
 def judge_candidates(
     measured: Mapping[str, tuple[Mapping[str, ReportItems], Mapping[str, ReportItems]]],
+    deciding: str = REWARD_FIGURE,
 ) -> list[CandidateVerdict]:
-    """Give a verdict on each candidate: name -> (its items by task, the incumbent's)."""
-    rewards = {name: _compare_figure(REWARD_FIGURE, *items) for name, items in measured.items()}
+    """Give a verdict on each candidate: name -> (its items by task, the incumbent's).
+
+    ``deciding`` is the figure in which a candidate must be better.
+    """
+    rewards = {name: _compare_figure(deciding, *items) for name, items in measured.items()}
     p_values = [1.0 if reward is None else reward.p_value for reward in rewards.values()]
     verdicts = []
-    for (name, items), adjusted_p in zip(measured.items(), adjust_p_values(p_values), strict=True):
-        guards = [_compare_figure(guard, *items) for guard in GUARD_FIGURES]
-        reward = rewards[name]
+    for (candidate, items), adjusted_p in zip(
+        measured.items(), adjust_p_values(p_values), strict=True
+    ):
+        guards = [_compare_figure(name, *items) for name in GUARD_FIGURES if name != deciding]
+        reward = rewards[candidate]
         verdicts.append(
             CandidateVerdict(
-                name,
+                candidate,
                 reason="" if reward is not None else "not judged",
                 reward=reward,
                 adjusted_p=adjusted_p,

@@ -7,8 +7,9 @@ Alignment is an attempt, not a condition. A candidate takes the incumbent's plac
 principles judge its answers to held-out questions better, by a paired interval above zero (p values
 of several candidates are adjusted by Holm's method), and where it is no worse in the four-choice
 task, in exact facts and in safety. Only the choosing half of the held-out pages is asked: the other
-half reports on the choice, so that no figure was chosen to be good. Writes the kept model's files,
-its curve among them, and ``verdicts.json``.
+half reports on the choice, so that no figure was chosen to be good. Nor may it prefer less what a
+team chose in held-out pairs of its own, which decide alone where the principles do not. Writes the
+kept model's files, its curve among them, and ``verdicts.json``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -31,12 +32,15 @@ from components.core.store.artifact import (
     VOLATILE_FOLDER,
     Checkpoint,
     Instructions,
+    Preferences,
     Tokenizer,
     Tokens,
     canonical_json,
 )
 from components.core.store.workdir import Workdir
 from components.evaluate.candidate_verdicts import (
+    OWN_FIGURE,
+    REWARD_FIGURE,
     CandidateComparison,
     CandidateVerdict,
     choose_candidate,
@@ -57,6 +61,7 @@ from components.evaluate.four_choice import (
     read_descriptions,
 )
 from components.evaluate.judged_answers import JudgingConfig, answer_and_judge, reward_items
+from components.evaluate.own_pairs import OwnPair, own_pair_items, read_own_pairs
 from components.evaluate.safety import (
     SafetyConfig,
     SafetyPrompt,
@@ -103,6 +108,10 @@ class KeepBestConfig(JudgingConfig):
     facts: FactsConfig = Field(
         default=FactsConfig(), description="exact facts; a candidate may not be worse in them"
     )
+    decided_by: Literal["principles", "own_preferences"] = Field(
+        default="principles",
+        description="judge of candidates: the principles, or held-out pairs of your own",
+    )
     safety: SafetyConfig = Field(
         default_factory=lambda: SafetyConfig(seed=CHOOSING_SEED),
         description="safety; a candidate may not be worse in it",
@@ -119,6 +128,7 @@ class EvaluationSet:
     facts: Sequence[Fact]
     safety_prompts: Sequence[SafetyPrompt]
     training_tokens: np.ndarray[Any, np.dtype[np.integer]]
+    own_pairs: Sequence[OwnPair]
 
 
 def keep_best(
@@ -129,6 +139,7 @@ def keep_best(
     tokenizer: Tokenizer,
     tokens: Tokens,
     work: Workdir,
+    preferences: Preferences | None = None,
 ) -> Checkpoint:
     """Seal a copy of the best model, with the verdict on every candidate.
 
@@ -140,6 +151,7 @@ def keep_best(
         tokenizer: that of all models.
         tokens: the training text, in which copies are looked for.
         work: an earlier try's answers are found in its scratch folder.
+        preferences: held-out pairs of a team's own.
 
     Raises:
         ConfigError: the inputs are of different tokenizers.
@@ -168,7 +180,7 @@ def keep_best(
     verdicts |= {
         verdict.candidate: verdict
         for verdict in _compare_candidates(
-            config, folders, finite, (instructions, tokenizer, tokens), work
+            config, folders, finite, (instructions, tokenizer, tokens, preferences), work
         )
     }
     ordered = [verdicts[name] for name in candidates]
@@ -186,16 +198,19 @@ def _compare_candidates(
     config: KeepBestConfig,
     folders: Mapping[str, Path],
     candidates: Sequence[str],
-    inputs: tuple[Instructions, Tokenizer, Tokens],
+    inputs: tuple[Instructions, Tokenizer, Tokens, Preferences | None],
     work: Workdir,
 ) -> list[CandidateVerdict]:
     """Verdicts on candidates; equal ones where too little can be asked or nothing is judged."""
     if not candidates:
         return []
-    instructions, tokenizer, tokens = (work.artifact_folder(artifact) for artifact in inputs)
-    if not read_instructions(instructions, "heldout", "choosing"):
+    *given, preferences = inputs
+    instructions, tokenizer, tokens = (work.artifact_folder(a) for a in given if a is not None)
+    judged = None if preferences is None else work.artifact_folder(preferences)
+    by_principles = config.decided_by == "principles"
+    if by_principles and not read_instructions(instructions, "heldout", "choosing"):
         return [CandidateVerdict(name, reason="too few to compare") for name in candidates]
-    questions = _draw_evaluation_set(config, folders, instructions, tokenizer, tokens)
+    questions = _draw_evaluation_set(config, folders, (instructions, tokenizer, tokens), judged)
     names = [config.incumbent, *candidates]
     work.progress.start_count(float(len(names)), "models")
     measured: dict[str, dict[str, ReportItems]] = {}
@@ -204,16 +219,19 @@ def _compare_candidates(
         measured[name] = _measure_model(config, folders[name], questions, scratch)
         work.progress.advance(1, note=name)
     incumbent_items = measured[config.incumbent]
-    return judge_candidates({name: (measured[name], incumbent_items) for name in candidates})
+    return judge_candidates(
+        {name: (measured[name], incumbent_items) for name in candidates},
+        REWARD_FIGURE if by_principles else OWN_FIGURE,
+    )
 
 
 def _draw_evaluation_set(
     config: KeepBestConfig,
     folders: Mapping[str, Path],
-    instructions: Path,
-    tokenizer: Path,
-    tokens: Path,
+    inputs: tuple[Path, Path, Path],
+    preferences: Path | None,
 ) -> EvaluationSet:
+    instructions, tokenizer, tokens = inputs
     fast_tokenizer = open_tokenizer(tokenizer)
     shapes = {name: read_shape(folder) for name, folder in folders.items()}
     context = min(shape.context for shape in shapes.values())
@@ -241,6 +259,7 @@ def _draw_evaluation_set(
             config.safety, instructions, fast_tokenizer, context - config.safety.max_new, "choosing"
         ),
         training_tokens=open_split(tokens, "train").tokens,
+        own_pairs=read_own_pairs(preferences, context, config.questions),
     )
 
 
@@ -260,6 +279,7 @@ def _measure_model(
             config.choice, decoder(), questions.tokenizer, questions.descriptions, silent
         ),
         "facts": lambda: _fact_items(config.facts, decoder(), questions),
+        "own": lambda: own_pair_items(decoder(), questions.own_pairs),
         "safety": lambda: finding_items(
             config.safety,
             questions.safety_prompts,
@@ -272,7 +292,12 @@ def _measure_model(
             ),
         ),
     }
-    empty = {"choice": not questions.descriptions, "facts": not questions.facts}
+    empty = {
+        "reward": not questions.prompts,  # only where own pairs decide
+        "choice": not questions.descriptions,
+        "facts": not questions.facts,
+        "own": not questions.own_pairs,
+    }
     items: dict[str, ReportItems] = {}
     for task, measure in tasks.items():
         if empty.get(task):

@@ -35,6 +35,8 @@ from components.text.chat.own_rows import own_rows_file
 
 _INSPECTED_FORMATS = (Pages.format, Corpus.format)
 """Formats that name the address of every page they hold, so their content is inspected itself."""
+_CORPUS_ROLES = ("corpus", "conversations", "own_preferences")
+"""Roles under which stages take texts whose origin must be known."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ def _orphaned_artifacts(graph: ArtifactGraph, nodes: Sequence[ArtifactNode]) -> 
     """Keys of artifacts not known to be affected whose corpus is gone."""
     known = {node.key for node in nodes}
     for node in graph:
-        corpora = [node.parents.get(role) for role in ("corpus", "conversations")]
+        corpora = [
+            node.parents.get(role) for role in ("corpus", "conversations", "own_preferences")
+        ]
         gone = any(corpus and not graph.with_digest(corpus) for corpus in corpora)
         if gone and node.key not in known:
             yield node.key

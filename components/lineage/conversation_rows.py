@@ -1,8 +1,11 @@
-"""Rows of users' files of conversations, named as a person names them: ``chats.jsonl:17``."""
+"""Rows of users' files of conversations and of judged answers, named as a person names them:
+``chats.jsonl:17``.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow.compute as pc
@@ -11,15 +14,44 @@ from components.core.errors import ConfigError
 from components.core.settings import Settings
 from components.core.store.artifact import Corpus
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
-from components.lineage.page_history import read_columns
+from components.lineage.page_history import PageQuery, read_columns
 from components.text.chat.chat_turns import MESSAGES_FILE
+from components.text.chat.judged_prompts import JUDGED_FILE, OWN_ANSWERS_FILE
 
 _LABEL = re.compile(r"(?:(?P<folder>[^/]+)/)?(?P<row>[^/]+:[0-9]+)")
 
 
 def holds_conversations(node: ArtifactNode) -> bool:
-    """True for a corpus of conversations, False for one of pages."""
+    """True for a corpus of conversations."""
     return node.format == Corpus.format and MESSAGES_FILE in node.files
+
+
+def holds_preferences(node: ArtifactNode) -> bool:
+    """True for a corpus of judged answers."""
+    return node.format == Corpus.format and JUDGED_FILE in node.files
+
+
+def holds_rows(node: ArtifactNode) -> bool:
+    """True for a corpus of rows of users' files, False for one of pages."""
+    return holds_conversations(node) or holds_preferences(node)
+
+
+def count_judged_answers(
+    store: Path, preferences: ArtifactNode, query: PageQuery
+) -> dict[str, int]:
+    """Count the answers that a row judged, by split.
+
+    Args:
+        store: root of the store.
+        preferences: a Preferences node.
+        query: address of the row.
+    """
+    counts = {"train": 0, "heldout": 0}
+    if OWN_ANSWERS_FILE in preferences.files:
+        path = store / preferences.name / OWN_ANSWERS_FILE
+        for answer in read_columns(path, ["split", "rows"]).to_pylist():
+            counts[answer["split"]] += query.url in answer["rows"]
+    return counts
 
 
 def find_row_address(settings: Settings, typed: str) -> str | None:
@@ -34,7 +66,7 @@ def find_row_address(settings: Settings, typed: str) -> str | None:
     folder = label["folder"]
     start = f"file:///{quote(folder, safe='')}/" if folder else "file:///"
     addresses: set[str] = set()
-    for node in filter(holds_conversations, ArtifactGraph.read(settings.store)):
+    for node in filter(holds_rows, ArtifactGraph.read(settings.store)):
         for name in (name for name in node.files if name.startswith("ledger/")):
             table = read_columns(settings.store / node.name / name, ["url", "row"])
             urls = table.filter(pc.equal(table["row"], label["row"]))["url"].to_pylist()

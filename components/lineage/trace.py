@@ -17,11 +17,17 @@ from components.core.store.artifact import (
     Corpus,
     Instructions,
     Pages,
+    Preferences,
     Tokenizer,
     Tokens,
 )
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode, read_unfinished
-from components.lineage.conversation_rows import holds_conversations
+from components.lineage.conversation_rows import (
+    count_judged_answers,
+    holds_conversations,
+    holds_preferences,
+    holds_rows,
+)
 from components.lineage.forget_orders import ForgetOrder, read_orders
 from components.lineage.known_addresses import known_addresses, suggest_addresses
 from components.lineage.outside_copies import (
@@ -48,7 +54,7 @@ from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVer
 
 MOST_LISTED = 10
 """Pages of a model that are listed one by one, the largest."""
-_CONVERSATION_STATS = ("rows", "set_aside", "dropped", "conversations", "heldout")
+_ROW_STATS = ("rows", "set_aside", "dropped", "heldout")
 
 
 def trace_page(settings: Settings, page: str) -> dict[str, Any]:
@@ -105,12 +111,12 @@ def _resolve_document(
 ) -> PageQuery:
     """A document's id as its page's address.
 
-    A conversation has a line in the ledger alone where it was dropped.
+    A row of a user's file has a line in the ledger alone where it was dropped.
     """
     for node in raw:
         for row in document_rows(settings.store, node, query):
             return PageQuery(url=row["url"])
-    for node in filter(holds_conversations, ArtifactGraph.read(settings.store)):
+    for node in filter(holds_rows, ArtifactGraph.read(settings.store)):
         for row in ledger_rows(settings.store, node, query):
             return PageQuery(url=row["url"])
     raise ConfigError(f"{query.id}: no corpus of this workspace holds this document")
@@ -186,14 +192,21 @@ def _trace_products(
         for node in made
         if node.format == Instructions.format
     ]
+    preferences = [
+        {**_node_facts(node), **count_judged_answers(settings.store, node, query)}
+        for node in made
+        if node.format == Preferences.format
+    ]
     asked = any(row["train"] or row["align"] for row in instructions)
+    judged = any(row["train"] for row in preferences)
     return {
         "corpus": corpus.digest,
-        "trained_on": asked or any(row["split"] == "train" for row in tokens),
+        "trained_on": asked or judged or any(row["split"] == "train" for row in tokens),
         "datasets": [d.name for d in list_dataset_versions(settings) if d.corpus == corpus.digest],
         "tokenizers": [_node_facts(node) for node in made if node.format == Tokenizer.format],
         "tokens": tokens,
         "instructions": instructions,
+        "preferences": preferences,
         "models": [_node_facts(node) for node in made if node.format == Checkpoint.format],
         "versions": [
             describe_version(settings, entry, packed) for entry in find_versions(settings, digests)
@@ -278,8 +291,9 @@ def _count_losses(chain: Sequence[ArtifactNode]) -> dict[str, Any]:
             losses["not fetched"] = int(node.stats.get("left_out", 0))
             losses["failed"] = int(node.stats.get("failed", 0))
         elif holds_conversations(node):
-            stats = {name: int(node.stats.get(name, 0)) for name in _CONVERSATION_STATS}
-            losses["conversations"] = {**stats, **_stats_with_prefix(node, DROPPED_BY_PREFIX)}
+            losses["conversations"] = _count_rows(node, "conversations")
+        elif holds_preferences(node):
+            losses["preferences"] = _count_rows(node, "preferences")
         elif node.format == Corpus.format and "quarantined" in node.stats:
             losses["set aside"] = int(node.stats["quarantined"])
         elif node.format == Corpus.format and "kept" in node.stats:
@@ -288,6 +302,12 @@ def _count_losses(chain: Sequence[ArtifactNode]) -> dict[str, Any]:
             losses["by rule"] = _stats_with_prefix(node, DROPPED_BY_PREFIX)
             losses["redacted"] = _stats_with_prefix(node, "redacted_")
     return losses
+
+
+def _count_rows(node: ArtifactNode, things: str) -> dict[str, int]:
+    """Counts of rows of users' files: read, set aside, dropped by rule, kept."""
+    stats = {name: int(node.stats.get(name, 0)) for name in (*_ROW_STATS, things)}
+    return {**stats, **_stats_with_prefix(node, DROPPED_BY_PREFIX)}
 
 
 def _stats_with_prefix(node: ArtifactNode, prefix: str) -> dict[str, int]:

@@ -67,27 +67,28 @@ def answer_lengths(config: StageConfig, within: str = "") -> dict[str, int]:
 
 
 def check_context(
-    context: int, context_field: str, loss: LossConfig, longest_answers: Mapping[str, int]
+    context: int,
+    loss: LossConfig,
+    longest_answers: Mapping[str, int],
+    field: str = "pretrain.shape.context",
 ) -> None:
     """Refuse answers or loss windows that do not fit into the model's context.
 
     Args:
         context: tokens that the model reads.
-        context_field: where that stands.
         loss: its window must lie within the context.
         longest_answers: ``max_new`` in tokens, by the dotted config field that holds it.
+        field: where the context stands.
 
     Raises:
         ValueError: names both fields.
     """
-    for field, tokens in longest_answers.items():
+    for answers, tokens in longest_answers.items():
         if tokens >= context:  # an answer leaves room for a question
-            raise ValueError(
-                f"{field}.max_new ({tokens}) must be below {context_field} ({context})"
-            )
+            raise ValueError(f"{answers}.max_new ({tokens}) must be below {field} ({context})")
     if loss.window > context:
         raise ValueError(
-            f"loss.window ({loss.window}) must be within {context_field} ({context}): lower it, or "
+            f"loss.window ({loss.window}) must be within {field} ({context}): lower it, or "
             "raise the context"
         )
 
@@ -109,7 +110,7 @@ def check_base(base: BaseConfig, loss: LossConfig, longest_answers: Mapping[str,
     if shape is None:
         return
     try:
-        check_context(shape.context, f"the context of base {base.name}", loss, longest_answers)
+        check_context(shape.context, loss, longest_answers, f"the context of base {base.name}")
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from components.align.ppo_config import PPOConfig
-from components.align.preferences import PreferencesConfig
+from components.align.preferences_config import PreferencesConfig
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.extract import ExtractConfig
 from components.collect.scrape_config import ScrapeConfig

@@ -6,10 +6,15 @@ The folder is that of the YAML file which gives them, for ``--set`` the working 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.clean.conversations.chat_rows.conversation import read_conversation
+from components.clean.conversations.read_conversations import CONVERSATION_WORDS
 from components.clean.conversations.try_files import explain_unusable_file
+from components.clean.preferences.judged_row import read_judged_row
+from components.clean.preferences.read_preferences import PREFERENCE_WORDS
 from components.collect.files.find_files import GlobError, find_files
 from components.core.config.config_errors import ConfigSource, Location
 from components.core.config.stage_config import parse_assignment
@@ -18,6 +23,8 @@ from flows.configs.text_run import TextRun
 
 _BASE_PATHS = ("path", "chat_template")
 _FILES_FIELD: Location = ("scrape", "files")
+_OWN_SECTIONS = ("instructions", "preferences")
+"""Parts of a run's config that name files of conversations or judged answers."""
 
 
 def resolve_file_globs(
@@ -59,7 +66,7 @@ def resolve_file_globs(
 
 
 def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """Values of a YAML file whose relative paths of a base and of conversations start from its
+    """Values of a YAML file whose relative paths of a base and of rows of your own start from its
     folder.
 
     Args:
@@ -67,14 +74,15 @@ def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
         file: its path.
     """
     folder, anchored = file.absolute().parent, dict(values)
-    instructions = values.get("instructions")
-    if isinstance(instructions, Mapping) and isinstance(instructions.get("files"), list):
-        files = [_anchor_path(path, folder) for path in instructions["files"]]
-        anchored["instructions"] = {**instructions, "files": files}
+    for section in _OWN_SECTIONS:
+        fields = values.get(section)
+        if isinstance(fields, Mapping) and isinstance(fields.get("files"), list):
+            paths = [_anchor_path(path, folder) for path in fields["files"]]
+            anchored[section] = {**fields, "files": paths}
     base = values.get("base")
     if isinstance(base, Mapping):
-        paths = {name: _anchor_path(base[name], folder) for name in _BASE_PATHS if name in base}
-        anchored["base"] = {**base, **paths}
+        own = {name: _anchor_path(base[name], folder) for name in _BASE_PATHS if name in base}
+        anchored["base"] = {**base, **own}
     elif base is not None:
         anchored["base"] = _anchor_path(base, folder)
     return anchored
@@ -85,20 +93,29 @@ def _anchor_path(path: Any, folder: Path) -> Any:
 
 
 def try_own_files(run: TextRun, source: ConfigSource) -> None:
-    """Try the first rows of each file of conversations.
+    """Try the first rows of each file of conversations and of judged answers.
 
     Args:
         run: config of the run.
         source: the user's file and assignments, for the error.
 
     Raises:
-        ConfigError: none of a file's is a conversation; names the field, the row and its reason.
+        ConfigError: none of a file's is one; names the field, the row and its reason.
     """
+    chats, judged = run.instructions, run.preferences
+    read_chat = partial(read_conversation, max_characters=chats.max_characters)
+    read_judged = partial(
+        read_judged_row, max_characters=judged.max_characters, ratings=judged.ratings
+    )
     problems: dict[Location, str] = {}
-    for index, file in enumerate(run.instructions.files):
-        problem = explain_unusable_file(file, run.instructions.max_characters)
-        if problem:
-            problems["instructions", "files", index] = problem
+    for section, read, words in (
+        (chats, read_chat, CONVERSATION_WORDS),
+        (judged, read_judged, PREFERENCE_WORDS),
+    ):
+        for index, file in enumerate(section.files):
+            problem = explain_unusable_file(file, read, words, section.max_characters)
+            if problem:
+                problems[words.section, "files", index] = problem
     if problems:
         raise ConfigError(source.format_problems(problems))
 

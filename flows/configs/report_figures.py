@@ -37,16 +37,23 @@ def declared_figures(run: StageConfig) -> Figures:
     return reports
 
 
-def without_page_reports(reports: Figures, promote: PromoteConfig) -> Figures:
-    """Reports of a run without pages.
+def check_run_figures(run: StageConfig, promote: PromoteConfig, *, has_pages: bool) -> None:
+    """Refuse gates and comparisons on figures that no report of a run declares.
 
     Args:
-        reports: reports of a run with pages.
-        promote: the gates and comparisons.
+        run: config of the run.
+        promote: its gates and comparisons.
+        has_pages: False for a run that starts from somebody's model.
 
     Raises:
-        ValueError: one of them needs pages.
+        ValidationError: names each place, and the reports or figures there are.
+        ValueError: some are of pages, and there are none.
     """
+    reports = declared_figures(run)
+    check_gate_figures(promote, reports if has_pages else _without_page_reports(reports, promote))
+
+
+def _without_page_reports(reports: Figures, promote: PromoteConfig) -> Figures:
     named = dict.fromkeys(name for _, name in _figure_fields(promote))
     of_pages = [name for name in named if name.partition(".")[0] in PAGE_REPORTS]
     left = {report: names for report, names in reports.items() if report not in PAGE_REPORTS}

@@ -7,7 +7,7 @@ import math
 from pydantic import Field, model_validator
 
 from components.align.ppo_config import PPOConfig
-from components.align.preferences import PreferencesConfig
+from components.align.preferences_config import PreferencesConfig
 from components.align.train_reward import RewardConfig
 from components.clean.boilerplate.rule import BoilerplateRule
 from components.clean.boilerplate.score import BoilerplateConfig
@@ -28,6 +28,7 @@ from components.clean.licence.score import LicenceConfig
 from components.clean.passages.score import PassagesConfig
 from components.clean.pii.rule import PiiRule
 from components.clean.pii.score import PiiConfig
+from components.clean.preferences.read_preferences import OwnPreferencesConfig
 from components.clean.quality.rule import QualityRule
 from components.clean.quality.score import QualityConfig
 from components.clean.quality_classifier.rule import JudgedQualityRule, ToxicityRule
@@ -68,11 +69,7 @@ from components.train.sft import FinetuneConfig
 from components.validate.suite_config import Expectation, SuiteConfig, load_suite
 from flows.configs import field_agreement
 from flows.configs.prices import Prices
-from flows.configs.report_figures import (
-    check_gate_figures,
-    declared_figures,
-    without_page_reports,
-)
+from flows.configs.report_figures import check_run_figures
 from serving.bento.build_bento import PackageConfig
 from serving.smoke_test import SmokeConfig
 
@@ -217,7 +214,7 @@ class TextRun(StageConfig):
     )
     preferences: PreferencesConfig = Field(
         default_factory=PreferencesConfig,
-        description="pairs of sampled answers, judged by the principles",
+        description="pairs of answers, sampled and judged by the principles or from files of yours",
     )
     reward: RewardConfig = Field(
         default=RewardConfig(), description="reward model, fitted to the preferences"
@@ -286,31 +283,62 @@ class TextRun(StageConfig):
         longest_answers = field_agreement.answer_lengths(self)
         if self.base is None:  # else they are held against the base when a target is read
             field_agreement.check_vocabulary(self.pretrain, self.tokenizer)
-            context, field = self.pretrain.shape.context, "pretrain.shape.context"
-            field_agreement.check_context(context, field, self.loss, longest_answers)
+            field_agreement.check_context(self.pretrain.shape.context, self.loss, longest_answers)
         field_agreement.check_instruction_kinds(self.sft, self.instructions)
         field_agreement.check_languages(self.select.language.allowed, self.language_model)
         field_agreement.check_taught_quantiles(
             {"judged_quality": self.select.judged_quality, "toxicity": self.select.toxicity},
             {"quality_judge": self.quality_judge, "toxicity_judge": self.toxicity_judge},
         )
-        figures = declared_figures(self)
-        if self.base is not None:
-            figures = without_page_reports(figures, self.promote)
-        check_gate_figures(self.promote, figures)
+        check_run_figures(self, self.promote, has_pages=self.base is None)
         return self
+
+    @property
+    def _row_rules(self) -> ConversationSelectConfig:
+        """Rules on rows of files: those on pages that say something of a dialogue."""
+        return ConversationSelectConfig(
+            blocked_urls=self.select.blocked_urls,
+            contamination=self.select.contamination,
+            pii=self.select.pii,
+            duplicates=self.select.duplicates,
+        )
+
+    @property
+    def resolved_own_preferences(self) -> OwnPreferencesConfig:
+        """Config of judged answers from files: files and bounds of the preferences, and the
+        cleaning of pages.
+        """
+        return OwnPreferencesConfig(
+            files=self.preferences.files,
+            ratings=self.preferences.ratings,
+            heldout_share=self.preferences.heldout_share,
+            max_characters=self.preferences.max_characters,
+            max_bad_share=self.preferences.max_bad_share,
+            pii=self.pii,
+            contamination=self.contamination,
+            duplicates=self.duplicates,
+            select=self._row_rules,
+        )
+
+    @property
+    def resolved_ppo(self) -> PPOConfig:
+        """Config of the alignment, in which principles that judge no preferences take no part."""
+        if self.preferences.principles:
+            return self.ppo
+        return self.ppo.model_copy(update={"principles": 0.0, "beside_model": 0.0, "judged": 0})
+
+    @property
+    def resolved_keep_best(self) -> KeepBestConfig:
+        """Config of the choice, by own pairs where the principles judge no preferences."""
+        if self.preferences.principles:
+            return self.keep_best
+        return self.keep_best.model_copy(update={"decided_by": "own_preferences"})
 
     @property
     def resolved_conversations(self) -> ConversationsConfig:
         """Config of the conversations: files and bounds of the instructions, and the cleaning of
         pages.
         """
-        rules = ConversationSelectConfig(
-            blocked_urls=self.select.blocked_urls,
-            contamination=self.select.contamination,
-            pii=self.select.pii,
-            duplicates=self.select.duplicates,
-        )
         return ConversationsConfig(
             files=self.instructions.files,
             heldout_share=self.instructions.heldout_share,
@@ -319,7 +347,7 @@ class TextRun(StageConfig):
             pii=self.pii,
             contamination=self.contamination,
             duplicates=self.duplicates,
-            select=rules,
+            select=self._row_rules,
         )
 
     @property

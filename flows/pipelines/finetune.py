@@ -27,6 +27,7 @@ from flows.pipelines.model_steps import (
     evaluate_answers,
     export,
     publish,
+    read_judged_answers,
 )
 from flows.runner.runner import Runner
 
@@ -89,7 +90,8 @@ def prepare_conversations(run: TextRun, runner: Runner, tokenizer: Tokenizer) ->
         "instructions", make_instructions, run.instructions, conversations=corpus
     )
     tokens = runner.step("tokens", pack_tokens, run.tokens, corpus=corpus, tokenizer=tokenizer)
-    return OwnConversations(TrainingData(tokenizer, tokens, instructions), dataset)
+    judged = read_judged_answers(run, runner)
+    return OwnConversations(TrainingData(tokenizer, tokens, instructions, judged), dataset)
 
 
 def adapt_model(run: TextRun, runner: Runner, base: Checkpoint, data: TrainingData) -> TrainedModel:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from components.align.ppo import ppo
 from components.align.preferences import make_preferences
 from components.align.train_reward import train_reward
+from components.clean.preferences.read_preferences import read_preferences
 from components.core.store.artifact import (
     Bento,
     Bundle,
     Checkpoint,
+    Corpus,
     Dataset,
     Instructions,
     ModelVersion,
@@ -40,11 +42,15 @@ from serving.smoke_test import smoke
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Tokenizer, and the corpus as token shards and as instructions, split alike."""
+    """Tokenizer, and the corpus as token shards and as instructions, split alike.
+
+    ``judged`` holds the answers that a team judged itself, where files of them are given.
+    """
 
     tokenizer: Tokenizer
     tokens: Tokens
     instructions: Instructions
+    judged: dict[str, Corpus]
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,17 @@ class PublishedModel:
     bento: Bento
 
 
+def read_judged_answers(run: TextRun, runner: Runner) -> dict[str, Corpus]:
+    """Files of answers that a team judged itself -> a corpus by its role; empty without files.
+
+    Read before a model is trained, so that a mistake in them costs no training.
+    """
+    if not run.preferences.files:
+        return {}
+    corpus = runner.step("own_preferences", read_preferences, run.resolved_own_preferences)
+    return {"own_preferences": corpus}
+
+
 def align(run: TextRun, runner: Runner, data: TrainingData, sft: Checkpoint) -> Checkpoint:
     """Fine-tuned model -> an aligned one; the better of the two goes on.
 
@@ -75,22 +92,27 @@ def align(run: TextRun, runner: Runner, data: TrainingData, sft: Checkpoint) -> 
     prompting = {"instructions": data.instructions, "tokenizer": tokenizer}
 
     preferences = runner.step(
-        "preferences", make_preferences, run.preferences, policy=sft, **prompting
+        "preferences", make_preferences, run.preferences, policy=sft, **prompting, **data.judged
     )
     reward = runner.step(
         "reward", train_reward, run.reward, policy=sft, preferences=preferences, tokenizer=tokenizer
     )
-    aligned = runner.step("ppo", ppo, run.ppo, policy=sft, reward=reward, **prompting)
+    # Own prompts are asked in alignment, own held-out pairs in the choice.
+    own = {"preferences": preferences} if run.preferences.files else {}
+    aligned = runner.step(
+        "ppo", ppo, run.resolved_ppo, policy=sft, reward=reward, **prompting, **own
+    )
 
     candidates = {"ppo": aligned}  # another alignment method would stand beside it
     return runner.step(
         "keep_best",
         keep_best,
-        run.keep_best,
+        run.resolved_keep_best,
         incumbent=sft,
         candidates=candidates,
         tokens=data.tokens,
         **prompting,
+        **own,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.clean.conversations.read_conversations import read_conversations
+from components.clean.preferences.read_preferences import read_preferences
 from components.core.store.artifact import Adapter, Checkpoint, Export, Tokens, placeholder_artifact
 from components.export.hf.import_hf import ImportConfig, import_hf
 from components.export.hf.import_tokenizer import ImportTokenizerConfig, import_tokenizer
@@ -17,6 +18,8 @@ def declare_standalone_stages(run: TextRun, runner: Runner) -> None:
     """Declare each stage on the runner, with placeholders for the inputs that the user gives."""
     if not run.instructions.files:  # with files it is a step of the pipeline
         runner.step("conversations", read_conversations, run.resolved_conversations)
+    if not run.preferences.files:
+        runner.step("own_preferences", read_preferences, run.resolved_own_preferences)
     model, tokens = placeholder_artifact(Checkpoint), placeholder_artifact(Tokens)
     adapter = placeholder_artifact(Adapter)
     runner.step("adapt", adapt, run.adapt, model=model, tokens=tokens)

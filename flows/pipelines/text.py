@@ -58,6 +58,7 @@ from flows.pipelines.model_steps import (
     evaluate_answers,
     export,
     publish,
+    read_judged_answers,
 )
 from flows.runner.runner import Runner, SourceResolver
 
@@ -148,7 +149,7 @@ def curate(run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]) 
 
 
 def tokenize(run: TextRun, runner: Runner, corpus: Corpus) -> TrainingData:
-    """Checked corpus -> tokenizer, tokens and instructions; with them conversations from files.
+    """Checked corpus -> tokenizer, tokens and instructions; with them rows from users' files.
 
     Args:
         corpus: the documents that ``select`` kept.
@@ -163,7 +164,7 @@ def tokenize(run: TextRun, runner: Runner, corpus: Corpus) -> TrainingData:
     instructions = runner.step(
         "instructions", make_instructions, run.instructions, corpus=corpus, tokens=tokens, **own
     )
-    return TrainingData(tokenizer, tokens, instructions)
+    return TrainingData(tokenizer, tokens, instructions, read_judged_answers(run, runner))
 
 
 def train(run: TextRun, runner: Runner, data: TrainingData) -> TrainedModel:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from components.align.ppo_config import PPOConfig
-from components.align.preferences import PreferencesConfig
+from components.align.preferences_config import PreferencesConfig
 from components.align.train_reward import RewardConfig
 from components.collect.docsite.documentation_site import SiteConfig
 from components.collect.scrape import WEB_DELAY_SECONDS
@@ -106,7 +106,7 @@ class TimeEstimator:
         elif isinstance(config, BaseConfig):
             shape = config.read_shape()
         elif isinstance(config, PreferencesConfig):
-            answers = float(config.questions * config.answers)
+            answers = float(config.questions * config.answers) if config.principles else 0.0
         elif isinstance(config, ScrapeConfig) and _is_whole_site(config):
             examples = float(EMBEDDED_EXAMPLES)
         instructions = inputs.get("instructions")
@@ -218,7 +218,7 @@ def is_representative(manifest: Mapping[str, Any] | None) -> bool:
     An attempt that returned its start, and a comparison of a model with itself, did not.
     """
     stats = {} if manifest is None else manifest["artifact"]["stats"]
-    idle = stats.keys() & {"too_few", "diverged", "judge_failed"}
+    idle = stats.keys() & {"too_few", "diverged", "judge_failed", "untrusted"}
     return (
         not idle
         and stats.get("examined", 1) > 0
@@ -288,7 +288,8 @@ def _equivalent_tokens(config: StageConfig, amounts: WorkAmounts) -> float | Non
     if isinstance(config, ChoiceConfig):
         return CHOICE_TOKENS * config.questions
     if isinstance(config, PreferencesConfig):
-        return ANSWER_TOKENS * config.answers * (config.questions + config.heldout_questions)
+        asked = config.questions + config.heldout_questions if config.principles else 0
+        return ANSWER_TOKENS * config.answers * asked
     if isinstance(config, RewardConfig):
         return REWARD_TOKENS * amounts.answers
     if isinstance(config, PPOConfig):

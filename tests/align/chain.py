@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components.align.ppo import ppo
 from components.align.ppo_config import KLConfig, PPOConfig
-from components.align.preferences import PreferencesConfig
+from components.align.preferences_config import PreferencesConfig
 from components.align.train_reward import (
     RewardConfig,
 )

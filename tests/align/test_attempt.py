@@ -15,9 +15,9 @@ from components.align.ppo_trainer import PPOTrainer
 from components.align.preferences import (
     ANSWER_SCHEMA,
     PAIR_SCHEMA,
-    PreferencesConfig,
     make_preferences,
 )
+from components.align.preferences_config import PreferencesConfig
 from components.align.reward_agreement import read_correlation
 from components.align.train_reward import RewardConfig, train_reward
 from components.core.errors import DataError

@@ -8,10 +8,10 @@ import torch
 
 from components.align.ppo_config import PPOConfig
 from components.align.preferences import (
-    PreferencesConfig,
     make_preference_pairs,
     read_preference_prompts,
 )
+from components.align.preferences_config import PreferencesConfig
 from components.align.reward_agreement import (
     AnswerGroup,
     read_correlation,

@@ -34,7 +34,7 @@ READ_SCHEMA = pa.schema(
         pa.field("source", pa.string()),  # the file
         pa.field("ordinal", pa.int64()),  # of the file
         pa.field("number", pa.int64()),  # of the row in its file
-        pa.field("digest", pa.string()),  # of the content
+        pa.field("drawn_by", pa.string()),  # identity by which it is drawn into a split
         pa.field("text", pa.string()),
         pa.field("compared", pa.string()),  # the text without the system's
         pa.field("questions", pa.string()),  # the user's text
@@ -82,12 +82,11 @@ class ShardWriter:
             pq.ParquetWriter(folder / shard_name(index), READ_SCHEMA) for index in range(shards)
         ]
         self._buffers: list[list[dict[str, Any]]] = [[] for _ in range(shards)]
-        self.digests: set[str] = set()
+        self.draws: set[str] = set()
 
     def add(self, place: RowPlace, conversation: Conversation) -> None:
         """Add a conversation to its shard."""
-        digest = conversation.digest
-        url = f"file:///{place.file}#{digest}"
+        url = f"file:///{place.file}#{conversation.digest}"
         tools = conversation.tools
         identifier = document_id(url, conversation.text)
         row = {
@@ -96,7 +95,7 @@ class ShardWriter:
             "source": place.file,
             "ordinal": place.ordinal,
             "number": place.number,
-            "digest": digest,
+            "drawn_by": conversation.drawn_by,
             "text": conversation.text,
             "compared": conversation.compared_text,
             "questions": conversation.side("user"),
@@ -106,7 +105,7 @@ class ShardWriter:
             "tools": None if tools is None else dump_json(tools),
             "cut_turns": conversation.cut_turns,
         }
-        self.digests.add(digest)
+        self.draws.add(conversation.drawn_by)
         shard = shard_of(identifier, len(self._writers))
         self._buffers[shard].append(row)
         if len(self._buffers[shard]) >= _BUFFERED_ROWS:
@@ -136,15 +135,15 @@ class ShardFolders:
     """The same documents without the system's text, by which they are compared."""
 
 
-def sort_shards(folders: ShardFolders, digests: Iterable[str], heldout_share: float) -> None:
+def sort_shards(folders: ShardFolders, draws: Iterable[str], heldout_share: float) -> None:
     """Write documents of the distinct rows, the first of equal ones, and fix the split.
 
     Args:
         folders: ``rows`` is read, the others are written.
-        digests: of all rows.
+        draws: ``drawn_by`` of all rows.
         heldout_share: share of them to hold out.
     """
-    heldout = heldout_pages(digests, heldout_share, HELDOUT_SEED)
+    heldout = heldout_pages(draws, heldout_share, HELDOUT_SEED)
     folders.documents.mkdir(parents=True, exist_ok=True)
     folders.compared.mkdir(parents=True, exist_ok=True)
     for path in sorted(folders.rows.glob("*.parquet")):
@@ -156,7 +155,7 @@ def sort_shards(folders: ShardFolders, digests: Iterable[str], heldout_share: fl
                 "headings": [],
                 "code": [],
                 "navigation": "",
-                "heldout": row["digest"] in heldout,
+                "heldout": row["drawn_by"] in heldout,
             }
             for row in _first_of_each(rows)
         ]

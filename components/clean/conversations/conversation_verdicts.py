@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from components.clean.conversations.chat_rows.message_texts import (
     redact_messages,
     redact_strings,
 )
-from components.clean.conversations.conversation_copies import find_copies
 from components.clean.conversations.conversation_shards import (
     ShardFolders,
     label_row,
@@ -26,13 +25,14 @@ from components.clean.conversations.conversation_shards import (
 from components.clean.conversations.conversations_config import ConversationSelectConfig
 from components.clean.conversations.set_aside_rows import SetAsideRow, list_verdicts
 from components.clean.duplicates.dedup_decision import DUPLICATES
+from components.clean.duplicates.rule import DuplicateRule
 from components.clean.select import apply_rules, list_failures
-from components.clean.selection_rule import MarkedSpan, ScoredShard
+from components.clean.selection_rule import KeptOriginal, MarkedSpan, ScoredShard
 from components.clean.verdict_ledger import ledger_table
 from components.core.store.artifact import DROPPED_BY_PREFIX
 from components.core.store.document_rows import DOCUMENT_SCHEMA
 from components.core.store.shards import write_shard, zip_shards
-from components.text.chat.chat_turns import MESSAGES_FILE, conversation_subject
+from components.text.chat.chat_turns import conversation_subject
 from components.text.pii.redact import Redactor
 from components.text.spans import Span
 
@@ -50,6 +50,8 @@ _OWN_LEDGER_FIELDS = (
     pa.field("heldout", pa.bool_()),  # null for a row that is set aside
     pa.field("cut_turns", pa.int64()),  # behind the last answer
 )
+CopyFinder = Callable[[Path, Path, Collection[str], DuplicateRule], dict[str, KeptOriginal]]
+"""(documents, duplicate scores, ids that pass every other rule, bounds) -> copy -> the kept one."""
 
 
 @dataclass
@@ -63,10 +65,10 @@ class ConversationTally:
     reasons: Counter[str] = field(default_factory=Counter)
     redacted: Counter[str] = field(default_factory=Counter)
 
-    def as_stats(self) -> dict[str, float]:
-        """Stats of the corpus, conversations that are kept first."""
+    def as_stats(self, things: str) -> dict[str, float]:
+        """Stats of the corpus, those that are kept first, by the name of the things counted."""
         return {
-            "conversations": float(self.conversations),
+            things: float(self.conversations),
             "heldout": float(self.heldout),
             "dropped": float(self.dropped),
             "cut_turns": float(self.cut_turns),
@@ -82,10 +84,15 @@ class ConversationJudge:
         rules: rules and orders to forget.
         folders: conversations as they were read.
         scores: role -> folder of the scores of ``folders.documents``.
+        find_copies: finds those that repeat a kept one.
     """
 
     def __init__(
-        self, rules: ConversationSelectConfig, folders: ShardFolders, scores: Mapping[str, Path]
+        self,
+        rules: ConversationSelectConfig,
+        folders: ShardFolders,
+        scores: Mapping[str, Path],
+        find_copies: CopyFinder,
     ) -> None:
         self._rules, self._folders, self._scores = rules, folders, scores
         self.tally = ConversationTally()
@@ -96,12 +103,15 @@ class ConversationJudge:
             passing.update(i for row, i in enumerate(identifiers) if row not in failed)
         self._copies = find_copies(folders.documents, scores[DUPLICATES], passing, rules.duplicates)
 
-    def write_corpus(self, target: Path, set_aside: Mapping[str, Sequence[SetAsideRow]]) -> None:
+    def write_corpus(
+        self, target: Path, set_aside: Mapping[str, Sequence[SetAsideRow]], messages_file: str
+    ) -> None:
         """Write shards, ledger and messages.
 
         Args:
             target: folder of the corpus.
             set_aside: name of a shard -> rows that hold no conversation, for its ledger.
+            messages_file: name of the file of the messages.
         """
         (target / "ledger").mkdir(exist_ok=True)
         messages: list[dict[str, Any]] = []
@@ -126,7 +136,7 @@ class ConversationJudge:
             write_shard(target / name, pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA))
             messages += [{**row, "messages": dump_json(row["messages"])} for row in rows]
         table = pa.Table.from_pylist(messages, schema=MESSAGES_SCHEMA)
-        write_shard(target / MESSAGES_FILE, table)
+        write_shard(target / messages_file, table)
 
     def _shards(self) -> Iterator[tuple[str, ScoredShard]]:
         for name, documents, tables in zip_shards(self._folders.documents, self._scores):

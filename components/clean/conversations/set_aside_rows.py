@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from components.clean.conversations.chat_rows.chat_formats import KNOWN_FIELDS
 from components.clean.conversations.conversation_shards import RowPlace
 from components.core.errors import DataError
 from components.core.log import get_logger
@@ -18,6 +17,23 @@ from components.core.store.shards import write_shard
 
 log = get_logger(__name__)
 _SHOWN_REASONS = 3
+
+
+@dataclass(frozen=True)
+class RowWords:
+    """Words for the rows of a kind of files, in errors and stats."""
+
+    section: str
+    """Part of the run's config that names the files: ``instructions``."""
+    stage: str
+    thing: str
+    """Name of a good row: ``conversation``."""
+    fields: str
+    """Fields that are looked for."""
+
+    @property
+    def things(self) -> str:
+        return f"{self.thing}s"
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class SetAsideRow:
 class SetAsideRows:
     """All rows that are set aside, and how many rows each file has."""
 
+    words: RowWords
     rows: list[SetAsideRow] = field(default_factory=list)
     read: dict[str, int] = field(default_factory=dict)
     """Rows of each file, good and bad."""
@@ -52,11 +69,11 @@ class SetAsideRows:
         """
         mine = [row for row in self.rows if row.place.file == file]
         if not self.read.get(file):
-            raise DataError(f"instructions.files: {file} holds no row")
+            raise DataError(f"{self.words.section}.files: {file} holds no row")
         if len(mine) == self.read[file]:
             raise DataError(
-                f"instructions.files: no row of {file} is a conversation, the first: "
-                f"{mine[0].place.label} {mine[0].reason}; fields looked for: {KNOWN_FIELDS}"
+                f"{self.words.section}.files: no row of {file} is a {self.words.thing}, the first: "
+                f"{mine[0].place.label} {mine[0].reason}; fields looked for: {self.words.fields}"
             )
 
     def check_share(self, max_bad_share: float) -> None:
@@ -65,16 +82,18 @@ class SetAsideRows:
         Raises:
             DataError: their share is above the bound.
         """
-        total = sum(self.read.values())
+        total, words = sum(self.read.values()), self.words
         first = "; ".join(f"{row.place.label} {row.reason}" for row in self.rows[:_SHOWN_REASONS])
         if len(self.rows) > max_bad_share * total:
             raise DataError(
-                f"conversations: {len(self.rows)} of {total} rows hold no conversation to learn "
-                f"from (instructions.max_bad_share {max_bad_share:g}), the first: {first}; fields "
-                f"looked for: {KNOWN_FIELDS}"
+                f"{words.stage}: {len(self.rows)} of {total} rows hold no {words.thing} to learn "
+                f"from ({words.section}.max_bad_share {max_bad_share:g}), the first: {first}; "
+                f"fields looked for: {words.fields}"
             )
         if self.rows:
-            log.warning("conversations: %d of %d rows set aside: %s", len(self.rows), total, first)
+            log.warning(
+                "%s: %d of %d rows set aside: %s", words.stage, len(self.rows), total, first
+            )
 
     def write_quarantine(self, folder: Path) -> None:
         """Write ``quarantine.parquet``: address, reason and place of each."""

@@ -39,6 +39,7 @@ from components.publish.registry.model_registry import (
 from components.publish.registry.version_figures import REPORTS, read_stored_reports
 from components.text.base_record import BaseRecord
 from components.text.chat.chat_turns import MESSAGES_FILE
+from components.text.chat.judged_prompts import JUDGED_FILE
 from components.text.pii.find_pii import ALL_PII_KINDS
 from components.text.pii.redact import Redactor
 
@@ -171,7 +172,7 @@ def _selected(chain: Sequence[ArtifactNode]) -> ArtifactNode | None:
     corpora = (
         node
         for node in reversed(chain)
-        if node.format == Corpus.format and MESSAGES_FILE not in node.files
+        if node.format == Corpus.format and not {MESSAGES_FILE, JUDGED_FILE} & set(node.files)
     )
     return next((c for c in corpora if any(name.startswith(LEDGER) for name in c.files)), None)
 
@@ -191,6 +192,12 @@ def _funnel(chain: Sequence[ArtifactNode], corpus: ArtifactNode | None) -> list[
                 ("rows of conversations", node.stats.get("rows", 0.0)),
                 ("conversations kept", node.stats.get("conversations", 0.0)),
                 ("conversations held out", node.stats.get("heldout", 0.0)),
+            ]
+        if node.format == Corpus.format and JUDGED_FILE in node.files:
+            rows += [
+                ("rows of preferences", node.stats.get("rows", 0.0)),
+                ("preferences kept", node.stats.get("preferences", 0.0)),
+                ("preferences held out", node.stats.get("heldout", 0.0)),
             ]
         if node.format == Tokens.format:
             rows += [

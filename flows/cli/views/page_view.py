@@ -117,8 +117,8 @@ def _verdict_section(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     if "item" in verdict:
         lines.append(f"  holds the evaluation item {verdict['item']}")
     lines += [f"  {span['count']} × {span['kind']}: {span['action']}" for span in verdict["spans"]]
-    stage = "conversations" if "row" in verdict else "select"
-    unfinished = "" if verdict["finished"] else f" of a `{stage}` that did not end well"
+    stage = "stage that read it" if "row" in verdict else "`select`"
+    unfinished = "" if verdict["finished"] else f" of a {stage} that did not end well"
     return f"{verdict['corpus'][:SHOWN_DIGITS]}{unfinished}", tuple(lines)
 
 
@@ -142,6 +142,9 @@ def _use_rows(use: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for node in use["instructions"]:
         facts = f"{node['train']} for training, {node['heldout']} held out"
         yield "instructions", node["key"][:SHOWN_DIGITS], facts
+    for node in use["preferences"]:
+        facts = f"{node['train']} answers for training, {node['heldout']} held out"
+        yield "preferences", node["key"][:SHOWN_DIGITS], facts
     held = "" if use["trained_on"] else ", trained without it: it is held out"
     for node in use["models"]:
         yield "model", node["key"][:SHOWN_DIGITS], node["stage"] + held

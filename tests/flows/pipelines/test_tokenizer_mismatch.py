@@ -12,7 +12,8 @@ import torch
 
 from components.align.ppo import ppo
 from components.align.ppo_config import PPOConfig
-from components.align.preferences import PreferencesConfig, make_preferences
+from components.align.preferences import make_preferences
+from components.align.preferences_config import PreferencesConfig
 from components.align.train_reward import RewardConfig, train_reward
 from components.core.errors import ConfigError
 from components.core.store.artifact import Adapter, Checkpoint, Corpus, Lineage, Tokenizer

@@ -22,7 +22,6 @@ from components.core.io.json_values import (
 )
 from components.core.io.utf8_stream import open_utf8
 
-ROLE = "instructions.files"
 _PARQUET = b"PAR1"
 _BATCH_ROWS = 256
 _ESCAPE_BYTES = 6
@@ -33,7 +32,7 @@ _READ_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, NotImplemented
 
 
 def read_chat_rows(
-    file: HashedFile, max_characters: int, scratch: Path
+    file: HashedFile, max_characters: int, scratch: Path, section: str = "instructions"
 ) -> Iterator[tuple[int, Any]]:
     """(number from 1, decoded row) of a file; ``BrokenJson`` for a row that cannot be read.
 
@@ -41,23 +40,25 @@ def read_chat_rows(
         file: the user's file.
         max_characters: longest text of a conversation; a row may be as long with its escapes.
         scratch: folder for the content of a compressed table.
+        section: part of the run's config that names the file and bounds its texts, for errors.
 
     Raises:
         DataError: the file changed since the run was planned.
     """
-    file.check_unchanged(ROLE)
+    file.check_unchanged(f"{section}.files")
     longest = _ESCAPE_BYTES * max_characters + _MAX_OVERHEAD
+    too_long = f"its row is longer than {longest} bytes (six times {section}.max_characters)"
     number = 0
     try:
-        for number, row in _read_file(Path(file.path), longest, scratch):
+        for number, row in _read_file(Path(file.path), longest, too_long, scratch):
             yield number, row
     except BrokenStream as error:
         yield number + 1, BrokenJson(f"{error}; from here on nothing is read")
     except OSError as error:
-        raise DataError(f"{ROLE}: {file.name} cannot be read: {error.strerror}") from error
+        raise DataError(f"{section}.files: {file.name} cannot be read: {error.strerror}") from error
 
 
-def _read_file(path: Path, longest: int, scratch: Path) -> Iterator[tuple[int, Any]]:
+def _read_file(path: Path, longest: int, too_long: str, scratch: Path) -> Iterator[tuple[int, Any]]:
     with path.open("rb") as raw, open_decompressed(raw) as stream:
         if _peek(stream) == _PARQUET:
             with tempfile.TemporaryFile(dir=scratch) as copy:
@@ -65,7 +66,6 @@ def _read_file(path: Path, longest: int, scratch: Path) -> Iterator[tuple[int, A
                     shutil.copyfileobj(stream, copy)
                 yield from _read_table(path if stream is raw else copy)
             return
-    too_long = f"its row is longer than {longest} bytes (six times instructions.max_characters)"
     try:
         with path.open("rb") as raw, open_decompressed(raw) as stream:
             yield from stream_json_lines(open_utf8(stream), longest, too_long)

@@ -41,6 +41,11 @@ class Conversation:
         return digest_value([self.messages, self.tools])[:ADDRESS_DIGITS]
 
     @property
+    def drawn_by(self) -> str:
+        """Identity by which it is drawn into a split; those that share it are never parted."""
+        return self.digest
+
+    @property
     def text(self) -> str:
         return document_text(self.messages)
 
@@ -85,7 +90,7 @@ def read_conversation(row: Any, max_characters: int) -> Conversation:
     except RecursionError:
         raise RefusedRow("is nested too deeply") from None
     turns, cut_turns = order_turns(open_tagged_calls(messages))
-    conversation = Conversation(turns, _read_tools(tools), cut_turns)
+    conversation = Conversation(turns, read_tools(tools), cut_turns)
     length = len(conversation.text)
     if length > max_characters:
         raise RefusedRow(
@@ -107,7 +112,12 @@ def dump_json(value: Any) -> str:
         raise RefusedRow(f"holds a value that is no JSON: {error}") from error
 
 
-def _read_tools(tools: Any) -> list[Any] | None:
+def read_tools(tools: Any) -> list[Any] | None:
+    """Tools of a row as a list of JSON schemas; None where there are none.
+
+    Raises:
+        RefusedRow: they are no such list.
+    """
     if not tools:
         return None
     listed: Sequence[Any] = [tools] if isinstance(tools, dict) else tools

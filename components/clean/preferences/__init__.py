@@ -1,0 +1,1 @@
+"""Judged answers from users' files: pairs of a better and a worse one, and rated ones."""
