@@ -125,23 +125,14 @@ def evaluate_answers(
         data: tokens, tokenizer and instructions.
         trained: the model, and the one that it is compared with.
     """
+    model, sft, tokens = trained.model, trained.sft, data.tokens
     prompting = {"instructions": data.instructions, "tokenizer": data.tokenizer}
     return {
         "compare": runner.step(
-            "compare",
-            compare_policies,
-            run.compare,
-            policy=trained.model,
-            baseline=trained.sft,
-            **prompting,
+            "compare", compare_policies, run.compare, policy=model, baseline=sft, **prompting
         ),
         "safety": runner.step(
-            "safety",
-            evaluate_safety,
-            run.safety,
-            model=trained.model,
-            tokens=data.tokens,
-            **prompting,
+            "safety", evaluate_safety, run.safety, model=model, tokens=tokens, **prompting
         ),
     }
 
