@@ -76,6 +76,11 @@ def _normalise_breaks(text: str, *, is_html: bool) -> str:
     return text
 
 
+def detect_codec(text: bytes) -> str:
+    """Codec (Python's name) of a plain text without a byte order mark that declares none."""
+    return _choose_codec(text, PLAIN, is_plain=True)
+
+
 def _choose_codec(body: bytes, content_type: str, *, is_plain: bool) -> str:
     """Codec of a body without a byte order mark.
 
