@@ -38,6 +38,7 @@ from components.collect.files.file_source import (
 from components.collect.files.find_files import find_files
 from components.collect.files.rows.arrow_rows import read_arrow, read_parquet
 from components.collect.files.rows.delimited_rows import read_delimited
+from components.collect.files.rows.html_rows import judge_by_file
 from components.collect.files.rows.json_rows import read_json, read_json_lines
 from components.collect.files.rows.row_pages import file_page, row_address, text_pages
 from components.collect.files.split_text import part_address, split_stream
@@ -54,6 +55,16 @@ _BLANK = b"\xef\xbb\xbf \t\r\n\f\v"
 """Bytes of a page without text: white space, and a byte order mark."""
 _REST = "rest"
 """Fragment of a file's address for what lies behind a break in it."""
+_ROW_KINDS = frozenset(
+    {
+        FileKind.JSON,
+        FileKind.JSON_LINES,
+        FileKind.COMMA_TABLE,
+        FileKind.TAB_TABLE,
+        FileKind.PARQUET,
+        FileKind.ARROW,
+    }
+)
 _ARCHIVE_KINDS = (FileKind.WARC, FileKind.ARC)
 _CONTAINER_KINDS = (FileKind.ZIP, FileKind.WACZ, FileKind.TAR)
 
@@ -108,14 +119,13 @@ def _check_unchanged(present: Mapping[str, str], expected: Mapping[str, str]) ->
 
 def read_source(source: FileSource, settings: ReadSettings) -> Iterator[PlacedResult]:
     """Read the pages of a file or member, and the reasons for which others are none."""
-    is_container = source.kind in _CONTAINER_KINDS
     mark = ""
     try:
-        for result in (
-            read_archive(source, settings, read_source)
-            if is_container
-            else _READERS[source.kind](source, settings)
-        ):
+        if source.kind in _CONTAINER_KINDS:
+            results = read_archive(source, settings, read_source)
+        else:
+            results = _READERS[source.kind](source, settings)
+        for result in judge_by_file(results) if source.kind in _ROW_KINDS else results:
             mark = _REST  # the file's own address may be a page's by now
             yield result
     except BrokenStream as error:

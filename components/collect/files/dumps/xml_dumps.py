@@ -151,7 +151,7 @@ def _read_posts(
         letter = "q" if kind == _QUESTION else "a"
         url = f"https://{site}/{letter}/{number}" if site and number.isdigit() else ""
         address = row_address(url, place)
-        yield from text_pages(place, address, body, settings, title=title, is_html="<" in body)
+        yield from text_pages(place, address, body, settings, title=title, is_html=True)
     for reason, count in sorted(left_out.items()):
         yield source.reject(f"{count} {reason} left out", failed=False, mark=reason.split()[-1])
 

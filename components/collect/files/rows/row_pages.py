@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from components.collect.crawl.fetch_ledger import LedgerEntry
 from components.collect.files.file_kinds import FileKind
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
+from components.collect.files.rows.html_rows import HtmlEvidence, judge_html, keep_blank_lines
 from components.collect.files.rows.row_fields import Row, find_address, find_text, find_title
 from components.collect.files.split_text import part_address, split_text
 from components.collect.warc.page_shards import WebPage
@@ -31,22 +32,6 @@ _PLAIN_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?:/[!-Z\\^-~]*)?\Z")
 """Addresses that need no look at their parts."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_NAMED_FIELDS = 8
-_HTML_FIELDS = frozenset(
-    {"html", "raw_html", "html_content", "content_html", "body_html", "page_html"}
-)
-_DOCUMENT_START = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_FRAGMENT_START = re.compile(
-    r"\s*<(?:p|div|h[1-6]|article|section|main|header|table|ul|ol|dl|blockquote|pre|span|a|b|i|em|"
-    r"strong|font|center|figure|form|img|br|hr)\b[^<>]*>",
-    re.IGNORECASE,
-)
-_CODE_BLOCK = re.compile(r"<pre\b.*?</pre\s*>", re.IGNORECASE | re.DOTALL)
-_MARKDOWN_LINE = re.compile(r"^(?:#{1,6} |```|~~~|[-*+] |> )", re.MULTILINE)
-_BARE_TEXT_SHARE = 0.5
-"""Share of lines of a fragment that begin with no tag: above it, it is Markdown with some HTML."""
 
 
 def read_row(
@@ -82,9 +67,9 @@ def read_row(
     if isinstance(text, bytes):
         text = decode_page(text)
     address = row_address(url, place)
-    yield from text_pages(
-        place, address, text, settings, title=title, is_html=is_html_text(text, found.name)
-    )
+    is_html = judge_html(text, found.name.lower()) is HtmlEvidence.SURE
+    text = keep_blank_lines(text) if is_html else text
+    yield from text_pages(place, address, text, settings, title=title, is_html=is_html)
 
 
 def text_pages(
@@ -168,24 +153,6 @@ def encode_text(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text).encode()
-
-
-def is_html_text(text: str, field: str = "") -> bool:
-    """True for a text that is HTML as a whole, and not Markdown with some HTML in it."""
-    if field in _HTML_FIELDS:
-        return "<" in text
-    if "<" not in text[:4096]:
-        return False
-    if _DOCUMENT_START.match(text[:4096]):
-        return True
-    if not text.rstrip().endswith(">") or not _FRAGMENT_START.match(text):
-        return False
-    prose = _CODE_BLOCK.sub("", text)
-    if _MARKDOWN_LINE.search(prose):
-        return False
-    lines = [line for line in prose.splitlines() if line.strip()]
-    bare = sum("<" not in line for line in lines)
-    return bare <= _BARE_TEXT_SHARE * len(lines) or "</p>" in prose.lower()
 
 
 def explain_no_text(fields: Sequence[Any], field: str) -> str:
