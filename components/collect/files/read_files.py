@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from components.collect.crawl.fetch_ledger import LedgerEntry
 from components.collect.files.converters.conversion_pool import missing_converter
@@ -53,6 +54,7 @@ _MAX_DOCUMENT_BYTES = 256 << 20
 """Largest document that is converted: its pictures count, and its converter holds it whole."""
 _BLANK = b"\xef\xbb\xbf \t\r\n\f\v"
 """Bytes of a page without text: white space, and a byte order mark."""
+_PDF = DOCUMENT_TYPES[".pdf"]
 _REST = "rest"
 """Fragment of a file's address for what lies behind a break in it."""
 _ROW_KINDS = frozenset(
@@ -190,8 +192,12 @@ def _read_document(source: FileSource, settings: ReadSettings) -> Iterator[Place
     for _, converted in settings.conversions.convert_all([task]):
         if isinstance(converted, str):
             yield source.reject(converted)
-        elif not converted.text.strip():
-            yield source.reject("holds no text; scanned pages are not recognised")
+            continue
+        for name, reason in converted.lost:
+            yield source.reject(f"its chapter {name} {reason}", mark=quote(name))
+        if not converted.text.strip():
+            hint = "; scanned pages are not recognised" if media_type == _PDF else ""
+            yield source.reject(f"holds no text{hint}")
         else:
             address = source.address
             yield from text_pages(address, address, converted.text, settings, title=converted.title)
