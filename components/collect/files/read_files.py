@@ -41,7 +41,13 @@ from components.collect.files.rows.arrow_rows import read_arrow, read_parquet
 from components.collect.files.rows.delimited_rows import read_delimited
 from components.collect.files.rows.html_rows import judge_by_file
 from components.collect.files.rows.json_rows import read_json, read_json_lines
-from components.collect.files.rows.row_pages import file_page, row_address, text_pages
+from components.collect.files.rows.row_pages import (
+    file_page,
+    login_note,
+    row_address,
+    strip_login,
+    text_pages,
+)
 from components.collect.files.split_text import part_address, split_stream
 from components.collect.optouts.archived_signals import is_site_file
 from components.collect.warc.archive_reader import SkippedRecord, read_archive_pages
@@ -216,7 +222,9 @@ def _read_archive(source: FileSource, settings: ReadSettings) -> Iterator[Placed
             elif is_site_file(result.url):
                 yield address, LedgerEntry(address, reason="no page: a file about its site")
             else:
-                yield address, replace(result, url=address, date=result.date or settings.date)
+                date = result.date or settings.date
+                note = login_note(result.url)
+                yield address, replace(result, url=address, date=date, note=note)
 
 
 def _read_revisits(revisits: RevisitResolver, max_bytes: int) -> Iterator[PlacedResult]:
@@ -226,8 +234,9 @@ def _read_revisits(revisits: RevisitResolver, max_bytes: int) -> Iterator[Placed
             address = row_address(revisit.url, f"file:///{revisit.place}")
             yield address, LedgerEntry(address, reason=resolved.reason)
         elif not is_site_file(resolved.url):
-            address = row_address(resolved.url, resolved.url)
-            yield address, _check_page(replace(resolved, url=address), max_bytes)
+            address = row_address(resolved.url, strip_login(resolved.url))
+            page = replace(resolved, url=address, note=login_note(resolved.url))
+            yield address, _check_page(page, max_bytes)
 
 
 def _file_date(position: int) -> str:

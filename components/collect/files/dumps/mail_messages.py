@@ -10,11 +10,18 @@ import email
 import email.policy
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from email.message import EmailMessage, Message, MIMEPart
 from typing import BinaryIO
 
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
-from components.collect.files.rows.row_pages import clean_title, file_page, row_address, text_pages
+from components.collect.files.rows.row_pages import (
+    clean_title,
+    file_page,
+    login_note,
+    row_address,
+    text_pages,
+)
 from components.collect.web.charset import DecodedPage, decode_page, decode_with_codec
 from components.collect.web.http_fetcher import too_large_reason
 from components.collect.web.media_types import HTML, PLAIN
@@ -120,7 +127,8 @@ def read_saved_page(source: FileSource, settings: ReadSettings) -> Iterator[Plac
     is_web = url.startswith(("http://", "https://"))
     address = row_address(url, source.address) if is_web else source.address
     media_type = f"{HTML}; charset={charset}" if charset else HTML
-    yield source.address, file_page(address, payload, media_type, settings, clean_title(title))
+    page = file_page(address, payload, media_type, settings, clean_title(title))
+    yield source.address, replace(page, note=login_note(url) if is_web else "")
 
 
 def _decode_part(part: MIMEPart) -> DecodedPage:

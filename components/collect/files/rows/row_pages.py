@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -30,6 +31,8 @@ _UNFIT_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPACE = re.compile(r"\s")
 _PLAIN_ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(?:/[!-Z\\^-~]*)?\Z")
 """Addresses that need no look at their parts."""
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:[/\\]{2,})[^/\\?#]*@")
+"""Scheme and login of an address (URL standard, section 4.4: up to the last ``@`` of its host)."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _MAX_NAMED_FIELDS = 8
 
@@ -69,7 +72,8 @@ def read_row(
     address = row_address(url, place)
     is_html = judge_html(text, found.name.lower()) is HtmlEvidence.SURE
     text = keep_blank_lines(text) if is_html else text
-    yield from text_pages(place, address, text, settings, title=title, is_html=is_html)
+    for part, page in text_pages(place, address, text, settings, title=title, is_html=is_html):
+        yield part, replace(page, note=login_note(url)) if "@" in url else page
 
 
 def text_pages(
@@ -110,18 +114,31 @@ def text_pages(
 
 
 def row_address(url: str, place: str) -> str:
-    """Address of a row's page: its own where that is usable, else the place in the file."""
+    """Address of a row's page: its own where that is usable, else the place in the file.
+
+    A login in it is left out, since addresses are written into all that is made from the pages.
+    """
     if _PLAIN_ADDRESS.match(url) and len(url) <= MAX_URL_CHARS:
         return url
     address = url.strip()
     if not address or len(address) > MAX_URL_CHARS or _UNFIT_CHARACTER.search(address):
         return place
-    address = _SPACE.sub(lambda space: quote(space[0]), address)
+    address = strip_login(_SPACE.sub(lambda space: quote(space[0]), address))
     try:
         _ = urlsplit(address).port
     except ValueError:
         return place
     return address
+
+
+def strip_login(url: str) -> str:
+    """Address without the login in it."""
+    return _LOGIN.sub(r"\1", url, count=1)
+
+
+def login_note(url: str) -> str:
+    """Remark on an address from which ``row_address`` leaves out a login; empty for others."""
+    return "a login in its address is left out" if _LOGIN.match(url.strip()) else ""
 
 
 def file_page(
