@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.collect.files.reading import read_bytes
-from tests.collect.files.test_delimited_tables import TEXTS
+from tests.collect.files.rows.test_delimited_tables import TEXTS
 
 LEGACY = {codec: text for codec, text in TEXTS.items() if not codec.startswith("utf")}
 DECLARED = (
