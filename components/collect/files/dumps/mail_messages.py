@@ -22,7 +22,7 @@ from components.collect.files.rows.row_pages import (
     row_address,
     text_pages,
 )
-from components.collect.web.charset import DecodedPage, decode_page, decode_with_codec
+from components.collect.web.charset import DecodedPage, decode_page, decode_with_codec, is_utf8
 from components.collect.web.http_fetcher import too_large_reason
 from components.collect.web.media_types import HTML, PLAIN
 
@@ -151,7 +151,9 @@ def _read_subject(message: Message, codec: str = "") -> str:
     raw = next((value for name, value in message.raw_items() if name.lower() == "subject"), "")
     if _UNDECODED.search(str(raw)):
         content = str(raw).encode("utf-8", "surrogateescape")
-        return " ".join(decode_page(content, f"{PLAIN}; charset={codec}").split())
+        legacy = codec if codec and codec != "utf-8" else ""
+        text = decode_page(content, PLAIN) if is_utf8(content) or not legacy else ""
+        return " ".join((text or content.decode(legacy, "replace")).split())
     return str(message.get("subject", ""))
 
 

@@ -26,6 +26,8 @@ TEXTS = {
     "euc_jp": "昨日は友達と一緒に映画を見て、そのあとで晩ご飯を食べました。",
     "cp949": "오늘은 날씨가 좋아서 공원에서 산책을 하고 집에 돌아왔습니다.",
     "iso2022_jp": "電車で海へ行って、きれいな写真をたくさん撮りました。",
+    "mac_roman": GERMAN,
+    "cp850": "Les élèves étaient très fatigués après la fête donnée à côté du château.",
     "utf-16-le": "Words of a table without a byte order mark, für Köln.",
 }
 
