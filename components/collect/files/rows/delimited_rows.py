@@ -23,6 +23,8 @@ _DELIMITER_LINE = re.compile(r"\ufeff?\s*\"?sep=(.)\"?[\r\n]*", re.IGNORECASE)
 """First line by which Excel is told the delimiter, and which it leaves out."""
 _JUDGED_LINES = 50
 """Lines by which the delimiter is guessed."""
+_MAX_LINES_ABOVE = 20
+"""Lines in which a header is looked for below the head of a report."""
 _MAX_BLANK_LINES = 1000
 """Blank lines above a header."""
 
@@ -35,6 +37,14 @@ def read_delimited(source: FileSource, settings: ReadSettings) -> Iterator[Place
         text = TableText(stream, longest)
         lines = LineSource(iter(text))
         delimiter = _find_delimiter(lines, source, settings)
+        above = _count_lines_above(lines.look_ahead(_MAX_LINES_ABOVE), delimiter, settings)
+        if above:
+            lines.start_record()
+            for _ in range(above):
+                next(lines)
+            yield source.reject(f"{above} lines above the header", failed=False, mark="0")
+            if source.kind is not FileKind.TAB_TABLE:
+                delimiter = _guess_delimiter(lines.look_ahead(_JUDGED_LINES), settings)
         header: list[str] = []
         number = 0
         for record in RecordReader(lines, delimiter):
@@ -93,6 +103,31 @@ def _find_delimiter(lines: LineSource, source: FileSource, settings: ReadSetting
     if source.kind is FileKind.TAB_TABLE:
         return "\t"
     return _guess_delimiter(lines.look_ahead(_JUDGED_LINES), settings)
+
+
+def _count_lines_above(lines: Sequence[str], delimiter: str, settings: ReadSettings) -> int:
+    """Lines of a report's head (``Export of 2024``), which has fewer columns than the header.
+
+    Args:
+        lines: First lines of the table.
+        delimiter: Delimiter by the first of them.
+        settings: Name of the text's field.
+    """
+    wanted = {settings.text_field.lower()} if settings.text_field else set(TEXT_NAMES)
+    delimiters = (delimiter,) if delimiter == "\t" else _DELIMITERS
+    width = 0
+    for at, line in enumerate(lines):
+        splits = [_split_records([line], candidate) for candidate in delimiters]
+        records = [split[0] for split in splits if split]
+        for record in records:
+            names = [name.strip().strip("\ufeff").lower() for name in record]
+            if len(names) > max(1, width) and "" not in names and wanted.intersection(names):
+                return at
+        if line.count('"') % 2 or any(wanted.intersection(record) for record in records):
+            return 0
+        if at == 0:
+            width = max((len(record) for record in records), default=0)
+    return 0
 
 
 def _guess_delimiter(lines: Sequence[str], settings: ReadSettings) -> str:

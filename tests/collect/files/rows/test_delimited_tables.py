@@ -174,6 +174,30 @@ def test_lines_above_the_header(tmp_path: Path, head: str) -> None:
     assert not reading.reasons
 
 
+@pytest.mark.parametrize(
+    ("head", "above"),
+    [
+        ("Export of 2024-01-01\n\n", 2),
+        ("# a comment, by us\n", 1),
+        ("Report\nby Max\n\n", 3),
+        ('Sales, all of them\n"quoted"\n', 2),
+    ],
+)
+def test_the_head_of_a_report_is_no_header(tmp_path: Path, head: str, above: int) -> None:
+    reading = read_bytes(tmp_path, "x.csv", f'{head}id;url;text\n1;https://x.example/;"a, b"\n')
+    assert reading.texts == {"https://x.example/": "a, b"}
+    assert reading.reasons == {f"{PLACE}0": f"{above} lines above the header"}
+    assert not reading.failed
+
+
+def test_headers_of_several_lines_and_columns_alone_stay(tmp_path: Path) -> None:
+    assert texts(read_bytes(tmp_path, "x.csv", '"id\n(number)","text"\n1,words\n')) == ["words"]
+    alone = read_bytes(tmp_path, "x.csv", "sentence\nfirst\ntext and more\n")
+    assert texts(alone) == ["first", "text and more"]
+    alone = read_bytes(tmp_path, "x.csv", 'text\nfirst\n"id,text"\n')
+    assert texts(alone) == ["first", "id,text"]
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", "~"])
 def test_excels_own_line_names_the_delimiter(tmp_path: Path, delimiter: str) -> None:
     table = f"sep={delimiter}\r\nid{delimiter}text\r\n1{delimiter}a, b; c\r\n"
