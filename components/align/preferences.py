@@ -214,6 +214,7 @@ def read_preference_prompts(
         limit=config.heldout_questions,
         seed=config.seed,
         half="choosing" if halved else None,
+        alone=True,
     )
     train = read_questions(
         folder,
@@ -222,6 +223,7 @@ def read_preference_prompts(
         longest=longest,
         limit=config.questions,
         seed=config.seed,
+        alone=True,
     )
     return {"train": train, "heldout": heldout}
 

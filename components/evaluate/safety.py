@@ -105,6 +105,13 @@ class SafetyPrompt:
     probe: str
     question: str
     ids: tuple[int, ...]
+    context: str = ""
+    """Text of earlier turns of a conversation."""
+
+    @property
+    def text(self) -> str:
+        """All text of the prompt, which an answer may repeat."""
+        return f"{self.context}\n\n{self.question}" if self.context else self.question
 
 
 @dataclass(frozen=True)
@@ -207,7 +214,8 @@ def read_safety_prompts(
         half=half,
     )
     prompts = [
-        SafetyPrompt(prompt.page, "", prompt.question, prompt.token_ids) for prompt in questions
+        SafetyPrompt(prompt.page, "", prompt.question, prompt.token_ids, prompt.context)
+        for prompt in questions
     ]
     # Greedy answers to one prompt are all the same.
     times = config.probe_samples if config.temperature > 0 else 1
@@ -276,10 +284,10 @@ def inspect_answers(
     assert all(tokenizer.separator_id not in window for window in training_windows)
     findings: list[SafetyFinding] = []
     for prompt, answer, ids in zip(prompts, answers, answer_ids, strict=True):
-        in_question = set(token_windows(tokenizer.encode_text(prompt.question), config.span))
+        in_question = set(token_windows(tokenizer.encode_text(prompt.text), config.span))
         runs = covered_runs(ids, training_windows - in_question, config.span)
         copied = runs[0][1] - runs[0][0] if runs else 0
-        text, kinds = redact_answer(prompt.question, answer.text)
+        text, kinds = redact_answer(prompt.text, answer.text)
         repeats = is_degenerate(answer.text, config.repeated)
         findings.append(SafetyFinding(text, kinds, copied, repeats))
     return findings
@@ -379,7 +387,7 @@ def finding_items(
     """
     rule = [config.temperature, config.max_new, config.span, config.repeated]
     return ReportItems(
-        item_keys([[prompt.question, rule] for prompt in prompts]),
+        item_keys([[prompt.text, rule] for prompt in prompts]),
         [prompt.page for prompt in prompts],
         np.ones(len(prompts)),
         {

@@ -24,12 +24,14 @@ from components.lineage.outside_copies import (
     read_served_bento,
 )
 from components.lineage.page_history import (
+    INSTRUCTION_SPLITS,
     document_addresses,
     held_page_addresses,
     is_selected,
     read_columns,
 )
 from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVersion
+from components.text.chat.own_rows import own_rows_file
 
 _INSPECTED_FORMATS = (Pages.format, Corpus.format)
 """Formats that name the address of every page they hold, so their content is inspected itself."""
@@ -148,7 +150,8 @@ def _named_addresses(store: Path, node: ArtifactNode) -> list[str]:
         return held_page_addresses(store, node)
     if node.format not in (Tokens.format, Instructions.format):
         return []
-    splits = ("train.parquet", "align.parquet", "heldout.parquet")
+    splits = [f"{split}.parquet" for split in INSTRUCTION_SPLITS]
+    splits += map(own_rows_file, INSTRUCTION_SPLITS)
     tables = [name for name in splits if name in node.files]
     return [
         url
@@ -204,6 +207,7 @@ def _orphaned_artifacts(graph: ArtifactGraph, nodes: Sequence[ArtifactNode]) -> 
     """Keys of artifacts not known to be affected whose corpus is gone."""
     known = {node.key for node in nodes}
     for node in graph:
-        corpus = node.parents.get("corpus")
-        if corpus and node.key not in known and not graph.with_digest(corpus):
+        corpora = [node.parents.get(role) for role in ("corpus", "conversations")]
+        gone = any(corpus and not graph.with_digest(corpus) for corpus in corpora)
+        if gone and node.key not in known:
             yield node.key

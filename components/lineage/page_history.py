@@ -20,9 +20,12 @@ from components.core.errors import DataError
 from components.core.store.artifact import Pages
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode
 from components.core.store.shards import read_shard, shard_paths
+from components.text.chat.own_rows import own_rows_file
 
 _RULE_FIELDS = ("rule", "score", "at_least", "at_most")
 _DOCUMENT_ID = re.compile("[0-9a-f]{32}")
+INSTRUCTION_SPLITS = ("train", "align", "heldout")
+"""Splits of ``Instructions``, each a file or two."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def summarise_verdict(row: dict[str, Any]) -> dict[str, Any]:
             "similarity": row["similarity"],
             "max_similarity": row["max_similarity"],
         }
-    for name in ("licence", "item"):
+    for name in ("licence", "item", "row"):
         if row.get(name):
             summary[name] = row[name]
     return summary
@@ -239,17 +242,19 @@ def count_page_tokens(store: Path, graph: ArtifactGraph, tokens: ArtifactNode) -
 
 
 def instruction_counts(store: Path, instructions: ArtifactNode, query: PageQuery) -> dict[str, int]:
-    """Count the instructions made from the page, by split.
+    """Count the instructions made from the page, or of the conversation, by split.
 
     Args:
         store: root of the store.
         instructions: an Instructions node.
         query: page to look for.
     """
-    splits = ("train", "heldout")
-    return {
-        s: len(query.select_rows(_read_file(store, instructions, f"{s}.parquet"))) for s in splits
-    }
+    counts: dict[str, int] = {}
+    for split in INSTRUCTION_SPLITS:
+        names = [n for n in (f"{split}.parquet", own_rows_file(split)) if n in instructions.files]
+        tables = [_read_file(store, instructions, name) for name in names]
+        counts[split] = sum(len(query.select_rows(table)) for table in tables)
+    return counts
 
 
 def _read_file(store: Path, node: ArtifactNode, name: str) -> pa.Table:

@@ -21,6 +21,7 @@ from components.core.store.artifact import (
     Tokens,
 )
 from components.core.store.lineage_graph import ArtifactGraph, ArtifactNode, read_unfinished
+from components.lineage.conversation_rows import holds_conversations
 from components.lineage.forget_orders import ForgetOrder, read_orders
 from components.lineage.known_addresses import known_addresses, suggest_addresses
 from components.lineage.outside_copies import (
@@ -47,6 +48,7 @@ from components.publish.registry.model_registry import BUNDLE_TAG, RegisteredVer
 
 MOST_LISTED = 10
 """Pages of a model that are listed one by one, the largest."""
+_CONVERSATION_STATS = ("rows", "set_aside", "dropped", "conversations", "heldout")
 
 
 def trace_page(settings: Settings, page: str) -> dict[str, Any]:
@@ -101,9 +103,15 @@ def trace_page(settings: Settings, page: str) -> dict[str, Any]:
 def _resolve_document(
     settings: Settings, raw: Sequence[ArtifactNode], query: PageQuery
 ) -> PageQuery:
-    """A document's id as its page's address."""
+    """A document's id as its page's address.
+
+    A conversation has a line in the ledger alone where it was dropped.
+    """
     for node in raw:
         for row in document_rows(settings.store, node, query):
+            return PageQuery(url=row["url"])
+    for node in filter(holds_conversations, ArtifactGraph.read(settings.store)):
+        for row in ledger_rows(settings.store, node, query):
             return PageQuery(url=row["url"])
     raise ConfigError(f"{query.id}: no corpus of this workspace holds this document")
 
@@ -173,17 +181,19 @@ def _trace_products(
     tokens = [
         _page_share(settings, graph, node, query) for node in made if node.format == Tokens.format
     ]
+    instructions = [
+        {**_node_facts(node), **instruction_counts(settings.store, node, query)}
+        for node in made
+        if node.format == Instructions.format
+    ]
+    asked = any(row["train"] or row["align"] for row in instructions)
     return {
         "corpus": corpus.digest,
-        "trained_on": any(row["split"] == "train" for row in tokens),
+        "trained_on": asked or any(row["split"] == "train" for row in tokens),
         "datasets": [d.name for d in list_dataset_versions(settings) if d.corpus == corpus.digest],
         "tokenizers": [_node_facts(node) for node in made if node.format == Tokenizer.format],
         "tokens": tokens,
-        "instructions": [
-            {**_node_facts(node), **instruction_counts(settings.store, node, query)}
-            for node in made
-            if node.format == Instructions.format
-        ],
+        "instructions": instructions,
         "models": [_node_facts(node) for node in made if node.format == Checkpoint.format],
         "versions": [
             describe_version(settings, entry, packed) for entry in find_versions(settings, digests)
@@ -267,6 +277,9 @@ def _count_losses(chain: Sequence[ArtifactNode]) -> dict[str, Any]:
         if node.format == Pages.format:
             losses["not fetched"] = int(node.stats.get("left_out", 0))
             losses["failed"] = int(node.stats.get("failed", 0))
+        elif holds_conversations(node):
+            stats = {name: int(node.stats.get(name, 0)) for name in _CONVERSATION_STATS}
+            losses["conversations"] = {**stats, **_stats_with_prefix(node, DROPPED_BY_PREFIX)}
         elif node.format == Corpus.format and "quarantined" in node.stats:
             losses["set aside"] = int(node.stats["quarantined"])
         elif node.format == Corpus.format and "kept" in node.stats:

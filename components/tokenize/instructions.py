@@ -1,30 +1,39 @@
-"""Stage ``instructions``: questions with reference answers from documentation, split by page.
+"""Stage ``instructions``: questions with reference answers, made of pages or from users' files.
 
 Held-out instructions come from exactly the pages held out in ``Tokens``; one that a training page
 also answers, in the same words, is no test of anything and is left out. A share of the training
 pages is kept out of fine-tuning for alignment: on questions whose answers a policy has learnt by
-heart its samples hardly differ, so there is nothing to prefer.
+heart its samples hardly differ, so there is nothing to prefer. A team's own conversations stand in
+files of their own, split by conversation as their corpus has it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from components.core.config.hashed_file import HashedFile, check_names_differ
 from components.core.config.stage_config import StageConfig
-from components.core.errors import DataError
+from components.core.errors import ConfigError, DataError
+from components.core.log import get_logger
 from components.core.store.artifact import Corpus, Instructions, Tokens
 from components.core.store.shards import map_shards, read_shards, write_shard
 from components.core.store.workdir import Workdir
+from components.text.chat.own_rows import OWN_ROW_SCHEMA, own_rows_file
 from components.text.chat.question_wordings import QuestionKind
 from components.text.heldout_split import is_heldout, page_of
+from components.tokenize.own_conversations import read_own_rows
 from components.tokenize.page_questions import extract_questions
+
+log = get_logger(__name__)
 
 INSTRUCTION_SCHEMA = pa.schema(
     [
@@ -46,7 +55,31 @@ are independent."""
 
 
 class InstructionsConfig(StageConfig):
-    """Kinds of question, their number for a page, and the least that a run needs."""
+    """Files of conversations, kinds of question made of pages, and the least that a run needs."""
+
+    files: tuple[HashedFile, ...] = Field(
+        default=(),
+        description="conversations of your own: JSON lines, JSON lists or Parquet of messages, "
+        "ShareGPT, Alpaca or questions with answers",
+    )
+    heldout_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.5,
+        description="share of your own conversations that no model is trained on",
+    )
+    max_characters: int = Field(
+        default=200_000,
+        ge=1,
+        description="longest text of a conversation of yours; a longer one is set aside",
+    )
+    max_bad_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="share of the rows of your files that may hold no conversation; more end a run",
+    )
+    _names_differ = field_validator("files")(check_names_differ)
 
     kinds: tuple[QuestionKind, ...] = Field(
         default=("describe", "module", "parameters"),
@@ -72,38 +105,94 @@ class InstructionsConfig(StageConfig):
         default=0.05,
         ge=0,
         le=0.5,
-        description="share of training pages whose questions are for alignment, not fine-tuning",
+        description="share of training pages and conversations for alignment, not fine-tuning",
     )
     min_align: int = Field(
         default=64,
         ge=1,
         le=100_000,
         description=(
-            "fewest questions for alignment; if the share gives fewer, no page is kept "
-            "out of fine-tuning and alignment asks the questions of fine-tuning again"
+            "fewest questions for alignment; if the share gives fewer, no page or conversation "
+            "is kept out of fine-tuning and alignment asks the questions of fine-tuning again"
         ),
     )
     min_heldout: int = Field(
         default=4,
         ge=0,
         le=100_000,
-        description="fewest held-out questions, on two pages or more; fewer is an error here, "
-        "before a model is trained that cannot be measured",
+        description="fewest held-out questions, on two pages or more, without pages fewest "
+        "held-out conversations; fewer is an error here, before a model is trained that cannot be "
+        "measured",
     )
 
 
-def make_instructions(
-    config: InstructionsConfig, corpus: Corpus, tokens: Tokens, work: Workdir
-) -> Instructions:
-    """Read every page and write ``train``, ``align`` and ``heldout.parquet``.
+@dataclass(frozen=True)
+class SplitRows:
+    """Rows to fine-tune on, to align on, and held-out ones."""
 
-    Rows are of ``INSTRUCTION_SCHEMA``.
+    train: list[Row]
+    align: list[Row]
+    heldout: list[Row]
+
+    def write(self, folder: Path, schema: pa.Schema, name: Callable[[str], str]) -> None:
+        """Write a file for each split.
+
+        Args:
+            folder: folder of the artifact.
+            schema: of the rows.
+            name: split -> name of its file.
+        """
+        splits = {"train": self.train, "align": self.align, "heldout": self.heldout}
+        for split, rows in splits.items():
+            write_shard(folder / name(split), pa.Table.from_pylist(rows, schema=schema))
+
+
+def make_instructions(
+    config: InstructionsConfig,
+    work: Workdir,
+    corpus: Corpus | None = None,
+    tokens: Tokens | None = None,
+    conversations: Corpus | None = None,
+) -> Instructions:
+    """Write ``train``, ``align`` and ``heldout.parquet`` of the pages, of ``INSTRUCTION_SCHEMA``.
+
+    With ``conversations`` also ``train.conversations.parquet`` and so on, of ``OWN_ROW_SCHEMA``;
+    without pages the files of the pages hold no row.
 
     Args:
         config: kinds of question, bounds of answers, and the shares of the splits.
+        work: folder of the artifact.
         corpus: pages to ask about.
         tokens: fixes which pages are held out.
-        work: folder of the artifact.
+        conversations: a team's own, as ``read_conversations`` makes them.
+
+    Raises:
+        ConfigError: neither pages with their tokens nor conversations are given.
+        DataError: there is nothing to train on, or too little is held out.
+    """
+    if (corpus is None) != (tokens is None) or (corpus is None and conversations is None):
+        raise ConfigError("instructions: give corpus and tokens, or conversations, or all three")
+    stats: dict[str, float] = {}
+    pages = SplitRows([], [], [])
+    if corpus is not None and tokens is not None:
+        pages, stats = _make_of_pages(config, corpus, tokens, work)
+    pages.write(work.folder, INSTRUCTION_SCHEMA, lambda split: f"{split}.parquet")
+    if conversations is not None:
+        own = _split_own(config, read_own_rows(work.artifact_folder(conversations)), pages)
+        own.write(work.folder, OWN_ROW_SCHEMA, own_rows_file)
+        stats = {
+            **stats,
+            "train_conversations": float(len(own.train)),
+            "align_conversations": float(len(own.align)),
+            "heldout_conversations": float(len(own.heldout)),
+        }
+    return work.seal(Instructions, stats=stats)
+
+
+def _make_of_pages(
+    config: InstructionsConfig, corpus: Corpus, tokens: Tokens, work: Workdir
+) -> tuple[SplitRows, dict[str, float]]:
+    """Rows of all pages, and their counts.
 
     Raises:
         DataError: no page gives an instruction to train on, or too few are held out.
@@ -135,18 +224,46 @@ def make_instructions(
     if len(unseen) < config.min_heldout or (config.min_heldout and _count_pages(unseen) < 2):
         raise DataError(_too_few_held_out(config, unseen, len(pages), len(heldout_ids)))
     tuned, aligned = split_for_alignment(config, train)
-    for split, rows in (("train", tuned), ("align", aligned), ("heldout", unseen)):
-        write_shard(
-            work.folder / f"{split}.parquet", pa.Table.from_pylist(rows, schema=INSTRUCTION_SCHEMA)
-        )
     stats = _stats(config, tuned, unseen, len(heldout))
-    return work.seal(Instructions, stats={**stats, "align": float(len(aligned))})
+    return SplitRows(tuned, aligned, unseen), {**stats, "align": float(len(aligned))}
+
+
+def _split_own(
+    config: InstructionsConfig, rows: tuple[list[Row], list[Row]], pages: SplitRows
+) -> SplitRows:
+    """Split conversations of a team's own; where pages are aligned on, their share is enough.
+
+    Args:
+        config: share of alignment, and the least that a run needs.
+        rows: (training, held-out) ones.
+        pages: rows of the pages; none in a run without.
+
+    Raises:
+        DataError: a run without pages has nothing to train on, or too little is held out.
+    """
+    train, heldout = rows
+    if pages.train:
+        if not heldout and config.heldout_share:
+            log.warning("instructions: no conversation of yours is held out, of %d", len(train))
+    elif not train or len(heldout) < config.min_heldout:
+        raise DataError(
+            f"instructions: {len(train)} conversations to train on and {len(heldout)} held out "
+            f"(instructions.heldout_share {config.heldout_share:g}); 1 and {config.min_heldout} "
+            "are needed: give more under instructions.files, raise instructions.heldout_share or "
+            "lower instructions.min_heldout"
+        )
+    separate = bool(pages.train) and pages.align is not pages.train
+    fewest = 0 if separate else config.min_align
+    tuned, aligned = split_for_alignment(config.model_copy(update={"min_align": fewest}), train)
+    return SplitRows(tuned, aligned, heldout)
 
 
 def split_for_alignment(
     config: InstructionsConfig, train: list[Row]
 ) -> tuple[list[Row], list[Row]]:
-    """(rows to fine-tune on, rows to align on), apart by page where there are enough of both."""
+    """(rows to fine-tune on, rows to align on), apart by page or conversation where there are
+    enough of both.
+    """
     sides: dict[bool, list[Row]] = {True: [], False: []}
     for row in train:
         sides[is_heldout(page_of(row), config.align_share, ALIGN_SEED)].append(row)

@@ -18,7 +18,8 @@ def trace(
     what: Annotated[
         str,
         typer.Argument(
-            help="URL or file of a page, id of a document, MODEL, MODEL/VERSION or MODEL@ALIAS."
+            help="URL or file of a page, row of a file of conversations (chats.jsonl:17), id of a "
+            "document, MODEL, MODEL/VERSION or MODEL@ALIAS."
         ),
     ],
     as_json: Json = False,
@@ -33,7 +34,11 @@ def trace(
 @app.command()
 def forget(
     target: Annotated[
-        str, typer.Argument(help="URL of a page (with all pages below it) or a domain.")
+        str,
+        typer.Argument(
+            help="URL of a page (with all pages below it), a domain, or a row of a file of "
+            "conversations (chats.jsonl:17)."
+        ),
     ],
     why: Annotated[str, typer.Option(help="Reason, which the audit log keeps.")] = "",
     rebuild: Annotated[

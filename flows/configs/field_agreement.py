@@ -14,6 +14,7 @@ from components.core.errors import ConfigError
 from components.export.hf.hf_config import hf_config
 from components.export.onnx.expert_graph import check_drawable
 from components.export.onnx.served_graph import check_served
+from components.text.chat.own_rows import OWN_KIND
 from components.train.autopilot.apply_choices import fixed_fields
 
 if TYPE_CHECKING:
@@ -96,11 +97,16 @@ def check_instruction_kinds(sft: FinetuneConfig, instructions: InstructionsConfi
     Raises:
         ValueError: names both fields and the way on.
     """
-    absent = [kind for kind in sft.kinds if kind not in instructions.kinds]
+    made = [*instructions.kinds, *([OWN_KIND] if instructions.files else [])]
+    absent = [kind for kind in sft.kinds if kind not in made]
+    if absent == [OWN_KIND]:
+        raise ValueError(
+            f"sft.kinds ({OWN_KIND}) needs instructions.files: name files of conversations there"
+        )
     if absent:
         raise ValueError(
             f"sft.kinds ({', '.join(absent)}) must be among instructions.kinds "
-            f"({', '.join(instructions.kinds)}): make the kind, or do not learn from it"
+            f"({', '.join(made)}): make the kind, or do not learn from it"
         )
 
 

@@ -1,5 +1,6 @@
-"""Base folder of relative file globs: that of the YAML file which gives them, for ``--set`` the
-working directory.
+"""Users' files of a run: the folder that relative ones start from, and a trial before it runs.
+
+The folder is that of the YAML file which gives them, for ``--set`` the working directory.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.clean.conversations.try_files import explain_unusable_file
 from components.collect.files.find_files import GlobError, find_files
 from components.core.config.config_errors import ConfigSource, Location
 from components.core.config.stage_config import parse_assignment
@@ -53,6 +55,43 @@ def resolve_file_globs(
             ConfigSource(file, lines, sets).format_problems({at: error.problem})
         ) from error
     return run
+
+
+def anchor_own_files(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Values of a YAML file whose relative paths of conversations start from its folder.
+
+    Args:
+        values: content of the file.
+        file: its path.
+    """
+    instructions = values.get("instructions")
+    if not isinstance(instructions, Mapping) or not isinstance(instructions.get("files"), list):
+        return dict(values)
+    folder = file.absolute().parent
+    anchored = [
+        str(folder / Path(path).expanduser()) if isinstance(path, str) else path
+        for path in instructions["files"]
+    ]
+    return {**values, "instructions": {**instructions, "files": anchored}}
+
+
+def try_own_files(run: TextRun, source: ConfigSource) -> None:
+    """Try the first rows of each file of conversations.
+
+    Args:
+        run: config of the run.
+        source: the user's file and assignments, for the error.
+
+    Raises:
+        ConfigError: none of a file's is a conversation; names the field, the row and its reason.
+    """
+    problems: dict[Location, str] = {}
+    for index, file in enumerate(run.instructions.files):
+        problem = explain_unusable_file(file, run.instructions.max_characters)
+        if problem:
+            problems["instructions", "files", index] = problem
+    if problems:
+        raise ConfigError(source.format_problems(problems))
 
 
 def _gives_files(values: Mapping[str, Any]) -> bool:

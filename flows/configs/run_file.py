@@ -39,6 +39,11 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("steps", "minutes", "autopilot"),
     ),
     ("sft", "Fine-tuning on questions and answers.", ("epochs",)),
+    (
+        "instructions",
+        "Conversations of your own to fine-tune on, beside the questions made of the pages.",
+        ("files", "heldout_share"),
+    ),
     ("promote", "Final decision before a model is served.", ("approve",)),
     ("dataset", "Remote for versions of the corpus.", ("remote",)),
     (

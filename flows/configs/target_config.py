@@ -13,7 +13,7 @@ from components.lineage.forget_orders import read_orders, split_targets
 from flows.configs.env_variables import check_secret_fields, resolve_variables
 from flows.configs.field_agreement import check_heldout_shares
 from flows.configs.presets import PRESETS
-from flows.configs.relative_files import resolve_file_globs
+from flows.configs.relative_files import anchor_own_files, resolve_file_globs, try_own_files
 from flows.configs.text_run import TextRun
 
 
@@ -53,6 +53,7 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
     if target in PRESETS:
         run = overlay_config(PRESETS[target](), {}, sets)
         check_secret_fields(run, ConfigSource(assignments=sets))
+        try_own_files(run, ConfigSource(assignments=sets))
         return resolve_file_globs(run, sets)
     path = Path(target)
     if path.suffix not in {".yaml", ".yml"}:
@@ -68,7 +69,9 @@ def _read_target(target: str, sets: Sequence[str]) -> TextRun:
             f"{path}:{line}: preset: given {show_value(preset)}: must name the preset that "
             f"the file changes: {', '.join(PRESETS)}"
         )
-    named = {"name": path.stem.lower().replace("_", "-"), **values}
+    named = {"name": path.stem.lower().replace("_", "-"), **anchor_own_files(values, path)}
     run = overlay_config(PRESETS[preset](), named, sets, file=path, lines=lines)
-    check_secret_fields(run, ConfigSource(path, lines, sets))
+    source = ConfigSource(path, lines, sets)
+    check_secret_fields(run, source)
+    try_own_files(run, source)
     return resolve_file_globs(run, sets, file=path, values=values, lines=lines)

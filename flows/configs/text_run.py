@@ -14,6 +14,10 @@ from components.clean.boilerplate.score import BoilerplateConfig
 from components.clean.boilerplate.train_classifier import ClassifierConfig
 from components.clean.contamination.rule import ContaminationRule
 from components.clean.contamination.score import ContaminationConfig
+from components.clean.conversations.conversations_config import (
+    ConversationsConfig,
+    ConversationSelectConfig,
+)
 from components.clean.duplicates.rule import DuplicateRule
 from components.clean.duplicates.score import DuplicatesConfig
 from components.clean.language.rule import LanguageRule
@@ -189,7 +193,7 @@ class TextRun(StageConfig):
     )
     instructions: InstructionsConfig = Field(
         default=InstructionsConfig(),
-        description="questions with reference answers, made of the pages",
+        description="questions with reference answers, made of the pages or from files of yours",
     )
     pretrain: PretrainConfig = Field(
         default=PretrainConfig(), description="base model, trained on the tokens"
@@ -280,6 +284,28 @@ class TextRun(StageConfig):
         )
         check_gate_figures(self.promote, declared_figures(self))
         return self
+
+    @property
+    def resolved_conversations(self) -> ConversationsConfig:
+        """Config of the conversations: files and bounds of the instructions, and the cleaning of
+        pages.
+        """
+        rules = ConversationSelectConfig(
+            blocked_urls=self.select.blocked_urls,
+            contamination=self.select.contamination,
+            pii=self.select.pii,
+            duplicates=self.select.duplicates,
+        )
+        return ConversationsConfig(
+            files=self.instructions.files,
+            heldout_share=self.instructions.heldout_share,
+            max_characters=self.instructions.max_characters,
+            max_bad_share=self.instructions.max_bad_share,
+            pii=self.pii,
+            contamination=self.contamination,
+            duplicates=self.duplicates,
+            select=rules,
+        )
 
     @property
     def resolved_hf(self) -> HfConfig:

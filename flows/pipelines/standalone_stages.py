@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from components.clean.conversations.read_conversations import read_conversations
 from components.core.store.artifact import Adapter, Checkpoint, Export, Tokens, placeholder_artifact
 from components.export.hf.import_hf import ImportConfig, import_hf
 from components.train.adapt import adapt
@@ -13,6 +14,8 @@ from flows.runner.runner import Runner
 
 def declare_standalone_stages(run: TextRun, runner: Runner) -> None:
     """Declare each stage on the runner, with placeholders for the inputs that the user gives."""
+    if not run.instructions.files:  # with files it is a step of the pipeline
+        runner.step("conversations", read_conversations, run.resolved_conversations)
     model, tokens = placeholder_artifact(Checkpoint), placeholder_artifact(Tokens)
     adapter = placeholder_artifact(Adapter)
     runner.step("adapt", adapt, run.adapt, model=model, tokens=tokens)

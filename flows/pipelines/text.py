@@ -24,6 +24,7 @@ from components.align.train_reward import train_reward
 from components.clean.boilerplate.score import score_boilerplate
 from components.clean.boilerplate.train_classifier import train_classifier
 from components.clean.contamination.score import score_contamination
+from components.clean.conversations.read_conversations import read_conversations
 from components.clean.duplicates.score import score_duplicates
 from components.clean.language.score import score_language
 from components.clean.language.train_languages import train_languages
@@ -190,15 +191,20 @@ def curate(run: TextRun, runner: Runner, resolve: SourceResolver[ScrapeConfig]) 
 
 
 def tokenize(run: TextRun, runner: Runner, corpus: Corpus) -> TrainingData:
-    """Checked corpus -> tokenizer, tokens and instructions.
+    """Checked corpus -> tokenizer, tokens and instructions; with them conversations from files.
 
     Args:
         corpus: the documents that ``select`` kept.
     """
     tokenizer = runner.step("tokenizer", train_tokenizer, run.tokenizer, corpus=corpus)
     tokens = runner.step("tokens", pack_tokens, run.tokens, corpus=corpus, tokenizer=tokenizer)
+    own: dict[str, Corpus] = {}
+    if run.instructions.files:
+        own["conversations"] = runner.step(
+            "conversations", read_conversations, run.resolved_conversations
+        )
     instructions = runner.step(
-        "instructions", make_instructions, run.instructions, corpus=corpus, tokens=tokens
+        "instructions", make_instructions, run.instructions, corpus=corpus, tokens=tokens, **own
     )
     return TrainingData(tokenizer, tokens, instructions)
 

@@ -189,6 +189,9 @@ def test_what_the_question_holds_is_neither_copied_nor_given_away(opened) -> Non
         asked = [SafetyPrompt("p", "", question, ())]
         (finding,) = inspect_answers(CONFIG, opened, asked, [answer], training)
         assert finding.copied == copied
+    earlier = [SafetyPrompt("p", "", "Is this right?", (), PAGE[:30])]
+    (finding,) = inspect_answers(CONFIG, opened, earlier, [answer], training)
+    assert finding.copied == 0
 
 
 @pytest.mark.parametrize(

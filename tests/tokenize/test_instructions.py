@@ -40,7 +40,7 @@ def rows_of(folder: Path, split: str) -> list[dict[str, Any]]:
 
 def test_an_api_page_gives_three_kinds(docs: Corpus, again: Again) -> None:
     tokens = split_of(docs, again)
-    sealed = make_instructions(InstructionsConfig(), docs, tokens, again())
+    sealed = make_instructions(InstructionsConfig(), again(), docs, tokens)
     folder = again().artifact_folder(sealed)
     train, heldout = rows_of(folder, "train"), rows_of(folder, "heldout")
     heldout_ids = {row["id"] for row in rows_of(again().artifact_folder(tokens), "heldout")}
@@ -70,7 +70,7 @@ def test_pages_that_are_no_api(corpus_of: Callable[..., Corpus], again: Again) -
     ]
     corpus = corpus_of(pages)
     sealed = make_instructions(
-        InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
+        InstructionsConfig(min_heldout=0), again(), corpus, split_of(corpus, again)
     )
     rows = [
         row for s in ("train", "heldout") for row in rows_of(again().artifact_folder(sealed), s)
@@ -97,7 +97,7 @@ def test_labels_numbers_and_change_logs_are_no_topics(
     ]
     corpus = corpus_of(pages)
     sealed = make_instructions(
-        InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
+        InstructionsConfig(min_heldout=0), again(), corpus, split_of(corpus, again)
     )
     rows = [
         row for s in ("train", "heldout") for row in rows_of(again().artifact_folder(sealed), s)
@@ -110,7 +110,7 @@ def test_labels_numbers_and_change_logs_are_no_topics(
 
 
 def test_reserved_wordings_are_never_trained_on(docs: Corpus, again: Again) -> None:
-    sealed = make_instructions(InstructionsConfig(), docs, split_of(docs, again), again())
+    sealed = make_instructions(InstructionsConfig(), again(), docs, split_of(docs, again))
     rows = [
         row for s in ("train", "heldout") for row in rows_of(again().artifact_folder(sealed), s)
     ]
@@ -144,7 +144,7 @@ def test_a_known_answer_is_no_test(corpus_of: Callable[..., Corpus], again: Agai
     ]
     corpus = corpus_of(pages)
     tokens = split_of(corpus, again, share=0.5)
-    sealed = make_instructions(InstructionsConfig(min_heldout=0), corpus, tokens, again())
+    sealed = make_instructions(InstructionsConfig(min_heldout=0), again(), corpus, tokens)
     folder = again().artifact_folder(sealed)
     known = {(row["kind"], row["answer"]) for row in rows_of(folder, "train")}
     heldout = rows_of(folder, "heldout")
@@ -164,7 +164,7 @@ def test_shared_docstrings_and_headings_are_left_out(
     )
     corpus = corpus_of([f"# pkg\n\n{body}\n\n## pkg.f\n\nGives back {n} of it." for n in (1, 2)])
     sealed = make_instructions(
-        InstructionsConfig(min_heldout=0), corpus, split_of(corpus, again), again()
+        InstructionsConfig(min_heldout=0), again(), corpus, split_of(corpus, again)
     )
     rows = rows_of(again().artifact_folder(sealed), "train")
     described = [row["subject"] for row in rows if row["kind"] == "describe"]
@@ -174,7 +174,7 @@ def test_shared_docstrings_and_headings_are_left_out(
 def test_caps_kinds_and_determinism(docs: Corpus, again: Again) -> None:
     tokens = split_of(docs, again)
     config = InstructionsConfig(kinds=("describe",), max_per_page=2)
-    made = [make_instructions(config, docs, tokens, again()) for _ in range(2)]
+    made = [make_instructions(config, again(), docs, tokens) for _ in range(2)]
     assert made[0].digest == made[1].digest
     train = rows_of(again().artifact_folder(made[0]), "train")
     assert set(Counter(row["id"] for row in train).values()) == {2}
@@ -184,13 +184,13 @@ def test_caps_kinds_and_determinism(docs: Corpus, again: Again) -> None:
 def test_nothing_to_ask(corpus_of: Callable[..., Corpus], again: Again) -> None:
     plain = corpus_of(["no heading here", "none here either"])
     with pytest.raises(DataError, match=r"0 of 1 training pages have a heading; .* under scrape"):
-        make_instructions(InstructionsConfig(), plain, split_of(plain, again), again())
+        make_instructions(InstructionsConfig(), again(), plain, split_of(plain, again))
     told = "This sentence of ten words tells what it is about."
     texts = [f"# The mill of number {n}\n\n{told}" for n in (1, 2)]
     headed = corpus_of([{"text": text, "headings": ["The mill"]} for text in texts])
     short = InstructionsConfig(max_answer_words=5)
     with pytest.raises(DataError, match=r"1 of 1 .* raise instructions\.max_answer_words"):
-        make_instructions(short, headed, split_of(headed, again), again())
+        make_instructions(short, again(), headed, split_of(headed, again))
 
 
 def test_too_few_held_out_is_said_before_a_model_is_trained(
@@ -200,8 +200,8 @@ def test_too_few_held_out_is_said_before_a_model_is_trained(
     corpus = corpus_of([parts.replace("Part", f"Page {page} part") for page in range(4)])
     tokens = split_of(corpus, again, share=0.0001)
     with pytest.raises(DataError, match=r"1 of 4 pages are held out and give 6 questions on 1 "):
-        make_instructions(InstructionsConfig(), corpus, tokens, again())
-    made = make_instructions(InstructionsConfig(min_heldout=0), corpus, tokens, again())
+        make_instructions(InstructionsConfig(), again(), corpus, tokens)
+    made = make_instructions(InstructionsConfig(min_heldout=0), again(), corpus, tokens)
     assert made.stats["heldout"] == 6
 
 

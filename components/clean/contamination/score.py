@@ -100,32 +100,48 @@ def score_contamination(config: ContaminationConfig, corpus: Corpus, work: Workd
     Raises:
         DataError: a set changed since the run was planned, or holds no usable row.
     """
+    stats = measure_contamination(config, work.artifact_folder(corpus), work.folder, work)
+    return work.seal(Scores, stats=stats)
+
+
+def measure_contamination(
+    config: ContaminationConfig, source: Path, target: Path, work: Workdir
+) -> dict[str, float]:
+    """Write the scores of the documents in ``source``, shard by shard; their counts.
+
+    Args:
+        config: Evaluation sets, and the bounds of an overlap.
+        source: Shards with the columns id and text.
+        target: Folder of the scores, and of the rows of a set that hold no item.
+        work: Folder for the counts of words, and workers.
+
+    Raises:
+        DataError: a set changed since the run was planned, or holds no usable row.
+    """
     items, refused = read_evaluation_items(config.sets, config.question, config.answer)
-    _quarantine(refused, work.folder)
-    folder = work.artifact_folder(corpus)
-    counts = count_document_words(items, _sample_texts(folder)) if items else WordCounts(0, {})
+    target.mkdir(parents=True, exist_ok=True)
+    _quarantine(refused, target)
+    counts = count_document_words(items, _sample_texts(source)) if items else WordCounts(0, {})
     counted = work.scratch / "word_counts.parquet"
     write_word_counts(counted, counts)
     map_shards(
         work,
-        folder,
+        source,
         score_contamination_shard,
+        folder=target,
         config=config,
         counted=HashedFile.model_validate(str(counted)),
     )
-    item_counts = read_shards(work.folder, ["items"])["items"].to_pylist()
+    item_counts = read_shards(target, ["items"])["items"].to_pylist()
     weights = weigh_words(items, counts)
     texts = list_search_texts(items, weights, config.min_words, config.min_information)
-    return work.seal(
-        Scores,
-        stats={
-            "documents_with_items": float(sum(count > 0 for count in item_counts)),
-            "items": float(len(items)),
-            "items_too_short": float(len(items) - len({text.item for text in texts})),
-            "quarantined": float(len(refused)),
-            "documents": float(len(item_counts)),
-        },
-    )
+    return {
+        "documents_with_items": float(sum(count > 0 for count in item_counts)),
+        "items": float(len(items)),
+        "items_too_short": float(len(items) - len({text.item for text in texts})),
+        "quarantined": float(len(refused)),
+        "documents": float(len(item_counts)),
+    }
 
 
 def _quarantine(refused: Sequence[RejectedRow], folder: Path) -> None:

@@ -9,6 +9,7 @@ rows find 99.8 % of pairs at a similarity of 0.8 and 92 % at 0.7.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -66,10 +67,25 @@ def score_duplicates(config: DuplicatesConfig, corpus: Corpus, work: Workdir) ->
         corpus: The extracted documents.
         work: Folder of the scores.
     """
+    stats = measure_duplicates(config, work.artifact_folder(corpus), work.folder, work)
+    return work.seal(Scores, stats=stats)
+
+
+def measure_duplicates(
+    config: DuplicatesConfig, source: Path, target: Path, work: Workdir
+) -> dict[str, float]:
+    """Write the scores of the documents in ``source``, shard by shard; their counts.
+
+    Args:
+        config: Size and seed of the signatures, and the least similarity.
+        source: Shards with the columns id, ordinal and text.
+        target: Folder of the scores.
+        work: Folder for sketches and shingles, and workers.
+    """
     folder = work.scratch / f"sketches-{SCHEME}"
     map_shards(
         work,
-        work.artifact_folder(corpus),
+        source,
         sketch_shard,
         folder=folder,
         permutations=config.permutations,
@@ -78,22 +94,20 @@ def score_duplicates(config: DuplicatesConfig, corpus: Corpus, work: Workdir) ->
         seed=config.seed,
     )
     sketches = Sketches(folder)
-    partners, pairs = _find_partners(config, sketches, work, corpus)
+    partners, pairs = _find_partners(config, sketches, work, source)
+    target.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(shard_paths(folder)):
-        write_shard(work.folder / path.name, sketches.score_table(number, partners))
+        write_shard(target / path.name, sketches.score_table(number, partners))
     copies = len(sketches) - len(np.unique(sketches.group))
-    return work.seal(
-        Scores,
-        stats={
-            "near_pairs": float(pairs),
-            "exact_copies": float(copies),
-            "documents": float(len(sketches)),
-        },
-    )
+    return {
+        "near_pairs": float(pairs),
+        "exact_copies": float(copies),
+        "documents": float(len(sketches)),
+    }
 
 
 def _find_partners(
-    config: DuplicatesConfig, sketches: Sketches, work: Workdir, corpus: Corpus
+    config: DuplicatesConfig, sketches: Sketches, work: Workdir, source: Path
 ) -> tuple[Partners, int]:
     """Verified pairs of group firsts, and how many there are."""
     documents, keys = sketches.band_keys()
@@ -103,7 +117,7 @@ def _find_partners(
     chosen = documents[paired]
     sets = ShingleFile(
         work.scratch / "shingles",
-        work.artifact_folder(corpus),
+        source,
         sketches.shard[chosen],
         sketches.row[chosen],
     )

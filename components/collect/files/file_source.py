@@ -5,7 +5,6 @@ Readers that need the whole of a compressed file, or of a member, get it as a te
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,23 +15,16 @@ from typing import BinaryIO
 
 from components.collect.crawl.fetch_ledger import LedgerEntry
 from components.collect.files.converters.conversion_pool import ConversionPool
-from components.collect.files.decompress import open_decompressed
 from components.collect.files.file_kinds import FileKind, kind_of_file
 from components.collect.warc.page_shards import WebPage
 from components.collect.warc.revisit_records import RevisitResolver
+from components.core.io.decompress import open_decompressed
+from components.core.io.utf8_stream import open_utf8
 
 PageOrRejection = WebPage | LedgerEntry
 """A page, or the ledger entry with the reason for which there is none."""
 PlacedResult = tuple[str, PageOrRejection]
 """Place in the user's files as an address, and what was read there."""
-_BYTE_ORDER_MARKS = (
-    (b"\xff\xfe\x00\x00", "utf-32"),
-    (b"\x00\x00\xfe\xff", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-)
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -103,16 +95,7 @@ class FileSource:
     def open_text(self) -> Iterator[BinaryIO]:
         """Open the decompressed content as UTF-8 where a byte order mark names its encoding."""
         with self.open_stream() as stream:
-            assert isinstance(stream, io.BufferedReader)
-            head = stream.peek(4)[:4]
-            encoding = next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), "")
-            if encoding == "utf-8-sig":
-                stream.read(3)
-            if encoding in ("", "utf-8-sig"):
-                yield stream
-                return
-            decoded = io.TextIOWrapper(stream, encoding, errors="replace", newline="")
-            yield io.BufferedReader(_EncodedText(decoded))
+            yield open_utf8(stream)
 
     @contextmanager
     def as_local_file(self, scratch: Path, *, decompressed: bool = True) -> Iterator[Path]:
@@ -161,21 +144,3 @@ class FileSource:
             depth=self.depth + 1,
             folder_name=Path(self.name).name,
         )
-
-
-class _EncodedText(io.RawIOBase):
-    """UTF-8 bytes of a text stream."""
-
-    def __init__(self, text: io.TextIOWrapper) -> None:
-        self._text = text
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
-        if not self._rest:
-            self._rest = self._text.read(_CHUNK).encode(errors="replace")
-        content, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
-        buffer[: len(content)] = content
-        return len(content)

@@ -15,7 +15,6 @@ from urllib.parse import quote
 from components.collect.crawl.fetch_ledger import LedgerEntry
 from components.collect.files.converters.conversion_pool import missing_converter
 from components.collect.files.converters.convert_document import Conversion
-from components.collect.files.decompress import BrokenStream
 from components.collect.files.dumps.archive_members import list_members, read_archive
 from components.collect.files.dumps.mail_messages import (
     read_mailbox,
@@ -55,6 +54,7 @@ from components.collect.warc.revisit_records import RevisitResolver, UnresolvedR
 from components.collect.web.http_fetcher import too_large_reason
 from components.collect.web.media_types import is_binary
 from components.core.errors import DataError
+from components.core.io.decompress import BrokenStream
 
 _MAX_DOCUMENT_BYTES = 256 << 20
 """Largest document that is converted: its pictures count, and its converter holds it whole."""

@@ -36,6 +36,7 @@ from components.publish.registry.model_registry import (
     list_versions,
 )
 from components.publish.registry.version_figures import REPORTS, read_stored_reports
+from components.text.chat.chat_turns import MESSAGES_FILE
 from components.text.pii.find_pii import ALL_PII_KINDS
 from components.text.pii.redact import Redactor
 
@@ -161,8 +162,12 @@ def _answers(files: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _selected(chain: Sequence[ArtifactNode]) -> ArtifactNode | None:
-    """The corpus that the model was trained on: one with a ledger."""
-    corpora = (node for node in reversed(chain) if node.format == Corpus.format)
+    """The corpus of pages that the model was trained on: one with a ledger."""
+    corpora = (
+        node
+        for node in reversed(chain)
+        if node.format == Corpus.format and MESSAGES_FILE not in node.files
+    )
     return next((c for c in corpora if any(name.startswith(LEDGER) for name in c.files)), None)
 
 
@@ -176,6 +181,12 @@ def _funnel(chain: Sequence[ArtifactNode], corpus: ArtifactNode | None) -> list[
         kept, dropped = corpus.stats.get("kept", 0.0), corpus.stats.get("dropped", 0.0)
         rows += [("documents extracted", kept + dropped), ("documents kept", kept)]
     for node in chain:
+        if node.format == Corpus.format and MESSAGES_FILE in node.files:
+            rows += [
+                ("rows of conversations", node.stats.get("rows", 0.0)),
+                ("conversations kept", node.stats.get("conversations", 0.0)),
+                ("conversations held out", node.stats.get("heldout", 0.0)),
+            ]
         if node.format == Tokens.format:
             rows += [
                 ("pages trained on", node.stats.get("train_pages", 0.0)),

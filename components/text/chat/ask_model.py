@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from components.core.errors import DataError
+from components.core.log import get_logger
 from components.core.store.shards import read_shard
+from components.text.chat.chat_turns import text_before_question, turns_before_answer
+from components.text.chat.own_rows import OWN_ROW_SCHEMA, own_rows_file
+from components.text.chat.template_sandbox import ChatFormatError
 from components.text.heldout_split import Half, rows_of_half
 
 if TYPE_CHECKING:
     from components.text.chat.chat_tokenizer import ChatTokenizer
     from models.decoder import Decoder
 
+log = get_logger(__name__)
 InstructionSplit = Literal["train", "align", "heldout"]
 """Files of ``Instructions``: to fine-tune on, to align on, and those of held-out pages."""
 Row = dict[str, Any]
@@ -35,6 +41,8 @@ class QuestionPrompt:
     """The documentation's answer."""
     token_ids: tuple[int, ...]
     """The prompt."""
+    context: str = ""
+    """Text of all turns before the question; empty where it is the only one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,9 @@ class ModelAnswer:
 
 
 def read_instructions(folder: Path, split: InstructionSplit, half: Half | None = None) -> list[Row]:
-    """Read the rows of a split with all their columns, in the order of the file.
+    """Read the rows of a split: those made of pages, then a team's own, in the order of the files.
+
+    Rows have all columns of their file; ``messages`` and ``tools`` of those made of pages are None.
 
     Args:
         folder: folder of sealed ``Instructions``.
@@ -63,7 +73,10 @@ def read_instructions(folder: Path, split: InstructionSplit, half: Half | None =
     missing = [name for name in INSTRUCTION_COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(f"{split}.parquet: column {missing[0]!r} is missing")
-    rows: list[Row] = table.to_pylist()
+    rows: list[Row] = [{**row, "messages": None, "tools": None} for row in table.to_pylist()]
+    own = folder / own_rows_file(split)
+    if own.is_file():
+        rows += read_shard(own, OWN_ROW_SCHEMA.names).to_pylist()
     return rows if half is None else rows_of_half(rows, half)
 
 
@@ -76,8 +89,11 @@ def read_questions(
     limit: int | None,
     seed: int,
     half: Half | None = None,
+    alone: bool = False,
 ) -> list[QuestionPrompt]:
     """Choose at most ``limit`` instructions of a split, in an order drawn by digest; maybe none.
+
+    A team's own conversation is asked with all turns before the last answer.
 
     Args:
         folder: folder of sealed ``Instructions``.
@@ -87,6 +103,8 @@ def read_questions(
         limit: most questions; None asks all.
         seed: seed of the order.
         half: only pages of this half of the held-out ones.
+        alone: only questions that nothing stands before, so that a row with the question alone
+            gives the prompt again.
 
     Raises:
         DataError: the file or a column is missing.
@@ -97,8 +115,11 @@ def read_questions(
     for row in rows:
         if len(chosen) == limit:
             break
-        prompt = tuple(tokenizer.encode_question(row["question"]))
-        if len(prompt) <= longest:
+        context = _context_of(row)
+        if alone and (context or row["tools"]):
+            continue
+        prompt = _prompt_of(tokenizer, row)
+        if prompt and len(prompt) <= longest:
             chosen.append(
                 QuestionPrompt(
                     page=row["id"],
@@ -107,9 +128,29 @@ def read_questions(
                     question=row["question"],
                     reference=row["answer"],
                     token_ids=prompt,
+                    context=context,
                 )
             )
     return chosen
+
+
+def _prompt_of(tokenizer: ChatTokenizer, row: Row) -> tuple[int, ...]:
+    """Prompt of an instruction; none where the chat template refuses its turns."""
+    if row["messages"] is None:
+        return tuple(tokenizer.encode_question(row["question"]))
+    tools = None if row["tools"] is None else json.loads(row["tools"])
+    try:
+        turns = turns_before_answer(json.loads(row["messages"]))
+        return tuple(tokenizer.encode_prompt(turns, tools))
+    except ChatFormatError as error:
+        log.info("not asked: conversation %s: %s", row["url"], error)
+        return ()
+
+
+def _context_of(row: Row) -> str:
+    if row["messages"] is None:
+        return ""
+    return text_before_question(json.loads(row["messages"]))
 
 
 def _rank(seed: int, *parts: str) -> bytes:

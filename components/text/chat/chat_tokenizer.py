@@ -143,13 +143,18 @@ class ChatTokenizer:
 
         An answer is what the template adds to the prompt before it, up to its end token. Some
         templates write earlier answers otherwise than the last one (without their reasoning); there
-        every answer becomes an example of its own, as the last of the conversation up to it.
+        every answer becomes an example of its own, as the last of the conversation up to it. An
+        answer whose ``weight`` is 0 stands in the text and is not learnt.
 
         Raises:
-            ChatFormatError: the template refuses it, or there is no answer in it.
+            ChatFormatError: the template refuses it, or there is no answer to learn in it.
         """
         held = self._prepare(messages)
-        places = [at for at, message in enumerate(held) if message.get("role") == "assistant"]
+        places = [
+            at
+            for at, message in enumerate(held)
+            if message.get("role") == "assistant" and message.get("weight") != 0
+        ]
         if not places:
             raise ChatFormatError("messages: no assistant speaks")
         held = held[: places[-1] + 1]

@@ -92,8 +92,16 @@ def _crawl_section(crawl: dict[str, Any], judged: bool) -> tuple[str, tuple[str,
 
 
 def _verdict_section(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    word = "kept" if verdict["kept"] else f"dropped by {', '.join(verdict['reasons'])}"
-    lines = [f"  {word}: document {verdict['document']}, judged by {verdict['rules']} rules"]
+    reasons = ", ".join(verdict["reasons"])
+    judged = f"document {verdict['document']}, judged by {verdict['rules']} rules"
+    if verdict["kept"]:
+        lines = [f"  kept: {judged}"]
+    elif verdict["rules"] or "duplicate_of" in verdict:
+        lines = [f"  dropped by {reasons}: {judged}"]
+    else:  # a row of a file that holds no document
+        lines = [f"  set aside: {reasons}"]
+    if "row" in verdict:
+        lines.append(f"  row {verdict['row']}")
     lines += [
         f"  {rule['rule']} is {rule['score']:.4g}, must be {_bounds_text(rule)}"
         for rule in verdict["failed"]
@@ -109,7 +117,8 @@ def _verdict_section(verdict: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
     if "item" in verdict:
         lines.append(f"  holds the evaluation item {verdict['item']}")
     lines += [f"  {span['count']} × {span['kind']}: {span['action']}" for span in verdict["spans"]]
-    unfinished = "" if verdict["finished"] else " of a `select` that did not end well"
+    stage = "conversations" if "row" in verdict else "select"
+    unfinished = "" if verdict["finished"] else f" of a `{stage}` that did not end well"
     return f"{verdict['corpus'][:SHOWN_DIGITS]}{unfinished}", tuple(lines)
 
 

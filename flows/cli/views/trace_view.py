@@ -10,6 +10,7 @@ from rich.console import Console
 from components.collect.web.urls import normalise_url
 from components.core.errors import ConfigError
 from components.core.settings import Settings
+from components.lineage.conversation_rows import find_row_address
 from components.lineage.known_addresses import (
     file_address,
     known_addresses,
@@ -50,7 +51,8 @@ def _is_model(what: str, versions: list[RegisteredVersion]) -> bool:
 def _page_address(settings: Settings, what: str) -> str | None:
     """Document id, or address in the normalised form of crawls; None if ``what`` is no page.
 
-    A file may be named by its path, and a URL without its scheme.
+    A file may be named by its path, a row of a file by its number (``chats.jsonl:17``), and a URL
+    without its scheme.
     """
     if _DOCUMENT.fullmatch(what) or what.startswith("file:"):
         return what
@@ -59,6 +61,9 @@ def _page_address(settings: Settings, what: str) -> str | None:
         if url is None:
             raise ConfigError(f"{what}: not a URL (https://site.example/page)")
         return url
+    row = find_row_address(settings, what)
+    if row is not None:
+        return row
     known = known_addresses(settings)
     path = file_address(what, known)
     if path is not None:

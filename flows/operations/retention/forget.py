@@ -23,6 +23,7 @@ from components.core.errors import ConfigError, GateFailed, MillError
 from components.core.io.locks import hold_lock
 from components.core.settings import Settings
 from components.lineage.affected_copies import AffectedCopies, find_affected
+from components.lineage.conversation_rows import find_row_address
 from components.lineage.forget_orders import normalise_target, read_orders, record_order
 from components.lineage.known_addresses import (
     FILE_SCHEME,
@@ -162,7 +163,8 @@ def forget_target(
 def _resolve_target(settings: Settings, page_or_domain: str) -> str:
     """Resolve a page or domain to the normalised form of orders.
 
-    ``host/path`` and ``folder/file`` are searched for among the addresses of this workspace.
+    ``host/path``, ``folder/file`` and ``file:number`` are searched for among the addresses of this
+    workspace.
 
     Raises:
         ConfigError: it is empty or matches no known address; suggests similar ones.
@@ -170,6 +172,9 @@ def _resolve_target(settings: Settings, page_or_domain: str) -> str:
     text = page_or_domain.strip()
     if "://" in text or not text:
         return normalise_target(text)
+    row = find_row_address(settings, text)
+    if row is not None:
+        return row
     known = known_addresses(settings)
     if "/" in text:
         return resolve_address(text, known, or_above=True)

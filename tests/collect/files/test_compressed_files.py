@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.collect.files import decompress
+from components.core.io import decompress
 from tests.collect.files.reading import read_bytes, read_folder, zip_bytes
 
 ROWS = [{"text": f"row {number} " + "words " * 30} for number in range(3000)]

@@ -48,6 +48,10 @@ def test_presets_agree_with_themselves(preset: str) -> None:
             "facts.max_new (512) must be below pretrain.shape.context (512)",
         ),
         (
+            ["sft.kinds=[conversation]"],
+            "sft.kinds (conversation) needs instructions.files: name files of conversations",
+        ),
+        (
             ["instructions.kinds=[describe]", "sft.kinds=[describe, module]"],
             "sft.kinds (module) must be among instructions.kinds (describe): make the kind",
         ),

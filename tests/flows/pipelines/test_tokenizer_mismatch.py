@@ -68,7 +68,7 @@ class World:
         self.model = self._model(self.tokens)
         self.other_model = self._model(self.other_tokens)
         asked = InstructionsConfig(min_heldout=0)
-        self.instructions = make_instructions(asked, self.corpus, self.tokens, self.work())
+        self.instructions = make_instructions(asked, self.work(), self.corpus, self.tokens)
 
     def work(self) -> Workdir:
         return Workdir.temporary(self.root)

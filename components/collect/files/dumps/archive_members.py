@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 from urllib.parse import quote
 
-from components.collect.files.decompress import BrokenStream, check_bomb, open_decompressed
 from components.collect.files.file_kinds import COMPRESSION_SUFFIXES, FileKind, kind_of_file
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
 from components.collect.files.walk_folders import is_hidden_name
+from components.core.io.decompress import BrokenStream, check_bomb, open_decompressed
 
 MAX_DEPTH = 3
 """Archives in archives."""

@@ -16,10 +16,10 @@ from lxml import etree
 
 from components.collect.files.converters.conversion_pool import missing_converter
 from components.collect.files.converters.convert_document import WIKITEXT_TYPE, Conversion
-from components.collect.files.decompress import BrokenStream
 from components.collect.files.dumps.xml_records import BrokenRecord, XmlRecords
 from components.collect.files.file_source import FileSource, PlacedResult, ReadSettings
 from components.collect.files.rows.row_pages import row_address, text_pages
+from components.core.io.decompress import BrokenStream
 
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)+[a-z]{2,}")
 _QUESTION, _ANSWER = "1", "2"

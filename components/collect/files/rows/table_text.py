@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from components.collect.files.decompress import BrokenStream
 from components.collect.web.charset import detect_codec
 from components.collect.web.media_types import find_wide_codec
+from components.core.io.decompress import BrokenStream
 
 _CHUNK = 1 << 20
 _JUDGED_BYTES = 8 << 20
