@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from components.collect.optouts.optout_policy import SIGNAL_TYPE, OptoutSignal
+from components.collect.web.urls import origin_of
 from components.core.store.shards import write_shard
 
 LEDGER_FILE = "ledger.parquet"
@@ -141,6 +142,22 @@ class UnaskedAddresses:
 def _authority(url: str) -> str:
     """Host and port of an address, which may be malformed."""
     return url.partition("://")[2].partition("/")[0]
+
+
+def fold_canonicals(ledger: Mapping[str, LedgerEntry]) -> None:
+    """Of pages with one canonical URL (RFC 6596), keep the canonical page alone.
+
+    Only where the canonical page is stored too. A site whose every page declares the home page as
+    canonical is misconfigured, so a home page stands for equal pages alone.
+    """
+    for url in sorted(ledger):
+        entry = ledger[url]
+        target = ledger.get(entry.canonical)
+        if entry.reason or target is None or target.reason:
+            continue
+        if entry.canonical == f"{origin_of(url)}/" and entry.digest != target.digest:
+            continue
+        entry.reason = f"canonical is {entry.canonical}"
 
 
 def write_ledger(folder: Path, ledger: Mapping[str, LedgerEntry], date: str) -> None:

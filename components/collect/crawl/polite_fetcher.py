@@ -8,6 +8,7 @@ there, since a site may link to them as pages.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +25,6 @@ from components.collect.crawl.robots_rules import (
     fetch_following_redirects,
     fetch_robots_rules,
 )
-from components.collect.crawl.sitemaps import fetch_sitemap_pages
 from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal, denial_reason
 from components.collect.optouts.robots_groups import decode_site_file
 from components.collect.optouts.site_signals import (
@@ -32,7 +32,9 @@ from components.collect.optouts.site_signals import (
     SiteSignals,
     fetch_site_signals,
 )
-from components.collect.web.cookie_jar import CookieJar, fetch_through_cookie_walls
+from components.collect.sitemaps.sitemap_file import fetch_sitemap_pages
+from components.collect.web.cookie_jar import CookieJar
+from components.collect.web.cookie_walls import CookieWall, pass_cookie_wall
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts, read_page_facts
@@ -78,6 +80,74 @@ class PoliteFetcher:
             return await self._load_or_fetch(url)
         # Where its rules cannot be read now, it is not requested; its previous capture is kept.
         return self._reuse_previous(url, refusal) if refusal.transient else refusal
+
+    async def pass_cookie_walls(
+        self, wave: Mapping[str, StoredResponse], most: int
+    ) -> dict[str, StoredResponse]:
+        """Fetch the pages of a wave that wait for their cookies; their responses by URL.
+
+        Where the first page of a site that asks for cookies is the same with them, its others are
+        not asked for again.
+
+        Args:
+            wave: Responses of the wave by URL, in its order.
+            most: Requests to make, at most.
+        """
+        walls: dict[str, list[tuple[str, StoredResponse]]] = defaultdict(list)
+        for url, response in wave.items():
+            if response.requests > 1 or self._way_behind(url, response):
+                walls[origin_of(url)].append((url, response))
+        order = [url for site in walls.values() for url, _ in site]
+        share, rest = divmod(most, max(1, len(order)))
+        shares = {url: share + (index < rest) for index, url in enumerate(order)}
+        passed: dict[str, StoredResponse] = {}
+
+        async def pass_walls_of_site(site: list[tuple[str, StoredResponse]]) -> None:
+            is_vain = False
+            for url, response in site:
+                is_page = response.location is None
+                if response.requests == 1 and not (is_page and is_vain):
+                    response = await self._pass_cookie_wall(url, response, shares[url])
+                passed[url] = response
+                is_vain |= response.requests > 1 and response.facts.asks_for_cookies
+
+        await asyncio.gather(*(pass_walls_of_site(site) for site in walls.values()))
+        return passed
+
+    def _way_behind(self, url: str, response: StoredResponse) -> list[str]:
+        if response.reason or not response.cookies:
+            return []
+        return _wall_of(url, response).way_behind(self.cookies.cookies_for(url))
+
+    async def _pass_cookie_wall(
+        self, url: str, response: StoredResponse, most: int
+    ) -> StoredResponse:
+        """Response of a page behind its wall, stored in place of the first.
+
+        Args:
+            url: The page.
+            response: Its first response.
+            most: Requests to make, at most.
+        """
+        jar = self.cookies.cookies_for(url)
+
+        async def fetch(address: str, cookies: Sequence[str]) -> FetchResult:
+            if origin_of(address) not in self._rules or self._refuse(address) is not None:
+                return FetchResult(reason="it may not be asked for")
+            given = self._conditions_of(url) if address == url else {}
+            return await self._fetch_with_retries(address, 0, given, cookies)
+
+        passage = await pass_cookie_wall(_wall_of(url, response), jar, fetch, most)
+        if passage.fetched is not None:
+            passage.fetched.cookies = passage.cookies
+            passage.fetched.requests += passage.requests
+            await self._store_fetched(url, passage.fetched, jar)
+        elif passage.requests:
+            self.responses.note_requests(url, 1 + passage.requests)
+        passed = self.responses.load_response(url)
+        assert passed is not None
+        self.cookies.note_cookies(url, passed.cookies)
+        return passed
 
     async def repeat_page(self, url: str) -> tuple[PageFingerprint, PageFingerprint]:
         """Fingerprints of a fetched page and of the same page asked for once more."""
@@ -195,14 +265,23 @@ class PoliteFetcher:
         return response
 
     async def _fetch_and_store(self, url: str) -> StoredResponse:
-        conditions = self.previous.request_conditions(url) if self.previous else {}
-
-        async def fetch(address: str, cookies: Sequence[str]) -> FetchResult:
-            given = conditions if address == url else {}
-            return await self._fetch_with_retries(address, 0, given, cookies)
-
         jar = self.cookies.cookies_for(url)
-        fetched = await fetch_through_cookie_walls(url, jar, fetch)
+        fetched = await self._fetch_with_retries(url, 0, self._conditions_of(url), jar)
+        return await self._store_fetched(url, fetched, jar)
+
+    def _conditions_of(self, url: str) -> dict[str, str]:
+        return self.previous.request_conditions(url) if self.previous is not None else {}
+
+    async def _store_fetched(
+        self, url: str, fetched: FetchResult, jar: Sequence[str]
+    ) -> StoredResponse:
+        """Store a page's response, or the previous capture that it confirms.
+
+        Args:
+            url: The page.
+            fetched: Its response.
+            jar: Cookies to choose from, where it has to be fetched again.
+        """
         capture = self.previous.match_unchanged(url, fetched) if self.previous else None
         if fetched.is_not_modified and capture is None:  # the previous capture cannot be read
             fetched = await self._fetch_with_retries(url, 0, {}, jar)
@@ -303,3 +382,7 @@ class PoliteFetcher:
                 asyncio.Semaphore(slots), delay_seconds, policy.backoff_seconds
             )
         return self._limiters[site]
+
+
+def _wall_of(url: str, response: StoredResponse) -> CookieWall:
+    return CookieWall(url, response.location, response.cookies, response.facts.asks_for_cookies)

@@ -98,7 +98,9 @@ class FetchResult:
     refresh: str | None = None
     """Target of a ``Refresh`` with a delay: an address that the page leads to."""
     cookies: tuple[str, ...] = field(default=(), repr=False)
-    """Cookies that the response set, as lines of a Netscape cookie file."""
+    """Cookies that the response set or deleted, as lines of a Netscape cookie file."""
+    requests: int = 1
+    """Requests that led to it, retries not counted."""
 
     @property
     def digest(self) -> str:

@@ -11,6 +11,7 @@ from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal
 from components.collect.optouts.page_signals import parse_page_signals
 from components.collect.warc.page_shards import WebPage
 from components.collect.web.charset import decode_page, decode_with_codec
+from components.collect.web.cookie_walls import asks_for_cookies
 from components.collect.web.media_types import HTML, XHTML, judge_media_type
 from components.collect.web.page_fingerprint import PageFingerprint, fingerprint_page
 from components.collect.web.refresh import parse_refresh
@@ -53,6 +54,8 @@ class PageFacts:
     refresh: str = ""
     """URL that the page sends its readers on to; empty for a page that is there to be read."""
     signals: list[OptoutSignal] = field(default_factory=list)
+    asks_for_cookies: bool = False
+    """True for a page that says little more than that it wants cookies."""
 
 
 def read_page_facts(
@@ -76,7 +79,12 @@ def read_page_facts(
     signals = parse_page_signals(root, headers, url, optouts)
     if root is None:
         fingerprint = fingerprint_page(decoded.text if plain else "", url)
-        return PageFacts([], "", forbids_indexing(directives), fingerprint, signals=signals)
+        return PageFacts(
+            noindex=forbids_indexing(directives),
+            fingerprint=fingerprint,
+            signals=signals,
+            asks_for_cookies=plain and asks_for_cookies(decoded.text, decoded.text, [], url),
+        )
     for meta in root.iter("meta"):
         if (meta.get("name") or "").strip().lower() in ("robots", agent.lower()):
             directives |= directives_for(meta.get("content") or "", {agent.lower()})
@@ -84,6 +92,7 @@ def read_page_facts(
     visible = " ".join(" ".join(_visible_texts(root)).split())
     links, unfollowed = _links(root, base, url, decoded.codec)
     seconds, refresh = _meta_refresh(root, base, url, decoded.codec)
+    is_wall = asks_for_cookies(decoded.text, visible, links, url)
     is_nofollow = forbids_following(directives)
     if is_nofollow or seconds > _MAX_REDIRECT_SECONDS or len(visible) > _MAX_REDIRECT_CHARS:
         links, refresh = [*links, *({refresh} - {"", *links})], ""
@@ -97,6 +106,7 @@ def read_page_facts(
         unfollowed,
         refresh,
         signals,
+        is_wall,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.collect.crawl.crawler import BUDGET_SPENT
+from components.collect.crawl.crawl_budget import BUDGET_SPENT
 from tests.collect.crawling import NOW, Crawl, asked, config, ledger, stored, words
 
 LATER = "2026-11-08T00:00:00Z"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from components.collect.crawl.sitemaps import (
+from components.collect.scrape import scrape
+from components.collect.sitemaps.sitemap_file import (
     MAX_SITEMAPS,
     SitemapFile,
     decode_sitemap,
     parse_sitemap,
 )
-from components.collect.scrape import scrape
 from components.core.store.workdir import Workdir
 from tests.collect.crawling import asked, config, words
 
