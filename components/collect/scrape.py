@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from components.collect.crawl.crawl_budget import PolitenessPolicy
 from components.collect.crawl.crawl_health import check_failed_share, check_seeds
 from components.collect.crawl.crawler import Crawler
 from components.collect.crawl.fetch_ledger import LedgerEntry, write_ledger
 from components.collect.crawl.frontier import Visit
-from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
+from components.collect.crawl.polite_fetcher import PoliteFetcher
 from components.collect.crawl.previous_crawl import PreviousCrawl
 from components.collect.crawl.replay_crawl import ReplayedCrawl
 from components.collect.crawl.response_store import ResponseStore

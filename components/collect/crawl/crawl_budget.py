@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
+from components.collect.optouts.optout_policy import OptoutConfig
 from components.collect.web.urls import host_of
+from components.core.config.blocklist import Blocklist
 
 MAX_DEPTH_REASON = "more links from a seed than scrape.max_depth"
 MAX_PAGES_REASON = "the budget is used up (scrape.max_pages)"
@@ -17,6 +20,24 @@ HOST_BUDGET_REASON = "the budget of its host is used up (scrape.max_pages_per_ho
 OUTSIDE_REASON = "outside the crawl (scrape.hosts)"
 BUDGET_SPENT = "not asked for: the budget (scrape.max_pages, max_pages_per_host) was used up"
 """Trouble of a page that is therefore kept as the previous crawl has it."""
+
+
+@dataclass(frozen=True)
+class PolitenessPolicy:
+    """Bounds of a crawl, and the politeness policy towards a host (see ``ScrapeConfig``)."""
+
+    agent: str
+    max_pages: int
+    max_pages_per_host: int
+    max_depth: int
+    max_redirects: int
+    max_barren: int
+    concurrency: int
+    delay_seconds: float
+    retries: int
+    backoff_seconds: float
+    blocklist: Blocklist
+    optout_config: OptoutConfig
 
 
 class CrawlBudget:

@@ -14,7 +14,7 @@ where enough is left for all of them. Those that no request is left for are kept
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -25,20 +25,30 @@ from components.collect.crawl.crawl_budget import (
     MAX_PAGES_REASON,
     OUTSIDE_REASON,
     CrawlBudget,
+    PolitenessPolicy,
 )
 from components.collect.crawl.crawl_health import warn_of_bounds
 from components.collect.crawl.crawl_traps import (
     FILES_REASON,
     TRAP_REASON,
     TrapDetector,
-    file_kind,
 )
-from components.collect.crawl.fetch_ledger import LedgerEntry, UnaskedAddresses, fold_canonicals
+from components.collect.crawl.fetch_ledger import (
+    LedgerEntry,
+    UnaskedAddresses,
+    fold_canonicals,
+    make_entry,
+)
 from components.collect.crawl.frontier import CrawlOutlook, Frontier, Visit
 from components.collect.crawl.joined_parameters import JoinedParameters, same_page_reason
-from components.collect.crawl.polite_fetcher import PoliteFetcher, PolitenessPolicy
+from components.collect.crawl.polite_fetcher import PoliteFetcher
 from components.collect.crawl.response_store import StoredResponse
 from components.collect.optouts.optout_policy import denial_reason, resolve_signals
+from components.collect.sitemaps.read_sitemaps import (
+    READ_AS_SITEMAP,
+    SitemapListing,
+    SitemapReader,
+)
 from components.collect.web.ssrf_guard import is_private_literal
 from components.collect.web.urls import host_of, origin_of
 from components.core.progress import Progress
@@ -136,10 +146,38 @@ class Crawler:
             for visit, response in zip(wave, responses, strict=True):
                 self._record_response(visit, response)
             self._outlook.close_wave()
-            for site in dict.fromkeys(origin_of(visit.url) for visit in wave if visit.is_seed):
-                for url in await self.fetcher.read_sitemap_pages(site):
-                    self._plan_visit(url, 1, is_vouched=True)
+            await self._read_sitemaps(zip(wave, responses, strict=True))
             await self._judge_numbers()
+
+    async def _read_sitemaps(self, wave: Iterable[tuple[Visit, StoredResponse]]) -> None:
+        """Plan what the sitemaps of a wave's seeds list, and seeds that are sitemaps themselves."""
+        reader = SitemapReader(
+            self.fetcher,
+            lambda url: host_of(url) in self.hosts,
+            lambda url, reason: self._leave_unasked(url, reason, 1),
+        )
+        seeds = [(visit.url, response) for visit, response in wave if visit.is_seed]
+        for url, response in seeds:
+            if listing := await reader.read_seed(url, response):
+                self.ledger[url].reason = READ_AS_SITEMAP
+                self._budget.count_repeats(url, not response.bytes)
+                self._plan_listed(listing)
+        for site in dict.fromkeys(origin_of(url) for url, _ in seeds):
+            self._plan_listed(await reader.read_site(site))
+
+    def _plan_listed(self, listing: SitemapListing) -> None:
+        """Plan the pages that sitemaps list; those that no budget can reach are left unasked."""
+        planned = 0
+        for url in listing.pages:
+            if planned < self._policy.max_pages:
+                planned += isinstance(self._plan_visit(url, 1, is_vouched=True), Visit)
+            elif url not in self._known_urls:
+                self._leave_unasked(url, self._reason_by_host(url) or MAX_PAGES_REASON, 1)
+        for url, (status, reason) in listing.failures.items():
+            if self._reason_by_host(url):  # no entry that was met may open its host to a replay
+                self._leave_unasked(url, reason, 1)
+            else:
+                self.ledger.setdefault(url, LedgerEntry(url, status, reason, depth=1))
 
     async def _judge_numbers(self) -> None:
         """Ask again for a page of each shape whose pages differ in their numbers alone."""
@@ -226,7 +264,7 @@ class Crawler:
 
     def _record_response(self, visit: Visit, response: StoredResponse) -> None:
         """Enter a response into the ledger, and plan the visits that follow from it."""
-        entry = self.ledger[visit.url] = _ledger_entry(visit, response)
+        entry = self.ledger[visit.url] = make_entry(visit, response)
         entry.optouts = resolve_signals(
             [*self.fetcher.site_signals(visit.url), *response.facts.signals]
         )
@@ -304,10 +342,8 @@ class Crawler:
         """Plan a visit to a URL: the visit, the reason where it is not asked for, None if known."""
         if url in self._known_urls:
             return None
-        host = host_of(url)
-        if host not in self.hosts:
-            private = "a private address, " if is_private_literal(host) else ""
-            return self._leave_unasked(url, f"{private}{OUTSIDE_REASON}", depth)
+        if reason := self._reason_by_host(url):
+            return self._leave_unasked(url, reason, depth)
         if depth > self._policy.max_depth:
             return self._leave_unasked(url, MAX_DEPTH_REASON, depth)
         shapes = self._traps.shapes_of(url, self._known_urls)
@@ -325,6 +361,12 @@ class Crawler:
         self._outlook.add_due(url)
         return visit
 
+    def _reason_by_host(self, url: str) -> str:
+        """Reason against an address outside the crawl; empty for one inside."""
+        host = host_of(url)
+        private = "a private address, " if is_private_literal(host) else ""
+        return f"{private}{OUTSIDE_REASON}" if host not in self.hosts else ""
+
     def _leave_unasked(self, url: str, reason: str, depth: int) -> str:
         self._unasked.record_address(url, reason, depth)
         return reason
@@ -336,30 +378,3 @@ class Crawler:
         if not visit.is_vouched and self._traps.is_trap(visit.shapes):
             return TRAP_REASON
         return FILES_REASON if self._traps.is_no_page(visit.url) else ""
-
-
-def _ledger_entry(visit: Visit, response: StoredResponse) -> LedgerEntry:
-    # A broken link to an image or an archive is no page that failed.
-    is_lost_file = 400 <= response.status < 500 and bool(file_kind(visit.url)) and not visit.is_seed
-    trouble = response.previous_capture.trouble if response.previous_capture is not None else ""
-    return LedgerEntry(
-        visit.url,
-        response.status,
-        response.reason,
-        response.bytes,
-        response.digest if response.bytes else "",
-        response.headers.get("etag", ""),
-        response.headers.get("last-modified", ""),
-        visit.chain[0] if visit.chain else "",
-        response.facts.canonical,
-        trouble=trouble,
-        note=response.note,
-        depth=visit.depth,
-        failed=bool(trouble)
-        or (
-            response.asked
-            and bool(response.reason)
-            and not 0 < response.status < 400
-            and not is_lost_file
-        ),
-    )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from components.collect.crawl.crawl_budget import PolitenessPolicy
 from components.collect.crawl.fetch_ledger import BLOCKED_REASON
 from components.collect.crawl.host_rate_limiter import (
     MAX_WAIT_SECONDS,
@@ -25,39 +26,21 @@ from components.collect.crawl.robots_rules import (
     fetch_following_redirects,
     fetch_robots_rules,
 )
-from components.collect.optouts.optout_policy import OptoutConfig, OptoutSignal, denial_reason
+from components.collect.optouts.optout_policy import OptoutSignal, denial_reason
 from components.collect.optouts.robots_groups import decode_site_file
 from components.collect.optouts.site_signals import (
     MAX_SITE_FILE_BYTES,
     SiteSignals,
     fetch_site_signals,
 )
-from components.collect.sitemaps.sitemap_file import fetch_sitemap_pages
 from components.collect.web.cookie_jar import CookieJar
 from components.collect.web.cookie_walls import CookieWall, pass_cookie_wall
 from components.collect.web.http_fetcher import FetchResult, HttpFetcher
 from components.collect.web.page_fingerprint import PageFingerprint
 from components.collect.web.page_links import PageFacts, read_page_facts
 from components.collect.web.urls import origin_of
-from components.core.config.blocklist import Blocklist
 
-
-@dataclass(frozen=True)
-class PolitenessPolicy:
-    """Bounds of a crawl, and the politeness policy towards a host (see ``ScrapeConfig``)."""
-
-    agent: str
-    max_pages: int
-    max_pages_per_host: int
-    max_depth: int
-    max_redirects: int
-    max_barren: int
-    concurrency: int
-    delay_seconds: float
-    retries: int
-    backoff_seconds: float
-    blocklist: Blocklist
-    optout_config: OptoutConfig
+_SLOW_REASON = f"robots.txt asks for more than {MAX_WAIT_SECONDS:.0f} s between requests"
 
 
 @dataclass
@@ -188,16 +171,9 @@ class PoliteFetcher:
         A wave begins with it, so the cookies of the wave before count from here on.
         """
         self.cookies.begin_wave()
-        origins = [site for site in dict.fromkeys(map(origin_of, urls)) if site not in self._rules]
-        agent = self.policy.agent
-        rules = await asyncio.gather(
-            *(fetch_robots_rules(f"{site}/", self._fetch_text, agent) for site in origins)
-        )
-        self._rules.update(zip(origins, rules, strict=True))
-        for site in origins:
-            if site in self._limiters and not self._limiters[site].closed_reason:
-                del self._limiters[site]  # the next one knows the asked delay
-        readable = [site_origin for site_origin in origins if self._may_ask(site_origin)]
+        origins = list(dict.fromkeys(map(origin_of, urls)))
+        await self._learn_rules(origins)
+        readable = [site for site in origins if site not in self._sites and self._may_ask(site)]
         sites = await asyncio.gather(
             *(
                 fetch_site_signals(site, self._rules[site].text, self._fetch_site_file)
@@ -206,14 +182,38 @@ class PoliteFetcher:
         )
         self._sites.update(zip(readable, sites, strict=True))
 
-    async def read_sitemap_pages(self, site_origin: str) -> list[str]:
-        """Pages that a site's sitemaps list."""
-        if not self._may_ask(site_origin):
-            return []
-        limit = self.policy.max_pages
-        return await fetch_sitemap_pages(
-            f"{site_origin}/", self._rules[site_origin], self._fetch_text, limit
+    async def _learn_rules(self, sites: Iterable[str]) -> None:
+        """Fetch the robots rules of every site that is new."""
+        origins = [site for site in dict.fromkeys(sites) if site not in self._rules]
+        agent = self.policy.agent
+        rules = await asyncio.gather(
+            *(fetch_robots_rules(f"{site}/", self.fetch_text, agent) for site in origins)
         )
+        self._rules.update(zip(origins, rules, strict=True))
+        for site in origins:
+            if site in self._limiters and not self._limiters[site].closed_reason:
+                del self._limiters[site]  # the next one knows the asked delay
+
+    def rules_of(self, site_origin: str) -> RobotsRules | None:
+        """Robots rules of a known site; None where they let nothing be asked for."""
+        return self._rules[site_origin] if self._may_ask(site_origin) else None
+
+    async def refuse_site_file(self, url: str, is_invited: bool) -> str:
+        """Reason for which a file about a site may not be requested; empty where it may.
+
+        Args:
+            url: The file, on any site.
+            is_invited: True where robots.txt names the file itself.
+        """
+        if self.policy.blocklist.covers(url):
+            return BLOCKED_REASON
+        if is_invited:
+            return ""
+        await self._learn_rules([origin_of(url)])
+        rules = self._rules[origin_of(url)]
+        if rules.forbids_url(url, self.policy.agent):
+            return rules.reason
+        return "" if self._may_ask(origin_of(url)) else _SLOW_REASON
 
     def estimate_seconds(self, requests: Mapping[str, float]) -> float | None:
         """Time of so many requests by site; None where no site has answered yet."""
@@ -246,10 +246,7 @@ class PoliteFetcher:
             unread = rules.protego is None
             return StoredResponse(reason=rules.reason, transient=rules.transient, asked=unread)
         if not self._may_ask(origin_of(url)):
-            return StoredResponse(
-                reason=f"robots.txt asks for more than {MAX_WAIT_SECONDS:.0f} s between requests",
-                asked=False,
-            )
+            return StoredResponse(reason=_SLOW_REASON, asked=False)
         if self.policy.optout_config.policy == "honour":
             # A page may lift its site's TDMRep reservation, and no other signal.
             final = [signal for signal in self.site_signals(url) if signal.kind != "tdmrep"]
@@ -311,7 +308,7 @@ class PoliteFetcher:
             facts = replace(facts, links=[*facts.links, fetched.refresh])
         return self.responses.store_response(key or url, fetched, facts, capture)
 
-    async def _fetch_text(self, url: str, limit: int) -> FetchResult:
+    async def fetch_text(self, url: str, limit: int) -> FetchResult:
         """A file about a site, with its body."""
         key = f"text {url}"
         response = self.responses.load_response(key)
@@ -328,7 +325,7 @@ class PoliteFetcher:
         )
 
     async def _fetch_site_file(self, url: str) -> str:
-        fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self._fetch_text)
+        fetched = await fetch_following_redirects(url, MAX_SITE_FILE_BYTES, self.fetch_text)
         return decode_site_file(fetched.body) if not fetched.reason else ""
 
     async def _fetch_with_retries(

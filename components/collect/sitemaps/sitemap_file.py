@@ -7,31 +7,37 @@ lists an address a line. What is broken is repaired by libxml2, as sitemaps are 
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from lxml import etree
 
-from components.collect.crawl.robots_rules import FetchText, RobotsRules, fetch_following_redirects
 from components.collect.web.charset import decode_page
 from components.collect.web.transfer.content_codings import ContentCodingError, decode_content
-from components.collect.web.urls import host_of, normalise_url, origin_of, resolve_link
-from components.core.log import get_logger
 
 MAX_SITEMAP_BYTES = 50 * 1024 * 1024
 """Largest size that the protocol allows, decompressed."""
-MAX_SITEMAPS = 100
-"""Sitemaps read of one site, indexes included."""
 _CHUNK_BYTES = 65536
 _BARE_AMPERSAND = re.compile(
     r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[\da-f]+);)",
     re.IGNORECASE | re.DOTALL,
 )
 _CONTROLS = dict.fromkeys([*range(9), 11, 12, *range(14, 32)])
+SITEMAP_ROOTS = frozenset({"urlset", "sitemapindex", "rss", "feed", "rdf"})
+"""Root elements of sitemaps and feeds."""
+_MAX_SERVER_OUTPUT = 65536
+"""Characters before the XML that may be a server's warnings."""
+_ROOT = rf"(?:[A-Za-z_][\w.-]*:)?(?:{'|'.join(sorted(SITEMAP_ROOTS))})"
+_XML_START = re.compile(rf"<{_ROOT}[\s>]", re.IGNORECASE)
+_NEXT_DOCUMENT = re.compile(
+    rf"</{_ROOT}\s*>\s*(?:<\?xml[^>]*\?>\s*)?(?=<{_ROOT}[\s>])", re.IGNORECASE
+)
+_HTML_PAGE = re.compile(r"<(?:!doctype\s+html|html|body)\b", re.IGNORECASE)
+_ADDRESS_LINE = re.compile(r"^\s*https?://\S+\s*$", re.IGNORECASE | re.MULTILINE)
+_HAS_BLANK = re.compile(r"\s")
 _ENTRIES = frozenset({"url", "sitemap", "item", "entry"})
 """Elements that stand for one page or one sitemap."""
 
@@ -43,70 +49,39 @@ class SitemapFile:
     is_index: bool = False
     """True where they are those of other sitemaps."""
     locations: list[str] = field(default_factory=list)
+    root: str = field(default="", compare=False)
+    """Local name of its root element, in lower case; empty for a text without markup."""
+    is_list: bool = field(default=False, compare=False)
+    """True for a text of addresses, a line each, and nothing else."""
+
+    @property
+    def is_sitemap(self) -> bool:
+        """True for what was made to be read as a sitemap or a feed."""
+        return self.is_list or self.root in SITEMAP_ROOTS
+
+    def explain_empty(self) -> str:
+        """Explain why it lists no address; empty where it lists some."""
+        if self.locations:
+            return ""
+        if self.root == "html":
+            return "it is an HTML page"
+        if self.root and self.root not in SITEMAP_ROOTS:
+            return f"it is no sitemap: its root element is {self.root[:40]}"
+        return "it lists no address"
 
 
-async def fetch_sitemap_pages(
-    url: str, rules: RobotsRules, fetch_text: FetchText, limit: int
-) -> list[str]:
-    """Fetch page URLs of a site's sitemaps, in their order, following sitemap indexes.
+def decode_sitemap(body: bytes) -> tuple[str, str]:
+    """(text, note) of a sitemap, decompressed where it is gzip, as far as that can be read.
 
-    A sitemap that an index names has to lie on the index's host; robots.txt may name any. Sitemaps
-    beyond ``MAX_SITEMAPS`` are left unread with a warning.
-
-    Args:
-        url: Any URL of the site.
-        rules: Its robots rules, which may name sitemaps.
-        fetch_text: Fetches a text.
-        limit: Page URLs to return, at most.
+    The note says what is missing; it is empty where nothing is.
     """
-    sitemap_queue = deque(rules.sitemap_urls() or [f"{origin_of(url)}/sitemap.xml"])
-    seen: set[str] = set()
-    pages: dict[str, None] = {}
-    while sitemap_queue and len(pages) < limit:
-        address = normalise_url(sitemap_queue.popleft(), url)
-        if address is None or address in seen:
-            continue
-        if len(seen) == MAX_SITEMAPS:
-            _warn_of_unread(origin_of(url), {address, *sitemap_queue} - seen)
-            break
-        seen.add(address)
-        fetched = await fetch_following_redirects(address, MAX_SITEMAP_BYTES, fetch_text)
-        if fetched.reason:
-            continue
-        try:
-            sitemap = parse_sitemap(decode_sitemap(fetched.body), limit)
-        except ValueError as error:
-            get_logger(__name__).warning("%s: is not read as a sitemap: %s", address, error)
-            continue
-        if sitemap.is_index:
-            nested = [normalise_url(location, address) for location in sitemap.locations]
-            sitemap_queue += [n for n in nested if n is not None and host_of(n) == host_of(address)]
-            continue
-        for location in sitemap.locations:
-            page = resolve_link(location, address)
-            if page is not None:
-                pages.setdefault(page)
-    return list(pages)[:limit]
-
-
-def _warn_of_unread(site: str, unread: set[str]) -> None:
-    get_logger(__name__).warning(
-        "%s: %d sitemaps were read, the most of one site; %d more that it names were not, %s among "
-        "them; name them in scrape.seeds",
-        site,
-        MAX_SITEMAPS,
-        len(unread),
-        min(unread),
-    )
-
-
-def decode_sitemap(body: bytes) -> str:
-    """Text of a sitemap, decompressed where it is gzip, as far as that can be read."""
     try:
-        body = decode_content(body, "", MAX_SITEMAP_BYTES).body[:MAX_SITEMAP_BYTES]
-    except ContentCodingError:
-        return ""
-    return decode_page(body)
+        decoded = decode_content(body, "", MAX_SITEMAP_BYTES)
+    except ContentCodingError as error:
+        return "", f"its encoding is broken: {error}"
+    is_cut = decoded.is_full or len(body) >= MAX_SITEMAP_BYTES
+    note = f"larger than {MAX_SITEMAP_BYTES} bytes, the rest is not read" if is_cut else ""
+    return decode_page(decoded.body[:MAX_SITEMAP_BYTES]), note or decoded.note
 
 
 def parse_sitemap(text: str, limit: int) -> SitemapFile:
@@ -115,27 +90,61 @@ def parse_sitemap(text: str, limit: int) -> SitemapFile:
     Raises:
         ValueError: it declares entities: no sitemap needs them, and nested ones expand without end.
     """
-    text = text.lstrip()
+    declares_entities = "<!ENTITY" in text
+    text = _without_server_output(text.lstrip())
     if not text.startswith("<"):
-        lines = (line.strip() for line in text.splitlines())
-        addresses = (line for line in lines if line.lower().startswith(("http://", "https://")))
-        return SitemapFile(locations=list(islice(addresses, limit)))
-    if "<!ENTITY" in text:
+        return _parse_lines(text, limit)
+    if declares_entities:
         raise ValueError("it declares entities")
+    sitemap = SitemapFile()
+    bounds = [0, *(match.end() for match in _NEXT_DOCUMENT.finditer(text)), len(text)]
+    for start, end in pairwise(bounds):
+        if len(sitemap.locations) < limit:
+            _parse_document(text[start:end], sitemap, limit)
+    return sitemap
+
+
+def _parse_document(text: str, sitemap: SitemapFile, limit: int) -> None:
+    """Add the addresses of one document, of which badly joined files hold several.
+
+    Args:
+        text: The document.
+        sitemap: What was read before.
+        limit: Addresses in all, at most.
+    """
     text = _BARE_AMPERSAND.sub(lambda match: "&amp;" if match[0] == "&" else match[0], text)
     content = text.translate(_CONTROLS).encode("utf-8", "replace")
-    sitemap = SitemapFile()
-    root = ""
     for event, element in _parse_events(content):
-        if not root:
-            root = _local_name(element)
-            sitemap.is_index = root == "sitemapindex"
-        if event == "end" and root != "html" and _local_name(element) in _ENTRIES:
+        if not sitemap.root:
+            sitemap.root = _local_name(element)
+            sitemap.is_index = sitemap.root == "sitemapindex"
+        if event == "end" and sitemap.root != "html" and _local_name(element) in _ENTRIES:
             left = limit - len(sitemap.locations)
             sitemap.locations += islice(filter(None, _entry_addresses(element)), left)
         if len(sitemap.locations) >= limit:
             break
-    return sitemap
+    if not sitemap.root and _HTML_PAGE.search(text[:_MAX_SERVER_OUTPUT]):
+        sitemap.root = "html"  # too broken for XML
+
+
+def _without_server_output(text: str) -> str:
+    """Text from its XML on, without the warnings that a program on the server wrote before it."""
+    start = _XML_START.search(text[:_MAX_SERVER_OUTPUT])
+    before = text[: start.start()] if start is not None else ""
+    if start is None or _HTML_PAGE.search(before) or _ADDRESS_LINE.search(before):
+        return text
+    return text[start.start() :]
+
+
+def _parse_lines(text: str, limit: int) -> SitemapFile:
+    """Addresses of a text without markup, a line each."""
+    lines = [line for row in text.splitlines() if (line := row.strip())]
+    addresses = [line for line in lines if line.lower().startswith(("http://", "https://"))]
+    # Comments and a stray line do not make a text of it; a link at the end of prose makes no list.
+    is_list = bool(addresses) and all(
+        line.startswith("#") or not _HAS_BLANK.search(line) for line in lines
+    )
+    return SitemapFile(locations=addresses[:limit], is_list=is_list)
 
 
 def _parse_events(content: bytes) -> Iterator[tuple[str, Any]]:

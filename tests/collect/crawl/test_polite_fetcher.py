@@ -170,7 +170,10 @@ def test_sitemap_index_with_gzipped_lists(work: Workdir, web: Any) -> None:
         "/three": words("three"),
     }
     pages = scrape(config(web), work)
-    assert set(ledger(work, pages)) == {"", "one", "two?a=1&b=2", "three"}
+    rows = ledger(work, pages)
+    unread = {"maps/bomb.xml.gz", "maps/broken.xml.gz"}
+    assert set(rows) == {"", "one", "two?a=1&b=2", "three"} | unread
+    assert all("a sitemap that is not read" in rows[path]["reason"] for path in unread)
     assert pages.stats["pages"] == 4
 
 
