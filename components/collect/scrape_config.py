@@ -18,7 +18,14 @@ from components.collect.web.transfer.request_identity import (
     explain_bad_header,
     explain_bad_proxy,
 )
-from components.collect.web.urls import explain_bad_url, host_of, normalise_url
+from components.collect.web.urls import (
+    explain_bad_host,
+    explain_bad_url,
+    host_of,
+    normalise_url,
+    origin_of,
+    read_host,
+)
 from components.core.config.env_references import resolve_secret
 from components.core.config.stage_config import StageConfig
 from components.core.errors import ConfigError
@@ -52,6 +59,7 @@ _FIELDS_OF_OTHER_SOURCES: Mapping[PageSource, frozenset[str]] = MappingProxyType
 )
 """Source -> fields that it does not read, and that are therefore no part of its key."""
 
+_AUTHORITY_END = re.compile(r"[/?#]")
 _COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
 """Name of a robot that calls itself a browser: ``Mozilla/5.0 (compatible; acmebot/2.1)``."""
 
@@ -87,7 +95,9 @@ class ScrapeConfig(StageConfig):
     )
     seeds: list[str] = Field(default=[], description="http(s) URLs that a web crawl starts from")
     hosts: list[str] = Field(
-        default=[], description="hosts that a web crawl may enter besides those of its seeds"
+        default=[],
+        description="hosts that a web crawl may enter besides those of its seeds, each by its "
+        "name alone: www.acme.example stands for all its ports, and for no other host",
     )
     files: list[str] = Field(
         default=[],
@@ -244,6 +254,34 @@ class ScrapeConfig(StageConfig):
                 raise ValueError(problem)
         return seeds
 
+    @field_validator("hosts")
+    @classmethod
+    def _hosts(cls, hosts: list[str]) -> list[str]:
+        if problem := next(filter(None, map(explain_bad_host, hosts)), ""):
+            raise ValueError(problem)
+        return hosts
+
+    @field_validator("blocklist")
+    @classmethod
+    def _can_match(cls, entries: list[str]) -> list[str]:
+        """Refuse entries that would block nothing, as no address is spelled so."""
+        for entry in entries:
+            scheme, mark, rest = entry.partition("://")
+            if mark:
+                spelled = normalise_url(entry)
+                has_spelling = spelled is None or f"{scheme}://{_AUTHORITY_END.split(rest)[0]}" == (
+                    origin_of(spelled)
+                )
+            else:
+                name = entry.strip(".")
+                if problem := explain_bad_host(name):
+                    raise ValueError(problem)
+                spelled = read_host(name)
+                has_spelling = spelled == name.lower()
+            if not has_spelling:
+                raise ValueError(f"{entry!r} would match no address; write it as {spelled}")
+        return entries
+
     @field_validator("headers", "cookies", "proxy")
     @classmethod
     def _can_be_sent(
@@ -279,7 +317,7 @@ class ScrapeConfig(StageConfig):
     def web_hosts(self) -> set[str]:
         """Hosts that a web crawl may enter."""
         seeds = (normalise_url(seed) for seed in self.seeds)
-        return {host_of(seed) for seed in seeds if seed} | {host.lower() for host in self.hosts}
+        return {host_of(seed) for seed in seeds if seed} | set(map(read_host, self.hosts))
 
     @property
     def agent_token(self) -> str:

@@ -264,6 +264,13 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
         scrape(config(web), work)
 
 
+def test_hosts_are_those_of_addresses(work: Workdir, web: Any) -> None:
+    crawl = config(web, hosts=["MÜLLER.example", "www.acme.example.", "[::1]"])
+    names = {"xn--mller-kva.example", "www.acme.example", "::1", "127.0.0.1"}
+    assert crawl.web_hosts == names
+    assert config(web, blocklist=[".A.example.", "https://a.example/X", "https://a.example"])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -283,6 +290,16 @@ def test_a_seed_that_leads_to_a_refused_address_names_that(work: Workdir, web: A
         ({"max_pages": 0}, "given 0: must be at least 1"),
         ({"user_agent": "bad\r\nX: y"}, "must be text of the form"),
         ({"max_page": 3}, "did you mean 'max_pages'"),
+        ({"hosts": ["localhost:22007"]}, "a host alone is needed, .*: localhost"),
+        ({"hosts": ["a.example", "http://b.example/"]}, "a host alone is needed, .*: b.example"),
+        ({"hosts": ["*.a.example"]}, "there are no patterns here"),
+        ({"blocklist": ["*.a.example"]}, "there are no patterns here"),
+        ({"blocklist": ["a.example:80"]}, "a host alone is needed, .*: a.example"),
+        ({"blocklist": ["müller.example"]}, "match no address; write it as xn--mller-kva.example"),
+        (
+            {"blocklist": ["https://A.example:443/x"]},
+            "match no address; write it as https://a.example/x",
+        ),
     ],
 )
 def test_bad_configs_are_one_line(values: dict[str, Any], message: str) -> None:

@@ -306,6 +306,8 @@ class PoliteFetcher:
                 facts = replace(facts, signals=signals)
         if fetched.refresh is not None:
             facts = replace(facts, links=[*facts.links, fetched.refresh])
+        if fetched.unfollowed:
+            facts = replace(facts, unfollowed={**fetched.unfollowed, **facts.unfollowed})
         return self.responses.store_response(key or url, fetched, facts, capture)
 
     async def fetch_text(self, url: str, limit: int) -> FetchResult:

@@ -18,7 +18,7 @@ from components.collect.crawl.robots_rules import fetch_following_redirects
 from components.collect.sitemaps import sitemap_file
 from components.collect.sitemaps.sitemap_file import SitemapFile, decode_sitemap, parse_sitemap
 from components.collect.web.http_fetcher import FetchResult
-from components.collect.web.unfollowed_links import explain_unfollowed
+from components.collect.web.named_links import explain_unfollowed
 from components.collect.web.urls import host_of, normalise_url, origin_of, resolve_link
 from components.core.log import get_logger
 
