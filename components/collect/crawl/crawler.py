@@ -73,6 +73,11 @@ class Crawler:
     def __post_init__(self) -> None:
         self._traps = TrapDetector(self._policy.max_barren)
         self._frontier = Frontier(self._traps)
+        self._sitemap_reader = SitemapReader(
+            self.fetcher,
+            lambda url: host_of(url) in self.hosts,
+            lambda url, reason: self._leave_unasked(url, reason, 1),
+        )
         self._budget = CrawlBudget(self._policy.max_pages, self._policy.max_pages_per_host)
         if self.fetcher.previous is not None:
             self._budget.reserve_pages(self.fetcher.previous.urls)
@@ -83,6 +88,7 @@ class Crawler:
 
     async def crawl_from_seeds(self, seeds: Sequence[str]) -> Mapping[str, LedgerEntry]:
         """Crawl from the seeds; the ledger by URL."""
+        self._sitemap_reader.read.update(seeds)
         for url in seeds:
             self._plan_visit(url, 0, is_seed=True)
         await self._crawl_waves()
@@ -151,11 +157,7 @@ class Crawler:
 
     async def _read_sitemaps(self, wave: Iterable[tuple[Visit, StoredResponse]]) -> None:
         """Plan what the sitemaps of a wave's seeds list, and seeds that are sitemaps themselves."""
-        reader = SitemapReader(
-            self.fetcher,
-            lambda url: host_of(url) in self.hosts,
-            lambda url, reason: self._leave_unasked(url, reason, 1),
-        )
+        reader = self._sitemap_reader
         seeds = [(visit.url, response) for visit, response in wave if visit.is_seed]
         for url, response in seeds:
             if listing := await reader.read_seed(url, response):

@@ -66,6 +66,8 @@ class SitemapReader:
     """True for an address on a host that the crawl may enter."""
     leave_unasked: Callable[[str, str], object]
     """Told each address that is not asked for, with the reason."""
+    read: set[str] = field(default_factory=set)
+    """Sitemaps that were read for other sites, and seeds: none is read twice."""
 
     async def read_site(self, site_origin: str) -> SitemapListing:
         """Read the sitemaps of a site: those that robots.txt names, else ``/sitemap.xml``."""
@@ -151,12 +153,14 @@ class _SitemapQueue:
         if address is None:
             self._leave_entry(named.location, named.base, "a sitemap at ")
             return
-        if address in self._seen:
+        is_read = address in self.reader.read and address not in self.known
+        if address in self._seen or is_read:
             return
         self._seen.add(address)
         if reason := await self._reason_against(address, named):
             self.reader.leave_unasked(address, reason)
             return
+        self.reader.read.add(address)
         fetched = self.known.get(address) or await self._fetch(address)
         if fetched.reason or fetched.location is not None:
             self._note_failure(address, named, fetched.status, fetched.reason or "a redirect")

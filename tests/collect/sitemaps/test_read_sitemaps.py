@@ -11,7 +11,7 @@ import pytest
 from components.collect.crawl.crawl_budget import MAX_PAGES_REASON, OUTSIDE_REASON
 from components.collect.crawl.fetch_ledger import MAX_LINES_OF_HOST
 from components.collect.scrape import scrape
-from components.collect.sitemaps import sitemap_file
+from components.collect.sitemaps import read_sitemaps, sitemap_file
 from components.collect.sitemaps.read_sitemaps import READ_AS_SITEMAP
 from components.core.store.workdir import Workdir
 from tests.collect.conftest import Web, serving
@@ -288,6 +288,25 @@ def test_a_seed_that_is_a_sitemap_is_read_as_one(
     entry = ledger(work, pages)["there.xml" if form == "redirect" else path[1:]]
     assert entry["reason"] == READ_AS_SITEMAP
     assert pages.stats["failed"] == 0
+
+
+def test_a_sitemap_beyond_the_bound_is_read_as_a_seed(
+    work: Workdir, web: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the log advises; only what is still unread is told."""
+    monkeypatch.setattr(read_sitemaps, "MAX_SITEMAPS", 3)
+    web.pages |= {f"/s{n}.xml": xml(urlset(f"{web.url}/p{n}")) for n in range(6)}
+    web.pages |= {f"/p{n}": words("abcdef"[n] * 9) for n in range(6)}
+    web.pages |= {
+        "/sitemap.xml": xml(index(*(f"{web.url}/s{n}.xml" for n in range(6)))),
+        "/": words("home"),
+    }
+    seeds = [f"{web.url}/", f"{web.url}/s5.xml"]
+    pages = scrape(config(web, seeds=seeds), work)
+    names = {url.removeprefix(web.url) for url in stored(work, pages)}
+    assert names == {"/", "/p0", "/p1", "/p2", "/p5"}
+    assert set(unasked(work, pages)) == {f"{web.url}/s3.xml", f"{web.url}/s4.xml"}
+    assert [m for m in messages(caplog) if "3 sitemaps were read" in m and "2 more" in m]
 
 
 NO_SITEMAPS = [
