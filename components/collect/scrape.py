@@ -79,7 +79,7 @@ def scrape(config: ScrapeConfig, work: Workdir) -> Pages:
 def _replay_crawl(config: ScrapeConfig, work: Workdir) -> Pages:
     """Replay an earlier crawl under the present rules, fetching only the pages that are due."""
     source = work.root / "sealed" / config.repeats
-    replayed = ReplayedCrawl(source, Blocklist(config.blocklist), config.optouts)
+    replayed = ReplayedCrawl(source, Blocklist(config.blocked), config.optouts)
     if not replayed.due:
         ledger = replayed.ledger_entries()
         stats = replayed.write_replay(work.folder, ledger, config.as_of, lambda urls: [])
@@ -202,7 +202,7 @@ class _CrawlRun:
             delay_seconds=self.scope.delay_seconds if delay is None else delay,
             retries=config.retries,
             backoff_seconds=config.backoff_seconds,
-            blocklist=Blocklist(config.blocklist),
+            blocklist=Blocklist(config.blocked),
             optout_config=config.optouts,
         )
 

@@ -23,7 +23,6 @@ from components.collect.web.urls import (
     explain_bad_url,
     host_of,
     normalise_url,
-    origin_of,
     read_host,
 )
 from components.core.config.env_references import resolve_secret
@@ -59,7 +58,7 @@ _FIELDS_OF_OTHER_SOURCES: Mapping[PageSource, frozenset[str]] = MappingProxyType
 )
 """Source -> fields that it does not read, and that are therefore no part of its key."""
 
-_AUTHORITY_END = re.compile(r"[/?#]")
+_NO_DOMAIN = re.compile(r"[*/]|\A[^:]*:[^:]*\Z")
 _COMPATIBLE = re.compile(r"compatible;\s*([^\s;/()]+)")
 """Name of a robot that calls itself a browser: ``Mozilla/5.0 (compatible; acmebot/2.1)``."""
 
@@ -264,22 +263,11 @@ class ScrapeConfig(StageConfig):
     @field_validator("blocklist")
     @classmethod
     def _can_match(cls, entries: list[str]) -> list[str]:
-        """Refuse entries that would block nothing, as no address is spelled so."""
-        for entry in entries:
-            scheme, mark, rest = entry.partition("://")
-            if mark:
-                spelled = normalise_url(entry)
-                has_spelling = spelled is None or f"{scheme}://{_AUTHORITY_END.split(rest)[0]}" == (
-                    origin_of(spelled)
-                )
-            else:
-                name = entry.strip(".")
-                if problem := explain_bad_host(name):
-                    raise ValueError(problem)
-                spelled = read_host(name)
-                has_spelling = spelled == name.lower()
-            if not has_spelling:
-                raise ValueError(f"{entry!r} would match no address; write it as {spelled}")
+        """Refuse domains with a pattern, a port or a path, which would block nothing."""
+        domains = [entry.strip(".") for entry in entries if "://" not in entry]
+        explained = [explain_bad_host(name) for name in domains if _NO_DOMAIN.search(name)]
+        if problem := next(filter(None, explained), ""):
+            raise ValueError(problem)
         return entries
 
     @field_validator("headers", "cookies", "proxy")
@@ -318,6 +306,15 @@ class ScrapeConfig(StageConfig):
         """Hosts that a web crawl may enter."""
         seeds = (normalise_url(seed) for seed in self.seeds)
         return {host_of(seed) for seed in seeds if seed} | set(map(read_host, self.hosts))
+
+    @property
+    def blocked(self) -> list[str]:
+        """Entries of the blocklist, as they are written and as addresses of the web are spelled."""
+        spellings = [
+            normalise_url(entry) if "://" in entry else read_host(entry.strip("."))
+            for entry in self.blocklist
+        ]
+        return [*self.blocklist, *filter(None, spellings)]
 
     @property
     def agent_token(self) -> str:
