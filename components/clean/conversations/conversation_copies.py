@@ -1,7 +1,8 @@
 """Copies among conversations: equal and nearly equal ones, and beginnings of longer ones.
 
-Two conversations are near duplicates where their turns are alike *and* their answers are: one long
-text with two questions about it, or one question under two instructions, makes two conversations.
+Two conversations are near duplicates where their turns are alike as a whole, *and* their questions
+are, *and* their answers: one long text with two questions about it, one question under two
+instructions, or one form of answer for two products makes two conversations.
 A log that writes a row a request holds each conversation many times, from its first answer on; the
 longest has all of it. Training ones come first, so that a held-out one which training knows is
 left out of the held-out ones.
@@ -74,27 +75,28 @@ def _near_duplicates(documents: Path, scores: Path, min_similarity: float) -> _N
         for partner in row["partners"]:
             if partner["similarity"] >= min_similarity:
                 pairs[group, partner["id"]] = partner["similarity"]
-    similar_answers = _answer_similarities(documents, sorted(pairs))
+    for side in ("questions", "answers"):
+        similarities = _side_similarities(documents, side, sorted(pairs))
+        pairs = {pair: min(pairs[pair], similarities[pair]) for pair in pairs}
     for (group, partner), similarity in sorted(pairs.items()):
-        both = min(similarity, similar_answers[group, partner])
-        near.partners.setdefault(group, []).append((both, partner))
+        near.partners.setdefault(group, []).append((similarity, partner))
     return near
 
 
-def _answer_similarities(documents: Path, pairs: list[Pair]) -> dict[Pair, float]:
-    """Jaccard similarity of the answers of pairs; short ones are equal or not alike at all."""
+def _side_similarities(documents: Path, side: str, pairs: list[Pair]) -> dict[Pair, float]:
+    """Jaccard similarity of one side of pairs; short texts are equal or not alike at all."""
     if not pairs:
         return {}
     wanted = sorted({identifier for pair in pairs for identifier in pair})
-    table = read_shards(documents, ["id", "answers"])
+    table = read_shards(documents, ["id", side])
     table = table.filter(pc.is_in(table["id"], value_set=pa.array(wanted))).sort_by("id")
-    answers = dict(zip(wanted, map(normalise_text, table["answers"].to_pylist()), strict=True))
+    texts = dict(zip(wanted, map(normalise_text, table[side].to_pylist()), strict=True))
     places = {identifier: place for place, identifier in enumerate(wanted)}
-    sets, bounds = shingle_sets(table["answers"], np.arange(len(wanted)))
-    lefts, rights = (np.array([places[pair[side]] for pair in pairs]) for side in (0, 1))
+    sets, bounds = shingle_sets(table[side], np.arange(len(wanted)))
+    lefts, rights = (np.array([places[pair[end]] for pair in pairs]) for end in (0, 1))
     jaccard = jaccard_similarities(sets, bounds, lefts, rights)
     return {
-        pair: 1.0 if answers[pair[0]] == answers[pair[1]] else round(float(similarity), 6)
+        pair: 1.0 if texts[pair[0]] == texts[pair[1]] else round(float(similarity), 6)
         for pair, similarity in zip(pairs, jaccard, strict=True)
     }
 

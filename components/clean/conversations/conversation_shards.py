@@ -37,6 +37,7 @@ READ_SCHEMA = pa.schema(
         pa.field("drawn_by", pa.string()),  # identity by which it is drawn into a split
         pa.field("text", pa.string()),
         pa.field("compared", pa.string()),  # the text without the system's
+        pa.field("questions", pa.string()),  # the user's text
         pa.field("answers", pa.string()),  # the assistant's text
         pa.field("exchanges", pa.list_(pa.binary(16))),  # digest of the turns up to each answer
         pa.field("messages", pa.string()),
@@ -97,7 +98,8 @@ class ShardWriter:
             "drawn_by": conversation.drawn_by,
             "text": conversation.text,
             "compared": conversation.compared_text,
-            "answers": conversation.answers,
+            "questions": conversation.side("user"),
+            "answers": conversation.side("assistant"),
             "exchanges": conversation.exchange_digests(),
             "messages": dump_json(conversation.messages),
             "tools": None if tools is None else dump_json(tools),

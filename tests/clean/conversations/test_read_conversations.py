@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.clean.contamination.score import ContaminationConfig
+from components.clean.conversations.conversation_verdicts import ConversationJudge
 from components.clean.conversations.conversations_config import (
     ConversationsConfig,
     ConversationSelectConfig,
@@ -224,6 +225,20 @@ def test_equal_files_give_equal_bytes(read: Read, file_of: FileOf) -> None:
     assert read(file).digest == read(file).digest
 
 
+def test_a_try_that_was_killed_goes_on_to_the_same_bytes(
+    file_of: FileOf, again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ConversationsConfig(files=(file_of([*distinct(20), {"foo": 1}]),))
+    whole = read_conversations(config, again())
+    work = again()
+    with monkeypatch.context() as patch:
+        patch.setattr(ConversationJudge, "write_corpus", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):  # noqa: PT011 - as a kill between two steps
+            read_conversations(config, work)
+    assert any(work.scratch.rglob("*.parquet"))
+    assert read_conversations(config, work).digest == whole.digest
+
+
 def test_personal_data_goes_from_every_message(read: Read, file_of: FileOf) -> None:
     arguments = {"to": "eva.lund@nordhaus.no", "cc": [{"eva.lund@nordhaus.no": 4539578763621486}]}
     messages = [
@@ -291,6 +306,8 @@ def test_copies_are_dropped_and_alike_questions_stay(read: Read, file_of: FileOf
         chat(f"{context} When?", sentence(5)),  # one long text, two questions
         chat(f"{context} Who?", sentence(4) + " Yes."),  # a word more
         chat("Why?", sentence(6), system=sentence(3, 200)),  # the system's text is no copy
+        chat("What does the lamp with number 7 cost?", f"{sentence(7, 200)} It costs 7."),
+        chat("What does the lamp with number 8 cost?", f"{sentence(7, 200)} It costs 8."),
     ]
     sealed = read(file_of(rows), heldout_share=0)
     assert sealed.verdicts() == {f"chats.jsonl:{number}": ["duplicates"] for number in (2, 3, 6)}
@@ -329,6 +346,13 @@ def test_a_heldout_conversation_that_training_knows_is_no_test(read: Read, file_
             sides[row["heldout"]].add(turns[1]["content"])
     assert not sides[True] & sides[False]
     assert len(sides[True] | sides[False]) == 40
+    pairs: dict[int, list[dict[str, Any]]] = {}
+    for row in both.ledger:
+        if row["heldout"] is not None:  # not a row equal to an earlier one
+            pairs.setdefault(place(row) % 40, []).append(row)
+    apart = [pair for pair in pairs.values() if len({row["heldout"] for row in pair}) == 2]
+    assert apart
+    assert all(row["kept"] is not row["heldout"] for pair in apart for row in pair)
 
 
 def test_orders_to_forget_hold_for_a_row_a_file_and_copies(read: Read, file_of: FileOf) -> None:

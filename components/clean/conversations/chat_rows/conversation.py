@@ -59,10 +59,9 @@ class Conversation:
         """Text without the system's."""
         return document_text(self.turns)
 
-    @property
-    def answers(self) -> str:
-        """Text of the assistant's turns."""
-        return document_text([turn for turn in self.messages if turn["role"] == "assistant"])
+    def side(self, role: str) -> str:
+        """Text of the turns of one role."""
+        return document_text([turn for turn in self.messages if turn["role"] == role])
 
     def exchange_digests(self) -> list[bytes]:
         """Digest of the turns up to each answer, the last one's being of all turns."""
